@@ -1,0 +1,53 @@
+# Two commands: `make demo` sets everything up and does the main job on made-up data; `make test` sets up and
+# runs lint, types and tests. Needs Python 3.11 or 3.12, Java 17 or 21 and make; writes nothing outside the
+# checkout but the packaging tools' caches and ~/.cache/ebi-spark (EBI_SPARK_JARS moves the latter).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock clean
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(READY) ## virtual environment, locked packages, Delta's jars, a check of Java
+
+$(READY): requirements.lock requirements-build.lock pyproject.toml
+	@python=""; for candidate in $(PYTHON) python3.12 python3.11 python3; do \
+	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' >/dev/null 2>&1; then \
+	    python="$$candidate"; break; fi; done; \
+	if [ -z "$$python" ]; then echo "ebi-spark needs Python 3.11 or 3.12: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; fi; \
+	if ! "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	  echo "$$python cannot make virtual environments: install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; fi; \
+	"$$python" -m venv --clear .venv
+	@echo "installing the locked packages into .venv (a few minutes the first time)" >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-build-isolation --compile-bytecode --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-build-isolation --no-deps -e .
+	@$(BIN)/python -m jobs.setup
+	@touch $(READY)
+
+demo: $(READY) ## the main job on made-up data, from nothing to published tables and a report, in ./demo
+	@$(BIN)/python -m jobs.demo
+
+test: $(READY) ## lint, types and tests
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## lint and types alone
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(READY) ## the benchmarks beside DuckDB, at a size that takes a few minutes
+	@$(BIN)/python -m benchmarks.run
+
+lock: $(READY) ## resolve the dependencies anew (needs the network)
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --group build -o requirements-build.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml --extra local --group test -o requirements.lock
+
+clean: ## remove the environment and the demo
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache

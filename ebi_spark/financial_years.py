@@ -1,0 +1,107 @@
+"""NHS financial years: April to March, written ``2021-22`` in every table."""
+
+import re
+from datetime import date
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from ebi_spark.errors import InputError
+
+YEAR_FORM = r"^[0-9]{4}-[0-9]{2}$"
+FIRST_YEAR, LAST_YEAR = 1989, 2099
+
+
+def label(start: int) -> str:
+    """The label of the financial year that starts on 1 April of ``start``: 2021 → ``2021-22``."""
+    return f"{start}-{(start + 1) % 100:02d}"
+
+
+def start_of(year: str) -> date:
+    """First day of a year given by its label."""
+    return date(int(year[:4]), 4, 1)
+
+
+def end_of(year: str) -> date:
+    """Last day of a year given by its label."""
+    return date(int(year[:4]) + 1, 3, 31)
+
+
+def midpoint_of(year: str) -> date:
+    """1 October, the day that a population of the year is wanted for (decision 14)."""
+    return date(int(year[:4]), 10, 1)
+
+
+def _one_year(text: str) -> int:
+    text = text.strip()
+    match = re.fullmatch(r"(\d{4})[-/](\d{2}|\d{4})", text) or re.fullmatch(r"(\d{4})(\d{2})", text)
+    if match:
+        start, end = int(match[1]), int(match[2])
+        if end % 100 == (start + 1) % 100 and FIRST_YEAR <= start <= LAST_YEAR:
+            return start
+    elif match := re.fullmatch(r"(\d{2})(\d{2})", text):
+        first, second = int(match[1]), int(match[2])
+        if text == "2021":
+            raise InputError(
+                "years: 2021 can be read as the year 2020-21 or as the calendar year 2021",
+                remedy="write 2020-21 or 2021-22",
+            )
+        if second == (first + 1) % 100:
+            return (1900 if first >= 89 else 2000) + first
+    raise InputError(
+        f"years: {text!r} is not a financial year",
+        remedy="write years as 2021-22, a range as 2018-19..2023-24, or several parted by commas",
+    )
+
+
+def parse_years(text: str) -> tuple[str, ...]:
+    """The years that a call names, sorted, without repeats.
+
+    Understands ``2021-22``, ``2021/22``, ``202122``, ``2122``, ranges with ``..`` and comma lists. A bare ``2021``
+    is refused, since it is 2020-21 in HES and 2021-22 to most readers.
+    """
+    starts: set[int] = set()
+    for part in str(text).split(","):
+        first, dots, last = part.partition("..")
+        begin = _one_year(first)
+        end = _one_year(last) if dots else begin
+        if end < begin:
+            raise InputError(f"years: the range {part.strip()!r} runs backwards", remedy="write the earlier year first")
+        starts.update(range(begin, end + 1))
+    return tuple(label(start) for start in sorted(starts))
+
+
+def year_of_date(day: Column) -> Column:
+    """Label of the financial year that a DATE falls in; NULL for NULL."""
+    start = F.year(day) - F.when(F.month(day) < 4, 1).otherwise(0)
+    return F.concat(start.cast("string"), F.lit("-"), F.lpad(F.pmod(start + 1, F.lit(100)).cast("string"), 2, "0"))
+
+
+def year_of_text(text: Column, bare_year: str | None = None) -> Column:
+    """Label of a year as source tables write it: ``2021-22``, ``2021/22``, ``202122``, ``2122``, ``2021``; else NULL.
+
+    Four digits are two years' last digits when the second follows the first (HES: ``2021`` is 2020-21, decision 3).
+    Other four digits are a calendar year: ``bare_year`` says whether the financial year ``starts`` or ``ends`` in it;
+    without it they stay NULL.
+    """
+    digits = F.regexp_replace(F.trim(text), r"[^0-9]", "")
+    first4 = F.substring(digits, 1, 4).try_cast("int")
+    pair_start, pair_end = F.substring(digits, 1, 2).try_cast("int"), F.substring(digits, 3, 2).try_cast("int")
+    from_pair = F.when(pair_start >= 89, 1900).otherwise(2000) + pair_start
+    bare = F.lit(None).cast("int")
+    if bare_year == "starts":
+        bare = first4
+    elif bare_year == "ends":
+        bare = first4 - 1
+    is_pair = F.pmod(pair_start + 1, F.lit(100)) == pair_end
+    last2 = F.substring(digits, -2, 2).try_cast("int")
+    well_formed = F.pmod(first4 + 1, F.lit(100)) == last2
+    start = (
+        F.when(F.length(digits).isin(6, 8) & well_formed, first4)
+        .when((F.length(digits) == 4) & is_pair, from_pair)
+        .when(F.length(digits) == 4, bare)
+    )
+    return F.when(
+        start.between(FIRST_YEAR, LAST_YEAR),
+        F.concat(start.cast("string"), F.lit("-"), F.lpad(F.pmod(start + 1, F.lit(100)).cast("string"), 2, "0")),
+    )

@@ -1,0 +1,234 @@
+"""What a run reads and writes: the YAML configuration as one frozen object, and the files the product ships."""
+
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ebi_spark.errors import InputError
+from ebi_spark.financial_years import parse_years
+from ebi_spark.yaml_documents import load_document
+
+AREA_BASES = ("gp_practice", "residence", "commissioner")
+
+# The roles that a source of each system may have, with the one that it cannot do without.
+ROLES = {"sus_plus": ("apcs", "apcs_der", "opa"), "hes": ("apc", "op")}
+
+
+def resource(*parts: str) -> Path:
+    """A file that the product ships under ``conf/`` or ``expectations/``, in a checkout or in the installed wheel."""
+    package = Path(__file__).resolve().parent
+    for root in (package, package.parent):
+        path = root.joinpath(*parts)
+        if path.exists():
+            return path
+    raise InputError(f"the installation lacks {'/'.join(parts)}", remedy="install ebi-spark again")
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Where one source table is and what is known of its form; what is None is found out when it is read."""
+
+    role: str
+    paths: tuple[str, ...] = ()
+    table: str | None = None
+    format: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+    headers_file: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    extract_date: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The table or paths, for messages."""
+        return self.table or ", ".join(self.paths)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One delivery: a system and its tables by role."""
+
+    name: str
+    system: str
+    tables: dict[str, TableSource]
+
+
+@dataclass(frozen=True)
+class LakeLocation:
+    """A folder, or a catalogue with one schema a layer."""
+
+    folder: Path | None = None
+    catalog: str | None = None
+    schemas: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return str(self.folder) if self.folder else f"{self.catalog}.{{{', '.join(self.schemas.values())}}}"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole configuration, paths resolved, defaults filled in."""
+
+    lake: LakeLocation
+    sources: tuple[Source, ...] = ()
+    years: tuple[str, ...] | None = None
+    policies: tuple[str, ...] | None = None
+    policy_dirs: tuple[Path, ...] = ()
+    basis: str = "in_force"
+    fixed_revisions: dict[str, str] = field(default_factory=dict)
+    population: tuple[dict[str, str], ...] = ()
+    practices: Path | None = None
+    lsoas: Path | None = None
+    mappings: tuple[Path, ...] = ()
+    area_order: tuple[str, ...] = AREA_BASES
+    coverage: str = "national"
+    disclosure: str = "hes_2018"
+    mode: str = "refresh"
+    bare_year: str | None = None
+    timezone: str = "Europe/London"
+    standard_population: str = "england"
+    max_vintage_days: int = 731
+    distant_vintage: str = "mark"
+    max_quarantine_share: float = 0.05
+    min_national_events: int = 100
+    keep_releases: int = 5
+    report: Path | None = None
+    docs: Path | None = None
+    fingerprint: str = ""
+
+    def with_options(
+        self, *, lake: str | None = None, years: str | None = None, policies: str | None = None
+    ) -> "RunConfig":
+        """This configuration with what the command line overrides."""
+        changed = self
+        if lake:
+            changed = replace(changed, lake=lake_location(lake, Path.cwd()))
+        if years:
+            changed = replace(changed, years=parse_years(years))
+        if policies:
+            changed = replace(changed, policies=tuple(part.strip() for part in policies.split(",") if part.strip()))
+        return changed
+
+
+def lake_location(value: str | dict[str, Any], base: Path) -> LakeLocation:
+    """Where a lake is: ``catalog.prefix`` (no slash, one dot, no such folder) or a folder relative to ``base``."""
+    if isinstance(value, dict):
+        return LakeLocation(catalog=value["catalog"], schemas=dict(value["schemas"]))
+    catalog, dot, prefix = value.partition(".")
+    if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
+        return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
+    return LakeLocation(folder=(base / Path(value).expanduser()).resolve())
+
+
+LAYERS = ("silver", "gold", "published")
+
+
+def load_config(path: Path) -> RunConfig:
+    """The configuration in a YAML file; an :class:`InputError` names file, line, key and remedy otherwise."""
+    document = load_document(path, resource("conf", "run.schema.json"), what="configuration")
+    base = path.resolve().parent
+
+    def beside(value: str) -> str:
+        return value if "://" in value or Path(value).is_absolute() else str(base / value)
+
+    sources = []
+    for name, source in document["sources"].items():
+        tables = {}
+        for role, given in source["tables"].items():
+            if role not in ROLES[source["system"]]:
+                raise InputError(
+                    f"configuration: {path}: sources.{name}.tables.{role} is no table of {source['system']}",
+                    remedy=f"its tables are: {', '.join(ROLES[source['system']])}",
+                )
+            tables[role] = _table_source(role, given, beside, f"configuration: {path}: sources.{name}.tables.{role}")
+        if "apcs_der" in tables and "apcs" not in tables:
+            raise InputError(
+                f"configuration: {path}: sources.{name} has apcs_der without apcs",
+                remedy="name the spells (apcs) that apcs_der belongs to",
+            )
+        if "apcs" in tables and "apcs_der" not in tables:
+            raise InputError(
+                f"configuration: {path}: sources.{name} has apcs without apcs_der",
+                remedy="name apcs_der: dominant procedure and primary diagnosis stand there",
+            )
+        sources.append(Source(name, source["system"], tables))
+
+    settings: dict[str, Any] = {
+        key: document[key]
+        for key in (
+            "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
+            "standard_population", "max_vintage_days", "distant_vintage", "max_quarantine_share",
+            "min_national_events", "keep_releases",
+        )
+        if key in document
+    }  # fmt: skip
+    geography = document.get("geography", {})
+    if settings.get("basis") != "fixed" and settings.get("fixed_revisions"):
+        raise InputError(
+            f"configuration: {path}: fixed_revisions are given but basis is in_force", remedy="write `basis: fixed`"
+        )
+    known_rules = disclosure_rules()
+    if "disclosure" in settings and settings["disclosure"] not in known_rules:
+        near = difflib.get_close_matches(settings["disclosure"], known_rules, n=1, cutoff=0.0)
+        raise InputError(
+            f"configuration: {path}: there is no disclosure rule {settings['disclosure']!r}",
+            remedy=f"did you mean {near[0]!r}? The rules are: {', '.join(known_rules)}",
+        )
+    try:
+        ZoneInfo(settings.get("timezone", "Europe/London"))
+    except (ZoneInfoNotFoundError, ValueError):
+        raise InputError(
+            f"configuration: {path}: {settings['timezone']!r} is no time zone", remedy="write one such as Europe/London"
+        ) from None
+    return RunConfig(
+        lake=lake_location(document["lake"], base),
+        sources=tuple(sources),
+        years=parse_years(document["years"]) if "years" in document else None,
+        policies=tuple(document["policies"]) if "policies" in document else None,
+        policy_dirs=tuple(Path(beside(folder)) for folder in document.get("policy_dirs", [])),
+        population=tuple({**item, "path": beside(item["path"])} for item in document.get("population", [])),
+        practices=Path(beside(geography["practices"])) if "practices" in geography else None,
+        lsoas=Path(beside(geography["lsoas"])) if "lsoas" in geography else None,
+        mappings=tuple(Path(beside(item)) for item in geography.get("mappings", [])),
+        area_order=tuple(document.get("area_order", AREA_BASES)),
+        report=Path(beside(document["report"])) if "report" in document else None,
+        docs=Path(beside(document["docs"])) if "docs" in document else None,
+        fingerprint=fingerprint(document),
+        **settings,
+    )
+
+
+def fingerprint(definition: Any) -> str:
+    """Sixteen hexadecimal digits of the canonical JSON of a definition: the same for the same meaning."""
+    canonical = json.dumps(definition, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def disclosure_rules() -> dict[str, Any]:
+    """The disclosure rules in ``conf/disclosure.yml`` by name."""
+    rules: dict[str, Any] = load_document(
+        resource("conf", "disclosure.yml"), resource("conf", "disclosure.schema.json"), what="disclosure rules"
+    )["rules"]
+    return rules
+
+
+def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource:
+    item = given if isinstance(given, dict) else {"path": given}
+    if ("path" in item) == ("table" in item):
+        raise InputError(f"{where}: give either a path or a table", remedy="write `path: …` or `table: catalog.schema.name`")
+    paths = item.get("path", [])
+    return TableSource(
+        role=role,
+        paths=tuple(beside(path) for path in ([paths] if isinstance(paths, str) else paths)),
+        table=item.get("table"),
+        format=item.get("format"),
+        delimiter=item.get("delimiter"),
+        header=item.get("header"),
+        headers_file=beside(item["headers_file"]) if "headers_file" in item else None,
+        columns=dict(item.get("columns", {})),
+        extract_date=item.get("extract_date"),
+    )

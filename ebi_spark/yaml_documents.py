@@ -1,0 +1,137 @@
+"""YAML read safely, checked against a JSON Schema, with errors that name file, line, key and remedy."""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from ebi_spark.errors import InputError
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe loading in which dates stay text and a doubled key is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+_ENV_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
+    """The mapping in ``path``, valid under the JSON Schema in ``schema``; ``what`` names it in messages."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{what}: there is no file {path}", remedy="check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{what}: {path} cannot be read ({type(error).__name__})", remedy="give a readable UTF-8 file"
+        ) from None
+    try:
+        document = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+        nodes = yaml.compose(text, Loader=_PlainLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise InputError(f"{what}: {path}{line}: {problem}", remedy="correct the YAML there") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{what}: {path} holds no keys", remedy="write `key: value` lines as the README shows")
+    document = _with_environment(document, path, what)
+    validator = Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+    error = best_match(validator.iter_errors(document))
+    if error is not None:
+        message, remedy = _explain(error)
+        where = ".".join(str(part) for part in error.absolute_path)
+        line_number = line_of(nodes, list(error.absolute_path))
+        raise InputError(f"{what}: {path}, line {line_number}{': ' + where if where else ''}: {message}", remedy=remedy)
+    return document
+
+
+def line_of(node: yaml.Node | None, path: list[Any]) -> int:
+    """Line (from 1) at which the value under ``path`` starts, or that of its nearest parent found."""
+    line = 1
+    for part in [None, *path]:
+        if part is not None:
+            node = next(_children(node, part), None)
+        if node is None:
+            return line
+        line = node.start_mark.line + 1
+    return line
+
+
+def _children(node: yaml.Node | None, part: Any) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        yield from (value for key, value in node.value if getattr(key, "value", None) == str(part))
+    elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        yield node.value[part]
+
+
+def _with_environment(value: Any, path: Path, what: str) -> Any:
+    """Every ``${NAME}`` in a text replaced by that environment variable; an unset one is an error."""
+    if isinstance(value, dict):
+        return {key: _with_environment(item, path, what) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_environment(item, path, what) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def substitute(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise InputError(f"{what}: {path} uses ${{{match[1]}}}, which is not set", remedy=f"export {match[1]}=…")
+        return os.environ[match[1]]
+
+    return _ENV_VARIABLE.sub(substitute, value)
+
+
+def _explain(error: ValidationError) -> tuple[str, str]:
+    """A schema violation in a user's words, and what to do."""
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(str(key) for key in set(error.instance) - set(known))
+        near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)
+        return f"unknown key {unknown[0]!r}", f"did you mean {near[0]!r}? The keys are: {', '.join(known)}" if near else (
+            "remove it"
+        )
+    if error.validator == "required":
+        missing = [key for key in error.validator_value if key not in error.instance]
+        return f"the key {missing[0]!r} is missing", f"add `{missing[0]}: …`"
+    if error.validator == "type":
+        wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
+        if wanted == "string" and isinstance(error.instance, int | float):
+            return (
+                f"{error.instance!r} is a number to YAML, so its leading zeros are lost",
+                'put codes in quotation marks: "02"',
+            )
+        return f"this is no {wanted}", error.schema.get("description", f"give a {wanted}")
+    if error.validator == "enum":
+        known = [str(choice) for choice in error.validator_value]
+        near = difflib.get_close_matches(str(error.instance), known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{error.instance!r} is not one of the choices", f"{hint}Choose from: {', '.join(known)}"
+    if error.validator == "pattern":
+        return f"{error.instance!r} has not the right form", error.schema.get(
+            "description", f"it must match {error.validator_value}"
+        )
+    return error.message, error.schema.get("description", "correct the value")
