@@ -1,0 +1,436 @@
+"""The tables of a lake: what a row is, its columns and types, its partition, and where it may be read.
+
+Outside programs rely on these columns. ``silver`` and ``gold`` hold records of patients and are restricted;
+``published`` holds only what may leave. Columns are nullable in Delta (a NOT NULL violation would print a patient's
+row); what must not be null is listed in ``required`` and checked by the gate.
+"""
+
+from dataclasses import dataclass
+
+from pyspark.sql.types import StructType
+
+YEAR = "financial_year"
+RECORD_KEY = ("source_system", "dataset", "record_id")
+POLICY_KEY = ("policy_id", "revision", "reading")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the lake: ``columns`` is Spark DDL, a column a line, each with its meaning behind ``--``."""
+
+    layer: str
+    name: str
+    row: str
+    columns: str
+    partition_by: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    # Delta keeps minimum and maximum of these alone: statistics on every column made writing a third dearer.
+    statistics: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """``layer/name``, as documents and messages call it."""
+        return f"{self.layer}/{self.name}"
+
+    @property
+    def schema(self) -> StructType:
+        """The columns as a Spark schema, all nullable, meanings as comments."""
+        schema = StructType()
+        for name, spark_type, meaning in self.fields():
+            schema.add(name, spark_type, nullable=True, metadata={"comment": meaning} if meaning else None)
+        return schema
+
+    def fields(self) -> list[tuple[str, str, str]]:
+        """(name, Spark type, meaning) of each column, in order."""
+        fields = []
+        for line in self.columns.strip().splitlines():
+            declared, _, meaning = line.strip().partition(" -- ")
+            name, _, spark_type = declared.strip().partition(" ")
+            fields.append((name, spark_type.strip(), meaning.strip()))
+        return fields
+
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return [name for name, _, _ in self.fields()]
+
+
+_RECORD = """
+    source_system string -- sus_plus or hes
+    dataset string -- apc or op
+    record_id string -- the source's own key as bare text
+    person_id string -- pseudonymised person; NULL where the source has none
+    financial_year string -- April to March, such as 2021-22
+    activity_date date -- the date that decides the year: discharge, or appointment
+    provider_code string
+    commissioner_code string
+    gp_practice_code string
+    lsoa string -- residence, lower layer super output area
+    sex string -- 1 male, 2 female; everything else as the source has it
+    age int -- as the published SQL sees it, baby codes and impossible ages included
+    age_years int -- completed years; baby codes 0, above 120 NULL
+    administrative_category string -- 01 NHS, 02 private, 03 amenity, 04 category II
+    diagnosis_codes string -- ICD-10, ,E119,J849,|,I801, : a comma before and after each code, | between episodes
+    procedure_codes string -- OPCS-4 in the same form; NULL when there is none
+    treatment_function string
+"""
+_LINEAGE = """
+    cleaned array<string> -- field:kind of each value that reading changed (blank, null_text, case, dots, padding, sentinel)
+    source_file string
+    run_id string
+"""
+
+APC_SPELL = Table(
+    "silver",
+    "apc_spell",
+    "a hospital provider spell of an admitted patient",
+    _RECORD
+    + """
+    admission_date date
+    discharge_date date
+    admission_method string
+    discharge_method string
+    patient_classification string
+    dominant_procedure string -- the whole code, upper case, no dots
+    dominant_procedure_4 string -- its first four characters, which rules test; rows are sorted by it
+    primary_diagnosis string
+    dominance_basis string -- what dominant procedure and primary diagnosis rest on
+    incomplete_spell boolean -- HES: an episode of the spell stands in a file that was not read
+    episodes int -- source rows that made the spell
+"""
+    + _LINEAGE,
+    partition_by=(YEAR,),
+    required=(*RECORD_KEY, YEAR, "dominance_basis", "source_file", "run_id"),
+    statistics=("dominant_procedure_4", "activity_date"),
+)
+OP_ATTENDANCE = Table(
+    "silver",
+    "op_attendance",
+    "an outpatient attendance or appointment",
+    _RECORD
+    + """
+    attendance_status string -- 5 and 6 attended
+    first_attendance string
+    referral_source string
+"""
+    + _LINEAGE,
+    partition_by=(YEAR,),
+    required=(*RECORD_KEY, YEAR, "source_file", "run_id"),
+    statistics=("procedure_codes", "activity_date"),
+)
+QUARANTINE = Table(
+    "silver",
+    "quarantine",
+    "a source row that cannot be used, with every reason",
+    """
+    source_system string
+    dataset string
+    role string -- the source table: apcs, apcs_der, opa, apc, op
+    record_id string -- as far as known
+    financial_year string -- as far as known, else unknown
+    reasons array<string>
+    source_file string
+    raw string -- the row as JSON text
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=("source_system", "dataset", "role", YEAR, "reasons", "source_file", "raw", "run_id"),
+    statistics=("dataset", "source_file"),
+)
+INGEST_AUDIT = Table(
+    "silver",
+    "ingest_audit",
+    "what became of the rows of one source file in one run",
+    """
+    run_id string
+    source_system string
+    dataset string
+    role string
+    source_file string
+    file_bytes bigint
+    file_modified timestamp
+    rows_read bigint -- always rows_valid + rows_quarantined + rows_duplicate + rows_outside_years
+    rows_valid bigint
+    rows_quarantined bigint
+    rows_duplicate bigint -- further copies of identical rows
+    rows_outside_years bigint -- of years that the run was not asked for
+    records_built bigint -- spells or attendances that came of the valid rows
+    year_disagrees bigint -- rows whose year column says another year than the date
+    reasons map<string,bigint> -- rows by reason of quarantine
+    cleaned map<string,bigint> -- values that reading changed, by field:kind
+    columns_missing array<string> -- optional columns that the file does not have
+    columns_extra array<string> -- columns that nothing reads
+    written_at timestamp
+""",
+    required=("run_id", "source_system", "dataset", "role", "source_file", "rows_read", "rows_valid",
+              "rows_quarantined", "rows_duplicate", "rows_outside_years"),
+)  # fmt: skip
+ACTIVITY_FLAG = Table(
+    "gold",
+    "activity_flag",
+    "a record in scope of a policy, judged under one revision and reading",
+    """
+    policy_id string
+    revision string
+    reading string -- as_published, as_intended or guidance_coded
+    policy_fingerprint string
+    back_cast boolean -- the record is older than the policy's first revision
+    source_system string
+    dataset string
+    record_id string
+    person_id string
+    financial_year string
+    activity_date date
+    provider_code string
+    commissioner_code string
+    area_code string -- sub-ICB location; NULL where unknown
+    area_basis string -- gp_practice, residence, commissioner, outside_england or unknown
+    sex string
+    age int
+    age_years int
+    outcome string -- flagged or not_flagged
+    failed_clauses array<string> -- every clause that kept the record from being flagged
+    missing_clauses array<string> -- every clause that could not be decided, passed or not
+    near_miss boolean -- exactly one clause failed
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=(*POLICY_KEY, "policy_fingerprint", *RECORD_KEY, YEAR, "area_basis", "outcome", "failed_clauses",
+              "missing_clauses", "near_miss", "run_id"),
+    statistics=("policy_id", "reading", "dataset"),
+)  # fmt: skip
+POLICY = Table(
+    "gold",
+    "policy",
+    "a policy revision under one reading",
+    """
+    policy_id string
+    revision string
+    reading string
+    is_default_reading boolean
+    dataset string
+    title string
+    publisher string
+    source string -- the page or document
+    in_force_from date
+    in_force_to date -- exclusive; NULL while in force
+    policy_fingerprint string
+    clauses array<struct<clause_id:string,step:int,kind:string,words:string,test:string,missing:string,coding:string,decision:string,because:string>>
+    definition string -- the whole definition as JSON text
+    run_id string
+""",
+    required=(*POLICY_KEY, "policy_fingerprint", "definition"),
+)
+POLICY_ATTRITION = Table(
+    "gold",
+    "policy_attrition",
+    "one step of a policy's waterfall in one year; step 0 is the scope, over all records of the dataset",
+    """
+    policy_id string
+    revision string
+    reading string
+    financial_year string
+    step int
+    clause_id string
+    records_in bigint -- always records_failed + records_missing + records_left
+    records_failed bigint
+    records_missing bigint -- dropped on NULL only
+    records_left bigint
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=(*POLICY_KEY, YEAR, "step", "clause_id", "records_in", "records_failed", "records_missing", "records_left"),
+)
+_RATE_KEY = """
+    policy_id string
+    revision string
+    reading string
+    financial_year string -- the last year of a pooled period
+    period_years int
+    period string -- such as 2021-22, or 2019-20..2021-22
+    area_type string -- england, region, icb, sub_icb or provider
+"""
+ACTIVITY_RATE = Table(
+    "gold",
+    "activity_rate",
+    "flagged activity of an area and period under one policy reading",
+    _RATE_KEY
+    + """
+    area_code string
+    area_name string
+    activity bigint -- flagged records
+    in_scope bigint -- records with the policy's procedure, flagged or not
+    people_flagged bigint -- distinct persons among the flagged records that have one
+    activity_unknown_age_sex bigint -- flagged records without age or sex: in the crude rate only
+    population bigint -- people of all ages; over a pooled period person-years
+    population_vintage date
+    standard_population string
+    crude_rate double -- per 100,000
+    standardised_rate double -- directly standardised by age and sex, per 100,000
+    lower double -- 95% limits of the standardised rate, per 100,000
+    upper double
+    method string
+    status string -- ok, few_events, no_population or not_calculated
+    notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, …
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "area_code", "activity", "status", "notes"),
+)
+RATE_VARIATION = Table(
+    "gold",
+    "rate_variation",
+    "how the standardised rates of one type of area vary in a period",
+    _RATE_KEY
+    + """
+    areas bigint
+    areas_with_activity bigint
+    p10 double -- over areas with activity, unweighted, linear interpolation
+    p25 double
+    p50 double
+    p75 double
+    p90 double
+    n_fold double -- p90 / p10 before rounding; NULL when p10 is 0
+    all_areas_p10 double -- the same over all areas, those without activity included
+    all_areas_p25 double
+    all_areas_p50 double
+    all_areas_p75 double
+    all_areas_p90 double
+    opportunity double -- records above the 25th percentile's rate, summed over areas
+    opportunity_share double -- of the areas' activity
+    status string -- ok or not_calculated
+    notes array<string>
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "areas", "areas_with_activity", "status"),
+)
+RUN_LOG = Table(
+    "gold",
+    "run_log",
+    "one stage of one run",
+    """
+    run_id string
+    stage string
+    started_at timestamp
+    ended_at timestamp
+    outcome string -- done, failed or broken
+    years array<string>
+    rows bigint
+    code_version string
+    configuration string -- fingerprint of the configuration file
+    versions_read map<string,bigint> -- Delta version of each table read
+    versions_written map<string,bigint>
+    details map<string,string> -- further facts as text, never a patient's value
+""",
+    required=("run_id", "stage", "started_at", "outcome"),
+)
+
+
+def _published(columns: str) -> str:
+    return "\n    release_id string\n" + columns.replace("\n    run_id string\n", "\n")
+
+
+RATE = Table(
+    "published",
+    "rate",
+    "a rate after disclosure control",
+    _published(
+        ACTIVITY_RATE.columns.replace(
+            "status string -- ok, few_events, no_population or not_calculated",
+            "status string -- ok, few_events, no_population, not_calculated, withheld_small or withheld_secondary",
+        )
+    )
+    + "    disclosure string -- the rule applied\n    caveats array<string> -- keys of conf/caveats.yml\n",
+    partition_by=("release_id", YEAR),
+    required=("release_id", *ACTIVITY_RATE.required[:-3], "status", "notes", "disclosure"),
+)
+VARIATION = Table(
+    "published",
+    "variation",
+    "the variation between areas after disclosure control",
+    _published(RATE_VARIATION.columns) + "    disclosure string\n",
+    partition_by=("release_id", YEAR),
+    required=("release_id", *RATE_VARIATION.required, "disclosure"),
+)
+ATTRITION = Table(
+    "published",
+    "attrition",
+    "one step of a policy's waterfall in one year, national",
+    _published(POLICY_ATTRITION.columns) + "    near_miss bigint -- records that failed this clause alone\n",
+    partition_by=("release_id", YEAR),
+    required=("release_id", *POLICY_ATTRITION.required),
+)
+READING_EFFECT = Table(
+    "published",
+    "reading_effect",
+    "what one reading flags in a year, national, beside the policy as published",
+    """
+    release_id string
+    policy_id string
+    revision string
+    reading string
+    financial_year string
+    in_scope bigint
+    flagged bigint
+    flagged_as_published bigint
+    added bigint -- flagged under this reading, not as published
+    removed bigint -- flagged as published, not under this reading
+    is_default_reading boolean
+""",
+    partition_by=("release_id", YEAR),
+    required=("release_id", *POLICY_KEY, YEAR, "in_scope", "flagged", "flagged_as_published", "added", "removed"),
+)
+QUALITY = Table(
+    "published",
+    "quality",
+    "one national measure of the data's quality in a year",
+    """
+    release_id string
+    financial_year string
+    dataset string
+    measure string -- records, no_person, no_age, no_sex, area_unknown, outside_england, quarantined:REASON, …
+    records bigint
+    of_records bigint -- what the measure is a part of
+""",
+    partition_by=("release_id", YEAR),
+    required=("release_id", YEAR, "dataset", "measure", "records"),
+)
+PUBLISHED_POLICY = Table(
+    "published",
+    "policy",
+    "a policy revision under one reading, with the words behind each clause",
+    _published(POLICY.columns),
+    partition_by=("release_id",),
+    required=("release_id", *POLICY.required),
+)
+RELEASE = Table(
+    "published",
+    "release",
+    "a release; exactly one is current",
+    """
+    release_id string
+    is_current boolean
+    released_at timestamp
+    run_id string
+    code_version string
+    configuration string
+    disclosure string
+    coverage string
+    years array<string>
+    tables map<string,bigint> -- rows of each published table in this release
+    versions map<string,bigint> -- Delta version of each published table that holds it
+    sources map<string,bigint> -- Delta version of each gold table that it was made from
+    policy_fingerprints map<string,string> -- policy/revision/reading: fingerprint
+    caveats map<string,string> -- what every figure says of itself, by key
+""",
+    required=("release_id", "is_current", "released_at", "run_id"),
+)
+
+TABLES: dict[str, Table] = {
+    table.full_name: table
+    for table in (
+        APC_SPELL, OP_ATTENDANCE, QUARANTINE, INGEST_AUDIT,
+        ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION, RUN_LOG,
+        RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY, RELEASE,
+    )
+}  # fmt: skip

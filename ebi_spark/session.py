@@ -1,0 +1,196 @@
+"""The Spark session: the platform's own where there is one, else a local one with Delta, on loopback, without UI.
+
+Nothing here runs at import. Databricks, spark-submit and Spark Connect bring their session and Delta; a machine of its
+own needs Java and Delta's two jars, which :func:`fetch_jars` brings through Spark's own resolver.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
+from pyspark.sql import SparkSession
+
+from ebi_spark.errors import InputError
+from ebi_spark.settings import resource
+
+JAVA_VERSIONS = (17, 21)
+
+
+def java_home_problem() -> str | None:
+    """Why local Spark could not start for want of Java 17 or 21, in one sentence; None when all is well."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    found = "JAVA_HOME points to" if home else "the path has"
+    if java is None:
+        return "there is no Java: neither JAVA_HOME nor the path has one"
+    try:
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return f"{found} a Java that does not run ({java})"
+    version = re.search(r'version "(\d+)(?:\.(\d+))?', answer.stderr + answer.stdout)
+    if not version:
+        return f"{found} a Java that does not tell its version ({java})"
+    major = int(version[2]) if version[1] == "1" and version[2] else int(version[1])
+    if major not in JAVA_VERSIONS:
+        return f"{found} Java {major}, and Spark 4 runs on 17 or 21"
+    return None
+
+
+def require_java() -> None:
+    """Raise an :class:`InputError` unless a Java that Spark can use is there."""
+    problem = java_home_problem()
+    if problem:
+        raise InputError(
+            problem, remedy="install Java 17 or 21 (Debian, Ubuntu: apt install openjdk-17-jre-headless) or set JAVA_HOME"
+        )
+
+
+def jar_folder() -> Path:
+    """Where Delta's jars are kept: ``EBI_SPARK_JARS``, else the user's cache."""
+    given = os.environ.get("EBI_SPARK_JARS")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(given) if given else cache / "ebi-spark" / "jars"
+
+
+def _jar_list() -> list[dict[str, str]]:
+    jars: list[dict[str, str]] = yaml.safe_load(resource("conf", "jars.yml").read_text(encoding="utf-8"))["jars"]
+    return jars
+
+
+def local_jars() -> list[Path]:
+    """Delta's jars, each checked against its sha256; an :class:`InputError` says how to get what is missing."""
+    paths = []
+    for jar in _jar_list():
+        path = jar_folder() / jar["file"]
+        if not path.is_file():
+            raise InputError(
+                f"Delta's jar {jar['file']} is not in {jar_folder()}",
+                remedy="run `make setup` with the network, or copy the jar there and set EBI_SPARK_JARS",
+            )
+        if hashlib.sha256(path.read_bytes()).hexdigest() != jar["sha256"]:
+            raise InputError(
+                f"Delta's jar {path} is not the one that was locked (its sha256 differs)",
+                remedy="remove it and run `make setup`",
+            )
+        paths.append(path)
+    return paths
+
+
+# Run in a process of its own, so that the resolver's session is gone before the job's own starts.
+_RESOLVE = """
+import sys
+from pyspark.sql import SparkSession
+ivy, *coordinates = sys.argv[1:]
+spark = (
+    SparkSession.builder.master("local[1]").config("spark.jars.ivy", ivy).config("spark.ui.enabled", "false")
+    .config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
+)
+for coordinate in coordinates:
+    spark.sql(f"ADD JAR '{coordinate}'")
+"""
+
+
+def fetch_jars(tell: Callable[[str], None]) -> list[Path]:
+    """Bring what is missing of Delta's jars by exact version, without transitives, through Spark's own resolver."""
+    with contextlib.suppress(InputError):
+        return local_jars()
+    require_java()
+    jars = _jar_list()
+    tell(f"fetching {', '.join(jar['file'] for jar in jars)}")
+    with tempfile.TemporaryDirectory(prefix="ebi-spark-ivy-") as ivy:
+        coordinates = [f"ivy://{jar['group']}:{jar['artifact']}:{jar['version']}?transitive=false" for jar in jars]
+        environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+        with contextlib.suppress(subprocess.SubprocessError):
+            subprocess.run(
+                [sys.executable, "-c", _RESOLVE, ivy, *coordinates],
+                capture_output=True, check=False, timeout=900, cwd=ivy, env=environment,
+            )  # fmt: skip
+        jar_folder().mkdir(parents=True, exist_ok=True)
+        for jar in jars:
+            found = sorted(Path(ivy).rglob(jar["file"]))
+            right = [path for path in found if hashlib.sha256(path.read_bytes()).hexdigest() == jar["sha256"]]
+            if not right:
+                raise InputError(
+                    f"Delta's jar {jar['file']} could not be had{' as locked: its sha256 differs' if found else ''}",
+                    remedy="check the network, or copy the jar into a folder and name that folder in EBI_SPARK_JARS",
+                )
+            part = jar_folder() / f"{jar['file']}.{os.getpid()}.part"
+            shutil.copyfile(right[0], part)
+            part.replace(jar_folder() / jar["file"])
+    return local_jars()
+
+
+def platform_session() -> bool:
+    """Whether Databricks, spark-submit or Spark Connect brings the session."""
+    return any(os.environ.get(name) for name in ("DATABRICKS_RUNTIME_VERSION", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"))
+
+
+@contextlib.contextmanager
+def spark_session(
+    scratch: Path | None = None, *, timezone: str = "Europe/London", java_options: str = ""
+) -> Iterator[SparkSession]:
+    """The session for one job; a local one keeps all it spills below ``scratch`` and ends with the job.
+
+    ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` size the local one (default ``local[*]`` and ``4g``).
+    """
+    if platform_session():
+        spark = SparkSession.builder.getOrCreate()
+        spark.conf.set("spark.sql.session.timeZone", timezone)
+        yield spark
+        return
+    require_java()
+    jars = local_jars()
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    folder = Path(tempfile.mkdtemp(prefix=f"spark-{os.getpid()}-", dir=_swept(scratch) if scratch else None))
+    cores = os.cpu_count() or 2
+    spark = (
+        SparkSession.builder.appName("ebi-spark")
+        .master(os.environ.get("EBI_SPARK_MASTER", "local[*]"))
+        .config("spark.driver.memory", os.environ.get("EBI_SPARK_DRIVER_MEMORY", "4g"))
+        # On the class path rather than shipped: the session starts seconds sooner.
+        .config("spark.driver.extraClassPath", os.pathsep.join(map(str, jars)))
+        .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
+        .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.local.dir", str(folder))
+        .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
+        .config("spark.sql.session.timeZone", timezone)
+        .config("spark.sql.shuffle.partitions", str(max(4, 2 * cores)))
+        .config("spark.sql.parquet.compression.codec", "zstd")
+        .config("spark.databricks.delta.snapshotPartitions", "2")
+        .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "4")
+        .config(
+            "spark.driver.extraJavaOptions",
+            f"-Djava.io.tmpdir={folder} -Dderby.system.home={folder} "
+            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} {java_options}",
+        )
+        .getOrCreate()
+    )
+    try:
+        yield spark
+    finally:
+        with contextlib.suppress(Exception):
+            spark.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _swept(scratch: Path) -> Path:
+    """The scratch folder, rid of what killed processes left in it."""
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in scratch.glob("spark-*"):
+        owner = left.name.split("-")[1]
+        if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
+            shutil.rmtree(left, ignore_errors=True)
+    return scratch

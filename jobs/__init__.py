@@ -1,0 +1,1 @@
+"""Thin entry points, one a stage: parse arguments, read, call, write."""
