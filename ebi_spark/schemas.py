@@ -7,7 +7,7 @@ row); what must not be null is listed in ``required`` and checked by the gate.
 
 from dataclasses import dataclass
 
-from pyspark.sql.types import StructType
+from pyspark.sql.types import DataType, StructType
 
 YEAR = "financial_year"
 RECORD_KEY = ("source_system", "dataset", "record_id")
@@ -37,13 +37,13 @@ class Table:
         """The columns as a Spark schema, all nullable, meanings as comments."""
         schema = StructType()
         for name, spark_type, meaning in self.fields():
-            schema.add(name, spark_type, nullable=True, metadata={"comment": meaning} if meaning else None)
+            schema.add(name, DataType.fromDDL(spark_type), nullable=True, metadata={"comment": meaning} if meaning else None)
         return schema
 
     def fields(self) -> list[tuple[str, str, str]]:
         """(name, Spark type, meaning) of each column, in order."""
         fields = []
-        for line in self.columns.strip().splitlines():
+        for line in filter(str.strip, self.columns.splitlines()):
             declared, _, meaning = line.strip().partition(" -- ")
             name, _, spark_type = declared.strip().partition(" ")
             fields.append((name, spark_type.strip(), meaning.strip()))

@@ -128,6 +128,10 @@ def fetch_jars(tell: Callable[[str], None]) -> list[Path]:
     return local_jars()
 
 
+# Inferring constraints through dozens of derived columns takes Spark's planner minutes and finds nothing here.
+PLANNING = {"spark.sql.constraintPropagation.enabled": "false"}
+
+
 def platform_session() -> bool:
     """Whether Databricks, spark-submit or Spark Connect brings the session."""
     return any(os.environ.get(name) for name in ("DATABRICKS_RUNTIME_VERSION", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"))
@@ -144,6 +148,9 @@ def spark_session(
     if platform_session():
         spark = SparkSession.builder.getOrCreate()
         spark.conf.set("spark.sql.session.timeZone", timezone)
+        for key, value in PLANNING.items():
+            with contextlib.suppress(Exception):  # serverless fixes most settings: planning is slower there, no more
+                spark.conf.set(key, value)
         yield spark
         return
     require_java()
@@ -168,6 +175,8 @@ def spark_session(
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
         .config("spark.sql.session.timeZone", timezone)
         .config("spark.sql.shuffle.partitions", str(max(4, 2 * cores)))
+        # Methods longer than the JIT compiles run interpreted; beyond this Spark splits them instead.
+        .config("spark.sql.codegen.hugeMethodLimit", "8000")
         .config("spark.sql.parquet.compression.codec", "zstd")
         .config("spark.databricks.delta.snapshotPartitions", "2")
         .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "4")
@@ -178,6 +187,8 @@ def spark_session(
         )
         .getOrCreate()
     )
+    for key, value in PLANNING.items():
+        spark.conf.set(key, value)
     try:
         yield spark
     finally:

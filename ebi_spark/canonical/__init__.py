@@ -1,0 +1,1 @@
+"""Canonical records: source rows cleaned, dated, keyed and built into spells and attendances, or set aside."""

@@ -1,0 +1,297 @@
+"""From source tables to silver: judge, survey before anything is written, write each table once, set aside, account.
+
+What is judged is one lazy frame a source table; the survey reads only its light columns (keys, dates), the silver write
+its canonical columns, the quarantine its raw text.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ebi_spark.acquire.tables import SourceTable
+from ebi_spark.canonical import hes, sus_plus
+from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition, keep
+from ebi_spark.errors import DataError, InputError
+from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, YEAR, Table
+from ebi_spark.settings import RunConfig
+from ebi_spark.storage import Lake, conform
+
+UNKNOWN_YEAR = "unknown"
+SILVER = {"apc": APC_SPELL, "op": OP_ATTENDANCE}
+# Rows lie sorted inside each file by what rules ask for first, so that Parquet's page index can skip the rest.
+SORTED_BY = {"apc": (YEAR, "dominant_procedure_4"), "op": (YEAR, "procedure_codes")}
+
+
+@dataclass
+class Judged:
+    """One source table judged: ``rows`` a row a source row, ``records`` what is valid of it as canonical records
+    (None for a table that only completes another)."""
+
+    table: SourceTable
+    dataset: str
+    rows: DataFrame
+    records: DataFrame | None
+
+
+@dataclass
+class FileCount:
+    """What became of the rows of one file."""
+
+    bytes: int | None = None
+    modified: datetime | None = None
+    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    year_disagrees: int = 0
+
+
+@dataclass
+class Survey:
+    """Counts by (system, role) and file, and the years found in usable rows by dataset."""
+
+    files: dict[tuple[str, str], dict[str, FileCount]]
+    years: dict[str, set[str]]
+
+    def total(self, kind: str) -> int:
+        """Rows of one disposition over all files."""
+        return sum(count.rows[kind] for files in self.files.values() for count in files.values())
+
+
+@dataclass
+class Ingested:
+    """What an ingest did, for the summary."""
+
+    years: list[str]
+    records: dict[str, int]
+    rows_read: int
+    rows_quarantined: int
+    reasons: dict[str, int]
+
+
+def judge(tables: Iterable[SourceTable], config: RunConfig) -> list[Judged]:
+    """Every source table judged; APCS_Der joins the spells of its own system."""
+    by_role = {(table.system, table.role): table for table in tables}
+    judged: list[Judged] = []
+    for (system, role), table in by_role.items():
+        if role == "apcs":
+            spells = sus_plus.judge_spells(table.rows, config.bare_year)
+            der_table = by_role[(system, "apcs_der")]
+            derived = sus_plus.judge_derived(der_table.rows, spells)
+            valid = keep(spells, VALID, config.years)
+            judged.append(Judged(table, "apc", spells, sus_plus.join_derived(valid, derived)))
+            judged.append(Judged(der_table, "apc", derived, None))
+        elif role == "opa":
+            rows = sus_plus.judge_attendances(table.rows, config.bare_year)
+            judged.append(Judged(table, "op", rows, keep(rows, VALID, config.years)))
+        elif role == "apc":
+            rows = hes.judge_episodes(table.rows, config.bare_year)
+            valid = keep(rows, VALID, config.years)
+            judged.append(Judged(table, "apc", rows, hes.build_spells(valid)))
+        elif role == "op":
+            rows = hes.judge_attendances(table.rows, config.bare_year)
+            judged.append(Judged(table, "op", rows, keep(rows, VALID, config.years)))
+    return judged
+
+
+def survey(judged: list[Judged], config: RunConfig) -> Survey:
+    """Count rows by file, fate, year and reason; collects a row a combination, never a record."""
+    files: dict[tuple[str, str], dict[str, FileCount]] = {}
+    years: dict[str, set[str]] = defaultdict(set)
+    for item in judged:
+        counts: dict[str, FileCount] = defaultdict(FileCount)
+        for path in item.table.files:
+            counts[path] = FileCount()
+        grouped = (
+            item.rows.withColumn("fate", disposition(config.years))
+            .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
+            .count()
+        )
+        seen: dict[str, FileCount] = {}
+        for row in grouped.collect():
+            count = seen.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
+            count.rows[row["fate"]] += row["count"]
+            count.year_disagrees += row["count"] if row["year_disagrees"] else 0
+            if row["fate"] == QUARANTINED:
+                for reason in row["reasons"]:
+                    count.reasons[reason] += row["count"]
+            elif row[YEAR] is not None:
+                years[item.dataset].add(row[YEAR])
+        # A file without a row is in no group; folders of many files show as their files.
+        for path in item.table.files:
+            if path not in seen and not any(name.startswith(f"{path.rstrip('/')}/") for name in seen):
+                seen[path] = FileCount()
+        files[(item.table.system, item.table.role)] = seen
+    return Survey(files, years)
+
+
+def check(found: Survey, config: RunConfig) -> list[str]:
+    """The years that the run will replace; an :class:`InputError` when a year asked for is in no file."""
+    present = set().union(*found.years.values()) if found.years else set()
+    if config.years:
+        absent = [year for year in config.years if year not in present]
+        if absent:
+            held = ", ".join(sorted(present)) or "no usable year"
+            raise InputError(
+                f"years: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} in none of the source files",
+                remedy=f"the files hold {held}; correct `years` or add the files",
+            )
+        return list(config.years)
+    if not present:
+        raise InputError(
+            "the source files hold no usable row", remedy="check paths, delimiter and dates; `ebi-spark status` lists why rows were set aside"
+        )
+    return sorted(present)
+
+
+def ingest(
+    spark: SparkSession, lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None]
+) -> Ingested:
+    """Read, judge and write silver; raises :class:`DataError` when too large a share of rows had to be set aside."""
+    judged = judge(tables, config)
+    tell("surveying the source files")
+    found = survey(judged, config)
+    years = check(found, config)
+    lake.prepare()
+    records: dict[str, int] = {}
+    datasets = sorted({item.dataset for item in judged})
+    for dataset in datasets:
+        table = SILVER[dataset]
+        parts = [
+            _canonical(item.records, table, item.table.system, dataset, lake.run_id)
+            for item in judged
+            if item.dataset == dataset and item.records is not None
+        ]
+        frame = reduce(DataFrame.unionByName, parts)
+        tell(f"writing {table.full_name}")
+        lake.replace(table, frame.sortWithinPartitions(*SORTED_BY[dataset]), {YEAR: years}, stage="ingest")
+    tell("writing silver/quarantine")
+    _write_quarantine(lake, judged, config, years, datasets, set_aside=found.total(QUARANTINED) > 0)
+    built, cleaned = _built(lake, years, datasets)
+    for dataset in datasets:
+        records[dataset] = sum(n for (d, _, _), n in built.items() if d == dataset)
+    _write_audit(spark, lake, judged, found, built, cleaned)
+    reasons: dict[str, int] = defaultdict(int)
+    for files in found.files.values():
+        for count in files.values():
+            for reason, number in count.reasons.items():
+                reasons[reason] += number
+    result = Ingested(
+        years=years,
+        records=records,
+        rows_read=sum(sum(c.rows.values()) for files in found.files.values() for c in files.values()),
+        rows_quarantined=found.total(QUARANTINED),
+        reasons=dict(sorted(reasons.items())),
+    )
+    _check_share(found, config)
+    return result
+
+
+def _canonical(records: DataFrame | None, table: Table, system: str, dataset: str, run_id: str) -> DataFrame:
+    assert records is not None
+    frame = records.withColumns({"source_system": F.lit(system), "dataset": F.lit(dataset), "run_id": F.lit(run_id)})
+    if dataset == "apc":
+        frame = frame.withColumn("dominant_procedure_4", F.substring("dominant_procedure", 1, 4))
+    return conform(frame, table)
+
+
+def _write_quarantine(
+    lake: Lake, judged: list[Judged], config: RunConfig, years: list[str], datasets: list[str], *, set_aside: bool
+) -> None:
+    """Replace what earlier runs set aside of these datasets, years and of rows without a year."""
+    parts = [
+        keep(item.rows, QUARANTINED, config.years).select(
+            F.lit(item.table.system).alias("source_system"),
+            F.lit(item.dataset).alias("dataset"),
+            F.lit(item.table.role).alias("role"),
+            "record_id",
+            F.when(F.col(YEAR).isin(*years), F.col(YEAR)).otherwise(F.lit(UNKNOWN_YEAR)).alias(YEAR),
+            "reasons",
+            "source_file",
+            "raw",
+            F.lit(lake.run_id).alias("run_id"),
+        )
+        for item in judged
+    ]
+    frame = reduce(DataFrame.unionByName, parts)
+    if not set_aside:
+        frame = lake.spark.createDataFrame([], QUARANTINE.schema)
+    lake.replace(QUARANTINE, frame, {YEAR: [*years, UNKNOWN_YEAR], "dataset": datasets}, stage="ingest")
+
+
+def _built(
+    lake: Lake, years: list[str], datasets: list[str]
+) -> tuple[dict[tuple[str, str, str], int], dict[tuple[str, str, str], dict[str, int]]]:
+    """Records and cleaned values by (dataset, system, file), read back from what silver now holds."""
+    built: dict[tuple[str, str, str], int] = {}
+    cleaned: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for dataset in datasets:
+        frame = lake.read(SILVER[dataset]).where(F.col(YEAR).isin(years))
+        rows: list[Any] = frame.groupBy("source_system", "source_file", "cleaned").count().collect()
+        for row in rows:
+            key = (dataset, row["source_system"], row["source_file"])
+            built[key] = built.get(key, 0) + row["count"]
+            for change in row["cleaned"] or []:
+                cleaned[key][change] += row["count"]
+    return built, cleaned
+
+
+def _write_audit(
+    spark: SparkSession,
+    lake: Lake,
+    judged: list[Judged],
+    found: Survey,
+    built: dict[tuple[str, str, str], int],
+    cleaned: dict[tuple[str, str, str], dict[str, int]],
+) -> None:
+    now = datetime.now(UTC)
+    rows = []
+    for item in judged:
+        system, role = item.table.system, item.table.role
+        for path, count in sorted(found.files[(system, role)].items()):
+            key = (item.dataset, system, path)
+            rows.append(
+                {
+                    "run_id": lake.run_id,
+                    "source_system": system,
+                    "dataset": item.dataset,
+                    "role": role,
+                    "source_file": path,
+                    "file_bytes": count.bytes,
+                    "file_modified": count.modified,
+                    "rows_read": sum(count.rows.values()),
+                    "rows_valid": count.rows[VALID],
+                    "rows_quarantined": count.rows[QUARANTINED],
+                    "rows_duplicate": count.rows[DUPLICATE],
+                    "rows_outside_years": count.rows[OUTSIDE],
+                    "records_built": built.get(key, 0) if item.records is not None else 0,
+                    "year_disagrees": count.year_disagrees,
+                    "reasons": dict(count.reasons),
+                    "cleaned": dict(cleaned.get(key, {})) if item.records is not None else {},
+                    "columns_missing": item.table.missing,
+                    "columns_extra": item.table.extra,
+                    "written_at": now,
+                }
+            )
+    lake.append(INGEST_AUDIT, spark.createDataFrame(rows, INGEST_AUDIT.schema), stage="ingest")
+
+
+def _check_share(found: Survey, config: RunConfig) -> None:
+    for (system, role), files in found.files.items():
+        read = sum(sum(c.rows.values()) - c.rows[OUTSIDE] for c in files.values())
+        bad = sum(c.rows[QUARANTINED] for c in files.values())
+        if read and bad / read > config.max_quarantine_share:
+            reasons: dict[str, int] = defaultdict(int)
+            for count in files.values():
+                for reason, number in count.reasons.items():
+                    reasons[reason] += number
+            listed = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
+            raise DataError(
+                f"{system} {role}: {bad:,} of {read:,} rows had to be set aside ({listed}), more than the share of "
+                f"{config.max_quarantine_share:g} that the configuration allows; nothing was published",
+                remedy="look at silver/quarantine, mend the source, or raise max_quarantine_share",
+            )

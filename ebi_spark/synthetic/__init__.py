@@ -1,0 +1,168 @@
+"""Made-up SUS+ and HES files that look like the real ones: no row describes a real patient, hospital or practice.
+
+What they are made with stands in :mod:`ebi_spark.synthetic.shares` and in ``docs/made-up-data.md``.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+
+from ebi_spark.errors import InputError
+from ebi_spark.synthetic import hes, shares, sus_plus
+from ebi_spark.synthetic.lookups import Lookups, lookups
+from ebi_spark.synthetic.people import intake_size
+from ebi_spark.synthetic.places import places
+from ebi_spark.synthetic.shares import INFLATION_WORDS
+from ebi_spark.synthetic.truth import Plan
+from ebi_spark.synthetic.writing import OutputFile, files_for, globs, write_run, write_table
+
+__all__ = ["INFLATION_WORDS", "generate"]
+
+FILE_FORMATS = ("csv", "parquet", "mixed")
+HEADERLESS = ("op", 1)  # this HES table's second year comes without a header row, with a headers file beside
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table to write: how its frame is made, its rows, and what a file calls the columns."""
+
+    name: str
+    layout: Callable[[SparkSession, Plan, Lookups, int], DataFrame]
+    plan: Plan
+    names: Callable[[list[str], int], list[str]]
+
+
+def generate(
+    spark: SparkSession,
+    out: Path,
+    *,
+    years: list[str],
+    spells: int,
+    attendances: int,
+    seed: int,
+    system: str,
+    file_format: str = "csv",
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, int]:
+    """Write made-up source files, practices and a run configuration into ``out``; give the rows of each table.
+
+    ``years`` are labels such as ``2021-22``; ``spells`` and ``attendances`` are spread evenly over them. The same
+    arguments give the same rows, however many cores or files there are. ``mixed`` writes the last year as Parquet
+    and the others as CSV. Raises :class:`InputError` for a folder that is not empty.
+    """
+    _check(out, years, spells, attendances, system, file_format)
+    out.mkdir(parents=True, exist_ok=True)
+    starts = tuple(sorted({int(year[:4]) for year in years}))
+    intake = intake_size(spells // len(starts), attendances // len(starts))
+    spell_plan = Plan(starts, spells, intake, files_for(spells // len(starts)))
+    attendance_plan = Plan(starts, attendances, intake, files_for(attendances // len(starts)))
+    tables = _tables(system, spell_plan, attendance_plan)
+    small = lookups(spark, starts, seed)
+    counts: dict[str, int] = {}
+    with _without_whole_stage_code(spark):
+        for table in tables:
+            frame = table.layout(spark, table.plan, small, seed)
+            columns = [name for name in frame.columns if name != "file"]
+            outputs = {
+                number: _output(out, system, table, number, columns, file_format)
+                for number in range(len(starts))
+            }
+            counts[table.name] = write_table(
+                frame, out / "data" / table.name, outputs, one_file=table.plan.files == 1
+            )
+            progress(f"{table.name}: {counts[table.name]:,} rows")
+    counts["practices"] = places().write_practices(out / "practices.csv")
+    write_run(out / "run.yml", spell_plan.labels, _sources(out, system))
+    return counts
+
+
+def _tables(system: str, spells: Plan, attendances: Plan) -> list[_Table]:
+    if system == "hes":
+        return [
+            _Table("apc", hes.apc, spells, hes.column_names),
+            _Table("op", hes.op, attendances, hes.column_names),
+        ]
+
+    def cased(plan: Plan, shift: int) -> Callable[[list[str], int], list[str]]:
+        return lambda names, start: sus_plus.column_case(names, plan.starts.index(start) + shift)
+
+    return [
+        _Table("apcs", sus_plus.apcs, spells, cased(spells, 0)),
+        _Table("apcs_der", sus_plus.apcs_der, spells, cased(spells, 1)),
+        _Table("opa", sus_plus.opa, attendances, cased(attendances, 2)),
+    ]
+
+
+def _check(
+    out: Path, years: Sequence[str], spells: int, attendances: int, system: str, file_format: str
+) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            f"generate: {out} exists and is not empty", remedy="name a new folder, or empty this one yourself"
+        )
+    if not years:
+        raise InputError("generate: no year is named", remedy="name one, such as 2021-22")
+    if spells < 1 or attendances < 1:
+        raise InputError(
+            "generate: spells and attendances have to be 1 or more", remedy="ask for at least one of each"
+        )
+    for what, value, known in (
+        ("system", system, ("sus_plus", "hes")),
+        ("format", file_format, FILE_FORMATS),
+    ):
+        if value not in known:
+            raise InputError(
+                f"generate: there is no {what} {value!r}", remedy=f"write one of {', '.join(known)}"
+            )
+
+
+def _output(
+    out: Path, system: str, table: _Table, number: int, columns: list[str], file_format: str
+) -> OutputFile:
+    plan = table.plan
+    last = number == len(plan.starts) - 1
+    kind = ("parquet" if last else "csv") if file_format == "mixed" else file_format
+    name = f"{table.name}_{plan.labels[number]}"
+    if kind == "parquet":
+        return OutputFile(name, kind, columns)
+    names = table.names(columns, plan.starts[number])
+    if system != "hes":
+        return OutputFile(name, kind, names)
+    delimiter = "|" if plan.starts[number] <= shares.LAST_PIPE_YEAR else ","
+    headers = out / "data" / f"{table.name}_headers.txt" if (table.name, number) == HEADERLESS else None
+    return OutputFile(name, kind, names, delimiter, headers)
+
+
+def _sources(out: Path, system: str) -> dict[str, tuple[str, dict[str, dict[str, object]]]]:
+    """Entries of the run configuration."""
+    data = out / "data"
+    admitted, outpatient = (("apc",), ("op",)) if system == "hes" else (("apcs", "apcs_der"), ("opa",))
+    entries: dict[str, dict[str, object]] = {
+        role: {"path": globs(data / role, out)} for role in (*admitted, *outpatient)
+    }
+    for role, entry in entries.items():
+        if (data / f"{role}_headers.txt").exists():
+            entry["headers_file"] = f"data/{role}_headers.txt"
+    return {
+        name: (system, {role: entries[role] for role in roles})
+        for name, roles in (("admitted", admitted), ("outpatient", outpatient))
+    }
+
+
+@contextlib.contextmanager
+def _without_whole_stage_code(spark: SparkSession) -> Iterator[None]:
+    """Rows this wide outgrow the 64 KB of one generated method: compile column by column at once instead."""
+    name = "spark.sql.codegen.wholeStage"
+    before = spark.conf.get(name, "true")
+    try:
+        spark.conf.set(name, "false")
+    except Exception:  # a platform that refuses the setting does without it, more slowly
+        yield
+        return
+    try:
+        yield
+    finally:
+        spark.conf.set(name, before or "true")
