@@ -37,7 +37,9 @@ class Table:
         """The columns as a Spark schema, all nullable, meanings as comments."""
         schema = StructType()
         for name, spark_type, meaning in self.fields():
-            schema.add(name, DataType.fromDDL(spark_type), nullable=True, metadata={"comment": meaning} if meaning else None)
+            schema.add(
+                name, DataType.fromDDL(spark_type), nullable=True, metadata={"comment": meaning} if meaning else None
+            )
         return schema
 
     def fields(self) -> list[tuple[str, str, str]]:
@@ -238,7 +240,16 @@ POLICY_ATTRITION = Table(
     run_id string
 """,
     partition_by=(YEAR,),
-    required=(*POLICY_KEY, YEAR, "step", "clause_id", "records_in", "records_failed", "records_missing", "records_left"),
+    required=(
+        *POLICY_KEY,
+        YEAR,
+        "step",
+        "clause_id",
+        "records_in",
+        "records_failed",
+        "records_missing",
+        "records_left",
+    ),
 )
 _RATE_KEY = """
     policy_id string

@@ -49,7 +49,8 @@ def require_java() -> None:
     problem = java_home_problem()
     if problem:
         raise InputError(
-            problem, remedy="install Java 17 or 21 (Debian, Ubuntu: apt install openjdk-17-jre-headless) or set JAVA_HOME"
+            problem,
+            remedy="install Java 17 or 21 (Debian, Ubuntu: apt install openjdk-17-jre-headless) or set JAVA_HOME",
         )
 
 

@@ -219,7 +219,9 @@ def disclosure_rules() -> dict[str, Any]:
 def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource:
     item = given if isinstance(given, dict) else {"path": given}
     if ("path" in item) == ("table" in item):
-        raise InputError(f"{where}: give either a path or a table", remedy="write `path: …` or `table: catalog.schema.name`")
+        raise InputError(
+            f"{where}: give either a path or a table", remedy="write `path: …` or `table: catalog.schema.name`"
+        )
     paths = item.get("path", [])
     return TableSource(
         role=role,

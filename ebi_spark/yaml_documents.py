@@ -111,8 +111,9 @@ def _explain(error: ValidationError) -> tuple[str, str]:
         known = sorted(error.schema.get("properties", {}))
         unknown = sorted(str(key) for key in set(error.instance) - set(known))
         near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)
-        return f"unknown key {unknown[0]!r}", f"did you mean {near[0]!r}? The keys are: {', '.join(known)}" if near else (
-            "remove it"
+        return (
+            f"unknown key {unknown[0]!r}",
+            f"did you mean {near[0]!r}? The keys are: {', '.join(known)}" if near else ("remove it"),
         )
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]

@@ -43,7 +43,9 @@ def find_files(source: TableSource, where: str) -> list[str]:
         matches = [match for match in matches if Path(match).exists() and str(Path(match).resolve()) != headers]
         if not matches:
             what = "no file matches" if glob.has_magic(path) else "there is no file"
-            raise InputError(f"{where}: {what} {path}", remedy="correct the path; it is taken relative to the configuration file")
+            raise InputError(
+                f"{where}: {what} {path}", remedy="correct the path; it is taken relative to the configuration file"
+            )
         found.update(matches)
     return sorted(found)
 
@@ -122,7 +124,9 @@ def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> For
             better = sum(cell.upper() in known for cell in _cells(lines[0], near))
             raise InputError(
                 f"{where}: {path}: no known column in the first line as read with delimiter {best!r}",
-                remedy=f"write `delimiter: {near!r}`" if better else "check that this is the right table and that it has a header row",
+                remedy=f"write `delimiter: {near!r}`"
+                if better
+                else "check that this is the right table and that it has a header row",
             )
         return Form("csv", tuple(columns), best, True)
     if not source.delimiter:

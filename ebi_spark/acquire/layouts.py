@@ -90,7 +90,9 @@ class Layout:
         missing = sorted(self.required - single.keys() - runs.keys() - concats.keys())
         if missing:
             ours = missing[0]
-            wanted = self.columns.get(ours) or (f"{self.numbered[ours].forms[0]}01 … or {self.numbered[ours].concat[0]}",)
+            wanted = self.columns.get(ours) or (
+                f"{self.numbered[ours].forms[0]}01 … or {self.numbered[ours].concat[0]}",
+            )
             near = difflib.get_close_matches(wanted[0], by_upper, n=1, cutoff=0.6)
             hint = f"the nearest name there is {by_upper[near[0]]}: " if near else ""
             raise InputError(

@@ -55,9 +55,7 @@ def _with_codes(rows: DataFrame) -> DataFrame:
     )
     return listed.withColumns(
         {"diagnosis_codes": as_text(F.col("diagnosis_list")), "procedure_codes": as_text(F.col("operation_list"))}
-    ).drop(
-        "diagnosis_list", "operation_list", "diagnosis", "operation", "diagnosis_concat", "operation_concat"
-    )
+    ).drop("diagnosis_list", "operation_list", "diagnosis", "operation", "diagnosis_concat", "operation_concat")
 
 
 def judge_attendances(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
@@ -156,9 +154,7 @@ def build_spells(episodes: DataFrame) -> DataFrame:
     first, last = F.get(listed, F.lit(0)), F.get(listed, F.size(listed) - 1)
     operated = F.get(F.filter(listed, lambda e: e["first_operation"].rlike("^[A-Z][0-9]{2}")), F.lit(0))
     discharged = F.filter(listed, lambda e: e["discharge_date"].isNotNull())
-    orders = F.filter(
-        F.transform(listed, lambda e: e["episode_order"]), lambda n: n.between(1, HIGHEST_EPISODE_ORDER)
-    )
+    orders = F.filter(F.transform(listed, lambda e: e["episode_order"]), lambda n: n.between(1, HIGHEST_EPISODE_ORDER))
     spells = grouped.select(
         "financial_year",
         *[first[name].alias(name) for name in _FROM_FIRST],

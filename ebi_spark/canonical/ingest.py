@@ -143,7 +143,8 @@ def check(found: Survey, config: RunConfig) -> list[str]:
         return list(config.years)
     if not present:
         raise InputError(
-            "the source files hold no usable row", remedy="check paths, delimiter and dates; `ebi-spark status` lists why rows were set aside"
+            "the source files hold no usable row",
+            remedy="check paths, delimiter and dates; `ebi-spark status` lists why rows were set aside",
         )
     return sorted(present)
 

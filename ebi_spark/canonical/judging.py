@@ -49,18 +49,16 @@ def resolve_duplicates(rows: DataFrame, key: str = "record_id") -> DataFrame:
     repeated = usable.groupBy(key).count().where("count > 1").select(F.col(key).alias("_repeated"))
     if repeated.isEmpty():
         return rows.withColumns({"is_duplicate": F.lit(False), "conflict": F.lit(False)})
-    marked = rows.join(
-        repeated, (F.col(key) == F.col("_repeated")) & F.col("corrupt").isNull(), "left"
-    )
+    marked = rows.join(repeated, (F.col(key) == F.col("_repeated")) & F.col("corrupt").isNull(), "left")
     alone = marked.where("_repeated IS NULL").withColumns({"is_duplicate": F.lit(False), "conflict": F.lit(False)})
     same_key = Window.partitionBy("_repeated")
     latest = F.max("extract_date").over(same_key)
     contents = F.size(F.collect_set("content").over(same_key))
-    latest_contents = F.size(F.collect_set(F.when(F.col("extract_date") == F.col("_latest"), F.col("content"))).over(same_key))
-    undated = F.max(F.col("extract_date").isNull()).over(same_key)
-    first = F.row_number().over(
-        same_key.orderBy(F.col("extract_date").desc_nulls_last(), "source_file", "content")
+    latest_contents = F.size(
+        F.collect_set(F.when(F.col("extract_date") == F.col("_latest"), F.col("content"))).over(same_key)
     )
+    undated = F.max(F.col("extract_date").isNull()).over(same_key)
+    first = F.row_number().over(same_key.orderBy(F.col("extract_date").desc_nulls_last(), "source_file", "content"))
     several = (
         marked.where("_repeated IS NOT NULL")
         .withColumn("_latest", latest)

@@ -1,4 +1,4 @@
-"""Made-up SUS+ and HES files that look like the real ones: no row describes a real patient, hospital or practice.
+"""Made-up SUS+ and HES files that look real: no row describes a real patient, hospital or practice.
 
 What they are made with stands in :mod:`ebi_spark.synthetic.shares` and in ``docs/made-up-data.md``.
 """
@@ -47,11 +47,11 @@ def generate(
     file_format: str = "csv",
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
-    """Write made-up source files, practices and a run configuration into ``out``; give the rows of each table.
+    """Write made-up source files, practices and a run configuration; give the rows of each table.
 
-    ``years`` are labels such as ``2021-22``; ``spells`` and ``attendances`` are spread evenly over them. The same
-    arguments give the same rows, however many cores or files there are. ``mixed`` writes the last year as Parquet
-    and the others as CSV. Raises :class:`InputError` for a folder that is not empty.
+    ``years`` are labels such as ``2021-22``; ``spells`` and ``attendances`` are spread evenly over them. The
+    same arguments give the same rows, however many cores or files there are. ``mixed`` writes the last year
+    as Parquet and the others as CSV. Raises :class:`InputError` for a folder that is not empty.
     """
     _check(out, years, spells, attendances, system, file_format)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
 """Diagnosis and procedure codes as often as the national tables count them, given who the patient is.
 
-The national counts are of all positions together. A first position takes only what can stand there (no history of,
-no site of operation); the other positions take what is left, so that all together follow the counts again. Likewise
-a code that only some groups of patients can have is drawn in these groups only, and as much more often there.
+The national counts are of all positions together. A first position takes only what can stand there (no
+history of, no site of operation); the other positions take what is left, so that all together follow the
+counts again. Likewise a code that only some groups of patients can have is drawn in these groups only, and
+as much more often there.
 """
 
 import csv
@@ -14,7 +15,8 @@ from random import Random
 from ebi_spark.settings import resource
 from ebi_spark.synthetic.draws import sampled
 
-# Groups of patients, in the order of the tables: the newborn, children, women giving birth, then by age and sex.
+# Groups of patients, in the order of the tables: the newborn, children, women giving birth, then by age and
+# sex.
 NEWBORN, CHILD, MATERNITY, WOMAN, MAN, OLDER_WOMAN, OLDER_MAN = range(7)
 # Assumed share of all codes that each group's records carry, and codes of a record's episode on average.
 CODE_VOLUMES = (0.015, 0.035, 0.04, 0.11, 0.09, 0.36, 0.35)
@@ -114,7 +116,9 @@ def _weights(table: str, rules: Rules) -> list[dict[str, float]]:
 def _left_over(
     group: Mapping[str, float], first: Mapping[str, float], share_first: float
 ) -> dict[str, float]:
-    """What further positions have to draw from, so that all positions together have the weights of ``group``."""
+    """What further positions have to draw from, so that all positions together have the weights of
+    ``group``.
+    """
     taken = share_first * sum(group.values()) / sum(first.values())
     return {
         code: left for code, weight in group.items() if (left := weight - taken * first.get(code, 0.0)) > 1e-9

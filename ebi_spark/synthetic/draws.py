@@ -1,4 +1,4 @@
-"""Draws as Spark columns: each a pure function of (seed, row key, name), never of partition, core or order."""
+"""Draws as Spark columns: pure functions of (seed, row key, name), never of partition, core or order."""
 
 import hashlib
 from bisect import bisect_left
@@ -52,10 +52,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Slots:
-    """A short list of weighted values as text of one width, one after the other, repeated as often as they weigh.
+    """A short list of values as text of one width, one after the other, repeated as often as they weigh.
 
-    A draw is then one slice of a byte string: no search, no join. A value's share is right to 1 in 2**bits. Long
-    lists would swell the query plan: they are joined (:mod:`lookups`).
+    A draw is then one slice of a byte string: no search, no join. A value's share is right to 1 in 2**bits.
+    Long lists would swell the query plan: they are joined (:mod:`lookups`).
     """
 
     width: int
@@ -79,8 +79,8 @@ def slots(weights: Mapping[str, float], bits: int = 10) -> Slots:
 def sampled(weights: Mapping[str, float], count: int) -> list[str]:
     """As many values as asked for, each as often as it weighs.
 
-    Systematic sampling: the k-th is the value at the k-th step of the cumulative weight, so that values rarer than
-    a step still turn up as often as they should together.
+    Systematic sampling: the k-th is the value at the k-th step of the cumulative weight, so that values
+    rarer than a step still turn up as often as they should together.
     """
     names = list(weights)
     sums = list(accumulate(weights.values()))

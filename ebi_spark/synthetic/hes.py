@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from ebi_spark.synthetic import shares, truth
 from ebi_spark.synthetic.draws import Draws, salt
 from ebi_spark.synthetic.lookups import Lookups
+from ebi_spark.synthetic.people import DAYS_A_YEAR
 from ebi_spark.synthetic.sus_plus import ident
 from ebi_spark.synthetic.truth import Plan, to_date
 
@@ -19,8 +20,8 @@ APC_DIAGNOSES, OP_DIAGNOSES, PROCEDURES = 20, 12, 24
 def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
     """One row an episode, some twice, in the file of the year that the episode ended in.
 
-    So an episode of a spell that went over 1 April can be in the file before its spell's; the first year's spells
-    may have lost one to a file that nobody asked for.
+    So an episode of a spell that went over 1 April can be in the file before its spell's; the first year's
+    spells may have lost one to a file that nobody asked for.
     """
     frame = truth.spells(plan.rows(spark), plan, tables, seed)
     frame = frame.withColumn("episode", F.explode(F.sequence(F.lit(1), F.col("episodes"))))
@@ -51,7 +52,7 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
         _fyear().alias("FYEAR"),
         F.col("sex").alias("SEX"),
         F.coalesce(truth.baby_code(age_days), age).cast("string").alias("STARTAGE"),
-        F.when(age_days < truth.DAYS_A_YEAR, F.round(age_days / truth.DAYS_A_YEAR, 3))
+        F.when(age_days < DAYS_A_YEAR, F.round(age_days / DAYS_A_YEAR, 3))
         .otherwise(age.cast("double"))
         .cast("string")
         .alias("STARTAGE_CALC"),
@@ -107,7 +108,7 @@ def op(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame
         _fyear().alias("FYEAR"),
         F.col("sex").alias("SEX"),
         F.coalesce(truth.baby_code(F.col("age_days")), age).cast("string").alias("APPTAGE"),
-        F.when(F.col("age_days") < truth.DAYS_A_YEAR, F.round(F.col("age_days") / truth.DAYS_A_YEAR, 3))
+        F.when(F.col("age_days") < DAYS_A_YEAR, F.round(F.col("age_days") / DAYS_A_YEAR, 3))
         .otherwise(age.cast("double"))
         .cast("string")
         .alias("APPTAGE_CALC"),
@@ -161,7 +162,7 @@ def _site() -> Column:
 def _codes(listed: str, stem: str, most: int) -> list[Column]:
     """A column a position and the concatenation; what is empty is marked as this file does it."""
     marks = F.array(*map(F.lit, shares.EMPTY_MARKS))
-    empty = F.element_at(marks, F.col("file") % len(shares.EMPTY_MARKS) + 1)
+    empty = F.element_at(marks, F.pmod(F.col("file"), F.lit(len(shares.EMPTY_MARKS))) + 1)
     columns = []
     for position in range(1, most + 1):
         filler = F.lit(NO_OPERATION) if stem == "OPERTN" and position == 1 else empty

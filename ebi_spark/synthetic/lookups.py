@@ -22,11 +22,12 @@ STEPS = 1_000_000  # a share of 1 in the columns of thresholds
 class Lookups:
     """The tables of one run, each for a broadcast join.
 
-    ``cells``: ``cell_slot`` (2**CELL_BITS of them, as many for a cell as it has users of hospitals), ``place``,
-    ``person_sex``, ``band``. ``places``: ``place``, ``location``, ``trust``, ``first_practice``, ``practices``,
-    ``fusion_below``, ``imaging_below`` (in ``STEPS``). ``lists``: ``list_slot`` (group of patients, then list),
-    ``listed_diagnoses``, ``listed_procedures``: codes of four characters joined by commas. ``spell_days``,
-    ``attendance_days``: ``day_slot`` (place of the year, then slot), ``start`` of the year, ``drawn_day`` since 1970.
+    ``cells``: ``cell_slot`` (2**CELL_BITS of them, as many for a cell as it has users of hospitals),
+    ``place``, ``person_sex``, ``band``. ``places``: ``place``, ``location``, ``trust``, ``first_practice``,
+    ``practices``, ``fusion_below``, ``imaging_below`` (in ``STEPS``). ``lists``: ``list_slot`` (group of
+    patients, then list), ``listed_diagnoses``, ``listed_procedures``: codes of four characters joined by
+    commas. ``spell_days``, ``attendance_days``: ``day_slot`` (place of the year, then slot), ``start`` of
+    the year, ``drawn_day`` since 1970.
     """
 
     cells: DataFrame

@@ -17,7 +17,7 @@ _PRIME = 99_999_999_977  # people's numbers are scattered below it, without two 
 
 
 def intake_size(spells_a_year: int, attendances_a_year: int) -> int:
-    """People of one yearly intake, so that a patient has about two spells or five attendances in three years."""
+    """People of one yearly intake, about two spells or five attendances each in three years."""
     return max(40, min(NEWBORN_SPAN, int(0.3 * spells_a_year + 0.1 * attendances_a_year)))
 
 
@@ -38,8 +38,9 @@ def newborn_number(row: Column, year: Column) -> Column:
 def with_person(frame: DataFrame, tables: Lookups, seed: int) -> DataFrame:
     """Add who the patient in ``person_number`` is.
 
-    ``place``, ``location`` and the other columns of the table of places; ``person_sex`` ``1`` or ``2``; ``born``
-    days since 1970; ``person_practice`` and ``person_area`` (a small area) made-up codes. None is ever NULL.
+    ``place``, ``location`` and the other columns of the table of places; ``person_sex`` ``1`` or ``2``;
+    ``born`` days since 1970; ``person_practice`` and ``person_area`` (a small area) made-up codes. None is
+    ever NULL.
     """
     draws = Draws(seed, F.col("person_number"))
     frame = frame.withColumn("cell_slot", draws.slot("cell", CELL_BITS)).join(tables.cells, "cell_slot")

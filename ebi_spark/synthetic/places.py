@@ -1,4 +1,4 @@
-"""Made-up practices, providers and small areas, hung on the real boards and locations of the shipped tables."""
+"""Made-up practices, providers and small areas, hung on the real boards and locations."""
 
 import csv
 import hashlib
@@ -9,7 +9,8 @@ from pathlib import Path
 from ebi_spark.settings import resource
 from ebi_spark.synthetic import shares
 
-# Frimley's location until 1 April 2026; its people are counted under Thames Valley's new one in the 2026 table.
+# Frimley's location until 1 April 2026; its people are counted under Thames Valley's new one in the 2026
+# table.
 CHANGED_2026 = ("D4U1Y", "U2G6B")
 PEOPLE_A_PRACTICE = 10_000
 SMALL_AREAS = 250  # a location
@@ -53,7 +54,7 @@ class Places:
         )
 
     def write_practices(self, path: Path) -> int:
-        """Write the practices as ``practice_code, sub_icb_code, valid_from, valid_to``; give the number of rows."""
+        """Write ``practice_code, sub_icb_code, valid_from, valid_to``; give the number of rows."""
         rows = []
         for place, code in enumerate(self.locations):
             for number in range(self.practice_starts[place], self.practice_starts[place + 1]):

@@ -1,27 +1,28 @@
-"""Every share that the made-up data is made with, by name: assumptions, stated once, quoted by tests and report.
+"""Every share that the made-up data is made with, by name, stated once for tests and report.
 
 Shares are of the rows that the name speaks of. Where no source is named the figure is an assumption of ours.
 """
 
-# --- what is inflated, and in which words to say so -----------------------------------------------------------
-# Lumbar fusion in the dominant position of spells of a person of 12 to 85; about 0.025% of national admissions.
+# --- what is inflated, and in which words to say so -----------------------------------------------
+# Lumbar fusion in the dominant position of spells of a person of 12 to 85; about 0.025% of national
+# admissions.
 FUSION_SHARE = 0.02
 # Imaging of the spine among attendances of a person of 10 and over.
 IMAGING_SHARE = 0.05
 # National 2023-24: 4,154 uses of V382-V386 and V404 in about 16.4 million admissions.
 FUSION_SHARE_NATIONAL = 4_154 / 16_400_000
 INFLATION_WORDS = (
-    "Made-up data. Lumbar fusion is about 60 times and imaging of the spine several times as frequent as in national "
-    "data, so that a small run shows something; no figure here says anything about a real hospital, board or patient."
+    "Made-up data. Lumbar fusion is about 60 times as frequent as in national admissions, and imaging of the "
+    "spine is set to one attendance in twenty, so that a small run shows something; no figure here says "
+    "anything about a real hospital, board or patient."
 )
-# Spread of both between areas: the lowest and highest factor that a board, and a location within it, may have.
+# Spread of both between areas: the lowest and highest factor that a board, and a location within it, may
+# have.
 BOARD_FACTOR = (0.35, 2.0)
 LOCATION_FACTOR = (0.8, 1.25)
 
-# --- fusion spells --------------------------------------------------------------------------------------------
-FUSION_BACK_PAIN_PRIMARY = (
-    0.65  # M545 or M549 as primary diagnosis; the others have stenosis, disc disease, ...
-)
+# --- fusion spells --------------------------------------------------------------------------------
+FUSION_BACK_PAIN_PRIMARY = 0.65  # M545 or M549 as primary diagnosis; the others have stenosis, disc disease
 FUSION_DEFORMITY = 0.14  # M40-M43, M872 as a secondary diagnosis: the published exclusions
 FUSION_CANCER = 0.03  # C or D37-D48 as a secondary diagnosis
 FUSION_GUIDANCE = 0.16  # what the words of the guidance exclude and the SQL does not (M45X, M809, M533, ...)
@@ -30,7 +31,7 @@ FUSION_PRIVATE = 0.06
 FUSION_NON_ELECTIVE = 0.06
 FUSION_SPECIALISED_COMMISSIONER = 0.25  # commissioned by NHS England, not a board
 
-# --- outpatients ----------------------------------------------------------------------------------------------
+# --- outpatients ----------------------------------------------------------------------------------
 OP_DIAGNOSIS_BLANK = 0.95  # "outpatient diagnoses are usually blank"
 OP_DIAGNOSIS_CANCER = 0.06  # of those imaged that have a diagnosis
 OP_PROCEDURE_SHARE = 0.38  # attendances with any procedure code, apart from imaging
@@ -39,7 +40,7 @@ IMAGING_LUMBAR_SITE = 0.55  # of those with a site: Z665 or O162; the rest anoth
 IMAGING_SITE_BEFORE = 0.04  # of those with a site: the site stands before the imaging code
 APPOINTMENT_DATE_MISSING = 0.0005
 
-# --- who and where --------------------------------------------------------------------------------------------
+# --- who and where --------------------------------------------------------------------------------
 BIRTH_SHARE = 0.035  # spells of the newborn
 MATERNITY_SHARE = 0.33  # of the spells of women of 15 to 45
 NOT_ENGLAND = 0.006  # residents of Wales and elsewhere
@@ -49,7 +50,7 @@ OTHER_PROVIDER = 0.14  # not the trust of the patient's own area
 INDEPENDENT_PROVIDER = 0.09  # elective care at an independent hospital
 SHORT_COMMISSIONER = 0.3  # `15M` rather than `15M00`
 
-# --- values that analysts have to mend: they belong to the record, so both systems have them -----------------------
+# --- values that analysts have to mend: they belong to the record, so both systems have them ------
 SEX_UNKNOWN = 0.002  # 0, 9, X
 AGE_NONSENSE = 0.0004  # above 120
 CATEGORY_PRIVATE = 0.012
@@ -60,7 +61,7 @@ UNDISCHARGED = 0.002  # no discharge date; in HES the last episode is unfinished
 NO_DIAGNOSIS = 0.003  # spells without any
 DIAGNOSIS_MARK = 0.06  # of episodes: one code has a 5th digit, or `-` and D or A for dagger and asterisk
 
-# --- how SUS+ writes it ------------------------------------------------------------------------------------------
+# --- how SUS+ writes it ---------------------------------------------------------------------------
 STYLE_PADDED = 0.5  # `||E119 ,J849 ||I801 ` rather than `||E119,J849||I801`
 NO_LEADING_BARS = 0.1
 WITH_DOTS = 0.02
@@ -74,18 +75,18 @@ PRIMARY_NOT_LISTED = 0.002  # the spell's primary diagnosis does not stand in th
 DER_MISSING = 0.001  # spells without their row in _Der
 DER_STRAY = 0.0005  # rows of _Der without a spell
 
-# --- rows, both systems --------------------------------------------------------------------------------------------
+# --- rows, both systems ---------------------------------------------------------------------------
 DUPLICATES = 0.001  # identical rows
 CONFLICTS = 0.0002  # the same key with another content
 NO_KEY = 0.0002
 
-# --- HES ---------------------------------------------------------------------------------------------------------
+# --- HES ------------------------------------------------------------------------------------------
 EMPTY_MARKS = ("", "&", "-")  # by file: how an empty code column is filled
 LAST_PIPE_YEAR = 2018  # files of 2018-19 and before are parted by bars
 LAST_OLD_NAMES_YEAR = 2015  # files of 2015-16 and before write DIAG_01, OPERTN_01
 FIRST_LONG_KEY_YEAR = 2021  # keys have 20 digits from 2021-22
 
-# --- frequencies that no table here gives ---------------------------------------------------------------------------
+# --- frequencies that no table here gives ---------------------------------------------------------
 # Use of hospitals by age (0-4, 5-9, ... 90 and over) against the average, a curve of our own that follows the
 # well-known shape: high in infancy, low in childhood, rising from 50.
 AGE_CURVE = (
@@ -131,14 +132,14 @@ METHODS_MATERNITY = {"31": 85, "32": 15}
 METHODS_BIRTH = {"82": 96, "83": 2, "2C": 2}
 DISCHARGE_METHODS = {"1": 92.5, "2": 0.8, "3": 0.1, "4": 2.6, "8": 2, "9": 2}
 SPECIALTIES = {
-    "300": 17, "100": 9, "110": 9, "301": 8, "101": 5, "130": 6, "502": 5, "420": 6, "180": 7, "320": 4, "430": 6,
-    "303": 5, "370": 4, "361": 3, "120": 2.5, "160": 1.5, "330": 1, "340": 2.5, "400": 1.5, "410": 1.5, "191": 1.5,
-    "150": 0.8, "108": 0.5, "140": 1, "104": 2,
+    "300": 17, "100": 9, "110": 9, "301": 8, "101": 5, "130": 6, "502": 5, "420": 6, "180": 7, "320": 4,
+    "430": 6, "303": 5, "370": 4, "361": 3, "120": 2.5, "160": 1.5, "330": 1, "340": 2.5, "400": 1.5,
+    "410": 1.5, "191": 1.5, "150": 0.8, "108": 0.5, "140": 1, "104": 2,
 }  # fmt: skip
 SPECIALTIES_OP = {
     "130": 9, "110": 8.5, "650": 7, "330": 5, "100": 3, "101": 3.5, "120": 4, "300": 2, "301": 4, "303": 4,
-    "320": 5, "340": 3, "370": 4, "400": 3, "410": 4, "420": 4, "501": 4, "502": 4.5, "560": 3, "812": 5, "191": 1,
-    "108": 0.6, "150": 0.7, "656": 0.7, "651": 1, "840": 1.5, "307": 1, "361": 1.8, "800": 1.5,
+    "320": 5, "340": 3, "370": 4, "400": 3, "410": 4, "420": 4, "501": 4, "502": 4.5, "560": 3, "812": 5,
+    "191": 1, "108": 0.6, "150": 0.7, "656": 0.7, "651": 1, "840": 1.5, "307": 1, "361": 1.8, "800": 1.5,
 }  # fmt: skip
 SPECIALTIES_IMAGING = {"812": 55, "110": 17, "108": 9, "150": 6, "410": 5, "191": 4, "300": 4}
 ATTENDANCE_STATUS = {"5": 80, "6": 1.5, "7": 7.5, "3": 3.5, "2": 6.5, "4": 0.7, "0": 0.8}
@@ -156,9 +157,11 @@ REFERRAL_SOURCES = {
     "17": 2,
     "06": 2,
 }
-# Outpatient procedures: no table here counts them. Half are assessments of these kinds, half follow the admitted codes.
-OP_PROCEDURES = {"X621": 30, "X622": 20, "X623": 8, "X629": 6, "X628": 3, "X638": 2, "C871": 5, "C873": 6, "D144": 3,
-                 "U222": 4, "U201": 8, "E253": 4, "Q554": 5, "H259": 2, "M459": 2, "S575": 3, "X372": 2}  # fmt: skip
+# Outpatient procedures: no table here counts them. Half are assessments of these kinds, half follow the
+# admitted codes.
+OP_PROCEDURES = {"X621": 30, "X622": 20, "X623": 8, "X629": 6, "X628": 3, "X638": 2, "C871": 5, "C873": 6,
+                 "D144": 3, "U222": 4, "U201": 8, "E253": 4, "Q554": 5, "H259": 2, "M459": 2, "S575": 3,
+                 "X372": 2}  # fmt: skip
 
 FUSION_CODES = {
     "V382": 138,
@@ -170,11 +173,11 @@ FUSION_CODES = {
 }  # uses in 2023-24
 FUSION_PRIMARY = {"M545": 60, "M549": 40}
 FUSION_PRIMARY_OTHER = {"M480": 30, "M511": 22, "M431": 18, "M513": 12, "M472": 8, "M543": 5, "M544": 5}
-FUSION_DEFORMITIES = {"M431": 40, "M419": 25, "M430": 10, "M402": 8, "M418": 5, "M415": 4, "M421": 4, "M439": 3,
-                      "M872": 1}  # fmt: skip
+FUSION_DEFORMITIES = {"M431": 40, "M419": 25, "M430": 10, "M402": 8, "M418": 5, "M415": 4, "M421": 4,
+                      "M439": 3, "M872": 1}  # fmt: skip
 FUSION_CANCERS = {"C795": 50, "C412": 10, "C509": 15, "C61X": 10, "D480": 10, "D474": 5}
-FUSION_GUIDANCE_CODES = {"M45X": 8, "M464": 5, "M809": 10, "M485": 8, "M533": 12, "M961": 15, "Z981": 22, "S320": 6,
-                         "M532": 10, "O268": 2, "M469": 2}  # fmt: skip
+FUSION_GUIDANCE_CODES = {"M45X": 8, "M464": 5, "M809": 10, "M485": 8, "M533": 12, "M961": 15, "Z981": 22,
+                         "S320": 6, "M532": 10, "O268": 2, "M469": 2}  # fmt: skip
 DECOMPRESSION_CODES = {"V254": 31, "V255": 60, "V265": 9}
 FUSION_LEVELS = {"V551": 60, "V552": 30, "V553": 10}
 FUSION_SITES = {"Z665": 40, "Z675": 40, "Z676": 20}

@@ -119,10 +119,12 @@ def ident(row: Column) -> Column:
 
 
 def dominance(draws: Draws) -> tuple[Column, Column]:
-    """What SUS's grouper picks: dominant procedure and primary diagnosis of a spell with ``diagnoses_1`` ... .
+    """What SUS's grouper picks: dominant procedure and primary diagnosis of a spell with ``diagnoses_1`` ...
+    .
 
-    The first procedure of the first episode that has one, with the first diagnosis of that episode, else of the
-    first episode; for ``DOMINANT_OTHER`` of the spells a later procedure, so that the HES proxy is wrong there.
+    The first procedure of the first episode that has one, with the first diagnosis of that episode, else of
+    the first episode; for ``DOMINANT_OTHER`` of the spells a later procedure, so that the HES proxy is wrong
+    there.
     """
     operated = [F.length(f"procedures_{e}") > 0 for e in _EPISODES]
 
@@ -221,7 +223,7 @@ def _concatenated(draws: Draws, name: str, episodes: list[Column]) -> Column:
 
 def _year() -> Column:
     """The financial year as the file spells it: 2021-22, 2021/22 or 202122, one after the other."""
-    sign = F.element_at(F.array(*map(F.lit, YEAR_SIGNS)), F.col("year") % len(YEAR_SIGNS) + 1)
+    sign = F.element_at(F.array(*map(F.lit, YEAR_SIGNS)), F.pmod(F.col("year"), F.lit(len(YEAR_SIGNS))) + 1)
     return F.concat(
         F.col("start").cast("string"), sign, F.lpad(((F.col("start") + 1) % 100).cast("string"), 2, "0")
     )

@@ -4,6 +4,7 @@ Both systems' files come from these frames, so that one seed gives the same pati
 Everything is a column expression on ``spark.range``; a row depends on the seed and its own number only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -23,9 +24,11 @@ _FRIMLEY_ENDS = (date(2026, 4, 1) - EPOCH).days
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of one table: numbered through, ``a_year`` of them for each of ``starts`` (the last has the rest).
+    """The rows of one table: numbered through, ``a_year`` of them for each of ``starts`` (the last has the
+    rest).
 
-    ``starts`` are the calendar years that the financial years start in; ``files`` those that a year is written in.
+    ``starts`` are the calendar years that the financial years start in; ``files`` those that a year is
+    written in.
     """
 
     starts: tuple[int, ...]
@@ -54,10 +57,11 @@ class Plan:
 def spells(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
     """One row a spell, from its ``row`` number and ``year``.
 
-    Days are days since 1970. ``admission_day``, ``discharge_day`` (there also while ``undischarged``); ``born``;
-    ``age_days`` at admission; ``nonsense_age`` (else NULL); ``method``, ``category`` (NULL: missing), ``class``,
-    ``discharge_method``, ``specialty``; ``episodes`` 1 to 3; ``group`` as in :mod:`codes`; ``fusion``; ``sex``,
-    ``provider``, ``commissioner``, ``practice``, ``small_area`` as recorded.
+    Days are days since 1970. ``admission_day``, ``discharge_day`` (there also while ``undischarged``);
+    ``born``; ``age_days`` at admission; ``nonsense_age`` (else NULL); ``method``, ``category`` (NULL:
+    missing), ``class``, ``discharge_method``, ``specialty``; ``episodes`` 1 to 3; ``group`` as in
+    :mod:`codes`; ``fusion``; ``sex``, ``provider``, ``commissioner``, ``practice``, ``small_area`` as
+    recorded.
     """
     draws = Draws(seed, F.col("row") * 2)
     frame = _dated(frame, tables.spell_days, draws, "discharge_day").withColumn(
@@ -201,10 +205,11 @@ def attendances(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> Dat
 
 
 def with_codes(frame: DataFrame, tables: Lookups, seed: int, episode: Column, suffix: str = "") -> DataFrame:
-    """Add ``diagnoses`` and ``procedures`` of an episode (1, 2, 3) of each spell, and ``mark`` and ``marked``.
+    """Add ``diagnoses`` and ``procedures`` of an episode (1, 2, 3) of each spell, and ``mark`` and
+    ``marked``.
 
-    Both lists are text, codes of four characters joined by commas, empty where there is none. ``mark`` is what stands
-    after the code at position ``marked``: a 5th digit, or ``-`` with D or A; NULL mostly.
+    Both lists are text, codes of four characters joined by commas, empty where there is none. ``mark`` is
+    what stands after the code at position ``marked``: a 5th digit, or ``-`` with D or A; NULL mostly.
     """
     draws = Draws(seed, F.col("row") * 2)
     there = episode <= F.col("episodes")
@@ -378,7 +383,7 @@ def _recorded(frame: DataFrame, draws: Draws, day: Column, specialised: Column, 
 
 
 def _fusion_diagnoses(draws: Draws) -> Column:
-    def sometimes(name: str, share: float, weights: dict[str, float]) -> Column:
+    def sometimes(name: str, share: float, weights: Mapping[str, float]) -> Column:
         return F.when(draws.chance(name, share), draws.pick(name + "_code", weights))
 
     primary = F.when(

@@ -15,7 +15,7 @@ ROWS_A_FILE = 500_000
 
 @dataclass(frozen=True)
 class OutputFile:
-    """One year's file (or files) of a table: ``headers_file`` gets the column names that the file itself lacks."""
+    """One year's file (or files) of a table: ``headers_file`` gets the names that the file lacks."""
 
     name: str
     format: str

@@ -1,0 +1,140 @@
+"""Clauses as Spark Columns with SQL's three-valued logic: true, false, or NULL where the record does not say.
+
+Codes are tested on the normalised texts of silver (``,E119,J849,``): ``starts_with`` anchors at a code's start,
+``contains`` is the page's ``LIKE '%…%'``. A character class such as ``D3[789]`` means the same here as in T-SQL.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from ebi_spark.clinical_policy.model import Clause
+
+_BOTH = {
+    "primary_diagnosis": "primary_diagnosis",
+    "any_diagnosis": "diagnosis_codes",
+    "any_procedure": "procedure_codes",
+    "age": "age",
+    "age_years": "age_years",
+    "sex": "sex",
+    "administrative_category": "administrative_category",
+    "treatment_function": "treatment_function",
+}
+# The fields that clauses may name, by dataset, and the silver column each is.
+FIELDS: dict[str, dict[str, str]] = {
+    "apc": _BOTH
+    | {
+        "dominant_procedure": "dominant_procedure",
+        "admission_method": "admission_method",
+        "discharge_method": "discharge_method",
+        "patient_classification": "patient_classification",
+    },
+    "op": {name: column for name, column in _BOTH.items() if name != "primary_diagnosis"}
+    | {
+        "attendance_status": "attendance_status",
+        "first_attendance": "first_attendance",
+        "referral_source": "referral_source",
+    },
+}
+LIST_FIELDS = ("any_diagnosis", "any_procedure")
+
+_PLAIN = re.compile(r"[A-Z0-9]+")
+
+
+def holds(clause: Clause, dataset: str) -> Column:
+    """Whether the record passes the clause: true, false, or NULL where that cannot be decided."""
+    assert clause.test is not None
+    test = compile_test(clause.test, dataset)
+    return ~test if clause.kind == "exclude" else test
+
+
+def passes(clause: Clause, dataset: str) -> Column:
+    """Whether the clause lets the record through once the undecided are settled by its ``missing``."""
+    return F.coalesce(holds(clause, dataset), F.lit(clause.missing == "passes"))
+
+
+def compile_test(test: dict[str, Any], dataset: str) -> Column:
+    """A test of the YAML as a three-valued Column."""
+    if "any_of" in test:
+        return reduce(lambda a, b: a | b, [compile_test(item, dataset) for item in test["any_of"]])
+    if "all_of" in test:
+        return reduce(lambda a, b: a & b, [compile_test(item, dataset) for item in test["all_of"]])
+    name = test["field"]
+    column = F.col(FIELDS[dataset][name])
+    listed = name in LIST_FIELDS
+    if "is_null" in test:
+        return column.isNull() if test["is_null"] else column.isNotNull()
+    if "between" in test:
+        return column.between(*test["between"])
+    if "in" in test:
+        return column.isin(*test["in"])
+    if "contains" in test:
+        return column.rlike(_any(test["contains"]))
+    if "followed_by" in test:
+        first, then = _any(test["followed_by"]["first"]), _any(test["followed_by"]["then"])
+        return column.rlike(f",{first}.*,{then}")
+    codes = test["starts_with"]
+    if listed:
+        return column.rlike(f",{_any(codes)}")
+    if name == "dominant_procedure" and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes):
+        # The stored four characters: a plain IN that Parquet's page index can skip by.
+        return F.col("dominant_procedure_4").isin(*codes)
+    return column.rlike(f"^{_any(codes)}")
+
+
+def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:
+    """The one silver column whose NULL alone leaves the test undecided; None where it takes more to say."""
+    names = set(fields_of(test))
+    if len(names) != 1 or _asks_null(test):
+        return None
+    return [FIELDS[dataset][name] for name in names]
+
+
+def fields_of(test: dict[str, Any]) -> Iterator[str]:
+    """Every field that a test names."""
+    for item in (*test.get("any_of", ()), *test.get("all_of", ())):
+        yield from fields_of(item)
+    if "field" in test:
+        yield test["field"]
+
+
+def _asks_null(test: dict[str, Any]) -> bool:
+    return "is_null" in test or any(_asks_null(item) for item in (*test.get("any_of", ()), *test.get("all_of", ())))
+
+
+def _any(codes: list[str]) -> str:
+    return f"(?:{'|'.join(codes)})"
+
+
+def in_words(test: dict[str, Any] | None, kind: str = "require") -> str:
+    """A test as one readable line, for ``explain``, the policy table and the report."""
+    if test is None:
+        return "no code says it"
+    line = _line(test)
+    return f"not ({line})" if kind == "exclude" else line
+
+
+def _line(test: dict[str, Any]) -> str:
+    for key, word in (("any_of", " or "), ("all_of", " and ")):
+        if key in test:
+            return "(" + word.join(_line(item) for item in test[key]) + ")"
+    name = test["field"]
+    if "followed_by" in test:
+        pair = test["followed_by"]
+        return f"{name} has {', '.join(pair['first'])} with {', '.join(pair['then'])} after it"
+    if "is_null" in test:
+        return f"{name} is {'' if test['is_null'] else 'not '}missing"
+    if "between" in test:
+        return f"{name} between {test['between'][0]} and {test['between'][1]}"
+    operator = next(key for key in ("starts_with", "contains", "in") if key in test)
+    return f"{name} {operator.replace('_', ' ')} {', '.join(test[operator])}"
+
+
+def as_json(value: Any) -> str:
+    """Canonical JSON text."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

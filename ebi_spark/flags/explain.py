@@ -1,0 +1,89 @@
+"""Why one record was or was not flagged: every clause with the words it comes from, the value it saw, its verdict."""
+
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+
+from ebi_spark.clinical_policy.compile import FIELDS, compile_test, fields_of, holds, in_words
+from ebi_spark.clinical_policy.model import Policy
+from ebi_spark.flags.judge import basis_day
+
+
+def explain_record(records: DataFrame, policy: Policy) -> list[dict[str, Any]]:
+    """One item a record, revision and reading. ``records`` is the one record asked for (of each source system that has
+    it): this is the only place that brings records' values to the driver."""
+    dataset = policy.dataset
+    verdicts: list[Column] = []
+    for number, revision in enumerate(policy.revisions):
+        verdicts.append(compile_test(revision.scope.test or {}, dataset).alias(f"scope_{number}"))
+        for reading in revision.readings.values():
+            for clause in reading.deciding:
+                verdicts.append(holds(clause, dataset).alias(f"{number}|{reading.reading}|{clause.id}"))
+    columns = sorted({FIELDS[dataset][name] for name in FIELDS[dataset]})
+    rows = records.select(
+        "source_system", "dataset", "record_id", "financial_year", basis_day(dataset).alias("_day"), *columns, *verdicts
+    ).collect()
+    found = []
+    for row in rows:
+        for number, revision in enumerate(policy.revisions):
+            earlier = number == 0 and row["_day"] < revision.start
+            in_force = (revision.start <= row["_day"] or earlier) and (
+                revision.end is None or row["_day"] < revision.end
+            )
+            for reading in revision.readings.values():
+                clauses = []
+                failed = []
+                for clause in reading.clauses:
+                    names = sorted(set(fields_of(clause.test))) if clause.test else []
+                    seen = "; ".join(f"{name} = {_shown(row[FIELDS[dataset][name]])}" for name in names)
+                    if clause.kind == "note":
+                        verdict = "not codable"
+                    else:
+                        key = f"scope_{number}" if clause.kind == "scope" else f"{number}|{reading.reading}|{clause.id}"
+                        verdict = _verdict(row[key], clause.missing, scope=clause.kind == "scope")
+                        if verdict.startswith("fails"):
+                            failed.append(clause.id)
+                    clauses.append(
+                        {
+                            "clause_id": clause.id,
+                            "words": clause.words,
+                            "test": in_words(clause.test, clause.kind),
+                            "value": seen,
+                            "verdict": verdict,
+                            "coding": clause.coding,
+                        }
+                    )
+                scoped = row[f"scope_{number}"] is True
+                flagged = scoped and not failed
+                outcome = "flagged" if flagged else ("not flagged" if scoped else "not in scope")
+                span = "back-cast: older than the first revision" if earlier else ""
+                span = span if in_force else "this revision was not in force on the record's day"
+                found.append(
+                    {
+                        "policy_id": policy.id,
+                        "revision": revision.name,
+                        "reading": reading.reading,
+                        "source_system": row["source_system"],
+                        "dataset": row["dataset"],
+                        "record_id": row["record_id"],
+                        "outcome": outcome,
+                        "why": "; ".join(
+                            part for part in (f"failed {', '.join(failed)}" if scoped and failed else "", span) if part
+                        ),
+                        "in_force": in_force,
+                        "clauses": clauses,
+                    }
+                )
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "missing" if value is None else str(value)
+
+
+def _verdict(value: bool | None, missing: str, *, scope: bool) -> str:
+    if value is None:
+        return "not in scope (cannot be decided)" if scope else f"{missing} (cannot be decided)"
+    if scope:
+        return "in scope" if value else "not in scope"
+    return "passes" if value else "fails"

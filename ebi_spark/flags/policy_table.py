@@ -1,0 +1,50 @@
+"""The policies of a run as rows, so that a BI tool can show the words behind a number."""
+
+import json
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from ebi_spark.clinical_policy.compile import in_words
+from ebi_spark.clinical_policy.model import Policy
+from ebi_spark.schemas import POLICY
+
+
+def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> DataFrame:
+    """The rows of ``gold/policy``: one a revision and reading."""
+    rows: list[dict[str, Any]] = []
+    for policy in policies:
+        for revision in policy.revisions:
+            for reading in revision.readings.values():
+                rows.append(
+                    {
+                        "policy_id": policy.id,
+                        "revision": revision.name,
+                        "reading": reading.reading,
+                        "is_default_reading": reading.reading == policy.default_reading,
+                        "dataset": policy.dataset,
+                        "title": policy.title,
+                        "publisher": policy.source["publisher"],
+                        "source": policy.source["page"],
+                        "in_force_from": revision.start,
+                        "in_force_to": revision.end,
+                        "policy_fingerprint": reading.fingerprint,
+                        "clauses": [
+                            {
+                                "clause_id": clause.id,
+                                "step": step,
+                                "kind": clause.kind,
+                                "words": clause.words,
+                                "test": in_words(clause.test, clause.kind),
+                                "missing": clause.missing if clause.decides else None,
+                                "coding": clause.coding,
+                                "decision": clause.decision or None,
+                                "because": clause.because or None,
+                            }
+                            for step, clause in enumerate(reading.clauses)
+                        ],
+                        "definition": json.dumps(reading.definition, ensure_ascii=False, sort_keys=True),
+                        "run_id": run_id,
+                    }
+                )
+    return spark.createDataFrame(rows, POLICY.schema)

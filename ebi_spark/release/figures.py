@@ -1,0 +1,117 @@
+"""The published tables made from gold and silver: rates under disclosure control, everything else national."""
+
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.flags.areas import OUTSIDE_ENGLAND, UNKNOWN
+from ebi_spark.flags.judge import FLAGGED
+from ebi_spark.release.disclosure import control_rates
+
+_REVISION_YEAR = ("policy_id", "revision", "financial_year")
+
+
+def default_readings(policies: DataFrame) -> DataFrame:
+    """``policy_id``, ``reading`` of each policy's default."""
+    return policies.where("is_default_reading").select("policy_id", "reading").distinct()
+
+
+def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule: dict[str, Any]) -> DataFrame:
+    """Rates as they may leave: all readings for England, below it the default reading alone, so that no two readings
+    of one area can be set against each other."""
+    default = F.broadcast(default_readings(policies).withColumn("_default", F.lit(True)))
+    marked = rates.join(default, ["policy_id", "reading"], "left")
+    allowed = marked.where((F.col("area_type") == "england") | F.col("_default")).select(*rates.columns)
+    return control_rates(allowed, rule_name, rule)
+
+
+def published_variation(variation: DataFrame, policies: DataFrame, rule_name: str) -> DataFrame:
+    """Variation between areas of the default reading."""
+    default = F.broadcast(default_readings(policies))
+    chosen = variation.join(default, ["policy_id", "reading"], "left_semi")
+    return chosen.withColumn("disclosure", F.lit(rule_name))
+
+
+def published_attrition(attrition: DataFrame, flags: DataFrame) -> DataFrame:
+    """The waterfalls, with the records that failed each clause alone."""
+    key = [*_REVISION_YEAR, "reading", "clause_id"]
+    near = (
+        flags.where("near_miss")
+        .withColumn("clause_id", F.get("failed_clauses", F.lit(0)))
+        .groupBy(*key)
+        .agg(F.count("*").alias("near_miss"))
+    )
+    return attrition.join(near, key, "left").fillna(0, ["near_miss"])
+
+
+def reading_effects(flags: DataFrame, policies: DataFrame) -> DataFrame:
+    """A row a revision, reading and year: what the reading flags, and what it adds to and takes from the policy as
+    published."""
+    record = [*_REVISION_YEAR, "source_system", "dataset", "record_id"]
+    flagged = F.col("outcome") == FLAGGED
+    published = flags.where("reading = 'as_published'").select(*record, flagged.alias("_published"))
+    joined = flags.select(*record, "reading", flagged.alias("_flagged")).join(published, record, "left")
+    counts = joined.groupBy(*_REVISION_YEAR, "reading").agg(
+        F.count("*").alias("in_scope"),
+        F.count_if("_flagged").alias("flagged"),
+        F.count_if("_published").alias("flagged_as_published"),
+        F.count_if(F.col("_flagged") & ~F.col("_published")).alias("added"),
+        F.count_if(~F.col("_flagged") & F.col("_published")).alias("removed"),
+    )
+    default = F.broadcast(default_readings(policies).withColumn("is_default_reading", F.lit(True)))
+    return counts.join(default, ["policy_id", "reading"], "left").fillna(False, ["is_default_reading"])
+
+
+def quality(records: list[DataFrame], quarantine: DataFrame, flags: DataFrame) -> DataFrame:
+    """National measures of each dataset and year: ``measure``, ``records``, ``of_records``.
+
+    ``records`` are the silver tables. Measures on areas are of records in scope of any policy.
+    """
+    parts = []
+    for frame in records:
+        measures = {
+            "records": F.count("*"),
+            "no_person": F.count_if(F.col("person_id").isNull()),
+            "no_age": F.count_if(F.col("age_years").isNull()),
+            "no_sex": F.count_if(~F.coalesce(F.col("sex").isin("1", "2"), F.lit(False))),
+            "no_diagnosis": F.count_if(F.col("diagnosis_codes").isNull()),
+            "no_procedure": F.count_if(F.col("procedure_codes").isNull()),
+            "no_commissioner": F.count_if(F.col("commissioner_code").isNull()),
+            "no_activity_date": F.count_if(F.col("activity_date").isNull()),
+        }
+        if "incomplete_spell" in frame.columns:
+            measures["incomplete_spell"] = F.count_if("incomplete_spell")
+            measures["no_dominant_procedure"] = F.count_if(F.col("dominant_procedure_4").isNull())
+        counted = frame.groupBy("financial_year", "dataset").agg(*[m.alias(name) for name, m in measures.items()])
+        listed = F.array(*[F.struct(F.lit(n).alias("measure"), F.col(n).alias("records")) for n in measures])
+        parts.append(
+            counted.select("financial_year", "dataset", F.col("records").alias("of_records"), F.inline(listed))
+        )
+    of_year = reduce(DataFrame.unionByName, parts)
+    totals = of_year.where("measure = 'records'").select("financial_year", "dataset", "of_records")
+    aside = (
+        quarantine.select("financial_year", "dataset", F.explode("reasons").alias("reason"))
+        .groupBy("financial_year", "dataset", "reason")
+        .agg(F.count("*").alias("records"))
+        .join(totals, ["financial_year", "dataset"], "left")
+        .select(
+            "financial_year",
+            "dataset",
+            "of_records",
+            F.concat(F.lit("quarantined:"), "reason").alias("measure"),
+            "records",
+        )
+    )
+    scoped = flags.where("reading = 'as_published'").groupBy("financial_year", "dataset")
+    areas = scoped.agg(
+        F.count("*").alias("of_records"),
+        F.count_if(F.col("area_basis") == UNKNOWN).alias("area_unknown"),
+        F.count_if(F.col("area_basis") == OUTSIDE_ENGLAND).alias("outside_england"),
+    )
+    listed = F.array(
+        *[F.struct(F.lit(n).alias("measure"), F.col(n).alias("records")) for n in ("area_unknown", OUTSIDE_ENGLAND)]
+    )
+    located = areas.select("financial_year", "dataset", "of_records", F.inline(listed))
+    return of_year.unionByName(aside).unionByName(located)

@@ -1,0 +1,154 @@
+"""A release: all published tables under one id, or none. The manifest is written last."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark import __version__
+from ebi_spark.errors import DataError
+from ebi_spark.release import figures
+from ebi_spark.release.gate import GateResult, validate_layer
+from ebi_spark.schemas import (
+    ACTIVITY_FLAG,
+    ACTIVITY_RATE,
+    APC_SPELL,
+    ATTRITION,
+    OP_ATTENDANCE,
+    POLICY,
+    POLICY_ATTRITION,
+    PUBLISHED_POLICY,
+    QUALITY,
+    QUARANTINE,
+    RATE,
+    RATE_VARIATION,
+    READING_EFFECT,
+    RELEASE,
+    VARIATION,
+    Table,
+)
+from ebi_spark.settings import RunConfig, disclosure_rules, resource
+from ebi_spark.storage import Lake
+
+PUBLISHED = (RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY)
+
+
+@dataclass
+class Release:
+    """What was released: rows by table, and the gate that let it through."""
+
+    release_id: str
+    rows: dict[str, int]
+    gate: GateResult
+
+
+def published_frames(lake: Lake, config: RunConfig) -> dict[Table, DataFrame]:
+    """Every published table of a release, before it is written."""
+    rule = disclosure_rules()[config.disclosure]
+    policies, flags = lake.read(POLICY), lake.read(ACTIVITY_FLAG)
+    known = {item["key"]: item for item in caveats()}
+    everywhere = [key for key, item in known.items() if item["applies_to"] == "all"]
+    special = [
+        F.when(F.col("policy_id").isin(*item["applies_to"]), F.lit(key))
+        for key, item in known.items()
+        if item["applies_to"] != "all"
+    ]
+    of_policy = F.array_compact(F.array(*[F.lit(key) for key in everywhere], *special))
+    rates = figures.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
+    return {
+        RATE: rates.withColumn("caveats", of_policy),
+        VARIATION: figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure),
+        ATTRITION: figures.published_attrition(lake.read(POLICY_ATTRITION), flags),
+        READING_EFFECT: figures.reading_effects(flags, policies),
+        QUALITY: figures.quality([lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags),
+        PUBLISHED_POLICY: policies,
+    }
+
+
+def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Release:
+    """Write every published table under the run's id, check them, and only then name the release as current.
+
+    What a failed check leaves of the new release is removed again; the old release stands all the while.
+    """
+    release_id = lake.run_id
+    rows: dict[str, int] = {}
+    for table, frame in published_frames(lake, config).items():
+        tell(f"writing {table.full_name}")
+        marked = frame.withColumn("release_id", F.lit(release_id))
+        lake.replace(table, marked, {"release_id": [release_id]}, stage="publish")
+        rows[table.full_name] = lake.read(table).where(F.col("release_id") == release_id).count()
+    tell("checking what is to be published")
+    gate = validate_layer(lake, "published", years=None, release_id=release_id, docs=None, tell=tell)
+    if not gate.success:
+        for table in PUBLISHED:
+            lake.replace(table, lake.read(table).limit(0), {"release_id": [release_id]}, stage="publish")
+        failed = gate.failed[0]
+        raise DataError(
+            f"{failed.table}: {failed.words} ({failed.violations:,} violations; {len(gate.failed)} checks failed); "
+            "nothing was published and the old release stands",
+            remedy="this is a fault of the product or of a table changed by hand: run the stages again, then report it",
+        )
+    _name_current(lake, config, release_id, rows)
+    return Release(release_id, rows, gate)
+
+
+def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int]) -> None:
+    policies = lake.read(POLICY).select("policy_id", "revision", "reading", "policy_fingerprint").collect()
+    manifest: dict[str, Any] = {
+        "release_id": release_id,
+        "is_current": True,
+        "released_at": datetime.now(UTC),
+        "run_id": lake.run_id,
+        "code_version": __version__,
+        "configuration": config.fingerprint,
+        "disclosure": config.disclosure,
+        "coverage": config.coverage,
+        "years": sorted({*lake.years(ACTIVITY_RATE)}),
+        "tables": rows,
+        "versions": {table.full_name: lake.version(table) for table in PUBLISHED},
+        "sources": {name: version for name, version in lake.versions_read.items() if not name.startswith("published/")},
+        "policy_fingerprints": {
+            f"{row['policy_id']}/{row['revision']}/{row['reading']}": row["policy_fingerprint"] for row in policies
+        },
+        "caveats": {item["key"]: item["text"] for item in caveats()},
+    }
+    earlier = lake.read(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
+    row = lake.spark.createDataFrame([manifest], RELEASE.schema)
+    lake.replace(RELEASE, earlier.unionByName(row).coalesce(1), {}, stage="publish")
+
+
+def caveats() -> list[dict[str, Any]]:
+    """What every figure says of itself: key, text, and the policies it applies to."""
+    document = yaml.safe_load(resource("conf", "caveats.yml").read_text(encoding="utf-8"))
+    items: list[dict[str, Any]] = document["caveats"]
+    return items
+
+
+def current_release(lake: Lake) -> dict[str, Any] | None:
+    """The manifest row of the current release, None before the first."""
+    if not lake.exists(RELEASE):
+        return None
+    rows = lake.read(RELEASE).where("is_current").collect()
+    return rows[0].asDict(recursive=True) if rows else None
+
+
+def report_tables(lake: Lake, release_id: str) -> dict[str, Any]:
+    """The published tables of a release as pandas frames: national figures and areas, never records."""
+    names = ("rate", "variation", "attrition", "reading_effect", "quality", "policy")
+    return {
+        name: lake.read(table).where(F.col("release_id") == release_id).toPandas()
+        for name, table in zip(names, PUBLISHED, strict=True)
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one move, so that a reader sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

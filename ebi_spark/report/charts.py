@@ -1,0 +1,395 @@
+"""The report's charts, each as one SVG text: no outside font, the same bytes for the same figures.
+
+A chart takes rows of one published table, as :func:`ebi_spark.report.rows.rows_of` makes them, and a ``key`` that
+keeps its ids apart from those of the other charts of a page. It is None where there is nothing to draw.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from ebi_spark.report import wording
+from ebi_spark.report.rows import Row, limits_of, measure_of
+
+# Okabe and Ito's palette, told apart by every kind of colour vision; shapes and hatches say the same in print.
+BLUE, VERMILLION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#8A8F98", "#1F2933"
+PALE = "#D9DDE2"
+# Narrow enough that the text still reads when a telephone shrinks the drawing to 360 pixels.
+WIDTH = 5.6
+
+Z_95, Z_998 = 1.959964, 3.090232
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing as SVG text and what it shows in words; a notebook displays it by itself."""
+
+    svg: str
+    alt: str
+
+    def _repr_html_(self) -> str:
+        return self.svg
+
+
+def attrition(steps: Sequence[Row], *, key: str, title: str) -> Chart | None:
+    """A waterfall: how many records in scope each clause takes away, and how many are left flagged.
+
+    The step that finds the scope is left out: it starts from all records of the dataset and would hide the others.
+    """
+    ordered = sorted(steps, key=lambda step: int(step["step"]))
+    scope = next((step for step in ordered if step["step"] == 0), None)
+    clauses = [step for step in ordered if step["step"] != 0]
+    if scope is None and not clauses:
+        return None
+    start = int(scope["records_left"] if scope else clauses[0]["records_in"])
+    left = int(clauses[-1]["records_left"]) if clauses else start
+    labels = ["in scope", *(wording.spoken(step["clause_id"]) for step in clauses)]
+    with _drawing(0.34 * len(labels) + 0.9) as (figure, axes):
+        axes.barh([0], [start], color=BLUE, height=0.62)
+        _beside(axes, start, 0, wording.count(start))
+        for place, step in enumerate(clauses, start=1):
+            stays = int(step["records_left"])
+            failed, missing = int(step["records_failed"]), int(step["records_missing"])
+            axes.barh([place], [stays], color=BLUE, height=0.62)
+            axes.barh([place], [failed], left=[stays], color=PALE, height=0.62)
+            axes.barh(
+                [place],
+                [missing],
+                left=[stays + failed],
+                color="white",
+                edgecolor=VERMILLION,
+                hatch="////",
+                height=0.62,
+                linewidth=0.8 if missing else 0,
+            )
+            gone = failed + missing
+            text = f"{wording.count(stays)} left" + (f" (−{wording.count(gone)})" if gone else "")
+            _beside(axes, stays + gone, place, text)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.set_xlim(0, max(start, 1) * 1.36)
+        axes.set_xlabel("Records in scope of the policy")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        handles = [
+            mpl.patches.Patch(color=BLUE, label="left"),
+            mpl.patches.Patch(color=PALE, label="taken out"),
+            mpl.patches.Patch(facecolor="white", edgecolor=VERMILLION, hatch="////", label="dropped: not recorded"),
+        ]
+        _legend(figure, handles)
+        alt = f"{title}: {wording.count(start)} records in scope, {wording.count(left)} flagged after {len(clauses)} clauses."
+        return _chart(figure, key, alt)
+
+
+def trend(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
+    """A rate by year: standardised with its 95% limits, and crude beside it."""
+    ordered = sorted(rows, key=lambda row: (str(row["financial_year"]), str(row.get("revision"))))
+    shown = [row for row in ordered if _numbers(row, "standardised_rate") or _numbers(row, "crude_rate")]
+    if not shown:
+        return None
+    years = sorted({str(row["financial_year"]) for row in ordered})
+    revisions = sorted({str(row.get("revision")) for row in shown})
+    with _drawing(2.7) as (figure, axes):
+        for number, revision in enumerate(revisions):
+            own = [row for row in shown if str(row.get("revision")) == revision]
+            # Two revisions of one year stand beside each other, not on top of each other.
+            shift = 0.12 * (number - (len(revisions) - 1) / 2)
+            places = [years.index(str(row["financial_year"])) + shift for row in own]
+            of_revision = f", revision {revision}" if len(revisions) > 1 else ""
+            colour = (BLUE, VERMILLION, INK, ORANGE)[number % 4]
+            for name, style in (
+                ("standardised_rate", {"marker": "o", "linestyle": "-", "label": "standardised, 95% limits"}),
+                ("crude_rate", {"marker": "x", "linestyle": ":", "label": "crude"}),
+            ):
+                values = [math.nan if row.get(name) is None else row[name] for row in own]
+                if all(math.isnan(value) for value in values):
+                    continue
+                style = {**style, "label": style["label"] + of_revision}
+                axes.plot(
+                    places,
+                    values,
+                    color=colour if name == "standardised_rate" else GREY,
+                    markersize=4.5 if name == "standardised_rate" else 5.5,
+                    zorder=3,
+                    **style,
+                )
+                if name == "standardised_rate":
+                    _whiskers(axes, places, own, colour, upright=True)
+        step = math.ceil(len(years) / 7)
+        axes.set_xticks(range(0, len(years), step), years[::step])
+        axes.set_xlim(-0.5, len(years) - 0.5)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("Per 100,000 people")
+        axes.yaxis.set_major_formatter(FuncFormatter(_rate_tick))
+        axes.grid(axis="y", color=PALE, linewidth=0.6)
+        _legend(figure, axes.get_legend_handles_labels()[0], 2)
+        first, last = shown[0], shown[-1]
+        measure = measure_of(shown)
+        words = f"from {wording.rated(first, measure)} in {first['financial_year']} to " if len(shown) > 1 else ""
+        alt = (
+            f"{title}: {wording.MEASURES[measure].lower()} {words}{wording.rated(last, measure)} "
+            f"in {last['financial_year']} per 100,000."
+        )
+        return _chart(figure, key, alt)
+
+
+def caterpillar(rows: Sequence[Row], *, national: float | None, key: str, title: str) -> Chart | None:
+    """The areas ranked by their rate with 95% limits, against the national rate; areas without a rate are left out."""
+    measure = measure_of(rows)
+    shown = sorted(
+        (row for row in rows if row.get(measure) is not None),
+        key=lambda row: (row[measure], wording.area_name(row), str(row.get("area_code"))),
+    )
+    if not shown:
+        return None
+    with _drawing(0.165 * len(shown) + 1.0) as (figure, axes):
+        kinds = [_against(row, national) if measure == "standardised_rate" else "" for row in shown]
+        for kind, colour, marker, label in (
+            ("above", VERMILLION, "^", "limits above the national rate"),
+            ("below", BLUE, "v", "limits below"),
+            ("", INK, "o", "limits include it, or none given"),
+        ):
+            places = [place for place, own in enumerate(kinds) if own == kind]
+            if not places:
+                continue
+            own = [shown[place] for place in places]
+            if measure == "standardised_rate":
+                _whiskers(axes, places, own, colour, upright=False)
+            axes.plot(
+                [row[measure] for row in own], places, marker, color=colour, markersize=4, label=label, zorder=3
+            )
+        if national is not None:
+            axes.axvline(national, color=GREY, linewidth=1, linestyle="--", label="national rate", zorder=1)
+        axes.set_yticks(range(len(shown)), [_short(wording.area_name(row)) for row in shown], fontsize=7.5)
+        axes.set_ylim(-0.8, len(shown) - 0.2)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(f"{wording.MEASURES[measure]} per 100,000 people")
+        axes.xaxis.set_major_formatter(FuncFormatter(_rate_tick))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="x", color=PALE, linewidth=0.6)
+        _legend(figure, axes.get_legend_handles_labels()[0], 2)
+        alt = (
+            f"{title}: {len(shown)} areas from {wording.rate(shown[0][measure])} ({wording.area_name(shown[0])}) "
+            f"to {wording.rate(shown[-1][measure])} ({wording.area_name(shown[-1])}) per 100,000."
+        )
+        return _chart(figure, key, alt)
+
+
+def funnel_limits(national: float, population: float, z: float) -> tuple[float, float]:
+    """Between which rates per 100,000 an area of this population lies if it differs from the nation by chance only.
+
+    Simple Poisson limits: of E = national · population / 100,000 expected events an area has about (√E ± z/2)²,
+    because the square root of a Poisson count has a standard deviation of one half whatever E is. The lower limit is 0
+    while √E < z/2. Age and sex are not allowed for, nor is overdispersion.
+    """
+    root = math.sqrt(national * population / 100_000)
+    scale = 100_000 / population
+    return max(0.0, root - z / 2) ** 2 * scale, (root + z / 2) ** 2 * scale
+
+
+def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str) -> Chart | None:
+    """Each area's rate against its population, with the limits of :func:`funnel_limits` at 95% and 99.8%."""
+    measure = measure_of(rows)
+    shown = [row for row in rows if row.get(measure) is not None and row.get("population")]
+    if not shown or national is None:
+        return None
+    shown.sort(key=lambda row: (row["population"], str(row.get("area_code"))))
+    outside = [row for row in shown if not _within(row, measure, national, Z_998)]
+    pooled = any((row.get("period_years") or 1) > 1 for row in shown)
+    with _drawing(3.2) as (figure, axes):
+        largest = max(row["population"] for row in shown) * 1.05
+        smallest = min(row["population"] for row in shown) * 0.8
+        grid = [smallest + (largest - smallest) * step / 120 for step in range(121)]
+        for z, style, label in ((Z_95, "--", "95% limits"), (Z_998, "-", "99.8% limits")):
+            both = [funnel_limits(national, people, z) for people in grid]
+            axes.plot(grid, [low for low, _ in both], color=GREY, linestyle=style, linewidth=1, label=label)
+            axes.plot(grid, [high for _, high in both], color=GREY, linestyle=style, linewidth=1)
+        axes.axhline(national, color=INK, linewidth=0.8, label="national rate")
+        inside = [row for row in shown if row not in outside]
+        axes.plot(
+            [row["population"] for row in inside], [row[measure] for row in inside], "o", color=BLUE, markersize=4,
+            label="area",
+        )  # fmt: skip
+        if outside:
+            axes.plot(
+                [row["population"] for row in outside], [row[measure] for row in outside], "D", color=VERMILLION,
+                markersize=4.5, label="area outside 99.8%",
+            )  # fmt: skip
+        # A few large outliers may be named; two dozen names would bury the points.
+        for row in outside if len(outside) <= 6 else []:
+            right = row["population"] > (largest + smallest) / 2
+            axes.annotate(
+                _short(wording.area_name(row), 26), (row["population"], row[measure]), fontsize=7.5,
+                xytext=(-6 if right else 6, 3), textcoords="offset points", ha="right" if right else "left",
+                parse_math=False,
+            )  # fmt: skip
+        axes.set_xlim(smallest, largest)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("Population (person-years)" if pooled else "Population")
+        axes.set_ylabel(f"{wording.MEASURES[measure]} per 100,000")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _people(x)))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_formatter(FuncFormatter(_rate_tick))
+        _legend(figure, axes.get_legend_handles_labels()[0], 3)
+        alt = (
+            f"{title}: funnel plot of {len(shown)} areas around the national rate of {wording.rate(national)} per "
+            f"100,000; {len(outside)} outside the 99.8% limits."
+        )
+        return _chart(figure, key, alt)
+
+
+def readings(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
+    """What each reading flags beside the policy as published: records added to the right, removed to the left."""
+    shown = [row for row in rows if row.get("added") is not None and row.get("removed") is not None]
+    shown = [row for row in shown if row["reading"] != "as_published"]
+    if not shown:
+        return None
+    with _drawing(0.42 * len(shown) + 0.95) as (figure, axes):
+        reach = max(max(row["added"], row["removed"]) for row in shown) or 1
+        for place, row in enumerate(shown):
+            axes.barh([place], [row["added"]], color=BLUE, height=0.55)
+            axes.barh([place], [-row["removed"]], color=ORANGE, hatch="////", edgecolor="white", height=0.55)
+            _beside(axes, row["added"], place, f"+{wording.count(row['added'])}")
+            _beside(axes, -row["removed"], place, f"−{wording.count(row['removed'])}", before=True)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(shown)), [_short(wording.reading(row["reading"])) for row in shown])
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        # Room for the numbers, but none for a side on which nothing happens.
+        removed = max(row["removed"] for row in shown)
+        added = max(row["added"] for row in shown)
+        axes.set_xlim(-removed - 0.24 * reach, added + 0.24 * reach)
+        axes.set_xlabel("Records, beside as published")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{abs(x):,.0f}"))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        handles = [
+            mpl.patches.Patch(color=BLUE, label="added"),
+            mpl.patches.Patch(facecolor=ORANGE, edgecolor="white", hatch="////", label="removed"),
+        ]
+        _legend(figure, handles)
+        alt = f"{title}: " + "; ".join(
+            f"{wording.reading(row['reading'])} adds {wording.count(row['added'])} and removes "
+            f"{wording.count(row['removed'])} records"
+            for row in shown
+        )
+        return _chart(figure, key, alt + ".")
+
+
+@contextmanager
+def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of the house style, made without pyplot: no state that another drawing could change."""
+    style = {
+        "svg.hashsalt": "ebi-spark",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        # DejaVu lays out and is wider than what a browser then picks, so no label outgrows its place.
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 9,
+        "text.parse_math": False,
+        "axes.edgecolor": GREY,
+        "axes.labelcolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "text.color": INK,
+        "hatch.linewidth": 0.8,
+        "patch.linewidth": 0,
+        "axes.formatter.useoffset": False,
+    }
+    with mpl.rc_context():
+        # What a user's matplotlibrc says must not move a byte of the report.
+        mpl.rcdefaults()
+        mpl.rcParams.update(style)
+        figure = Figure(figsize=(WIDTH, max(height, 1.2)), layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure, figure.add_subplot()
+
+
+def _chart(figure: Figure, key: str, alt: str) -> Chart:
+    """The figure as SVG that can stand inside a page: no prolog, ids of its own, its words as its label."""
+    out = io.BytesIO()
+    # Without metadata nothing tells the day or the library's version.
+    figure.savefig(
+        out,
+        format="svg",
+        transparent=True,
+        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+    )
+    text = out.getvalue().decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    prefix = re.sub(r"[^A-Za-z0-9]+", "-", key).strip("-")
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", text)
+    text = text.replace("'DejaVu Sans'", "'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans'")
+    label = escape(alt, quote=True)
+    return Chart(text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1).strip() + "\n", alt)
+
+
+def _whiskers(axes: Axes, places: Sequence[float], rows: Sequence[Row], colour: str, *, upright: bool) -> None:
+    for place, row in zip(places, rows, strict=True):
+        both = limits_of(row)
+        if both is not None:
+            draw = axes.vlines if upright else axes.hlines
+            draw(place, *both, color=colour, linewidth=1.2, zorder=2)
+
+
+def _beside(axes: Axes, at: float, place: float, text: str, *, before: bool = False) -> None:
+    axes.annotate(
+        text,
+        (at, place),
+        xytext=(-4 if before else 4, 0),
+        textcoords="offset points",
+        va="center",
+        ha="right" if before else "left",
+        fontsize=8.5,
+        parse_math=False,
+    )
+
+
+def _legend(figure: Figure, handles: Sequence[Any], columns: int = 3) -> None:
+    if handles:
+        figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=8)
+
+
+def _numbers(row: Row, name: str) -> bool:
+    return row.get(name) is not None
+
+
+def _against(row: Row, national: float | None) -> str:
+    """On which side of the national rate both limits of an area lie; empty where they enclose it."""
+    both = limits_of(row)
+    if both is None or national is None:
+        return ""
+    return "above" if both[0] > national else "below" if both[1] < national else ""
+
+
+def _within(row: Row, measure: str, national: float, z: float) -> bool:
+    low, high = funnel_limits(national, row["population"], z)
+    return bool(low <= row[measure] <= high)
+
+
+def _short(name: str, most: int = 38) -> str:
+    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
+
+
+def _rate_tick(value: float, _: int) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10 or value == 0 else f"{value:.4g}"
+
+
+def _people(value: float) -> str:
+    if value >= 1_000_000:
+        return f"{value / 1_000_000:.4g}m"
+    return f"{value / 1_000:,.0f}k" if value >= 1_000 else f"{value:.0f}"

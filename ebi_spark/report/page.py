@@ -1,0 +1,873 @@
+"""The report as one HTML text, made of a release's published rows.
+
+Here every figure becomes text; ``page.html.j2`` only lays the texts out, and escapes all of them.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ebi_spark.report import charts, wording
+from ebi_spark.report.rows import (
+    WITHHELD,
+    Row,
+    clauses_of,
+    day,
+    is_withheld,
+    limits_of,
+    listing,
+    mapping,
+    measure_of,
+    plain,
+    rows_of,
+)
+from ebi_spark.settings import disclosure_rules, resource
+from ebi_spark.yaml_documents import load_document
+
+NATIONAL = "england"
+# Which type of area to compare: boards commission; an extract of one board has only its smaller areas.
+AREA_ORDER = ("icb", "sub_icb", "region")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One thing under a heading: a paragraph, a list, a table or a chart. ``fold`` hides it behind its caption."""
+
+    kind: str  # text, items, grid or chart
+    text: str = ""
+    items: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    # One letter a column, as in TeX: l for words, r for figures, c for a code in fixed width.
+    align: str = ""
+    svg: Markup = field(default_factory=Markup)
+    fold: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A heading with its blocks; ``anchor`` is the id that links go to."""
+
+    anchor: str
+    heading: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class PolicyView:
+    """A policy's section."""
+
+    anchor: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    headline: str
+    caveats: tuple[str, ...]
+    parts: tuple[Part, ...]
+    summary: tuple[str, ...]
+
+
+def build_report(tables: dict[str, pd.DataFrame], *, release: dict[str, Any]) -> str:
+    """One self-contained HTML page of a release.
+
+    ``tables`` maps ``rate``, ``variation``, ``attrition``, ``reading_effect``, ``quality`` and ``policy`` to the
+    release's rows of those published tables, ``release`` is its row of the manifest. A table that is missing or empty
+    leaves a sentence saying so. The same rows give the same bytes, in whatever order they come.
+    """
+    manifest = {str(key): plain(value) for key, value in release.items()}
+    rows = {
+        name: rows_of(tables.get(name))
+        for name in ("rate", "variation", "attrition", "reading_effect", "quality", "policy")
+    }
+    caveats = standing_caveats(mapping(manifest.get("caveats")))
+    partial = manifest.get("coverage") == "partial"
+    ids = sorted({str(row["policy_id"]) for name in rows if name != "quality" for row in rows[name]})
+    policies = []
+    for number, policy_id in enumerate(ids, start=1):
+        own = {
+            name: [row for row in table if row.get("policy_id") == policy_id] for name, table in rows.items()
+        }
+        own_caveats = tuple(
+            caveat["text"] for caveat in caveats if caveat["applies_to"] != "all" and policy_id in caveat["applies_to"]
+        )
+        policies.append(_policy(number, policy_id, own, own_caveats, partial))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    years = sorted(str(year) for year in listing(manifest.get("years")))
+    return environment.get_template("page.html.j2").render(
+        release_id=str(manifest.get("release_id", "unknown")),
+        released=wording.moment(manifest["released_at"]) if manifest.get("released_at") else "unknown",
+        years=(years[0] if len(years) == 1 else f"{years[0]} to {years[-1]}") if years else "no year",
+        coverage=_coverage(manifest.get("coverage")),
+        disclosure=_disclosure(manifest.get("disclosure")),
+        policies=policies,
+        summary=_summary(policies, partial),
+        quality=_quality(rows["quality"]),
+        caveats=tuple(caveat["text"] for caveat in caveats if caveat["applies_to"] == "all"),
+        provenance=_provenance(manifest),
+    )
+
+
+def standing_caveats(released: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The caveats of ``conf/caveats.yml``: key, text, and the policies each is about or ``all``.
+
+    ``released`` are a release's own texts by key. They go before those of this version of the product, and a key that
+    this version does not know is about all policies.
+    """
+    document = load_document(
+        resource("conf", "caveats.yml"), resource("conf", "caveats.schema.json"), what="caveats"
+    )
+    released = released or {}
+    known = [{**caveat, "text": str(released.get(caveat["key"], caveat["text"]))} for caveat in document["caveats"]]
+    keys = {caveat["key"] for caveat in known}
+    others = [
+        {"key": key, "text": str(text), "applies_to": "all"}
+        for key, text in sorted(released.items())
+        if key not in keys
+    ]
+    return known + others
+
+
+# --- one policy -------------------------------------------------------------------------------------------------------
+
+
+def _policy(
+    number: int, policy_id: str, own: dict[str, list[Row]], caveats: tuple[str, ...], partial: bool
+) -> PolicyView:
+    anchor = f"policy-{number}-{_slug(policy_id)}"
+    reading = _default_reading(own)
+    revisions = sorted(
+        (row for row in own["policy"] if row.get("reading") == reading),
+        key=lambda row: (str(row.get("in_force_from") or ""), str(row["revision"])),
+    )
+    current = revisions[-1] if revisions else None
+    title = str((current or {}).get("title") or policy_id)
+    rates = [row for row in own["rate"] if row.get("reading") == reading]
+    whole = _whole(rates)
+    place = _place_name(whole, partial)
+    newest = _newest(whole)
+    chart_title = f"{title} ({wording.reading(reading)})"
+    parts = (
+        Part(f"{anchor}-says", "What it says", _says(own["policy"], current, reading)),
+        Part(f"{anchor}-waterfall", "From records in scope to flagged", _waterfall(own, reading, anchor, chart_title)),
+        Part(f"{anchor}-trend", "Trend", _trend(whole, place, anchor, chart_title)),
+        Part(f"{anchor}-areas", "Variation between areas", _areas(rates, whole, anchor, chart_title)),
+        Part(f"{anchor}-spread", "How much areas differ", _spread(own["variation"], reading)),
+        Part(f"{anchor}-near", "Near misses", _near_misses(own["attrition"], reading)),
+        Part(f"{anchor}-readings", "What each reading changes", _readings(own, anchor, title)),
+    )
+    return PolicyView(
+        anchor=anchor,
+        title=title,
+        facts=_facts(policy_id, current, reading),
+        headline=_headline(newest, place, reading),
+        caveats=caveats,
+        parts=parts,
+        summary=_summary_row(title, newest, reading),
+    )
+
+
+def _default_reading(own: dict[str, list[Row]]) -> str:
+    """The policy's default reading: what its newest revision says, else what the effects say."""
+    for name in ("policy", "reading_effect"):
+        marked = [row for row in own[name] if row.get("is_default_reading")]
+        if marked:
+            return str(max(marked, key=lambda row: (str(row.get("in_force_from") or ""), str(row["revision"])))["reading"])
+    return "as_published"
+
+
+def _facts(policy_id: str, current: Row | None, reading: str) -> tuple[tuple[str, str], ...]:
+    meaning = wording.READING_MEANINGS.get(reading)
+    facts = [("Policy", policy_id)]
+    if current:
+        dataset = str(current.get("dataset"))
+        source = ", ".join(str(current[key]) for key in ("publisher", "source") if current.get(key))
+        facts += [
+            ("Source", source or "not given"),
+            ("Data", wording.DATASETS.get(dataset, dataset)),
+            ("Revision", f"{current['revision']}, {_in_force(current)}"),
+        ]
+    facts.append(("Default reading", wording.reading(reading) + (f": {meaning}" if meaning else "")))
+    return tuple(facts)
+
+
+def _in_force(policy: Row) -> str:
+    start, end = policy.get("in_force_from"), policy.get("in_force_to")
+    words = f"in force from {day(start)}" if start else "no date given"
+    return f"{words} until before {day(end)}" if end else words
+
+
+def _whole(rates: Sequence[Row]) -> list[Row]:
+    """The rows of the nation; of a local policy, which has none, those of the one board that it is judged for."""
+    national = [row for row in rates if row["area_type"] == NATIONAL]
+    if national:
+        return national
+    boards = [row for row in rates if row["area_type"] == "icb"]
+    return boards if len({row["area_code"] for row in boards}) == 1 else []
+
+
+def _place_name(whole: Sequence[Row], partial: bool) -> str:
+    if whole and whole[0]["area_type"] != NATIONAL:
+        return wording.area_name(whole[0])
+    # What is read is an extract: its total is not England's, whatever the row is called.
+    return "the whole extract" if partial else "England"
+
+
+def _newest(whole: Iterable[Row]) -> list[Row]:
+    """The single-year rows of the last year, a row a revision, the newest revision first."""
+    single = [row for row in whole if (row.get("period_years") or 1) == 1]
+    last = max((str(row["financial_year"]) for row in single), default="")
+    return sorted(
+        (row for row in single if str(row["financial_year"]) == last), key=lambda row: str(row["revision"]), reverse=True
+    )
+
+
+def _headline(newest: Sequence[Row], place: str, reading: str) -> str:
+    if not newest:
+        return f"This release has no figures for this policy in the reading {wording.reading(reading)}."
+    sentences = []
+    for row in newest:
+        of_revision = f" under revision {row['revision']}" if len(newest) > 1 else ""
+        if is_withheld(row):
+            sentences.append(f"In {place} in {row['financial_year']}, the records flagged{of_revision} are withheld.")
+            continue
+        sentences.append(
+            f"In {place} in {row['financial_year']}, {wording.counted(row, 'activity')} "
+            f"{'record was' if row.get('activity') == 1 else 'records were'} flagged{of_revision}: {_rate_words(row)}."
+        )
+    return " ".join(sentences)
+
+
+def _rate_words(row: Row) -> str:
+    if row.get("standardised_rate") is None:
+        reason = wording.STATUSES.get(str(row.get("status")), "not calculated")
+        without = f"no standardised rate ({reason})" if row.get("status") != "ok" else "no standardised rate"
+        crude = row.get("crude_rate")
+        return without if crude is None else f"{without}, a crude rate of {wording.rate(crude)} per 100,000 people"
+    words = f"{wording.rate(row['standardised_rate'])} per 100,000 people, standardised by age and sex"
+    return words if limits_of(row) is None else f"{words} (95% limits {wording.limits(row)})"
+
+
+def _summary_row(title: str, newest: Sequence[Row], reading: str) -> tuple[str, ...]:
+    if not newest:
+        return (title, "–", "no data", "no data", "no data", wording.reading(reading), "no figures in this release")
+    row = newest[0]
+    status = wording.status(row)
+    if len(newest) > 1:
+        status += f"; revision {row['revision']} of {len(newest)} that read this year"
+    return (
+        title,
+        str(row["financial_year"]),
+        wording.counted(row, "activity"),
+        wording.rated(row, "standardised_rate"),
+        wording.limits(row) if row.get("standardised_rate") is not None else wording.absent_of(row),
+        wording.reading(reading),
+        status,
+    )
+
+
+def _summary(policies: Sequence[PolicyView], partial: bool) -> Block:
+    place = "the whole extract" if partial else "England; a local policy: its own board"
+    return Block(
+        "grid",
+        text=f"Flagged records in the latest year, in the policy's default reading ({place}). "
+        "Rates are standardised by age and sex, per 100,000 people.",
+        head=("Policy", "Year", "Flagged", "Rate", "95% limits", "Reading", "Status"),
+        rows=tuple(policy.summary for policy in policies),
+        align="llrrrll",
+    )
+
+
+def _says(policies: Sequence[Row], current: Row | None, reading: str) -> tuple[Block, ...]:
+    if current is None:
+        return (Block("text", text="This release does not hold the policy's clauses."),)
+    rows = []
+    for clause in clauses_of(current):
+        name = wording.spoken(clause.get("clause_id"))
+        if clause.get("kind") == "scope":
+            name += " (decides the scope)"
+        coding = str(clause.get("coding") or "coded")
+        undecided = "–"
+        if clause.get("kind") not in ("scope", "note"):
+            undecided = wording.MISSING.get(str(clause.get("missing")), "–")
+        words = str(clause.get("words") or "–")
+        if clause.get("because"):
+            words += f" [Why: {clause['because']}]"
+        rows.append(
+            (name, words, str(clause.get("test") or "no code says it"), undecided, wording.CODINGS.get(coding, coding))
+        )
+    blocks = []
+    if rows:
+        blocks.append(
+            Block(
+                "grid",
+                text=f"The clauses of revision {current['revision']}, {wording.reading(reading)}. A record in scope is "
+                "flagged when it passes every one.",
+                head=("Clause", "The page's words", "Test", "If not recorded", "Coding"),
+                rows=tuple(rows),
+                align="llcll",
+            )
+        )
+    else:
+        blocks.append(Block("text", text="This release does not hold the policy's clauses."))
+    others = sorted({(_start(row), str(row["revision"])) for row in policies} - {(_start(current), str(current["revision"]))})
+    if others:
+        named = {str(row["revision"]): _in_force(row) for row in policies}
+        blocks.append(
+            Block("items", text="Other revisions:", items=tuple(f"{name}: {named[name]}" for _, name in others))
+        )
+    return tuple(blocks)
+
+
+def _start(policy: Row) -> str:
+    return str(policy.get("in_force_from") or "")
+
+
+def _waterfall(own: dict[str, list[Row]], reading: str, anchor: str, title: str) -> tuple[Block, ...]:
+    steps = [row for row in own["attrition"] if row.get("reading") == reading]
+    if not steps:
+        return (Block("text", text="No attrition is published for this policy in its default reading."),)
+    last = max(str(row["financial_year"]) for row in steps)
+    latest = [row for row in steps if str(row["financial_year"]) == last]
+    revisions = sorted({str(row["revision"]) for row in latest})
+    blocks: list[Block] = []
+    for revision in revisions:
+        chosen = sorted(
+            (row for row in latest if str(row["revision"]) == revision), key=lambda row: int(row["step"])
+        )
+        of_revision = f", revision {revision}" if len(revisions) > 1 else ""
+        blocks += _drawn(
+            charts.attrition(
+                chosen, key=f"{anchor}-waterfall-{_slug(revision)}", title=f"{title}, {last}{of_revision}"
+            ),
+            f"Records in scope that each clause takes out, and those left, {last}{of_revision}.",
+        )
+        blocks.append(
+            Block(
+                "grid",
+                text=f"Every step, {last}{of_revision}. Records in are always those that failed, those dropped because "
+                "the record does not say, and those left.",
+                head=("Step", "Clause", "Records in", "Failed", "Not recorded", "Left"),
+                rows=tuple(
+                    (
+                        str(row["step"]),
+                        wording.spoken(row["clause_id"]) + (" (scope, of all records)" if row["step"] == 0 else ""),
+                        *(
+                            wording.count(row.get(name))
+                            for name in ("records_in", "records_failed", "records_missing", "records_left")
+                        ),
+                    )
+                    for row in chosen
+                ),
+                align="rlrrrr",
+            )
+        )
+    if len({str(row["financial_year"]) for row in steps}) > 1:
+        blocks.append(
+            _by_year(
+                steps,
+                label=lambda row: f"{row['step']}. {wording.spoken(row['clause_id'])}",
+                order=lambda row: (int(row["step"]), str(row["clause_id"])),
+                cell=lambda row: wording.count(row.get("records_left")),
+                caption="Records left after each step, by year.",
+                first="Step",
+            )
+        )
+    return tuple(blocks)
+
+
+def _trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Block, ...]:
+    rows = sorted(
+        (row for row in whole if (row.get("period_years") or 1) == 1),
+        key=lambda row: (str(row["financial_year"]), str(row["revision"])),
+    )
+    pooled = sorted(
+        (row for row in whole if (row.get("period_years") or 1) > 1),
+        key=lambda row: (row["period_years"], str(row["financial_year"]), str(row["revision"])),
+    )
+    if not rows and not pooled:
+        return (Block("text", text="No rates for the whole are published for this policy in its default reading."),)
+    blocks = _drawn(
+        charts.trend(rows, key=f"{anchor}-trend", title=title),
+        f"Flagged records per 100,000 people in {place}: standardised by age and sex with 95% limits, and crude.",
+    )
+    if not blocks:
+        blocks = [Block("text", text="No rate is published for a single year, so there is no chart.")]
+    if len({str(row["financial_year"]) for row in rows}) == 1:
+        blocks.append(Block("text", text="One year only: there is no trend yet."))
+    several = len({str(row["revision"]) for row in whole}) > 1
+    blocks.append(
+        Block(
+            "grid",
+            text=f"Flagged records and rates per 100,000 people in {place}.",
+            head=("Period", "In scope", "Flagged", "People", "Population", "Crude", "Standardised", "95% limits", "Status"),
+            rows=tuple(
+                (
+                    wording.period(row) + (f" ({row['revision']})" if several else ""),
+                    *(wording.counted(row, name) for name in ("in_scope", "activity", "people_flagged", "population")),
+                    wording.rated(row, "crude_rate"),
+                    wording.rated(row, "standardised_rate"),
+                    wording.limits(row),
+                    wording.status(row),
+                )
+                for row in (*rows, *pooled)
+            ),
+            align="lrrrrrrrl",
+        )
+    )
+    return tuple(blocks)
+
+
+def _areas(rates: Sequence[Row], whole: Sequence[Row], anchor: str, title: str) -> tuple[Block, ...]:
+    kind = next((kind for kind in AREA_ORDER if len({row["area_code"] for row in rates if row["area_type"] == kind}) > 1), None)
+    if kind is None:
+        return (Block("text", text="No rates of several areas are published for this policy in its default reading."),)
+    blocks: list[Block] = []
+    of_kind = [row for row in rates if row["area_type"] == kind]
+    for length in sorted({row.get("period_years") or 1 for row in of_kind}):
+        of_length = [row for row in of_kind if (row.get("period_years") or 1) == length]
+        last = max(str(row["financial_year"]) for row in of_length)
+        latest = [row for row in of_length if str(row["financial_year"]) == last]
+        for revision in sorted({str(row["revision"]) for row in latest}):
+            shown = sorted(
+                (row for row in latest if str(row["revision"]) == revision),
+                key=lambda row: (wording.area_name(row), str(row["area_code"])),
+            )
+            nation = next(
+                (
+                    row
+                    for row in whole
+                    if row["area_type"] == NATIONAL
+                    and (row.get("period_years") or 1) == length
+                    and str(row["financial_year"]) == last
+                    and str(row["revision"]) == revision
+                ),
+                None,
+            )
+            several = len({str(row["revision"]) for row in latest}) > 1
+            blocks += _area_blocks(
+                shown,
+                nation,
+                kind,
+                f"{anchor}-areas-{length}-{_slug(revision)}",
+                title,
+                wording.period(shown[0]) + (f" (revision {revision})" if several else ""),
+            )
+    return tuple(blocks)
+
+
+def _area_blocks(
+    rows: Sequence[Row], nation: Row | None, kind: str, key: str, title: str, period: str
+) -> list[Block]:
+    measure = measure_of(rows)
+    with_rate = [row for row in rows if row.get(measure) is not None]
+    statuses = Counter(str(row.get("status")) for row in rows if row.get(measure) is None)
+    withheld = sum(statuses[name] for name in WITHHELD)
+    sentence = f"{period}: of {len(rows)} {wording.areas(kind)}, {len(with_rate)} have a published rate"
+    if withheld:
+        small, secondary = (statuses[name] for name in WITHHELD)
+        sentence += f"; {withheld} are withheld ({small} for small numbers, {secondary} to protect another cell)"
+    others = {name: number for name, number in sorted(statuses.items()) if name not in WITHHELD}
+    for name, number in others.items():
+        reason = "no rate given" if name == "ok" else wording.STATUSES.get(name, wording.spoken(name))
+        sentence += f"; {number} without a rate ({reason})"
+    sentence += "."
+    if not with_rate:
+        sentence += " There is nothing to draw."
+        if withheld:
+            sentence += " That is a right answer for a rare intervention: withheld does not mean none."
+    blocks = [Block("text", text=sentence)]
+    national = None if nation is None else nation.get(measure)
+    if with_rate:
+        named = f"{title}, {period}"
+        left_out = f" {withheld} withheld, not drawn." if withheld else ""
+        blocks += _drawn(
+            charts.caterpillar(rows, national=national, key=f"{key}-ranked", title=named),
+            f"{wording.areas(kind)} ranked by {wording.MEASURES[measure].lower()} per 100,000, "
+            f"{'with 95% limits, ' if any(limits_of(row) for row in with_rate) else ''}{period}.{left_out}",
+        )
+        if national is None:
+            blocks.append(Block("text", text="No funnel plot: there is no national rate to draw limits around."))
+        else:
+            blocks += _drawn(
+                charts.funnel(rows, national=national, key=f"{key}-funnel", title=named),
+                f"{wording.areas(kind)} by population, {period}: points between the limits differ from the national rate "
+                f"no more than chance would make them (Poisson limits).{left_out}",
+            )
+    blocks.append(
+        Block(
+            "grid",
+            text=f"All {len(rows)} {wording.areas(kind)}, {period}",
+            head=("Area", "Flagged", "Population", "Crude", "Standardised", "95% limits", "Status"),
+            rows=tuple(
+                (
+                    wording.area_name(row),
+                    wording.counted(row, "activity"),
+                    wording.counted(row, "population"),
+                    wording.rated(row, "crude_rate"),
+                    wording.rated(row, "standardised_rate"),
+                    wording.limits(row),
+                    wording.status(row),
+                )
+                for row in rows
+            ),
+            align="lrrrrrl",
+            fold=True,
+        )
+    )
+    return blocks
+
+
+def _spread(variation: Sequence[Row], reading: str) -> tuple[Block, ...]:
+    rows = [row for row in variation if row.get("reading") == reading]
+    if not rows:
+        return (Block("text", text="No variation is published for this policy in its default reading."),)
+    order = list(wording.AREA_TYPES)
+
+    def place(row: Row) -> tuple[Any, ...]:
+        kind = str(row["area_type"])
+        return (
+            order.index(kind) if kind in order else len(order), kind, row.get("period_years") or 1,
+            str(row["financial_year"]), str(row["revision"]),
+        )  # fmt: skip
+
+    ends: dict[tuple[str, int], str] = {}
+    for row in rows:
+        kind = (str(row["area_type"]), row.get("period_years") or 1)
+        ends[kind] = max(ends.get(kind, ""), str(row["financial_year"]))
+    newest = [
+        row
+        for row in rows
+        if str(row["financial_year"]) == ends[(str(row["area_type"]), row.get("period_years") or 1)]
+    ]
+    earlier = [row for row in rows if row not in newest]
+    explanation = (
+        "Percentiles of the standardised rate per 100,000, over areas with activity and unweighted. N-fold is the 90th "
+        "over the 10th percentile. Opportunity is the number of records above the 25th percentile's rate, summed over "
+        "areas: a sum, not a target."
+    )
+    blocks = [_variation_grid(sorted(newest, key=place), explanation)]
+    if earlier:
+        blocks.append(_variation_grid(sorted(earlier, key=place), "Variation in earlier periods", fold=True))
+    return tuple(blocks)
+
+
+def _variation_grid(rows: Sequence[Row], caption: str, *, fold: bool = False) -> Block:
+    several = len({str(row["revision"]) for row in rows}) > 1
+    return Block(
+        "grid",
+        text=caption,
+        head=("Areas", "Period", "Number", "With activity", "P10", "P25", "P50", "P75", "P90", "N-fold", "Opportunity", "Status"),
+        rows=tuple(
+            (
+                wording.areas(row["area_type"]),
+                wording.period(row) + (f" ({row['revision']})" if several else ""),
+                wording.counted(row, "areas"),
+                wording.counted(row, "areas_with_activity"),
+                *(wording.rated(row, name) for name in ("p10", "p25", "p50", "p75", "p90", "n_fold")),
+                _opportunity(row),
+                wording.status({**row, "status": None if row.get("status") == "ok" else row.get("status")})
+                if row.get("status") != "ok"
+                else "calculated" + "".join(f"; {wording.NOTES.get(str(n), wording.spoken(n))}" for n in listing(row.get("notes"))),
+            )
+            for row in rows
+        ),
+        align="llrrrrrrrrrl",
+        fold=fold,
+    )
+
+
+def _opportunity(row: Row) -> str:
+    if row.get("opportunity") is None:
+        return wording.absent_of(row)
+    of_activity = row.get("opportunity_share")
+    return wording.count(row["opportunity"]) + (f" ({wording.share(of_activity, 1)})" if of_activity is not None else "")
+
+
+def _near_misses(attrition: Sequence[Row], reading: str) -> tuple[Block, ...]:
+    # The scope keeps records from having a row at all: nothing in it is a near miss.
+    rows = [
+        row
+        for row in attrition
+        if row.get("reading") == reading and row["step"] != 0 and row.get("near_miss") is not None
+    ]
+    if not rows:
+        return (Block("text", text="No near misses are published for this policy in its default reading."),)
+    last = max(str(row["financial_year"]) for row in rows)
+    total = sum(row["near_miss"] for row in rows if str(row["financial_year"]) == last)
+    return (
+        Block(
+            "text",
+            text=f"A near miss is a record in scope that one clause alone kept from being flagged: {wording.count(total)} "
+            f"in {last}.",
+        ),
+        _by_year(
+            rows,
+            label=lambda row: wording.spoken(row["clause_id"]),
+            order=lambda row: (int(row["step"]), str(row["clause_id"])),
+            cell=lambda row: wording.count(row.get("near_miss")),
+            caption="Records that failed this clause and no other, by year.",
+            first="Clause",
+        ),
+    )
+
+
+def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block, ...]:
+    effects = own["reading_effect"]
+    blocks: list[Block] = []
+    if effects:
+        known = list(wording.READINGS)
+
+        def place(row: Row) -> tuple[Any, ...]:
+            name = str(row["reading"])
+            return (known.index(name) if name in known else len(known), name)
+
+        last = max(str(row["financial_year"]) for row in effects)
+        latest = [row for row in effects if str(row["financial_year"]) == last]
+        revisions = sorted({str(row["revision"]) for row in latest})
+        for revision in revisions:
+            chosen = sorted((row for row in latest if str(row["revision"]) == revision), key=place)
+            of_revision = f", revision {revision}" if len(revisions) > 1 else ""
+            blocks += _drawn(
+                charts.readings(
+                    chosen, key=f"{anchor}-readings-{_slug(revision)}", title=f"{title}, {last}{of_revision}"
+                ),
+                f"Records that each reading flags more and less than the policy as published, {last}{of_revision}.",
+            )
+            blocks.append(
+                Block(
+                    "grid",
+                    text=f"The readings beside the policy as published, {last}{of_revision}.",
+                    head=("Reading", "What it is", "In scope", "Flagged", "As published", "Added", "Removed"),
+                    rows=tuple(
+                        (
+                            wording.reading(row["reading"]) + (" (default)" if row.get("is_default_reading") else ""),
+                            wording.READING_MEANINGS.get(str(row["reading"]), "–"),
+                            *(
+                                wording.count(row.get(name))
+                                for name in ("in_scope", "flagged", "flagged_as_published", "added", "removed")
+                            ),
+                        )
+                        for row in chosen
+                    ),
+                    align="llrrrrr",
+                )
+            )
+        if len({str(row["financial_year"]) for row in effects}) > 1:
+            blocks.append(
+                _by_year(
+                    effects,
+                    label=lambda row: wording.reading(row["reading"]),
+                    order=place,
+                    cell=lambda row: wording.count(row.get("flagged")),
+                    caption="Records flagged under each reading, by year.",
+                    first="Reading",
+                )
+            )
+    else:
+        blocks.append(Block("text", text="No effects of the readings are published for this policy."))
+    decisions = _decisions(own["policy"])
+    if decisions:
+        blocks.append(
+            Block(
+                "grid",
+                text="The decisions that make the other readings",
+                head=("Reading", "Decision", "Clause", "Test", "Coding", "Why"),
+                rows=tuple(decisions),
+                align="lllcll",
+                fold=True,
+            )
+        )
+    return tuple(blocks)
+
+
+def _decisions(policies: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The clauses that a decision added or changed, each under the first reading that has it."""
+    newest: dict[str, Row] = {}
+    for row in policies:
+        name = str(row["reading"])
+        if name not in newest or (_start(row), str(row["revision"])) > (_start(newest[name]), str(newest[name]["revision"])):
+            newest[name] = row
+    known = list(wording.READINGS)
+    ordered = sorted(newest, key=lambda name: (known.index(name) if name in known else len(known), name))
+    seen: set[tuple[str, str]] = set()
+    found = []
+    for name in ordered:
+        for clause in clauses_of(newest[name]):
+            decision = str(clause.get("decision") or "")
+            key = (decision, str(clause.get("clause_id")))
+            if not decision or key in seen:
+                continue
+            seen.add(key)
+            coding = str(clause.get("coding") or "coded")
+            found.append(
+                (
+                    wording.reading(name),
+                    wording.spoken(decision),
+                    wording.spoken(clause.get("clause_id")),
+                    str(clause.get("test") or "no code says it"),
+                    wording.CODINGS.get(coding, coding),
+                    str(clause.get("because") or "–"),
+                )
+            )
+    return found
+
+
+# --- what is said once ------------------------------------------------------------------------------------------------
+
+
+def _quality(quality: Sequence[Row]) -> tuple[Block, ...]:
+    if not quality:
+        return (Block("text", text="This release holds no measures of data quality."),)
+    blocks = []
+    for dataset in sorted({str(row["dataset"]) for row in quality}):
+        known = list(wording.QUALITY)
+        blocks.append(
+            _by_year(
+                [row for row in quality if str(row["dataset"]) == dataset],
+                label=lambda row: wording.quality_measure(str(row["measure"])),
+                order=lambda row: (
+                    known.index(row["measure"]) if row["measure"] in known else len(known),
+                    str(row["measure"]),
+                ),
+                cell=_quality_cell,
+                caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their share of those that the "
+                "measure is a part of.",
+                first="Measure",
+            )
+        )
+    return tuple(blocks)
+
+
+def _quality_cell(row: Row) -> str:
+    part = wording.share(row.get("records"), row.get("of_records")) if row.get("measure") != "records" else ""
+    return wording.count(row.get("records")) + (f" ({part})" if part else "")
+
+
+def _provenance(manifest: Row) -> tuple[Block, ...]:
+    """The manifest's row: what made these figures, so that they can be made again."""
+    years = ", ".join(sorted(str(year) for year in listing(manifest.get("years"))))
+    facts = [
+        ("Release", str(manifest.get("release_id", "unknown"))),
+        ("Made", wording.moment(manifest["released_at"]) if manifest.get("released_at") else "unknown"),
+        ("Run", str(manifest.get("run_id") or "unknown")),
+        ("Code version", str(manifest.get("code_version") or "unknown")),
+        ("Configuration (fingerprint)", str(manifest.get("configuration") or "unknown")),
+        ("Years", years or "none"),
+        ("Coverage", _coverage(manifest.get("coverage"))),
+        ("Disclosure control", _disclosure(manifest.get("disclosure"))),
+    ]
+    blocks = [Block("grid", text="The release.", head=("What", "Value"), rows=tuple(facts), align="ll")]
+    fingerprints = mapping(manifest.get("policy_fingerprints"))
+    if fingerprints:
+        blocks.append(
+            Block(
+                "grid",
+                text="Fingerprints of the policies: the same for the same rule, whatever its file looks like",
+                head=("Policy, revision, reading", "Fingerprint"),
+                rows=tuple((name.replace("/", ", "), str(value)) for name, value in sorted(fingerprints.items())),
+                align="lc",
+                fold=True,
+            )
+        )
+    sources = mapping(manifest.get("sources"))
+    if sources:
+        blocks.append(
+            Block(
+                "grid",
+                text="Delta versions of the gold tables that the release was made from.",
+                head=("Table", "Version"),
+                rows=tuple((name, str(value)) for name, value in sorted(sources.items())),
+                align="lr",
+            )
+        )
+    versions, sizes = mapping(manifest.get("versions")), mapping(manifest.get("tables"))
+    if versions or sizes:
+        blocks.append(
+            Block(
+                "grid",
+                text="The published tables of the release.",
+                head=("Table", "Rows", "Delta version"),
+                rows=tuple(
+                    (name, wording.count(sizes.get(name)), str(versions.get(name, "–")))
+                    for name in sorted({*versions, *sizes})
+                ),
+                align="lrr",
+            )
+        )
+    return tuple(blocks)
+
+
+def _coverage(coverage: Any) -> str:
+    return {
+        "national": "national: the whole of England",
+        "partial": "partial: an extract, so no figure here is England's",
+    }.get(str(coverage), str(coverage or "unknown"))
+
+
+def _disclosure(name: Any) -> str:
+    """A disclosure rule and what it means. A release may name a rule that this version does not know."""
+    rule = disclosure_rules().get(str(name))
+    if rule is None:
+        return str(name or "unknown")
+    words = [f"{name} ({rule['title']})"]
+    if "withhold" in rule:
+        words.append(
+            f"counts of areas from {rule['withhold']['from']} to {rule['withhold']['to']} are withheld"
+            + (f", others go to the nearest {rule['round_to']}" if rule.get("round_to", 1) > 1 else "")
+            + ("; national figures stand" if rule.get("national") == "stands" else "")
+        )
+    # What further a rule does, in its own words.
+    words += [str(rule[key]) for key in ("meaning", "protects", "notes") if isinstance(rule.get(key), str)]
+    return ": ".join(words[:2]) + "".join(f". {more}" for more in words[2:])
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def _drawn(chart: charts.Chart | None, caption: str) -> list[Block]:
+    # The SVG is ours, and matplotlib escapes the texts in it: the one thing that the template takes as it is.
+    return [] if chart is None else [Block("chart", text=caption, svg=Markup(chart.svg))]  # noqa: S704
+
+
+def _by_year(
+    rows: Sequence[Row],
+    *,
+    label: Callable[[Row], str],
+    order: Callable[[Row], tuple[Any, ...]],
+    cell: Callable[[Row], str],
+    caption: str,
+    first: str,
+) -> Block:
+    """A table with a column a year; revisions that share one table have lines of their own."""
+    years = sorted({str(row["financial_year"]) for row in rows})
+    several = len({str(row.get("revision")) for row in rows}) > 1
+    lines: dict[tuple[str, tuple[Any, ...]], dict[str, str]] = {}
+    labels: dict[tuple[str, tuple[Any, ...]], str] = {}
+    for row in rows:
+        key = (str(row.get("revision")), order(row))
+        labels[key] = label(row) + (f" (revision {row['revision']})" if several else "")
+        lines.setdefault(key, {})[str(row["financial_year"])] = cell(row)
+    return Block(
+        "grid",
+        text=caption,
+        head=(first, *years),
+        rows=tuple((labels[key], *(lines[key].get(year, "–") for year in years)) for key in sorted(lines)),
+        align="l" + "r" * len(years),
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

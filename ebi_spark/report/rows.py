@@ -1,0 +1,113 @@
+"""Published tables as plain rows: one form for what pandas, Spark and deltalake hand over in several."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+
+import pandas as pd
+
+Row = dict[str, Any]
+
+WITHHELD = ("withheld_small", "withheld_secondary")
+
+
+def rows_of(frame: pd.DataFrame | None) -> list[Row]:
+    """The rows of a frame as dicts in which what is missing is None and arrays are lists."""
+    if frame is None:
+        return []
+    return [
+        {str(name): plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")
+    ]
+
+
+def plain(value: Any) -> Any:
+    """A value without numpy or pandas in it: NaN, NaT and NA are None, arrays lists, numbers Python's own."""
+    if value is None or isinstance(value, str | bool | int | bytes):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "asDict"):
+        return plain(value.asDict())
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if getattr(value, "ndim", 0):
+        return [plain(item) for item in value.tolist()]
+    if pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """A map column as a dict, whether it comes as a dict, as pairs, or as {key, value} entries."""
+    value = plain(value)
+    if isinstance(value, dict):
+        return value
+    entries: dict[str, Any] = {}
+    for entry in value or []:
+        key, item = (entry["key"], entry["value"]) if isinstance(entry, dict) else (entry[0], entry[1])
+        entries[str(key)] = item
+    return entries
+
+
+def listing(value: Any) -> list[Any]:
+    """An array column as a list; nothing is the empty list, a bare text a list of one."""
+    value = plain(value)
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def clauses_of(policy: Row) -> list[Row]:
+    """The clauses of a policy's row in order; out of its definition where the column is empty."""
+    clauses = [dict(clause) for clause in listing(policy.get("clauses")) if isinstance(clause, dict)]
+    if not clauses and policy.get("definition"):
+        try:
+            given = json.loads(policy["definition"]).get("clauses", [])
+        except (ValueError, AttributeError):
+            return []
+        # The definition's test is structure, not words; compact JSON still shows the codes.
+        clauses = [
+            {
+                **clause,
+                "clause_id": clause.get("id"),
+                "test": json.dumps(clause["test"], ensure_ascii=False) if clause.get("test") else None,
+            }
+            for clause in given
+            if isinstance(clause, dict)
+        ]
+    numbered = [
+        {**clause, "step": number if clause.get("step") is None else clause["step"]}
+        for number, clause in enumerate(clauses)
+    ]
+    return sorted(numbered, key=lambda clause: int(clause["step"]))
+
+
+def is_withheld(row: Row) -> bool:
+    """Whether disclosure control took the row's figures away."""
+    return row.get("status") in WITHHELD
+
+
+def measure_of(rows: Iterable[Row]) -> str:
+    """The rate to compare areas by: standardised where any is published, else crude.
+
+    Disclosure rules may publish only rates of controlled counts, and those are crude.
+    """
+    return (
+        "standardised_rate"
+        if any(row.get("standardised_rate") is not None for row in rows)
+        else "crude_rate"
+    )
+
+
+def limits_of(row: Row) -> tuple[float, float] | None:
+    """The 95% limits, where both are published."""
+    lower, upper = row.get("lower"), row.get("upper")
+    return None if lower is None or upper is None else (float(lower), float(upper))
+
+
+def day(value: Any) -> str:
+    """A date as 1 August 2022; a text stays as it is."""
+    if isinstance(value, date):
+        return f"{value.day} {value:%B %Y}"
+    return str(value)

@@ -1,0 +1,156 @@
+"""How figures and the tables' short names are put to a reader."""
+
+import math
+from datetime import date, datetime
+from typing import Any
+
+from ebi_spark.report.rows import WITHHELD, Row, day, limits_of
+
+READINGS = {
+    "as_published": "as published",
+    "as_intended": "as intended",
+    "guidance_coded": "guidance coded",
+}
+READING_MEANINGS = {
+    "as_published": "the page's SQL as SQL Server runs it",
+    "as_intended": "the words of the page's Coding section",
+    "guidance_coded": "as intended, with the clinical exclusions of the guidance as codes",
+}
+DATASETS = {"apc": "Admitted patient care", "op": "Outpatients"}
+AREA_TYPES = {
+    "england": ("England", "England"),
+    "region": ("region", "regions"),
+    "icb": ("ICB", "ICBs"),
+    "sub_icb": ("sub-ICB location", "sub-ICB locations"),
+    "provider": ("provider", "providers"),
+}
+STATUSES = {
+    "ok": "published",
+    "few_events": "fewer than 10 events: rate unreliable",
+    "no_population": "no population",
+    "not_calculated": "not calculated",
+    "withheld_small": "withheld (small numbers)",
+    "withheld_secondary": "withheld (protects another cell)",
+}
+# What stands in the place of a figure that is not there.
+ABSENT = {
+    "few_events": "too few events",
+    "no_population": "no population",
+    "withheld_small": "withheld",
+    "withheld_secondary": "withheld",
+}
+NOTES = {
+    "back_cast": "read by a revision that came later",
+    "distant_vintage": "population of a distant date",
+    "partial_year": "incomplete year",
+    "partial_coverage": "extract, not the whole of England",
+}
+CODINGS = {"coded": "coded", "proxy": "proxy", "not_codable": "not codable", "not_applicable": "not applicable"}
+MISSING = {"fails": "drops the record", "passes": "keeps the record"}
+MEASURES = {"standardised_rate": "Standardised rate", "crude_rate": "Crude rate"}
+QUALITY = {
+    "records": "Records",
+    "no_person": "No pseudonymised person",
+    "no_age": "No age",
+    "no_sex": "No sex",
+    "area_unknown": "Area unknown",
+    "outside_england": "Outside England",
+}
+
+
+def spoken(name: Any) -> str:
+    """A short name as words: ``primary_diagnosis`` is primary diagnosis."""
+    return str(name).replace("_", " ")
+
+
+def count(value: Any, absent: str = "–") -> str:
+    """A count with thousands separators."""
+    return absent if value is None else f"{value:,.0f}"
+
+
+def rate(value: Any, absent: str = "not calculated") -> str:
+    """A rate to one decimal; below 1 to two significant digits, so that a rare event is not printed as 0.0."""
+    if value is None:
+        return absent
+    if value == 0:
+        return "0"
+    # Judged after rounding: 0.996 has two significant digits as 1.0, not as 1.00.
+    magnitude = math.floor(math.log10(abs(float(f"{value:.1e}"))))
+    return f"{value:,.{max(1, 1 - magnitude)}f}"
+
+
+def share(part: Any, whole: Any) -> str:
+    """A part of a whole as a percentage; nothing where there is no whole."""
+    return f"{rate(100 * part / whole)}%" if part is not None and whole else ""
+
+
+def absent_of(row: Row) -> str:
+    """What stands for a figure that this row does not have."""
+    return ABSENT.get(str(row.get("status")), "not calculated")
+
+
+def counted(row: Row, name: str) -> str:
+    """A count of a rate's row. A withheld one says so: it must never look like 0."""
+    return count(row.get(name), "withheld" if row.get("status") in WITHHELD else "not given")
+
+
+def rated(row: Row, name: str) -> str:
+    """A rate of a row, or why there is none."""
+    return rate(row.get(name), absent_of(row))
+
+
+def limits(row: Row) -> str:
+    """The 95% limits of a row, or why there are none."""
+    both = limits_of(row)
+    if both is None:
+        return "withheld" if row.get("status") in WITHHELD else "not given"
+    return f"{rate(both[0])} to {rate(both[1])}"
+
+
+def period(row: Row) -> str:
+    """A year or a pooled period."""
+    return str(row.get("period") or row.get("financial_year")).replace("..", " to ")
+
+
+def status(row: Row) -> str:
+    """A row's status and notes in words."""
+    name = str(row.get("status"))
+    parts = [STATUSES.get(name, spoken(name))]
+    parts += [NOTES.get(str(note), spoken(note)) for note in row.get("notes") or []]
+    return "; ".join(parts)
+
+
+def reading(name: Any) -> str:
+    """A reading's name in words."""
+    return READINGS.get(str(name), spoken(name))
+
+
+def areas(area_type: Any, number: int = 2) -> str:
+    """A type of area in words."""
+    one, many = AREA_TYPES.get(str(area_type), (spoken(area_type), spoken(area_type)))
+    return one if number == 1 else many
+
+
+def area_name(row: Row) -> str:
+    """An area's name short enough for an axis; its code where it has no name."""
+    name = str(row.get("area_name") or row.get("area_code") or "unknown")
+    return name.removeprefix("NHS ").removesuffix(" Integrated Care Board").strip() or name
+
+
+def quality_measure(name: str) -> str:
+    """A measure of data quality in words; what follows a colon names the kind."""
+    if name in QUALITY:
+        return QUALITY[name]
+    head, _, kind = name.partition(":")
+    words = spoken(head).capitalize()
+    return f"{words}: {spoken(kind)}" if kind else words
+
+
+def moment(value: Any) -> str:
+    """A point in time, in UTC where the value says a zone."""
+    if isinstance(value, datetime):
+        zone = " UTC" if value.utcoffset() is not None else ""
+        if value.utcoffset():
+            value = (value - value.utcoffset()).replace(tzinfo=None)  # type: ignore[operator]
+        return f"{day(value)}, {value:%H:%M}{zone}"
+    return day(value) if isinstance(value, date) else str(value)

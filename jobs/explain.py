@@ -1,0 +1,72 @@
+"""One record, clause by clause, for each policy, revision and reading.
+
+Prints the record's values on standard output: the one place where they are ever shown.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from ebi_spark.canonical.ingest import SILVER
+from ebi_spark.clinical_policy.load import load_policies
+from ebi_spark.errors import InputError
+from ebi_spark.flags.explain import explain_record
+from jobs.harness import common_options, guarded, opened_lake
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``ebi-spark explain``."""
+    parser = argparse.ArgumentParser(prog="ebi-spark explain", description=__doc__)
+    parser.add_argument("--lake", required=True)
+    parser.add_argument("--record", required=True, metavar="RECORD_ID")
+    parser.add_argument("--dataset", choices=("apc", "op"))
+    parser.add_argument("--policy", metavar="ID")
+    parser.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR")
+    common_options(parser)
+    arguments = parser.parse_args(argv)
+
+    def work(console: Console, outcome: dict[str, Any]) -> None:
+        policies = load_policies(arguments.policies_dir, [arguments.policy] if arguments.policy else None)
+        with opened_lake(arguments.lake, console) as context:
+            found = []
+            for dataset in [arguments.dataset] if arguments.dataset else list(SILVER):
+                records = context.lake.read(SILVER[dataset]).where(F.col("record_id") == arguments.record)
+                for policy in policies:
+                    if policy.dataset == dataset:
+                        found += explain_record(records, policy)
+                if not any(policy.dataset == dataset for policy in policies) and not records.isEmpty():
+                    found += [{"policy_id": None}]
+            if not found:
+                raise InputError(
+                    "no record of that id is in silver" + (f" ({arguments.dataset})" if arguments.dataset else ""),
+                    remedy="check the id and the dataset; `ebi-spark status` shows which years are there",
+                )
+            outcome["explained"] = found
+        if not arguments.json:
+            for item in found:
+                if item["policy_id"]:
+                    _print(item)
+
+    return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+def _print(item: dict[str, Any]) -> None:
+    console = Console()
+    head = f"{item['policy_id']}, revision {item['revision']}, reading {item['reading']}"
+    console.print(f"[bold]{head}[/bold]  record {item['source_system']} {item['dataset']} {item['record_id']}")
+    console.print(f"[bold]{item['outcome']}[/bold]" + (f": {item['why']}" if item["why"] else ""))
+    table = RichTable()
+    for name in ("clause", "the page's words", "test", "value seen", "verdict"):
+        table.add_column(name, overflow="fold")
+    for clause in item["clauses"]:
+        table.add_row(clause["clause_id"], clause["words"], clause["test"], clause["value"], clause["verdict"])
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Silver records judged by every policy: flags, attrition and the policy table."""
+
+import sys
+from functools import reduce
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from rich.table import Table as RichTable
+
+from ebi_spark.canonical.ingest import SILVER
+from ebi_spark.clinical_policy.load import load_policies, units
+from ebi_spark.flags.areas import read_lookups
+from ebi_spark.flags.attrition import attrition
+from ebi_spark.flags.judge import judge_records, scope_totals
+from ebi_spark.flags.policy_table import policy_rows
+from ebi_spark.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, YEAR
+from jobs.harness import Context, run_stages
+from jobs.years import silver_years
+
+
+def stage(context: Context) -> None:
+    """Judge the records of the years asked for, one pass a dataset, and replace these years' flags."""
+    config, lake, spark = context.config, context.lake, context.spark
+    policies = load_policies(config.policy_dirs, config.policies)
+    chosen = units(policies, config)
+    lookups = read_lookups(spark, config)
+    with context.stage("flag") as report:
+        years = silver_years(context)
+        records = {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in SILVER.items()}
+        flags = reduce(
+            DataFrame.unionByName,
+            [judge_records(frame, dataset, chosen, lookups) for dataset, frame in records.items()],
+        ).withColumn("run_id", F.lit(context.run_id))
+        where = {YEAR: years} | ({"policy_id": list(config.policies)} if config.policies else {})
+        context.tell("judging records")
+        lake.replace(ACTIVITY_FLAG, flags.repartition(YEAR), where, stage="flag")
+        context.tell("counting where records fall away")
+        totals = reduce(
+            DataFrame.unionByName,
+            [scope_totals(frame, dataset, chosen) for dataset, frame in records.items()],
+        )
+        written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
+        steps = attrition(written, totals, chosen).withColumn("run_id", F.lit(context.run_id))
+        lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
+        of_policies = {"policy_id": [policy.id for policy in policies]} if config.policies else {}
+        lake.replace(POLICY, policy_rows(spark, policies, context.run_id).coalesce(1), of_policies, stage="flag")
+        counts = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
+        report.rows = sum(row["count"] for row in counts)
+    shown = RichTable(title="Flagged", title_justify="left")
+    for name in ("policy", "revision", "reading"):
+        shown.add_column(name)
+    for name in ("in scope", "flagged", "share"):
+        shown.add_column(name, justify="right")
+    defaults = {policy.id: policy.default_reading for policy in policies}
+    by_reading: dict[tuple[str, str, str], dict[str, int]] = {}
+    for row in counts:
+        by_reading.setdefault((row["policy_id"], row["revision"], row["reading"]), {})[row["outcome"]] = row["count"]
+    for (policy_id, revision, reading), outcomes in sorted(by_reading.items()):
+        scoped, flagged = sum(outcomes.values()), outcomes.get("flagged", 0)
+        star = " (default)" if defaults.get(policy_id) == reading else ""
+        shown.add_row(policy_id, revision, reading + star, f"{scoped:,}", f"{flagged:,}", f"{flagged / scoped:.1%}")
+    context.summary.append(shown)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``ebi-spark flag``."""
+    return run_stages("flag", __doc__ or "", [stage], argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

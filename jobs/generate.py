@@ -1,0 +1,60 @@
+"""Made-up source files in the layout of SUS+ or HES, with a run.yml that reads them."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ebi_spark.errors import InputError
+from ebi_spark.financial_years import parse_years
+from jobs.harness import common_options, guarded
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``ebi-spark generate``."""
+    parser = argparse.ArgumentParser(prog="ebi-spark generate", description=__doc__)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is new or empty")
+    parser.add_argument("--years", default="2021-22..2023-24", help="financial years (default %(default)s)")
+    parser.add_argument("--spells", type=int, default=60_000, help="spells over all years (default %(default)s)")
+    parser.add_argument("--attendances", type=int, default=200_000, help="attendances over all years")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same rows (default %(default)s)")
+    parser.add_argument("--system", choices=("sus_plus", "hes"), default="sus_plus")
+    parser.add_argument("--format", choices=("csv", "parquet", "mixed"), default="csv", help="of the files")
+    common_options(parser)
+    arguments = parser.parse_args(argv)
+
+    def work(console: Console, outcome: dict[str, Any]) -> None:
+        if arguments.spells < 0 or arguments.attendances < 0:
+            raise InputError("the number of rows is negative", remedy="give 0 or more")
+        years = list(parse_years(arguments.years))
+        check_empty(arguments.out)
+        from ebi_spark.session import spark_session
+        from ebi_spark.synthetic import generate
+
+        with spark_session() as spark:
+            counts = generate(
+                spark, arguments.out, years=years, spells=arguments.spells, attendances=arguments.attendances,
+                seed=arguments.seed, system=arguments.system, file_format=arguments.format,
+                progress=lambda message: console.print(message, highlight=False),
+            )  # fmt: skip
+        outcome["tables"] = counts
+        if not arguments.json:
+            for name, rows in counts.items():
+                print(f"{name:<12} {rows:>14,} rows")
+            print(f"\nebi-spark run --config {arguments.out / 'run.yml'}")
+
+    return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+def check_empty(folder: Path) -> None:
+    """Refuse a folder that holds anything."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"{folder} is there and not empty", remedy="name a new or empty folder: nothing is overwritten"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""What every job shares: arguments, configuration, session, lake, run log, progress, summary and exit status."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from ebi_spark import __version__
+from ebi_spark.errors import BrokenRunError, DataError, EbiError
+from ebi_spark.schemas import RUN_LOG
+from ebi_spark.settings import LakeLocation, RunConfig, lake_location, load_config
+
+INTERRUPTED = 130
+BROKEN = 3
+
+
+@dataclass
+class StageReport:
+    """One stage as the summary shows it."""
+
+    name: str
+    seconds: float = 0.0
+    rows: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class Context:
+    """One run: its configuration, session and lake, and what it has to tell."""
+
+    def __init__(self, config: RunConfig, lake: Any, run_id: str, console: Console) -> None:
+        self.config, self.lake, self.run_id, self.console = config, lake, run_id, console
+        self.spark = lake.spark
+        self.stages: list[StageReport] = []
+        self.release: str | None = None
+        self.report: str | None = None
+        self.summary: list[RichTable] = []
+        self.tables: dict[str, int] = {}
+
+    def tell(self, message: str) -> None:
+        """One line of progress, on standard error."""
+        self.console.print(f"[dim]{datetime.now():%H:%M:%S}[/dim]  {message}", highlight=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[StageReport]:
+        """Time a stage and write its row of the run log, also when it fails."""
+        report = StageReport(name)
+        started, clock = datetime.now(UTC), time.monotonic()
+        self.lake.versions_read.clear()
+        self.lake.versions_written.clear()
+        outcome = "done"
+        details: dict[str, str] = {}
+        self.tell(f"[bold]{name}[/bold]")
+        try:
+            yield report
+        except DataError as error:
+            outcome, details = "failed", {"message": error.message}
+            raise
+        except BaseException as error:
+            outcome, details = "broken", {"error": type(error).__name__}
+            raise
+        finally:
+            report.seconds = time.monotonic() - clock
+            self.stages.append(report)
+            self.tables.update(self.lake.versions_written)
+            if self.lake.exists(RUN_LOG):
+                self._log(report, started, outcome, details)
+
+    def _log(self, report: StageReport, started: datetime, outcome: str, details: dict[str, str]) -> None:
+        read, written = dict(self.lake.versions_read), dict(self.lake.versions_written)
+        row = {
+            "run_id": self.run_id,
+            "stage": report.name,
+            "started_at": started,
+            "ended_at": datetime.now(UTC),
+            "outcome": outcome,
+            "years": list(self.config.years or []),
+            "rows": report.rows,
+            "code_version": __version__,
+            "configuration": self.config.fingerprint,
+            "versions_read": read,
+            "versions_written": written,
+            "details": details,
+        }
+        self.lake.append(RUN_LOG, self.spark.createDataFrame([row], RUN_LOG.schema), stage=report.name)
+
+
+def new_run_id() -> str:
+    """An id that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+
+
+def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
+    """The options that every stage takes."""
+    parser = argparse.ArgumentParser(prog=f"ebi-spark {name}", description=doc)
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the run's YAML configuration")
+    parser.add_argument("--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the configuration's")
+    parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
+    parser.add_argument("--policies", metavar="ID,ID", help="policy ids, instead of the configuration's")
+    common_options(parser)
+    return parser
+
+
+def common_options(parser: argparse.ArgumentParser) -> None:
+    """``--json`` and ``--debug``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def run_stages(name: str, doc: str, stages: list[Callable[[Context], None]], argv: list[str] | None = None) -> int:
+    """A whole job: parse, configure, start, call each stage in order, sum up; returns the exit status."""
+    arguments = stage_parser(name, doc).parse_args(argv)
+
+    def work(console: Console, outcome: dict[str, Any]) -> None:
+        config = load_config(arguments.config).with_options(
+            lake=arguments.lake, years=arguments.years, policies=arguments.policies
+        )
+        with opened(config, console, outcome["run_id"]) as context:
+            try:
+                for stage in stages:
+                    stage(context)
+            finally:
+                outcome["stages"] = [
+                    {"name": s.name, "seconds": round(s.seconds, 1), "rows": s.rows} for s in context.stages
+                ]
+                outcome["tables"] = dict(sorted(context.tables.items()))
+                outcome["release"], outcome["report"] = context.release, context.report
+            if not arguments.json:
+                show_summary(context)
+
+    return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+@contextmanager
+def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context]:
+    """A session and the lake of a configuration; a local lake is locked for the while."""
+    from ebi_spark.locking import locked
+    from ebi_spark.session import spark_session
+    from ebi_spark.storage import Lake, prepare_folders, restrict_new_files
+
+    restrict_new_files()
+    folder = config.lake.folder
+    if folder:
+        prepare_folders(folder)
+    with (
+        locked(folder),
+        spark_session(folder / "silver" / "_scratch" if folder else None, timezone=config.timezone) as spark,
+    ):
+        yield Context(config, Lake(spark, config.lake, run_id), run_id, console)
+
+
+@contextmanager
+def opened_lake(lake: str, console: Console) -> Iterator[Context]:
+    """A session and an existing lake, to look at."""
+    location: LakeLocation = lake_location(lake, Path.cwd())
+    if location.folder and not (location.folder / "silver").is_dir():
+        from ebi_spark.errors import InputError
+
+        raise InputError(
+            f"there is no lake at {location.folder}", remedy="check the path, or run `ebi-spark run` first"
+        )
+    from ebi_spark.session import spark_session
+    from ebi_spark.storage import Lake, restrict_new_files
+
+    restrict_new_files()
+    scratch = location.folder / "silver" / "_scratch" if location.folder else None
+    with spark_session(scratch) as spark:
+        yield Context(RunConfig(lake=location), Lake(spark, location), "", console)
+
+
+def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, debug: bool) -> int:
+    """Call ``work`` and turn whatever happens into one message and an exit status."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    console = Console(stderr=True)
+    outcome: dict[str, Any] = {
+        "run_id": new_run_id(), "outcome": "done", "exit": 0, "stages": [], "tables": {}, "release": None,
+        "report": None, "error": None,
+    }  # fmt: skip
+
+    def ended(status: int, word: str, message: str, remedy: str) -> None:
+        outcome.update(exit=status, outcome=word, error={"message": message, "remedy": remedy})
+        console.print(f"[bold red]ebi-spark:[/bold red] {_plain(message)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]what to do:[/bold] {_plain(remedy)}", highlight=False, soft_wrap=True)
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        work(console, outcome)
+    except EbiError as error:
+        if debug:
+            traceback.print_exc()
+        ended(error.exit_status, error.outcome, error.message, error.remedy)
+    except KeyboardInterrupt:
+        ended(INTERRUPTED, "interrupted", "interrupted; what was committed stands", "the same call goes on from there")
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        # The text of an engine's error can carry rows: its class and condition have to do.
+        condition = getattr(error, "getCondition", lambda: None)() or ""
+        kind = type(error).__name__ + (f" {condition}" if condition else "")
+        broken = BrokenRunError(
+            f"the run broke midway ({kind}); what was committed stands and the old release with it",
+            remedy="run the same call again; `--debug` shows the traceback (which can carry records: do not pass it on)",
+        )
+        ended(broken.exit_status, broken.outcome, broken.message, broken.remedy)
+    if as_json:
+        print(json.dumps(outcome, ensure_ascii=False, default=str))
+    sys.stdout.flush()
+    return int(outcome["exit"])
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def show_summary(context: Context) -> None:
+    """What was done, and where the time went, on standard output."""
+    console = Console()
+    for table in context.summary:
+        console.print(table)
+    whole = sum(stage.seconds for stage in context.stages) or 1.0
+    times = RichTable(title="Where the time went", title_justify="left")
+    times.add_column("stage")
+    times.add_column("seconds", justify="right")
+    times.add_column("share", justify="right")
+    times.add_column("rows", justify="right")
+    times.add_column("")
+    for stage in context.stages:
+        share = stage.seconds / whole
+        times.add_row(stage.name, f"{stage.seconds:,.1f}", f"{share:.0%}", f"{stage.rows:,}", "█" * round(20 * share))
+    console.print(times)
+    console.print(f"run      {context.run_id}", highlight=False)
+    console.print(f"lake     {context.config.lake}", highlight=False, soft_wrap=True)
+    if context.release:
+        console.print(f"release  {context.release}", highlight=False)
+    if context.report:
+        console.print(f"report   {context.report}", highlight=False, soft_wrap=True)

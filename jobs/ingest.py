@@ -1,0 +1,37 @@
+"""Source tables into silver: records by financial year, quarantine and the account of every file."""
+
+import sys
+
+from rich.table import Table as RichTable
+
+from ebi_spark.acquire.tables import read_sources
+from ebi_spark.canonical.ingest import ingest
+from jobs.harness import Context, run_stages
+
+
+def stage(context: Context) -> None:
+    """Read the configured sources and replace the years asked for."""
+    with context.stage("ingest") as report:
+        tables = read_sources(context.spark, context.config)
+        done = ingest(context.spark, context.lake, tables, context.config, context.tell)
+        report.rows = done.rows_read
+    shown = RichTable(title="Ingested", title_justify="left")
+    for column in ("what", "rows"):
+        shown.add_column(column, justify="right" if column == "rows" else "left")
+    shown.add_row("years", ", ".join(done.years))
+    shown.add_row("source rows read", f"{done.rows_read:,}")
+    for dataset, number in done.records.items():
+        shown.add_row({"apc": "spells", "op": "attendances"}[dataset], f"{number:,}")
+    shown.add_row("rows set aside", f"{done.rows_quarantined:,}")
+    for reason, number in done.reasons.items():
+        shown.add_row(f"  {reason}", f"{number:,}")
+    context.summary.append(shown)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``ebi-spark ingest``."""
+    return run_stages("ingest", __doc__ or "", [stage], argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

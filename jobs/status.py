@@ -1,0 +1,76 @@
+"""What is in a lake: years and rows, policies, last runs, what is set aside, the current release."""
+
+import argparse
+import sys
+from typing import Any
+
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from ebi_spark.release.publish import current_release
+from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG
+from jobs.harness import Context, common_options, guarded, opened_lake
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``ebi-spark status``."""
+    parser = argparse.ArgumentParser(prog="ebi-spark status", description=__doc__)
+    parser.add_argument("--lake", required=True)
+    common_options(parser)
+    arguments = parser.parse_args(argv)
+
+    def work(console: Console, outcome: dict[str, Any]) -> None:
+        with opened_lake(arguments.lake, console) as context:
+            outcome["status"] = collected = _collect(context)
+        if not arguments.json:
+            _print(collected)
+
+    return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
+    """Counts and names only."""
+    lake = context.lake
+    rows: dict[tuple[str, str], int] = {}
+    for table in (APC_SPELL, OP_ATTENDANCE, QUARANTINE, ACTIVITY_FLAG):
+        if lake.exists(table):
+            for row in lake.read(table).groupBy("financial_year").count().collect():
+                rows[(table.full_name, row["financial_year"])] = row["count"]
+    found: dict[str, list[dict[str, Any]]] = {
+        "rows": [{"table": t, "year": y, "rows": n} for (t, y), n in sorted(rows.items())]
+    }
+    if lake.exists(QUARANTINE):
+        reasons = (
+            lake.read(QUARANTINE).select("role", F.explode("reasons").alias("reason")).groupBy("role", "reason").count()
+        )
+        found["quarantine"] = [row.asDict() for row in reasons.orderBy("role", "reason").collect()]
+    if lake.exists(POLICY):
+        columns = ["policy_id", "revision", "reading", "policy_fingerprint", "title"]
+        found["policies"] = [r.asDict() for r in lake.read(POLICY).select(*columns).orderBy(*columns[:3]).collect()]
+    if lake.exists(RUN_LOG):
+        columns = ["run_id", "stage", "started_at", "ended_at", "outcome", "rows"]
+        recent = lake.read(RUN_LOG).select(*columns).orderBy(F.col("started_at").desc()).limit(10)
+        found["last stages"] = [row.asDict() for row in recent.collect()]
+    release = current_release(lake)
+    names = ("release_id", "released_at", "disclosure", "coverage", "years")
+    found["release"] = [{name: release[name] for name in names}] if release else []
+    return found
+
+
+def _print(collected: dict[str, list[dict[str, Any]]]) -> None:
+    console = Console()
+    for title, rows in collected.items():
+        if not rows:
+            console.print(f"[bold]{title}[/bold]: none")
+            continue
+        table = RichTable(title=title, title_justify="left")
+        for name in rows[0]:
+            table.add_column(name, justify="right" if isinstance(rows[0][name], int) else "left")
+        for row in rows:
+            table.add_row(*[f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()])
+        console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
