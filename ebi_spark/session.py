@@ -180,6 +180,8 @@ def spark_session(
         .config("spark.sql.codegen.hugeMethodLimit", "8000")
         .config("spark.sql.parquet.compression.codec", "zstd")
         .config("spark.databricks.delta.snapshotPartitions", "2")
+        # Keeps the Python call site of every column for error texts; building the ingest's frames takes twice as long.
+        .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "4")
         .config(
             "spark.driver.extraJavaOptions",
@@ -196,6 +198,22 @@ def spark_session(
         with contextlib.suppress(Exception):
             spark.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def wide_rows(spark: SparkSession) -> Iterator[None]:
+    """For work on rows of many derived columns: operators compiled one by one. Fused into one method, such work passes
+    what the JVM compiles, is generated twice and runs slower."""
+    key = "spark.sql.codegen.wholeStage"
+    before = None
+    with contextlib.suppress(Exception):  # a platform that fixes its settings keeps its own choice
+        before = spark.conf.get(key)
+        spark.conf.set(key, "false")
+    try:
+        yield
+    finally:
+        if before is not None:
+            spark.conf.set(key, before)
 
 
 def _swept(scratch: Path) -> Path:

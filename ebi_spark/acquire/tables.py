@@ -21,7 +21,7 @@ class SourceTable:
     """All of one role of one system, from however many sources and files.
 
     ``rows`` has our names (text), lists of text for numbered columns (``diagnosis``, ``operation``), ``corrupt`` (the
-    line when it could not be parsed, else NULL), ``raw`` (the row as JSON text under the table's own names),
+    line when it could not be parsed, else NULL), ``raw_names`` and ``raw_values`` (the row under the table's own names, text),
     ``content`` (a hash of the whole row but its extract date), ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text).
     """
 
@@ -177,7 +177,8 @@ def _under_our_names(
     # What makes two rows of one key the same: every column but the extract's date, whatever its case or place.
     compared = sorted((n for n in own_names if n != resolved.single.get("extract_date")), key=str.upper)
     content = F.xxhash64(*[F.coalesce(text(name), F.lit("\0")) for name in compared])
-    raw = F.to_json(F.struct(*[F.col(f"`{name}`") for name in own_names]), {"ignoreNullFields": "false"})
+    names = F.array(*[F.lit(name) for name in own_names])
+    values = F.array(*[text(name) for name in own_names])
     corrupt = F.col(CORRUPT) if lines else F.lit(None).cast("string")
     if source.table:
         lineage = [
@@ -200,6 +201,13 @@ def _under_our_names(
         extract.cast("string").alias("extract_date"),
         content.alias("content"),
         corrupt.alias("corrupt"),
-        F.coalesce(corrupt, raw).alias("raw"),
+        names.alias("raw_names"),
+        values.alias("raw_values"),
         *lineage,
     )
+
+
+def raw_json() -> Column:
+    """The source row as JSON text, or the line itself where it could not be parsed. Made only of what is set aside:
+    made of every row it would be the dearest column of the ingest."""
+    return F.coalesce("corrupt", F.to_json(F.map_from_arrays("raw_names", "raw_values"), {"ignoreNullFields": "false"}))

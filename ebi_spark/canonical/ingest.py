@@ -14,7 +14,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.acquire.tables import SourceTable
+from ebi_spark.acquire.tables import SourceTable, raw_json
 from ebi_spark.canonical import hes, sus_plus
 from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition, keep
 from ebi_spark.errors import DataError, InputError
@@ -81,7 +81,7 @@ def judge(tables: Iterable[SourceTable], config: RunConfig) -> list[Judged]:
         if role == "apcs":
             spells = sus_plus.judge_spells(table.rows, config.bare_year)
             der_table = by_role[(system, "apcs_der")]
-            derived = sus_plus.judge_derived(der_table.rows, spells)
+            derived = sus_plus.judge_derived(der_table.rows, table.rows, config.bare_year)
             valid = keep(spells, VALID, config.years)
             judged.append(Judged(table, "apc", spells, sus_plus.join_derived(valid, derived)))
             judged.append(Judged(der_table, "apc", derived, None))
@@ -171,7 +171,7 @@ def ingest(
         tell(f"writing {table.full_name}")
         lake.replace(table, frame.sortWithinPartitions(*SORTED_BY[dataset]), {YEAR: years}, stage="ingest")
     tell("writing silver/quarantine")
-    _write_quarantine(lake, judged, config, years, datasets, set_aside=found.total(QUARANTINED) > 0)
+    _write_quarantine(lake, judged, found, config, years, datasets)
     built, cleaned = _built(lake, years, datasets)
     for dataset in datasets:
         records[dataset] = sum(n for (d, _, _), n in built.items() if d == dataset)
@@ -201,9 +201,10 @@ def _canonical(records: DataFrame | None, table: Table, system: str, dataset: st
 
 
 def _write_quarantine(
-    lake: Lake, judged: list[Judged], config: RunConfig, years: list[str], datasets: list[str], *, set_aside: bool
+    lake: Lake, judged: list[Judged], found: Survey, config: RunConfig, years: list[str], datasets: list[str]
 ) -> None:
-    """Replace what earlier runs set aside of these datasets, years and of rows without a year."""
+    """Replace what earlier runs set aside of these datasets, years and of rows without a year. Only tables in which the
+    survey found something are read again."""
     parts = [
         keep(item.rows, QUARANTINED, config.years).select(
             F.lit(item.table.system).alias("source_system"),
@@ -213,14 +214,13 @@ def _write_quarantine(
             F.when(F.col(YEAR).isin(*years), F.col(YEAR)).otherwise(F.lit(UNKNOWN_YEAR)).alias(YEAR),
             "reasons",
             "source_file",
-            "raw",
+            raw_json().alias("raw"),
             F.lit(lake.run_id).alias("run_id"),
         )
         for item in judged
+        if any(count.rows[QUARANTINED] for count in found.files[(item.table.system, item.table.role)].values())
     ]
-    frame = reduce(DataFrame.unionByName, parts)
-    if not set_aside:
-        frame = lake.spark.createDataFrame([], QUARANTINE.schema)
+    frame = reduce(DataFrame.unionByName, parts, lake.spark.createDataFrame([], QUARANTINE.schema))
     lake.replace(QUARANTINE, frame, {YEAR: [*years, UNKNOWN_YEAR], "dataset": datasets}, stage="ingest")
 
 

@@ -38,6 +38,7 @@ CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
 
 
 def with_ages(rows: DataFrame) -> DataFrame:
+    """``rows`` with ``age`` as the published SQL sees it and ``age_years`` cleaned."""
     seen = rows.withColumn("age", age_seen(F.col("age"), F.col("age_fallback"))).drop("age_fallback")
     return seen.withColumn("age_years", age_in_years(F.col("age")))
 
@@ -66,16 +67,21 @@ def judge_spells(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     ).drop("conflict", "year_text")
 
 
-def judge_derived(rows: DataFrame, spells: DataFrame) -> DataFrame:
-    """APCS_Der rows judged against the judged spells: a row is valid when its spell is there.
+def judge_derived(rows: DataFrame, spells: DataFrame, bare_year: str | None = None) -> DataFrame:
+    """APCS_Der rows judged against the APCS rows as read: a row is valid when its spell is there.
 
     Its year is its spell's. Duplicates are resolved here too, so that they cannot multiply spells in the join.
     """
     derived = resolve_duplicates(clean(rows, DERIVED_KINDS))
+    keyed = clean(
+        spells.where("corrupt IS NULL").select("record_id", "discharge_date", "year_text"),
+        {"record_id": "identifier", "discharge_date": "day"},
+    )
+    year = F.coalesce(year_of_date(F.col("discharge_date")), year_of_text(F.col("year_text"), bare_year))
     known = (
-        spells.where("record_id IS NOT NULL AND corrupt IS NULL")
+        keyed.where("record_id IS NOT NULL")
         .groupBy(F.col("record_id").alias("_spell"))
-        .agg(F.min("financial_year").alias("financial_year"))
+        .agg(F.min(year).alias("financial_year"))
     )
     corrupt = F.col("corrupt").isNotNull()
     joined = derived.join(known, F.col("record_id") == F.col("_spell"), "left")

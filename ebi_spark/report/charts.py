@@ -26,7 +26,7 @@ from ebi_spark.report.rows import Row, limits_of, measure_of
 BLUE, VERMILLION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#8A8F98", "#1F2933"
 PALE = "#D9DDE2"
 # Narrow enough that the text still reads when a telephone shrinks the drawing to 360 pixels.
-WIDTH = 5.6
+WIDTH = 4.8
 
 Z_95, Z_998 = 1.959964, 3.090232
 
@@ -108,32 +108,28 @@ def trend(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
             places = [years.index(str(row["financial_year"])) + shift for row in own]
             of_revision = f", revision {revision}" if len(revisions) > 1 else ""
             colour = (BLUE, VERMILLION, INK, ORANGE)[number % 4]
-            for name, style in (
-                ("standardised_rate", {"marker": "o", "linestyle": "-", "label": "standardised, 95% limits"}),
-                ("crude_rate", {"marker": "x", "linestyle": ":", "label": "crude"}),
+            for name, drawn_as, mark, line, own_colour, above in (
+                ("standardised_rate", "standardised, 95% limits", "o", "-", colour, 3),
+                # Small crosses over the points: the two rates often coincide, and both must show.
+                ("crude_rate", "crude", "x", ":", INK if colour != INK else GREY, 4),
             ):
                 values = [math.nan if row.get(name) is None else row[name] for row in own]
                 if all(math.isnan(value) for value in values):
                     continue
-                style = {**style, "label": style["label"] + of_revision}
                 axes.plot(
-                    places,
-                    values,
-                    color=colour if name == "standardised_rate" else GREY,
-                    markersize=4.5 if name == "standardised_rate" else 5.5,
-                    zorder=3,
-                    **style,
-                )
+                    places, values, color=own_colour, marker=mark, linestyle=line, linewidth=1.2,
+                    markersize=6 if mark == "o" else 4, markerfacecolor="white", label=drawn_as + of_revision, zorder=above,
+                )  # fmt: skip
                 if name == "standardised_rate":
                     _whiskers(axes, places, own, colour, upright=True)
         step = math.ceil(len(years) / 7)
         axes.set_xticks(range(0, len(years), step), years[::step])
         axes.set_xlim(-0.5, len(years) - 0.5)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.04 or 1)
         axes.set_ylabel("Per 100,000 people")
         axes.yaxis.set_major_formatter(FuncFormatter(_rate_tick))
         axes.grid(axis="y", color=PALE, linewidth=0.6)
-        _legend(figure, axes.get_legend_handles_labels()[0], 2)
+        _legend(figure, axes.get_legend_handles_labels()[0], 1 if len(revisions) > 1 else 2)
         first, last = shown[0], shown[-1]
         measure = measure_of(shown)
         words = f"from {wording.rated(first, measure)} in {first['financial_year']} to " if len(shown) > 1 else ""
@@ -145,20 +141,24 @@ def trend(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
 
 
 def caterpillar(rows: Sequence[Row], *, national: float | None, key: str, title: str) -> Chart | None:
-    """The areas ranked by their rate with 95% limits, against the national rate; areas without a rate are left out."""
+    """The areas ranked by their rate with 95% limits, against the national rate; areas without a rate are left out.
+
+    None also where every rate is 0.
+    """
     measure = measure_of(rows)
     shown = sorted(
         (row for row in rows if row.get(measure) is not None),
         key=lambda row: (row[measure], wording.area_name(row), str(row.get("area_code"))),
     )
-    if not shown:
+    # Zeros alone (all others withheld) would look as if the areas were alike.
+    if not shown or not any(row[measure] for row in shown):
         return None
     with _drawing(0.165 * len(shown) + 1.0) as (figure, axes):
         kinds = [_against(row, national) if measure == "standardised_rate" else "" for row in shown]
         for kind, colour, marker, label in (
-            ("above", VERMILLION, "^", "limits above the national rate"),
-            ("below", BLUE, "v", "limits below"),
-            ("", INK, "o", "limits include it, or none given"),
+            ("above", VERMILLION, "^", "above the national rate"),
+            ("below", BLUE, "v", "below"),
+            ("", INK, "o", "no clear difference" if any(kinds) else "area"),
         ):
             places = [place for place, own in enumerate(kinds) if own == kind]
             if not places:
@@ -167,8 +167,9 @@ def caterpillar(rows: Sequence[Row], *, national: float | None, key: str, title:
             if measure == "standardised_rate":
                 _whiskers(axes, places, own, colour, upright=False)
             axes.plot(
-                [row[measure] for row in own], places, marker, color=colour, markersize=4, label=label, zorder=3
-            )
+                [row[measure] for row in own], places, marker, color=colour, markersize=4, label=label, zorder=3,
+                clip_on=False,
+            )  # fmt: skip
         if national is not None:
             axes.axvline(national, color=GREY, linewidth=1, linestyle="--", label="national rate", zorder=1)
         axes.set_yticks(range(len(shown)), [_short(wording.area_name(row)) for row in shown], fontsize=7.5)
@@ -202,7 +203,7 @@ def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str)
     """Each area's rate against its population, with the limits of :func:`funnel_limits` at 95% and 99.8%."""
     measure = measure_of(rows)
     shown = [row for row in rows if row.get(measure) is not None and row.get("population")]
-    if not shown or national is None:
+    if not national or not any(row[measure] for row in shown):
         return None
     shown.sort(key=lambda row: (row["population"], str(row.get("area_code"))))
     outside = [row for row in shown if not _within(row, measure, national, Z_998)]
@@ -211,20 +212,20 @@ def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str)
         largest = max(row["population"] for row in shown) * 1.05
         smallest = min(row["population"] for row in shown) * 0.8
         grid = [smallest + (largest - smallest) * step / 120 for step in range(121)]
-        for z, style, label in ((Z_95, "--", "95% limits"), (Z_998, "-", "99.8% limits")):
-            both = [funnel_limits(national, people, z) for people in grid]
-            axes.plot(grid, [low for low, _ in both], color=GREY, linestyle=style, linewidth=1, label=label)
-            axes.plot(grid, [high for _, high in both], color=GREY, linestyle=style, linewidth=1)
+        bands = [[funnel_limits(national, people, z) for people in grid] for z in (Z_95, Z_998)]
+        for band, style, label in zip(bands, ("--", "-"), ("95% limits", "99.8% limits"), strict=True):
+            axes.plot(grid, [low for low, _ in band], color=GREY, linestyle=style, linewidth=1, label=label)
+            axes.plot(grid, [high for _, high in band], color=GREY, linestyle=style, linewidth=1)
         axes.axhline(national, color=INK, linewidth=0.8, label="national rate")
         inside = [row for row in shown if row not in outside]
         axes.plot(
             [row["population"] for row in inside], [row[measure] for row in inside], "o", color=BLUE, markersize=4,
-            label="area",
+            label="area", clip_on=False, zorder=3,
         )  # fmt: skip
         if outside:
             axes.plot(
                 [row["population"] for row in outside], [row[measure] for row in outside], "D", color=VERMILLION,
-                markersize=4.5, label="area outside 99.8%",
+                markersize=4.5, label="area outside 99.8%", clip_on=False, zorder=3,
             )  # fmt: skip
         # A few large outliers may be named; two dozen names would bury the points.
         for row in outside if len(outside) <= 6 else []:
@@ -235,7 +236,10 @@ def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str)
                 parse_math=False,
             )  # fmt: skip
         axes.set_xlim(smallest, largest)
-        axes.set_ylim(bottom=0)
+        # Not from 0 for a common intervention: its limits are too narrow to be told apart there.
+        heights = [rate for band in bands for both in band for rate in both] + [row[measure] for row in shown]
+        room = 0.06 * (max(heights) - min(heights)) or 1
+        axes.set_ylim(max(0.0, min(heights) - room), max(heights) + room)
         axes.set_xlabel("Population (person-years)" if pooled else "Population")
         axes.set_ylabel(f"{wording.MEASURES[measure]} per 100,000")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _people(x)))
@@ -381,7 +385,7 @@ def _within(row: Row, measure: str, national: float, z: float) -> bool:
     return bool(low <= row[measure] <= high)
 
 
-def _short(name: str, most: int = 38) -> str:
+def _short(name: str, most: int = 32) -> str:
     return name if len(name) <= most else name[: most - 1].rstrip() + "…"
 
 

@@ -31,7 +31,6 @@ from ebi_spark.report.rows import (
 from ebi_spark.settings import disclosure_rules, resource
 from ebi_spark.yaml_documents import load_document
 
-NATIONAL = "england"
 # Which type of area to compare: boards commission; an extract of one board has only its smaller areas.
 AREA_ORDER = ("icb", "sub_icb", "region")
 
@@ -45,7 +44,7 @@ class Block:
     items: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-    # One letter a column, as in TeX: l for words, r for figures, c for a code in fixed width.
+    # One letter a column: l for words, w for many words, r for figures, c for a code in fixed width.
     align: str = ""
     svg: Markup = field(default_factory=Markup)
     fold: bool = False
@@ -90,11 +89,13 @@ def build_report(tables: dict[str, pd.DataFrame], *, release: dict[str, Any]) ->
     ids = sorted({str(row["policy_id"]) for name in rows if name != "quality" for row in rows[name]})
     policies = []
     for number, policy_id in enumerate(ids, start=1):
-        own = {
-            name: [row for row in table if row.get("policy_id") == policy_id] for name, table in rows.items()
-        }
+        own = {name: [row for row in table if row.get("policy_id") == policy_id] for name, table in rows.items()}
+        # A release may name caveats on the rates themselves, such as those of a policy that this file does not know.
+        named = {str(key) for row in own["rate"] for key in listing(row.get("caveats"))}
         own_caveats = tuple(
-            caveat["text"] for caveat in caveats if caveat["applies_to"] != "all" and policy_id in caveat["applies_to"]
+            caveat["text"]
+            for caveat in caveats
+            if caveat["applies_to"] != "all" and (policy_id in caveat["applies_to"] or caveat["key"] in named)
         )
         policies.append(_policy(number, policy_id, own, own_caveats, partial))
     environment = Environment(
@@ -126,9 +127,7 @@ def standing_caveats(released: dict[str, Any] | None = None) -> list[dict[str, A
     ``released`` are a release's own texts by key. They go before those of this version of the product, and a key that
     this version does not know is about all policies.
     """
-    document = load_document(
-        resource("conf", "caveats.yml"), resource("conf", "caveats.schema.json"), what="caveats"
-    )
+    document = load_document(resource("conf", "caveats.yml"), resource("conf", "caveats.schema.json"), what="caveats")
     released = released or {}
     known = [{**caveat, "text": str(released.get(caveat["key"], caveat["text"]))} for caveat in document["caveats"]]
     keys = {caveat["key"] for caveat in known}
@@ -184,7 +183,9 @@ def _default_reading(own: dict[str, list[Row]]) -> str:
     for name in ("policy", "reading_effect"):
         marked = [row for row in own[name] if row.get("is_default_reading")]
         if marked:
-            return str(max(marked, key=lambda row: (str(row.get("in_force_from") or ""), str(row["revision"])))["reading"])
+            return str(
+                max(marked, key=lambda row: (str(row.get("in_force_from") or ""), str(row["revision"])))["reading"]
+            )
     return "as_published"
 
 
@@ -211,7 +212,7 @@ def _in_force(policy: Row) -> str:
 
 def _whole(rates: Sequence[Row]) -> list[Row]:
     """The rows of the nation; of a local policy, which has none, those of the one board that it is judged for."""
-    national = [row for row in rates if row["area_type"] == NATIONAL]
+    national = [row for row in rates if row["area_type"] == wording.NATIONAL]
     if national:
         return national
     boards = [row for row in rates if row["area_type"] == "icb"]
@@ -219,7 +220,7 @@ def _whole(rates: Sequence[Row]) -> list[Row]:
 
 
 def _place_name(whole: Sequence[Row], partial: bool) -> str:
-    if whole and whole[0]["area_type"] != NATIONAL:
+    if whole and whole[0]["area_type"] != wording.NATIONAL:
         return wording.area_name(whole[0])
     # What is read is an extract: its total is not England's, whatever the row is called.
     return "the whole extract" if partial else "England"
@@ -230,7 +231,9 @@ def _newest(whole: Iterable[Row]) -> list[Row]:
     single = [row for row in whole if (row.get("period_years") or 1) == 1]
     last = max((str(row["financial_year"]) for row in single), default="")
     return sorted(
-        (row for row in single if str(row["financial_year"]) == last), key=lambda row: str(row["revision"]), reverse=True
+        (row for row in single if str(row["financial_year"]) == last),
+        key=lambda row: str(row["revision"]),
+        reverse=True,
     )
 
 
@@ -302,11 +305,15 @@ def _says(policies: Sequence[Row], current: Row | None, reading: str) -> tuple[B
         undecided = "–"
         if clause.get("kind") not in ("scope", "note"):
             undecided = wording.MISSING.get(str(clause.get("missing")), "–")
-        words = str(clause.get("words") or "–")
-        if clause.get("because"):
-            words += f" [Why: {clause['because']}]"
         rows.append(
-            (name, words, str(clause.get("test") or "no code says it"), undecided, wording.CODINGS.get(coding, coding))
+            (
+                name,
+                str(clause.get("words") or "–"),
+                str(clause.get("test") or "no code says it"),
+                undecided,
+                wording.CODINGS.get(coding, coding),
+                str(clause.get("because") or "–"),
+            )
         )
     blocks = []
     if rows:
@@ -315,14 +322,16 @@ def _says(policies: Sequence[Row], current: Row | None, reading: str) -> tuple[B
                 "grid",
                 text=f"The clauses of revision {current['revision']}, {wording.reading(reading)}. A record in scope is "
                 "flagged when it passes every one.",
-                head=("Clause", "The page's words", "Test", "If not recorded", "Coding"),
+                head=("Clause", "The page's words", "Test", "If not recorded", "Coding", "Why it is read so"),
                 rows=tuple(rows),
-                align="llcll",
+                align="lwcllw",
             )
         )
     else:
         blocks.append(Block("text", text="This release does not hold the policy's clauses."))
-    others = sorted({(_start(row), str(row["revision"])) for row in policies} - {(_start(current), str(current["revision"]))})
+    others = sorted(
+        {(_start(row), str(row["revision"])) for row in policies} - {(_start(current), str(current["revision"]))}
+    )
     if others:
         named = {str(row["revision"]): _in_force(row) for row in policies}
         blocks.append(
@@ -344,9 +353,7 @@ def _waterfall(own: dict[str, list[Row]], reading: str, anchor: str, title: str)
     revisions = sorted({str(row["revision"]) for row in latest})
     blocks: list[Block] = []
     for revision in revisions:
-        chosen = sorted(
-            (row for row in latest if str(row["revision"]) == revision), key=lambda row: int(row["step"])
-        )
+        chosen = sorted((row for row in latest if str(row["revision"]) == revision), key=lambda row: int(row["step"]))
         of_revision = f", revision {revision}" if len(revisions) > 1 else ""
         blocks += _drawn(
             charts.attrition(
@@ -412,7 +419,17 @@ def _trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[B
         Block(
             "grid",
             text=f"Flagged records and rates per 100,000 people in {place}.",
-            head=("Period", "In scope", "Flagged", "People", "Population", "Crude", "Standardised", "95% limits", "Status"),
+            head=(
+                "Period",
+                "In scope",
+                "Flagged",
+                "People",
+                "Population",
+                "Crude",
+                "Standardised",
+                "95% limits",
+                "Status",
+            ),
             rows=tuple(
                 (
                     wording.period(row) + (f" ({row['revision']})" if several else ""),
@@ -431,7 +448,9 @@ def _trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[B
 
 
 def _areas(rates: Sequence[Row], whole: Sequence[Row], anchor: str, title: str) -> tuple[Block, ...]:
-    kind = next((kind for kind in AREA_ORDER if len({row["area_code"] for row in rates if row["area_type"] == kind}) > 1), None)
+    kind = next(
+        (kind for kind in AREA_ORDER if len({row["area_code"] for row in rates if row["area_type"] == kind}) > 1), None
+    )
     if kind is None:
         return (Block("text", text="No rates of several areas are published for this policy in its default reading."),)
     blocks: list[Block] = []
@@ -449,7 +468,7 @@ def _areas(rates: Sequence[Row], whole: Sequence[Row], anchor: str, title: str) 
                 (
                     row
                     for row in whole
-                    if row["area_type"] == NATIONAL
+                    if row["area_type"] == wording.NATIONAL
                     and (row.get("period_years") or 1) == length
                     and str(row["financial_year"]) == last
                     and str(row["revision"]) == revision
@@ -468,17 +487,16 @@ def _areas(rates: Sequence[Row], whole: Sequence[Row], anchor: str, title: str) 
     return tuple(blocks)
 
 
-def _area_blocks(
-    rows: Sequence[Row], nation: Row | None, kind: str, key: str, title: str, period: str
-) -> list[Block]:
+def _area_blocks(rows: Sequence[Row], nation: Row | None, kind: str, key: str, title: str, period: str) -> list[Block]:
     measure = measure_of(rows)
     with_rate = [row for row in rows if row.get(measure) is not None]
     statuses = Counter(str(row.get("status")) for row in rows if row.get(measure) is None)
     withheld = sum(statuses[name] for name in WITHHELD)
     sentence = f"{period}: of {len(rows)} {wording.areas(kind)}, {len(with_rate)} have a published rate"
     if withheld:
-        small, secondary = (statuses[name] for name in WITHHELD)
-        sentence += f"; {withheld} are withheld ({small} for small numbers, {secondary} to protect another cell)"
+        reasons = zip(WITHHELD, ("for small numbers", "to protect another cell"), strict=True)
+        why = ", ".join(f"{statuses[name]} {reason}" for name, reason in reasons if statuses[name])
+        sentence += f"; {withheld} {'is' if withheld == 1 else 'are'} withheld ({why})"
     others = {name: number for name, number in sorted(statuses.items()) if name not in WITHHELD}
     for name, number in others.items():
         reason = "no rate given" if name == "ok" else wording.STATUSES.get(name, wording.spoken(name))
@@ -503,8 +521,8 @@ def _area_blocks(
         else:
             blocks += _drawn(
                 charts.funnel(rows, national=national, key=f"{key}-funnel", title=named),
-                f"{wording.areas(kind)} by population, {period}: points between the limits differ from the national rate "
-                f"no more than chance would make them (Poisson limits).{left_out}",
+                f"{wording.areas(kind)} by population, {period}: between the limits a difference from the national rate "
+                f"may be chance alone (Poisson limits).{left_out}",
             )
     blocks.append(
         Block(
@@ -548,9 +566,7 @@ def _spread(variation: Sequence[Row], reading: str) -> tuple[Block, ...]:
         kind = (str(row["area_type"]), row.get("period_years") or 1)
         ends[kind] = max(ends.get(kind, ""), str(row["financial_year"]))
     newest = [
-        row
-        for row in rows
-        if str(row["financial_year"]) == ends[(str(row["area_type"]), row.get("period_years") or 1)]
+        row for row in rows if str(row["financial_year"]) == ends[(str(row["area_type"]), row.get("period_years") or 1)]
     ]
     earlier = [row for row in rows if row not in newest]
     explanation = (
@@ -569,7 +585,20 @@ def _variation_grid(rows: Sequence[Row], caption: str, *, fold: bool = False) ->
     return Block(
         "grid",
         text=caption,
-        head=("Areas", "Period", "Number", "With activity", "P10", "P25", "P50", "P75", "P90", "N-fold", "Opportunity", "Status"),
+        head=(
+            "Areas",
+            "Period",
+            "Number",
+            "With activity",
+            "P10",
+            "P25",
+            "P50",
+            "P75",
+            "P90",
+            "N-fold",
+            "Opportunity",
+            "Status",
+        ),
         rows=tuple(
             (
                 wording.areas(row["area_type"]),
@@ -578,9 +607,7 @@ def _variation_grid(rows: Sequence[Row], caption: str, *, fold: bool = False) ->
                 wording.counted(row, "areas_with_activity"),
                 *(wording.rated(row, name) for name in ("p10", "p25", "p50", "p75", "p90", "n_fold")),
                 _opportunity(row),
-                wording.status({**row, "status": None if row.get("status") == "ok" else row.get("status")})
-                if row.get("status") != "ok"
-                else "calculated" + "".join(f"; {wording.NOTES.get(str(n), wording.spoken(n))}" for n in listing(row.get("notes"))),
+                wording.status(row, ok="calculated"),
             )
             for row in rows
         ),
@@ -593,7 +620,9 @@ def _opportunity(row: Row) -> str:
     if row.get("opportunity") is None:
         return wording.absent_of(row)
     of_activity = row.get("opportunity_share")
-    return wording.count(row["opportunity"]) + (f" ({wording.share(of_activity, 1)})" if of_activity is not None else "")
+    return wording.count(row["opportunity"]) + (
+        f" ({wording.share(of_activity, 1)})" if of_activity is not None else ""
+    )
 
 
 def _near_misses(attrition: Sequence[Row], reading: str) -> tuple[Block, ...]:
@@ -662,7 +691,7 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
                         )
                         for row in chosen
                     ),
-                    align="llrrrrr",
+                    align="lwrrrrr",
                 )
             )
         if len({str(row["financial_year"]) for row in effects}) > 1:
@@ -686,7 +715,7 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
                 text="The decisions that make the other readings",
                 head=("Reading", "Decision", "Clause", "Test", "Coding", "Why"),
                 rows=tuple(decisions),
-                align="lllcll",
+                align="lllclw",
                 fold=True,
             )
         )
@@ -698,12 +727,15 @@ def _decisions(policies: Sequence[Row]) -> list[tuple[str, ...]]:
     newest: dict[str, Row] = {}
     for row in policies:
         name = str(row["reading"])
-        if name not in newest or (_start(row), str(row["revision"])) > (_start(newest[name]), str(newest[name]["revision"])):
+        if name not in newest or (_start(row), str(row["revision"])) > (
+            _start(newest[name]),
+            str(newest[name]["revision"]),
+        ):
             newest[name] = row
     known = list(wording.READINGS)
     ordered = sorted(newest, key=lambda name: (known.index(name) if name in known else len(known), name))
     seen: set[tuple[str, str]] = set()
-    found = []
+    found: list[tuple[str, ...]] = []
     for name in ordered:
         for clause in clauses_of(newest[name]):
             decision = str(clause.get("decision") or "")
@@ -731,17 +763,19 @@ def _decisions(policies: Sequence[Row]) -> list[tuple[str, ...]]:
 def _quality(quality: Sequence[Row]) -> tuple[Block, ...]:
     if not quality:
         return (Block("text", text="This release holds no measures of data quality."),)
+    known = list(wording.QUALITY)
+
+    def place(row: Row) -> tuple[Any, ...]:
+        name = str(row["measure"])
+        return (known.index(name) if name in known else len(known), name)
+
     blocks = []
     for dataset in sorted({str(row["dataset"]) for row in quality}):
-        known = list(wording.QUALITY)
         blocks.append(
             _by_year(
                 [row for row in quality if str(row["dataset"]) == dataset],
                 label=lambda row: wording.quality_measure(str(row["measure"])),
-                order=lambda row: (
-                    known.index(row["measure"]) if row["measure"] in known else len(known),
-                    str(row["measure"]),
-                ),
+                order=place,
                 cell=_quality_cell,
                 caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their share of those that the "
                 "measure is a part of.",

@@ -16,9 +16,7 @@ def rows_of(frame: pd.DataFrame | None) -> list[Row]:
     """The rows of a frame as dicts in which what is missing is None and arrays are lists."""
     if frame is None:
         return []
-    return [
-        {str(name): plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")
-    ]
+    return [{str(name): plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
 
 
 def plain(value: Any) -> Any:
@@ -93,11 +91,7 @@ def measure_of(rows: Iterable[Row]) -> str:
 
     Disclosure rules may publish only rates of controlled counts, and those are crude.
     """
-    return (
-        "standardised_rate"
-        if any(row.get("standardised_rate") is not None for row in rows)
-        else "crude_rate"
-    )
+    return "standardised_rate" if any(row.get("standardised_rate") is not None for row in rows) else "crude_rate"
 
 
 def limits_of(row: Row) -> tuple[float, float] | None:

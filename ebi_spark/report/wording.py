@@ -16,6 +16,9 @@ READING_MEANINGS = {
     "as_intended": "the words of the page's Coding section",
     "guidance_coded": "as intended, with the clinical exclusions of the guidance as codes",
 }
+NATIONAL = "england"
+# Counts that disclosure control may take away from an area.
+CONTROLLED = ("activity", "in_scope", "people_flagged")
 DATASETS = {"apc": "Admitted patient care", "op": "Outpatients"}
 AREA_TYPES = {
     "england": ("England", "England"),
@@ -25,7 +28,6 @@ AREA_TYPES = {
     "provider": ("provider", "providers"),
 }
 STATUSES = {
-    "ok": "published",
     "few_events": "fewer than 10 events: rate unreliable",
     "no_population": "no population",
     "not_calculated": "not calculated",
@@ -90,8 +92,12 @@ def absent_of(row: Row) -> str:
 
 
 def counted(row: Row, name: str) -> str:
-    """A count of a rate's row. A withheld one says so: it must never look like 0."""
-    return count(row.get(name), "withheld" if row.get("status") in WITHHELD else "not given")
+    """A count of a rate's row. A withheld one says so: it must never look like 0.
+
+    Below the nation each count is controlled on its own, so one may be withheld in a row whose status is ok.
+    """
+    controlled = name in CONTROLLED and row.get("area_type", NATIONAL) != NATIONAL
+    return count(row.get(name), "withheld" if controlled or row.get("status") in WITHHELD else "not given")
 
 
 def rated(row: Row, name: str) -> str:
@@ -112,10 +118,10 @@ def period(row: Row) -> str:
     return str(row.get("period") or row.get("financial_year")).replace("..", " to ")
 
 
-def status(row: Row) -> str:
+def status(row: Row, ok: str = "published") -> str:
     """A row's status and notes in words."""
     name = str(row.get("status"))
-    parts = [STATUSES.get(name, spoken(name))]
+    parts = [ok if name == "ok" else STATUSES.get(name, spoken(name))]
     parts += [NOTES.get(str(note), spoken(note)) for note in row.get("notes") or []]
     return "; ".join(parts)
 

@@ -27,10 +27,10 @@ HEADERLESS = ("op", 1)  # this HES table's second year comes without a header ro
 
 @dataclass(frozen=True)
 class _Table:
-    """A table to write: how its frame is made, its rows, and what a file calls the columns."""
+    """A table to write: its frame, the plan of its rows, and what a file calls the columns."""
 
     name: str
-    layout: Callable[[SparkSession, Plan, Lookups, int], DataFrame]
+    frame: DataFrame
     plan: Plan
     names: Callable[[list[str], int], list[str]]
 
@@ -59,19 +59,16 @@ def generate(
     intake = intake_size(spells // len(starts), attendances // len(starts))
     spell_plan = Plan(starts, spells, intake, files_for(spells // len(starts)))
     attendance_plan = Plan(starts, attendances, intake, files_for(attendances // len(starts)))
-    tables = _tables(system, spell_plan, attendance_plan)
-    small = lookups(spark, starts, seed)
+    tables = _tables(spark, system, spell_plan, attendance_plan, lookups(spark, starts, seed), seed)
     counts: dict[str, int] = {}
     with _without_whole_stage_code(spark):
         for table in tables:
-            frame = table.layout(spark, table.plan, small, seed)
-            columns = [name for name in frame.columns if name != "file"]
+            columns = [name for name in table.frame.columns if name != "file"]
             outputs = {
-                number: _output(out, system, table, number, columns, file_format)
-                for number in range(len(starts))
+                number: _output(out, system, table, number, columns, file_format) for number in range(len(starts))
             }
             counts[table.name] = write_table(
-                frame, out / "data" / table.name, outputs, one_file=table.plan.files == 1
+                table.frame, out / "data" / table.name, outputs, one_file=table.plan.files == 1
             )
             progress(f"{table.name}: {counts[table.name]:,} rows")
     counts["practices"] = places().write_practices(out / "practices.csv")
@@ -79,26 +76,27 @@ def generate(
     return counts
 
 
-def _tables(system: str, spells: Plan, attendances: Plan) -> list[_Table]:
+def _tables(
+    spark: SparkSession, system: str, spells: Plan, attendances: Plan, small: Lookups, seed: int
+) -> list[_Table]:
     if system == "hes":
         return [
-            _Table("apc", hes.apc, spells, hes.column_names),
-            _Table("op", hes.op, attendances, hes.column_names),
+            _Table("apc", hes.apc(spark, spells, small, seed), spells, hes.column_names),
+            _Table("op", hes.op(spark, attendances, small, seed), attendances, hes.column_names),
         ]
 
     def cased(plan: Plan, shift: int) -> Callable[[list[str], int], list[str]]:
         return lambda names, start: sus_plus.column_case(names, plan.starts.index(start) + shift)
 
+    told = sus_plus.admitted(spark, spells, small, seed)
     return [
-        _Table("apcs", sus_plus.apcs, spells, cased(spells, 0)),
-        _Table("apcs_der", sus_plus.apcs_der, spells, cased(spells, 1)),
-        _Table("opa", sus_plus.opa, attendances, cased(attendances, 2)),
+        _Table("apcs", sus_plus.apcs(told, seed), spells, cased(spells, 0)),
+        _Table("apcs_der", sus_plus.apcs_der(told, seed), spells, cased(spells, 1)),
+        _Table("opa", sus_plus.opa(spark, attendances, small, seed), attendances, cased(attendances, 2)),
     ]
 
 
-def _check(
-    out: Path, years: Sequence[str], spells: int, attendances: int, system: str, file_format: str
-) -> None:
+def _check(out: Path, years: Sequence[str], spells: int, attendances: int, system: str, file_format: str) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(
             f"generate: {out} exists and is not empty", remedy="name a new folder, or empty this one yourself"
@@ -106,22 +104,16 @@ def _check(
     if not years:
         raise InputError("generate: no year is named", remedy="name one, such as 2021-22")
     if spells < 1 or attendances < 1:
-        raise InputError(
-            "generate: spells and attendances have to be 1 or more", remedy="ask for at least one of each"
-        )
+        raise InputError("generate: spells and attendances have to be 1 or more", remedy="ask for at least one of each")
     for what, value, known in (
         ("system", system, ("sus_plus", "hes")),
         ("format", file_format, FILE_FORMATS),
     ):
         if value not in known:
-            raise InputError(
-                f"generate: there is no {what} {value!r}", remedy=f"write one of {', '.join(known)}"
-            )
+            raise InputError(f"generate: there is no {what} {value!r}", remedy=f"write one of {', '.join(known)}")
 
 
-def _output(
-    out: Path, system: str, table: _Table, number: int, columns: list[str], file_format: str
-) -> OutputFile:
+def _output(out: Path, system: str, table: _Table, number: int, columns: list[str], file_format: str) -> OutputFile:
     plan = table.plan
     last = number == len(plan.starts) - 1
     kind = ("parquet" if last else "csv") if file_format == "mixed" else file_format

@@ -54,9 +54,7 @@ _PROCEDURE_GROUPS: Rules = (
     (r"", (0.01, 0.5, 0.1, 1, 1, 1, 1)),
 )
 # What does not stand first: history, status, external causes and risk factors; sites, methods and levels.
-_NOT_FIRST_DIAGNOSIS = (
-    r"Z(?!38|49|51|45|46|08|09|12|30|3[57]|4[0-8])|[VWXY]|I10|E78|F17|B9[5-7]|R54|E66|E11|Z86"
-)
+_NOT_FIRST_DIAGNOSIS = r"Z(?!38|49|51|45|46|08|09|12|30|3[57]|4[0-8])|[VWXY]|I10|E78|F17|B9[5-7]|R54|E66|E11|Z86"
 _NOT_FIRST_PROCEDURE = r"[YZO]|V55|X7|X8|X9"
 
 
@@ -70,16 +68,12 @@ def national_counts(table: str, year: str = "2023_24") -> dict[str, int]:
 
 def diagnosis_lists(group: int, seed: int) -> list[str]:
     """``2**LIST_BITS`` lists of twenty ICD-10 codes, ``J440,I10X,...``, for a group of patients."""
-    return _lists(
-        "icd10", _DIAGNOSIS_GROUPS, _NOT_FIRST_DIAGNOSIS, 1 / MEAN_DIAGNOSES, MOST_DIAGNOSES, group, seed
-    )
+    return _lists("icd10", _DIAGNOSIS_GROUPS, _NOT_FIRST_DIAGNOSIS, 1 / MEAN_DIAGNOSES, MOST_DIAGNOSES, group, seed)
 
 
 def procedure_lists(group: int, seed: int) -> list[str]:
     """As many lists of twelve OPCS-4 codes."""
-    return _lists(
-        "opcs4", _PROCEDURE_GROUPS, _NOT_FIRST_PROCEDURE, 1 / MEAN_PROCEDURES, MOST_PROCEDURES, group, seed
-    )
+    return _lists("opcs4", _PROCEDURE_GROUPS, _NOT_FIRST_PROCEDURE, 1 / MEAN_PROCEDURES, MOST_PROCEDURES, group, seed)
 
 
 def _lists(
@@ -113,13 +107,9 @@ def _weights(table: str, rules: Rules) -> list[dict[str, float]]:
     return weights
 
 
-def _left_over(
-    group: Mapping[str, float], first: Mapping[str, float], share_first: float
-) -> dict[str, float]:
+def _left_over(group: Mapping[str, float], first: Mapping[str, float], share_first: float) -> dict[str, float]:
     """What further positions have to draw from, so that all positions together have the weights of
     ``group``.
     """
     taken = share_first * sum(group.values()) / sum(first.values())
-    return {
-        code: left for code, weight in group.items() if (left := weight - taken * first.get(code, 0.0)) > 1e-9
-    }
+    return {code: left for code, weight in group.items() if (left := weight - taken * first.get(code, 0.0)) > 1e-9}

@@ -71,9 +71,7 @@ class Slots:
 def slots(weights: Mapping[str, float], bits: int = 10) -> Slots:
     """A table of value → weight."""
     width = max(map(len, weights))
-    return Slots(
-        width, bits, "".join(value.ljust(width) for value in sampled(weights, 1 << bits)).encode("ascii")
-    )
+    return Slots(width, bits, "".join(value.ljust(width) for value in sampled(weights, 1 << bits)).encode("ascii"))
 
 
 def sampled(weights: Mapping[str, float], count: int) -> list[str]:

@@ -77,9 +77,7 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
         F.when(F.col("episode") == 1, F.lit("2")).otherwise(F.lit("0")).alias("SPELBGIN"),
         F.when(last & ~out, F.lit("Y")).otherwise(F.lit("N")).alias("SPELEND"),
         F.when(last & ~out, F.col("stay").cast("string")).otherwise(F.lit("")).alias("SPELDUR"),
-        F.concat(F.lit("S"), F.lpad((F.col("row") * 7 + 1_000_003).cast("string"), 11, "0")).alias(
-            "PROVSPNOPS"
-        ),
+        F.concat(F.lit("S"), F.lpad((F.col("row") * 7 + 1_000_003).cast("string"), 11, "0")).alias("PROVSPNOPS"),
         F.col("provider").alias("PROCODE3"),
         _site().alias("PROCODET"),
         F.col("commissioner").alias("CCG_RESPONSIBILITY"),

@@ -3,7 +3,7 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.synthetic.draws import Draws
+from ebi_spark.synthetic.draws import Draws, salt
 from ebi_spark.synthetic.lookups import CELL_BITS, Lookups
 from ebi_spark.synthetic.places import SMALL_AREAS
 
@@ -70,6 +70,7 @@ def with_person(frame: DataFrame, tables: Lookups, seed: int) -> DataFrame:
     ).drop("cell_slot", "band", "first_practice", "practices", "practice_number")
 
 
-def scattered(number: Column) -> Column:
+def scattered(number: Column, seed: int) -> Column:
     """A patient's number as a pseudonymised one: ten or eleven digits in no order, each patient's own."""
-    return F.pmod(number * F.lit(7_368_787), F.lit(_PRIME)) + F.lit(1_000_000_000)
+    shift = salt(seed, "pseudonym") % _PRIME
+    return F.pmod(number * F.lit(7_368_787) + F.lit(shift), F.lit(_PRIME)) + F.lit(1_000_000_000)

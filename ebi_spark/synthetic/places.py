@@ -47,11 +47,14 @@ class Places:
         """How much more or less of a policy's activity each location has."""
         low, high = shares.BOARD_FACTOR
         near, far = shares.LOCATION_FACTOR
-        return tuple(
+        raw = [
             (low + (high - low) * _even(f"{seed}:{policy}:{board}"))
             * (near + (far - near) * _even(f"{seed}:{policy}:{board}:{code}"))
             for code, board in zip(self.locations, self.boards, strict=True)
-        )
+        ]
+        # England's share stays as stated, whatever the seed.
+        mean = sum(factor * people for factor, people in zip(raw, self.totals, strict=True)) / sum(self.totals)
+        return tuple(factor / mean for factor in raw)
 
     def write_practices(self, path: Path) -> int:
         """Write ``practice_code, sub_icb_code, valid_from, valid_to``; give the number of rows."""
@@ -84,9 +87,7 @@ def _even(text: str) -> float:
 def places() -> Places:
     """The locations of the shipped population table."""
     people: dict[str, dict[str, int]] = {}
-    with resource("conf", "reference", "population_gp_registered.csv").open(
-        encoding="utf-8", newline=""
-    ) as file:
+    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             cell = f"{row['sex']}{int(row['age_from']) // 5:02d}"
             people.setdefault(row["area_code"], {})[cell] = int(row["people"])

@@ -16,8 +16,8 @@ INFLATION_WORDS = (
     "spine is set to one attendance in twenty, so that a small run shows something; no figure here says "
     "anything about a real hospital, board or patient."
 )
-# Spread of both between areas: the lowest and highest factor that a board, and a location within it, may
-# have.
+# Spread of both between areas: lowest and highest factor of a board, and of a location within it, before they
+# are scaled to 1 for England.
 BOARD_FACTOR = (0.35, 2.0)
 LOCATION_FACTOR = (0.8, 1.25)
 

@@ -14,17 +14,24 @@ _ORIGINAL, _DUPLICATE, _CONFLICT, _STRAY = range(4)
 _EPISODES = range(1, truth.MOST_EPISODES + 1)
 
 
-def apcs(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
+def admitted(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
+    """The spells with the codes of all their episodes, which both tables below are written from."""
+    frame = truth.spells(plan.rows(spark), plan, tables, seed)
+    for episode in _EPISODES:
+        frame = truth.with_codes(frame, tables, seed, F.lit(episode), f"_{episode}")
+    return frame
+
+
+def apcs(told: DataFrame, seed: int) -> DataFrame:
     """``tbl_Data_SEM_APCS``: one row a spell, some twice; codes of all episodes in one text."""
     draws = Draws(seed, F.col("row") * 2)
-    frame = truth.spells(_copied(plan.rows(spark), draws, "apcs"), plan, tables, seed)
-    frame = _all_codes(frame, tables, seed)
+    frame = _copied(told, draws, "apcs")
     activity = F.when(F.col("undischarged"), F.col("admission_day")).otherwise(F.col("discharge_day"))
     ages = truth.recorded_age(draws, F.col("age_days"))
     return frame.select(
         F.col("year").alias("file"),
         _key(draws, F.col("row")).alias("APCS_Ident"),
-        scattered(F.col("person_number")).alias("Der_Pseudo_NHS_Number"),
+        scattered(F.col("person_number"), seed).alias("Der_Pseudo_NHS_Number"),
         F.col("sex").alias("Sex"),
         F.col("provider").alias("Der_Provider_Code"),
         _commissioner(draws).alias("Der_Commissioner_Code"),
@@ -36,39 +43,32 @@ def apcs(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFra
         truth.whole_years(activity - F.col("born")).alias("Der_Age_at_CDS_Activity_Date"),
         _category(draws).alias("Administrative_Category"),
         F.col("method").alias("Admission_Method"),
-        _or_missing(
-            draws, "discharge_method", F.when(~F.col("undischarged"), F.col("discharge_method"))
-        ).alias("Discharge_Method"),
+        _or_missing(draws, "discharge_method", F.when(~F.col("undischarged"), F.col("discharge_method"))).alias(
+            "Discharge_Method"
+        ),
         F.col("class").alias("Patient_Classification"),
         to_date(F.col("admission_day")).alias("Admission_Date"),
         F.when(~F.col("undischarged"), to_date(F.col("discharge_day"))).alias("Discharge_Date"),
         # The one thing in which a conflicting copy differs.
         (F.col("stay") + F.when(F.col("copy") == _CONFLICT, 1).otherwise(0)).alias("Der_Spell_LoS"),
         F.col("specialty").alias("Der_Admit_Treatment_Function_Code"),
-        _concatenated(draws, "diagnoses", [_with_mark(f"_{e}") for e in _EPISODES]).alias(
-            "Der_Diagnosis_All"
-        ),
-        _concatenated(draws, "procedures", [F.col(f"procedures_{e}") for e in _EPISODES]).alias(
-            "Der_Procedure_All"
-        ),
+        _concatenated(draws, "diagnoses", [_with_mark(f"_{e}") for e in _EPISODES]).alias("Der_Diagnosis_All"),
+        _concatenated(draws, "procedures", [F.col(f"procedures_{e}") for e in _EPISODES]).alias("Der_Procedure_All"),
         _year().alias("Der_Financial_Year"),
         F.date_format(to_date(activity), "yyyyMM").alias("Der_Activity_Month"),
     )
 
 
-def apcs_der(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
+def apcs_der(told: DataFrame, seed: int) -> DataFrame:
     """``tbl_Data_SEM_APCS_Der``: one row a spell, but for a few that are missing, doubled or stray."""
     draws = Draws(seed, F.col("row") * 2)
-    rows = plan.rows(spark).where(~draws.chance("der_missing", shares.DER_MISSING))
-    rows = _copied(rows, draws, "apcs_der", stray=shares.DER_STRAY)
-    frame = _all_codes(truth.spells(rows, plan, tables, seed), tables, seed)
+    there = told.where(~draws.chance("der_missing", shares.DER_MISSING))
+    frame = _copied(there, draws, "apcs_der", stray=shares.DER_STRAY)
     dominant, primary = dominance(draws)
     stray = F.col("copy") == _STRAY
     return frame.select(
         F.col("year").alias("file"),
-        F.when(stray, F.lit(900_000_000_000) + F.col("row"))
-        .otherwise(ident(F.col("row")))
-        .alias("APCS_Ident"),
+        F.when(stray, F.lit(900_000_000_000) + F.col("row")).otherwise(ident(F.col("row"))).alias("APCS_Ident"),
         _written(draws, "dominant", dominant).alias("Spell_Dominant_Procedure"),
         F.substring(
             F.when(draws.chance("not_listed", shares.PRIMARY_NOT_LISTED), F.lit("R69X")).otherwise(primary),
@@ -90,7 +90,7 @@ def opa(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
     return frame.select(
         F.col("year").alias("file"),
         _key(draws, F.col("row")).alias("OPA_Ident"),
-        scattered(F.col("person_number")).alias("Der_Pseudo_NHS_Number"),
+        scattered(F.col("person_number"), seed).alias("Der_Pseudo_NHS_Number"),
         F.col("sex").alias("Sex"),
         F.col("provider").alias("Der_Provider_Code"),
         _commissioner(draws).alias("Der_Commissioner_Code"),
@@ -137,25 +137,15 @@ def dominance(draws: Draws) -> tuple[Column, Column]:
     primary = first_of("diagnoses", F.substring("diagnoses_1", 1, 4))
     # The second or third code, unless it is a site or a method.
     others = [F.substring("procedures_1", start, 4) for start in (6, 11)]
-    later = F.coalesce(
-        *[F.when(code.rlike("^[A-NP-X]") & ~code.startswith("V55"), code) for code in others], usual
-    )
+    later = F.coalesce(*[F.when(code.rlike("^[A-NP-X]") & ~code.startswith("V55"), code) for code in others], usual)
     return F.when(draws.chance("dominant", shares.DOMINANT_OTHER), later).otherwise(usual), primary
 
 
 def _with_mark(suffix: str) -> Column:
     """The diagnoses of an episode with the mark that one of the codes may have."""
     codes, place = F.col(f"diagnoses{suffix}"), 5 * F.col(f"marked{suffix}") - 1
-    inserted = F.concat(
-        F.substring(codes, F.lit(1), place), f"mark{suffix}", F.substring(codes, place + 1, F.lit(200))
-    )
+    inserted = F.concat(F.substring(codes, F.lit(1), place), f"mark{suffix}", F.substring(codes, place + 1, F.lit(200)))
     return F.when(F.col(f"mark{suffix}").isNull(), codes).otherwise(inserted)
-
-
-def _all_codes(frame: DataFrame, tables: Lookups, seed: int) -> DataFrame:
-    for episode in _EPISODES:
-        frame = truth.with_codes(frame, tables, seed, F.lit(episode), f"_{episode}")
-    return frame
 
 
 def _copied(rows: DataFrame, draws: Draws, table: str, stray: float = 0.0) -> DataFrame:
@@ -170,7 +160,7 @@ def _copied(rows: DataFrame, draws: Draws, table: str, stray: float = 0.0) -> Da
         .when(draws.chance(f"{table}:stray", stray), ints(_ORIGINAL, _STRAY))
         .otherwise(ints(_ORIGINAL))
     )
-    return rows.select("row", "year", F.explode(copies).alias("copy"))
+    return rows.select("*", F.explode(copies).alias("copy"))
 
 
 def _key(draws: Draws, row: Column) -> Column:
@@ -224,9 +214,7 @@ def _concatenated(draws: Draws, name: str, episodes: list[Column]) -> Column:
 def _year() -> Column:
     """The financial year as the file spells it: 2021-22, 2021/22 or 202122, one after the other."""
     sign = F.element_at(F.array(*map(F.lit, YEAR_SIGNS)), F.pmod(F.col("year"), F.lit(len(YEAR_SIGNS))) + 1)
-    return F.concat(
-        F.col("start").cast("string"), sign, F.lpad(((F.col("start") + 1) % 100).cast("string"), 2, "0")
-    )
+    return F.concat(F.col("start").cast("string"), sign, F.lpad(((F.col("start") + 1) % 100).cast("string"), 2, "0"))
 
 
 def column_case(names: list[str], file_number: int) -> list[str]:

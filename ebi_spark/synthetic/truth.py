@@ -167,9 +167,7 @@ def attendances(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> Dat
         {
             "imaging": (years >= 10) & (draws.below("imaging", STEPS) < F.col("imaging_below")),
             "group": F.when(years < 15, codes.CHILD).otherwise(
-                codes.WOMAN
-                + F.when(years >= 50, 2).otherwise(0)
-                + F.when(F.col("person_sex") == "2", 0).otherwise(1)
+                codes.WOMAN + F.when(years >= 50, 2).otherwise(0) + F.when(F.col("person_sex") == "2", 0).otherwise(1)
             ),
             "status": draws.pick("status", shares.ATTENDANCE_STATUS),
             "first": draws.pick("first", shares.FIRST_ATTENDANCE),
@@ -183,9 +181,9 @@ def attendances(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> Dat
     frame = _listed(frame, tables, draws, attended & draws.chance("coded", shares.OP_PROCEDURE_SHARE))
     frame = frame.withColumns(
         {
-            "specialty": F.when(
-                F.col("imaging"), draws.pick("specialty", shares.SPECIALTIES_IMAGING)
-            ).otherwise(draws.pick("specialty", shares.SPECIALTIES_OP)),
+            "specialty": F.when(F.col("imaging"), draws.pick("specialty", shares.SPECIALTIES_IMAGING)).otherwise(
+                draws.pick("specialty", shares.SPECIALTIES_OP)
+            ),
             # Few who do not come have anything recorded as done.
             "procedures": F.when(
                 F.col("imaging") & (attended | draws.chance("booked", 0.3)), _imaging_procedures(draws)
@@ -199,9 +197,7 @@ def attendances(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> Dat
     )
     specialised = F.lit(shares.SPECIALISED_COMMISSIONER)
     frame = _marked(frame, draws, "")
-    return _recorded(
-        frame, draws, F.col("day"), specialised, F.col("specialty").isin("110", "130", "812", "650")
-    )
+    return _recorded(frame, draws, F.col("day"), specialised, F.col("specialty").isin("110", "130", "812", "650"))
 
 
 def with_codes(frame: DataFrame, tables: Lookups, seed: int, episode: Column, suffix: str = "") -> DataFrame:
@@ -214,9 +210,7 @@ def with_codes(frame: DataFrame, tables: Lookups, seed: int, episode: Column, su
     draws = Draws(seed, F.col("row") * 2)
     there = episode <= F.col("episodes")
     diagnosed = there & ~draws.chance("no_diagnosis", shares.NO_DIAGNOSIS)
-    many = (
-        F.when(F.col("fusion"), 1.5).when(F.col("elective"), 3.2).when(F.col("group") < 3, 2.5).otherwise(7.5)
-    )
+    many = F.when(F.col("fusion"), 1.5).when(F.col("elective"), 3.2).when(F.col("group") < 3, 2.5).otherwise(7.5)
     number = F.floor(-F.log(1 - draws.uniform("diagnoses", episode)) * many).cast("int") + 1
     theme = F.col("fusion") & (episode == 1)
     likely = (
@@ -263,11 +257,7 @@ def number_of(listed: Column) -> Column:
 def _listed(frame: DataFrame, tables: Lookups, draws: Draws, there: Column, *more: Column) -> DataFrame:
     """Join a list of codes that goes with the group of patients; none where it is not wanted."""
     slot = F.col("group") * (1 << codes.LIST_BITS) + draws.slot("list", codes.LIST_BITS, *more)
-    return (
-        frame.withColumn("list_slot", F.when(there, slot))
-        .join(tables.lists, "list_slot", "left")
-        .drop("list_slot")
-    )
+    return frame.withColumn("list_slot", F.when(there, slot)).join(tables.lists, "list_slot", "left").drop("list_slot")
 
 
 def _marked(frame: DataFrame, draws: Draws, suffix: str, *more: Column) -> DataFrame:
@@ -285,9 +275,7 @@ def _marked(frame: DataFrame, draws: Draws, suffix: str, *more: Column) -> DataF
     frame = frame.withColumns(columns).drop("listed_diagnoses", "listed_procedures")
     if not suffix:
         return frame
-    return frame.withColumnsRenamed(
-        {name: name + suffix for name in ("diagnoses", "procedures", "mark", "marked")}
-    )
+    return frame.withColumnsRenamed({name: name + suffix for name in ("diagnoses", "procedures", "mark", "marked")})
 
 
 def episode_days(episode: Column) -> tuple[Column, Column]:
@@ -364,9 +352,7 @@ def _recorded(frame: DataFrame, draws: Draws, day: Column, specialised: Column, 
             "provider": F.when(independent, F.concat(F.lit("NV"), F.char(65 + F.col("place") % 8)))
             .when(elsewhere, draws.pick("trust", dict.fromkeys(trusts, 1.0)))
             .otherwise(F.col("trust")),
-            "commissioner": F.when(
-                abroad, F.concat(F.lit("7A"), (1 + draws.below("wales", 7)).cast("string"))
-            )
+            "commissioner": F.when(abroad, F.concat(F.lit("7A"), (1 + draws.below("wales", 7)).cast("string")))
             .when(draws.uniform("specialised") < specialised, F.lit("13Q"))
             .otherwise(code),
             "practice": F.when(

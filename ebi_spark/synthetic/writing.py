@@ -37,11 +37,7 @@ def write_table(frame: DataFrame, folder: Path, outputs: dict[int, OutputFile], 
     folder.mkdir(parents=True, exist_ok=True)
     rows = 0
     for kind, delimiter in sorted({(output.format, output.delimiter) for output in outputs.values()}):
-        chosen = {
-            n: output
-            for n, output in outputs.items()
-            if (output.format, output.delimiter) == (kind, delimiter)
-        }
+        chosen = {n: output for n, output in outputs.items() if (output.format, output.delimiter) == (kind, delimiter)}
         part = folder / ".part"
         seen = Observation()
         writer = (
@@ -84,9 +80,7 @@ def _assemble(path: Path, output: OutputFile, parts: list[Path]) -> None:
             part.unlink()
 
 
-def write_run(
-    path: Path, years: Sequence[str], sources: dict[str, tuple[str, dict[str, dict[str, object]]]]
-) -> None:
+def write_run(path: Path, years: Sequence[str], sources: dict[str, tuple[str, dict[str, dict[str, object]]]]) -> None:
     """Write the run configuration: sources as name → (system, role → table entry)."""
     lines = [
         "# Made-up data: see docs/made-up-data.md. Run it with: ebi-spark run --config run.yml",

@@ -1,0 +1,468 @@
+"""The gate: what must hold of every table before anything rests on it, measured by Spark, judged by Great Expectations.
+
+Each suite in ``expectations/`` states the checks of one table. Spark counts the violations of all checks of a layer in
+one query; Great Expectations gets the one row of counts, so that no patient's value can reach its results, its log or its
+pages, and a hundred expectations cost no hundred Spark jobs (on a Spark frame of one row 120 of them took 20 s, on pandas
+1 s).
+"""
+
+import html
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.schemas import QUARANTINE, TABLES, YEAR, Table
+from ebi_spark.settings import resource
+from ebi_spark.storage import Lake
+from ebi_spark.yaml_documents import load_document
+
+LAYER_SUITES = {
+    "silver": ("apc_spell", "op_attendance", "quarantine", "ingest_audit"),
+    "flags": ("policy", "activity_flag", "policy_attrition"),
+    "rates": ("activity_rate", "rate_variation"),
+    "published": (
+        "published_rate",
+        "published_variation",
+        "published_attrition",
+        "published_reading_effect",
+        "published_quality",
+        "published_policy",
+    ),
+}
+EVERY_YEAR = "_every_year"
+RELEASE_ID = "release_id"
+UNKNOWN_YEAR = "unknown"
+KINDS = ("row", "unique", "total", "count_of_violations")
+
+IN_SET = "expect_column_values_to_be_in_set"
+ROW_COUNT = "expect_table_row_count_to_equal"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its ``kind`` says how ``rule`` (SQL, or columns) is to be read; ``words`` say what it means."""
+
+    id: str
+    words: str
+    kind: str
+    rule: str | tuple[str, ...]
+    severity: str = "critical"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The checks of one table."""
+
+    name: str
+    table: Table
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class FailedCheck:
+    """A check that does not hold: how many rows, groups or columns are against it (1 where it could not be made)."""
+
+    table: str
+    check: str
+    words: str
+    violations: int
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the gate found. ``warnings`` do not close it; ``versions`` are the Delta versions that were checked;
+    ``docs`` is the index of the pages written, if any."""
+
+    success: bool
+    checks: int
+    failed: list[FailedCheck]
+    versions: dict[str, int]
+    docs: Path | None
+    warnings: list[FailedCheck] = field(default_factory=list)
+
+
+def validate_layer(
+    lake: Lake,
+    layer: str,
+    *,
+    years: list[str] | None,
+    release_id: str | None = None,
+    docs: Path | None,
+    tell: Callable[[str], None],
+) -> GateResult:
+    """Check every table of a layer (``silver``, ``flags``, ``rates`` or ``published``) in one checkpoint.
+
+    Only rows of ``years`` (None: all) and of ``release_id`` are judged; checks against other tables may read beyond.
+    Pages about the result go to a folder of their own in ``docs``, unless a check could not be evaluated.
+    """
+    suites = [load_suite(name) for name in LAYER_SUITES[layer]]
+    checks = sum(len(suite.checks) for suite in suites)
+    tell(f"checking {layer}: {checks} checks of {len(suites)} tables")
+    measured = _Measuring(lake, years, release_id).violations(suites)
+    verdict = _judge(layer, suites, measured.counts, docs)
+    failed: list[FailedCheck] = []
+    warnings: list[FailedCheck] = []
+    for suite in suites:
+        for check in suite.checks:
+            key = (suite.name, check.id)
+            if key in verdict.failed:
+                words = check.words
+                if key in measured.notes:
+                    words = f"{words} ({measured.notes[key]})"
+                if key in verdict.raised:
+                    words = f"{words} (Great Expectations could not evaluate this)"
+                found = FailedCheck(suite.table.full_name, check.id, words, max(1, measured.counts[key]))
+                (warnings if check.severity == "warning" else failed).append(found)
+    for problem in (*failed, *warnings):
+        tell(f"{problem.table}: {problem.check}: {problem.words} ({problem.violations:,} against it)")
+    versions = {suite.table.full_name: lake.versions_read[suite.table.full_name] for suite in suites}
+    return GateResult(not failed, checks, failed, versions, verdict.docs, warnings)
+
+
+# What is to be checked
+
+
+def load_suite(name: str) -> Suite:
+    """The suite in ``expectations/NAME.yml``, with the checks that follow from the table's contract in front."""
+    path = resource("expectations", f"{name}.yml")
+    document = load_document(path, resource("expectations", "suite.schema.json"), what="expectations")
+    if document["table"] not in TABLES:
+        raise InputError(f"expectations: {path}: there is no table {document['table']}", remedy="correct `table`")
+    table = TABLES[document["table"]]
+    checks = [
+        Check("columns_there", f"Every column of {table.full_name} is there.", "schema", ()),
+        Check("columns_of_their_type", f"Every column of {table.full_name} has its type.", "schema", ()),
+        *[
+            Check(f"not_null_{column}", f"{column} is never missing.", "row", f"{column} IS NOT NULL")
+            for column in table.required
+        ],
+        *[_check(item, path) for item in document["checks"]],
+    ]
+    names = [check.id for check in checks]
+    twice = sorted({item for item in names if names.count(item) > 1})
+    if twice:
+        raise InputError(f"expectations: {path}: the check {twice[0]} stands twice", remedy="name each check once")
+    return Suite(name, table, tuple(checks))
+
+
+def _check(item: dict[str, Any], path: Path) -> Check:
+    given = [kind for kind in KINDS if kind in item]
+    if len(given) != 1:
+        raise InputError(
+            f"expectations: {path}: the check {item['id']} must say one of {', '.join(KINDS)}",
+            remedy="give exactly one",
+        )
+    rule = item[given[0]]
+    return Check(
+        item["id"],
+        item["words"],
+        given[0],
+        tuple(rule) if given[0] == "unique" else rule,
+        item.get("severity", "critical"),
+    )
+
+
+# Measuring, in Spark
+
+
+@dataclass
+class _Measured:
+    """Violations by suite and check; a note where a check could not be made or says which columns are wrong."""
+
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    notes: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+class _Measuring:
+    """Counts violations; never collects a record."""
+
+    def __init__(self, lake: Lake, years: list[str] | None, release_id: str | None) -> None:
+        self.lake, self.years, self.release_id = lake, years, release_id
+        self.every_year: dict[str, DataFrame] = {}
+
+    def violations(self, suites: list[Suite]) -> _Measured:
+        """The violations of every check, in one Spark query (a second one only where keys seem to be repeated)."""
+        measured = _Measured()
+        parts: list[DataFrame] = []
+        checks_of_part: dict[str, list[tuple[str, str]]] = {}
+        suspects: dict[tuple[str, str], tuple[DataFrame, tuple[str, ...]]] = {}
+
+        def measure(frame: DataFrame, counts: list[Column], keys: list[tuple[str, str]]) -> None:
+            part = f"{keys[0][0]}/{len(parts)}"
+            parts.append(frame.select(F.lit(part).alias("part"), F.array(*counts).alias("counts")))
+            checks_of_part[part] = keys
+
+        for suite in suites:
+            frame = self.rows(suite.name)
+            self._schema(suite, measured)
+            aggregates: dict[tuple[str, str], Column] = {}
+            for check in suite.checks:
+                key = (suite.name, check.id)
+                if check.kind == "schema":
+                    continue
+                obstacle = self._obstacle(suite, check)
+                if obstacle:
+                    measured.counts[key], measured.notes[key] = 1, f"cannot be checked: {obstacle}"
+                elif check.kind == "row":
+                    aggregates[key] = F.expr(f"count_if(NOT coalesce(({check.rule}), false))")
+                elif check.kind == "total":
+                    aggregates[key] = F.expr(f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END")
+                elif check.kind == "unique":
+                    # Equal keys have equal hashes: eight bytes a row are shuffled rather than the whole key.
+                    suspects[key] = (frame, tuple(check.rule))
+                    hashed = frame.groupBy(F.xxhash64(*check.rule).alias("_hash")).count()
+                    measure(_surplus(hashed), [F.col("surplus")], [key])
+                else:
+                    measure(self._query(str(check.rule)), [F.col("violations")], [key])
+            if aggregates:
+                names = [f"c{number}" for number in range(len(aggregates))]
+                counted = frame.agg(*[c.alias(n) for c, n in zip(aggregates.values(), names, strict=True)])
+                measure(counted, [F.col(name) for name in names], list(aggregates))
+        for row in reduce(DataFrame.unionByName, parts).collect() if parts else []:
+            measured.counts.update(zip(checks_of_part[row["part"]], map(int, row["counts"]), strict=True))
+        for key, (frame, columns) in suspects.items():
+            if measured.counts[key]:  # repeated keys, or merely equal hashes: now exactly
+                exact = _surplus(frame.groupBy(*columns).count()).first()
+                measured.counts[key] = int(exact["surplus"]) if exact else 1
+        return measured
+
+    def rows(self, suite: str) -> DataFrame:
+        """The rows of a suite's table that are judged."""
+        frame, table = self.whole(suite), _table(suite)
+        if self.years is not None and YEAR in frame.columns:
+            unknown = [UNKNOWN_YEAR] if table == QUARANTINE else []
+            # A NULL year is in no list of years: it is kept, so that it is found missing.
+            frame = frame.where(F.col(YEAR).isin(*self.years, *unknown) | F.col(YEAR).isNull())
+        if self.release_id is not None and RELEASE_ID in frame.columns and table.layer == "published":
+            frame = frame.where(F.col(RELEASE_ID) == self.release_id)
+        return frame
+
+    def whole(self, suite: str) -> DataFrame:
+        """All rows of a suite's table, of one version however often it is asked for."""
+        if suite not in self.every_year:
+            self.every_year[suite] = self.lake.read(_table(suite))
+        return self.every_year[suite]
+
+    def _deviations(self, suite: str) -> tuple[list[str], list[str]]:
+        """Columns that are missing, and columns of another type than the contract says."""
+        there = {item.name: item.dataType.simpleString() for item in self.whole(suite).schema.fields}
+        declared = {item.name: item.dataType.simpleString() for item in _table(suite).schema.fields}
+        missing = [name for name in declared if name not in there]
+        return missing, [name for name, kind in declared.items() if name in there and there[name] != kind]
+
+    def _schema(self, suite: Suite, measured: _Measured) -> None:
+        missing, mistyped = self._deviations(suite.name)
+        for check, columns in (("columns_there", missing), ("columns_of_their_type", mistyped)):
+            measured.counts[(suite.name, check)] = len(columns)
+            if columns:
+                measured.notes[(suite.name, check)] = f"not so: {', '.join(columns)}"
+
+    def _obstacle(self, suite: Suite, check: Check) -> str | None:
+        """Why a check cannot be made: a column it names is missing or has another type."""
+        names = {suite.name}
+        if check.kind == "count_of_violations":
+            names = {name.removesuffix(EVERY_YEAR) for name in _placeholders(str(check.rule))}
+        words = set(re.findall(r"\w+", check.rule if isinstance(check.rule, str) else " ".join(check.rule)))
+        for name in sorted(names):
+            for columns, problem in zip(self._deviations(name), ("is missing", "has another type"), strict=True):
+                for column in columns:
+                    if column in words:
+                        return f"the column {column} of {_table(name).full_name} {problem}"
+        return None
+
+    def _query(self, sql: str) -> DataFrame:
+        frames = {
+            name: self.whole(name.removesuffix(EVERY_YEAR)) if name.endswith(EVERY_YEAR) else self.rows(name)
+            for name in _placeholders(sql)
+        }
+        return self.lake.spark.sql(sql, **frames).toDF("violations")  # type: ignore[arg-type]
+
+
+def _table(suite: str) -> Table:
+    layer = "published" if suite.startswith("published_") else "gold"
+    name = suite.removeprefix("published_")
+    return TABLES.get(f"{layer}/{name}") or TABLES[f"silver/{name}"]
+
+
+def _placeholders(sql: str) -> list[str]:
+    return sorted(set(re.findall(r"\{(\w+)\}", sql)))
+
+
+def _surplus(counted: DataFrame) -> DataFrame:
+    return counted.agg(F.coalesce(F.sum(F.col("count") - 1), F.lit(0)).alias("surplus"))
+
+
+# Judging, in Great Expectations
+
+
+@dataclass
+class _Verdict:
+    failed: set[tuple[str, str]]
+    raised: set[tuple[str, str]]
+    docs: Path | None
+
+
+def _judge(layer: str, suites: list[Suite], counts: dict[tuple[str, str], int], docs: Path | None) -> _Verdict:
+    """One checkpoint over the counts: each must be 0."""
+    # Before the import, which takes seconds and would otherwise ask the web.
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    import pandas as pd
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.registry import list_registered_expectation_implementations
+
+    # An expectation that is not known would be dropped with no more than a line in the log.
+    unknown = {IN_SET, ROW_COUNT} - set(list_registered_expectation_implementations())
+    if unknown:
+        raise BrokenRunError(
+            f"Great Expectations {gx.__version__} does not know {', '.join(sorted(unknown))}",
+            remedy="install the locked version: `make setup`",
+        )
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    for site in list(context.variables.data_docs_sites or {}):
+        context.delete_data_docs_site(site)
+    batch = context.data_sources.add_or_update_pandas("lake").add_dataframe_asset(layer)
+    whole = batch.add_batch_definition_whole_dataframe("violations")
+    definitions = []
+    for suite in suites:
+        expectations: list[dict[str, Any]] = [{"type": ROW_COUNT, "kwargs": {"value": 1}}]
+        expectations += [
+            {
+                "type": IN_SET,
+                "kwargs": {"column": _column(suite.name, check.id), "value_set": [0]},
+                "description": html.escape(check.words),  # the pages show it as it is
+                "severity": check.severity,
+                "meta": {"suite": suite.name, "check": check.id},
+            }
+            for check in suite.checks
+        ]
+        stored = context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations))
+        definition = gx.ValidationDefinition(name=suite.name, data=whole, suite=stored)
+        definitions.append(context.validation_definitions.add(definition))
+    checkpoint = context.checkpoints.add(
+        gx.Checkpoint(name=layer, validation_definitions=definitions, result_format={"result_format": "BOOLEAN_ONLY"})
+    )
+    row = {_column(suite, check): [count] for (suite, check), count in counts.items()}
+    run = gx.RunIdentifier(run_name=layer)
+    result = checkpoint.run(batch_parameters={"dataframe": pd.DataFrame(row, dtype="int64")}, run_id=run)
+    results = [item for validation in result.run_results.values() for item in validation.results]
+    failed, raised = set(), set()
+    for item in results:
+        meta = item.expectation_config.meta or {}
+        key = (meta.get("suite", ""), meta.get("check", ""))
+        if not item.success:
+            failed.add(key)
+        if _raised(item.exception_info):
+            raised.add(key)
+    expected = sum(len(suite.checks) + 1 for suite in suites)
+    against = {key for key, count in counts.items() if count != 0}
+    if len(results) != expected or len(counts) != expected - len(suites) or failed != against | raised:
+        raise BrokenRunError(
+            f"the checks of {layer} were not all made: {len(results)} of {expected} evaluated, {len(counts)} counted",
+            remedy="this is a fault of the product: report it with the suites in expectations/",
+        )
+    pages = _write_docs(context, layer, suites, {suite for suite, _ in failed}, docs) if docs and not raised else None
+    return _Verdict(failed, raised, pages)
+
+
+def _column(suite: str, check: str) -> str:
+    return f"{suite}__{check}"
+
+
+def _raised(info: Any) -> bool:
+    """Whether an expectation broke; Great Expectations tells it flat or by metric."""
+    if not isinstance(info, dict):
+        return False
+    if "raised_exception" in info:
+        return bool(info["raised_exception"])
+    return any(_raised(item) for item in info.values())
+
+
+# The pages
+
+
+def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[str], docs: Path) -> Path:
+    """Data Docs in a folder of their own below ``docs``, put there whole and made to open without the web."""
+    docs.mkdir(parents=True, exist_ok=True)
+    target = docs / f"expectations-{layer}"
+    with tempfile.TemporaryDirectory(prefix=".expectations-", dir=docs) as folder:
+        site = Path(folder) / "site"
+        context.add_data_docs_site(
+            layer,
+            {
+                "class_name": "SiteBuilder",
+                "show_how_to_buttons": False,
+                "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site)},
+                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            },
+        )
+        context.build_data_docs(site_names=[layer])
+        shutil.rmtree(site / "static", ignore_errors=True)
+        for page in site.rglob("*.html"):
+            page.write_text(offline(page.read_text(encoding="utf-8")), encoding="utf-8")
+        (site / "index.html").write_text(_index(site, layer, suites, failed), encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        site.replace(target)
+    return target / "index.html"
+
+
+def _index(site: Path, layer: str, suites: list[Suite], failed: set[str]) -> str:
+    """An index that needs no script, in place of the one that Great Expectations draws with several from the web."""
+    lines = []
+    for suite in suites:
+        page = next(_pages(site / "validations" / suite.name), None)
+        name = html.escape(suite.table.full_name)
+        link = f'<a href="{page.relative_to(site).as_posix()}">{name}</a>' if page else name
+        outcome = "failed" if suite.name in failed else "passed"
+        lines.append(f"<tr><td>{link}</td><td>{len(suite.checks)}</td><td>{outcome}</td></tr>")
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="UTF-8"><title>Checks of {layer}</title>{_STYLE}</head>'
+        f"<body><h4>Checks of {layer}</h4><p>Spark counted the rows against each check; Great Expectations judged the "
+        "counts. No page holds a value of a record.</p><table><thead><tr><th>Table</th><th>Checks</th><th>Outcome</th>"
+        f"</tr></thead><tbody>{''.join(lines)}</tbody></table></body></html>\n"
+    )
+
+
+def _pages(folder: Path) -> Iterator[Path]:
+    return iter(sorted(folder.rglob("*.html")))
+
+
+# What the pages would take from the web: their look and the signs for passed and failed.
+_STYLE = """<style>
+body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
+h4{font-size:1.3rem}h5{font-size:1rem;margin:1.2rem 0 .2rem;font-family:ui-monospace,monospace}
+h6,.h6{font-size:.95rem;font-weight:600;margin:.4rem 0}
+table{border-collapse:collapse;margin:.3rem 0}td,th{border:1px solid #bbb;padding:.25rem .6rem;text-align:left}
+nav ul{columns:3;list-style:none;padding:0}.ge-breadcrumbs{list-style:none;padding:0;display:flex;gap:1rem}
+.card.mb-3{display:none}.fas{font-style:normal;font-weight:700}.sticky,.navbar{position:static!important}
+.fa-check-circle::before{content:"✔";color:#1a7f37}.fa-times::before{content:"✘";color:#b3261e}
+.fa-exclamation-triangle::before{content:"!";color:#9a6700}.ge-section{margin-bottom:.6rem!important;padding:0}
+</style>"""
+
+_FROM_THE_WEB = (
+    re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE),
+    re.compile(r"<link\b[^>]*>", re.IGNORECASE),
+    re.compile(r"<(?:img|iframe|source|embed)\b[^>]*>", re.IGNORECASE),
+    re.compile(r"<footer\b.*?</footer\s*>", re.DOTALL | re.IGNORECASE),
+    re.compile(r"<style\b.*?</style\s*>", re.DOTALL | re.IGNORECASE),
+    re.compile(r'\son[a-z]+="[^"]*"', re.IGNORECASE),
+)
+
+
+def offline(page: str) -> str:
+    """A page of Data Docs without anything that is loaded from elsewhere or needs a script, in a plain style."""
+    for pattern in _FROM_THE_WEB:
+        page = pattern.sub("", page)
+    return page.replace("</head>", f"{_STYLE}</head>", 1)

@@ -1,0 +1,649 @@
+"""The gate: good tables pass every suite, and for each check there is a table that fails it."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from ebi_spark.release import gate
+from ebi_spark.release.gate import LAYER_SUITES, load_suite, offline, validate_layer
+from ebi_spark.schemas import OP_ATTENDANCE, QUARANTINE, TABLES, Table
+from ebi_spark.settings import LakeLocation
+from ebi_spark.storage import Lake
+
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+
+SUITES = [name for names in LAYER_SUITES.values() for name in names]
+POLICY = {"policy_id": "P", "revision": "2021-04"}
+PUBLISHED, INTENDED = POLICY | {"reading": "as_published"}, POLICY | {"reading": "as_intended"}
+YEAR, RELEASE = {"financial_year": "2021-22"}, {"release_id": "R1"}
+FINGERPRINT = "0123456789abcdef"
+
+
+def good() -> Tables:
+    """A whole small lake: twelve spells, of which ten are flagged as published and eleven as intended."""
+    record = YEAR | {"source_system": "sus_plus", "activity_date": date(2021, 5, 1), "provider_code": "RX1"}
+    record |= {"age": 40, "age_years": 40, "sex": "1", "run_id": "run1"}
+    spells = [
+        record
+        | {"dataset": "apc", "record_id": f"a{n}", "diagnosis_codes": ",M545,|,E119,", "procedure_codes": ",V382,"}
+        | {"dominant_procedure": "V3821", "dominant_procedure_4": "V382", "dominance_basis": "sus_grouper"}
+        | {"admission_date": date(2021, 4, 30), "episodes": 1, "source_file": "apcs.csv"}
+        for n in range(12)
+    ]
+    attendances = [record | {"dataset": "op", "record_id": f"o{n}", "source_file": "opa.csv"} for n in range(2)]
+    audit = {"run_id": "run1", "source_system": "sus_plus", "written_at": datetime(2022, 1, 1, tzinfo=UTC)}
+    audit |= {"rows_quarantined": 0, "rows_duplicate": 0, "rows_outside_years": 0, "reasons": {}, "year_disagrees": 0}
+    audits = [
+        audit
+        | {"dataset": "apc", "role": "apcs", "source_file": "apcs.csv", "rows_read": 14, "rows_valid": 12}
+        | {"rows_quarantined": 1, "rows_duplicate": 1, "reasons": {"undischarged": 1}, "records_built": 12},
+        audit
+        | {
+            "dataset": "op",
+            "role": "opa",
+            "source_file": "opa.csv",
+            "rows_read": 2,
+            "rows_valid": 2,
+            "records_built": 2,
+        },
+    ]
+    aside = {"source_system": "sus_plus", "dataset": "apc", "role": "apcs", "financial_year": "unknown"}
+    aside |= {"reasons": ["undischarged"], "source_file": "apcs.csv", "raw": "{}", "run_id": "run1"}
+    clauses = [{"clause_id": name, "step": step} for step, name in enumerate(("procedure", "age", "diagnosis"))]
+    policy = {"dataset": "apc", "policy_fingerprint": FINGERPRINT, "definition": '{"id": "P"}', "clauses": clauses}
+    policy |= {"in_force_from": date(2021, 4, 1), "in_force_to": date(2022, 4, 1)}
+    policies = [
+        PUBLISHED | policy | {"is_default_reading": True},
+        INTENDED | policy | {"is_default_reading": False},
+    ]
+    judged = {key: record[key] for key in ("source_system", "activity_date", "provider_code", "age_years", "run_id")}
+    judged |= YEAR | {"dataset": "apc", "policy_fingerprint": FINGERPRINT, "missing_clauses": []}
+    flags = []
+    for reading, failing in (
+        (PUBLISHED, {10: ["age"], 11: ["age", "diagnosis"]}),
+        (INTENDED, {11: ["age", "diagnosis"]}),
+    ):
+        for n in range(12):
+            failed = failing.get(n, [])
+            area = {"area_basis": "unknown"} if n == 11 else {"area_basis": "gp_practice", "area_code": "A1"}
+            outcome = {"failed_clauses": failed, "near_miss": len(failed) == 1}
+            outcome["outcome"] = "not_flagged" if failed else "flagged"
+            flags.append(reading | judged | area | outcome | {"record_id": f"a{n}"})
+    attrition = []
+    for reading, counts in (
+        (PUBLISHED, ((12, 0, 0, 12), (12, 1, 1, 10), (10, 0, 0, 10))),
+        (INTENDED, ((12, 0, 0, 12), (12, 1, 0, 11), (11, 0, 0, 11))),
+    ):
+        for step, (into, failed_here, missing, left) in enumerate(counts):
+            numbers = {
+                "records_in": into,
+                "records_failed": failed_here,
+                "records_missing": missing,
+                "records_left": left,
+            }
+            clause = {"step": step, "clause_id": clauses[step]["clause_id"]}
+            attrition.append(reading | YEAR | clause | numbers)
+    single = YEAR | {"period_years": 1, "period": "2021-22", "notes": []}
+
+    def rate(reading: Row, kind: str, code: str, activity: int, in_scope: int, population: int | None) -> Row:
+        row = reading | single | {"area_type": kind, "area_code": code, "activity": activity, "in_scope": in_scope}
+        row |= {"people_flagged": activity, "activity_unknown_age_sex": 0, "population": population}
+        if population is None:
+            return row | {"status": "no_population"}
+        value = activity / population * 100_000
+        row |= {"crude_rate": value, "standardised_rate": value, "lower": value * 0.5}
+        row |= {"upper": value * 1.5 if activity else None}
+        return row | {"status": "ok" if activity >= 10 else "few_events"}
+
+    rates = []
+    for reading, flagged in ((PUBLISHED, 10), (INTENDED, 11)):
+        rates += [
+            rate(reading, "england", "E92000001", flagged, 12, 1_000_000),
+            rate(reading, "sub_icb", "A1", flagged, 11, 500_000),
+            rate(reading, "sub_icb", "B1", 0, 0, 500_000),
+            rate(reading, "provider", "RX1", flagged, 12, None),
+        ]
+    earlier = {"financial_year": "2020-21", "period": "2020-21"}
+    rates.append(rate(PUBLISHED, "england", "E92000001", 0, 0, 1_000_000) | earlier)
+    pooled = {"period_years": 2, "period": "2020-21..2021-22"}
+    rates.append(rate(PUBLISHED, "england", "E92000001", 10, 12, 2_000_000) | pooled)
+    spread = []
+    for reading, value in ((PUBLISHED, 2.0), (INTENDED, 2.2)):
+        row = reading | single | {"area_type": "sub_icb", "areas": 2, "areas_with_activity": 1, "n_fold": 1.0}
+        row |= {f"p{share}": value for share in (10, 25, 50, 75, 90)}
+        row |= {f"all_areas_p{share}": share / 100 for share in (10, 25, 50, 75, 90)}
+        spread.append(row | {"status": "not_calculated"})
+    rule = RELEASE | {"disclosure": "hes_2018_protected"}
+    standing = [row | rule for row in rates if row["area_type"] == "england" or row["reading"] == "as_published"]
+    released = [row | {"in_scope": 10} if row["area_type"] in ("sub_icb", "provider") else row for row in standing]
+    released = [row | {"in_scope": 0} if row["area_code"] == "B1" else row for row in released]
+    effect = RELEASE | YEAR | {"in_scope": 12, "flagged_as_published": 10, "removed": 0}
+    measure = RELEASE | YEAR | {"dataset": "apc", "of_records": 12}
+    return {
+        "apc_spell": spells,
+        "op_attendance": attendances,
+        "quarantine": [aside],
+        "ingest_audit": audits,
+        "policy": policies,
+        "activity_flag": flags,
+        "policy_attrition": attrition,
+        "activity_rate": rates,
+        "rate_variation": spread,
+        "published_rate": released,
+        "published_variation": [spread[0] | rule],
+        "published_attrition": [row | RELEASE | {"near_miss": 0} for row in attrition],
+        "published_reading_effect": [
+            PUBLISHED | effect | {"flagged": 10, "added": 0},
+            INTENDED | effect | {"flagged": 11, "added": 1},
+        ],
+        "published_quality": [
+            measure | {"measure": "no_age", "records": 3},
+            measure | {"measure": "quarantined:undischarged", "records": 13},
+        ],
+        "published_policy": [row | RELEASE for row in policies],
+    }
+
+
+def frame_of(spark: SparkSession, table: Table, rows: list[Row]) -> DataFrame:
+    names = table.names()
+    assert not {key for row in rows for key in row} - {*names, "run_id"}
+    return spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], table.schema)
+
+
+class Frames:
+    """What the gate asks of a lake, from frames."""
+
+    def __init__(self, spark: SparkSession, frames: dict[str, DataFrame]) -> None:
+        self.spark, self.frames = spark, frames
+        self.versions_read = dict.fromkeys(frames, 7)
+
+    def read(self, table: Table) -> DataFrame:
+        return self.frames[table.full_name]
+
+
+def measure(spark: SparkSession, suite: str, tables: Tables, *, years: list[str] | None = None) -> dict[str, int]:
+    """Violations of the checks of a suite that are made over its rows together."""
+    frames = {load_suite(name).table.full_name: (load_suite(name).table, rows) for name, rows in tables.items()}
+    lake: Any = Frames(spark, {name: frame_of(spark, table, rows) for name, (table, rows) in frames.items()})
+    whole = load_suite(suite)
+    kept = tuple(check for check in whole.checks if check.kind in ("unique", "total", "count_of_violations"))
+    counts = gate._Measuring(lake, years, None).violations([gate.Suite(suite, whole.table, kept)]).counts
+    return {check: count for (_, check), count in counts.items()}
+
+
+# What must fail each condition on a row: the first row of the good table with these values.
+BAD_ROWS: dict[str, dict[str, list[Row]]] = {
+    "apc_spell": {
+        "source_system_known": [{"source_system": "other"}, {"source_system": None}],
+        "dataset_known": [{"dataset": "op"}],
+        "record_id_bare": [{"record_id": ""}, {"record_id": " a"}],
+        "year_form": [{"financial_year": "2021/22"}, {"financial_year": "2021-23"}],
+        "date_there": [{"activity_date": None}],
+        "date_in_year": [{"activity_date": date(2022, 4, 1)}, {"activity_date": date(2021, 3, 31)}],
+        "age_years_in_range": [{"age_years": 121}, {"age_years": -1}],
+        "age_years_from_age": [{"age": 7001}, {"age_years": None}],
+        "diagnosis_codes_form": [{"diagnosis_codes": text} for text in ("", ",", "M545", ",m545,", ",M54.5,", ",M 5,")],
+        "procedure_codes_form": [{"procedure_codes": text} for text in ("", ",", "V382", ",v382,", ",V38.2,", ",V 3,")],
+        "dominant_procedure_cut": [{"dominant_procedure_4": "V381"}, {"dominant_procedure": None}],
+        "dominance_basis_known": [{"dominance_basis": "guess"}],
+        "nothing_from_no_derived_row": [{"dominance_basis": "no_derived_row"}],
+        "episodes_counted": [{"episodes": 0}, {"episodes": None}],
+    },
+    "op_attendance": {
+        "source_system_known": [{"source_system": "other"}],
+        "dataset_known": [{"dataset": "apc"}],
+        "record_id_bare": [{"record_id": "a "}],
+        "year_form": [{"financial_year": "2122"}],
+        "date_in_year": [{"activity_date": date(2022, 4, 1)}],
+        "age_years_in_range": [{"age_years": 121}],
+        "age_years_from_age": [{"age": None}],
+        "diagnosis_codes_form": [{"diagnosis_codes": "M545,"}],
+        "procedure_codes_form": [{"procedure_codes": ",U05.4,"}],
+    },
+    "quarantine": {
+        "source_known": [{"role": "opa"}, {"role": None}],
+        "year_form": [{"financial_year": ""}],
+        "reason_given": [{"reasons": []}, {"reasons": [None]}, {"reasons": ["Patient 123"]}],
+        "raw_is_json": [{"raw": "a,b"}],
+    },
+    "ingest_audit": {
+        "source_known": [{"dataset": "op"}],
+        "rows_reconcile": [{"rows_read": 15}],
+        "counts_not_negative": [{"rows_duplicate": -1}, {"records_built": -1}],
+        "reasons_reconcile": [{"reasons": {}}, {"reasons": None}, {"rows_quarantined": 0}],
+    },
+    "policy": {
+        "reading_known": [{"reading": "mine"}],
+        "dataset_known": [{"dataset": "did"}],
+        "fingerprint_form": [{"policy_fingerprint": "xyz"}],
+        "definition_is_json": [{"definition": "id: P"}],
+        "clauses_there": [{"clauses": []}, {"clauses": [{"clause_id": None}]}, {"clauses": [{"clause_id": "a"}] * 2}],
+        "in_force_in_order": [{"in_force_to": date(2021, 4, 1)}],
+    },
+    "activity_flag": {
+        "reading_known": [{"reading": "mine"}],
+        "source_known": [{"source_system": "x"}, {"dataset": "x"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "date_in_year": [{"activity_date": date(2022, 4, 1)}],
+        "outcome_known": [{"outcome": "kept"}],
+        "flagged_without_failed_clause": [{"failed_clauses": ["age"]}, {"outcome": "not_flagged"}],
+        "near_miss_is_one_clause": [{"near_miss": True}, {"failed_clauses": ["age"], "outcome": "not_flagged"}],
+        "clauses_named_once": [{"failed_clauses": ["age", "age"]}, {"missing_clauses": [None]}],
+        "area_basis_known": [{"area_basis": "postcode"}],
+        "area_where_known": [{"area_code": None}, {"area_basis": "unknown"}],
+        "age_years_in_range": [{"age_years": 121}],
+    },
+    "policy_attrition": {
+        "reading_known": [{"reading": "mine"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "counts_not_negative": [{"records_failed": -1, "records_in": 11}, {"step": -1}],
+        "records_reconcile": [{"records_in": 13}],
+    },
+    "activity_rate": {
+        "reading_known": [{"reading": "mine"}],
+        "area_type_known": [{"area_type": "ward"}],
+        "status_known": [{"status": "fine"}],
+        "year_form": [{"financial_year": "21-22", "period": "21-22"}],
+        "period_ends_in_year": [{"period": "2020-21"}, {"period_years": 2}, {"period_years": 0}],
+        "counts_in_order": [
+            {"in_scope": 9},
+            {"people_flagged": 11},
+            {"activity_unknown_age_sex": 11},
+            {"activity": -1},
+        ],
+        "rates_are_numbers": [{"upper": float("nan")}, {"upper": float("inf")}, {"standardised_rate": -1.0}],
+        "crude_rate_is_activity_by_population": [{"crude_rate": 1.001}, {"crude_rate": None}, {"population": 0}],
+        "limits_around_rate": [{"lower": 1.1}, {"upper": 0.9}, {"standardised_rate": None}],
+        "status_agrees": [{"status": "few_events"}, {"activity": 9}, {"status": "no_population"}, {"crude_rate": None}],
+        "provider_without_population": [{"area_type": "provider"}],
+    },
+    "rate_variation": {
+        "reading_known": [{"reading": "mine"}],
+        "area_type_known": [{"area_type": "provider"}],
+        "status_known": [{"status": "fine"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "period_ends_in_year": [{"period": "2020-21"}],
+        "areas_in_order": [{"areas": 0}],
+        "percentiles_in_order": [{"p25": 1.0}, {"p90": None}, {"all_areas_p10": 0.5}],
+        "n_fold_is_p90_by_p10": [{"n_fold": 1.1}, {"n_fold": None}, {"p10": 0.0}],
+        "opportunity_not_negative": [{"opportunity": -1.0, "status": "ok"}, {"status": "ok"}, {"opportunity": 1.0}],
+    },
+    "published_rate": {
+        "reading_known": [{"reading": "mine"}],
+        "area_type_known": [{"area_type": "ward"}],
+        "status_known": [{"status": "fine"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "no_small_counts": [
+            {"area_type": "sub_icb", name: 5}
+            for name in ("activity", "in_scope", "people_flagged", "activity_unknown_age_sex")
+        ],
+        "counts_rounded": [
+            {"area_type": "sub_icb", name: 11}
+            for name in ("activity", "in_scope", "people_flagged", "activity_unknown_age_sex")
+        ],
+        "withheld_is_null": [
+            {"activity": None},
+            {"status": "withheld_small"},
+            {"status": "withheld_secondary", "activity": None},
+        ],
+        "england_stands": [{"activity": None}],
+        "no_unreliable_rate": [{"area_type": "sub_icb", "status": "few_events"}],
+        "crude_rate_of_published_count": [{"crude_rate": 1.1}, {"population": None}],
+        "rates_are_numbers": [{"upper": float("nan")}],
+        "limits_around_rate": [{"lower": 1.1}],
+    },
+    "published_variation": {
+        "reading_known": [{"reading": "mine"}],
+        "area_type_known": [{"area_type": "provider"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "areas_in_order": [{"areas": 0}],
+        "percentiles_in_order": [{"p25": 1.0}, {"all_areas_p75": 2.0}],
+        "n_fold_is_p90_by_p10": [{"n_fold": 1.1}, {"p10": None}],
+        "opportunity_not_negative": [{"opportunity": -1.0}],
+    },
+    "published_attrition": {
+        "reading_known": [{"reading": "mine"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "records_reconcile": [{"records_in": 13}, {"records_left": -1, "records_in": -1}],
+        "near_misses_fell_here": [{"near_miss": 1}],
+    },
+    "published_reading_effect": {
+        "reading_known": [{"reading": "mine"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "counts_in_order": [{"in_scope": 9}, {"removed": -1}],
+        "effect_reconciles": [{"flagged": 11}],
+        "as_published_changes_nothing": [{"added": 1, "removed": 1}],
+    },
+    "published_quality": {
+        "dataset_known": [{"dataset": "did"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "measure_form": [{"measure": "No age"}],
+        "part_of_whole": [{"records": 13}, {"records": -1}],
+    },
+    "published_policy": {
+        "reading_known": [{"reading": "mine"}],
+        "fingerprint_form": [{"policy_fingerprint": None}],
+        "definition_is_json": [{"definition": "id: P"}],
+        "clauses_there": [{"clauses": None}],
+    },
+}
+
+
+def change(table: str, row: int = 0, **values: Any) -> Callable[[Tables], None]:
+    def apply(tables: Tables) -> None:
+        tables[table][row] = tables[table][row] | values
+
+    return apply
+
+
+def add(table: str, row: int = 0, **values: Any) -> Callable[[Tables], None]:
+    def apply(tables: Tables) -> None:
+        tables[table].append(tables[table][row] | values)
+
+    return apply
+
+
+def drop(table: str, row: int = 0) -> Callable[[Tables], None]:
+    def apply(tables: Tables) -> None:
+        del tables[table][row]
+
+    return apply
+
+
+def change_all(table: str, **values: Any) -> Callable[[Tables], None]:
+    def apply(tables: Tables) -> None:
+        tables[table] = [row | values for row in tables[table]]
+
+    return apply
+
+
+# What must fail each check over several rows or tables.
+BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
+    "apc_spell": {
+        "one_row_a_record": [add("apc_spell")],
+        "admitted_before_discharge": [change("apc_spell", admission_date=date(2022, 1, 1))],
+        "mostly_with_age": [change_all("apc_spell", age_years=None)],
+        "mostly_with_provider": [change_all("apc_spell", provider_code=None)],
+        "agrees_with_audit": [
+            drop("apc_spell"),
+            add("apc_spell", record_id="more"),
+            change("apc_spell", run_id="run0"),
+        ],
+    },
+    "op_attendance": {
+        "one_row_a_record": [add("op_attendance")],
+        "mostly_dated": [change_all("op_attendance", activity_date=None)],
+        "mostly_with_age": [change_all("op_attendance", age_years=None)],
+        "mostly_with_provider": [change_all("op_attendance", provider_code=None)],
+        "agrees_with_audit": [drop("op_attendance")],
+    },
+    "quarantine": {"agrees_with_audit": [drop("quarantine"), add("quarantine")]},
+    "ingest_audit": {"one_row_a_file": [add("ingest_audit")]},
+    "policy": {
+        "one_row_a_reading": [add("policy")],
+        "one_default_reading": [
+            change("policy", is_default_reading=False),
+            change("policy", 1, is_default_reading=True),
+        ],
+    },
+    "activity_flag": {
+        "one_row_a_judgement": [add("activity_flag")],
+        "record_in_silver": [drop("apc_spell"), change("activity_flag", financial_year="2020-21")],
+        "policy_recorded": [change("policy", policy_fingerprint="f" * 16), change("policy", dataset="op")],
+        "clauses_of_the_policy": [change("activity_flag", missing_clauses=["other"])],
+    },
+    "policy_attrition": {
+        "one_row_a_step": [add("policy_attrition")],
+        "steps_follow": [drop("policy_attrition"), change("policy_attrition", 2, records_in=9)],
+        "starts_with_scope": [drop("activity_flag"), drop("policy_attrition")],
+        "ends_with_flagged": [
+            change("activity_flag", outcome="not_flagged"),
+            change("policy_attrition", 2, records_left=9),
+        ],
+        "scope_within_silver": [drop("apc_spell")],
+    },
+    "activity_rate": {
+        "one_row_an_area": [add("activity_rate")],
+        "judged_is_rated": [change("activity_flag", revision="2022-08")],
+        "england_is_the_flags": [drop("activity_flag"), change("activity_flag", area_basis="outside_england")],
+        "providers_are_the_flags": [change("activity_flag", provider_code=None), drop("activity_rate", 3)],
+        "areas_within_the_flags": [change("activity_flag", area_code=None)],
+        "known_areas_are_rated": [drop("activity_rate", 1)],
+        "areas_within_england": [change("activity_rate", 1, activity=11), change("activity_rate", 0, activity=9)],
+        "pooled_is_the_sum_of_years": [change("activity_rate", 8, activity=1)],
+    },
+    "rate_variation": {
+        "one_row_a_type": [add("rate_variation")],
+        "percentiles_of_the_rates": [
+            change("rate_variation", p90=3.0),
+            change("rate_variation", p10=1.0),
+            change("rate_variation", areas=3),
+        ],
+    },
+    "published_rate": {
+        "one_row_an_area": [add("published_rate")],
+        "one_disclosure_rule": [change("published_rate", disclosure="none")],
+        "one_reading_below_england": [change("published_rate", 1, reading="as_intended")],
+        "windows_apart": [
+            lambda tables: tables["published_rate"].extend(
+                tables["published_rate"][1] | {"financial_year": year, "period_years": 3}
+                for year in ("2021-22", "2022-23")
+            )
+        ],
+        "england_as_in_gold": [change("published_rate", activity=9), drop("activity_rate")],
+        "areas_near_gold": [change("published_rate", 1, activity=15), drop("activity_rate", 1)],
+    },
+    "published_variation": {
+        "one_row_a_type": [add("published_variation")],
+        "one_reading": [add("published_variation", reading="as_intended")],
+        "reading_of_the_rates": [change("published_variation", reading="as_intended")],
+    },
+    "published_attrition": {
+        "one_row_a_step": [add("published_attrition")],
+        "steps_follow": [drop("published_attrition")],
+    },
+    "published_reading_effect": {
+        "one_row_a_reading": [add("published_reading_effect")],
+        "flagged_as_in_the_waterfall": [change("published_reading_effect", flagged=9), drop("published_attrition", 2)],
+    },
+    "published_quality": {"one_row_a_measure": [add("published_quality")]},
+    "published_policy": {
+        "one_row_a_reading": [add("published_policy")],
+        "one_default_reading": [change("published_policy", is_default_reading=False)],
+        "rates_have_their_policy": [drop("published_policy")],
+    },
+}
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_check_is_tested(name: str) -> None:
+    suite = load_suite(name)
+    rows = {c.id for c in suite.checks if c.kind == "row" and not c.id.startswith("not_null_")}
+    assert set(BAD_ROWS.get(name, {})) == rows
+    assert set(BAD_TABLES.get(name, {})) == {c.id for c in suite.checks if c.kind in gate.KINDS and c.kind != "row"}
+    assert {c.id for c in suite.checks if c.id.startswith("not_null_")} == {
+        f"not_null_{c}" for c in suite.table.required
+    }
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_bad_row_fails_its_check(spark: SparkSession, name: str) -> None:
+    suite = load_suite(name)
+    rules = [check for check in suite.checks if check.kind == "row"]
+    first = good()[name][0]
+    cases = [(check, values) for check, listed in BAD_ROWS[name].items() for values in listed]
+    cases += [(f"not_null_{column}", {column: None}) for column in suite.table.required]
+    rows = [first, *(first | values for _, values in cases)]
+    frame = frame_of(spark, suite.table, rows)
+    broken = [F.expr(f"NOT coalesce(({check.rule}), false)").alias(check.id) for check in rules]
+    found = frame.coalesce(1).select(*broken).collect()
+    assert not [name for name, against in found[0].asDict().items() if against]
+    assert [case for case, row in zip(cases, found[1:], strict=True) if not row[case[0]]] == []
+
+
+@pytest.mark.parametrize(
+    ("suite", "check", "spoil"),
+    [
+        pytest.param(suite, check, spoil, id=f"{suite}-{check}-{number}")
+        for suite, checks in BAD_TABLES.items()
+        for check, spoils in checks.items()
+        for number, spoil in enumerate(spoils)
+    ],
+)
+def test_a_bad_table_fails_its_check(
+    spark: SparkSession, suite: str, check: str, spoil: Callable[[Tables], None]
+) -> None:
+    tables = good()
+    spoil(tables)
+    assert measure(spark, suite, tables)[check] > 0
+
+
+# The whole way: Delta, Spark, Great Expectations, pages
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    made = Lake(spark, LakeLocation(folder=tmp_path_factory.mktemp("gate") / "lake"), run_id="run1")
+    made.prepare()
+    for name, rows in good().items():
+        table = load_suite(name).table
+        made.replace(table, frame_of(spark, table, rows).coalesce(1), {}, stage="test")
+    yield made
+
+
+def tell(_: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize("layer", list(LAYER_SUITES))
+def test_good_tables_pass(lake: Lake, layer: str, tmp_path: Path) -> None:
+    release = "R1" if layer == "published" else None
+    result = validate_layer(lake, layer, years=["2020-21", "2021-22"], release_id=release, docs=tmp_path, tell=tell)
+    assert (result.failed, result.warnings) == ([], [])
+    assert result.success and result.checks == sum(len(load_suite(name).checks) for name in LAYER_SUITES[layer])
+    assert result.versions == {
+        load_suite(n).table.full_name: lake.version(load_suite(n).table) for n in LAYER_SUITES[layer]
+    }
+    pages = list(tmp_path.rglob("*.html"))
+    assert result.docs == tmp_path / f"expectations-{layer}" / "index.html" and result.docs in pages
+    assert len(pages) == 1 + 2 * len(LAYER_SUITES[layer])
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"<script|<link|<img|@import|src=|url\(|https?://", text), page
+    links = re.findall(r'href="([^"#]+)"', result.docs.read_text(encoding="utf-8"))
+    assert len(links) == len(LAYER_SUITES[layer]) and all((result.docs.parent / link).is_file() for link in links)
+
+
+def test_years_and_release_restrict_what_is_judged(lake: Lake) -> None:
+    for options in ({"years": ["2018-19"]}, {"years": None, "release_id": "R9"}):
+        result = validate_layer(lake, "published", docs=None, tell=tell, **{"release_id": None, **options})
+        assert result.success and result.docs is None
+
+
+def test_a_failed_gate_says_what_is_wrong_without_a_value(lake: Lake, spark: SparkSession, tmp_path: Path) -> None:
+    table = OP_ATTENDANCE
+    told: list[str] = []
+    kept = lake.read(table)
+    rows = [row | {"age_years": 133, "record_id": " SECRET"} for row in good()["op_attendance"]]
+    lake.replace(table, frame_of(spark, table, rows), {}, stage="test")
+    try:
+        result = validate_layer(lake, "silver", years=["2021-22"], docs=tmp_path, tell=told.append)
+    finally:
+        lake.replace(table, kept, {}, stage="test")
+    found = {(item.table, item.check): item.violations for item in result.failed}
+    assert not result.success and result.docs is not None
+    assert found == {
+        ("silver/op_attendance", check): count
+        for check, count in (
+            ("record_id_bare", 2), ("age_years_in_range", 2), ("age_years_from_age", 2), ("one_row_a_record", 1)
+        )
+    }  # fmt: skip
+    pages = "".join(page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html"))
+    assert "SECRET" not in pages + "".join(told) and "133" not in "".join(told)
+    assert ">failed<" in result.docs.read_text(encoding="utf-8")
+
+
+def test_a_warning_does_not_close_the_gate(lake: Lake, spark: SparkSession) -> None:
+    kept = lake.read(OP_ATTENDANCE)
+    rows = [row | {"provider_code": None} for row in good()["op_attendance"]]
+    lake.replace(OP_ATTENDANCE, frame_of(spark, OP_ATTENDANCE, rows), {}, stage="test")
+    try:
+        result = validate_layer(lake, "silver", years=None, docs=None, tell=tell)
+    finally:
+        lake.replace(OP_ATTENDANCE, kept, {}, stage="test")
+    assert result.success and [item.check for item in result.warnings] == ["mostly_with_provider"]
+
+
+def test_missing_and_mistyped_columns_are_failed_checks(spark: SparkSession) -> None:
+    tables = good()
+    frames = {}
+    for name in LAYER_SUITES["silver"]:
+        table = load_suite(name).table
+        frames[table.full_name] = frame_of(spark, table, tables[name])
+    spells, aside = TABLES["silver/apc_spell"].full_name, QUARANTINE.full_name
+    frames[spells] = frames[spells].drop("age_years").withColumn("more", F.lit(1))
+    frames[aside] = frames[aside].withColumn("reasons", F.lit("undischarged"))
+    lake: Any = Frames(spark, frames)
+    result = validate_layer(lake, "silver", years=["2021-22"], docs=None, tell=tell)
+    words = {(item.table, item.check): item.words for item in result.failed}
+    assert set(words) == {
+        (spells, "columns_there"),
+        (spells, "age_years_in_range"),
+        (spells, "age_years_from_age"),
+        (aside, "columns_of_their_type"),
+        (aside, "not_null_reasons"),
+        (aside, "reason_given"),
+    }
+    assert words[(spells, "columns_there")].endswith("(not so: age_years)")
+    assert (
+        "cannot be checked: the column reasons of silver/quarantine has another type" in words[(aside, "reason_given")]
+    )
+    assert [item.check for item in result.warnings] == ["mostly_with_age"]
+
+
+def test_equal_hashes_of_different_keys_are_no_repetition(spark: SparkSession) -> None:
+    # xxhash64 passes over NULLs, so these two keys have one hash.
+    tables = good()
+    tables["op_attendance"] = [
+        tables["op_attendance"][0] | {"source_system": None, "dataset": "op"},
+        tables["op_attendance"][0] | {"source_system": "op", "dataset": None},
+    ]
+    assert measure(spark, "op_attendance", tables)["one_row_a_record"] == 0
+
+
+def test_earlier_runs_may_have_lost_years_to_newer_ones(spark: SparkSession) -> None:
+    tables = good()
+    older = tables["ingest_audit"][0] | {"run_id": "run0", "written_at": datetime(2021, 1, 1, tzinfo=UTC)}
+    tables["ingest_audit"].append(older)
+    assert measure(spark, "apc_spell", tables)["agrees_with_audit"] == 0
+    assert measure(spark, "quarantine", tables)["agrees_with_audit"] == 0
+
+
+def test_exceptions_are_seen_in_both_shapes() -> None:
+    assert gate._raised({"raised_exception": True})
+    assert gate._raised({"('metric', 'x')": {"raised_exception": True}})
+    assert not gate._raised({"raised_exception": False}) and not gate._raised({}) and not gate._raised(None)
+
+
+def test_offline_pages_keep_their_words() -> None:
+    page = '<html><head><link href="https://a/b.css"><style>@import "x";</style></head><body onload="f()"><p>kept</p>'
+    page += '<script src="https://a"></script><img src="https://a/b.png"/><footer>buy</footer></body></html>'
+    text = offline(page)
+    assert "<p>kept</p>" in text and "https" not in text and "onload" not in text and "buy" not in text
+
+
+def test_types_of_the_contract_are_compared_whole(spark: SparkSession) -> None:
+    table = TABLES["gold/policy"]
+    rows = frame_of(spark, table, good()["policy"])
+    other = rows.withColumn("clauses", F.transform("clauses", lambda c: F.struct(c["clause_id"].alias("clause_id"))))
+    assert isinstance(other.schema["clauses"].dataType, T.ArrayType)
+    lake: Any = Frames(spark, {table.full_name: other})
+    assert gate._Measuring(lake, None, None)._deviations("policy") == ([], ["clauses"])

@@ -1,0 +1,690 @@
+"""The report: what it prints is what was published, nothing is loaded from outside, and gaps are said in words.
+
+The frames are made up, shaped like the published tables; no row describes anything real.
+"""
+
+import ast
+import json
+import math
+import random
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from ebi_spark import schemas
+from ebi_spark.report import build_report, charts, wording
+from ebi_spark.report.page import standing_caveats
+from ebi_spark.report.rows import mapping, rows_of
+from ebi_spark.settings import disclosure_rules
+
+YEARS = ["2019-20", "2020-21", "2021-22", "2022-23"]
+FUSION, IMAGING = "2Y_back_pain_fusion", "2S_lower_back_imaging"
+TITLES = {FUSION: "Fusion surgery for back pain", IMAGING: "Low back pain imaging"}
+REVISION = {FUSION: "2022-08", IMAGING: "2023-12"}
+DEFAULT = {FUSION: "as_published", IMAGING: "as_intended"}
+DATASET = {FUSION: "apc", IMAGING: "op"}
+READINGS = ("as_published", "as_intended", "guidance_coded")
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "published_figures.ipynb"
+
+TABLES = {
+    "rate": schemas.RATE,
+    "variation": schemas.VARIATION,
+    "attrition": schemas.ATTRITION,
+    "reading_effect": schemas.READING_EFFECT,
+    "quality": schemas.QUALITY,
+    "policy": schemas.PUBLISHED_POLICY,
+}
+
+
+def framed(rows: list[dict[str, Any]], table: schemas.Table) -> pd.DataFrame:
+    """The rows with every column of the contract, and none that it does not have."""
+    for row in rows:
+        assert not set(row) - set(table.names()), set(row) - set(table.names())
+    return pd.DataFrame([{"release_id": "r-7", **row} for row in rows], columns=table.names())
+
+
+def rate_row(policy: str, year: str, area_type: str, code: str, name: str, **given: Any) -> dict[str, Any]:
+    people = given.pop("population", 59_400_000)
+    events = given.pop("activity")
+    crude = None if events is None else 100_000 * events / people
+    return {
+        "policy_id": policy, "revision": REVISION[policy], "reading": DEFAULT[policy], "financial_year": year,
+        "period_years": 1, "period": year, "area_type": area_type, "area_code": code, "area_name": name,
+        "activity": events, "in_scope": None if events is None else events * 4, "people_flagged": events,
+        "population": people, "crude_rate": crude,
+        "standardised_rate": None if crude is None else crude * 1.02,
+        "lower": None if crude is None else max(0.0, 1.02 * crude * (1 - 1.9 / math.sqrt(events + 1))),
+        "upper": None if crude is None else 1.02 * crude * (1 + 2.1 / math.sqrt(events + 1)),
+        "method": "direct", "status": "ok", "notes": [], "disclosure": "hes_2018", "caveats": [],
+        **given,
+    }  # fmt: skip
+
+
+def withheld_row(policy: str, year: str, code: str, name: str, status: str, **given: Any) -> dict[str, Any]:
+    row = rate_row(policy, year, "icb", code, name, activity=None, population=1_100_000, **given)
+    return {**row, "status": status}
+
+
+def clause(step: int, clause_id: str, kind: str, words: str, test: str, **given: str) -> dict[str, Any]:
+    return {
+        "clause_id": clause_id, "step": step, "kind": kind, "words": words, "test": test, "missing": "fails",
+        "coding": "coded", "decision": "", "because": "", **given,
+    }  # fmt: skip
+
+
+def sample() -> dict[str, pd.DataFrame]:
+    """Two policies over four years and 42 boards: imaging common, fusion withheld in single years."""
+    random.seed(3)
+    names = [
+        f"NHS {a} and {b} Integrated Care Board"
+        for a in ("North Vale", "Eastmere", "Southwold", "Westbury", "Midshire", "Fenland", "Chiltern")
+        for b in ("Ashdown", "Broadmoor", "Castle Hill", "Dunmere", "Elmstead", "Forest Heath")
+    ]
+    codes = [f"Q{number:02d}" for number in range(42)]
+    people = [random.randint(500_000, 3_100_000) for _ in codes]
+    rates = []
+    for year, events in zip(YEARS, (41, 35, 12, 1_038), strict=True):
+        rates.append(rate_row(FUSION, year, "england", "E92", "England", activity=events))
+    rates[-1]["notes"] = ["partial_year"]
+    for year, events in zip(YEARS, (61_234, 55_010, 38_765, 58_321), strict=True):
+        rates.append(rate_row(IMAGING, year, "england", "E92", "England", activity=events))
+    for code, name, number in zip(codes, names, people, strict=True):
+        place = codes.index(code)
+        status = "withheld_secondary" if place % 6 == 0 else "withheld_small"
+        rates.append(withheld_row(FUSION, YEARS[-1], code, name, status))
+        pooled = {"period_years": 3, "period": "2020-21..2022-23"}
+        if place < 30:
+            rates.append(
+                rate_row(
+                    FUSION, YEARS[-1], "icb", code, name, population=3 * number,
+                    activity=10 + 5 * (place % 5), standardised_rate=None, lower=None, upper=None, **pooled,
+                )
+            )  # fmt: skip
+        else:
+            rates.append(withheld_row(FUSION, YEARS[-1], code, name, "withheld_small", **pooled))
+        if place == 41:
+            rates.append(withheld_row(IMAGING, YEARS[-1], code, name, "withheld_small"))
+        else:
+            expected = number * 98.2 / 100_000
+            events = round(expected * random.lognormvariate(0, 0.16) / 5) * 5
+            rates.append(rate_row(IMAGING, YEARS[-1], "icb", code, name, activity=events, population=number))
+    rates.append(
+        rate_row(FUSION, YEARS[-1], "england", "E92", "England", activity=1_085, population=178_000_000,
+                 period_years=3, period="2020-21..2022-23")
+    )  # fmt: skip
+
+    variation = []
+    for policy, year, spread in (
+        (IMAGING, YEARS[-1], (71.25, 84.0, 97.5, 111.0, 130.4)),
+        (IMAGING, YEARS[-2], (60.0, 70.0, 80.0, 90.0, 100.0)),
+        (FUSION, YEARS[-1], (None,) * 5),
+    ):
+        known = spread[0] is not None
+        variation.append(
+            {
+                "policy_id": policy, "revision": REVISION[policy], "reading": DEFAULT[policy], "financial_year": year,
+                "period_years": 1, "period": year, "area_type": "icb", "areas": 42,
+                "areas_with_activity": 41 if known else None,
+                **dict(zip(("p10", "p25", "p50", "p75", "p90"), spread, strict=True)),
+                "n_fold": spread[4] / spread[0] if known else None,
+                "opportunity": 8_964.0 if known and year == YEARS[-1] else None,
+                "opportunity_share": 0.235 if known and year == YEARS[-1] else None,
+                "status": "ok" if known else "withheld_small", "notes": [], "disclosure": "hes_2018",
+            }
+        )  # fmt: skip
+
+    attrition, effects = [], []
+    clauses = {
+        FUSION: ["procedure", "primary_diagnosis", "deformity", "age", "non_elective", "global_cancer", "private_patient"],
+        IMAGING: ["imaging", "age", "private_patient", "global_cancer", "site_after_imaging"],
+    }  # fmt: skip
+    for policy in (FUSION, IMAGING):
+        for number, year in enumerate(YEARS):
+            left = 16_400_000 + 1_000 * number
+            for step, clause_id in enumerate(clauses[policy]):
+                failed = round(left * (0.9995 if step == 0 else 0.4 if step == 1 else 0.06))
+                missing = 7 * step + number
+                attrition.append(
+                    {
+                        "policy_id": policy, "revision": REVISION[policy], "reading": DEFAULT[policy],
+                        "financial_year": year, "step": step, "clause_id": clause_id, "records_in": left,
+                        "records_failed": failed, "records_missing": missing, "records_left": left - failed - missing,
+                        "near_miss": None if step == 0 else 111 * step + number,
+                    }
+                )  # fmt: skip
+                left -= failed + missing
+            for place, reading in enumerate(READINGS):
+                effects.append(
+                    {
+                        "policy_id": policy, "revision": REVISION[policy], "reading": reading, "financial_year": year,
+                        "in_scope": 9_000, "flagged": 1_038 + 204 * place, "flagged_as_published": 1_038,
+                        "added": 317 * place, "removed": 113 * place, "is_default_reading": reading == DEFAULT[policy],
+                    }
+                )  # fmt: skip
+
+    quality = [
+        {"financial_year": year, "dataset": dataset, "measure": measure, "records": records, "of_records": whole}
+        for year in YEARS
+        for dataset in ("apc", "op")
+        for measure, records, whole in (
+            ("records", 16_400_000, None),
+            ("no_person", 20_500, 16_400_000),
+            ("quarantined:no_usable_date", 17, 16_400_017),
+        )
+    ]
+    policies = []
+    for policy in (FUSION, IMAGING):
+        for reading in READINGS:
+            listed = [
+                clause(0, clauses[policy][0], "scope", "Where the procedure is V38.2", "dominant_procedure starts with V382"),
+                clause(1, "age", "require", "Patient age >= 19 years", "age between 19 and 120"),
+                clause(2, "deformity", "exclude", "NOT M40.0", "not (any_diagnosis contains M400, M401)"),
+            ]  # fmt: skip
+            if reading == "guidance_coded":
+                listed += [
+                    clause(3, "pregnancy", "exclude", "Pregnancy-related back pain", "not (any_diagnosis contains O267)",
+                           coding="proxy", decision="pregnancy_excluded", because="The codes say pregnancy only."),
+                    clause(4, "viscera", "note", "Diseases of the viscera", "", coding="not_codable",
+                           decision="viscera_not_codable"),
+                ]  # fmt: skip
+            policies.append(
+                {
+                    "policy_id": policy, "revision": REVISION[policy], "reading": reading,
+                    "is_default_reading": reading == DEFAULT[policy], "dataset": DATASET[policy],
+                    "title": TITLES[policy], "publisher": "Academy of Medical Royal Colleges", "source": "The page",
+                    "in_force_from": pd.Timestamp("2022-08-01").date(), "in_force_to": None,
+                    "policy_fingerprint": f"f1f2f3-{policy}-{reading}", "clauses": np.array(listed, dtype=object),
+                    "definition": "{}",
+                }
+            )  # fmt: skip
+    rows = {
+        "rate": rates, "variation": variation, "attrition": attrition, "reading_effect": effects, "quality": quality,
+        "policy": policies,
+    }  # fmt: skip
+    return {name: framed(rows[name], table) for name, table in TABLES.items()}
+
+
+def few_boards() -> dict[str, pd.DataFrame]:
+    """The sample with five boards: quicker to draw."""
+    tables = sample()
+    rates = tables["rate"]
+    tables["rate"] = rates[rates.area_code.isin(["E92", "Q00", "Q01", "Q02", "Q40", "Q41"])].reset_index(drop=True)
+    return tables
+
+
+def manifest(**changed: Any) -> dict[str, Any]:
+    return {
+        "release_id": "r-7",
+        "is_current": True,
+        "released_at": pd.Timestamp("2026-03-12 14:05:09", tz="UTC"),
+        "run_id": "run-20260312-4711",
+        "code_version": "0.1.0+abc1234",
+        "configuration": "0123456789abcdef",
+        "disclosure": "hes_2018",
+        "coverage": "national",
+        "years": np.array(YEARS, dtype=object),
+        "tables": {"rate": 93, "quality": 24},
+        "versions": [("rate", 12), ("quality", 13)],
+        "sources": [{"key": "gold/activity_rate", "value": 31}, {"key": "gold/policy", "value": 5}],
+        "policy_fingerprints": {f"{FUSION}/2022-08/as_published": "cafe0123cafe0123"},
+        "caveats": {},
+        **changed,
+    }
+
+
+class Page(HTMLParser):
+    """What a reader gets: tables by caption, headings, paragraphs, labels of drawings, and everything that links."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tables: dict[str, list[list[str]]] = {}
+        self.texts: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.labels: list[str] = []
+        self.tags: list[str] = []
+        self._row: list[str] | None = None
+        self._rows: list[list[str]] = []
+        self._into: list[str] | None = None
+        self._caption = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [given[name] or "" for name in ("src", "href", "xlink:href", "action", "data") if name in given]
+        if tag == "svg":
+            assert given["role"] == "img"
+            self.labels.append(given["aria-label"] or "")
+        elif tag == "table":
+            self._rows, self._caption = [], ""
+        elif tag == "tr":
+            self._row = []
+        elif tag in (
+            "td",
+            "th",
+            "caption",
+            "p",
+            "h1",
+            "h2",
+            "h3",
+            "li",
+            "dd",
+            "title",
+            "text",
+            "summary",
+            "figcaption",
+        ):
+            self._into = []
+
+    def handle_data(self, data: str) -> None:
+        if self._into is not None:
+            self._into.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._into is not None and tag not in ("a", "tspan"):
+            text = " ".join("".join(self._into).split())
+            if tag in ("td", "th") and self._row is not None:
+                self._row.append(text)
+            elif tag == "caption":
+                self._caption = text
+            else:
+                self.texts.append(text)
+            self._into = None
+        if tag == "tr" and self._row is not None:
+            self._rows.append(self._row)
+            self._row = None
+        elif tag == "table":
+            name = self._caption
+            while name in self.tables:
+                name += "'"
+            self.tables[name] = self._rows
+
+    def table(self, start: str, number: int = 0) -> dict[str, dict[str, str]]:
+        """The ``number``-th table whose caption starts so, as first cell → column → cell."""
+        head, *body = [rows for caption, rows in self.tables.items() if caption.startswith(start)][number]
+        return {row[0]: dict(zip(head, row, strict=True)) for row in body}
+
+    def says(self, part: str) -> bool:
+        return any(part in text for text in self.texts)
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return build_report(sample(), release=manifest())
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_the_summary_prints_the_headline_figures(page: Page) -> None:
+    summary = page.table("Flagged records in the latest year")
+    assert summary[TITLES[IMAGING]] == {
+        "Policy": TITLES[IMAGING], "Year": "2022-23", "Flagged": "58,321",
+        "Rate": "100.1",  # 1.02 · 58321 / 594 = 100.15
+        "95% limits": "99.4 to 101.0", "Reading": "as intended", "Status": "published",
+    }  # fmt: skip
+    assert summary[TITLES[FUSION]]["Flagged"] == "1,038"
+    assert summary[TITLES[FUSION]]["Rate"] == "1.8"
+    assert summary[TITLES[FUSION]]["Status"] == "published; incomplete year"
+    assert page.says("In England in 2022-23, 58,321 records were flagged: 100.1 per 100,000 people")
+
+
+def test_a_rare_rate_keeps_two_significant_digits(page: Page) -> None:
+    trend = page.table("Flagged records and rates per 100,000 people in England.", 1)
+    assert trend["2019-20"]["Flagged"] == "41"
+    assert trend["2019-20"]["Crude"] == "0.069"  # 41 / 594
+    assert trend["2020-21 to 2022-23"]["Flagged"] == "1,085"
+    assert [wording.rate(value) for value in (0, 0.00512, 0.0998, 0.996, 0.94, 1, 12.34, 12345.67)] == [
+        "0", "0.0051", "0.10", "1.0", "0.94", "1.0", "12.3", "12,345.7",
+    ]  # fmt: skip
+
+
+def test_every_attrition_figure_is_printed_as_given(page: Page) -> None:
+    frame = sample()["attrition"]
+    for number, policy in enumerate((IMAGING, FUSION)):
+        given = frame[(frame.policy_id == policy) & (frame.financial_year == "2022-23")]
+        printed = page.table("Every step, 2022-23", number)
+        near = page.table("Records that failed this clause and no other", number)
+        by_year = page.table("Records left after each step", number)
+        assert len(printed) == len(given)
+        for row in given.to_dict("records"):
+            line = printed[str(row["step"])]
+            shown = [line[name].replace(",", "") for name in ("Records in", "Failed", "Not recorded", "Left")]
+            assert [int(value) for value in shown] == [
+                row[name] for name in ("records_in", "records_failed", "records_missing", "records_left")
+            ]
+            clause_name = row["clause_id"].replace("_", " ")
+            if row["step"]:
+                assert int(near[clause_name]["2022-23"].replace(",", "")) == row["near_miss"]
+            assert by_year[f"{row['step']}. {clause_name}"]["2022-23"] == line["Left"]
+
+
+def test_areas_without_a_rate_are_counted_and_called_withheld(page: Page) -> None:
+    assert page.says(
+        "2022-23: of 42 ICBs, 0 have a published rate; 42 are withheld (35 for small numbers, 7 to protect another cell)"
+    )
+    assert page.says("2020-21 to 2022-23: of 42 ICBs, 30 have a published rate; 12 are withheld")
+    assert page.says("2022-23: of 42 ICBs, 41 have a published rate; 1 is withheld (1 for small numbers).")
+    fusion = page.table("All 42 ICBs, 2022-23", 1)
+    assert len(fusion) == 42
+    for line in fusion.values():
+        assert {line[name] for name in ("Flagged", "Crude", "Standardised", "95% limits")} == {"withheld"}
+
+
+def test_areas_with_only_crude_rates_are_compared_by_those(page: Page) -> None:
+    assert any("ranked by crude rate" in text for text in page.texts)
+    assert any("crude" not in label and "funnel plot of 41 areas" in label for label in page.labels)
+    assert any("funnel plot of 30 areas" in label for label in page.labels)
+
+
+def test_variation_is_printed_and_gaps_are_spelled_out(page: Page) -> None:
+    imaging, earlier, fusion = (
+        next(iter(page.table(start, number).values()))
+        for start, number in (
+            ("Percentiles of the standardised rate", 0),
+            ("Variation in earlier periods", 0),
+            ("Percentiles of the standardised rate", 1),
+        )
+    )
+    assert (imaging["P10"], imaging["P25"], imaging["N-fold"]) == ("71.2", "84.0", "1.8")
+    assert imaging["Opportunity"] == "8,964 (23.5%)"
+    assert earlier["Opportunity"] == "not calculated"
+    assert {fusion[name] for name in ("P10", "P90", "N-fold", "Opportunity", "With activity")} == {"withheld"}
+
+
+def test_readings_clauses_and_quality_are_printed(page: Page) -> None:
+    effect = page.table("The readings beside the policy as published, 2022-23.")
+    assert effect["guidance coded"]["Added"] == "634"
+    assert effect["guidance coded"]["Removed"] == "226"
+    assert effect["as intended (default)"]["Flagged"] == "1,242"
+    says = page.table("The clauses of revision 2022-08, as published.")
+    assert says["age"]["The page's words"] == "Patient age >= 19 years"
+    assert says["age"]["If not recorded"] == "drops the record"
+    decisions = page.table("The decisions that make the other readings")
+    assert len(decisions) == 1  # both stand under one reading, which is the first cell
+    listed = next(rows for caption, rows in page.tables.items() if caption.startswith("The decisions"))
+    assert [row[4] for row in listed[1:]] == ["proxy", "not codable"]
+    quality = page.table("Admitted patient care")
+    assert quality["Records"]["2021-22"] == "16,400,000"
+    assert quality["No pseudonymised person"]["2021-22"] == "20,500 (0.12%)"
+    assert quality["Quarantined: no usable date"]["2021-22"].startswith("17 (0.00010%)")
+
+
+def test_provenance_says_what_made_the_figures(page: Page) -> None:
+    facts = {row[0]: row[1] for row in page.tables["The release."][1:]}
+    assert facts["Release"] == "r-7"
+    assert facts["Made"] == "12 March 2026, 14:05 UTC"
+    assert facts["Run"] == "run-20260312-4711"
+    assert facts["Code version"] == "0.1.0+abc1234"
+    assert facts["Configuration (fingerprint)"] == "0123456789abcdef"
+    assert "1 to 7 are withheld" in facts["Disclosure control"]
+    assert page.table("Delta versions of the gold tables")["gold/activity_rate"]["Version"] == "31"
+    assert page.table("The published tables")["rate"] == {"Table": "rate", "Rows": "93", "Delta version": "12"}
+    assert page.table("Fingerprints")[f"{FUSION}, 2022-08, as_published"]["Fingerprint"] == "cafe0123cafe0123"
+
+
+def test_standing_caveats_are_those_of_the_policies_they_are_about(page: Page, html: str) -> None:
+    assert page.says("question, not a verdict")
+    fusion = html[html.index(">Fusion surgery for back pain</h2>") :].partition('<h2 id="quality"')[0]
+    imaging = html.partition(">Fusion surgery for back pain</h2>")[0]
+    assert "Diagnostic Imaging Dataset" in imaging and "Diagnostic Imaging Dataset" not in fusion
+    assert "pending human review" in " ".join(fusion.split())
+    own = standing_caveats({"question_not_verdict": "The release's own words.", "new_one": "Only this release."})
+    assert [item["text"] for item in own if item["key"] == "question_not_verdict"] == ["The release's own words."]
+    assert own[-1] == {"key": "new_one", "text": "Only this release.", "applies_to": "all"}
+    row = rate_row(FUSION, "2022-23", "england", "E92", "England", activity=900, caveats=["imaging_elsewhere"])
+    tables = {**empty(), "rate": framed([row], schemas.RATE)}
+    page = Page(build_report(tables, release=manifest(caveats={"x": "Said once."})))
+    assert page.says("Said once.")
+    assert page.says("Diagnostic Imaging Dataset"), "the rate names the caveat"
+
+
+def test_the_page_loads_nothing_from_outside(html: str, page: Page) -> None:
+    assert page.links and all(link.startswith("#") for link in page.links)
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert not re.search(r"@import|url\(\s*['\"]?(?!#)", html)
+    assert not {"script", "link", "img", "iframe", "object", "image"} & set(page.tags)
+    assert "<?xml" not in html and "<metadata" not in html
+
+
+def test_ids_are_unique_and_every_reference_is_met(html: str, page: Page) -> None:
+    assert len(page.ids) == len(set(page.ids))
+    for reference in re.findall(r"url\(#([^)]+)\)", html):
+        assert reference in page.ids
+
+
+def test_the_same_rows_in_another_order_give_the_same_bytes(html: str) -> None:
+    tables = {name: frame.sample(frac=1, random_state=5) for name, frame in sample().items()}
+    assert build_report(tables, release=manifest()) == html
+
+
+def test_a_reader_s_matplotlib_settings_do_not_matter(html: str) -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 23, "svg.fonttype": "path", "axes.facecolor": "red"}):
+        assert build_report(sample(), release=manifest()) == html
+        assert mpl.rcParams["font.size"] == 23
+
+
+def test_texts_of_the_data_are_escaped() -> None:
+    hostile = "<script>alert('x')</script> & $a_b$ \"q\""
+    tables = few_boards()
+    for name in ("title", "source"):
+        tables["policy"][name] = hostile
+    tables["rate"]["area_name"] = hostile
+    tables["attrition"]["clause_id"] = hostile
+    tables["quality"]["measure"] = hostile
+    for clauses in tables["policy"]["clauses"]:
+        for item in clauses:
+            item["words"] = hostile
+    html = build_report(tables, release=manifest(release_id=hostile, run_id=hostile, disclosure=hostile))
+    page = Page(html)
+    assert "<script" not in html
+    assert "script" not in page.tags
+    assert any(hostile in label for label in page.labels)
+    assert page.says(hostile)
+
+
+def empty() -> dict[str, pd.DataFrame]:
+    return {name: pd.DataFrame(columns=table.names()) for name, table in TABLES.items()}
+
+
+def test_an_empty_release_says_so() -> None:
+    page = Page(build_report(empty(), release=manifest(years=[], sources=None, versions=None, tables=None)))
+    assert page.says("This release holds no policy.")
+    assert page.says("This release holds no measures of data quality.")
+    assert not page.labels
+    assert Page(build_report({}, release={})).says("This release holds no policy.")
+
+
+def test_a_policy_without_figures_says_so_everywhere() -> None:
+    page = Page(build_report({**empty(), "policy": sample()["policy"]}, release=manifest()))
+    assert page.says("This release has no figures for this policy in the reading as published.")
+    assert not page.labels
+    for words in (
+        "No attrition",
+        "No rates for the whole",
+        "No rates of several areas",
+        "No variation",
+        "No near misses",
+    ):
+        assert page.says(words)
+    assert page.table("Flagged records in")[TITLES[FUSION]]["Flagged"] == "no data"
+
+
+def test_zero_events_in_a_single_year_are_zero_and_not_withheld() -> None:
+    row = rate_row(FUSION, "2022-23", "england", "E92", "England", activity=0)
+    row.update(standardised_rate=0.0, lower=0.0, upper=0.0062)
+    steps = [
+        {
+            "policy_id": FUSION, "revision": "2022-08", "reading": "as_published", "financial_year": "2022-23",
+            "step": step, "clause_id": name, "records_in": 0, "records_failed": 0, "records_missing": 0,
+            "records_left": 0, "near_miss": 0,
+        }
+        for step, name in enumerate(("procedure", "age"))
+    ]  # fmt: skip
+    page = Page(
+        build_report(
+            {
+                **empty(),
+                "rate": framed([row], schemas.RATE),
+                "attrition": framed(steps, schemas.ATTRITION),
+                "policy": sample()["policy"],
+            },
+            release=manifest(years=["2022-23"]),
+        )
+    )
+    assert page.says("0 records were flagged: 0 per 100,000 people")
+    assert page.says("(95% limits 0 to 0.0062)")
+    assert page.says("One year only: there is no trend yet.")
+    assert page.table("Flagged records in the latest year")[TITLES[FUSION]]["Flagged"] == "0"
+
+
+def test_withheld_everywhere_is_withheld_and_never_zero() -> None:
+    tables = few_boards()
+    rates = tables["rate"]
+    for name in ("activity", "in_scope", "people_flagged", "crude_rate", "standardised_rate", "lower", "upper"):
+        rates[name] = None
+    rates["status"] = "withheld_secondary"
+    page = Page(build_report(tables, release=manifest()))
+    line = page.table("Flagged records in the latest year")[TITLES[FUSION]]
+    assert [line[name] for name in ("Flagged", "Rate", "95% limits")] == ["withheld"] * 3
+    assert page.says("the records flagged are withheld")
+    assert not any("ranked" in text or "funnel" in text for text in page.texts)
+
+
+def test_without_a_population_the_crude_count_stands_and_the_rate_is_explained() -> None:
+    tables = few_boards()
+    rates = tables["rate"]
+    rates["population"] = pd.array([None] * len(rates), dtype="Int64")
+    for name in ("crude_rate", "standardised_rate", "lower", "upper"):
+        rates[name] = float("nan")
+    rates["status"] = "no_population"
+    page = Page(build_report(tables, release=manifest()))
+    line = page.table("Flagged records in the latest year")[TITLES[IMAGING]]
+    assert (line["Flagged"], line["Rate"], line["Status"]) == ("58,321", "no population", "no population")
+    assert page.says("58,321 records were flagged: no standardised rate (no population)")
+
+
+def test_an_extract_is_never_called_england() -> None:
+    page = Page(build_report(few_boards(), release=manifest(coverage="partial")))
+    assert page.says("In the whole extract in 2022-23")
+    assert not page.says("In England in")
+    assert not any("in England" in caption for caption in page.tables)
+
+
+def test_a_local_policy_without_a_national_row_speaks_of_its_board() -> None:
+    row = rate_row(
+        FUSION, "2022-23", "icb", "QJ2", "NHS Derby and Derbyshire Integrated Care Board",
+        activity=1_240, population=1_090_000,
+    )  # fmt: skip
+    row["in_scope"] = None  # small: controlled on its own, although the row's status is ok
+    tables = {**empty(), "rate": framed([row], schemas.RATE), "policy": sample()["policy"]}
+    page = Page(build_report(tables, release=manifest()))
+    assert page.says("In Derby and Derbyshire in 2022-23, 1,240 records were")
+    trend = page.table("Flagged records and rates per 100,000 people in Derby and Derbyshire.")
+    assert (trend["2022-23"]["In scope"], trend["2022-23"]["Flagged"]) == ("withheld", "1,240")
+
+
+def test_two_revisions_of_one_year_stand_side_by_side() -> None:
+    tables = few_boards()
+    made_up = {name: frame.assign(revision="2024-01-made-up") for name, frame in tables.items() if "revision" in frame}
+    both = {**tables, **{name: pd.concat([tables[name], frame]) for name, frame in made_up.items()}}
+    page = Page(build_report(both, release=manifest()))
+    assert page.says("records were flagged under revision 2022-08")
+    assert page.says("records were flagged under revision 2024-01-made-up")
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_funnel_limits_are_about_those_of_the_poisson_distribution() -> None:
+    from scipy.stats import poisson
+
+    for people in (500_000, 1_500_000, 3_000_000):
+        expected = 98.2 * people / 100_000
+        for z, tail in ((charts.Z_95, 0.025), (charts.Z_998, 0.001)):
+            low, high = charts.funnel_limits(98.2, people, z)
+            scale = 100_000 / people
+            assert low == pytest.approx(poisson.ppf(tail, expected) * scale, abs=3 * scale)
+            assert high == pytest.approx(poisson.ppf(1 - tail, expected) * scale, abs=3 * scale)
+    assert charts.funnel_limits(0.1, 500_000, charts.Z_95)[0] == 0
+
+
+def test_a_chart_shows_the_numbers_it_was_given() -> None:
+    frame = sample()["attrition"]
+    rows = rows_of(frame[(frame.policy_id == IMAGING) & (frame.financial_year == "2022-23")])
+    chart = charts.attrition(rows, key="a", title="t")
+    assert chart is not None
+    last = max(rows, key=lambda row: row["step"])
+    assert f"{last['records_left']:,} left" in chart.svg
+    assert f"{last['records_left']:,} flagged" in chart.alt
+    assert charts.attrition([], key="a", title="t") is None
+    assert charts.trend([], key="a", title="t") is None
+    assert charts.readings([], key="a", title="t") is None
+
+
+def test_maps_and_missing_values_come_in_several_forms() -> None:
+    assert mapping({"a": 1}) == mapping([("a", 1)]) == mapping(np.array([{"key": "a", "value": 1}])) == {"a": 1}
+    assert mapping(None) == {}
+    frame = pd.DataFrame({"n": [1.5, float("nan")], "t": [pd.NaT, pd.NaT], "l": [np.array(["x"]), None]})
+    assert rows_of(frame)[1] == {"n": None, "t": None, "l": None}
+    assert rows_of(frame)[0] == {"n": 1.5, "t": None, "l": ["x"]}
+
+
+def test_every_disclosure_rule_can_be_said() -> None:
+    for name in disclosure_rules():
+        facts = dict(Page(build_report(empty(), release=manifest(disclosure=name))).tables["The release."][1:])
+        assert facts["Disclosure control"].startswith(f"{name} (")
+
+
+def code_cells(notebook: dict[str, Any]) -> Iterator[str]:
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            yield "".join(cell["source"])
+
+
+def test_the_notebook_runs_over_a_lake_of_published_tables(tmp_path: Path) -> None:
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    cells = list(code_cells(notebook))
+    for cell in cells:
+        ast.parse(cell)
+    tables = sample()
+    stale = {name: frame.assign(release_id="r-6") for name, frame in tables.items()}
+    for name in TABLES:
+        frame = pd.concat([stale[name], tables[name]], ignore_index=True)
+        # What is null in every row has no type that Delta knows; the published tables have one by their schema.
+        frame = frame.drop(columns=["clauses", "notes", "caveats"], errors="ignore").dropna(axis=1, how="all")
+        write_deltalake(
+            str(tmp_path / "published" / name),
+            pa.Table.from_pandas(frame, preserve_index=False),
+            partition_by=["release_id"],
+        )
+    write_deltalake(
+        str(tmp_path / "published" / "release"),
+        pa.table({"release_id": ["r-6", "r-7"], "is_current": [False, True]}),
+    )
+    assert cells[0].count('LAKE = "') == 1, "the lake's path is set in the first cell"
+    scope: dict[str, Any] = {}
+    for number, cell in enumerate(cells):
+        exec(compile(cell, f"cell {number}", "exec"), scope)
+        if number == 0:
+            scope["LAKE"] = str(tmp_path)
+    assert set(scope["rate"].release_id) == {"r-7"}
+    drawn = scope["drawn"]
+    assert len(drawn) >= 6 and all("<svg" in chart._repr_html_() for chart in drawn)
+    page = Page("".join(chart.svg for chart in drawn))
+    assert len(page.ids) == len(set(page.ids))
