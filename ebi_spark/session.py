@@ -140,7 +140,7 @@ def platform_session() -> bool:
 
 @contextlib.contextmanager
 def spark_session(
-    scratch: Path | None = None, *, timezone: str = "Europe/London", java_options: str = ""
+    scratch: Path | None = None, *, timezone: str = "Europe/London", java_options: str | None = None
 ) -> Iterator[SparkSession]:
     """The session for one job; a local one keeps all it spills below ``scratch`` and ends with the job.
 
@@ -186,7 +186,7 @@ def spark_session(
         .config(
             "spark.driver.extraJavaOptions",
             f"-Djava.io.tmpdir={folder} -Dderby.system.home={folder} "
-            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} {java_options}",
+            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} {java_options or os.environ.get('EBI_SPARK_JAVA_OPTIONS', '')}",
         )
         .getOrCreate()
     )

@@ -22,6 +22,7 @@ from ebi_spark import __version__
 from ebi_spark.errors import BrokenRunError, DataError, EbiError
 from ebi_spark.schemas import RUN_LOG
 from ebi_spark.settings import LakeLocation, RunConfig, lake_location, load_config
+from ebi_spark.small_frames import small_frame
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -94,7 +95,7 @@ class Context:
             "versions_written": written,
             "details": details,
         }
-        self.lake.append(RUN_LOG, self.spark.createDataFrame([row], RUN_LOG.schema), stage=report.name)
+        self.lake.append(RUN_LOG, small_frame(self.spark, [row], RUN_LOG.schema), stage=report.name)
 
 
 def new_run_id() -> str:

@@ -6,10 +6,12 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from ebi_spark.release import gate
 from ebi_spark.release.gate import LAYER_SUITES, load_suite, offline, validate_layer
@@ -155,7 +157,9 @@ def good() -> Tables:
 def frame_of(spark: SparkSession, table: Table, rows: list[Row]) -> DataFrame:
     names = table.names()
     assert not {key for row in rows for key in row} - {*names, "run_id"}
-    return spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], table.schema)
+    # By Arrow the rows lie in the plan itself; from tuples every query would start Python for them.
+    arrow = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows], to_arrow_schema(table.schema))
+    return spark.createDataFrame(arrow, table.schema)
 
 
 class Frames:

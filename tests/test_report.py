@@ -565,6 +565,17 @@ def test_withheld_everywhere_is_withheld_and_never_zero() -> None:
     assert not any("ranked" in text or "funnel" in text for text in page.texts)
 
 
+def test_zeros_beside_withheld_areas_are_not_drawn_as_alike() -> None:
+    tables = few_boards()
+    rates = tables["rate"]
+    shown = (rates.area_type == "icb") & (rates.status == "ok") & (rates.policy_id == IMAGING)
+    for name in ("activity", "crude_rate", "standardised_rate", "lower", "upper"):
+        rates.loc[shown, name] = 0
+    page = Page(build_report(tables, release=manifest()))
+    assert page.says("4 have a published rate; 1 is withheld (1 for small numbers). All of these rates are 0.")
+    assert not any(TITLES[IMAGING] in label and "areas" in label for label in page.labels)
+
+
 def test_without_a_population_the_crude_count_stands_and_the_rate_is_explained() -> None:
     tables = few_boards()
     rates = tables["rate"]

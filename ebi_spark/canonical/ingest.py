@@ -20,6 +20,7 @@ from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, 
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, YEAR, Table
 from ebi_spark.settings import RunConfig
+from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, conform
 
 UNKNOWN_YEAR = "unknown"
@@ -220,7 +221,7 @@ def _write_quarantine(
         for item in judged
         if any(count.rows[QUARANTINED] for count in found.files[(item.table.system, item.table.role)].values())
     ]
-    frame = reduce(DataFrame.unionByName, parts, lake.spark.createDataFrame([], QUARANTINE.schema))
+    frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     lake.replace(QUARANTINE, frame, {YEAR: [*years, UNKNOWN_YEAR], "dataset": datasets}, stage="ingest")
 
 
@@ -278,7 +279,7 @@ def _write_audit(
                     "written_at": now,
                 }
             )
-    lake.append(INGEST_AUDIT, spark.createDataFrame(rows, INGEST_AUDIT.schema), stage="ingest")
+    lake.append(INGEST_AUDIT, small_frame(spark, rows, INGEST_AUDIT.schema), stage="ingest")
 
 
 def _check_share(found: Survey, config: RunConfig) -> None:

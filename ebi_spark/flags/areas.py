@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
 from ebi_spark.settings import RunConfig, resource
+from ebi_spark.small_frames import small_frame
 
 OUTSIDE_ENGLAND = "outside_england"
 UNKNOWN = "unknown"
@@ -82,7 +83,7 @@ def _lookup(spark: SparkSession, path: Path, key: str, known: set[str]) -> DataF
             if earlier[1] > later[0]:
                 raise InputError(f"{path}: {key} {code} has overlapping spans", remedy="end one where the next begins")
         rows += [(code, since, until, area) for since, until, area in listed]
-    return spark.createDataFrame(rows, f"{key} string, valid_from date, valid_to date, lookup_area string")
+    return small_frame(spark, rows, f"{key} string, valid_from date, valid_to date, lookup_area string")
 
 
 def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:

@@ -4,6 +4,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.clinical_policy.model import Unit
+from ebi_spark.small_frames import small_frame
 
 _KEY = ("policy_id", "revision", "reading", "financial_year")
 
@@ -16,7 +17,7 @@ def steps_of(spark: SparkSession, units: list[Unit]) -> DataFrame:
         for reading in unit.revision.readings.values()
         for step, clause in enumerate((unit.revision.scope, *reading.deciding))
     ]
-    return spark.createDataFrame(rows, "policy_id string, revision string, reading string, step int, clause_id string")
+    return small_frame(spark, rows, "policy_id string, revision string, reading string, step int, clause_id string")
 
 
 def attrition(flags: DataFrame, totals: DataFrame, units: list[Unit]) -> DataFrame:

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from ebi_spark.clinical_policy.compile import compile_test, holds, null_columns, passes
 from ebi_spark.clinical_policy.model import PolicyReading, Unit
 from ebi_spark.flags.areas import Lookups, with_area
+from ebi_spark.small_frames import small_frame
 
 FLAGGED, NOT_FLAGGED = "flagged", "not_flagged"
 
@@ -131,8 +132,10 @@ def scope_totals(records: DataFrame, dataset: str, units: list[Unit]) -> DataFra
         undecided = F.col(columns[0]).isNull() if columns else _scope(unit).isNull()
         counts += [F.count_if(span).alias(f"in_{number}"), F.count_if(span & undecided).alias(f"missing_{number}")]
     if not counts:
-        return records.sparkSession.createDataFrame(
-            [], "policy_id string, revision string, financial_year string, records_in long, records_missing long"
+        return small_frame(
+            records.sparkSession,
+            [],
+            "policy_id string, revision string, financial_year string, records_in long, records_missing long",
         )
     by_year = records.groupBy("financial_year").agg(*counts)
     rows = F.array(

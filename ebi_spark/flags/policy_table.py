@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from ebi_spark.clinical_policy.compile import in_words
 from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.schemas import POLICY
+from ebi_spark.small_frames import small_frame
 
 
 def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> DataFrame:
@@ -47,4 +48,4 @@ def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> Dat
                         "run_id": run_id,
                     }
                 )
-    return spark.createDataFrame(rows, POLICY.schema)
+    return small_frame(spark, rows, POLICY.schema)

@@ -17,6 +17,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
 from ebi_spark.flags.areas import read_rows
 from ebi_spark.settings import RunConfig, resource
+from ebi_spark.small_frames import small_frame
 
 ENGLAND = "E92000001"
 BAND_YEARS = 5
@@ -180,10 +181,13 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
             for area_type, area_code, _ in members_of(population, code):
                 people[(vintage, area_type, area_code, sex, band)] += number
     rows = [(*key, number, population.weights[(key[3], key[4])]) for key, number in people.items()]
-    by_vintage = spark.createDataFrame(
-        rows, "vintage date, area_type string, area_code string, sex string, band int, people long, weight double"
+    by_vintage = small_frame(
+        spark,
+        rows,
+        "vintage date, area_type string, area_code string, sex string, band int, people long, weight double",
     )
-    dated = spark.createDataFrame(
+    dated = small_frame(
+        spark,
         [(year, vintage, population.is_distant(year)) for year, vintage in vintages.items()],
         "financial_year string, vintage date, distant boolean",
     )
@@ -193,7 +197,7 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
 def area_names(spark: SparkSession, population: Population) -> DataFrame:
     """A row an area of each type: ``area_type``, ``area_code``, ``area_name``."""
     areas = {area for code in population.hierarchy for area in members_of(population, code)}
-    return spark.createDataFrame(sorted(areas), "area_type string, area_code string, area_name string")
+    return small_frame(spark, sorted(areas), "area_type string, area_code string, area_name string")
 
 
 def memberships(spark: SparkSession, population: Population) -> DataFrame:
@@ -217,4 +221,4 @@ def memberships(spark: SparkSession, population: Population) -> DataFrame:
         for area_type, area_code, _ in members_of(population, code)
         if area_type != "england"
     ]
-    return spark.createDataFrame(rows, "known_code string, area_type string, area_code string")
+    return small_frame(spark, rows, "known_code string, area_type string, area_code string")

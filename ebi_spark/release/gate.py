@@ -39,6 +39,8 @@ LAYER_SUITES = {
         "published_policy",
     ),
 }
+# Tables that hold a row a record; all others hold figures.
+RECORD_SUITES = ("apc_spell", "op_attendance", "quarantine", "activity_flag")
 EVERY_YEAR = "_every_year"
 RELEASE_ID = "release_id"
 UNKNOWN_YEAR = "unknown"
@@ -250,7 +252,10 @@ class _Measuring:
     def whole(self, suite: str) -> DataFrame:
         """All rows of a suite's table, of one version however often it is asked for."""
         if suite not in self.every_year:
-            self.every_year[suite] = self.lake.read(_table(suite))
+            frame = self.lake.read(_table(suite))
+            # Tables of figures are small: in one partition their groups and joins need no shuffle, which is most of
+            # what a check over them costs.
+            self.every_year[suite] = frame if suite in RECORD_SUITES else frame.coalesce(1)
         return self.every_year[suite]
 
     def _deviations(self, suite: str) -> tuple[list[str], list[str]]:

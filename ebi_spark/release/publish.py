@@ -33,6 +33,7 @@ from ebi_spark.schemas import (
     Table,
 )
 from ebi_spark.settings import RunConfig, disclosure_rules, resource
+from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
 
 PUBLISHED = (RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY)
@@ -118,7 +119,7 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
         "caveats": {item["key"]: item["text"] for item in caveats()},
     }
     earlier = lake.read(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
-    row = lake.spark.createDataFrame([manifest], RELEASE.schema)
+    row = small_frame(lake.spark, [manifest], RELEASE.schema)
     lake.replace(RELEASE, earlier.unionByName(row).coalesce(1), {}, stage="publish")
 
 

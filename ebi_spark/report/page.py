@@ -502,13 +502,17 @@ def _area_blocks(rows: Sequence[Row], nation: Row | None, kind: str, key: str, t
         reason = "no rate given" if name == "ok" else wording.STATUSES.get(name, wording.spoken(name))
         sentence += f"; {number} without a rate ({reason})"
     sentence += "."
-    if not with_rate:
-        sentence += " There is nothing to draw."
+    # Where all rates given are 0, the others being withheld, a chart would show areas alike that are not.
+    drawable = any(row[measure] for row in with_rate)
+    if not drawable:
+        sentence += (
+            " All of these rates are 0. There is nothing to draw." if with_rate else " There is nothing to draw."
+        )
         if withheld:
             sentence += " That is a right answer for a rare intervention: withheld does not mean none."
     blocks = [Block("text", text=sentence)]
     national = None if nation is None else nation.get(measure)
-    if with_rate:
+    if drawable:
         named = f"{title}, {period}"
         left_out = f" {withheld} withheld, not drawn." if withheld else ""
         blocks += _drawn(
@@ -607,13 +611,20 @@ def _variation_grid(rows: Sequence[Row], caption: str, *, fold: bool = False) ->
                 wording.counted(row, "areas_with_activity"),
                 *(wording.rated(row, name) for name in ("p10", "p25", "p50", "p75", "p90", "n_fold")),
                 _opportunity(row),
-                wording.status(row, ok="calculated"),
+                _variation_status(row),
             )
             for row in rows
         ),
         align="llrrrrrrrrrl",
         fold=fold,
     )
+
+
+def _variation_status(row: Row) -> str:
+    # The percentiles of a rare intervention stand although its opportunity does not.
+    if row.get("status") == "not_calculated" and row.get("p50") is not None:
+        row = {**row, "status": "opportunity_not_calculated"}
+    return wording.status(row, ok="calculated")
 
 
 def _opportunity(row: Row) -> str:

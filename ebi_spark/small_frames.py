@@ -1,0 +1,41 @@
+"""Small tables made on the driver (lookups, logs, policies) as DataFrames, through Arrow.
+
+``createDataFrame`` on a list starts Python workers on the classic engine; an Arrow table does not, and works the same on
+Spark Connect.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import DataType, StructType
+
+
+def small_frame(
+    spark: SparkSession, rows: Sequence[Sequence[Any] | Mapping[str, Any]], schema: str | StructType
+) -> DataFrame:
+    """``rows`` (tuples in the schema's order, or mappings by name) as a DataFrame of exactly ``schema``."""
+    wanted = schema if isinstance(schema, StructType) else DataType.fromDDL(schema)
+    assert isinstance(wanted, StructType)
+    names = wanted.names
+    records = [
+        {
+            name: _value(value)
+            for name, value in (row.items() if isinstance(row, Mapping) else zip(names, row, strict=True))
+        }
+        for row in rows
+    ]
+    arrow = to_arrow_schema(wanted)
+    columns = [pa.array([record.get(field.name) for record in records], type=field.type) for field in arrow]
+    return spark.createDataFrame(pa.Table.from_arrays(columns, schema=arrow), schema=wanted)
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):  # a map, in Arrow a list of pairs
+        return list(value.items())
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.astimezone(UTC)
+    return value

@@ -1,0 +1,37 @@
+"""One Spark session for the whole suite, and lakes in temporary folders."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+os.environ.setdefault("EBI_SPARK_MASTER", "local[2]")
+os.environ.setdefault("EBI_SPARK_DRIVER_MEMORY", "3g")
+os.environ["GX_ANALYTICS_ENABLED"] = "false"
+
+from ebi_spark.session import spark_session
+from ebi_spark.settings import LakeLocation
+from ebi_spark.storage import Lake, prepare_folders
+
+# Small data: the quick compiler and one collector thread start fastest.
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    with spark_session(tmp_path_factory.mktemp("scratch"), java_options=QUICK_JAVA) as session:
+        session.conf.set("spark.sql.shuffle.partitions", "2")
+        yield session
+
+
+@pytest.fixture
+def lake_at(spark: SparkSession) -> Callable[[Path], Lake]:
+    def make(folder: Path) -> Lake:
+        prepare_folders(folder)
+        lake = Lake(spark, LakeLocation(folder=folder), "test-run")
+        lake.prepare()
+        return lake
+
+    return make
