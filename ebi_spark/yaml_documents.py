@@ -60,7 +60,9 @@ def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
         raise InputError(f"{what}: {path} holds no keys", remedy="write `key: value` lines as the README shows")
     document = _with_environment(document, path, what)
     validator = Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
-    error = best_match(validator.iter_errors(document))
+    errors = list(validator.iter_errors(document))
+    # A misspelt key says more than the right one being absent.
+    error = next((e for e in errors if e.validator == "additionalProperties"), None) or best_match(errors)
     if error is not None:
         message, remedy = _explain(error)
         where = ".".join(str(part) for part in error.absolute_path)

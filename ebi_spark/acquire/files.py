@@ -18,7 +18,8 @@ _HEAD_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Form:
-    """How a group of files is written: format, columns in order and, for CSV, delimiter and header row."""
+    """How a group of files is written: format, columns in order and, for CSV, delimiter and header row. Names of CSV
+    columns are in upper case, so that files that differ in case alone are one group."""
 
     format: str
     columns: tuple[str, ...]
@@ -128,7 +129,7 @@ def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> For
                 if better
                 else "check that this is the right table and that it has a header row",
             )
-        return Form("csv", tuple(columns), best, True)
+        return Form("csv", tuple(name.upper() for name in columns), best, True)
     if not source.delimiter:
         best = max(DELIMITERS, key=lambda d: len(_cells(lines[0], d)))
     headers_file = source.headers_file or _headers_beside(path, known)
@@ -144,7 +145,7 @@ def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> For
             f"{where}: {path} has {width} columns as read with delimiter {best!r}, its headers file names {len(names)}",
             remedy="give the headers file that belongs to it, or its `delimiter`",
         )
-    return Form("csv", tuple(names), best, False)
+    return Form("csv", tuple(name.upper() for name in names), best, False)
 
 
 def _headers(path: str, known: set[str], where: str) -> list[str]:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,7 @@ def validate_layer(
 # What is to be checked
 
 
+@cache
 def load_suite(name: str) -> Suite:
     """The suite in ``expectations/NAME.yml``, with the checks that follow from the table's contract in front."""
     path = resource("expectations", f"{name}.yml")

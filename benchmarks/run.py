@@ -1,0 +1,243 @@
+"""The jobs measured beside DuckDB on made-up data: ``python -m benchmarks.run``.
+
+Every repetition runs the product's own jobs as processes of their own, and between them DuckDB on the same files, so
+that both meet the same machine at the same time.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import ChildFailedError, Measured, measured
+
+MEGABYTE = 1 << 20
+
+
+@dataclass
+class Line:
+    """One thing that is measured: its repetitions, the rows it went through, what it is set beside."""
+
+    name: str
+    rows: int
+    seconds: list[float] = field(default_factory=list)
+    peaks: list[int] = field(default_factory=list)
+    beside: str | None = None
+
+    def add(self, seconds: float | list[float], of: Measured) -> None:
+        """One process's result."""
+        self.seconds += seconds if isinstance(seconds, list) else [seconds]
+        if of.peak_bytes:
+            self.peaks.append(of.peak_bytes)
+
+    @property
+    def median(self) -> float:
+        """Median seconds."""
+        return statistics.median(self.seconds)
+
+
+class Bench:
+    """One run of the benchmark: the data, the lakes and what was measured."""
+
+    def __init__(self, given: argparse.Namespace, folder: Path, tell: Callable[[str], None]) -> None:
+        self.given, self.folder, self.tell = given, folder, tell
+        self.environment = {"EBI_SPARK_MASTER": f"local[{given.threads}]"}
+        self.source: Path = given.data or folder / "source"
+        self.lines: dict[str, Line] = {}
+        self.same: dict[str, Any] = {}
+
+    def make_data(self) -> dict[str, int]:
+        """The source files, made unless they are there; rows of each table."""
+        given = self.given
+        if not (self.source / "run.yml").exists():
+            self.tell(f"making {given.spells:,} spells and {given.attendances:,} attendances")
+            arguments = ["--out", str(self.source), "--years", given.years, "--spells", str(given.spells)]
+            arguments += ["--attendances", str(given.attendances), "--seed", str(given.seed), "--format", "parquet"]
+            measured("jobs.generate", [*arguments, "--json"], self.environment)
+        rows = {}
+        for table in ("apcs", "apcs_der", "opa"):
+            files = sorted((self.source / "data" / table).rglob("*.parquet"))
+            rows[table] = sum(pq.read_metadata(file).num_rows for file in files)
+        return rows
+
+    def line(self, name: str, rows: int, beside: str | None = None) -> Line:
+        """The line of that name."""
+        return self.lines.setdefault(name, Line(name, rows, beside=beside))
+
+    def repetition(self, number: int, rows: dict[str, int]) -> None:
+        """Every part once, product and DuckDB in turn."""
+        given, config = self.given, str(self.source / "run.yml")
+        lake, duck, whole = (self.folder / f"{name}-{number}" for name in ("lake", "duckdb", "whole"))
+        everything = sum(rows.values())
+        records = {"2Y_back_pain_fusion": rows["apcs"], "2S_lower_back_imaging": rows["opa"]}
+        threads = ["--threads", str(given.threads)]
+
+        def stage(name: str, shown: str, beside: str | None = None) -> None:
+            self.tell(f"{number}: {shown}")
+            done = measured(f"jobs.{name}", ["--config", config, "--lake", str(lake), "--json"], self.environment)
+            seconds = sum(item["seconds"] for item in done.answer["stages"])
+            self.line(shown, everything, beside).add(seconds, done)
+
+        def duckdb(work: str, *arguments: str) -> Measured:
+            self.tell(f"{number}: duckdb, {work}")
+            return measured("benchmarks.beside", [work, *threads, *arguments], self.environment)
+
+        duckdb_ingest, duckdb_sql = "duckdb: normalised tables to Parquet", "duckdb: published SQL"
+        stage("ingest", "ingest to silver", duckdb_ingest)
+        done = duckdb("normalise", "--source", str(self.source), "--out", str(duck))
+        self.line(duckdb_ingest, everything).add(done.answer["seconds"], done)
+
+        stage("flag", "flag, whole stage")
+        self.tell(f"{number}: rule pass")
+        arguments = ["--config", config, "--lake", str(lake), "--repeat", "1"]
+        passed = measured("benchmarks.rule_pass", arguments, self.environment)
+        ran = duckdb("published", "--source", str(self.source), "--repeat", "1")
+        for policy, counted in records.items():
+            theirs = f"{duckdb_sql}, {policy}"
+            self.line(f"rule pass, {policy}", counted, theirs).add(passed.answer["seconds"][policy], passed)
+            self.line(theirs, counted).add(ran.answer["seconds"][policy], ran)
+
+        stage("rate", "rate, whole stage")
+
+        self.tell(f"{number}: the whole job")
+        done = measured("jobs.run", ["--config", config, "--lake", str(whole), "--json"], self.environment)
+        self.line("whole job, start to end", everything).add(done.seconds, done)
+        for item in done.answer["stages"]:
+            self.line(f"  of it {item['name']}", everything).add(item["seconds"], done)
+
+        if number == 1:
+            done = duckdb("compare", "--lake", str(lake), "--out", str(duck))
+            self.same = {
+                "tables": done.answer["tables"],
+                "flagged_as_published": {
+                    policy: {
+                        "product": passed.answer["hits"][policy],
+                        "sql_on_normalised": done.answer["hits"][policy],
+                        "sql_on_raw": ran.answer["hits"][policy],
+                    }
+                    for policy in records
+                },
+            }
+        for folder in (lake, duck, whole):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def report(self, rows: dict[str, int]) -> dict[str, Any]:
+        """Everything measured, for ``--out``."""
+        lines = []
+        for line in self.lines.values():
+            other = self.lines[line.beside].median if line.beside else None
+            lines.append(
+                {
+                    "name": line.name.strip(),
+                    "seconds": [round(value, 3) for value in line.seconds],
+                    "median_seconds": round(line.median, 3),
+                    "rows": line.rows,
+                    "rows_per_second": round(line.rows / line.median) if line.median else None,
+                    "peak_megabytes": round(max(line.peaks) / MEGABYTE) if line.peaks else None,
+                    "beside": line.beside,
+                    "ratio": round(line.median / other, 2) if other else None,
+                }
+            )
+        return {
+            "arguments": {
+                name: str(value) if isinstance(value, Path) else value
+                for name, value in vars(self.given).items()
+                if name not in ("data", "work", "out")
+            },
+            "machine": {
+                "processor": platform.machine(),
+                "cores": os.cpu_count(),
+                "python": platform.python_version(),
+                "versions": {name: version(name) for name in ("ebi-spark", "pyspark", "delta-spark", "duckdb")},
+            },
+            "source_rows": rows,
+            "measured": lines,
+            "same": self.same,
+        }
+
+
+def show(report: dict[str, Any]) -> None:
+    """The report as tables on standard output."""
+    console = Console()
+    table = Table(title=f"medians of {report['arguments']['repeat']}, {report['arguments']['threads']} threads")
+    table.add_column("what")
+    for name in ("seconds", "rows/s", "ratio to duckdb", "peak MB"):
+        table.add_column(name, justify="right")
+    for line in report["measured"]:
+        nested = "  " if line["name"].startswith("of it") else ""
+        ratio = "" if line["ratio"] is None else f"{line['ratio']:.2f}"
+        rate = "" if nested or not line["rows_per_second"] else f"{line['rows_per_second']:,}"
+        peak = "" if nested or line["peak_megabytes"] is None else f"{line['peak_megabytes']:,}"
+        table.add_row(nested + line["name"], f"{line['median_seconds']:,.2f}", rate, ratio, peak)
+    console.print(table)
+    checks = Table(title="the same result")
+    for name in ("what", "product", "duckdb", "same"):
+        checks.add_column(name, justify="left" if name == "what" else "right")
+    for name, item in report["same"]["tables"].items():
+        checks.add_row(f"rows of {name}", f"{item['silver']:,}", f"{item['duckdb']:,}", _yes(item["same_rows"]))
+    for name, item in report["same"]["flagged_as_published"].items():
+        ours, cleaned, raw = item["product"], item["sql_on_normalised"], item["sql_on_raw"]
+        checks.add_row(f"flagged, {name}; SQL on cleaned values", f"{ours:,}", f"{cleaned:,}", _yes(ours == cleaned))
+        checks.add_row(f"flagged, {name}; SQL on raw values", f"{ours:,}", f"{raw:,}", _yes(ours == raw))
+    console.print(checks)
+
+
+def _yes(same: bool) -> str:
+    return "yes" if same else "no"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``make bench``."""
+    parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__)
+    parser.add_argument("--spells", type=int, default=200_000, help="over all years (default %(default)s)")
+    parser.add_argument("--attendances", type=int, default=600_000, help="over all years (default %(default)s)")
+    parser.add_argument("--years", default="2021-22..2023-24")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2, help="of Spark and of DuckDB (default %(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions of everything (default %(default)s)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="made-up Parquet files to use, or to make and keep")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="where lakes are written (default: a temporary folder)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the figures as JSON")
+    given = parser.parse_args(argv)
+    if given.repeat < 1 or given.threads < 1:
+        parser.error("--repeat and --threads have to be 1 or more")
+    for name in ("data", "work", "out"):
+        if getattr(given, name):
+            setattr(given, name, getattr(given, name).resolve())
+    console = Console(stderr=True)
+    if given.work:
+        given.work.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ebi-spark-bench-", dir=given.work) as folder:
+            bench = Bench(given, Path(folder), lambda message: console.print(message, highlight=False))
+            rows = bench.make_data()
+            for number in range(1, given.repeat + 1):
+                bench.repetition(number, rows)
+            report = bench.report(rows)
+    except ChildFailedError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 3
+    show(report)
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""The main job as a user runs it: made-up sources in, published tables out, a second run, a rerun of one year."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from pyspark.sql import SparkSession
+
+from ebi_spark import synthetic
+from ebi_spark.schemas import TABLES
+from jobs import explain, flag, ingest, publish, rate, run, status, validate
+
+YEARS = ("2021-22", "2022-23")
+FIGURES = ("activity", "in_scope", "crude_rate", "standardised_rate", "lower", "upper")
+
+pytestmark = pytest.mark.usefixtures("one_session")
+
+
+@pytest.fixture(scope="module")
+def one_session(spark: SparkSession) -> Any:
+    """Jobs run in the suite's own session instead of starting one each."""
+    import contextlib
+
+    import ebi_spark.session as sessions
+
+    @contextlib.contextmanager
+    def given(*_: Any, **__: Any) -> Any:
+        yield spark
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(sessions, "spark_session", given)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "source"
+    synthetic.generate(
+        spark, folder, years=list(YEARS), spells=2_500, attendances=5_000, seed=7, system="sus_plus",
+        file_format="csv", progress=lambda _: None,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(one_session: None, source: Path) -> dict[str, Any]:
+    return call(run.main, source)
+
+
+def call(job: Callable[[list[str]], int], source: Path, *options: str) -> dict[str, Any]:
+    import contextlib
+    import io
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        status = job(["--config", str(source / "run.yml"), "--json", *options])
+    answer: dict[str, Any] = json.loads(out.getvalue())
+    assert answer["exit"] == status
+    return answer
+
+
+def lake(source: Path) -> Path:
+    return source / "lake"
+
+
+def rows(source: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
+    """Rows of a Delta table as DuckDB reads them: another engine and another Delta reader than the code under test."""
+    with duckdb_on_delta() as connection:
+        return connection.execute(
+            f"SELECT {columns} FROM delta_scan('{lake(source) / table}') WHERE {where} ORDER BY ALL"
+        ).fetchall()
+
+
+def duckdb_on_delta() -> duckdb.DuckDBPyConnection:
+    import duckdb_extension_delta
+
+    folder = Path(duckdb_extension_delta.__file__).parent / "extensions"
+    extension = next(folder.rglob("delta.duckdb_extension"))
+    connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+    connection.execute(f"LOAD '{extension}'")
+    return connection
+
+
+def files_of(source: Path, table: str, year: str) -> dict[str, str]:
+    folder = lake(source) / table / f"financial_year={year}"
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.parquet"))}
+
+
+def figures(source: Path) -> list[tuple[Any, ...]]:
+    key = "policy_id, revision, reading, financial_year, area_type, area_code, status"
+    return rows(source, "gold/activity_rate", f"{key}, {', '.join(FIGURES)}")
+
+
+def test_a_run_publishes_one_current_release(done: dict[str, Any], source: Path) -> None:
+    assert done["outcome"] == "done", done["error"]
+    assert [stage["name"] for stage in done["stages"]] == ["ingest", "flag", "rate", "validate", "publish"]
+    assert set(done) >= {"run_id", "outcome", "exit", "stages", "tables", "release", "report", "error"}
+    assert Path(done["report"]).is_file()
+    assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
+
+
+def test_every_table_of_the_contract_is_there(done: dict[str, Any], source: Path) -> None:
+    with duckdb_on_delta() as connection:
+        for table in TABLES.values():
+            described = connection.execute(f"DESCRIBE SELECT * FROM delta_scan('{lake(source) / table.full_name}')")
+            found = {row[0] for row in described.fetchall()}
+            assert found == set(table.names()), table.full_name
+
+
+def test_the_audit_accounts_for_every_line_of_every_file(done: dict[str, Any], source: Path) -> None:
+    audited = rows(
+        source, "silver/ingest_audit",
+        "source_file, rows_read, rows_valid + rows_quarantined + rows_duplicate + rows_outside_years",
+    )  # fmt: skip
+    assert len(audited) == 6
+    for path, read, accounted in audited:
+        lines = Path(path).read_text(encoding="utf-8").count("\n") - 1
+        assert (read, accounted) == (lines, lines), path
+
+
+def test_records_are_what_the_audit_says_were_built(done: dict[str, Any], source: Path) -> None:
+    built = dict(rows(source, "silver/ingest_audit", "dataset, sum(records_built)", "true GROUP BY dataset"))
+    spells = rows(source, "silver/apc_spell", "count(*), count(DISTINCT record_id)")
+    attendances = rows(source, "silver/op_attendance", "count(*), count(DISTINCT record_id)")
+    assert spells == [(built["apc"], built["apc"])]
+    assert attendances == [(built["op"], built["op"])]
+
+
+def test_england_counts_the_flags_and_no_area_counts_more(done: dict[str, Any], source: Path) -> None:
+    key = "policy_id, reading, financial_year"
+    flagged = rows(
+        source, "gold/activity_flag", f"{key}, count(*)",
+        f"outcome = 'flagged' AND area_basis <> 'outside_england' GROUP BY {key}",
+    )  # fmt: skip
+    england = rows(source, "gold/activity_rate", f"{key}, activity", "area_type = 'england' AND activity > 0")
+    assert flagged == england
+    assert len(flagged) >= 8
+    beneath = rows(source, "gold/activity_rate", f"{key}, sum(activity)", f"area_type = 'icb' GROUP BY {key}")
+    located = rows(
+        source, "gold/activity_flag", f"{key}, count(*) FILTER (outcome = 'flagged' AND area_code <> 'D4U1Y')",
+        f"area_code IS NOT NULL GROUP BY {key}",
+    )  # fmt: skip
+    assert dict((row[:3], row[3]) for row in beneath if row[3]) == {row[:3]: row[3] for row in located if row[3]}
+
+
+def test_nothing_small_is_published_below_england(done: dict[str, Any], source: Path) -> None:
+    for column in ("activity", "in_scope", "people_flagged"):
+        values = rows(source, "published/rate", f"DISTINCT {column}", "area_type <> 'england'")
+        assert all(value is None or value % 5 == 0 for (value,) in values), column
+    small = rows(source, "published/rate", "activity, crude_rate, standardised_rate", "status = 'withheld_small'")
+    assert small
+    assert set(small) == {(None, None, None)}
+    readings = rows(source, "published/rate", "DISTINCT policy_id, reading", "area_type <> 'england'")
+    assert readings == [("2S_lower_back_imaging", "as_intended"), ("2Y_back_pain_fusion", "as_published")]
+
+
+def test_other_readers_give_the_same_sums(done: dict[str, Any], source: Path, spark: SparkSession) -> None:
+    table = lake(source) / "gold/activity_rate"
+    frame = spark.read.format("delta").load(str(table))
+    spark_sums = frame.selectExpr("count(*)", "sum(activity)", "sum(in_scope)", "round(sum(crude_rate), 9)").first()
+    assert spark_sums is not None
+    script = (
+        "import sys, json, polars as pl; from deltalake import DeltaTable\n"
+        "p = sys.argv[1]; a = DeltaTable(p).to_pyarrow_table(); b = pl.read_delta(p)\n"
+        "c = a.column\n"
+        "import pyarrow.compute as pc\n"
+        "print(json.dumps([[a.num_rows, pc.sum(c('activity')).as_py(), pc.sum(c('in_scope')).as_py(),"
+        " round(pc.sum(c('crude_rate')).as_py(), 9)],"
+        " [b.height, b['activity'].sum(), b['in_scope'].sum(), round(b['crude_rate'].sum(), 9)]]), flush=True)\n"
+        "import os; os._exit(0)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", script, str(table)], capture_output=True, text=True, check=True)
+    for read in json.loads(answer.stdout):
+        assert read == pytest.approx(list(spark_sums))
+    sums = rows(source, "gold/activity_rate", "count(*), sum(activity), sum(in_scope), sum(crude_rate)")
+    assert list(sums[0]) == pytest.approx(list(spark_sums))
+
+
+def test_foreign_readers_need_protocol_1_only(done: dict[str, Any], source: Path) -> None:
+    for table in TABLES.values():
+        log = sorted((lake(source) / table.full_name / "_delta_log").glob("*.json"))[0]
+        protocols = [json.loads(line)["protocol"] for line in log.read_text().splitlines() if '"protocol"' in line]
+        assert protocols[0]["minReaderVersion"] == 1, table.full_name
+
+
+def test_no_patients_value_leaves_the_record_tables(done: dict[str, Any], source: Path) -> None:
+    """Person ids are distinctive numbers: none may stand in anything published, logged or drawn."""
+    people = {str(row[0]) for row in rows(source, "silver/apc_spell", "person_id", "person_id IS NOT NULL")}
+    assert len(people) > 500
+    searched = [Path(done["report"]), *(lake(source) / "docs").rglob("*.html")]
+    searched += (lake(source) / "published").rglob("*.json")
+    searched += (lake(source) / "gold/run_log").rglob("*.json")
+    for path in searched:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        assert not any(person in text for person in people), path
+    for table in ("published/rate", "published/quality", "published/release", "silver/ingest_audit", "gold/run_log"):
+        text = str(rows(source, table, "*"))
+        assert not any(person in text for person in people), table
+
+
+def test_silver_and_gold_are_closed_and_published_is_open(done: dict[str, Any], source: Path) -> None:
+    assert (lake(source) / "silver").stat().st_mode & 0o077 == 0
+    assert (lake(source) / "gold").stat().st_mode & 0o077 == 0
+    file = next((lake(source) / "published/rate").rglob("*.parquet"))
+    assert file.stat().st_mode & 0o044 == 0o044
+
+
+def test_explain_and_status_answer(done: dict[str, Any], source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record, failed = rows(
+        source, "gold/activity_flag", "record_id, failed_clauses",
+        "policy_id = '2Y_back_pain_fusion' AND reading = 'as_published' AND len(failed_clauses) = 2",
+    )[0]  # fmt: skip
+    capsys.readouterr()
+    assert explain.main(["--lake", str(lake(source)), "--record", record, "--dataset", "apc", "--json"]) == 0
+    explained = json.loads(capsys.readouterr().out)["explained"]
+    published = next(item for item in explained if item["reading"] == "as_published")
+    told = [clause["clause_id"] for clause in published["clauses"] if clause["verdict"].startswith("fails")]
+    assert (published["outcome"], sorted(told)) == ("not flagged", sorted(failed))
+    assert status.main(["--lake", str(lake(source)), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"]["release"][0]["release_id"] == done["release"]
+    assert explain.main(["--lake", str(lake(source)), "--record", "no such record"]) == 2
+
+
+def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(done: dict[str, Any], source: Path) -> None:
+    before = figures(source)
+    tables = ("silver/apc_spell", "silver/op_attendance", "gold/activity_flag", "gold/activity_rate")
+    untouched = {table: files_of(source, table, YEARS[0]) for table in tables}
+    again = call(run.main, source, "--years", YEARS[1])
+    assert again["outcome"] == "done", again["error"]
+    assert figures(source) == before
+    assert all(untouched.values())
+    assert {table: files_of(source, table, YEARS[0]) for table in tables} == untouched
+    current = rows(source, "published/release", "release_id, is_current")
+    assert sorted(current) == sorted([(done["release"], False), (again["release"], True)])
+    outside = rows(source, "silver/ingest_audit", "sum(rows_outside_years) > 0", f"run_id = '{again['run_id']}'")
+    assert outside == [(True,)]
+
+
+def test_publish_refuses_what_changed_after_validation(done: dict[str, Any], source: Path) -> None:
+    assert call(flag.main, source)["outcome"] == "done"
+    refused = call(publish.main, source)
+    assert refused["exit"] == 2
+    assert "changed since the last validation" in refused["error"]["message"]
+
+
+def test_a_failed_gate_publishes_nothing(done: dict[str, Any], source: Path, spark: SparkSession) -> None:
+    before = rows(source, "published/release", "release_id, is_current")
+    table = lake(source) / "gold/activity_rate"
+    spark.sql(f"UPDATE delta.`{table}` SET crude_rate = crude_rate + 1 WHERE area_type = 'icb' AND crude_rate > 0")
+    failed = call(validate.main, source)
+    assert (failed["exit"], failed["outcome"]) == (1, "failed")
+    assert "activity_rate" in failed["error"]["message"]
+    assert call(publish.main, source)["exit"] == 2
+    assert rows(source, "published/release", "release_id, is_current") == before
+    assert call(rate.main, source)["exit"] == 0  # mended by the stage that makes it
+    assert call(ingest.main, source, "--years", "2010-11")["exit"] == 2

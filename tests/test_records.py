@@ -1,0 +1,527 @@
+"""Records worked by hand: what reading makes of single values, episodes, copies and clauses. Small enough to check by
+eye; a Spark job a topic."""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from ebi_spark.acquire.tables import read_sources
+from ebi_spark.canonical.cleaning import KINDS, age_in_years, age_seen, clean
+from ebi_spark.canonical.code_lists import clean_code
+from ebi_spark.canonical.ingest import ingest
+from ebi_spark.clinical_policy.load import load_policies, units
+from ebi_spark.errors import InputError
+from ebi_spark.financial_years import parse_years, year_of_date, year_of_text
+from ebi_spark.flags.areas import Lookups
+from ebi_spark.flags.judge import judge_records
+from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.session import wide_rows
+from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.small_frames import small_frame
+from ebi_spark.storage import Lake, prepare_folders
+
+# Values: (kind, as the source has it, cleaned, what is noted)
+
+VALUES: list[tuple[str, str | None, Any, str | None]] = [
+    # SUS+'s concatenations
+    ("codes", "||E119 ,J849 ,K869 ||I801 ,I802", ",E119,J849,K869,|,I801,I802,", None),
+    ("codes", "||E851,T124,X403||Y532,Z921", ",E851,T124,X403,|,Y532,Z921,", None),
+    ("codes", "E851,T124||Y532", ",E851,T124,|,Y532,", None),
+    ("codes", " || E851 , T124 || Y532 ", ",E851,T124,|,Y532,", None),
+    ("codes", "E119|J849", ",E119,|,J849,", None),
+    ("codes", "||||E119,,J849||", ",E119,J849,", None),
+    ("codes", "||E11.9,j84.9", ",E119,J849,", "dots"),
+    ("codes", "||e119", ",E119,", "case"),
+    ("codes", "||I10X ,C61X ,A099D,M4901A,E14-", ",I10X,C61X,A099D,M4901A,E14-,", None),
+    ("codes", "U051,-   ,&,Z943", ",U051,Z943,", None),
+    ("codes", "XM545", ",XM545,", None),
+    ("codes", "||", None, "blank"),
+    ("codes", "-", None, "blank"),
+    ("codes", "   ", None, "blank"),
+    ("codes", "", None, "blank"),
+    ("codes", " null", None, "null_text"),
+    ("codes", None, None, None),
+    # Single codes
+    ("code", "M545", "M545", None),
+    ("code", " m54.5 ", "M545", "dots"),
+    ("code", "m545", "M545", "case"),
+    ("code", "M545 ", "M545", "padding"),
+    ("code", "NULL", None, "null_text"),
+    ("two_character_code", "2", "02", "one_digit"),
+    ("two_character_code", "02", "02", None),
+    ("two_character_code", " 11", "11", "padding"),
+    ("two_character_code", "99", "99", None),
+    ("short_code", "x", "X", "case"),
+    ("identifier", "12345678901234567890", "12345678901234567890", None),
+    ("identifier", " 007 ", "007", "padding"),
+    # Numbers
+    ("number", "45", 45, None),
+    ("number", " 45.0", 45, None),
+    ("number", "7001", 7001, None),
+    ("number", "-1", -1, None),
+    ("number", "forty", None, "not_a_number"),
+    ("number", "", None, "blank"),
+    # Dates
+    ("day", "2021-04-01", date(2021, 4, 1), None),
+    ("day", "01/04/2021", date(2021, 4, 1), None),
+    ("day", "20210401", date(2021, 4, 1), None),
+    ("day", "2021-04-01 00:00:00", date(2021, 4, 1), None),
+    ("day", "01/04/2021 00:00:00", date(2021, 4, 1), None),
+    ("day", "2021-03-31T23:00:00Z", date(2021, 4, 1), None),  # midnight in London, summer time
+    ("day", "2021-03-31T22:59:59.000Z", date(2021, 3, 31), None),
+    ("day", "2021-01-31T23:00:00Z", date(2021, 1, 31), None),  # winter time
+    ("day", "1801-01-01", None, "sentinel"),
+    ("day", "01/01/1800", None, "sentinel"),
+    ("day", "2021-02-30", None, "not_a_date"),
+    ("day", "31/04/2021", None, "not_a_date"),
+    ("day", "soon", None, "not_a_date"),
+    ("day", "NULL", None, "null_text"),
+    ("day", None, None, None),
+]
+
+
+def test_values_are_cleaned_and_the_change_is_noted(spark: SparkSession) -> None:
+    schema = "number int, " + ", ".join(f"`{kind}` string" for kind in KINDS)
+    # One column a kind, all with the row's value: each row looks at its own kind alone.
+    cases = [(number, *[raw] * len(KINDS)) for number, (_, raw, _, _) in enumerate(VALUES)]
+    frame = small_frame(spark, cases, schema.replace("number int", "id int", 1))
+    rows = {row["id"]: row for row in clean(frame, {kind: kind for kind in KINDS}).collect()}
+    found = []
+    for number, (kind, raw, _, _) in enumerate(VALUES):
+        notes = [note.partition(":")[2] for note in rows[number]["cleaned"] if note.startswith(f"{kind}:")]
+        found.append((kind, raw, rows[number][kind], *(notes or [None])))
+    assert found == VALUES
+
+
+HES_CODES = [
+    ("E119", "E119"),
+    (" e11.9 ", "E119"),
+    ("I10X", "I10X"),
+    ("C61XD", "C61X"),
+    ("M5459", "M5459"),
+    ("M5459A", "M5459"),
+    ("E119D", "E119"),
+    ("E14-", "E14"),
+    ("V382", "V382"),
+    ("-", None),
+    ("-   ", None),
+    ("&", None),
+    ("NULL", None),
+    ("", None),
+    (None, None),
+]
+# (year as a source states it, what a bare year means, label)
+YEAR_TEXTS = [
+    ("2021-22", None, "2021-22"),
+    ("2021/22", None, "2021-22"),
+    ("202122", None, "2021-22"),
+    ("2021-2022", None, "2021-22"),
+    (" 2122 ", None, "2021-22"),
+    ("9900", None, "1999-00"),
+    ("2021", None, "2020-21"),
+    ("2021", "starts", "2020-21"),
+    ("2019", None, None),
+    ("2019", "starts", "2019-20"),
+    ("2019", "ends", "2018-19"),
+    ("2021-23", None, None),
+    ("21", None, None),
+    ("NULL", None, None),
+    (None, None, None),
+]
+# (day, label)
+YEAR_DAYS = [
+    (date(2021, 3, 31), "2020-21"),
+    (date(2021, 4, 1), "2021-22"),
+    (date(1999, 12, 31), "1999-00"),
+    (date(2099, 4, 1), "2099-00"),
+    (None, None),
+]
+# (first age, fall-back, as the SQL sees it, in years)
+AGES = [
+    (45, 50, 45, 45),
+    (None, 50, 50, 50),
+    (None, None, None, None),
+    (7001, 45, 7001, 0),
+    (121, 45, 121, None),
+    (120, None, 120, 120),
+    (-1, 45, -1, None),
+    (0, None, 0, 0),
+]
+
+
+def test_codes_years_and_ages(spark: SparkSession) -> None:
+    codes = small_frame(spark, HES_CODES, "raw string, expected string")
+    assert [tuple(row) for row in codes.select("raw", clean_code(F.col("raw"))).collect()] == HES_CODES
+
+    stated = small_frame(spark, YEAR_TEXTS, "raw string, bare string, expected string")
+    by_meaning = {bare: year_of_text(F.col("raw"), bare) for bare in ("starts", "ends")}
+    label = F.when(F.col("bare").isNull(), year_of_text(F.col("raw")))
+    for bare, column in by_meaning.items():
+        label = label.when(F.col("bare") == bare, column)
+    assert [tuple(row) for row in stated.select("raw", "bare", label).collect()] == YEAR_TEXTS
+
+    days = small_frame(spark, YEAR_DAYS, "day date, expected string")
+    assert [tuple(row) for row in days.select("day", year_of_date(F.col("day"))).collect()] == YEAR_DAYS
+
+    ages = small_frame(spark, AGES, "first int, fallback int, seen int, years int")
+    seen = age_seen(F.col("first"), F.col("fallback"))
+    assert [tuple(row) for row in ages.select("first", "fallback", seen, age_in_years(seen)).collect()] == AGES
+
+
+@pytest.mark.parametrize(
+    ("text", "years"),
+    [
+        ("2021-22", ("2021-22",)),
+        ("2021/22", ("2021-22",)),
+        ("202122", ("2021-22",)),
+        ("2122", ("2021-22",)),
+        ("2021-2022", ("2021-22",)),
+        ("2022-23,2020-21, 2022-23", ("2020-21", "2022-23")),
+        ("2019-20..2021-22", ("2019-20", "2020-21", "2021-22")),
+        ("1999-00", ("1999-00",)),
+    ],
+)
+def test_years_of_a_call(text: str, years: tuple[str, ...]) -> None:
+    assert parse_years(text) == years
+
+
+@pytest.mark.parametrize("text", ["2021", "2021-23", "2021-22..2019-20", "2019", "", "lately", "2021..2022", "1980-81"])
+def test_years_that_are_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_years(text)
+
+
+# HES episodes and SUS+ attendances, ingested once
+
+EPISODE = {
+    "PROCODE3": "RXX", "CLASSPAT": "1", "ADMIMETH": "11", "ADMINCAT": "01", "STARTAGE": "45", "SEX": "1", "EPISTAT": "3",
+    "EPIORDER": "1", "ADMIDATE": "2021-05-01", "EPISTART": "2021-05-01", "EPIEND": "2021-05-03", "DISDATE": "2021-05-03",
+    "DISMETH": "1", "FYEAR": "2122", "DIAG_4_01": "M545", "OPERTN_4_01": "-",
+}  # fmt: skip
+EPISODE_COLUMNS = (
+    "EPIKEY", "PSEUDO_HESID", "PROVSPNOPS", *EPISODE, "DIAG_4_02", "OPERTN_4_02"
+)  # fmt: skip
+
+
+def episode(key: str, person: str | None, spell: str | None, **changes: str | None) -> dict[str, str | None]:
+    return EPISODE | {"EPIKEY": key, "PSEUDO_HESID": person, "PROVSPNOPS": spell} | changes
+
+
+EARLIER_FILE = [
+    # A spell over the turn of the year: its second episode stands in the later file.
+    episode("61", "P6", "S6", ADMIDATE="2021-03-20", EPISTART="2021-03-20", EPIEND="2021-03-29", DISDATE="1801-01-01",
+            FYEAR="2021", DIAG_4_02="E119"),
+]  # fmt: skip
+LATER_FILE = [
+    # The second episode stands first in the file; it has the operation.
+    episode("12", "P1", "S1", EPIORDER="2", EPISTART="2021-05-02", STARTAGE="46", ADMIMETH="81", DIAG_4_01="M54.9",
+            OPERTN_4_01="v382", OPERTN_4_02="Z063", DISMETH="4", DISDATE="2021-05-09"),
+    episode("11", "P1", "S1", DIAG_4_02="E119", DISDATE=None),
+    # The operation's episode has no diagnosis in first place.
+    episode("21", "P2", "S2"),
+    episode("22", "P2", "S2", EPIORDER="2", EPISTART="2021-05-02", DIAG_4_01="-", DIAG_4_02="I10X", OPERTN_4_01="V384"),
+    # No operation at all.
+    episode("31", "P3", "S3", DIAG_4_01="M549"),
+    # A regular attender: each attendance is a spell.
+    episode("41", "P4", "S4", CLASSPAT="3"),
+    episode("42", "P4", "S4", CLASSPAT="3", EPIORDER="2"),
+    # No person: provider and spell number have to do.
+    episode("51", None, "S5"),
+    episode("52", None, "S5", EPIORDER="2", EPISTART="2021-05-02"),
+    # The same number and person, another admission: another spell.
+    episode("53", "P5", "S5"),
+    episode("54", "P5", "S5", ADMIDATE="2021-07-01", EPISTART="2021-07-01"),
+    episode("62", "P6", "S6", ADMIDATE="2021-03-20", EPIORDER="2", EPISTART="2021-03-29", DISDATE="2021-04-01"),
+    # Its first episode is nowhere.
+    episode("72", "P7", "S7", EPIORDER="2"),
+    # An unfinished episode takes its spell with it.
+    episode("81", "P8", "S8"),
+    episode("82", "P8", "S8", EPIORDER="2", EPISTAT="1"),
+    # No discharge; one that cannot be read.
+    episode("91", "P9", "S9", DISDATE="1801-01-01"),
+    episode("92", "P9", "S10", DISDATE="soon"),
+    # The same row twice; one key with two contents and no extract date to tell which is newer.
+    episode("A1", "PA", "SA"),
+    episode("A1", "PA", "SA"),
+    episode("B1", "PB", "SB"),
+    episode("B1", "PB", "SB", STARTAGE="54"),
+    episode("", "PC", "SC"),
+]  # fmt: skip
+
+ATTENDANCE = {
+    "Appointment_Date": "2021-05-01", "Age_at_Start_of_Episode_SUS": "45", "Administrative_Category": "01",
+    "Der_Procedure_All": "U055", "Der_Financial_Year": "2021/22", "Extract_Date": "2022-01-01",
+}  # fmt: skip
+ATTENDANCE_COLUMNS = ("OPA_Ident", *ATTENDANCE, "Der_Diagnosis_All", "Remark")
+
+
+def attendance(key: str, **changes: str | None) -> dict[str, str | None]:
+    return ATTENDANCE | {"OPA_Ident": key} | changes
+
+
+ATTENDANCES = [
+    attendance("1"),
+    # The newer of two extracts wins; identical but for the extract is one as well.
+    attendance("2", Administrative_Category="02"),
+    attendance("2", Extract_Date="2022-06-01", Administrative_Category="1"),
+    attendance("3"),
+    attendance("3", Extract_Date="2022-06-01"),
+    # Two contents on the newest day.
+    attendance("4", Extract_Date="2022-06-01"),
+    attendance("4", Extract_Date="2022-06-01", Der_Procedure_All="U054"),
+    # No date: the year column; neither: nothing.
+    attendance("5", Appointment_Date=None),
+    attendance("6", Appointment_Date="NULL", Der_Financial_Year=" "),
+    # The date wins over the column; midnight of 1 April in summer time.
+    attendance("7", Der_Financial_Year="2020-21"),
+    attendance("8", Appointment_Date="2021-03-31T23:00:00Z"),
+    # Of a year not asked for.
+    attendance("9", Appointment_Date="2017-06-01", Der_Financial_Year="2017-18"),
+    attendance("10", Age_at_Start_of_Episode_SUS="", Der_Diagnosis_All='say "M54.5", twice', Remark="é"),
+    attendance("11", Appointment_Date="1801-01-01", Der_Financial_Year="", Remark='a "quoted", text'),
+]
+
+
+def write(path: Path, columns: Iterable[str], rows: list[dict[str, str | None]], *more: str) -> str:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        file.writelines(f"{line}\n" for line in more)
+    return str(path)
+
+
+@dataclass
+class Ingested:
+    spells: dict[str, dict[str, Any]]
+    attendances: dict[str, dict[str, Any]]
+    quarantine: list[dict[str, Any]]
+    audit: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def ingested(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
+    folder = tmp_path_factory.mktemp("records")
+    too_long = ",".join(["Z1", *["x"] * (len(EPISODE_COLUMNS) + 2)])
+    earlier = write(folder / "apc_2021.csv", EPISODE_COLUMNS, EARLIER_FILE)
+    later = write(folder / "apc_2122.csv", EPISODE_COLUMNS, LATER_FILE, too_long)
+    seen = write(folder / "opa.csv", ATTENDANCE_COLUMNS, ATTENDANCES)
+    lake_folder = folder / "lake"
+    prepare_folders(lake_folder)
+    config = RunConfig(
+        lake=LakeLocation(folder=lake_folder),
+        sources=(
+            Source("hes", "hes", {"apc": TableSource("apc", (earlier, later))}),
+            Source("sus", "sus_plus", {"opa": TableSource("opa", (seen,))}),
+        ),
+        years=("2021-22",),
+        max_quarantine_share=1.0,
+    )
+    lake = Lake(spark, config.lake, "test-run")
+    with wide_rows(spark):
+        ingest(spark, lake, read_sources(spark, config), config, lambda message: None)
+
+    def rows(table: Any) -> list[dict[str, Any]]:
+        return [row.asDict() for row in lake.read(table).collect()]
+
+    return Ingested(
+        spells={row["record_id"]: row for row in rows(APC_SPELL)},
+        attendances={row["record_id"]: row for row in rows(OP_ATTENDANCE)},
+        quarantine=rows(QUARANTINE),
+        audit={Path(row["source_file"]).name: row for row in rows(INGEST_AUDIT)},
+    )
+
+
+SPELLS = {
+    # first episode's key: what the spell must say
+    "11": {
+        "episodes": 2, "dominant_procedure": "V382", "dominant_procedure_4": "V382", "primary_diagnosis": "M549",
+        "dominance_basis": "hes_first_operation", "diagnosis_codes": ",M545,E119,|,M549,",
+        "procedure_codes": ",V382,Z063,", "admission_method": "11", "age": 45, "discharge_method": "4",
+        "discharge_date": date(2021, 5, 9), "incomplete_spell": False,
+    },
+    "21": {
+        "episodes": 2, "dominant_procedure": "V384", "primary_diagnosis": "M545",
+        "dominance_basis": "hes_first_operation_diagnosis_of_first_episode", "diagnosis_codes": ",M545,|,I10X,",
+    },
+    "31": {
+        "episodes": 1, "dominant_procedure": None, "primary_diagnosis": "M549", "dominance_basis": "hes_no_operation",
+        "procedure_codes": None,
+    },
+    "41": {"episodes": 1, "patient_classification": "3"},
+    "42": {"episodes": 1},
+    "51": {"episodes": 2, "person_id": None},
+    "53": {"episodes": 1},
+    "54": {"episodes": 1},
+    "61": {
+        "episodes": 2, "financial_year": "2021-22", "discharge_date": date(2021, 4, 1), "incomplete_spell": False,
+        "admission_date": date(2021, 3, 20), "diagnosis_codes": ",M545,E119,|,M545,",
+    },
+    "72": {"episodes": 1, "incomplete_spell": True},
+    "A1": {"episodes": 1},
+}  # fmt: skip
+
+
+def test_spells_are_built_from_episodes(ingested: Ingested) -> None:
+    assert set(ingested.spells) == set(SPELLS)
+    for key, expected in SPELLS.items():
+        spell = ingested.spells[key]
+        assert {name: spell[name] for name in expected} == expected, key
+        assert (spell["source_system"], spell["dataset"]) == ("hes", "apc")
+
+
+def test_attendances_and_their_years(ingested: Ingested) -> None:
+    assert set(ingested.attendances) == {"1", "2", "3", "5", "7", "8", "10"}
+    assert {row["financial_year"] for row in ingested.attendances.values()} == {"2021-22"}
+    assert ingested.attendances["2"]["administrative_category"] == "01"  # of the newer extract
+    assert ingested.attendances["5"]["activity_date"] is None
+    assert ingested.attendances["8"]["activity_date"] == date(2021, 4, 1)
+    assert ingested.attendances["10"]["age"] is None
+    assert "administrative_category:one_digit" in ingested.attendances["2"]["cleaned"]
+
+
+def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: Ingested) -> None:
+    why = sorted((row["role"], row["record_id"] or "", *row["reasons"]) for row in ingested.quarantine)
+    assert why == [
+        ("apc", "", "no_key"),
+        ("apc", "81", "unfinished"),
+        ("apc", "82", "unfinished"),
+        ("apc", "91", "undischarged"),
+        ("apc", "92", "no_usable_date"),
+        ("apc", "B1", "conflicting_duplicate"),
+        ("apc", "B1", "conflicting_duplicate"),
+        ("apc", "Z1", "corrupt_line"),
+        ("opa", "11", "no_usable_date"),
+        ("opa", "4", "conflicting_duplicate"),
+        ("opa", "4", "conflicting_duplicate"),
+        ("opa", "6", "no_usable_date"),
+    ]
+    raw = {(row["record_id"], row["financial_year"]): row["raw"] for row in ingested.quarantine}
+    assert json.loads(raw["92", "2021-22"]) == {
+        name: value or None for name, value in {**dict.fromkeys(EPISODE_COLUMNS), **LATER_FILE[-6]}.items()
+    }
+    assert json.loads(raw["11", "unknown"])["Remark"] == 'a "quoted", text'
+    line = next(row["raw"] for row in ingested.quarantine if row["reasons"] == ["corrupt_line"])
+    assert line.startswith("Z1,x,") and line.count(",") == len(EPISODE_COLUMNS) + 2
+
+
+def test_every_row_read_is_accounted_for(ingested: Ingested) -> None:
+    counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate", "rows_outside_years", "records_built")
+    found = {name: tuple(row[count] for count in counts) for name, row in ingested.audit.items()}
+    assert found == {
+        "apc_2021.csv": (1, 1, 0, 0, 0, 0),
+        "apc_2122.csv": (len(LATER_FILE) + 1, 14, 8, 1, 0, 11),
+        "opa.csv": (len(ATTENDANCES), 7, 4, 2, 1, 7),
+    }
+    for read, *parts, _ in found.values():
+        assert read == sum(parts)
+    assert ingested.audit["opa.csv"]["year_disagrees"] == 1
+    assert ingested.audit["opa.csv"]["columns_extra"] == ["Remark"]
+    assert ingested.audit["apc_2122.csv"]["reasons"] == {
+        "no_key": 1, "unfinished": 2, "undischarged": 1, "no_usable_date": 1, "conflicting_duplicate": 2,
+        "corrupt_line": 1,
+    }  # fmt: skip
+
+
+# Clauses: (what differs from a record that is flagged, reading, failed clauses, missing clauses); None: not in scope
+
+FUSION = {
+    "source_system": "sus_plus", "dataset": "apc", "financial_year": "2022-23", "activity_date": date(2022, 9, 3),
+    "admission_date": date(2022, 9, 1), "dominant_procedure": "V382", "dominant_procedure_4": "V382",
+    "primary_diagnosis": "M545", "diagnosis_codes": ",M545,E119,", "procedure_codes": ",V382,", "age": 45,
+    "age_years": 45, "admission_method": "11", "administrative_category": "01",
+}  # fmt: skip
+IMAGING = {
+    "source_system": "sus_plus", "dataset": "op", "financial_year": "2023-24", "activity_date": date(2024, 1, 3),
+    "diagnosis_codes": ",M545,", "procedure_codes": ",U133,Z665,", "age": 45, "age_years": 45,
+    "administrative_category": "01",
+}  # fmt: skip
+PUBLISHED, INTENDED, CODED = "as_published", "as_intended", "guidance_coded"
+Verdict = tuple[dict[str, Any], str, list[str] | None, list[str]]
+
+FUSION_CASES: list[Verdict] = [
+    ({}, PUBLISHED, [], []),
+    ({}, INTENDED, [], []),
+    ({}, CODED, [], []),
+    ({"dominant_procedure": "V387", "dominant_procedure_4": "V387"}, PUBLISHED, None, []),
+    ({"dominant_procedure": None, "dominant_procedure_4": None}, PUBLISHED, None, []),
+    ({"dominant_procedure": "V404D", "dominant_procedure_4": "V404"}, PUBLISHED, [], []),
+    # The cancer clause lets a NULL list through, the bare NOT LIKE drops it.
+    ({"diagnosis_codes": None}, PUBLISHED, ["deformity"], ["deformity", "global_cancer"]),
+    ({"diagnosis_codes": None}, INTENDED, [], ["deformity", "global_cancer"]),
+    ({"primary_diagnosis": None}, INTENDED, ["primary_diagnosis"], ["primary_diagnosis"]),
+    ({"primary_diagnosis": "M546"}, PUBLISHED, ["primary_diagnosis"], []),
+    ({"admission_method": None}, PUBLISHED, ["non_elective"], ["non_elective"]),
+    ({"admission_method": None}, INTENDED, ["non_elective"], ["non_elective"]),
+    ({"admission_method": "31"}, PUBLISHED, [], []),
+    ({"admission_method": "31"}, INTENDED, ["non_elective"], []),
+    ({"admission_method": "2A"}, PUBLISHED, ["non_elective"], []),
+    ({"administrative_category": None}, PUBLISHED, ["private_patient"], ["private_patient"]),
+    ({"administrative_category": "02"}, PUBLISHED, ["private_patient"], []),
+    ({"administrative_category": "03"}, PUBLISHED, [], []),
+    ({"age": 18, "age_years": 18}, PUBLISHED, ["age"], []),
+    ({"age": 19, "age_years": 19}, PUBLISHED, [], []),
+    ({"age": 121, "age_years": None}, PUBLISHED, ["age"], []),
+    ({"age": 121, "age_years": None}, INTENDED, ["age"], ["age"]),
+    ({"age": None, "age_years": None}, PUBLISHED, ["age"], ["age"]),
+    ({"diagnosis_codes": ",M545,|,M401,C349,"}, PUBLISHED, ["deformity", "global_cancer"], []),
+    ({"diagnosis_codes": ",M545,C7A0,D49X,D50X,M403,M416,"}, PUBLISHED, [], []),
+    ({"diagnosis_codes": ",M545,M461,"}, INTENDED, [], []),
+    ({"diagnosis_codes": ",M545,M461,"}, CODED, ["inflammatory", "sacroiliac"], []),
+    ({"diagnosis_codes": ",M545,M532,"}, CODED, ["instability"], []),
+]  # fmt: skip
+IMAGING_CASES: list[Verdict] = [
+    ({}, PUBLISHED, [], []),
+    ({}, INTENDED, [], []),
+    ({"procedure_codes": None}, INTENDED, None, []),
+    ({"procedure_codes": ",U133,"}, INTENDED, None, []),
+    ({"procedure_codes": ",Z665,"}, INTENDED, None, []),
+    ({"procedure_codes": ",U054,"}, INTENDED, [], []),
+    # The site has to stand after the code that it sites.
+    ({"procedure_codes": ",Z665,U133,"}, PUBLISHED, [], []),
+    ({"procedure_codes": ",Z665,U133,"}, INTENDED, ["site_after_imaging"], []),
+    ({"procedure_codes": ",Z665,U133,O162,"}, INTENDED, [], []),
+    ({"procedure_codes": ",U133,Y981,|,Z665,"}, INTENDED, [], []),
+    ({"procedure_codes": ",O162,U217,|,U055,"}, INTENDED, [], []),
+    ({"diagnosis_codes": None}, PUBLISHED, ["global_cancer"], ["global_cancer"]),
+    ({"diagnosis_codes": None}, INTENDED, [], ["global_cancer"]),
+    ({"diagnosis_codes": ",D059,"}, INTENDED, ["global_cancer"], []),
+    ({"age": 18, "age_years": 18, "administrative_category": None}, INTENDED, ["age", "private_patient"], ["private_patient"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "table", "base", "cases"),
+    [
+        ("2Y_back_pain_fusion", APC_SPELL, FUSION, FUSION_CASES),
+        ("2S_lower_back_imaging", OP_ATTENDANCE, IMAGING, IMAGING_CASES),
+    ],
+)
+def test_clauses_in_three_valued_logic(
+    spark: SparkSession, policy: str, table: Any, base: dict[str, Any], cases: list[Verdict]
+) -> None:
+    records = small_frame(
+        spark, [base | change | {"record_id": str(number)} for number, (change, *_) in enumerate(cases)], table.schema
+    )
+    chosen = units(load_policies(only=[policy]), RunConfig(lake=LakeLocation()))
+    nowhere = Lookups(practices=None, lsoas=None, known_codes=(), order=("commissioner",))
+    judged = judge_records(records, base["dataset"], chosen, nowhere).collect()
+    flags = {(int(row["record_id"]), row["reading"]): row for row in judged}
+    assert len(flags) == len(judged)
+    for number, (change, reading, failed, missing) in enumerate(cases):
+        row = flags.get((number, reading))
+        if failed is None:
+            assert row is None, change
+            continue
+        assert row is not None, change
+        found = (row["failed_clauses"], row["missing_clauses"], row["outcome"], row["near_miss"])
+        outcome = "not_flagged" if failed else "flagged"
+        assert found == (failed, missing, outcome, len(failed) == 1), (change, reading)
