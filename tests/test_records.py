@@ -45,6 +45,7 @@ VALUES: list[tuple[str, str | None, Any, str | None]] = [
     ("codes", "XM545", ",XM545,", None),
     ("codes", "||", None, "blank"),
     ("codes", "-", None, "blank"),
+    ("codes", "||-||E119||--||J849||&", ",E119,|,J849,", None),
     ("codes", "   ", None, "blank"),
     ("codes", "", None, "blank"),
     ("codes", " null", None, "null_text"),
@@ -408,7 +409,7 @@ def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: Ingested) -> Non
     assert json.loads(raw["92", "2021-22"]) == {
         name: value or None for name, value in {**dict.fromkeys(EPISODE_COLUMNS), **LATER_FILE[-6]}.items()
     }
-    assert json.loads(raw["11", "unknown"])["Remark"] == 'a "quoted", text'
+    assert json.loads(raw["11", "unknown"])["REMARK"] == 'a "quoted", text'
     line = next(row["raw"] for row in ingested.quarantine if row["reasons"] == ["corrupt_line"])
     assert line.startswith("Z1,x,") and line.count(",") == len(EPISODE_COLUMNS) + 2
 
@@ -424,7 +425,7 @@ def test_every_row_read_is_accounted_for(ingested: Ingested) -> None:
     for read, *parts, _ in found.values():
         assert read == sum(parts)
     assert ingested.audit["opa.csv"]["year_disagrees"] == 1
-    assert ingested.audit["opa.csv"]["columns_extra"] == ["Remark"]
+    assert ingested.audit["opa.csv"]["columns_extra"] == ["REMARK"]
     assert ingested.audit["apc_2122.csv"]["reasons"] == {
         "no_key": 1, "unfinished": 2, "undischarged": 1, "no_usable_date": 1, "conflicting_duplicate": 2,
         "corrupt_line": 1,
