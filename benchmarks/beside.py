@@ -19,17 +19,16 @@ CREATE MACRO text_of(x) AS CASE WHEN trim(x) = '' OR upper(trim(x)) = 'NULL' THE
 CREATE MACRO two_characters(x) AS
   CASE WHEN length(text_of(x)) = 1 THEN '0' || upper(text_of(x)) ELSE upper(text_of(x)) END;
 CREATE MACRO code_of(x) AS upper(replace(replace(text_of(x), '.', ''), ' ', ''));
-CREATE MACRO packed(x) AS
-  replace(',' || replace(replace(replace(replace(upper(text_of(x)), ' ', ''), '.', ''), '||', '|'), '|', ',|,') || ',',
-          ',,', ',');
-CREATE MACRO single_commas(p) AS CASE WHEN contains(p, ',,') OR contains(p, ',-,') OR contains(p, ',&,')
-  THEN regexp_replace(p, ',(?:[-&]*,)+', ',', 'g') ELSE p END;
-CREATE MACRO single_marks(p) AS
-  CASE WHEN contains(p, ',|,|,') THEN regexp_replace(p, '(?:,\\|)+,', ',|,', 'g') ELSE p END;
-CREATE MACRO no_leading_mark(p) AS CASE WHEN starts_with(p, ',|,') THEN substr(p, 3) ELSE p END;
-CREATE MACRO no_trailing_mark(p) AS CASE WHEN ends_with(p, ',|,') THEN substr(p, 1, length(p) - 2) ELSE p END;
-CREATE MACRO not_bare(p) AS CASE WHEN length(p) > 2 THEN p END;
-CREATE MACRO codes_of(x) AS not_bare(no_trailing_mark(no_leading_mark(single_marks(single_commas(packed(x))))));
+CREATE MACRO bare(x) AS
+  replace(replace(replace(upper(trim(text_of(x), '|, ' || chr(9))), ' ', ''), '.', ''), chr(9), '');
+CREATE MACRO packed(x) AS replace(',' || replace(replace(bare(x), '||', '|'), '|', ',|,') || ',', ',,', ',');
+CREATE MACRO single_codes(p) AS
+  regexp_replace(regexp_replace(p, ',(?:[-&]*,)+', ',', 'g'), '(?:,\\|)+,', ',|,', 'g');
+CREATE MACRO tidied(p) AS nullif(regexp_replace(regexp_replace(single_codes(p), '^,\\|,', ','), ',\\|,$', ','), ',');
+CREATE MACRO tidy(p) AS CASE WHEN length(p) > 2 THEN
+  CASE WHEN contains(p, ',,') OR contains(p, ',-') OR contains(p, ',&') OR contains(p, ',|,|,') THEN tidied(p) ELSE p END
+  END;
+CREATE MACRO codes_of(x) AS tidy(packed(x));
 CREATE MACRO day_of(d) AS CASE WHEN d NOT IN (DATE '1800-01-01', DATE '1801-01-01', DATE '1600-01-01',
   DATE '1582-10-15') THEN d END;
 CREATE MACRO first_year(d) AS year(d) - CASE WHEN month(d) < 4 THEN 1 ELSE 0 END;

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -220,6 +221,8 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(given, name):
             setattr(given, name, getattr(given, name).resolve())
     console = Console(stderr=True)
+    # As an interrupt: the process under measurement ends too, and the lakes are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if given.work:
         given.work.mkdir(parents=True, exist_ok=True)
     try:
@@ -232,6 +235,9 @@ def main(argv: list[str] | None = None) -> int:
     except ChildFailedError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        print("benchmark: interrupted", file=sys.stderr)
+        return 130
     show(report)
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)

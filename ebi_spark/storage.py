@@ -6,7 +6,9 @@ protocol 1 and no deletion vectors, so that other engines read them.
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -62,9 +64,8 @@ class Lake:
         else:
             for schema in self.location.schemas.values():
                 self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS `{self.location.catalog}`.`{schema}`")
-        for table in TABLES.values():
-            if not self.exists(table):
-                self._create(table)
+        missing = [table for table in TABLES.values() if not self.exists(table)]
+        side_by_side([partial(self._create, table) for table in missing])
 
     def _create(self, table: Table) -> None:
         columns = ", ".join(
@@ -96,6 +97,11 @@ class Lake:
 
     def version(self, table: Table) -> int:
         """The newest Delta version."""
+        if self.location.folder:  # asking Delta takes a Spark job; a local log tells by its file names
+            log = Path(self._path(table)) / "_delta_log"
+            numbers = [int(entry.stem) for entry in log.glob("*.json") if entry.stem.isdigit()]
+            if numbers:
+                return max(numbers)
         row = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)} LIMIT 1").select("version").first()
         if row is None:
             raise BrokenRunError(f"{table.full_name} has no history", remedy="restore the table or remove its folder")
@@ -151,6 +157,14 @@ class Lake:
         """Compact small files and remove those that no version younger than ``keep_hours`` needs."""
         self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
         self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
+
+
+def side_by_side(tasks: Sequence[Callable[[], object]]) -> None:
+    """Call every task, a few at once: small commits are mostly waiting. The first error is raised once all are done."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        futures = [pool.submit(task) for task in tasks]
+    for future in futures:
+        future.result()
 
 
 def conform(frame: DataFrame, table: Table) -> DataFrame:

@@ -58,17 +58,17 @@ def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
         raise InputError(f"{what}: {path}{line}: {problem}", remedy="correct the YAML there") from None
     if not isinstance(document, dict):
         raise InputError(f"{what}: {path} holds no keys", remedy="write `key: value` lines as the README shows")
-    document = _with_environment(document, path, what)
+    checked: dict[str, Any] = _with_environment(document, path, what)
     validator = Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
-    errors = list(validator.iter_errors(document))
+    errors = list(validator.iter_errors(checked))
     # A misspelt key says more than the right one being absent.
-    error = next((e for e in errors if e.validator == "additionalProperties"), None) or best_match(errors)
-    if error is not None:
-        message, remedy = _explain(error)
-        where = ".".join(str(part) for part in error.absolute_path)
-        line_number = line_of(nodes, list(error.absolute_path))
+    found = next((e for e in errors if e.validator == "additionalProperties"), None) or best_match(errors)
+    if found is not None:
+        message, remedy = _explain(found)
+        where = ".".join(str(part) for part in found.absolute_path)
+        line_number = line_of(nodes, list(found.absolute_path))
         raise InputError(f"{what}: {path}, line {line_number}{': ' + where if where else ''}: {message}", remedy=remedy)
-    return document
+    return checked
 
 
 def line_of(node: yaml.Node | None, path: list[Any]) -> int:
@@ -109,32 +109,33 @@ def _with_environment(value: Any, path: Path, what: str) -> Any:
 
 def _explain(error: ValidationError) -> tuple[str, str]:
     """A schema violation in a user's words, and what to do."""
+    schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
+    rule: Any = error.validator_value
+    instance: Any = error.instance
     if error.validator == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(str(key) for key in set(error.instance) - set(known))
+        known = sorted(schema.get("properties", {}))
+        unknown = sorted(str(key) for key in set(instance) - set(known))
         near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)
         return (
             f"unknown key {unknown[0]!r}",
             f"did you mean {near[0]!r}? The keys are: {', '.join(known)}" if near else ("remove it"),
         )
     if error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
+        missing = [key for key in rule if key not in instance]
         return f"the key {missing[0]!r} is missing", f"add `{missing[0]}: …`"
     if error.validator == "type":
-        wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
-        if wanted == "string" and isinstance(error.instance, int | float):
+        wanted = rule if isinstance(rule, str) else " or ".join(rule)
+        if wanted == "string" and isinstance(instance, int | float):
             return (
-                f"{error.instance!r} is a number to YAML, so its leading zeros are lost",
+                f"{instance!r} is a number to YAML, so its leading zeros are lost",
                 'put codes in quotation marks: "02"',
             )
-        return f"this is no {wanted}", error.schema.get("description", f"give a {wanted}")
+        return f"this is no {wanted}", schema.get("description", f"give a {wanted}")
     if error.validator == "enum":
-        known = [str(choice) for choice in error.validator_value]
-        near = difflib.get_close_matches(str(error.instance), known, n=1, cutoff=0.4)
+        known = [str(choice) for choice in rule]
+        near = difflib.get_close_matches(str(instance), known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"{error.instance!r} is not one of the choices", f"{hint}Choose from: {', '.join(known)}"
+        return f"{instance!r} is not one of the choices", f"{hint}Choose from: {', '.join(known)}"
     if error.validator == "pattern":
-        return f"{error.instance!r} has not the right form", error.schema.get(
-            "description", f"it must match {error.validator_value}"
-        )
-    return error.message, error.schema.get("description", "correct the value")
+        return f"{instance!r} has not the right form", schema.get("description", f"it must match {rule}")
+    return error.message, schema.get("description", "correct the value")

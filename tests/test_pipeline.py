@@ -147,7 +147,7 @@ def test_england_counts_the_flags_and_no_area_counts_more(done: dict[str, Any], 
         source, "gold/activity_flag", f"{key}, count(*) FILTER (outcome = 'flagged' AND area_code <> 'D4U1Y')",
         f"area_code IS NOT NULL GROUP BY {key}",
     )  # fmt: skip
-    assert dict((row[:3], row[3]) for row in beneath if row[3]) == {row[:3]: row[3] for row in located if row[3]}
+    assert {row[:3]: row[3] for row in beneath if row[3]} == {row[:3]: row[3] for row in located if row[3]}
 
 
 def test_nothing_small_is_published_below_england(done: dict[str, Any], source: Path) -> None:

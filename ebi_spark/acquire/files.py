@@ -4,6 +4,7 @@ import csv
 import glob
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from pyarrow.lib import ArrowException
@@ -96,7 +97,7 @@ def _head(path: str) -> list[str]:
     import bz2
     import gzip
 
-    opener = {".gz": gzip.open, ".bz2": bz2.open}.get(Path(path).suffix, open)
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(Path(path).suffix, open)
     with opener(path, "rb") as file:
         data: bytes = file.read(_HEAD_BYTES)
     if b"\x00" in data[:4096]:

@@ -44,7 +44,7 @@ RECORD_SUITES = ("apc_spell", "op_attendance", "quarantine", "activity_flag")
 EVERY_YEAR = "_every_year"
 RELEASE_ID = "release_id"
 UNKNOWN_YEAR = "unknown"
-KINDS = ("row", "unique", "total", "count_of_violations")
+KINDS = ("row", "unique", "total", "group", "count_of_violations")
 
 IN_SET = "expect_column_values_to_be_in_set"
 ROW_COUNT = "expect_table_row_count_to_equal"
@@ -62,12 +62,21 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Totals of several tables side by side: ``totals`` are SQL queries with at most one row a group, columns ``by``."""
+
+    by: tuple[str, ...]
+    totals: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Suite:
-    """The checks of one table."""
+    """The checks of one table, and the groups that those of the kind ``group`` see."""
 
     name: str
     table: Table
     checks: tuple[Check, ...]
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,12 @@ def validate_layer(
 ) -> GateResult:
     """Check every table of a layer (``silver``, ``flags``, ``rates`` or ``published``) in one checkpoint.
 
-    Only rows of ``years`` (None: all) and of ``release_id`` are judged; checks against other tables may read beyond.
+    Only rows of ``years`` (None: all) are judged, and of ``published`` only those of ``release_id``, which must be given:
+    a release is held against gold as it stands now. Checks against other tables may read beyond.
     Pages about the result go to a folder of their own in ``docs``, unless a check could not be evaluated.
     """
+    if (layer == "published") != (release_id is not None):
+        raise ValueError("release_id belongs to the layer `published`, and that to one release")
     suites = [load_suite(name) for name in LAYER_SUITES[layer]]
     checks = sum(len(suite.checks) for suite in suites)
     tell(f"checking {layer}: {checks} checks of {len(suites)} tables")
@@ -155,7 +167,11 @@ def load_suite(name: str) -> Suite:
     twice = sorted({item for item in names if names.count(item) > 1})
     if twice:
         raise InputError(f"expectations: {path}: the check {twice[0]} stands twice", remedy="name each check once")
-    return Suite(name, table, tuple(checks))
+    given = document.get("groups")
+    groups = Groups(tuple(given["by"]), tuple(given["totals"])) if given else None
+    if groups is None and any(check.kind == "group" for check in checks):
+        raise InputError(f"expectations: {path} has checks of groups without `groups`", remedy="add `groups`")
+    return Suite(name, table, tuple(checks), groups)
 
 
 def _check(item: dict[str, Any], path: Path) -> Check:
@@ -209,6 +225,7 @@ class _Measuring:
             frame = self.rows(suite.name)
             self._schema(suite, measured)
             aggregates: dict[tuple[str, str], Column] = {}
+            grouped: dict[tuple[str, str], Column] = {}
             for check in suite.checks:
                 key = (suite.name, check.id)
                 if check.kind == "schema":
@@ -217,7 +234,9 @@ class _Measuring:
                 if obstacle:
                     measured.counts[key], measured.notes[key] = 1, f"cannot be checked: {obstacle}"
                 elif check.kind == "row":
-                    aggregates[key] = F.expr(f"count_if(NOT coalesce(({check.rule}), false))")
+                    aggregates[key] = _against(check)
+                elif check.kind == "group":
+                    grouped[key] = _against(check)
                 elif check.kind == "total":
                     aggregates[key] = F.expr(f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END")
                 elif check.kind == "unique":
@@ -226,11 +245,13 @@ class _Measuring:
                     hashed = frame.groupBy(F.xxhash64(*check.rule).alias("_hash")).count()
                     measure(_surplus(hashed), [F.col("surplus")], [key])
                 else:
-                    measure(self._query(str(check.rule)), [F.col("violations")], [key])
-            if aggregates:
-                names = [f"c{number}" for number in range(len(aggregates))]
-                counted = frame.agg(*[c.alias(n) for c, n in zip(aggregates.values(), names, strict=True)])
-                measure(counted, [F.col(name) for name in names], list(aggregates))
+                    measure(self._query(str(check.rule)).toDF("violations"), [F.col("violations")], [key])
+            for counts, grouping in ((aggregates, False), (grouped, True)):
+                if counts:
+                    source = self._groups(suite) if grouping else frame
+                    names = [f"c{number}" for number in range(len(counts))]
+                    counted = source.agg(*[c.alias(n) for c, n in zip(counts.values(), names, strict=True)])
+                    measure(counted, [F.col(name) for name in names], list(counts))
         for row in reduce(DataFrame.unionByName, parts).collect() if parts else []:
             measured.counts.update(zip(checks_of_part[row["part"]], map(int, row["counts"]), strict=True))
         for key, (frame, columns) in suspects.items():
@@ -275,10 +296,14 @@ class _Measuring:
 
     def _obstacle(self, suite: Suite, check: Check) -> str | None:
         """Why a check cannot be made: a column it names is missing or has another type."""
-        names = {suite.name}
-        if check.kind == "count_of_violations":
-            names = {name.removesuffix(EVERY_YEAR) for name in _placeholders(str(check.rule))}
-        words = set(re.findall(r"\w+", check.rule if isinstance(check.rule, str) else " ".join(check.rule)))
+        rules = [check.rule] if isinstance(check.rule, str) else list(check.rule)
+        if check.kind == "group" and suite.groups:
+            # Its own names are those of the totals; what can be missing stands in their queries.
+            rules = list(suite.groups.totals)
+        queries = check.kind in ("group", "count_of_violations")
+        sources = {name.removesuffix(EVERY_YEAR) for rule in rules for name in _placeholders(rule)}
+        names = sources if queries else {suite.name}
+        words = {word for rule in rules for word in re.findall(r"\w+", rule)}
         for name in sorted(names):
             for columns, problem in zip(self._deviations(name), ("is missing", "has another type"), strict=True):
                 for column in columns:
@@ -291,7 +316,17 @@ class _Measuring:
             name: self.whole(name.removesuffix(EVERY_YEAR)) if name.endswith(EVERY_YEAR) else self.rows(name)
             for name in _placeholders(sql)
         }
-        return self.lake.spark.sql(sql, **frames).toDF("violations")  # type: ignore[arg-type]
+        return self.lake.spark.sql(sql, **frames)  # type: ignore[arg-type]
+
+    def _groups(self, suite: Suite) -> DataFrame:
+        """The totals of every query in one row a group: a union rather than joins, so one shuffle at most."""
+        assert suite.groups is not None
+        totals = [self._query(sql) for sql in suite.groups.totals]
+        side_by_side = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), totals)
+        names = [name for name in side_by_side.columns if name not in suite.groups.by]
+        return side_by_side.groupBy(*suite.groups.by).agg(
+            *[F.first(name, ignorenulls=True).alias(name) for name in names]
+        )
 
 
 def _table(suite: str) -> Table:
@@ -302,6 +337,11 @@ def _table(suite: str) -> Table:
 
 def _placeholders(sql: str) -> list[str]:
     return sorted(set(re.findall(r"\{(\w+)\}", sql)))
+
+
+def _against(check: Check) -> Column:
+    """How many rows do not meet a condition; one that cannot be decided is not met."""
+    return F.expr(f"count_if(NOT coalesce(({check.rule}), false))")
 
 
 def _surplus(counted: DataFrame) -> DataFrame:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from ebi_spark.schemas import (
 )
 from ebi_spark.settings import RunConfig, disclosure_rules, resource
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake
+from ebi_spark.storage import Lake, side_by_side
 
 PUBLISHED = (RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY)
 
@@ -77,12 +78,16 @@ def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Relea
     What a failed check leaves of the new release is removed again; the old release stands all the while.
     """
     release_id = lake.run_id
+    tell(f"writing {len(PUBLISHED)} published tables")
     rows: dict[str, int] = {}
-    for table, frame in published_frames(lake, config).items():
-        tell(f"writing {table.full_name}")
-        marked = frame.withColumn("release_id", F.lit(release_id))
+
+    def write(table: Table, frame: DataFrame) -> None:
+        marked = frame.withColumn("release_id", F.lit(release_id)).coalesce(1)
         lake.replace(table, marked, {"release_id": [release_id]}, stage="publish")
         rows[table.full_name] = lake.read(table).where(F.col("release_id") == release_id).count()
+
+    side_by_side([partial(write, table, frame) for table, frame in published_frames(lake, config).items()])
+    rows = {table.full_name: rows[table.full_name] for table in PUBLISHED}
     tell("checking what is to be published")
     gate = validate_layer(lake, "published", years=None, release_id=release_id, docs=None, tell=tell)
     if not gate.success:
