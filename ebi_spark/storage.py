@@ -90,7 +90,8 @@ class Lake:
             raise InputError(
                 f"{self.location} has no table {table.full_name}", remedy="run the stages before this one first"
             )
-        self.versions_read.setdefault(table.full_name, self.version(table))
+        if table.full_name not in self.versions_read:
+            self.versions_read[table.full_name] = self.version(table)
         if self.location.folder:
             return self.spark.read.format("delta").load(self._path(table))
         return self.spark.table(self.identifier(table))

@@ -40,6 +40,13 @@ def main(argv: list[str] | None = None) -> int:
     return int(job.main(rest))
 
 
+def task() -> None:
+    """The same for a scheduler that knows failure only as an exception (Databricks wheel tasks)."""
+    status = main()
+    if status:
+        raise RuntimeError(f"ebi-spark ended with status {status}; its message stands above")
+
+
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]

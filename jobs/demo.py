@@ -24,7 +24,7 @@ def main() -> int:
             f"""
 Look at it:
   {FOLDER}/lake/report.html            what was found, drawn (opens offline)
-  {FOLDER}/lake/docs/index.html        what was checked
+  {FOLDER}/lake/docs/                  what was checked, a folder of pages a layer
   .venv/bin/ebi-spark status --lake {FOLDER}/lake
   .venv/bin/ebi-spark policy show 2Y_back_pain_fusion"""
         )

@@ -69,6 +69,9 @@ class Context:
         except DataError as error:
             outcome, details = "failed", {"message": error.message}
             raise
+        except KeyboardInterrupt:
+            outcome = "interrupted"  # the session may be going too: nothing more is asked of it
+            raise
         except BaseException as error:
             outcome, details = "broken", {"error": type(error).__name__}
             raise
@@ -76,7 +79,7 @@ class Context:
             report.seconds = time.monotonic() - clock
             self.stages.append(report)
             self.tables.update(self.lake.versions_written)
-            if self.lake.exists(RUN_LOG):
+            if outcome != "interrupted" and self.lake.exists(RUN_LOG):
                 self._log(report, started, outcome, details)
 
     def _log(self, report: StageReport, started: datetime, outcome: str, details: dict[str, str]) -> None:
@@ -195,7 +198,9 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
         console.print(f"[bold red]ebi-spark:[/bold red] {_plain(message)}", highlight=False, soft_wrap=True)
         console.print(f"[bold]what to do:[/bold] {_plain(remedy)}", highlight=False, soft_wrap=True)
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    _INTERRUPTED.clear()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     try:
         work(console, outcome)
     except EbiError as error:
@@ -205,6 +210,11 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
     except KeyboardInterrupt:
         ended(INTERRUPTED, "interrupted", "interrupted; what was committed stands", "the same call goes on from there")
     except Exception as error:
+        if _INTERRUPTED:  # what an interrupt tore down shows as some other error
+            ended(
+                INTERRUPTED, "interrupted", "interrupted; what was committed stands", "the same call repeats the rest"
+            )
+            return _finished(outcome, as_json)
         if debug:
             traceback.print_exc()
         # The text of an engine's error can carry rows: its class and condition have to do.
@@ -215,13 +225,21 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
             remedy="run the same call again; `--debug` shows the traceback (which can carry records: do not pass it on)",
         )
         ended(broken.exit_status, broken.outcome, broken.message, broken.remedy)
+    return _finished(outcome, as_json)
+
+
+def _finished(outcome: dict[str, Any], as_json: bool) -> int:
     if as_json:
         print(json.dumps(outcome, ensure_ascii=False, default=str))
     sys.stdout.flush()
     return int(outcome["exit"])
 
 
+_INTERRUPTED: list[bool] = []
+
+
 def _interrupt(*_: Any) -> None:
+    _INTERRUPTED.append(True)
     raise KeyboardInterrupt
 
 

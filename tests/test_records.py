@@ -57,6 +57,7 @@ VALUES: list[tuple[str, str | None, Any, str | None]] = [
     ("code", "M545 ", "M545", "padding"),
     ("code", "NULL", None, "null_text"),
     ("two_character_code", "2", "02", "one_digit"),
+    ("two_character_code", "2a", "2A", "case"),
     ("two_character_code", "02", "02", None),
     ("two_character_code", " 11", "11", "padding"),
     ("two_character_code", "99", "99", None),

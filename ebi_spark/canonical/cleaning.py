@@ -83,6 +83,7 @@ def _tidy(packed: Column) -> Column:
     """Runs of commas, marks of an empty code and of empty episodes as one, none at the ends; NULL when no code is left.
     They are rare: only the rows that have one pay for the regular expressions."""
     odd = packed.contains(",,") | packed.contains(",-") | packed.contains(",&") | packed.contains(",|,|,")
+    odd = odd | packed.startswith(",|,") | packed.endswith(",|,")
     single = F.regexp_replace(packed, ",(?:[-&]*,)+", ",")
     single = F.regexp_replace(single, r"(?:,\|)+,", ",|,")
     single = F.regexp_replace(F.regexp_replace(single, r"^,\|,", ","), r",\|,$", ",")
@@ -148,7 +149,7 @@ def _change(name: str, kind: str) -> Column:
     if kind == "codes":  # separators always change; only what changes a code is noted
         return F.when(raw.isNotNull(), F.when(value.isNull(), F.coalesce(lost, F.lit("blank"))).otherwise(reformed))
     if kind == "two_character_code":
-        reformed = F.when(F.length(F.trim(raw)) == 1, F.lit("one_digit"))
+        reformed = F.coalesce(F.when(F.length(F.trim(raw)) == 1, F.lit("one_digit")), reformed)
     differs = raw.isNotNull() & (value.isNull() | (raw != value))
     return F.when(differs, F.coalesce(lost, reformed, F.lit("padding")))
 

@@ -19,6 +19,7 @@ RECORD_KINDS = {
     "treatment_function": "identifier",
     "age": "number",
     "age_fallback": "number",
+    "extract_date": "day",
 }
 SPELL_KINDS = {
     "admission_date": "day",
@@ -33,7 +34,12 @@ ATTENDANCE_KINDS = {
     "first_attendance": "short_code",
     "referral_source": "two_character_code",
 }
-DERIVED_KINDS = {"record_id": "identifier", "dominant_procedure": "code", "primary_diagnosis": "code"}
+DERIVED_KINDS = {
+    "record_id": "identifier",
+    "dominant_procedure": "code",
+    "primary_diagnosis": "code",
+    "extract_date": "day",
+}
 CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
 
 

@@ -35,7 +35,7 @@ from ebi_spark.schemas import (
 )
 from ebi_spark.settings import RunConfig, disclosure_rules, resource
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake, side_by_side
+from ebi_spark.storage import Lake, published_mask, side_by_side
 
 PUBLISHED = (RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY)
 
@@ -157,4 +157,5 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
+    part.chmod(0o666 & ~published_mask())
     part.replace(path)
