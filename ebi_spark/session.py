@@ -129,6 +129,10 @@ def fetch_jars(tell: Callable[[str], None]) -> list[Path]:
     return local_jars()
 
 
+# Rows of many derived columns make methods longer than the JVM compiles unless told to; interpreted, they are several
+# times slower.
+JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
+
 # Inferring constraints through dozens of derived columns takes Spark's planner minutes and finds nothing here.
 PLANNING = {"spark.sql.constraintPropagation.enabled": "false"}
 
@@ -176,8 +180,6 @@ def spark_session(
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
         .config("spark.sql.session.timeZone", timezone)
         .config("spark.sql.shuffle.partitions", str(max(4, 2 * cores)))
-        # Methods longer than the JIT compiles run interpreted; beyond this Spark splits them instead.
-        .config("spark.sql.codegen.hugeMethodLimit", "8000")
         .config("spark.sql.parquet.compression.codec", "zstd")
         .config("spark.databricks.delta.snapshotPartitions", "2")
         # Keeps the Python call site of every column for error texts; building the ingest's frames takes twice as long.
@@ -186,7 +188,7 @@ def spark_session(
         .config(
             "spark.driver.extraJavaOptions",
             f"-Djava.io.tmpdir={folder} -Dderby.system.home={folder} "
-            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} {java_options or os.environ.get('EBI_SPARK_JAVA_OPTIONS', '')}",
+            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} {JAVA_OPTIONS if java_options is None else java_options}",
         )
         .getOrCreate()
     )
@@ -198,22 +200,6 @@ def spark_session(
         with contextlib.suppress(Exception):
             spark.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def wide_rows(spark: SparkSession) -> Iterator[None]:
-    """For work on rows of many derived columns: operators compiled one by one. Fused into one method, such work passes
-    what the JVM compiles, is generated twice and runs slower."""
-    key = "spark.sql.codegen.wholeStage"
-    before = None
-    with contextlib.suppress(Exception):  # a platform that fixes its settings keeps its own choice
-        before = spark.conf.get(key)
-        spark.conf.set(key, "false")
-    try:
-        yield
-    finally:
-        if before is not None:
-            spark.conf.set(key, before)
 
 
 def _swept(scratch: Path) -> Path:

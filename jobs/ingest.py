@@ -6,13 +6,12 @@ from rich.table import Table as RichTable
 
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.canonical.ingest import ingest
-from ebi_spark.session import wide_rows
 from jobs.harness import Context, run_stages
 
 
 def stage(context: Context) -> None:
     """Read the configured sources and replace the years asked for."""
-    with context.stage("ingest") as report, wide_rows(context.spark):
+    with context.stage("ingest") as report:
         tables = read_sources(context.spark, context.config)
         done = ingest(context.spark, context.lake, tables, context.config, context.tell)
         report.rows = done.rows_read

@@ -16,7 +16,7 @@ from ebi_spark.settings import LakeLocation
 from ebi_spark.storage import Lake, prepare_folders
 
 # Small data: the quick compiler and one collector thread start fastest.
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m"
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -XX:-DontCompileHugeMethods"
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ from ebi_spark.financial_years import parse_years, year_of_date, year_of_text
 from ebi_spark.flags.areas import Lookups
 from ebi_spark.flags.judge import judge_records
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
-from ebi_spark.session import wide_rows
 from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, prepare_folders
@@ -328,8 +327,7 @@ def ingested(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> I
         max_quarantine_share=1.0,
     )
     lake = Lake(spark, config.lake, "test-run")
-    with wide_rows(spark):
-        ingest(spark, lake, read_sources(spark, config), config, lambda message: None)
+    ingest(spark, lake, read_sources(spark, config), config, lambda message: None)
 
     def rows(table: Any) -> list[dict[str, Any]]:
         return [row.asDict() for row in lake.read(table).collect()]

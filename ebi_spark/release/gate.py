@@ -418,7 +418,7 @@ def _judge(layer: str, suites: list[Suite], counts: dict[tuple[str, str], int], 
             f"the checks of {layer} were not all made: {len(results)} of {expected} evaluated, {len(counts)} counted",
             remedy="this is a fault of the product: report it with the suites in expectations/",
         )
-    pages = _write_docs(context, layer, suites, {suite for suite, _ in failed}, docs) if docs and not raised else None
+    pages = _write_docs(context, layer, suites, failed, docs) if docs and not raised else None
     return _Verdict(failed, raised, pages)
 
 
@@ -438,7 +438,7 @@ def _raised(info: Any) -> bool:
 # The pages
 
 
-def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[str], docs: Path) -> Path:
+def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[tuple[str, str]], docs: Path) -> Path:
     """Data Docs in a folder of their own below ``docs``, put there whole and made to open without the web."""
     docs.mkdir(parents=True, exist_ok=True)
     target = docs / f"expectations-{layer}"
@@ -464,19 +464,21 @@ def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[str],
     return target / "index.html"
 
 
-def _index(site: Path, layer: str, suites: list[Suite], failed: set[str]) -> str:
+def _index(site: Path, layer: str, suites: list[Suite], failed: set[tuple[str, str]]) -> str:
     """An index that needs no script, in place of the one that Great Expectations draws with several from the web."""
     lines = []
     for suite in suites:
         page = next(_pages(site / "validations" / suite.name), None)
         name = html.escape(suite.table.full_name)
         link = f'<a href="{page.relative_to(site).as_posix()}">{name}</a>' if page else name
-        outcome = "failed" if suite.name in failed else "passed"
-        lines.append(f"<tr><td>{link}</td><td>{len(suite.checks)}</td><td>{outcome}</td></tr>")
+        against = [check for check in suite.checks if (suite.name, check.id) in failed]
+        outcome = "failed" if any(check.severity == "critical" for check in against) else "passed"
+        listed = "<br>".join(f"{check.severity}: {html.escape(check.words)}" for check in against)
+        lines.append(f"<tr><td>{link}</td><td>{len(suite.checks)}</td><td>{outcome}</td><td>{listed}</td></tr>")
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="UTF-8"><title>Checks of {layer}</title>{_STYLE}</head>'
         f"<body><h4>Checks of {layer}</h4><p>Spark counted the rows against each check; Great Expectations judged the "
-        "counts. No page holds a value of a record.</p><table><thead><tr><th>Table</th><th>Checks</th><th>Outcome</th>"
+        "counts. No page holds a value of a record.</p><table><thead><tr><th>Table</th><th>Checks</th><th>Outcome</th><th>Not met</th>"
         f"</tr></thead><tbody>{''.join(lines)}</tbody></table></body></html>\n"
     )
 
