@@ -16,7 +16,7 @@ from ebi_spark.canonical.ingest import SILVER
 from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import explain_record
-from jobs.harness import common_options, guarded, opened_lake
+from jobs.harness import common_options, guarded, opened_lake, output_console
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print(item: dict[str, Any]) -> None:
-    console = Console()
+    console = output_console()
     head = f"{item['policy_id']}, revision {item['revision']}, reading {item['reading']}"
     console.print(f"[bold]{head}[/bold]  record {item['source_system']} {item['dataset']} {item['record_id']}")
     console.print(f"[bold]{item['outcome']}[/bold]" + (f": {item['why']}" if item["why"] else ""))

@@ -247,9 +247,15 @@ def _plain(text: str) -> str:
     return text.replace("[", "\\[")
 
 
+def output_console() -> Console:
+    """Standard output; wide enough for the tables where it is no terminal but a file or a log."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
+
+
 def show_summary(context: Context) -> None:
     """What was done, and where the time went, on standard output."""
-    console = Console()
+    console = output_console()
     for table in context.summary:
         console.print(table)
     whole = sum(stage.seconds for stage in context.stages) or 1.0

@@ -12,7 +12,7 @@ from ebi_spark.clinical_policy.compile import in_words
 from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.settings import load_config
-from jobs.harness import common_options, guarded
+from jobs.harness import common_options, guarded, output_console
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,11 +60,11 @@ def _list(policies: list[Policy]) -> None:
         table.add_row(
             policy.id, policy.title, policy.dataset, revisions, policy.default_reading, Path(policy.path).name
         )
-    Console().print(table)
+    output_console().print(table)
 
 
 def _show(policy: Policy) -> None:
-    console = Console()
+    console = output_console()
     console.print(f"[bold]{policy.id}[/bold]  {policy.title}")
     console.print(f"{policy.source['publisher']}: {policy.source['page']} ({policy.source.get('updated', 'undated')})")
     for revision in policy.revisions:

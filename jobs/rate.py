@@ -45,14 +45,18 @@ def stage(context: Context) -> None:
         spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
         lake.replace(RATE_VARIATION, spread.repartition(YEAR), {YEAR: years}, stage="rate")
         report.rows = written.count()
-        national = written.where("area_type = 'england'").orderBy("policy_id", "reading", YEAR).collect()
-    shown = RichTable(title="England, per 100,000", title_justify="left")
+        default = lake.read(POLICY).where("is_default_reading").select("policy_id", "revision", "reading").distinct()
+        national = written.where("area_type = 'england'").join(
+            default, ["policy_id", "revision", "reading"], "left_semi"
+        )
+        shown_rows = national.orderBy("policy_id", YEAR).collect()
+    shown = RichTable(title="England, default readings, per 100,000", title_justify="left")
     for name in ("policy", "reading", "year"):
         shown.add_column(name)
     for name in ("flagged", "crude", "standardised", "95% limits"):
         shown.add_column(name, justify="right")
     shown.add_column("status and notes")
-    for row in national:
+    for row in shown_rows:
         limits = f"{row['lower']:.2f} to {row['upper']:.2f}" if row["upper"] is not None else ""
         standardised = f"{row['standardised_rate']:.2f}" if row["standardised_rate"] is not None else ""
         shown.add_row(

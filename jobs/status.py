@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.release.publish import current_release
 from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG
-from jobs.harness import Context, common_options, guarded, opened_lake
+from jobs.harness import Context, common_options, guarded, opened_lake, output_console
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
 
 
 def _print(collected: dict[str, list[dict[str, Any]]]) -> None:
-    console = Console()
+    console = output_console()
     for title, rows in collected.items():
         if not rows:
             console.print(f"[bold]{title}[/bold]: none")
