@@ -216,6 +216,14 @@ def disclosure_rules() -> dict[str, Any]:
     return rules
 
 
+def caveats() -> list[dict[str, Any]]:
+    """What every figure says of itself, from ``conf/caveats.yml``: key, text, and the policies it is about or ``all``."""
+    items: list[dict[str, Any]] = load_document(
+        resource("conf", "caveats.yml"), resource("conf", "caveats.schema.json"), what="caveats"
+    )["caveats"]
+    return items
+
+
 def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource:
     item = given if isinstance(given, dict) else {"path": given}
     if ("path" in item) == ("table" in item):

@@ -4,7 +4,6 @@ Codes are tested on the normalised texts of silver (``,E119,J849,``): ``starts_w
 ``contains`` is the page's ``LIKE '%…%'``. A character class such as ``D3[789]`` means the same here as in T-SQL.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from functools import reduce
@@ -133,8 +132,3 @@ def _line(test: dict[str, Any]) -> str:
         return f"{name} between {test['between'][0]} and {test['between'][1]}"
     operator = next(key for key in ("starts_with", "contains", "in") if key in test)
     return f"{name} {operator.replace('_', ' ')} {', '.join(test[operator])}"
-
-
-def as_json(value: Any) -> str:
-    """Canonical JSON text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -158,9 +158,6 @@ def _weights(standard: str, by_vintage: dict[date, Strata]) -> dict[tuple[str, i
     return dict(weights)
 
 
-AREA_TYPES = ("england", "region", "icb", "sub_icb")
-
-
 def members_of(population: Population, code: str) -> list[tuple[str, str, str]]:
     """(area type, code, name) of every area that a sub-ICB location belongs to, itself included."""
     row = population.hierarchy[code]

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -33,7 +32,7 @@ from ebi_spark.schemas import (
     VARIATION,
     Table,
 )
-from ebi_spark.settings import RunConfig, disclosure_rules, resource
+from ebi_spark.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, published_mask, side_by_side
 
@@ -126,13 +125,6 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
     earlier = lake.read(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
     row = small_frame(lake.spark, [manifest], RELEASE.schema)
     lake.replace(RELEASE, earlier.unionByName(row).coalesce(1), {}, stage="publish")
-
-
-def caveats() -> list[dict[str, Any]]:
-    """What every figure says of itself: key, text, and the policies it applies to."""
-    document = yaml.safe_load(resource("conf", "caveats.yml").read_text(encoding="utf-8"))
-    items: list[dict[str, Any]] = document["caveats"]
-    return items
 
 
 def current_release(lake: Lake) -> dict[str, Any] | None:

@@ -28,8 +28,7 @@ from ebi_spark.report.rows import (
     plain,
     rows_of,
 )
-from ebi_spark.settings import disclosure_rules, resource
-from ebi_spark.yaml_documents import load_document
+from ebi_spark.settings import caveats, disclosure_rules
 
 # Which type of area to compare: boards commission; an extract of one board has only its smaller areas.
 AREA_ORDER = ("icb", "sub_icb", "region")
@@ -127,9 +126,8 @@ def standing_caveats(released: dict[str, Any] | None = None) -> list[dict[str, A
     ``released`` are a release's own texts by key. They go before those of this version of the product, and a key that
     this version does not know is about all policies.
     """
-    document = load_document(resource("conf", "caveats.yml"), resource("conf", "caveats.schema.json"), what="caveats")
     released = released or {}
-    known = [{**caveat, "text": str(released.get(caveat["key"], caveat["text"]))} for caveat in document["caveats"]]
+    known = [{**caveat, "text": str(released.get(caveat["key"], caveat["text"]))} for caveat in caveats()]
     keys = {caveat["key"] for caveat in known}
     others = [
         {"key": key, "text": str(text), "applies_to": "all"}
