@@ -84,7 +84,16 @@ def year_of_text(text: Column, bare_year: str | None = None) -> Column:
     Other four digits are a calendar year: ``bare_year`` says whether the financial year ``starts`` or ``ends`` in it;
     without it they stay NULL.
     """
-    digits = F.regexp_replace(F.trim(text), r"[^0-9]", "")
+    return year_of_digits(digits_of_year(text), bare_year)
+
+
+def digits_of_year(text: Column) -> Column:
+    """The digits of a year as a source writes it."""
+    return F.regexp_replace(text, r"[^0-9]", "")
+
+
+def year_of_digits(digits: Column, bare_year: str | None = None) -> Column:
+    """:func:`year_of_text` from the digits alone: they are looked at many times, so give a column, not an expression."""
     first4 = F.substring(digits, 1, 4).try_cast("int")
     pair_start, pair_end = F.substring(digits, 1, 2).try_cast("int"), F.substring(digits, 3, 2).try_cast("int")
     from_pair = F.when(pair_start >= 89, 1900).otherwise(2000) + pair_start

@@ -138,6 +138,28 @@ QUARANTINE = Table(
     required=("source_system", "dataset", "role", YEAR, "reasons", "source_file", "raw", "run_id"),
     statistics=("dataset", "source_file"),
 )
+REPEATED_ROW = Table(
+    "silver",
+    "repeated_row",
+    "a source row of the last ingest whose key stands in more than one row of its table, as read",
+    """
+    source_system string
+    role string -- the source table: apcs, apcs_der, opa, apc, op
+    record_id string
+    conflict boolean -- rows of the key differ and no extract date says which is right: all are in quarantine
+    is_duplicate boolean -- a further copy, or an older state: left out
+    fields map<string,string> -- the row's columns, under the names of the canonical records
+    lists map<string,array<string>> -- its runs of numbered columns
+    raw_names array<string> -- the table's own column names
+    raw_values array<string>
+    content bigint -- hash of the row but its extract date
+    source_file string
+    file_bytes bigint
+    file_modified timestamp
+    run_id string
+""",
+    required=("source_system", "role", "record_id", "conflict", "is_duplicate", "content", "source_file", "run_id"),
+)
 INGEST_AUDIT = Table(
     "silver",
     "ingest_audit",
@@ -440,7 +462,7 @@ RELEASE = Table(
 TABLES: dict[str, Table] = {
     table.full_name: table
     for table in (
-        APC_SPELL, OP_ATTENDANCE, QUARANTINE, INGEST_AUDIT,
+        APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, INGEST_AUDIT,
         ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION, RUN_LOG,
         RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY, RELEASE,
     )

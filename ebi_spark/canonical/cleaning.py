@@ -8,7 +8,8 @@ so a value that several conditions look at has to be a column first; as one nest
 minutes to plan.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -22,14 +23,15 @@ OLDEST_AGE = 120
 Stage = Callable[[Column], Column]
 
 
-def is_empty(trimmed: Column) -> Column:
-    """Whether a trimmed text stands for nothing: blank, or the word NULL."""
-    return (trimmed == "") | (F.upper(trimmed) == "NULL")
-
-
 def text(raw: Column) -> Column:
     """The text without blanks at its ends; NULL for blank and for the word NULL."""
-    return F.when(~is_empty(F.trim(raw)), F.trim(raw))
+    return _filled(F.trim(raw))
+
+
+def _filled(trimmed: Column) -> Column:
+    """A trimmed text, NULL where it stands for nothing. Lengths first: they cost next to nothing."""
+    size = F.octet_length(trimmed)
+    return F.when((size != 0) & ((size != 4) | (F.upper(trimmed) != "NULL")), trimmed)
 
 
 def _strip(value: Column, *unwanted: str) -> Column:
@@ -38,31 +40,39 @@ def _strip(value: Column, *unwanted: str) -> Column:
     return value
 
 
-def _as_is(value: Column) -> Column:
-    return value
-
-
 def _two_characters(value: Column) -> Column:
-    return F.when(F.length(value) == 1, F.concat(F.lit("0"), value)).otherwise(value)
+    return F.when(F.octet_length(value) == 1, F.concat(F.lit("0"), value)).otherwise(value)
+
+
+def _one_code(value: Column) -> Column:
+    return F.nullif(F.upper(_strip(value, ".", " ")), F.lit(""))
 
 
 def _number(value: Column) -> Column:
     return F.coalesce(value.try_cast("int"), value.try_cast("double").try_cast("int"))
 
 
-def _parsed_day(value: Column) -> Column:
-    """A DATE from ``2021-04-01``, ``01/04/2021``, ``20210401`` or a time stamp.
+def _iso(value: Column) -> Column:
+    """``2021-04-01``, ``01/04/2021``, ``20210401`` or a time stamp with its date in ISO order; NULL for other forms."""
 
-    A time stamp becomes the date in the session's time zone (Europe/London unless configured): a midnight of 1 April
-    stored as 23:00Z belongs to the new year.
-    """
-    length = F.length(value)
-    british = F.try_to_timestamp(value, F.lit("dd/MM/yyyy HH:mm:ss"))
+    def part(start: int, size: int = 99) -> Column:
+        return F.substring(value, start, size)
+
+    size = F.octet_length(value)
+    british = (size >= 10) & (part(3, 1) == "/") & (part(6, 1) == "/")
+    dash = F.lit("-")
     return (
-        F.when((length == 10) & (F.substring(value, 5, 1) == "-"), value.try_cast("date"))
-        .when(length > 10, F.to_date(F.coalesce(value.try_cast("timestamp"), british)))
-        .otherwise(F.coalesce(F.try_to_date(value, "dd/MM/yyyy"), F.try_to_date(value, "yyyyMMdd")))
+        F.when((size >= 10) & (part(5, 1) == "-"), value)
+        .when(british, F.concat(part(7, 4), dash, part(4, 2), dash, part(1, 2), part(11)))
+        .when(size == 8, F.concat(part(1, 4), dash, part(5, 2), dash, part(7, 2)))
     )
+
+
+def _parsed_day(iso: Column) -> Column:
+    """A DATE. A time stamp becomes the date in the session's time zone (Europe/London unless configured): a midnight of
+    1 April stored as 23:00Z belongs to the new year."""
+    stamp = iso.try_cast("timestamp").cast("date")
+    return F.when(F.octet_length(iso) == 10, iso.try_cast("date")).otherwise(stamp)
 
 
 def _no_sentinel(value: Column) -> Column:
@@ -93,65 +103,131 @@ def _tidy(packed: Column) -> Column:
 # What is done to each kind of value once it is trimmed and not empty, a stage each.
 KINDS: dict[str, tuple[Stage, ...]] = {
     # A key or organisation code, as it is (20-digit keys stay text).
-    "identifier": (_as_is,),
+    "identifier": (),
     # A code of a one-character list.
     "short_code": (F.upper,),
     # A code of a two-character list: ``2`` is ``02``.
     "two_character_code": (F.upper, _two_characters),
     # One clinical code: upper case, without dots and blanks.
-    "code": (lambda value: F.upper(_strip(value, ".", " ")),),
+    "code": (_one_code,),
     # Clinical codes in SUS+'s concatenation: ``||E119 ,J849 ||I801`` or ``||E851,T124||Y532``, the leading ``||`` may
     # be missing, codes may be padded, dotted or in lower case → ``,E119,J849,|,I801,``, NULL when no code is left.
     "codes": (_packed, _tidy),
     # INT; what is no number becomes NULL and is noted.
     "number": (_number,),
     # DATE; what is none, or a sentinel, becomes NULL and is noted.
-    "day": (_parsed_day, _no_sentinel),
+    "day": (_iso, _parsed_day, _no_sentinel),
 }
+# Kinds for which a text can stand there and yet give no value.
+LOSSY = ("code", "codes", "number", "day")
+_DAY_READ = 2  # stages after which a day was read or was not: before sentinels go
 
 
-def clean(rows: DataFrame, kinds: Mapping[str, str]) -> DataFrame:
+def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ()) -> DataFrame:
     """``rows`` with every column named in ``kinds`` cleaned as its kind says, and ``cleaned``: ``array<string>`` of
     ``field:kind`` for every value that this changed (blank, null_text, dots, case, padding, one_digit, not_a_number,
     not_a_date, sentinel). Other columns pass through.
+
+    For each day in ``unread`` there is a BOOLEAN ``unread_…``: something stands there, and it is no date.
     """
-    others = [name for name in rows.columns if name not in kinds]
+    others = [F.col(name) for name in rows.columns if name not in kinds]
     raw = [F.col(name).alias(f"_raw_{name}") for name in kinds]
-    frame = rows.select(*others, *raw, *[text(F.col(name)).alias(name) for name in kinds])
-    kept = [*others, *(f"_raw_{name}" for name in kinds)]
-    for number in range(max(len(stages) for stages in KINDS.values())):
-        staged = [
-            (KINDS[kind][number](F.col(name)) if number < len(KINDS[kind]) else F.col(name)).alias(name)
-            for name, kind in kinds.items()
-        ]
-        if number == 1:
-            # Before sentinels go: whether a date was read at all tells a sentinel from nonsense.
-            read = [name for name, kind in kinds.items() if kind == "day"]
-            staged += [F.col(name).isNotNull().alias(f"_read_{name}") for name in read]
-        frame = frame.select(*kept, *staged)
-    changes = F.array_compact(
-        F.array(*[F.concat(F.lit(f"{name}:"), _change(name, kind)) for name, kind in kinds.items()])
+    frame = rows.select(*others, *raw, *[F.trim(F.col(name)).alias(name) for name in kinds])
+    kept = [*others, *(F.col(f"_raw_{name}") for name in kinds)]
+    filled = {name: _filled(F.col(name)) for name in kinds}
+    # Whether something stands there at all; for the kinds that keep every text, the value itself tells.
+    lossy = [name for name, kind in kinds.items() if kind in LOSSY]
+    frame = frame.select(
+        *kept,
+        *[value.alias(name) for name, value in filled.items()],
+        *[filled[name].isNotNull().alias(f"_stated_{name}") for name in lossy],
     )
-    return frame.select(*others, *kinds, changes.alias("cleaned"))
+    kept += [F.col(f"_stated_{name}") for name in lossy]
+    days = [name for name, kind in kinds.items() if kind == "day"]
+    for number in range(max(len(stages) for stages in KINDS.values())):
+        if number == _DAY_READ:
+            frame = frame.withColumns({f"_read_{name}": F.col(name).isNotNull() for name in days})
+            kept += [F.col(f"_read_{name}") for name in days]
+        frame = frame.select(
+            *kept,
+            *[
+                (KINDS[kind][number](F.col(name)) if number < len(KINDS[kind]) else F.col(name)).alias(name)
+                for name, kind in kinds.items()
+            ],
+        )
+    flags = [(F.col(f"_stated_{name}") & ~F.col(f"_read_{name}")).alias(f"unread_{name}") for name in unread]
+    return frame.select(*others, *kinds, *flags, _changes(kinds).alias("cleaned"))
 
 
-def _change(name: str, kind: str) -> Column:
-    """Why the cleaned value differs from what the source has; NULL where it does not. All that takes more than a
-    comparison is asked only where the two differ."""
-    raw, value = F.col(f"_raw_{name}"), F.col(name)
-    lost = F.when(F.trim(raw) == "", F.lit("blank")).when(F.upper(F.trim(raw)) == "NULL", F.lit("null_text"))
-    if kind == "number":
-        return F.when(raw.isNotNull() & value.isNull(), F.coalesce(lost, F.lit("not_a_number")))
-    if kind == "day":
-        unread = F.when(F.col(f"_read_{name}"), F.lit("sentinel")).otherwise(F.lit("not_a_date"))
-        return F.when(raw.isNotNull() & value.isNull(), F.coalesce(lost, unread))
-    reformed = F.when(raw.contains("."), F.lit("dots")).when(raw != F.upper(raw), F.lit("case"))
-    if kind == "codes":  # separators always change; only what changes a code is noted
-        return F.when(raw.isNotNull(), F.when(value.isNull(), F.coalesce(lost, F.lit("blank"))).otherwise(reformed))
-    if kind == "two_character_code":
-        reformed = F.coalesce(F.when(F.length(F.trim(raw)) == 1, F.lit("one_digit")), reformed)
-    differs = raw.isNotNull() & (value.isNull() | (raw != value))
-    return F.when(differs, F.coalesce(lost, reformed, F.lit("padding")))
+def _changes(kinds: Mapping[str, str]) -> Column:
+    """``field:kind`` of every value that differs from what the source has.
+
+    Blanks and the word NULL are common and told at once. All else is rare: how it changed is asked only of rows that
+    have such a value, by one function for all fields. Written out for each field, it was most of the code that the JVM
+    had to compile and of the time that a row took.
+    """
+    nothing = F.array().cast("array<string>")
+    lost, rare = {}, {}
+    for name, kind in kinds.items():
+        raw, value = F.col(f"_raw_{name}"), F.col(name)
+        stated = F.col(f"_stated_{name}") if kind in LOSSY else value.isNotNull()
+        lost[name] = raw.isNotNull() & ~stated
+        if kind in ("number", "day"):
+            rare[name] = stated & value.isNull()
+        elif kind == "codes":  # separators always change; only what changes a code is noted
+            rare[name] = stated & (value.isNull() | raw.contains(".") | (raw != F.upper(raw)))
+        else:
+            rare[name] = stated & (value.isNull() | (raw != value))
+    blank = {name: F.trim(F.col(f"_raw_{name}")) == "" for name in kinds}
+    empty = list_of(
+        F.when(lost[name], F.when(blank[name], f"{name}:blank").otherwise(f"{name}:null_text")) for name in kinds
+    )
+    changed = F.array_compact(
+        F.array(
+            *[
+                F.when(
+                    rare[name],
+                    F.struct(
+                        F.lit(name).alias("field"),
+                        F.lit(kind).alias("kind"),
+                        F.col(f"_raw_{name}").alias("raw"),
+                        F.col(name).isNull().alias("gone"),
+                        (F.col(f"_read_{name}") if kind == "day" else F.lit(False)).alias("read"),
+                    ),
+                )
+                for name, kind in kinds.items()
+            ]
+        )
+    )
+
+    def some(conditions: Mapping[str, Column]) -> Column:
+        return reduce(lambda a, b: a | b, conditions.values())
+
+    return F.concat(
+        F.when(some(lost), empty).otherwise(nothing),
+        F.when(some(rare), F.transform(changed, _described)).otherwise(nothing),
+    )
+
+
+def list_of(texts: Iterable[Column]) -> Column:
+    """``array<string>`` of the texts that are not NULL. (``array_compact`` does the same by a lambda, which Spark
+    interprets row by row.)"""
+    return F.array_remove(F.array(*[F.coalesce(item, F.lit("")) for item in texts]), "")
+
+
+def _described(change: Column) -> Column:
+    raw, kind = change["raw"], change["kind"]
+    why = (
+        F.when(change["read"], F.lit("sentinel"))
+        .when(kind == "day", F.lit("not_a_date"))
+        .when(kind == "number", F.lit("not_a_number"))
+        .when(change["gone"], F.lit("blank"))
+        .when((kind == "two_character_code") & (F.length(F.trim(raw)) == 1), F.lit("one_digit"))
+        .when(raw.contains("."), F.lit("dots"))
+        .when(raw != F.upper(raw), F.lit("case"))
+        .otherwise(F.lit("padding"))
+    )
+    return F.concat(change["field"], F.lit(":"), why)
 
 
 def age_seen(first: Column, fallback: Column) -> Column:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.canonical.cleaning import clean
 from ebi_spark.canonical.code_lists import as_text, codes_of, first_code, join_episodes
-from ebi_spark.canonical.judging import reasons, resolve_duplicates
+from ebi_spark.canonical.judging import reasons, with_year
 from ebi_spark.canonical.sus_plus import (
     ATTENDANCE_KINDS,
     RECORD_KINDS,
@@ -18,7 +18,7 @@ from ebi_spark.canonical.sus_plus import (
     date_attendances,
     with_ages,
 )
-from ebi_spark.financial_years import year_of_date, year_of_text
+from ebi_spark.financial_years import year_of_date
 
 FIRST_OPERATION = "hes_first_operation"
 FIRST_OPERATION_FIRST_DIAGNOSIS = "hes_first_operation_diagnosis_of_first_episode"
@@ -61,7 +61,7 @@ def _with_codes(rows: DataFrame) -> DataFrame:
 def judge_attendances(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     """HES outpatient rows judged; a row an appointment."""
     cleaned = with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS))
-    return date_attendances(resolve_duplicates(cleaned.drop("first_diagnosis", "first_operation")), bare_year)
+    return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), bare_year)
 
 
 def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
@@ -69,9 +69,9 @@ def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
 
     A bad episode sends its spell to quarantine: every episode carries the reasons of all.
     """
-    episodes = resolve_duplicates(with_ages(clean(_with_codes(rows), RECORD_KINDS | EPISODE_KINDS)))
+    cleaned = with_ages(clean(_with_codes(rows), RECORD_KINDS | EPISODE_KINDS, unread=["discharge_date"]))
     corrupt = F.col("corrupt").isNotNull()
-    episodes = episodes.withColumns(
+    episodes = with_year(cleaned, F.col("discharge_date"), bare_year).withColumns(
         {
             "spell_key": _spell_key(),
             "own_reasons": reasons(
@@ -87,13 +87,12 @@ def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     whole = episodes.withColumns(
         {
             "spell_discharged": F.max(F.when(counted, F.col("discharge_date"))).over(spell),
-            "spell_unreadable": F.max(F.array_contains("cleaned", "discharge_date:not_a_date")).over(spell),
+            "spell_unreadable": F.max("unread_discharge_date").over(spell),
             "spell_reasons": F.array_sort(F.array_distinct(F.flatten(F.collect_list("own_reasons").over(spell)))),
-            "stated_year": F.when(~corrupt, year_of_text(F.max("year_text").over(spell), bare_year)),
+            "spell_stated_year": F.max("stated_year").over(spell),
         }
     )
     undated = F.col("spell_discharged").isNull() & ~corrupt
-    by_date = year_of_date(F.col("spell_discharged"))
     return whole.withColumns(
         {
             "reasons": F.concat(
@@ -103,12 +102,13 @@ def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
                     undischarged=undated & ~F.col("spell_unreadable"),
                 ),
             ),
-            "financial_year": F.coalesce(by_date, F.col("stated_year")),
-            "year_disagrees": F.coalesce(
-                year_of_date(F.col("discharge_date")) != year_of_text(F.col("year_text"), bare_year), F.lit(False)
-            ),
+            "financial_year": F.coalesce(year_of_date(F.col("spell_discharged")), "spell_stated_year"),
+            "year_disagrees": F.coalesce(F.col("dated_year") != F.col("stated_year"), F.lit(False)),
         }
-    ).drop("conflict", "own_reasons", "spell_reasons", "spell_unreadable", "stated_year", "year_text")
+    ).drop(
+        "conflict", "own_reasons", "spell_reasons", "spell_unreadable", "spell_stated_year", "stated_year", "dated_year",
+        "unread_discharge_date",
+    )  # fmt: skip
 
 
 def _spell_key() -> Column:

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable, raw_json
 from ebi_spark.canonical import hes, sus_plus
+from ebi_spark.canonical.copies import first_look, settle, with_copies_settled
 from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition, keep
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, YEAR, Table
@@ -74,28 +75,33 @@ class Ingested:
     reasons: dict[str, int]
 
 
-def judge(tables: Iterable[SourceTable], config: RunConfig) -> list[Judged]:
-    """Every source table judged; APCS_Der joins the spells of its own system."""
+def judge(
+    lake: Lake, tables: Iterable[SourceTable], repeated: dict[tuple[str, str], int], config: RunConfig
+) -> list[Judged]:
+    """Every source table judged; APCS_Der joins the spells of its own system. ``repeated``: how many keys of each table
+    stand in more than one row."""
     by_role = {(table.system, table.role): table for table in tables}
+    settled = {place: with_copies_settled(lake, table, repeated[place]) for place, table in by_role.items()}
     judged: list[Judged] = []
     for (system, role), table in by_role.items():
+        rows = settled[system, role]
         if role == "apcs":
-            spells = sus_plus.judge_spells(table.rows, config.bare_year)
-            der_table = by_role[(system, "apcs_der")]
-            derived = sus_plus.judge_derived(der_table.rows, table.rows, config.bare_year)
+            spells = sus_plus.judge_spells(rows, config.bare_year)
+            derived = settled[system, "apcs_der"]
             valid = keep(spells, VALID, config.years)
             judged.append(Judged(table, "apc", spells, sus_plus.join_derived(valid, derived)))
-            judged.append(Judged(der_table, "apc", derived, None))
+            told = sus_plus.judge_derived(derived, table.rows, config.bare_year)
+            judged.append(Judged(by_role[system, "apcs_der"], "apc", told, None))
         elif role == "opa":
-            rows = sus_plus.judge_attendances(table.rows, config.bare_year)
-            judged.append(Judged(table, "op", rows, keep(rows, VALID, config.years)))
+            attendances = sus_plus.judge_attendances(rows, config.bare_year)
+            judged.append(Judged(table, "op", attendances, keep(attendances, VALID, config.years)))
         elif role == "apc":
-            rows = hes.judge_episodes(table.rows, config.bare_year)
-            valid = keep(rows, VALID, config.years)
-            judged.append(Judged(table, "apc", rows, hes.build_spells(valid)))
+            episodes = hes.judge_episodes(rows, config.bare_year)
+            valid = keep(episodes, VALID, config.years)
+            judged.append(Judged(table, "apc", episodes, hes.build_spells(valid)))
         elif role == "op":
-            rows = hes.judge_attendances(table.rows, config.bare_year)
-            judged.append(Judged(table, "op", rows, keep(rows, VALID, config.years)))
+            attendances = hes.judge_attendances(rows, config.bare_year)
+            judged.append(Judged(table, "op", attendances, keep(attendances, VALID, config.years)))
     return judged
 
 
@@ -130,9 +136,8 @@ def survey(judged: list[Judged], config: RunConfig) -> Survey:
     return Survey(files, years)
 
 
-def check(found: Survey, config: RunConfig) -> list[str]:
+def check(present: set[str], config: RunConfig) -> list[str]:
     """The years that the run will replace; an :class:`InputError` when a year asked for is in no file."""
-    present = set().union(*found.years.values()) if found.years else set()
     if config.years:
         absent = [year for year in config.years if year not in present]
         if absent:
@@ -154,11 +159,15 @@ def ingest(
     spark: SparkSession, lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None]
 ) -> Ingested:
     """Read, judge and write silver; raises :class:`DataError` when too large a share of rows had to be set aside."""
-    judged = judge(tables, config)
-    tell("surveying the source files")
-    found = survey(judged, config)
-    years = check(found, config)
+    tell("looking at keys and years of the source files")
+    repeated, present = first_look(tables, config.bare_year)
+    check(present, config)
     lake.prepare()
+    settle(lake, tables, repeated)
+    judged = judge(lake, tables, repeated, config)
+    tell("counting what becomes of each row")
+    found = survey(judged, config)
+    years = check(set().union(*found.years.values()), config)
     records: dict[str, int] = {}
     datasets = sorted({item.dataset for item in judged})
     for dataset in datasets:

@@ -2,18 +2,36 @@
 
 A *judged* frame has a row a source row: the canonical columns as far as known, ``reasons`` (``array<string>``, empty
 when usable), ``is_duplicate``, ``financial_year`` (NULL when unknown), ``year_disagrees``, and the lineage columns of
-:class:`ebi_spark.acquire.tables.SourceTable`.
+:class:`ebi_spark.acquire.tables.SourceTable`. What is judged are source rows whose copies are settled
+(:mod:`ebi_spark.canonical.copies`).
 """
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+
+from ebi_spark.canonical.cleaning import list_of
+from ebi_spark.financial_years import digits_of_year, year_of_date, year_of_digits
 
 VALID, QUARANTINED, DUPLICATE, OUTSIDE = "valid", "quarantined", "duplicate", "outside_years"
 
 
 def reasons(**conditions: Column) -> Column:
     """``array<string>`` of the names of the conditions that hold."""
-    return F.array_compact(F.array(*[F.when(held, F.lit(name)) for name, held in conditions.items()]))
+    return list_of(F.when(held, F.lit(name)) for name, held in conditions.items())
+
+
+def with_year(rows: DataFrame, day: Column, bare_year: str | None) -> DataFrame:
+    """``rows`` with the year of ``day`` (``dated_year``) and the one that the year column states (``stated_year``);
+    corrupt lines have neither. Each is a column before anything looks at it (see :mod:`ebi_spark.canonical.cleaning`).
+    """
+    usable = F.col("corrupt").isNull()
+    digits = rows.withColumns(
+        {"_digits": digits_of_year(F.when(usable, F.col("year_text"))), "_day": F.when(usable, day)}
+    )
+    years = digits.withColumns(
+        {"stated_year": year_of_digits(F.col("_digits"), bare_year), "dated_year": year_of_date(F.col("_day"))}
+    )
+    return years.drop("_digits", "_day", "year_text")
 
 
 def disposition(years: tuple[str, ...] | None) -> Column:
@@ -36,34 +54,3 @@ def keep(rows: DataFrame, fate: str, years: tuple[str, ...] | None) -> DataFrame
     """
     marked = rows.withColumns({"_fate": disposition(years), "_row": F.monotonically_increasing_id()})
     return marked.where((F.col("_fate") == fate) & (F.col("_row") >= 0)).drop("_fate", "_row")
-
-
-def resolve_duplicates(rows: DataFrame, key: str = "record_id") -> DataFrame:
-    """``rows`` with ``is_duplicate`` (a copy to leave out) and ``conflict`` (one key, different content).
-
-    Identical rows count once. One key with different content keeps the rows of its latest ``extract_date`` where every
-    row has one and that date has one content; else all rows of the key conflict. Only keys that occur more than once
-    are sorted and compared.
-    """
-    usable = rows.where(F.col(key).isNotNull() & F.col("corrupt").isNull())
-    repeated = usable.groupBy(key).count().where("count > 1").select(F.col(key).alias("_repeated"))
-    if repeated.isEmpty():
-        return rows.withColumns({"is_duplicate": F.lit(False), "conflict": F.lit(False)})
-    marked = rows.join(repeated, (F.col(key) == F.col("_repeated")) & F.col("corrupt").isNull(), "left")
-    alone = marked.where("_repeated IS NULL").withColumns({"is_duplicate": F.lit(False), "conflict": F.lit(False)})
-    same_key = Window.partitionBy("_repeated")
-    latest = F.max("extract_date").over(same_key)
-    contents = F.size(F.collect_set("content").over(same_key))
-    latest_contents = F.size(
-        F.collect_set(F.when(F.col("extract_date") == F.col("_latest"), F.col("content"))).over(same_key)
-    )
-    undated = F.max(F.col("extract_date").isNull()).over(same_key)
-    first = F.row_number().over(same_key.orderBy(F.col("extract_date").desc_nulls_last(), "source_file", "content"))
-    several = (
-        marked.where("_repeated IS NOT NULL")
-        .withColumn("_latest", latest)
-        .withColumn("conflict", (contents > 1) & (undated | (latest_contents > 1)))
-        .withColumn("is_duplicate", ~F.col("conflict") & (first > 1))
-        .drop("_latest")
-    )
-    return alone.unionByName(several).drop("_repeated")

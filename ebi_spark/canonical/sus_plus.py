@@ -4,8 +4,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.canonical.cleaning import age_in_years, age_seen, clean
-from ebi_spark.canonical.judging import reasons, resolve_duplicates
-from ebi_spark.financial_years import year_of_date, year_of_text
+from ebi_spark.canonical.judging import reasons, with_year
 
 RECORD_KINDS = {
     "record_id": "identifier",
@@ -19,7 +18,6 @@ RECORD_KINDS = {
     "treatment_function": "identifier",
     "age": "number",
     "age_fallback": "number",
-    "extract_date": "day",
 }
 SPELL_KINDS = {
     "admission_date": "day",
@@ -38,7 +36,6 @@ DERIVED_KINDS = {
     "record_id": "identifier",
     "dominant_procedure": "code",
     "primary_diagnosis": "code",
-    "extract_date": "day",
 }
 CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
 
@@ -51,46 +48,40 @@ def with_ages(rows: DataFrame) -> DataFrame:
 
 def judge_spells(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     """APCS rows judged, without what stands in APCS_Der. The year is that of the discharge date."""
-    unreadable = F.array_contains("cleaned", "discharge_date:not_a_date")
-    judged = resolve_duplicates(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | SPELL_KINDS)))
+    cleaned = with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | SPELL_KINDS, unread=["discharge_date"]))
+    judged = with_year(cleaned, F.col("discharge_date"), bare_year)
     corrupt = F.col("corrupt").isNotNull()
     undated = F.col("discharge_date").isNull() & ~corrupt
-    stated = year_of_text(F.col("year_text"), bare_year)
-    by_date = year_of_date(F.col("discharge_date"))
     return judged.withColumns(
         {
             "reasons": reasons(
                 corrupt_line=corrupt,
                 no_key=F.col("record_id").isNull() & ~corrupt,
-                no_usable_date=undated & unreadable,
-                undischarged=undated & ~unreadable,
+                no_usable_date=undated & F.col("unread_discharge_date"),
+                undischarged=undated & ~F.col("unread_discharge_date"),
                 conflicting_duplicate=F.col("conflict"),
             ),
             "activity_date": F.col("discharge_date"),
-            "financial_year": F.coalesce(by_date, F.when(~corrupt, stated)),
-            "year_disagrees": F.coalesce(by_date != stated, F.lit(False)),
+            "financial_year": F.coalesce("dated_year", "stated_year"),
+            "year_disagrees": F.coalesce(F.col("dated_year") != F.col("stated_year"), F.lit(False)),
         }
-    ).drop("conflict", "year_text")
+    ).drop("conflict", "dated_year", "stated_year", "unread_discharge_date")
 
 
 def judge_derived(rows: DataFrame, spells: DataFrame, bare_year: str | None = None) -> DataFrame:
-    """APCS_Der rows judged against the APCS rows as read: a row is valid when its spell is there.
-
-    Its year is its spell's. Duplicates are resolved here too, so that they cannot multiply spells in the join.
-    """
-    derived = resolve_duplicates(clean(rows, DERIVED_KINDS))
+    """APCS_Der rows judged against the APCS rows as read: a row is valid when its spell is there. Its year is its
+    spell's."""
     keyed = clean(
-        spells.where("corrupt IS NULL").select("record_id", "discharge_date", "year_text"),
+        spells.select("record_id", "discharge_date", "year_text", "corrupt"),
         {"record_id": "identifier", "discharge_date": "day"},
-    )
-    year = F.coalesce(year_of_date(F.col("discharge_date")), year_of_text(F.col("year_text"), bare_year))
+    ).where("corrupt IS NULL AND record_id IS NOT NULL")
     known = (
-        keyed.where("record_id IS NOT NULL")
+        with_year(keyed, F.col("discharge_date"), bare_year)
         .groupBy(F.col("record_id").alias("_spell"))
-        .agg(F.min(year).alias("financial_year"))
+        .agg(F.min(F.coalesce("dated_year", "stated_year")).alias("financial_year"))
     )
     corrupt = F.col("corrupt").isNotNull()
-    joined = derived.join(known, F.col("record_id") == F.col("_spell"), "left")
+    joined = clean(rows, DERIVED_KINDS).join(known, F.col("record_id") == F.col("_spell"), "left")
     return joined.withColumns(
         {
             "reasons": reasons(
@@ -105,8 +96,11 @@ def judge_derived(rows: DataFrame, spells: DataFrame, bare_year: str | None = No
 
 
 def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
-    """Judged spells with the dominant procedure and primary diagnosis of their one usable APCS_Der row, or NULL."""
-    usable = derived.where((F.size("reasons") == 0) & ~F.col("is_duplicate")).select(
+    """Judged spells with the dominant procedure and primary diagnosis of their one usable APCS_Der row, or NULL.
+
+    ``derived`` are rows as read with their copies settled, so that no key can multiply spells.
+    """
+    usable = clean(derived.where("corrupt IS NULL AND NOT conflict AND NOT is_duplicate"), DERIVED_KINDS).select(
         F.col("record_id").alias("_derived_id"),
         "dominant_procedure",
         "primary_diagnosis",
@@ -126,26 +120,24 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
 
 def judge_attendances(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     """OPA rows judged. The year is that of the appointment date, without one that of the year column."""
-    return date_attendances(
-        resolve_duplicates(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS))), bare_year
-    )
+    return date_attendances(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)), bare_year)
 
 
-def date_attendances(judged: DataFrame, bare_year: str | None) -> DataFrame:
-    """Attendances (of either system, duplicates resolved) with their year and their reasons."""
+def date_attendances(cleaned: DataFrame, bare_year: str | None) -> DataFrame:
+    """Attendances of either system with their year and their reasons."""
+    judged = with_year(cleaned, F.col("appointment_date"), bare_year)
     corrupt = F.col("corrupt").isNotNull()
-    stated = F.when(~corrupt, year_of_text(F.col("year_text"), bare_year))
-    by_date = year_of_date(F.col("appointment_date"))
+    year = F.coalesce("dated_year", "stated_year")
     return judged.withColumns(
         {
             "reasons": reasons(
                 corrupt_line=corrupt,
                 no_key=F.col("record_id").isNull() & ~corrupt,
-                no_usable_date=F.coalesce(by_date, stated).isNull() & ~corrupt,
+                no_usable_date=year.isNull() & ~corrupt,
                 conflicting_duplicate=F.col("conflict"),
             ),
             "activity_date": F.col("appointment_date"),
-            "financial_year": F.coalesce(by_date, stated),
-            "year_disagrees": F.coalesce(by_date != stated, F.lit(False)),
+            "financial_year": year,
+            "year_disagrees": F.coalesce(F.col("dated_year") != F.col("stated_year"), F.lit(False)),
         }
-    ).drop("conflict", "year_text", "appointment_date")
+    ).drop("conflict", "dated_year", "stated_year", "appointment_date")

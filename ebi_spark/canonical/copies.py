@@ -1,0 +1,127 @@
+"""Rows of one source table that share a key: which of them count.
+
+Identical rows count once. One key with different content keeps the rows of its latest ``extract_date`` where every row
+has one and that date has one content; else all rows of the key conflict.
+
+Such rows are few, and what becomes of each rests on the others. They are settled once, before any cleaning, and stand
+in ``silver/repeated_row``; everything after that reads each source row once, and these from there.
+"""
+
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from ebi_spark.acquire.tables import SourceTable
+from ebi_spark.canonical.cleaning import clean, text
+from ebi_spark.financial_years import year_of_date, year_of_text
+from ebi_spark.schemas import REPEATED_ROW
+from ebi_spark.storage import Lake
+
+# A set of keys up to this size is sent to every task; above, rows and keys meet by a shuffle.
+FEW_KEYS = 500_000
+
+_PLACE = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discharge_date", "op": "appointment_date"}
+_TEXTS = "fields"
+_LISTS = "lists"
+_AS_THEY_ARE = ("raw_names", "raw_values", "content", "source_file", "file_bytes", "file_modified")
+
+
+def _keyed(rows: DataFrame) -> DataFrame:
+    """Rows that have a key, with it as ``_key``."""
+    return rows.where("corrupt IS NULL").withColumn("_key", text(F.col("record_id"))).where("_key IS NOT NULL")
+
+
+def first_look(tables: list[SourceTable], bare_year: str | None) -> tuple[dict[tuple[str, str], int], set[str]]:
+    """(how many keys of each table stand in more than one row, the financial years that the keyed rows name), from one
+    query over keys and dates."""
+    looks = []
+    for table in tables:
+        year: Column = F.lit(None).cast("string")
+        keyed = _keyed(table.rows)
+        if table.role in _PLACE:
+            day = _PLACE[table.role]
+            keyed = clean(keyed.select("_key", day, "year_text"), {day: "day"})
+            year = F.coalesce(year_of_date(F.col(day)), year_of_text(F.col("year_text"), bare_year))
+        by_key = keyed.groupBy("_key").agg(F.count("*").alias("n"), F.min(year).alias("low"), F.max(year).alias("high"))
+        looks.append(
+            by_key.agg(
+                F.count_if(F.col("n") > 1).alias("repeated"),
+                F.array_union(F.collect_set("low"), F.collect_set("high")).alias("years"),
+            ).select(F.lit(table.system).alias("system"), F.lit(table.role).alias("role"), "repeated", "years")
+        )
+    found = reduce(DataFrame.unionByName, looks).collect()
+    counts = {(row["system"], row["role"]): row["repeated"] for row in found}
+    return counts, {year for row in found for year in row["years"]}
+
+
+def settle(lake: Lake, tables: list[SourceTable], repeated: dict[tuple[str, str], int]) -> None:
+    """Write ``silver/repeated_row``: the rows of repeated keys, as read, with what becomes of them."""
+    parts = [
+        _settled(table, repeated[table.system, table.role]) for table in tables if repeated[table.system, table.role]
+    ]
+    if not parts and lake.version(REPEATED_ROW) == 0:
+        return
+    frame = reduce(DataFrame.unionByName, parts) if parts else lake.read(REPEATED_ROW).limit(0)
+    lake.replace(REPEATED_ROW, frame.withColumn("run_id", F.lit(lake.run_id)).coalesce(1), {}, stage="ingest")
+
+
+def _settled(table: SourceTable, repeated: int) -> DataFrame:
+    keyed = _keyed(table.rows)
+    keys = keyed.groupBy("_key").count().where("count > 1").select("_key")
+    rows = keyed.join(F.broadcast(keys) if repeated <= FEW_KEYS else keys, "_key", "left_semi")
+    day = F.col("_extract_date")
+    rows = clean(rows.withColumn("_extract_date", F.col("extract_date")), {"_extract_date": "day"})
+    same_key = Window.partitionBy("_key")
+    latest = F.col("_latest")
+    marked = rows.withColumns(
+        {"_latest": F.max(day).over(same_key), "_undated": F.max(day.isNull()).over(same_key)}
+    ).withColumns(
+        {
+            "_contents": F.size(F.collect_set("content").over(same_key)),
+            "_latest_contents": F.size(F.collect_set(F.when(day == latest, F.col("content"))).over(same_key)),
+            "_place": F.row_number().over(same_key.orderBy(day.desc_nulls_last(), "source_file", "content")),
+        }
+    )
+    conflict = (F.col("_contents") > 1) & (F.col("_undated") | (F.col("_latest_contents") > 1))
+    types = dict(table.rows.dtypes)
+    texts = [name for name, kind in types.items() if kind == "string" and name not in (*_AS_THEY_ARE, "corrupt")]
+    lists = [name for name, kind in types.items() if kind == "array<string>" and name not in _AS_THEY_ARE]
+    empty = F.lit(None).cast("map<string,array<string>>")
+    return marked.select(
+        F.lit(table.system).alias("source_system"),
+        F.lit(table.role).alias("role"),
+        F.col("_key").alias("record_id"),
+        conflict.alias("conflict"),
+        (~conflict & (F.col("_place") > 1)).alias("is_duplicate"),
+        F.create_map(*[part for name in texts for part in (F.lit(name), F.col(name))]).alias(_TEXTS),
+        (F.create_map(*[p for name in lists for p in (F.lit(name), F.col(name))]) if lists else empty).alias(_LISTS),
+        *_AS_THEY_ARE,
+    )
+
+
+def with_copies_settled(lake: Lake, table: SourceTable, repeated: int) -> DataFrame:
+    """The rows of a source table with ``is_duplicate`` (a copy to leave out) and ``conflict`` (one key, different
+    content); those of repeated keys come from ``silver/repeated_row``."""
+    neither = {"is_duplicate": F.lit(False), "conflict": F.lit(False)}
+    if not repeated:
+        return table.rows.withColumns(neither)
+    stored = lake.read(REPEATED_ROW).where((F.col("source_system") == table.system) & (F.col("role") == table.role))
+    keys = stored.select(F.col("record_id").alias("_repeated")).distinct()
+    key = text(F.col("record_id"))
+    alone = table.rows.join(
+        F.broadcast(keys) if repeated <= FEW_KEYS else keys,
+        F.when(F.col("corrupt").isNull(), key) == F.col("_repeated"),
+        "left_anti",
+    ).withColumns(neither)
+    columns: list[Column] = []
+    for name, kind in table.rows.dtypes:
+        if name in _AS_THEY_ARE:
+            columns.append(F.col(name))
+        elif name == "corrupt":
+            columns.append(F.lit(None).cast("string").alias(name))
+        else:
+            columns.append(F.col(_LISTS if kind.startswith("array") else _TEXTS)[name].alias(name))
+    both = alone.unionByName(stored.select(*columns, *neither))
+    # A number that nothing reads: without it Spark would move all the cleaning below the union and plan it twice.
+    return both.withColumn("_row", F.monotonically_increasing_id())
