@@ -1,8 +1,10 @@
 """One Spark session for the whole suite, and lakes in temporary folders."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -11,6 +13,7 @@ os.environ.setdefault("EBI_SPARK_MASTER", "local[2]")
 os.environ.setdefault("EBI_SPARK_DRIVER_MEMORY", "3g")
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
+import ebi_spark.session as sessions
 from ebi_spark.session import spark_session
 from ebi_spark.settings import LakeLocation
 from ebi_spark.storage import Lake, prepare_folders
@@ -24,6 +27,20 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     with spark_session(tmp_path_factory.mktemp("scratch"), java_options=QUICK_JAVA) as session:
         session.conf.set("spark.sql.shuffle.partitions", "2")
         yield session
+
+
+@pytest.fixture(scope="module")
+def one_session(spark: SparkSession) -> Iterator[None]:
+    """Jobs run in the suite's own session instead of starting one each."""
+
+    @contextlib.contextmanager
+    def given(*_: Any, **__: Any) -> Iterator[SparkSession]:
+        yield spark
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(sessions, "spark_session", given)
+    yield
+    patch.undo()
 
 
 @pytest.fixture

@@ -1,15 +1,12 @@
 """Bad input: one clear message that names file, column or key and the remedy, exit status 2, and no table touched."""
 
-import contextlib
 import gzip
-import io
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from calling import call
 
 import ebi_spark.session as sessions
 from jobs import cli, flag, generate, ingest, run
@@ -37,15 +34,6 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def one_session(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextlib.contextmanager
-    def given(*_: Any, **__: Any) -> Iterator[SparkSession]:
-        yield spark
-
-    monkeypatch.setattr(sessions, "spark_session", given)
-
-
-@pytest.fixture
 def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong with the call itself is said before Spark starts."""
 
@@ -53,15 +41,6 @@ def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a session was started")
 
     monkeypatch.setattr(sessions, "spark_session", refused)
-
-
-def call(job: Callable[[list[str]], int], folder: Path, *options: str) -> dict[str, Any]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        status = job(["--config", str(folder / "run.yml"), "--json", *options])
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    assert answer["exit"] == status
-    return answer
 
 
 def refusal(answer: dict[str, Any], *words: str) -> None:

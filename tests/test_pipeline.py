@@ -4,12 +4,12 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from calling import call
 from pyspark.sql import SparkSession
 
 from ebi_spark import synthetic
@@ -20,23 +20,6 @@ YEARS = ("2021-22", "2022-23")
 FIGURES = ("activity", "in_scope", "crude_rate", "standardised_rate", "lower", "upper")
 
 pytestmark = pytest.mark.usefixtures("one_session")
-
-
-@pytest.fixture(scope="module")
-def one_session(spark: SparkSession) -> Any:
-    """Jobs run in the suite's own session instead of starting one each."""
-    import contextlib
-
-    import ebi_spark.session as sessions
-
-    @contextlib.contextmanager
-    def given(*_: Any, **__: Any) -> Any:
-        yield spark
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(sessions, "spark_session", given)
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +35,6 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def done(one_session: None, source: Path) -> dict[str, Any]:
     return call(run.main, source)
-
-
-def call(job: Callable[[list[str]], int], source: Path, *options: str) -> dict[str, Any]:
-    import contextlib
-    import io
-
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        status = job(["--config", str(source / "run.yml"), "--json", *options])
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    assert answer["exit"] == status
-    return answer
 
 
 def lake(source: Path) -> Path:
@@ -148,6 +119,68 @@ def test_england_counts_the_flags_and_no_area_counts_more(done: dict[str, Any], 
         f"area_code IS NOT NULL GROUP BY {key}",
     )  # fmt: skip
     assert {row[:3]: row[3] for row in beneath if row[3]} == {row[:3]: row[3] for row in located if row[3]}
+
+
+@pytest.fixture(scope="module")
+def hes(one_session: None, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same made-up patients in HES's layout, as far as flags."""
+    folder = tmp_path_factory.mktemp("made") / "hes"
+    synthetic.generate(
+        spark, folder, years=list(YEARS), spells=2_500, attendances=5_000, seed=7, system="hes",
+        file_format="csv", progress=lambda _: None,
+    )  # fmt: skip
+    for job in (ingest.main, flag.main):
+        answer = call(job, folder)
+        assert answer["outcome"] == "done", answer["error"]
+    return folder
+
+
+def test_both_systems_lead_to_the_same_flags_but_for_named_differences(
+    done: dict[str, Any], source: Path, hes: Path
+) -> None:
+    """Records are matched by SUSRECID, which HES carries. Where a verdict differs, the record must show why: HES has no
+    dominant procedure and no spell primary diagnosis, and a spell may lack episodes of a file that was not read."""
+    judged = "SELECT policy_id, reading, record_id, outcome FROM delta_scan('{}/gold/activity_flag')"
+    keys = "SELECT DISTINCT {key} AS record_id, SUSRECID AS sus_id FROM read_csv('{path}', all_varchar = true, {form})"
+    with duckdb_on_delta() as connection:
+        connection.execute("CREATE TABLE matched (record_id VARCHAR, sus_id VARCHAR, dataset VARCHAR)")
+        for folder, key, dataset in (("apc", "EPIKEY", "apc"), ("op", "ATTENDKEY", "op")):
+            names: list[str] = []
+            for path in sorted((hes / "data" / folder).glob("*.csv")):
+                first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+                cells = first.replace("|", ",").split(",")
+                if key in [cell.upper() for cell in cells]:
+                    names, form = [cell.upper() for cell in cells], "header = true, normalize_names = false"
+                    text = keys.format(key=key, path=path, form=form)
+                else:  # the year without a header row has the columns of the year before
+                    listed = ", ".join(f"'{name}'" for name in names)
+                    text = keys.format(key=key, path=path, form=f"header = false, names = [{listed}]")
+                connection.execute(f"INSERT INTO matched SELECT record_id, sus_id, '{dataset}' FROM ({text})")
+        connection.execute(f"CREATE TABLE ours AS {judged.format(lake(source))}")
+        connection.execute(f"CREATE TABLE theirs AS {judged.format(lake(hes))}")
+        for name, folder in (("sus", source), ("hes_", hes)):
+            connection.execute(
+                f"CREATE TABLE {name}_spell AS SELECT record_id, dominant_procedure_4, left(primary_diagnosis, 4) AS dx, "
+                f"incomplete_spell FROM delta_scan('{lake(folder)}/silver/apc_spell')"
+            )
+        both = connection.execute(
+            "SELECT a.policy_id, count(*), count(*) FILTER (a.outcome <> b.outcome) FROM ours a "
+            "JOIN matched m ON m.sus_id = a.record_id "
+            "JOIN theirs b ON b.record_id = m.record_id AND (b.policy_id, b.reading) = (a.policy_id, a.reading) "
+            "GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        assert [row[0] for row in both] == ["2S_lower_back_imaging", "2Y_back_pain_fusion"]
+        assert both[0][1] > 300
+        assert both[1][1] > 60
+        assert both[0][2] == 0  # an appointment says the same in both systems
+        unexplained = connection.execute(
+            "SELECT a.record_id FROM ours a JOIN matched m ON m.sus_id = a.record_id AND m.dataset = 'apc' "
+            "JOIN theirs b ON b.record_id = m.record_id AND (b.policy_id, b.reading) = (a.policy_id, a.reading) "
+            "JOIN sus_spell s ON s.record_id = a.record_id JOIN hes__spell h ON h.record_id = m.record_id "
+            "WHERE a.outcome <> b.outcome AND s.dominant_procedure_4 IS NOT DISTINCT FROM h.dominant_procedure_4 "
+            "AND s.dx IS NOT DISTINCT FROM h.dx AND NOT h.incomplete_spell"
+        ).fetchall()
+        assert unexplained == []
 
 
 def test_nothing_small_is_published_below_england(done: dict[str, Any], source: Path) -> None:
