@@ -7,9 +7,10 @@ protocol 1 and no deletion vectors, so that other engines read them.
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -25,6 +26,8 @@ _PROPERTIES = {
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
 }
+
+_Answer = TypeVar("_Answer")
 
 
 class Lake:
@@ -160,12 +163,18 @@ class Lake:
         self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
 
 
-def side_by_side(tasks: Sequence[Callable[[], object]]) -> None:
-    """Call every task, a few at once: small commits are mostly waiting. The first error is raised once all are done."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
+def side_by_side(tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
+    """Call every task, a few at once, and give their answers in order: planning a query and committing a table keep one
+    core busy at most. The first error is raised once all are done; an interrupt does not wait for them."""
+    pool = ThreadPoolExecutor(max_workers=4)
+    try:
         futures = [pool.submit(task) for task in tasks]
-    for future in futures:
-        future.result()
+        wait(futures)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return [future.result() for future in futures]
 
 
 def conform(frame: DataFrame, table: Table) -> DataFrame:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -22,7 +22,7 @@ from ebi_spark.errors import DataError, InputError
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, YEAR, Table
 from ebi_spark.settings import RunConfig
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake, conform
+from ebi_spark.storage import Lake, conform, side_by_side
 
 UNKNOWN_YEAR = "unknown"
 SILVER = {"apc": APC_SPELL, "op": OP_ATTENDANCE}
@@ -107,33 +107,36 @@ def judge(
 
 def survey(judged: list[Judged], config: RunConfig) -> Survey:
     """Count rows by file, fate, year and reason; collects a row a combination, never a record."""
-    files: dict[tuple[str, str], dict[str, FileCount]] = {}
     years: dict[str, set[str]] = defaultdict(set)
-    for item in judged:
-        counts: dict[str, FileCount] = defaultdict(FileCount)
-        for path in item.table.files:
-            counts[path] = FileCount()
-        grouped = (
-            item.rows.withColumn("fate", disposition(config.years))
-            .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
-            .count()
-        )
-        seen: dict[str, FileCount] = {}
-        for row in grouped.collect():
-            count = seen.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
-            count.rows[row["fate"]] += row["count"]
-            count.year_disagrees += row["count"] if row["year_disagrees"] else 0
-            if row["fate"] == QUARANTINED:
-                for reason in row["reasons"]:
-                    count.reasons[reason] += row["count"]
-            elif row[YEAR] is not None:
-                years[item.dataset].add(row[YEAR])
-        # A file without a row is in no group; folders of many files show as their files.
-        for path in item.table.files:
-            if path not in seen and not any(name.startswith(f"{path.rstrip('/')}/") for name in seen):
-                seen[path] = FileCount()
-        files[(item.table.system, item.table.role)] = seen
-    return Survey(files, years)
+    counted = side_by_side([partial(_count_files, item, config) for item in judged])
+    for item, (_, found) in zip(judged, counted, strict=True):
+        years[item.dataset] |= found
+    files = [counts for counts, _ in counted]
+    return Survey({(i.table.system, i.table.role): c for i, c in zip(judged, files, strict=True)}, years)
+
+
+def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount], set[str]]:
+    grouped = (
+        item.rows.withColumn("fate", disposition(config.years))
+        .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
+        .count()
+    )
+    seen: dict[str, FileCount] = {}
+    years: set[str] = set()
+    for row in grouped.collect():
+        count = seen.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
+        count.rows[row["fate"]] += row["count"]
+        count.year_disagrees += row["count"] if row["year_disagrees"] else 0
+        if row["fate"] == QUARANTINED:
+            for reason in row["reasons"]:
+                count.reasons[reason] += row["count"]
+        elif row[YEAR] is not None:
+            years.add(row[YEAR])
+    # A file without a row is in no group; folders of many files show as their files.
+    for path in item.table.files:
+        if path not in seen and not any(name.startswith(f"{path.rstrip('/')}/") for name in seen):
+            seen[path] = FileCount()
+    return seen, years
 
 
 def check(present: set[str], config: RunConfig) -> list[str]:
@@ -168,9 +171,9 @@ def ingest(
     tell("counting what becomes of each row")
     found = survey(judged, config)
     years = check(set().union(*found.years.values()), config)
-    records: dict[str, int] = {}
     datasets = sorted({item.dataset for item in judged})
-    for dataset in datasets:
+
+    def write(dataset: str) -> None:
         table = SILVER[dataset]
         parts = [
             _canonical(item.records, table, item.table.system, dataset, lake.run_id)
@@ -178,13 +181,17 @@ def ingest(
             if item.dataset == dataset and item.records is not None
         ]
         frame = reduce(DataFrame.unionByName, parts)
-        tell(f"writing {table.full_name}")
         lake.replace(table, frame.sortWithinPartitions(*SORTED_BY[dataset]), {YEAR: years}, stage="ingest")
-    tell("writing silver/quarantine")
-    _write_quarantine(lake, judged, found, config, years, datasets)
+
+    tell(f"writing {', '.join(SILVER[dataset].full_name for dataset in datasets)} and {QUARANTINE.full_name}")
+    side_by_side(
+        [
+            *[partial(write, dataset) for dataset in datasets],
+            partial(_write_quarantine, lake, judged, found, config, years, datasets),
+        ]
+    )
     built, cleaned = _built(lake, years, datasets)
-    for dataset in datasets:
-        records[dataset] = sum(n for (d, _, _), n in built.items() if d == dataset)
+    records = {dataset: sum(n for (d, _, _), n in built.items() if d == dataset) for dataset in datasets}
     _write_audit(spark, lake, judged, found, built, cleaned)
     reasons: dict[str, int] = defaultdict(int)
     for files in found.files.values():
@@ -240,9 +247,13 @@ def _built(
     """Records and cleaned values by (dataset, system, file), read back from what silver now holds."""
     built: dict[tuple[str, str, str], int] = {}
     cleaned: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for dataset in datasets:
+
+    def counted(dataset: str) -> list[Any]:
         frame = lake.read(SILVER[dataset]).where(F.col(YEAR).isin(years))
-        rows: list[Any] = frame.groupBy("source_system", "source_file", "cleaned").count().collect()
+        return frame.groupBy("source_system", "source_file", "cleaned").count().collect()
+
+    answers = side_by_side([partial(counted, dataset) for dataset in datasets])
+    for dataset, rows in zip(datasets, answers, strict=True):
         for row in rows:
             key = (dataset, row["source_system"], row["source_file"])
             built[key] = built.get(key, 0) + row["count"]
