@@ -5,7 +5,7 @@ import sys
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import DataError
-from ebi_spark.release.gate import validate_layer
+from ebi_spark.release.gate import validate_layers
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
@@ -20,8 +20,8 @@ def stage(context: Context) -> None:
     with context.stage("validate") as report:
         years = silver_years(context)
         failed = []
-        for layer in ("silver", "flags", "rates"):
-            result = validate_layer(lake, layer, years=years, docs=docs, tell=context.tell)
+        results = validate_layers(lake, ("silver", "flags", "rates"), years=years, docs=docs, tell=context.tell)
+        for layer, result in results.items():
             # What publish compares: the versions that were checked.
             lake.versions_read.update(result.versions)
             report.rows += result.checks

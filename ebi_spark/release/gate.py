@@ -11,9 +11,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pyspark.sql import functions as F
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.schemas import QUARANTINE, TABLES, YEAR, Table
 from ebi_spark.settings import resource
-from ebi_spark.storage import Lake
+from ebi_spark.storage import Lake, side_by_side
 from ebi_spark.yaml_documents import load_document
 
 LAYER_SUITES = {
@@ -111,18 +111,43 @@ def validate_layer(
     docs: Path | None,
     tell: Callable[[str], None],
 ) -> GateResult:
-    """Check every table of a layer (``silver``, ``flags``, ``rates`` or ``published``) in one checkpoint.
+    """:func:`validate_layers` of one layer."""
+    return validate_layers(lake, (layer,), years=years, release_id=release_id, docs=docs, tell=tell)[layer]
+
+
+def validate_layers(
+    lake: Lake,
+    layers: Iterable[str],
+    *,
+    years: list[str] | None,
+    release_id: str | None = None,
+    docs: Path | None,
+    tell: Callable[[str], None],
+) -> dict[str, GateResult]:
+    """Check every table of each layer (``silver``, ``flags``, ``rates`` or ``published``), in one checkpoint a layer.
 
     Only rows of ``years`` (None: all) are judged, and of ``published`` only those of ``release_id``, which must be given:
-    a release is held against gold as it stands now. Checks against other tables may read beyond.
-    Pages about the result go to a folder of their own in ``docs``, unless a check could not be evaluated.
+    a release is held against gold as it stands now. Checks against other tables may read beyond. What is checked is
+    measured side by side in Spark. Pages about the result go to a folder of their own in ``docs``, unless a check could
+    not be evaluated.
     """
-    if (layer == "published") != (release_id is not None):
+    suites = {layer: [load_suite(name) for name in LAYER_SUITES[layer]] for layer in layers}
+    if any((layer == "published") != (release_id is not None) for layer in suites):
         raise ValueError("release_id belongs to the layer `published`, and that to one release")
-    suites = [load_suite(name) for name in LAYER_SUITES[layer]]
-    checks = sum(len(suite.checks) for suite in suites)
-    tell(f"checking {layer}: {checks} checks of {len(suites)} tables")
-    measured = _Measuring(lake, years, release_id).violations(suites)
+    for layer, of_layer in suites.items():
+        tell(f"checking {layer}: {sum(len(suite.checks) for suite in of_layer)} checks of {len(of_layer)} tables")
+    measured = side_by_side(
+        [partial(_Measuring(lake, years, release_id).violations, of_layer) for of_layer in suites.values()]
+    )
+    return {
+        layer: _concluded(lake, layer, of_layer, found, docs, tell)
+        for (layer, of_layer), found in zip(suites.items(), measured, strict=True)
+    }
+
+
+def _concluded(
+    lake: Lake, layer: str, suites: list[Suite], measured: "_Measured", docs: Path | None, tell: Callable[[str], None]
+) -> GateResult:
     verdict = _judge(layer, suites, measured.counts, docs)
     failed: list[FailedCheck] = []
     warnings: list[FailedCheck] = []
@@ -140,6 +165,7 @@ def validate_layer(
     for problem in (*failed, *warnings):
         tell(f"{problem.table}: {problem.check}: {problem.words} ({problem.violations:,} against it)")
     versions = {suite.table.full_name: lake.versions_read[suite.table.full_name] for suite in suites}
+    checks = sum(len(suite.checks) for suite in suites)
     return GateResult(not failed, checks, failed, versions, verdict.docs, warnings)
 
 
@@ -322,11 +348,9 @@ class _Measuring:
         """The totals of every query in one row a group: a union rather than joins, so one shuffle at most."""
         assert suite.groups is not None
         totals = [self._query(sql) for sql in suite.groups.totals]
-        side_by_side = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), totals)
-        names = [name for name in side_by_side.columns if name not in suite.groups.by]
-        return side_by_side.groupBy(*suite.groups.by).agg(
-            *[F.first(name, ignorenulls=True).alias(name) for name in names]
-        )
+        stacked = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), totals)
+        names = [name for name in stacked.columns if name not in suite.groups.by]
+        return stacked.groupBy(*suite.groups.by).agg(*[F.first(name, ignorenulls=True).alias(name) for name in names])
 
 
 def _table(suite: str) -> Table:
