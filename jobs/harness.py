@@ -113,6 +113,9 @@ def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the configuration's")
     parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
     parser.add_argument("--policies", metavar="ID,ID", help="policy ids, instead of the configuration's")
+    parser.add_argument(
+        "--accept", action="store_true", help="take a year though it has far fewer rows than the lake holds"
+    )
     common_options(parser)
     return parser
 
@@ -124,12 +127,16 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_stages(name: str, doc: str, stages: list[Callable[[Context], None]], argv: list[str] | None = None) -> int:
-    """A whole job: parse, configure, start, call each stage in order, sum up; returns the exit status."""
-    arguments = stage_parser(name, doc).parse_args(argv)
+    """A whole job from its arguments; returns the exit status."""
+    return run_with(stage_parser(name, doc).parse_args(argv), stages)
+
+
+def run_with(arguments: argparse.Namespace, stages: list[Callable[[Context], None]]) -> int:
+    """A whole job: configure, start, call each stage in order, sum up; returns the exit status."""
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
         config = load_config(arguments.config).with_options(
-            lake=arguments.lake, years=arguments.years, policies=arguments.policies
+            lake=arguments.lake, years=arguments.years, policies=arguments.policies, accept=arguments.accept
         )
         with opened(config, console, outcome["run_id"]) as context:
             try:
