@@ -1,0 +1,97 @@
+"""Policies on the terminal: lists, clauses, what an import found, what lint found, what a revision changed."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from ebi_spark.clinical_policy.compile import in_words
+from ebi_spark.clinical_policy.import_page import Imported
+from ebi_spark.clinical_policy.model import Policy
+from jobs.harness import output_console
+
+
+def as_dict(policy: Policy) -> dict[str, Any]:
+    """A policy for ``--json``."""
+    return {
+        "id": policy.id,
+        "title": policy.title,
+        "dataset": policy.dataset,
+        "default_reading": policy.default_reading,
+        "revisions": [revision.name for revision in policy.revisions],
+        "to_complete": list(policy.to_complete),
+    }
+
+
+def show_list(policies: list[Policy]) -> None:
+    """A line a policy."""
+    table = _table("id", "title", "dataset", "revisions", "default reading", "file")
+    for policy in policies:
+        revisions = ", ".join(f"{r.name} (from {r.start})" for r in policy.revisions)
+        draft = f" (draft, {len(policy.to_complete)} to complete)" if policy.to_complete else ""
+        table.add_row(
+            policy.id, policy.title + draft, policy.dataset, revisions, policy.default_reading, Path(policy.path).name
+        )
+    output_console().print(table)
+
+
+def show_policy(policy: Policy) -> None:
+    """One policy, a table a revision and reading."""
+    console = output_console()
+    console.print(f"[bold]{policy.id}[/bold]  {policy.title}")
+    console.print(f"{policy.source['publisher']}: {policy.source['page']} ({policy.source.get('updated', 'undated')})")
+    for point in policy.to_complete:
+        console.print(f"[yellow]to complete[/yellow]  {escape(point)}", highlight=False)
+    for revision in policy.revisions:
+        until = f" to {revision.end}" if revision.end else ""
+        for reading in revision.readings.values():
+            star = ", the default" if reading.reading == policy.default_reading else ""
+            table = _table(
+                "clause",
+                "the page's words",
+                "test",
+                "undecided",
+                "coding",
+                "decision",
+                title=f"revision {revision.name} (in force from {revision.start}{until}), reading {reading.reading}{star}, "
+                f"fingerprint {reading.fingerprint}",
+            )
+            for clause in reading.clauses:
+                undecided = clause.missing if clause.decides else ("not in scope" if clause.kind == "scope" else "")
+                decision = f"{clause.decision}: {clause.because}" if clause.decision else clause.because
+                test = in_words(clause.test, clause.kind)
+                row = (clause.id, clause.words, test, undecided, clause.coding, decision)
+                table.add_row(*map(escape, row))
+            console.print(table)
+
+
+def show_import(imported: Imported, policy_path: Path, report_path: Path, also_at: str | None) -> None:
+    """What was read from a page, what its words and SQL disagree on, what is left to do."""
+    console = output_console()
+    page = imported.page
+    console.print(f"[bold]{imported.policy_id}[/bold]  {escape(page.title)} ({escape(page.updated) or 'undated'})")
+    clauses = _table("line", "clause", "read as", "undecided", title="Clauses read from the SQL")
+    for draft in imported.drafts:
+        undecided = "not in scope" if draft.scope else draft.missing
+        clauses.add_row(str(draft.line), draft.id, escape(in_words(draft.test, draft.kind)), undecided)
+    console.print(clauses)
+    findings = _table("line", "finding", "clause", "what", title="Words and SQL held against each other")
+    for finding in imported.findings:
+        findings.add_row(str(finding.line), finding.kind, finding.clause, escape(finding.text))
+    console.print(findings)
+    console.print("To complete, before a run reads the policy:")
+    for point in imported.open_points:
+        console.print(f"  • {escape(point)}", highlight=False)
+    if also_at:
+        console.print(f"  • {imported.policy_id} stands in {also_at} too: import with another --id, or make this a revision of it",
+                      highlight=False)  # fmt: skip
+    console.print(f"policy          {policy_path}", highlight=False, soft_wrap=True)
+    console.print(f"reconciliation  {report_path}", highlight=False, soft_wrap=True)
+
+
+def _table(*columns: str, title: str | None = None) -> RichTable:
+    table = RichTable(title=escape(title) if title else None, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold", justify="right" if name == "line" else "left")
+    return table
