@@ -8,7 +8,7 @@ from typing import Any
 from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.settings import load_config
 from jobs import policy_views as views
-from jobs.harness import common_options, guarded
+from jobs.harness import JobParser, common_options, guarded
 
 _COMMANDS = {
     "list": "every policy, a line each",
@@ -19,7 +19,7 @@ _COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark policy``."""
-    parser = argparse.ArgumentParser(prog="ebi-spark policy", description=__doc__)
+    parser = JobParser(prog="ebi-spark policy", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in _COMMANDS.items():
         command = commands.add_parser(name, help=what, description=what)

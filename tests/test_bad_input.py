@@ -242,3 +242,17 @@ def test_a_year_that_shrinks_waits_for_a_persons_word(source: Path) -> None:
     assert spells() == 10
     assert call(ingest.main, source, "--accept")["exit"] == 0
     assert spells() == 8
+
+
+@pytest.mark.usefixtures("no_session")
+@pytest.mark.parametrize("arguments", [["run"], ["ingest", "--yeers", "2021-22"], ["policy", "shwo"]])
+def test_a_wrong_call_gets_the_same_answer_as_any_other_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*arguments, "--json"])
+    assert ended.value.code == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["exit"], answer["outcome"]) == (2, "refused")
+    assert arguments[0] in answer["error"]["message"]
+    assert "--help" in answer["error"]["remedy"]
