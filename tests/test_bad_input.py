@@ -1,6 +1,7 @@
 """Bad input: one clear message that names file, column or key and the remedy, exit status 2, and no table touched."""
 
 import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
