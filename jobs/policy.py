@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ebi_spark.clinical_policy.code_books import code_books
+from ebi_spark.clinical_policy.lint import code_tests, lint
 from ebi_spark.clinical_policy.load import load_policies
+from ebi_spark.errors import DataError
 from ebi_spark.settings import load_config
 from jobs import policy_views as views
 from jobs.harness import JobParser, common_options, guarded
@@ -14,6 +17,7 @@ _COMMANDS = {
     "list": "every policy, a line each",
     "show": "one policy, clause by clause",
     "import": "a published coding page into a policy file and a reconciliation of its words with its SQL",
+    "lint": "every pattern of every policy, or of one, looked up in the code books; status 1 when something is to change",
 }
 
 
@@ -29,11 +33,15 @@ def main(argv: list[str] | None = None) -> int:
             command.add_argument("file", type=Path, metavar="FILE", help="the page as text")
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where both files are written")
             command.add_argument("--id", metavar="ID", help="the policy's id, instead of the label behind THEN")
+        if name == "lint":
+            command.add_argument("id", nargs="?", help="one policy instead of all")
+            command.add_argument("--codes", type=Path, action="append", default=[], metavar="FILE",
+                                 help="a code book of your own (CSV) in place of the shipped one of its system")  # fmt: skip
         command.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR")
         command.add_argument("--config", type=Path, metavar="FILE", help="take the configuration's policy_dirs")
         common_options(command)
     arguments = parser.parse_args(argv)
-    work = {"list": _list, "show": _show, "import": _import}[arguments.command]
+    work = {"list": _list, "show": _show, "import": _import, "lint": _lint}[arguments.command]
     return guarded(lambda _, outcome: work(arguments, outcome), as_json=arguments.json, debug=arguments.debug)
 
 
@@ -71,6 +79,23 @@ def _import(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
     outcome["reconciliation"] = [finding.as_dict() for finding in imported.findings]
     if not arguments.json:
         views.show_import(imported, policy_path, report_path, others.get(imported.policy_id))
+
+
+def _lint(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
+    policies = load_policies(_folders(arguments), [arguments.id] if arguments.id else None)
+    books = code_books(tuple(arguments.codes))
+    findings = lint(policies, books)
+    outcome["policies"] = [policy.id for policy in policies]
+    outcome["patterns"] = code_tests(policies)
+    outcome["findings"] = [finding.as_dict() for finding in findings]
+    if not arguments.json:
+        views.show_lint(policies, findings, outcome["patterns"], books)
+    if findings:
+        raise DataError(
+            f"lint: {len(findings)} finding{'s' * (len(findings) > 1)} in {len({f.policy for f in findings})} of "
+            f"{len(policies)} policies",
+            remedy="change what each finding says, or correct the code book given with --codes",
+        )
 
 
 if __name__ == "__main__":

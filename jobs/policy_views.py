@@ -6,8 +6,10 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from ebi_spark.clinical_policy.code_books import SYSTEMS, CodeBook
 from ebi_spark.clinical_policy.compile import in_words
 from ebi_spark.clinical_policy.import_page import Imported
+from ebi_spark.clinical_policy.lint import LintFinding
 from ebi_spark.clinical_policy.model import Policy
 from jobs.harness import output_console
 
@@ -88,6 +90,24 @@ def show_import(imported: Imported, policy_path: Path, report_path: Path, also_a
                       highlight=False)  # fmt: skip
     console.print(f"policy          {policy_path}", highlight=False, soft_wrap=True)
     console.print(f"reconciliation  {report_path}", highlight=False, soft_wrap=True)
+
+
+def show_lint(policies: list[Policy], findings: list[LintFinding], patterns: int, books: dict[str, CodeBook]) -> None:
+    """What to change, or that nothing is."""
+    console = output_console()
+    if findings:
+        table = _table("policy", "revision", "clause", "pattern", "finding", "what to change")
+        for item in findings:
+            clause = item.clause if item.reading == "as_published" else f"{item.clause} ({item.reading})"
+            row = (item.policy, item.revision, clause, item.pattern, f"{item.kind}: {item.text}", item.change)
+            table.add_row(*map(escape, row))
+        console.print(table)
+    known = ", ".join(
+        f"{SYSTEMS[system]} ({len(book.codes):,} codes, {book.first_year} to {book.last_year})"
+        for system, book in books.items()
+    )
+    told = f"{len(findings)} to change" if findings else "nothing to change"
+    console.print(f"{len(policies)} policies, {patterns} patterns looked up in {known}: {told}", highlight=False)
 
 
 def _table(*columns: str, title: str | None = None) -> RichTable:

@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from ebi_spark.clinical_policy.patterns import as_regex
@@ -50,14 +50,23 @@ class CodeBook:
         """The last financial year of the table."""
         return max(code.last_year for code in self.codes.values())
 
+    @cached_property
+    def _known(self) -> dict[tuple[str, str, int | None], list[Code]]:
+        return {}
+
     def found(self, operator: str, pattern: str, left: int | None = None) -> list[Code]:
         """The codes on which a test with this one pattern holds."""
+        asked = (operator, pattern, left)
+        if asked not in self._known:
+            self._known[asked] = self._search(operator, pattern, left)
+        return self._known[asked]
+
+    def _search(self, operator: str, pattern: str, left: int | None) -> list[Code]:
         form = as_regex(pattern)
         regex = re.compile({"starts_with": f"^{form}", "contains": form, "in": f"^{form}$"}[operator])
         return [code for text, code in self.codes.items() if regex.search(text[:left])]
 
 
-@lru_cache(maxsize=4)
 def code_books(files: tuple[Path, ...] = ()) -> dict[str, CodeBook]:
     """Both systems' books: those shipped, or in their place those of ``files``.
 
@@ -68,10 +77,13 @@ def code_books(files: tuple[Path, ...] = ()) -> dict[str, CodeBook]:
     for path in files:
         for system, codes in _read(path).items():
             books.setdefault(system, {}).update(codes)
-    for system in SYSTEMS:
-        if system not in books:
-            books |= _read(resource("conf", "reference", f"{system}_codes.csv"))
-    return {system: CodeBook(system, dict(sorted(codes.items()))) for system, codes in books.items()}
+    given = {system: CodeBook(system, dict(sorted(codes.items()))) for system, codes in books.items()}
+    return {system: given.get(system) or _shipped(system) for system in SYSTEMS}
+
+
+@cache
+def _shipped(system: str) -> CodeBook:
+    return CodeBook(system, _read(resource("conf", "reference", f"{system}_codes.csv"))[system])
 
 
 def _read(path: Path) -> dict[str, dict[str, Code]]:
