@@ -5,19 +5,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from ebi_spark.clinical_policy.code_books import code_books
+from ebi_spark.clinical_policy.differences import changes, revision_of
 from ebi_spark.clinical_policy.lint import code_tests, lint
 from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.errors import DataError
 from ebi_spark.settings import load_config
 from jobs import policy_views as views
-from jobs.harness import JobParser, common_options, guarded
+from jobs.harness import JobParser, common_options, guarded, opened_lake
 
 _COMMANDS = {
     "list": "every policy, a line each",
     "show": "one policy, clause by clause",
     "import": "a published coding page into a policy file and a reconciliation of its words with its SQL",
     "lint": "every pattern of every policy, or of one, looked up in the code books; status 1 when something is to change",
+    "diff": "what changed between two revisions of a policy; with a lake, which records enter and leave in each year",
 }
 
 
@@ -33,6 +37,11 @@ def main(argv: list[str] | None = None) -> int:
             command.add_argument("file", type=Path, metavar="FILE", help="the page as text")
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where both files are written")
             command.add_argument("--id", metavar="ID", help="the policy's id, instead of the label behind THEN")
+        if name == "diff":
+            command.add_argument("id")
+            command.add_argument("before", metavar="REV")
+            command.add_argument("after", metavar="REV")
+            command.add_argument("--lake", metavar="LAKE", help="judge this lake's records by both revisions")
         if name == "lint":
             command.add_argument("id", nargs="?", help="one policy instead of all")
             command.add_argument("--codes", type=Path, action="append", default=[], metavar="FILE",
@@ -41,8 +50,15 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--config", type=Path, metavar="FILE", help="take the configuration's policy_dirs")
         common_options(command)
     arguments = parser.parse_args(argv)
-    work = {"list": _list, "show": _show, "import": _import, "lint": _lint}[arguments.command]
-    return guarded(lambda _, outcome: work(arguments, outcome), as_json=arguments.json, debug=arguments.debug)
+    works = {"list": _list, "show": _show, "import": _import, "lint": _lint}
+
+    def work(console: Console, outcome: dict[str, Any]) -> None:
+        if arguments.command == "diff":
+            _diff(arguments, console, outcome)
+        else:
+            works[arguments.command](arguments, outcome)
+
+    return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
 
 def _folders(arguments: argparse.Namespace) -> list[Path]:
@@ -93,9 +109,34 @@ def _lint(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
     if findings:
         raise DataError(
             f"lint: {len(findings)} finding{'s' * (len(findings) > 1)} in {len({f.policy for f in findings})} of "
-            f"{len(policies)} policies",
+            f"{views.counted(policies)}",
             remedy="change what each finding says, or correct the code book given with --codes",
         )
+
+
+def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, Any]) -> None:
+    policy = load_policies(_folders(arguments), [arguments.id])[0]
+    before, after = revision_of(policy, arguments.before), revision_of(policy, arguments.after)
+    found = changes(before, after)
+    outcome["policies"] = [views.as_dict(policy)]
+    outcome["changes"] = [change.as_dict() for change in found]
+    if not arguments.json:
+        views.show_changes(policy, before, after, found)
+    if not arguments.lake:
+        return
+    from ebi_spark.canonical.ingest import SILVER
+    from ebi_spark.flags.areas import read_lookups
+    from ebi_spark.flags.revision_effect import revision_effect
+
+    with opened_lake(arguments.lake, console) as context:
+        config = load_config(arguments.config) if arguments.config else context.config
+        records = context.lake.read(SILVER[policy.dataset])
+        effect = revision_effect(records, policy, before, after, read_lookups(context.spark, config))
+        outcome["effect"] = sorted(
+            (row.asDict() for row in effect.collect()), key=lambda row: (row["reading"], row["financial_year"])
+        )
+    if not arguments.json:
+        views.show_effect(policy, outcome["effect"])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from rich.table import Table as RichTable
 
 from ebi_spark.clinical_policy.code_books import SYSTEMS, CodeBook
 from ebi_spark.clinical_policy.compile import in_words
+from ebi_spark.clinical_policy.differences import Change
 from ebi_spark.clinical_policy.import_page import Imported
 from ebi_spark.clinical_policy.lint import LintFinding
-from ebi_spark.clinical_policy.model import Policy
+from ebi_spark.clinical_policy.model import Policy, Revision
 from jobs.harness import output_console
 
 
@@ -107,7 +108,43 @@ def show_lint(policies: list[Policy], findings: list[LintFinding], patterns: int
         for system, book in books.items()
     )
     told = f"{len(findings)} to change" if findings else "nothing to change"
-    console.print(f"{len(policies)} policies, {patterns} patterns looked up in {known}: {told}", highlight=False)
+    console.print(f"{counted(policies)}, {patterns} patterns looked up in {known}: {told}", highlight=False)
+
+
+def counted(policies: list[Policy]) -> str:
+    """How many policies, in words."""
+    return f"{len(policies)} {'policy' if len(policies) == 1 else 'policies'}"
+
+
+def show_changes(policy: Policy, before: Revision, after: Revision, found: list[Change]) -> None:
+    """What changed, in words and clauses."""
+    console = output_console()
+    console.print(f"[bold]{policy.id}[/bold]  from revision {before.name} to {after.name}", highlight=False)
+    if not found:
+        console.print("nothing changed", highlight=False)
+        return
+    table = _table("reading", "clause", "what", "from", "to")
+    for change in found:
+        shown = (change.before, change.after) if change.kind in ("words", "missing", "coding", "in_force") else ("", "")
+        table.add_row(*map(escape, (change.reading, change.clause, change.text, *shown)))
+    console.print(table)
+    judging = sum(change.judges for change in found)
+    console.print(f"{len(found)} changes; {judging} of them can change a verdict", highlight=False)
+
+
+def show_effect(policy: Policy, effect: list[dict[str, Any]]) -> None:
+    """Records that enter and leave, a row a reading and year."""
+    table = _table("reading", "year", title="The same records judged by both revisions")
+    for name in ("in scope", "flagged before", "flagged after", "enter", "leave"):
+        table.add_column(name, justify="right")
+    for row in effect:
+        star = " (default)" if row["reading"] == policy.default_reading else ""
+        scope = f"{row['in_scope_before']:,}"
+        if row["in_scope_after"] != row["in_scope_before"]:
+            scope += f" → {row['in_scope_after']:,}"
+        counts = [f"{row[name]:,}" for name in ("flagged_before", "flagged_after", "enter", "leave")]
+        table.add_row(row["reading"] + star, row["financial_year"], scope, *counts)
+    output_console().print(table)
 
 
 def _table(*columns: str, title: str | None = None) -> RichTable:
