@@ -83,6 +83,13 @@ def test_what_the_imaging_page_does_not_agree_on() -> None:
     assert told(imported, "wider than the words") + told(imported, "narrower than the words") == ""
 
 
+@pytest.mark.parametrize("policy_id", PAGES)
+def test_what_is_read_from_the_pages_lints_clean(policy_id: str, tmp_path: Path) -> None:
+    write_imported(import_page(PAGES[policy_id], "read_again"), tmp_path)
+    answer = call("lint", "read_again", "--policies-dir", str(tmp_path))
+    assert (answer["exit"], answer["findings"]) == (0, [])
+
+
 def test_a_draft_is_refused_by_runs_and_accepted_once_completed(tmp_path: Path) -> None:
     path, report, policy = write_imported(import_page(PAGES["2Y_back_pain_fusion"], "fusion_again"), tmp_path)
     assert "TO COMPLETE" in path.read_text() and report.read_text().startswith("# fusion_again")
@@ -118,8 +125,8 @@ def test_a_draft_is_refused_by_runs_and_accepted_once_completed(tmp_path: Path) 
          {"field": "admission_method", "in": ["11", "12", "13"]}, "fails"),
         ("apcs.Discharge_Method <> '4'", "exclude", {"field": "discharge_method", "in": ["4"]}, "fails"),
         ("apcs.Patient_Classification is null", "require", {"field": "patient_classification", "is_null": True}, "fails"),
-        ("apcs.Patient_Classification is not null", "exclude",
-         {"field": "patient_classification", "is_null": True}, "fails"),
+        ("apcs.Patient_Classification is not null", "require",
+         {"field": "patient_classification", "is_null": False}, "fails"),
         ("(apcs.der_diagnosis_all not like '%S83%' or apcs.der_diagnosis_all is null)", "exclude",
          {"field": "any_diagnosis", "contains": ["S83"]}, "passes"),
         ("(apcs.der_diagnosis_all is null or (apcs.der_diagnosis_all like '%S83%' or apcs.der_diagnosis_all like '%M23%'))",
@@ -254,6 +261,9 @@ BAD = {
     "both datasets": (f"WHEN {APC}\nAND opa.Sex = '1'\nTHEN 'x_y'", "both tables"),
     "no procedure": ("WHEN apcs.Sex = '1'\nTHEN 'x_y'", "nothing can be the scope"),
     "OR after words": (f"WHEN {APC}\nTHEN 'x_y'\nExclusions\nOR apcs.Sex = '1'", "opens with OR"),
+    "OR that would part the rule": (
+        f"WHEN {APC}\nTHEN 'x_y'\nExclusions\nAND apcs.Sex = '1'\nOR apcs.Sex = '2'", "line 8: a part that goes on"
+    ),
     "half SQL": (f"WHEN {APC}\nTHEN 'x_y'\nExclusions\nnot like '%C[0-9]%'", "looks like SQL"),
     "a bad label": (f"WHEN {APC}\nTHEN 'x y'", "--id"),
 }  # fmt: skip

@@ -22,6 +22,8 @@ def simplified(test: Test) -> Test:
         if "none_of" in inner and len(inner["none_of"]) == 1:
             only: Test = inner["none_of"][0]
             return only
+        if "is_null" in inner:  # never unknown
+            return {**inner, "is_null": not inner["is_null"]}
         return {"none_of": inner.get("any_of", [inner])}
     made = dict(test)
     for key in OPERATORS:

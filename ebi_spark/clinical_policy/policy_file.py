@@ -6,9 +6,10 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
+from ebi_spark.clinical_policy.code_books import covered
 from ebi_spark.clinical_policy.forms import Test
 from ebi_spark.clinical_policy.page import Page
-from ebi_spark.clinical_policy.page_words import Words
+from ebi_spark.clinical_policy.page_words import Words, ranges_in
 from ebi_spark.clinical_policy.patterns import AGE_FIELDS, OPERATORS
 from ebi_spark.clinical_policy.reconcile import KINDS, Finding
 from ebi_spark.clinical_policy.rule_clauses import Draft
@@ -81,7 +82,7 @@ def _clause(draft: Draft, words: Words) -> list[str]:
         # Where the page's SQL treats a missing value otherwise, the shared clause's words would be wrong.
         if draft.as_shared:
             return lines
-        lines += _text("words", f"SQL, line {draft.line}: {draft.sql}", pad)
+        lines += _text("words", clause_words(draft, words), pad)
         lines.append(f"{pad}missing: {draft.missing}")
         return lines + _text("because", _NULL_KEPT if draft.missing == "passes" else _NULL_DROPS, pad)
     lines += _text("words", clause_words(draft, words), pad)
@@ -109,7 +110,10 @@ def clause_words(draft: Draft, words: Words) -> str:
               and any(code.startswith(item.code) or item.code.startswith(code) for code in codes)]  # fmt: skip
     if listed:
         return "; ".join(words.lines[item.line] for item in listed)
-    return f"SQL, line {draft.line}: {draft.sql}"
+    sql = f"SQL, line {draft.line}: {draft.sql}"
+    # The ranges that a page states are what its classes mean, also where codes in them never occur.
+    stated = [text for text in words.lines.values() if any(covered(code[:3], (), ranges_in(text)) for code in codes)]
+    return f"{' '.join(stated)} ({sql})" if stated else sql
 
 
 def _codes_of(test: Test) -> Iterable[str]:

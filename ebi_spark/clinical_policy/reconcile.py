@@ -107,7 +107,18 @@ def _mends(page: Page) -> Iterator[Finding]:
     for mend in page.mends:
         by_what.setdefault(mend.what, []).append(mend.line)
     for what, lines in by_what.items():
-        yield Finding("mended", lines[0], "", f"{what} (line{'s' * (len(lines) > 1)} {', '.join(map(str, lines))})")
+        yield Finding("mended", lines[0], "", f"{what} (line{'s' * (len(lines) > 1)} {_numbered(lines)})")
+
+
+def _numbered(lines: Iterable[int]) -> str:
+    """Line numbers with runs of them made short: 16, 20–31."""
+    runs: list[list[int]] = []
+    for line in sorted(set(lines)):
+        if runs and line == runs[-1][-1] + 1:
+            runs[-1].append(line)
+        else:
+            runs.append([line])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _aliases(notes: Iterable[Note]) -> Iterator[Finding]:
@@ -116,9 +127,9 @@ def _aliases(notes: Iterable[Note]) -> Iterator[Finding]:
         if note.kind == "unbound alias":
             by_alias.setdefault(note.text.partition(".")[0], []).append(note)
     for alias, listed in by_alias.items():
-        lines = ", ".join(str(note.line) for note in listed)
+        lines = _numbered([note.line for note in listed])
         reason = listed[0].text.partition(": ")[2]
-        yield Finding("unbound alias", listed[0].line, "", f"{alias} (lines {lines}): {reason}")
+        yield Finding("unbound alias", listed[0].line, "", f"{alias} (line{'s' * (len(listed) > 1)} {lines}): {reason}")
 
 
 def _named(words: Words, system: str, kind: str) -> dict[str, int]:
@@ -213,7 +224,7 @@ def _other_clauses(page: Page, words: Words, drafts: list[Draft]) -> Iterator[Fi
             continue
         else:
             remark = draft.conditions[0].heading
-            told = f" but in a remark in the SQL: {remark}" if remark and remark not in words.lines.values() else ""
+            told = f" (a remark in the SQL says: {remark})" if remark and remark not in words.lines.values() else ""
             yield Finding("in the SQL, not in the words", draft.line, draft.id, f"{draft.sql}{told}")
     used = {draft.use for draft in drafts}
     for word, clause in (("cancer", "global_cancer"), ("private", "private_patient")):
@@ -229,7 +240,7 @@ def _other_clauses(page: Page, words: Words, drafts: list[Draft]) -> Iterator[Fi
         yield Finding("in the words, not in the SQL", line, "", text)
     between = [n for n in page.between if n < page.parts[-1].line]
     if between:
-        text = f"lines {', '.join(map(str, between))} stand between parts of the SQL and are read as words"
+        text = f"lines {_numbered(between)} stand between parts of the SQL and are read as words"
         yield Finding("read as", between[0], "", text)
     yield from _guidance(page, words)
 

@@ -78,6 +78,9 @@ class RuleReader:
                 continue
             test = simplified(self._test(item, part))
             found.append(Condition(test, part.line + line_of(item) - 1, printed(item), number, part.heading))
+        if isinstance(tree, exp.Or) and re.match(r"(?i)\s*(?:--[^\n]*\n\s*)*and\b", part.text):
+            raise self._refused(tree, part, "a part that goes on with AND has an OR outside brackets, which would part "
+                                "the whole rule", "put brackets round what the OR joins")  # fmt: skip
         if isinstance(tree, exp.Or) and number == 0:
             self._note(tree, part, "precedence", "OR stands outside every bracket: it parts the whole rule into arms")
         return found
@@ -93,7 +96,8 @@ class RuleReader:
             case exp.Paren():
                 return self._test(node.this, part)
             case exp.And():
-                return {"all_of": [self._test(item, part) for item in node.flatten()]}
+                kept = [item for item in node.flatten() if not _is_one_is_one(item)]
+                return {"all_of": [self._test(item, part) for item in kept]}
             case exp.Or():
                 self._precedence(node, part)
                 return {"any_of": [self._test(item, part) for item in node.flatten()]}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 _QUOTES = "‘’‚‛′´`＇“”„″"
 _BLANKS = "\u00a0\u2002\u2003\u2007\u2009\u202f\t"
 _NOTHING = "\u200b\u200c\u200d\u00ad\ufeff"
-_SIGNS = {"≥": ">=", "≤": "<=", "≠": "<>", "＝": "=", "！": "!"}
+_SIGNS = {"≥": ">=", "≤": "<=", "≠": "<>", "＝": "=", "！": "!", "< >": "<>"}
 _DASH_COMMENT = re.compile(r"^(\s*)[—–―‒](?:[—–―‒-]?)(?=\s|$)")
 _UNDERSCORE = re.compile(r"(?<=\w)(?:[ ]+_[ ]*|_[ ]+)(?=[A-Za-z])")
 _TEXT = re.compile(r"'[^']*'")
