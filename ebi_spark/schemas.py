@@ -297,6 +297,7 @@ ACTIVITY_RATE = Table(
     population bigint -- people of all ages; over a pooled period person-years
     population_vintage date
     standard_population string
+    expected double -- records flagged at England's rates by sex and age; NULL without population or England
     crude_rate double -- per 100,000
     standardised_rate double -- directly standardised by age and sex, per 100,000
     lower double -- 95% limits of the standardised rate, per 100,000
@@ -383,7 +384,7 @@ VARIATION = Table(
     "the variation between areas after disclosure control",
     _published(RATE_VARIATION.columns) + "    disclosure string\n",
     partition_by=("release_id", YEAR),
-    required=("release_id", *RATE_VARIATION.required, "disclosure"),
+    required=("release_id", *[name for name in RATE_VARIATION.required if name != "areas_with_activity"], "disclosure"),
 )
 ATTRITION = Table(
     "published",
@@ -455,6 +456,7 @@ RELEASE = Table(
     sources map<string,bigint> -- Delta version of each gold table that it was made from
     policy_fingerprints map<string,string> -- policy/revision/reading: fingerprint
     caveats map<string,string> -- what every figure says of itself, by key
+    disclosure_loss map<string,double> -- under a protected rule: cells, withheld_share, least_withheld_share
 """,
     required=("release_id", "is_current", "released_at", "run_id"),
 )

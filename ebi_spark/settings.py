@@ -86,7 +86,7 @@ class RunConfig:
     mappings: tuple[Path, ...] = ()
     area_order: tuple[str, ...] = AREA_BASES
     coverage: str = "national"
-    disclosure: str = "hes_2018"
+    disclosure: str = "hes_2018_protected"
     mode: str = "refresh"
     bare_year: str | None = None
     timezone: str = "Europe/London"
@@ -168,6 +168,8 @@ def load_config(path: Path) -> RunConfig:
         )
         if key in document
     }  # fmt: skip
+    if settings.get("standard_population", "").endswith(".csv"):
+        settings["standard_population"] = beside(settings["standard_population"])
     geography = document.get("geography", {})
     if settings.get("basis") != "fixed" and settings.get("fixed_revisions"):
         raise InputError(

@@ -128,6 +128,8 @@ def good() -> Tables:
     standing = [row | rule for row in rates if row["area_type"] == "england" or row["reading"] == "as_published"]
     released = [row | {"in_scope": 10} if row["area_type"] in ("sub_icb", "provider") else row for row in standing]
     released = [row | {"in_scope": 0} if row["area_code"] == "B1" else row for row in released]
+    hidden = {"people_flagged": None, "activity_unknown_age_sex": None, "expected": 5.0}
+    released = [row if row["area_type"] == "england" else row | hidden for row in released]
     effect = RELEASE | YEAR | {"in_scope": 12, "flagged_as_published": 10, "removed": 0}
     measure = RELEASE | YEAR | {"dataset": "apc", "of_records": 12}
     return {
@@ -305,6 +307,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "england_stands": [{"activity": None}],
         "no_unreliable_rate": [{"area_type": "sub_icb", "status": "few_events"}],
         "crude_rate_of_published_count": [{"crude_rate": 1.1}, {"population": None}],
+        "national_only": [{"area_type": "sub_icb"}],
         "rates_are_numbers": [{"upper": float("nan")}],
         "limits_around_rate": [{"lower": 1.1}],
     },
@@ -449,6 +452,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
             )
         ],
         "england_as_in_gold": [change("published_rate", activity=9), drop("activity_rate")],
+        "standardised_from_published_count": [change("published_rate", 1, expected=4.0)],
         "areas_near_gold": [change("published_rate", 1, activity=15), drop("activity_rate", 1)],
     },
     "published_variation": {

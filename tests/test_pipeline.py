@@ -1,5 +1,6 @@
 """The main job as a user runs it: made-up sources in, published tables out, a second run, a rerun of one year."""
 
+import csv
 import hashlib
 import json
 import subprocess
@@ -7,13 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
 
 from ebi_spark import synthetic
 from ebi_spark.schemas import TABLES
+from ebi_spark.settings import resource
 from jobs import explain, flag, ingest, publish, rate, run, status, validate
+from tests.disclosure_attack import narrowed
 
 YEARS = ("2021-22", "2022-23")
 FIGURES = ("activity", "in_scope", "crude_rate", "standardised_rate", "lower", "upper")
@@ -181,6 +185,35 @@ def test_nothing_small_is_published_below_england(done: dict[str, Any], source: 
     assert set(small) == {(None, None, None)}
     readings = rows(source, "published/rate", "DISTINCT policy_id, reading", "area_type <> 'england'")
     assert readings == [("2S_lower_back_imaging", "as_intended"), ("2Y_back_pain_fusion", "as_published")]
+
+
+def test_nobody_can_solve_for_what_is_withheld(done: dict[str, Any], source: Path) -> None:
+    with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
+        today = [row for row in csv.DictReader(file) if not row["valid_to"]]
+    parents = {("sub_icb", row["sub_icb_code"]): ("icb", row["icb_code"]) for row in today}
+    parents |= {("icb", row["icb_code"]): ("region", row["region_code"]) for row in today}
+    names = ["area_type", "area_code", "activity", "in_scope", "status", "standardised_rate", "expected"]
+    where = "policy_id = '2S_lower_back_imaging' AND reading = 'as_intended' AND financial_year = '2021-22'"
+    table = pd.DataFrame(rows(source, "published/rate", ", ".join(names), where), columns=names)
+    assert table["status"].isin(["withheld_small", "withheld_secondary"]).any()
+    assert narrowed(table, parents) == []
+    england = table.set_index("area_type").loc["england"]
+    shown = table[(table["area_type"] != "england") & table["standardised_rate"].notna() & (table["expected"] > 0)]
+    counts = shown["standardised_rate"] * shown["expected"] / england["standardised_rate"]
+    assert len(shown) and counts.to_numpy() == pytest.approx(shown["activity"].to_numpy(float))
+    loss = rows(source, "published/release", "disclosure, disclosure_loss", "is_current")[0]
+    assert loss[0] == "hes_2018_protected"
+    assert 0 < loss[1]["least_withheld_share"] <= loss[1]["withheld_share"] <= 1
+
+
+def test_expected_events_add_up_to_englands(done: dict[str, Any], source: Path) -> None:
+    key = "policy_id, reading, financial_year"
+    by_region = rows(source, "gold/activity_rate", f"{key}, sum(expected)", f"area_type = 'region' GROUP BY {key}")
+    known = "activity - activity_unknown_age_sex"
+    england = rows(source, "gold/activity_rate", f"{key}, {known}, expected", "area_type = 'england'")
+    assert [row[:3] for row in by_region] == [row[:3] for row in england]
+    for (*_, expected), (*_, events, whole) in zip(by_region, england, strict=True):
+        assert expected == pytest.approx(events) and whole == pytest.approx(events)
 
 
 def test_other_readers_give_the_same_sums(done: dict[str, Any], source: Path, spark: SparkSession) -> None:

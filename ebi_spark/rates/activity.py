@@ -1,6 +1,6 @@
 """Flagged activity by area: one aggregation over the flags for all policies, readings, years and types of area."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
@@ -9,13 +9,13 @@ from ebi_spark.rates.methods import FEW_EVENTS, crude_rate, dobson_limits, stand
 from ebi_spark.rates.population import (
     DISTANT_VINTAGE,
     ENGLAND,
-    SEXES,
     Population,
     area_names,
     band_of,
     memberships,
     strata_frame,
 )
+from ebi_spark.rates.population_files import LAST_BAND, SEXES
 
 KEY = ("policy_id", "revision", "reading", "financial_year")
 AREA = ("area_type", "area_code")
@@ -60,23 +60,28 @@ def activity_rates(flags: DataFrame, periods: DataFrame, population: Population,
         F.count_if(F.col("flagged") & ~F.coalesce(known, F.lit(False))).alias("activity_unknown_age_sex"),
         F.max("back_cast").alias("back_cast"),
     )
-    standardised = (
+    events = (
         counted.where(F.col("flagged"))
         .groupBy(*KEY, *AREA, "sex", "band")
         .agg(F.count("*").alias("events"))
         .join(strata, ["financial_year", *AREA, "sex", "band"])
-        .groupBy(*KEY, *AREA)
-        .agg(
-            F.sum("events").alias("events"),
-            F.sum(F.col("weight") * F.col("events") / F.col("people")).alias("weighted_rates"),
-            F.sum(F.pow("weight", F.lit(2)) * F.col("events") / F.pow("people", F.lit(2))).alias("weighted_variances"),
-            F.max(F.col("people") == 0).alias("empty_stratum"),
-        )
+    )
+    standardised = events.groupBy(*KEY, *AREA).agg(
+        F.sum("events").alias("events"),
+        F.sum(F.col("weight") * F.col("events") / F.col("people")).alias("weighted_rates"),
+        F.sum(F.pow("weight", F.lit(2)) * F.col("events") / F.pow("people", F.lit(2))).alias("weighted_variances"),
+        F.max(F.col("people") == 0).alias("empty_stratum"),
+    )
+    national = (
+        events.where("area_type = 'england' AND people > 0")
+        .groupBy(*KEY)
+        .agg(F.collect_list(F.struct(_stratum(), (F.col("events") / F.col("people")).alias("rate"))).alias("rates"))
     )
     people = strata.groupBy("financial_year", *AREA).agg(
         F.sum("people").alias("population"),
         F.first("vintage").alias("population_vintage"),
         F.max("distant").alias("distant"),
+        F.array_sort(F.collect_list(F.struct(_stratum(), "people")))["people"].alias("strata"),
     )
     every_area = periods.join(people, "financial_year")
     providers = totals.where("area_type = 'provider'").select(*KEY, *AREA)
@@ -85,6 +90,7 @@ def activity_rates(flags: DataFrame, periods: DataFrame, population: Population,
             "population": F.lit(None).cast("long"),
             "population_vintage": F.lit(None).cast("date"),
             "distant": F.lit(False),
+            "strata": F.lit(None).cast("array<long>"),
         }
     )
     frame = (
@@ -92,10 +98,16 @@ def activity_rates(flags: DataFrame, periods: DataFrame, population: Population,
         .join(totals, [*KEY, *AREA], "left")
         .join(standardised, [*KEY, *AREA], "left")
         .join(F.broadcast(area_names(spark, population)), list(AREA), "left")
+        .join(F.broadcast(national), list(KEY), "left")
     )
     if partial:
         frame = frame.where("area_type <> 'england'")
     return _figures(frame, population, partial=partial)
+
+
+def _stratum() -> Column:
+    """Index of a sex and band among the strata, all of which every area has."""
+    return ((F.col("sex").cast("int") - 1) * (LAST_BAND + 1) + F.col("band")).cast("int").alias("stratum")
 
 
 def prepared(flags: DataFrame) -> DataFrame:
@@ -110,6 +122,12 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
     has_people = F.col("population").isNotNull()
     computable = has_people & ~F.coalesce(F.col("empty_stratum"), F.lit(False))
     lower, upper = dobson_limits(F.col("events"), F.col("weighted_rates"), F.col("weighted_variances"), all_weights)
+    # Indirect standardisation: Σ n·(x/n of England) over sex and band; areas of one period share the rates.
+    expected = F.aggregate(
+        F.coalesce("rates", F.array().cast("array<struct<stratum:int,rate:double>>")),
+        F.lit(0.0),
+        lambda total, each: total + each["rate"] * F.get("strata", each["stratum"]),
+    )
     notes = F.array_compact(
         F.array(
             F.when(F.col("distant"), F.lit(DISTANT_VINTAGE)),
@@ -131,6 +149,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
         "population",
         "population_vintage",
         F.when(has_people, F.lit(population.standard)).alias("standard_population"),
+        F.when(has_people & ~F.lit(partial), expected).alias("expected"),
         crude_rate(F.col("activity"), F.col("population")).alias("crude_rate"),
         F.when(computable, standardised_rate(F.col("weighted_rates"), all_weights)).alias("standardised_rate"),
         F.when(computable, lower).alias("lower"),

@@ -46,6 +46,47 @@ def count_limits(events: Column) -> tuple[Column, Column]:
     )
 
 
+def crude_limits(events: Column, people: Column) -> tuple[Column, Column]:
+    """95% limits of a crude rate per 100,000: those of the count over the people; NULL without people."""
+    return tuple(crude_rate(limit, people) for limit in count_limits(events))  # type: ignore[return-value]
+
+
+def standardised_ratio(events: Column, expected: Column) -> Column:
+    """Indirectly standardised ratio O/E; NULL where nothing is expected.
+
+    E = Σ n·(x/n of the reference) over strata. Breslow and Day (1987), p. 65.
+    """
+    return F.when(expected > 0, events / expected)
+
+
+def ratio_limits(events: Column, expected: Column) -> tuple[Column, Column]:
+    """95% limits of an indirectly standardised ratio: those of the count O over E, which counts as known."""
+    return tuple(standardised_ratio(limit, expected) for limit in count_limits(events))  # type: ignore[return-value]
+
+
+def repeated_variance(events_of_person: Column) -> Column:
+    """Aggregate: the variance of a stratum's events where people have several, V = Σ f²·V_f.
+
+    V_f is the number of people with f events (a Poisson count), so V is the sum of squares over people; where nobody has
+    two it is the number of events. It takes the place of x in the variance of a directly standardised rate,
+    V = Σ(w²·Σf²·V_f/n²)/(Σw)². OHID, Technical guide: confidence intervals (2018); Carriere and Roos, Statistics in
+    Medicine 16 (1997) 57–69.
+    """
+    return F.sum(events_of_person * events_of_person)
+
+
+def wilson_limits(part: Column, whole: Column) -> tuple[Column, Column]:
+    """95% limits of a proportion part/whole: (2a + z² ∓ z√(z² + 4a(1 − a/n))) / 2(n + z²); NULL without a whole.
+
+    Wilson, Journal of the American Statistical Association 22 (1927) 209–212; Newcombe and Altman (2000).
+    """
+    square = Z_95 * Z_95
+    spread = Z_95 * F.sqrt(square + 4 * part * (1 - F.try_divide(part, whole)))
+    lower, upper = ((2 * part + square + side * spread) / (2 * (whole + square)) for side in (-1, 1))
+    # At the ends rounding leaves a trace of the exact 0 and 1.
+    return F.when(whole > 0, F.greatest(lower, F.lit(0.0))), F.when(whole > 0, F.least(upper, F.lit(1.0)))
+
+
 def standardised_rate(weighted_rates: Column, weights: Column | float) -> Column:
     """Directly standardised rate r = Σ(w·x/n)/Σw, per 100,000, from the sum of w·x/n and the sum of all weights."""
     return weighted_rates / weights * PER

@@ -16,17 +16,20 @@ from pyspark.sql import functions as F
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
 from ebi_spark.flags.areas import read_rows
+from ebi_spark.rates.population_files import (
+    BAND_YEARS,
+    LAST_BAND,
+    SEXES,
+    Strata,
+    current_areas,
+    reached_areas,
+    read_population_file,
+)
 from ebi_spark.settings import RunConfig, resource
 from ebi_spark.small_frames import small_frame
 
 ENGLAND = "E92000001"
-BAND_YEARS = 5
-LAST_BAND = 18  # 90 and over
-SEXES = ("1", "2")
 DISTANT_VINTAGE = "distant_vintage"
-
-# (sub-ICB location, sex, band) → people
-Strata = dict[tuple[str, str, int], int]
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def read_population(config: RunConfig, years: list[str]) -> Population:
     shipped = resource("conf", "reference", "population_gp_registered.csv")
     items = config.population or ({"path": str(shipped), "layout": "bands"},)
     for item in items:
-        for vintage, strata in _read_bands(Path(item["path"]), hierarchy).items():
+        for vintage, strata in read_population_file(dict(item)).items():
             if vintage in by_vintage:
                 raise InputError(
                     f"population: the vintage {vintage} stands in two files, {item['path']} being the second",
@@ -69,7 +72,12 @@ def read_population(config: RunConfig, years: list[str]) -> Population:
                 )
             by_vintage[vintage] = strata
     weights = _weights(config.standard_population, by_vintage)
-    population = Population(dict(by_vintage), hierarchy, weights, config.standard_population, config.max_vintage_days)
+    standard = (
+        Path(config.standard_population).stem
+        if config.standard_population.endswith(".csv")
+        else config.standard_population
+    )
+    population = Population(dict(by_vintage), hierarchy, weights, standard, config.max_vintage_days)
     distant = [year for year in years if population.is_distant(year)]
     if distant and config.distant_vintage == "error":
         raise InputError(
@@ -79,64 +87,6 @@ def read_population(config: RunConfig, years: list[str]) -> Population:
     return population
 
 
-def current_areas() -> dict[str, dict[str, str]]:
-    """The sub-ICB locations of today with their ICB and region."""
-    rows = read_rows(resource("conf", "reference", "areas.csv"))
-    return {row["sub_icb_code"]: row for row in rows if not row["valid_to"]}
-
-
-def _read_bands(path: Path, hierarchy: dict[str, dict[str, str]]) -> dict[date, Strata]:
-    """A file of the layout ``bands`` by vintage, every area, sex and band there once."""
-    what = f"population: {path}"
-    columns = ("area_type", "area_code", "sex", "age_from", "age_to", "people", "vintage")
-    by_vintage: dict[date, Strata] = defaultdict(dict)
-    unknown: set[str] = set()
-    for number, row in enumerate(read_rows(path, columns), start=2):
-        if row["area_type"] != "sub_icb":
-            continue
-        try:
-            start, people, vintage = int(row["age_from"]), int(row["people"]), date.fromisoformat(row["vintage"])
-            end = int(row["age_to"]) if row["age_to"] else None
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{what}, line {number}: a number or the vintage cannot be read",
-                remedy="write whole numbers, and the vintage as 2022-10-01",
-            ) from None
-        last = start == LAST_BAND * BAND_YEARS
-        if start % BAND_YEARS or start > LAST_BAND * BAND_YEARS or (not last and end != start + BAND_YEARS - 1):
-            raise InputError(
-                f"{what}, line {number}: {row['age_from']} to {row['age_to'] or 'over'} is not one of the 19 bands",
-                remedy="use 0-4, 5-9 … 85-89 and 90 with an empty age_to",
-            )
-        if people < 0:
-            raise InputError(f"{what}, line {number}: people is negative", remedy="correct the count")
-        if row["sex"] not in SEXES:
-            raise InputError(f"{what}, line {number}: sex is neither 1 nor 2", remedy="1 is male, 2 is female")
-        if row["area_code"] not in hierarchy:
-            unknown.add(row["area_code"])
-            continue
-        key = (row["area_code"], row["sex"], start // BAND_YEARS)
-        if key in by_vintage[vintage]:
-            raise InputError(f"{what}, line {number}: this area, sex and band stand twice", remedy="give each once")
-        by_vintage[vintage][key] = people
-    if unknown:
-        raise InputError(
-            f"{what}: {len(unknown)} area codes are no sub-ICB location of today (such as {sorted(unknown)[0]!r})",
-            remedy="use the codes of conf/reference/areas.csv",
-        )
-    if not by_vintage:
-        raise InputError(f"{what}: there is no row of area_type sub_icb", remedy="give people by sub-ICB location")
-    for vintage, strata in by_vintage.items():
-        areas = {area for area, _, _ in strata}
-        wanted = len(areas) * len(SEXES) * (LAST_BAND + 1)
-        if len(strata) != wanted:
-            raise InputError(
-                f"{what}: {wanted - len(strata)} of {wanted} strata of the vintage {vintage} are missing",
-                remedy="give every area, both sexes and all 19 bands: an absent stratum would shrink the denominator",
-            )
-    return by_vintage
-
-
 def _weights(standard: str, by_vintage: dict[date, Strata]) -> dict[tuple[str, int], float]:
     """The weight of each sex and band, one fixed set for the whole run so that trends compare."""
     weights: dict[tuple[str, int], float] = defaultdict(float)
@@ -144,6 +94,8 @@ def _weights(standard: str, by_vintage: dict[date, Strata]) -> dict[tuple[str, i
         for (_, sex, band), people in by_vintage[max(by_vintage)].items():
             weights[(sex, band)] += people
         return dict(weights)
+    if standard.endswith(".csv"):
+        return _weights_in(Path(standard))
     rows = read_rows(resource("conf", "reference", "standard_populations.csv"))
     known = sorted({row["standard"] for row in rows})
     if standard not in known:
@@ -158,9 +110,38 @@ def _weights(standard: str, by_vintage: dict[date, Strata]) -> dict[tuple[str, i
     return dict(weights)
 
 
+def _weights_in(path: Path) -> dict[tuple[str, int], float]:
+    """The weights in a file of the user's: ``age_from``, ``people`` and, where the sexes differ, ``sex``."""
+    what = f"standard_population: {path}"
+    weights: dict[tuple[str, int], float] = {}
+    for number, row in enumerate(read_rows(path, ("age_from", "people")), start=2):
+        try:
+            start, people = int(row["age_from"]), float(row["people"])
+        except (TypeError, ValueError):
+            raise InputError(f"{what}, line {number}: a number cannot be read", remedy="write plain numbers") from None
+        band, odd = divmod(start, BAND_YEARS)
+        sexes = SEXES if not row.get("sex") else (row["sex"],)
+        if odd or not 0 <= band <= LAST_BAND or people < 0 or not {*sexes} <= {*SEXES}:
+            raise InputError(
+                f"{what}, line {number}: this is not the weight of one of the 19 bands (0, 5 … 90) of sex 1 or 2",
+                remedy="give five-year bands, 90 and over being the last, with weights that are not negative",
+            )
+        for sex in sexes:
+            if (sex, band) in weights:
+                raise InputError(f"{what}, line {number}: this band stands twice", remedy="give each once")
+            weights[(sex, band)] = people
+    wanted = len(SEXES) * (LAST_BAND + 1)
+    if len(weights) != wanted or not sum(weights.values()):
+        raise InputError(f"{what}: {wanted - len(weights)} of {wanted} weights are missing", remedy="give all 19 bands")
+    return weights
+
+
 def members_of(population: Population, code: str) -> list[tuple[str, str, str]]:
-    """(area type, code, name) of every area that a sub-ICB location belongs to, itself included."""
-    row = population.hierarchy[code]
+    """(area type, code, name) of every area that a sub-ICB location belongs to, itself included; of one that has ended
+    England alone."""
+    row = population.hierarchy.get(code)
+    if row is None:
+        return [("england", ENGLAND, "England")]
     return [
         ("england", ENGLAND, "England"),
         ("region", row["region_code"], row["region_name"]),
@@ -202,19 +183,9 @@ def memberships(spark: SparkSession, population: Population) -> DataFrame:
 
     Codes of earlier years reach today's areas through successors that took them over whole; what was split has no row.
     """
-    successors = read_rows(resource("conf", "reference", "area_successors.csv"))
-    whole = {row["from_code"]: row["to_code"] for row in successors if float(row["share"]) == 1.0}
-    reached = {code: code for code in population.hierarchy}
-    for start in whole:
-        code, seen = start, {start}
-        while code not in population.hierarchy and code in whole and whole[code] not in seen:
-            code = whole[code]
-            seen.add(code)
-        if code in population.hierarchy:
-            reached.setdefault(start, code)
     rows = [
         (known, area_type, area_code)
-        for known, code in sorted(reached.items())
+        for known, code in sorted(reached_areas().items())
         for area_type, area_code, _ in members_of(population, code)
         if area_type != "england"
     ]

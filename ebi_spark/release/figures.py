@@ -1,5 +1,6 @@
 """The published tables made from gold and silver: rates under disclosure control, everything else national."""
 
+from collections.abc import Iterable
 from functools import reduce
 from typing import Any
 
@@ -8,7 +9,11 @@ from pyspark.sql import functions as F
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND, UNKNOWN
 from ebi_spark.flags.judge import FLAGGED
+from ebi_spark.rates.methods import count_limits, crude_rate
 from ebi_spark.release.disclosure import control_rates
+from ebi_spark.release.protected import PERIOD, Protected, protected_variation
+from ebi_spark.schemas import VARIATION
+from ebi_spark.small_frames import small_frame
 
 _REVISION_YEAR = ("policy_id", "revision", "financial_year")
 
@@ -25,6 +30,80 @@ def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule:
     marked = rates.join(default, ["policy_id", "reading"], "left")
     allowed = marked.where((F.col("area_type") == "england") | F.col("_default")).select(*rates.columns)
     return control_rates(allowed, rule_name, rule)
+
+
+# What is needed of a rate to control it and to say how areas vary.
+_CONTROLLED = (
+    *PERIOD, "area_type", "area_code", "activity", "in_scope", "population", "expected", "standardised_rate",
+)  # fmt: skip
+INDIRECT = (
+    "indirectly standardised by sex and five-year age band to England's rates, from the published count; exact Poisson "
+    "or (10 events and more) Byar limits"
+)
+
+
+def to_protect(rates: DataFrame, policies: DataFrame) -> DataFrame:
+    """The rows of gold that may be published below England, with England's of the same reading: the default reading and
+    single years alone, so that no two tables of one area can be set against each other."""
+    chosen = rates.join(F.broadcast(default_readings(policies)), ["policy_id", "reading"], "left_semi")
+    return chosen.where("area_type = 'england' OR period_years = 1").select(*_CONTROLLED)
+
+
+def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str) -> DataFrame:
+    """Rates as they may leave under a protected rule: England's as they stand, below it everything made from the
+    published count.
+
+    A directly standardised rate is a sum over strata and would give its events back. Below England the rate published is
+    the indirectly standardised one, published count / expected × England's standardised rate: but for the count it holds
+    only populations and England's own rates.
+    """
+    kept = [*PERIOD, "area_type", "area_code", "activity", "in_scope", "status"]
+    counts = controlled.counts[kept].rename(columns={name: f"_{name}" for name in ("activity", "in_scope", "status")})
+    kinds = {"period_years": "int", "_activity": "long", "_in_scope": "long"}
+    rows = counts.astype(object).where(counts.notna(), None).to_dict("records")
+    schema = ", ".join(f"{name} {kinds.get(name, 'string')}" for name in counts.columns)
+    allowed = F.broadcast(small_frame(rates.sparkSession, [_whole(row, kinds) for row in rows], schema))
+    england = rates.where("area_type = 'england'")
+    national = F.broadcast(england.select(*PERIOD, F.col("standardised_rate").alias("_national")))
+    areas = rates.join(allowed, [*PERIOD, "area_type", "area_code"]).join(national, PERIOD, "left")
+    count, per_event = F.col("_activity"), F.col("_national") / F.col("expected")
+    known = F.col("expected") > 0
+    lower, upper = count_limits(count)
+    rate = F.when(known, count * per_event).when(count == 0, F.col("_national") * 0)
+    replaced = {
+        "activity": count,
+        "in_scope": F.col("_in_scope"),
+        "people_flagged": F.lit(None),
+        "activity_unknown_age_sex": F.lit(None),
+        "crude_rate": crude_rate(count, F.col("population")),
+        "standardised_rate": rate,
+        "lower": F.when(known, lower * per_event),
+        "upper": F.when(known, upper * per_event),
+        "method": F.when(F.col("population").isNotNull(), F.lit(INDIRECT)),
+        "status": F.col("_status"),
+    }
+    columns = [replaced[name].alias(name) if name in replaced else F.col(name) for name in rates.columns]
+    return england.unionByName(areas.select(*columns)).withColumn("disclosure", F.lit(rule_name))
+
+
+def protected_spread(
+    variation: DataFrame, controlled: Protected, rule_name: str, rule: dict[str, Any], min_national_events: int
+) -> DataFrame:
+    """Variation between areas of each policy's default reading, made from published figures alone."""
+    measured = protected_variation(controlled.counts, rule, min_national_events)
+    names = [name for name in VARIATION.names() if name in measured.columns]
+    whole = dict.fromkeys(("areas", "areas_with_activity", "period_years"), "long")
+    rows = measured.astype(object).where(measured.notna(), None).to_dict("records")
+    kinds = {item.name: item.dataType.simpleString() for item in VARIATION.schema.fields}
+    schema = ", ".join(f"{name} {kinds[name]}" for name in names)
+    made = small_frame(variation.sparkSession, [_whole(row, whole) for row in rows], schema)
+    labels = variation.select(*PERIOD, "area_type", "period", "notes")
+    return made.join(labels, [*PERIOD, "area_type"]).withColumn("disclosure", F.lit(rule_name))
+
+
+def _whole(row: dict[Any, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A row of pandas with its counts as whole numbers."""
+    return {name: int(value) if name in names and value is not None else value for name, value in row.items()}
 
 
 def published_variation(variation: DataFrame, policies: DataFrame, rule_name: str) -> DataFrame:

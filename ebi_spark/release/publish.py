@@ -8,13 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark import __version__
 from ebi_spark.errors import DataError, InputError
+from ebi_spark.rates.population_files import current_areas
 from ebi_spark.release import figures
 from ebi_spark.release.gate import GateResult, validate_layer
+from ebi_spark.release.protected import AREA, PERIOD, parents_of, protected_counts
+from ebi_spark.release.protection import Thresholds
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_RATE,
@@ -49,8 +53,8 @@ class Release:
     gate: GateResult
 
 
-def published_frames(lake: Lake, config: RunConfig) -> dict[Table, DataFrame]:
-    """Every published table of a release, before it is written."""
+def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFrame], dict[str, float]]:
+    """Every published table of a release, before it is written, and the share of cells that protection withholds."""
     rule = disclosure_rules()[config.disclosure]
     policies, flags = lake.read(POLICY), lake.read(ACTIVITY_FLAG)
     known = {item["key"]: item for item in caveats()}
@@ -61,15 +65,50 @@ def published_frames(lake: Lake, config: RunConfig) -> dict[Table, DataFrame]:
         if item["applies_to"] != "all"
     ]
     of_policy = F.array_compact(F.array(*[F.lit(key) for key in everywhere], *special))
-    rates = figures.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
-    return {
-        RATE: rates.withColumn("caveats", of_policy),
-        VARIATION: figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure),
+    loss: dict[str, float] = {}
+    if rule.get("protected"):
+        gold = figures.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
+        controlled = protected_counts(gold, parents_of(current_areas()), rule, _before(lake, policies))
+        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure)
+        variation = figures.protected_spread(
+            lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
+        )
+        loss = controlled.loss
+    else:
+        rates = figures.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
+        variation = figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
+    national = {
         ATTRITION: figures.published_attrition(lake.read(POLICY_ATTRITION), flags),
         READING_EFFECT: figures.reading_effects(flags, policies),
         QUALITY: figures.quality([lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags),
+    }
+    if rule.get("protected") and config.coverage == "partial":
+        # What is national elsewhere is one board's here, and not controlled.
+        national = {table: frame.limit(0) for table, frame in national.items()}
+    frames = {
+        RATE: rates.withColumn("caveats", of_policy),
+        VARIATION: variation,
+        **national,
         PUBLISHED_POLICY: policies,
     }
+    return frames, loss
+
+
+def _before(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
+    """The counts by area that the current release shows, with the thresholds behind them; None before the first."""
+    manifest = current_release(lake)
+    if manifest is None:
+        return None
+    rules = disclosure_rules()
+    shown = lake.read(RATE).where(F.col("release_id") == manifest["release_id"])
+    default = F.broadcast(figures.default_readings(policies))
+    england = shown.where("area_type = 'england'").join(default, ["policy_id", "reading"], "left_semi")
+    columns = [*PERIOD, *AREA, "activity", "in_scope", "status"]
+    rows: pd.DataFrame = (
+        shown.where("area_type <> 'england'").select(*columns).unionByName(england.select(*columns)).toPandas()
+    )
+    known = rules.get(manifest["disclosure"])
+    return rows.assign(rule=Thresholds.of(known) if known else None)
 
 
 def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Release:
@@ -86,7 +125,13 @@ def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Relea
         lake.replace(table, marked, {"release_id": [release_id]}, stage="publish")
         rows[table.full_name] = lake.read(table).where(F.col("release_id") == release_id).count()
 
-    side_by_side([partial(write, table, frame) for table, frame in published_frames(lake, config).items()])
+    frames, loss = published_frames(lake, config)
+    if loss:
+        tell(
+            f"disclosure control withholds {loss['withheld_share']:.1%} of {loss['cells']:,.0f} counts of areas; small ones "
+            f"alone are {loss['least_withheld_share']:.1%}"
+        )
+    side_by_side([partial(write, table, frame) for table, frame in frames.items()])
     rows = {table.full_name: rows[table.full_name] for table in PUBLISHED}
     tell("checking what is to be published")
     gate = validate_layer(lake, "published", years=None, release_id=release_id, docs=None, tell=tell)
@@ -99,11 +144,11 @@ def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Relea
             "nothing was published and the old release stands",
             remedy="this is a fault of the product or of a table changed by hand: run the stages again, then report it",
         )
-    _name_current(lake, config, release_id, rows)
+    _name_current(lake, config, release_id, rows, loss)
     return Release(release_id, rows, gate)
 
 
-def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int]) -> None:
+def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int], loss: dict[str, float]) -> None:
     policies = lake.read(POLICY).select("policy_id", "revision", "reading", "policy_fingerprint").collect()
     manifest: dict[str, Any] = {
         "release_id": release_id,
@@ -122,6 +167,7 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
             f"{row['policy_id']}/{row['revision']}/{row['reading']}": row["policy_fingerprint"] for row in policies
         },
         "caveats": {item["key"]: item["text"] for item in caveats()},
+        "disclosure_loss": loss,
     }
     earlier = lake.read(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
     row = small_frame(lake.spark, [manifest], RELEASE.schema)

@@ -1,0 +1,170 @@
+"""An attack on published tables that knows nothing of how they were protected: integer programming over all that is shown.
+
+Everything that a reader has is written down as linear constraints on the unknown counts; the solver then says which values
+a withheld cell can still have.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_matrix
+
+SMALL = range(1, 8)
+HUGE = 100_000
+
+
+@dataclass
+class Knowledge:
+    """Unknown whole numbers by name, their bounds, and linear constraints on them."""
+
+    index: dict[tuple[str, ...], int] = field(default_factory=dict)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+    rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)
+    limits: LinearConstraint | None = None
+
+    def number(self, *name: str) -> int:
+        if name not in self.index:
+            self.index[name] = len(self.low)
+            self.low.append(0)
+            self.high.append(HUGE)
+        return self.index[name]
+
+    def between(self, variable: int, low: float, high: float) -> None:
+        self.low[variable] = max(self.low[variable], low)
+        self.high[variable] = min(self.high[variable], high)
+
+    def constrain(self, terms: Iterable[tuple[int, float]], low: float, high: float) -> None:
+        row: dict[int, float] = {}
+        for variable, factor in terms:
+            row[variable] = row.get(variable, 0.0) + factor
+        self.rows.append((row, low, high))
+
+    def reach(self, variable: int) -> tuple[int, int]:
+        """The least and the greatest value that a number can have; (1, 0) where everything together is impossible."""
+        low, high = np.array(self.low, float), np.array(self.high, float)
+        if (low > high).any():
+            return 1, 0
+        if self.limits is None:
+            entries = [(n, column, value) for n, (row, _, _) in enumerate(self.rows) for column, value in row.items()]
+            at, columns, values = zip(*entries, strict=True)
+            matrix = csr_matrix((values, (at, columns)), shape=(len(self.rows), len(low)))
+            self.limits = LinearConstraint(matrix, [row[1] for row in self.rows], [row[2] for row in self.rows])
+        ends = []
+        for sign in (1, -1):
+            goal = np.zeros(len(low))
+            goal[variable] = sign
+            found = milp(goal, constraints=self.limits, bounds=Bounds(low, high), integrality=np.ones(len(low)))
+            if not found.success:
+                return 1, 0
+            ends.append(round(sign * found.fun))
+        return ends[0], ends[1]
+
+
+def behind(shown: float, step: int = 5, small: Sequence[int] = SMALL) -> tuple[float, float]:
+    """The counts that are published as a value, by trying each."""
+    could = [n for n in range(int(shown) + step + 1) if n not in small and int((n + step / 2) // step) * step == shown]
+    return min(could), max(could)
+
+
+def read(
+    knowledge: Knowledge,
+    table: pd.DataFrame,
+    parents: dict[tuple[str, str], tuple[str, str]],
+    release: str = "",
+    unknown: dict[str, int] | None = None,
+    step: int = 5,
+    small: Sequence[int] = SMALL,
+) -> None:
+    """Add what one release says of one policy and period. ``unknown``: the records without an area, where these are known."""
+    areas = table[table["area_type"] != "england"]
+    england = table[table["area_type"] == "england"].iloc[0]
+    codes = list(zip(areas["area_type"], areas["area_code"], strict=True))
+    for measure in ("activity", "in_scope"):
+        for code, (_, row) in zip(codes, areas.iterrows(), strict=True):
+            cell = knowledge.number(release, measure, *code)
+            if pd.notna(row[measure]):
+                knowledge.between(cell, *behind(row[measure], step, small))
+            elif measure == "activity" and row["status"] == "withheld_small":
+                knowledge.between(cell, min(small), max(small))
+            if measure == "in_scope" and code[0] == "provider":
+                knowledge.between(cell, 1, HUGE)  # only providers with a record in scope have a row
+        whole, parts = {}, {}
+        for code in codes:
+            root = code[0] if code[0] == "provider" else "areas"
+            above = parents.get(code)
+            parts.setdefault(above if above in codes else root, []).append(knowledge.number(release, measure, *code))
+        for above, children in parts.items():
+            if isinstance(above, tuple):
+                terms = [(knowledge.number(release, measure, *above), -1.0), *((child, 1.0) for child in children)]
+                knowledge.constrain(terms, 0, 0)
+            else:
+                whole[above] = children
+        for root, children in whole.items():
+            nowhere = knowledge.number(release, measure, root, "unknown")
+            if unknown is not None and root == "areas":
+                knowledge.between(nowhere, unknown[measure], unknown[measure])
+            total = float(england[measure])
+            knowledge.constrain([(nowhere, 1.0), *((child, 1.0) for child in children)], total, total)
+    for name in [key for key in knowledge.index if key[:2] == (release, "activity")]:
+        scope = knowledge.number(release, "in_scope", *name[2:])
+        knowledge.constrain([(scope, 1.0), (knowledge.index[name], -1.0)], 0, HUGE)
+
+
+def narrowed(
+    table: pd.DataFrame,
+    parents: dict[tuple[str, str], tuple[str, str]],
+    before: pd.DataFrame | None = None,
+    unknown: dict[str, int] | None = None,
+    step: int = 5,
+    small: Sequence[int] = SMALL,
+    truth: pd.DataFrame | None = None,
+) -> list[str]:
+    """The withheld cells that cannot have every small value any more, though they could if only England were published.
+
+    ``truth``: also attack what is in scope, where the cells that matter are those that are small in truth (no status tells).
+    """
+    nothing = table.assign(
+        **{name: table[name].where(table["area_type"] == "england") for name in ("activity", "in_scope")}
+    )
+    nothing["status"] = nothing["status"].where(table["area_type"] == "england", "withheld_secondary")
+    attack, blind = Knowledge(), Knowledge()
+    for knowledge, seen in ((attack, table), (blind, nothing)):
+        read(knowledge, seen, parents, "now", unknown, step, small)
+        if before is not None:
+            read(knowledge, before, parents, "before", None, step, small)
+            _link(knowledge, before, table)
+    found = []
+    for release, shown in (("now", table), *((("before", before),) if before is not None else ())):
+        for measure in ("activity", "in_scope"):
+            hidden = shown[(shown["area_type"] != "england") & shown[measure].isna()]
+            if measure == "in_scope":
+                if truth is None or release == "before":
+                    continue
+                few = truth[truth["in_scope"].isin(small)].set_index(["area_type", "area_code"]).index
+                hidden = hidden[pd.MultiIndex.from_frame(hidden[["area_type", "area_code"]]).isin(few)]
+            for code in zip(hidden["area_type"], hidden["area_code"], strict=True):
+                cell = attack.index[(release, measure, *code)]
+                low, high = blind.reach(blind.index[(release, measure, *code)])
+                if low <= min(small) and high >= max(small):
+                    wanted = min(small), max(small)
+                else:
+                    wanted = low, min(high, max(small))
+                least, most = attack.reach(cell)
+                if wanted[0] <= wanted[1] and (least > wanted[0] or most < wanted[1]):
+                    found.append(f"{release} {measure} {code}: {least} to {most}, not {wanted[0]} to {wanted[1]}")
+    return found
+
+
+def _link(knowledge: Knowledge, before: pd.DataFrame, now: pd.DataFrame) -> None:
+    """Between two releases records were only added, or only removed, as England's figure tells."""
+    for measure in ("activity", "in_scope"):
+        totals = [frame.loc[frame["area_type"] == "england", measure].iloc[0] for frame in (before, now)]
+        change = float(totals[1] - totals[0])
+        for name in [key for key in knowledge.index if key[:2] == ("now", measure)]:
+            earlier = knowledge.number("before", measure, *name[2:])
+            terms = [(knowledge.index[name], 1.0), (earlier, -1.0)]
+            knowledge.constrain(terms, min(change, 0), max(change, 0))

@@ -1,0 +1,227 @@
+"""Disclosure control under attack: what is published must leave every withheld cell all of its possible values."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ebi_spark.release.bounds import NO_BOUND, Pair, Tree, solve
+from ebi_spark.release.protected import PERIOD, protected_counts, protected_variation
+from ebi_spark.release.protection import Thresholds
+from ebi_spark.settings import disclosure_rules
+from tests.disclosure_attack import narrowed
+
+HES = disclosure_rules()["hes_2018_protected"]
+KEY = ("P", "2022-08", "as_published", "2021-22", 1)
+# Two regions, one of three ICBs and one of two, with three, one, two, two and one locations.
+SHAPE = {"R1": {"I1": ["A", "B", "C"], "I2": ["D"], "I3": ["E", "F"]}, "R2": {"I4": ["G", "H"], "I5": ["J"]}}
+PARENTS = {("icb", icb): ("region", region) for region, icbs in SHAPE.items() for icb in icbs}
+PARENTS |= {("sub_icb", code): ("icb", icb) for icbs in SHAPE.values() for icb, codes in icbs.items() for code in codes}
+LOCATIONS = [code for icbs in SHAPE.values() for codes in icbs.values() for code in codes]
+
+
+def table(flagged: dict[str, int], more: dict[str, int] | None = None, providers: dict[str, tuple[int, int]] | None = None,
+          unknown: int = 0) -> pd.DataFrame:  # fmt: skip
+    """The true figures: ``flagged`` by location (others 0), ``more`` in scope besides, ``unknown`` without an area."""
+    counts: dict[tuple[str, str], list[int]] = {}
+    for code in LOCATIONS:
+        pair = flagged.get(code, 0), flagged.get(code, 0) + (more or {}).get(code, 0)
+        icb = PARENTS[("sub_icb", code)]
+        for area in (("sub_icb", code), icb, PARENTS[icb]):
+            counts[area] = [a + b for a, b in zip(counts.get(area, [0, 0]), pair, strict=True)]
+    total = [sum(counts[("region", region)][n] for region in SHAPE) + unknown for n in (0, 1)]
+    rows = [("england", "E92000001", *total, 9e6)]
+    rows += [(*area, *pair, 1e6) for area, pair in sorted(counts.items())]
+    rows += [("provider", code, *pair, None) for code, pair in (providers or {}).items()]
+    frame = pd.DataFrame(rows, columns=["area_type", "area_code", "activity", "in_scope", "population"])
+    frame["expected"] = frame["population"] / 9e6 * total[0]
+    frame["standardised_rate"] = total[0] / 90.0
+    return frame.assign(**dict(zip(PERIOD, KEY, strict=True)))
+
+
+def published(truth: pd.DataFrame, rule: dict[str, Any] = HES, before: pd.DataFrame | None = None) -> pd.DataFrame:
+    counts = protected_counts(truth, PARENTS, rule, before).counts
+    england = truth[truth["area_type"] == "england"].assign(status="ok")
+    return pd.concat([england, counts], ignore_index=True)
+
+
+def as_before(release: pd.DataFrame) -> pd.DataFrame:
+    return release.assign(rule=[Thresholds.of(HES)] * len(release))
+
+
+def as_hes_2018(truth: pd.DataFrame) -> pd.DataFrame:
+    """The rule as NHS Digital wrote it: small counts withheld, others rounded, nothing else."""
+    frame = truth.assign(status="ok")
+    below = frame["area_type"] != "england"
+    frame.loc[below & frame["activity"].between(1, 7), "status"] = "withheld_small"
+    for name in ("activity", "in_scope"):
+        rounded = (frame[name] / 5 + 0.5).apply(np.floor) * 5
+        frame[name] = frame[name].where(~below, rounded.where(~frame[name].between(1, 7)))
+    return frame
+
+
+CASES = {
+    "a region with one ICB that is not zero": table({"A": 3}, unknown=1),
+    "all but one zero, and that one is England": table({"J": 5}),
+    "England is the sum of its areas and one": table(dict.fromkeys(LOCATIONS, 9) | {"B": 2}, unknown=1),
+    "two small ones under a small one": table({"A": 2, "B": 3, "E": 40, "G": 60, "H": 33}),
+    "a small one beside one of nearly all": table({"G": 98, "H": 1, "J": 50, "A": 70, "D": 81, "E": 45, "F": 31}),
+    "small ones that are all at their greatest": table(
+        {"A": 7, "B": 7, "C": 7, "E": 7, "F": 7, "G": 7, "H": 7, "J": 7}
+    ),
+    "nearly all in scope is flagged": table({"A": 7, "B": 11, "C": 12, "D": 15, "G": 22, "H": 30}, {"A": 1}),
+    "nothing at all": table({}),
+    "providers, one record each": table({"A": 2, "G": 1}, providers={"X": (1, 1), "Y": (1, 1), "Z": (1, 1)}),
+    "providers, one of them small": table({"A": 30, "G": 25}, {"A": 9}, {"X": (3, 5), "Y": (40, 41), "Z": (12, 18)}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_withheld_cell_can_be_narrowed(case: str) -> None:
+    release = published(CASES[case])
+    assert narrowed(release, PARENTS, truth=CASES[case]) == []
+    truth = CASES[case].set_index(["area_type", "area_code"])
+    unknown = {
+        name: int(truth.loc[("england", "E92000001"), name] - truth.loc["region", name].sum())
+        for name in ("activity", "in_scope")
+    }
+    assert narrowed(release, PARENTS, unknown=unknown, truth=CASES[case]) == []
+
+
+def test_the_rule_without_protection_is_broken_by_the_same_attack() -> None:
+    broken = {case for case, truth in CASES.items() if narrowed(as_hes_2018(truth), PARENTS)}
+    assert broken == set(CASES) - {"nothing at all", "providers, one of them small"}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_tables_withstand(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    level = (0.3, 1.5, 4, 9, 20, 60)[seed % 6]
+    flagged = {code: int(draw.poisson(level) * draw.integers(0, 2 + seed % 6)) for code in LOCATIONS}
+    more = {code: int(draw.poisson(0.3 * (seed % 6))) for code in LOCATIONS}
+    parts = draw.multinomial(sum(flagged.values()), [0.5, 0.3, 0.15, 0.05])
+    providers = {name: (int(n), int(n) + 1) for name, n in zip("WXYZ", parts, strict=True)}
+    truth = table(flagged, more | {"A": more["A"] + 4}, providers, unknown=int(draw.integers(0, 3)))
+    assert narrowed(published(truth), PARENTS, truth=truth) == []
+
+
+def test_a_second_release_gives_nothing_away() -> None:
+    first = {"A": 12, "B": 9, "C": 3, "D": 20, "E": 8, "F": 7, "G": 31, "J": 12}
+    then = as_before(published(table(first)))
+    for added in ({"A": 13}, {"H": 1}, {"F": 8}, {"C": 4, "H": 2}, {"A": 14, "B": 10, "D": 44, "G": 80}, {}, {"A": 11}):
+        now = published(table(first | added), before=then)
+        assert narrowed(now, PARENTS, then) == [], added
+    careless = [
+        added for added in ({"A": 13}, {"H": 1}, {"F": 8}) if narrowed(published(table(first | added)), PARENTS, then)
+    ]
+    assert careless, "without the release before in view, a revision gives a cell away"
+
+
+def test_the_same_figures_again_are_published_the_same() -> None:
+    truth = table({"A": 3, "B": 9, "D": 12, "G": 31, "H": 2}, {"D": 3})
+    first = published(truth)
+    pd.testing.assert_frame_equal(published(truth, before=as_before(first)), first)
+
+
+def test_another_reading_does_not_stand_beside_the_one_before() -> None:
+    truth = table({"A": 30, "D": 12, "G": 31})
+    then = as_before(published(truth)).assign(reading="as_intended")
+    now = published(truth, before=then)
+    assert now.loc[now["area_type"] != "england", ["activity", "in_scope"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(("name", "small", "step"), [("five_or_fewer", range(1, 6), 1), ("under_five", range(1, 5), 5)])
+def test_other_publishers_thresholds(name: str, small: range, step: int) -> None:
+    truth = table({"A": 5, "B": 4, "C": 6, "D": 20, "G": 31, "H": 2}, {"D": 3}, unknown=2)
+    release = published(truth, disclosure_rules()[name])
+    assert narrowed(release, PARENTS, step=step, small=small) == []
+    cells = release.set_index("area_code")["activity"]
+    assert cells["D"] == 20 and np.isnan(cells["H"])
+    assert cells["R2"] == {1: 33, 5: 35}[step]
+
+
+def test_little_more_than_the_small_cells_is_lost() -> None:
+    truth = table({"A": 120, "B": 90, "C": 3, "D": 25, "E": 88, "F": 41, "G": 62, "H": 5, "J": 73}, {"A": 30, "H": 40})
+    done = protected_counts(truth, PARENTS, HES)
+    assert done.loss == {"cells": 16.0, "withheld_share": 2 / 16, "least_withheld_share": 2 / 16}
+    cells = done.counts.set_index("area_code")
+    assert cells.loc["H", "status"] == "withheld_small" and cells.loc["A", "activity"] == 120
+    assert cells.loc["R1", "activity"] == 365 and cells.loc["H", "in_scope"] == 45
+    assert protected_counts(table({}), PARENTS, HES).loss["withheld_share"] == 0.0
+
+
+def test_without_england_the_areas_are_still_controlled() -> None:
+    truth = table({"A": 30, "C": 2, "G": 31})
+    extract = truth[truth["area_type"] != "england"]
+    counts = protected_counts(extract, PARENTS, HES).counts.set_index("area_code")
+    assert np.isnan(counts.loc["C", "activity"]) and counts.loc["G", "activity"] == 30
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 14), min_size=9, max_size=9), st.lists(st.integers(0, 9), min_size=9, max_size=9))
+def test_figures_of_variation_are_the_same_whatever_is_withheld(flagged: list[int], values: list[int]) -> None:
+    """Percentiles are recomputed with other values in the withheld cells: what is published may not change."""
+    truth = table({code: 7 * n for code, n in zip(LOCATIONS, flagged, strict=True)} | {"A": flagged[0]})
+    done = protected_counts(truth, PARENTS, HES)
+    spread = protected_variation(done.counts, HES, 10).set_index("area_type").loc["sub_icb"]
+    rows = done.counts[done.counts["area_type"] == "sub_icb"]
+    other = np.clip(values, np.where(rows["status"] == "withheld_small", 1, 0), 7)
+    counts = rows["activity"].to_numpy(float)
+    filled = np.where(np.isnan(counts), other, counts)
+    rates = filled * (rows["national_rate"] / rows["expected"]).to_numpy(float)
+    if truth["activity"].iloc[0] == 0:
+        return
+    for share in (10, 25, 50, 75, 90):
+        for name, chosen in ((f"p{share}", rates[filled > 0]), (f"all_areas_p{share}", rates)):
+            if pd.notna(spread[name]):
+                assert np.percentile(chosen, share) == pytest.approx(spread[name], rel=1e-12)
+    if pd.notna(spread["opportunity"]):
+        assert np.maximum(0, rates - spread["p25"]).sum() * 10 == pytest.approx(spread["opportunity"], rel=1e-9)
+    if pd.notna(spread["areas_with_activity"]):
+        assert spread["areas_with_activity"] == (filled > 0).sum()
+
+
+def test_variation_of_large_counts_is_all_there() -> None:
+    truth = table({code: 100 + 10 * n for n, code in enumerate(LOCATIONS)})
+    spread = protected_variation(protected_counts(truth, PARENTS, HES).counts, HES, 100).set_index("area_type")
+    row = spread.loc["sub_icb"]
+    rates = np.arange(100, 190, 10) / 10.0  # per 100,000 of a million people
+    assert [row[f"p{share}"] for share in (10, 25, 50, 75, 90)] == pytest.approx(
+        np.percentile(rates, (10, 25, 50, 75, 90))
+    )
+    assert row["n_fold"] == pytest.approx(row["p90"] / row["p10"])
+    assert row["opportunity"] == pytest.approx(np.maximum(0, rates - np.percentile(rates, 25)).sum() * 10)
+    assert (row["areas"], row["areas_with_activity"], row["status"]) == (9, 9, "ok")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_bounds_are_those_of_exhaustive_search(data: Any) -> None:
+    tree = Tree(np.array([-1, 0, 0, 1, 1]))
+    numbers = st.integers(0, 3)
+    known = []
+    for _ in range(2):
+        low = [data.draw(numbers) for _ in range(5)]
+        known.append((np.array(low, float), np.array([n + data.draw(numbers) for n in low], float)))
+    difference = (float(data.draw(st.integers(-2, 1))), float(data.draw(st.integers(1, 4))))
+    found = []
+    spans = [[range(int(low[n]), int(high[n]) + 1) for n in (2, 3, 4)] for low, high in known]
+    for xs in np.array(np.meshgrid(*spans[0])).reshape(3, -1).T:
+        for ys in np.array(np.meshgrid(*spans[1])).reshape(3, -1).T:
+            x, y = ([sum(v), v[1] + v[2], *v] for v in (xs, ys))
+            whole = all(
+                low[n] <= v[n] <= high[n] for v, (low, high) in zip((x, y), known, strict=True) for n in range(5)
+            )
+            if whole and all(difference[0] <= b - a <= difference[1] for a, b in zip(x, y, strict=True)):
+                found.append((x, y))
+    solved = solve(tree, Pair.of(known[0], known[1], difference))
+    assert solved.possible == bool(found)
+    if found:
+        values = np.array(found)
+        assert (solved.low[:2] == values.min(axis=0)).all() and (solved.high[:2] == values.max(axis=0)).all()
+        for row, node in np.ndindex(2, 5):
+            assert set(values[:, row, node]) == set(range(int(solved.low[row, node]), int(solved.high[row, node]) + 1))
+    assert solved.high.max() < NO_BOUND

@@ -1,0 +1,187 @@
+"""Population files as they are published, made up at a small size with the same header; and what is wrong with bad ones."""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from ebi_spark.errors import InputError
+from ebi_spark.rates.population import read_population
+from ebi_spark.rates.population_files import read_population_file
+from ebi_spark.settings import LakeLocation, RunConfig
+
+HEADER = "PUBLICATION,EXTRACT_DATE,ORG_TYPE,ORG_CODE,ONS_CODE,SEX,AGE,NUMBER_OF_PATIENTS"
+AREAS = ("00L", "00N")
+
+
+def people_of(area: int, sex: str, age: int) -> int:
+    return 1000 * area + 10 * age + (1 if sex == "MALE" else 2)
+
+
+def registered(
+    kind: str = "SUB_ICB_LOCATION_CODE", day: str = "2026-08-01", areas: tuple[str, ...] = AREAS
+) -> list[str]:
+    """Lines of the published form: for each area every age by sex, its totals by sex and together; then the region's."""
+    lines, everyone = [HEADER], 0
+    for number, code in enumerate(areas, start=1):
+        start, whole = f"GP_PRAC_PAT_LIST,{day},{kind},{code},E38000{number:03d}", 0
+        for sex in ("FEMALE", "MALE"):
+            of_sex = 0
+            for age in range(96):
+                of_sex += people_of(number, sex, age)
+                lines.append(f"{start},{sex},{'95+' if age == 95 else age},{people_of(number, sex, age)}")
+            lines.append(f"{start},{sex},ALL,{of_sex}")
+            whole += of_sex
+        lines.append(f"{start},ALL,ALL,{whole}")
+        everyone += whole
+    return [*lines, f"GP_PRAC_PAT_LIST,{day},Comm Region,Y63,E40000012,ALL,ALL,{everyone}"]
+
+
+def ons(areas: tuple[str, ...] = AREAS) -> list[str]:
+    names = [f"{letter}{age}" for letter in "FM" for age in range(91)]
+    lines = [",".join(["\ufeffSICBL 2024 Code ", "SICBL 2024 Name", "Total", *names])]
+    for number, code in enumerate(areas, start=1):
+        numbers = [people_of(number, sex, age) for sex in ("FEMALE", "MALE") for age in range(91)]
+        whole = f'"{sum(numbers):,}"'
+        lines.append(",".join([f"E38999{number:03d}", f"NHS Somewhere ICB - {code}", whole, *map(str, numbers)]))
+    return lines
+
+
+def write(path: Path, lines: list[str]) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_registered_patients_in_both_layouts(tmp_path: Path) -> None:
+    write(tmp_path / "pat-2026.csv", registered())
+    write(tmp_path / "pat-2018.csv", registered("CCG", "01Aug2018"))
+    read = read_population_file({"path": str(tmp_path / "pat-*.csv"), "layout": "gp_registered"})
+    assert set(read) == {date(2018, 8, 1), date(2026, 8, 1)}
+    assert read[date(2018, 8, 1)] == read[date(2026, 8, 1)]
+    strata = read[date(2026, 8, 1)]
+    assert len(strata) == 2 * 2 * 19
+    assert strata[("00N", "1", 1)] == sum(people_of(2, "MALE", age) for age in range(5, 10))
+    assert strata[("00L", "2", 18)] == sum(people_of(1, "FEMALE", age) for age in range(90, 96))
+
+
+def test_mid_year_estimates(tmp_path: Path) -> None:
+    path = write(tmp_path / "sapeicb-mid-2022.csv", ons())
+    read = read_population_file({"path": str(path), "layout": "ons_mid_year"})
+    assert list(read) == [date(2022, 6, 30)]
+    assert read[date(2022, 6, 30)][("00L", "1", 18)] == people_of(1, "MALE", 90)
+    assert read[date(2022, 6, 30)][("00N", "2", 0)] == sum(people_of(2, "FEMALE", age) for age in range(5))
+    plain = write(tmp_path / "estimates.csv", ons())
+    dated = read_population_file({"path": str(plain), "layout": "ons_mid_year", "vintage": "2021-06-30"})
+    assert list(dated) == [date(2021, 6, 30)]
+
+
+def test_former_codes_are_those_of_today_and_ended_ones_count_in_england(tmp_path: Path) -> None:
+    path = write(tmp_path / "old.csv", registered("CCG", areas=("D4U1Y", "E38000006")))
+    strata = read_population_file({"path": str(path), "layout": "gp_registered"})[date(2026, 8, 1)]
+    assert {area for area, _, _ in strata} == {"D4U1Y", "02P"}
+    config = RunConfig(LakeLocation(tmp_path), population=({"path": str(path), "layout": "gp_registered"},))
+    population = read_population(config, ["2026-27"])
+    assert population.weights[("1", 0)] == strata[("D4U1Y", "1", 0)] + strata[("02P", "1", 0)]
+
+
+def change(old: str, new: str) -> Callable[[list[str]], list[str]]:
+    def spoil(lines: list[str]) -> list[str]:
+        assert any(old in line for line in lines)
+        return [line.replace(old, new) for line in lines]
+
+    return spoil
+
+
+BAD = {
+    "total_of_an_area": (change("00L,E38000001,ALL,ALL,", "00L,E38000001,ALL,ALL,1"), ["reconcile", "00L", "1 totals"]),
+    "total_of_the_region": (lambda lines: [*lines[:-1], lines[-1] + "0"], ["reconcile", "all locations"]),
+    "unknown_area": (change(",00N,", ",ZZZ,"), ["1 area codes", "'ZZZ'", "areas.csv"]),
+    "absent_age": (
+        lambda lines: [line for line in lines if ",00N,E38000002,MALE,44," not in line],
+        ["1 of 384", "missing"],
+    ),
+    "negative": (
+        change("00L,E38000001,MALE,7,1071", "00L,E38000001,MALE,7,-1"),
+        ["line", "NUMBER_OF_PATIENTS", "negative"],
+    ),
+    "overlapping_age": (change("00L,E38000001,MALE,7,", "00L,E38000001,MALE,95,"), ["line", "AGE", "95+"]),
+    "twice": (lambda lines: [*lines, lines[1]], ["line 393", "twice"]),
+    "two_dates": (lambda lines: [*lines[:-1], lines[-1].replace("2026-08", "2026-09")], ["2 dates"]),
+    "no_date": (change("2026-08-01", "August"), ["line 2", "EXTRACT_DATE"]),
+    "sex": (change(",FEMALE,", ",F?,"), ["line 2", "SEX"]),
+    "column": (change("NUMBER_OF_PATIENTS", "PATIENTS"), ["NUMBER_OF_PATIENTS", "missing"]),
+    "regions_only": (lambda lines: [lines[0], lines[-1]], ["SUB_ICB_LOCATION_CODE"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_of_registered_patients(case: str, tmp_path: Path) -> None:
+    spoil, told = BAD[case]
+    path = write(tmp_path / "bad.csv", spoil(registered()))
+    with pytest.raises(InputError) as caught:
+        read_population_file({"path": str(path), "layout": "gp_registered"})
+    for words in (*told, "bad.csv"):
+        assert words in f"{caught.value} {caught.value.remedy}", words
+
+
+BAD_ESTIMATES = {
+    "absent_column": (change(",F88", ",FF"), ["1 of 182", "F88"]),
+    "overlapping_column": (change("M90", "M90,M91"), ["M91", "overlaps"]),
+    "total": (change('"', '"9'), ["reconcile"]),
+    "unknown_area": (change("- 00N", "- ZZZ"), ["1 area codes", "E38999002"]),
+    "negative": (change(",1052,", ",-5,"), ["negative", "line 2"]),
+    "twice": (change("- 00N", "- 00L"), ["line 3", "twice"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ESTIMATES)
+def test_bad_estimates(case: str, tmp_path: Path) -> None:
+    spoil, told = BAD_ESTIMATES[case]
+    path = write(tmp_path / "mid-2022.csv", spoil(ons()))
+    with pytest.raises(InputError) as caught:
+        read_population_file({"path": str(path), "layout": "ons_mid_year"})
+    for words in (*told, "mid-2022.csv"):
+        assert words in f"{caught.value} {caught.value.remedy}", words
+
+
+def test_a_file_that_is_not_there_or_does_not_say_its_year(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file"):
+        read_population_file({"path": str(tmp_path / "none-*.csv"), "layout": "gp_registered"})
+    path = write(tmp_path / "estimates.csv", ons())
+    with pytest.raises(InputError, match="mid-year"):
+        read_population_file({"path": str(path), "layout": "ons_mid_year"})
+    with pytest.raises(InputError, match="carry their own"):
+        read_population_file({"path": str(path), "layout": "gp_registered", "vintage": "2022-06-30"})
+
+
+def test_the_vintage_nearest_to_october(tmp_path: Path) -> None:
+    for day in ("2021-04-01", "2021-12-01", "2019-10-01"):
+        write(tmp_path / f"pat-{day}.csv", registered(day=day))
+    items = ({"path": str(tmp_path / "pat-*.csv"), "layout": "gp_registered"},)
+    population = read_population(RunConfig(LakeLocation(tmp_path), population=items, max_vintage_days=200), ["2021-22"])
+    # 1 October 2021 is 61 days from 1 December and 183 from 1 April; 1 October 2020 is 182 from 1 April 2021.
+    assert population.vintage_for("2021-22") == date(2021, 12, 1)
+    assert population.vintage_for("2020-21") == date(2021, 4, 1)
+    assert population.vintage_for("2018-19") == date(2019, 10, 1)
+    assert not population.is_distant("2020-21") and population.is_distant("2018-19")
+    strict = RunConfig(LakeLocation(tmp_path), population=items, max_vintage_days=200, distant_vintage="error")
+    with pytest.raises(InputError, match="no vintage within 200 days of 1 October of 2018-19"):
+        read_population(strict, ["2018-19"])
+
+
+def test_a_standard_by_file(tmp_path: Path) -> None:
+    people = write(tmp_path / "pat.csv", registered())
+    bands = [f"{5 * band},{100 + band}" for band in range(19)]
+    standard = write(tmp_path / "mine.csv", ["age_from,people", *bands])
+    items = ({"path": str(people), "layout": "gp_registered"},)
+
+    def config(path: Path) -> RunConfig:
+        return RunConfig(LakeLocation(tmp_path), population=items, standard_population=str(path))
+
+    population = read_population(config(standard), ["2026-27"])
+    assert population.standard == "mine" and population.weights[("2", 18)] == 118
+    with pytest.raises(InputError, match="2 of 38 weights are missing"):
+        read_population(config(write(tmp_path / "short.csv", ["age_from,people", *bands[1:]])), ["2026-27"])
+    with pytest.raises(InputError, match="line 3: this band stands twice"):
+        read_population(config(write(tmp_path / "twice.csv", ["age_from,people", bands[0], bands[0]])), ["2026-27"])
