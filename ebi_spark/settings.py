@@ -94,6 +94,8 @@ class RunConfig:
     max_vintage_days: int = 731
     distant_vintage: str = "mark"
     max_quarantine_share: float = 0.05
+    max_shrink_share: float = 0.1
+    accept_shrunken: bool = False  # a person's word on the command line, never a setting
     min_national_events: int = 100
     keep_releases: int = 5
     report: Path | None = None
@@ -101,10 +103,10 @@ class RunConfig:
     fingerprint: str = ""
 
     def with_options(
-        self, *, lake: str | None = None, years: str | None = None, policies: str | None = None
+        self, *, lake: str | None = None, years: str | None = None, policies: str | None = None, accept: bool = False
     ) -> "RunConfig":
         """This configuration with what the command line overrides."""
-        changed = self
+        changed = replace(self, accept_shrunken=accept)
         if lake:
             changed = replace(changed, lake=lake_location(lake, Path.cwd()))
         if years:
@@ -162,7 +164,7 @@ def load_config(path: Path) -> RunConfig:
         for key in (
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
             "standard_population", "max_vintage_days", "distant_vintage", "max_quarantine_share",
-            "min_national_events", "keep_releases",
+            "max_shrink_share", "min_national_events", "keep_releases",
         )
         if key in document
     }  # fmt: skip

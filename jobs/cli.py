@@ -13,7 +13,7 @@ COMMANDS = {
     "validate": "the gate over silver, flags and rates",
     "publish": "disclosure control, published tables, release, report",
     "generate": "made-up source files to try it all on",
-    "policy": "list and show policies",
+    "policy": "list, show, lint and compare policies; import a published page",
     "explain": "one record, clause by clause",
     "status": "what is in a lake",
     "maintain": "compaction, vacuum, old releases",

@@ -3,7 +3,6 @@
 Prints the record's values on standard output: the one place where they are ever shown.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from ebi_spark.canonical.ingest import SILVER
 from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import explain_record
-from jobs.harness import common_options, guarded, opened_lake, output_console
+from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark explain``."""
-    parser = argparse.ArgumentParser(prog="ebi-spark explain", description=__doc__)
+    parser = JobParser(prog="ebi-spark explain", description=__doc__)
     parser.add_argument("--lake", required=True)
     parser.add_argument("--record", required=True, metavar="RECORD_ID")
     parser.add_argument("--dataset", choices=("apc", "op"))

@@ -1,6 +1,5 @@
 """Made-up source files in the layout of SUS+ or HES, with a run.yml that reads them."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,12 @@ from rich.console import Console
 
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
-from jobs.harness import common_options, guarded
+from jobs.harness import JobParser, common_options, guarded
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark generate``."""
-    parser = argparse.ArgumentParser(prog="ebi-spark generate", description=__doc__)
+    parser = JobParser(prog="ebi-spark generate", description=__doc__)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is new or empty")
     parser.add_argument("--years", default="2021-22..2023-24", help="financial years (default %(default)s)")
     parser.add_argument("--spells", type=int, default=60_000, help="spells over all years (default %(default)s)")

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark import __version__
-from ebi_spark.errors import BrokenRunError, DataError, EbiError
+from ebi_spark.errors import BrokenRunError, DataError, EbiError, InputError
 from ebi_spark.schemas import RUN_LOG
 from ebi_spark.settings import LakeLocation, RunConfig, lake_location, load_config
 from ebi_spark.small_frames import small_frame
@@ -106,13 +106,35 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
+class JobParser(argparse.ArgumentParser):
+    """Arguments of a command. A wrong one ends the job like any other error: one message with the remedy, status 2, and
+    with ``--json`` the object that every job prints."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse; what was given is kept, to see ``--json`` though the rest cannot be read."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise SystemExit with status 2."""
+
+        def wrong(*_: Any) -> None:
+            command = self.prog.removeprefix("ebi-spark ")
+            raise InputError(f"{command}: {message}", remedy=f"`{self.prog} --help` lists what it takes")
+
+        raise SystemExit(guarded(wrong, as_json="--json" in self._given, debug=False))
+
+
 def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
     """The options that every stage takes."""
-    parser = argparse.ArgumentParser(prog=f"ebi-spark {name}", description=doc)
+    parser = JobParser(prog=f"ebi-spark {name}", description=doc)
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the run's YAML configuration")
     parser.add_argument("--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the configuration's")
     parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
     parser.add_argument("--policies", metavar="ID,ID", help="policy ids, instead of the configuration's")
+    parser.add_argument(
+        "--accept", action="store_true", help="take a year though it has far fewer rows than the lake holds"
+    )
     common_options(parser)
     return parser
 
@@ -124,12 +146,16 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_stages(name: str, doc: str, stages: list[Callable[[Context], None]], argv: list[str] | None = None) -> int:
-    """A whole job: parse, configure, start, call each stage in order, sum up; returns the exit status."""
-    arguments = stage_parser(name, doc).parse_args(argv)
+    """A whole job from its arguments; returns the exit status."""
+    return run_with(stage_parser(name, doc).parse_args(argv), stages)
+
+
+def run_with(arguments: argparse.Namespace, stages: list[Callable[[Context], None]]) -> int:
+    """A whole job: configure, start, call each stage in order, sum up; returns the exit status."""
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
         config = load_config(arguments.config).with_options(
-            lake=arguments.lake, years=arguments.years, policies=arguments.policies
+            lake=arguments.lake, years=arguments.years, policies=arguments.policies, accept=arguments.accept
         )
         with opened(config, console, outcome["run_id"]) as context:
             try:
@@ -170,8 +196,6 @@ def opened_lake(lake: str, console: Console) -> Iterator[Context]:
     """A session and an existing lake, to look at."""
     location: LakeLocation = lake_location(lake, Path.cwd())
     if location.folder and not (location.folder / "silver").is_dir():
-        from ebi_spark.errors import InputError
-
         raise InputError(
             f"there is no lake at {location.folder}", remedy="check the path, or run `ebi-spark run` first"
         )

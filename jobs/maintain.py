@@ -1,6 +1,5 @@
 """Compaction, vacuum and removal of old releases; safe while readers read."""
 
-import argparse
 import sys
 from typing import Any
 
@@ -11,14 +10,14 @@ from ebi_spark.locking import locked
 from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.schemas import RELEASE, TABLES
 from ebi_spark.settings import RunConfig
-from jobs.harness import common_options, guarded, opened_lake
+from jobs.harness import JobParser, common_options, guarded, opened_lake
 
 KEEP_HOURS = 30 * 24
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark maintain``."""
-    parser = argparse.ArgumentParser(prog="ebi-spark maintain", description=__doc__)
+    parser = JobParser(prog="ebi-spark maintain", description=__doc__)
     parser.add_argument("--lake", required=True)
     parser.add_argument("--keep-releases", type=int, default=RunConfig.keep_releases, metavar="N")
     parser.add_argument("--keep-hours", type=int, default=KEEP_HOURS, help="of table versions (default %(default)s)")

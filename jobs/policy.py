@@ -1,4 +1,4 @@
-"""Policies as a run would read them: list, show."""
+"""Policies as a run would read them: list, show, import a published page, lint, diff."""
 
 import argparse
 import sys
@@ -6,84 +6,137 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table as RichTable
 
-from ebi_spark.clinical_policy.compile import in_words
+from ebi_spark.clinical_policy.code_books import code_books
+from ebi_spark.clinical_policy.differences import changes, revision_of
+from ebi_spark.clinical_policy.lint import code_tests, lint
 from ebi_spark.clinical_policy.load import load_policies
-from ebi_spark.clinical_policy.model import Policy
+from ebi_spark.errors import DataError
 from ebi_spark.settings import load_config
-from jobs.harness import common_options, guarded, output_console
+from jobs import policy_views as views
+from jobs.harness import JobParser, common_options, guarded, opened_lake
+
+_COMMANDS = {
+    "list": "every policy, a line each",
+    "show": "one policy, clause by clause",
+    "import": "a published coding page into a policy file and a reconciliation of its words with its SQL",
+    "lint": "every pattern of every policy, or of one, looked up in the code books; status 1 when something is to change",
+    "diff": "what changed between two revisions of a policy; with a lake, which records enter and leave in each year",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark policy``."""
-    parser = argparse.ArgumentParser(prog="ebi-spark policy", description=__doc__)
+    parser = JobParser(prog="ebi-spark policy", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (("list", "every policy, a line each"), ("show", "one policy, clause by clause")):
-        command = commands.add_parser(name, help=what)
+    for name, what in _COMMANDS.items():
+        command = commands.add_parser(name, help=what, description=what)
         if name == "show":
             command.add_argument("id")
+        if name == "import":
+            command.add_argument("file", type=Path, metavar="FILE", help="the page as text")
+            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where both files are written")
+            command.add_argument("--id", metavar="ID", help="the policy's id, instead of the label behind THEN")
+        if name == "diff":
+            command.add_argument("id")
+            command.add_argument("before", metavar="REV")
+            command.add_argument("after", metavar="REV")
+            command.add_argument("--lake", metavar="LAKE", help="judge this lake's records by both revisions")
+        if name == "lint":
+            command.add_argument("id", nargs="?", help="one policy instead of all")
+            command.add_argument("--codes", type=Path, action="append", default=[], metavar="FILE",
+                                 help="a code book of your own (CSV) in place of the shipped one of its system")  # fmt: skip
         command.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR")
         command.add_argument("--config", type=Path, metavar="FILE", help="take the configuration's policy_dirs")
         common_options(command)
     arguments = parser.parse_args(argv)
+    works = {"list": _list, "show": _show, "import": _import, "lint": _lint}
 
-    def work(_: Console, outcome: dict[str, Any]) -> None:
-        folders = [*arguments.policies_dir, *(load_config(arguments.config).policy_dirs if arguments.config else ())]
-        only = [arguments.id] if arguments.command == "show" else None
-        policies = load_policies(folders, only)
-        outcome["policies"] = [
-            {"id": policy.id, "title": policy.title, "dataset": policy.dataset, "default_reading": policy.default_reading,
-             "revisions": [revision.name for revision in policy.revisions]}
-            for policy in policies
-        ]  # fmt: skip
-        if arguments.command == "show":
-            outcome["definitions"] = [
-                reading.definition for policy in policies for r in policy.revisions for reading in r.readings.values()
-            ]
-        if arguments.json:
-            return
-        if arguments.command == "list":
-            _list(policies)
+    def work(console: Console, outcome: dict[str, Any]) -> None:
+        if arguments.command == "diff":
+            _diff(arguments, console, outcome)
         else:
-            _show(policies[0])
+            works[arguments.command](arguments, outcome)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
 
-def _list(policies: list[Policy]) -> None:
-    table = RichTable()
-    for name in ("id", "title", "dataset", "revisions", "default reading", "file"):
-        table.add_column(name)
-    for policy in policies:
-        revisions = ", ".join(f"{r.name} (from {r.start})" for r in policy.revisions)
-        table.add_row(
-            policy.id, policy.title, policy.dataset, revisions, policy.default_reading, Path(policy.path).name
+def _folders(arguments: argparse.Namespace) -> list[Path]:
+    return [*arguments.policies_dir, *(load_config(arguments.config).policy_dirs if arguments.config else ())]
+
+
+def _list(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
+    policies = load_policies(_folders(arguments))
+    outcome["policies"] = [views.as_dict(policy) for policy in policies]
+    if not arguments.json:
+        views.show_list(policies)
+
+
+def _show(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
+    policies = load_policies(_folders(arguments), [arguments.id])
+    outcome["policies"] = [views.as_dict(policy) for policy in policies]
+    outcome["definitions"] = [
+        reading.definition for policy in policies for r in policy.revisions for reading in r.readings.values()
+    ]
+    if not arguments.json:
+        views.show_policy(policies[0])
+
+
+def _import(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
+    from ebi_spark.clinical_policy.import_page import import_page, write_imported
+
+    imported = import_page(arguments.file, arguments.id)
+    others = {policy.id: policy.path for policy in load_policies(_folders(arguments))}
+    if imported.policy_id in others:
+        outcome["also_at"] = others[imported.policy_id]
+    policy_path, report_path, policy = write_imported(imported, arguments.out)
+    outcome["policy"] = views.as_dict(policy)
+    outcome["files"] = [str(policy_path), str(report_path)]
+    outcome["reconciliation"] = [finding.as_dict() for finding in imported.findings]
+    if not arguments.json:
+        views.show_import(imported, policy_path, report_path, others.get(imported.policy_id))
+
+
+def _lint(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
+    policies = load_policies(_folders(arguments), [arguments.id] if arguments.id else None)
+    books = code_books(tuple(arguments.codes))
+    findings = lint(policies, books)
+    outcome["policies"] = [policy.id for policy in policies]
+    outcome["patterns"] = code_tests(policies)
+    outcome["findings"] = [finding.as_dict() for finding in findings]
+    if not arguments.json:
+        views.show_lint(policies, findings, outcome["patterns"], books)
+    if findings:
+        raise DataError(
+            f"lint: {len(findings)} finding{'s' * (len(findings) > 1)} in {len({f.policy for f in findings})} of "
+            f"{views.counted(policies)}",
+            remedy="change what each finding says, or correct the code book given with --codes",
         )
-    output_console().print(table)
 
 
-def _show(policy: Policy) -> None:
-    console = output_console()
-    console.print(f"[bold]{policy.id}[/bold]  {policy.title}")
-    console.print(f"{policy.source['publisher']}: {policy.source['page']} ({policy.source.get('updated', 'undated')})")
-    for revision in policy.revisions:
-        until = f" to {revision.end}" if revision.end else ""
-        for reading in revision.readings.values():
-            star = ", the default" if reading.reading == policy.default_reading else ""
-            table = RichTable(
-                title=f"revision {revision.name} (in force from {revision.start}{until}), reading {reading.reading}{star}, "
-                f"fingerprint {reading.fingerprint}",
-                title_justify="left",
-            )
-            for name in ("clause", "the page's words", "test", "undecided", "coding", "decision"):
-                table.add_column(name, overflow="fold")
-            for clause in reading.clauses:
-                undecided = clause.missing if clause.decides else ("not in scope" if clause.kind == "scope" else "")
-                decision = f"{clause.decision}: {clause.because}" if clause.decision else clause.because
-                test = in_words(clause.test, clause.kind)
-                table.add_row(clause.id, clause.words, test, undecided, clause.coding, decision)
-            console.print(table)
+def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, Any]) -> None:
+    policy = load_policies(_folders(arguments), [arguments.id])[0]
+    before, after = revision_of(policy, arguments.before), revision_of(policy, arguments.after)
+    found = changes(before, after)
+    outcome["policies"] = [views.as_dict(policy)]
+    outcome["changes"] = [change.as_dict() for change in found]
+    if not arguments.json:
+        views.show_changes(policy, before, after, found)
+    if not arguments.lake:
+        return
+    from ebi_spark.canonical.ingest import SILVER
+    from ebi_spark.flags.areas import read_lookups
+    from ebi_spark.flags.revision_effect import revision_effect
+
+    with opened_lake(arguments.lake, console) as context:
+        config = load_config(arguments.config) if arguments.config else context.config
+        records = context.lake.read(SILVER[policy.dataset])
+        effect = revision_effect(records, policy, before, after, read_lookups(context.spark, config))
+        outcome["effect"] = sorted(
+            (row.asDict() for row in effect.collect()), key=lambda row: (row["reading"], row["financial_year"])
+        )
+    if not arguments.json:
+        views.show_effect(policy, outcome["effect"])
 
 
 if __name__ == "__main__":

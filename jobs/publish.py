@@ -1,12 +1,13 @@
 """The release: disclosure control, the published tables, their own checks, the manifest, the report."""
 
 import sys
+from collections.abc import Callable
 
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
-from ebi_spark.release.publish import current_release, publish, report_tables, write_text
+from ebi_spark.release.publish import current_release, publish, report_tables, roll_back, write_text
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_RATE,
@@ -18,7 +19,7 @@ from ebi_spark.schemas import (
     RATE_VARIATION,
     RUN_LOG,
 )
-from jobs.harness import Context, run_stages
+from jobs.harness import Context, run_with, stage_parser
 
 READ_TO_PUBLISH = (
     APC_SPELL, OP_ATTENDANCE, QUARANTINE, ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION,
@@ -34,15 +35,7 @@ def stage(context: Context) -> None:
         done = publish(lake, context.config, context.tell)
         context.release = done.release_id
         report.rows = sum(done.rows.values())
-        if lake.location.folder:
-            from ebi_spark.report import build_report
-
-            context.tell("drawing the report")
-            manifest = current_release(lake) or {}
-            page = build_report(report_tables(lake, done.release_id), release=manifest)
-            path = context.config.report or lake.location.folder / "report.html"
-            write_text(path, page)
-            context.report = str(path)
+        _draw_report(context)
     shown = RichTable(title=f"Published as {done.release_id}", title_justify="left")
     shown.add_column("table")
     shown.add_column("rows", justify="right")
@@ -77,9 +70,38 @@ def _refuse_unvalidated(context: Context) -> None:
         )
 
 
+def _draw_report(context: Context) -> None:
+    """Draw the current release, in the folder of a local lake or where the configuration says."""
+    lake = context.lake
+    path = context.config.report or (lake.location.folder / "report.html" if lake.location.folder else None)
+    if path is None:
+        return
+    from ebi_spark.report import build_report
+
+    context.tell("drawing the report")
+    manifest = current_release(lake) or {}
+    write_text(path, build_report(report_tables(lake, manifest["release_id"]), release=manifest))
+    context.report = str(path)
+
+
+def back_to(release_id: str) -> Callable[[Context], None]:
+    """The stage that makes an earlier release the current one again."""
+
+    def stage_back(context: Context) -> None:
+        with context.stage("roll_back"):
+            roll_back(context.lake, release_id)
+            context.release = release_id
+            _draw_report(context)
+
+    return stage_back
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark publish``."""
-    return run_stages("publish", __doc__ or "", [stage], argv)
+    parser = stage_parser("publish", __doc__ or "")
+    parser.add_argument("--release", metavar="ID", help="go back to this earlier release instead of making a new one")
+    arguments = parser.parse_args(argv)
+    return run_with(arguments, [back_to(arguments.release) if arguments.release else stage])
 
 
 if __name__ == "__main__":

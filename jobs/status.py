@@ -1,6 +1,5 @@
 """What is in a lake: years and rows, policies, last runs, what is set aside, the current release."""
 
-import argparse
 import sys
 from typing import Any
 
@@ -10,12 +9,12 @@ from rich.table import Table as RichTable
 
 from ebi_spark.release.publish import current_release
 from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG
-from jobs.harness import Context, common_options, guarded, opened_lake, output_console
+from jobs.harness import Context, JobParser, common_options, guarded, opened_lake, output_console
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark status``."""
-    parser = argparse.ArgumentParser(prog="ebi-spark status", description=__doc__)
+    parser = JobParser(prog="ebi-spark status", description=__doc__)
     parser.add_argument("--lake", required=True)
     common_options(parser)
     arguments = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Calling a job as the command line does, and reading its answer."""
+"""Calling a job as the command line does, and reading what it wrote with another engine."""
 
 import contextlib
 import io
@@ -6,6 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import duckdb
+import duckdb_extension_delta
 
 
 def call(job: Callable[[list[str]], int], folder: Path, *options: str) -> dict[str, Any]:
@@ -16,3 +19,12 @@ def call(job: Callable[[list[str]], int], folder: Path, *options: str) -> dict[s
     answer: dict[str, Any] = json.loads(out.getvalue())
     assert answer["exit"] == status
     return answer
+
+
+def duckdb_on_delta() -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection that reads Delta tables, without the network."""
+    folder = Path(duckdb_extension_delta.__file__).parent / "extensions"
+    extension = next(folder.rglob("delta.duckdb_extension"))
+    connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+    connection.execute(f"LOAD '{extension}'")
+    return connection

@@ -1,12 +1,13 @@
 """Bad input: one clear message that names file, column or key and the remedy, exit status 2, and no table touched."""
 
 import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import call
+from calling import call, duckdb_on_delta
 
 import ebi_spark.session as sessions
 from jobs import cli, flag, generate, ingest, run
@@ -222,3 +223,37 @@ def test_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "there").write_text("")
     assert generate.main(["--out", str(tmp_path)]) == 2
     assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("one_session")
+def test_a_year_that_shrinks_waits_for_a_persons_word(source: Path) -> None:
+    def spells() -> int:
+        paths = str(source / "lake/silver/apc_spell")
+        with duckdb_on_delta() as connection:
+            (count,) = connection.execute(f"SELECT count(*) FROM delta_scan('{paths}')").fetchone() or (0,)
+        return int(count)
+
+    assert call(ingest.main, source)["exit"] == 0
+    (source / "apcs.csv").write_text(APCS + "".join(SPELL.format(id=n) for n in range(8)))
+    (source / "der.csv").write_text(DER + "".join(f"{n},V382,M545\n" for n in range(8)))
+    refused = call(ingest.main, source)
+    assert (refused["exit"], refused["outcome"]) == (1, "failed")
+    assert "2021-22 has 8 usable rows in the source files and 10 in the lake" in refused["error"]["message"]
+    assert "--accept" in refused["error"]["remedy"]
+    assert spells() == 10
+    assert call(ingest.main, source, "--accept")["exit"] == 0
+    assert spells() == 8
+
+
+@pytest.mark.usefixtures("no_session")
+@pytest.mark.parametrize("arguments", [["run"], ["ingest", "--yeers", "2021-22"], ["policy", "shwo"]])
+def test_a_wrong_call_gets_the_same_answer_as_any_other_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*arguments, "--json"])
+    assert ended.value.code == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["exit"], answer["outcome"]) == (2, "refused")
+    assert arguments[0] in answer["error"]["message"]
+    assert "--help" in answer["error"]["remedy"]

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pandas as pd
 import pytest
-from calling import call
+from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
 
 from ebi_spark import synthetic
@@ -51,16 +50,6 @@ def rows(source: Path, table: str, columns: str, where: str = "true") -> list[tu
         return connection.execute(
             f"SELECT {columns} FROM delta_scan('{lake(source) / table}') WHERE {where} ORDER BY ALL"
         ).fetchall()
-
-
-def duckdb_on_delta() -> duckdb.DuckDBPyConnection:
-    import duckdb_extension_delta
-
-    folder = Path(duckdb_extension_delta.__file__).parent / "extensions"
-    extension = next(folder.rglob("delta.duckdb_extension"))
-    connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
-    connection.execute(f"LOAD '{extension}'")
-    return connection
 
 
 def files_of(source: Path, table: str, year: str) -> dict[str, str]:
@@ -307,6 +296,19 @@ def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(done: dict[str, A
     assert sorted(current) == sorted([(done["release"], False), (again["release"], True)])
     outside = rows(source, "silver/ingest_audit", "sum(rows_outside_years) > 0", f"run_id = '{again['run_id']}'")
     assert outside == [(True,)]
+
+
+def test_one_command_goes_back_to_an_earlier_release(done: dict[str, Any], source: Path) -> None:
+    releases = sorted(row[0] for row in rows(source, "published/release", "release_id"))
+    assert len(releases) == 2
+    back = call(publish.main, source, "--release", done["release"])
+    assert (back["outcome"], back["release"]) == ("done", done["release"])
+    assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
+    assert done["release"] in Path(back["report"]).read_text(encoding="utf-8")
+    unknown = call(publish.main, source, "--release", done["release"][:-1])
+    assert unknown["exit"] == 2
+    assert done["release"] in unknown["error"]["remedy"]
+    assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
 
 
 def test_publish_refuses_what_changed_after_validation(done: dict[str, Any], source: Path) -> None:

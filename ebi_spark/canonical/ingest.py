@@ -54,10 +54,11 @@ class FileCount:
 
 @dataclass
 class Survey:
-    """Counts by (system, role) and file, and the years found in usable rows by dataset."""
+    """Counts by (system, role) and file, and the years found in usable rows by dataset, each with its valid rows (of the
+    tables that records are made of)."""
 
     files: dict[tuple[str, str], dict[str, FileCount]]
-    years: dict[str, set[str]]
+    years: dict[str, dict[str, int]]
 
     def total(self, kind: str) -> int:
         """Rows of one disposition over all files."""
@@ -107,22 +108,23 @@ def judge(
 
 def survey(judged: list[Judged], config: RunConfig) -> Survey:
     """Count rows by file, fate, year and reason; collects a row a combination, never a record."""
-    years: dict[str, set[str]] = defaultdict(set)
+    years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     counted = side_by_side([partial(_count_files, item, config) for item in judged])
     for item, (_, found) in zip(judged, counted, strict=True):
-        years[item.dataset] |= found
+        for year, valid in found.items():
+            years[item.dataset][year] += valid if item.records is not None else 0
     files = [counts for counts, _ in counted]
     return Survey({(i.table.system, i.table.role): c for i, c in zip(judged, files, strict=True)}, years)
 
 
-def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount], set[str]]:
+def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount], dict[str, int]]:
     grouped = (
         item.rows.withColumn("fate", disposition(config.years))
         .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
         .count()
     )
     seen: dict[str, FileCount] = {}
-    years: set[str] = set()
+    years: dict[str, int] = defaultdict(int)
     for row in grouped.collect():
         count = seen.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
         count.rows[row["fate"]] += row["count"]
@@ -131,7 +133,7 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
             for reason in row["reasons"]:
                 count.reasons[reason] += row["count"]
         elif row[YEAR] is not None:
-            years.add(row[YEAR])
+            years[row[YEAR]] += row["count"] if row["fate"] == VALID else 0
     # A file without a row is in no group; folders of many files show as their files.
     for path in item.table.files:
         if path not in seen and not any(name.startswith(f"{path.rstrip('/')}/") for name in seen):
@@ -171,6 +173,7 @@ def ingest(
     tell("counting what becomes of each row")
     found = survey(judged, config)
     years = check(set().union(*found.years.values()), config)
+    _refuse_shrunken(lake, found, years, config)
     datasets = sorted({item.dataset for item in judged})
 
     def write(dataset: str) -> None:
@@ -207,6 +210,27 @@ def ingest(
     )
     _check_share(found, config)
     return result
+
+
+def _refuse_shrunken(lake: Lake, found: Survey, years: list[str], config: RunConfig) -> None:
+    """A year that would lose more than the allowed share of its rows waits for a person's word."""
+    if config.accept_shrunken:
+        return
+    for dataset, counts in found.years.items():
+        table = SILVER[dataset]
+        if lake.version(table) == 0:
+            continue
+        size = F.sum("episodes") if dataset == "apc" else F.count("*")
+        held = lake.read(table).where(F.col(YEAR).isin(years)).groupBy(YEAR).agg(size.alias("rows")).collect()
+        for row in sorted(held):
+            now = counts.get(row[YEAR], 0)
+            if now < (1 - config.max_shrink_share) * row["rows"]:
+                raise DataError(
+                    f"{table.full_name}: {row[YEAR]} has {now:,} usable rows in the source files and {row['rows']:,} in "
+                    f"the lake, fewer by more than the share of {config.max_shrink_share:g} that the configuration "
+                    "allows; nothing was replaced",
+                    remedy="check that the extract is whole; if the year did shrink, run again with --accept",
+                )
 
 
 def _canonical(records: DataFrame | None, table: Table, system: str, dataset: str, run_id: str) -> DataFrame:

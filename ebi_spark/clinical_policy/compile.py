@@ -1,7 +1,8 @@
 """Clauses as Spark Columns with SQL's three-valued logic: true, false, or NULL where the record does not say.
 
 Codes are tested on the normalised texts of silver (``,E119,J849,``): ``starts_with`` anchors at a code's start,
-``contains`` is the page's ``LIKE '%…%'``. A character class such as ``D3[789]`` means the same here as in T-SQL.
+``contains`` is the page's ``LIKE '%…%'``. A character class such as ``D3[789]`` means the same here as in T-SQL, and
+``_`` is any one character.
 """
 
 import re
@@ -13,6 +14,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from ebi_spark.clinical_policy.model import Clause
+from ebi_spark.clinical_policy.patterns import as_regex
 
 _BOTH = {
     "primary_diagnosis": "primary_diagnosis",
@@ -63,6 +65,8 @@ def compile_test(test: dict[str, Any], dataset: str) -> Column:
         return reduce(lambda a, b: a | b, [compile_test(item, dataset) for item in test["any_of"]])
     if "all_of" in test:
         return reduce(lambda a, b: a & b, [compile_test(item, dataset) for item in test["all_of"]])
+    if "none_of" in test:
+        return ~reduce(lambda a, b: a | b, [compile_test(item, dataset) for item in test["none_of"]])
     name = test["field"]
     column = F.col(FIELDS[dataset][name])
     listed = name in LIST_FIELDS
@@ -70,6 +74,12 @@ def compile_test(test: dict[str, Any], dataset: str) -> Column:
         return column.isNull() if test["is_null"] else column.isNotNull()
     if "between" in test:
         return column.between(*test["between"])
+    if "at_least" in test:
+        return column >= F.lit(test["at_least"])
+    if "at_most" in test:
+        return column <= F.lit(test["at_most"])
+    if "left" in test:
+        column = F.substring(column, 1, test["left"])
     if "in" in test:
         return column.isin(*test["in"])
     if "contains" in test:
@@ -89,25 +99,31 @@ def compile_test(test: dict[str, Any], dataset: str) -> Column:
 def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:
     """The one silver column whose NULL alone leaves the test undecided; None where it takes more to say."""
     names = set(fields_of(test))
-    if len(names) != 1 or _asks_null(test):
+    if len(names) != 1 or asks_null(test):
         return None
     return [FIELDS[dataset][name] for name in names]
 
 
 def fields_of(test: dict[str, Any]) -> Iterator[str]:
     """Every field that a test names."""
-    for item in (*test.get("any_of", ()), *test.get("all_of", ())):
+    for item in parts_of(test):
         yield from fields_of(item)
     if "field" in test:
         yield test["field"]
 
 
-def _asks_null(test: dict[str, Any]) -> bool:
-    return "is_null" in test or any(_asks_null(item) for item in (*test.get("any_of", ()), *test.get("all_of", ())))
+def parts_of(test: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tests that a joining test is made of; none for a test of a field."""
+    return [item for key in ("any_of", "all_of", "none_of") for item in test.get(key, ())]
+
+
+def asks_null(test: dict[str, Any]) -> bool:
+    """Whether the test asks anywhere if a field is missing: its own NULLs then say nothing of the field's."""
+    return "is_null" in test or any(map(asks_null, parts_of(test)))
 
 
 def _any(codes: list[str]) -> str:
-    return f"(?:{'|'.join(codes)})"
+    return f"(?:{'|'.join(map(as_regex, codes))})"
 
 
 def in_words(test: dict[str, Any] | None, kind: str = "require") -> str:
@@ -122,6 +138,8 @@ def _line(test: dict[str, Any]) -> str:
     for key, word in (("any_of", " or "), ("all_of", " and ")):
         if key in test:
             return "(" + word.join(_line(item) for item in test[key]) + ")"
+    if "none_of" in test:
+        return "not (" + " or ".join(_line(item) for item in test["none_of"]) + ")"
     name = test["field"]
     if "followed_by" in test:
         pair = test["followed_by"]
@@ -130,5 +148,10 @@ def _line(test: dict[str, Any]) -> str:
         return f"{name} is {'' if test['is_null'] else 'not '}missing"
     if "between" in test:
         return f"{name} between {test['between'][0]} and {test['between'][1]}"
+    for key, sign in (("at_least", "≥"), ("at_most", "≤")):
+        if key in test:
+            return f"{name} {sign} {test[key]}"
+    if "left" in test:
+        name = f"the first {test['left']} characters of {name}"
     operator = next(key for key in ("starts_with", "contains", "in") if key in test)
     return f"{name} {operator.replace('_', ' ')} {', '.join(test[operator])}"

@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ebi_spark.clinical_policy.checks import check_document, refuse_drafts
 from ebi_spark.clinical_policy.compile import FIELDS, fields_of
 from ebi_spark.clinical_policy.model import READINGS, Clause, Policy, PolicyReading, Revision, Unit
 from ebi_spark.errors import InputError
@@ -54,6 +55,7 @@ def shared_clauses() -> dict[str, dict[str, Any]]:
 def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
     """One policy file; an :class:`InputError` names file, revision, clause and remedy."""
     document = load_document(path, resource("conf", "policy.schema.json"), what="policy")
+    check_document(document, path)
     where = f"policy: {path}"
     revisions = []
     for item in document["revisions"]:
@@ -97,12 +99,14 @@ def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
         default_reading=document["default_reading"],
         revisions=tuple(sorted(revisions, key=lambda revision: revision.start)),
         path=str(path),
+        to_complete=tuple(document.get("to_complete", ())),
     )
 
 
 def units(policies: Iterable[Policy], config: RunConfig) -> list[Unit]:
     """Which revision reads which span of activity: the one in force on the day, or one fixed for all days."""
     policies = list(policies)
+    refuse_drafts(policies)
     ids = {policy.id for policy in policies}
     chosen: list[Unit] = []
     for name in config.fixed_revisions:

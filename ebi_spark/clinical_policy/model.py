@@ -66,6 +66,7 @@ class Policy:
     default_reading: str
     revisions: tuple[Revision, ...]
     path: str
+    to_complete: tuple[str, ...] = ()  # what an imported page could not say; no run reads the policy meanwhile
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A release: all published tables under one id, or none. The manifest is written last."""
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark import __version__
-from ebi_spark.errors import DataError
+from ebi_spark.errors import DataError, InputError
 from ebi_spark.rates.population_files import current_areas
 from ebi_spark.release import figures
 from ebi_spark.release.gate import GateResult, validate_layer
@@ -171,6 +172,28 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
     earlier = lake.read(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
     row = small_frame(lake.spark, [manifest], RELEASE.schema)
     lake.replace(RELEASE, earlier.unionByName(row).coalesce(1), {}, stage="publish")
+
+
+def roll_back(lake: Lake, release_id: str) -> None:
+    """Name an earlier release as the current one: one row of the manifest, in one commit. An :class:`InputError` when
+    there is no such release, or its tables no longer hold all of it."""
+    releases = {row["release_id"]: row for row in lake.read(RELEASE).select("release_id", "tables").collect()}
+    if release_id not in releases:
+        near = difflib.get_close_matches(release_id, releases, n=1, cutoff=0.0)
+        raise InputError(
+            f"there is no release {release_id!r} in {lake.location}",
+            remedy=f"did you mean {near[0]}? `ebi-spark status` lists the releases" if near else "publish one first",
+        )
+    for table in PUBLISHED:
+        held = lake.read(table).where(F.col("release_id") == release_id).count()
+        stated = releases[release_id]["tables"].get(table.full_name)
+        if stated is not None and held != stated:
+            raise InputError(
+                f"{table.full_name} holds {held:,} rows of release {release_id}, its manifest says {stated:,}",
+                remedy="it was removed by maintenance or changed by hand: choose another release, or publish anew",
+            )
+    named = lake.read(RELEASE).withColumn("is_current", F.col("release_id") == release_id)
+    lake.replace(RELEASE, named.coalesce(1), {}, stage="publish")
 
 
 def current_release(lake: Lake) -> dict[str, Any] | None:

@@ -1,0 +1,151 @@
+"""T-SQL parsed with sqlglot, strictly: what does not parse, and brackets whose place is open, are refused by line."""
+
+from collections.abc import Callable
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import ParseError, TokenError
+
+from ebi_spark.clinical_policy.page import Page, SqlPart, depth
+from ebi_spark.clinical_policy.typography import Mend
+from ebi_spark.errors import InputError
+
+
+class Refused(InputError):
+    """Something on one line of a page that cannot be read."""
+
+    def __init__(self, page: Page, line: int, message: str, remedy: str) -> None:
+        super().__init__(f"page: {page.path}, line {line}: {message}", remedy=remedy)
+
+
+def parsed(
+    page: Page, part: SqlPart, text: str, meaning: Callable[[exp.Expr, SqlPart], str]
+) -> tuple[exp.Expr, Mend | None]:
+    """The part's SQL as a tree. One lost bracket is put back only where every place for it has the same ``meaning``."""
+    if _balanced(text):
+        return _tree(page, part, text), None
+    missing = depth(text)
+    readings: dict[str, str] = {}
+    for place in _boundaries(text) if abs(missing) == 1 else []:
+        tried = f"{text[:place]}{')' if missing == 1 else '('}{text[place:]}"
+        if not _balanced(tried):
+            continue
+        try:
+            readings.setdefault(meaning(_tree(page, part, tried), part), tried)
+        except Refused:
+            continue
+    line = part.line + _unbalanced_line(text) - 1
+    if len(readings) == 1:
+        lost = "closing" if missing == 1 else "opening"
+        what = f"a lost {lost} bracket put back (every place where it could stand reads the same)"
+        return _tree(page, part, next(iter(readings.values()))), Mend(line, what)
+    count = f", and {len(readings)} places to put it back read differently" if len(readings) > 1 else ""
+    word = "is never closed" if missing > 0 else "closes nothing"
+    raise Refused(page, line, f"unbalanced brackets: one {word}{count}", "put the bracket where it belongs")
+
+
+def _tree(page: Page, part: SqlPart, text: str) -> exp.Expr:
+    try:
+        tree = sqlglot.parse_one(text, read="tsql")
+    except TokenError:
+        rows = enumerate(text.split("\n"), 1)
+        line = next((n for n, row in rows if row.partition("--")[0].count("'") % 2), 1)
+        raise Refused(page, part.line + line - 1, "a quotation mark is never closed", "close the quoted text") from None
+    except ParseError as error:
+        first = error.errors[0] if error.errors else {}
+        near = str(first.get("highlight") or "").strip()
+        raise Refused(
+            page,
+            part.line + int(first.get("line") or 1) - 1,
+            f"this is no condition of SQL{f' (near {near!r})' if near else ''}",
+            "correct it against the page, or leave out what is not SQL",
+        ) from None
+    for alias in tree.find_all(exp.Alias):
+        word = alias.args["alias"]
+        raise Refused(
+            page,
+            part.line + line_of(word) - 1,
+            f"{word.name!r} stands where no word can",
+            "take it out, or comment it: --",
+        )
+    for literal in tree.find_all(exp.Literal):
+        if "\n" in str(literal.this):
+            start = text.find(f"'{literal.this}'")
+            line = text.count("\n", 0, max(start, 0))
+            raise Refused(
+                page, part.line + line, "a quoted text runs over the end of its line", "close it where it ends"
+            )
+    return tree
+
+
+def _bare(text: str) -> str:
+    """The text with quoted texts and comments blanked out, every character in its place."""
+    made, quoted, comment = [], False, False
+    for at, character in enumerate(text):
+        if character == "\n":
+            comment = False
+        elif not quoted and text.startswith("--", at):
+            comment = True
+        if comment:
+            made.append(" ")
+            continue
+        if character == "'":
+            quoted = not quoted
+        made.append(" " if quoted and character != "\n" else character)
+    return "".join(made)
+
+
+def _balanced(text: str) -> bool:
+    open_now = 0
+    for character in _bare(text):
+        open_now += {"(": 1, ")": -1}.get(character, 0)
+        if open_now < 0:
+            return False
+    return open_now == 0
+
+
+def _unbalanced_line(text: str) -> int:
+    """The line, from 1, of the bracket that has no partner."""
+    open_lines: list[int] = []
+    line = 1
+    for character in _bare(text):
+        if character == "\n":
+            line += 1
+        elif character == "(":
+            open_lines.append(line)
+        elif character == ")":
+            if not open_lines:
+                return line
+            open_lines.pop()
+    return open_lines[-1] if open_lines else line
+
+
+def _boundaries(text: str) -> list[int]:
+    """Places between words where a bracket could have been lost."""
+    bare = _bare(text)
+    return [
+        at
+        for at in range(len(text) + 1)
+        if at == len(text) or not (bare[at - 1 : at + 1].isalnum() and len(bare[at - 1 : at + 1]) == 2)
+        if text[:at].count("'") % 2 == 0
+    ]
+
+
+def line_of(node: exp.Expr) -> int:
+    """The line, from 1, on which a node starts, by the first name or text in it."""
+    lines = [item.meta["line"] for item in node.walk() if "line" in item.meta]
+    return int(min(lines)) if lines else 1
+
+
+def printed(node: exp.Expr) -> str:
+    """The node as T-SQL on one line."""
+    return node.sql(dialect="tsql", comments=False)
+
+
+def name_of(node: exp.Expr) -> str:
+    """What a refusal calls a node."""
+    if isinstance(node, exp.Anonymous):
+        return f"the function {node.name}()"
+    if isinstance(node, exp.Func):
+        return f"the function {node.sql_name()}()"
+    return {"Column": "a bare column", "Literal": "a bare value"}.get(type(node).__name__, type(node).__name__.upper())

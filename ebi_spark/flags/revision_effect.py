@@ -1,0 +1,34 @@
+"""What one revision of a policy changes against another: the same records judged by both, whatever their day."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.clinical_policy.model import Policy, Revision, Unit
+from ebi_spark.flags.areas import Lookups
+from ebi_spark.flags.judge import FLAGGED, judge_records
+
+
+def revision_effect(
+    records: DataFrame, policy: Policy, before: Revision, after: Revision, lookups: Lookups
+) -> DataFrame:
+    """A row a reading and financial year: records in scope and flagged under each revision, and how many of the flagged
+    ``enter`` (only ``after`` flags them) and ``leave`` (only ``before`` does). All counts, in one pass over ``records``.
+    """
+    units = [Unit(policy, revision, None, None) for revision in (before, after)]
+    judged = judge_records(records, policy.dataset, units, lookups)
+    old, new = (F.col("revision") == revision.name for revision in (before, after))
+    flagged = F.col("outcome") == FLAGGED
+    by_record = judged.groupBy("reading", "financial_year", "source_system", "dataset", "record_id").agg(
+        F.bool_or(old).alias("in_scope_before"),
+        F.bool_or(new).alias("in_scope_after"),
+        F.bool_or(old & flagged).alias("before"),
+        F.bool_or(new & flagged).alias("after"),
+    )
+    return by_record.groupBy("reading", "financial_year").agg(
+        F.count_if("in_scope_before").alias("in_scope_before"),
+        F.count_if("in_scope_after").alias("in_scope_after"),
+        F.count_if("before").alias("flagged_before"),
+        F.count_if("after").alias("flagged_after"),
+        F.count_if(F.col("after") & ~F.col("before")).alias("enter"),
+        F.count_if(F.col("before") & ~F.col("after")).alias("leave"),
+    )
