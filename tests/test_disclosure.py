@@ -153,6 +153,12 @@ def test_little_more_than_the_small_cells_is_lost() -> None:
     assert protected_counts(table({}), PARENTS, HES).loss["withheld_share"] == 0.0
 
 
+def test_england_alone_has_nothing_to_control() -> None:
+    done = protected_counts(CASES["nothing at all"].iloc[:1], PARENTS, HES)
+    assert done.counts.empty and done.loss["withheld_share"] == 0.0
+    assert protected_variation(done.counts, HES, 100).empty
+
+
 def test_without_england_the_areas_are_still_controlled() -> None:
     truth = table({"A": 30, "C": 2, "G": 31})
     extract = truth[truth["area_type"] != "england"]

@@ -14,15 +14,11 @@ import pandas as pd
 from ebi_spark.rates.methods import FEW_EVENTS, PER
 from ebi_spark.rates.variation import AREA_TYPES, SHARES
 from ebi_spark.release.bounds import NO_BOUND, Numbers, Tree
-from ebi_spark.release.protection import Cell, Measure, Partner, Thresholds, protect
+from ebi_spark.release.protection import ANY, SHOWN, SMALL, SMALL_OR_ZERO, Measure, Partner, Thresholds, protect
 
 PERIOD = ["policy_id", "revision", "reading", "financial_year", "period_years"]
 AREA = ["area_type", "area_code"]
-STATUS = {
-    int(Cell.SMALL): "withheld_small",
-    int(Cell.SMALL_OR_ZERO): "withheld_secondary",
-    int(Cell.ANY): "withheld_secondary",
-}
+STATUS = {SMALL: "withheld_small", SMALL_OR_ZERO: "withheld_secondary", ANY: "withheld_secondary"}
 
 # (type, code) of an area → (type, code) of the one that it is a part of
 Parents = dict[tuple[str, str], tuple[str, str]]
@@ -82,7 +78,7 @@ def protected_counts(
         columns={"activity": "national_events", "standardised_rate": "national_rate"}
     )
     columns = [*PERIOD, *AREA, "activity", "in_scope", "status", "population", "expected"]
-    counts = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    counts = (pd.concat(parts, ignore_index=True) if parts else rates.iloc[:0].assign(status=""))[columns]
     counts = counts.merge(national[[*PERIOD, "national_events", "national_rate"]], on=PERIOD, how="left")
     return Protected(counts, cells, small, withheld)
 
@@ -138,7 +134,7 @@ class _Table:
         if rows_tell and in_scope.total[1] - (len(self.tree) - 2) < rule.high:
             # So few records in scope that the rows themselves would tell how many each has.
             return self.areas.iloc[:0].assign(status=[])
-        whole = np.full(len(self.tree), int(Cell.ANY))
+        whole = np.full(len(self.tree), ANY)
         if everything:
             flagged = scoped = whole
         else:
@@ -146,17 +142,25 @@ class _Table:
             small = rule.is_small(in_scope.counts) & (np.arange(len(self.tree)) > 0)
             hidden = Partner(in_scope.known(whole), small, (0.0, NO_BOUND))
             flagged = protect(activity, [hidden, *self._earlier("activity", rule)])
-            beside = Partner(activity.known(flagged), flagged != Cell.SHOWN, (-NO_BOUND, 0.0))
-            scoped = protect(in_scope, [beside, *self._earlier("in_scope", rule)])
+            beside = Partner(activity.known(flagged), flagged != SHOWN, (-NO_BOUND, 0.0))
+            # Four counts of a cell at once (both, in both releases) have no such exact bounds: after a revision only what
+            # is flagged is published anew.
+            scoped = whole if self._revised() else protect(in_scope, [beside])
         result = self.areas.copy()
         for name, measure, state in (("activity", activity, flagged), ("in_scope", in_scope, scoped)):
-            published = np.where(state == Cell.SHOWN, rule.rounded(measure.counts), np.nan)
+            published = np.where(state == SHOWN, rule.rounded(measure.counts), np.nan)
             result[name] = published[1:]
         plain = np.select(
             [result["population"].isna(), result["activity"] < FEW_EVENTS], ["no_population", "few_events"], "ok"
         )
         result["status"] = [STATUS.get(state, given) for state, given in zip(flagged[1:].tolist(), plain, strict=True)]
         return result
+
+    def _revised(self) -> bool:
+        """Whether England's figures are others than in the release before; then areas' can be too."""
+        if self.before is None or self.england is None or self.england_before is None:
+            return self.before is not None
+        return any(float(self.england[name]) != float(self.england_before[name]) for name in ("activity", "in_scope"))
 
     def _measure(self, name: str, rule: Thresholds, least: float) -> Measure:
         below = self.areas[name].to_numpy(float)
@@ -168,7 +172,7 @@ class _Table:
     def _earlier(self, name: str, rule: Thresholds) -> Iterator[Partner]:
         """What the release before says of a count, and how it can have changed: a reader takes it that records were only
         added, or only removed, as England's figure shows; that nothing was where it is the same."""
-        if self.before is None or self.before[name].isna().all():
+        if self.before is None:
             return
         published = self.before[name].to_numpy(float)
         then = next((item for item in self.before["rule"] if isinstance(item, Thresholds)), rule)

@@ -9,7 +9,6 @@ small for that, every value that is left when nothing below it is published.
 """
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
@@ -21,13 +20,11 @@ from ebi_spark.release.bounds import NO_BOUND, Numbers, Pair, Tree, solve
 Bounds = tuple[Numbers, Numbers]
 
 
-class Cell(IntEnum):
-    """What becomes of a cell."""
-
-    SHOWN = 0  # zero, or rounded
-    SMALL = 1  # withheld because it is small
-    SMALL_OR_ZERO = 2  # withheld with the zeros beside it
-    ANY = 3  # withheld with the whole breakdown
+# What becomes of a cell, from the least to the most withheld. Plain numbers, since they stand in arrays.
+SHOWN = 0  # zero, or rounded
+SMALL = 1  # withheld because it is small
+SMALL_OR_ZERO = 2  # withheld with the zeros beside it
+ANY = 3  # withheld with the whole breakdown
 
 
 @dataclass(frozen=True)
@@ -79,24 +76,24 @@ class Measure:
 
     def cells(self, below: NDArray[np.int64]) -> NDArray[np.int64]:
         """What becomes of each cell; the root is always shown."""
-        state = np.where(self.rule.is_small(self.counts), Cell.SMALL, Cell.SHOWN).astype(np.int64)
-        state[0] = Cell.SHOWN
+        state = np.where(self.rule.is_small(self.counts), SMALL, SHOWN).astype(np.int64)
+        state[0] = SHOWN
         under_zero = np.zeros(len(self.tree), dtype=bool)
         for nodes in self.tree.levels:
             above = self.tree.parent[nodes]
-            everything = (state[above] == Cell.ANY) | (below[above] == Cell.ANY)
-            zeros = under_zero[above] | (below[above] == Cell.SMALL_OR_ZERO) & (self.counts[nodes] <= self.rule.high)
-            state[nodes] = np.where(everything, Cell.ANY, np.where(zeros, Cell.SMALL_OR_ZERO, state[nodes]))
+            everything = (state[above] == ANY) | (below[above] == ANY)
+            zeros = under_zero[above] | (below[above] == SMALL_OR_ZERO) & (self.counts[nodes] <= self.rule.high)
+            state[nodes] = np.where(everything, ANY, np.where(zeros, SMALL_OR_ZERO, state[nodes]))
             # What lies below a zero is zero: it is withheld too, or its sum would give the zero away.
-            under_zero[nodes] = (state[nodes] == Cell.SMALL_OR_ZERO) & (self.counts[nodes] == 0)
+            under_zero[nodes] = (state[nodes] == SMALL_OR_ZERO) & (self.counts[nodes] == 0)
         return state
 
     def known(self, state: NDArray[np.int64]) -> Bounds:
         """What a reader knows of each cell before adding anything up."""
         low, high = self._shown
-        low = np.select([state == Cell.SMALL, state >= Cell.SMALL_OR_ZERO], [float(self.rule.low), 0.0], low)
+        low = np.select([state == SMALL, state >= SMALL_OR_ZERO], [float(self.rule.low), 0.0], low)
         high = np.select(
-            [(state == Cell.SMALL) | (state == Cell.SMALL_OR_ZERO), state == Cell.ANY],
+            [(state == SMALL) | (state == SMALL_OR_ZERO), state == ANY],
             [float(self.rule.high), NO_BOUND],
             high,
         )
@@ -127,7 +124,7 @@ def protect(measure: Measure, partners: list[Partner]) -> NDArray[np.int64]:
     tree, rule = measure.tree, measure.rule
     nowhere = np.zeros(len(tree), dtype=np.int64)
     everywhere = nowhere.copy()
-    everywhere[0] = Cell.ANY
+    everywhere[0] = ANY
     partners = [partner for partner in partners if _solved(measure, everywhere, partner).possible]
     if not partners:
         free = np.zeros(len(tree)), np.full(len(tree), NO_BOUND)
@@ -139,7 +136,7 @@ def protect(measure: Measure, partners: list[Partner]) -> NDArray[np.int64]:
         found = []
         for number, partner in enumerate(partners):
             now = _solved(measure, below, partner)
-            for row, withheld in ((0, state != Cell.SHOWN), (1, partner.withheld)):
+            for row, withheld in ((0, state != SHOWN), (1, partner.withheld)):
                 low, high = _needed(best[number].low[row], best[number].high[row], rule)
                 lost = withheld & (low <= high) & ((now.low[row] > low) | (now.high[row] < high))
                 found += [(int(node), number, row) for node in np.flatnonzero(lost)]
@@ -153,7 +150,7 @@ def protect(measure: Measure, partners: list[Partner]) -> NDArray[np.int64]:
             (node, extent)
             for node in tree.chain(worst[0])
             if inner[node]
-            for extent in (Cell.SMALL_OR_ZERO, Cell.ANY)
+            for extent in (SMALL_OR_ZERO, ANY)
             if extent > below[node]
         ):
             trial = below.copy()
