@@ -238,11 +238,13 @@ POLICY = Table(
     in_force_from date
     in_force_to date -- exclusive; NULL while in force
     policy_fingerprint string
+    publish_years int -- how many years each figure below England is of: single years, or windows that do not overlap
+    publish_first_year string -- one of these windows begins with it, so that they never shift
     clauses array<struct<clause_id:string,step:int,kind:string,words:string,test:string,missing:string,coding:string,decision:string,because:string>>
     definition string -- the whole definition as JSON text
     run_id string
 """,
-    required=(*POLICY_KEY, "policy_fingerprint", "definition"),
+    required=(*POLICY_KEY, "policy_fingerprint", "publish_years", "publish_first_year", "definition"),
 )
 POLICY_ATTRITION = Table(
     "gold",
@@ -295,13 +297,19 @@ ACTIVITY_RATE = Table(
     people_flagged bigint -- distinct persons among the flagged records that have one
     activity_unknown_age_sex bigint -- flagged records without age or sex: in the crude rate only
     population bigint -- people of all ages; over a pooled period person-years
-    population_vintage date
+    population_vintage date -- of a pooled period the newest
     standard_population string
     expected double -- records flagged at England's rates by sex and age; NULL without population or England
     crude_rate double -- per 100,000
     standardised_rate double -- directly standardised by age and sex, per 100,000
-    lower double -- 95% limits of the standardised rate, per 100,000
+    lower double -- 95% limits of the standardised rate, per 100,000, every event independent
     upper double
+    lower_adjusted double -- the same limits, with the variance of people who have several events
+    upper_adjusted double
+    standard_error double -- of the directly standardised rate, with that variance; per 100,000
+    flagged_share double -- activity / in_scope: the flagged among all procedures in scope
+    share_lower double -- 95% limits of the share (Wilson)
+    share_upper double
     method string
     status string -- ok, few_events, no_population or not_calculated
     notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, …
@@ -337,6 +345,43 @@ RATE_VARIATION = Table(
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "areas", "areas_with_activity", "status"),
+)
+ACTIVITY_MONTH = Table(
+    "gold",
+    "activity_month",
+    "a policy reading's records of one month, of the whole of England (under partial coverage: of the extract)",
+    """
+    policy_id string
+    revision string
+    reading string
+    financial_year string
+    month date -- its first day; NULL for records without a date
+    activity bigint -- flagged records
+    in_scope bigint
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=(*POLICY_KEY, YEAR, "activity", "in_scope"),
+)
+PROVIDER_MONTH = Table(
+    "gold",
+    "provider_month",
+    "the records of a provider in one month, beside its typical month of the year",
+    """
+    dataset string
+    financial_year string
+    provider_code string -- NULL for records without one
+    month date -- its first day; only months in which the data set has a record
+    records bigint -- of all procedures, not of a policy
+    provisional boolean -- among the latest months of the data set: records are still to come
+    pandemic boolean
+    typical_month double -- median of the provider's months with records in the year, marked ones left out
+    share_of_typical double
+    low boolean -- less than half of a typical month of 20 records or more
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=("dataset", YEAR, "month", "records", "provisional", "pandemic", "typical_month", "low"),
 )
 RUN_LOG = Table(
     "gold",
@@ -465,7 +510,8 @@ TABLES: dict[str, Table] = {
     table.full_name: table
     for table in (
         APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, INGEST_AUDIT,
-        ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION, RUN_LOG,
+        ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION,
+        ACTIVITY_MONTH, PROVIDER_MONTH, RUN_LOG,
         RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY, RELEASE,
     )
 }  # fmt: skip
