@@ -474,6 +474,60 @@ QUALITY = Table(
     partition_by=("release_id", YEAR),
     required=("release_id", YEAR, "dataset", "measure", "records"),
 )
+PUBLISHED_ACTIVITY_MONTH = Table(
+    "published",
+    "activity_month",
+    "a policy reading's records of one month, national",
+    _published(ACTIVITY_MONTH.columns)
+    + "    provisional boolean -- among the latest months of the data set: records are still to come\n"
+    + "    pandemic boolean\n",
+    partition_by=("release_id", YEAR),
+    required=("release_id", *ACTIVITY_MONTH.required, "provisional", "pandemic"),
+)
+DAYS_BETWEEN = Table(
+    "published",
+    "days_between",
+    "a group of flagged records that follow one another, national, of a policy too rare for a chart by month",
+    """
+    release_id string
+    policy_id string
+    revision string
+    reading string
+    financial_year string -- of the group's last record
+    number int -- groups in the order of their dates
+    events int -- records in a group: more than the disclosure rule withholds
+    month date -- first day of the month of the group's last record
+    days int -- since the last record of the group before
+    disclosure string
+""",
+    partition_by=("release_id", YEAR),
+    required=("release_id", *POLICY_KEY, YEAR, "number", "events", "month", "days", "disclosure"),
+)
+COMPLETENESS = Table(
+    "published",
+    "completeness",
+    "how complete a month of a data set is: England's, and a provider's against its own typical month",
+    """
+    release_id string
+    dataset string
+    financial_year string
+    month date -- its first day
+    area_type string -- england or provider
+    area_code string
+    records bigint -- of all procedures; England's alone
+    providers bigint -- providers with a record in the month; England's row
+    providers_low bigint -- providers with less than half of their typical month; England's row
+    share_of_typical double -- a provider's records by its typical month of the year, in tenths
+    low boolean -- less than half of it
+    provisional boolean -- among the latest months of the data set: records are still to come
+    pandemic boolean
+    status string -- ok, or withheld_small where a typical month has fewer than 100 records
+    disclosure string
+""",
+    partition_by=("release_id", YEAR),
+    required=("release_id", "dataset", YEAR, "month", "area_type", "area_code", "provisional", "pandemic", "status",
+              "disclosure"),
+)  # fmt: skip
 PUBLISHED_POLICY = Table(
     "published",
     "policy",
@@ -512,6 +566,7 @@ TABLES: dict[str, Table] = {
         APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, INGEST_AUDIT,
         ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION,
         ACTIVITY_MONTH, PROVIDER_MONTH, RUN_LOG,
-        RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY, RELEASE,
+        RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
+        PUBLISHED_POLICY, RELEASE,
     )
 }  # fmt: skip

@@ -10,11 +10,13 @@ from ebi_spark.errors import InputError
 from ebi_spark.release.publish import current_release, publish, report_tables, roll_back, write_text
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
+    ACTIVITY_MONTH,
     ACTIVITY_RATE,
     APC_SPELL,
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    PROVIDER_MONTH,
     QUARANTINE,
     RATE_VARIATION,
     RUN_LOG,
@@ -23,6 +25,7 @@ from jobs.harness import Context, run_with, stage_parser
 
 READ_TO_PUBLISH = (
     APC_SPELL, OP_ATTENDANCE, QUARANTINE, ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION,
+    ACTIVITY_MONTH, PROVIDER_MONTH,
 )  # fmt: skip
 
 

@@ -14,19 +14,25 @@ from pyspark.sql import functions as F
 
 from ebi_spark import __version__
 from ebi_spark.errors import DataError, InputError
+from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.rates.population_files import current_areas
-from ebi_spark.release import figures
+from ebi_spark.release import figures, monthly
 from ebi_spark.release.gate import GateResult, validate_layer
 from ebi_spark.release.protected import AREA, PERIOD, parents_of, protected_counts
 from ebi_spark.release.protection import Thresholds
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
+    ACTIVITY_MONTH,
     ACTIVITY_RATE,
     APC_SPELL,
     ATTRITION,
+    COMPLETENESS,
+    DAYS_BETWEEN,
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    PROVIDER_MONTH,
+    PUBLISHED_ACTIVITY_MONTH,
     PUBLISHED_POLICY,
     QUALITY,
     QUARANTINE,
@@ -41,7 +47,10 @@ from ebi_spark.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, published_mask, side_by_side
 
-PUBLISHED = (RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY)
+PUBLISHED = (
+    RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
+    PUBLISHED_POLICY,
+)  # fmt: skip
 
 
 @dataclass
@@ -77,18 +86,32 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     else:
         rates = figures.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
         variation = figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
+    partial_coverage = config.coverage == "partial"
+    marked = MarkedMonths(config.provisional_months, config.pandemic_months)
+    activity, months = lake.read(ACTIVITY_MONTH), lake.read(PROVIDER_MONTH)
+    by_month = {
+        PUBLISHED_ACTIVITY_MONTH: monthly.published_activity_months(activity, months, policies, marked),
+        DAYS_BETWEEN: monthly.days_between(
+            flags, activity, months, policies, marked, config.disclosure, rule, lake.years(ACTIVITY_RATE)
+        ),
+    }
     national = {
         ATTRITION: figures.published_attrition(lake.read(POLICY_ATTRITION), flags),
         READING_EFFECT: figures.reading_effects(flags, policies),
         QUALITY: figures.quality([lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags),
     }
-    if rule.get("protected") and config.coverage == "partial":
+    if partial_coverage:
+        # Of one board, by month: no rule protects such small counts.
+        by_month = {table: frame.limit(0) for table, frame in by_month.items()}
+    if rule.get("protected") and partial_coverage:
         # What is national elsewhere is one board's here, and not controlled.
         national = {table: frame.limit(0) for table, frame in national.items()}
     frames = {
         RATE: rates.withColumn("caveats", of_policy),
         VARIATION: variation,
         **national,
+        **by_month,
+        COMPLETENESS: monthly.published_completeness(months, config.disclosure, partial=partial_coverage),
         PUBLISHED_POLICY: policies,
     }
     return frames, loss
@@ -206,11 +229,7 @@ def current_release(lake: Lake) -> dict[str, Any] | None:
 
 def report_tables(lake: Lake, release_id: str) -> dict[str, Any]:
     """The published tables of a release as pandas frames: national figures and areas, never records."""
-    names = ("rate", "variation", "attrition", "reading_effect", "quality", "policy")
-    return {
-        name: lake.read(table).where(F.col("release_id") == release_id).toPandas()
-        for name, table in zip(names, PUBLISHED, strict=True)
-    }
+    return {table.name: lake.read(table).where(F.col("release_id") == release_id).toPandas() for table in PUBLISHED}
 
 
 def write_text(path: Path, text: str) -> None:
