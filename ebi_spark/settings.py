@@ -99,6 +99,7 @@ class RunConfig:
     accept_shrunken: bool = False  # a person's word on the command line, never a setting
     min_national_events: int = 100
     pooled_years: tuple[int, ...] = (2, 3, 5)
+    over_dispersion: bool = False
     provisional_months: int = 2
     pandemic_months: tuple[date, date] = (date(2020, 3, 1), date(2021, 6, 1))
     keep_releases: int = 5
@@ -168,7 +169,7 @@ def load_config(path: Path) -> RunConfig:
         for key in (
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
             "standard_population", "max_vintage_days", "distant_vintage", "max_quarantine_share",
-            "max_shrink_share", "min_national_events", "keep_releases", "provisional_months",
+            "max_shrink_share", "min_national_events", "keep_releases", "provisional_months", "over_dispersion",
         )
         if key in document
     }  # fmt: skip
