@@ -133,7 +133,7 @@ def _area_blocks(
                 )
                 for row in rows
             ),
-            align="lrrrrrrl",
+            align="lrrrrrrw",
             fold=True,
         )
     )
@@ -179,7 +179,7 @@ def spread(variation: Sequence[Row], reading: str) -> tuple[Block, ...]:
     explanation = (
         "Percentiles of the standardised rate per 100,000, over areas with activity and unweighted. N-fold is the 90th "
         "over the 10th percentile. Opportunity is the number of records above the 25th percentile's rate, summed over "
-        "areas: a sum, not a target."
+        "areas: a sum, not a target. A dash stands where a figure would tell what is withheld, or has no areas to rest on."
     )
     blocks = [_variation_grid(sorted(newest, key=place), explanation)]
     if earlier:
@@ -212,13 +212,16 @@ def _variation_grid(rows: Sequence[Row], caption: str, *, fold: bool = False) ->
                 wording.period(row) + (f" ({row['revision']})" if several else ""),
                 wording.counted(row, "areas"),
                 wording.counted(row, "areas_with_activity"),
-                *(wording.rated(row, name) for name in ("p10", "p25", "p50", "p75", "p90", "n_fold")),
+                *(
+                    wording.rate(row.get(name), "withheld" if row.get("status") in WITHHELD else "–")
+                    for name in ("p10", "p25", "p50", "p75", "p90", "n_fold")
+                ),
                 _opportunity(row),
                 _variation_status(row),
             )
             for row in rows
         ),
-        align="llrrrrrrrrrl",
+        align="lnrrrrrrrrrl",
         fold=fold,
     )
 

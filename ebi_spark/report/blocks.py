@@ -20,7 +20,7 @@ class Block:
     items: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-    # One letter a column: l for words, w for many words, r for figures, c for a code in fixed width.
+    # One letter a column: l for words, n for words on one line, w for many words, r for figures, c for a code.
     align: str = ""
     svg: Markup = field(default_factory=Markup)
     fold: bool = False

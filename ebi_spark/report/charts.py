@@ -317,7 +317,7 @@ def days_between(rows: Sequence[Row], limits: ControlChart, *, key: str, title: 
     alt = (
         f"{title}: days in which {size} records came together, {len(rows)} groups, centre {wording.rate(limits.centre)}"
     )
-    step = max(1, len(rows) // 6)
+    step = math.ceil(len(rows) / 5)
     ticks = {place: f"{row['month']:%b %Y}" for place, row in enumerate(rows) if place % step == 0}
     return _control(values, limits, [False] * len(rows), ticks, f"Days for {size} records", key, alt, "centre")
 

@@ -55,7 +55,7 @@ def _of_dataset(rows: Sequence[Row], dataset: str, name: str) -> list[Block]:
     if national:
         blocks += drawn(
             charts.records_by_month(national, key=f"completeness-{dataset}", title=name),
-            f"{name}: records by month, all procedures. Provisional months will grow; the pandemic's are hollow too.",
+            f"{name}: records by month, all procedures. Provisional months, which will grow, and the pandemic's are hollow.",
         )
         blocks.append(
             Block(
@@ -83,7 +83,7 @@ def _of_dataset(rows: Sequence[Row], dataset: str, name: str) -> list[Block]:
             low.setdefault(str(row["area_code"]), []).append(row)
     told = f"{name}, {last}: {len(low)} of {len({row['area_code'] for row in of_year})} providers have a low month"
     if hidden:
-        told += f"; {len(hidden)} have fewer than 100 records in a typical month and are not told"
+        told += f"; of {len(hidden)} it is withheld, since a typical month has fewer than 100 records"
     if of_year:
         blocks.append(Block("text", text=told + "."))
     if low:

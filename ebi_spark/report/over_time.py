@@ -66,7 +66,7 @@ def _rates(rows: Sequence[Row], caption: str, several: bool, *, fold: bool = Fal
             )
             for row in rows
         ),
-        align="lrrrrrrw",
+        align="nrrrrrrw",
         fold=fold,
     )
 
@@ -87,7 +87,7 @@ def _shares(rows: Sequence[Row], several: bool) -> list[Block]:
                 )
                 for row in rows
             ),
-            align="lrrrr",
+            align="nrrrr",
         )
     ]
 
@@ -114,7 +114,7 @@ def _changes(whole: Sequence[Row], place: str) -> list[Block]:
             "the ratio holds 1, chance alone may have made the difference.",
             head=("From … to …", "Ratio", "95% interval", "Difference", "95% interval"),
             rows=tuple(lines),
-            align="lrrrr",
+            align="nrrrr",
         )
     ]
 
