@@ -26,6 +26,8 @@ class Table:
     required: tuple[str, ...] = ()
     # Delta keeps minimum and maximum of these alone: statistics on every column made writing a third dearer.
     statistics: tuple[str, ...] = ()
+    # Small tables whose files must stay apart are not compacted.
+    compact: bool = True
 
     @property
     def full_name(self) -> str:
@@ -317,6 +319,7 @@ ACTIVITY_RATE = Table(
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "area_code", "activity", "status", "notes"),
+    compact=False,
 )
 RATE_VARIATION = Table(
     "gold",
@@ -345,6 +348,7 @@ RATE_VARIATION = Table(
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "areas", "areas_with_activity", "status"),
+    compact=False,
 )
 ACTIVITY_MONTH = Table(
     "gold",

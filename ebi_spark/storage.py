@@ -160,7 +160,8 @@ class Lake:
 
     def maintain(self, table: Table, keep_hours: int) -> None:
         """Compact small files and remove those that no version younger than ``keep_hours`` needs."""
-        self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
+        if table.compact:
+            self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
         self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
 
 

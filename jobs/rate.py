@@ -14,7 +14,7 @@ from ebi_spark.rates.completeness import (
     months_with_activity,
     provider_months,
 )
-from ebi_spark.rates.periods import periods_of, rows_that_follow
+from ebi_spark.rates.periods import in_files_apart, periods_of, rows_that_follow
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
 from ebi_spark.schemas import (
@@ -66,13 +66,13 @@ def stage(context: Context) -> None:
             flags.where(F.col(YEAR).isin(involved)), periods, population, partial=config.coverage == "partial"
         )
         replaced = rows_that_follow(years, {row[YEAR] for row in read} | {*lake.years(ACTIVITY_RATE)})
-        # Single years and pooled periods in files of their own: those of other years' single rates stay as they are.
-        rates = rates.withColumn("run_id", run_id).repartition(YEAR, F.col("period_years") == 1)
+        ends = {period.years[-1] for period in periods}
+        rates = in_files_apart(rates.withColumn("run_id", run_id), ends)
         lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
         written = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
         context.tell("measuring how areas vary")
         spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-        lake.replace(RATE_VARIATION, spread.repartition(YEAR), replaced, stage="rate")
+        lake.replace(RATE_VARIATION, in_files_apart(spread, ends), replaced, stage="rate")
         inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
         scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
         monthly = activity_months(inside, scoped, policies, months.where(in_years)).withColumn("run_id", run_id)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import label, start_of
 from ebi_spark.schemas import YEAR
@@ -106,3 +107,11 @@ def rows_that_follow(years: Collection[str], held: Iterable[str]) -> list[dict[s
         if distance < LONGEST:
             where.append({YEAR: [later], "period_years": list(range(distance + 1, LONGEST + 1))})
     return where
+
+
+def in_files_apart(frame: DataFrame, years: Collection[str]) -> DataFrame:
+    """``frame`` (rows by period that end in ``years``) so that a year's single rates and its pooled ones are written to a
+    file each: a pooled period that is made anew then leaves the file of the year's single rates as it is."""
+    ordered = F.array(*[F.lit(year) for year in sorted(years)])
+    task = (F.array_position(ordered, F.col(YEAR)) - 1) * 2 + F.when(F.col("period_years") > 1, 1).otherwise(0)
+    return frame.repartitionById(max(1, 2 * len(years)), task.cast("int"))
