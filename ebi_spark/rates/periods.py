@@ -112,6 +112,8 @@ def rows_that_follow(years: Collection[str], held: Iterable[str]) -> list[dict[s
 def in_files_apart(frame: DataFrame, years: Collection[str]) -> DataFrame:
     """``frame`` (rows by period that end in ``years``) so that a year's single rates and its pooled ones are written to a
     file each: a pooled period that is made anew then leaves the file of the year's single rates as it is."""
+    if not years:
+        return frame.coalesce(1)
     ordered = F.array(*[F.lit(year) for year in sorted(years)])
     task = (F.array_position(ordered, F.col(YEAR)) - 1) * 2 + F.when(F.col("period_years") > 1, 1).otherwise(0)
-    return frame.repartitionById(max(1, 2 * len(years)), task.cast("int"))
+    return frame.repartitionById(2 * len(years), task.cast("int"))
