@@ -88,7 +88,11 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         variation = figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
     partial_coverage = config.coverage == "partial"
     marked = MarkedMonths(config.provisional_months, config.pandemic_months)
-    activity, months = lake.read(ACTIVITY_MONTH), lake.read(PROVIDER_MONTH)
+    # Months are published of policies that are England's alone: of an extract, or of one board's own policy, they would be
+    # small counts that no rule looks at.
+    england = lake.read(ACTIVITY_RATE).where("area_type = 'england'").select("policy_id").distinct()
+    activity = lake.read(ACTIVITY_MONTH).join(F.broadcast(england), "policy_id", "left_semi")
+    months = lake.read(PROVIDER_MONTH)
     by_month = {
         PUBLISHED_ACTIVITY_MONTH: monthly.published_activity_months(activity, months, policies, marked),
         DAYS_BETWEEN: monthly.days_between(
@@ -100,9 +104,6 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         READING_EFFECT: figures.reading_effects(flags, policies),
         QUALITY: figures.quality([lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags),
     }
-    if partial_coverage:
-        # Of one board, by month: no rule protects such small counts.
-        by_month = {table: frame.limit(0) for table, frame in by_month.items()}
     if rule.get("protected") and partial_coverage:
         # What is national elsewhere is one board's here, and not controlled.
         national = {table: frame.limit(0) for table, frame in national.items()}
