@@ -572,6 +572,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     "published_activity_month": {
         "one_row_a_month": [add("published_activity_month", 2)],
         "as_in_gold": [change("published_activity_month", 1, activity=8), drop("activity_month", 2)],
+        "england_alone": [change_all("published_rate", area_type="icb")],
     },
     "published_days_between": {
         "one_row_a_group": [add("published_days_between")],
