@@ -28,18 +28,23 @@ def by_area(flags: DataFrame, population: Population) -> DataFrame:
     """``flags`` with a row for each area that the record counts in: England, region, ICB, sub-ICB location, provider.
 
     Records from outside England count nowhere; a record without a known area counts in England only (and at its
-    provider).
+    provider). One pass: a record's areas stand in a list, which is then unrolled.
     """
-    spark = flags.sparkSession
     inside = flags.where(F.col("area_basis") != OUTSIDE_ENGLAND)
-    needed = [*KEY, "flagged", "person_id", "sex", "band", "back_cast"]
-    coded = inside.select(*needed, F.col("area_code").alias("known_code"))
-    local = coded.join(F.broadcast(memberships(spark, population)), "known_code").drop("known_code")
-    england = inside.select(*needed, F.lit("england").alias("area_type"), F.lit(ENGLAND).alias("area_code"))
-    provider = inside.where("provider_code IS NOT NULL").select(
-        *needed, F.lit("provider").alias("area_type"), F.col("provider_code").alias("area_code")
+    located = inside.join(
+        F.broadcast(memberships(flags.sparkSession, population)), F.col("area_code") == F.col("known_code"), "left"
     )
-    return england.unionByName(local).unionByName(provider)
+    provider = F.when(F.col("provider_code").isNotNull(), _area(F.lit("provider"), F.col("provider_code")))
+    areas = F.concat(
+        F.array(_area(F.lit("england"), F.lit(ENGLAND))),
+        F.coalesce("areas", F.array().cast("array<struct<area_type:string,area_code:string>>")),
+        F.array_compact(F.array(provider)),
+    )
+    return located.select(*KEY, "flagged", "person_id", "sex", "band", "back_cast", F.inline(areas).alias(*AREA))
+
+
+def _area(kind: Column, code: Column) -> Column:
+    return F.struct(kind.alias("area_type"), code.alias("area_code"))
 
 
 def activity_rates(flags: DataFrame, periods: DataFrame, population: Population, *, partial: bool) -> DataFrame:

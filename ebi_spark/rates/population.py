@@ -179,14 +179,19 @@ def area_names(spark: SparkSession, population: Population) -> DataFrame:
 
 
 def memberships(spark: SparkSession, population: Population) -> DataFrame:
-    """A row a known code of a record and area above it: ``known_code``, ``area_type``, ``area_code``.
+    """A row a known code of a record: ``known_code`` and ``areas``, those below England that it counts in.
 
     Codes of earlier years reach today's areas through successors that took them over whole; what was split has no row.
     """
     rows = [
-        (known, area_type, area_code)
+        (
+            known,
+            [
+                {"area_type": area_type, "area_code": area_code}
+                for area_type, area_code, _ in members_of(population, code)
+                if area_type != "england"
+            ],
+        )
         for known, code in sorted(reached_areas().items())
-        for area_type, area_code, _ in members_of(population, code)
-        if area_type != "england"
     ]
-    return small_frame(spark, rows, "known_code string, area_type string, area_code string")
+    return small_frame(spark, rows, "known_code string, areas array<struct<area_type:string,area_code:string>>")
