@@ -1,12 +1,17 @@
 """Flags aggregated to rates by area and how areas vary."""
 
 import sys
+from datetime import date
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
+from ebi_spark.flags.geography import Geography, read_geography
 from ebi_spark.rates.activity import activity_rates, months_with_activity, periods_read, prepared
-from ebi_spark.rates.population import read_population
+from ebi_spark.rates.located import unmapped_areas
+from ebi_spark.rates.population import gaps, population_of, population_rows, read_vintages, stored_vintages
+from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.variation import variation
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
@@ -15,9 +20,12 @@ from ebi_spark.schemas import (
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    POPULATION,
     RATE_VARIATION,
+    UNMAPPED_AREA,
     YEAR,
 )
+from ebi_spark.small_frames import small_frame
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
@@ -27,9 +35,12 @@ def stage(context: Context) -> None:
     config, lake = context.config, context.lake
     with context.stage("rate") as report:
         years = silver_years(context)
-        population = read_population(config, years)
+        geography = read_geography(config.geography, config.mappings)
+        population = population_of(config, _stored(context, geography), geography, years)
+        for words in gaps(population, years):
+            context.tell(words)
         in_years = F.col(YEAR).isin(years)
-        flags = prepared(lake.read(ACTIVITY_FLAG).where(in_years))
+        flags = prepared(lake.read(ACTIVITY_FLAG).where(in_years), geography)
         months = months_with_activity(
             lake.read(APC_SPELL).where(in_years).select("dataset", YEAR, "activity_date").unionByName(
                 lake.read(OP_ATTENDANCE).where(in_years).select("dataset", YEAR, "activity_date")
@@ -44,6 +55,9 @@ def stage(context: Context) -> None:
         context.tell("measuring how areas vary")
         spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
         lake.replace(RATE_VARIATION, spread.repartition(YEAR), {YEAR: years}, stage="rate")
+        lost = unmapped_areas(lake.read(ACTIVITY_FLAG).where(in_years), geography).withColumn("run_id", run_id)
+        lake.replace(UNMAPPED_AREA, lost.repartition(YEAR), {YEAR: years}, stage="rate")
+        _tell_unmapped(context, lake.read(UNMAPPED_AREA).where(in_years))
         report.rows = written.count()
         default = lake.read(POLICY).where("is_default_reading").select("policy_id", "revision", "reading").distinct()
         national = written.where("area_type = 'england'").join(
@@ -64,6 +78,28 @@ def stage(context: Context) -> None:
             standardised, limits, ", ".join([row["status"], *row["notes"]]),
         )  # fmt: skip
     context.summary.append(shown)
+
+
+def _stored(context: Context, geography: Geography) -> dict[date, Vintage]:
+    """The populations of the configuration, stored in silver in one commit unless it holds just these."""
+    lake = context.lake
+    lake.prepare()
+    read = read_vintages(context.config, geography)
+    stored = stored_vintages(lake.read(POPULATION))
+    if stored == read:
+        return stored
+    rows = population_rows(read, context.run_id)
+    lake.replace(POPULATION, small_frame(context.spark, rows, POPULATION.schema).coalesce(1), {}, stage="rate")
+    return stored_vintages(lake.read(POPULATION))
+
+
+def _tell_unmapped(context: Context, unmapped: DataFrame) -> None:
+    counted = unmapped.groupBy("reason").agg(F.count_distinct("code").alias("codes"), F.sum("records").alias("records"))
+    for row in counted.orderBy("reason").collect():
+        context.tell(
+            f"{row['records']:,} records in scope count in England only: their {row['codes']:,} area codes are "
+            f"{row['reason']} (gold/unmapped_area lists them; geography.mappings can say what they became)"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

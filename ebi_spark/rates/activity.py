@@ -4,7 +4,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
+from ebi_spark.flags.geography import SPLIT_ESTIMATE, Geography
 from ebi_spark.flags.judge import FLAGGED
+from ebi_spark.rates.located import located
 from ebi_spark.rates.methods import FEW_EVENTS, crude_rate, dobson_limits, standardised_rate
 from ebi_spark.rates.population import (
     DISTANT_VINTAGE,
@@ -19,6 +21,7 @@ from ebi_spark.rates.population_files import LAST_BAND, SEXES
 
 KEY = ("policy_id", "revision", "reading", "financial_year")
 AREA = ("area_type", "area_code")
+_PLACE = ("area_basis", "area_code", "provider_code")
 METHOD = (
     "directly standardised by sex and five-year age band; Dobson limits on Byar (10 events and more) or exact Poisson"
 )
@@ -27,12 +30,12 @@ METHOD = (
 def by_area(flags: DataFrame, population: Population) -> DataFrame:
     """``flags`` with a row for each area that the record counts in: England, region, ICB, sub-ICB location, provider.
 
-    Records from outside England count nowhere; a record without a known area counts in England only (and at its
-    provider). One pass: a record's areas stand in a list, which is then unrolled.
+    Records from outside England count nowhere; a record without an area of the version counts in England only (and at its
+    provider). Further columns are carried along. One pass: a record's areas stand in a list, which is then unrolled.
     """
-    inside = flags.where(F.col("area_basis") != OUTSIDE_ENGLAND)
-    located = inside.join(
-        F.broadcast(memberships(flags.sparkSession, population)), F.col("area_code") == F.col("known_code"), "left"
+    carried = [name for name in flags.columns if name not in _PLACE]
+    inside = flags.where(F.col("area_basis") != OUTSIDE_ENGLAND).join(
+        F.broadcast(memberships(flags.sparkSession, population)), F.col("area_code") == F.col("location"), "left"
     )
     provider = F.when(F.col("provider_code").isNotNull(), _area(F.lit("provider"), F.col("provider_code")))
     areas = F.concat(
@@ -40,7 +43,7 @@ def by_area(flags: DataFrame, population: Population) -> DataFrame:
         F.coalesce("areas", F.array().cast("array<struct<area_type:string,area_code:string>>")),
         F.array_compact(F.array(provider)),
     )
-    return located.select(*KEY, "flagged", "person_id", "sex", "band", "back_cast", F.inline(areas).alias(*AREA))
+    return inside.select(*carried, F.inline(areas).alias(*AREA))
 
 
 def _area(kind: Column, code: Column) -> Column:
@@ -56,7 +59,7 @@ def activity_rates(flags: DataFrame, periods: DataFrame, population: Population,
     spark = flags.sparkSession
     years = sorted(row["financial_year"] for row in periods.select("financial_year").distinct().collect())
     strata = strata_frame(spark, population, years)
-    counted = by_area(flags, population)
+    counted = by_area(flags.select(*KEY, "flagged", "person_id", "sex", "band", "back_cast", *_PLACE), population)
     known = F.col("sex").isin(*SEXES) & F.col("band").isNotNull()
     totals = counted.groupBy(*KEY, *AREA).agg(
         F.count_if(F.col("flagged")).alias("activity"),
@@ -86,20 +89,24 @@ def activity_rates(flags: DataFrame, periods: DataFrame, population: Population,
         F.sum("people").alias("population"),
         F.first("vintage").alias("population_vintage"),
         F.max("distant").alias("distant"),
+        F.max("split").alias("split"),
         F.array_sort(F.collect_list(F.struct(_stratum(), "people")))["people"].alias("strata"),
     )
     every_area = periods.join(people, "financial_year")
-    providers = totals.where("area_type = 'provider'").select(*KEY, *AREA)
-    every_provider = periods.join(providers, list(KEY)).withColumns(
+    # Providers, and areas of which no population says how many people they have.
+    without = totals.where("area_type <> 'england'").join(people, ["financial_year", *AREA], "left_anti")
+    unpeopled = without.select(*KEY, *AREA)
+    every_other = periods.join(unpeopled, list(KEY)).withColumns(
         {
             "population": F.lit(None).cast("long"),
             "population_vintage": F.lit(None).cast("date"),
             "distant": F.lit(False),
+            "split": F.lit(False),
             "strata": F.lit(None).cast("array<long>"),
         }
     )
     frame = (
-        every_area.unionByName(every_provider)
+        every_area.unionByName(every_other)
         .join(totals, [*KEY, *AREA], "left")
         .join(standardised, [*KEY, *AREA], "left")
         .join(F.broadcast(area_names(spark, population)), list(AREA), "left")
@@ -115,9 +122,11 @@ def _stratum() -> Column:
     return ((F.col("sex").cast("int") - 1) * (LAST_BAND + 1) + F.col("band")).cast("int").alias("stratum")
 
 
-def prepared(flags: DataFrame) -> DataFrame:
-    """Flags with what the aggregation asks for: ``flagged`` and the five-year ``band`` of ``age_years``."""
-    return flags.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
+def prepared(flags: DataFrame, geography: Geography) -> DataFrame:
+    """Flags with what the aggregation asks for: ``flagged``, the five-year ``band`` of ``age_years``, and as ``area_code``
+    the sub-ICB location of the version shown."""
+    placed = located(flags, geography)
+    return placed.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
 
 
 def _figures(frame: DataFrame, population: Population, *, partial: bool) -> DataFrame:
@@ -138,6 +147,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
             F.when(F.col("distant"), F.lit(DISTANT_VINTAGE)),
             F.when(F.col("back_cast_period"), F.lit("back_cast")),
             F.when(F.col("partial_year"), F.lit("partial_year")),
+            F.when(F.col("split"), F.lit(SPLIT_ESTIMATE)),
             F.when(F.lit(partial), F.lit("partial_coverage")),
         )
     )
@@ -166,6 +176,8 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
         .otherwise(F.lit("ok"))
         .alias("status"),
         notes.alias("notes"),
+        F.lit("partial" if partial else "national").alias("coverage"),
+        F.lit(population.geography.version).alias("geography"),
     )
 
 

@@ -783,7 +783,10 @@ def _quality(quality: Sequence[Row]) -> tuple[Block, ...]:
         blocks.append(
             _by_year(
                 [row for row in quality if str(row["dataset"]) == dataset],
-                label=lambda row: wording.quality_measure(str(row["measure"])),
+                label=lambda row: (
+                    wording.quality_measure(str(row["measure"]))
+                    + (f" ({row['policy_id']})" if row.get("policy_id") else "")
+                ),
                 order=place,
                 cell=_quality_cell,
                 caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their share of those that the "
@@ -810,6 +813,7 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
         ("Configuration (fingerprint)", str(manifest.get("configuration") or "unknown")),
         ("Years", years or "none"),
         ("Coverage", _coverage(manifest.get("coverage"))),
+        ("Areas", str(manifest.get("geography") or "unknown")),
         ("Disclosure control", _disclosure(manifest.get("disclosure"))),
     ]
     blocks = [Block("grid", text="The release.", head=("What", "Value"), rows=tuple(facts), align="ll")]
