@@ -9,12 +9,15 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import label
+from ebi_spark.flags.geography import read_geography
 from ebi_spark.rates.activity import activity_rates, prepared
 from ebi_spark.rates.periods import periods_of
 from ebi_spark.rates.population import read_population
@@ -42,12 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     ]  # fmt: skip
     periods = periods_of(read, LENGTHS, years)
     with tempfile.TemporaryDirectory() as folder, spark_session(Path(folder) / "scratch") as spark:
-        population = read_population(RunConfig(LakeLocation(Path(folder))), years)
-        locations = sorted({area for strata in population.by_vintage.values() for area, _, _ in strata})
+        # As with lookups that hold for all days: every year has areas.
+        population = replace(read_population(RunConfig(LakeLocation(Path(folder))), years), undated_lookups=True)
+        geography = read_geography()
+        locations = sorted(geography.areas)
         made_up(spark, given.records, policies, years, locations).write.parquet(f"{folder}/flags")
         seconds: list[float] = []
         for _ in range(given.repeat + 1):
-            flags = prepared(spark.read.parquet(f"{folder}/flags"))
+            flags = prepared(spark.read.parquet(f"{folder}/flags"), geography)
             started = time.monotonic()
             activity_rates(flags, periods, population, partial=False).write.mode("overwrite").parquet(f"{folder}/rates")
             variation(spark.read.parquet(f"{folder}/rates"), 100).write.mode("overwrite").parquet(f"{folder}/spread")
@@ -92,8 +97,12 @@ def made_up(
         F.when(known, one_of(locations, 8)).alias("area_code"),
         F.when(known, "gp_practice").otherwise("unknown").alias("area_basis"),
         one_of([f"R{number:02d}" for number in range(130)], 9).alias("provider_code"),
-        F.lit(False).alias("back_cast"),
-        F.lit("f").alias("policy_fingerprint"),
+        F.lit("hes").alias("source_system"),
+        F.lit("apc").alias("dataset"),
+        F.col("id").cast("string").alias("record_id"),
+        # Read on one day: the records' areas are those of today, whatever their year.
+        F.lit(date(LAST_YEAR + 3, 4, 1)).alias("area_date"),
+        F.lit(None).cast("string").alias("latest_area_code"),
     )
 
 

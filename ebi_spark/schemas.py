@@ -190,6 +190,25 @@ INGEST_AUDIT = Table(
     required=("run_id", "source_system", "dataset", "role", "source_file", "rows_read", "rows_valid",
               "rows_quarantined", "rows_duplicate", "rows_outside_years"),
 )  # fmt: skip
+POPULATION = Table(
+    "silver",
+    "population",
+    "people of one area, sex and age band on one day, as a population file has them",
+    """
+    vintage date -- the day of which the count is
+    area_type string -- sub_icb
+    area_code string -- as the file names it, in the NHS's short form
+    geography string -- the version whose areas these are; empty where only the user's mappings know them
+    area_date date -- the day on which the area's code is to be read
+    sex string -- 1 male, 2 female
+    age_from int -- completed years
+    age_to int -- inclusive; NULL for 90 and over
+    people bigint
+    source string -- the file's name
+    run_id string
+""",
+    required=("vintage", "area_type", "area_code", "geography", "area_date", "sex", "age_from", "people", "source"),
+)
 ACTIVITY_FLAG = Table(
     "gold",
     "activity_flag",
@@ -208,7 +227,9 @@ ACTIVITY_FLAG = Table(
     activity_date date
     provider_code string
     commissioner_code string
-    area_code string -- sub-ICB location; NULL where unknown
+    area_code string -- sub-ICB location or CCG, as the source names it; NULL where unknown
+    area_date date -- the day on which the area's code is to be read; NULL without a code
+    latest_area_code string -- where the newest rows of the lookups put the practice, else the residence
     area_basis string -- gp_practice, residence, commissioner, outside_england or unknown
     sex string
     age int
@@ -314,7 +335,9 @@ ACTIVITY_RATE = Table(
     share_upper double
     method string
     status string -- ok, few_events, no_population or not_calculated
-    notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, …
+    notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, split_estimate, …
+    coverage string -- national, or partial: an extract of one board
+    geography string -- the version whose areas these are
     run_id string
 """,
     partition_by=(YEAR,),
@@ -344,6 +367,8 @@ RATE_VARIATION = Table(
     opportunity_share double -- of the areas' activity
     status string -- ok or not_calculated
     notes array<string>
+    coverage string
+    geography string
     run_id string
 """,
     partition_by=(YEAR,),
@@ -386,6 +411,23 @@ PROVIDER_MONTH = Table(
 """,
     partition_by=(YEAR,),
     required=("dataset", YEAR, "month", "records", "provisional", "pandemic", "typical_month", "low"),
+)
+UNMAPPED_AREA = Table(
+    "gold",
+    "unmapped_area",
+    "a code of records in scope that is no area of the version shown: they count in England only",
+    """
+    dataset string
+    financial_year string
+    code_kind string -- what the code stands for: gp_practice, residence (their area in the lookup) or commissioner
+    code string
+    reason string -- unmapped: nothing says what area it is; not_valid_on_date: it is one on other days
+    records bigint
+    geography string -- the version shown
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=("dataset", YEAR, "code_kind", "code", "reason", "records", "geography"),
 )
 RUN_LOG = Table(
     "gold",
@@ -471,7 +513,8 @@ QUALITY = Table(
     release_id string
     financial_year string
     dataset string
-    measure string -- records, no_person, no_age, no_sex, area_unknown, outside_england, quarantined:REASON, …
+    policy_id string -- the policy that an area_basis:BASIS is of; NULL: of all records
+    measure string -- records, no_age, area_unknown, area_unmapped, area_basis:BASIS, quarantined:REASON, …
     records bigint
     of_records bigint -- what the measure is a part of
 """,
@@ -553,6 +596,7 @@ RELEASE = Table(
     configuration string
     disclosure string
     coverage string
+    geography string -- the version whose areas the figures are of
     years array<string>
     tables map<string,bigint> -- rows of each published table in this release
     versions map<string,bigint> -- Delta version of each published table that holds it
@@ -567,9 +611,9 @@ RELEASE = Table(
 TABLES: dict[str, Table] = {
     table.full_name: table
     for table in (
-        APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, INGEST_AUDIT,
+        APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, INGEST_AUDIT, POPULATION,
         ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION,
-        ACTIVITY_MONTH, PROVIDER_MONTH, RUN_LOG,
+        ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA, RUN_LOG,
         RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
         PUBLISHED_POLICY, RELEASE,
     )

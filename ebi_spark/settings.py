@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
+from ebi_spark.small_files import read_rows
 from ebi_spark.yaml_documents import load_document
 
 AREA_BASES = ("gp_practice", "residence", "commissioner")
@@ -85,6 +86,7 @@ class RunConfig:
     practices: Path | None = None
     lsoas: Path | None = None
     mappings: tuple[Path, ...] = ()
+    geography: str = "current"  # the version of England's areas that every year is shown on
     area_order: tuple[str, ...] = AREA_BASES
     coverage: str = "national"
     disclosure: str = "hes_2018_protected"
@@ -183,6 +185,16 @@ def load_config(path: Path) -> RunConfig:
             )
         settings["pandemic_months"] = (first, last)
     geography = document.get("geography", {})
+    known_versions = [
+        "current",
+        *(row["version"] for row in read_rows(resource("conf", "reference", "geographies.csv"))),
+    ]
+    if geography.get("version", "current") not in known_versions:
+        near = difflib.get_close_matches(geography["version"], known_versions, n=1, cutoff=0.0)
+        raise InputError(
+            f"configuration: {path}: geography.version: there is no version {geography['version']!r}",
+            remedy=f"did you mean {near[0]!r}? The versions are: {', '.join(known_versions)}",
+        )
     if settings.get("basis") != "fixed" and settings.get("fixed_revisions"):
         raise InputError(
             f"configuration: {path}: fixed_revisions are given but basis is in_force", remedy="write `basis: fixed`"
@@ -211,6 +223,7 @@ def load_config(path: Path) -> RunConfig:
         lsoas=Path(beside(geography["lsoas"])) if "lsoas" in geography else None,
         pooled_years=tuple(sorted(document.get("pooled_years", RunConfig.pooled_years))),
         mappings=tuple(Path(beside(item)) for item in geography.get("mappings", [])),
+        geography=geography.get("version", "current"),
         area_order=tuple(document.get("area_order", AREA_BASES)),
         report=Path(beside(document["report"])) if "report" in document else None,
         docs=Path(beside(document["docs"])) if "docs" in document else None,

@@ -20,12 +20,13 @@ from ebi_spark.schemas import (
     QUARANTINE,
     RATE_VARIATION,
     RUN_LOG,
+    UNMAPPED_AREA,
 )
 from jobs.harness import Context, run_with, stage_parser
 
 READ_TO_PUBLISH = (
     APC_SPELL, OP_ATTENDANCE, QUARANTINE, ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION,
-    ACTIVITY_MONTH, PROVIDER_MONTH,
+    ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA,
 )  # fmt: skip
 
 

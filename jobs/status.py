@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.release.publish import current_release
-from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG
+from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
 from jobs.harness import Context, JobParser, common_options, guarded, opened_lake, output_console
 
 
@@ -44,6 +44,16 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
             lake.read(QUARANTINE).select("role", F.explode("reasons").alias("reason")).groupBy("role", "reason").count()
         )
         found["quarantine"] = [row.asDict() for row in reasons.orderBy("role", "reason").collect()]
+    if lake.exists(UNMAPPED_AREA):
+        columns = ["dataset", "code_kind", "code", "reason"]
+        codes = (
+            lake.read(UNMAPPED_AREA)
+            .groupBy(*columns)
+            .agg(F.count("*").alias("years"), F.sum("records").alias("records"))
+        )
+        found["area codes that count in England only"] = [
+            row.asDict() for row in codes.orderBy(F.col("records").desc(), *columns).limit(20).collect()
+        ]
     if lake.exists(POLICY):
         columns = ["policy_id", "revision", "reading", "policy_fingerprint", "title"]
         found["policies"] = [r.asDict() for r in lake.read(POLICY).select(*columns).orderBy(*columns[:3]).collect()]

@@ -95,7 +95,8 @@ def good() -> Tables:
             }
             clause = {"step": step, "clause_id": clauses[step]["clause_id"]}
             attrition.append(reading | YEAR | clause | numbers)
-    single = YEAR | {"period_years": 1, "period": "2021-22", "notes": []}
+    shown = {"coverage": "national", "geography": "icb_2026"}
+    single = YEAR | shown | {"period_years": 1, "period": "2021-22", "notes": []}
 
     def rate(reading: Row, kind: str, code: str, activity: int, in_scope: int, population: int | None) -> Row:
         row = reading | single | {"area_type": kind, "area_code": code, "activity": activity, "in_scope": in_scope}
@@ -150,6 +151,16 @@ def good() -> Tables:
         for dataset, records in (("apc", 12), ("op", 2))
     ]
     complete = RELEASE | YEAR | may | marks | {"dataset": "apc", "disclosure": "hes_2018_protected"}
+    people = {"vintage": date(2022, 10, 1), "area_type": "sub_icb", "area_date": date(2022, 10, 1), "people": 10}
+    people |= {"geography": "icb_2024", "source": "people.csv", "run_id": "run1"}
+    bands = [(band * 5, None if band == 18 else band * 5 + 4) for band in range(19)]
+    population = [
+        people | {"area_code": code, "sex": sex, "age_from": start, "age_to": end}
+        for code in ("A1", "B1")
+        for sex in ("1", "2")
+        for start, end in bands
+    ]
+    lost = YEAR | {"dataset": "apc", "code_kind": "gp_practice", "code": "C1", "reason": "unmapped", "records": 2}
     effect = RELEASE | YEAR | {"in_scope": 12, "flagged_as_published": 10, "removed": 0}
     measure = RELEASE | YEAR | {"dataset": "apc", "of_records": 12}
     return {
@@ -157,11 +168,13 @@ def good() -> Tables:
         "op_attendance": attendances,
         "quarantine": [aside],
         "ingest_audit": audits,
+        "population": population,
         "policy": policies,
         "activity_flag": flags,
         "policy_attrition": attrition,
         "activity_rate": rates,
         "rate_variation": spread,
+        "unmapped_area": [lost | {"geography": "icb_2026"}],
         "published_rate": released,
         "published_variation": [spread[0] | rule],
         "published_attrition": [row | RELEASE | {"near_miss": 0} for row in attrition],
@@ -172,6 +185,7 @@ def good() -> Tables:
         "published_quality": [
             measure | {"measure": "no_age", "records": 3},
             measure | {"measure": "quarantined:undischarged", "records": 13},
+            measure | {"measure": "area_basis:gp_practice", "policy_id": "P", "records": 11},
         ],
         "activity_month": monthly,
         "provider_month": by_provider,
@@ -262,6 +276,12 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "reason_given": [{"reasons": []}, {"reasons": [None]}, {"reasons": ["Patient 123"]}],
         "raw_is_json": [{"raw": "a,b"}],
     },
+    "population": {
+        "area_type_known": [{"area_type": "icb"}],
+        "sex_known": [{"sex": "0"}],
+        "band_known": [{"age_from": 3, "age_to": 7}, {"age_to": 9}, {"age_to": None}, {"age_from": 95, "age_to": None}],
+        "people_not_negative": [{"people": -1}],
+    },
     "ingest_audit": {
         "source_known": [{"dataset": "op"}],
         "rows_reconcile": [{"rows_read": 15}],
@@ -319,6 +339,13 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "share_of_in_scope": [{"flagged_share": 0.9}, {"share_lower": 0.9}, {"share_upper": None}, {"in_scope": 0}],
         "status_agrees": [{"status": "few_events"}, {"activity": 9}, {"status": "no_population"}, {"crude_rate": None}],
         "provider_without_population": [{"area_type": "provider"}],
+        "coverage_known": [{"coverage": "partial"}, {"coverage": None}],
+    },
+    "unmapped_area": {
+        "code_kind_known": [{"code_kind": "postcode"}],
+        "reason_known": [{"reason": "lost"}],
+        "year_form": [{"financial_year": "2122"}],
+        "records_there": [{"records": 0}],
     },
     "rate_variation": {
         "reading_known": [{"reading": "mine"}],
@@ -483,6 +510,19 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     },
     "quarantine": {"agrees_with_audit": [drop("quarantine"), add("quarantine")]},
     "ingest_audit": {"one_row_a_file": [add("ingest_audit")]},
+    "population": {
+        "one_row_a_stratum": [add("population")],
+        "every_stratum_there": [drop("population")],
+        "vintage_of_one_file": [
+            change("population", source="other.csv"),
+            change("population", area_date=date(2021, 4, 1)),
+            change_all("population", people=0),
+        ],
+    },
+    "unmapped_area": {
+        "one_row_a_code": [add("unmapped_area")],
+        "records_in_scope": [change("unmapped_area", records=13), change_all("activity_flag", dataset="op")],
+    },
     "policy": {
         "one_row_a_reading": [add("policy")],
         "one_default_reading": [
@@ -515,6 +555,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         "known_areas_are_rated": [drop("activity_rate", 1)],
         "areas_within_england": [change("activity_rate", 1, activity=11), change("activity_rate", 0, activity=9)],
         "pooled_is_the_sum_of_years": [change("activity_rate", 8, activity=1)],
+        "one_geography": [change("activity_rate", geography="icb_2024")],
     },
     "rate_variation": {
         "one_row_a_type": [add("rate_variation")],
@@ -527,6 +568,10 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     "published_rate": {
         "one_row_an_area": [add("published_rate")],
         "one_disclosure_rule": [change("published_rate", disclosure="none")],
+        "one_geography": [
+            change("published_rate", geography="icb_2024"),
+            change("published_rate", coverage="partial"),
+        ],
         "one_reading_below_england": [change("published_rate", 1, reading="as_intended")],
         "windows_apart": [
             lambda tables: tables["published_rate"].extend(

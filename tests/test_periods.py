@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from ebi_spark.flags.geography import read_geography
 from ebi_spark.rates.activity import activity_rates, prepared
 from ebi_spark.rates.periods import Period, periods_of, rows_that_follow
 from ebi_spark.rates.population import ENGLAND, Population
-from ebi_spark.rates.population_files import current_areas
+from ebi_spark.rates.population_files import Vintage
 from ebi_spark.schemas import ACTIVITY_RATE
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import predicate_of
@@ -70,7 +71,8 @@ def test_what_a_rerun_replaces_is_what_holds_its_years(spark: SparkSession) -> N
 
 
 # Two boards: the first with two locations, the second with one.
-AREAS = current_areas()
+GEOGRAPHY = read_geography()
+AREAS = GEOGRAPHY.areas
 BOARDS: dict[str, list[str]] = {}
 for _code, _row in sorted(AREAS.items()):
     BOARDS.setdefault(_row["icb_code"], []).append(_code)
@@ -87,7 +89,9 @@ def population() -> Population:
     weights: Counter[tuple[str, int]] = Counter()
     for (_, sex, band), people in strata[date(2020, 9, 1)].items():
         weights[(sex, band)] += people
-    return Population(strata, AREAS, {key: float(n) for key, n in weights.items()}, "england", 350)
+    vintages = {day: Vintage(day, day, GEOGRAPHY.version, "made up", people) for day, people in strata.items()}
+    # Undated lookups say of every year where a record belongs.
+    return Population(vintages, GEOGRAPHY, {key: float(n) for key, n in weights.items()}, "england", 350, True)
 
 
 def records() -> list[dict[str, Any]]:
@@ -103,7 +107,8 @@ def records() -> list[dict[str, Any]]:
                 "person_id": person, "sex": draw.choice(("1", "2", "2", "9")),
                 "age_years": draw.choice((None, 3, 44, 44, 45, 91)), "outcome": draw.choice(("flagged", "not_flagged")),
                 "area_code": home if number % 11 else None, "area_basis": "gp_practice" if number % 11 else "unknown",
-                "provider_code": draw.choice(("R1", "R2", None)), "back_cast": False, "policy_fingerprint": "f",
+                "provider_code": draw.choice(("R1", "R2", None)), "source_system": "hes", "dataset": "apc",
+                "record_id": str(number), "area_date": date(2026, 4, 1), "latest_area_code": None,
             }
         )  # fmt: skip
     return rows
@@ -115,7 +120,7 @@ def band(row: dict[str, Any]) -> int | None:
 
 def by_hand(rows: list[dict[str, Any]], people: Population, years: tuple[str, ...], where: Any) -> dict[str, Any]:
     """An area's figures in one period: ``where`` says which locations it has (None: all records, also without an area)."""
-    vintages = [people.by_vintage[people.vintage_for(year)] for year in years]
+    vintages = [people.by_vintage[people.vintage_for(year)].strata for year in years]
     strata: Counter[tuple[str, int]] = Counter()
     for vintage in vintages:
         for (code, sex, number), count in vintage.items():
@@ -153,8 +158,8 @@ def by_hand(rows: list[dict[str, Any]], people: Population, years: tuple[str, ..
 def rated(spark: SparkSession) -> list[dict[str, Any]]:
     columns = (
         "policy_id string, revision string, reading string, financial_year string, person_id string, sex string, "
-        "age_years int, outcome string, area_code string, area_basis string, provider_code string, back_cast boolean, "
-        "policy_fingerprint string"
+        "age_years int, outcome string, area_code string, area_basis string, provider_code string, "
+        "source_system string, dataset string, record_id string, area_date date, latest_area_code string"
     )
     shuffled = records()
     random.Random(3).shuffle(shuffled)
@@ -162,7 +167,7 @@ def rated(spark: SparkSession) -> list[dict[str, Any]]:
     answers = []
     for rows, parts in ((records(), 1), (shuffled, 3)):
         flags = small_frame(spark, rows, columns).repartition(parts)
-        frame = activity_rates(prepared(flags), periods, population(), partial=False)
+        frame = activity_rates(prepared(flags, GEOGRAPHY), periods, population(), partial=False)
         found = frame.orderBy("financial_year", "period_years", "area_type", "area_code").collect()
         answers.append([row.asDict() for row in found])
     one, other = answers

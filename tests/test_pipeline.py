@@ -194,6 +194,42 @@ def test_both_systems_lead_to_the_same_flags_but_for_named_differences(
         assert unexplained == []
 
 
+def test_codes_that_are_no_area_are_listed_not_dropped(done: dict[str, Any], source: Path) -> None:
+    listed = rows(
+        source, "gold/unmapped_area", "financial_year, code_kind, sum(records)", "code = 'D4U1Y' GROUP BY ALL"
+    )
+    key = "financial_year, area_basis"
+    where = f"area_code = 'D4U1Y' GROUP BY {key}"
+    flagged = rows(source, "gold/activity_flag", f"{key}, count(DISTINCT (dataset, record_id))", where)
+    assert listed == flagged and {row[0] for row in listed} == set(YEARS)
+    measures = "financial_year, policy_id, sum(records), min(of_records)"
+    by_basis = rows(source, "published/quality", measures, "measure LIKE 'area_basis:%' GROUP BY ALL")
+    scoped = rows(
+        source, "gold/activity_flag", "financial_year, policy_id, count(*), count(*)",
+        "reading = 'as_published' GROUP BY ALL",
+    )  # fmt: skip
+    assert by_basis == scoped
+    where = "measure = 'area_unmapped' GROUP BY ALL"
+    assert rows(source, "published/quality", "financial_year, sum(records)", where) == rows(
+        source, "gold/unmapped_area", "financial_year, sum(records)", "reason = 'unmapped' GROUP BY ALL"
+    )
+    shown = rows(source, "published/rate", "DISTINCT geography, coverage")
+    assert shown == rows(source, "published/variation", "DISTINCT geography, coverage") == [("icb_2026", "national")]
+
+
+def test_populations_are_stored_with_their_vintage(done: dict[str, Any], source: Path) -> None:
+    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
+        shipped = {
+            (row["area_code"], row["sex"], int(row["age_from"])): int(row["people"]) for row in csv.DictReader(file)
+        }
+    columns = "area_code, sex, age_from, people, CAST(vintage AS VARCHAR), geography"
+    stored = rows(source, "silver/population", columns)
+    assert {row[:3]: row[3] for row in stored} == shipped and len(stored) == len(shipped)
+    assert {row[4:] for row in stored} == {("2026-08-01", "icb_2026")}
+    vintages = rows(source, "gold/activity_rate", "DISTINCT CAST(population_vintage AS VARCHAR)", "area_type = 'icb'")
+    assert vintages == [("2026-08-01",)]
+
+
 def test_nothing_small_is_published_below_england(done: dict[str, Any], source: Path) -> None:
     for column in ("activity", "in_scope", "people_flagged"):
         values = rows(source, "published/rate", f"DISTINCT {column}", "area_type <> 'england'")
@@ -318,6 +354,7 @@ def test_explain_and_status_answer(done: dict[str, Any], source: Path, capsys: p
 
 def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(done: dict[str, Any], source: Path) -> None:
     before = figures(source)
+    people = sorted((lake(source) / "silver/population").rglob("*"))
     tables = (
         "silver/apc_spell",
         "silver/op_attendance",
@@ -330,6 +367,7 @@ def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(done: dict[str, A
     assert again["outcome"] == "done", again["error"]
     assert figures(source) == before
     assert all(untouched.values())
+    assert sorted((lake(source) / "silver/population").rglob("*")) == people  # the same file: no new version
     assert {table: files_of(source, table, YEARS[0]) for table in tables} == untouched
     current = rows(source, "published/release", "release_id, is_current")
     assert sorted(current) == sorted([(done["release"], False), (again["release"], True)])

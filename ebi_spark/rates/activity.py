@@ -6,7 +6,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
+from ebi_spark.flags.geography import SPLIT_ESTIMATE, Geography
 from ebi_spark.flags.judge import FLAGGED
+from ebi_spark.rates.located import located
 from ebi_spark.rates.methods import (
     FEW_EVENTS,
     crude_rate,
@@ -34,6 +36,7 @@ KEY = (*POLICY_KEY, YEAR)
 WINDOW = (YEAR, "period_years")
 PERIOD = (*POLICY_KEY, *WINDOW)
 AREA = ("area_type", "area_code")
+_PLACE = ("area_basis", "area_code", "provider_code")
 METHOD = (
     "directly standardised by sex and five-year age band; Dobson limits on Byar (10 events and more) or exact Poisson"
 )
@@ -42,19 +45,24 @@ METHOD = (
 def by_area(flags: DataFrame, population: Population) -> DataFrame:
     """``flags`` with a row for each area that the record counts in: England, region, ICB, sub-ICB location, provider.
 
-    Records from outside England count nowhere; a record without a known area counts in England only (and at its
-    provider). Further columns are carried along.
+    Records from outside England count nowhere; a record without an area of the version counts in England only (and at its
+    provider). Further columns are carried along. One pass: a record's areas stand in a list, which is then unrolled.
     """
-    spark = flags.sparkSession
-    inside = flags.where(F.col("area_basis") != OUTSIDE_ENGLAND)
-    carried = [name for name in flags.columns if name not in ("area_basis", "area_code", "provider_code")]
-    coded = inside.select(*carried, F.col("area_code").alias("known_code"))
-    local = coded.join(F.broadcast(memberships(spark, population)), "known_code").drop("known_code")
-    england = inside.select(*carried, F.lit("england").alias("area_type"), F.lit(ENGLAND).alias("area_code"))
-    provider = inside.where("provider_code IS NOT NULL").select(
-        *carried, F.lit("provider").alias("area_type"), F.col("provider_code").alias("area_code")
+    carried = [name for name in flags.columns if name not in _PLACE]
+    inside = flags.where(F.col("area_basis") != OUTSIDE_ENGLAND).join(
+        F.broadcast(memberships(flags.sparkSession, population)), F.col("area_code") == F.col("location"), "left"
     )
-    return england.unionByName(local).unionByName(provider)
+    provider = F.when(F.col("provider_code").isNotNull(), _area(F.lit("provider"), F.col("provider_code")))
+    areas = F.concat(
+        F.array(_area(F.lit("england"), F.lit(ENGLAND))),
+        F.coalesce("areas", F.array().cast("array<struct<area_type:string,area_code:string>>")),
+        F.array_compact(F.array(provider)),
+    )
+    return inside.select(*carried, F.inline(areas).alias(*AREA))
+
+
+def _area(kind: Column, code: Column) -> Column:
+    return F.struct(kind.alias("area_type"), code.alias("area_code"))
 
 
 def activity_rates(flags: DataFrame, periods: Sequence[Period], population: Population, *, partial: bool) -> DataFrame:
@@ -105,21 +113,27 @@ def activity_rates(flags: DataFrame, periods: Sequence[Period], population: Popu
         F.sum("people").alias("population"),
         F.max("vintage").alias("population_vintage"),
         F.max("distant").alias("distant"),
+        F.max("split").alias("split"),
         F.array_sort(F.collect_list(F.struct(_stratum(), "people")))["people"].alias("strata"),
     )
     named = F.broadcast(period_rows(spark, periods))
     every_area = named.join(people, list(WINDOW))
-    providers = totals.where("area_type = 'provider'").select(*PERIOD, *AREA)
-    every_provider = named.join(providers, list(PERIOD)).withColumns(
+    # Providers, and areas of which no population says how many people they have. Where records of some year cannot be
+    # placed below England, an area's records of the others are no figure of the period.
+    unplaced = {f"{p.years[-1]}/{len(p.years)}" for p in periods if not all(map(population.covers, p.years))}
+    placed = (F.col("area_type") == "provider") | ~F.concat_ws("/", *WINDOW).isin(sorted(unplaced))
+    without = totals.where((F.col("area_type") != "england") & placed).join(people, [*WINDOW, *AREA], "left_anti")
+    every_other = named.join(without.select(*PERIOD, *AREA), list(PERIOD)).withColumns(
         {
             "population": F.lit(None).cast("long"),
             "population_vintage": F.lit(None).cast("date"),
             "distant": F.lit(False),
+            "split": F.lit(False),
             "strata": F.lit(None).cast("array<long>"),
         }
     )
     frame = (
-        every_area.unionByName(every_provider)
+        every_area.unionByName(every_other)
         .join(totals, [*PERIOD, *AREA], "left")
         .join(F.broadcast(area_names(spark, population)), list(AREA), "left")
         .join(F.broadcast(national), list(PERIOD), "left")
@@ -166,7 +180,7 @@ def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Populat
 
 def strata_of_periods(spark: SparkSession, periods: Sequence[Period], population: Population) -> DataFrame:
     """A row a period's years, area, sex and band: ``people`` (person-years), ``weight``, ``vintage`` (the newest),
-    ``distant`` (of any year). An area is there where it has people in all of the years."""
+    ``distant`` and ``split`` (of any year). An area is there where it has people in all of the years."""
     spans = sorted({period.years for period in periods})
     windows = small_frame(
         spark,
@@ -184,6 +198,7 @@ def strata_of_periods(spark: SparkSession, periods: Sequence[Period], population
             F.first("weight").alias("weight"),
             F.max("vintage").alias("vintage"),
             F.max("distant").alias("distant"),
+            F.max("split").alias("split"),
             F.count("*").alias("_years"),
         )
         .where("_years = period_years")
@@ -200,9 +215,11 @@ def _stratum() -> Column:
     return ((F.col("sex").cast("int") - 1) * (LAST_BAND + 1) + F.col("band")).cast("int").alias("stratum")
 
 
-def prepared(flags: DataFrame) -> DataFrame:
-    """Flags with what the aggregation asks for: ``flagged`` and the five-year ``band`` of ``age_years``."""
-    return flags.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
+def prepared(flags: DataFrame, geography: Geography) -> DataFrame:
+    """Flags with what the aggregation asks for: ``flagged``, the five-year ``band`` of ``age_years``, and as ``area_code``
+    the sub-ICB location of the version shown."""
+    placed = located(flags, geography)
+    return placed.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
 
 
 def _figures(frame: DataFrame, population: Population, *, partial: bool) -> DataFrame:
@@ -226,6 +243,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
             F.when(F.col("distant"), F.lit(DISTANT_VINTAGE)),
             F.when(F.col("back_cast"), F.lit("back_cast")),
             F.when(F.col("partial_year"), F.lit("partial_year")),
+            F.when(F.col("split"), F.lit(SPLIT_ESTIMATE)),
             F.when(F.lit(partial), F.lit("partial_coverage")),
         )
     )
@@ -259,6 +277,8 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
         .otherwise(F.lit("ok"))
         .alias("status"),
         notes.alias("notes"),
+        F.lit("partial" if partial else "national").alias("coverage"),
+        F.lit(population.geography.version).alias("geography"),
     )
 
 

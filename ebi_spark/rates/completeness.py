@@ -10,6 +10,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ebi_spark.flags.judge import FLAGGED
 from ebi_spark.schemas import YEAR
 
 # A month with less than half of the typical records is low; a provider with fewer than 20 a month can halve by chance.
@@ -96,7 +97,7 @@ def months_with_activity(months: DataFrame) -> DataFrame:
 def activity_months(flags: DataFrame, read: DataFrame, policies: DataFrame, months: DataFrame) -> DataFrame:
     """The rows of ``gold/activity_month`` but ``run_id``: England's records of each policy reading by month.
 
-    ``flags`` are prepared and without records from outside England, ``read`` has a row a policy reading and year that was
+    ``flags`` are rows of ``gold/activity_flag`` without records from outside England, ``read`` has a row a policy reading and year that was
     read, ``months`` are rows of ``gold/provider_month``: a month in which the data set has records and the policy none is
     a row of 0. Records without a date have a row of their own, without a month.
     """
@@ -108,7 +109,7 @@ def activity_months(flags: DataFrame, read: DataFrame, policies: DataFrame, mont
         .select(*key, "month", *[F.lit(0).cast("long").alias(name) for name in ("activity", "in_scope")])
     )
     counted = flags.groupBy(*key, F.trunc("activity_date", "month").alias("month")).agg(
-        F.count_if("flagged").alias("activity"), F.count("*").alias("in_scope")
+        F.count_if(F.col("outcome") == FLAGGED).alias("activity"), F.count("*").alias("in_scope")
     )
     sums: Sequence[Column] = [F.sum(name).alias(name) for name in ("activity", "in_scope")]
     return empty.unionByName(counted).groupBy(*key, "month").agg(*sums)

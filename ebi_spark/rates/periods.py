@@ -41,6 +41,12 @@ def years_before(year: str, length: int) -> tuple[str, ...]:
     return tuple(label(start) for start in range(last - length + 1, last + 1))
 
 
+def years_around(years: Collection[str], reach: int) -> list[str]:
+    """All years that are no more than ``reach`` years from one of ``years``, these included."""
+    starts = {start_of(year).year + step for year in years for step in range(-reach, reach + 1)}
+    return [label(start) for start in sorted(starts)]
+
+
 def periods_of(read: Iterable[Mapping[str, Any]], lengths: Iterable[int], touched: Collection[str]) -> list[Period]:
     """Every period of a length (single years always) that holds one of the years ``touched``.
 

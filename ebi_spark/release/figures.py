@@ -44,6 +44,7 @@ def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule:
 # What is needed of a rate to control it and to say how areas vary.
 _CONTROLLED = (
     *PERIOD, "area_type", "area_code", "activity", "in_scope", "population", "expected", "standardised_rate",
+    "geography",
 )  # fmt: skip
 INDIRECT = (
     "indirectly standardised by sex and five-year age band to England's rates, from the published count; exact Poisson "
@@ -110,7 +111,7 @@ def protected_spread(
     kinds = {item.name: item.dataType.simpleString() for item in VARIATION.schema.fields}
     schema = ", ".join(f"{name} {kinds[name]}" for name in names)
     made = small_frame(variation.sparkSession, [_whole(row, whole) for row in rows], schema)
-    labels = variation.select(*PERIOD, "area_type", "period", "notes")
+    labels = variation.select(*PERIOD, "area_type", "period", "notes", "coverage", "geography")
     return made.join(labels, [*PERIOD, "area_type"]).withColumn("disclosure", F.lit(rule_name))
 
 
@@ -204,4 +205,28 @@ def quality(records: list[DataFrame], quarantine: DataFrame, flags: DataFrame) -
         *[F.struct(F.lit(n).alias("measure"), F.col(n).alias("records")) for n in ("area_unknown", OUTSIDE_ENGLAND)]
     )
     located = areas.select("financial_year", "dataset", "of_records", F.inline(listed))
-    return of_year.unionByName(aside).unionByName(located)
+    whole = of_year.unionByName(aside).unionByName(located)
+    return whole.withColumn("policy_id", F.lit(None).cast("string"))
+
+
+def area_quality(flags: DataFrame, unmapped: DataFrame) -> DataFrame:
+    """National measures of where records in scope belong: ``area_unmapped`` and ``area_not_valid_on_date`` of each dataset
+    and year (``unmapped``: rows of ``gold/unmapped_area``), and ``area_basis:BASIS`` of each policy and year too."""
+    scoped = flags.where("reading = 'as_published'")
+    of_dataset = scoped.groupBy("financial_year", "dataset").agg(
+        F.count_distinct("source_system", "record_id").alias("of_records")
+    )
+    reasons = (
+        unmapped.groupBy("financial_year", "dataset", F.concat(F.lit("area_"), "reason").alias("measure"))
+        .agg(F.sum("records").alias("records"))
+        .join(of_dataset, ["financial_year", "dataset"], "left")
+        .withColumn("policy_id", F.lit(None).cast("string"))
+    )
+    key = ["financial_year", "dataset", "policy_id"]
+    of_policy = scoped.groupBy(*key).agg(F.count("*").alias("of_records"))
+    bases = (
+        scoped.groupBy(*key, F.concat(F.lit("area_basis:"), "area_basis").alias("measure"))
+        .agg(F.count("*").alias("records"))
+        .join(of_policy, key)
+    )
+    return bases.unionByName(reasons)

@@ -50,8 +50,9 @@ def protected_counts(
 ) -> Protected:
     """The counts of every area and period that may be published.
 
-    ``rates``: ``PERIOD``, ``AREA``, ``activity``, ``in_scope``, ``population``, ``expected``, ``standardised_rate``;
-    England's rows where there are any, below it one reading of periods that do not overlap. ``before``: the same with ``status`` and ``rule`` (:class:`Thresholds`) as the release
+    ``rates``: ``PERIOD``, ``AREA``, ``activity``, ``in_scope``, ``population``, ``expected``, ``standardised_rate``,
+    ``geography`` (the version of the areas); England's rows where there are any, below it one reading of periods that do
+    not overlap. ``before``: the same with ``status`` and ``rule`` (:class:`Thresholds`) as the release
     before published them, which stays readable.
     """
     parts: list[pd.DataFrame] = []
@@ -69,12 +70,14 @@ def protected_counts(
             policy == key[0] and _overlap((year, length), now) and (past is None or (year, length) != now)
             for policy, year, length in shown_before
         )
+        # So would areas of another version be, each overlapping several of these.
+        moved = past is not None and _versions(past) != _versions(period)
         for is_provider in (False, True):
             areas = period[(period["area_type"] != "england") & ((period["area_type"] == "provider") == is_provider)]
             if areas.empty:
                 continue
             table = _Table.of(areas, parents, england, past)
-            done = table.control(thresholds, rows_tell=is_provider, everything=clash)
+            done = table.control(thresholds, rows_tell=is_provider, everything=clash or (moved and not is_provider))
             parts.append(done)
             cells += len(areas)
             small += int(thresholds.is_small(areas["activity"].to_numpy(float)).sum())
@@ -86,6 +89,10 @@ def protected_counts(
     counts = (pd.concat(parts, ignore_index=True) if parts else rates.iloc[:0].assign(status=""))[columns]
     counts = counts.merge(national[[*PERIOD, "national_events", "national_rate"]], on=PERIOD, how="left")
     return Protected(counts, cells, small, withheld)
+
+
+def _versions(rates: pd.DataFrame) -> set[str]:
+    return set(rates["geography"].dropna()) if "geography" in rates else set()
 
 
 def _shown(before: pd.DataFrame | None) -> list[tuple[str, str, int]]:

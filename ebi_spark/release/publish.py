@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 
 from ebi_spark import __version__
 from ebi_spark.errors import DataError, InputError
+from ebi_spark.flags.geography import CURRENT, read_geography
 from ebi_spark.rates.completeness import MarkedMonths
-from ebi_spark.rates.population_files import current_areas
 from ebi_spark.release import figures, monthly
 from ebi_spark.release.gate import GateResult, validate_layer
 from ebi_spark.release.protected import AREA, PERIOD, parents_of, protected_counts
@@ -40,7 +40,9 @@ from ebi_spark.schemas import (
     RATE_VARIATION,
     READING_EFFECT,
     RELEASE,
+    UNMAPPED_AREA,
     VARIATION,
+    YEAR,
     Table,
 )
 from ebi_spark.settings import RunConfig, caveats, disclosure_rules
@@ -75,9 +77,11 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     ]
     of_policy = F.array_compact(F.array(*[F.lit(key) for key in everywhere], *special))
     loss: dict[str, float] = {}
+    version = shown_geography(lake)
     if rule.get("protected"):
         gold = figures.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
-        controlled = protected_counts(gold, parents_of(current_areas()), rule, _before(lake, policies))
+        areas = read_geography(version).areas
+        controlled = protected_counts(gold, parents_of(areas), rule, _before(lake, policies))
         rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure)
         variation = figures.protected_spread(
             lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
@@ -102,7 +106,9 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     national = {
         ATTRITION: figures.published_attrition(lake.read(POLICY_ATTRITION), flags),
         READING_EFFECT: figures.reading_effects(flags, policies),
-        QUALITY: figures.quality([lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags),
+        QUALITY: figures.quality(
+            [lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags
+        ).unionByName(figures.area_quality(flags, lake.read(UNMAPPED_AREA))),
     }
     if rule.get("protected") and partial_coverage:
         # What is national elsewhere is one board's here, and not controlled.
@@ -118,6 +124,21 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     return frames, loss
 
 
+def shown_geography(lake: Lake) -> str:
+    """The version of the areas that gold's rates are of. An :class:`InputError` where some years have another than the rest:
+    what is published below England holds one version, or areas of one could be set against those of the other."""
+    found = (
+        lake.read(ACTIVITY_RATE).groupBy("geography").agg(F.array_sort(F.collect_set(YEAR)).alias("years")).collect()
+    )
+    if len(found) > 1:
+        listed = "; ".join(f"{row['geography']}: {', '.join(row['years'])}" for row in sorted(found, key=str))
+        raise InputError(
+            f"nothing was published: gold/activity_rate holds several versions of the areas ({listed})",
+            remedy="run `ebi-spark rate` and `ebi-spark validate` for all years with one `geography.version`",
+        )
+    return str(found[0]["geography"]) if found else CURRENT
+
+
 def _before(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
     """The counts by area that the current release shows, with the thresholds behind them; None before the first."""
     manifest = current_release(lake)
@@ -127,7 +148,7 @@ def _before(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
     shown = lake.read(RATE).where(F.col("release_id") == manifest["release_id"])
     default = F.broadcast(figures.default_readings(policies))
     england = shown.where("area_type = 'england'").join(default, ["policy_id", "reading"], "left_semi")
-    columns = [*PERIOD, *AREA, "activity", "in_scope", "status"]
+    columns = [*PERIOD, *AREA, "activity", "in_scope", "status", "geography"]
     rows: pd.DataFrame = (
         shown.where("area_type <> 'england'").select(*columns).unionByName(england.select(*columns)).toPandas()
     )
@@ -183,6 +204,7 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
         "configuration": config.fingerprint,
         "disclosure": config.disclosure,
         "coverage": config.coverage,
+        "geography": shown_geography(lake),
         "years": sorted({*lake.years(ACTIVITY_RATE)}),
         "tables": rows,
         "versions": {table.full_name: lake.version(table) for table in PUBLISHED},

@@ -23,7 +23,10 @@ def quality(quality: Sequence[Row]) -> tuple[Block, ...]:
         blocks.append(
             by_year(
                 [row for row in quality if str(row["dataset"]) == dataset],
-                label=lambda row: wording.quality_measure(str(row["measure"])),
+                label=lambda row: (
+                    wording.quality_measure(str(row["measure"]))
+                    + (f" ({row['policy_id']})" if row.get("policy_id") else "")
+                ),
                 order=place,
                 cell=_quality_cell,
                 caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their share of those that the "

@@ -519,6 +519,7 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
         ("Configuration (fingerprint)", str(manifest.get("configuration") or "unknown")),
         ("Years", years or "none"),
         ("Coverage", _coverage(manifest.get("coverage"))),
+        ("Areas", str(manifest.get("geography") or "unknown")),
         ("Disclosure control", _disclosure(manifest.get("disclosure"))),
     ]
     blocks = [Block("grid", text="The release.", head=("What", "Value"), rows=tuple(facts), align="ll")]

@@ -45,6 +45,7 @@ NOTES = {
     "back_cast": "read by a revision that came later",
     "distant_vintage": "population of a distant date",
     "partial_year": "incomplete year",
+    "split_estimate": "rests on shares of a split area",
     "partial_coverage": "extract, not the whole of England",
 }
 MONTH_MARKS = {"provisional": "provisional: records still to come", "pandemic": "pandemic"}
@@ -63,6 +64,8 @@ QUALITY = {
     "no_age": "No age",
     "no_sex": "No sex",
     "area_unknown": "Area unknown",
+    "area_unmapped": "Area code that nothing maps to the areas shown",
+    "area_not_valid_on_date": "Area code not valid on the record's date",
     "outside_england": "Outside England",
 }
 
