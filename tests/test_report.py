@@ -511,6 +511,14 @@ def test_limits_allow_for_repeated_events_where_these_are_published() -> None:
     assert share["2022-23"]["Share (95% limits)"] == "25.0% (21.0 to 30.0)"
 
 
+def test_windows_are_explained() -> None:
+    tables = few_boards()
+    tables["policy"] = tables["policy"].assign(publish_years=3, publish_first_year="2018-19")
+    tables["rate"] = tables["rate"][tables["rate"].area_type == "england"]
+    page = Page(build_report(tables, release=manifest()))
+    assert page.says("in windows of 3 years that do not overlap, one of which begins with 2018-19.")
+
+
 def test_funnels_widen_on_request_where_nothing_is_withheld() -> None:
     tables = few_boards()
     rates = tables["rate"]

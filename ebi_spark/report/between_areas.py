@@ -14,15 +14,20 @@ AREA_ORDER = ("icb", "sub_icb", "region")
 
 
 def areas(
-    rates: Sequence[Row], whole: Sequence[Row], anchor: str, title: str, *, over_dispersion: bool
+    rates: Sequence[Row], whole: Sequence[Row], anchor: str, title: str, *, policy: Row | None, over_dispersion: bool
 ) -> tuple[Block, ...]:
-    """The newest period's areas, ranked and as a funnel: of every length of period that is published."""
+    """The newest period's areas, ranked and as a funnel: of every length of period that is published. ``policy`` (its row)
+    says in which periods that is."""
     kind = next(
         (kind for kind in AREA_ORDER if len({row["area_code"] for row in rates if row["area_type"] == kind}) > 1), None
     )
+    window = _window(policy)
     if kind is None:
-        return (Block("text", text="No rates of several areas are published for this policy in its default reading."),)
-    blocks: list[Block] = []
+        return (
+            *window,
+            Block("text", text="No rates of several areas are published for this policy in its default reading."),
+        )
+    blocks: list[Block] = window
     of_kind = [row for row in rates if row["area_type"] == kind]
     for length in sorted({row.get("period_years") or 1 for row in of_kind}):
         of_length = [row for row in of_kind if (row.get("period_years") or 1) == length]
@@ -55,6 +60,19 @@ def areas(
                 over_dispersion,
             )
     return tuple(blocks)
+
+
+def _window(policy: Row | None) -> list[Block]:
+    years = int((policy or {}).get("publish_years") or 1)
+    if policy is None or years == 1:
+        return []
+    return [
+        Block(
+            "text",
+            text=f"Below England this policy is published in windows of {years} years that do not overlap, one of which begins "
+            f"with {policy['publish_first_year']}. A window is there once all of its years are.",
+        )
+    ]
 
 
 def _area_blocks(

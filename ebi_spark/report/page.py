@@ -141,7 +141,7 @@ def _policy(
         Part(
             f"{anchor}-areas",
             "Variation between areas",
-            between_areas.areas(rates, whole, anchor, chart_title, over_dispersion=over_dispersion),
+            between_areas.areas(rates, whole, anchor, chart_title, policy=current, over_dispersion=over_dispersion),
         ),
         Part(f"{anchor}-spread", "How much areas differ", between_areas.spread(own["variation"], reading)),
         Part(f"{anchor}-near", "Near misses", _near_misses(own["attrition"], reading)),
