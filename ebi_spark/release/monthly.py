@@ -16,7 +16,6 @@ from ebi_spark.small_frames import small_frame
 
 # A provider's share of its typical month is given in tenths, and only where a tenth is ten records or more: so it tells
 # no count that a disclosure rule would withhold.
-SHARE_STEP = 0.1
 LEAST_TYPICAL_PUBLISHED = 100
 
 _READING = ("policy_id", "revision", "reading")
@@ -116,7 +115,7 @@ def published_completeness(months: DataFrame, rule_name: str, *, partial: bool) 
         F.lit(None).cast("long").alias("records"),
         F.lit(None).cast("long").alias("providers"),
         F.lit(None).cast("long").alias("providers_low"),
-        F.when(large, F.round(F.col("share_of_typical") / SHARE_STEP) * SHARE_STEP).alias("share_of_typical"),
+        F.when(large, F.round("share_of_typical", 1)).alias("share_of_typical"),
         F.when(large, F.col("low")).alias("low"),
         "provisional",
         "pandemic",

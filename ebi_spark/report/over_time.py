@@ -37,7 +37,10 @@ def trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Bl
         blocks.append(Block("text", text="One year only: there is no trend yet."))
     several = len({str(row["revision"]) for row in whole}) > 1
     if rows:
-        blocks.append(_rates(rows, f"Flagged records and rates per 100,000 people in {place}.", several))
+        repeats = any(row.get("lower_adjusted") is not None for row in rows)
+        caption = f"Flagged records and rates per 100,000 people in {place}."
+        caption += " Limits allow for people who have several records." if repeats else ""
+        blocks.append(_rates(rows, caption, several))
     if pooled:
         blocks.append(
             _rates(
