@@ -705,7 +705,7 @@ def test_good_tables_pass(spark: SparkSession, layer: str, tmp_path: Path) -> No
 def test_a_lake_is_checked_at_its_versions(spark: SparkSession, tmp_path: Path) -> None:
     prepare_folders(tmp_path / "lake")
     lake = Lake(spark, LakeLocation(folder=tmp_path / "lake"), run_id="run1")
-    layer = ("activity_rate", "rate_variation", "activity_month", "provider_month")
+    layer = ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area")
     for name in (*layer, "activity_flag", "apc_spell", "op_attendance"):
         table = load_suite(name).table
         lake.replace(table, frame_of(spark, table, good()[name]).coalesce(1), {}, stage="test")

@@ -121,7 +121,9 @@ def activity_rates(flags: DataFrame, periods: Sequence[Period], population: Popu
     # Providers, and areas of which no population says how many people they have. Where records of some year cannot be
     # placed below England, an area's records of the others are no figure of the period.
     unplaced = {f"{p.years[-1]}/{len(p.years)}" for p in periods if not all(map(population.covers, p.years))}
-    placed = (F.col("area_type") == "provider") | ~F.concat_ws("/", *WINDOW).isin(sorted(unplaced))
+    placed = (F.col("area_type") == "provider") | ~F.concat_ws("/", YEAR, F.col("period_years").cast("string")).isin(
+        sorted(unplaced)
+    )
     without = totals.where((F.col("area_type") != "england") & placed).join(people, [*WINDOW, *AREA], "left_anti")
     every_other = named.join(without.select(*PERIOD, *AREA), list(PERIOD)).withColumns(
         {
