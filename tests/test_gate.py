@@ -595,12 +595,12 @@ def test_good_tables_pass(spark: SparkSession, layer: str, tmp_path: Path) -> No
 def test_a_lake_is_checked_at_its_versions(spark: SparkSession, tmp_path: Path) -> None:
     prepare_folders(tmp_path / "lake")
     lake = Lake(spark, LakeLocation(folder=tmp_path / "lake"), run_id="run1")
-    for name in ("activity_rate", "rate_variation", "activity_flag"):
+    for name in ("activity_rate", "rate_variation", "unmapped_area", "activity_flag"):
         table = load_suite(name).table
         lake.replace(table, frame_of(spark, table, good()[name]).coalesce(1), {}, stage="test")
     result = validate_layer(lake, "rates", years=["2021-22"], docs=None, tell=tell)
     assert result.success and result.docs is None
-    assert result.versions == {"gold/activity_rate": 0, "gold/rate_variation": 0}
+    assert result.versions == {"gold/activity_rate": 0, "gold/rate_variation": 0, "gold/unmapped_area": 0}
 
 
 def test_years_and_release_restrict_what_is_judged(spark: SparkSession) -> None:

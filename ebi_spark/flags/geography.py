@@ -137,8 +137,7 @@ class Geography:
     def _entering(self) -> dict[tuple[str, date], list[Step]]:
         found: dict[tuple[str, date], list[Step]] = defaultdict(list)
         for step in self.steps:
-            if self._valid_before(step.from_code, step.on):  # not the other names of a code
-                found[(step.to_code, step.on)].append(step)
+            found[(step.to_code, step.on)].append(step)
         return found
 
     def _valid_before(self, code: str, day: date) -> bool:
@@ -209,7 +208,6 @@ def read_geography(version: str = CURRENT, mappings: Iterable[Path] = ()) -> Geo
     shipped = [
         Step(row["from_code"], row["to_code"], date.fromisoformat(row["from_date"]), float(row["share"]), float(row["lsoas"]))
         for row in read_rows(resource("conf", "reference", "area_successors.csv"))
-        if row["from_code"] in valid
     ]  # fmt: skip
     covered_from = min(since for intervals in valid.values() for since, _ in intervals)
     own = [step for path in mappings for step in _read_mappings(path)]
