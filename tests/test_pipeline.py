@@ -183,7 +183,7 @@ def test_codes_that_are_no_area_are_listed_not_dropped(done: dict[str, Any], sou
     key = "financial_year, area_basis"
     where = f"area_code = 'D4U1Y' GROUP BY {key}"
     flagged = rows(source, "gold/activity_flag", f"{key}, count(DISTINCT (dataset, record_id))", where)
-    assert listed == flagged and {row[0] for row in listed} == set(YEARS)
+    assert listed and listed == flagged
     measures = "financial_year, policy_id, sum(records), min(of_records)"
     by_basis = rows(source, "published/quality", measures, "measure LIKE 'area_basis:%' GROUP BY ALL")
     scoped = rows(
