@@ -3,7 +3,7 @@
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from ebi_spark.rates.located import located, unmapped_areas
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
 from ebi_spark.release.protected import parents_of, protected_counts
-from ebi_spark.schemas import ACTIVITY_FLAG
+from ebi_spark.release.publish import shown_geography
+from ebi_spark.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
 from ebi_spark.settings import LakeLocation, RunConfig, disclosure_rules, load_config, resource
 from ebi_spark.small_frames import small_frame
+from ebi_spark.storage import Lake
 
 SPRING_2021, SUMMER_2022, SPRING_2026 = date(2021, 5, 1), date(2022, 8, 1), date(2026, 5, 1)
 MAPPING = "from_code,to_code,from_date,share"
@@ -320,3 +322,13 @@ def test_another_version_than_the_release_before_is_withheld() -> None:
     assert second[second["area_type"] == "provider"]["activity"].notna().all()
     # The same version as before is not.
     assert released(gold("icb_2024", "06T", "07K"), first)["activity"].notna().all()
+
+
+def test_years_on_several_versions_are_not_published(lake_at: Callable[[Path], Lake], tmp_path: Path) -> None:
+    lake = lake_at(tmp_path / "lake")
+    assert shown_geography(lake) == "current"
+    versions = {"2021-22": "icb_2024", "2022-23": "icb_2026", "2023-24": "icb_2026"}
+    rows = [{"financial_year": year, "geography": version} for year, version in versions.items()]
+    lake.replace(ACTIVITY_RATE, small_frame(lake.spark, rows, ACTIVITY_RATE.schema).coalesce(1), {}, stage="test")
+    with pytest.raises(InputError, match="icb_2024: 2021-22; icb_2026: 2022-23, 2023-24"):
+        shown_geography(lake)

@@ -315,7 +315,10 @@ def test_explain_and_status_answer(done: dict[str, Any], source: Path, capsys: p
     told = [clause["clause_id"] for clause in published["clauses"] if clause["verdict"].startswith("fails")]
     assert (published["outcome"], sorted(told)) == ("not flagged", sorted(failed))
     assert status.main(["--lake", str(lake(source)), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["status"]["release"][0]["release_id"] == done["release"]
+    told = json.loads(capsys.readouterr().out)["status"]
+    assert told["release"][0]["release_id"] == done["release"]
+    listed = {(row["code"], row["records"]) for row in told["area codes that count in England only"]}
+    assert listed == {*rows(source, "gold/unmapped_area", "code, sum(records)", "true GROUP BY code")} and listed
     assert explain.main(["--lake", str(lake(source)), "--record", "no such record"]) == 2
 
 
