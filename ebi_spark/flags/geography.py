@@ -20,6 +20,7 @@ from ebi_spark.small_files import read_rows
 
 CURRENT = "current"
 SPLIT_ESTIMATE = "split_estimate"
+UNMAPPED_PART = "unmapped_part"
 UNMAPPED, NOT_VALID = "unmapped", "not_valid_on_date"
 WHOLE = 1 - 1e-9
 _SHARES_ROUNDED = 1e-3  # how far printed shares of one area may be from 1
@@ -110,6 +111,16 @@ class Geography:
         for span in self.spans:
             if span.is_split and span.since <= end_of(year) and span.until > start_of(year):
                 found |= apart(self, [code for code, _ in span.parts])
+        return found
+
+    @cached_property
+    def reached_between(self) -> dict[str, Interval]:
+        """For each area of the version the days from the first to the last on which some code is it, or a part of it."""
+        found: dict[str, Interval] = {}
+        for span in self.spans:
+            for area, _ in span.parts:
+                since, until = found.get(area, (span.since, span.until))
+                found[area] = min(since, span.since), max(until, span.until)
         return found
 
     def reach(self, code: str, day: date) -> tuple[tuple[str, float], ...]:
