@@ -3,7 +3,7 @@
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
 from ebi_spark.release.protected import parents_of, protected_counts
-from ebi_spark.schemas import ACTIVITY_FLAG
+from ebi_spark.release.publish import shown_geography
+from ebi_spark.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
 from ebi_spark.settings import LakeLocation, RunConfig, disclosure_rules, load_config, resource
 from ebi_spark.small_frames import small_frame
+from ebi_spark.storage import Lake
 
 SPRING_2021, SUMMER_2022, SPRING_2026 = date(2021, 5, 1), date(2022, 8, 1), date(2026, 5, 1)
 MAPPING = "from_code,to_code,from_date,share"
@@ -55,12 +57,9 @@ def test_the_shipped_versions() -> None:
     assert "D4U1Y" in boards["icb_2024"] and "U2G6B" in boards["icb_2026"]
     assert {*boards["icb_2024"]} ^ {*boards["icb_2026"]} == {"D4U1Y", "U2G6B"}
     assert read_geography().version == "icb_2026"
-    starts = {row["ons_code"]: row["sub_icb_code"] for row in shipped_rows("area_ons_codes.csv")}
-    # A former area's code and that of the area which took it over whole mean the same short code, or the table says which.
-    for row in shipped_rows("area_successors.csv"):
-        if row["from_code"].startswith("E38") and row["estimate"] == "false":
-            short = starts[row["from_code"]]
-            assert row["to_code"] == short, row
+    went_on = [row for row in shipped_rows("area_successors.csv") if row["estimate"] == "false"]
+    assert len(went_on) == 103 and all(row["from_code"] == row["to_code"] for row in went_on)
+    assert {row["sub_icb_code"] for row in shipped_rows("area_ons_codes.csv")} == set().union(*boards.values())
     ends = Counter(row["sub_icb_code"] for row in shipped_rows("areas.csv") if row["valid_from"] == "2021-04-01")
     assert len(ends) == 106 and {*ends.values()} == {1}
 
@@ -273,6 +272,10 @@ def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path)
         marked = {key[1] for key, notes in split["notes"].items() if key[0] == "sub_icb" and "split_estimate" in notes}
         assert marked == {"01Y", "15M", "06H", "78H", "15E", "D2P2L"}
         assert not any("split_estimate" in notes for notes in rates.loc[("2020-21"), "notes"])
+        # Nobody was placed in Thames Valley's new location before April 2026.
+        lacking = {key[1:] for key, notes in rates["notes"].items() if "unmapped_part" in notes and key[0] == "2022-23"}
+        thames_valley = {("sub_icb", "U2G6B"), ("icb", "S0E4D"), ("region", "Y59")}
+        assert lacking == (thames_valley if version == "icb_2026" else set())
         # No code of 2020-21 is known: its areas have no rows, rather than rows of 0.
         assert {*rates.loc["2020-21"].index.get_level_values("area_type")} == {"england", "provider"}
         of_2022 = rates.loc["2022-23"]
@@ -327,3 +330,13 @@ def test_another_version_than_the_release_before_is_withheld() -> None:
     assert second[second["area_type"] == "provider"]["activity"].notna().all()
     # The same version as before is not.
     assert released(gold("icb_2024", "06T", "07K"), first)["activity"].notna().all()
+
+
+def test_years_on_several_versions_are_not_published(lake_at: Callable[[Path], Lake], tmp_path: Path) -> None:
+    lake = lake_at(tmp_path / "lake")
+    assert shown_geography(lake) == "current"
+    versions = {"2021-22": "icb_2024", "2022-23": "icb_2026", "2023-24": "icb_2026"}
+    rows = [{"financial_year": year, "geography": version} for year, version in versions.items()]
+    lake.replace(ACTIVITY_RATE, small_frame(lake.spark, rows, ACTIVITY_RATE.schema).coalesce(1), {}, stage="test")
+    with pytest.raises(InputError, match="icb_2024: 2021-22; icb_2026: 2022-23, 2023-24"):
+        shown_geography(lake)

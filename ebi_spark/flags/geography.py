@@ -20,6 +20,7 @@ from ebi_spark.small_files import read_rows
 
 CURRENT = "current"
 SPLIT_ESTIMATE = "split_estimate"
+UNMAPPED_PART = "unmapped_part"
 UNMAPPED, NOT_VALID = "unmapped", "not_valid_on_date"
 WHOLE = 1 - 1e-9
 _SHARES_ROUNDED = 1e-3  # how far printed shares of one area may be from 1
@@ -112,6 +113,16 @@ class Geography:
                 found |= apart(self, [code for code, _ in span.parts])
         return found
 
+    @cached_property
+    def reached_between(self) -> dict[str, Interval]:
+        """For each area of the version the days from the first to the last on which some code is it, or a part of it."""
+        found: dict[str, Interval] = {}
+        for span in self.spans:
+            for area, _ in span.parts:
+                since, until = found.get(area, (span.since, span.until))
+                found[area] = min(since, span.since), max(until, span.until)
+        return found
+
     def reach(self, code: str, day: date) -> tuple[tuple[str, float], ...]:
         """The areas of the version that a code of a day is, each with its share, by code; nothing where what became of it
         is not known."""
@@ -137,8 +148,7 @@ class Geography:
     def _entering(self) -> dict[tuple[str, date], list[Step]]:
         found: dict[tuple[str, date], list[Step]] = defaultdict(list)
         for step in self.steps:
-            if self._valid_before(step.from_code, step.on):  # not the other names of a code
-                found[(step.to_code, step.on)].append(step)
+            found[(step.to_code, step.on)].append(step)
         return found
 
     def _valid_before(self, code: str, day: date) -> bool:
@@ -209,7 +219,6 @@ def read_geography(version: str = CURRENT, mappings: Iterable[Path] = ()) -> Geo
     shipped = [
         Step(row["from_code"], row["to_code"], date.fromisoformat(row["from_date"]), float(row["share"]), float(row["lsoas"]))
         for row in read_rows(resource("conf", "reference", "area_successors.csv"))
-        if row["from_code"] in valid
     ]  # fmt: skip
     covered_from = min(since for intervals in valid.values() for since, _ in intervals)
     own = [step for path in mappings for step in _read_mappings(path)]

@@ -6,9 +6,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
-from ebi_spark.flags.geography import SPLIT_ESTIMATE, Geography
+from ebi_spark.flags.geography import SPLIT_ESTIMATE, UNMAPPED_PART, Geography
 from ebi_spark.flags.judge import FLAGGED
-from ebi_spark.rates.located import located
+from ebi_spark.rates.located import has_unmapped_part, located
 from ebi_spark.rates.methods import (
     FEW_EVENTS,
     crude_rate,
@@ -240,12 +240,15 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
         F.lit(0.0),
         lambda total, each: total + each["rate"] * F.get("strata", each["stratum"]),
     )
+    # A lookup that holds for all days says of every year where its records belong today.
+    unmapped = F.lit(False) if population.undated_lookups else has_unmapped_part(population.geography)
     notes = F.array_compact(
         F.array(
             F.when(F.col("distant"), F.lit(DISTANT_VINTAGE)),
             F.when(F.col("back_cast"), F.lit("back_cast")),
             F.when(F.col("partial_year"), F.lit("partial_year")),
             F.when(F.col("split"), F.lit(SPLIT_ESTIMATE)),
+            F.when(unmapped, F.lit(UNMAPPED_PART)),
             F.when(F.lit(partial), F.lit("partial_coverage")),
         )
     )

@@ -1,8 +1,12 @@
 """Records in the areas of the version that is shown, and those whose code is none of it."""
 
+from collections import defaultdict
+from datetime import date
+
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ebi_spark.financial_years import label
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
 from ebi_spark.flags.geography import NOT_VALID, UNMAPPED, WHOLE, Geography
 from ebi_spark.schemas import RECORD_KEY
@@ -90,3 +94,25 @@ def unmapped_areas(flags: DataFrame, geography: Geography) -> DataFrame:
         .agg(F.count_distinct("source_system", "record_id").alias("records"))
         .withColumn("geography", F.lit(geography.version))
     )
+
+
+def has_unmapped_part(geography: Geography) -> Column:
+    """Whether a row's area (``area_type``, ``area_code``) has a location that no code of a year of its ``period`` is: records
+    of people there count in England only, so that a 0 or a low rate says nothing of it."""
+    lacking: dict[tuple[date, date], set[str]] = defaultdict(set)
+    for code, row in geography.areas.items():
+        known = geography.reached_between.get(code, (date.max, date.max))
+        lacking[known] |= {f"{kind}/{row[f'{kind}_code']}" for kind in ("region", "icb", "sub_icb")}
+    first, last = F.substring("period", 1, 7), F.col("financial_year")
+    area = F.concat_ws("/", "area_type", "area_code")
+    found = F.lit(False)
+    for (since, until), areas in sorted(lacking.items()):
+        outside = F.lit(False) if since == date.min else first < _year_of(since)
+        if until < date.max:
+            outside = outside | (last >= _year_of(until))
+        found = found | (outside & area.isin(sorted(areas)))
+    return found
+
+
+def _year_of(day: date) -> str:
+    return label(day.year if day.month > 3 else day.year - 1)

@@ -46,6 +46,7 @@ NOTES = {
     "distant_vintage": "population of a distant date",
     "partial_year": "incomplete year",
     "split_estimate": "rests on shares of a split area",
+    "unmapped_part": "records of a part are counted in England only",
     "partial_coverage": "extract, not the whole of England",
 }
 MONTH_MARKS = {"provisional": "provisional: records still to come", "pandemic": "pandemic"}
