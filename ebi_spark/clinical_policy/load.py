@@ -99,6 +99,7 @@ def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
         default_reading=document["default_reading"],
         revisions=tuple(sorted(revisions, key=lambda revision: revision.start)),
         path=str(path),
+        **{f"publish_{key}": value for key, value in document.get("publish", {}).items()},
         to_complete=tuple(document.get("to_complete", ())),
     )
 

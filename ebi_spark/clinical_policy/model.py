@@ -66,6 +66,8 @@ class Policy:
     default_reading: str
     revisions: tuple[Revision, ...]
     path: str
+    publish_years: int = 1  # how many years each figure below England is of
+    publish_first_year: str = "2018-19"  # one of the windows of that many years begins with it
     to_complete: tuple[str, ...] = ()  # what an imported page could not say; no run reads the policy meanwhile
 
 

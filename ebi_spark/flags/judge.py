@@ -82,6 +82,8 @@ def judge_records(records: DataFrame, dataset: str, units: list[Unit], lookups: 
         "provider_code",
         "commissioner_code",
         "area_code",
+        "area_date",
+        "latest_area_code",
         "area_basis",
         "sex",
         "age",

@@ -30,6 +30,8 @@ def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> Dat
                         "in_force_from": revision.start,
                         "in_force_to": revision.end,
                         "policy_fingerprint": reading.fingerprint,
+                        "publish_years": policy.publish_years,
+                        "publish_first_year": policy.publish_first_year,
                         "clauses": [
                             {
                                 "clause_id": clause.id,

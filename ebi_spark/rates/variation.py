@@ -28,6 +28,8 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
         F.percentile(F.when(active, F.col("standardised_rate")), points).alias("_active"),
         F.percentile(F.col("standardised_rate"), points).alias("_all"),
         F.array_sort(F.array_distinct(F.flatten(F.collect_list("notes")))).alias("notes"),
+        F.first("coverage").alias("coverage"),
+        F.first("geography").alias("geography"),
     )
     lowest = spread.select(*KEY, "area_type", F.get("_active", F.lit(1)).alias("_p25"))
     excess = (
@@ -54,4 +56,6 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
         F.when(enough, F.col("_excess") / F.col("_events")).alias("opportunity_share"),
         F.when(enough, F.lit("ok")).otherwise(F.lit("not_calculated")).alias("status"),
         "notes",
+        "coverage",
+        "geography",
     )
