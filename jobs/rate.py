@@ -36,7 +36,14 @@ def stage(context: Context) -> None:
             )
         )  # fmt: skip
         periods = periods_read(lake.read(POLICY_ATTRITION).where(in_years), flags, months, lake.read(POLICY))
-        rates = activity_rates(flags, periods, population, partial=config.coverage == "partial")
+        of_boards = lake.read(POLICY).where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
+        rates = activity_rates(
+            flags,
+            periods,
+            population,
+            partial=config.coverage == "partial",
+            boards={row["policy_id"]: row["boards"] for row in of_boards},
+        )
         context.tell("aggregating flags to rates")
         run_id = F.lit(context.run_id)
         lake.replace(ACTIVITY_RATE, rates.withColumn("run_id", run_id).repartition(YEAR), {YEAR: years}, stage="rate")

@@ -16,6 +16,7 @@ from ebi_spark.rates.population import (
     strata_frame,
 )
 from ebi_spark.rates.population_files import LAST_BAND, SEXES
+from ebi_spark.small_frames import small_frame
 
 KEY = ("policy_id", "revision", "reading", "financial_year")
 AREA = ("area_type", "area_code")
@@ -42,12 +43,21 @@ def by_area(flags: DataFrame, population: Population) -> DataFrame:
     return england.unionByName(local).unionByName(provider)
 
 
-def activity_rates(flags: DataFrame, periods: DataFrame, population: Population, *, partial: bool) -> DataFrame:
+def activity_rates(
+    flags: DataFrame,
+    periods: DataFrame,
+    population: Population,
+    *,
+    partial: bool,
+    boards: dict[str, list[str]] | None = None,
+) -> DataFrame:
     """The rows of ``gold/activity_rate`` but ``run_id``.
 
     ``periods`` has a row a policy revision, reading and year that was read, with ``partial_year``: an area without
-    activity has a row of 0 there. Under ``partial`` coverage nothing is called England.
+    activity has a row of 0 there. Under ``partial`` coverage nothing is called England. ``boards``: the boards of each
+    local policy, which has rows of these, of their sub-ICB locations and of providers alone (decision 12).
     """
+    boards = boards or {}
     spark = flags.sparkSession
     years = sorted(row["financial_year"] for row in periods.select("financial_year").distinct().collect())
     strata = strata_frame(spark, population, years)
@@ -83,7 +93,7 @@ def activity_rates(flags: DataFrame, periods: DataFrame, population: Population,
         F.max("distant").alias("distant"),
         F.array_sort(F.collect_list(F.struct(_stratum(), "people")))["people"].alias("strata"),
     )
-    every_area = periods.join(people, "financial_year")
+    every_area = _of_own_boards(periods.join(people, "financial_year"), population, boards)
     providers = totals.where("area_type = 'provider'").select(*KEY, *AREA)
     every_provider = periods.join(providers, list(KEY)).withColumns(
         {
@@ -102,7 +112,24 @@ def activity_rates(flags: DataFrame, periods: DataFrame, population: Population,
     )
     if partial:
         frame = frame.where("area_type <> 'england'")
-    return _figures(frame, population, partial=partial)
+    return _figures(frame, population, partial=partial, local=sorted(boards))
+
+
+def _of_own_boards(areas: DataFrame, population: Population, boards: dict[str, list[str]]) -> DataFrame:
+    """Rows of areas (with ``policy_id``) without those that a local policy does not have."""
+    if not boards:
+        return areas
+    rows = {
+        (policy_id, area_type, code)
+        for policy_id, codes in boards.items()
+        for row in population.hierarchy.values()
+        if row["icb_code"] in codes
+        for area_type, code in (("icb", row["icb_code"]), ("sub_icb", row["sub_icb_code"]))
+    }
+    own = small_frame(areas.sparkSession, sorted(rows), "policy_id string, area_type string, area_code string")
+    local = F.col("policy_id").isin(*boards)
+    theirs = areas.where(local).join(F.broadcast(own), ["policy_id", *AREA], "left_semi")
+    return areas.where(~local).unionByName(theirs)
 
 
 def _stratum() -> Column:
@@ -115,7 +142,7 @@ def prepared(flags: DataFrame) -> DataFrame:
     return flags.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
 
 
-def _figures(frame: DataFrame, population: Population, *, partial: bool) -> DataFrame:
+def _figures(frame: DataFrame, population: Population, *, partial: bool, local: list[str]) -> DataFrame:
     all_weights = float(sum(population.weights.values()))
     counts = ["activity", "in_scope", "people_flagged", "activity_unknown_age_sex", "events"]
     filled = frame.fillna(0, counts).fillna(0.0, ["weighted_rates", "weighted_variances"])
@@ -128,12 +155,14 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
         F.lit(0.0),
         lambda total, each: total + each["rate"] * F.get("strata", each["stratum"]),
     )
+    is_local = F.col("policy_id").isin(*local) if local else F.lit(False)
     notes = F.array_compact(
         F.array(
             F.when(F.col("distant"), F.lit(DISTANT_VINTAGE)),
             F.when(F.col("back_cast_period"), F.lit("back_cast")),
             F.when(F.col("partial_year"), F.lit("partial_year")),
             F.when(F.lit(partial), F.lit("partial_coverage")),
+            F.when(is_local, F.lit("local_policy")),
         )
     )
     return filled.select(
@@ -149,7 +178,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
         "population",
         "population_vintage",
         F.when(has_people, F.lit(population.standard)).alias("standard_population"),
-        F.when(has_people & ~F.lit(partial), expected).alias("expected"),
+        F.when(has_people & ~F.lit(partial) & ~is_local, expected).alias("expected"),
         crude_rate(F.col("activity"), F.col("population")).alias("crude_rate"),
         F.when(computable, standardised_rate(F.col("weighted_rates"), all_weights)).alias("standardised_rate"),
         F.when(computable, lower).alias("lower"),

@@ -23,6 +23,27 @@ def default_readings(policies: DataFrame) -> DataFrame:
     return policies.where("is_default_reading").select("policy_id", "reading").distinct()
 
 
+def national_only(frame: DataFrame, policies: DataFrame) -> DataFrame:
+    """``frame`` without local policies: counts of one board's patients, which no national table may show."""
+    local = policies.where("boards IS NOT NULL").select("policy_id").distinct()
+    return frame.join(F.broadcast(local), "policy_id", "left_anti")
+
+
+def withheld_local_rates(rates: DataFrame, policies: DataFrame, rule_name: str) -> DataFrame:
+    """The areas of local policies with every figure withheld: under a protected rule the same patients stand under the
+    national policy already, and two tables of one area could be set against each other."""
+    local = F.broadcast(
+        policies.where("boards IS NOT NULL AND is_default_reading").select("policy_id", "reading").distinct()
+    )
+    areas = rates.join(local, ["policy_id", "reading"], "left_semi").where("area_type IN ('icb', 'sub_icb')")
+    gone = {
+        "activity", "in_scope", "people_flagged", "activity_unknown_age_sex", "expected", "crude_rate",
+        "standardised_rate", "lower", "upper", "method",
+    }  # fmt: skip
+    columns = [F.lit(None).alias(name) if name in gone else F.col(name) for name in areas.columns if name != "status"]
+    return areas.select(*columns, F.lit("withheld_secondary").alias("status"), F.lit(rule_name).alias("disclosure"))
+
+
 def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule: dict[str, Any]) -> DataFrame:
     """Rates as they may leave: all readings for England, below it the default reading alone, so that no two readings
     of one area can be set against each other."""
@@ -45,7 +66,8 @@ INDIRECT = (
 def to_protect(rates: DataFrame, policies: DataFrame) -> DataFrame:
     """The rows of gold that may be published below England, with England's of the same reading: the default reading and
     single years alone, so that no two tables of one area can be set against each other."""
-    chosen = rates.join(F.broadcast(default_readings(policies)), ["policy_id", "reading"], "left_semi")
+    national = national_only(rates, policies)
+    chosen = national.join(F.broadcast(default_readings(policies)), ["policy_id", "reading"], "left_semi")
     return chosen.where("area_type = 'england' OR period_years = 1").select(*_CONTROLLED)
 
 

@@ -27,6 +27,7 @@ from ebi_spark.schemas import (
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    POLICY_SENSITIVITY,
     PUBLISHED_POLICY,
     QUALITY,
     QUARANTINE,
@@ -34,6 +35,7 @@ from ebi_spark.schemas import (
     RATE_VARIATION,
     READING_EFFECT,
     RELEASE,
+    SENSITIVITY,
     VARIATION,
     Table,
 )
@@ -41,7 +43,7 @@ from ebi_spark.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, published_mask, side_by_side
 
-PUBLISHED = (RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY)
+PUBLISHED = (RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_POLICY)
 
 
 @dataclass
@@ -69,7 +71,9 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     if rule.get("protected"):
         gold = figures.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
         controlled = protected_counts(gold, parents_of(current_areas()), rule, _before(lake, policies))
-        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure)
+        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure).unionByName(
+            figures.withheld_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure)
+        )
         variation = figures.protected_spread(
             lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
         )
@@ -78,8 +82,9 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         rates = figures.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
         variation = figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
     national = {
-        ATTRITION: figures.published_attrition(lake.read(POLICY_ATTRITION), flags),
-        READING_EFFECT: figures.reading_effects(flags, policies),
+        ATTRITION: figures.national_only(figures.published_attrition(lake.read(POLICY_ATTRITION), flags), policies),
+        READING_EFFECT: figures.national_only(figures.reading_effects(flags, policies), policies),
+        SENSITIVITY: figures.national_only(lake.read(POLICY_SENSITIVITY), policies),
         QUALITY: figures.quality([lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags),
     }
     if rule.get("protected") and config.coverage == "partial":
@@ -206,7 +211,7 @@ def current_release(lake: Lake) -> dict[str, Any] | None:
 
 def report_tables(lake: Lake, release_id: str) -> dict[str, Any]:
     """The published tables of a release as pandas frames: national figures and areas, never records."""
-    names = ("rate", "variation", "attrition", "reading_effect", "quality", "policy")
+    names = ("rate", "variation", "attrition", "reading_effect", "sensitivity", "quality", "policy")
     return {
         name: lake.read(table).where(F.col("release_id") == release_id).toPandas()
         for name, table in zip(names, PUBLISHED, strict=True)

@@ -46,6 +46,7 @@ NOTES = {
     "distant_vintage": "population of a distant date",
     "partial_year": "incomplete year",
     "partial_coverage": "extract, not the whole of England",
+    "local_policy": "a local policy: its own board's patients only",
 }
 CODINGS = {"coded": "coded", "proxy": "proxy", "not_codable": "not codable", "not_applicable": "not applicable"}
 MISSING = {"fails": "drops the record", "passes": "keeps the record"}
