@@ -646,7 +646,7 @@ def test_good_tables_pass(spark: SparkSession, layer: str, tmp_path: Path) -> No
 def test_a_lake_is_checked_at_its_versions(spark: SparkSession, tmp_path: Path) -> None:
     prepare_folders(tmp_path / "lake")
     lake = Lake(spark, LakeLocation(folder=tmp_path / "lake"), run_id="run1")
-    for name in ("activity_rate", "rate_variation", "activity_flag"):
+    for name in ("activity_rate", "rate_variation", "activity_flag", "policy"):
         table = load_suite(name).table
         lake.replace(table, frame_of(spark, table, good()[name]).coalesce(1), {}, stage="test")
     result = validate_layer(lake, "rates", years=["2021-22"], docs=None, tell=tell)
