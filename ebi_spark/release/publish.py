@@ -85,7 +85,11 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         ATTRITION: figures.national_only(figures.published_attrition(lake.read(POLICY_ATTRITION), flags), policies),
         READING_EFFECT: figures.national_only(figures.reading_effects(flags, policies), policies),
         SENSITIVITY: figures.national_only(lake.read(POLICY_SENSITIVITY), policies),
-        QUALITY: figures.quality([lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags),
+        QUALITY: figures.quality(
+            [lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)],
+            lake.read(QUARANTINE),
+            figures.national_only(flags, policies),  # a local policy's records are in scope of the national one already
+        ),
     }
     if rule.get("protected") and config.coverage == "partial":
         # What is national elsewhere is one board's here, and not controlled.
