@@ -48,9 +48,10 @@ def judge_records(records: DataFrame, dataset: str, units: list[Unit], lookups: 
     own = of_their_board(located, units, _area_day())
     tests = [_Tests(unit) for unit in units]
     states: Column | None = None
+    made: dict[str, Column] = {}
     for number, of_unit in enumerate(tests):
-        condition = F.col("_unit") == number
-        states = F.when(condition, of_unit.states) if states is None else states.when(condition, of_unit.states)
+        condition, of_tests = F.col("_unit") == number, of_unit.states(made)
+        states = F.when(condition, of_tests) if states is None else states.when(condition, of_tests)
     judged = own.withColumn("_states", F.lit(None).cast("array<tinyint>") if states is None else states).withColumns(
         {"_false": F.expr(_mask(0)), "_undecided": F.expr(_mask(2))}
     )
@@ -130,11 +131,14 @@ class _Tests:
                 remedy="join clauses by any_of, or make two policies of it",
             )
 
-    @property
-    def states(self) -> Column:
-        """The state of every test, in the order of their numbers."""
-        decided = [holds(clause, self.unit.policy.dataset).cast("tinyint") for clause in self.clauses.values()]
-        return F.array(*[F.coalesce(state, F.lit(2).cast("tinyint")) for state in decided]).cast("array<tinyint>")
+    def states(self, made: dict[str, Column]) -> Column:
+        """The state of every test, in the order of their numbers. ``made`` keeps the Columns of tests, so that those that
+        several policies share (cancer, private patients …) are built once."""
+        for name, clause in self.clauses.items():
+            if name not in made:
+                undecided = F.lit(2).cast("tinyint")
+                made[name] = F.coalesce(holds(clause, self.unit.policy.dataset).cast("tinyint"), undecided)
+        return F.array(*[made[name] for name in self.clauses]) if self.clauses else F.array().cast("array<tinyint>")
 
     def bits(self, clause: Clause) -> tuple[int, int]:
         """The bits of a clause: where false, and where undecided, keep a record from being flagged."""
