@@ -238,6 +238,7 @@ ACTIVITY_FLAG = Table(
     failed_clauses array<string> -- every clause that kept the record from being flagged
     missing_clauses array<string> -- every clause that could not be decided, passed or not
     near_miss boolean -- exactly one clause failed
+    decisive_decisions array<string> -- decisions that, flipped alone, turn the outcome; none for guidance_coded, no base
     run_id string
 """,
     partition_by=(YEAR,),
@@ -260,6 +261,9 @@ POLICY = Table(
     source string -- the page or document
     in_force_from date
     in_force_to date -- exclusive; NULL while in force
+    in_force_dated string -- how the source gives the day: stated, month (its first day is taken) or inferred
+    extends string -- the national policy that a local one extends; NULL for a national policy
+    boards array<string> -- integrated care boards whose patients alone it is for; NULL for a national policy
     policy_fingerprint string
     publish_years int -- how many years each figure below England is of: single years, or windows that do not overlap
     publish_first_year string -- one of these windows begins with it, so that they never shift
@@ -298,6 +302,54 @@ POLICY_ATTRITION = Table(
         "records_left",
     ),
 )
+POLICY_SENSITIVITY = Table(
+    "gold",
+    "policy_sensitivity",
+    "one decision of a policy flipped alone from one reading in one year; effects need not add up",
+    """
+    policy_id string
+    revision string
+    base_reading string -- as_published or as_intended
+    decision string
+    source string -- the reading that makes the decision, or sensitivity
+    direction string -- made where the base does not make it, undone where it does
+    clause_id string -- the clause that the decision adds or changes
+    financial_year string
+    in_scope bigint
+    flagged bigint -- by the base reading
+    flagged_flipped bigint -- always flagged + added - removed
+    added bigint
+    removed bigint
+    words string -- of the source
+    because string
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=("policy_id", "revision", "base_reading", "decision", "source", "direction", YEAR, "in_scope", "flagged",
+              "flagged_flipped", "added", "removed"),
+)  # fmt: skip
+POLICY_COMPARISON = Table(
+    "gold",
+    "policy_comparison",
+    "records of a year that a local policy and the national one judge apart, by the clause that keeps them unflagged",
+    """
+    policy_id string -- the local policy
+    revision string
+    reading string
+    national_policy_id string
+    financial_year string
+    direction string -- national_only: flagged by the national policy alone; local_only: by the local alone
+    clause_id string -- of the policy that does not flag them
+    records bigint -- kept by this clause, among others perhaps
+    records_alone bigint -- kept by this clause alone
+    records_differing bigint -- of this direction, by whatever clause
+    records_compared bigint -- in scope of both
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=(*POLICY_KEY, "national_policy_id", YEAR, "direction", "clause_id", "records", "records_alone",
+              "records_differing", "records_compared"),
+)  # fmt: skip
 _RATE_KEY = """
     policy_id string
     revision string
@@ -335,7 +387,7 @@ ACTIVITY_RATE = Table(
     share_upper double
     method string
     status string -- ok, few_events, no_population or not_calculated
-    notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, split_estimate, unmapped_part, …
+    notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
     coverage string -- national, or partial: an extract of one board
     geography string -- the version whose areas these are
     run_id string
@@ -505,6 +557,14 @@ READING_EFFECT = Table(
     partition_by=("release_id", YEAR),
     required=("release_id", *POLICY_KEY, YEAR, "in_scope", "flagged", "flagged_as_published", "added", "removed"),
 )
+SENSITIVITY = Table(
+    "published",
+    "sensitivity",
+    "one decision of a policy flipped alone from one reading in one year, national",
+    _published(POLICY_SENSITIVITY.columns),
+    partition_by=("release_id", YEAR),
+    required=("release_id", *POLICY_SENSITIVITY.required),
+)
 QUALITY = Table(
     "published",
     "quality",
@@ -612,9 +672,9 @@ TABLES: dict[str, Table] = {
     table.full_name: table
     for table in (
         APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, INGEST_AUDIT, POPULATION,
-        ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION,
+        ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POLICY_SENSITIVITY, POLICY_COMPARISON, ACTIVITY_RATE, RATE_VARIATION,
         ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA, RUN_LOG,
-        RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
-        PUBLISHED_POLICY, RELEASE,
+        RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN,
+        COMPLETENESS, PUBLISHED_POLICY, RELEASE,
     )
 }  # fmt: skip

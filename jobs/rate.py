@@ -77,7 +77,14 @@ def stage(context: Context) -> None:
             context.tell(words)
         context.tell("aggregating flags to rates")
         wanted = prepared(flags.where(F.col(YEAR).isin(involved)), geography)
-        rates = activity_rates(wanted, periods, population, partial=config.coverage == "partial")
+        of_boards = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
+        rates = activity_rates(
+            wanted,
+            periods,
+            population,
+            partial=config.coverage == "partial",
+            boards={row["policy_id"]: row["boards"] for row in of_boards},
+        )
         replaced = rows_that_follow(years, {row[YEAR] for row in read} | {*lake.years(ACTIVITY_RATE)})
         ends = {period.years[-1] for period in periods}
         rates = in_files_apart(rates.withColumn("run_id", run_id), ends)

@@ -62,11 +62,13 @@ def good() -> Tables:
     aside |= {"reasons": ["undischarged"], "source_file": "apcs.csv", "raw": "{}", "run_id": "run1"}
     clauses = [{"clause_id": name, "step": step} for step, name in enumerate(("procedure", "age", "diagnosis"))]
     policy = {"dataset": "apc", "policy_fingerprint": FINGERPRINT, "definition": '{"id": "P"}', "clauses": clauses}
-    policy |= {"in_force_from": date(2021, 4, 1), "in_force_to": date(2022, 4, 1)}
+    policy |= {"in_force_from": date(2021, 4, 1), "in_force_to": date(2022, 4, 1), "in_force_dated": "month"}
     policy |= {"publish_years": 1, "publish_first_year": "2018-19"}
+    local = {"policy_id": "L", "revision": "2021-04", "extends": "P", "boards": ["QXX"], "is_default_reading": True}
     policies = [
         PUBLISHED | policy | {"is_default_reading": True},
         INTENDED | policy | {"is_default_reading": False},
+        PUBLISHED | policy | local,
     ]
     judged = {key: record[key] for key in ("source_system", "activity_date", "provider_code", "age_years", "run_id")}
     judged |= YEAR | {"dataset": "apc", "policy_fingerprint": FINGERPRINT, "missing_clauses": []}
@@ -80,11 +82,33 @@ def good() -> Tables:
             area = {"area_basis": "unknown"} if n == 11 else {"area_basis": "gp_practice", "area_code": "A1"}
             outcome = {"failed_clauses": failed, "near_miss": len(failed) == 1}
             outcome["outcome"] = "not_flagged" if failed else "flagged"
+            outcome["decisive_decisions"] = ["older"] if reading is PUBLISHED and n == 10 else []
             flags.append(reading | judged | area | outcome | {"record_id": f"a{n}"})
+    # The local policy has two of the records and flags one: the age clause, which it asks anew, keeps the other.
+    for n in range(2):
+        area = {"area_basis": "gp_practice", "area_code": "A1", "decisive_decisions": []}
+        failed = ["age"] * n
+        outcome = {"failed_clauses": failed, "near_miss": bool(n), "outcome": "not_flagged" if n else "flagged"}
+        flags.append(PUBLISHED | {"policy_id": "L"} | judged | area | outcome | {"record_id": f"a{n}"})
+    turned = YEAR | {"decision": "older", "source": "as_intended", "clause_id": "age", "because": "why", "words": "who"}
+    sensitivities = [
+        {**{key: value for key, value in reading.items() if key != "reading"}, "base_reading": reading["reading"]}
+        | turned
+        | {"direction": direction, "in_scope": 12, "flagged": flagged, "flagged_flipped": flagged + added}
+        | {"added": added, "removed": 0}
+        for reading, direction, flagged, added in ((PUBLISHED, "made", 10, 1), (INTENDED, "undone", 11, 0))
+    ]
+    compared = PUBLISHED | {"policy_id": "L", "national_policy_id": "P", "direction": "national_only"} | YEAR
+    compared |= {"records_differing": 1, "records_compared": 2}
+    comparisons = [
+        compared | {"clause_id": "age", "records": 1, "records_alone": 1},
+        compared | {"clause_id": "diagnosis", "records": 0, "records_alone": 0},
+    ]
     attrition = []
     for reading, counts in (
         (PUBLISHED, ((12, 0, 0, 12), (12, 1, 1, 10), (10, 0, 0, 10))),
         (INTENDED, ((12, 0, 0, 12), (12, 1, 0, 11), (11, 0, 0, 11))),
+        (PUBLISHED | {"policy_id": "L"}, ((12, 10, 0, 2), (2, 1, 0, 1), (1, 0, 0, 1))),
     ):
         for step, (into, failed_here, missing, left) in enumerate(counts):
             numbers = {
@@ -119,6 +143,11 @@ def good() -> Tables:
             rate(reading, "sub_icb", "B1", 0, 0, 500_000),
             rate(reading, "provider", "RX1", flagged, 12, None),
         ]
+    rates += [
+        rate(PUBLISHED | {"policy_id": "L"}, "icb", "QXX", 1, 2, 500_000),
+        rate(PUBLISHED | {"policy_id": "L"}, "sub_icb", "A1", 1, 2, 500_000),
+        rate(PUBLISHED | {"policy_id": "L"}, "provider", "RX1", 1, 2, None),
+    ]
     earlier = {"financial_year": "2020-21", "period": "2020-21"}
     rates.append(rate(PUBLISHED, "england", "E92000001", 0, 0, 1_000_000) | earlier)
     pooled = {"period_years": 2, "period": "2020-21..2021-22"}
@@ -130,7 +159,8 @@ def good() -> Tables:
         row |= {f"all_areas_p{share}": share / 100 for share in (10, 25, 50, 75, 90)}
         spread.append(row | {"status": "not_calculated"})
     rule = RELEASE | {"disclosure": "hes_2018_protected"}
-    standing = [row | rule for row in rates if row["area_type"] == "england" or row["reading"] == "as_published"]
+    national = [row for row in rates if row["policy_id"] == "P"]
+    standing = [row | rule for row in national if row["area_type"] == "england" or row["reading"] == "as_published"]
     released = [row | {"in_scope": 10} if row["area_type"] in ("sub_icb", "provider") else row for row in standing]
     released = [row | {"in_scope": 0} if row["area_code"] == "B1" else row for row in released]
     hidden = {"people_flagged": None, "activity_unknown_age_sex": None, "expected": 5.0}
@@ -172,16 +202,19 @@ def good() -> Tables:
         "policy": policies,
         "activity_flag": flags,
         "policy_attrition": attrition,
+        "policy_sensitivity": sensitivities,
+        "policy_comparison": comparisons,
         "activity_rate": rates,
         "rate_variation": spread,
         "unmapped_area": [lost | {"geography": "icb_2026"}],
         "published_rate": released,
         "published_variation": [spread[0] | rule],
-        "published_attrition": [row | RELEASE | {"near_miss": 0} for row in attrition],
+        "published_attrition": [row | RELEASE | {"near_miss": 0} for row in attrition if row["policy_id"] == "P"],
         "published_reading_effect": [
             PUBLISHED | effect | {"flagged": 10, "added": 0},
             INTENDED | effect | {"flagged": 11, "added": 1},
         ],
+        "published_sensitivity": [row | RELEASE for row in sensitivities],
         "published_quality": [
             measure | {"measure": "no_age", "records": 3},
             measure | {"measure": "quarantined:undischarged", "records": 13},
@@ -295,6 +328,8 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "definition_is_json": [{"definition": "id: P"}],
         "clauses_there": [{"clauses": []}, {"clauses": [{"clause_id": None}]}, {"clauses": [{"clause_id": "a"}] * 2}],
         "in_force_in_order": [{"in_force_to": date(2021, 4, 1)}],
+        "dated_known": [{"in_force_dated": "guessed"}, {"in_force_dated": None}],
+        "local_extends": [{"boards": ["QXX"]}, {"boards": [], "extends": "N"}, {"boards": ["QXX"], "extends": "P"}],
     },
     "activity_flag": {
         "reading_known": [{"reading": "mine"}],
@@ -314,6 +349,22 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "year_form": [{"financial_year": "21-22"}],
         "counts_not_negative": [{"records_failed": -1, "records_in": 11}, {"step": -1}],
         "records_reconcile": [{"records_in": 13}],
+    },
+    "policy_sensitivity": {
+        "base_known": [{"base_reading": "guidance_coded"}],
+        "direction_known": [{"direction": "undone"}, {"source": "as_published"}],
+        "source_known": [{"source": "mine"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "flip_reconciles": [{"flagged_flipped": 10}],
+        "counts_in_order": [{"added": 3, "flagged_flipped": 13}, {"removed": 11}, {"added": -1}],
+        "words_given": [{"because": None}, {"because": ""}],
+    },
+    "policy_comparison": {
+        "reading_known": [{"reading": "mine"}],
+        "direction_known": [{"direction": "both"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "counts_in_order": [{"records_alone": 2}, {"records": 2}, {"records_compared": 0}, {"records_alone": -1}],
+        "two_policies": [{"national_policy_id": "L"}],
     },
     "activity_rate": {
         "reading_known": [{"reading": "mine"}],
@@ -443,6 +494,11 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "effect_reconciles": [{"flagged": 11}],
         "as_published_changes_nothing": [{"added": 1, "removed": 1}],
     },
+    "published_sensitivity": {
+        "base_known": [{"base_reading": "guidance_coded"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "flip_reconciles": [{"flagged_flipped": 10}, {"removed": -1, "flagged_flipped": 12}],
+    },
     "published_quality": {
         "dataset_known": [{"dataset": "did"}],
         "year_form": [{"financial_year": "21-22"}],
@@ -546,6 +602,32 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         ],
         "scope_within_silver": [drop("apc_spell")],
     },
+    "policy_sensitivity": {
+        "one_row_a_decision": [add("policy_sensitivity")],
+        "base_is_the_flags": [
+            change("policy_sensitivity", flagged=9, flagged_flipped=10),
+            change("policy_sensitivity", in_scope=13),
+            drop("activity_flag"),
+        ],
+        "turns_are_the_flags": [
+            change("policy_sensitivity", added=0, flagged_flipped=10),
+            change("activity_flag", 0, decisive_decisions=["older"]),
+            change("activity_flag", 10, decisive_decisions=["other"]),
+        ],
+    },
+    "policy_comparison": {
+        "one_row_a_clause": [add("policy_comparison")],
+        "compared_are_judged": [
+            change("policy_comparison", records_compared=1),
+            change_all("policy_comparison", records_compared=3),
+            change("policy_comparison", 1, records_alone=1, records=1),
+        ],
+        "local_policy_recorded": [
+            change("policy", 2, extends="N"),
+            change("policy", 2, boards=None),
+            drop("policy", 2),
+        ],
+    },
     "activity_rate": {
         "one_row_an_area": [add("activity_rate")],
         "judged_is_rated": [change("activity_flag", revision="2022-08")],
@@ -554,7 +636,11 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         "areas_within_the_flags": [change("activity_flag", area_code=None)],
         "known_areas_are_rated": [drop("activity_rate", 1)],
         "areas_within_england": [change("activity_rate", 1, activity=11), change("activity_rate", 0, activity=9)],
-        "pooled_is_the_sum_of_years": [change("activity_rate", 8, activity=1)],
+        "local_without_england": [
+            change("activity_rate", 8, area_type="england"),
+            change("activity_rate", 9, area_type="region"),
+        ],
+        "pooled_is_the_sum_of_years": [change("activity_rate", 11, activity=1)],
         "one_geography": [change("activity_rate", geography="icb_2024")],
     },
     "rate_variation": {
@@ -593,6 +679,15 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     "published_attrition": {
         "one_row_a_step": [add("published_attrition")],
         "steps_follow": [drop("published_attrition")],
+        "national_policies_only": [change("published_attrition", policy_id="L")],
+    },
+    "published_sensitivity": {
+        "one_row_a_decision": [add("published_sensitivity")],
+        "base_as_the_reading": [
+            change("published_sensitivity", flagged=9, flagged_flipped=10),
+            drop("published_reading_effect"),
+        ],
+        "national_policies_only": [change("published_sensitivity", policy_id="L")],
     },
     "published_reading_effect": {
         "one_row_a_reading": [add("published_reading_effect")],
@@ -600,6 +695,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
             change("published_reading_effect", flagged=9),
             change("published_attrition", 2, records_left=9),
         ],
+        "national_policies_only": [change("published_reading_effect", policy_id="L")],
     },
     "published_quality": {"one_row_a_measure": [add("published_quality")]},
     "activity_month": {
@@ -706,7 +802,7 @@ def test_a_lake_is_checked_at_its_versions(spark: SparkSession, tmp_path: Path) 
     prepare_folders(tmp_path / "lake")
     lake = Lake(spark, LakeLocation(folder=tmp_path / "lake"), run_id="run1")
     layer = ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area")
-    for name in (*layer, "activity_flag", "apc_spell", "op_attendance"):
+    for name in (*layer, "activity_flag", "apc_spell", "op_attendance", "policy"):
         table = load_suite(name).table
         lake.replace(table, frame_of(spark, table, good()[name]).coalesce(1), {}, stage="test")
     result = validate_layer(lake, "rates", years=["2021-22"], docs=None, tell=tell)

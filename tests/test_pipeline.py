@@ -21,6 +21,8 @@ from jobs import explain, flag, ingest, publish, rate, run, status, validate
 from tests.disclosure_attack import narrowed
 
 YEARS = ("2021-22", "2022-23")
+NATIONAL = "policy_id IN ('2Y_back_pain_fusion', '2S_lower_back_imaging')"
+LOCAL = ("CMICB_Clin087", "DDICB_back_pain_fusion")
 FIGURES = ("activity", "in_scope", "crude_rate", "standardised_rate", "lower", "upper")
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -116,7 +118,7 @@ def test_england_counts_the_flags_and_no_area_counts_more(done: dict[str, Any], 
     key = "policy_id, reading, financial_year"
     flagged = rows(
         source, "gold/activity_flag", f"{key}, count(*)",
-        f"outcome = 'flagged' AND area_basis <> 'outside_england' GROUP BY {key}",
+        f"outcome = 'flagged' AND area_basis <> 'outside_england' AND {NATIONAL} GROUP BY {key}",
     )  # fmt: skip
     single = "activity > 0 AND period_years = 1"
     england = rows(source, "gold/activity_rate", f"{key}, activity", f"area_type = 'england' AND {single}")
@@ -130,6 +132,32 @@ def test_england_counts_the_flags_and_no_area_counts_more(done: dict[str, Any], 
         f"area_code IS NOT NULL GROUP BY {key}",
     )  # fmt: skip
     assert {row[:3]: row[3] for row in beneath if row[3]} == {row[:3]: row[3] for row in located if row[3]}
+
+
+def test_local_policies_have_their_own_boards_alone(done: dict[str, Any], source: Path) -> None:
+    local = f"policy_id IN {LOCAL}"
+    areas = rows(
+        source, "gold/activity_rate", "DISTINCT policy_id, area_type, area_code", f"{local} AND area_type = 'icb'"
+    )
+    assert areas == [(LOCAL[0], "icb", "QYG"), (LOCAL[1], "icb", "QJ2")]
+    kinds = rows(source, "gold/activity_rate", "DISTINCT area_type", f"{local} AND expected IS NULL")
+    assert {kind for (kind,) in kinds} <= {"icb", "sub_icb", "provider"}
+    assert not rows(source, "gold/activity_rate", "area_type", f"{local} AND area_type IN ('england', 'region')")
+    judged = rows(source, "gold/activity_flag", "DISTINCT policy_id, area_code", local)
+    with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
+        board = {row["sub_icb_code"]: row["icb_code"] for row in csv.DictReader(file) if not row["valid_to"]}
+    assert judged and all(board[code] == {LOCAL[0]: "QYG", LOCAL[1]: "QJ2"}[policy] for policy, code in judged)
+    # A record of the board is judged by both policies, and the local one flags no record that the national does not.
+    both = rows(
+        source, "gold/policy_comparison", "policy_id, max(records_compared), sum(records) FILTER (direction = 'local_only')",
+        f"{local} AND reading = 'as_published' GROUP BY policy_id",
+    )  # fmt: skip
+    assert [row[0] for row in both] == list(LOCAL) and all(row[1] > 0 and not row[2] for row in both)
+    for table in ("attrition", "reading_effect", "sensitivity", "variation"):
+        assert rows(source, f"published/{table}", "policy_id", NATIONAL)
+        assert not rows(source, f"published/{table}", "policy_id", local), table
+    shown = rows(source, "published/rate", "DISTINCT status, activity, in_scope, standardised_rate, expected", local)
+    assert shown == [("withheld_secondary", None, None, None, None)]
 
 
 @pytest.fixture(scope="module")
@@ -180,10 +208,11 @@ def test_both_systems_lead_to_the_same_flags_but_for_named_differences(
             "JOIN theirs b ON b.record_id = m.record_id AND (b.policy_id, b.reading) = (a.policy_id, a.reading) "
             "GROUP BY ALL ORDER BY ALL"
         ).fetchall()
-        assert [row[0] for row in both] == ["2S_lower_back_imaging", "2Y_back_pain_fusion"]
-        assert both[0][1] > 300
-        assert both[1][1] > 60
-        assert both[0][2] == 0  # an appointment says the same in both systems
+        of_policy = {row[0]: row[1:] for row in both}
+        assert {"2S_lower_back_imaging", "2Y_back_pain_fusion"} <= set(of_policy)
+        assert of_policy["2S_lower_back_imaging"][0] > 300
+        assert of_policy["2Y_back_pain_fusion"][0] > 60
+        assert of_policy["2S_lower_back_imaging"][1] == 0  # an appointment says the same in both systems
         unexplained = connection.execute(
             "SELECT a.record_id FROM ours a JOIN matched m ON m.sus_id = a.record_id AND m.dataset = 'apc' "
             "JOIN theirs b ON b.record_id = m.record_id AND (b.policy_id, b.reading) = (a.policy_id, a.reading) "
@@ -238,7 +267,7 @@ def test_nothing_small_is_published_below_england(done: dict[str, Any], source: 
     assert small
     assert set(small) == {(None, None, None)}
     shown = "DISTINCT policy_id, reading, period_years"
-    readings = rows(source, "published/rate", shown, "area_type <> 'england'")
+    readings = rows(source, "published/rate", shown, f"area_type <> 'england' AND {NATIONAL}")
     # Fusion is published below England in windows of three years; two years make none.
     assert readings == [("2S_lower_back_imaging", "as_intended", 1)]
     national = rows(

@@ -39,6 +39,7 @@ TABLES = {
     "variation": schemas.VARIATION,
     "attrition": schemas.ATTRITION,
     "reading_effect": schemas.READING_EFFECT,
+    "sensitivity": schemas.SENSITIVITY,
     "quality": schemas.QUALITY,
     "activity_month": schemas.PUBLISHED_ACTIVITY_MONTH,
     "days_between": schemas.DAYS_BETWEEN,
@@ -209,9 +210,23 @@ def sample() -> dict[str, pd.DataFrame]:
                     "definition": "{}",
                 }
             )  # fmt: skip
+    turned = [
+        {
+            "policy_id": FUSION, "revision": REVISION[FUSION], "base_reading": base, "decision": decision,
+            "source": "sensitivity", "direction": "made", "clause_id": "age", "financial_year": year, "in_scope": 4_000,
+            "flagged": flagged, "flagged_flipped": flagged + added - removed, "added": added, "removed": removed,
+            "words": "the page's words", "because": f"why {decision}",
+        }
+        for year in YEARS[-2:]
+        for base, flagged, effects_of in (
+            ("as_published", 1_038, {"missing_category_kept": (1_204, 0), "cleaned_age": (3, 17), "unknown_age_kept": (0, 0)}),
+            ("as_intended", 977, {"missing_category_kept": (0, 0), "cleaned_age": (0, 0)}),
+        )
+        for decision, (added, removed) in effects_of.items()
+    ]  # fmt: skip
     rows = {
-        "rate": rates, "variation": variation, "attrition": attrition, "reading_effect": effects, "quality": quality,
-        "policy": policies, "activity_month": months, "days_between": groups, "completeness": complete,
+        "rate": rates, "variation": variation, "attrition": attrition, "reading_effect": effects, "sensitivity": turned,
+        "quality": quality, "policy": policies, "activity_month": months, "days_between": groups, "completeness": complete,
     }  # fmt: skip
     return {name: framed(rows[name], table) for name, table in TABLES.items()}
 
@@ -576,6 +591,16 @@ def test_ids_are_unique_and_every_reference_is_met(html: str, page: Page) -> Non
         assert reference in page.ids
 
 
+def test_the_decision_that_moves_most_stands_first(page: Page) -> None:
+    moved = page.table("From as published, 1,038 records flagged")
+    assert list(moved) == ["missing category kept", "cleaned age"]
+    first = moved["missing category kept"]
+    assert (first["Adds"], first["Removes"], first["Then flagged"]) == ("1,204", "0", "2,242")
+    assert first["Why"] == "why missing_category_kept"
+    assert page.says("Without effect alone: unknown age kept.")
+    assert page.says("From as intended, 977 records flagged: no decision alone changes that.")
+
+
 def test_the_same_rows_in_another_order_give_the_same_bytes(html: str) -> None:
     tables = {name: frame.sample(frac=1, random_state=5) for name, frame in sample().items()}
     assert build_report(tables, release=manifest()) == html
@@ -630,6 +655,7 @@ def test_a_policy_without_figures_says_so_everywhere() -> None:
         "No rates of several areas",
         "No variation",
         "No near misses",
+        "No effects of single decisions",
     ):
         assert page.says(words)
     assert page.table("Flagged records in")[TITLES[FUSION]]["Flagged"] == "no data"

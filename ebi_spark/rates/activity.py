@@ -1,6 +1,6 @@
 """Flagged activity by area: one aggregation over the flags for all policies, readings, periods and types of area."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -65,13 +65,22 @@ def _area(kind: Column, code: Column) -> Column:
     return F.struct(kind.alias("area_type"), code.alias("area_code"))
 
 
-def activity_rates(flags: DataFrame, periods: Sequence[Period], population: Population, *, partial: bool) -> DataFrame:
+def activity_rates(
+    flags: DataFrame,
+    periods: Sequence[Period],
+    population: Population,
+    *,
+    partial: bool,
+    boards: Mapping[str, Sequence[str]] | None = None,
+) -> DataFrame:
     """The rows of ``gold/activity_rate`` but ``run_id``, for every one of ``periods``.
 
     ``flags`` (:func:`prepared`) hold all years of the periods. An area without activity has a row of 0. Under ``partial``
     coverage nothing is called England. All policies, areas and periods are one aggregation: records are counted by year,
-    area, sex and band first, and only these counts are spread over the periods that their year is in.
+    area, sex and band first, and only these counts are spread over the periods that their year is in. ``boards``: the
+    boards of each local policy, which has rows of these, of their sub-ICB locations and of providers alone (decision 12).
     """
+    boards = boards or {}
     spark = flags.sparkSession
     strata = strata_of_periods(spark, periods, population)
     counted = _by_stratum(flags, periods, population).join(strata, [*WINDOW, *AREA, "sex", "band"], "left")
@@ -135,14 +144,32 @@ def activity_rates(flags: DataFrame, periods: Sequence[Period], population: Popu
         }
     )
     frame = (
-        every_area.unionByName(every_other)
+        _of_own_boards(every_area.unionByName(every_other), population, boards)
         .join(totals, [*PERIOD, *AREA], "left")
         .join(F.broadcast(area_names(spark, population)), list(AREA), "left")
         .join(F.broadcast(national), list(PERIOD), "left")
     )
     if partial:
         frame = frame.where("area_type <> 'england'")
-    return _figures(frame, population, partial=partial)
+    return _figures(frame, population, partial=partial, local=sorted(boards))
+
+
+def _of_own_boards(areas: DataFrame, population: Population, boards: Mapping[str, Sequence[str]]) -> DataFrame:
+    """Rows of areas (with ``policy_id``) without those that a local policy does not have."""
+    if not boards:
+        return areas
+    rows = {
+        (policy_id, area_type, code)
+        for policy_id, codes in boards.items()
+        for row in population.geography.areas.values()
+        if row["icb_code"] in codes
+        for area_type, code in (("icb", row["icb_code"]), ("sub_icb", row["sub_icb_code"]))
+    }
+    own = small_frame(areas.sparkSession, sorted(rows), "policy_id string, area_type string, area_code string")
+    local = F.col("policy_id").isin(*boards)
+    anywhere = ~local | (F.col("area_type") == "provider")
+    theirs = areas.where(~anywhere).join(F.broadcast(own), ["policy_id", *AREA], "left_semi")
+    return areas.where(anywhere).unionByName(theirs)
 
 
 def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Population) -> DataFrame:
@@ -224,7 +251,7 @@ def prepared(flags: DataFrame, geography: Geography) -> DataFrame:
     return placed.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
 
 
-def _figures(frame: DataFrame, population: Population, *, partial: bool) -> DataFrame:
+def _figures(frame: DataFrame, population: Population, *, partial: bool, local: list[str]) -> DataFrame:
     all_weights = float(sum(population.weights.values()))
     counts = ["activity", "in_scope", "people_flagged", "activity_unknown_age_sex", "events"]
     filled = frame.fillna(0, counts).fillna(0.0, ["weighted_rates", "weighted_variances", "repeated_variances"])
@@ -242,6 +269,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
     )
     # A lookup that holds for all days says of every year where its records belong today.
     unmapped = F.lit(False) if population.undated_lookups else has_unmapped_part(population.geography)
+    is_local = F.col("policy_id").isin(*local) if local else F.lit(False)
     notes = F.array_compact(
         F.array(
             F.when(F.col("distant"), F.lit(DISTANT_VINTAGE)),
@@ -250,6 +278,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
             F.when(F.col("split"), F.lit(SPLIT_ESTIMATE)),
             F.when(unmapped, F.lit(UNMAPPED_PART)),
             F.when(F.lit(partial), F.lit("partial_coverage")),
+            F.when(is_local, F.lit("local_policy")),
         )
     )
     return filled.select(
@@ -264,7 +293,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
         "population",
         "population_vintage",
         F.when(has_people, F.lit(population.standard)).alias("standard_population"),
-        F.when(has_people & ~F.lit(partial), expected).alias("expected"),
+        F.when(has_people & ~F.lit(partial) & ~is_local, expected).alias("expected"),
         crude_rate(F.col("activity"), F.col("population")).alias("crude_rate"),
         F.when(computable, standardised_rate(F.col("weighted_rates"), all_weights)).alias("standardised_rate"),
         F.when(computable, lower).alias("lower"),

@@ -34,6 +34,26 @@ def of_published_periods(frame: DataFrame, policies: DataFrame) -> DataFrame:
     return frame.join(F.broadcast(chosen), ["policy_id", "reading"]).where(aligned).select(*frame.columns)
 
 
+def national_only(frame: DataFrame, policies: DataFrame) -> DataFrame:
+    """``frame`` without local policies: counts of one board's patients, which no national table may show."""
+    local = policies.where("boards IS NOT NULL").select("policy_id").distinct()
+    return frame.join(F.broadcast(local), "policy_id", "left_anti")
+
+
+def withheld_local_rates(rates: DataFrame, policies: DataFrame, rule_name: str) -> DataFrame:
+    """The areas of local policies with every figure withheld: under a protected rule the same patients stand under the
+    national policy already, and two tables of one area could be set against each other."""
+    local = policies.where("boards IS NOT NULL")
+    areas = of_published_periods(rates.where("area_type IN ('icb', 'sub_icb')"), local)
+    gone = {
+        "activity", "in_scope", "flagged_share", "share_lower", "share_upper", "people_flagged",
+        "activity_unknown_age_sex", "expected", "crude_rate", "standardised_rate", "lower", "upper", "lower_adjusted",
+        "upper_adjusted", "standard_error", "method",
+    }  # fmt: skip
+    columns = [F.lit(None).alias(name) if name in gone else F.col(name) for name in areas.columns if name != "status"]
+    return areas.select(*columns, F.lit("withheld_secondary").alias("status"), F.lit(rule_name).alias("disclosure"))
+
+
 def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule: dict[str, Any]) -> DataFrame:
     """Rates as they may leave: all readings and periods for England, below it :func:`of_published_periods`, so that no
     two figures of one area can be set against each other."""
@@ -55,7 +75,7 @@ INDIRECT = (
 def to_protect(rates: DataFrame, policies: DataFrame) -> DataFrame:
     """The rows of gold that may be published below England (:func:`of_published_periods`), with England's of the same
     periods, so that no two tables of one area can be set against each other."""
-    return of_published_periods(rates, policies).select(*_CONTROLLED)
+    return of_published_periods(national_only(rates, policies), policies).select(*_CONTROLLED)
 
 
 def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str) -> DataFrame:

@@ -31,6 +31,7 @@ from ebi_spark.schemas import (
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    POLICY_SENSITIVITY,
     PROVIDER_MONTH,
     PUBLISHED_ACTIVITY_MONTH,
     PUBLISHED_POLICY,
@@ -40,6 +41,7 @@ from ebi_spark.schemas import (
     RATE_VARIATION,
     READING_EFFECT,
     RELEASE,
+    SENSITIVITY,
     UNMAPPED_AREA,
     VARIATION,
     YEAR,
@@ -50,7 +52,7 @@ from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, published_mask, side_by_side
 
 PUBLISHED = (
-    RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
+    RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
     PUBLISHED_POLICY,
 )  # fmt: skip
 
@@ -82,7 +84,9 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         gold = figures.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
         areas = read_geography(version).areas
         controlled = protected_counts(gold, parents_of(areas), rule, _before(lake, policies))
-        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure)
+        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure).unionByName(
+            figures.withheld_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure)
+        )
         variation = figures.protected_spread(
             lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
         )
@@ -104,11 +108,15 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         ),
     }
     national = {
-        ATTRITION: figures.published_attrition(lake.read(POLICY_ATTRITION), flags),
-        READING_EFFECT: figures.reading_effects(flags, policies),
+        ATTRITION: figures.national_only(figures.published_attrition(lake.read(POLICY_ATTRITION), flags), policies),
+        READING_EFFECT: figures.national_only(figures.reading_effects(flags, policies), policies),
+        SENSITIVITY: figures.national_only(lake.read(POLICY_SENSITIVITY), policies),
+        # A local policy's records are in scope of the national one already.
         QUALITY: figures.quality(
-            [lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags
-        ).unionByName(figures.area_quality(flags, lake.read(UNMAPPED_AREA))),
+            [lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)],
+            lake.read(QUARANTINE),
+            figures.national_only(flags, policies),
+        ).unionByName(figures.area_quality(figures.national_only(flags, policies), lake.read(UNMAPPED_AREA))),
     }
     if rule.get("protected") and partial_coverage:
         # What is national elsewhere is one board's here, and not controlled.

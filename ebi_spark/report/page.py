@@ -27,7 +27,7 @@ from ebi_spark.report.rows import (
 from ebi_spark.settings import caveats, disclosure_rules
 
 TABLES = (
-    "rate", "variation", "attrition", "reading_effect", "activity_month", "days_between", "policy", "quality",
+    "rate", "variation", "attrition", "reading_effect", "sensitivity", "activity_month", "days_between", "policy", "quality",
     "completeness",
 )  # fmt: skip
 NOT_OF_A_POLICY = ("quality", "completeness")
@@ -146,6 +146,7 @@ def _policy(
         Part(f"{anchor}-spread", "How much areas differ", between_areas.spread(own["variation"], reading)),
         Part(f"{anchor}-near", "Near misses", _near_misses(own["attrition"], reading)),
         Part(f"{anchor}-readings", "What each reading changes", _readings(own, anchor, title)),
+        Part(f"{anchor}-decides", "Which decision decides", _sensitivity(own["sensitivity"])),
     )
     return PolicyView(
         anchor=anchor,
@@ -467,6 +468,56 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
                 fold=True,
             )
         )
+    return tuple(blocks)
+
+
+def _sensitivity(rows: Sequence[Row]) -> tuple[Block, ...]:
+    """A table a revision and base reading of the latest year, the decision that moves most records first."""
+    if not rows:
+        return (Block("text", text="No effects of single decisions are published for this policy."),)
+    last = max(str(row["financial_year"]) for row in rows)
+    latest = [row for row in rows if str(row["financial_year"]) == last]
+    blocks = [
+        Block(
+            "text",
+            text=f"Each decision flipped alone, {last}: made where the reading does not make it, undone where it does. "
+            "Effects of several decisions need not add up.",
+        )
+    ]
+    several = len({str(row["revision"]) for row in latest}) > 1
+    for revision, base in sorted(
+        {(str(row["revision"]), str(row["base_reading"])) for row in latest},
+        key=lambda item: (item[0], list(wording.READINGS).index(item[1])),
+    ):
+        chosen = [row for row in latest if (str(row["revision"]), str(row["base_reading"])) == (revision, base)]
+        moved = [row for row in chosen if row["added"] or row["removed"]]
+        idle = sorted(wording.spoken(row["decision"]) for row in chosen if not (row["added"] or row["removed"]))
+        of_revision = f", revision {revision}" if several else ""
+        start = f"From {wording.reading(base)}{of_revision}, {wording.count(chosen[0]['flagged'])} records flagged"
+        if moved:
+            moved.sort(key=lambda row: (-(row["added"] + row["removed"]), str(row["decision"])))
+            blocks.append(
+                Block(
+                    "grid",
+                    text=f"{start}.",
+                    head=("Decision", "Flipped", "The source's words", "Why", "Adds", "Removes", "Then flagged"),
+                    rows=tuple(
+                        (
+                            wording.spoken(row["decision"]),
+                            str(row["direction"]),
+                            str(row.get("words") or "–"),
+                            str(row.get("because") or "–"),
+                            *(wording.count(row.get(name)) for name in ("added", "removed", "flagged_flipped")),
+                        )
+                        for row in moved
+                    ),
+                    align="llwwrrr",
+                )
+            )
+        else:
+            blocks.append(Block("text", text=f"{start}: no decision alone changes that."))
+        if moved and idle:
+            blocks.append(Block("text", text=f"Without effect alone: {', '.join(idle)}."))
     return tuple(blocks)
 
 

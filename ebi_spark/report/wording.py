@@ -48,6 +48,7 @@ NOTES = {
     "split_estimate": "rests on shares of a split area",
     "unmapped_part": "records of a part are counted in England only",
     "partial_coverage": "extract, not the whole of England",
+    "local_policy": "a local policy: its own board's patients only",
 }
 MONTH_MARKS = {"provisional": "provisional: records still to come", "pandemic": "pandemic"}
 SIGNALS = {
