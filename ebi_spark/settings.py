@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -99,6 +100,10 @@ class RunConfig:
     max_shrink_share: float = 0.1
     accept_shrunken: bool = False  # a person's word on the command line, never a setting
     min_national_events: int = 100
+    pooled_years: tuple[int, ...] = (2, 3, 5)
+    over_dispersion: bool = False
+    provisional_months: int = 2
+    pandemic_months: tuple[date, date] = (date(2020, 3, 1), date(2021, 6, 1))
     keep_releases: int = 5
     report: Path | None = None
     docs: Path | None = None
@@ -166,12 +171,19 @@ def load_config(path: Path) -> RunConfig:
         for key in (
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
             "standard_population", "max_vintage_days", "distant_vintage", "max_quarantine_share",
-            "max_shrink_share", "min_national_events", "keep_releases",
+            "max_shrink_share", "min_national_events", "keep_releases", "provisional_months", "over_dispersion",
         )
         if key in document
     }  # fmt: skip
     if settings.get("standard_population", "").endswith(".csv"):
         settings["standard_population"] = beside(settings["standard_population"])
+    if "pandemic_months" in document:
+        first, last = (date.fromisoformat(f"{month}-01") for month in document["pandemic_months"].split(".."))
+        if last < first:
+            raise InputError(
+                f"configuration: {path}: pandemic_months runs backwards", remedy="write the earlier month first"
+            )
+        settings["pandemic_months"] = (first, last)
     geography = document.get("geography", {})
     known_versions = [
         "current",
@@ -209,6 +221,7 @@ def load_config(path: Path) -> RunConfig:
         population=tuple({**item, "path": beside(item["path"])} for item in document.get("population", [])),
         practices=Path(beside(geography["practices"])) if "practices" in geography else None,
         lsoas=Path(beside(geography["lsoas"])) if "lsoas" in geography else None,
+        pooled_years=tuple(sorted(document.get("pooled_years", RunConfig.pooled_years))),
         mappings=tuple(Path(beside(item)) for item in geography.get("mappings", [])),
         geography=geography.get("version", "current"),
         area_order=tuple(document.get("area_order", AREA_BASES)),

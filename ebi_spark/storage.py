@@ -28,6 +28,8 @@ _PROPERTIES = {
 }
 
 _Answer = TypeVar("_Answer")
+# Values by column.
+Where = Mapping[str, Iterable[str | int]]
 
 
 class Lake:
@@ -118,16 +120,15 @@ class Lake:
 
     # Writing
 
-    def replace(self, table: Table, frame: DataFrame, where: Mapping[str, Iterable[str]], *, stage: str) -> None:
-        """Replace, in one commit, the rows for which every column named in ``where`` has one of its values.
+    def replace(self, table: Table, frame: DataFrame, where: Where | Sequence[Where], *, stage: str) -> None:
+        """Replace, in one commit, the rows for which every column named in ``where`` has one of its values; with several
+        mappings, the rows of any.
 
         ``frame`` must hold only such rows. An empty ``where`` replaces the whole table.
         """
         conformed = conform(frame, table)
         writer = conformed.write.format("delta").mode("overwrite").option("userMetadata", self._metadata(stage))
-        predicate = " AND ".join(
-            f"`{column}` IN ({', '.join(_literal(value) for value in values)})" for column, values in where.items()
-        )
+        predicate = predicate_of(where)
         if predicate:
             writer = writer.option("replaceWhere", predicate)
         if self.location.folder:
@@ -159,7 +160,8 @@ class Lake:
 
     def maintain(self, table: Table, keep_hours: int) -> None:
         """Compact small files and remove those that no version younger than ``keep_hours`` needs."""
-        self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
+        if table.compact:
+            self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
         self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
 
 
@@ -221,7 +223,20 @@ def published_mask() -> int:
     return _USER_MASK[0] if _USER_MASK else 0o022
 
 
-def _literal(value: str) -> str:
+def predicate_of(where: Where | Sequence[Where]) -> str:
+    """The SQL condition that a row meets when it has one of the values of every column, of one of the mappings."""
+    either = [
+        " AND ".join(
+            f"`{column}` IN ({', '.join(_literal(value) for value in values)})" for column, values in one.items()
+        )
+        for one in ([where] if isinstance(where, Mapping) else where)
+    ]
+    return either[0] if len(either) == 1 else " OR ".join(f"({one})" for one in either)
+
+
+def _literal(value: str | int) -> str:
+    if isinstance(value, int):
+        return str(value)
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

@@ -1,9 +1,9 @@
 """Silver records judged by every policy: flags, attrition and the policy table."""
 
 import sys
-from functools import reduce
+from functools import partial, reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
@@ -13,9 +13,21 @@ from ebi_spark.flags.areas import read_lookups
 from ebi_spark.flags.attrition import attrition
 from ebi_spark.flags.judge import judge_records, scope_totals
 from ebi_spark.flags.policy_table import policy_rows
-from ebi_spark.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, YEAR
+from ebi_spark.flags.sensitivity import comparison, sensitivity
+from ebi_spark.schemas import (
+    ACTIVITY_FLAG,
+    POLICY,
+    POLICY_ATTRITION,
+    POLICY_COMPARISON,
+    POLICY_SENSITIVITY,
+    YEAR,
+)
+from ebi_spark.storage import side_by_side
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
+
+FLIPPED_FROM = ("as_published", "as_intended")
+MOST_TOLD = 3
 
 
 def stage(context: Context) -> None:
@@ -42,10 +54,32 @@ def stage(context: Context) -> None:
         written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
         steps = attrition(written, totals, chosen).withColumn("run_id", F.lit(context.run_id))
         lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
+        context.tell("flipping each decision alone, comparing local policies with national ones")
+        fallen = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
+        effects = {
+            POLICY_SENSITIVITY: sensitivity(written, fallen, chosen),
+            POLICY_COMPARISON: comparison(written, fallen, chosen),
+        }
+        side_by_side(
+            [
+                partial(
+                    lake.replace,
+                    table,
+                    frame.withColumn("run_id", F.lit(context.run_id)).coalesce(1),
+                    where,
+                    stage="flag",
+                )
+                for table, frame in effects.items()
+            ]
+        )
         of_policies = {"policy_id": [policy.id for policy in policies]} if config.policies else {}
         lake.replace(POLICY, policy_rows(spark, policies, context.run_id).coalesce(1), of_policies, stage="flag")
         counts = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
         report.rows = sum(row["count"] for row in counts)
+        turning = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
+        decisive = (
+            turning.groupBy("policy_id", "base_reading", "decision").agg(F.sum("added"), F.sum("removed")).collect()
+        )
     shown = RichTable(title="Flagged", title_justify="left")
     for name in ("policy", "revision", "reading"):
         shown.add_column(name)
@@ -60,6 +94,23 @@ def stage(context: Context) -> None:
         star = " (default)" if defaults.get(policy_id) == reading else ""
         shown.add_row(policy_id, revision, reading + star, f"{scoped:,}", f"{flagged:,}", f"{flagged / scoped:.1%}")
     context.summary.append(shown)
+    _tell_decisions(context, defaults, decisive)
+
+
+def _tell_decisions(context: Context, defaults: dict[str, str], decisive: list[Row]) -> None:
+    """The decisions that move each policy's figure most: from its default reading, where decisions are flipped from it."""
+    shown = RichTable(title="Decisions that move the figure most, each flipped alone", title_justify="left")
+    for name in ("policy", "from", "decision"):
+        shown.add_column(name)
+    for name in ("adds", "removes"):
+        shown.add_column(name, justify="right")
+    for policy_id, default in sorted(defaults.items()):
+        base = default if default in FLIPPED_FROM else FLIPPED_FROM[-1]
+        moved = [row for row in decisive if (row[0], row[1]) == (policy_id, base) and row[3] + row[4]]
+        for row in sorted(moved, key=lambda row: (-row[3] - row[4], row[2]))[:MOST_TOLD]:
+            shown.add_row(policy_id, base, row[2], f"{row[3]:,}", f"{row[4]:,}")
+    if shown.row_count:
+        context.summary.append(shown)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,11 +10,14 @@ from ebi_spark.errors import InputError
 from ebi_spark.release.publish import current_release, publish, report_tables, roll_back, write_text
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
+    ACTIVITY_MONTH,
     ACTIVITY_RATE,
     APC_SPELL,
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    POLICY_SENSITIVITY,
+    PROVIDER_MONTH,
     QUARANTINE,
     RATE_VARIATION,
     RUN_LOG,
@@ -23,8 +26,8 @@ from ebi_spark.schemas import (
 from jobs.harness import Context, run_with, stage_parser
 
 READ_TO_PUBLISH = (
-    APC_SPELL, OP_ATTENDANCE, QUARANTINE, ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION,
-    UNMAPPED_AREA,
+    APC_SPELL, OP_ATTENDANCE, QUARANTINE, ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POLICY_SENSITIVITY, ACTIVITY_RATE,
+    RATE_VARIATION, ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA,
 )  # fmt: skip
 
 
@@ -82,7 +85,10 @@ def _draw_report(context: Context) -> None:
 
     context.tell("drawing the report")
     manifest = current_release(lake) or {}
-    write_text(path, build_report(report_tables(lake, manifest["release_id"]), release=manifest))
+    page = build_report(
+        report_tables(lake, manifest["release_id"]), release=manifest, over_dispersion=context.config.over_dispersion
+    )
+    write_text(path, page)
     context.report = str(path)
 
 

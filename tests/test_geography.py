@@ -18,6 +18,7 @@ from ebi_spark.flags.areas import Lookups, read_lookups, with_area
 from ebi_spark.flags.geography import Geography, read_geography
 from ebi_spark.rates.activity import activity_rates, by_area, prepared
 from ebi_spark.rates.located import located, unmapped_areas
+from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
 from ebi_spark.release.protected import parents_of, protected_counts
@@ -237,12 +238,8 @@ def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path)
     rows = [at(day, code, person_id=f"{code}-{n}") for code, day in days.items() for n in range(10)]
     years = ["2020-21", "2021-22", "2022-23"]
     flags = flags_of(spark, rows)
-    read = small_frame(
-        spark,
-        [("P", "2021-04", "as_published", year, False, False) for year in years],
-        "policy_id string, revision string, reading string, financial_year string, partial_year boolean, "
-        "back_cast_period boolean",
-    )
+    read = [Period("P", "2021-04", "as_published", (year,)) for year in years]
+    read += [Period("P", "2021-04", "as_published", tuple(years[n : n + 2])) for n in range(2)]
     people: Counter[str] = Counter()
     for row in shipped_rows("population_gp_registered.csv"):
         people[row["area_code"]] += int(row["people"])
@@ -251,7 +248,15 @@ def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path)
         population = read_population(config, years)
         geography: Geography = population.geography
         made = activity_rates(prepared(flags, geography), read, population, partial=False)
-        frame = made.toPandas()
+        everything = made.toPandas()
+        pooled = everything[everything["period_years"] == 2].set_index(["financial_year", "area_type"]).sort_index()
+        # Areas have no figure of two years when records of one cannot be placed.
+        assert {*pooled.loc["2021-22"].index} == {"england", "provider"}
+        assert pooled.loc[("2022-23", "england"), "activity"].tolist() == [30]
+        glossop = sum(drawn(f"01Y-{n}") >= 0.870370 for n in range(10))
+        both = pooled.loc[("2022-23", "sub_icb")].set_index("area_code")
+        assert both.loc["15M", "activity"] == glossop and "split_estimate" in both.loc["15M", "notes"]
+        frame = everything[everything["period_years"] == 1]
         rates = frame.set_index(["financial_year", "area_type", "area_code"]).sort_index()
         assert {*frame["geography"]} == {version} and {*frame["coverage"]} == {"national"}
         assert rates.loc[("2022-23", "icb", essex), "activity"] == 10
@@ -259,7 +264,6 @@ def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path)
         members = [code for code, row in geography.areas.items() if row["icb_code"] == essex]
         assert rates.loc[("2022-23", "icb", essex), "population"] == sum(people[code] for code in members)
         assert rates.loc[("2022-23", "england"), "population"].tolist() == [sum(people.values())]
-        glossop = sum(drawn(f"01Y-{n}") >= 0.870370 for n in range(10))
         split = rates.loc["2021-22"]
         assert (split.loc[("sub_icb", "15M"), "activity"], split.loc[("sub_icb", "01Y"), "activity"]) == (
             glossop,
@@ -286,7 +290,7 @@ def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path)
     seen = by_area(prepared(flags, geography), population).groupBy("area_type").count().collect()
     counted = {row["area_type"]: row["count"] for row in seen}
     assert counted == {"england": 40, "provider": 40, "sub_icb": 20, "icb": 20, "region": 20}
-    spread = variation(made.where(F.col("financial_year") == "2022-23").withColumn("run_id", F.lit("r")), 1)
+    spread = variation(made.where("period = '2022-23'").withColumn("run_id", F.lit("r")), 1)
     assert {(row["geography"], row["coverage"]) for row in spread.collect()} == {("icb_2026", "national")}
 
 

@@ -97,18 +97,19 @@ def unmapped_areas(flags: DataFrame, geography: Geography) -> DataFrame:
 
 
 def has_unmapped_part(geography: Geography) -> Column:
-    """Whether a row's area (``area_type``, ``area_code``) has a location that no code of its ``financial_year`` is: records
+    """Whether a row's area (``area_type``, ``area_code``) has a location that no code of a year of its ``period`` is: records
     of people there count in England only, so that a 0 or a low rate says nothing of it."""
     lacking: dict[tuple[date, date], set[str]] = defaultdict(set)
     for code, row in geography.areas.items():
         known = geography.reached_between.get(code, (date.max, date.max))
         lacking[known] |= {f"{kind}/{row[f'{kind}_code']}" for kind in ("region", "icb", "sub_icb")}
-    year, area = F.col("financial_year"), F.concat_ws("/", "area_type", "area_code")
+    first, last = F.substring("period", 1, 7), F.col("financial_year")
+    area = F.concat_ws("/", "area_type", "area_code")
     found = F.lit(False)
     for (since, until), areas in sorted(lacking.items()):
-        outside = F.lit(False) if since == date.min else year < _year_of(since)
+        outside = F.lit(False) if since == date.min else first < _year_of(since)
         if until < date.max:
-            outside = outside | (year >= _year_of(until))
+            outside = outside | (last >= _year_of(until))
         found = found | (outside & area.isin(sorted(areas)))
     return found
 
