@@ -10,8 +10,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.clinical_policy.model import Unit
-from ebi_spark.small_files import read_rows
 from ebi_spark.settings import resource
+from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
 
 EVER, NEVER = date(1900, 1, 1), date(9999, 12, 31)
