@@ -235,7 +235,7 @@ def test_codes_that_are_no_area_are_listed_not_dropped(done: dict[str, Any], sou
     by_basis = rows(source, "published/quality", measures, "measure LIKE 'area_basis:%' GROUP BY ALL")
     scoped = rows(
         source, "gold/activity_flag", "financial_year, policy_id, count(*), count(*)",
-        "reading = 'as_published' GROUP BY ALL",
+        f"reading = 'as_published' AND {NATIONAL} GROUP BY ALL",
     )  # fmt: skip
     assert by_basis == scoped
     where = "measure = 'area_unmapped' GROUP BY ALL"
