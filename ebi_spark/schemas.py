@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from pyspark.sql.types import DataType, StructType
 
+# What the tables mean together, kept as a property of each. A column that is added needs nothing here: `Lake.migrate` sees
+# it. Raise it when a column changes its type or its meaning: lakes under a higher one than the program's are refused.
+SCHEMA_VERSION = 1
+
 YEAR = "financial_year"
 RECORD_KEY = ("source_system", "dataset", "record_id")
 POLICY_KEY = ("policy_id", "revision", "reading")

@@ -2,12 +2,14 @@
 
 import sys
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 from ebi_spark.rates.activity import activity_rates, months_with_activity, periods_read, prepared
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
+from ebi_spark.recompute import Due
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_RATE,
@@ -18,25 +20,19 @@ from ebi_spark.schemas import (
     RATE_VARIATION,
     YEAR,
 )
+from ebi_spark.settings import RunConfig
+from ebi_spark.storage import Lake
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
 
-def stage(context: Context) -> None:
-    """Aggregate the flags of the years asked for and replace these years' rates."""
+def stage(context: Context, due: Due | None = None) -> None:
+    """Aggregate the flags of the years asked for, or of those that are ``due``, and replace these years' rates."""
     config, lake = context.config, context.lake
     with context.stage("rate") as report:
-        years = silver_years(context)
-        population = read_population(config, years)
+        years = report.years = due.years if due else silver_years(context)
         in_years = F.col(YEAR).isin(years)
-        flags = prepared(lake.read(ACTIVITY_FLAG).where(in_years))
-        months = months_with_activity(
-            lake.read(APC_SPELL).where(in_years).select("dataset", YEAR, "activity_date").unionByName(
-                lake.read(OP_ATTENDANCE).where(in_years).select("dataset", YEAR, "activity_date")
-            )
-        )  # fmt: skip
-        periods = periods_read(lake.read(POLICY_ATTRITION).where(in_years), flags, months, lake.read(POLICY))
-        rates = activity_rates(flags, periods, population, partial=config.coverage == "partial")
+        rates = rates_of(lake, config, years)
         context.tell("aggregating flags to rates")
         run_id = F.lit(context.run_id)
         lake.replace(ACTIVITY_RATE, rates.withColumn("run_id", run_id).repartition(YEAR), {YEAR: years}, stage="rate")
@@ -64,6 +60,20 @@ def stage(context: Context) -> None:
             standardised, limits, ", ".join([row["status"], *row["notes"]]),
         )  # fmt: skip
     context.summary.append(shown)
+
+
+def rates_of(lake: Lake, config: RunConfig, years: list[str]) -> DataFrame:
+    """The rows of ``gold/activity_rate`` but ``run_id``."""
+    population = read_population(config, years)
+    in_years = F.col(YEAR).isin(years)
+    flags = prepared(lake.read(ACTIVITY_FLAG).where(in_years))
+    months = months_with_activity(
+        lake.read(APC_SPELL).where(in_years).select("dataset", YEAR, "activity_date").unionByName(
+            lake.read(OP_ATTENDANCE).where(in_years).select("dataset", YEAR, "activity_date")
+        )
+    )  # fmt: skip
+    periods = periods_read(lake.read(POLICY_ATTRITION).where(in_years), flags, months, lake.read(POLICY))
+    return activity_rates(flags, periods, population, partial=config.coverage == "partial")
 
 
 def main(argv: list[str] | None = None) -> int:

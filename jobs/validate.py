@@ -5,20 +5,21 @@ import sys
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import DataError
+from ebi_spark.recompute import Due
 from ebi_spark.release.gate import validate_layers
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
 
-def stage(context: Context) -> None:
-    """Check every table; the first failed check ends the run with status 1 before anything is published."""
+def stage(context: Context, due: Due | None = None) -> None:
+    """Check every table, of the years asked for or ``due``; the first failed check ends the run with status 1 before anything is published."""
     config, lake = context.config, context.lake
     docs = config.docs or (config.lake.folder / "docs" if config.lake.folder else None)
     shown = RichTable(title="Validated", title_justify="left")
     for name in ("layer", "checks", "failed"):
         shown.add_column(name, justify="left" if name == "layer" else "right")
     with context.stage("validate") as report:
-        years = silver_years(context)
+        years = report.years = due.years if due else silver_years(context)
         failed = []
         results = validate_layers(lake, ("silver", "flags", "rates"), years=years, docs=docs, tell=context.tell)
         for layer, result in results.items():

@@ -1,7 +1,7 @@
 """Reading policies from YAML: shared clauses taken over, readings built by their decisions, everything checked."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -243,15 +243,7 @@ def _check_revisions(revisions: list[Revision], where: str) -> None:
 def _reading(
     document: dict[str, Any], revision: dict[str, Any], name: str, clauses: list[Clause], start: date, end: date | None
 ) -> PolicyReading:
-    # What can change a verdict, and nothing else: a mended word leaves the fingerprint as it is.
-    judged = {
-        "policy": document["id"],
-        "dataset": document["dataset"],
-        "revision": revision["revision"],
-        "reading": name,
-        "in_force": [str(start), str(end)],
-        "clauses": [[c.id, c.kind, c.test, c.missing] for c in clauses if c.kind != "note"],
-    }
+    found = verdict_fingerprint(document, revision["revision"], name, clauses, start, end)
     definition = {
         **{key: document[key] for key in ("id", "title", "dataset", "source", "default_reading")},
         "revision": revision["revision"],
@@ -263,7 +255,23 @@ def _reading(
             for c in clauses
         ],
     }  # fmt: skip
-    return PolicyReading(document["id"], revision["revision"], name, tuple(clauses), fingerprint(judged), definition)
+    return PolicyReading(document["id"], revision["revision"], name, tuple(clauses), found, definition)
+
+
+def verdict_fingerprint(
+    document: Mapping[str, Any], revision: str, reading: str, clauses: Iterable[Clause], start: date, end: date | None
+) -> str:
+    """A fingerprint of what can change a verdict, and nothing else: a mended word leaves it as it is."""
+    return fingerprint(
+        {
+            "policy": document["id"],
+            "dataset": document["dataset"],
+            "revision": revision,
+            "reading": reading,
+            "in_force": [str(start), str(end)],
+            "clauses": [[c.id, c.kind, c.test, c.missing] for c in clauses if c.kind != "note"],
+        }
+    )
 
 
 def _day(value: str, where: str) -> date:
