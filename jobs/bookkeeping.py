@@ -25,6 +25,7 @@ from ebi_spark.schemas import (
     ACTIVITY_FLAG,
     APC_SPELL,
     OP_ATTENDANCE,
+    POLICY,
     POLICY_ATTRITION,
     RELEASE,
     RUN_LOG,
@@ -145,6 +146,18 @@ class Books:
             parts=parts(stage, self.config),
             whole=self.config.policies is None,
         )
+
+    def policies_stand(self) -> bool:
+        """Whether ``gold/policy`` holds the policies of this run, words included."""
+        name = POLICY.full_name
+        wrote = (
+            r for r in self.rows if r["stage"] == "flag" and r["outcome"] == "done" and name in r["versions_written"]
+        )
+        last = next(wrote, None)
+        if last is None or (last["details"] or {}).get("definitions") != definitions(self.config):
+            return False
+        run = stage_run(last)
+        return self.histories([name], [run])[name].changed(run.written[name]) == frozenset()
 
     def due_sources(self) -> Due:
         """What has to be read again of the source files. Without ``years`` in the configuration the years are those that

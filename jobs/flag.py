@@ -17,7 +17,6 @@ from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.recompute import Due
 from ebi_spark.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, YEAR
 from ebi_spark.storage import Lake
-from jobs.bookkeeping import definitions
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
@@ -30,7 +29,6 @@ def stage(context: Context, due: Due | None = None) -> None:
     policies = load_policies(config.policy_dirs, config.policies)
     chosen = [unit for unit in units(policies, config) if only is None or unit.policy.id in only]
     lookups = read_lookups(spark, config)
-    known = context.books.fact("flag", "definitions")
     with context.stage("flag", only) as report:
         years = report.years = due.years if due else silver_years(context)
         records = records_of(lake, years)
@@ -43,7 +41,9 @@ def stage(context: Context, due: Due | None = None) -> None:
         written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
         steps = steps_of(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
         lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
-        if due is None or known != definitions(config):
+        if context.books.policies_stand():
+            lake.versions_read[POLICY.full_name] = lake.version(POLICY)
+        else:
             _write_policies(context, policies)
         counts = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
         report.rows = sum(row["count"] for row in counts)

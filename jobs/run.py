@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from ebi_spark.recompute import Due
 from ebi_spark.release.publish import current_release
 from jobs import flag, ingest, publish, rate, validate
-from jobs.bookkeeping import definitions, report_program
+from jobs.bookkeeping import report_program
 from jobs.harness import Context, run_with, stage_parser
 from jobs.years import silver_years
 
@@ -29,7 +29,7 @@ def changed(context: Context) -> None:
         _import_early()
     years = silver_years(context)
     due = books.due("flag", years)
-    if not due and books.fact("flag", "definitions") != definitions(context.config):
+    if not due and not books.policies_stand():
         context.why = ["the wording of a policy has changed"]
         flag.stage_policies(context)
     else:

@@ -1,19 +1,22 @@
 """Runs in processes of their own, to be stopped and killed: what the tests of faults share."""
 
+import contextlib
 import csv
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 from calling import duckdb_on_delta
 
-from ebi_spark.schemas import TABLES
+from ebi_spark.schemas import TABLES, Table
+from ebi_spark.storage import Lake
 
 # A run as the command line makes it, which leaves a mark when it comes to a commit.
 SCRIPT = """
@@ -195,3 +198,28 @@ def leaks(lake: Path, *printed: str) -> list[str]:
         if SECRET in held or SECRET in name:
             found.append(f"{name}: {held[max(0, held.find(SECRET) - 60) :][:120]}")
     return found
+
+
+class Fault(Exception):
+    """Raised in place of a commit, or behind it."""
+
+
+@contextlib.contextmanager
+def fault_at(monkeypatch: pytest.MonkeyPatch, table: str, when: str) -> Iterator[list[str]]:
+    """A run in this process meets an error ``before`` or ``after`` its first commit to ``table``; gives what was met."""
+    met: list[str] = []
+    commit = Lake._commit
+
+    def faulty(self: Lake, where: Table, writer: Any) -> None:
+        strikes = where.full_name == table and not met
+        if strikes:
+            met.append(table)
+        if strikes and when == "before":
+            raise Fault
+        commit(self, where, writer)
+        if strikes:
+            raise Fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "_commit", faulty)
+        yield met

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from calling import call
 from pyspark.sql import SparkSession
-from real_runs import SECRET, RealRun, end_state, leaks, lives, releases_are_whole, seed_secrets, until_gone
+from real_runs import SECRET, RealRun, end_state, fault_at, leaks, lives, releases_are_whole, seed_secrets, until_gone
 
 from ebi_spark import synthetic
 from ebi_spark.locking import LOCK
@@ -28,7 +28,7 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_a_run_that_is_stopped_or_killed_is_taken_up_again(source: Path) -> None:
+def test_a_run_that_is_stopped_or_killed_is_taken_up_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = source / "lake"
     lock = lake / "silver" / LOCK
 
@@ -59,6 +59,18 @@ def test_a_run_that_is_stopped_or_killed_is_taken_up_again(source: Path) -> None
     assert lock.exists()
     assert releases_are_whole(lake) == []
 
+    # An error in this process, before a commit and after one; each time the stage that it broke is done again.
+    for table, when, stage_broken in (
+        ("gold/policy_attrition", "before", "flag"), ("gold/rate_variation", "after", "rate"),
+    ):  # fmt: skip
+        with fault_at(monkeypatch, table, when) as met:
+            broken = call(run.main, source)
+        assert (met, broken["exit"], broken["outcome"]) == ([table], 3, "broken")
+        assert "Fault" in broken["error"]["message"]
+        assert broken["stages"][-1]["name"] == stage_broken
+        assert [stage["name"] for stage in broken["stages"] if stage.get("skipped")] == ["ingest"]
+        assert releases_are_whole(lake) == []
+
     # Python killed before the release is named, while Java lives on: the lake stays locked until that is gone too.
     orphaned = RealRun(source, "published/release", "before")
     orphaned.until()
@@ -74,6 +86,12 @@ def test_a_run_that_is_stopped_or_killed_is_taken_up_again(source: Path) -> None
     until_gone(java)
     assert not lives(java)
     assert len(releases_are_whole(lake)) <= 1
+
+    # An error behind the very last commit: the release stands whole, and the run that follows makes it anew.
+    with fault_at(monkeypatch, "published/release", "after"):
+        broken = call(run.main, source)
+    assert broken["exit"] == 3
+    assert releases_are_whole(lake)[0] == broken["run_id"]
 
     # The same call goes on from there, and comes to where a run that nobody disturbed comes to.
     rest = call(run.main, source)
