@@ -100,7 +100,9 @@ class Books:
                 )
                 names = ("run_id", "stage", "outcome", "years", "versions_read", "versions_written", "details")
                 # A number: a time of the machine's zone is not clear in the hour that comes twice in October.
-                found = [row.asDict() for row in log.select(*names, F.unix_micros("started_at").alias("at")).collect()]
+                started, ended = F.unix_micros("started_at"), F.unix_micros("ended_at")
+                times = (started.alias("at"), ((ended - started) / 1e6).alias("seconds"))
+                found = [row.asDict() for row in log.select(*names, *times).collect()]
                 self._rows = sorted(found, key=lambda row: (row["at"], row["run_id"]), reverse=True)
         return self._rows
 
@@ -118,6 +120,12 @@ class Books:
         rows = (row for row in self.rows if row["stage"] == stage and row["outcome"] == "done")
         last = next(rows, None)
         return (last["details"] or {}).get(name) if last else None
+
+    def seconds_a_year(self, stage: str) -> float | None:
+        """How long the stage's last successful run took for each of its years; None before there is one."""
+        rows = (row for row in self.rows if row["stage"] == stage and row["outcome"] == "done" and row["years"])
+        last = next(rows, None)
+        return last["seconds"] / len(last["years"]) if last and last.get("seconds") else None
 
     def histories(self, names: Iterable[str], runs: Iterable[StageRun]) -> dict[str, History]:
         """What happened to the named tables since the earliest version that a run knew."""

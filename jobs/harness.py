@@ -10,7 +10,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -132,6 +132,25 @@ class Context:
         self.books.note(row)
 
 
+def by_name(stages: list[StageReport]) -> list[StageReport]:
+    """The steps of one stage as one."""
+    found: dict[str, StageReport] = {}
+    for step in stages:
+        so_far = found.get(step.name)
+        if so_far is None:
+            found[step.name] = replace(step)
+        else:
+            so_far.seconds, so_far.rows = so_far.seconds + step.seconds, so_far.rows + step.rows
+            so_far.years = sorted({*(so_far.years or []), *(step.years or [])})
+    return list(found.values())
+
+
+def _told(stage: StageReport) -> dict[str, Any]:
+    told = {"name": stage.name, "seconds": round(stage.seconds, 1), "rows": stage.rows}
+    told |= {"years": stage.years or [], "why": stage.why}
+    return told | ({"skipped": True} if stage.skipped else {})
+
+
 def new_run_id() -> str:
     """An id that sorts by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
@@ -195,17 +214,7 @@ def run_with(arguments: argparse.Namespace, stages: list[Callable[[Context], Non
                 for stage in stages:
                     stage(context)
             finally:
-                outcome["stages"] = [
-                    {
-                        "name": s.name,
-                        "seconds": round(s.seconds, 1),
-                        "rows": s.rows,
-                        "years": s.years or [],
-                        "why": s.why,
-                    }
-                    | ({"skipped": True} if s.skipped else {})
-                    for s in context.stages
-                ]
+                outcome["stages"] = list(map(_told, by_name(context.stages)))
                 outcome["tables"] = dict(sorted(context.tables.items()))
                 outcome["release"], outcome["report"] = context.release, context.report
             if not arguments.json:
@@ -331,7 +340,7 @@ def show_summary(context: Context) -> None:
     times.add_column("share", justify="right")
     times.add_column("rows", justify="right")
     times.add_column("")
-    for stage in context.stages:
+    for stage in by_name(context.stages):
         if stage.skipped:
             times.add_row(stage.name, "", "", "", "nothing to do")
             continue

@@ -73,11 +73,11 @@ def main(argv: list[str] | None = None) -> int:
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
         with opened_lake(arguments.lake, console) as context:
-            compared = replay(context.lake, arguments.run, anyway=arguments.anyway, tell=context.tell)
-        outcome["compared"] = [vars(item) for item in compared]
+            results = replay(context.lake, arguments.run, anyway=arguments.anyway, tell=context.tell)
+        outcome["compared"] = [vars(item) for item in results]
         if not arguments.json:
-            _print(arguments.run, compared)
-        differing = [item.table for item in compared if item.differing]
+            _print(arguments.run, results)
+        differing = [item.table for item in results if item.differing]
         if differing:
             raise DataError(
                 f"made again, {', '.join(differing)} {'is' if len(differing) == 1 else 'are'} not as run {arguments.run} "
@@ -92,23 +92,25 @@ def replay(lake: Lake, run_id: str, *, anyway: bool, tell: Callable[[str], None]
     """Every table that the run's stages flag, rate and publish wrote, compared with what is made again from what they
     read. An :class:`InputError` when the run is not known, its versions are gone, or its program or files are not here."""
     stages = _stages(lake, run_id)
-    compared: list[Comparison] = []
+    found: list[Comparison] = []
     for stage, again in (("flag", _flag), ("rate", _rate), ("publish", _publish)):
         if stage not in stages:
             tell(f"{stage}: not part of this run, or it had nothing to do")
-            continue
-        row = stages[stage]
-        config = _config(lake, row["details"], stage)
-        _refuse_other_program(lake, config, row, stage, anyway)
-        tell(f"{stage}: making it again")
-        for table, recorded, made in again(lake, config, row):
-            compared.append(_compared(stage, table, recorded, made))
-    return compared
+        for row in stages.get(stage, []):
+            config = _config(lake, row["details"], stage)
+            _refuse_other_program(lake, config, row, stage, anyway)
+            tell(f"{stage}: making {', '.join(row['years'])} again")
+            for table, recorded, made in again(lake, config, row):
+                found.append(compared(stage, table, recorded, made))
+    return found
 
 
-def _stages(lake: Lake, run_id: str) -> dict[str, dict[str, Any]]:
+def _stages(lake: Lake, run_id: str) -> dict[str, list[dict[str, Any]]]:
+    """The run's rows of the log by stage; a stage that went in steps has several."""
     log = lake.read(RUN_LOG).where((F.col("run_id") == run_id) & (F.col("outcome") == "done"))
-    stages = {row["stage"]: row.asDict() for row in log.collect()}
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for row in log.orderBy("started_at").collect():
+        stages.setdefault(row["stage"], []).append(row.asDict())
     if not set(stages) & {"flag", "rate", "publish"}:
         recent = lake.read(RUN_LOG).where("stage = 'publish' AND outcome = 'done'").orderBy(F.col("started_at").desc())
         known = [row["run_id"] for row in recent.limit(3).collect()]
@@ -280,7 +282,7 @@ def _reading(row: Any) -> PolicyReading:
     return PolicyReading(row["policy_id"], row["revision"], row["reading"], clauses, found, definition)
 
 
-def _compared(stage: str, table: Table, recorded: DataFrame, again: DataFrame) -> Comparison:
+def compared(stage: str, table: Table, recorded: DataFrame, again: DataFrame) -> Comparison:
     """Both sides in one pass: rows grouped by everything but floating-point numbers must be as many on either side, with
     the same numbers but for their last digits."""
     names = [name for name, _, _ in table.fields() if name not in NOT_COMPARED]
@@ -313,14 +315,14 @@ def _compared(stage: str, table: Table, recorded: DataFrame, again: DataFrame) -
     return Comparison(stage, table.full_name, int(row["recorded"]), int(row["again"]), int(row["differing"]))
 
 
-def _print(run_id: str, compared: list[Comparison]) -> None:
+def _print(run_id: str, results: list[Comparison]) -> None:
     shown = RichTable(title=f"Run {run_id} made again", title_justify="left")
     for name in ("stage", "table"):
         shown.add_column(name)
     for name in ("rows recorded", "rows made again", "differing"):
         shown.add_column(name, justify="right")
     shown.add_column("")
-    for item in compared:
+    for item in results:
         shown.add_row(
             item.stage, item.table, f"{item.recorded:,}", f"{item.again:,}", f"{item.differing:,}",
             "differs" if item.differing else "the same",

@@ -4,6 +4,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from rich.table import Table as RichTable
 
@@ -11,8 +12,9 @@ from ebi_spark.recompute import Due
 from ebi_spark.release.publish import current_release
 from jobs import flag, ingest, publish, rate, validate
 from jobs.bookkeeping import report_program
-from jobs.harness import Context, run_with, stage_parser
-from jobs.years import silver_years
+from jobs.harness import Context, by_name, run_with, stage_parser
+from jobs.progress import in_words, seconds_left, steps
+from jobs.years import silver_records, silver_years
 
 
 def whole(context: Context) -> None:
@@ -33,7 +35,7 @@ def changed(context: Context) -> None:
         context.why = ["the wording of a policy has changed"]
         flag.stage_policies(context)
     else:
-        _done(context, "flag", flag.stage, due, "records and policies are as they were")
+        _flag(context, due)
     _done(context, "rate", rate.stage, books.due("rate", years), "flags and populations are as they were")
     due = books.due("validate", years)
     if due:
@@ -55,8 +57,28 @@ def _done(context: Context, name: str, stage: Callable[..., None], due: Due, oth
         context.skip(name, otherwise)
         return False
     context.why = due.reasons
+    earlier = context.books.seconds_a_year(name)
+    if earlier is not None:
+        context.tell(
+            f"{name}: {len(due.years)} years to do, about {in_words(earlier * len(due.years))} by earlier runs"
+        )
     stage(context, due)
     return True
+
+
+def _flag(context: Context, due: Due) -> None:
+    """Judge in steps of some years each: what a run that is stopped has done of a backfill stays done."""
+    records = silver_records(context) if len(due.years) > 1 else {}
+    ahead = steps(due.years, records)
+    paces: list[tuple[float, int]] = []
+    for number, years in enumerate(ahead or [[]], start=1):
+        _done(context, "flag", flag.stage, replace(due, years=years), "records and policies are as they were")
+        if number < len(ahead):
+            paces.append((context.stages[-1].seconds, sum(records[year] for year in years)))
+            rest = [year for later in ahead[number:] for year in later]
+            left = seconds_left(paces, sum(records[year] for year in rest))
+            about = f", about {in_words(left)} left of this stage" if left is not None else ""
+            context.tell(f"flag: {len(due.years) - len(rest)} of {len(due.years)} years done{about}")
 
 
 def _as_it_stands(context: Context, release_id: str) -> None:
@@ -72,7 +94,7 @@ def _summary(context: Context) -> None:
     shown = RichTable(title="What was done, and why", title_justify="left")
     for name in ("stage", "years", "because"):
         shown.add_column(name, overflow="fold")
-    for stage in context.stages:
+    for stage in by_name(context.stages):
         shown.add_row(stage.name, ", ".join(stage.years or []), "; ".join(stage.why) or "nothing to do")
     context.summary.append(shown)
 

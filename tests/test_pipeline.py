@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import pandas as pd
 import pytest
 from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
+from real_runs import releases_are_whole
 
 from ebi_spark import synthetic
-from ebi_spark.schemas import TABLES
+from ebi_spark.schemas import ACTIVITY_RATE, TABLES, Table
 from ebi_spark.settings import resource
-from jobs import explain, flag, ingest, maintain, publish, rate, run, status, validate
+from ebi_spark.small_frames import small_frame
+from ebi_spark.storage import Lake
+from jobs import bookkeeping, explain, flag, ingest, maintain, publish, rate, replay, run, status, validate
 from tests.disclosure_attack import narrowed
 
 YEARS = ("2021-22", "2022-23")
@@ -36,7 +40,24 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def done(one_session: None, source: Path) -> dict[str, Any]:
+def looks(one_session: None, source: Path) -> Iterator[list[list[str]]]:
+    """A reader by release looks after every commit to a published table, of every run here: what it sees must be whole."""
+    seen: list[list[str]] = []
+    commit = Lake._commit
+
+    def looked_at(self: Lake, table: Table, writer: Any) -> None:
+        commit(self, table, writer)
+        if self.location.folder == lake(source) and table.layer == "published":
+            seen.append(releases_are_whole(lake(source)))
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Lake, "_commit", looked_at)
+    yield seen
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def done(looks: list[list[str]], source: Path) -> dict[str, Any]:
     return call(run.main, source)
 
 
@@ -68,6 +89,10 @@ def test_a_run_publishes_one_current_release(done: dict[str, Any], source: Path)
     assert set(done) >= {"run_id", "outcome", "exit", "stages", "tables", "release", "report", "error"}
     assert Path(done["report"]).is_file()
     assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
+
+
+def test_readers_see_no_release_before_it_is_whole(done: dict[str, Any], looks: list[list[str]]) -> None:
+    assert looks[:7] == [[]] * 6 + [[done["release"]]]
 
 
 def test_every_table_of_the_contract_is_there(done: dict[str, Any], source: Path) -> None:
@@ -339,8 +364,10 @@ def test_a_new_policy_is_judged_alone_and_flows_on(done: dict[str, Any], source:
     assert figures(source) == before
 
 
-def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(done: dict[str, Any], source: Path) -> None:
-    before = figures(source)
+def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(
+    done: dict[str, Any], source: Path, looks: list[list[str]]
+) -> None:
+    before, before_it, shown = figures(source), len(looks), releases_are_whole(lake(source))[0]
     tables = ("silver/apc_spell", "silver/op_attendance", "gold/activity_flag", "gold/activity_rate")
     untouched = {table: files_of(source, table, YEARS[0]) for table in tables}
     again = call(run.main, source, "--years", YEARS[1], "--force")
@@ -349,6 +376,7 @@ def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(done: dict[str, A
     assert all(untouched.values())
     assert {table: files_of(source, table, YEARS[0]) for table in tables} == untouched
     current = rows(source, "published/release", "release_id, is_current")
+    assert [seen[0] for seen in looks[before_it:]] == [shown] * 6 + [again["release"]]
     assert (done["release"], False) in current
     assert [release for release, is_current in current if is_current] == [again["release"]]
     outside = rows(source, "silver/ingest_audit", "sum(rows_outside_years) > 0", f"run_id = '{again['run_id']}'")
@@ -386,3 +414,66 @@ def test_a_failed_gate_publishes_nothing(done: dict[str, Any], source: Path, spa
     assert rows(source, "published/release", "release_id, is_current") == before
     assert call(rate.main, source)["exit"] == 0  # mended by the stage that makes it
     assert call(ingest.main, source, "--years", "2010-11")["exit"] == 2
+
+
+def test_an_old_run_made_again_is_what_it_was(
+    done: dict[str, Any], source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run, after others have replaced its flags and one its rates by hand."""
+
+    def replayed(run_id: str = done["run_id"]) -> dict[str, Any]:
+        capsys.readouterr()
+        replay.main([run_id, "--lake", str(lake(source)), "--json"])
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    commits = len(list(lake(source).rglob("_delta_log/*.json")))
+    again = replayed()
+    assert again["exit"] == 0, again["error"]
+    compared = {item["table"]: (item["recorded"], item["again"], item["differing"]) for item in again["compared"]}
+    published = [name for name in TABLES if name.startswith("published/") and name != "published/release"]
+    gold = ["gold/activity_flag", "gold/policy_attrition", "gold/activity_rate", "gold/rate_variation"]
+    assert sorted(compared) == sorted(gold + published)
+    assert all(recorded == made > 0 == differing for recorded, made, differing in compared.values()), compared
+    assert len(list(lake(source).rglob("_delta_log/*.json"))) == commits
+
+    unknown = replayed("20200101T000000Z-000000")
+    assert (unknown["exit"], done["run_id"] in unknown["error"]["remedy"]) == (2, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(bookkeeping, "program", lambda stage: f"another program of {stage}")
+        other = replayed()
+    assert other["exit"] == 2
+    assert "the program has changed since (it ran under version" in other["error"]["message"]
+    # A file that only the old version has, gone as by vacuum.
+    held = {
+        json.loads(line)["add"]["path"]
+        for line in (lake(source) / "gold/activity_flag/_delta_log/00000000000000000001.json").read_text().splitlines()
+        if '"add"' in line
+    }
+    (lake(source) / "gold/activity_flag" / sorted(held)[0]).unlink()
+    gone = replayed()
+    assert gone["exit"] == 2
+    assert "gold/activity_flag (version 1) are no longer there" in gone["error"]["message"]
+
+
+def test_a_replay_finds_what_differs(spark: SparkSession) -> None:
+    """Ten rows of rates; made again, one is missing, one is new, one stands twice, one counts other events, one has another
+    rate, one lost it: and one whose rate differs in its last digit is the same."""
+    rates = [
+        {"policy_id": "P", "area_code": f"A{n}", "activity": n, "crude_rate": float(n), "run_id": "r1"}
+        for n in range(10)
+    ]
+    again = [dict(row, run_id="r2") for row in rates[1:]]
+    again += [{"policy_id": "P", "area_code": "new", "activity": 1, "crude_rate": 1.0}, dict(again[0])]
+    again[1]["activity"] = 99
+    again[2]["crude_rate"] = 3.001
+    again[3]["crude_rate"] = None
+    again[4]["crude_rate"] = 5.0 * (1 + 1e-15)
+    found = replay.compared(
+        "rate",
+        ACTIVITY_RATE,
+        small_frame(spark, rates, ACTIVITY_RATE.schema),
+        small_frame(spark, again, ACTIVITY_RATE.schema),
+    )
+    # Missing 1, new 1, twice 2, other events 1 + 1, another rate 1, lost 1.
+    assert (found.recorded, found.again, found.differing) == (10, 11, 8)

@@ -12,6 +12,8 @@ from ebi_spark.recompute import History, StageRun, differences, due, due_at_all,
 from ebi_spark.settings import LakeLocation, RunConfig
 from jobs import bookkeeping
 from jobs.bookkeeping import SETTINGS, uses
+from jobs.harness import StageReport, by_name
+from jobs.progress import in_words, seconds_left, steps
 
 SILVER, FLAGS = "silver/apc_spell", "gold/activity_flag"
 YEARS = ["2021-22", "2022-23", "2023-24"]
@@ -139,3 +141,21 @@ def test_every_setting_says_whose_rows_it_changes(tmp_path: Path, monkeypatch: p
     assert differences(first, uses("rate", config, lake, "r")) == ["the file people.csv has changed"]
     monkeypatch.delitem(SETTINGS, "coverage")
     assert all("setting:coverage" in uses(stage, config, lake, "r") for stage in bookkeeping.STAGES)
+
+
+def test_many_years_go_in_steps_of_bounded_size() -> None:
+    records = {"2019-20": 3, "2020-21": 4, "2021-22": 12, "2022-23": 5, "2023-24": 5}
+    assert steps(reversed(records), records, most=10) == [
+        ["2019-20", "2020-21"], ["2021-22"], ["2022-23", "2023-24"],
+    ]  # fmt: skip
+    assert steps([], records) == []
+    assert seconds_left([], 5) is None
+    assert seconds_left([(10, 5), (20, 10)], 7) == 14
+    assert [in_words(seconds) for seconds in (3, 61, 200, 7200)] == ["10 s", "60 s", "3 min", "2.0 h"]
+
+
+def test_steps_of_a_stage_are_told_as_one() -> None:
+    steps_of = [StageReport("flag", 2.0, 5, ["2021-22"]), StageReport("flag", 3.0, 6, ["2022-23"]), StageReport("rate")]
+    found = [(stage.name, stage.seconds, stage.rows, stage.years) for stage in by_name(steps_of)]
+    assert found == [("flag", 5.0, 11, ["2021-22", "2022-23"]), ("rate", 0.0, 0, None)]
+    assert steps_of[0].seconds == 2.0
