@@ -7,11 +7,15 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.sql import SparkSession
 
 from ebi_spark.release.bounds import NO_BOUND, Pair, Tree, solve
+from ebi_spark.release.figures import protected_rates
 from ebi_spark.release.protected import PERIOD, protected_counts, protected_variation
 from ebi_spark.release.protection import Thresholds
+from ebi_spark.schemas import ACTIVITY_RATE
 from ebi_spark.settings import disclosure_rules
+from ebi_spark.small_frames import small_frame
 from tests.disclosure_attack import narrowed
 
 HES = disclosure_rules()["hes_2018_protected"]
@@ -231,3 +235,22 @@ def test_bounds_are_those_of_exhaustive_search(data: Any) -> None:
         for row, node in np.ndindex(2, 5):
             assert set(values[:, row, node]) == set(range(int(solved.low[row, node]), int(solved.high[row, node]) + 1))
     assert solved.high.max() < NO_BOUND
+
+
+def test_a_provider_has_no_rate_though_its_count_of_zero_stands(spark: SparkSession) -> None:
+    """No population, no rate: neither for a count nor for none; an area with people and no event has a rate of 0."""
+    truth = table({"A": 30, "G": 25}, {"A": 9}, {"X": (55, 60), "Y": (0, 9)})
+    period = {"policy_id": KEY[0], "revision": KEY[1], "reading": KEY[2], "financial_year": KEY[3], "period_years": 1}
+    rows = [
+        {**period, "notes": [], "population": None if item["population"] != item["population"] else int(item["population"]),
+         **{name: item[name] for name in ("area_type", "area_code")},
+         "activity": int(item["activity"]), "in_scope": int(item["in_scope"]), "standardised_rate": 0.6,
+         "expected": None if item["expected"] != item["expected"] else float(item["expected"])}
+        for item in truth.to_dict("records")
+    ]  # fmt: skip
+    rates = small_frame(spark, rows, ACTIVITY_RATE.schema)
+    released = protected_rates(rates, protected_counts(truth, PARENTS, HES), "hes_2018_protected")
+    found = {row["area_code"]: row for row in released.collect()}
+    assert (found["Y"]["activity"], found["Y"]["standardised_rate"], found["Y"]["crude_rate"]) == (0, None, None)
+    assert (found["X"]["activity"], found["X"]["standardised_rate"]) == (55, None)
+    assert (found["J"]["activity"], found["J"]["standardised_rate"], found["J"]["lower"]) == (0, 0.0, 0.0)

@@ -69,7 +69,9 @@ def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str) -> 
     count, per_event = F.col("_activity"), F.col("_national") / F.col("expected")
     known = F.col("expected") > 0
     lower, upper = count_limits(count)
-    rate = F.when(known, count * per_event).when(count == 0, F.col("_national") * 0)
+    # Where nothing is expected none was flagged either: a rate of 0 if there are people, none for a provider.
+    nobody_expected = F.col("population").isNotNull() & (count == 0)
+    rate = F.when(known, count * per_event).when(nobody_expected, F.col("_national") * 0)
     replaced = {
         "activity": count,
         "in_scope": F.col("_in_scope"),
