@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             keep = arguments.keep_releases or int(
                 context.books.fact("publish", "keep_releases") or RunConfig.keep_releases
             )
-            outcome["removed_releases"] = remove_old_releases(lake, keep)
+            outcome["removed_releases"] = remove_old_releases(lake, keep, leftovers=True)
             context.tell(f"removed {len(outcome['removed_releases'])} old releases")
             hours = outcome["kept_hours"] = max(arguments.keep_hours, _hours_of_oldest_release(lake))
             context.tell(f"compacting and vacuuming: versions of the last {hours:,} hours stay")

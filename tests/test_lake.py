@@ -3,10 +3,12 @@
 import json
 import os
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import delta.exceptions
 import pytest
@@ -17,11 +19,12 @@ from pyspark.sql import functions as F
 from ebi_spark import delta_log, storage
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.release.publish import PUBLISHED, remove_old_releases
-from ebi_spark.schemas import ACTIVITY_RATE, POLICY, RATE, RELEASE, SCHEMA_VERSION, YEAR, Table
-from ebi_spark.settings import LakeLocation
+from ebi_spark.schemas import ACTIVITY_RATE, POLICY, RATE, RELEASE, RUN_LOG, SCHEMA_VERSION, YEAR, Table
+from ebi_spark.settings import LakeLocation, RunConfig
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import VERSION_PROPERTY, Lake, prepare_folders
-from jobs import maintain
+from jobs import harness, maintain
+from jobs.bookkeeping import READS, Books, details_of
 
 USED = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE)}
 
@@ -170,7 +173,7 @@ def test_old_releases_go_and_what_killed_runs_left(
     lake.replace(RELEASE, small_frame(lake.spark, rows, RELEASE.schema), {}, stage="publish")
     published = [{"release_id": f"R{n}", YEAR: "2021-22", "activity": n} for n in range(1, 6)]  # R5 was never named
     lake.replace(RATE, small_frame(lake.spark, published, RATE.schema), {}, stage="publish")
-    gone = remove_old_releases(lake, keep, now)
+    gone = remove_old_releases(lake, keep, now, leftovers=True)
     if removed == ["R2", "R3"]:  # the newest and the one gone back to
         assert gone == ["R3", "R2"]
     else:
@@ -232,3 +235,48 @@ def test_the_log_tells_of_each_commit_what_it_can_have_changed(lake: Lake) -> No
     assert [tuple(row) for row in rows.select("version", "operation", "userMetadata").collect()] == [
         tuple(item) for item in found
     ]
+
+
+def test_the_hour_that_comes_twice_and_a_clock_set_back(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs at 01:30 and, 40 minutes later, at 01:10 on the night in October when clocks go back; then one whose clock was
+    set back by an hour. The log's order is that of the instants; a release that the order hides is seen in the history."""
+    monkeypatch.setitem(USED, RUN_LOG.full_name, RUN_LOG)
+    lake.prepare()
+    monkeypatch.setenv("TZ", "Europe/London")
+    time.tzset()
+    try:
+
+        def ran(run_id: str, started: datetime, disclosure: str) -> None:
+            lake.run_id = run_id
+            row = manifest(1, started, current=True) | {"release_id": run_id, "run_id": run_id}
+            lake.replace(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), {}, stage="publish")
+            config = RunConfig(lake=lake.location, disclosure=disclosure)
+            log = {"run_id": run_id, "stage": "publish", "started_at": started, "ended_at": started, "outcome": "done"}
+            log |= {"versions_written": dict(lake.versions_written), "versions_read": {}, "years": []}
+            log["details"] = details_of("publish", config, lake, run_id, None)
+            lake.append(RUN_LOG, small_frame(lake.spark, [log], RUN_LOG.schema), stage="publish")
+
+        ran("summer", datetime(2024, 10, 27, 0, 30, tzinfo=UTC), "hes_2018")
+        ran("winter", datetime(2024, 10, 27, 1, 10, tzinfo=UTC), "hes_2018_protected")
+        monkeypatch.setitem(READS, "publish", ())
+        books = Books(lake, RunConfig(lake=lake.location, disclosure="hes_2018_protected"), "now")
+        assert [row["run_id"] for row in books.rows] == ["winter", "summer"]
+        assert books.why_publish() == []
+        ran("set_back", datetime(2024, 10, 27, 0, 10, tzinfo=UTC), "hes_2018")
+        books = Books(lake, books.config, "now")
+        assert [row["run_id"] for row in books.rows] == ["winter", "summer", "set_back"]
+        assert books.why_publish() == ["published/release was written by something else"]
+        # Around midnight of the last day of a year nothing is taken from the clock but these instants: run ids are UTC.
+        monkeypatch.setattr(harness, "datetime", _Midnight)
+        assert harness.new_run_id().startswith("20240331T233000Z-")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+class _Midnight:
+    """Half an hour past midnight on 1 April in England, while it is still 31 March in UTC."""
+
+    @staticmethod
+    def now(zone: Any = None) -> datetime:
+        return datetime(2024, 4, 1, 0, 30, tzinfo=ZoneInfo("Europe/London")).astimezone(zone)

@@ -178,8 +178,9 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
     lake.replace(RELEASE, earlier.unionByName(row).coalesce(1), {}, stage="publish")
 
 
-def remove_old_releases(lake: Lake, keep: int, now: datetime | None = None) -> list[str]:
-    """Remove all but the newest ``keep`` releases and the current one; gives the ids of those removed.
+def remove_old_releases(lake: Lake, keep: int, now: datetime | None = None, *, leftovers: bool = False) -> list[str]:
+    """Remove all but the newest ``keep`` releases and the current one; gives the ids of those removed. With ``leftovers``
+    also the rows of releases that were never named, which killed runs left.
 
     The release before stays for an hour after it was replaced: who looked up the current one just before that still finds
     its rows.
@@ -198,15 +199,17 @@ def remove_old_releases(lake: Lake, keep: int, now: datetime | None = None) -> l
         remaining = lake.read(RELEASE).where(~F.col("release_id").isin(old)).coalesce(1)
         lake.replace(RELEASE, remaining, {}, stage="maintain")
     stay = {row["release_id"] for row in releases} - set(old)
-    side_by_side([partial(_remove_rows, lake, table, stay) for table in PUBLISHED if lake.exists(table)])
+
+    def remove_rows(table: Table) -> None:
+        gone = set(old)
+        if leftovers:
+            held = lake.read(table).select("release_id").distinct().collect()
+            gone |= {row["release_id"] for row in held} - stay
+        if gone:
+            lake.replace(table, lake.read(table).limit(0), {"release_id": sorted(gone)}, stage="maintain")
+
+    side_by_side([partial(remove_rows, table) for table in PUBLISHED if lake.exists(table)])
     return old
-
-
-def _remove_rows(lake: Lake, table: Table, listed: set[str]) -> None:
-    """Remove the rows of releases that the manifest does not list: those removed, and what killed runs left."""
-    held = {row["release_id"] for row in lake.read(table).select("release_id").distinct().collect()}
-    if held - listed:
-        lake.replace(table, lake.read(table).limit(0), {"release_id": sorted(held - listed)}, stage="maintain")
 
 
 def roll_back(lake: Lake, release_id: str) -> None:
