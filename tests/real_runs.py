@@ -193,7 +193,9 @@ def leaks(lake: Path, *printed: str) -> list[str]:
         if name.startswith(RECORD_TABLES) and path.suffix in (".parquet", ".crc") and "_delta_log" not in name:
             continue
         held = (
-            str(pq.read_table(path).to_pylist()) if path.suffix == ".parquet" else path.read_bytes().decode("latin-1")
+            str(pq.ParquetFile(path).read().to_pylist())
+            if path.suffix == ".parquet"
+            else path.read_bytes().decode("latin-1")
         )
         if SECRET in held or SECRET in name:
             found.append(f"{name}: {held[max(0, held.find(SECRET) - 60) :][:120]}")
