@@ -132,6 +132,9 @@ def fetch_jars(tell: Callable[[str], None]) -> list[Path]:
 # Rows of many derived columns make methods longer than the JVM compiles unless told to; interpreted, they are several
 # times slower.
 JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
+# For small data: the quick compiler and one collector thread take a third less processor time in all, since the other
+# compiler is still at work when the job ends.
+QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 # Inferring constraints through dozens of derived columns takes Spark's planner minutes and finds nothing here.
 PLANNING = {"spark.sql.constraintPropagation.enabled": "false"}
@@ -144,9 +147,10 @@ def platform_session() -> bool:
 
 @contextlib.contextmanager
 def spark_session(
-    scratch: Path | None = None, *, timezone: str = "Europe/London", java_options: str | None = None
+    scratch: Path | None = None, *, timezone: str = "Europe/London", quick: bool = False
 ) -> Iterator[SparkSession]:
-    """The session for one job; a local one keeps all it spills below ``scratch`` and ends with the job.
+    """The session for one job; a local one keeps all it spills below ``scratch`` and ends with the job. ``quick``: the job
+    is a short one, on little data.
 
     ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` size the local one (default ``local[*]`` and ``4g``).
     """
@@ -188,7 +192,8 @@ def spark_session(
         .config(
             "spark.driver.extraJavaOptions",
             f"-Djava.io.tmpdir={folder} -Dderby.system.home={folder} "
-            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} {JAVA_OPTIONS if java_options is None else java_options}",
+            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} "
+            + " ".join([JAVA_OPTIONS, *([QUICK_JAVA_OPTIONS] if quick else [])]),
         )
         .getOrCreate()
     )

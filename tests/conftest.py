@@ -18,13 +18,10 @@ from ebi_spark.session import spark_session
 from ebi_spark.settings import LakeLocation
 from ebi_spark.storage import Lake, prepare_folders
 
-# Small data: the quick compiler and one collector thread start fastest.
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -XX:-DontCompileHugeMethods"
-
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    with spark_session(tmp_path_factory.mktemp("scratch"), java_options=QUICK_JAVA) as session:
+    with spark_session(tmp_path_factory.mktemp("scratch"), quick=True) as session:
         session.conf.set("spark.sql.shuffle.partitions", "2")
         yield session
 

@@ -11,10 +11,13 @@ from pyarrow.lib import ArrowException
 
 from ebi_spark.acquire.layouts import Layout
 from ebi_spark.errors import InputError
-from ebi_spark.settings import TableSource
+from ebi_spark.settings import RunConfig, TableSource
 
 DELIMITERS = (",", "|", "\t", ";")
 _HEAD_BYTES = 1 << 20
+SMALL_BYTES = 256 << 20
+# How many times larger than its file a table of this ending is, roughly.
+_PACKED = {".parquet": 4, ".gz": 5, ".bz2": 7}
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,23 @@ class Form:
 def is_remote(path: str) -> bool:
     """Whether a path names a store that Python's file functions do not reach."""
     return "://" in path or path.startswith("dbfs:")
+
+
+def is_small(config: RunConfig) -> bool:
+    """Whether the sources are so few bytes of local files that the job will be a short one. What is not known is large."""
+    size = 0
+    for source in config.sources:
+        for role, table in source.tables.items():
+            if table.table or any(is_remote(path) for path in table.paths):
+                return False
+            try:
+                found = find_files(table, f"sources.{source.name}.{role}")
+            except InputError:
+                continue  # said when it is read
+            for path in map(Path, found):
+                files = (f for f in path.rglob("*") if f.is_file()) if path.is_dir() else (path,)
+                size += sum(file.stat().st_size * _PACKED.get(file.suffix, 1) for file in files)
+    return size < SMALL_BYTES
 
 
 def find_files(source: TableSource, where: str) -> list[str]:

@@ -80,11 +80,11 @@ def _no_sentinel(value: Column) -> Column:
 
 
 def _packed(value: Column) -> Column:
-    """A concatenation with a comma before and after every code and episode mark; runs of commas may be left.
+    """A concatenation (upper case) with a comma before and after every code and episode mark; runs of commas may be left.
 
     Chains of plain replacements: measured against ``translate`` and regular expressions, these cost the least.
     """
-    packed = _strip(F.upper(F.btrim(value, F.lit("|, \t"))), " ", ".", "\t")
+    packed = _strip(F.btrim(value, F.lit("|, \t")), " ", ".", "\t")
     packed = F.replace(F.replace(packed, F.lit("||"), F.lit("|")), F.lit("|"), F.lit(",|,"))
     return F.replace(F.concat(F.lit(","), packed, F.lit(",")), F.lit(",,"), F.lit(","))
 
@@ -112,15 +112,18 @@ KINDS: dict[str, tuple[Stage, ...]] = {
     "code": (_one_code,),
     # Clinical codes in SUS+'s concatenation: ``||E119 ,J849 ||I801`` or ``||E851,T124||Y532``, the leading ``||`` may
     # be missing, codes may be padded, dotted or in lower case → ``,E119,J849,|,I801,``, NULL when no code is left.
-    "codes": (_packed, _tidy),
+    "codes": (F.upper, _packed, _tidy),
     # INT; what is no number becomes NULL and is noted.
     "number": (_number,),
     # DATE; what is none, or a sentinel, becomes NULL and is noted.
     "day": (_iso, _parsed_day, _no_sentinel),
 }
-# Kinds for which a text can stand there and yet give no value.
-LOSSY = ("code", "codes", "number", "day")
+# Kinds that are read rather than tidied: how they are written is no change, only what cannot be read is one.
+READ = ("codes", "number", "day")
 _DAY_READ = 2  # stages after which a day was read or was not: before sentinels go
+# Between texts that are compared as one; no source table has it.
+_SEPARATOR = "\x1f"
+_SENTINEL = "sentinel"
 
 
 def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ()) -> DataFrame:
@@ -135,26 +138,30 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
     frame = rows.select(*others, *raw, *[F.trim(F.col(name)).alias(name) for name in kinds])
     kept = [*others, *(F.col(f"_raw_{name}") for name in kinds)]
     filled = {name: _filled(F.col(name)) for name in kinds}
-    # Whether something stands there at all; for the kinds that keep every text, the value itself tells.
-    lossy = [name for name, kind in kinds.items() if kind in LOSSY]
+    # Whether something stands there at all; for the other kinds the value itself tells.
+    read = [name for name, kind in kinds.items() if kind in READ]
     frame = frame.select(
         *kept,
         *[value.alias(name) for name, value in filled.items()],
-        *[filled[name].isNotNull().alias(f"_stated_{name}") for name in lossy],
+        *[filled[name].isNotNull().alias(f"_stated_{name}") for name in read],
     )
-    kept += [F.col(f"_stated_{name}") for name in lossy]
-    days = [name for name, kind in kinds.items() if kind == "day"]
+    kept += [F.col(f"_stated_{name}") for name in read]
     for number in range(max(len(stages) for stages in KINDS.values())):
-        if number == _DAY_READ:
-            frame = frame.withColumns({f"_read_{name}": F.col(name).isNotNull() for name in days})
-            kept += [F.col(f"_read_{name}") for name in days]
+        noted: dict[str, Column] = {}
+        for name, kind in kinds.items():
+            if kind == "codes" and number == 0:
+                noted[f"_cased_{name}"] = F.upper(name) != F.col(name)
+            elif kind == "day" and number == _DAY_READ:
+                noted[f"_read_{name}"] = F.col(name).isNotNull()
         frame = frame.select(
             *kept,
+            *[column.alias(name) for name, column in noted.items()],
             *[
                 (KINDS[kind][number](F.col(name)) if number < len(KINDS[kind]) else F.col(name)).alias(name)
                 for name, kind in kinds.items()
             ],
         )
+        kept += [F.col(name) for name in noted]
     flags = [(F.col(f"_stated_{name}") & ~F.col(f"_read_{name}")).alias(f"unread_{name}") for name in unread]
     return frame.select(*others, *kinds, *flags, _changes(kinds).alias("cleaned"))
 
@@ -162,50 +169,52 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
 def _changes(kinds: Mapping[str, str]) -> Column:
     """``field:kind`` of every value that differs from what the source has.
 
-    Blanks and the word NULL are common and told at once. All else is rare: how it changed is asked only of rows that
-    have such a value, by one function for all fields. Written out for each field, it was most of the code that the JVM
-    had to compile and of the time that a row took.
+    That a code list, a number or a day is blank or the word NULL is common and told at once. All else is rare: whether
+    there is any such change is asked by one comparison of all plain texts, and only a row that has one goes through its
+    fields one by one, in a function that Spark interprets. Written out for each field, it was most of the code that the
+    JVM had to compile and of the time that a row took.
     """
     nothing = F.array().cast("array<string>")
-    lost, rare = {}, {}
+    plain = [name for name, kind in kinds.items() if kind not in READ]
+    odd = [
+        F.concat_ws(_SEPARATOR, *[F.col(f"_raw_{name}") for name in plain])
+        != F.concat_ws(_SEPARATOR, *[F.col(name) for name in plain])
+    ]
+    empty = []
+    outcomes = []
     for name, kind in kinds.items():
         raw, value = F.col(f"_raw_{name}"), F.col(name)
-        stated = F.col(f"_stated_{name}") if kind in LOSSY else value.isNotNull()
-        lost[name] = raw.isNotNull() & ~stated
-        if kind in ("number", "day"):
-            rare[name] = stated & value.isNull()
-        elif kind == "codes":  # separators always change; only what changes a code is noted
-            rare[name] = stated & (value.isNull() | raw.contains(".") | (raw != F.upper(raw)))
-        else:
-            rare[name] = stated & (value.isNull() | (raw != value))
-    blank = {name: F.trim(F.col(f"_raw_{name}")) == "" for name in kinds}
-    empty = list_of(
-        F.when(lost[name], F.when(blank[name], f"{name}:blank").otherwise(f"{name}:null_text")) for name in kinds
-    )
-    changed = F.array_compact(
-        F.array(
-            *[
-                F.when(
-                    rare[name],
-                    F.struct(
-                        F.lit(name).alias("field"),
-                        F.lit(kind).alias("kind"),
-                        F.col(f"_raw_{name}").alias("raw"),
-                        F.col(name).isNull().alias("gone"),
-                        (F.col(f"_read_{name}") if kind == "day" else F.lit(False)).alias("read"),
-                    ),
-                )
-                for name, kind in kinds.items()
-            ]
+        if kind not in READ:
+            outcomes.append(value)
+            continue
+        stated = F.col(f"_stated_{name}")
+        unusable = stated & value.isNull()
+        odd.append(unusable | stated & (raw.contains(".") | F.col(f"_cased_{name}")) if kind == "codes" else unusable)
+        empty.append(
+            F.when(
+                raw.isNotNull() & ~stated,
+                F.when(F.trim(raw) == "", f"{name}:blank").otherwise(f"{name}:null_text"),
+            )
         )
+        outcome = F.when(value.isNotNull(), raw)
+        outcomes.append(outcome.when(F.col(f"_read_{name}"), F.lit(_SENTINEL)) if kind == "day" else outcome)
+    names, sorts = (F.array(*[F.lit(text) for text in listed]) for listed in (kinds.keys(), kinds.values()))
+    pairs = F.zip_with(
+        F.array(*[F.col(f"_raw_{name}") for name in kinds]),
+        F.array(*outcomes),
+        lambda raw, outcome: F.struct(raw.alias("raw"), outcome.alias("outcome")),
     )
-
-    def some(conditions: Mapping[str, Column]) -> Column:
-        return reduce(lambda a, b: a | b, conditions.values())
-
-    return F.concat(
-        F.when(some(lost), empty).otherwise(nothing),
-        F.when(some(rare), F.transform(changed, _described)).otherwise(nothing),
+    each = F.transform(
+        pairs,
+        lambda pair, at: F.concat(
+            F.get(names, at), F.lit(":"), _described(pair["raw"], pair["outcome"], F.get(sorts, at))
+        ),
+    )
+    some_empty = reduce(lambda a, b: a | b, [note.isNotNull() for note in empty], F.lit(False))
+    return (
+        F.when(reduce(lambda a, b: a | b, odd), F.array_compact(each))
+        .when(some_empty, list_of(empty) if empty else nothing)
+        .otherwise(nothing)
     )
 
 
@@ -215,19 +224,24 @@ def list_of(texts: Iterable[Column]) -> Column:
     return F.array_remove(F.array(*[F.coalesce(item, F.lit("")) for item in texts]), "")
 
 
-def _described(change: Column) -> Column:
-    raw, kind = change["raw"], change["kind"]
-    why = (
-        F.when(change["read"], F.lit("sentinel"))
-        .when(kind == "day", F.lit("not_a_date"))
-        .when(kind == "number", F.lit("not_a_number"))
-        .when(change["gone"], F.lit("blank"))
-        .when((kind == "two_character_code") & (F.length(F.trim(raw)) == 1), F.lit("one_digit"))
+def _described(raw: Column, outcome: Column, kind: Column) -> Column:
+    """How one value was changed; NULL where it was not. ``outcome`` is the value as it is now; where it was read, the raw
+    text itself if that could be done."""
+    trimmed = F.trim(raw)
+    listed = kind == "codes"
+    return (
+        F.when(trimmed == "", F.lit("blank"))
+        .when(F.upper(trimmed) == "NULL", F.lit("null_text"))
+        .when((kind == "day") & (outcome == _SENTINEL), F.lit("sentinel"))
+        .when(raw.isNotNull() & outcome.isNull() & (kind == "day"), F.lit("not_a_date"))
+        .when(raw.isNotNull() & outcome.isNull() & (kind == "number"), F.lit("not_a_number"))
+        .when(raw.isNotNull() & outcome.isNull(), F.lit("blank"))
+        .when(~listed & (outcome == raw), F.lit(None).cast("string"))
+        .when((kind == "two_character_code") & (F.length(trimmed) == 1), F.lit("one_digit"))
         .when(raw.contains("."), F.lit("dots"))
         .when(raw != F.upper(raw), F.lit("case"))
-        .otherwise(F.lit("padding"))
+        .when(~listed, F.lit("padding"))
     )
-    return F.concat(change["field"], F.lit(":"), why)
 
 
 def age_seen(first: Column, fallback: Column) -> Column:

@@ -7,19 +7,22 @@ Such rows are few, and what becomes of each rests on the others. They are settle
 in ``silver/repeated_row``; everything after that reads each source row once, and these from there.
 """
 
-from functools import reduce
+from dataclasses import dataclass
+from functools import partial, reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical.cleaning import clean, text
-from ebi_spark.financial_years import year_of_date, year_of_text
+from ebi_spark.financial_years import label, year_of_date, year_of_text
 from ebi_spark.schemas import REPEATED_ROW
+from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
 
-# A set of keys up to this size is sent to every task; above, rows and keys meet by a shuffle.
-FEW_KEYS = 500_000
+# So many suspected keys of a table are brought to the driver, as hashes, and sent to every task from there; of more, rows
+# and keys meet by a shuffle.
+FEW_KEYS = 100_000
 
 _PLACE = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discharge_date", "op": "appointment_date"}
 _TEXTS = "fields"
@@ -27,38 +30,69 @@ _LISTS = "lists"
 _AS_THEY_ARE = ("raw_names", "raw_values", "content", "source_file", "file_bytes", "file_modified")
 
 
+@dataclass(frozen=True)
+class Suspects:
+    """The keys of one source table that may stand in more than one row, by hash (a key that shares its hash with another
+    is among them, and turns out to be alone). ``hashes`` is None where there are more than :data:`FEW_KEYS`."""
+
+    count: int
+    hashes: tuple[int, ...] | None
+
+
 def _keyed(rows: DataFrame) -> DataFrame:
-    """Rows that have a key, with it as ``_key``."""
-    return rows.where("corrupt IS NULL").withColumn("_key", text(F.col("record_id"))).where("_key IS NOT NULL")
+    """Rows that have a key, with it as ``_key`` and its hash as ``_hash``."""
+    keyed = rows.where("corrupt IS NULL").withColumn("_key", text(F.col("record_id"))).where("_key IS NOT NULL")
+    return keyed.withColumn("_hash", F.xxhash64("_key"))
 
 
-def first_look(tables: list[SourceTable], bare_year: str | None) -> tuple[dict[tuple[str, str], int], set[str]]:
-    """(how many keys of each table stand in more than one row, the financial years that the keyed rows name), from one
-    query over keys and dates."""
+def first_look(tables: list[SourceTable], bare_year: str | None) -> tuple[dict[tuple[str, str], Suspects], set[str]]:
+    """(the suspected keys of each table, the financial years that the keyed rows name), from one query over keys and
+    dates."""
     looks = []
     for table in tables:
-        year: Column = F.lit(None).cast("string")
+        start: Column = F.lit(None).cast("int")
         keyed = _keyed(table.rows)
         if table.role in _PLACE:
             day = _PLACE[table.role]
-            keyed = clean(keyed.select("_key", day, "year_text"), {day: "day"})
+            keyed = clean(keyed.select("_hash", day, "year_text"), {day: "day"})
             year = F.coalesce(year_of_date(F.col(day)), year_of_text(F.col("year_text"), bare_year))
-        by_key = keyed.groupBy("_key").agg(F.count("*").alias("n"), F.min(year).alias("low"), F.max(year).alias("high"))
-        looks.append(
-            by_key.agg(
-                F.count_if(F.col("n") > 1).alias("repeated"),
-                F.array_union(F.collect_set("low"), F.collect_set("high")).alias("years"),
-            ).select(F.lit(table.system).alias("system"), F.lit(table.role).alias("role"), "repeated", "years")
+            start = F.substring(year, 1, 4).cast("int")
+        by_key = keyed.groupBy("_hash").agg(
+            F.count("*").alias("n"), F.min(start).alias("low"), F.max(start).alias("high")
         )
-    found = reduce(DataFrame.unionByName, looks).collect()
-    counts = {(row["system"], row["role"]): row["repeated"] for row in found}
-    return counts, {year for row in found for year in row["years"]}
+        named = [F.lit(table.system).alias("system"), F.lit(table.role).alias("role")]
+        repeated = F.col("n") > 1
+        starts = F.array_union(F.collect_set("low"), F.collect_set("high"))
+        counted = by_key.agg(F.count_if(repeated).alias("repeated"), starts.alias("starts"))
+        # The same columns of every key go into both parts, so that Spark groups the keys once.
+        listed = by_key.where(repeated).limit(FEW_KEYS + 1)
+        looks.append(counted.select(*named, "repeated", "starts"))
+        looks.append(listed.select(*named, F.col("_hash").alias("hash"), "low", "high"))
+    found = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), looks).collect()
+    suspects: dict[tuple[str, str], Suspects] = {}
+    for row in found:
+        if row["repeated"] is not None:
+            place = row["system"], row["role"]
+            hashes = tuple(r["hash"] for r in found if r["hash"] is not None and (r["system"], r["role"]) == place)
+            suspects[place] = Suspects(row["repeated"], hashes if len(hashes) <= FEW_KEYS else None)
+    return suspects, {label(start) for row in found for start in row["starts"] or ()}
 
 
-def settle(lake: Lake, tables: list[SourceTable], repeated: dict[tuple[str, str], int]) -> None:
+def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
+    """The suspected keys of a table: ``_suspect``, their hashes."""
+    if suspects.hashes is None:
+        repeated = _keyed(table.rows).groupBy("_hash").count().where("count > 1")
+        return repeated.select(F.col("_hash").alias("_suspect"))
+    frame = small_frame(table.rows.sparkSession, [(number,) for number in suspects.hashes], "_suspect bigint")
+    return F.broadcast(frame)
+
+
+def settle(lake: Lake, tables: list[SourceTable], suspects: dict[tuple[str, str], Suspects]) -> None:
     """Write ``silver/repeated_row``: the rows of repeated keys, as read, with what becomes of them."""
     parts = [
-        _settled(table, repeated[table.system, table.role]) for table in tables if repeated[table.system, table.role]
+        _settled(table, suspects[table.system, table.role])
+        for table in tables
+        if suspects[table.system, table.role].count
     ]
     if not parts and lake.version(REPEATED_ROW) == 0:
         return
@@ -66,10 +100,8 @@ def settle(lake: Lake, tables: list[SourceTable], repeated: dict[tuple[str, str]
     lake.replace(REPEATED_ROW, frame.withColumn("run_id", F.lit(lake.run_id)).coalesce(1), {}, stage="ingest")
 
 
-def _settled(table: SourceTable, repeated: int) -> DataFrame:
-    keyed = _keyed(table.rows)
-    keys = keyed.groupBy("_key").count().where("count > 1").select("_key")
-    rows = keyed.join(F.broadcast(keys) if repeated <= FEW_KEYS else keys, "_key", "left_semi")
+def _settled(table: SourceTable, suspects: Suspects) -> DataFrame:
+    rows = _keyed(table.rows).join(_hashes(table, suspects), F.col("_hash") == F.col("_suspect"), "left_semi")
     day = F.col("_extract_date")
     rows = clean(rows.withColumn("_extract_date", F.col("extract_date")), {"_extract_date": "day"})
     same_key = Window.partitionBy("_key")
@@ -100,20 +132,16 @@ def _settled(table: SourceTable, repeated: int) -> DataFrame:
     )
 
 
-def with_copies_settled(lake: Lake, table: SourceTable, repeated: int) -> DataFrame:
+def with_copies_settled(lake: Lake, table: SourceTable, suspects: Suspects) -> DataFrame:
     """The rows of a source table with ``is_duplicate`` (a copy to leave out) and ``conflict`` (one key, different
     content); those of repeated keys come from ``silver/repeated_row``."""
     neither = {"is_duplicate": F.lit(False), "conflict": F.lit(False)}
-    if not repeated:
+    if not suspects.count:
         return table.rows.withColumns(neither)
     stored = lake.read(REPEATED_ROW).where((F.col("source_system") == table.system) & (F.col("role") == table.role))
-    keys = stored.select(F.col("record_id").alias("_repeated")).distinct()
     key = text(F.col("record_id"))
-    alone = table.rows.join(
-        F.broadcast(keys) if repeated <= FEW_KEYS else keys,
-        F.when(F.col("corrupt").isNull(), key) == F.col("_repeated"),
-        "left_anti",
-    ).withColumns(neither)
+    keyed = F.when(F.col("corrupt").isNull() & key.isNotNull(), F.xxhash64(key))
+    alone = table.rows.join(_hashes(table, suspects), keyed == F.col("_suspect"), "left_anti").withColumns(neither)
     columns: list[Column] = []
     for name, kind in table.rows.dtypes:
         if name in _AS_THEY_ARE:

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable, raw_json
 from ebi_spark.canonical import hes, sus_plus
-from ebi_spark.canonical.copies import first_look, settle, with_copies_settled
+from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled
 from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition, keep
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, YEAR, Table
@@ -77,12 +77,12 @@ class Ingested:
 
 
 def judge(
-    lake: Lake, tables: Iterable[SourceTable], repeated: dict[tuple[str, str], int], config: RunConfig
+    lake: Lake, tables: Iterable[SourceTable], suspects: dict[tuple[str, str], Suspects], config: RunConfig
 ) -> list[Judged]:
-    """Every source table judged; APCS_Der joins the spells of its own system. ``repeated``: how many keys of each table
-    stand in more than one row."""
+    """Every source table judged; APCS_Der joins the spells of its own system. ``suspects``: the keys of each table that
+    may stand in more than one row."""
     by_role = {(table.system, table.role): table for table in tables}
-    settled = {place: with_copies_settled(lake, table, repeated[place]) for place, table in by_role.items()}
+    settled = {place: with_copies_settled(lake, table, suspects[place]) for place, table in by_role.items()}
     judged: list[Judged] = []
     for (system, role), table in by_role.items():
         rows = settled[system, role]
@@ -165,11 +165,11 @@ def ingest(
 ) -> Ingested:
     """Read, judge and write silver; raises :class:`DataError` when too large a share of rows had to be set aside."""
     tell("looking at keys and years of the source files")
-    repeated, present = first_look(tables, config.bare_year)
+    suspects, present = first_look(tables, config.bare_year)
     check(present, config)
     lake.prepare()
-    settle(lake, tables, repeated)
-    judged = judge(lake, tables, repeated, config)
+    settle(lake, tables, suspects)
+    judged = judge(lake, tables, suspects, config)
     tell("counting what becomes of each row")
     found = survey(judged, config)
     years = check(set().union(*found.years.values()), config)

@@ -25,13 +25,16 @@ def with_year(rows: DataFrame, day: Column, bare_year: str | None) -> DataFrame:
     corrupt lines have neither. Each is a column before anything looks at it (see :mod:`ebi_spark.canonical.cleaning`).
     """
     usable = F.col("corrupt").isNull()
-    digits = rows.withColumns(
-        {"_digits": digits_of_year(F.when(usable, F.col("year_text"))), "_day": F.when(usable, day)}
+    dated = rows.withColumns(
+        {"dated_year": year_of_date(F.when(usable, day)), "_stated": F.trim(F.when(usable, F.col("year_text")))}
     )
-    years = digits.withColumns(
-        {"stated_year": year_of_digits(F.col("_digits"), bare_year), "dated_year": year_of_date(F.col("_day"))}
+    # Most rows state the very year of their date, in the same words: only the others are worth reading.
+    same = F.col("_stated") == F.col("dated_year")
+    digits = dated.withColumn("_digits", digits_of_year(F.when(~F.coalesce(same, F.lit(False)), F.col("_stated"))))
+    years = digits.withColumn(
+        "stated_year", F.when(same, F.col("dated_year")).otherwise(year_of_digits(F.col("_digits"), bare_year))
     )
-    return years.drop("_digits", "_day", "year_text")
+    return years.drop("_digits", "_stated", "year_text")
 
 
 def disposition(years: tuple[str, ...] | None) -> Column:

@@ -106,7 +106,8 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
         "primary_diagnosis",
         F.col("cleaned").alias("_derived_cleaned"),
     )
-    joined = spells.join(usable, F.col("record_id") == F.col("_derived_id"), "left")
+    # Derived rows are narrow: a table of them in memory, a part of the keys at a time, spares sorting both sides.
+    joined = spells.join(usable.hint("shuffle_hash"), F.col("record_id") == F.col("_derived_id"), "left")
     found = F.col("_derived_id").isNotNull()
     return joined.withColumns(
         {
