@@ -233,7 +233,6 @@ def details_of(stage: str, config: RunConfig, lake: Lake, run_id: str, only: lis
         told["definitions"] = definitions(config)
     if stage == "publish":
         told["keep_releases"] = str(config.keep_releases)
-        told["report"] = report_program()
     return told
 
 
@@ -337,13 +336,6 @@ def program(stage: str) -> str:
     layers = {"ingest": "silver", "flag": "gold", "rate": "gold", "validate": "", "publish": "published"}
     written = [item for item in columns if item[0].startswith(f"{layers[stage]}/")]
     return fingerprint([__version__, [_content(str(path)) for path in modules], written])
-
-
-@cache
-def report_program() -> str:
-    """A fingerprint of the modules that draw the report."""
-    folder = Path(ebi_spark.__file__).parent / "report"
-    return fingerprint([_content(str(path)) for path in sorted(folder.iterdir()) if path.is_file()])
 
 
 def refuse_unchecked(books: Books, years: Iterable[str]) -> None:

@@ -92,7 +92,7 @@ class Context:
         self.lake.versions_read.update({t.full_name: self.lake.version(t) for t in tables if self.lake.exists(t)})
         outcome = "done"
         details: dict[str, str] = {}
-        self.tell(f"[bold]{name}[/bold]" + (f": {'; '.join(report.why)}" if report.why else ""))
+        self.tell(f"[bold]{name}[/bold]" + (f": {_plain('; '.join(report.why))}" if report.why else ""))
         try:
             details = details_of(name, self.config, self.lake, self.run_id, only)
             yield report

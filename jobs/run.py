@@ -11,7 +11,6 @@ from rich.table import Table as RichTable
 from ebi_spark.recompute import Due
 from ebi_spark.release.publish import current_release
 from jobs import flag, ingest, publish, rate, validate
-from jobs.bookkeeping import report_program
 from jobs.harness import Context, by_name, run_with, stage_parser
 from jobs.progress import in_words, seconds_left, steps
 from jobs.years import silver_records, silver_years
@@ -59,9 +58,7 @@ def _done(context: Context, name: str, stage: Callable[..., None], due: Due, oth
     context.why = due.reasons
     earlier = context.books.seconds_a_year(name)
     if earlier is not None:
-        context.tell(
-            f"{name}: {len(due.years)} years to do, about {in_words(earlier * len(due.years))} by earlier runs"
-        )
+        context.tell(f"{name}: {', '.join(due.years)}, about {in_words(earlier * len(due.years))} by earlier runs")
     stage(context, due)
     return True
 
@@ -82,10 +79,10 @@ def _flag(context: Context, due: Due) -> None:
 
 
 def _as_it_stands(context: Context, release_id: str) -> None:
-    """Name the release that stands, and draw its report where that is missing or drawn by another program."""
+    """Name the release that stands, and draw its report where that is missing."""
     context.release = release_id
     path = publish.report_path(context)
-    if path is not None and (not path.exists() or context.books.fact("publish", "report") != report_program()):
+    if path is not None and not path.exists():
         publish.draw_report(context)
     context.report = str(path) if path else None
 
