@@ -135,6 +135,10 @@ JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
 # For small data: the quick compiler and one collector thread take a third less processor time in all, since the other
 # compiler is still at work when the job ends.
 QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+SMALL_BYTES = 256 << 20
+# A partition of a shuffle should fit a task's memory: so many bytes of source each, and Spark joins what turns out small.
+SHUFFLED_BYTES = 64 << 20
+MOST_PARTITIONS = 400
 
 # Inferring constraints through dozens of derived columns takes Spark's planner minutes and finds nothing here.
 PLANNING = {"spark.sql.constraintPropagation.enabled": "false"}
@@ -147,10 +151,10 @@ def platform_session() -> bool:
 
 @contextlib.contextmanager
 def spark_session(
-    scratch: Path | None = None, *, timezone: str = "Europe/London", quick: bool = False
+    scratch: Path | None = None, *, timezone: str = "Europe/London", data_bytes: int | None = None
 ) -> Iterator[SparkSession]:
-    """The session for one job; a local one keeps all it spills below ``scratch`` and ends with the job. ``quick``: the job
-    is a short one, on little data.
+    """The session for one job; a local one keeps all it spills below ``scratch`` and ends with the job. ``data_bytes``:
+    roughly how much data the job reads (None: unknown, so it may be much).
 
     ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` size the local one (default ``local[*]`` and ``4g``).
     """
@@ -167,7 +171,6 @@ def spark_session(
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     folder = Path(tempfile.mkdtemp(prefix=f"spark-{os.getpid()}-", dir=_swept(scratch) if scratch else None))
-    cores = os.cpu_count() or 2
     spark = (
         SparkSession.builder.appName("ebi-spark")
         .master(os.environ.get("EBI_SPARK_MASTER", "local[*]"))
@@ -183,7 +186,7 @@ def spark_session(
         .config("spark.local.dir", str(folder))
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
         .config("spark.sql.session.timeZone", timezone)
-        .config("spark.sql.shuffle.partitions", str(max(4, 2 * cores)))
+        .config("spark.sql.shuffle.partitions", str(_shuffle_partitions(data_bytes)))
         .config("spark.sql.parquet.compression.codec", "zstd")
         .config("spark.databricks.delta.snapshotPartitions", "2")
         # Keeps the Python call site of every column for error texts; building the ingest's frames takes twice as long.
@@ -193,7 +196,9 @@ def spark_session(
             "spark.driver.extraJavaOptions",
             f"-Djava.io.tmpdir={folder} -Dderby.system.home={folder} "
             f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} "
-            + " ".join([JAVA_OPTIONS, *([QUICK_JAVA_OPTIONS] if quick else [])]),
+            + " ".join(
+                [JAVA_OPTIONS, *([QUICK_JAVA_OPTIONS] if data_bytes is not None and data_bytes < SMALL_BYTES else [])]
+            ),
         )
         .getOrCreate()
     )
@@ -205,6 +210,13 @@ def spark_session(
         with contextlib.suppress(Exception):
             spark.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shuffle_partitions(data_bytes: int | None) -> int:
+    least = max(4, 2 * (os.cpu_count() or 2))
+    if data_bytes is None:
+        return 200  # Spark's own default
+    return min(max(least, data_bytes // SHUFFLED_BYTES), MOST_PARTITIONS)
 
 
 def _swept(scratch: Path) -> Path:

@@ -10,8 +10,8 @@ from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
 from jobs.harness import JobParser, common_options, guarded
 
-# Up to here the session is over before the JVM's slower compiler has paid.
-SMALL_ROWS = 1_000_000
+# Roughly, as text.
+BYTES_A_ROW = 200
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         from ebi_spark.session import spark_session
         from ebi_spark.synthetic import generate
 
-        with spark_session(quick=arguments.spells + arguments.attendances < SMALL_ROWS) as spark:
+        with spark_session(data_bytes=(arguments.spells + arguments.attendances) * BYTES_A_ROW) as spark:
             counts = generate(
                 spark, arguments.out, years=years, spells=arguments.spells, attendances=arguments.attendances,
                 seed=arguments.seed, system=arguments.system, file_format=arguments.format,

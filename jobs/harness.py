@@ -226,7 +226,7 @@ def run_with(arguments: argparse.Namespace, stages: list[Callable[[Context], Non
 @contextmanager
 def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context]:
     """A session and the lake of a configuration; a local lake is locked for the while."""
-    from ebi_spark.acquire.files import is_small
+    from ebi_spark.acquire.files import source_bytes
     from ebi_spark.locking import locked
     from ebi_spark.session import spark_session
     from ebi_spark.storage import Lake, prepare_folders, restrict_new_files
@@ -238,7 +238,9 @@ def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context
     with (
         locked(folder) as lock,
         spark_session(
-            folder / "silver" / "_scratch" if folder else None, timezone=config.timezone, quick=is_small(config)
+            folder / "silver" / "_scratch" if folder else None,
+            timezone=config.timezone,
+            data_bytes=source_bytes(config),
         ) as spark,
     ):
         lock.name_java()
@@ -258,7 +260,7 @@ def opened_lake(lake: str, console: Console) -> Iterator[Context]:
 
     restrict_new_files()
     scratch = location.folder / "silver" / "_scratch" if location.folder else None
-    with spark_session(scratch, quick=True) as spark:
+    with spark_session(scratch, data_bytes=0) as spark:
         yield Context(RunConfig(lake=location), Lake(spark, location), "", console)
 
 

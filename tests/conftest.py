@@ -21,7 +21,7 @@ from ebi_spark.storage import Lake, prepare_folders
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    with spark_session(tmp_path_factory.mktemp("scratch"), quick=True) as session:
+    with spark_session(tmp_path_factory.mktemp("scratch"), data_bytes=0) as session:
         session.conf.set("spark.sql.shuffle.partitions", "2")
         yield session
 

@@ -15,7 +15,6 @@ from ebi_spark.settings import RunConfig, TableSource
 
 DELIMITERS = (",", "|", "\t", ";")
 _HEAD_BYTES = 1 << 20
-SMALL_BYTES = 256 << 20
 # How many times larger than its file a table of this ending is, roughly.
 _PACKED = {".parquet": 4, ".gz": 5, ".bz2": 7}
 
@@ -36,13 +35,13 @@ def is_remote(path: str) -> bool:
     return "://" in path or path.startswith("dbfs:")
 
 
-def is_small(config: RunConfig) -> bool:
-    """Whether the sources are so few bytes of local files that the job will be a short one. What is not known is large."""
+def source_bytes(config: RunConfig) -> int | None:
+    """How large the sources are, as text and roughly; None where they are not all local files."""
     size = 0
     for source in config.sources:
         for role, table in source.tables.items():
             if table.table or any(is_remote(path) for path in table.paths):
-                return False
+                return None
             try:
                 found = find_files(table, f"sources.{source.name}.{role}")
             except InputError:
@@ -50,7 +49,7 @@ def is_small(config: RunConfig) -> bool:
             for path in map(Path, found):
                 files = (f for f in path.rglob("*") if f.is_file()) if path.is_dir() else (path,)
                 size += sum(file.stat().st_size * _PACKED.get(file.suffix, 1) for file in files)
-    return size < SMALL_BYTES
+    return size
 
 
 def find_files(source: TableSource, where: str) -> list[str]:
