@@ -36,10 +36,14 @@ _PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 1000 days",
     "delta.logRetentionDuration": "interval 1000 days",
 }
-# Only small files are put together: large ones lie sorted as rules want them.
+# Only small files are put together: large ones lie sorted as rules want them. Delta 4.4 passes over the retention that VACUUM
+# is given and takes the property above, and it would refuse a shorter one. Where a platform fixes these settings, files stay
+# as long as the property says.
 _MAINTAINING = {
     "spark.databricks.delta.optimize.minFileSize": str(64 << 20),
     "spark.databricks.delta.optimize.maxFileSize": str(256 << 20),
+    "spark.databricks.delta.vacuum.retentionWindowIgnore.enabled": "false",
+    "spark.databricks.delta.retentionDurationCheck.enabled": "false",
 }
 
 _Answer = TypeVar("_Answer")
@@ -278,16 +282,8 @@ class Lake:
 
         def one(table: Table) -> Maintained:
             before, _ = self.size(table)
-            name, retention = self.identifier(table), "delta.deletedFileRetentionDuration"
-            self.spark.sql(f"OPTIMIZE {name}")
-            # Delta 4.4 takes the retention from the property and passes over RETAIN. The property goes back to what it was,
-            # or checkpoints would forget which files the versions of kept releases have.
-            self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{retention}' = 'interval {int(keep_hours)} hours')")
-            try:
-                self.spark.sql(f"VACUUM {name}")
-            finally:
-                usual = _PROPERTIES[retention]
-                self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{retention}' = '{usual}')")
+            self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
+            self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
             if self.location.folder and table.layer == "published":
                 _open_to_others(Path(self._path(table)), self.location.folder)
             return Maintained(before, *self.size(table))
