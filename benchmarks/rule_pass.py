@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     with opened(config, Console(stderr=True), new_run_id()) as context:
         lookups = read_lookups(context.spark, config)
         for unit in units(load_policies(config.policy_dirs, config.policies), config):
+            if unit.policy.boards:
+                continue
             records = context.lake.read(SILVER[unit.policy.dataset])
             times = []
             for _ in range(given.repeat + 1):

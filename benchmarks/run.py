@@ -111,6 +111,15 @@ class Bench:
             self.line(f"rule pass, {policy}", counted, theirs).add(passed.answer["seconds"][policy], passed)
             self.line(theirs, counted).add(ran.answer["seconds"][policy], ran)
 
+        if given.policies:
+            self.tell(f"{number}: many policies")
+            arguments = ["--config", config, "--lake", str(lake), "--numbers", given.policies]
+            many = measured("benchmarks.many_policies", arguments, self.environment)
+            shown = {count: f"rule pass, {count} policies at once" for count in given.policies.split(",")}
+            first = next(iter(shown.values()))
+            for count, name in shown.items():
+                self.line(name, rows["apcs"] + rows["opa"], first).add(many.answer["seconds"][count], many)
+
         stage("rate", "rate, whole stage")
 
         self.tell(f"{number}: the whole job")
@@ -178,7 +187,7 @@ def show(report: dict[str, Any]) -> None:
     console = Console()
     table = Table(title=f"medians of {report['arguments']['repeat']}, {report['arguments']['threads']} threads")
     table.add_column("what")
-    for name in ("seconds", "rows/s", "ratio to duckdb", "peak MB"):
+    for name in ("seconds", "rows/s", "ratio", "peak MB"):
         table.add_column(name, justify="right")
     for line in report["measured"]:
         nested = "  " if line["name"].startswith("of it") else ""
@@ -212,6 +221,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2, help="of Spark and of DuckDB (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions of everything (default %(default)s)")
+    parser.add_argument("--policies", default="2,10,50,100", metavar="N,N", help="numbers of policies to judge by at once; "
+                        "'' for none (default %(default)s)")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="made-up Parquet files to use, or to make and keep")
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="where lakes are written (default: a temporary folder)"

@@ -7,7 +7,7 @@ be known is due. Pure functions: whoever calls brings the log, the histories and
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +44,9 @@ class History:
     newest: int
     commits: Sequence[CommitInfo] = ()
 
-    def changed(self, since: int | None, part: str = "") -> frozenset[str] | None:
-        """The years in which rows (of ``part``, where given) can have changed after the version ``since``; None: any."""
+    def changed(self, since: int | None, part: str = "", besides: Collection[str] = ()) -> frozenset[str] | None:
+        """The years in which rows (of ``part``, where given) can have changed after the version ``since``; None: any.
+        Commits of the runs ``besides`` do not count."""
         if since is None or since > self.newest:
             return None
         known = {commit.version: commit for commit in self.commits}
@@ -53,6 +54,8 @@ class History:
         for version in range(since + 1, self.newest + 1):
             if version not in known:
                 return None
+            if told_of(known[version]).get("run_id") in besides:
+                continue
             touched = _touched(known[version], part)
             if touched is None:
                 return None
@@ -126,7 +129,7 @@ def due(
                 reasons = differences(last.uses, uses)
                 if last.parts[part] != fingerprint:
                     reasons.append(f"{part} has changed")
-                reasons += _changed_tables(last, year, part, reads, histories)
+                reasons += _changed_tables(last, year, part, reads, histories, {run.run_id for run in done})
             for reason in reasons:
                 due_parts.add(part)
                 found.setdefault(reason, set()).add(year)
@@ -149,8 +152,15 @@ def _held(runs: Sequence[StageRun]) -> set[str]:
 
 
 def _changed_tables(
-    last: StageRun, year: str, part: str, reads: Sequence[str], histories: Mapping[str, History]
+    last: StageRun,
+    year: str,
+    part: str,
+    reads: Sequence[str],
+    histories: Mapping[str, History],
+    done: Collection[str] = (),
 ) -> list[str]:
+    """Tables that changed since a run. What runs of the stage that came to their end (``done``) wrote to its own tables
+    beside their years (pooled periods, marks, comparisons) is as it should be."""
     reasons = []
     for table in reads:
         changed = histories[table].changed(last.read.get(table)) if table in histories else None
@@ -158,7 +168,7 @@ def _changed_tables(
             reasons.append(f"{table} has changed")
     for table, version in last.written.items():
         if table in histories and table not in reads:
-            changed = histories[table].changed(version, part)
+            changed = histories[table].changed(version, part, done)
             if changed is None or year in changed:
                 reasons.append(f"{table} was written by something else")
     return reasons
@@ -203,6 +213,7 @@ def unchecked(
 
 
 _WORDS = {
+    "policies": ("how policies are to be published has changed", "how policies are to be published has changed"),
     "program": ("the program has changed", "the program has changed"),
     "setting": ("the setting {} has changed", "the settings {} have changed"),
     "source": ("the source {} is described differently", "the sources {} are described differently"),

@@ -32,6 +32,8 @@ class Table:
     # in tables of records no column may stand here whose values could tell of a person. (Rules skip by the page index inside
     # each sorted file, not by these.) Without any, Delta takes the first 32 columns.
     statistics: tuple[str, ...] = ()
+    # Small tables whose files must stay apart are not compacted.
+    compact: bool = True
 
     @property
     def full_name(self) -> str:
@@ -195,6 +197,25 @@ INGEST_AUDIT = Table(
     required=("run_id", "source_system", "dataset", "role", "source_file", "rows_read", "rows_valid",
               "rows_quarantined", "rows_duplicate", "rows_outside_years"),
 )  # fmt: skip
+POPULATION = Table(
+    "silver",
+    "population",
+    "people of one area, sex and age band on one day, as a population file has them",
+    """
+    vintage date -- the day of which the count is
+    area_type string -- sub_icb
+    area_code string -- as the file names it, in the NHS's short form
+    geography string -- the version whose areas these are; empty where only the user's mappings know them
+    area_date date -- the day on which the area's code is to be read
+    sex string -- 1 male, 2 female
+    age_from int -- completed years
+    age_to int -- inclusive; NULL for 90 and over
+    people bigint
+    source string -- the file's name
+    run_id string
+""",
+    required=("vintage", "area_type", "area_code", "geography", "area_date", "sex", "age_from", "people", "source"),
+)
 ACTIVITY_FLAG = Table(
     "gold",
     "activity_flag",
@@ -213,7 +234,9 @@ ACTIVITY_FLAG = Table(
     activity_date date
     provider_code string
     commissioner_code string
-    area_code string -- sub-ICB location; NULL where unknown
+    area_code string -- sub-ICB location or CCG, as the source names it; NULL where unknown
+    area_date date -- the day on which the area's code is to be read; NULL without a code
+    latest_area_code string -- where the newest rows of the lookups put the practice, else the residence
     area_basis string -- gp_practice, residence, commissioner, outside_england or unknown
     sex string
     age int
@@ -222,6 +245,7 @@ ACTIVITY_FLAG = Table(
     failed_clauses array<string> -- every clause that kept the record from being flagged
     missing_clauses array<string> -- every clause that could not be decided, passed or not
     near_miss boolean -- exactly one clause failed
+    decisive_decisions array<string> -- decisions that, flipped alone, turn the outcome; none for guidance_coded, no base
     run_id string
 """,
     partition_by=(YEAR,),
@@ -244,12 +268,17 @@ POLICY = Table(
     source string -- the page or document
     in_force_from date
     in_force_to date -- exclusive; NULL while in force
+    in_force_dated string -- how the source gives the day: stated, month (its first day is taken) or inferred
+    extends string -- the national policy that a local one extends; NULL for a national policy
+    boards array<string> -- integrated care boards whose patients alone it is for; NULL for a national policy
     policy_fingerprint string
+    publish_years int -- how many years each figure below England is of: single years, or windows that do not overlap
+    publish_first_year string -- one of these windows begins with it, so that they never shift
     clauses array<struct<clause_id:string,step:int,kind:string,words:string,test:string,missing:string,coding:string,decision:string,because:string>>
     definition string -- the whole definition as JSON text
     run_id string
 """,
-    required=(*POLICY_KEY, "policy_fingerprint", "definition"),
+    required=(*POLICY_KEY, "policy_fingerprint", "publish_years", "publish_first_year", "definition"),
 )
 POLICY_ATTRITION = Table(
     "gold",
@@ -280,6 +309,54 @@ POLICY_ATTRITION = Table(
         "records_left",
     ),
 )
+POLICY_SENSITIVITY = Table(
+    "gold",
+    "policy_sensitivity",
+    "one decision of a policy flipped alone from one reading in one year; effects need not add up",
+    """
+    policy_id string
+    revision string
+    base_reading string -- as_published or as_intended
+    decision string
+    source string -- the reading that makes the decision, or sensitivity
+    direction string -- made where the base does not make it, undone where it does
+    clause_id string -- the clause that the decision adds or changes
+    financial_year string
+    in_scope bigint
+    flagged bigint -- by the base reading
+    flagged_flipped bigint -- always flagged + added - removed
+    added bigint
+    removed bigint
+    words string -- of the source
+    because string
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=("policy_id", "revision", "base_reading", "decision", "source", "direction", YEAR, "in_scope", "flagged",
+              "flagged_flipped", "added", "removed"),
+)  # fmt: skip
+POLICY_COMPARISON = Table(
+    "gold",
+    "policy_comparison",
+    "records of a year that a local policy and the national one judge apart, by the clause that keeps them unflagged",
+    """
+    policy_id string -- the local policy
+    revision string
+    reading string
+    national_policy_id string
+    financial_year string
+    direction string -- national_only: flagged by the national policy alone; local_only: by the local alone
+    clause_id string -- of the policy that does not flag them
+    records bigint -- kept by this clause, among others perhaps
+    records_alone bigint -- kept by this clause alone
+    records_differing bigint -- of this direction, by whatever clause
+    records_compared bigint -- in scope of both
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=(*POLICY_KEY, "national_policy_id", YEAR, "direction", "clause_id", "records", "records_alone",
+              "records_differing", "records_compared"),
+)  # fmt: skip
 _RATE_KEY = """
     policy_id string
     revision string
@@ -302,20 +379,29 @@ ACTIVITY_RATE = Table(
     people_flagged bigint -- distinct persons among the flagged records that have one
     activity_unknown_age_sex bigint -- flagged records without age or sex: in the crude rate only
     population bigint -- people of all ages; over a pooled period person-years
-    population_vintage date
+    population_vintage date -- of a pooled period the newest
     standard_population string
     expected double -- records flagged at England's rates by sex and age; NULL without population or England
     crude_rate double -- per 100,000
     standardised_rate double -- directly standardised by age and sex, per 100,000
-    lower double -- 95% limits of the standardised rate, per 100,000
+    lower double -- 95% limits of the standardised rate, per 100,000, every event independent
     upper double
+    lower_adjusted double -- the same limits, with the variance of people who have several events
+    upper_adjusted double
+    standard_error double -- of the directly standardised rate, with that variance; per 100,000
+    flagged_share double -- activity / in_scope: the flagged among all procedures in scope
+    share_lower double -- 95% limits of the share (Wilson)
+    share_upper double
     method string
     status string -- ok, few_events, no_population or not_calculated
-    notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, …
+    notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
+    coverage string -- national, or partial: an extract of one board
+    geography string -- the version whose areas these are
     run_id string
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "area_code", "activity", "status", "notes"),
+    compact=False,
 )
 RATE_VARIATION = Table(
     "gold",
@@ -340,10 +426,67 @@ RATE_VARIATION = Table(
     opportunity_share double -- of the areas' activity
     status string -- ok or not_calculated
     notes array<string>
+    coverage string
+    geography string
     run_id string
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "areas", "areas_with_activity", "status"),
+    compact=False,
+)
+ACTIVITY_MONTH = Table(
+    "gold",
+    "activity_month",
+    "a policy reading's records of one month, of the whole of England (under partial coverage: of the extract)",
+    """
+    policy_id string
+    revision string
+    reading string
+    financial_year string
+    month date -- its first day; NULL for records without a date
+    activity bigint -- flagged records
+    in_scope bigint
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=(*POLICY_KEY, YEAR, "activity", "in_scope"),
+)
+PROVIDER_MONTH = Table(
+    "gold",
+    "provider_month",
+    "the records of a provider in one month, beside its typical month of the year",
+    """
+    dataset string
+    financial_year string
+    provider_code string -- NULL for records without one
+    month date -- its first day; only months in which the data set has a record
+    records bigint -- of all procedures, not of a policy
+    provisional boolean -- among the latest months of the data set: records are still to come
+    pandemic boolean
+    typical_month double -- median of the provider's months with records in the year, marked ones left out
+    share_of_typical double
+    low boolean -- less than half of a typical month of 20 records or more
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=("dataset", YEAR, "month", "records", "provisional", "pandemic", "typical_month", "low"),
+)
+UNMAPPED_AREA = Table(
+    "gold",
+    "unmapped_area",
+    "a code of records in scope that is no area of the version shown: they count in England only",
+    """
+    dataset string
+    financial_year string
+    code_kind string -- what the code stands for: gp_practice, residence (their area in the lookup) or commissioner
+    code string
+    reason string -- unmapped: nothing says what area it is; not_valid_on_date: it is one on other days
+    records bigint
+    geography string -- the version shown
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=("dataset", YEAR, "code_kind", "code", "reason", "records", "geography"),
 )
 RUN_LOG = Table(
     "gold",
@@ -421,6 +564,14 @@ READING_EFFECT = Table(
     partition_by=("release_id", YEAR),
     required=("release_id", *POLICY_KEY, YEAR, "in_scope", "flagged", "flagged_as_published", "added", "removed"),
 )
+SENSITIVITY = Table(
+    "published",
+    "sensitivity",
+    "one decision of a policy flipped alone from one reading in one year, national",
+    _published(POLICY_SENSITIVITY.columns),
+    partition_by=("release_id", YEAR),
+    required=("release_id", *POLICY_SENSITIVITY.required),
+)
 QUALITY = Table(
     "published",
     "quality",
@@ -429,13 +580,68 @@ QUALITY = Table(
     release_id string
     financial_year string
     dataset string
-    measure string -- records, no_person, no_age, no_sex, area_unknown, outside_england, quarantined:REASON, …
+    policy_id string -- the policy that an area_basis:BASIS is of; NULL: of all records
+    measure string -- records, no_age, area_unknown, area_unmapped, area_basis:BASIS, quarantined:REASON, …
     records bigint
     of_records bigint -- what the measure is a part of
 """,
     partition_by=("release_id", YEAR),
     required=("release_id", YEAR, "dataset", "measure", "records"),
 )
+PUBLISHED_ACTIVITY_MONTH = Table(
+    "published",
+    "activity_month",
+    "a policy reading's records of one month, national",
+    _published(ACTIVITY_MONTH.columns)
+    + "    provisional boolean -- among the latest months of the data set: records are still to come\n"
+    + "    pandemic boolean\n",
+    partition_by=("release_id", YEAR),
+    required=("release_id", *ACTIVITY_MONTH.required, "provisional", "pandemic"),
+)
+DAYS_BETWEEN = Table(
+    "published",
+    "days_between",
+    "a group of flagged records that follow one another, national, of a policy too rare for a chart by month",
+    """
+    release_id string
+    policy_id string
+    revision string
+    reading string
+    financial_year string -- of the group's last record
+    number int -- groups in the order of their dates
+    events int -- records in a group: more than the disclosure rule withholds
+    month date -- first day of the month of the group's last record
+    days int -- since the last record of the group before
+    disclosure string
+""",
+    partition_by=("release_id", YEAR),
+    required=("release_id", *POLICY_KEY, YEAR, "number", "events", "month", "days", "disclosure"),
+)
+COMPLETENESS = Table(
+    "published",
+    "completeness",
+    "how complete a month of a data set is: England's, and a provider's against its own typical month",
+    """
+    release_id string
+    dataset string
+    financial_year string
+    month date -- its first day
+    area_type string -- england or provider
+    area_code string
+    records bigint -- of all procedures; England's alone
+    providers bigint -- providers with a record in the month; England's row
+    providers_low bigint -- providers with less than half of their typical month; England's row
+    share_of_typical double -- a provider's records by its typical month of the year, in tenths
+    low boolean -- less than half of it
+    provisional boolean -- among the latest months of the data set: records are still to come
+    pandemic boolean
+    status string -- ok, or withheld_small where a typical month has fewer than 100 records
+    disclosure string
+""",
+    partition_by=("release_id", YEAR),
+    required=("release_id", "dataset", YEAR, "month", "area_type", "area_code", "provisional", "pandemic", "status",
+              "disclosure"),
+)  # fmt: skip
 PUBLISHED_POLICY = Table(
     "published",
     "policy",
@@ -457,6 +663,7 @@ RELEASE = Table(
     configuration string
     disclosure string
     coverage string
+    geography string -- the version whose areas the figures are of
     years array<string>
     tables map<string,bigint> -- rows of each published table in this release
     versions map<string,bigint> -- Delta version of each published table that holds it
@@ -471,8 +678,10 @@ RELEASE = Table(
 TABLES: dict[str, Table] = {
     table.full_name: table
     for table in (
-        APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, INGEST_AUDIT,
-        ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, ACTIVITY_RATE, RATE_VARIATION, RUN_LOG,
-        RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY, RELEASE,
+        APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, INGEST_AUDIT, POPULATION,
+        ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POLICY_SENSITIVITY, POLICY_COMPARISON, ACTIVITY_RATE, RATE_VARIATION,
+        ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA, RUN_LOG,
+        RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN,
+        COMPLETENESS, PUBLISHED_POLICY, RELEASE,
     )
 }  # fmt: skip

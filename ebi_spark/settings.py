@@ -4,12 +4,14 @@ import difflib
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
+from ebi_spark.small_files import read_rows
 from ebi_spark.yaml_documents import load_document
 
 AREA_BASES = ("gp_practice", "residence", "commissioner")
@@ -84,6 +86,7 @@ class RunConfig:
     practices: Path | None = None
     lsoas: Path | None = None
     mappings: tuple[Path, ...] = ()
+    geography: str = "current"  # the version of England's areas that every year is shown on
     area_order: tuple[str, ...] = AREA_BASES
     coverage: str = "national"
     disclosure: str = "hes_2018_protected"
@@ -97,6 +100,10 @@ class RunConfig:
     max_shrink_share: float = 0.1
     accept_shrunken: bool = False  # a person's word on the command line, never a setting
     min_national_events: int = 100
+    pooled_years: tuple[int, ...] = (2, 3, 5)
+    over_dispersion: bool = False
+    provisional_months: int = 2
+    pandemic_months: tuple[date, date] = (date(2020, 3, 1), date(2021, 6, 1))
     keep_releases: int = 5
     report: Path | None = None
     docs: Path | None = None
@@ -164,13 +171,30 @@ def load_config(path: Path) -> RunConfig:
         for key in (
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
             "standard_population", "max_vintage_days", "distant_vintage", "max_quarantine_share",
-            "max_shrink_share", "min_national_events", "keep_releases",
+            "max_shrink_share", "min_national_events", "keep_releases", "provisional_months", "over_dispersion",
         )
         if key in document
     }  # fmt: skip
     if settings.get("standard_population", "").endswith(".csv"):
         settings["standard_population"] = beside(settings["standard_population"])
+    if "pandemic_months" in document:
+        first, last = (date.fromisoformat(f"{month}-01") for month in document["pandemic_months"].split(".."))
+        if last < first:
+            raise InputError(
+                f"configuration: {path}: pandemic_months runs backwards", remedy="write the earlier month first"
+            )
+        settings["pandemic_months"] = (first, last)
     geography = document.get("geography", {})
+    known_versions = [
+        "current",
+        *(row["version"] for row in read_rows(resource("conf", "reference", "geographies.csv"))),
+    ]
+    if geography.get("version", "current") not in known_versions:
+        near = difflib.get_close_matches(geography["version"], known_versions, n=1, cutoff=0.0)
+        raise InputError(
+            f"configuration: {path}: geography.version: there is no version {geography['version']!r}",
+            remedy=f"did you mean {near[0]!r}? The versions are: {', '.join(known_versions)}",
+        )
     if settings.get("basis") != "fixed" and settings.get("fixed_revisions"):
         raise InputError(
             f"configuration: {path}: fixed_revisions are given but basis is in_force", remedy="write `basis: fixed`"
@@ -197,7 +221,9 @@ def load_config(path: Path) -> RunConfig:
         population=tuple({**item, "path": beside(item["path"])} for item in document.get("population", [])),
         practices=Path(beside(geography["practices"])) if "practices" in geography else None,
         lsoas=Path(beside(geography["lsoas"])) if "lsoas" in geography else None,
+        pooled_years=tuple(sorted(document.get("pooled_years", RunConfig.pooled_years))),
         mappings=tuple(Path(beside(item)) for item in geography.get("mappings", [])),
+        geography=geography.get("version", "current"),
         area_order=tuple(document.get("area_order", AREA_BASES)),
         report=Path(beside(document["report"])) if "report" in document else None,
         docs=Path(beside(document["docs"])) if "docs" in document else None,

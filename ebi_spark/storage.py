@@ -47,6 +47,8 @@ _MAINTAINING = {
 }
 
 _Answer = TypeVar("_Answer")
+# Values by column.
+Where = Mapping[str, Iterable[str | int]]
 
 
 class Maintained(NamedTuple):
@@ -221,20 +223,18 @@ class Lake:
 
     # Writing
 
-    def replace(self, table: Table, frame: DataFrame, where: Mapping[str, Iterable[str]], *, stage: str) -> None:
-        """Replace, in one commit, the rows for which every column named in ``where`` has one of its values.
+    def replace(self, table: Table, frame: DataFrame, where: Where | Sequence[Where], *, stage: str) -> None:
+        """Replace, in one commit, the rows for which every column named in ``where`` has one of its values; with several
+        mappings, the rows of any.
 
         ``frame`` must hold only such rows. An empty ``where`` replaces the whole table.
         """
         conformed = conform(frame, table)
-        # Who comes later sees in the history which years a commit can have changed.
-        years = sorted(where[YEAR]) if YEAR in where else None
-        parts = sorted(where[PART]) if PART in where else None
-        metadata = self._metadata(stage, years=years, parts=parts)
+        # Who comes later sees in the history which years, and which policies, a commit can have changed.
+        each = [where] if isinstance(where, Mapping) else list(where)
+        metadata = self._metadata(stage, years=_named_by_all(each, YEAR), parts=_named_by_all(each, PART))
         writer = conformed.write.format("delta").mode("overwrite").option("userMetadata", metadata)
-        predicate = " AND ".join(
-            f"`{column}` IN ({', '.join(_literal(value) for value in values)})" for column, values in where.items()
-        )
+        predicate = predicate_of(where)
         if predicate:
             writer = writer.option("replaceWhere", predicate)
         self._commit(table, writer)
@@ -282,7 +282,8 @@ class Lake:
 
         def one(table: Table) -> Maintained:
             before, _ = self.size(table)
-            self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
+            if table.compact:
+                self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
             self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
             if self.location.folder and table.layer == "published":
                 _open_to_others(Path(self._path(table)), self.location.folder)
@@ -405,7 +406,27 @@ def _named(name: str) -> str:
     return ".".join(_ticked(part.strip("`")) for part in name.split("."))
 
 
-def _literal(value: str) -> str:
+def _named_by_all(each: Sequence[Where], column: str) -> list[str] | None:
+    """The values of a column that the mappings name together; None where one does not name it, and so any is meant."""
+    if not all(column in one for one in each):
+        return None
+    return sorted({str(value) for one in each for value in one[column]})
+
+
+def predicate_of(where: Where | Sequence[Where]) -> str:
+    """The SQL condition that a row meets when it has one of the values of every column, of one of the mappings."""
+    either = [
+        " AND ".join(
+            f"`{column}` IN ({', '.join(_literal(value) for value in values)})" for column, values in one.items()
+        )
+        for one in ([where] if isinstance(where, Mapping) else where)
+    ]
+    return either[0] if len(either) == 1 else " OR ".join(f"({one})" for one in either)
+
+
+def _literal(value: str | int) -> str:
+    if isinstance(value, int):
+        return str(value)
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

@@ -7,7 +7,7 @@ import glob
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import ebi_spark
 from ebi_spark import __version__
 from ebi_spark.acquire.files import find_files, is_remote
 from ebi_spark.clinical_policy.load import load_policies, units
+from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.errors import InputError
 from ebi_spark.recompute import DONE, ONE_PART, Due, History, StageRun, due, due_at_all, told_of, unchecked
 from ebi_spark.release.gate import LAYER_SUITES, load_suite
@@ -37,12 +38,13 @@ from ebi_spark.storage import Lake
 
 STAGES = ("ingest", "flag", "rate", "validate", "publish")
 
-# Tables whose rows a stage works from; what `validate` checks, `publish` works from.
-_CHECKED = tuple(
-    dict.fromkeys(
-        load_suite(suite).table.full_name for layer in ("silver", "flags", "rates") for suite in LAYER_SUITES[layer]
-    )
-)
+# What `validate` checks, layer by layer, each with its own years; and what `publish` works from.
+CHECKED: dict[str, tuple[str, ...]] = {
+    layer: tuple(dict.fromkeys(load_suite(suite).table.full_name for suite in LAYER_SUITES[layer]))
+    for layer in ("silver", "flags", "rates")
+}
+_CHECKED = tuple(name for names in CHECKED.values() for name in names)
+# Tables whose rows a stage works from.
 READS: dict[str, tuple[str, ...]] = {
     "ingest": (),
     "flag": (APC_SPELL.full_name, OP_ATTENDANCE.full_name),
@@ -53,7 +55,7 @@ READS: dict[str, tuple[str, ...]] = {
 }
 
 # Folders and modules whose change changes what a stage writes; `jobs/STAGE.py` is one of them always.
-_SHARED = ("financial_years.py", "small_frames.py")
+_SHARED = ("financial_years.py", "small_files.py", "small_frames.py")
 PROGRAM: dict[str, tuple[str, ...]] = {
     "ingest": ("acquire", "canonical"),
     "flag": ("clinical_policy", "flags"),
@@ -75,7 +77,9 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "sources": (),  # told table by table and file by file
     "mode": ("ingest",), "bare_year": ("ingest",), "timezone": ("ingest",), "max_quarantine_share": ("ingest",),
     "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
-    "area_order": ("flag",), "mappings": ("flag", "rate"),
+    "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),
+    "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),
+    "over_dispersion": ("publish",),
     "population": ("rate",), "standard_population": ("rate",), "max_vintage_days": ("rate",),
     "distant_vintage": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
     "disclosure": ("publish",),
@@ -193,10 +197,34 @@ class Books:
             reasons.append(f"{RELEASE.full_name} was written by something else")
         return reasons
 
-    def unchecked(self, years: Iterable[str]) -> dict[str, str]:
+    def checks_due(self, years: list[str], held: Iterable[str]) -> dict[str, Due]:
+        """What has to be validated, by layer: of silver and flags ``years``, of rates also other years of those ``held``, since
+        pooled periods and marks of months follow from years beside theirs."""
+        found = {}
+        for layer, names in CHECKED.items():
+            runs = self._checks(layer)
+            told = uses("validate", self.config, self.lake, self.run_id)
+            of = sorted({*years, *held}) if layer == "rates" else years
+            found[layer] = due(of, runs, self.histories(names, runs), reads=names, uses=told)
+        return found
+
+    def unchecked(self, years: Iterable[str], layers: Iterable[str] = CHECKED) -> dict[str, str]:
         """Years that no validation holds for, each with the reason."""
-        runs = self.runs("validate")
-        return unchecked(years, runs, self.histories(READS["validate"], runs), reads=READS["validate"])
+        years = list(years)
+        found: dict[str, str] = {}
+        for layer in layers:
+            runs = self._checks(layer)
+            found = unchecked(years, runs, self.histories(CHECKED[layer], runs), reads=CHECKED[layer]) | found
+        return found
+
+    def _checks(self, layer: str) -> list[StageRun]:
+        """Runs of ``validate``, with the years of one layer. A failed one counts for every layer it was to check."""
+        rows = [row for row in self.rows if row["stage"] == "validate"]
+        return [
+            replace(stage_run(row), years=frozenset(json.loads(details[f"years:{layer}"])))
+            for row in rows
+            if f"years:{layer}" in (details := row["details"] or {})
+        ]
 
 
 def stage_run(row: Mapping[str, Any]) -> StageRun:
@@ -247,6 +275,9 @@ def uses(stage: str, config: RunConfig, lake: Lake, run_id: str) -> dict[str, st
     for item in fields(config):
         if stage in SETTINGS.get(item.name, STAGES):
             told |= _setting(item.name, getattr(config, item.name))
+    if stage == "rate":
+        policies = load_policies(config.policy_dirs, config.policies)
+        told["policies:"] = fingerprint([_published_by(policy) for policy in policies])
     if stage == "ingest":
         for source in config.sources:
             for role, table in source.tables.items():
@@ -307,8 +338,18 @@ def parts(stage: str, config: RunConfig) -> dict[str, str]:
     found: dict[str, list[Any]] = {}
     for unit in units(load_policies(config.policy_dirs, config.policies), config):
         readings = {name: reading.fingerprint for name, reading in unit.revision.readings.items()}
-        found.setdefault(unit.policy.id, []).append([unit.revision.name, unit.since, unit.until, readings])
+        flips = [
+            [flip.base, flip.decision, flip.undone, [[c.id, c.kind, c.test, c.missing] for c in flip.clauses]]
+            for flip in unit.revision.flips
+        ]
+        told = [unit.revision.name, unit.since, unit.until, readings, flips, unit.policy.boards]
+        found.setdefault(unit.policy.id, []).append(told)
     return {policy: fingerprint(told) for policy, told in found.items()}
+
+
+def _published_by(policy: Policy) -> list[Any]:
+    """What says how a policy's figures are pooled and published, besides its verdicts."""
+    return [policy.id, policy.default_reading, policy.publish_years, policy.publish_first_year, policy.boards]
 
 
 def definitions(config: RunConfig) -> str:
@@ -316,7 +357,7 @@ def definitions(config: RunConfig) -> str:
     policies = load_policies(config.policy_dirs, config.policies)
     return fingerprint(
         [
-            [policy.default_reading, revision.start, revision.end, reading.definition]
+            [*_published_by(policy), revision.start, revision.end, revision.dated, reading.definition]
             for policy in policies
             for revision in policy.revisions
             for reading in revision.readings.values()

@@ -1,9 +1,9 @@
 """Silver records judged by every policy: flags, attrition and the policy table."""
 
 import sys
-from functools import reduce
+from functools import partial, reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
@@ -14,11 +14,22 @@ from ebi_spark.flags.areas import Lookups, read_lookups
 from ebi_spark.flags.attrition import attrition
 from ebi_spark.flags.judge import judge_records, scope_totals
 from ebi_spark.flags.policy_table import policy_rows
+from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.recompute import Due
-from ebi_spark.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, YEAR
-from ebi_spark.storage import Lake
+from ebi_spark.schemas import (
+    ACTIVITY_FLAG,
+    POLICY,
+    POLICY_ATTRITION,
+    POLICY_COMPARISON,
+    POLICY_SENSITIVITY,
+    YEAR,
+)
+from ebi_spark.storage import Lake, side_by_side
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
+
+FLIPPED_FROM = ("as_published", "as_intended")
+MOST_TOLD = 3
 
 
 def stage(context: Context, due: Due | None = None) -> None:
@@ -27,7 +38,8 @@ def stage(context: Context, due: Due | None = None) -> None:
     config, lake, spark = context.config, context.lake, context.spark
     only = due.parts if due else None
     policies = load_policies(config.policy_dirs, config.policies)
-    chosen = [unit for unit in units(policies, config) if only is None or unit.policy.id in only]
+    every = units(policies, config)
+    chosen = [unit for unit in every if only is None or unit.policy.id in only]
     lookups = read_lookups(spark, config)
     with context.stage("flag", only) as report:
         years = report.years = due.years if due else silver_years(context)
@@ -35,18 +47,42 @@ def stage(context: Context, due: Due | None = None) -> None:
         flags = flags_of(records, chosen, lookups).withColumn("run_id", F.lit(context.run_id))
         replaced = only if only is not None else config.policies
         where = {YEAR: years} | ({"policy_id": list(replaced)} if replaced else {})
+        # What compares policies is made of all of them, also where some alone were judged.
+        of_all = {YEAR: years} | ({"policy_id": list(config.policies)} if config.policies else {})
         context.tell("judging records")
         lake.replace(ACTIVITY_FLAG, flags.repartition(YEAR), where, stage="flag")
         context.tell("counting where records fall away")
         written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
         steps = steps_of(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
         lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
+        context.tell("flipping each decision alone, comparing local policies with national ones")
+        fallen = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
+        effects = {
+            POLICY_SENSITIVITY: sensitivity(written, fallen, every),
+            POLICY_COMPARISON: comparison(written, fallen, every),
+        }
+        side_by_side(
+            [
+                partial(
+                    lake.replace,
+                    table,
+                    frame.withColumn("run_id", F.lit(context.run_id)).coalesce(1),
+                    of_all,
+                    stage="flag",
+                )
+                for table, frame in effects.items()
+            ]
+        )
         if context.books.policies_stand():
             lake.versions_read[POLICY.full_name] = lake.version(POLICY)
         else:
             _write_policies(context, policies)
         counts = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
         report.rows = sum(row["count"] for row in counts)
+        turning = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
+        decisive = (
+            turning.groupBy("policy_id", "base_reading", "decision").agg(F.sum("added"), F.sum("removed")).collect()
+        )
     shown = RichTable(title="Flagged", title_justify="left")
     for name in ("policy", "revision", "reading"):
         shown.add_column(name)
@@ -61,6 +97,23 @@ def stage(context: Context, due: Due | None = None) -> None:
         star = " (default)" if defaults.get(policy_id) == reading else ""
         shown.add_row(policy_id, revision, reading + star, f"{scoped:,}", f"{flagged:,}", f"{flagged / scoped:.1%}")
     context.summary.append(shown)
+    _tell_decisions(context, defaults, decisive)
+
+
+def _tell_decisions(context: Context, defaults: dict[str, str], decisive: list[Row]) -> None:
+    """The decisions that move each policy's figure most: from its default reading, where decisions are flipped from it."""
+    shown = RichTable(title="Decisions that move the figure most, each flipped alone", title_justify="left")
+    for name in ("policy", "from", "decision"):
+        shown.add_column(name)
+    for name in ("adds", "removes"):
+        shown.add_column(name, justify="right")
+    for policy_id, default in sorted(defaults.items()):
+        base = default if default in FLIPPED_FROM else FLIPPED_FROM[-1]
+        moved = [row for row in decisive if (row[0], row[1]) == (policy_id, base) and row[3] + row[4]]
+        for row in sorted(moved, key=lambda row: (-row[3] - row[4], row[2]))[:MOST_TOLD]:
+            shown.add_row(policy_id, base, row[2], f"{row[3]:,}", f"{row[4]:,}")
+    if shown.row_count:
+        context.summary.append(shown)
 
 
 def records_of(lake: Lake, years: list[str]) -> dict[str, DataFrame]:

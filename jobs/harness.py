@@ -97,7 +97,7 @@ class Context:
             details = details_of(name, self.config, self.lake, self.run_id, only)
             yield report
         except DataError as error:
-            outcome, report.details = "failed", {"message": error.message}
+            outcome, report.details = "failed", report.details | {"message": error.message}
             raise
         except KeyboardInterrupt:
             outcome = "interrupted"  # the session may be going too: nothing more is asked of it

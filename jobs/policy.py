@@ -18,10 +18,10 @@ from jobs.harness import JobParser, common_options, guarded, opened_lake
 
 _COMMANDS = {
     "list": "every policy, a line each",
-    "show": "one policy, clause by clause",
+    "show": "one policy, clause by clause; with a lake, what each of its decisions alone changes",
     "import": "a published coding page into a policy file and a reconciliation of its words with its SQL",
     "lint": "every pattern of every policy, or of one, looked up in the code books; status 1 when something is to change",
-    "diff": "what changed between two revisions of a policy; with a lake, which records enter and leave in each year",
+    "diff": "what changed between two revisions of a policy; with a lake, how many records enter and leave, by year and area",
 }
 
 
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=what, description=what)
         if name == "show":
             command.add_argument("id")
+            command.add_argument("--lake", metavar="LAKE", help="what each decision alone changes in this lake")
         if name == "import":
             command.add_argument("file", type=Path, metavar="FILE", help="the page as text")
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where both files are written")
@@ -50,11 +51,12 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--config", type=Path, metavar="FILE", help="take the configuration's policy_dirs")
         common_options(command)
     arguments = parser.parse_args(argv)
-    works = {"list": _list, "show": _show, "import": _import, "lint": _lint}
+    works = {"list": _list, "import": _import, "lint": _lint}
+    of_lake = {"diff": _diff, "show": _show}
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
-        if arguments.command == "diff":
-            _diff(arguments, console, outcome)
+        if arguments.command in of_lake:
+            of_lake[arguments.command](arguments, console, outcome)
         else:
             works[arguments.command](arguments, outcome)
 
@@ -72,7 +74,7 @@ def _list(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
         views.show_list(policies)
 
 
-def _show(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
+def _show(arguments: argparse.Namespace, console: Console, outcome: dict[str, Any]) -> None:
     policies = load_policies(_folders(arguments), [arguments.id])
     outcome["policies"] = [views.as_dict(policy) for policy in policies]
     outcome["definitions"] = [
@@ -80,6 +82,23 @@ def _show(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
     ]
     if not arguments.json:
         views.show_policy(policies[0])
+    if not arguments.lake:
+        return
+    from pyspark.sql import functions as F
+
+    from ebi_spark.schemas import POLICY_SENSITIVITY
+
+    with opened_lake(arguments.lake, console) as context:
+        of_policy = context.lake.read(POLICY_SENSITIVITY).where(F.col("policy_id") == arguments.id)
+        totals = of_policy.groupBy("revision", "base_reading", "decision", "source", "direction").agg(
+            *[F.sum(name).alias(name) for name in ("flagged", "added", "removed")]
+        )
+        outcome["sensitivity"] = sorted(
+            (row.asDict() for row in totals.collect()),
+            key=lambda row: (row["revision"], row["base_reading"], -row["added"] - row["removed"], row["decision"]),
+        )
+    if not arguments.json:
+        views.show_sensitivity(outcome["sensitivity"])
 
 
 def _import(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
@@ -126,17 +145,19 @@ def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         return
     from ebi_spark.canonical.ingest import SILVER
     from ebi_spark.flags.areas import read_lookups
-    from ebi_spark.flags.revision_effect import revision_effect
+    from ebi_spark.flags.revision_effect import of_all_areas, revision_effect
 
     with opened_lake(arguments.lake, console) as context:
         config = load_config(arguments.config) if arguments.config else context.config
         records = context.lake.read(SILVER[policy.dataset])
         effect = revision_effect(records, policy, before, after, read_lookups(context.spark, config))
-        outcome["effect"] = sorted(
-            (row.asDict() for row in effect.collect()), key=lambda row: (row["reading"], row["financial_year"])
+        outcome["effect_by_area"] = sorted(
+            (row.asDict() for row in effect.collect()),
+            key=lambda row: (row["reading"], row["financial_year"], row["area_code"] or ""),
         )
+        outcome["effect"] = of_all_areas(outcome["effect_by_area"])
     if not arguments.json:
-        views.show_effect(policy, outcome["effect"])
+        views.show_effect(policy, outcome["effect"], outcome["effect_by_area"])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ebi_spark.clinical_policy.code_books import SYSTEMS, CodeBook
-from ebi_spark.clinical_policy.compile import in_words
+from ebi_spark.clinical_policy.compile import clause_in_words, in_words
 from ebi_spark.clinical_policy.differences import Change
 from ebi_spark.clinical_policy.import_page import Imported
 from ebi_spark.clinical_policy.lint import LintFinding
@@ -23,18 +23,26 @@ def as_dict(policy: Policy) -> dict[str, Any]:
         "dataset": policy.dataset,
         "default_reading": policy.default_reading,
         "revisions": [revision.name for revision in policy.revisions],
+        "extends": policy.extends or None,
+        "boards": list(policy.boards),
         "to_complete": list(policy.to_complete),
     }
 
 
 def show_list(policies: list[Policy]) -> None:
     """A line a policy."""
-    table = _table("id", "title", "dataset", "revisions", "default reading", "file")
+    table = _table("id", "title", "dataset", "for", "revisions", "default reading", "file")
     for policy in policies:
         revisions = ", ".join(f"{r.name} (from {r.start})" for r in policy.revisions)
         draft = f" (draft, {len(policy.to_complete)} to complete)" if policy.to_complete else ""
         table.add_row(
-            policy.id, policy.title + draft, policy.dataset, revisions, policy.default_reading, Path(policy.path).name
+            policy.id,
+            policy.title + draft,
+            policy.dataset,
+            ", ".join(policy.boards) or "England",
+            revisions,
+            policy.default_reading,
+            Path(policy.path).name,
         )
     output_console().print(table)
 
@@ -44,10 +52,18 @@ def show_policy(policy: Policy) -> None:
     console = output_console()
     console.print(f"[bold]{policy.id}[/bold]  {policy.title}")
     console.print(f"{policy.source['publisher']}: {policy.source['page']} ({policy.source.get('updated', 'undated')})")
+    if policy.boards:
+        console.print(f"extends {policy.extends}; for patients of {', '.join(policy.boards)} alone", highlight=False)
+    if policy.source.get("review"):
+        console.print(f"review: {policy.source['review']}", highlight=False)
     for point in policy.to_complete:
         console.print(f"[yellow]to complete[/yellow]  {escape(point)}", highlight=False)
     for revision in policy.revisions:
         until = f" to {revision.end}" if revision.end else ""
+        if revision.because:
+            console.print(f"revision {revision.name}: {escape(revision.because)}", highlight=False)
+        for day, words in revision.regime:
+            console.print(f"{day}: {escape(words)}", highlight=False)
         for reading in revision.readings.values():
             star = ", the default" if reading.reading == policy.default_reading else ""
             table = _table(
@@ -57,16 +73,48 @@ def show_policy(policy: Policy) -> None:
                 "undecided",
                 "coding",
                 "decision",
-                title=f"revision {revision.name} (in force from {revision.start}{until}), reading {reading.reading}{star}, "
+                title=f"revision {revision.name} (in force from {revision.start}{until}{_DATED[revision.dated]}), reading {reading.reading}{star}, "
                 f"fingerprint {reading.fingerprint}",
             )
             for clause in reading.clauses:
                 undecided = clause.missing if clause.decides else ("not in scope" if clause.kind == "scope" else "")
                 decision = f"{clause.decision}: {clause.because}" if clause.decision else clause.because
-                test = in_words(clause.test, clause.kind)
-                row = (clause.id, clause.words, test, undecided, clause.coding, decision)
+                test = clause_in_words(clause)
+                coding = clause.coding.replace("_", " ")
+                row = (clause.id, clause.words, test, undecided, coding, decision)
                 table.add_row(*map(escape, row))
             console.print(table)
+        if revision.flips:
+            console.print(_flips(revision))
+
+
+_DATED = {"stated": "", "month": ", of which the source gives the month", "inferred": ", inferred"}
+
+
+def _flips(revision: Revision) -> RichTable:
+    """The decisions that are flipped alone, each once, with the readings that they are flipped from."""
+    title = f"revision {revision.name}: decisions that gold/policy_sensitivity flips alone"
+    table = _table("decision", "of", "flipped from", "clause", "the source's words", "because", title=title)
+    bases: dict[tuple[str, str], list[str]] = {}
+    for flip in revision.flips:
+        bases.setdefault((flip.source, flip.decision), []).append(f"{flip.base}{' (undone)' if flip.undone else ''}")
+    for (source, decision), listed in bases.items():
+        flip = next(f for f in revision.flips if (f.source, f.decision) == (source, decision))
+        row = (decision, source, ", ".join(listed), flip.clause, flip.words, flip.because)
+        table.add_row(*map(escape, row))
+    return table
+
+
+def show_sensitivity(rows: list[dict[str, Any]]) -> None:
+    """What each decision alone adds and removes in a lake, all its years together, the most moving first."""
+    table = _table("revision", "from", "decision", title="Each decision flipped alone, all years of the lake")
+    for name in ("flagged", "adds", "removes"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        counts = [f"{row[name]:,}" for name in ("flagged", "added", "removed")]
+        direction = " (undone)" if row["direction"] == "undone" else ""
+        table.add_row(row["revision"], row["base_reading"], row["decision"] + direction, *counts)
+    output_console().print(table)
 
 
 def show_import(imported: Imported, policy_path: Path, report_path: Path, also_at: str | None) -> None:
@@ -132,8 +180,8 @@ def show_changes(policy: Policy, before: Revision, after: Revision, found: list[
     console.print(f"{len(found)} changes; {judging} of them can change a verdict", highlight=False)
 
 
-def show_effect(policy: Policy, effect: list[dict[str, Any]]) -> None:
-    """Records that enter and leave, a row a reading and year."""
+def show_effect(policy: Policy, effect: list[dict[str, Any]], by_area: list[dict[str, Any]]) -> None:
+    """Records that enter and leave, a row a reading and year; under the default reading also the areas that it changes."""
     table = _table("reading", "year", title="The same records judged by both revisions")
     for name in ("in scope", "flagged before", "flagged after", "enter", "leave"):
         table.add_column(name, justify="right")
@@ -145,6 +193,16 @@ def show_effect(policy: Policy, effect: list[dict[str, Any]]) -> None:
         counts = [f"{row[name]:,}" for name in ("flagged_before", "flagged_after", "enter", "leave")]
         table.add_row(row["reading"] + star, row["financial_year"], scope, *counts)
     output_console().print(table)
+    changed = [r for r in by_area if r["reading"] == policy.default_reading and r["enter"] + r["leave"]]
+    if not changed:
+        return
+    areas = _table("area", "year", title=f"Areas that change, {policy.default_reading}")
+    for name in ("flagged before", "flagged after", "enter", "leave"):
+        areas.add_column(name, justify="right")
+    for row in sorted(changed, key=lambda r: (r["area_code"] or "", r["financial_year"])):
+        counts = [f"{row[name]:,}" for name in ("flagged_before", "flagged_after", "enter", "leave")]
+        areas.add_row(row["area_code"] or "not known", row["financial_year"], *counts)
+    output_console().print(areas)
 
 
 def _table(*columns: str, title: str | None = None) -> RichTable:

@@ -60,7 +60,10 @@ def draw_report(context: Context) -> None:
 
     context.tell("drawing the report")
     manifest = current_release(lake) or {}
-    write_text(path, build_report(report_tables(lake, manifest["release_id"]), release=manifest))
+    page = build_report(
+        report_tables(lake, manifest["release_id"]), release=manifest, over_dispersion=context.config.over_dispersion
+    )
+    write_text(path, page)
     context.report = str(path)
 
 

@@ -1,48 +1,95 @@
 """Flags aggregated to rates by area and how areas vary."""
 
 import sys
+from dataclasses import dataclass
+from datetime import date
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.rates.activity import activity_rates, months_with_activity, periods_read, prepared
-from ebi_spark.rates.population import read_population
+from ebi_spark.flags.areas import OUTSIDE_ENGLAND
+from ebi_spark.flags.geography import Geography, read_geography
+from ebi_spark.rates.activity import activity_rates, periods_read, prepared
+from ebi_spark.rates.completeness import (
+    MarkedMonths,
+    activity_months,
+    completeness,
+    months_with_activity,
+    provider_months,
+)
+from ebi_spark.rates.located import unmapped_areas
+from ebi_spark.rates.periods import in_files_apart, periods_of, rows_that_follow, years_around
+from ebi_spark.rates.population import Population, gaps, population_of, population_rows, read_vintages, stored_vintages
+from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.variation import variation
 from ebi_spark.recompute import Due
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
+    ACTIVITY_MONTH,
     ACTIVITY_RATE,
     APC_SPELL,
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    POPULATION,
+    PROVIDER_MONTH,
     RATE_VARIATION,
+    UNMAPPED_AREA,
     YEAR,
 )
 from ebi_spark.settings import RunConfig
-from ebi_spark.storage import Lake
+from ebi_spark.small_frames import small_frame
+from ebi_spark.storage import Lake, predicate_of
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
 
 def stage(context: Context, due: Due | None = None) -> None:
-    """Aggregate the flags of the years asked for, or of those that are ``due``, and replace these years' rates."""
+    """Aggregate the flags of the years asked for, or ``due``, replace these years' rates and every pooled period that holds
+    one."""
     config, lake = context.config, context.lake
     with context.stage("rate") as report:
         years = report.years = due.years if due else silver_years(context)
-        in_years = F.col(YEAR).isin(years)
-        rates = rates_of(lake, config, years)
-        context.tell("aggregating flags to rates")
+        geography = read_geography(config.geography, config.mappings)
         run_id = F.lit(context.run_id)
-        lake.replace(ACTIVITY_RATE, rates.withColumn("run_id", run_id).repartition(YEAR), {YEAR: years}, stage="rate")
-        written = lake.read(ACTIVITY_RATE).where(in_years)
+        in_years = F.col(YEAR).isin(years)
+        context.tell("counting records by provider and month")
+        fresh = provider_months(
+            lake.read(APC_SPELL).where(in_years).select("dataset", YEAR, "provider_code", "activity_date").unionByName(
+                lake.read(OP_ATTENDANCE).where(in_years).select("dataset", YEAR, "provider_code", "activity_date")
+            )
+        )  # fmt: skip
+        # Which months are the latest depends on all years: the marks of other years' rows may move.
+        earlier = lake.read(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
+        marked = MarkedMonths(config.provisional_months, config.pandemic_months)
+        complete = completeness(earlier.unionByName(fresh), marked).withColumn("run_id", run_id)
+        lake.replace(PROVIDER_MONTH, complete.repartition(YEAR), {}, stage="rate")
+        months = lake.read(PROVIDER_MONTH)
+
+        made = rated(lake, config, years, months, _stored(context, geography), geography)
+        for words in gaps(made.population, years):
+            context.tell(words)
+        context.tell("aggregating flags to rates")
+        replaced = rows_that_follow(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
+        rates = in_files_apart(made.rates.withColumn("run_id", run_id), made.ends)
+        lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
+        written = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
         context.tell("measuring how areas vary")
         spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-        lake.replace(RATE_VARIATION, spread.repartition(YEAR), {YEAR: years}, stage="rate")
+        lake.replace(RATE_VARIATION, in_files_apart(spread, made.ends), replaced, stage="rate")
+        policies = lake.read(POLICY)
+        flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
+        inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
+        scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
+        monthly = activity_months(inside, scoped, policies, months.where(in_years)).withColumn("run_id", run_id)
+        lake.replace(ACTIVITY_MONTH, monthly.repartition(YEAR), {YEAR: years}, stage="rate")
+        lost = unmapped_areas(flags.where(in_years), geography).withColumn("run_id", run_id)
+        lake.replace(UNMAPPED_AREA, lost.repartition(YEAR), {YEAR: years}, stage="rate")
+        _tell_unmapped(context, lake.read(UNMAPPED_AREA).where(in_years))
         report.rows = written.count()
-        default = lake.read(POLICY).where("is_default_reading").select("policy_id", "revision", "reading").distinct()
-        national = written.where("area_type = 'england'").join(
+        default = policies.where("is_default_reading").select("policy_id", "revision", "reading").distinct()
+        national = written.where("area_type = 'england' AND period_years = 1").join(
             default, ["policy_id", "revision", "reading"], "left_semi"
         )
         shown_rows = national.orderBy("policy_id", YEAR).collect()
@@ -62,18 +109,69 @@ def stage(context: Context, due: Due | None = None) -> None:
     context.summary.append(shown)
 
 
-def rates_of(lake: Lake, config: RunConfig, years: list[str]) -> DataFrame:
-    """The rows of ``gold/activity_rate`` but ``run_id``."""
-    population = read_population(config, years)
-    in_years = F.col(YEAR).isin(years)
-    flags = prepared(lake.read(ACTIVITY_FLAG).where(in_years))
-    months = months_with_activity(
-        lake.read(APC_SPELL).where(in_years).select("dataset", YEAR, "activity_date").unionByName(
-            lake.read(OP_ATTENDANCE).where(in_years).select("dataset", YEAR, "activity_date")
+@dataclass(frozen=True)
+class Rated:
+    """``rates``: rows of ``gold/activity_rate`` but ``run_id``, of every period that holds a year worked on; the years that
+    policies were read in, and those that periods end in."""
+
+    rates: DataFrame
+    years_read: set[str]
+    ends: set[str]
+    population: Population
+
+
+def rated(
+    lake: Lake,
+    config: RunConfig,
+    years: list[str],
+    months: DataFrame,
+    stored: dict[date, Vintage],
+    geography: Geography,
+) -> Rated:
+    """The rates of every single year of ``years`` and of every pooled period that holds one. ``months`` is
+    ``gold/provider_month``, ``stored`` the populations."""
+    policies = lake.read(POLICY)
+    windows = {row["publish_years"] for row in policies.select("publish_years").distinct().collect()}
+    lengths = {1, *config.pooled_years, *windows}
+    # Years that share a pooled period with one of the run.
+    near = F.col(YEAR).isin(years_around(years, max(lengths) - 1))
+    flags, attrition = lake.read(ACTIVITY_FLAG).where(near), lake.read(POLICY_ATTRITION).where(near)
+    read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
+    periods = periods_of([row.asDict() for row in read], lengths, years)
+    involved = sorted({year for period in periods for year in period.years})
+    population = population_of(config, stored, geography, involved or years)
+    wanted = prepared(flags.where(F.col(YEAR).isin(involved)), geography)
+    of_boards = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
+    rates = activity_rates(
+        wanted,
+        periods,
+        population,
+        partial=config.coverage == "partial",
+        boards={row["policy_id"]: row["boards"] for row in of_boards},
+    )
+    return Rated(rates, {row[YEAR] for row in read}, {period.years[-1] for period in periods}, population)
+
+
+def _stored(context: Context, geography: Geography) -> dict[date, Vintage]:
+    """The populations of the configuration, stored in silver in one commit unless it holds just these."""
+    lake = context.lake
+    lake.prepare()
+    read = read_vintages(context.config, geography)
+    stored = stored_vintages(lake.read(POPULATION))
+    if stored == read:
+        return stored
+    rows = population_rows(read, context.run_id)
+    lake.replace(POPULATION, small_frame(context.spark, rows, POPULATION.schema).coalesce(1), {}, stage="rate")
+    return stored_vintages(lake.read(POPULATION))
+
+
+def _tell_unmapped(context: Context, unmapped: DataFrame) -> None:
+    counted = unmapped.groupBy("reason").agg(F.count_distinct("code").alias("codes"), F.sum("records").alias("records"))
+    for row in counted.orderBy("reason").collect():
+        context.tell(
+            f"{row['records']:,} records in scope count in England only: their {row['codes']:,} area codes are "
+            f"{row['reason']} (gold/unmapped_area lists them; geography.mappings can say what they became)"
         )
-    )  # fmt: skip
-    periods = periods_read(lake.read(POLICY_ATTRITION).where(in_years), flags, months, lake.read(POLICY))
-    return activity_rates(flags, periods, population, partial=config.coverage == "partial")
 
 
 def main(argv: list[str] | None = None) -> int:

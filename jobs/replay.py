@@ -22,6 +22,9 @@ from ebi_spark.clinical_policy.load import units, verdict_fingerprint
 from ebi_spark.clinical_policy.model import Clause, Policy, PolicyReading, Revision
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.flags.areas import read_lookups
+from ebi_spark.flags.geography import read_geography
+from ebi_spark.rates.periods import rows_that_follow
+from ebi_spark.rates.population import stored_vintages
 from ebi_spark.rates.variation import variation
 from ebi_spark.recompute import differences, told_of
 from ebi_spark.release.publish import published_frames
@@ -30,6 +33,8 @@ from ebi_spark.schemas import (
     ACTIVITY_RATE,
     POLICY,
     POLICY_ATTRITION,
+    POPULATION,
+    PROVIDER_MONTH,
     RATE_VARIATION,
     RELEASE,
     RUN_LOG,
@@ -38,15 +43,17 @@ from ebi_spark.schemas import (
     Table,
 )
 from ebi_spark.settings import RunConfig
-from ebi_spark.storage import Lake
+from ebi_spark.storage import Lake, predicate_of
 from jobs.bookkeeping import READS, uses
 from jobs.flag import flags_of, records_of, steps_of
 from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
-from jobs.rate import rates_of
+from jobs.rate import rated
 
 # Sums of floating-point numbers depend on the order of the rows in their last digits.
 TOLERANCE = 1e-9
-NOT_COMPARED = ("run_id", "release_id")
+# What names a run; and what decisions alone would turn, since gold/policy does not keep each decision apart.
+NOT_COMPARED = ("run_id", "release_id", "decisive_decisions")
+_OWN = (PROVIDER_MONTH, POPULATION)
 
 
 @dataclass(frozen=True)
@@ -138,11 +145,17 @@ def _config(lake: Lake, details: dict[str, str], stage: str) -> RunConfig:
         if item.name in told:
             value = told[item.name]
             if isinstance(value, list):
-                value = tuple(Path(v) if item.name == "mappings" else v for v in value)
+                kinds: dict[str, Callable[[Any], Any]] = {"mappings": Path, "pandemic_months": date.fromisoformat}
+                kind = kinds.get(item.name, _as_it_is)
+                value = tuple(kind(one) for one in value)
             elif item.name in ("practices", "lsoas") and value is not None:
                 value = Path(value)
             typed[item.name] = value
     return replace(RunConfig(lake=lake.location), **typed)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _refuse_other_program(lake: Lake, config: RunConfig, row: dict[str, Any], stage: str, anyway: bool) -> None:
@@ -208,17 +221,18 @@ def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
 
 
 def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
-    past = _at(lake, row["versions_read"], (*READS["rate"], POLICY.full_name))
-    after = _at(lake, row["versions_written"], _of(row["versions_written"], "gold"))
-    years = list(row["years"])
-    recorded = after.read(ACTIVITY_RATE).where(F.col(YEAR).isin(years))
+    written = row["versions_written"]
+    # It counts on the months and populations that it wrote itself, where it did.
+    versions = {**row["versions_read"], **{t.full_name: written[t.full_name] for t in _OWN if t.full_name in written}}
+    past = _at(lake, versions, (*READS["rate"], POLICY.full_name, *(table.full_name for table in _OWN)))
+    after = _at(lake, written, (ACTIVITY_RATE.full_name, RATE_VARIATION.full_name))
+    years, geography = list(row["years"]), read_geography(config.geography, config.mappings)
+    made = rated(past, config, years, past.read(PROVIDER_MONTH), stored_vintages(past.read(POPULATION)), geography)
+    mine = predicate_of(rows_that_follow(years, made.years_read | {*after.years(ACTIVITY_RATE)}))
+    recorded = after.read(ACTIVITY_RATE).where(mine)
     return [
-        (ACTIVITY_RATE, recorded, rates_of(past, config, years)),
-        (
-            RATE_VARIATION,
-            after.read(RATE_VARIATION).where(F.col(YEAR).isin(years)),
-            variation(recorded, config.min_national_events),
-        ),
+        (ACTIVITY_RATE, recorded, made.rates),
+        (RATE_VARIATION, after.read(RATE_VARIATION).where(mine), variation(recorded, config.min_national_events)),
     ]
 
 
@@ -262,9 +276,20 @@ def recorded_policies(lake: Lake, ids: set[str]) -> list[Policy]:
             revisions.append(Revision(name, one["in_force_from"], one["in_force_to"], scope, readings))
         revisions.sort(key=lambda revision: revision.start)
         policies.append(
-            Policy(policy_id, first["title"], first["dataset"], first["source"], first["default_reading"],
-                   tuple(revisions), POLICY.full_name)
-        )  # fmt: skip
+            Policy(
+                policy_id,
+                first["title"],
+                first["dataset"],
+                first["source"],
+                first["default_reading"],
+                tuple(revisions),
+                POLICY.full_name,
+                publish_years=mine[0]["publish_years"],
+                publish_first_year=mine[0]["publish_first_year"],
+                extends=first.get("extends", ""),
+                boards=tuple(first.get("boards", ())),
+            )
+        )
     return policies
 
 

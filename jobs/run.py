@@ -10,6 +10,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.recompute import Due
 from ebi_spark.release.publish import current_release
+from ebi_spark.schemas import ACTIVITY_RATE
 from jobs import flag, ingest, publish, rate, validate
 from jobs.harness import Context, by_name, run_with, stage_parser
 from jobs.progress import in_words, seconds_left, steps
@@ -36,10 +37,7 @@ def changed(context: Context) -> None:
     else:
         _flag(context, due)
     _done(context, "rate", rate.stage, books.due("rate", years), "flags and populations are as they were")
-    due = books.due("validate", years)
-    if due:
-        _import_early()
-    _done(context, "validate", validate.stage, due, "what was checked is as it was")
+    _validate(context, years)
     context.why = books.why_publish()
     released = current_release(context.lake)
     if released is None or context.why:
@@ -76,6 +74,16 @@ def _flag(context: Context, due: Due) -> None:
             left = seconds_left(paces, sum(records[year] for year in rest))
             about = f", about {in_words(left)} left of this stage" if left is not None else ""
             context.tell(f"flag: {len(due.years) - len(rest)} of {len(due.years)} years done{about}")
+
+
+def _validate(context: Context, years: list[str]) -> None:
+    due = context.books.checks_due(years, context.lake.years(ACTIVITY_RATE))
+    if not any(due.values()):
+        context.skip("validate", "what was checked is as it was")
+        return
+    _import_early()
+    context.why = [f"{layer}: {reason}" for layer, found in due.items() for reason in found.reasons]
+    validate.stage(context, due)
 
 
 def _as_it_stands(context: Context, release_id: str) -> None:

@@ -8,8 +8,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.release.publish import current_release
-from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG
+from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
 from jobs.harness import Context, JobParser, common_options, guarded, opened_lake, output_console
+
+LOST_CODES = "area codes that count in England only"
+SHOWN_CODES = 20
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,6 +47,13 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
             lake.read(QUARANTINE).select("role", F.explode("reasons").alias("reason")).groupBy("role", "reason").count()
         )
         found["quarantine"] = [row.asDict() for row in reasons.orderBy("role", "reason").collect()]
+    if lake.exists(UNMAPPED_AREA):
+        codes = (
+            lake.read(UNMAPPED_AREA)
+            .groupBy("code", "reason")
+            .agg(F.array_sort(F.collect_set("financial_year")).alias("years"), F.sum("records").alias("records"))
+        )
+        found[LOST_CODES] = [row.asDict() for row in codes.orderBy(F.col("records").desc(), "code", "reason").collect()]
     if lake.exists(POLICY):
         columns = ["policy_id", "revision", "reading", "policy_fingerprint", "title"]
         found["policies"] = [r.asDict() for r in lake.read(POLICY).select(*columns).orderBy(*columns[:3]).collect()]
@@ -66,9 +76,12 @@ def _print(collected: dict[str, list[dict[str, Any]]]) -> None:
         table = RichTable(title=title, title_justify="left")
         for name in rows[0]:
             table.add_column(name, justify="right" if isinstance(rows[0][name], int) else "left")
-        for row in rows:
+        shown = rows[:SHOWN_CODES] if title == LOST_CODES else rows
+        for row in shown:
             table.add_row(*[f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()])
         console.print(table)
+        if len(shown) < len(rows):
+            console.print(f"and {len(rows) - len(shown):,} more: gold/unmapped_area lists them all, as does --json")
 
 
 if __name__ == "__main__":

@@ -122,27 +122,29 @@ def narrowed(
     step: int = 5,
     small: Sequence[int] = SMALL,
     truth: pd.DataFrame | None = None,
+    years: Sequence[pd.DataFrame] = (),
 ) -> list[str]:
     """The withheld cells that cannot have every small value any more, though they could if only England were published.
 
-    ``truth``: also attack what is in scope, where the cells that matter are those that are small in truth (no status tells).
+    ``years``: what is published of the single years that ``table`` pools. ``truth``: also attack what is in scope, where the cells that matter are those that are small in truth (no status tells).
     """
-    nothing = table.assign(
-        **{name: table[name].where(table["area_type"] == "england") for name in ("activity", "in_scope")}
-    )
-    nothing["status"] = nothing["status"].where(table["area_type"] == "england", "withheld_secondary")
     attack, blind = Knowledge(), Knowledge()
-    for knowledge, seen in ((attack, table), (blind, nothing)):
-        read(knowledge, seen, parents, "now", unknown, step, small)
+    for knowledge, seen_by in ((attack, lambda shown: shown), (blind, _england_alone)):
+        read(knowledge, seen_by(table), parents, "now", unknown, step, small)
+        for number, year in enumerate(years):
+            read(knowledge, seen_by(year), parents, f"year {number}", None, step, small)
+        if years:
+            _pool(knowledge, len(years))
         if before is not None:
             read(knowledge, before, parents, "before", None, step, small)
             _link(knowledge, before, table)
     found = []
-    for release, shown in (("now", table), *((("before", before),) if before is not None else ())):
+    of_years = [(f"year {number}", year) for number, year in enumerate(years)]
+    for release, shown in (("now", table), *of_years, *((("before", before),) if before is not None else ())):
         for measure in ("activity", "in_scope"):
             hidden = shown[(shown["area_type"] != "england") & shown[measure].isna()]
             if measure == "in_scope":
-                if truth is None or release == "before":
+                if truth is None or release != "now":
                     continue
                 few = truth[truth["in_scope"].isin(small)].set_index(["area_type", "area_code"]).index
                 hidden = hidden[pd.MultiIndex.from_frame(hidden[["area_type", "area_code"]]).isin(few)]
@@ -157,6 +159,20 @@ def narrowed(
                 if wanted[0] <= wanted[1] and (least > wanted[0] or most < wanted[1]):
                     found.append(f"{release} {measure} {code}: {least} to {most}, not {wanted[0]} to {wanted[1]}")
     return found
+
+
+def _england_alone(table: pd.DataFrame) -> pd.DataFrame:
+    national = table["area_type"] == "england"
+    nothing = table.assign(**{name: table[name].where(national) for name in ("activity", "in_scope")})
+    nothing["status"] = nothing["status"].where(national, "withheld_secondary")
+    return nothing
+
+
+def _pool(knowledge: Knowledge, years: int) -> None:
+    """Every count of a pooled period is the sum of those of its years."""
+    for name in [key for key in knowledge.index if key[0] == "now"]:
+        parts = [(knowledge.number(f"year {number}", *name[1:]), 1.0) for number in range(years)]
+        knowledge.constrain([(knowledge.index[name], -1.0), *parts], 0, 0)
 
 
 def _link(knowledge: Knowledge, before: pd.DataFrame, now: pd.DataFrame) -> None:

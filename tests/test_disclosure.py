@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from ebi_spark.release.bounds import NO_BOUND, Pair, Tree, solve
-from ebi_spark.release.figures import protected_rates
+from ebi_spark.release.figures import of_published_periods, protected_rates
 from ebi_spark.release.protected import PERIOD, protected_counts, protected_variation
 from ebi_spark.release.protection import Thresholds
 from ebi_spark.schemas import ACTIVITY_RATE
@@ -135,6 +135,93 @@ def test_another_reading_does_not_stand_beside_the_one_before() -> None:
     then = as_before(published(truth)).assign(reading="as_intended")
     now = published(truth, before=then)
     assert now.loc[now["area_type"] != "england", ["activity", "in_scope"]].isna().all(axis=None)
+
+
+def of_period(truth: pd.DataFrame, year: str, length: int) -> pd.DataFrame:
+    return truth.assign(financial_year=year, period_years=length)
+
+
+# Three years of a rare policy, and the window that pools them.
+RARE = [
+    {"A": 8, "B": 2, "D": 9, "G": 12, "H": 1},
+    {"A": 8, "B": 9, "D": 4, "G": 8, "J": 3},
+    {"A": 1, "B": 8, "D": 2, "G": 9, "H": 2},
+]
+SINGLE = [of_period(table(year), f"20{19 + n}-{20 + n}", 1) for n, year in enumerate(RARE)]
+WINDOW = of_period(
+    table({code: sum(year.get(code, 0) for year in RARE) for code in LOCATIONS}),
+    SINGLE[-1]["financial_year"].iloc[0],
+    3,
+)
+
+
+def test_a_window_is_protected_beside_englands_years() -> None:
+    """What is published of a rare policy: England by year and pooled, its areas by window alone."""
+    release = published(WINDOW)
+    years = [year.assign(status="withheld_secondary", activity=year["activity"].where(year["area_type"] == "england"),
+                         in_scope=year["in_scope"].where(year["area_type"] == "england")) for year in SINGLE]  # fmt: skip
+    assert release.loc[release["area_type"] != "england", "activity"].notna().sum() >= 5, "something is published"
+    assert narrowed(release, PARENTS, truth=WINDOW) == []
+    zero = release.loc[release["activity"] == 0, ["area_type", "area_code"]].itertuples(index=False, name=None)
+    none = {str(tuple(code)) for code in zero}
+    # A window's zero says that each year was zero: zeros stand.
+    found = [cell for cell in narrowed(release, PARENTS, years=years) if not any(code in cell for code in none)]
+    assert found == []
+
+
+def test_single_years_beside_their_window_would_give_cells_away() -> None:
+    """Why below England it is the one or the other: each is safe alone, and their difference is not."""
+    years = [published(year) for year in SINGLE]
+    assert all(narrowed(year, PARENTS) == [] for year in years)
+    assert narrowed(published(WINDOW), PARENTS, years=years)
+
+
+@pytest.mark.parametrize("first", ["years", "window"])
+def test_a_policy_that_moves_between_years_and_windows_gives_nothing_away(first: str) -> None:
+    years = [published(year) for year in SINGLE]
+    if first == "years":
+        then = as_before(pd.concat(years, ignore_index=True))
+        now = published(WINDOW, before=then)
+        found = narrowed(now, PARENTS, years=years)
+        assert [cell for cell in found if cell.startswith("year")] == []
+        shown = [now]
+    else:
+        then = as_before(published(WINDOW))
+        shown = [published(year, before=then) for year in SINGLE]
+        found = narrowed(published(WINDOW), PARENTS, years=shown)
+        assert [cell for cell in found if cell.startswith("now")] == []
+    for table_ in shown:
+        assert table_.loc[table_["area_type"] != "england", ["activity", "in_scope"]].isna().all(axis=None)
+    # Periods that have no year in common with those of before are published as ever.
+    apart = of_period(WINDOW, "2024-25", 3)
+    pd.testing.assert_frame_equal(published(apart, before=then), published(apart))
+
+
+def test_below_england_a_policy_has_periods_that_never_overlap_or_shift(spark: SparkSession) -> None:
+    policies = [("P", 1, "2018-19"), ("Q", 3, "2018-19"), ("R", 2, "2019-20")]
+    chosen = [
+        {"policy_id": name, "reading": reading, "is_default_reading": reading == "as_intended", "publish_years": years,
+         "publish_first_year": first} for name, years, first in policies for reading in ("as_intended", "as_published")
+    ]  # fmt: skip
+    starts = range(2014, 2024)
+    label = "{}-{:02d}".format
+    rows = [
+        {"policy_id": name, "reading": reading, "period_years": length, "financial_year": label(last, (last + 1) % 100),
+         "period": f"{label(last - length + 1, (last - length + 2) % 100)}..{label(last, (last + 1) % 100)}"}
+        for name, _, _ in policies for reading in ("as_intended", "as_published") for length in (1, 2, 3, 5)
+        for last in starts if last - length + 1 in starts
+    ]  # fmt: skip
+    kinds = "reading string, period_years int, financial_year string, period string, policy_id string"
+    kept = of_published_periods(
+        small_frame(spark, rows, kinds),
+        small_frame(spark, chosen, "policy_id string, reading string, is_default_reading boolean, publish_years int, "
+                                   "publish_first_year string"),
+    ).collect()  # fmt: skip
+    assert {row["reading"] for row in kept} == {"as_intended"}
+    found = {name: sorted(row["period"] for row in kept if row["policy_id"] == name) for name, _, _ in policies}
+    assert [period[:4] for period in found["P"]] == [str(year) for year in starts]
+    assert found["Q"] == ["2015-16..2017-18", "2018-19..2020-21", "2021-22..2023-24"]
+    assert found["R"] == [f"{label(y, y % 100 + 1)}..{label(y + 1, y % 100 + 2)}" for y in (2015, 2017, 2019, 2021)]
 
 
 @pytest.mark.parametrize(("name", "small", "step"), [("five_or_fewer", range(1, 6), 1), ("under_five", range(1, 5), 5)])

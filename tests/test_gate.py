@@ -62,10 +62,13 @@ def good() -> Tables:
     aside |= {"reasons": ["undischarged"], "source_file": "apcs.csv", "raw": "{}", "run_id": "run1"}
     clauses = [{"clause_id": name, "step": step} for step, name in enumerate(("procedure", "age", "diagnosis"))]
     policy = {"dataset": "apc", "policy_fingerprint": FINGERPRINT, "definition": '{"id": "P"}', "clauses": clauses}
-    policy |= {"in_force_from": date(2021, 4, 1), "in_force_to": date(2022, 4, 1)}
+    policy |= {"in_force_from": date(2021, 4, 1), "in_force_to": date(2022, 4, 1), "in_force_dated": "month"}
+    policy |= {"publish_years": 1, "publish_first_year": "2018-19"}
+    local = {"policy_id": "L", "revision": "2021-04", "extends": "P", "boards": ["QXX"], "is_default_reading": True}
     policies = [
         PUBLISHED | policy | {"is_default_reading": True},
         INTENDED | policy | {"is_default_reading": False},
+        PUBLISHED | policy | local,
     ]
     judged = {key: record[key] for key in ("source_system", "activity_date", "provider_code", "age_years", "run_id")}
     judged |= YEAR | {"dataset": "apc", "policy_fingerprint": FINGERPRINT, "missing_clauses": []}
@@ -79,11 +82,33 @@ def good() -> Tables:
             area = {"area_basis": "unknown"} if n == 11 else {"area_basis": "gp_practice", "area_code": "A1"}
             outcome = {"failed_clauses": failed, "near_miss": len(failed) == 1}
             outcome["outcome"] = "not_flagged" if failed else "flagged"
+            outcome["decisive_decisions"] = ["older"] if reading is PUBLISHED and n == 10 else []
             flags.append(reading | judged | area | outcome | {"record_id": f"a{n}"})
+    # The local policy has two of the records and flags one: the age clause, which it asks anew, keeps the other.
+    for n in range(2):
+        area = {"area_basis": "gp_practice", "area_code": "A1", "decisive_decisions": []}
+        failed = ["age"] * n
+        outcome = {"failed_clauses": failed, "near_miss": bool(n), "outcome": "not_flagged" if n else "flagged"}
+        flags.append(PUBLISHED | {"policy_id": "L"} | judged | area | outcome | {"record_id": f"a{n}"})
+    turned = YEAR | {"decision": "older", "source": "as_intended", "clause_id": "age", "because": "why", "words": "who"}
+    sensitivities = [
+        {**{key: value for key, value in reading.items() if key != "reading"}, "base_reading": reading["reading"]}
+        | turned
+        | {"direction": direction, "in_scope": 12, "flagged": flagged, "flagged_flipped": flagged + added}
+        | {"added": added, "removed": 0}
+        for reading, direction, flagged, added in ((PUBLISHED, "made", 10, 1), (INTENDED, "undone", 11, 0))
+    ]
+    compared = PUBLISHED | {"policy_id": "L", "national_policy_id": "P", "direction": "national_only"} | YEAR
+    compared |= {"records_differing": 1, "records_compared": 2}
+    comparisons = [
+        compared | {"clause_id": "age", "records": 1, "records_alone": 1},
+        compared | {"clause_id": "diagnosis", "records": 0, "records_alone": 0},
+    ]
     attrition = []
     for reading, counts in (
         (PUBLISHED, ((12, 0, 0, 12), (12, 1, 1, 10), (10, 0, 0, 10))),
         (INTENDED, ((12, 0, 0, 12), (12, 1, 0, 11), (11, 0, 0, 11))),
+        (PUBLISHED | {"policy_id": "L"}, ((12, 10, 0, 2), (2, 1, 0, 1), (1, 0, 0, 1))),
     ):
         for step, (into, failed_here, missing, left) in enumerate(counts):
             numbers = {
@@ -94,16 +119,20 @@ def good() -> Tables:
             }
             clause = {"step": step, "clause_id": clauses[step]["clause_id"]}
             attrition.append(reading | YEAR | clause | numbers)
-    single = YEAR | {"period_years": 1, "period": "2021-22", "notes": []}
+    shown = {"coverage": "national", "geography": "icb_2026"}
+    single = YEAR | shown | {"period_years": 1, "period": "2021-22", "notes": []}
 
     def rate(reading: Row, kind: str, code: str, activity: int, in_scope: int, population: int | None) -> Row:
         row = reading | single | {"area_type": kind, "area_code": code, "activity": activity, "in_scope": in_scope}
         row |= {"people_flagged": activity, "activity_unknown_age_sex": 0, "population": population}
+        if in_scope:
+            row |= {"flagged_share": activity / in_scope, "share_lower": 0.0, "share_upper": 1.0}
         if population is None:
             return row | {"status": "no_population"}
         value = activity / population * 100_000
         row |= {"crude_rate": value, "standardised_rate": value, "lower": value * 0.5}
-        row |= {"upper": value * 1.5 if activity else None}
+        row |= {"upper": value * 1.5 if activity else None, "standard_error": value * 0.3}
+        row |= {"lower_adjusted": row["lower"] * 0.9, "upper_adjusted": value * 1.6 if activity else None}
         return row | {"status": "ok" if activity >= 10 else "few_events"}
 
     rates = []
@@ -114,6 +143,11 @@ def good() -> Tables:
             rate(reading, "sub_icb", "B1", 0, 0, 500_000),
             rate(reading, "provider", "RX1", flagged, 12, None),
         ]
+    rates += [
+        rate(PUBLISHED | {"policy_id": "L"}, "icb", "QXX", 1, 2, 500_000),
+        rate(PUBLISHED | {"policy_id": "L"}, "sub_icb", "A1", 1, 2, 500_000),
+        rate(PUBLISHED | {"policy_id": "L"}, "provider", "RX1", 1, 2, None),
+    ]
     earlier = {"financial_year": "2020-21", "period": "2020-21"}
     rates.append(rate(PUBLISHED, "england", "E92000001", 0, 0, 1_000_000) | earlier)
     pooled = {"period_years": 2, "period": "2020-21..2021-22"}
@@ -125,11 +159,38 @@ def good() -> Tables:
         row |= {f"all_areas_p{share}": share / 100 for share in (10, 25, 50, 75, 90)}
         spread.append(row | {"status": "not_calculated"})
     rule = RELEASE | {"disclosure": "hes_2018_protected"}
-    standing = [row | rule for row in rates if row["area_type"] == "england" or row["reading"] == "as_published"]
+    national = [row for row in rates if row["policy_id"] == "P"]
+    standing = [row | rule for row in national if row["area_type"] == "england" or row["reading"] == "as_published"]
     released = [row | {"in_scope": 10} if row["area_type"] in ("sub_icb", "provider") else row for row in standing]
     released = [row | {"in_scope": 0} if row["area_code"] == "B1" else row for row in released]
     hidden = {"people_flagged": None, "activity_unknown_age_sex": None, "expected": 5.0}
+    hidden |= dict.fromkeys(("lower_adjusted", "upper_adjusted", "standard_error"))
     released = [row if row["area_type"] == "england" else row | hidden for row in released]
+    for row in released:
+        row["flagged_share"] = row["activity"] / row["in_scope"] if row["in_scope"] else None
+    april, may = {"month": date(2021, 4, 1)}, {"month": date(2021, 5, 1)}
+    monthly = [
+        reading | YEAR | month | {"activity": activity, "in_scope": in_scope}
+        for reading, flagged in ((PUBLISHED, 10), (INTENDED, 11))
+        for month, activity, in_scope in ((april, 0, 0), (may, flagged - 1, 11), ({"month": None}, 1, 1))
+    ]
+    marks = {"provisional": False, "pandemic": False}
+    provider = YEAR | may | marks | {"provider_code": "RX1", "low": False, "share_of_typical": 1.0}
+    by_provider = [
+        provider | {"dataset": dataset, "records": records, "typical_month": float(records)}
+        for dataset, records in (("apc", 12), ("op", 2))
+    ]
+    complete = RELEASE | YEAR | may | marks | {"dataset": "apc", "disclosure": "hes_2018_protected"}
+    people = {"vintage": date(2022, 10, 1), "area_type": "sub_icb", "area_date": date(2022, 10, 1), "people": 10}
+    people |= {"geography": "icb_2024", "source": "people.csv", "run_id": "run1"}
+    bands = [(band * 5, None if band == 18 else band * 5 + 4) for band in range(19)]
+    population = [
+        people | {"area_code": code, "sex": sex, "age_from": start, "age_to": end}
+        for code in ("A1", "B1")
+        for sex in ("1", "2")
+        for start, end in bands
+    ]
+    lost = YEAR | {"dataset": "apc", "code_kind": "gp_practice", "code": "C1", "reason": "unmapped", "records": 2}
     effect = RELEASE | YEAR | {"in_scope": 12, "flagged_as_published": 10, "removed": 0}
     measure = RELEASE | YEAR | {"dataset": "apc", "of_records": 12}
     return {
@@ -137,21 +198,45 @@ def good() -> Tables:
         "op_attendance": attendances,
         "quarantine": [aside],
         "ingest_audit": audits,
+        "population": population,
         "policy": policies,
         "activity_flag": flags,
         "policy_attrition": attrition,
+        "policy_sensitivity": sensitivities,
+        "policy_comparison": comparisons,
         "activity_rate": rates,
         "rate_variation": spread,
+        "unmapped_area": [lost | {"geography": "icb_2026"}],
         "published_rate": released,
         "published_variation": [spread[0] | rule],
-        "published_attrition": [row | RELEASE | {"near_miss": 0} for row in attrition],
+        "published_attrition": [row | RELEASE | {"near_miss": 0} for row in attrition if row["policy_id"] == "P"],
         "published_reading_effect": [
             PUBLISHED | effect | {"flagged": 10, "added": 0},
             INTENDED | effect | {"flagged": 11, "added": 1},
         ],
+        "published_sensitivity": [row | RELEASE for row in sensitivities],
         "published_quality": [
             measure | {"measure": "no_age", "records": 3},
             measure | {"measure": "quarantined:undischarged", "records": 13},
+            measure | {"measure": "area_basis:gp_practice", "policy_id": "P", "records": 11},
+        ],
+        "activity_month": monthly,
+        "provider_month": by_provider,
+        "published_activity_month": [row | RELEASE | marks for row in monthly],
+        "published_days_between": [
+            RELEASE
+            | PUBLISHED
+            | YEAR
+            | may
+            | {"number": 1, "events": 8, "days": 70, "disclosure": "hes_2018_protected"}
+        ],
+        "published_completeness": [
+            complete
+            | {"area_type": "england", "area_code": "E92000001", "records": 12, "providers": 1, "status": "ok"}
+            | {"providers_low": 0},
+            complete | {"area_type": "provider", "area_code": "RX1", "status": "withheld_small"},
+            complete
+            | {"area_type": "provider", "area_code": "RX2", "status": "ok", "low": False, "share_of_typical": 0.9},
         ],
         "published_policy": [row | RELEASE for row in policies],
     }
@@ -224,6 +309,12 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "reason_given": [{"reasons": []}, {"reasons": [None]}, {"reasons": ["Patient 123"]}],
         "raw_is_json": [{"raw": "a,b"}],
     },
+    "population": {
+        "area_type_known": [{"area_type": "icb"}],
+        "sex_known": [{"sex": "0"}],
+        "band_known": [{"age_from": 3, "age_to": 7}, {"age_to": 9}, {"age_to": None}, {"age_from": 95, "age_to": None}],
+        "people_not_negative": [{"people": -1}],
+    },
     "ingest_audit": {
         "source_known": [{"dataset": "op"}],
         "rows_reconcile": [{"rows_read": 15}],
@@ -237,6 +328,8 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "definition_is_json": [{"definition": "id: P"}],
         "clauses_there": [{"clauses": []}, {"clauses": [{"clause_id": None}]}, {"clauses": [{"clause_id": "a"}] * 2}],
         "in_force_in_order": [{"in_force_to": date(2021, 4, 1)}],
+        "dated_known": [{"in_force_dated": "guessed"}, {"in_force_dated": None}],
+        "local_extends": [{"boards": ["QXX"]}, {"boards": [], "extends": "N"}, {"boards": ["QXX"], "extends": "P"}],
     },
     "activity_flag": {
         "reading_known": [{"reading": "mine"}],
@@ -257,6 +350,22 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "counts_not_negative": [{"records_failed": -1, "records_in": 11}, {"step": -1}],
         "records_reconcile": [{"records_in": 13}],
     },
+    "policy_sensitivity": {
+        "base_known": [{"base_reading": "guidance_coded"}],
+        "direction_known": [{"direction": "undone"}, {"source": "as_published"}],
+        "source_known": [{"source": "mine"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "flip_reconciles": [{"flagged_flipped": 10}],
+        "counts_in_order": [{"added": 3, "flagged_flipped": 13}, {"removed": 11}, {"added": -1}],
+        "words_given": [{"because": None}, {"because": ""}],
+    },
+    "policy_comparison": {
+        "reading_known": [{"reading": "mine"}],
+        "direction_known": [{"direction": "both"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "counts_in_order": [{"records_alone": 2}, {"records": 2}, {"records_compared": 0}, {"records_alone": -1}],
+        "two_policies": [{"national_policy_id": "L"}],
+    },
     "activity_rate": {
         "reading_known": [{"reading": "mine"}],
         "area_type_known": [{"area_type": "ward"}],
@@ -272,8 +381,22 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "rates_are_numbers": [{"upper": float("nan")}, {"upper": float("inf")}, {"standardised_rate": -1.0}],
         "crude_rate_is_activity_by_population": [{"crude_rate": 1.001}, {"crude_rate": None}, {"population": 0}],
         "limits_around_rate": [{"lower": 1.1}, {"upper": 0.9}, {"standardised_rate": None}],
+        "adjusted_limits_around_limits": [
+            {"lower_adjusted": 0.6},
+            {"upper_adjusted": 1.4},
+            {"upper_adjusted": None},
+            {"standard_error": None},
+        ],
+        "share_of_in_scope": [{"flagged_share": 0.9}, {"share_lower": 0.9}, {"share_upper": None}, {"in_scope": 0}],
         "status_agrees": [{"status": "few_events"}, {"activity": 9}, {"status": "no_population"}, {"crude_rate": None}],
         "provider_without_population": [{"area_type": "provider"}],
+        "coverage_known": [{"coverage": "partial"}, {"coverage": None}],
+    },
+    "unmapped_area": {
+        "code_kind_known": [{"code_kind": "postcode"}],
+        "reason_known": [{"reason": "lost"}],
+        "year_form": [{"financial_year": "2122"}],
+        "records_there": [{"records": 0}],
     },
     "rate_variation": {
         "reading_known": [{"reading": "mine"}],
@@ -308,8 +431,46 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "no_unreliable_rate": [{"area_type": "sub_icb", "status": "few_events"}],
         "crude_rate_of_published_count": [{"crude_rate": 1.1}, {"population": None}],
         "national_only": [{"area_type": "sub_icb"}],
+        "adjusted_only_where_it_stands": [{"area_type": "sub_icb"}],
+        "share_of_published_counts": [{"flagged_share": 0.5}, {"flagged_share": None}, {"share_upper": 1.1}],
         "rates_are_numbers": [{"upper": float("nan")}],
         "limits_around_rate": [{"lower": 1.1}],
+    },
+    "activity_month": {
+        "reading_known": [{"reading": "mine"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "month_of_the_year": [{"month": date(2022, 4, 1)}, {"month": date(2021, 4, 2)}],
+        "counts_in_order": [{"activity": -1}, {"activity": 1}],
+    },
+    "provider_month": {
+        "dataset_known": [{"dataset": "did"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "month_of_the_year": [{"month": date(2021, 3, 1)}, {"month": date(2021, 5, 31)}],
+        "share_is_records_by_typical": [{"records": 13}, {"typical_month": 0.0}],
+        "low_is_below_half": [{"low": True}, {"low": True, "records": 1, "share_of_typical": 1 / 12}],
+    },
+    "published_activity_month": {
+        "reading_known": [{"reading": "mine"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "counts_in_order": [{"activity": -1}, {"activity": 1}],
+    },
+    "published_days_between": {
+        "year_form": [{"financial_year": "21-22"}],
+        "month_of_the_year": [{"month": date(2022, 4, 1)}, {"month": date(2021, 5, 31)}],
+        "not_single_records": [{"events": 7}, {"events": 1}, {"days": -1}, {"events": 4, "disclosure": "under_five"}],
+    },
+    "published_completeness": {
+        "dataset_known": [{"dataset": "did"}],
+        "area_type_known": [{"area_type": "icb"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "month_of_the_year": [{"month": date(2022, 4, 1)}],
+        "no_counts_of_providers": [{"area_type": "provider"}, {"records": None}],
+        "shares_in_tenths": [
+            {"share_of_typical": 0.5},
+            {"area_type": "provider", "share_of_typical": 0.55, "low": False},
+            {"area_type": "provider", "share_of_typical": 0.5, "low": None},
+            {"area_type": "provider", "status": "ok"},
+        ],
     },
     "published_variation": {
         "reading_known": [{"reading": "mine"}],
@@ -332,6 +493,11 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "counts_in_order": [{"in_scope": 9}, {"removed": -1}],
         "effect_reconciles": [{"flagged": 11}],
         "as_published_changes_nothing": [{"added": 1, "removed": 1}],
+    },
+    "published_sensitivity": {
+        "base_known": [{"base_reading": "guidance_coded"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "flip_reconciles": [{"flagged_flipped": 10}, {"removed": -1, "flagged_flipped": 12}],
     },
     "published_quality": {
         "dataset_known": [{"dataset": "did"}],
@@ -400,6 +566,19 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     },
     "quarantine": {"agrees_with_audit": [drop("quarantine"), add("quarantine")]},
     "ingest_audit": {"one_row_a_file": [add("ingest_audit")]},
+    "population": {
+        "one_row_a_stratum": [add("population")],
+        "every_stratum_there": [drop("population")],
+        "vintage_of_one_file": [
+            change("population", source="other.csv"),
+            change("population", area_date=date(2021, 4, 1)),
+            change_all("population", people=0),
+        ],
+    },
+    "unmapped_area": {
+        "one_row_a_code": [add("unmapped_area")],
+        "records_in_scope": [change("unmapped_area", records=13), change_all("activity_flag", dataset="op")],
+    },
     "policy": {
         "one_row_a_reading": [add("policy")],
         "one_default_reading": [
@@ -423,6 +602,32 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         ],
         "scope_within_silver": [drop("apc_spell")],
     },
+    "policy_sensitivity": {
+        "one_row_a_decision": [add("policy_sensitivity")],
+        "base_is_the_flags": [
+            change("policy_sensitivity", flagged=9, flagged_flipped=10),
+            change("policy_sensitivity", in_scope=13),
+            drop("activity_flag"),
+        ],
+        "turns_are_the_flags": [
+            change("policy_sensitivity", added=0, flagged_flipped=10),
+            change("activity_flag", 0, decisive_decisions=["older"]),
+            change("activity_flag", 10, decisive_decisions=["other"]),
+        ],
+    },
+    "policy_comparison": {
+        "one_row_a_clause": [add("policy_comparison")],
+        "compared_are_judged": [
+            change("policy_comparison", records_compared=1),
+            change_all("policy_comparison", records_compared=3),
+            change("policy_comparison", 1, records_alone=1, records=1),
+        ],
+        "local_policy_recorded": [
+            change("policy", 2, extends="N"),
+            change("policy", 2, boards=None),
+            drop("policy", 2),
+        ],
+    },
     "activity_rate": {
         "one_row_an_area": [add("activity_rate")],
         "judged_is_rated": [change("activity_flag", revision="2022-08")],
@@ -431,7 +636,12 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         "areas_within_the_flags": [change("activity_flag", area_code=None)],
         "known_areas_are_rated": [drop("activity_rate", 1)],
         "areas_within_england": [change("activity_rate", 1, activity=11), change("activity_rate", 0, activity=9)],
-        "pooled_is_the_sum_of_years": [change("activity_rate", 8, activity=1)],
+        "local_without_england": [
+            change("activity_rate", 8, area_type="england"),
+            change("activity_rate", 9, area_type="region"),
+        ],
+        "pooled_is_the_sum_of_years": [change("activity_rate", 11, activity=1)],
+        "one_geography": [change("activity_rate", geography="icb_2024")],
     },
     "rate_variation": {
         "one_row_a_type": [add("rate_variation")],
@@ -444,12 +654,18 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     "published_rate": {
         "one_row_an_area": [add("published_rate")],
         "one_disclosure_rule": [change("published_rate", disclosure="none")],
+        "one_geography": [
+            change("published_rate", geography="icb_2024"),
+            change("published_rate", coverage="partial"),
+        ],
         "one_reading_below_england": [change("published_rate", 1, reading="as_intended")],
         "windows_apart": [
             lambda tables: tables["published_rate"].extend(
                 tables["published_rate"][1] | {"financial_year": year, "period_years": 3}
                 for year in ("2021-22", "2022-23")
-            )
+            ),
+            # a window over a year that stands there on its own
+            add("published_rate", 1, financial_year="2022-23", period_years=2),
         ],
         "england_as_in_gold": [change("published_rate", activity=9), drop("activity_rate")],
         "standardised_from_published_count": [change("published_rate", 1, expected=4.0)],
@@ -463,6 +679,15 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     "published_attrition": {
         "one_row_a_step": [add("published_attrition")],
         "steps_follow": [drop("published_attrition")],
+        "national_policies_only": [change("published_attrition", policy_id="L")],
+    },
+    "published_sensitivity": {
+        "one_row_a_decision": [add("published_sensitivity")],
+        "base_as_the_reading": [
+            change("published_sensitivity", flagged=9, flagged_flipped=10),
+            drop("published_reading_effect"),
+        ],
+        "national_policies_only": [change("published_sensitivity", policy_id="L")],
     },
     "published_reading_effect": {
         "one_row_a_reading": [add("published_reading_effect")],
@@ -470,8 +695,34 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
             change("published_reading_effect", flagged=9),
             change("published_attrition", 2, records_left=9),
         ],
+        "national_policies_only": [change("published_reading_effect", policy_id="L")],
     },
     "published_quality": {"one_row_a_measure": [add("published_quality")]},
+    "activity_month": {
+        "one_row_a_month": [add("activity_month", 2)],
+        "months_are_the_flags": [
+            drop("activity_flag"),
+            drop("activity_month", 1),
+            change("activity_month", in_scope=1),
+        ],
+    },
+    "provider_month": {
+        "one_row_a_month": [add("provider_month")],
+        "months_are_the_records": [drop("apc_spell"), change("op_attendance", activity_date=None)],
+    },
+    "published_activity_month": {
+        "one_row_a_month": [add("published_activity_month", 2)],
+        "as_in_gold": [change("published_activity_month", 1, activity=8), drop("activity_month", 2)],
+        "england_alone": [change_all("published_rate", area_type="icb")],
+    },
+    "published_days_between": {
+        "one_row_a_group": [add("published_days_between")],
+        "reading_of_the_policy": [change("published_days_between", reading="as_intended")],
+    },
+    "published_completeness": {
+        "one_row_a_month": [add("published_completeness", 1)],
+        "shares_of_large_months": [change("published_completeness", 1, share_of_typical=0.9)],
+    },
     "published_policy": {
         "one_row_a_reading": [add("published_policy")],
         "one_default_reading": [change("published_policy", is_default_reading=False)],
@@ -550,12 +801,13 @@ def test_good_tables_pass(spark: SparkSession, layer: str, tmp_path: Path) -> No
 def test_a_lake_is_checked_at_its_versions(spark: SparkSession, tmp_path: Path) -> None:
     prepare_folders(tmp_path / "lake")
     lake = Lake(spark, LakeLocation(folder=tmp_path / "lake"), run_id="run1")
-    for name in ("activity_rate", "rate_variation", "activity_flag"):
+    layer = ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area")
+    for name in (*layer, "activity_flag", "apc_spell", "op_attendance", "policy"):
         table = load_suite(name).table
         lake.replace(table, frame_of(spark, table, good()[name]).coalesce(1), {}, stage="test")
     result = validate_layer(lake, "rates", years=["2021-22"], docs=None, tell=tell)
     assert result.success and result.docs is None
-    assert result.versions == {"gold/activity_rate": 0, "gold/rate_variation": 0}
+    assert result.versions == {f"gold/{name}": 0 for name in layer}
 
 
 def test_years_and_release_restrict_what_is_judged(spark: SparkSession) -> None:

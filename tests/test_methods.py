@@ -1,5 +1,6 @@
 """Rates and limits against SciPy and numbers worked by hand, in one query."""
 
+import csv
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ from pyspark.sql import functions as F
 from scipy.stats import binomtest, chi2, norm
 
 from ebi_spark.rates import methods
+from ebi_spark.settings import resource
 from ebi_spark.small_frames import small_frame
 
 COUNTS = (0, 1, 4, 9, 10, 41, 250, 38_088)
@@ -88,6 +90,12 @@ def test_wilson_limits_are_scipys(answers: dict[str, dict[str, Any]], count: int
 
 def test_forty_one_events_print_as_a_tenth(answers: dict[str, dict[str, Any]]) -> None:
     assert round(answers["41"]["crude"][0], 1) == 0.1
+
+
+def test_so_they_do_among_the_people_registered_today() -> None:
+    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
+        people = sum(int(row["people"]) for row in csv.DictReader(file))
+    assert 63_000_000 < people < 64_000_000 and f"{41 / people * 100_000:.1f}" == "0.1"
 
 
 def test_nothing_is_made_of_nobody(answers: dict[str, dict[str, Any]]) -> None:

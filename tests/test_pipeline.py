@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
 from real_runs import releases_are_whole
 
 from ebi_spark import synthetic
+from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.schemas import ACTIVITY_RATE, TABLES, Table
 from ebi_spark.settings import resource
 from ebi_spark.small_frames import small_frame
@@ -24,6 +26,8 @@ from jobs import bookkeeping, explain, flag, ingest, maintain, publish, rate, re
 from tests.disclosure_attack import narrowed
 
 YEARS = ("2021-22", "2022-23")
+NATIONAL = "policy_id IN ('2Y_back_pain_fusion', '2S_lower_back_imaging')"
+LOCAL = ("CMICB_Clin087", "DDICB_back_pain_fusion")
 FIGURES = ("activity", "in_scope", "crude_rate", "standardised_rate", "lower", "upper")
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -79,8 +83,22 @@ def files_of(source: Path, table: str, year: str) -> dict[str, str]:
 
 
 def figures(source: Path) -> list[tuple[Any, ...]]:
-    key = "policy_id, revision, reading, financial_year, area_type, area_code, status"
+    key = "policy_id, revision, reading, financial_year, period_years, area_type, area_code, status"
     return rows(source, "gold/activity_rate", f"{key}, {', '.join(FIGURES)}")
+
+
+def files_of_single_years(source: Path, year: str) -> dict[str, str]:
+    """The files of a year's rates by their hash, without those of pooled periods, which have none of the others' rows."""
+    in_use = {name.rsplit("/", 1)[-1] for (name,) in rows(source, "gold/activity_rate", "DISTINCT filename")}
+    found = {}
+    for path, digest in files_of(source, "gold/activity_rate", year).items():
+        file = lake(source) / "gold/activity_rate" / f"financial_year={year}" / path
+        # One file, not the table: its own columns alone, without the partition's.
+        held = set(pq.ParquetFile(file).read(columns=["period_years"])["period_years"].to_pylist())
+        assert held == {1} or 1 not in held
+        if held == {1} and path in in_use:
+            found[path] = digest
+    return found
 
 
 def test_a_run_publishes_one_current_release(done: dict[str, Any], source: Path) -> None:
@@ -92,7 +110,7 @@ def test_a_run_publishes_one_current_release(done: dict[str, Any], source: Path)
 
 
 def test_readers_see_no_release_before_it_is_whole(done: dict[str, Any], looks: list[list[str]]) -> None:
-    assert looks[:7] == [[]] * 6 + [[done["release"]]]
+    assert looks[: len(PUBLISHED) + 1] == [[]] * len(PUBLISHED) + [[done["release"]]]
 
 
 def test_every_table_of_the_contract_is_there(done: dict[str, Any], source: Path) -> None:
@@ -126,17 +144,46 @@ def test_england_counts_the_flags_and_no_area_counts_more(done: dict[str, Any], 
     key = "policy_id, reading, financial_year"
     flagged = rows(
         source, "gold/activity_flag", f"{key}, count(*)",
-        f"outcome = 'flagged' AND area_basis <> 'outside_england' GROUP BY {key}",
+        f"outcome = 'flagged' AND area_basis <> 'outside_england' AND {NATIONAL} GROUP BY {key}",
     )  # fmt: skip
-    england = rows(source, "gold/activity_rate", f"{key}, activity", "area_type = 'england' AND activity > 0")
+    single = "activity > 0 AND period_years = 1"
+    england = rows(source, "gold/activity_rate", f"{key}, activity", f"area_type = 'england' AND {single}")
     assert flagged == england
     assert len(flagged) >= 8
-    beneath = rows(source, "gold/activity_rate", f"{key}, sum(activity)", f"area_type = 'icb' GROUP BY {key}")
+    beneath = rows(
+        source, "gold/activity_rate", f"{key}, sum(activity)", f"area_type = 'icb' AND {single} GROUP BY {key}"
+    )
     located = rows(
         source, "gold/activity_flag", f"{key}, count(*) FILTER (outcome = 'flagged' AND area_code <> 'D4U1Y')",
         f"area_code IS NOT NULL GROUP BY {key}",
     )  # fmt: skip
     assert {row[:3]: row[3] for row in beneath if row[3]} == {row[:3]: row[3] for row in located if row[3]}
+
+
+def test_local_policies_have_their_own_boards_alone(done: dict[str, Any], source: Path) -> None:
+    local = f"policy_id IN {LOCAL}"
+    areas = rows(
+        source, "gold/activity_rate", "DISTINCT policy_id, area_type, area_code", f"{local} AND area_type = 'icb'"
+    )
+    assert areas == [(LOCAL[0], "icb", "QYG"), (LOCAL[1], "icb", "QJ2")]
+    kinds = rows(source, "gold/activity_rate", "DISTINCT area_type", f"{local} AND expected IS NULL")
+    assert {kind for (kind,) in kinds} <= {"icb", "sub_icb", "provider"}
+    assert not rows(source, "gold/activity_rate", "area_type", f"{local} AND area_type IN ('england', 'region')")
+    judged = rows(source, "gold/activity_flag", "DISTINCT policy_id, area_code", local)
+    with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
+        board = {row["sub_icb_code"]: row["icb_code"] for row in csv.DictReader(file) if not row["valid_to"]}
+    assert judged and all(board[code] == {LOCAL[0]: "QYG", LOCAL[1]: "QJ2"}[policy] for policy, code in judged)
+    # A record of the board is judged by both policies, and the local one flags no record that the national does not.
+    both = rows(
+        source, "gold/policy_comparison", "policy_id, max(records_compared), sum(records) FILTER (direction = 'local_only')",
+        f"{local} AND reading = 'as_published' GROUP BY policy_id",
+    )  # fmt: skip
+    assert [row[0] for row in both] == list(LOCAL) and all(row[1] > 0 and not row[2] for row in both)
+    for table in ("attrition", "reading_effect", "sensitivity", "variation"):
+        assert rows(source, f"published/{table}", "policy_id", NATIONAL)
+        assert not rows(source, f"published/{table}", "policy_id", local), table
+    shown = rows(source, "published/rate", "DISTINCT status, activity, in_scope, standardised_rate, expected", local)
+    assert shown == [("withheld_secondary", None, None, None, None)]
 
 
 @pytest.fixture(scope="module")
@@ -187,10 +234,11 @@ def test_both_systems_lead_to_the_same_flags_but_for_named_differences(
             "JOIN theirs b ON b.record_id = m.record_id AND (b.policy_id, b.reading) = (a.policy_id, a.reading) "
             "GROUP BY ALL ORDER BY ALL"
         ).fetchall()
-        assert [row[0] for row in both] == ["2S_lower_back_imaging", "2Y_back_pain_fusion"]
-        assert both[0][1] > 300
-        assert both[1][1] > 60
-        assert both[0][2] == 0  # an appointment says the same in both systems
+        of_policy = {row[0]: row[1:] for row in both}
+        assert {"2S_lower_back_imaging", "2Y_back_pain_fusion"} <= set(of_policy)
+        assert of_policy["2S_lower_back_imaging"][0] > 300
+        assert of_policy["2Y_back_pain_fusion"][0] > 60
+        assert of_policy["2S_lower_back_imaging"][1] == 0  # an appointment says the same in both systems
         unexplained = connection.execute(
             "SELECT a.record_id FROM ours a JOIN matched m ON m.sus_id = a.record_id AND m.dataset = 'apc' "
             "JOIN theirs b ON b.record_id = m.record_id AND (b.policy_id, b.reading) = (a.policy_id, a.reading) "
@@ -201,6 +249,42 @@ def test_both_systems_lead_to_the_same_flags_but_for_named_differences(
         assert unexplained == []
 
 
+def test_codes_that_are_no_area_are_listed_not_dropped(done: dict[str, Any], source: Path) -> None:
+    listed = rows(
+        source, "gold/unmapped_area", "financial_year, code_kind, sum(records)", "code = 'D4U1Y' GROUP BY ALL"
+    )
+    key = "financial_year, area_basis"
+    where = f"area_code = 'D4U1Y' GROUP BY {key}"
+    flagged = rows(source, "gold/activity_flag", f"{key}, count(DISTINCT (dataset, record_id))", where)
+    assert listed and listed == flagged
+    measures = "financial_year, policy_id, sum(records), min(of_records)"
+    by_basis = rows(source, "published/quality", measures, "measure LIKE 'area_basis:%' GROUP BY ALL")
+    scoped = rows(
+        source, "gold/activity_flag", "financial_year, policy_id, count(*), count(*)",
+        "reading = 'as_published' GROUP BY ALL",
+    )  # fmt: skip
+    assert by_basis == scoped
+    where = "measure = 'area_unmapped' GROUP BY ALL"
+    assert rows(source, "published/quality", "financial_year, sum(records)", where) == rows(
+        source, "gold/unmapped_area", "financial_year, sum(records)", "reason = 'unmapped' GROUP BY ALL"
+    )
+    shown = rows(source, "published/rate", "DISTINCT geography, coverage")
+    assert shown == rows(source, "published/variation", "DISTINCT geography, coverage") == [("icb_2026", "national")]
+
+
+def test_populations_are_stored_with_their_vintage(done: dict[str, Any], source: Path) -> None:
+    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
+        shipped = {
+            (row["area_code"], row["sex"], int(row["age_from"])): int(row["people"]) for row in csv.DictReader(file)
+        }
+    columns = "area_code, sex, age_from, people, CAST(vintage AS VARCHAR), geography"
+    stored = rows(source, "silver/population", columns)
+    assert {row[:3]: row[3] for row in stored} == shipped and len(stored) == len(shipped)
+    assert {row[4:] for row in stored} == {("2026-08-01", "icb_2026")}
+    vintages = rows(source, "gold/activity_rate", "DISTINCT CAST(population_vintage AS VARCHAR)", "area_type = 'icb'")
+    assert vintages == [("2026-08-01",)]
+
+
 def test_nothing_small_is_published_below_england(done: dict[str, Any], source: Path) -> None:
     for column in ("activity", "in_scope", "people_flagged"):
         values = rows(source, "published/rate", f"DISTINCT {column}", "area_type <> 'england'")
@@ -208,8 +292,16 @@ def test_nothing_small_is_published_below_england(done: dict[str, Any], source: 
     small = rows(source, "published/rate", "activity, crude_rate, standardised_rate", "status = 'withheld_small'")
     assert small
     assert set(small) == {(None, None, None)}
-    readings = rows(source, "published/rate", "DISTINCT policy_id, reading", "area_type <> 'england'")
-    assert readings == [("2S_lower_back_imaging", "as_intended"), ("2Y_back_pain_fusion", "as_published")]
+    shown = "DISTINCT policy_id, reading, period_years"
+    readings = rows(source, "published/rate", shown, f"area_type <> 'england' AND {NATIONAL}")
+    # Fusion is published below England in windows of three years; two years make none.
+    assert readings == [("2S_lower_back_imaging", "as_intended", 1)]
+    national = rows(
+        source, "published/rate", "DISTINCT policy_id, period", "area_type = 'england' AND period_years = 2"
+    )
+    assert national == [("2S_lower_back_imaging", "2021-22..2022-23"), ("2Y_back_pain_fusion", "2021-22..2022-23")]
+    completeness = rows(source, "published/completeness", "area_type, count(records) > 0", "true GROUP BY 1")
+    assert completeness == [("england", True), ("provider", False)]
 
 
 def test_nobody_can_solve_for_what_is_withheld(done: dict[str, Any], source: Path) -> None:
@@ -218,7 +310,7 @@ def test_nobody_can_solve_for_what_is_withheld(done: dict[str, Any], source: Pat
     parents = {("sub_icb", row["sub_icb_code"]): ("icb", row["icb_code"]) for row in today}
     parents |= {("icb", row["icb_code"]): ("region", row["region_code"]) for row in today}
     names = ["area_type", "area_code", "activity", "in_scope", "status", "standardised_rate", "expected"]
-    where = "policy_id = '2S_lower_back_imaging' AND reading = 'as_intended' AND financial_year = '2021-22'"
+    where = "policy_id = '2S_lower_back_imaging' AND reading = 'as_intended' AND period = '2021-22'"
     table = pd.DataFrame(rows(source, "published/rate", ", ".join(names), where), columns=names)
     assert table["status"].isin(["withheld_small", "withheld_secondary"]).any()
     assert narrowed(table, parents) == []
@@ -232,7 +324,7 @@ def test_nobody_can_solve_for_what_is_withheld(done: dict[str, Any], source: Pat
 
 
 def test_expected_events_add_up_to_englands(done: dict[str, Any], source: Path) -> None:
-    key = "policy_id, reading, financial_year"
+    key = "policy_id, reading, period"
     by_region = rows(source, "gold/activity_rate", f"{key}, sum(expected)", f"area_type = 'region' GROUP BY {key}")
     known = "activity - activity_unknown_age_sex"
     england = rows(source, "gold/activity_rate", f"{key}, {known}, expected", "area_type = 'england'")
@@ -280,7 +372,14 @@ def test_no_patients_value_leaves_the_record_tables(done: dict[str, Any], source
     for path in searched:
         text = path.read_text(encoding="utf-8", errors="replace")
         assert not any(person in text for person in people), path
-    for table in ("published/rate", "published/quality", "published/release", "silver/ingest_audit", "gold/run_log"):
+    for table in (
+        "published/rate",
+        "published/days_between",
+        "published/quality",
+        "published/release",
+        "silver/ingest_audit",
+        "gold/run_log",
+    ):
         text = str(rows(source, table, "*"))
         assert not any(person in text for person in people), table
 
@@ -304,7 +403,10 @@ def test_explain_and_status_answer(done: dict[str, Any], source: Path, capsys: p
     told = [clause["clause_id"] for clause in published["clauses"] if clause["verdict"].startswith("fails")]
     assert (published["outcome"], sorted(told)) == ("not flagged", sorted(failed))
     assert status.main(["--lake", str(lake(source)), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["status"]["release"][0]["release_id"] == done["release"]
+    told = json.loads(capsys.readouterr().out)["status"]
+    assert told["release"][0]["release_id"] == done["release"]
+    listed = {(row["code"], row["records"]) for row in told["area codes that count in England only"]}
+    assert listed == {*rows(source, "gold/unmapped_area", "code, sum(records)", "true GROUP BY code")} and listed
     assert explain.main(["--lake", str(lake(source)), "--record", "no such record"]) == 2
 
 
@@ -368,19 +470,42 @@ def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(
     done: dict[str, Any], source: Path, looks: list[list[str]]
 ) -> None:
     before, before_it, shown = figures(source), len(looks), releases_are_whole(lake(source))[0]
-    tables = ("silver/apc_spell", "silver/op_attendance", "gold/activity_flag", "gold/activity_rate")
+    people = sorted((lake(source) / "silver/population").rglob("*"))
+    tables = (
+        "silver/apc_spell",
+        "silver/op_attendance",
+        "gold/activity_flag",
+        "gold/activity_rate",
+        "gold/activity_month",
+    )
     untouched = {table: files_of(source, table, YEARS[0]) for table in tables}
     again = call(run.main, source, "--years", YEARS[1], "--force")
     assert again["outcome"] == "done", again["error"]
     assert figures(source) == before
     assert all(untouched.values())
+    assert sorted((lake(source) / "silver/population").rglob("*")) == people  # the same file: no new version
     assert {table: files_of(source, table, YEARS[0]) for table in tables} == untouched
     current = rows(source, "published/release", "release_id, is_current")
-    assert [seen[0] for seen in looks[before_it:]] == [shown] * 6 + [again["release"]]
+    assert [seen[0] for seen in looks[before_it:]] == [shown] * len(PUBLISHED) + [again["release"]]
     assert (done["release"], False) in current
     assert [release for release, is_current in current if is_current] == [again["release"]]
     outside = rows(source, "silver/ingest_audit", "sum(rows_outside_years) > 0", f"run_id = '{again['run_id']}'")
     assert outside == [(True,)]
+
+
+def test_a_rerun_of_an_earlier_year_renews_pooled_periods_alone(
+    done: dict[str, Any], source: Path, spark: SparkSession
+) -> None:
+    before = figures(source)
+    single = files_of_single_years(source, YEARS[1])
+    table = lake(source) / "gold/activity_rate"
+    spark.sql(f"UPDATE delta.`{table}` SET activity = activity + 1 WHERE period_years = 2 AND area_type = 'england'")
+    assert figures(source) != before
+    again = call(rate.main, source, "--years", YEARS[0])
+    assert again["outcome"] == "done", again["error"]
+    assert figures(source) == before
+    assert single and files_of_single_years(source, YEARS[1]) == single
+    assert call(validate.main, source, "--years", YEARS[0])["outcome"] == "done"
 
 
 def test_one_command_goes_back_to_an_earlier_release(done: dict[str, Any], source: Path) -> None:

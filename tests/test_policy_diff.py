@@ -109,9 +109,12 @@ def test_records_that_enter_and_leave(
         {"dominant_procedure": "W853", "dominant_procedure_4": "W853"},  # leaves with its scope
         {"dominant_procedure": "W854", "dominant_procedure_4": "W854"},  # enters with its scope
         {"diagnosis_codes": None},  # enters: undecided now passes
-        {"diagnosis_codes": ",M232,"},  # leaves
+        {"diagnosis_codes": ",M232,", "commissioner_code": "01F00"},  # leaves
         {"diagnosis_codes": ",S832,"},  # in neither
-        {"age": 130},  # enters as published; age_years is 50, so flagged by both as intended
+        {
+            "age": 130,
+            "commissioner_code": "15M00",
+        },  # enters as published; age_years is 50, so flagged by both as intended
         {"admission_method": "21", "financial_year": "2022-23"},  # leaves, of the next year
         {"administrative_category": "02", "financial_year": "2022-23"},  # enters
         {"age": 3, "age_years": 3},  # in neither
@@ -126,3 +129,11 @@ def test_records_that_enter_and_leave(
     assert [effect["as_published", "2021-22"][name] for name in names] == [7, 7, 3, 4, 3, 2]
     assert [effect["as_published", "2022-23"][name] for name in names] == [2, 2, 1, 1, 1, 1]
     assert [effect["as_intended", "2021-22"][name] for name in names] == [7, 7, 4, 4, 2, 2]
+    areas = {
+        (row["area_code"], row["financial_year"]): [row[name] for name in names]
+        for row in answer["effect_by_area"]
+        if row["reading"] == "as_published"
+    }
+    assert areas["15M", "2021-22"] == [1, 1, 0, 1, 1, 0]
+    assert areas["01F", "2021-22"] == [1, 1, 1, 0, 0, 1]
+    assert areas[None, "2021-22"] == [5, 5, 2, 3, 2, 1] and len(areas) == 4

@@ -300,7 +300,8 @@ def test_the_command_writes_both_files_once(tmp_path: Path) -> None:
     assert again["exit"] == 2 and "is there already" in again["error"]["message"]
     listed = call("list", "--policies-dir", out)
     assert {policy["id"]: bool(policy["to_complete"]) for policy in listed["policies"]} == {
-        "2S_lower_back_imaging": False, "2Y_back_pain_fusion": False, "imaging_read": True,
+        "2S_lower_back_imaging": False, "2Y_back_pain_fusion": False, "CMICB_Clin087": False,
+            "DDICB_back_pain_fusion": False, "imaging_read": True,
     }  # fmt: skip
     for missing in ("no/such/page.txt", str(tmp_path)):
         assert call("import", missing, "--out", out)["exit"] == 2

@@ -154,7 +154,15 @@ def _key(clause: Clause) -> str:
 
 
 def test_every_mutant_changes_a_verdict(spark: SparkSession) -> None:
-    policies = [policy for policy in load_policies() if policy.id in ("2Y_back_pain_fusion", "2S_lower_back_imaging")]
+    policies = load_policies()
+    national = {
+        _key(clause)
+        for policy in policies
+        if not policy.boards
+        for revision in policy.revisions
+        for reading in revision.readings.values()
+        for clause in reading.clauses
+    }
     readings: list[tuple[Policy, PolicyReading]] = [
         (policy, reading) for policy in policies for r in policy.revisions for reading in r.readings.values()
     ]
@@ -178,6 +186,8 @@ def test_every_mutant_changes_a_verdict(spark: SparkSession) -> None:
     hits: list[Column] = []
     told: list[tuple[str, str, str]] = []
     for key, (policy, clause) in versions.items():
+        if policy.boards and key[1] in national:
+            continue  # what a local policy takes over is tested where it comes from
         # What the other clauses say, under each reading that has this version of the clause.
         others = [
             reduce(

@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 
 from ebi_spark.errors import InputError
-from ebi_spark.rates.population import read_population
-from ebi_spark.rates.population_files import read_population_file
+from ebi_spark.flags.geography import read_geography
+from ebi_spark.rates.population import gaps, population_rows, read_population, shared_out
+from ebi_spark.rates.population_files import Vintage, read_population_file
 from ebi_spark.settings import LakeLocation, RunConfig
 
 HEADER = "PUBLICATION,EXTRACT_DATE,ORG_TYPE,ORG_CODE,ONS_CODE,SEX,AGE,NUMBER_OF_PATIENTS"
 AREAS = ("00L", "00N")
+
+
+def read(path: Path, layout: str = "gp_registered", **item: str) -> dict[date, Vintage]:
+    return read_population_file({"path": str(path), "layout": layout, **item}, read_geography())
 
 
 def people_of(area: int, sex: str, age: int) -> int:
@@ -56,10 +61,14 @@ def write(path: Path, lines: list[str]) -> Path:
 def test_registered_patients_in_both_layouts(tmp_path: Path) -> None:
     write(tmp_path / "pat-2026.csv", registered())
     write(tmp_path / "pat-2018.csv", registered("CCG", "01Aug2018"))
-    read = read_population_file({"path": str(tmp_path / "pat-*.csv"), "layout": "gp_registered"})
-    assert set(read) == {date(2018, 8, 1), date(2026, 8, 1)}
-    assert read[date(2018, 8, 1)] == read[date(2026, 8, 1)]
-    strata = read[date(2026, 8, 1)]
+    found = read(tmp_path / "pat-*.csv")
+    assert set(found) == {date(2018, 8, 1), date(2026, 8, 1)}
+    older, newer = found[date(2018, 8, 1)], found[date(2026, 8, 1)]
+    assert older.strata == newer.strata
+    # Codes of the vintage's own day where they are known, else of the version nearest to it.
+    assert (newer.geography, newer.area_date, newer.source) == ("icb_2026", date(2026, 8, 1), "pat-2026.csv")
+    assert (older.geography, older.area_date) == ("ccg_2021", date(2021, 4, 1))
+    strata = newer.strata
     assert len(strata) == 2 * 2 * 19
     assert strata[("00N", "1", 1)] == sum(people_of(2, "MALE", age) for age in range(5, 10))
     assert strata[("00L", "2", 18)] == sum(people_of(1, "FEMALE", age) for age in range(90, 96))
@@ -67,22 +76,46 @@ def test_registered_patients_in_both_layouts(tmp_path: Path) -> None:
 
 def test_mid_year_estimates(tmp_path: Path) -> None:
     path = write(tmp_path / "sapeicb-mid-2022.csv", ons())
-    read = read_population_file({"path": str(path), "layout": "ons_mid_year"})
-    assert list(read) == [date(2022, 6, 30)]
-    assert read[date(2022, 6, 30)][("00L", "1", 18)] == people_of(1, "MALE", 90)
-    assert read[date(2022, 6, 30)][("00N", "2", 0)] == sum(people_of(2, "FEMALE", age) for age in range(5))
+    found = read(path, "ons_mid_year")
+    assert list(found) == [date(2022, 6, 30)]
+    strata = found[date(2022, 6, 30)].strata
+    assert strata[("00L", "1", 18)] == people_of(1, "MALE", 90)
+    assert strata[("00N", "2", 0)] == sum(people_of(2, "FEMALE", age) for age in range(5))
     plain = write(tmp_path / "estimates.csv", ons())
-    dated = read_population_file({"path": str(plain), "layout": "ons_mid_year", "vintage": "2021-06-30"})
+    dated = read(plain, "ons_mid_year", vintage="2021-06-30")
     assert list(dated) == [date(2021, 6, 30)]
 
 
-def test_former_codes_are_those_of_today_and_ended_ones_count_in_england(tmp_path: Path) -> None:
+def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None:
     path = write(tmp_path / "old.csv", registered("CCG", areas=("D4U1Y", "E38000006")))
-    strata = read_population_file({"path": str(path), "layout": "gp_registered"})[date(2026, 8, 1)]
-    assert {area for area, _, _ in strata} == {"D4U1Y", "02P"}
+    found = read(path)[date(2026, 8, 1)]
+    assert {area for area, _, _ in found.strata} == {"D4U1Y", "02P"}
+    assert (found.geography, found.area_date) == ("icb_2024", date(2024, 4, 1))
+    assert read(path, geography="ccg_2021")[date(2026, 8, 1)].area_date == date(2021, 4, 1)
     config = RunConfig(LakeLocation(tmp_path), population=({"path": str(path), "layout": "gp_registered"},))
     population = read_population(config, ["2026-27"])
+    strata = found.strata
     assert population.weights[("1", 0)] == strata[("D4U1Y", "1", 0)] + strata[("02P", "1", 0)]
+    empty, outside = gaps(population, ["2026-27"])
+    assert empty.startswith("105 of 106 areas of icb_2026 have no people in the population of 2026-08-01 (such as 00L)")
+    frimley = sum(people for (area, _, _), people in strata.items() if area == "D4U1Y")
+    assert outside.startswith(f"{frimley:,} people of 2026-08-01 count in England only: their areas (such as D4U1Y)")
+    rows = population_rows(population.by_vintage, "run1")
+    assert len(rows) == 2 * 2 * 19 and sum(row["people"] for row in rows) == sum(strata.values())
+    assert {(row["age_from"], row["age_to"]) for row in rows} == {(n, n + 4) for n in range(0, 90, 5)} | {(90, None)}
+    both = write(tmp_path / "both.csv", registered(areas=("D4U1Y", "U2G6B")))
+    with pytest.raises(InputError, match="1 of 2 area codes are of another time than the rest"):
+        read(both)
+    with pytest.raises(InputError, match="there is no geography 'icb_2025'"):
+        read(path, geography="icb_2025")
+    with pytest.raises(InputError, match="two area codes stand for one area"):
+        read(write(tmp_path / "one.csv", registered(areas=("02P", "E38000006"))))
+
+
+def test_people_of_a_split_area_stay_whole() -> None:
+    assert shared_out(1000, (("15E", 0.114428), ("D2P2L", 0.885572))) == {"15E": 114, "D2P2L": 886}
+    assert shared_out(1, (("A", 0.5), ("B", 0.3), ("C", 0.2))) == {"A": 1, "B": 0, "C": 0}
+    assert shared_out(7, ()) == {}
 
 
 def change(old: str, new: str) -> Callable[[list[str]], list[str]]:
@@ -120,7 +153,7 @@ def test_bad_files_of_registered_patients(case: str, tmp_path: Path) -> None:
     spoil, told = BAD[case]
     path = write(tmp_path / "bad.csv", spoil(registered()))
     with pytest.raises(InputError) as caught:
-        read_population_file({"path": str(path), "layout": "gp_registered"})
+        read(path)
     for words in (*told, "bad.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
@@ -140,19 +173,48 @@ def test_bad_estimates(case: str, tmp_path: Path) -> None:
     spoil, told = BAD_ESTIMATES[case]
     path = write(tmp_path / "mid-2022.csv", spoil(ons()))
     with pytest.raises(InputError) as caught:
-        read_population_file({"path": str(path), "layout": "ons_mid_year"})
+        read(path, "ons_mid_year")
     for words in (*told, "mid-2022.csv"):
+        assert words in f"{caught.value} {caught.value.remedy}", words
+
+
+BANDS = [f"{band * 5},{'' if band == 18 else band * 5 + 4}" for band in range(19)]
+
+
+def banded() -> list[str]:
+    lines = [f"sub_icb,{code},{sex},{band},10,2022-10-01" for code in AREAS for sex in "12" for band in BANDS]
+    return ["area_type,area_code,sex,age_from,age_to,people,vintage", *lines]
+
+
+BAD_BANDS = {
+    "absent_band": (lambda lines: lines[:-1], ["1 of 76 strata", "2022-10-01", "all 19 bands"]),
+    "negative_band": (change("00N,2,5,9,10", "00N,2,5,9,-10"), ["line 60", "negative"]),
+    "overlapping_bands": (change("00N,2,5,9,", "00N,2,0,9,"), ["line 60", "0 to 9 is not one of the 19 bands"]),
+    "overlapping_last_band": (change("00N,2,85,89,", "00N,2,85,,"), ["line 76", "85 to over"]),
+    "unknown_area": (change("00N", "QQQ"), ["1 area codes", "'QQQ'", "geography.mappings"]),
+    "band_twice": (lambda lines: [*lines, lines[-1]], ["line 78", "twice"]),
+    "no_number": (change("00N,2,5,9,10", "00N,2,5,9,ten"), ["line 60", "cannot be read"]),
+    "sex": (change("00N,2,5,9,10", "00N,3,5,9,10"), ["line 60", "sex"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BANDS)
+def test_bad_bands(case: str, tmp_path: Path) -> None:
+    spoil, told = BAD_BANDS[case]
+    with pytest.raises(InputError) as caught:
+        read(write(tmp_path / "bands.csv", spoil(banded())), "bands")
+    for words in (*told, "bands.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
 
 def test_a_file_that_is_not_there_or_does_not_say_its_year(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file"):
-        read_population_file({"path": str(tmp_path / "none-*.csv"), "layout": "gp_registered"})
+        read(tmp_path / "none-*.csv")
     path = write(tmp_path / "estimates.csv", ons())
     with pytest.raises(InputError, match="mid-year"):
-        read_population_file({"path": str(path), "layout": "ons_mid_year"})
+        read(path, "ons_mid_year")
     with pytest.raises(InputError, match="carry their own"):
-        read_population_file({"path": str(path), "layout": "gp_registered", "vintage": "2022-06-30"})
+        read(path, vintage="2022-06-30")
 
 
 def test_the_vintage_nearest_to_october(tmp_path: Path) -> None:

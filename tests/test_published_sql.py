@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -19,7 +20,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from tsql import as_regex, conjuncts, mended, published, to_duckdb
 
-from ebi_spark.schemas import ACTIVITY_FLAG
+from ebi_spark.schemas import ACTIVITY_FLAG, POLICY_COMPARISON, POLICY_SENSITIVITY
 from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.storage import Lake, prepare_folders
 from jobs import flag, ingest
@@ -178,6 +179,8 @@ class Case:
 
     sql: duckdb.DuckDBPyConnection
     flags: dict[str, dict[str, tuple[bool, set[str], set[str], bool]]]
+    turned: dict[tuple[str, str], tuple[int, int]]  # policy, decision → records that it adds to as_published and takes
+    compared: dict[str, tuple[int, int, int]]  # clause → records of national_only, alone, of all in that direction
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +189,7 @@ def case(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Case:
     spells, derived = write_spells(folder, ROWS, SEED)
     attendances = write_attendances(folder, ROWS, SEED + 1)
     files = {"apcs": spells, "apcs_der": derived, "opa": attendances}
-    return Case(_in_duckdb(files), _flagged_by_the_product(spark, folder / "lake", files))
+    return Case(_in_duckdb(files), *_judged_by_the_product(spark, folder / "lake", files))
 
 
 def _in_duckdb(files: dict[str, Path]) -> duckdb.DuckDBPyConnection:
@@ -199,9 +202,7 @@ def _in_duckdb(files: dict[str, Path]) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _flagged_by_the_product(
-    spark: SparkSession, folder: Path, files: dict[str, Path]
-) -> dict[str, dict[str, tuple[bool, set[str], set[str], bool]]]:
+def _judged_by_the_product(spark: SparkSession, folder: Path, files: dict[str, Path]) -> tuple[Any, Any, Any]:
     prepare_folders(folder)
     tables = {role: TableSource(role=role, paths=(str(path),)) for role, path in files.items()}
     config = RunConfig(lake=LakeLocation(folder=folder), sources=(Source("made_up", "sus_plus", tables),))
@@ -210,7 +211,7 @@ def _flagged_by_the_product(
     flag.stage(context)
     rows = (
         context.lake.read(ACTIVITY_FLAG)
-        .where(F.col("reading") == "as_published")
+        .where((F.col("reading") == "as_published") & F.col("policy_id").isin(*RULES))
         .select("policy_id", "record_id", "outcome", "failed_clauses", "missing_clauses", "near_miss")
         .collect()
     )
@@ -218,7 +219,23 @@ def _flagged_by_the_product(
     for policy, record, outcome, failed, missing, near in rows:
         assert record not in flags[policy]
         flags[policy][record] = (outcome == "flagged", set(failed), set(missing), near)
-    return flags
+    turned = (
+        context.lake.read(POLICY_SENSITIVITY)
+        .where("base_reading = 'as_published'")
+        .groupBy("policy_id", "decision")
+        .agg(F.sum("added"), F.sum("removed"))
+    )
+    compared = (
+        context.lake.read(POLICY_COMPARISON)
+        .where("policy_id = 'DDICB_back_pain_fusion' AND reading = 'as_published' AND direction = 'national_only'")
+        .groupBy("clause_id")
+        .agg(F.sum("records"), F.sum("records_alone"), F.sum("records_differing"))
+    )
+    return (
+        flags,
+        {(row[0], row[1]): (row[2], row[3]) for row in turned.collect()},
+        {row[0]: tuple(row[1:]) for row in compared.collect()},
+    )
 
 
 def _published_verdicts(case: Case, rule: Rule) -> dict[str, dict[str, bool | None]]:
@@ -267,3 +284,83 @@ def test_every_clause_is_judged_as_the_sql_judges_it(case: Case, policy: str) ->
     undecided = Counter(name for _, _, missing, _ in flags.values() for name in missing)
     assert all(undecided[name] > ROWS / 1000 for name in deciding), undecided
     print(f"{policy}: alone {dict(alone)}, undecided {dict(undecided)}")
+
+
+# Decisions flipped from as_published, in SQL of their own: the clause that is replaced (or a new one), and by what.
+_AGE = "coalesce(apcs.Age_At_Start_of_Spell_SUS, apcs.Der_Age_at_CDS_Activity_Date)"
+FLIPS: dict[str, dict[str, tuple[str, str]]] = {
+    "2Y_back_pain_fusion": {
+        "unknown_diagnosis_kept": ("deformity", "({deformity}) OR apcs.Der_Diagnosis_All IS NULL"),
+        "elective_methods_only": ("non_elective", "apcs.Admission_Method IN ('11', '12', '13')"),
+        "missing_category_kept": ("private_patient", "({private_patient}) OR apcs.Administrative_Category IS NULL"),
+        "missing_method_kept": ("non_elective", "({non_elective}) OR apcs.Admission_Method IS NULL"),
+        "unknown_age_kept": ("age", f"({{age}}) OR {_AGE} IS NULL"),
+        "ages_over_120_kept": ("age", f"{_AGE} >= 19 AND {_AGE} < 7000"),
+        "baby_codes_read_as_years": ("age", f"({{age}}) OR {_AGE} >= 7000"),
+        "neoplasm_excluded": ("new", "NOT coalesce(apcs.Der_Diagnosis_All, '') LIKE '%G550%'"),
+        "osteoporotic_collapse_excluded": (
+            "new", "NOT regexp_matches(coalesce(apcs.Der_Diagnosis_All, ''), 'M80[0-589]|M48[45]|M495')",
+        ),
+    },
+    "2S_lower_back_imaging": {
+        "unknown_diagnosis_kept": ("global_cancer", "({global_cancer}) OR opa.Der_Diagnosis_All IS NULL"),
+        "attended_only": ("new", "coalesce(opa.Attendance_Status IN ('5', '6'), false)"),
+        "lumbar_site_for_all": (
+            "new", "opa.Der_Procedure_All LIKE '%Z665%' OR opa.Der_Procedure_All LIKE '%O162%'",
+        ),
+        "site_beside_its_code": (
+            "new", "regexp_matches(opa.Der_Procedure_All, 'U05[45]|(^|[,|])(U13[2356]|U21[1267]).*[,|](Z665|O162)')",
+        ),
+        "missing_category_kept": ("private_patient", "({private_patient}) OR opa.Administrative_Category IS NULL"),
+        "cauda_equina_excluded": ("new", "NOT coalesce(opa.Der_Diagnosis_All, '') LIKE '%G834%'"),
+        "suspected_pathology_not_codable": ("new", "true"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", RULES)
+def test_each_decision_alone_turns_what_other_sql_says(case: Case, policy: str) -> None:
+    rule = RULES[policy]
+    parts = [to_duckdb(part) for part in conjuncts(published(rule.file))]
+    clauses = {name: " AND ".join(f"({parts[i]})" for i in numbers) for name, numbers in rule.clauses.items()}
+
+    def whole(changed: dict[str, str]) -> str:
+        return "coalesce(" + " AND ".join(f"({sql})" for sql in {**clauses, **changed}.values()) + ", false)"
+
+    found, expected = {}, {}
+    for decision, (clause, sql) in FLIPS[policy].items():
+        before, after = whole({}), whole({clause: sql.format(**clauses)})
+        counts = f"count(*) FILTER ({after} AND NOT {before}), count(*) FILTER ({before} AND NOT {after})"
+        expected[decision] = case.sql.execute(f"SELECT {counts} FROM {rule.tables}").fetchone()
+        found[decision] = case.turned.get((policy, decision), (0, 0))
+    assert found == expected
+    assert sum(added + removed > 0 for added, removed in found.values()) >= len(found) - 2, found
+
+
+# Codes of the statement's clauses, as the map of its phrases has them.
+DERBY = {
+    "lower_limb_pain": "M54[134]|M511|M472|G55[123]",
+    "inflammatory": "M45X|M46[189]",
+    "nerve_compression": "M480",
+    "symptomatic_deformity": "M40[345]|M96[345]",
+    "trauma": "S220|S320|S327|S331|T08X|M483",
+}
+
+
+def test_local_and_national_differ_as_other_sql_says(case: Case) -> None:
+    rule = RULES["2Y_back_pain_fusion"]
+    flagged = " AND ".join(f"({to_duckdb(part)})" for part in conjuncts(published(rule.file)))
+    held = "regexp_matches(apcs.Der_Diagnosis_All, '{}')"
+    counts = ", ".join(f"count(*) FILTER ({held.format(codes)})" for codes in DERBY.values())
+    expected = case.sql.execute(
+        f"SELECT {counts} FROM {rule.tables} WHERE {flagged} AND apcs.Der_Commissioner_Code = '15M00'"
+    ).fetchone()
+    assert expected is not None and expected[0] > ROWS / 100 and expected[2] > ROWS / 500
+    assert tuple(case.compared[name][0] for name in DERBY) == expected
+    every = "|".join(DERBY.values())
+    differing = case.sql.execute(
+        f"SELECT count(*) FROM {rule.tables} WHERE {flagged} AND apcs.Der_Commissioner_Code = '15M00' "
+        f"AND {held.format(every)}"
+    ).fetchone()
+    assert differing == (case.compared["lower_limb_pain"][2],)
+    assert all(alone <= records <= whole for records, alone, whole in case.compared.values())

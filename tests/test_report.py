@@ -39,7 +39,11 @@ TABLES = {
     "variation": schemas.VARIATION,
     "attrition": schemas.ATTRITION,
     "reading_effect": schemas.READING_EFFECT,
+    "sensitivity": schemas.SENSITIVITY,
     "quality": schemas.QUALITY,
+    "activity_month": schemas.PUBLISHED_ACTIVITY_MONTH,
+    "days_between": schemas.DAYS_BETWEEN,
+    "completeness": schemas.COMPLETENESS,
     "policy": schemas.PUBLISHED_POLICY,
 }
 
@@ -180,6 +184,7 @@ def sample() -> dict[str, pd.DataFrame]:
             ("quarantined:no_usable_date", 17, 16_400_017),
         )
     ]
+    months, groups, complete = by_month()
     policies = []
     for policy in (FUSION, IMAGING):
         for reading in READINGS:
@@ -205,11 +210,57 @@ def sample() -> dict[str, pd.DataFrame]:
                     "definition": "{}",
                 }
             )  # fmt: skip
+    turned = [
+        {
+            "policy_id": FUSION, "revision": REVISION[FUSION], "base_reading": base, "decision": decision,
+            "source": "sensitivity", "direction": "made", "clause_id": "age", "financial_year": year, "in_scope": 4_000,
+            "flagged": flagged, "flagged_flipped": flagged + added - removed, "added": added, "removed": removed,
+            "words": "the page's words", "because": f"why {decision}",
+        }
+        for year in YEARS[-2:]
+        for base, flagged, effects_of in (
+            ("as_published", 1_038, {"missing_category_kept": (1_204, 0), "cleaned_age": (3, 17), "unknown_age_kept": (0, 0)}),
+            ("as_intended", 977, {"missing_category_kept": (0, 0), "cleaned_age": (0, 0)}),
+        )
+        for decision, (added, removed) in effects_of.items()
+    ]  # fmt: skip
     rows = {
-        "rate": rates, "variation": variation, "attrition": attrition, "reading_effect": effects, "quality": quality,
-        "policy": policies,
+        "rate": rates, "variation": variation, "attrition": attrition, "reading_effect": effects, "sensitivity": turned,
+        "quality": quality, "policy": policies, "activity_month": months, "days_between": groups, "completeness": complete,
     }  # fmt: skip
     return {name: framed(rows[name], table) for name, table in TABLES.items()}
+
+
+def by_month() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Three years of months: imaging with one month far above, fusion too rare; and who sent how much."""
+    months, complete = [], []
+    for number in range(36):
+        year, month = divmod(3 + number, 12)
+        first = pd.Timestamp(2020 + year, month + 1, 1).date()
+        marks = {"month": first, "financial_year": YEARS[1 + number // 12]}
+        marks |= {"provisional": number >= 34, "pandemic": number < 15}
+        for policy, activity in (
+            (IMAGING, 6_800 if number == 20 else 4_800 + 400 * (number % 2)),
+            (FUSION, number % 4),
+        ):
+            row = {"policy_id": policy, "revision": REVISION[policy], "reading": DEFAULT[policy], **marks}
+            months.append(row | {"activity": activity, "in_scope": activity * 2})
+        known = {"dataset": "apc", **marks, "status": "ok", "disclosure": "hes_2018"}
+        complete.append(
+            known
+            | {"area_type": "england", "area_code": "E92", "records": 1_300_000, "providers": 140}
+            | {"providers_low": int(number == 30)}
+        )
+        for code, share in (("RX1", 0.2 if number == 30 else 1.0), ("RX2", None)):
+            low = None if share is None else share < 0.5
+            row = known | {"area_type": "provider", "area_code": code, "share_of_typical": share, "low": low}
+            complete.append(row | {"status": "ok" if share else "withheld_small"})
+    groups = [
+        {"policy_id": FUSION, "revision": REVISION[FUSION], "reading": "as_published", "financial_year": YEARS[-1],
+         "number": number, "events": 8, "month": pd.Timestamp(2022, 4 + number // 2, 1).date(), "days": 60 + 5 * (number % 4),
+         "disclosure": "hes_2018"} for number in range(1, 10)
+    ]  # fmt: skip
+    return months, groups, complete
 
 
 def few_boards() -> dict[str, pd.DataFrame]:
@@ -345,7 +396,8 @@ def test_a_rare_rate_keeps_two_significant_digits(page: Page) -> None:
     trend = page.table("Flagged records and rates per 100,000 people in England.", 1)
     assert trend["2019-20"]["Flagged"] == "41"
     assert trend["2019-20"]["Crude"] == "0.069"  # 41 / 594
-    assert trend["2020-21 to 2022-23"]["Flagged"] == "1,085"
+    pooled = page.table("Pooled years in England")
+    assert pooled["2020-21 to 2022-23"]["Flagged"] == "1,085"
     assert [wording.rate(value) for value in (0, 0.00512, 0.0998, 0.996, 0.94, 1, 12.34, 12345.67)] == [
         "0", "0.0051", "0.10", "1.0", "0.94", "1.0", "12.3", "12,345.7",
     ]  # fmt: skip
@@ -422,6 +474,80 @@ def test_readings_clauses_and_quality_are_printed(page: Page) -> None:
     assert quality["Quarantined: no usable date"]["2021-22"].startswith("17 (0.00010%)")
 
 
+def test_months_are_drawn_with_their_limits_and_signals(page: Page) -> None:
+    plain = [4_800 + 400 * (number % 2) if number != 20 else 6_800 for number in range(15, 34)]
+    mean = sum(plain) / len(plain)
+    reach = 2.66 * sum(abs(b - a) for a, b in zip(plain, plain[1:], strict=False)) / (len(plain) - 1)
+    assert any(f"mean {wording.rate(mean)}; 1 of 36 points meet a rule" in label for label in page.labels)
+    signal = page.table("1 of 36 points meet a rule")
+    assert signal["December 2021"] == {"Month": "December 2021", "Records": "6,800", "Rule": "outside the limits"}
+    years = page.table("Flagged records by month")
+    assert (years["2021-22"]["Dec"], years["2022-23"]["Mar"], years["2020-21"]["Apr"]) == (
+        "6,800",
+        "5,200 p",
+        "4,800 c",
+    )
+    assert any(f"limits {wording.rate(mean - reach)} to {wording.rate(mean + reach)}" in text for text in page.texts)
+    assert page.says("1.5 records a month on average: too few for a chart of counts by month.")
+    assert any("days in which 8 records came together, 9 groups" in label for label in page.labels)
+
+
+def test_change_and_flagged_share_are_printed(page: Page) -> None:
+    change = page.table("Change of the rate in England")
+    assert change["2021-22 to 2022-23"]["Ratio"] == "1.50"  # 58,321 by 38,765
+    reach = 1.959964 * math.sqrt(1 / 58_321 + 1 / 38_765)
+    low, high = (58_321 / 38_765 * math.exp(sign * reach) for sign in (-1, 1))
+    assert change["2021-22 to 2022-23"]["95% interval"] != "" and f"{low:.2f} to {high:.2f}" == "1.49 to 1.52"
+    rows = next(rows for caption, rows in page.tables.items() if caption.startswith("Change of the rate"))
+    assert [row[2] for row in rows[1:] if row[0] == "2021-22 to 2022-23"] == ["1.49 to 1.52"]
+    assert [row[0] for row in rows[1:]][-1] == "2019-20 to 2022-23", "and the last against the first"
+    share = page.table("Of all records with the policy's procedure")
+    assert share["2022-23"]["People flagged"] == "58,321" and share["2022-23"]["Share (95% limits)"] == "–"
+
+
+def test_completeness_names_the_providers_that_sent_little(page: Page) -> None:
+    latest = page.table("Admitted patient care: the latest twelve months")
+    assert latest["October 2022"] == {
+        "Month": "October 2022", "Records": "1,300,000", "Providers": "140", "Of these low": "1", "Mark": "–",
+    }  # fmt: skip
+    assert latest["March 2023"]["Mark"] == "provisional: records still to come"
+    assert page.says("Admitted patient care, 2022-23: 1 of 2 providers have a low month; of 1 it is withheld")
+    low = page.table("Admitted patient care: low months by provider")
+    assert low["RX1"]["Months, and their share of a typical one"] == "October 2022 20%"
+
+
+def test_limits_allow_for_repeated_events_where_these_are_published() -> None:
+    row = rate_row(FUSION, "2022-23", "england", "E92", "England", activity=900)
+    row |= {"lower": 1.2, "upper": 1.8, "lower_adjusted": 1.1, "upper_adjusted": 1.9, "standard_error": 0.2}
+    row |= {"flagged_share": 0.25, "share_lower": 0.21, "share_upper": 0.3}
+    page = Page(build_report({**empty(), "rate": framed([row], schemas.RATE)}, release=manifest()))
+    assert page.says("(95% limits 1.1 to 1.9)")
+    share = page.table("Of all records with the policy's procedure")
+    assert share["2022-23"]["Share (95% limits)"] == "25.0% (21.0 to 30.0)"
+
+
+def test_windows_are_explained() -> None:
+    tables = few_boards()
+    tables["policy"] = tables["policy"].assign(publish_years=3, publish_first_year="2018-19")
+    tables["rate"] = tables["rate"][tables["rate"].area_type == "england"]
+    page = Page(build_report(tables, release=manifest()))
+    assert page.says("in windows of 3 years that do not overlap, one of which begins with 2018-19.")
+
+
+def test_funnels_widen_on_request_where_nothing_is_withheld() -> None:
+    tables = few_boards()
+    rates = tables["rate"]
+    tables["rate"] = rates[(rates.policy_id == IMAGING) & (rates.status == "ok")].reset_index(drop=True)
+    boards = tables["rate"].area_type == "icb"
+    tables["rate"].loc[boards, "standardised_rate"] = [60.0, 80.0, 100.0, 140.0][: boards.sum()]
+    plain, wide = (Page(build_report(tables, release=manifest(), over_dispersion=wider)) for wider in (False, True))
+    for page in (plain, wide):
+        assert page.says("where chance alone gives about 1: areas differ by more than chance.")
+    assert plain.says("may be chance alone (Poisson limits).") and wide.says("(Poisson limits widened by √φ).")
+    withheld = Page(build_report(few_boards(), release=manifest(), over_dispersion=True))
+    assert withheld.says("cannot be said while some are withheld") and not withheld.says("widened")
+
+
 def test_provenance_says_what_made_the_figures(page: Page) -> None:
     facts = {row[0]: row[1] for row in page.tables["The release."][1:]}
     assert facts["Release"] == "r-7"
@@ -463,6 +589,16 @@ def test_ids_are_unique_and_every_reference_is_met(html: str, page: Page) -> Non
     assert len(page.ids) == len(set(page.ids))
     for reference in re.findall(r"url\(#([^)]+)\)", html):
         assert reference in page.ids
+
+
+def test_the_decision_that_moves_most_stands_first(page: Page) -> None:
+    moved = page.table("From as published, 1,038 records flagged")
+    assert list(moved) == ["missing category kept", "cleaned age"]
+    first = moved["missing category kept"]
+    assert (first["Adds"], first["Removes"], first["Then flagged"]) == ("1,204", "0", "2,242")
+    assert first["Why"] == "why missing_category_kept"
+    assert page.says("Without effect alone: unknown age kept.")
+    assert page.says("From as intended, 977 records flagged: no decision alone changes that.")
 
 
 def test_the_same_rows_in_another_order_give_the_same_bytes(html: str) -> None:
@@ -519,6 +655,7 @@ def test_a_policy_without_figures_says_so_everywhere() -> None:
         "No rates of several areas",
         "No variation",
         "No near misses",
+        "No effects of single decisions",
     ):
         assert page.says(words)
     assert page.table("Flagged records in")[TITLES[FUSION]]["Flagged"] == "no data"

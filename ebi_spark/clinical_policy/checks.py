@@ -35,14 +35,17 @@ def refuse_drafts(policies: Iterable[Policy]) -> None:
             )
 
 
-def check_document(document: dict[str, Any], path: Path) -> None:
-    """What a policy's tests and dates cannot mean, refused by line: fields, codes, ages, ids, dates."""
-    for where, message, remedy in _problems(document):
+def check_document(document: dict[str, Any], path: Path, dataset: str | None) -> None:
+    """What a policy's tests and dates cannot mean, refused by line: fields, codes, ages, ids, dates.
+
+    ``dataset`` is None where only the policy that this one extends says it: fields are then those of either.
+    """
+    for where, message, remedy in _problems(document, dataset or ""):
         node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
         raise InputError(f"policy: {path}, line {line_of(node, where)}: {message}", remedy=remedy)
 
 
-def _problems(document: dict[str, Any]) -> Iterator[tuple[Where, str, str]]:
+def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, str, str]]:
     yield from _revisions(document["revisions"])
     for number, revision in enumerate(document["revisions"]):
         here: Where = ["revisions", number, "clauses"]
@@ -52,12 +55,20 @@ def _problems(document: dict[str, Any]) -> Iterator[tuple[Where, str, str]]:
             if name in seen:
                 yield [*here, at], f"the clause id {name!r} stands twice", "give each clause an id of its own"
             seen.add(name)
-            yield from _clause(clause, [*here, at], document["dataset"])
+            yield from _clause(clause, [*here, at], dataset)
         for reading, given in revision.get("readings", {}).items():
             for at, decision in enumerate(given.get("decisions", [])):
                 place: Where = ["revisions", number, "readings", reading, "decisions", at]
-                yield from _clause(decision, place, document["dataset"])
-                yield from _clause(decision.get("add", {}), [*place, "add"], document["dataset"])
+                yield from _clause(decision, place, dataset)
+                yield from _clause(decision.get("add", {}), [*place, "add"], dataset)
+        flips: set[str] = set()
+        for at, decision in enumerate(revision.get("sensitivities", [])):
+            place = ["revisions", number, "sensitivities", at]
+            if decision["id"] in flips:
+                yield place, f"the sensitivity {decision['id']!r} stands twice", "give each an id of its own"
+            flips.add(decision["id"])
+            yield from _clause(decision, place, dataset)
+            yield from _clause(decision.get("add", {}), [*place, "add"], dataset)
 
 
 def _clause(clause: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Where, str, str]]:
@@ -76,10 +87,11 @@ def _test(test: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Wh
             yield where, "a test joins others or asks of a field, not both", "make two tests of it within all_of"
         return
     name = test.get("field")
-    if name not in FIELDS[dataset]:
-        near = difflib.get_close_matches(str(name), FIELDS[dataset], n=1, cutoff=0.0)
+    fields = FIELDS.get(dataset) or FIELDS["apc"] | FIELDS["op"]
+    if name not in fields:
+        near = difflib.get_close_matches(str(name), fields, n=1, cutoff=0.0)
         message = f"{dataset} records have no field {name!r}" if name else "a test names no field"
-        yield where, message, f"did you mean {near[0]!r}? The fields are: {', '.join(sorted(FIELDS[dataset]))}"
+        yield where, message.strip(), f"did you mean {near[0]!r}? The fields are: {', '.join(sorted(fields))}"
         return
     asked = [key for key in (*OPERATORS, "between", "at_least", "at_most", "is_null", "followed_by") if key in test]
     if len(asked) != 1:
@@ -118,6 +130,9 @@ def _values(name: str, operator: str, test: dict[str, Any], where: Where) -> Ite
             f"left cannot be asked of {name}",
             "use it with codes of one field, such as dominant_procedure",
         )
+    if test.get("directly") and operator != "followed_by":
+        yield [*where, "directly"], "directly is asked of something else", "use it with followed_by"
+        return
     lists = value.values() if operator == "followed_by" else [value] if operator in OPERATORS else []
     for pattern in (pattern for codes in lists for pattern in codes):
         yield from _pattern(name, operator, pattern, here)

@@ -86,14 +86,22 @@ def compile_test(test: dict[str, Any], dataset: str) -> Column:
         return column.rlike(_any(test["contains"]))
     if "followed_by" in test:
         first, then = _any(test["followed_by"]["first"]), _any(test["followed_by"]["then"])
-        return column.rlike(f",{first}.*,{then}")
+        # The rest of the first code, and no other code, where the second has to stand directly behind it.
+        return column.rlike(f",{first}[^,|]*,{then}" if test.get("directly") else f",{first}.*,{then}")
     codes = test["starts_with"]
     if listed:
         return column.rlike(f",{_any(codes)}")
-    if name == "dominant_procedure" and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes):
+    if stored_four(test):
         # The stored four characters: a plain IN that Parquet's page index can skip by.
         return F.col("dominant_procedure_4").isin(*codes)
     return column.rlike(f"^{_any(codes)}")
+
+
+def stored_four(test: dict[str, Any]) -> bool:
+    """Whether the test asks no more than the dominant procedure's first four characters, which silver stores."""
+    codes = test.get("starts_with", ())
+    plain = bool(codes) and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes)
+    return plain and test.get("field") == "dominant_procedure" and test.get("left", 4) >= 4
 
 
 def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:
@@ -126,10 +134,21 @@ def _any(codes: list[str]) -> str:
     return f"(?:{'|'.join(map(as_regex, codes))})"
 
 
+_WITHOUT_TEST = {"not_codable": "no code says it", "not_applicable": "does not apply to this procedure"}
+
+
+def clause_in_words(clause: Clause) -> str:
+    """What a clause tests, or why it tests nothing, as one readable line."""
+    if clause.test is None:
+        covered = f"tested by the clause {clause.covered_by}"
+        return covered if clause.covered_by else _WITHOUT_TEST.get(clause.coding, _WITHOUT_TEST["not_codable"])
+    return in_words(clause.test, clause.kind)
+
+
 def in_words(test: dict[str, Any] | None, kind: str = "require") -> str:
     """A test as one readable line, for ``explain``, the policy table and the report."""
     if test is None:
-        return "no code says it"
+        return _WITHOUT_TEST["not_codable"]
     line = _line(test)
     return f"not ({line})" if kind == "exclude" else line
 
@@ -143,7 +162,7 @@ def _line(test: dict[str, Any]) -> str:
     name = test["field"]
     if "followed_by" in test:
         pair = test["followed_by"]
-        return f"{name} has {', '.join(pair['first'])} with {', '.join(pair['then'])} after it"
+        return f"{name} has {', '.join(pair['first'])} with {', '.join(pair['then'])} {'directly ' * bool(test.get('directly'))}after it"
     if "is_null" in test:
         return f"{name} is {'' if test['is_null'] else 'not '}missing"
     if "between" in test:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ebi_spark.clinical_policy.compile import in_words
+from ebi_spark.clinical_policy.compile import clause_in_words
 from ebi_spark.clinical_policy.forms import normal_test
 from ebi_spark.clinical_policy.model import Clause, Policy, Revision
 from ebi_spark.clinical_policy.patterns import OPERATORS, written_out
@@ -87,7 +87,7 @@ def _clauses(reading: str, before: list[Clause], after: list[Clause]) -> Iterato
 
 
 def _line(clause: Clause) -> str:
-    return in_words(clause.test, clause.kind)
+    return clause_in_words(clause)
 
 
 def _clause(reading: str, old: Clause, new: Clause) -> Iterator[Change]:

@@ -1,4 +1,5 @@
-"""Reading policies from YAML: shared clauses taken over, readings built by their decisions, everything checked."""
+"""Reading policies from YAML: shared clauses and extended policies taken over, readings built by their decisions, each
+decision flipped alone, everything checked."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -8,7 +9,8 @@ from typing import Any
 
 from ebi_spark.clinical_policy.checks import check_document, refuse_drafts
 from ebi_spark.clinical_policy.compile import FIELDS, fields_of
-from ebi_spark.clinical_policy.model import READINGS, Clause, Policy, PolicyReading, Revision, Unit
+from ebi_spark.clinical_policy.model import READINGS, Clause, Flip, Policy, PolicyReading, Revision, Unit
+from ebi_spark.clinical_policy.overlay import Documents, composed
 from ebi_spark.errors import InputError
 from ebi_spark.settings import RunConfig, fingerprint, resource
 from ebi_spark.yaml_documents import load_document
@@ -17,18 +19,19 @@ from ebi_spark.yaml_documents import load_document
 def load_policies(policy_dirs: Iterable[Path] = (), only: Iterable[str] | None = None) -> list[Policy]:
     """The shipped policies and those of ``policy_dirs``, sorted by id; ``only`` picks some by id."""
     shared = shared_clauses()
-    policies: dict[str, Policy] = {}
+    documents: dict[str, tuple[dict[str, Any], Path]] = {}
     for folder in (resource("conf", "policies"), *policy_dirs):
         if not folder.is_dir():
             raise InputError(f"policies: there is no folder {folder}", remedy="correct policy_dirs")
         for path in sorted((*folder.glob("*.yml"), *folder.glob("*.yaml"))):
-            policy = load_policy(path, shared)
-            if policy.id in policies:
+            document = read_document(path)
+            if document["id"] in documents:
                 raise InputError(
-                    f"policies: {policy.id} stands in two files: {policies[policy.id].path} and {path}",
+                    f"policies: {document['id']} stands in two files: {documents[document['id']][1]} and {path}",
                     remedy="give one of them another id",
                 )
-            policies[policy.id] = policy
+            documents[document["id"]] = (document, path)
+    policies = {name: _built(name, documents, shared) for name in documents}
     if only is None:
         return [policies[name] for name in sorted(policies)]
     chosen = []
@@ -52,10 +55,21 @@ def shared_clauses() -> dict[str, dict[str, Any]]:
     return {clause["id"]: clause for clause in document["clauses"]}
 
 
-def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
-    """One policy file; an :class:`InputError` names file, revision, clause and remedy."""
+def read_document(path: Path) -> dict[str, Any]:
+    """One policy file as it stands, checked by its schema and for what its tests and dates cannot mean."""
     document = load_document(path, resource("conf", "policy.schema.json"), what="policy")
-    check_document(document, path)
+    check_document(document, path, document.get("dataset"))
+    return document
+
+
+def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
+    """One policy file that extends no other; an :class:`InputError` names file, revision, clause and remedy."""
+    document = read_document(path)
+    return _built(document["id"], {document["id"]: (document, path)}, shared)
+
+
+def _built(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any]]) -> Policy:
+    document, path = composed(policy_id, documents), documents[policy_id][1]
     where = f"policy: {path}"
     revisions = []
     for item in document["revisions"]:
@@ -88,6 +102,10 @@ def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
                 readings={
                     name: _reading(document, item, name, clauses, start, end) for name, clauses in readings.items()
                 },
+                dated=item["in_force"].get("dated", "stated"),
+                because=item["in_force"].get("because", ""),
+                regime=tuple((_day(known["day"], here), known["words"]) for known in item.get("regime", ())),
+                flips=tuple(_flips(item, published, document["dataset"], shared, here)),
             )
         )
     _check_revisions(revisions, where)
@@ -99,7 +117,10 @@ def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
         default_reading=document["default_reading"],
         revisions=tuple(sorted(revisions, key=lambda revision: revision.start)),
         path=str(path),
+        **{f"publish_{key}": value for key, value in document.get("publish", {}).items()},
         to_complete=tuple(document.get("to_complete", ())),
+        extends=document.get("extends", ""),
+        boards=tuple(document.get("boards", ())),
     )
 
 
@@ -146,10 +167,12 @@ def _clause(item: dict[str, Any], shared: dict[str, dict[str, Any]], where: str,
         raise InputError(f"{where}: clause {merged['id']} both requires and excludes", remedy="make two clauses of it")
     kind = next((key for key in ("require", "exclude") if key in merged), "note")
     coding = merged.get("coding", "coded")
-    if (kind == "note") != (coding == "not_codable"):
+    untested = coding in ("not_codable", "not_applicable") or "covered_by" in merged
+    if (kind == "note") != untested:
         raise InputError(
-            f"{where}: clause {merged['id']} {'has no test' if kind == 'note' else 'has a test but is not_codable'}",
-            remedy="give `require` or `exclude`, or write `coding: not_codable` without either",
+            f"{where}: clause {merged['id']} {'has no test' if kind == 'note' else 'has a test and says that none is needed'}",
+            remedy="give `require` or `exclude`; or neither, with `covered_by: CLAUSE`, or `coding: not_codable` or "
+            "`not_applicable`",
         )
     test = merged.get(kind)
     return Clause(
@@ -161,6 +184,7 @@ def _clause(item: dict[str, Any], shared: dict[str, dict[str, Any]], where: str,
         coding=coding,
         because=merged.get("because", ""),
         decision=decision,
+        covered_by=merged.get("covered_by", ""),
     )
 
 
@@ -204,6 +228,50 @@ def _decided(
     return result
 
 
+def _flips(
+    item: dict[str, Any], published: list[Clause], dataset: str, shared: dict[str, dict[str, Any]], where: str
+) -> list[Flip]:
+    """Every decision flipped alone, from ``as_published`` and from ``as_intended`` (decision 10).
+
+    A decision that adds no test has no row; nor, for the base that lacks it, one that changes a clause which another
+    decision adds.
+    """
+    readings = item.get("readings", {})
+    intended = readings.get("as_intended", {}).get("decisions", [])
+    listed = [("as_intended", decision) for decision in intended]
+    listed += [("guidance_coded", decision) for decision in readings.get("guidance_coded", {}).get("decisions", [])]
+    listed += [("sensitivity", decision) for decision in item.get("sensitivities", [])]
+    bases = {"as_published": published, "as_intended": _decided(published, intended, shared, where)}
+    found: list[Flip] = []
+    for base, clauses in bases.items():
+        for source, decision in listed:
+            undone = base == source
+            here = f"{where}: {source} {decision['id']}"
+            try:
+                if undone:
+                    flipped = _decided(published, [d for d in intended if d is not decision], shared, here)
+                else:
+                    flipped = _decided(clauses, [decision], shared, here)
+                _check_clauses(flipped, dataset, here)
+            except InputError:
+                if source == "sensitivity" and base == "as_published":
+                    raise
+                continue
+            if [c for c in flipped if c.decides] == [c for c in clauses if c.decides]:
+                continue  # words that no code says
+            changed = decision.get("clause") or _name_of(decision["add"])
+            told = next((c for c in (flipped if not undone else clauses) if c.id == changed), None)
+            words = decision.get("words") or (told.words if told else "")
+            found.append(
+                Flip(base, decision["id"], source, undone, changed, words, decision["because"], tuple(flipped))
+            )
+    return found
+
+
+def _name_of(clause: dict[str, Any]) -> str:
+    return str(clause.get("id", clause.get("use")))
+
+
 def _check_clauses(clauses: list[Clause], dataset: str, where: str) -> None:
     seen: set[str] = set()
     for clause in clauses:
@@ -220,6 +288,12 @@ def _check_clauses(clauses: list[Clause], dataset: str, where: str) -> None:
                     f"{where}: clause {clause.id}: {dataset} records have no field {name!r}",
                     remedy=f"did you mean {near[0]!r}? The fields are: {', '.join(known)}",
                 )
+    for clause in clauses:
+        if clause.covered_by and not any(other.id == clause.covered_by and other.test for other in clauses):
+            raise InputError(
+                f"{where}: clause {clause.id} is covered by {clause.covered_by!r}, which is no clause with a test",
+                remedy=f"name one of: {', '.join(other.id for other in clauses if other.test)}",
+            )
     scopes = [clause.id for clause in clauses if clause.kind == "scope"]
     if len(scopes) != 1 or clauses[0].kind != "scope":
         raise InputError(
@@ -244,14 +318,16 @@ def _reading(
     document: dict[str, Any], revision: dict[str, Any], name: str, clauses: list[Clause], start: date, end: date | None
 ) -> PolicyReading:
     found = verdict_fingerprint(document, revision["revision"], name, clauses, start, end)
-    definition = {
+    definition: dict[str, Any] = {
         **{key: document[key] for key in ("id", "title", "dataset", "source", "default_reading")},
         "revision": revision["revision"],
         "reading": name,
         "in_force": revision["in_force"],
+        **{key: document[key] for key in ("extends", "boards") if key in document},
+        **{key: revision[key] for key in ("notes", "regime") if key in revision},
         "clauses": [
             {"id": c.id, "kind": c.kind, "words": c.words, "test": c.test, "missing": c.missing, "coding": c.coding,
-             "because": c.because, "decision": c.decision}
+             "because": c.because, "decision": c.decision, "covered_by": c.covered_by}
             for c in clauses
         ],
     }  # fmt: skip
@@ -270,6 +346,7 @@ def verdict_fingerprint(
             "reading": reading,
             "in_force": [str(start), str(end)],
             "clauses": [[c.id, c.kind, c.test, c.missing] for c in clauses if c.kind != "note"],
+            **({"boards": document["boards"]} if "boards" in document else {}),
         }
     )
 

@@ -20,6 +20,7 @@ class Clause:
     coding: str = "coded"
     because: str = ""
     decision: str = ""  # the named decision of a reading that added or changed the clause
+    covered_by: str = ""  # the clause that tests these words already, where this one has no test of its own
 
     @property
     def decides(self) -> bool:
@@ -45,6 +46,25 @@ class PolicyReading:
 
 
 @dataclass(frozen=True)
+class Flip:
+    """A reading with one decision flipped alone: made where the reading does not make it, undone where it does."""
+
+    base: str  # the reading that it departs from
+    decision: str
+    source: str  # the reading that makes the decision, or `sensitivity`
+    undone: bool
+    clause: str  # the clause that the decision adds or changes
+    words: str
+    because: str
+    clauses: tuple[Clause, ...]
+
+    @property
+    def deciding(self) -> tuple[Clause, ...]:
+        """The clauses behind the scope that have a test, in order."""
+        return tuple(clause for clause in self.clauses if clause.decides)
+
+
+@dataclass(frozen=True)
 class Revision:
     """One revision: in force from ``start`` (inclusive) to ``end`` (exclusive; None while in force)."""
 
@@ -53,11 +73,18 @@ class Revision:
     end: date | None
     scope: Clause
     readings: dict[str, PolicyReading]
+    dated: str = "stated"  # how the source gives the day: stated, month, or inferred
+    because: str = ""
+    regime: tuple[tuple[date, str], ...] = ()  # days of its control (prior approval …), none of them an end
+    flips: tuple[Flip, ...] = ()
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A published policy over one dataset, revisions in order of their days."""
+    """A published policy over one dataset, revisions in order of their days.
+
+    A local policy ``extends`` a national one and is for the patients of its ``boards`` alone.
+    """
 
     id: str
     title: str
@@ -66,7 +93,11 @@ class Policy:
     default_reading: str
     revisions: tuple[Revision, ...]
     path: str
+    publish_years: int = 1  # how many years each figure below England is of
+    publish_first_year: str = "2018-19"  # one of the windows of that many years begins with it
     to_complete: tuple[str, ...] = ()  # what an imported page could not say; no run reads the policy meanwhile
+    extends: str = ""
+    boards: tuple[str, ...] = ()  # codes of integrated care boards; none: the policy is national
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ from typing import Any
 
 from pyspark.sql import Column, DataFrame
 
-from ebi_spark.clinical_policy.compile import FIELDS, compile_test, fields_of, holds, in_words
+from ebi_spark.clinical_policy.compile import FIELDS, clause_in_words, compile_test, fields_of, holds
 from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.flags.judge import basis_day
 
 
 def explain_record(records: DataFrame, policy: Policy) -> list[dict[str, Any]]:
     """One item a record, revision and reading. ``records`` is the one record asked for (of each source system that has
-    it): this is the only place that brings records' values to the driver."""
+    it): this is the only place that brings records' values to the driver. Of a local policy the clauses are explained; whether
+    the record is of its board's patients is said by ``gold/activity_flag``, which has a row only then."""
     dataset = policy.dataset
     verdicts: list[Column] = []
     for number, revision in enumerate(policy.revisions):
@@ -47,7 +48,7 @@ def explain_record(records: DataFrame, policy: Policy) -> list[dict[str, Any]]:
                         {
                             "clause_id": clause.id,
                             "words": clause.words,
-                            "test": in_words(clause.test, clause.kind),
+                            "test": clause_in_words(clause),
                             "value": seen,
                             "verdict": verdict,
                             "coding": clause.coding,
@@ -58,6 +59,8 @@ def explain_record(records: DataFrame, policy: Policy) -> list[dict[str, Any]]:
                 outcome = "flagged" if flagged else ("not flagged" if scoped else "not in scope")
                 span = "back-cast: older than the first revision" if earlier else ""
                 span = span if in_force else "this revision was not in force on the record's day"
+                failure = f"failed {', '.join(failed)}" if scoped and failed else ""
+                boards = f"for patients of {', '.join(policy.boards)} alone" if policy.boards else ""
                 found.append(
                     {
                         "policy_id": policy.id,
@@ -67,9 +70,7 @@ def explain_record(records: DataFrame, policy: Policy) -> list[dict[str, Any]]:
                         "dataset": row["dataset"],
                         "record_id": row["record_id"],
                         "outcome": outcome,
-                        "why": "; ".join(
-                            part for part in (f"failed {', '.join(failed)}" if scoped and failed else "", span) if part
-                        ),
+                        "why": "; ".join(part for part in (failure, span, boards) if part),
                         "in_force": in_force,
                         "clauses": clauses,
                     }

@@ -1,78 +1,77 @@
-"""Records judged by all policies in one pass.
+"""Records judged by all policies in one pass, at a cost that hardly grows with their number.
 
-A plain condition keeps the records that any policy has in scope (a fraction of a percent); each of them is then paired
-with the revisions in whose scope and span it lies, and only there are clauses evaluated, once for all readings.
+A plain condition keeps the records that any policy can have in scope (a fraction of a percent). Each is paired, through
+the codes it holds, with the few revisions that ask for them, and only there are clauses evaluated: each different test of
+a revision once, for all readings and for every decision flipped alone. What is true, false and undecided then stands in
+two bit masks, and a reading is a choice of bits: the plan has one such expression, however many policies there are.
 """
 
+import json
+from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.compile import compile_test, holds, null_columns, passes
-from ebi_spark.clinical_policy.model import PolicyReading, Unit
+from ebi_spark.clinical_policy.compile import compile_test, holds, null_columns, stored_four
+from ebi_spark.clinical_policy.keys import KEY_LENGTH, Needed, needed, one_of
+from ebi_spark.clinical_policy.model import READINGS, Clause, Unit
+from ebi_spark.errors import InputError
 from ebi_spark.flags.areas import Lookups, with_area
+from ebi_spark.flags.boards import of_their_board
 from ebi_spark.small_frames import small_frame
 
 FLAGGED, NOT_FLAGGED = "flagged", "not_flagged"
+# The bits of a long without its sign.
+MOST_TESTS = 63
+_ANY_RECORD = "*"
 
 
 def basis_day(dataset: str) -> Column:
     """The day by which a revision is in force for a record: admission, or appointment (decision 11). A record without
     it goes by the first day of its financial year."""
-    first_day = F.to_date(F.concat(F.substring("financial_year", 1, 4), F.lit("-04-01")))
     own = [F.col("admission_date")] if dataset == "apc" else []
-    return F.coalesce(*own, F.col("activity_date"), first_day)
+    return F.coalesce(*own, _area_day())
 
 
-def _in_span(unit: Unit, day: Column) -> Column:
-    conditions = []
-    if unit.since is not None:
-        conditions.append(day >= F.lit(unit.since))
-    if unit.until is not None:
-        conditions.append(day < F.lit(unit.until))
-    return reduce(lambda a, b: a & b, conditions, F.lit(True)) if conditions else F.lit(True)
-
-
-def _scope(unit: Unit) -> Column:
-    return compile_test(unit.revision.scope.test or {}, unit.policy.dataset)
+def _area_day() -> Column:
+    """The day on which a record's area is looked up."""
+    first_day = F.to_date(F.concat(F.substring("financial_year", 1, 4), F.lit("-04-01")))
+    return F.coalesce(F.col("activity_date"), first_day)
 
 
 def judge_records(records: DataFrame, dataset: str, units: list[Unit], lookups: Lookups) -> DataFrame:
     """A row a record in scope, revision and reading, with the columns of ``gold/activity_flag`` but ``run_id``."""
     units = [unit for unit in units if unit.policy.dataset == dataset]
-    scopes = [_scope(unit) for unit in units]
-    in_any = reduce(lambda a, b: a | b, scopes, F.lit(False)) if scopes else F.lit(False)
-    # Where one column's NULL leaves every scope undecided it must be there: said apart, so that the scan skips by it.
-    needed = {column for unit in units for column in _undecided(unit) or ("",)}
-    if len(needed) == 1 and "" not in needed:
-        in_any = F.col(needed.pop()).isNotNull() & in_any
-    day = basis_day(dataset)
-    paired = F.array_compact(
-        F.array(
-            *[
-                F.when(scope & _in_span(unit, day), F.lit(number))
-                for number, (unit, scope) in enumerate(zip(units, scopes, strict=True))
-            ]
-        )
+    located = with_area(_paired(records, dataset, units), lookups)
+    own = of_their_board(located, units, _area_day())
+    tests = [_Tests(unit) for unit in units]
+    states: Column | None = None
+    made: dict[str, Column] = {}
+    for number, of_unit in enumerate(tests):
+        condition, of_tests = F.col("_unit") == number, of_unit.states(made)
+        states = F.when(condition, of_tests) if states is None else states.when(condition, of_tests)
+    judged = own.withColumn("_states", F.lit(None).cast("array<tinyint>") if states is None else states).withColumns(
+        {"_false": F.expr(_mask(0)), "_undecided": F.expr(_mask(2))}
     )
-    hits = records.where(in_any).withColumn("_unit", F.explode(paired)) if units else None
-    if hits is None:
-        hits = records.where(F.lit(False)).withColumn("_unit", F.lit(0))
-    verdicts: Column | None = None
-    for number, unit in enumerate(units):
-        judged = F.array(*[_verdict(unit, reading) for reading in unit.revision.readings.values()])
-        condition = F.col("_unit") == number
-        verdicts = F.when(condition, judged) if verdicts is None else verdicts.when(condition, judged)
-    if verdicts is None:
-        verdicts = F.lit(None).cast(f"array<{_VERDICT}>")
-    located = with_area(hits, lookups)
-    return located.withColumn("_verdict", F.explode(verdicts)).select(
-        F.col("_verdict.policy_id").alias("policy_id"),
-        F.col("_verdict.revision").alias("revision"),
-        F.col("_verdict.reading").alias("reading"),
-        F.col("_verdict.policy_fingerprint").alias("policy_fingerprint"),
-        F.col("_verdict.back_cast").alias("back_cast"),
+    readings = small_frame(
+        records.sparkSession,
+        [row for number, of_unit in enumerate(tests) for row in of_unit.readings(number)],
+        _READINGS,
+    )
+    verdicts = (
+        judged.join(F.broadcast(readings), F.col("_unit") == F.col("_reading_unit"))
+        .withColumns({"failed_clauses": F.expr(_FAILED), "missing_clauses": F.expr(_MISSING)})
+        .withColumn("decisive_decisions", F.expr(_DECISIVE))
+    )
+    failures = F.size("failed_clauses")
+    return verdicts.select(
+        "policy_id",
+        "revision",
+        "reading",
+        "policy_fingerprint",
+        (basis_day(dataset) < F.col("_first_day")).alias("back_cast"),
         "source_system",
         "dataset",
         "record_id",
@@ -82,71 +81,225 @@ def judge_records(records: DataFrame, dataset: str, units: list[Unit], lookups: 
         "provider_code",
         "commissioner_code",
         "area_code",
+        "area_date",
+        "latest_area_code",
         "area_basis",
         "sex",
         "age",
         "age_years",
-        F.when(F.size("_verdict.failed_clauses") == 0, F.lit(FLAGGED)).otherwise(F.lit(NOT_FLAGGED)).alias("outcome"),
-        F.col("_verdict.failed_clauses").alias("failed_clauses"),
-        F.col("_verdict.missing_clauses").alias("missing_clauses"),
-        (F.size("_verdict.failed_clauses") == 1).alias("near_miss"),
+        F.when(failures == 0, F.lit(FLAGGED)).otherwise(F.lit(NOT_FLAGGED)).alias("outcome"),
+        "failed_clauses",
+        "missing_clauses",
+        (failures == 1).alias("near_miss"),
+        "decisive_decisions",
     )
 
 
-_VERDICT = (
-    "struct<policy_id:string,revision:string,reading:string,policy_fingerprint:string,back_cast:boolean,"
-    "failed_clauses:array<string>,missing_clauses:array<string>>"
+# A state is 0 for false, 1 for true, 2 where a test cannot be decided; the bit of a mask is the test's number.
+_READINGS = (
+    "_reading_unit int, policy_id string, revision string, reading string, policy_fingerprint string, _first_day date, "
+    "_clauses array<struct<id:string,fails:bigint,drops:bigint>>, "
+    "_flips array<struct<decision:string,fails:bigint,drops:bigint>>"
+)
+_AGAINST = "((_false & {0}.fails) | (_undecided & {0}.drops))"
+_FAILED = f"transform(filter(_clauses, c -> {_AGAINST.format('c')} <> 0), c -> c.id)"
+_MISSING = "transform(filter(_clauses, c -> (_undecided & c.fails) <> 0), c -> c.id)"
+_DECISIVE = (
+    f"transform(filter(_flips, f -> ({_AGAINST.format('f')} = 0) <> (size(failed_clauses) = 0)), f -> f.decision)"
 )
 
 
-def _verdict(unit: Unit, reading: PolicyReading) -> Column:
-    dataset = unit.policy.dataset
-    failed = [F.when(~passes(clause, dataset), F.lit(clause.id)) for clause in reading.deciding]
-    missing = [F.when(holds(clause, dataset).isNull(), F.lit(clause.id)) for clause in reading.deciding]
-    none = F.array().cast("array<string>")
-    first = min(revision.start for revision in unit.policy.revisions)
-    return F.struct(
-        F.lit(unit.policy.id).alias("policy_id"),
-        F.lit(unit.revision.name).alias("revision"),
-        F.lit(reading.reading).alias("reading"),
-        F.lit(reading.fingerprint).alias("policy_fingerprint"),
-        (basis_day(dataset) < F.lit(first)).alias("back_cast"),
-        (F.array_compact(F.array(*failed)) if failed else none).alias("failed_clauses"),
-        (F.array_compact(F.array(*missing)) if missing else none).alias("missing_clauses"),
+def _mask(state: int) -> str:
+    bits = f"transform(_states, (s, n) -> if(s = {state}, shiftleft(1L, n), 0L))"
+    return f"aggregate({bits}, 0L, (a, b) -> a | b)"
+
+
+class _Tests:
+    """The different tests of one revision, each with its number, over all readings and flipped decisions."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        revision = unit.revision
+        deciding = [reading.deciding for reading in revision.readings.values()]
+        deciding += [flip.deciding for flip in revision.flips]
+        self.clauses: dict[str, Clause] = {}
+        for clause in (clause for clauses in deciding for clause in clauses):
+            self.clauses.setdefault(_test_of(clause), clause)
+        self.numbers = {name: number for number, name in enumerate(self.clauses)}
+        if len(self.numbers) > MOST_TESTS:
+            raise InputError(
+                f"policies: {unit.key} has {len(self.numbers)} different tests, {MOST_TESTS} are the most that one revision "
+                "can have",
+                remedy="join clauses by any_of, or make two policies of it",
+            )
+
+    def states(self, made: dict[str, Column]) -> Column:
+        """The state of every test, in the order of their numbers. ``made`` keeps the Columns of tests, so that those that
+        several policies share (cancer, private patients …) are built once."""
+        for name, clause in self.clauses.items():
+            if name not in made:
+                undecided = F.lit(2).cast("tinyint")
+                made[name] = F.coalesce(holds(clause, self.unit.policy.dataset).cast("tinyint"), undecided)
+        return F.array(*[made[name] for name in self.clauses]) if self.clauses else F.array().cast("array<tinyint>")
+
+    def bits(self, clause: Clause) -> tuple[int, int]:
+        """The bits of a clause: where false, and where undecided, keep a record from being flagged."""
+        bit = 1 << self.numbers[_test_of(clause)]
+        return bit, bit if clause.missing == "fails" else 0
+
+    def readings(self, number: int) -> list[dict[str, Any]]:
+        """A row a reading: its clauses in order, and the decisions to flip from it."""
+        policy, revision = self.unit.policy, self.unit.revision
+        rows = []
+        for name in READINGS:
+            reading = revision.readings[name]
+            clauses = [
+                dict(zip(("id", "fails", "drops"), (c.id, *self.bits(c)), strict=True)) for c in reading.deciding
+            ]
+            flips = []
+            for flip in (flip for flip in revision.flips if flip.base == name):
+                bits = [self.bits(clause) for clause in flip.deciding]
+                fails, drops = (
+                    reduce(lambda a, b: a | b, side, 0) for side in (zip(*bits, strict=True) if bits else ((), ()))
+                )
+                flips.append({"decision": flip.decision, "fails": fails, "drops": drops})
+            rows.append(
+                {
+                    "_reading_unit": number,
+                    "policy_id": policy.id,
+                    "revision": revision.name,
+                    "reading": name,
+                    "policy_fingerprint": reading.fingerprint,
+                    "_first_day": min(item.start for item in policy.revisions),
+                    "_clauses": clauses,
+                    "_flips": flips,
+                }
+            )
+        return rows
+
+
+def _test_of(clause: Clause) -> str:
+    return json.dumps([clause.kind, clause.test], sort_keys=True)
+
+
+# Which records, and which policies for each
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A column in which scopes look for codes: all codes that any of them needs there."""
+
+    number: int
+    column: str
+    whole: bool
+    codes: tuple[str, ...]
+
+    @property
+    def holds_one(self) -> Column:
+        """Whether a record holds any of the codes."""
+        column = F.col(self.column)
+        return column.isin(*self.codes) if self.whole else column.rlike(one_of(self.codes))
+
+    @property
+    def keys(self) -> Column:
+        """The keys that a record holds, each once and marked with the source."""
+        column = F.col(self.column)
+        if self.whole:
+            return F.array_compact(F.array(F.concat(F.lit(f"{self.number}:"), column)))
+        starts = one_of({code[:KEY_LENGTH] for code in self.codes})
+        # A look-ahead, so that keys which overlap are all found.
+        found = F.array_distinct(F.regexp_extract_all(column, F.lit(f"(?=({starts}))"), F.lit(1)))
+        marked = F.transform(found, lambda key: F.concat(F.lit(f"{self.number}:"), key))
+        return F.coalesce(marked, F.array().cast("array<string>"))
+
+
+def _sources(wanted: list[Needed | None]) -> dict[tuple[str, bool], _Source]:
+    codes: dict[tuple[str, bool], set[str]] = {}
+    for item in wanted:
+        if item is not None:
+            codes.setdefault((item.column, item.whole), set()).update(item.codes)
+    return {
+        key: _Source(number, *key, tuple(sorted(listed))) for number, (key, listed) in enumerate(sorted(codes.items()))
+    }
+
+
+def _paired(records: DataFrame, dataset: str, units: list[Unit]) -> DataFrame:
+    """``records`` in scope of a policy on its day, a row a record and unit: ``_unit`` is its place in ``units``."""
+    scopes = [unit.revision.scope.test or {} for unit in units]
+    wanted = [needed(test, dataset) for test in scopes]
+    sources = _sources(wanted)
+    possible = [source.holds_one for source in sources.values()]
+    possible += [compile_test(test, dataset) for test, need in zip(scopes, wanted, strict=True) if need is None]
+    in_any = reduce(lambda a, b: a | b, possible, F.lit(False))
+    columns = {source.column for source in sources.values()}
+    if len(columns) == 1 and None not in wanted:
+        # Where the one column is NULL no scope holds: said apart, so that the scan skips by it.
+        in_any = F.col(columns.pop()).isNotNull() & in_any
+    rows = []
+    for number, (unit, need) in enumerate(zip(units, wanted, strict=True)):
+        source = sources[need.column, need.whole] if need else None
+        keys = [f"{source.number}:{key}" for key in need.keys] if need and source else [_ANY_RECORD]
+        rows += [(key, number, keys, unit.since, unit.until) for key in keys]
+    table = small_frame(
+        records.sparkSession, rows, "_key string, _unit int, _unit_keys array<string>, _since date, _until date"
     )
-
-
-def _undecided(unit: Unit) -> list[str]:
-    return null_columns(unit.revision.scope.test or {}, unit.policy.dataset) or []
+    held = [source.keys for source in sources.values()]
+    if None in wanted:
+        held.append(F.array(F.lit(_ANY_RECORD)))
+    every_key = F.concat(*held) if held else F.array().cast("array<string>")
+    candidates = (
+        records.where(in_any)
+        .withColumn("_keys", every_key)
+        .withColumn("_record_key", F.explode("_keys"))
+        .join(F.broadcast(table), F.col("_record_key") == F.col("_key"))
+    )
+    day = basis_day(dataset)
+    once = F.get(F.array_intersect("_keys", "_unit_keys"), F.lit(0)) == F.col("_key")
+    in_span = (F.col("_since").isNull() | (day >= F.col("_since"))) & (
+        F.col("_until").isNull() | (day < F.col("_until"))
+    )
+    # Where the stored four characters are the whole scope, their key has said it all.
+    in_scope: Column | None = None
+    for number, test in enumerate(scopes):
+        if not stored_four(test):
+            condition, scope = F.col("_unit") == number, compile_test(test, dataset)
+            in_scope = F.when(condition, scope) if in_scope is None else in_scope.when(condition, scope)
+    kept = candidates.where(once & in_span)
+    if in_scope is not None:
+        kept = kept.where(in_scope.otherwise(F.lit(True)))
+    return kept.drop("_keys", "_record_key", "_key", "_unit_keys", "_since", "_until")
 
 
 def scope_totals(records: DataFrame, dataset: str, units: list[Unit]) -> DataFrame:
     """Of each revision and year, all records of its span (``records_in``) and those whose scope cannot be decided
-    (``records_missing``): step 0 of the attrition. Reads the light columns only."""
+    (``records_missing``): step 0 of the attrition. Reads the light columns only, and counts them by day first, so that a
+    hundred revisions cost what one does. A local policy has the records of all boards here: who is not its own board's
+    patient is out of its scope."""
     units = [unit for unit in units if unit.policy.dataset == dataset]
-    day = basis_day(dataset)
-    counts = []
-    for number, unit in enumerate(units):
-        span = _in_span(unit, day)
-        columns = _undecided(unit)
-        undecided = F.col(columns[0]).isNull() if columns else _scope(unit).isNull()
-        counts += [F.count_if(span).alias(f"in_{number}"), F.count_if(span & undecided).alias(f"missing_{number}")]
-    if not counts:
-        return small_frame(
-            records.sparkSession,
-            [],
-            "policy_id string, revision string, financial_year string, records_in long, records_missing long",
-        )
-    by_year = records.groupBy("financial_year").agg(*counts)
-    rows = F.array(
-        *[
-            F.struct(
-                F.lit(unit.policy.id).alias("policy_id"),
-                F.lit(unit.revision.name).alias("revision"),
-                F.col(f"in_{number}").alias("records_in"),
-                F.col(f"missing_{number}").alias("records_missing"),
-            )
-            for number, unit in enumerate(units)
-        ]
+    undecided: dict[str, Column] = {}
+    rows = []
+    for unit in units:
+        test = unit.revision.scope.test or {}
+        columns = null_columns(test, dataset)
+        name = columns[0] if columns else json.dumps(test, sort_keys=True)
+        undecided.setdefault(name, F.col(name).isNull() if columns else compile_test(test, dataset).isNull())
+        rows.append((unit.policy.id, unit.revision.name, list(undecided).index(name), unit.since, unit.until))
+    spans = small_frame(
+        records.sparkSession, rows, "policy_id string, revision string, _test int, _since date, _until date"
     )
-    return by_year.select("financial_year", F.inline(rows))
+    counts = F.array(*[F.count_if(column) for column in undecided.values()]).cast("array<bigint>")
+    by_day = records.groupBy("financial_year", basis_day(dataset).alias("_day")).agg(
+        F.count("*").alias("_records"), counts.alias("_undecided")
+    )
+    day = F.col("_day")
+    in_span = (F.col("_since").isNull() | (day >= F.col("_since"))) & (
+        F.col("_until").isNull() | (day < F.col("_until"))
+    )
+    return (
+        by_day.join(F.broadcast(spans), in_span)
+        .groupBy("policy_id", "revision", "financial_year")
+        .agg(
+            F.sum("_records").alias("records_in"),
+            F.sum(F.get("_undecided", F.col("_test"))).alias("records_missing"),
+        )
+    )

@@ -5,7 +5,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from ebi_spark.clinical_policy.compile import in_words
+from ebi_spark.clinical_policy.compile import clause_in_words
 from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.schemas import POLICY
 from ebi_spark.small_frames import small_frame
@@ -29,14 +29,19 @@ def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> Dat
                         "source": policy.source["page"],
                         "in_force_from": revision.start,
                         "in_force_to": revision.end,
+                        "in_force_dated": revision.dated,
+                        "extends": policy.extends or None,
+                        "boards": list(policy.boards) or None,
                         "policy_fingerprint": reading.fingerprint,
+                        "publish_years": policy.publish_years,
+                        "publish_first_year": policy.publish_first_year,
                         "clauses": [
                             {
                                 "clause_id": clause.id,
                                 "step": step,
                                 "kind": clause.kind,
                                 "words": clause.words,
-                                "test": in_words(clause.test, clause.kind),
+                                "test": clause_in_words(clause),
                                 "missing": clause.missing if clause.decides else None,
                                 "coding": clause.coding,
                                 "decision": clause.decision or None,

@@ -1,11 +1,24 @@
-"""Flagged activity by area: one aggregation over the flags for all policies, readings, years and types of area."""
+"""Flagged activity by area: one aggregation over the flags for all policies, readings, periods and types of area."""
 
-from pyspark.sql import Column, DataFrame
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
+from ebi_spark.flags.geography import SPLIT_ESTIMATE, UNMAPPED_PART, Geography
 from ebi_spark.flags.judge import FLAGGED
-from ebi_spark.rates.methods import FEW_EVENTS, crude_rate, dobson_limits, standardised_rate
+from ebi_spark.rates.located import has_unmapped_part, located
+from ebi_spark.rates.methods import (
+    FEW_EVENTS,
+    crude_rate,
+    dobson_limits,
+    repeated_variance,
+    standard_error,
+    standardised_rate,
+    wilson_limits,
+)
+from ebi_spark.rates.periods import Period, period_rows, years_of_periods
 from ebi_spark.rates.population import (
     DISTANT_VINTAGE,
     ENGLAND,
@@ -16,9 +29,14 @@ from ebi_spark.rates.population import (
     strata_frame,
 )
 from ebi_spark.rates.population_files import LAST_BAND, SEXES
+from ebi_spark.schemas import POLICY_KEY, YEAR
+from ebi_spark.small_frames import small_frame
 
-KEY = ("policy_id", "revision", "reading", "financial_year")
+KEY = (*POLICY_KEY, YEAR)
+WINDOW = (YEAR, "period_years")
+PERIOD = (*POLICY_KEY, *WINDOW)
 AREA = ("area_type", "area_code")
+_PLACE = ("area_basis", "area_code", "provider_code")
 METHOD = (
     "directly standardised by sex and five-year age band; Dobson limits on Byar (10 events and more) or exact Poisson"
 )
@@ -27,82 +45,198 @@ METHOD = (
 def by_area(flags: DataFrame, population: Population) -> DataFrame:
     """``flags`` with a row for each area that the record counts in: England, region, ICB, sub-ICB location, provider.
 
-    Records from outside England count nowhere; a record without a known area counts in England only (and at its
-    provider).
+    Records from outside England count nowhere; a record without an area of the version counts in England only (and at its
+    provider). Further columns are carried along. One pass: a record's areas stand in a list, which is then unrolled.
     """
-    spark = flags.sparkSession
-    inside = flags.where(F.col("area_basis") != OUTSIDE_ENGLAND)
-    needed = [*KEY, "flagged", "person_id", "sex", "band", "back_cast"]
-    coded = inside.select(*needed, F.col("area_code").alias("known_code"))
-    local = coded.join(F.broadcast(memberships(spark, population)), "known_code").drop("known_code")
-    england = inside.select(*needed, F.lit("england").alias("area_type"), F.lit(ENGLAND).alias("area_code"))
-    provider = inside.where("provider_code IS NOT NULL").select(
-        *needed, F.lit("provider").alias("area_type"), F.col("provider_code").alias("area_code")
+    carried = [name for name in flags.columns if name not in _PLACE]
+    inside = flags.where(F.col("area_basis") != OUTSIDE_ENGLAND).join(
+        F.broadcast(memberships(flags.sparkSession, population)), F.col("area_code") == F.col("location"), "left"
     )
-    return england.unionByName(local).unionByName(provider)
+    provider = F.when(F.col("provider_code").isNotNull(), _area(F.lit("provider"), F.col("provider_code")))
+    areas = F.concat(
+        F.array(_area(F.lit("england"), F.lit(ENGLAND))),
+        F.coalesce("areas", F.array().cast("array<struct<area_type:string,area_code:string>>")),
+        F.array_compact(F.array(provider)),
+    )
+    return inside.select(*carried, F.inline(areas).alias(*AREA))
 
 
-def activity_rates(flags: DataFrame, periods: DataFrame, population: Population, *, partial: bool) -> DataFrame:
-    """The rows of ``gold/activity_rate`` but ``run_id``.
+def _area(kind: Column, code: Column) -> Column:
+    return F.struct(kind.alias("area_type"), code.alias("area_code"))
 
-    ``periods`` has a row a policy revision, reading and year that was read, with ``partial_year``: an area without
-    activity has a row of 0 there. Under ``partial`` coverage nothing is called England.
+
+def activity_rates(
+    flags: DataFrame,
+    periods: Sequence[Period],
+    population: Population,
+    *,
+    partial: bool,
+    boards: Mapping[str, Sequence[str]] | None = None,
+) -> DataFrame:
+    """The rows of ``gold/activity_rate`` but ``run_id``, for every one of ``periods``.
+
+    ``flags`` (:func:`prepared`) hold all years of the periods. An area without activity has a row of 0. Under ``partial``
+    coverage nothing is called England. All policies, areas and periods are one aggregation: records are counted by year,
+    area, sex and band first, and only these counts are spread over the periods that their year is in. ``boards``: the
+    boards of each local policy, which has rows of these, of their sub-ICB locations and of providers alone (decision 12).
     """
+    boards = boards or {}
     spark = flags.sparkSession
-    years = sorted(row["financial_year"] for row in periods.select("financial_year").distinct().collect())
-    strata = strata_frame(spark, population, years)
-    counted = by_area(flags, population)
-    known = F.col("sex").isin(*SEXES) & F.col("band").isNotNull()
-    totals = counted.groupBy(*KEY, *AREA).agg(
-        F.count_if(F.col("flagged")).alias("activity"),
-        F.count("*").alias("in_scope"),
-        F.count_distinct(F.when(F.col("flagged"), F.col("person_id"))).alias("people_flagged"),
-        F.count_if(F.col("flagged") & ~F.coalesce(known, F.lit(False))).alias("activity_unknown_age_sex"),
-        F.max("back_cast").alias("back_cast"),
+    strata = strata_of_periods(spark, periods, population)
+    counted = _by_stratum(flags, periods, population).join(strata, [*WINDOW, *AREA, "sex", "band"], "left")
+    weighted = F.col("weight") / F.col("people")
+    persons = counted.groupBy(*PERIOD, *AREA, "person").agg(
+        F.sum("events").alias("activity"),
+        F.sum("in_scope").alias("in_scope"),
+        F.sum("single_people").alias("single_people"),
+        F.sum(F.when(~F.coalesce(_known_stratum(), F.lit(False)), F.col("events"))).alias("unknown"),
+        F.sum(F.when(F.col("people").isNotNull(), F.col("events"))).alias("events"),
+        F.sum(F.when(F.col("people") > 0, weighted * F.col("events"))).alias("weighted"),
+        F.sum(F.when(F.col("people") > 0, weighted * weighted * F.col("events"))).alias("variance"),
+        F.max((F.col("people") == 0) & (F.col("events") > 0)).alias("empty_stratum"),
     )
-    events = (
-        counted.where(F.col("flagged"))
-        .groupBy(*KEY, *AREA, "sex", "band")
-        .agg(F.count("*").alias("events"))
-        .join(strata, ["financial_year", *AREA, "sex", "band"])
-    )
-    standardised = events.groupBy(*KEY, *AREA).agg(
+    # The people who come more than once stand in rows of their own; all others share one, each event on its own.
+    of_repeater = F.col("person").isNotNull()
+    squares = repeated_variance(F.when(of_repeater, F.col("weighted")))
+    totals = persons.groupBy(*PERIOD, *AREA).agg(
+        F.sum("activity").alias("activity"),
+        F.sum("in_scope").alias("in_scope"),
+        (F.sum("single_people") + F.count_if(of_repeater & (F.col("activity") > 0))).alias("people_flagged"),
+        F.sum("unknown").alias("activity_unknown_age_sex"),
         F.sum("events").alias("events"),
-        F.sum(F.col("weight") * F.col("events") / F.col("people")).alias("weighted_rates"),
-        F.sum(F.pow("weight", F.lit(2)) * F.col("events") / F.pow("people", F.lit(2))).alias("weighted_variances"),
-        F.max(F.col("people") == 0).alias("empty_stratum"),
+        F.sum("weighted").alias("weighted_rates"),
+        F.sum("variance").alias("weighted_variances"),
+        (
+            F.coalesce(F.sum(F.when(~of_repeater, F.col("variance"))), F.lit(0.0)) + F.coalesce(squares, F.lit(0.0))
+        ).alias("repeated_variances"),
+        F.max("empty_stratum").alias("empty_stratum"),
     )
     national = (
-        events.where("area_type = 'england' AND people > 0")
-        .groupBy(*KEY)
-        .agg(F.collect_list(F.struct(_stratum(), (F.col("events") / F.col("people")).alias("rate"))).alias("rates"))
+        counted.where("area_type = 'england' AND people > 0 AND events > 0")
+        .groupBy(*PERIOD, "sex", "band")
+        .agg((F.sum("events") / F.first("people")).alias("rate"))
+        .groupBy(*PERIOD)
+        .agg(F.collect_list(F.struct(_stratum(), "rate")).alias("rates"))
     )
-    people = strata.groupBy("financial_year", *AREA).agg(
+    people = strata.groupBy(*WINDOW, *AREA).agg(
         F.sum("people").alias("population"),
-        F.first("vintage").alias("population_vintage"),
+        F.max("vintage").alias("population_vintage"),
         F.max("distant").alias("distant"),
+        F.max("split").alias("split"),
         F.array_sort(F.collect_list(F.struct(_stratum(), "people")))["people"].alias("strata"),
     )
-    every_area = periods.join(people, "financial_year")
-    providers = totals.where("area_type = 'provider'").select(*KEY, *AREA)
-    every_provider = periods.join(providers, list(KEY)).withColumns(
+    named = F.broadcast(period_rows(spark, periods))
+    every_area = named.join(people, list(WINDOW))
+    # Providers, and areas of which no population says how many people they have. Where records of some year cannot be
+    # placed below England, an area's records of the others are no figure of the period.
+    unplaced = {f"{p.years[-1]}/{len(p.years)}" for p in periods if not all(map(population.covers, p.years))}
+    placed = (F.col("area_type") == "provider") | ~F.concat_ws("/", YEAR, F.col("period_years").cast("string")).isin(
+        sorted(unplaced)
+    )
+    without = totals.where((F.col("area_type") != "england") & placed).join(people, [*WINDOW, *AREA], "left_anti")
+    every_other = named.join(without.select(*PERIOD, *AREA), list(PERIOD)).withColumns(
         {
             "population": F.lit(None).cast("long"),
             "population_vintage": F.lit(None).cast("date"),
             "distant": F.lit(False),
+            "split": F.lit(False),
             "strata": F.lit(None).cast("array<long>"),
         }
     )
     frame = (
-        every_area.unionByName(every_provider)
-        .join(totals, [*KEY, *AREA], "left")
-        .join(standardised, [*KEY, *AREA], "left")
+        _of_own_boards(every_area.unionByName(every_other), population, boards)
+        .join(totals, [*PERIOD, *AREA], "left")
         .join(F.broadcast(area_names(spark, population)), list(AREA), "left")
-        .join(F.broadcast(national), list(KEY), "left")
+        .join(F.broadcast(national), list(PERIOD), "left")
     )
     if partial:
         frame = frame.where("area_type <> 'england'")
-    return _figures(frame, population, partial=partial)
+    return _figures(frame, population, partial=partial, local=sorted(boards))
+
+
+def _of_own_boards(areas: DataFrame, population: Population, boards: Mapping[str, Sequence[str]]) -> DataFrame:
+    """Rows of areas (with ``policy_id``) without those that a local policy does not have."""
+    if not boards:
+        return areas
+    rows = {
+        (policy_id, area_type, code)
+        for policy_id, codes in boards.items()
+        for row in population.geography.areas.values()
+        if row["icb_code"] in codes
+        for area_type, code in (("icb", row["icb_code"]), ("sub_icb", row["sub_icb_code"]))
+    }
+    own = small_frame(areas.sparkSession, sorted(rows), "policy_id string, area_type string, area_code string")
+    local = F.col("policy_id").isin(*boards)
+    anywhere = ~local | (F.col("area_type") == "provider")
+    theirs = areas.where(~anywhere).join(F.broadcast(own), ["policy_id", *AREA], "left_semi")
+    return areas.where(anywhere).unionByName(theirs)
+
+
+def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Population) -> DataFrame:
+    """A row a period, area, sex, band and ``person``: ``events`` flagged, ``in_scope``, ``single_people``.
+
+    ``person`` is NULL but for people with several flagged records of the policy: only theirs have to be told apart, to
+    count them once and because their events are not independent.
+    """
+    spark = flags.sparkSession
+    flagged = F.col("flagged")
+    repeaters = (
+        flags.where(flagged & F.col("person_id").isNotNull())
+        .groupBy(*POLICY_KEY, "person_id")
+        .agg(F.count("*").alias("times"))
+        .where("times > 1")
+        .select(*POLICY_KEY, "person_id", F.lit(True).alias("repeated"))
+    )
+    place = ["area_basis", "area_code", "provider_code"]
+    cells = (
+        flags.join(repeaters, [*POLICY_KEY, "person_id"], "left")
+        .withColumn("person", F.when(flagged & F.col("repeated"), F.col("person_id")))
+        .groupBy(*POLICY_KEY, F.col(YEAR).alias("member"), *place, "sex", "band", "person")
+        .agg(
+            F.count_if(flagged).alias("events"),
+            F.count("*").alias("in_scope"),
+            F.count_if(flagged & F.col("person_id").isNotNull() & F.col("repeated").isNull()).alias("single_people"),
+        )
+    )
+    sums = [F.sum(name).alias(name) for name in ("events", "in_scope", "single_people")]
+    areas = by_area(cells, population).groupBy(*POLICY_KEY, "member", *AREA, "sex", "band", "person").agg(*sums)
+    return (
+        areas.join(F.broadcast(years_of_periods(spark, periods)), [*POLICY_KEY, "member"])
+        .groupBy(*PERIOD, *AREA, "sex", "band", "person")
+        .agg(*sums)
+    )
+
+
+def strata_of_periods(spark: SparkSession, periods: Sequence[Period], population: Population) -> DataFrame:
+    """A row a period's years, area, sex and band: ``people`` (person-years), ``weight``, ``vintage`` (the newest),
+    ``distant`` and ``split`` (of any year). An area is there where it has people in all of the years."""
+    spans = sorted({period.years for period in periods})
+    windows = small_frame(
+        spark,
+        [(member, years[-1], len(years)) for years in spans for member in years],
+        "member string, financial_year string, period_years int",
+    )
+    years = sorted({member for years in spans for member in years})
+    return (
+        strata_frame(spark, population, years)
+        .withColumnRenamed(YEAR, "member")
+        .join(F.broadcast(windows), "member")
+        .groupBy(*WINDOW, *AREA, "sex", "band")
+        .agg(
+            F.sum("people").alias("people"),
+            F.first("weight").alias("weight"),
+            F.max("vintage").alias("vintage"),
+            F.max("distant").alias("distant"),
+            F.max("split").alias("split"),
+            F.count("*").alias("_years"),
+        )
+        .where("_years = period_years")
+        .drop("_years")
+    )
+
+
+def _known_stratum() -> Column:
+    return F.col("sex").isin(*SEXES) & F.col("band").isNotNull()
 
 
 def _stratum() -> Column:
@@ -110,36 +244,46 @@ def _stratum() -> Column:
     return ((F.col("sex").cast("int") - 1) * (LAST_BAND + 1) + F.col("band")).cast("int").alias("stratum")
 
 
-def prepared(flags: DataFrame) -> DataFrame:
-    """Flags with what the aggregation asks for: ``flagged`` and the five-year ``band`` of ``age_years``."""
-    return flags.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
+def prepared(flags: DataFrame, geography: Geography) -> DataFrame:
+    """Flags with what the aggregation asks for: ``flagged``, the five-year ``band`` of ``age_years``, and as ``area_code``
+    the sub-ICB location of the version shown."""
+    placed = located(flags, geography)
+    return placed.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
 
 
-def _figures(frame: DataFrame, population: Population, *, partial: bool) -> DataFrame:
+def _figures(frame: DataFrame, population: Population, *, partial: bool, local: list[str]) -> DataFrame:
     all_weights = float(sum(population.weights.values()))
     counts = ["activity", "in_scope", "people_flagged", "activity_unknown_age_sex", "events"]
-    filled = frame.fillna(0, counts).fillna(0.0, ["weighted_rates", "weighted_variances"])
+    filled = frame.fillna(0, counts).fillna(0.0, ["weighted_rates", "weighted_variances", "repeated_variances"])
     has_people = F.col("population").isNotNull()
     computable = has_people & ~F.coalesce(F.col("empty_stratum"), F.lit(False))
-    lower, upper = dobson_limits(F.col("events"), F.col("weighted_rates"), F.col("weighted_variances"), all_weights)
+    events, rates, repeated = F.col("events"), F.col("weighted_rates"), F.col("repeated_variances")
+    lower, upper = dobson_limits(events, rates, F.col("weighted_variances"), all_weights)
+    lower_adjusted, upper_adjusted = dobson_limits(events, rates, repeated, all_weights)
+    share_lower, share_upper = wilson_limits(F.col("activity"), F.col("in_scope"))
     # Indirect standardisation: Σ n·(x/n of England) over sex and band; areas of one period share the rates.
     expected = F.aggregate(
         F.coalesce("rates", F.array().cast("array<struct<stratum:int,rate:double>>")),
         F.lit(0.0),
         lambda total, each: total + each["rate"] * F.get("strata", each["stratum"]),
     )
+    # A lookup that holds for all days says of every year where its records belong today.
+    unmapped = F.lit(False) if population.undated_lookups else has_unmapped_part(population.geography)
+    is_local = F.col("policy_id").isin(*local) if local else F.lit(False)
     notes = F.array_compact(
         F.array(
             F.when(F.col("distant"), F.lit(DISTANT_VINTAGE)),
-            F.when(F.col("back_cast_period"), F.lit("back_cast")),
+            F.when(F.col("back_cast"), F.lit("back_cast")),
             F.when(F.col("partial_year"), F.lit("partial_year")),
+            F.when(F.col("split"), F.lit(SPLIT_ESTIMATE)),
+            F.when(unmapped, F.lit(UNMAPPED_PART)),
             F.when(F.lit(partial), F.lit("partial_coverage")),
+            F.when(is_local, F.lit("local_policy")),
         )
     )
     return filled.select(
-        *KEY,
-        F.lit(1).alias("period_years"),
-        F.col("financial_year").alias("period"),
+        *PERIOD,
+        "period",
         *AREA,
         F.coalesce("area_name", "area_code").alias("area_name"),
         "activity",
@@ -149,11 +293,17 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
         "population",
         "population_vintage",
         F.when(has_people, F.lit(population.standard)).alias("standard_population"),
-        F.when(has_people & ~F.lit(partial), expected).alias("expected"),
+        F.when(has_people & ~F.lit(partial) & ~is_local, expected).alias("expected"),
         crude_rate(F.col("activity"), F.col("population")).alias("crude_rate"),
         F.when(computable, standardised_rate(F.col("weighted_rates"), all_weights)).alias("standardised_rate"),
         F.when(computable, lower).alias("lower"),
         F.when(computable, upper).alias("upper"),
+        F.when(computable, lower_adjusted).alias("lower_adjusted"),
+        F.when(computable, upper_adjusted).alias("upper_adjusted"),
+        F.when(computable, standard_error(repeated, all_weights)).alias("standard_error"),
+        F.try_divide("activity", "in_scope").alias("flagged_share"),
+        share_lower.alias("share_lower"),
+        share_upper.alias("share_upper"),
         F.when(has_people, F.lit(METHOD)).alias("method"),
         F.when(~has_people, F.lit("no_population"))
         .when(~computable, F.lit("not_calculated"))
@@ -161,31 +311,31 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool) -> Data
         .otherwise(F.lit("ok"))
         .alias("status"),
         notes.alias("notes"),
+        F.lit("partial" if partial else "national").alias("coverage"),
+        F.lit(population.geography.version).alias("geography"),
     )
 
 
 def periods_read(attrition: DataFrame, flags: DataFrame, months: DataFrame, policies: DataFrame) -> DataFrame:
-    """A row a policy revision, reading and year that was read: ``partial_year``, ``back_cast_period``.
+    """A row a policy revision, reading and year that was read: ``policy_fingerprint``, ``partial_year``, ``back_cast``.
 
     ``months`` says of each dataset and year how many calendar months have activity (fewer than 12 is a partial year),
-    ``policies`` (rows of ``gold/policy``) which dataset a policy is of.
+    ``policies`` (rows of ``gold/policy``) which dataset a policy is of. The fingerprint is that of the flags; NULL where
+    the year has none.
     """
     scope = attrition.where("step = 0 AND records_in > 0").select(*KEY)
-    cast = flags.groupBy(*KEY).agg(F.max("back_cast").alias("back_cast_period"))
+    cast = flags.groupBy(*KEY).agg(
+        F.max("back_cast").alias("_cast"), F.max("policy_fingerprint").alias("policy_fingerprint")
+    )
     dataset = policies.select("policy_id", "dataset").distinct()
     return (
         scope.join(cast, list(KEY), "left")
         .join(F.broadcast(dataset), "policy_id", "left")
-        .join(months, ["dataset", "financial_year"], "left")
+        .join(months, ["dataset", YEAR], "left")
         .select(
             *KEY,
+            "policy_fingerprint",
             F.coalesce(F.col("months") < 12, F.lit(False)).alias("partial_year"),
-            F.coalesce("back_cast_period", F.lit(False)).alias("back_cast_period"),
+            F.coalesce("_cast", F.lit(False)).alias("back_cast"),
         )
     )
-
-
-def months_with_activity(records: DataFrame) -> DataFrame:
-    """How many calendar months of each dataset and year have a dated record: ``dataset``, ``financial_year``, ``months``."""
-    month = F.expr("shiftleft(1, month(activity_date))")
-    return records.groupBy("dataset", "financial_year").agg(F.bit_count(F.bit_or(month)).alias("months"))

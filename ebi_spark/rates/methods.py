@@ -6,8 +6,8 @@ All rates are per 100,000. Limits are at 95% (z = 1.959963984540054).
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from ebi_spark.flags.areas import read_rows
 from ebi_spark.settings import resource
+from ebi_spark.small_files import read_rows
 
 PER = 100_000
 Z_95 = 1.959963984540054
@@ -64,15 +64,22 @@ def ratio_limits(events: Column, expected: Column) -> tuple[Column, Column]:
     return tuple(standardised_ratio(limit, expected) for limit in count_limits(events))  # type: ignore[return-value]
 
 
-def repeated_variance(events_of_person: Column) -> Column:
-    """Aggregate: the variance of a stratum's events where people have several, V = Σ f²·V_f.
+def repeated_variance(of_person: Column) -> Column:
+    """Aggregate: the variance of a sum to which people contribute several events, V = Σ c² over people.
 
-    V_f is the number of people with f events (a Poisson count), so V is the sum of squares over people; where nobody has
-    two it is the number of events. It takes the place of x in the variance of a directly standardised rate,
-    V = Σ(w²·Σf²·V_f/n²)/(Σw)². OHID, Technical guide: confidence intervals (2018); Carriere and Roos, Statistics in
-    Medicine 16 (1997) 57–69.
+    ``of_person`` is what one person adds to the sum. Counting events that is their number f, and V = Σ f²·V_f with V_f
+    people of f events (a Poisson count each); in a directly standardised rate it is Σ w·f/n over the strata that the
+    person's events are in (over pooled years more than one), so that V = Σ(w²·Σf²·V_f/n²)/(Σw)² where nobody changes
+    stratum. Where nobody has two events it is the plain variance. OHID, Technical guide: confidence intervals (2018);
+    Carriere and Roos, Statistics in Medicine 16 (1997) 57–69.
     """
-    return F.sum(events_of_person * events_of_person)
+    return F.sum(of_person * of_person)
+
+
+def standard_error(weighted_variances: Column, weights: float) -> Column:
+    """Standard error of a directly standardised rate, per 100,000: √V, V = Σ(w²x/n²)/(Σw)² or its form for repeated
+    events."""
+    return F.sqrt(weighted_variances) / weights * PER
 
 
 def wilson_limits(part: Column, whole: Column) -> tuple[Column, Column]:

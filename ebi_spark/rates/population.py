@@ -1,31 +1,31 @@
-"""People by area, sex and five-year age band: the table the product ships, or the user's own, and the standard that
-rates are weighted to.
+"""People by area, sex and five-year age band: the table the product ships, or the user's own, stored in silver; and the
+standard that rates are weighted to.
 
 Populations are of all ages, also for policies on adults (decision 14). Tables are small: they are read and checked on
-the driver.
+the driver. They are stored by the areas of their file; on which areas they are shown is a matter of the rates.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
-from ebi_spark.flags.areas import read_rows
+from ebi_spark.flags.geography import Geography, apart, read_geography
 from ebi_spark.rates.population_files import (
     BAND_YEARS,
     LAST_BAND,
     SEXES,
-    Strata,
-    current_areas,
-    reached_areas,
+    Vintage,
     read_population_file,
 )
 from ebi_spark.settings import RunConfig, resource
+from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
 
 ENGLAND = "E92000001"
@@ -34,13 +34,19 @@ DISTANT_VINTAGE = "distant_vintage"
 
 @dataclass(frozen=True)
 class Population:
-    """People by vintage and stratum, the areas they belong to, and the weights of the standard."""
+    """People by vintage, the version of the areas that they are shown on, and the weights of the standard."""
 
-    by_vintage: dict[date, Strata]
-    hierarchy: dict[str, dict[str, str]]  # sub-ICB location → its row in conf/reference/areas.csv
+    by_vintage: dict[date, Vintage]
+    geography: Geography
     weights: dict[tuple[str, int], float]
     standard: str
     max_days: int
+    # Rows of lookups that hold for all days: they say for every year which area a practice or residence is today.
+    undated_lookups: bool = False
+
+    def covers(self, year: str) -> bool:
+        """Whether records of the year can be placed below England: where no code is known, no activity is no zero."""
+        return self.undated_lookups or self.geography.covers(year)
 
     def vintage_for(self, year: str) -> date:
         """The vintage nearest to 1 October of the year; the earlier of two equally near."""
@@ -57,27 +63,68 @@ def band_of(age: Column) -> Column:
     return F.least(F.floor(age / BAND_YEARS), F.lit(LAST_BAND)).cast("int")
 
 
-def read_population(config: RunConfig, years: list[str]) -> Population:
-    """The population and standard that the configuration names, complete and checked."""
-    hierarchy = current_areas()
-    by_vintage: dict[date, Strata] = defaultdict(dict)
+def read_vintages(config: RunConfig, geography: Geography) -> dict[date, Vintage]:
+    """The populations that the configuration names, or the one that ships, each complete and checked."""
+    by_vintage: dict[date, Vintage] = {}
     shipped = resource("conf", "reference", "population_gp_registered.csv")
-    items = config.population or ({"path": str(shipped), "layout": "bands"},)
-    for item in items:
-        for vintage, strata in read_population_file(dict(item)).items():
+    for item in config.population or ({"path": str(shipped), "layout": "bands"},):
+        for vintage, people in read_population_file(dict(item), geography).items():
             if vintage in by_vintage:
                 raise InputError(
                     f"population: the vintage {vintage} stands in two files, {item['path']} being the second",
                     remedy="give each vintage once",
                 )
-            by_vintage[vintage] = strata
-    weights = _weights(config.standard_population, by_vintage)
-    standard = (
-        Path(config.standard_population).stem
-        if config.standard_population.endswith(".csv")
-        else config.standard_population
-    )
-    population = Population(dict(by_vintage), hierarchy, weights, standard, config.max_vintage_days)
+            by_vintage[vintage] = people
+    return by_vintage
+
+
+def population_rows(by_vintage: dict[date, Vintage], run_id: str) -> list[dict[str, Any]]:
+    """The rows of ``silver/population``."""
+    return [
+        {
+            "vintage": people.vintage,
+            "area_type": "sub_icb",
+            "area_code": code,
+            "geography": people.geography,
+            "area_date": people.area_date,
+            "sex": sex,
+            "age_from": band * BAND_YEARS,
+            "age_to": None if band == LAST_BAND else band * BAND_YEARS + BAND_YEARS - 1,
+            "people": number,
+            "source": people.source,
+            "run_id": run_id,
+        }
+        for people in by_vintage.values()
+        for (code, sex, band), number in sorted(people.strata.items())
+    ]
+
+
+def stored_vintages(stored: DataFrame) -> dict[date, Vintage]:
+    """The populations in the rows of ``silver/population``."""
+    found: dict[date, Vintage] = {}
+    for row in stored.collect():
+        given = Vintage(row["vintage"], row["area_date"], row["geography"], row["source"], {})
+        people = found.setdefault(row["vintage"], given)
+        people.strata[(row["area_code"], row["sex"], row["age_from"] // BAND_YEARS)] = row["people"]
+    return found
+
+
+def read_population(config: RunConfig, years: list[str]) -> Population:
+    """The population and standard that the configuration names, from their files, complete and checked."""
+    geography = read_geography(config.geography, config.mappings)
+    return population_of(config, read_vintages(config, geography), geography, years)
+
+
+def population_of(
+    config: RunConfig, by_vintage: dict[date, Vintage], geography: Geography, years: list[str]
+) -> Population:
+    """Populations with the standard that the configuration names; refuses a vintage that is farther than it allows."""
+    standard = config.standard_population
+    name = Path(standard).stem if standard.endswith(".csv") else standard
+    lookups = [path for path in (config.practices, config.lsoas) if path]
+    undated = any(not row.get("valid_from") for path in lookups for row in read_rows(path))
+    weights = _weights(standard, by_vintage)
+    population = Population(by_vintage, geography, weights, name, config.max_vintage_days, undated)
     distant = [year for year in years if population.is_distant(year)]
     if distant and config.distant_vintage == "error":
         raise InputError(
@@ -87,11 +134,35 @@ def read_population(config: RunConfig, years: list[str]) -> Population:
     return population
 
 
-def _weights(standard: str, by_vintage: dict[date, Strata]) -> dict[tuple[str, int], float]:
+def gaps(population: Population, years: list[str]) -> list[str]:
+    """What is missing between areas and people, a sentence a vintage and kind: areas of the version without people, and
+    people whose area is none of the version."""
+    found = []
+    geography = population.geography
+    for vintage in sorted({population.vintage_for(year) for year in years}):
+        stored = population.by_vintage[vintage]
+        reached = {code: geography.reach(code, stored.area_date) for code, _, _ in stored.strata}
+        empty = sorted({*geography.areas} - {area for parts in reached.values() for area, _ in parts})
+        outside = sorted(code for code, parts in reached.items() if not parts)
+        people = sum(number for (code, _, _), number in stored.strata.items() if code in outside)
+        if empty:
+            found.append(
+                f"{len(empty):,} of {len(geography.areas):,} areas of {geography.version} have no people in the population of "
+                f"{vintage} (such as {empty[0]}) and so no rates: give a file by these areas, or mappings to them"
+            )
+        if outside:
+            found.append(
+                f"{people:,} people of {vintage} count in England only: their areas (such as {outside[0]}) are none of "
+                f"{geography.version}; geography.mappings can say what they became"
+            )
+    return found
+
+
+def _weights(standard: str, by_vintage: dict[date, Vintage]) -> dict[tuple[str, int], float]:
     """The weight of each sex and band, one fixed set for the whole run so that trends compare."""
     weights: dict[tuple[str, int], float] = defaultdict(float)
     if standard == "england":
-        for (_, sex, band), people in by_vintage[max(by_vintage)].items():
+        for (_, sex, band), people in by_vintage[max(by_vintage)].strata.items():
             weights[(sex, band)] += people
         return dict(weights)
     if standard.endswith(".csv"):
@@ -136,12 +207,9 @@ def _weights_in(path: Path) -> dict[tuple[str, int], float]:
     return weights
 
 
-def members_of(population: Population, code: str) -> list[tuple[str, str, str]]:
-    """(area type, code, name) of every area that a sub-ICB location belongs to, itself included; of one that has ended
-    England alone."""
-    row = population.hierarchy.get(code)
-    if row is None:
-        return [("england", ENGLAND, "England")]
+def members_of(geography: Geography, code: str) -> list[tuple[str, str, str]]:
+    """(area type, code, name) of every area that a sub-ICB location of the version belongs to, itself included."""
+    row = geography.areas[code]
     return [
         ("england", ENGLAND, "England"),
         ("region", row["region_code"], row["region_name"]),
@@ -150,14 +218,37 @@ def members_of(population: Population, code: str) -> list[tuple[str, str, str]]:
     ]
 
 
+def shared_out(people: int, parts: tuple[tuple[str, float], ...]) -> dict[str, int]:
+    """People of an area among the areas that it is, in whole people: the largest part takes what rounding leaves."""
+    if not parts:
+        return {}
+    largest = max(parts, key=lambda part: part[1])[0]
+    shares = {code: round(people * share) for code, share in parts if code != largest}
+    whole = round(people * sum(share for _, share in parts))
+    return {largest: whole - sum(shares.values())} | shares
+
+
 def strata_frame(spark: SparkSession, population: Population, years: list[str]) -> DataFrame:
-    """A row a year, area, sex and band: ``people``, ``weight`` (of the standard), ``vintage``."""
+    """A row a year, area, sex and band: ``people``, ``weight`` (of the standard), ``vintage``, ``distant``, and ``split``
+    where the area's people or records of the year are known by shares of a split area only.
+
+    People of an area that is none of the version count in England only, as do all in a year of which no code is known.
+    """
     people: dict[tuple[date, str, str, str, int], int] = defaultdict(int)
     vintages = {year: population.vintage_for(year) for year in years}
+    geography = population.geography
+    split_people: dict[date, set[tuple[str, str]]] = defaultdict(set)
     for vintage in set(vintages.values()):
-        for (code, sex, band), number in population.by_vintage[vintage].items():
-            for area_type, area_code, _ in members_of(population, code):
-                people[(vintage, area_type, area_code, sex, band)] += number
+        stored = population.by_vintage[vintage]
+        parts = {code: geography.reach(code, stored.area_date) for code, _, _ in stored.strata}
+        for (code, sex, band), number in stored.strata.items():
+            people[(vintage, "england", ENGLAND, sex, band)] += number
+            for area, part in shared_out(number, parts[code]).items():
+                for area_type, area_code, _ in members_of(geography, area)[1:]:
+                    people[(vintage, area_type, area_code, sex, band)] += part
+        for of_code in parts.values():
+            if len(of_code) > 1:
+                split_people[vintage] |= apart(geography, [code for code, _ in of_code])
     rows = [(*key, number, population.weights[(key[3], key[4])]) for key, number in people.items()]
     by_vintage = small_frame(
         spark,
@@ -166,27 +257,40 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
     )
     dated = small_frame(
         spark,
-        [(year, vintage, population.is_distant(year)) for year, vintage in vintages.items()],
-        "financial_year string, vintage date, distant boolean",
+        [(year, vintage, population.is_distant(year), population.covers(year)) for year, vintage in vintages.items()],
+        "financial_year string, vintage date, distant boolean, covered boolean",
     )
-    return by_vintage.join(F.broadcast(dated), "vintage")
+    marked = small_frame(
+        spark,
+        [
+            (year, *area, True)
+            for year, vintage in vintages.items()
+            for area in sorted(geography.split_areas(year) | split_people[vintage])
+        ],
+        "financial_year string, area_type string, area_code string, split boolean",
+    )
+    frame = by_vintage.join(F.broadcast(dated), "vintage").where("covered OR area_type = 'england'").drop("covered")
+    return frame.join(F.broadcast(marked), ["financial_year", "area_type", "area_code"], "left").fillna(
+        False, ["split"]
+    )
 
 
 def area_names(spark: SparkSession, population: Population) -> DataFrame:
     """A row an area of each type: ``area_type``, ``area_code``, ``area_name``."""
-    areas = {area for code in population.hierarchy for area in members_of(population, code)}
+    areas = {area for code in population.geography.areas for area in members_of(population.geography, code)}
     return small_frame(spark, sorted(areas), "area_type string, area_code string, area_name string")
 
 
 def memberships(spark: SparkSession, population: Population) -> DataFrame:
-    """A row a known code of a record and area above it: ``known_code``, ``area_type``, ``area_code``.
-
-    Codes of earlier years reach today's areas through successors that took them over whole; what was split has no row.
-    """
+    """A row a sub-ICB location of the version: ``location``, and ``areas``, those below England that it counts in."""
     rows = [
-        (known, area_type, area_code)
-        for known, code in sorted(reached_areas().items())
-        for area_type, area_code, _ in members_of(population, code)
-        if area_type != "england"
+        (
+            code,
+            [
+                {"area_type": area_type, "area_code": area_code}
+                for area_type, area_code, _ in members_of(population.geography, code)[1:]
+            ],
+        )
+        for code in sorted(population.geography.areas)
     ]
-    return small_frame(spark, rows, "known_code string, area_type string, area_code string")
+    return small_frame(spark, rows, "location string, areas array<struct<area_type:string,area_code:string>>")

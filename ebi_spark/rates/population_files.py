@@ -1,19 +1,21 @@
 """Readers of population files: the product's own bands, NHS England's registered patients, ONS mid-year estimates.
 
-Each gives people by vintage and by sub-ICB location of today, sex and five-year band, complete and reconciled with the
-file's own totals. Codes of earlier years become today's where a successor took the whole area over; a location that has
-ended without one keeps its code, since its people still count in England.
+Each gives people by vintage and by the file's own sub-ICB locations (or CCGs), sex and five-year band, complete and
+reconciled with the file's own totals. All codes of a file are of one version of the areas: what they are on the version
+that is shown is found when rates are made.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.areas import read_rows
+from ebi_spark.flags.geography import Geography, version_on, versions
 from ebi_spark.settings import resource
+from ebi_spark.small_files import read_rows
 
 BAND_YEARS = 5
 LAST_BAND = 18  # 90 and over
@@ -29,31 +31,24 @@ _LOCATIONS = ("SUB_ICB_LOCATION_CODE", "SUB_ICB_LOCATION", "SUB ICB LOCATION", "
 _LAST_AGE = {"gp_registered": 95, "ons_mid_year": 90}
 
 
-def current_areas() -> dict[str, dict[str, str]]:
-    """The sub-ICB locations of today with their ICB and region."""
-    rows = read_rows(resource("conf", "reference", "areas.csv"))
-    return {row["sub_icb_code"]: row for row in rows if not row["valid_to"]}
+@dataclass(frozen=True)
+class Vintage:
+    """The people of one day, complete: by area code as the file has it, sex and band.
+
+    ``area_date`` is the day on which those codes are to be read, ``geography`` the version whose areas they are (empty:
+    of the user's mappings alone), ``source`` the file's name.
+    """
+
+    vintage: date
+    area_date: date
+    geography: str
+    source: str
+    strata: Strata
 
 
-def reached_areas() -> dict[str, str]:
-    """Every code of an earlier or present area and the one of today that it became as a whole; what was split is absent."""
-    successors = read_rows(resource("conf", "reference", "area_successors.csv"))
-    whole = {row["from_code"]: row["to_code"] for row in successors if float(row["share"]) == 1.0}
-    today = current_areas()
-    reached = {code: code for code in today}
-    for start in whole:
-        code, seen = start, {start}
-        while code not in today and code in whole and whole[code] not in seen:
-            code = whole[code]
-            seen.add(code)
-        if code in today:
-            reached.setdefault(start, code)
-    return reached
-
-
-def read_population_file(item: dict[str, str]) -> dict[date, Strata]:
+def read_population_file(item: dict[str, str], geography: Geography) -> dict[date, Vintage]:
     """The people in the files of one item of ``population``; its path may be a pattern, one vintage a file."""
-    readers: dict[str, Callable[[Path, dict[str, str]], dict[date, Strata]]] = {
+    readers: dict[str, Callable[[Path, dict[str, str], _Codes], dict[date, Strata]]] = {
         "bands": _read_bands,
         "gp_registered": _read_gp_registered,
         "ons_mid_year": _read_ons_mid_year,
@@ -67,12 +62,18 @@ def read_population_file(item: dict[str, str]) -> dict[date, Strata]:
     paths = sorted(path.parent.glob(path.name)) if any(sign in path.name for sign in "*?[") else [path]
     if not paths:
         raise InputError(f"population: there is no file {path}", remedy="correct the path")
-    by_vintage: dict[date, Strata] = {}
+    if item.get("geography", "") not in ("", *versions()):
+        raise InputError(
+            f"population: {path}: there is no geography {item['geography']!r}",
+            remedy=f"the versions are: {', '.join(versions())}",
+        )
+    by_vintage: dict[date, Vintage] = {}
     for one in paths:
-        for vintage, strata in readers[layout](one, item).items():
+        codes = _Codes(f"population: {one}", geography, item.get("geography"))
+        for vintage, strata in readers[layout](one, item, codes).items():
             if vintage in by_vintage:
                 raise _twice(vintage, one)
-            by_vintage[vintage] = strata
+            by_vintage[vintage] = Vintage(vintage, *codes.read_on(vintage, strata), one.name, strata)
     return by_vintage
 
 
@@ -83,12 +84,11 @@ def _twice(vintage: date, path: Path) -> InputError:
     )
 
 
-def _read_bands(path: Path, item: dict[str, str]) -> dict[date, Strata]:
+def _read_bands(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
     """The layout ``bands``: a row an area, sex and band."""
     what = f"population: {path}"
     columns = ("area_type", "area_code", "sex", "age_from", "age_to", "people", "vintage")
     by_vintage: dict[date, Strata] = defaultdict(dict)
-    codes = _Codes(what)
     for number, row in enumerate(read_rows(path, columns), start=2):
         if row["area_type"] != "sub_icb":
             continue
@@ -110,7 +110,7 @@ def _read_bands(path: Path, item: dict[str, str]) -> dict[date, Strata]:
             raise InputError(f"{what}, line {number}: people is negative", remedy="correct the count")
         if row["sex"] not in SEXES:
             raise InputError(f"{what}, line {number}: sex is neither 1 nor 2", remedy="1 is male, 2 is female")
-        code = codes.of_today(row["area_code"])
+        code = codes.known(row["area_code"])
         if code is None:
             continue
         key = (code, row["sex"], start // BAND_YEARS)
@@ -131,7 +131,7 @@ def _read_bands(path: Path, item: dict[str, str]) -> dict[date, Strata]:
     return by_vintage
 
 
-def _read_gp_registered(path: Path, item: dict[str, str]) -> dict[date, Strata]:
+def _read_gp_registered(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
     """NHS England's *Patients Registered at a GP Practice* by sex and single year of age (0–94, 95+), one vintage a file.
 
     Rows of the sex and age ``ALL`` are totals to reconcile with, as are those of ICBs, regions and England.
@@ -141,7 +141,6 @@ def _read_gp_registered(path: Path, item: dict[str, str]) -> dict[date, Strata]:
     ages: dict[tuple[str, str, int], int] = {}
     own: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)  # type of area → (area, sex) → people
     vintages: set[date] = set()
-    codes = _Codes(what)
     for number, given in enumerate(_named_rows(path, columns), start=2):
         kind, area, age = given["ORG_TYPE"].upper(), given["ORG_CODE"].upper(), given["AGE"].upper()
         sex = "ALL" if given["SEX"].upper() == "ALL" else _SEX.get(given["SEX"].upper())
@@ -178,7 +177,7 @@ def _read_gp_registered(path: Path, item: dict[str, str]) -> dict[date, Strata]:
     return {vintages.pop(): strata}
 
 
-def _read_ons_mid_year(path: Path, item: dict[str, str]) -> dict[date, Strata]:
+def _read_ons_mid_year(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
     """ONS mid-year estimates of sub-ICB locations: a row an area, columns ``F0`` … ``F90``, ``M0`` … ``M90`` (90 is 90
     and over). Names of the other columns change every year; the area is the field that holds a known code, or a name that
     ends with one. The vintage is 30 June of the year in the item's ``vintage``, or in the file's name (``mid-2022``)."""
@@ -199,7 +198,7 @@ def _read_ons_mid_year(path: Path, item: dict[str, str]) -> dict[date, Strata]:
             f"{what}: {beyond[0]} overlaps {beyond[0][0]}{last}, which is {last} and over", remedy="drop it"
         )
     total = next((name for short, name in there.items() if short in ("TOTAL", "ALLAGES", "ALLPERSONS")), None)
-    codes, ages, told = _Codes(what), {}, {}
+    ages, told = {}, {}
     for number, row in enumerate(rows, start=2):
         area = codes.found_in(value for name, value in row.items() if not re.fullmatch(r"[FM]\d+", name))
         if area is None:
@@ -221,28 +220,28 @@ def _read_ons_mid_year(path: Path, item: dict[str, str]) -> dict[date, Strata]:
 
 
 class _Codes:
-    """Area codes of a file as those of today; what is not known is gathered, to be told at once."""
+    """Area codes of a file as the NHS writes them, and the version that they are of; what is not known is gathered, to be
+    told at once."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.today = reached_areas()
-        # Ended without a successor that took it over whole: its people count in England.
-        self.ended = {row["sub_icb_code"] for row in read_rows(resource("conf", "reference", "areas.csv"))}
+    def __init__(self, what: str, geography: Geography, stated: str | None) -> None:
+        self.what, self.geography, self.stated = what, geography, stated
+        rows = read_rows(resource("conf", "reference", "area_ons_codes.csv"))
+        self.ons = {row["ons_code"]: row["sub_icb_code"] for row in rows}
         self.unknown: set[str] = set()
 
-    def of_today(self, code: str) -> str | None:
-        """The code of today, the code itself where it has ended, None (and noted) where it is unknown."""
-        code = code.strip().upper()
-        if code not in self.today and code not in self.ended:
-            self.unknown.add(code)
-            return None
-        return self.today.get(code, code)
+    def known(self, code: str) -> str | None:
+        """The code of an area, None (and noted) where it is unknown."""
+        found = self.found_in((code,))
+        if found is None:
+            self.unknown.add(code.strip().upper())
+        return found
 
     def found_in(self, fields: Iterable[str]) -> str | None:
         """The one area that a row's fields name by its code, or by a name ending in `` - CODE``."""
         for value in fields:
             for code in (value.strip().upper(), value.rpartition(" - ")[2].strip().upper()):
-                if code in self.today or code in self.ended:
+                code = self.ons.get(code, code)
+                if code in self.geography.valid:
                     return code
         return None
 
@@ -251,8 +250,31 @@ class _Codes:
             raise InputError(
                 f"{self.what}: {len(self.unknown)} area codes are no sub-ICB location that is known "
                 f"(such as {sorted(self.unknown)[0]!r})",
-                remedy="use the codes of conf/reference/areas.csv, or of areas that these took over whole",
+                remedy="use the codes of conf/reference/areas.csv, or say in geography.mappings what they became",
             )
+
+    def read_on(self, vintage: date, strata: Strata) -> tuple[date, str]:
+        """The day on which the codes are to be read, and the version they are of: the one that the configuration states,
+        else what is valid on the vintage, else the version nearest to it that has every code. The people of one day are
+        published by areas of another, before a change as after it."""
+        codes = {code for code, _, _ in strata}
+        known = versions()
+
+        def absent(day: date) -> list[str]:
+            return sorted(code for code in codes if not self.geography.is_valid(code, day))
+
+        if self.stated:
+            candidates = [known[self.stated]]
+        else:
+            candidates = [vintage, *sorted(known.values(), key=lambda day: abs((day - vintage).days))]
+        best = min(candidates, key=lambda day: len(absent(day)))  # the first of equals
+        if absent(best):
+            raise InputError(
+                f"{self.what}: {len(absent(best))} of {len(codes)} area codes are of another time than the rest "
+                f"(such as {absent(best)[0]!r}, no area on {best})",
+                remedy="give the file by the areas of one day, or name its version: `geography: icb_2024` beside its path",
+            )
+        return best, version_on(best)
 
 
 def _named_rows(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
@@ -274,10 +296,12 @@ def _named_rows(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _by_band(ages: dict[tuple[str, str, int], int], what: str, last: int, codes: _Codes) -> Strata:
-    """Single years as five-year bands of today's areas, every area, sex and age there."""
+    """Single years as five-year bands, every area, sex and age there."""
     areas = {area for area, _, _ in ages}
-    today = {area: codes.of_today(area) for area in areas}
+    named = {area: codes.known(area) or area for area in areas}
     codes.refuse_unknown()
+    if len({*named.values()}) < len(areas):
+        raise InputError(f"{what}: two area codes stand for one area", remedy="give each area once")
     wanted = len(areas) * len(SEXES) * (last + 1)
     if len(ages) != wanted:
         raise InputError(
@@ -286,7 +310,7 @@ def _by_band(ages: dict[tuple[str, str, int], int], what: str, last: int, codes:
         )
     strata: Strata = defaultdict(int)
     for (area, sex, age), people in ages.items():
-        strata[(today[area] or area, sex, min(age // BAND_YEARS, LAST_BAND))] += people
+        strata[(named[area], sex, min(age // BAND_YEARS, LAST_BAND))] += people
     return dict(strata)
 
 

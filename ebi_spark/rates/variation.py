@@ -16,7 +16,7 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
     Percentiles are unweighted over the areas of one type with linear interpolation; the published ones cover areas with
     activity, the other ones all areas. N-fold is P90/P10 before rounding, NULL when P10 is 0. Opportunity is
     Σ max(0, rate − P25) × population / 100,000 over areas; "not calculated" where all areas together have fewer events
-    than ``min_national_events`` (decision 16).
+    than ``min_national_events`` (decision 16). A type of which there is one area has no row.
     """
     areas = rates.where(F.col("area_type").isin(*AREA_TYPES) & F.col("standardised_rate").isNotNull())
     active = F.col("activity") > 0
@@ -28,7 +28,10 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
         F.percentile(F.when(active, F.col("standardised_rate")), points).alias("_active"),
         F.percentile(F.col("standardised_rate"), points).alias("_all"),
         F.array_sort(F.array_distinct(F.flatten(F.collect_list("notes")))).alias("notes"),
+        F.first("coverage").alias("coverage"),
+        F.first("geography").alias("geography"),
     )
+    spread = spread.where("areas > 1")  # one board of a local policy varies from nothing
     lowest = spread.select(*KEY, "area_type", F.get("_active", F.lit(1)).alias("_p25"))
     excess = (
         areas.join(lowest, [*KEY, "area_type"])
@@ -54,4 +57,6 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
         F.when(enough, F.col("_excess") / F.col("_events")).alias("opportunity_share"),
         F.when(enough, F.lit("ok")).otherwise(F.lit("not_calculated")).alias("status"),
         "notes",
+        "coverage",
+        "geography",
     )

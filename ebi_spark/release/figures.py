@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND, UNKNOWN
 from ebi_spark.flags.judge import FLAGGED
 from ebi_spark.rates.methods import count_limits, crude_rate
-from ebi_spark.release.disclosure import control_rates
+from ebi_spark.release.disclosure import control_rates, flagged_share
 from ebi_spark.release.protected import PERIOD, Protected, protected_variation
 from ebi_spark.schemas import VARIATION
 from ebi_spark.small_frames import small_frame
@@ -23,18 +23,48 @@ def default_readings(policies: DataFrame) -> DataFrame:
     return policies.where("is_default_reading").select("policy_id", "reading").distinct()
 
 
+def of_published_periods(frame: DataFrame, policies: DataFrame) -> DataFrame:
+    """The rows of each policy's default reading and of the periods in which it is published below England: single years,
+    or windows of ``publish_years`` years of which one begins with ``publish_first_year``. They never overlap, and never
+    shift when a year is added (decision 19)."""
+    names = ["policy_id", "reading", "publish_years", "publish_first_year"]
+    chosen = policies.where("is_default_reading").select(*names).distinct()
+    offset = F.expr("int(substr(period, 1, 4)) - int(substr(publish_first_year, 1, 4))")
+    aligned = (F.col("period_years") == F.col("publish_years")) & (F.pmod(offset, F.col("publish_years")) == 0)
+    return frame.join(F.broadcast(chosen), ["policy_id", "reading"]).where(aligned).select(*frame.columns)
+
+
+def national_only(frame: DataFrame, policies: DataFrame) -> DataFrame:
+    """``frame`` without local policies: counts of one board's patients, which no national table may show."""
+    local = policies.where("boards IS NOT NULL").select("policy_id").distinct()
+    return frame.join(F.broadcast(local), "policy_id", "left_anti")
+
+
+def withheld_local_rates(rates: DataFrame, policies: DataFrame, rule_name: str) -> DataFrame:
+    """The areas of local policies with every figure withheld: under a protected rule the same patients stand under the
+    national policy already, and two tables of one area could be set against each other."""
+    local = policies.where("boards IS NOT NULL")
+    areas = of_published_periods(rates.where("area_type IN ('icb', 'sub_icb')"), local)
+    gone = {
+        "activity", "in_scope", "flagged_share", "share_lower", "share_upper", "people_flagged",
+        "activity_unknown_age_sex", "expected", "crude_rate", "standardised_rate", "lower", "upper", "lower_adjusted",
+        "upper_adjusted", "standard_error", "method",
+    }  # fmt: skip
+    columns = [F.lit(None).alias(name) if name in gone else F.col(name) for name in areas.columns if name != "status"]
+    return areas.select(*columns, F.lit("withheld_secondary").alias("status"), F.lit(rule_name).alias("disclosure"))
+
+
 def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule: dict[str, Any]) -> DataFrame:
-    """Rates as they may leave: all readings for England, below it the default reading alone, so that no two readings
-    of one area can be set against each other."""
-    default = F.broadcast(default_readings(policies).withColumn("_default", F.lit(True)))
-    marked = rates.join(default, ["policy_id", "reading"], "left")
-    allowed = marked.where((F.col("area_type") == "england") | F.col("_default")).select(*rates.columns)
-    return control_rates(allowed, rule_name, rule)
+    """Rates as they may leave: all readings and periods for England, below it :func:`of_published_periods`, so that no
+    two figures of one area can be set against each other."""
+    areas = of_published_periods(rates.where("area_type <> 'england'"), policies)
+    return control_rates(rates.where("area_type = 'england'").unionByName(areas), rule_name, rule)
 
 
 # What is needed of a rate to control it and to say how areas vary.
 _CONTROLLED = (
     *PERIOD, "area_type", "area_code", "activity", "in_scope", "population", "expected", "standardised_rate",
+    "geography",
 )  # fmt: skip
 INDIRECT = (
     "indirectly standardised by sex and five-year age band to England's rates, from the published count; exact Poisson "
@@ -43,10 +73,9 @@ INDIRECT = (
 
 
 def to_protect(rates: DataFrame, policies: DataFrame) -> DataFrame:
-    """The rows of gold that may be published below England, with England's of the same reading: the default reading and
-    single years alone, so that no two tables of one area can be set against each other."""
-    chosen = rates.join(F.broadcast(default_readings(policies)), ["policy_id", "reading"], "left_semi")
-    return chosen.where("area_type = 'england' OR period_years = 1").select(*_CONTROLLED)
+    """The rows of gold that may be published below England (:func:`of_published_periods`), with England's of the same
+    periods, so that no two tables of one area can be set against each other."""
+    return of_published_periods(national_only(rates, policies), policies).select(*_CONTROLLED)
 
 
 def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str) -> DataFrame:
@@ -81,6 +110,9 @@ def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str) -> 
         "standardised_rate": rate,
         "lower": F.when(known, lower * per_event),
         "upper": F.when(known, upper * per_event),
+        # Made of strata and persons, not of the published count.
+        **dict.fromkeys(("lower_adjusted", "upper_adjusted", "standard_error"), F.lit(None)),
+        **flagged_share(count, F.col("_in_scope")),
         "method": F.when(F.col("population").isNotNull(), F.lit(INDIRECT)),
         "status": F.col("_status"),
     }
@@ -99,7 +131,7 @@ def protected_spread(
     kinds = {item.name: item.dataType.simpleString() for item in VARIATION.schema.fields}
     schema = ", ".join(f"{name} {kinds[name]}" for name in names)
     made = small_frame(variation.sparkSession, [_whole(row, whole) for row in rows], schema)
-    labels = variation.select(*PERIOD, "area_type", "period", "notes")
+    labels = variation.select(*PERIOD, "area_type", "period", "notes", "coverage", "geography")
     return made.join(labels, [*PERIOD, "area_type"]).withColumn("disclosure", F.lit(rule_name))
 
 
@@ -109,10 +141,8 @@ def _whole(row: dict[Any, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def published_variation(variation: DataFrame, policies: DataFrame, rule_name: str) -> DataFrame:
-    """Variation between areas of the default reading."""
-    default = F.broadcast(default_readings(policies))
-    chosen = variation.join(default, ["policy_id", "reading"], "left_semi")
-    return chosen.withColumn("disclosure", F.lit(rule_name))
+    """Variation between areas of the default reading, in the periods of the rates."""
+    return of_published_periods(variation, policies).withColumn("disclosure", F.lit(rule_name))
 
 
 def published_attrition(attrition: DataFrame, flags: DataFrame) -> DataFrame:
@@ -195,4 +225,28 @@ def quality(records: list[DataFrame], quarantine: DataFrame, flags: DataFrame) -
         *[F.struct(F.lit(n).alias("measure"), F.col(n).alias("records")) for n in ("area_unknown", OUTSIDE_ENGLAND)]
     )
     located = areas.select("financial_year", "dataset", "of_records", F.inline(listed))
-    return of_year.unionByName(aside).unionByName(located)
+    whole = of_year.unionByName(aside).unionByName(located)
+    return whole.withColumn("policy_id", F.lit(None).cast("string"))
+
+
+def area_quality(flags: DataFrame, unmapped: DataFrame) -> DataFrame:
+    """National measures of where records in scope belong: ``area_unmapped`` and ``area_not_valid_on_date`` of each dataset
+    and year (``unmapped``: rows of ``gold/unmapped_area``), and ``area_basis:BASIS`` of each policy and year too."""
+    scoped = flags.where("reading = 'as_published'")
+    of_dataset = scoped.groupBy("financial_year", "dataset").agg(
+        F.count_distinct("source_system", "record_id").alias("of_records")
+    )
+    reasons = (
+        unmapped.groupBy("financial_year", "dataset", F.concat(F.lit("area_"), "reason").alias("measure"))
+        .agg(F.sum("records").alias("records"))
+        .join(of_dataset, ["financial_year", "dataset"], "left")
+        .withColumn("policy_id", F.lit(None).cast("string"))
+    )
+    key = ["financial_year", "dataset", "policy_id"]
+    of_policy = scoped.groupBy(*key).agg(F.count("*").alias("of_records"))
+    bases = (
+        scoped.groupBy(*key, F.concat(F.lit("area_basis:"), "area_basis").alias("measure"))
+        .agg(F.count("*").alias("records"))
+        .join(of_policy, key)
+    )
+    return bases.unionByName(reasons)

@@ -27,15 +27,19 @@ from ebi_spark.storage import Lake, side_by_side
 from ebi_spark.yaml_documents import load_document
 
 LAYER_SUITES = {
-    "silver": ("apc_spell", "op_attendance", "quarantine", "ingest_audit"),
-    "flags": ("policy", "activity_flag", "policy_attrition"),
-    "rates": ("activity_rate", "rate_variation"),
+    "silver": ("apc_spell", "op_attendance", "quarantine", "ingest_audit", "population"),
+    "flags": ("policy", "activity_flag", "policy_attrition", "policy_sensitivity", "policy_comparison"),
+    "rates": ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area"),
     "published": (
         "published_rate",
         "published_variation",
         "published_attrition",
         "published_reading_effect",
+        "published_sensitivity",
         "published_quality",
+        "published_activity_month",
+        "published_days_between",
+        "published_completeness",
         "published_policy",
     ),
 }

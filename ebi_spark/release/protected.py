@@ -1,7 +1,7 @@
 """Figures below England under a rule that protects what it withholds: counts, and all else made from published counts.
 
 The frames are pandas on the driver: a row an area, period and policy, never a record. What is not made from a published
-count is not published below England at all: people, records of unknown age or sex, other readings, pooled periods.
+count is not published below England at all: people, records of unknown age or sex, other readings, periods that overlap.
 """
 
 from collections.abc import Iterable, Iterator
@@ -50,26 +50,34 @@ def protected_counts(
 ) -> Protected:
     """The counts of every area and period that may be published.
 
-    ``rates``: ``PERIOD``, ``AREA``, ``activity``, ``in_scope``, ``population``, ``expected``, ``standardised_rate``;
-    England's rows where there are any, below it one reading of single periods. ``before``: the same with ``status`` and ``rule`` (:class:`Thresholds`) as the release
+    ``rates``: ``PERIOD``, ``AREA``, ``activity``, ``in_scope``, ``population``, ``expected``, ``standardised_rate``,
+    ``geography`` (the version of the areas); England's rows where there are any, below it one reading of periods that do
+    not overlap. ``before``: the same with ``status`` and ``rule`` (:class:`Thresholds`) as the release
     before published them, which stays readable.
     """
     parts: list[pd.DataFrame] = []
     cells = small = withheld = 0
     older = {} if before is None else dict(iter(before.groupby(PERIOD, sort=False)))
-    other_sets = _periods_of(before)
+    shown_before = _shown(before)
     thresholds = Thresholds.of(rule)
     for key, period in rates.groupby(PERIOD, sort=True):
         england = period[period["area_type"] == "england"]
         past = older.get(key)
-        # The same activity under another reading or revision would be a second table to set against this one.
-        clash = past is None and bool(other_sets.get((key[0], key[3], key[4])))
+        # The same activity under another reading or revision, or as part of a period of another length, would be a second
+        # table to set against this one.
+        now = (key[3], key[4])
+        clash = any(
+            policy == key[0] and _overlap((year, length), now) and (past is None or (year, length) != now)
+            for policy, year, length in shown_before
+        )
+        # So would areas of another version be, each overlapping several of these.
+        moved = past is not None and _versions(past) != _versions(period)
         for is_provider in (False, True):
             areas = period[(period["area_type"] != "england") & ((period["area_type"] == "provider") == is_provider)]
             if areas.empty:
                 continue
             table = _Table.of(areas, parents, england, past)
-            done = table.control(thresholds, rows_tell=is_provider, everything=clash)
+            done = table.control(thresholds, rows_tell=is_provider, everything=clash or (moved and not is_provider))
             parts.append(done)
             cells += len(areas)
             small += int(thresholds.is_small(areas["activity"].to_numpy(float)).sum())
@@ -83,12 +91,23 @@ def protected_counts(
     return Protected(counts, cells, small, withheld)
 
 
-def _periods_of(before: pd.DataFrame | None) -> dict[tuple[Any, ...], bool]:
-    """Policy, year and length of the periods for which the release before shows an area's count."""
+def _versions(rates: pd.DataFrame) -> set[str]:
+    return set(rates["geography"].dropna()) if "geography" in rates else set()
+
+
+def _shown(before: pd.DataFrame | None) -> list[tuple[str, str, int]]:
+    """Policy, last year and length of the periods for which the release before shows an area's count."""
     if before is None:
-        return {}
+        return []
     shown = before[(before["area_type"] != "england") & before["activity"].notna()]
-    return {(row[0], row[1], row[2]): True for row in shown[["policy_id", "financial_year", "period_years"]].to_numpy()}
+    rows = shown[["policy_id", "financial_year", "period_years"]].drop_duplicates()
+    return [(str(policy), str(year), int(length)) for policy, year, length in rows.to_numpy()]
+
+
+def _overlap(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether two periods, each its last year and length, have a year in common."""
+    ends = [int(year[:4]) for year, _ in (one, other)]
+    return max(ends[0] - one[1], ends[1] - other[1]) < min(ends)
 
 
 @dataclass

@@ -14,19 +14,26 @@ from pyspark.sql import functions as F
 
 from ebi_spark import __version__
 from ebi_spark.errors import DataError, InputError
-from ebi_spark.rates.population_files import current_areas
-from ebi_spark.release import figures
+from ebi_spark.flags.geography import CURRENT, read_geography
+from ebi_spark.rates.completeness import MarkedMonths
+from ebi_spark.release import figures, monthly
 from ebi_spark.release.gate import GateResult, validate_layer
 from ebi_spark.release.protected import AREA, PERIOD, parents_of, protected_counts
 from ebi_spark.release.protection import Thresholds
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
+    ACTIVITY_MONTH,
     ACTIVITY_RATE,
     APC_SPELL,
     ATTRITION,
+    COMPLETENESS,
+    DAYS_BETWEEN,
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    POLICY_SENSITIVITY,
+    PROVIDER_MONTH,
+    PUBLISHED_ACTIVITY_MONTH,
     PUBLISHED_POLICY,
     QUALITY,
     QUARANTINE,
@@ -34,14 +41,20 @@ from ebi_spark.schemas import (
     RATE_VARIATION,
     READING_EFFECT,
     RELEASE,
+    SENSITIVITY,
+    UNMAPPED_AREA,
     VARIATION,
+    YEAR,
     Table,
 )
 from ebi_spark.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, published_mask, side_by_side
 
-PUBLISHED = (RATE, VARIATION, ATTRITION, READING_EFFECT, QUALITY, PUBLISHED_POLICY)
+PUBLISHED = (
+    RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
+    PUBLISHED_POLICY,
+)  # fmt: skip
 
 
 # How long a release that was replaced is kept whatever else: readers may hold its id.
@@ -70,10 +83,14 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     ]
     of_policy = F.array_compact(F.array(*[F.lit(key) for key in everywhere], *special))
     loss: dict[str, float] = {}
+    version = shown_geography(lake)
     if rule.get("protected"):
         gold = figures.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
-        controlled = protected_counts(gold, parents_of(current_areas()), rule, _before(lake, policies))
-        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure)
+        areas = read_geography(version).areas
+        controlled = protected_counts(gold, parents_of(areas), rule, _before(lake, policies))
+        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure).unionByName(
+            figures.withheld_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure)
+        )
         variation = figures.protected_spread(
             lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
         )
@@ -81,21 +98,57 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     else:
         rates = figures.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
         variation = figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
-    national = {
-        ATTRITION: figures.published_attrition(lake.read(POLICY_ATTRITION), flags),
-        READING_EFFECT: figures.reading_effects(flags, policies),
-        QUALITY: figures.quality([lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)], lake.read(QUARANTINE), flags),
+    partial_coverage = config.coverage == "partial"
+    marked = MarkedMonths(config.provisional_months, config.pandemic_months)
+    # Months are published of policies that are England's alone: of an extract, or of one board's own policy, they would be
+    # small counts that no rule looks at.
+    england = lake.read(ACTIVITY_RATE).where("area_type = 'england'").select("policy_id").distinct()
+    activity = lake.read(ACTIVITY_MONTH).join(F.broadcast(england), "policy_id", "left_semi")
+    months = lake.read(PROVIDER_MONTH)
+    by_month = {
+        PUBLISHED_ACTIVITY_MONTH: monthly.published_activity_months(activity, months, policies, marked),
+        DAYS_BETWEEN: monthly.days_between(
+            flags, activity, months, policies, marked, config.disclosure, rule, lake.years(ACTIVITY_RATE)
+        ),
     }
-    if rule.get("protected") and config.coverage == "partial":
+    national = {
+        ATTRITION: figures.national_only(figures.published_attrition(lake.read(POLICY_ATTRITION), flags), policies),
+        READING_EFFECT: figures.national_only(figures.reading_effects(flags, policies), policies),
+        SENSITIVITY: figures.national_only(lake.read(POLICY_SENSITIVITY), policies),
+        # A local policy's records are in scope of the national one already.
+        QUALITY: figures.quality(
+            [lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)],
+            lake.read(QUARANTINE),
+            figures.national_only(flags, policies),
+        ).unionByName(figures.area_quality(figures.national_only(flags, policies), lake.read(UNMAPPED_AREA))),
+    }
+    if rule.get("protected") and partial_coverage:
         # What is national elsewhere is one board's here, and not controlled.
         national = {table: frame.limit(0) for table, frame in national.items()}
     frames = {
         RATE: rates.withColumn("caveats", of_policy),
         VARIATION: variation,
         **national,
+        **by_month,
+        COMPLETENESS: monthly.published_completeness(months, config.disclosure, partial=partial_coverage),
         PUBLISHED_POLICY: policies,
     }
     return frames, loss
+
+
+def shown_geography(lake: Lake) -> str:
+    """The version of the areas that gold's rates are of. An :class:`InputError` where some years have another than the rest:
+    what is published below England holds one version, or areas of one could be set against those of the other."""
+    found = (
+        lake.read(ACTIVITY_RATE).groupBy("geography").agg(F.array_sort(F.collect_set(YEAR)).alias("years")).collect()
+    )
+    if len(found) > 1:
+        listed = "; ".join(f"{row['geography']}: {', '.join(row['years'])}" for row in sorted(found, key=str))
+        raise InputError(
+            f"nothing was published: gold/activity_rate holds several versions of the areas ({listed})",
+            remedy="run `ebi-spark rate` and `ebi-spark validate` for all years with one `geography.version`",
+        )
+    return str(found[0]["geography"]) if found else CURRENT
 
 
 def _before(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
@@ -107,7 +160,7 @@ def _before(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
     shown = lake.read(RATE).where(F.col("release_id") == manifest["release_id"])
     default = F.broadcast(figures.default_readings(policies))
     england = shown.where("area_type = 'england'").join(default, ["policy_id", "reading"], "left_semi")
-    columns = [*PERIOD, *AREA, "activity", "in_scope", "status"]
+    columns = [*PERIOD, *AREA, "activity", "in_scope", "status", "geography"]
     rows: pd.DataFrame = (
         shown.where("area_type <> 'england'").select(*columns).unionByName(england.select(*columns)).toPandas()
     )
@@ -163,6 +216,7 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
         "configuration": config.fingerprint,
         "disclosure": config.disclosure,
         "coverage": config.coverage,
+        "geography": shown_geography(lake),
         "years": sorted({*lake.years(ACTIVITY_RATE)}),
         "tables": rows,
         "versions": {table.full_name: lake.version(table) for table in PUBLISHED},
@@ -244,11 +298,7 @@ def current_release(lake: Lake) -> dict[str, Any] | None:
 
 def report_tables(lake: Lake, release_id: str) -> dict[str, Any]:
     """The published tables of a release as pandas frames: national figures and areas, never records."""
-    names = ("rate", "variation", "attrition", "reading_effect", "quality", "policy")
-    return {
-        name: lake.read(table).where(F.col("release_id") == release_id).toPandas()
-        for name, table in zip(names, PUBLISHED, strict=True)
-    }
+    return {table.name: lake.read(table).where(F.col("release_id") == release_id).toPandas() for table in PUBLISHED}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,6 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from ebi_spark.rates.control_charts import Z_95, Z_998, ControlChart, funnel_limits
 from ebi_spark.report import wording
 from ebi_spark.report.rows import Row, limits_of, measure_of
 
@@ -27,8 +28,6 @@ BLUE, VERMILLION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#8A8F98"
 PALE = "#D9DDE2"
 # Narrow enough that the text still reads when a telephone shrinks the drawing to 360 pixels.
 WIDTH = 4.8
-
-Z_95, Z_998 = 1.959964, 3.090232
 
 
 @dataclass(frozen=True)
@@ -187,32 +186,36 @@ def caterpillar(rows: Sequence[Row], *, national: float | None, key: str, title:
         return _chart(figure, key, alt)
 
 
-def funnel_limits(national: float, population: float, z: float) -> tuple[float, float]:
-    """Between which rates per 100,000 an area of this population lies if it differs from the nation by chance only.
-
-    Simple Poisson limits: of E = national · population / 100,000 expected events an area has about (√E ± z/2)²,
-    because the square root of a Poisson count has a standard deviation of one half whatever E is. The lower limit is 0
-    while √E < z/2. Age and sex are not allowed for, nor is overdispersion.
-    """
-    root = math.sqrt(national * population / 100_000)
-    scale = 100_000 / population
-    return max(0.0, root - z / 2) ** 2 * scale, (root + z / 2) ** 2 * scale
+def people_of(row: Row, national: float) -> float:
+    """The people whom an area's limits rest on: as many as would have its expected events at the national rate, which
+    allows for age and sex; its population where nothing is expected of it. 0 without either."""
+    if row.get("expected"):
+        return float(row["expected"]) * 100_000 / national
+    return float(row.get("population") or 0)
 
 
-def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str) -> Chart | None:
-    """Each area's rate against its population, with the limits of :func:`funnel_limits` at 95% and 99.8%."""
+def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str, phi: float = 1.0) -> Chart | None:
+    """Each area's rate against its people (:func:`people_of`), with the limits of :func:`funnel_limits` at 95% and 99.8%,
+    widened by ``phi``."""
     measure = measure_of(rows)
-    shown = [row for row in rows if row.get(measure) is not None and row.get("population")]
-    if not national or not any(row[measure] for row in shown):
+    if not national or not any(row.get(measure) for row in rows):
+        return None
+    shown = [
+        {**row, "population": people_of(row, national)}
+        for row in rows
+        if row.get(measure) is not None and people_of(row, national)
+    ]
+    if not any(row[measure] for row in shown):
         return None
     shown.sort(key=lambda row: (row["population"], str(row.get("area_code"))))
-    outside = [row for row in shown if not _within(row, measure, national, Z_998)]
+    outside = [row for row in shown if not _within(row, measure, national, Z_998, phi)]
     pooled = any((row.get("period_years") or 1) > 1 for row in shown)
+    weighted = any(row.get("expected") for row in shown)
     with _drawing(3.2) as (figure, axes):
         largest = max(row["population"] for row in shown) * 1.05
         smallest = min(row["population"] for row in shown) * 0.8
         grid = [smallest + (largest - smallest) * step / 120 for step in range(121)]
-        bands = [[funnel_limits(national, people, z) for people in grid] for z in (Z_95, Z_998)]
+        bands = [[funnel_limits(national, people, z, phi) for people in grid] for z in (Z_95, Z_998)]
         for band, style, label in zip(bands, ("--", "-"), ("95% limits", "99.8% limits"), strict=True):
             axes.plot(grid, [low for low, _ in band], color=GREY, linestyle=style, linewidth=1, label=label)
             axes.plot(grid, [high for _, high in band], color=GREY, linestyle=style, linewidth=1)
@@ -228,11 +231,16 @@ def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str)
                 markersize=4.5, label="area outside 99.8%", clip_on=False, zorder=3,
             )  # fmt: skip
         # A few large outliers may be named; two dozen names would bury the points.
+        places: list[tuple[float, float]] = []
         for row in outside if len(outside) <= 6 else []:
             right = row["population"] > (largest + smallest) / 2
+            at = (row["population"] / largest, row[measure] / max(other[measure] for other in shown))
+            # Beside another name it goes a line higher.
+            above = sum(abs(at[0] - x) < 0.35 and abs(at[1] - y) < 0.06 for x, y in places)
+            places.append(at)
             axes.annotate(
                 _short(wording.area_name(row), 26), (row["population"], row[measure]), fontsize=7.5,
-                xytext=(-6 if right else 6, 3), textcoords="offset points", ha="right" if right else "left",
+                xytext=(-6 if right else 6, 3 + 9 * above), textcoords="offset points", ha="right" if right else "left",
                 parse_math=False,
             )  # fmt: skip
         axes.set_xlim(smallest, largest)
@@ -240,7 +248,10 @@ def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str)
         heights = [rate for band in bands for both in band for rate in both] + [row[measure] for row in shown]
         room = 0.06 * (max(heights) - min(heights)) or 1
         axes.set_ylim(max(0.0, min(heights) - room), max(heights) + room)
-        axes.set_xlabel("Population (person-years)" if pooled else "Population")
+        named = ("Population, weighted by age and sex" if weighted else "Population") + (
+            ", person-years" if pooled else ""
+        )
+        axes.set_xlabel(named)
         axes.set_ylabel(f"{wording.MEASURES[measure]} per 100,000")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _people(x)))
         axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -287,6 +298,101 @@ def readings(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
             for row in shown
         )
         return _chart(figure, key, alt + ".")
+
+
+def by_month(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str) -> Chart | None:
+    """An XmR chart of flagged records by month; months that are not of the baseline are hollow."""
+    values = [row["activity"] for row in rows]
+    ends = [f"{row['month']:%b %Y}" for row in (rows[0], rows[-1])]
+    alt = f"{title}: XmR chart by month, {ends[0]} to {ends[1]}, mean {wording.rate(limits.centre)}"
+    hollow = [bool(row["provisional"] or row["pandemic"]) for row in rows]
+    ticks = {place: f"{row['month']:%Y}" for place, row in enumerate(rows) if row["month"].month == 1}
+    return _control(values, limits, hollow, ticks, "Records in a month", key, alt, "mean")
+
+
+def days_between(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str) -> Chart | None:
+    """A days-between chart: a point a group of records, in the order of their dates."""
+    values = [row["days"] for row in rows]
+    size = int(rows[0]["events"])
+    alt = (
+        f"{title}: days in which {size} records came together, {len(rows)} groups, centre {wording.rate(limits.centre)}"
+    )
+    step = math.ceil(len(rows) / 5)
+    ticks = {place: f"{row['month']:%b %Y}" for place, row in enumerate(rows) if place % step == 0}
+    return _control(values, limits, [False] * len(rows), ticks, f"Days for {size} records", key, alt, "centre")
+
+
+def _control(
+    values: Sequence[float],
+    limits: ControlChart,
+    hollow: Sequence[bool],
+    ticks: dict[int, str],
+    label: str,
+    key: str,
+    alt: str,
+    centre: str,
+) -> Chart:
+    with _drawing(2.9) as (figure, axes):
+        axes.plot(range(len(values)), values, color=GREY, linewidth=0.9, zorder=1)
+        axes.axhline(limits.centre, color=INK, linewidth=0.9, label=centre)
+        for number, end in enumerate((limits.lower, limits.upper)):
+            if end > 0:
+                axes.axhline(
+                    end,
+                    color=GREY,
+                    linestyle="--",
+                    linewidth=1,
+                    label="limits" if number or limits.upper <= 0 else None,
+                )
+        kinds = [
+            "outside" if "astronomical" in found else "run" if found else "hollow" if empty else "plain"
+            for found, empty in zip(limits.signals, hollow, strict=True)
+        ]
+        for kind, marker, colour, named in (
+            ("plain", "o", BLUE, "no signal"),
+            ("run", "s", ORANGE, "shift, trend or two of three"),
+            ("outside", "D", VERMILLION, "outside the limits"),
+            ("hollow", "o", GREY, "provisional or pandemic"),
+        ):
+            places = [place for place, own in enumerate(kinds) if own == kind]
+            if places:
+                axes.plot(
+                    places, [values[place] for place in places], marker, color=colour, markersize=4, label=named, zorder=3,
+                    markerfacecolor="white" if kind == "hollow" else colour,
+                )  # fmt: skip
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.set_xlim(-0.8, len(values) - 0.2)
+        axes.set_ylim(0, 1.06 * max(*values, limits.upper))
+        axes.set_ylabel(label)
+        axes.yaxis.set_major_formatter(FuncFormatter(_rate_tick))
+        _legend(figure, axes.get_legend_handles_labels()[0], 3)
+        signals = sum(1 for found in limits.signals if found)
+        return _chart(figure, key, f"{alt}; {signals} of {len(values)} points meet a rule.")
+
+
+def records_by_month(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
+    """National records of a data set by month, for completeness; marked months are hollow."""
+    if len(rows) < 2:
+        return None
+    values = [row["records"] for row in rows]
+    with _drawing(2.2) as (figure, axes):
+        axes.plot(range(len(rows)), values, color=GREY, linewidth=0.9, zorder=1)
+        for marked, face, label in ((False, BLUE, "month"), (True, "white", "provisional or pandemic")):
+            places = [place for place, row in enumerate(rows) if bool(row["provisional"] or row["pandemic"]) == marked]
+            if places:
+                axes.plot(
+                    places, [values[place] for place in places], "o", color=GREY if marked else BLUE, markersize=4,
+                    markerfacecolor=face, label=label, zorder=3,
+                )  # fmt: skip
+        january = [place for place, row in enumerate(rows) if row["month"].month == 1]
+        axes.set_xticks(january, [f"{rows[place]['month']:%Y}" for place in january])
+        axes.set_xlim(-0.8, len(rows) - 0.2)
+        axes.set_ylim(0, 1.08 * max(values))
+        axes.set_ylabel("Records in a month")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        _legend(figure, axes.get_legend_handles_labels()[0], 3)
+        alt = f"{title}: records by month, from {wording.count(values[0])} to {wording.count(values[-1])}."
+        return _chart(figure, key, alt)
 
 
 @contextmanager
@@ -380,8 +486,8 @@ def _against(row: Row, national: float | None) -> str:
     return "above" if both[0] > national else "below" if both[1] < national else ""
 
 
-def _within(row: Row, measure: str, national: float, z: float) -> bool:
-    low, high = funnel_limits(national, row["population"], z)
+def _within(row: Row, measure: str, national: float, z: float, phi: float) -> bool:
+    low, high = funnel_limits(national, row["population"], z, phi)
     return bool(low <= row[measure] <= high)
 
 

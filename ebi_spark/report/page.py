@@ -3,20 +3,17 @@
 Here every figure becomes text; ``page.html.j2`` only lays the texts out, and escapes all of them.
 """
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from ebi_spark.report import charts, wording
+from ebi_spark.report import between_areas, charts, data_quality, over_time, wording
+from ebi_spark.report.blocks import Block, Part, by_year, drawn, slug
 from ebi_spark.report.rows import (
-    WITHHELD,
     Row,
     clauses_of,
     day,
@@ -24,38 +21,16 @@ from ebi_spark.report.rows import (
     limits_of,
     listing,
     mapping,
-    measure_of,
     plain,
     rows_of,
 )
 from ebi_spark.settings import caveats, disclosure_rules
 
-# Which type of area to compare: boards commission; an extract of one board has only its smaller areas.
-AREA_ORDER = ("icb", "sub_icb", "region")
-
-
-@dataclass(frozen=True)
-class Block:
-    """One thing under a heading: a paragraph, a list, a table or a chart. ``fold`` hides it behind its caption."""
-
-    kind: str  # text, items, grid or chart
-    text: str = ""
-    items: tuple[str, ...] = ()
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    # One letter a column: l for words, w for many words, r for figures, c for a code in fixed width.
-    align: str = ""
-    svg: Markup = field(default_factory=Markup)
-    fold: bool = False
-
-
-@dataclass(frozen=True)
-class Part:
-    """A heading with its blocks; ``anchor`` is the id that links go to."""
-
-    anchor: str
-    heading: str
-    blocks: tuple[Block, ...]
+TABLES = (
+    "rate", "variation", "attrition", "reading_effect", "sensitivity", "activity_month", "days_between", "policy", "quality",
+    "completeness",
+)  # fmt: skip
+NOT_OF_A_POLICY = ("quality", "completeness")
 
 
 @dataclass(frozen=True)
@@ -71,21 +46,18 @@ class PolicyView:
     summary: tuple[str, ...]
 
 
-def build_report(tables: dict[str, pd.DataFrame], *, release: dict[str, Any]) -> str:
+def build_report(tables: dict[str, pd.DataFrame], *, release: dict[str, Any], over_dispersion: bool = False) -> str:
     """One self-contained HTML page of a release.
 
-    ``tables`` maps ``rate``, ``variation``, ``attrition``, ``reading_effect``, ``quality`` and ``policy`` to the
-    release's rows of those published tables, ``release`` is its row of the manifest. A table that is missing or empty
-    leaves a sentence saying so. The same rows give the same bytes, in whatever order they come.
+    ``tables`` maps the names in :data:`TABLES` to the release's rows of those published tables, ``release`` is its row of
+    the manifest. A table that is missing or empty leaves a sentence saying so. ``over_dispersion`` widens the limits of
+    funnel plots where areas differ by more than chance. The same rows give the same bytes, in whatever order they come.
     """
     manifest = {str(key): plain(value) for key, value in release.items()}
-    rows = {
-        name: rows_of(tables.get(name))
-        for name in ("rate", "variation", "attrition", "reading_effect", "quality", "policy")
-    }
+    rows = {name: rows_of(tables.get(name)) for name in TABLES}
     caveats = standing_caveats(mapping(manifest.get("caveats")))
     partial = manifest.get("coverage") == "partial"
-    ids = sorted({str(row["policy_id"]) for name in rows if name != "quality" for row in rows[name]})
+    ids = sorted({str(row["policy_id"]) for name in rows if name not in NOT_OF_A_POLICY for row in rows[name]})
     policies = []
     for number, policy_id in enumerate(ids, start=1):
         own = {name: [row for row in table if row.get("policy_id") == policy_id] for name, table in rows.items()}
@@ -96,7 +68,7 @@ def build_report(tables: dict[str, pd.DataFrame], *, release: dict[str, Any]) ->
             for caveat in caveats
             if caveat["applies_to"] != "all" and (policy_id in caveat["applies_to"] or caveat["key"] in named)
         )
-        policies.append(_policy(number, policy_id, own, own_caveats, partial))
+        policies.append(_policy(number, policy_id, own, own_caveats, partial, over_dispersion))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -114,7 +86,7 @@ def build_report(tables: dict[str, pd.DataFrame], *, release: dict[str, Any]) ->
         disclosure=_disclosure(manifest.get("disclosure")),
         policies=policies,
         summary=_summary(policies, partial),
-        quality=_quality(rows["quality"]),
+        quality=data_quality.quality(rows["quality"]) + data_quality.completeness(rows["completeness"]),
         caveats=tuple(caveat["text"] for caveat in caveats if caveat["applies_to"] == "all"),
         provenance=_provenance(manifest),
     )
@@ -141,9 +113,14 @@ def standing_caveats(released: dict[str, Any] | None = None) -> list[dict[str, A
 
 
 def _policy(
-    number: int, policy_id: str, own: dict[str, list[Row]], caveats: tuple[str, ...], partial: bool
+    number: int,
+    policy_id: str,
+    own: dict[str, list[Row]],
+    caveats: tuple[str, ...],
+    partial: bool,
+    over_dispersion: bool,
 ) -> PolicyView:
-    anchor = f"policy-{number}-{_slug(policy_id)}"
+    anchor = f"policy-{number}-{slug(policy_id)}"
     reading = _default_reading(own)
     revisions = sorted(
         (row for row in own["policy"] if row.get("reading") == reading),
@@ -159,11 +136,17 @@ def _policy(
     parts = (
         Part(f"{anchor}-says", "What it says", _says(own["policy"], current, reading)),
         Part(f"{anchor}-waterfall", "From records in scope to flagged", _waterfall(own, reading, anchor, chart_title)),
-        Part(f"{anchor}-trend", "Trend", _trend(whole, place, anchor, chart_title)),
-        Part(f"{anchor}-areas", "Variation between areas", _areas(rates, whole, anchor, chart_title)),
-        Part(f"{anchor}-spread", "How much areas differ", _spread(own["variation"], reading)),
+        Part(f"{anchor}-trend", "Trend", over_time.trend(whole, place, anchor, chart_title)),
+        Part(f"{anchor}-months", "Month by month", over_time.months(own, reading, anchor, chart_title)),
+        Part(
+            f"{anchor}-areas",
+            "Variation between areas",
+            between_areas.areas(rates, whole, anchor, chart_title, policy=current, over_dispersion=over_dispersion),
+        ),
+        Part(f"{anchor}-spread", "How much areas differ", between_areas.spread(own["variation"], reading)),
         Part(f"{anchor}-near", "Near misses", _near_misses(own["attrition"], reading)),
         Part(f"{anchor}-readings", "What each reading changes", _readings(own, anchor, title)),
+        Part(f"{anchor}-decides", "Which decision decides", _sensitivity(own["sensitivity"])),
     )
     return PolicyView(
         anchor=anchor,
@@ -353,10 +336,8 @@ def _waterfall(own: dict[str, list[Row]], reading: str, anchor: str, title: str)
     for revision in revisions:
         chosen = sorted((row for row in latest if str(row["revision"]) == revision), key=lambda row: int(row["step"]))
         of_revision = f", revision {revision}" if len(revisions) > 1 else ""
-        blocks += _drawn(
-            charts.attrition(
-                chosen, key=f"{anchor}-waterfall-{_slug(revision)}", title=f"{title}, {last}{of_revision}"
-            ),
+        blocks += drawn(
+            charts.attrition(chosen, key=f"{anchor}-waterfall-{slug(revision)}", title=f"{title}, {last}{of_revision}"),
             f"Records in scope that each clause takes out, and those left, {last}{of_revision}.",
         )
         blocks.append(
@@ -381,7 +362,7 @@ def _waterfall(own: dict[str, list[Row]], reading: str, anchor: str, title: str)
         )
     if len({str(row["financial_year"]) for row in steps}) > 1:
         blocks.append(
-            _by_year(
+            by_year(
                 steps,
                 label=lambda row: f"{row['step']}. {wording.spoken(row['clause_id'])}",
                 order=lambda row: (int(row["step"]), str(row["clause_id"])),
@@ -391,247 +372,6 @@ def _waterfall(own: dict[str, list[Row]], reading: str, anchor: str, title: str)
             )
         )
     return tuple(blocks)
-
-
-def _trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Block, ...]:
-    rows = sorted(
-        (row for row in whole if (row.get("period_years") or 1) == 1),
-        key=lambda row: (str(row["financial_year"]), str(row["revision"])),
-    )
-    pooled = sorted(
-        (row for row in whole if (row.get("period_years") or 1) > 1),
-        key=lambda row: (row["period_years"], str(row["financial_year"]), str(row["revision"])),
-    )
-    if not rows and not pooled:
-        return (Block("text", text="No rates for the whole are published for this policy in its default reading."),)
-    blocks = _drawn(
-        charts.trend(rows, key=f"{anchor}-trend", title=title),
-        f"Flagged records per 100,000 people in {place}: standardised by age and sex with 95% limits, and crude.",
-    )
-    if not blocks:
-        blocks = [Block("text", text="No rate is published for a single year, so there is no chart.")]
-    if len({str(row["financial_year"]) for row in rows}) == 1:
-        blocks.append(Block("text", text="One year only: there is no trend yet."))
-    several = len({str(row["revision"]) for row in whole}) > 1
-    blocks.append(
-        Block(
-            "grid",
-            text=f"Flagged records and rates per 100,000 people in {place}.",
-            head=(
-                "Period",
-                "In scope",
-                "Flagged",
-                "People",
-                "Population",
-                "Crude",
-                "Standardised",
-                "95% limits",
-                "Status",
-            ),
-            rows=tuple(
-                (
-                    wording.period(row) + (f" ({row['revision']})" if several else ""),
-                    *(wording.counted(row, name) for name in ("in_scope", "activity", "people_flagged", "population")),
-                    wording.rated(row, "crude_rate"),
-                    wording.rated(row, "standardised_rate"),
-                    wording.limits(row),
-                    wording.status(row),
-                )
-                for row in (*rows, *pooled)
-            ),
-            align="lrrrrrrrl",
-        )
-    )
-    return tuple(blocks)
-
-
-def _areas(rates: Sequence[Row], whole: Sequence[Row], anchor: str, title: str) -> tuple[Block, ...]:
-    kind = next(
-        (kind for kind in AREA_ORDER if len({row["area_code"] for row in rates if row["area_type"] == kind}) > 1), None
-    )
-    if kind is None:
-        return (Block("text", text="No rates of several areas are published for this policy in its default reading."),)
-    blocks: list[Block] = []
-    of_kind = [row for row in rates if row["area_type"] == kind]
-    for length in sorted({row.get("period_years") or 1 for row in of_kind}):
-        of_length = [row for row in of_kind if (row.get("period_years") or 1) == length]
-        last = max(str(row["financial_year"]) for row in of_length)
-        latest = [row for row in of_length if str(row["financial_year"]) == last]
-        for revision in sorted({str(row["revision"]) for row in latest}):
-            shown = sorted(
-                (row for row in latest if str(row["revision"]) == revision),
-                key=lambda row: (wording.area_name(row), str(row["area_code"])),
-            )
-            nation = next(
-                (
-                    row
-                    for row in whole
-                    if row["area_type"] == wording.NATIONAL
-                    and (row.get("period_years") or 1) == length
-                    and str(row["financial_year"]) == last
-                    and str(row["revision"]) == revision
-                ),
-                None,
-            )
-            several = len({str(row["revision"]) for row in latest}) > 1
-            blocks += _area_blocks(
-                shown,
-                nation,
-                kind,
-                f"{anchor}-areas-{length}-{_slug(revision)}",
-                title,
-                wording.period(shown[0]) + (f" (revision {revision})" if several else ""),
-            )
-    return tuple(blocks)
-
-
-def _area_blocks(rows: Sequence[Row], nation: Row | None, kind: str, key: str, title: str, period: str) -> list[Block]:
-    measure = measure_of(rows)
-    with_rate = [row for row in rows if row.get(measure) is not None]
-    statuses = Counter(str(row.get("status")) for row in rows if row.get(measure) is None)
-    withheld = sum(statuses[name] for name in WITHHELD)
-    sentence = f"{period}: of {len(rows)} {wording.areas(kind)}, {len(with_rate)} have a published rate"
-    if withheld:
-        reasons = zip(WITHHELD, ("for small numbers", "to protect another cell"), strict=True)
-        why = ", ".join(f"{statuses[name]} {reason}" for name, reason in reasons if statuses[name])
-        sentence += f"; {withheld} {'is' if withheld == 1 else 'are'} withheld ({why})"
-    others = {name: number for name, number in sorted(statuses.items()) if name not in WITHHELD}
-    for name, number in others.items():
-        reason = "no rate given" if name == "ok" else wording.STATUSES.get(name, wording.spoken(name))
-        sentence += f"; {number} without a rate ({reason})"
-    sentence += "."
-    # Where all rates given are 0, the others being withheld, a chart would show areas alike that are not.
-    drawable = any(row[measure] for row in with_rate)
-    if not drawable:
-        sentence += (
-            " All of these rates are 0. There is nothing to draw." if with_rate else " There is nothing to draw."
-        )
-        if withheld:
-            sentence += " That is a right answer for a rare intervention: withheld does not mean none."
-    blocks = [Block("text", text=sentence)]
-    national = None if nation is None else nation.get(measure)
-    if drawable:
-        named = f"{title}, {period}"
-        left_out = f" {withheld} withheld, not drawn." if withheld else ""
-        blocks += _drawn(
-            charts.caterpillar(rows, national=national, key=f"{key}-ranked", title=named),
-            f"{wording.areas(kind)} ranked by {wording.MEASURES[measure].lower()} per 100,000, "
-            f"{'with 95% limits, ' if any(limits_of(row) for row in with_rate) else ''}{period}.{left_out}",
-        )
-        if national is None:
-            blocks.append(Block("text", text="No funnel plot: there is no national rate to draw limits around."))
-        else:
-            blocks += _drawn(
-                charts.funnel(rows, national=national, key=f"{key}-funnel", title=named),
-                f"{wording.areas(kind)} by population, {period}: between the limits a difference from the national rate "
-                f"may be chance alone (Poisson limits).{left_out}",
-            )
-    blocks.append(
-        Block(
-            "grid",
-            text=f"All {len(rows)} {wording.areas(kind)}, {period}",
-            head=("Area", "Flagged", "Population", "Crude", "Standardised", "95% limits", "Status"),
-            rows=tuple(
-                (
-                    wording.area_name(row),
-                    wording.counted(row, "activity"),
-                    wording.counted(row, "population"),
-                    wording.rated(row, "crude_rate"),
-                    wording.rated(row, "standardised_rate"),
-                    wording.limits(row),
-                    wording.status(row),
-                )
-                for row in rows
-            ),
-            align="lrrrrrl",
-            fold=True,
-        )
-    )
-    return blocks
-
-
-def _spread(variation: Sequence[Row], reading: str) -> tuple[Block, ...]:
-    rows = [row for row in variation if row.get("reading") == reading]
-    if not rows:
-        return (Block("text", text="No variation is published for this policy in its default reading."),)
-    order = list(wording.AREA_TYPES)
-
-    def place(row: Row) -> tuple[Any, ...]:
-        kind = str(row["area_type"])
-        return (
-            order.index(kind) if kind in order else len(order), kind, row.get("period_years") or 1,
-            str(row["financial_year"]), str(row["revision"]),
-        )  # fmt: skip
-
-    ends: dict[tuple[str, int], str] = {}
-    for row in rows:
-        kind = (str(row["area_type"]), row.get("period_years") or 1)
-        ends[kind] = max(ends.get(kind, ""), str(row["financial_year"]))
-    newest = [
-        row for row in rows if str(row["financial_year"]) == ends[(str(row["area_type"]), row.get("period_years") or 1)]
-    ]
-    earlier = [row for row in rows if row not in newest]
-    explanation = (
-        "Percentiles of the standardised rate per 100,000, over areas with activity and unweighted. N-fold is the 90th "
-        "over the 10th percentile. Opportunity is the number of records above the 25th percentile's rate, summed over "
-        "areas: a sum, not a target."
-    )
-    blocks = [_variation_grid(sorted(newest, key=place), explanation)]
-    if earlier:
-        blocks.append(_variation_grid(sorted(earlier, key=place), "Variation in earlier periods", fold=True))
-    return tuple(blocks)
-
-
-def _variation_grid(rows: Sequence[Row], caption: str, *, fold: bool = False) -> Block:
-    several = len({str(row["revision"]) for row in rows}) > 1
-    return Block(
-        "grid",
-        text=caption,
-        head=(
-            "Areas",
-            "Period",
-            "Number",
-            "With activity",
-            "P10",
-            "P25",
-            "P50",
-            "P75",
-            "P90",
-            "N-fold",
-            "Opportunity",
-            "Status",
-        ),
-        rows=tuple(
-            (
-                wording.areas(row["area_type"]),
-                wording.period(row) + (f" ({row['revision']})" if several else ""),
-                wording.counted(row, "areas"),
-                wording.counted(row, "areas_with_activity"),
-                *(wording.rated(row, name) for name in ("p10", "p25", "p50", "p75", "p90", "n_fold")),
-                _opportunity(row),
-                _variation_status(row),
-            )
-            for row in rows
-        ),
-        align="llrrrrrrrrrl",
-        fold=fold,
-    )
-
-
-def _variation_status(row: Row) -> str:
-    # The percentiles of a rare intervention stand although its opportunity does not.
-    if row.get("status") == "not_calculated" and row.get("p50") is not None:
-        row = {**row, "status": "opportunity_not_calculated"}
-    return wording.status(row, ok="calculated")
-
-
-def _opportunity(row: Row) -> str:
-    if row.get("opportunity") is None:
-        return wording.absent_of(row)
-    of_activity = row.get("opportunity_share")
-    return wording.count(row["opportunity"]) + (
-        f" ({wording.share(of_activity, 1)})" if of_activity is not None else ""
-    )
 
 
 def _near_misses(attrition: Sequence[Row], reading: str) -> tuple[Block, ...]:
@@ -651,7 +391,7 @@ def _near_misses(attrition: Sequence[Row], reading: str) -> tuple[Block, ...]:
             text=f"A near miss is a record in scope that one clause alone kept from being flagged: {wording.count(total)} "
             f"in {last}.",
         ),
-        _by_year(
+        by_year(
             rows,
             label=lambda row: wording.spoken(row["clause_id"]),
             order=lambda row: (int(row["step"]), str(row["clause_id"])),
@@ -678,9 +418,9 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
         for revision in revisions:
             chosen = sorted((row for row in latest if str(row["revision"]) == revision), key=place)
             of_revision = f", revision {revision}" if len(revisions) > 1 else ""
-            blocks += _drawn(
+            blocks += drawn(
                 charts.readings(
-                    chosen, key=f"{anchor}-readings-{_slug(revision)}", title=f"{title}, {last}{of_revision}"
+                    chosen, key=f"{anchor}-readings-{slug(revision)}", title=f"{title}, {last}{of_revision}"
                 ),
                 f"Records that each reading flags more and less than the policy as published, {last}{of_revision}.",
             )
@@ -705,7 +445,7 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
             )
         if len({str(row["financial_year"]) for row in effects}) > 1:
             blocks.append(
-                _by_year(
+                by_year(
                     effects,
                     label=lambda row: wording.reading(row["reading"]),
                     order=place,
@@ -728,6 +468,56 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
                 fold=True,
             )
         )
+    return tuple(blocks)
+
+
+def _sensitivity(rows: Sequence[Row]) -> tuple[Block, ...]:
+    """A table a revision and base reading of the latest year, the decision that moves most records first."""
+    if not rows:
+        return (Block("text", text="No effects of single decisions are published for this policy."),)
+    last = max(str(row["financial_year"]) for row in rows)
+    latest = [row for row in rows if str(row["financial_year"]) == last]
+    blocks = [
+        Block(
+            "text",
+            text=f"Each decision flipped alone, {last}: made where the reading does not make it, undone where it does. "
+            "Effects of several decisions need not add up.",
+        )
+    ]
+    several = len({str(row["revision"]) for row in latest}) > 1
+    for revision, base in sorted(
+        {(str(row["revision"]), str(row["base_reading"])) for row in latest},
+        key=lambda item: (item[0], list(wording.READINGS).index(item[1])),
+    ):
+        chosen = [row for row in latest if (str(row["revision"]), str(row["base_reading"])) == (revision, base)]
+        moved = [row for row in chosen if row["added"] or row["removed"]]
+        idle = sorted(wording.spoken(row["decision"]) for row in chosen if not (row["added"] or row["removed"]))
+        of_revision = f", revision {revision}" if several else ""
+        start = f"From {wording.reading(base)}{of_revision}, {wording.count(chosen[0]['flagged'])} records flagged"
+        if moved:
+            moved.sort(key=lambda row: (-(row["added"] + row["removed"]), str(row["decision"])))
+            blocks.append(
+                Block(
+                    "grid",
+                    text=f"{start}.",
+                    head=("Decision", "Flipped", "The source's words", "Why", "Adds", "Removes", "Then flagged"),
+                    rows=tuple(
+                        (
+                            wording.spoken(row["decision"]),
+                            str(row["direction"]),
+                            str(row.get("words") or "–"),
+                            str(row.get("because") or "–"),
+                            *(wording.count(row.get(name)) for name in ("added", "removed", "flagged_flipped")),
+                        )
+                        for row in moved
+                    ),
+                    align="llwwrrr",
+                )
+            )
+        else:
+            blocks.append(Block("text", text=f"{start}: no decision alone changes that."))
+        if moved and idle:
+            blocks.append(Block("text", text=f"Without effect alone: {', '.join(idle)}."))
     return tuple(blocks)
 
 
@@ -769,36 +559,6 @@ def _decisions(policies: Sequence[Row]) -> list[tuple[str, ...]]:
 # --- what is said once ------------------------------------------------------------------------------------------------
 
 
-def _quality(quality: Sequence[Row]) -> tuple[Block, ...]:
-    if not quality:
-        return (Block("text", text="This release holds no measures of data quality."),)
-    known = list(wording.QUALITY)
-
-    def place(row: Row) -> tuple[Any, ...]:
-        name = str(row["measure"])
-        return (known.index(name) if name in known else len(known), name)
-
-    blocks = []
-    for dataset in sorted({str(row["dataset"]) for row in quality}):
-        blocks.append(
-            _by_year(
-                [row for row in quality if str(row["dataset"]) == dataset],
-                label=lambda row: wording.quality_measure(str(row["measure"])),
-                order=place,
-                cell=_quality_cell,
-                caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their share of those that the "
-                "measure is a part of.",
-                first="Measure",
-            )
-        )
-    return tuple(blocks)
-
-
-def _quality_cell(row: Row) -> str:
-    part = wording.share(row.get("records"), row.get("of_records")) if row.get("measure") != "records" else ""
-    return wording.count(row.get("records")) + (f" ({part})" if part else "")
-
-
 def _provenance(manifest: Row) -> tuple[Block, ...]:
     """The manifest's row: what made these figures, so that they can be made again."""
     years = ", ".join(sorted(str(year) for year in listing(manifest.get("years"))))
@@ -810,6 +570,7 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
         ("Configuration (fingerprint)", str(manifest.get("configuration") or "unknown")),
         ("Years", years or "none"),
         ("Coverage", _coverage(manifest.get("coverage"))),
+        ("Areas", str(manifest.get("geography") or "unknown")),
         ("Disclosure control", _disclosure(manifest.get("disclosure"))),
     ]
     blocks = [Block("grid", text="The release.", head=("What", "Value"), rows=tuple(facts), align="ll")]
@@ -875,42 +636,3 @@ def _disclosure(name: Any) -> str:
     # What further a rule does, in its own words.
     words += [str(rule[key]) for key in ("meaning", "protects", "notes") if isinstance(rule.get(key), str)]
     return ": ".join(words[:2]) + "".join(f". {more}" for more in words[2:])
-
-
-# --- pieces -----------------------------------------------------------------------------------------------------------
-
-
-def _drawn(chart: charts.Chart | None, caption: str) -> list[Block]:
-    # The SVG is ours, and matplotlib escapes the texts in it: the one thing that the template takes as it is.
-    return [] if chart is None else [Block("chart", text=caption, svg=Markup(chart.svg))]  # noqa: S704
-
-
-def _by_year(
-    rows: Sequence[Row],
-    *,
-    label: Callable[[Row], str],
-    order: Callable[[Row], tuple[Any, ...]],
-    cell: Callable[[Row], str],
-    caption: str,
-    first: str,
-) -> Block:
-    """A table with a column a year; revisions that share one table have lines of their own."""
-    years = sorted({str(row["financial_year"]) for row in rows})
-    several = len({str(row.get("revision")) for row in rows}) > 1
-    lines: dict[tuple[str, tuple[Any, ...]], dict[str, str]] = {}
-    labels: dict[tuple[str, tuple[Any, ...]], str] = {}
-    for row in rows:
-        key = (str(row.get("revision")), order(row))
-        labels[key] = label(row) + (f" (revision {row['revision']})" if several else "")
-        lines.setdefault(key, {})[str(row["financial_year"])] = cell(row)
-    return Block(
-        "grid",
-        text=caption,
-        head=(first, *years),
-        rows=tuple((labels[key], *(lines[key].get(year, "–") for year in years)) for key in sorted(lines)),
-        align="l" + "r" * len(years),
-    )
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

@@ -95,9 +95,12 @@ def measure_of(rows: Iterable[Row]) -> str:
 
 
 def limits_of(row: Row) -> tuple[float, float] | None:
-    """The 95% limits, where both are published."""
-    lower, upper = row.get("lower"), row.get("upper")
-    return None if lower is None or upper is None else (float(lower), float(upper))
+    """The 95% limits, where both are published: those that allow for repeated events of one person where these are."""
+    for names in (("lower_adjusted", "upper_adjusted"), ("lower", "upper")):
+        lower, upper = (row.get(name) for name in names)
+        if lower is not None and upper is not None:
+            return float(lower), float(upper)
+    return None
 
 
 def day(value: Any) -> str:

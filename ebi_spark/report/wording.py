@@ -45,7 +45,17 @@ NOTES = {
     "back_cast": "read by a revision that came later",
     "distant_vintage": "population of a distant date",
     "partial_year": "incomplete year",
+    "split_estimate": "rests on shares of a split area",
+    "unmapped_part": "records of a part are counted in England only",
     "partial_coverage": "extract, not the whole of England",
+    "local_policy": "a local policy: its own board's patients only",
+}
+MONTH_MARKS = {"provisional": "provisional: records still to come", "pandemic": "pandemic"}
+SIGNALS = {
+    "astronomical": "outside the limits",
+    "shift": "seven or more in a row on one side of the mean",
+    "trend": "seven or more in a row that rise or fall",
+    "two_of_three": "two of three in a row near one limit",
 }
 CODINGS = {"coded": "coded", "proxy": "proxy", "not_codable": "not codable", "not_applicable": "not applicable"}
 MISSING = {"fails": "drops the record", "passes": "keeps the record"}
@@ -56,6 +66,8 @@ QUALITY = {
     "no_age": "No age",
     "no_sex": "No sex",
     "area_unknown": "Area unknown",
+    "area_unmapped": "Area code that nothing maps to the areas shown",
+    "area_not_valid_on_date": "Area code not valid on the record's date",
     "outside_england": "Outside England",
 }
 
@@ -111,6 +123,24 @@ def limits(row: Row) -> str:
     if both is None:
         return "withheld" if row.get("status") in WITHHELD else "not given"
     return f"{rate(both[0])} to {rate(both[1])}"
+
+
+def flagged_share(row: Row) -> str:
+    """The flagged among the records in scope, with 95% limits, or why it is not there."""
+    if row.get("flagged_share") is None:
+        return "withheld" if row.get("status") in WITHHELD else "–"
+    share_of = [100 * row[name] for name in ("flagged_share", "share_lower", "share_upper")]
+    return f"{rate(share_of[0])}% ({rate(share_of[1])} to {rate(share_of[2])})"
+
+
+def month(value: Any) -> str:
+    """A month by its first day: May 2021."""
+    return f"{value:%B %Y}" if isinstance(value, date) else str(value)
+
+
+def month_marks(row: Row) -> str:
+    """What is to be known of a month."""
+    return "; ".join(words for name, words in MONTH_MARKS.items() if row.get(name)) or "–"
 
 
 def period(row: Row) -> str:

@@ -1,0 +1,84 @@
+"""What a record must hold for a policy to have it in scope, as codes: the one cheap condition for all policies at once.
+
+A scope such as "U05.4, or U13.3 with Z66.5" needs one of U054, U133 somewhere. From these come a plain condition over a
+dataset (any code of any policy) and the few policies that a record found by it can belong to, whatever their number.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ebi_spark.clinical_policy.compile import FIELDS, stored_four
+from ebi_spark.clinical_policy.patterns import as_regex, written_out
+
+# A key is the start of a code: its category.
+KEY_LENGTH = 3
+_MOST_WRITTEN_OUT = 200
+
+
+@dataclass(frozen=True)
+class Needed:
+    """One of ``codes`` has to stand somewhere in ``column``; ``whole``: the column has to be one of them."""
+
+    column: str
+    codes: tuple[str, ...]
+    whole: bool
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The codes themselves where the column is one of them, else their first characters."""
+        return tuple(sorted({code if self.whole else code[:KEY_LENGTH] for code in self.codes}))
+
+
+def needed(test: dict[str, Any], dataset: str) -> Needed | None:
+    """Codes of which a record must hold one for the test to be true; None where no list of codes says it."""
+    if "any_of" in test:
+        parts = [needed(item, dataset) for item in test["any_of"]]
+        first = parts[0]
+        if first is None or any(p is None or (p.column, p.whole) != (first.column, first.whole) for p in parts):
+            return None
+        return Needed(first.column, tuple(sorted({code for p in parts if p for code in p.codes})), first.whole)
+    if "all_of" in test:
+        found = [part for item in test["all_of"] if (part := needed(item, dataset)) is not None]
+        return found[0] if found else None  # any part will do: what it finds is judged by the whole test
+    if stored_four(test):
+        return Needed("dominant_procedure_4", tuple(test["starts_with"]), True)
+    if "none_of" in test or "left" in test:
+        return None
+    operator = next((name for name in ("starts_with", "contains") if name in test), None)
+    patterns = test[operator] if operator else test.get("followed_by", {}).get("first")
+    column = FIELDS[dataset].get(test.get("field", ""))
+    if not patterns or column not in ("dominant_procedure", "primary_diagnosis", "diagnosis_codes", "procedure_codes"):
+        return None
+    codes: list[str] = []
+    for pattern in patterns:
+        written = written_out(pattern)
+        if len(written) > _MOST_WRITTEN_OUT or any(len(code) < KEY_LENGTH or not code.isalnum() for code in written):
+            return None
+        codes += written
+    return Needed(column, tuple(sorted(set(codes))), False)
+
+
+def one_of(codes: Iterable[str]) -> str:
+    """A regular expression for any of the codes that fails fast: what codes share at their start is asked once."""
+    tree: dict[str, Any] = {}
+    for code in codes:
+        here = tree
+        for character in code:
+            here = here.setdefault(character, {})
+        here[""] = {}
+    return _branches(tree)
+
+
+def _branches(tree: dict[str, Any]) -> str:
+    if "" in tree:  # a shorter code ends here: what follows says no more
+        return ""
+    by_rest: dict[str, list[str]] = {}
+    for character in sorted(tree):
+        by_rest.setdefault(_branches(tree[character]), []).append(character)
+    parts = [f"{_class(characters)}{rest}" for rest, characters in by_rest.items()]
+    return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
+
+
+def _class(characters: list[str]) -> str:
+    return as_regex(characters[0]) if len(characters) == 1 else f"[{''.join(characters)}]"

@@ -1,0 +1,139 @@
+"""Control charts: what of a difference, or of a change, may be chance alone.
+
+Plain functions on numbers, for the report and for notebooks; the figures come from published tables. Rules and forms are
+those of NHS England's *Making Data Count*, as its R package NHSRplotthedots applies them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+Z_95, Z_998 = 1.959963984540054, 3.090232306167813
+# Months of fewer events than this on average carry no XmR chart: a count that is often 0 has no symmetrical limits.
+LEAST_MONTHLY = 10
+# Points that make a shift (on one side of the mean) and a trend (each above, or each below, the one before).
+RUN = 7
+# 3 / d2 with d2 = 1.128, the mean range of two values of a normal distribution, in the rounding of Making Data Count.
+XMR = 2.66
+# What makes the time between events about normal: Nelson's power for one event, Wilson and Hilferty's for several.
+NELSON, WILSON_HILFERTY = 1 / 3.6, 1 / 3
+
+
+@dataclass(frozen=True)
+class ControlChart:
+    """Centre and limits of a series, and for every point which rules it meets: ``astronomical``, ``shift``, ``trend``,
+    ``two_of_three``."""
+
+    centre: float
+    lower: float
+    upper: float
+    signals: tuple[tuple[str, ...], ...]
+
+
+def funnel_limits(national: float, population: float, z: float, phi: float = 1.0) -> tuple[float, float]:
+    """Between which rates per 100,000 an area of this population lies if it differs from the nation by chance only.
+
+    Poisson limits: of E = national · population / 100,000 expected events an area has about (√E ± z·√φ/2)², because the
+    square root of a Poisson count has a standard deviation of one half whatever E is; the lower limit is 0 while
+    √E < z·√φ/2. φ (:func:`over_dispersion`) widens them where areas differ by more than chance. With
+    population = expected · 100,000 / national, expected by sex and age, the limits are those of an indirectly standardised
+    rate. Spiegelhalter, Statistics in Medicine 24 (2005) 1185–1202.
+    """
+    root = math.sqrt(national * population / 100_000)
+    scale, reach = 100_000 / population, z * math.sqrt(max(phi, 1.0)) / 2
+    return max(0.0, root - reach) ** 2 * scale, (root + reach) ** 2 * scale
+
+
+def over_dispersion(observed: Sequence[float], expected: Sequence[float], tail: float = 0.1) -> float:
+    """Spiegelhalter's multiplicative factor φ: how much more areas vary than by chance; 1 is chance alone.
+
+    φ = Σ z²/I over I areas, z = 2(√O − √E), the ``tail`` lowest and highest of them winsorised (set to that percentile), so
+    that a few outliers do not hide themselves. Spiegelhalter, Quality and Safety in Health Care 14 (2005) 347–351.
+    """
+    z = 2 * (np.sqrt(np.asarray(observed, float)) - np.sqrt(np.asarray(expected, float)))
+    if not len(z):
+        return 1.0
+    low, high = np.quantile(z, [tail, 1 - tail])
+    return float(np.mean(np.clip(z, low, high) ** 2))
+
+
+def xmr(values: Sequence[float], baseline: Sequence[bool] | None = None) -> ControlChart:
+    """XmR chart of a series: mean ± 2.66 · average moving range, with the rules of :func:`signals`.
+
+    ``baseline`` says which points the mean and the ranges are of (default: all); a moving range is between two points that
+    follow one another and are both of it. At least two are wanted. Wheeler, Understanding Variation (1993); NHS England,
+    Making Data Count.
+    """
+    chosen = [True] * len(values) if baseline is None else list(baseline)
+    kept = [value for value, inside in zip(values, chosen, strict=True) if inside]
+    ranges = [
+        abs(after - before)
+        for before, after, both in zip(
+            values, values[1:], map(all, zip(chosen, chosen[1:], strict=False)), strict=False
+        )
+        if both
+    ]
+    if not ranges:
+        raise ValueError("an XmR chart needs two points that follow one another")
+    centre = sum(kept) / len(kept)
+    reach = XMR * sum(ranges) / len(ranges)
+    return ControlChart(centre, centre - reach, centre + reach, signals(values, centre, centre - reach, centre + reach))
+
+
+def signals(values: Sequence[float], centre: float, lower: float, upper: float) -> tuple[tuple[str, ...], ...]:
+    """Which rules of Making Data Count each point meets.
+
+    ``astronomical``: outside the limits. ``shift``: one of seven or more in a row on one side of the mean. ``trend``: one
+    of seven or more in a row that all rise or all fall. ``two_of_three``: in the outer third towards a limit, or beyond
+    it, with another of three points in a row that is so on the same side.
+    """
+    found: list[set[str]] = [set() for _ in values]
+    side = [(value > centre) - (value < centre) for value in values]
+    step = [0, *((after > before) - (after < before) for before, after in zip(values, values[1:], strict=False))]
+    outer = [
+        1 if value > centre + (upper - centre) * 2 / 3 else -1 if value < centre - (centre - lower) * 2 / 3 else 0
+        for value in values
+    ]
+    for number, value in enumerate(values):
+        if value < lower or value > upper:
+            found[number].add("astronomical")
+        if number + RUN <= len(values):
+            window = range(number, number + RUN)
+            if side[number] and len({side[place] for place in window}) == 1:
+                for place in window:
+                    found[place].add("shift")
+            # The first of a trend has no step of its own: six steps join seven points.
+            steps = {step[place] for place in window[1:]}
+            if steps in ({1}, {-1}):
+                for place in window:
+                    found[place].add("trend")
+        for sign in (1, -1):
+            near = [place for place in range(number, min(number + 3, len(values))) if outer[place] == sign]
+            if len(near) >= 2:
+                for place in near:
+                    found[place].add("two_of_three")
+    order = ("astronomical", "shift", "trend", "two_of_three")
+    return tuple(tuple(name for name in order if name in each) for each in found)
+
+
+def days_between(dates: Sequence[date]) -> list[int]:
+    """Days between each event and the one before, in the order of their dates: one number less than dates."""
+    ordered = sorted(dates)
+    return [(after - before).days for before, after in zip(ordered, ordered[1:], strict=False)]
+
+
+def t_chart(days: Sequence[float], events: int = 1) -> ControlChart:
+    """Days-between chart of rare events: a point every ``events`` events, its value the days that they took.
+
+    Times between events of a constant rate are exponential, of several events gamma; their power y = t^(1/3.6) (Nelson,
+    Journal of Quality Technology 26 (1994) 239–240), of several t^(1/3) (Wilson and Hilferty, Proceedings of the National
+    Academy of Sciences 17 (1931) 684–688), is about normal. An XmR chart of y, put back into days; the centre is about
+    the median. Points above say that events have become rarer. The limit below is 0 where y's is negative.
+    """
+    power = NELSON if events == 1 else WILSON_HILFERTY
+    chart = xmr([value**power for value in days])
+    back = [max(0.0, value) ** (1 / power) for value in (chart.centre, chart.lower, chart.upper)]
+    return ControlChart(back[0], back[1], back[2], chart.signals)

@@ -1,0 +1,313 @@
+"""A policy over time: its rates by year with limits, their change, and control charts by month."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from ebi_spark.rates.change import FEWEST, change, error_of_count
+from ebi_spark.rates.control_charts import LEAST_MONTHLY, ControlChart, t_chart, xmr
+from ebi_spark.report import charts, wording
+from ebi_spark.report.blocks import Block, drawn
+from ebi_spark.report.rows import Row
+
+# With fewer points limits are too uncertain to draw.
+FEWEST_MONTHS, FEWEST_GROUPS = 12, 8
+
+
+def trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Block, ...]:
+    """Rates of the whole by year, then pooled, with limits; and how they changed."""
+    rows = sorted(
+        (row for row in whole if (row.get("period_years") or 1) == 1),
+        key=lambda row: (str(row["financial_year"]), str(row["revision"])),
+    )
+    pooled = sorted(
+        (row for row in whole if (row.get("period_years") or 1) > 1),
+        key=lambda row: (row["period_years"], str(row["financial_year"]), str(row["revision"])),
+    )
+    if not rows and not pooled:
+        return (Block("text", text="No rates for the whole are published for this policy in its default reading."),)
+    blocks = drawn(
+        charts.trend(rows, key=f"{anchor}-trend", title=title),
+        f"Flagged records per 100,000 people in {place}: standardised by age and sex with 95% limits, and crude.",
+    )
+    if not blocks:
+        blocks = [Block("text", text="No rate is published for a single year, so there is no chart.")]
+    if len({str(row["financial_year"]) for row in rows}) == 1:
+        blocks.append(Block("text", text="One year only: there is no trend yet."))
+    several = len({str(row["revision"]) for row in whole}) > 1
+    if rows:
+        repeats = any(row.get("lower_adjusted") is not None for row in rows)
+        caption = f"Flagged records and rates per 100,000 people in {place}."
+        caption += " Limits allow for people who have several records." if repeats else ""
+        blocks.append(_rates(rows, caption, several))
+    if pooled:
+        blocks.append(
+            _rates(
+                pooled,
+                f"Pooled years in {place}, rolling by a year: records and rates per 100,000 person-years",
+                several,
+                fold=bool(rows),
+            )
+        )
+    return (*blocks, *_shares(rows or pooled, several), *_changes(whole, place))
+
+
+def _rates(rows: Sequence[Row], caption: str, several: bool, *, fold: bool = False) -> Block:
+    return Block(
+        "grid",
+        text=caption,
+        head=("Period", "In scope", "Flagged", "Population", "Crude", "Standardised", "95% limits", "Status"),
+        rows=tuple(
+            (
+                wording.period(row) + (f" ({row['revision']})" if several else ""),
+                *(wording.counted(row, name) for name in ("in_scope", "activity", "population")),
+                wording.rated(row, "crude_rate"),
+                wording.rated(row, "standardised_rate"),
+                wording.limits(row),
+                wording.status(row),
+            )
+            for row in rows
+        ),
+        align="nrrrrrrw",
+        fold=fold,
+    )
+
+
+def _shares(rows: Sequence[Row], several: bool) -> list[Block]:
+    """The flagged among all procedures in scope, and people beside records."""
+    return [
+        Block(
+            "grid",
+            text="Of all records with the policy's procedure, the flagged ones; and the people that they are of.",
+            head=("Period", "Flagged", "In scope", "Share (95% limits)", "People flagged"),
+            rows=tuple(
+                (
+                    wording.period(row) + (f" ({row['revision']})" if several else ""),
+                    *(wording.counted(row, name) for name in ("activity", "in_scope")),
+                    wording.flagged_share(row),
+                    wording.counted(row, "people_flagged"),
+                )
+                for row in rows
+            ),
+            align="nrrrr",
+        )
+    ]
+
+
+def _changes(whole: Sequence[Row], place: str) -> list[Block]:
+    """How the rate changed, over the shortest periods that carry it and do not overlap: each against the one before, and
+    the last against the first."""
+    revisions: dict[str, list[Row]] = {}
+    for row in whole:
+        revisions.setdefault(str(row.get("revision")), []).append(row)
+    lines = []
+    for revision, own in sorted(revisions.items()):
+        pairs = _pairs(own)
+        named = f" ({revision})" if len(revisions) > 1 else ""
+        lines += [
+            (f"{wording.period(one)} to {wording.period(other)}{named}", *_change(one, other)) for one, other in pairs
+        ]
+    if not lines:
+        return []
+    return [
+        Block(
+            "grid",
+            text=f"Change of the rate in {place}: ratio and difference per 100,000, with 95% intervals. Where an interval of "
+            "the ratio holds 1, chance alone may have made the difference.",
+            head=("From … to …", "Ratio", "95% interval", "Difference", "95% interval"),
+            rows=tuple(lines),
+            align="nrrrr",
+        )
+    ]
+
+
+def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    for length in sorted({row.get("period_years") or 1 for row in rows}):
+        of_length = {
+            int(str(row["financial_year"])[:4]): row
+            for row in rows
+            if (row.get("period_years") or 1) == length and row.get("standardised_rate")
+        }
+        carried = {last: row for last, row in of_length.items() if (row.get("activity") or 0) >= FEWEST}
+        if len(carried) < 2 or len(carried) < len(of_length):
+            continue
+        newest = max(carried)
+        apart = [last for last in sorted(carried) if (newest - last) % length == 0]
+        pairs = [
+            (carried[one], carried[other])
+            for one, other in zip(apart, apart[1:], strict=False)
+            if other - one == length
+        ]
+        if len(apart) > 2:
+            pairs.append((carried[apart[0]], carried[newest]))
+        if pairs:
+            return pairs
+    return []
+
+
+def _change(one: Row, other: Row) -> tuple[str, ...]:
+    rates = [(row["standardised_rate"], _error(row)) for row in (one, other)]
+    found = change(*rates[0], *rates[1])
+    return (
+        f"{found.ratio:.2f}",
+        f"{found.ratio_lower:.2f} to {found.ratio_upper:.2f}",
+        _signed(found.difference),
+        f"{_signed(found.difference_lower)} to {_signed(found.difference_upper)}",
+    )
+
+
+def _signed(value: float) -> str:
+    return ("−" if value < 0 else "+" if value > 0 else "") + wording.rate(abs(value))
+
+
+def _error(row: Row) -> float:
+    given = row.get("standard_error")
+    return float(given) if given is not None else error_of_count(row["standardised_rate"], row["activity"])
+
+
+def months(own: dict[str, list[Row]], reading: str, anchor: str, title: str) -> tuple[Block, ...]:
+    """A control chart of the whole's monthly activity; of a rare policy, of the days between groups of its records."""
+    counts = _by_month([row for row in own["activity_month"] if row.get("reading") == reading])
+    if not counts:
+        return (Block("text", text="No activity by month is published for this policy in its default reading."),)
+    average = sum(row["activity"] for row in counts) / len(counts)
+    if average < LEAST_MONTHLY:
+        return (
+            Block(
+                "text",
+                text=f"{wording.rate(average)} records a month on average: too few for a chart of counts by month.",
+            ),
+            *_days_between([row for row in own["days_between"] if row.get("reading") == reading], anchor, title),
+        )
+    plain = [not row["provisional"] and not row["pandemic"] for row in counts]
+    if sum(plain) < FEWEST_MONTHS or not any(map(all, zip(plain, plain[1:], strict=False))):
+        return (
+            Block(
+                "text",
+                text=f"{sum(plain)} months are neither provisional nor of the pandemic: fewer than {FEWEST_MONTHS}, so "
+                "there are no control limits yet.",
+            ),
+            _month_grid(counts, None),
+        )
+    # Records of a provisional month are still to come: it is drawn, and no rule looks at it.
+    settled = sum(not row["provisional"] for row in counts)
+    chart = xmr([row["activity"] for row in counts[:settled]], plain[:settled])
+    chart = replace(chart, signals=(*chart.signals, *[()] * (len(counts) - settled)))
+    caption = (
+        f"Flagged records by month, {wording.month(counts[0]['month'])} to {wording.month(counts[-1]['month'])}: XmR chart, "
+        "mean ± 2.66 × average moving range of the months that are neither provisional nor of the pandemic."
+    )
+    return (
+        *drawn(charts.by_month(counts, chart, key=f"{anchor}-months", title=title), caption),
+        *_signals(
+            [
+                (wording.month(row["month"]), row["activity"], found)
+                for row, found in zip(counts, chart.signals, strict=True)
+            ],
+            "Month",
+            "Records",
+        ),
+        _month_grid(counts, chart),
+    )
+
+
+def _by_month(rows: Sequence[Row]) -> list[Row]:
+    """Records by month over all revisions: the latest run of months without a gap, in order."""
+    sums: dict[date, Row] = {}
+    for row in rows:
+        month = row.get("month")
+        if not isinstance(month, date):
+            continue
+        into = sums.setdefault(
+            month, {"month": month, "activity": 0, "in_scope": 0, "provisional": False, "pandemic": False}
+        )
+        into["activity"] += row["activity"]
+        into["in_scope"] += row["in_scope"]
+        for mark in wording.MONTH_MARKS:
+            into[mark] = into[mark] or bool(row.get(mark))
+    unbroken: list[Row] = []
+    for month in sorted(sums):
+        before = unbroken[-1]["month"] if unbroken else month
+        if unbroken and (month.year - before.year) * 12 + month.month - before.month != 1:
+            unbroken = []
+        unbroken.append(sums[month])
+    return unbroken
+
+
+def _month_grid(counts: Sequence[Row], chart: ControlChart | None) -> Block:
+    limits = (
+        ""
+        if chart is None
+        else (
+            f"; mean {wording.rate(chart.centre)}, limits {wording.rate(max(0.0, chart.lower))} to {wording.rate(chart.upper)}"
+        )
+    )
+    years: dict[str, dict[str, Any]] = {}
+    for row in counts:
+        first = row["month"].year - (row["month"].month < 4)
+        years.setdefault(f"{first}-{(first + 1) % 100:02d}", {})[f"{row['month']:%b}"] = row
+    names = ("Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb", "Mar")
+    return Block(
+        "grid",
+        text=f"Flagged records by month (p provisional, c pandemic){limits}",
+        head=("Year", *names),
+        rows=tuple((year, *(_month_cell(cells.get(name)) for name in names)) for year, cells in sorted(years.items())),
+        align="l" + "r" * 12,
+        fold=True,
+    )
+
+
+def _month_cell(row: Row | None) -> str:
+    if row is None:
+        return "–"
+    return wording.count(row["activity"]) + (" p" if row["provisional"] else "") + (" c" if row["pandemic"] else "")
+
+
+def _days_between(rows: Sequence[Row], anchor: str, title: str) -> list[Block]:
+    newest = max((str(row["revision"]) for row in rows), default="")
+    groups = sorted((row for row in rows if str(row["revision"]) == newest), key=lambda row: int(row["number"]))
+    if len(groups) < FEWEST_GROUPS:
+        return [
+            Block(
+                "text",
+                text=f"There are {len(groups)} intervals between groups of records, fewer than {FEWEST_GROUPS}: no chart of "
+                "the days between them yet.",
+            )
+        ]
+    size = int(groups[0]["events"])
+    chart = t_chart([row["days"] for row in groups], size)
+    caption = (
+        f"Days in which {size} records came together, one group after another: higher is rarer. Limits as of an XmR chart "
+        "of the cube roots of the days. Single records are not shown, to protect patients."
+    )
+    return [
+        *drawn(charts.days_between(groups, chart, key=f"{anchor}-days", title=title), caption),
+        *_signals(
+            [
+                (wording.month(row["month"]), row["days"], found)
+                for row, found in zip(groups, chart.signals, strict=True)
+            ],
+            "Group that ended in",
+            "Days",
+        ),
+    ]
+
+
+def _signals(points: Sequence[tuple[str, Any, tuple[str, ...]]], first: str, second: str) -> list[Block]:
+    found = [point for point in points if point[2]]
+    if not found:
+        return [Block("text", text="No point meets a rule of Making Data Count: what differs may be chance alone.")]
+    return [
+        Block(
+            "grid",
+            text=f"{len(found)} of {len(points)} points meet a rule of Making Data Count: signals to look into",
+            head=(first, second, "Rule"),
+            rows=tuple(
+                (name, wording.count(value), "; ".join(wording.SIGNALS[rule] for rule in rules))
+                for name, value, rules in found
+            ),
+            align="lrl",
+            fold=len(found) > 6,
+        )
+    ]

@@ -1,0 +1,342 @@
+"""Areas through time: shipped and own mappings, splits, codes on the wrong day, each against hand-worked answers."""
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ebi_spark.errors import InputError
+from ebi_spark.flags.areas import Lookups, read_lookups, with_area
+from ebi_spark.flags.geography import Geography, read_geography
+from ebi_spark.rates.activity import activity_rates, by_area, prepared
+from ebi_spark.rates.located import located, unmapped_areas
+from ebi_spark.rates.periods import Period
+from ebi_spark.rates.population import read_population
+from ebi_spark.rates.variation import variation
+from ebi_spark.release.protected import parents_of, protected_counts
+from ebi_spark.release.publish import shown_geography
+from ebi_spark.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
+from ebi_spark.settings import LakeLocation, RunConfig, disclosure_rules, load_config, resource
+from ebi_spark.small_frames import small_frame
+from ebi_spark.storage import Lake
+
+SPRING_2021, SUMMER_2022, SPRING_2026 = date(2021, 5, 1), date(2022, 8, 1), date(2026, 5, 1)
+MAPPING = "from_code,to_code,from_date,share"
+
+
+def written(path: Path, header: str, *lines: str) -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def shipped_rows(name: str) -> list[dict[str, str]]:
+    with resource("conf", "reference", name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_shipped_versions() -> None:
+    """Counts and codes as NHS England and the ONS list them."""
+    boards = {}
+    for version, number in (("ccg_2021", 42), ("icb_2024", 42), ("icb_2026", 36)):
+        geography = read_geography(version)
+        assert len(geography.areas) == 106, version
+        boards[version] = {code: row["icb_code"] for code, row in geography.areas.items()}
+        assert len({*boards[version].values()}) == number, version
+        assert len({row["region_code"] for row in geography.areas.values()}) == 7, version
+    # 06T was Suffolk and North East Essex, and is Essex; 02Q, Bassetlaw, went to Nottinghamshire.
+    assert (boards["icb_2024"]["06T"], boards["icb_2026"]["06T"]) == ("QJG", "D7T5G")
+    assert boards["ccg_2021"]["02Q"] == boards["icb_2024"]["02Q"] == "QT1"
+    assert "D4U1Y" in boards["icb_2024"] and "U2G6B" in boards["icb_2026"]
+    assert {*boards["icb_2024"]} ^ {*boards["icb_2026"]} == {"D4U1Y", "U2G6B"}
+    assert read_geography().version == "icb_2026"
+    went_on = [row for row in shipped_rows("area_successors.csv") if row["estimate"] == "false"]
+    assert len(went_on) == 103 and all(row["from_code"] == row["to_code"] for row in went_on)
+    assert {row["sub_icb_code"] for row in shipped_rows("area_ons_codes.csv")} == set().union(*boards.values())
+    ends = Counter(row["sub_icb_code"] for row in shipped_rows("areas.csv") if row["valid_from"] == "2021-04-01")
+    assert len(ends) == 106 and {*ends.values()} == {1}
+
+
+def test_a_code_means_something_only_with_a_date() -> None:
+    now, then, oldest = read_geography(), read_geography("icb_2024"), read_geography("ccg_2021")
+    assert now.reach("02P", SPRING_2021) == now.reach("02P", SPRING_2026) == (("02P", 1.0),)
+    # Tameside and Glossop, of which Glossop (21 of 162 LSOAs) went to Derbyshire.
+    for geography in (now, then):
+        assert geography.reach("01Y", SPRING_2021) == (("01Y", 0.870370), ("15M", 0.129630))
+        assert geography.reach("01Y", SUMMER_2022) == (("01Y", 1.0),)
+    assert oldest.reach("01Y", SUMMER_2022) == (("01Y", 1.0),)
+    back = dict(oldest.reach("15M", SPRING_2026))
+    assert back == pytest.approx({"15M": 621 / 642, "01Y": 21 / 642})
+    # Nothing that ships says where Frimley went, or where Thames Valley's new location came from.
+    assert (now.reach("D4U1Y", SUMMER_2022), then.reach("D4U1Y", SUMMER_2022)) == ((), (("D4U1Y", 1.0),))
+    assert (then.reach("U2G6B", SPRING_2026), now.reach("U2G6B", SPRING_2026)) == ((), (("U2G6B", 1.0),))
+    assert not now.is_valid("U2G6B", SUMMER_2022) and not now.is_valid("D4U1Y", SPRING_2026)
+    assert not now.is_valid("02P", date(2021, 3, 31)) and not now.covers("2020-21") and now.covers("2021-22")
+    # The Black Country and West Birmingham lost a part inside its region; boards differ, the region does not.
+    split = now.split_areas("2022-23")
+    assert {("sub_icb", "15E"), ("sub_icb", "D2P2L"), ("icb", "QHL"), ("icb", "QUA")} < split
+    assert now.split_areas("2023-24") == set()
+    assert ("region", "Y62") in split  # Glossop left the North West
+
+
+def test_own_mappings(tmp_path: Path) -> None:
+    own = written(
+        tmp_path / "own.csv", MAPPING,
+        "00C,16C,2020-04-01,1", "00D,16C,2020-04-01,1", "16C,16C,2021-04-01,1", "03X,15M,2019-04-01,0.5",
+        "03X,15E,2019-04-01,0.5", "15M,15M,2021-04-01,1", "15E,15E,2021-04-01,1",
+        "D4U1Y,U2G6B,2026-04-01,0.6", "D4U1Y,92A,2026-04-01,0.4",
+        "01Y,01Y,2022-07-01,0.9", "01Y,15M,2022-07-01,0.1",
+    )  # fmt: skip
+    now = read_geography("icb_2026", [own])
+    assert now.reach("00C", date(2015, 1, 1)) == now.reach("16C", date(2020, 6, 1)) == (("16C", 1.0),)
+    assert not now.is_valid("16C", date(2020, 3, 31)) and not now.is_valid("00C", date(2020, 4, 1))
+    assert now.reach("03X", date(2018, 5, 1)) == (("15E", 0.5), ("15M", 0.5))
+    assert now.reach("D4U1Y", SPRING_2021) == (("92A", 0.4), ("U2G6B", 0.6))
+    assert now.reach("01Y", SPRING_2021) == (("01Y", 0.9), ("15M", 0.1))  # in the place of the shipped shares
+    assert now.covers("2015-16")
+    # Backwards: of areas that several went into, no size is known but by the shipped tables.
+    then = read_geography("icb_2024", [own])
+    assert then.reach("U2G6B", SPRING_2026) == (("D4U1Y", 1.0),)
+    assert then.reach("92A", SPRING_2026) == ()
+
+
+BAD_MAPPINGS = {
+    "shares": (["00C,16C,2021-04-01,0.5", "00C,15M,2021-04-01,0.4"], ["line 3", "00C", "add up to 0.9"]),
+    "share_too_large": (["00C,16C,2021-04-01,1.5"], ["line 2", "share"]),
+    "share_no_number": (["00C,16C,2021-04-01,all"], ["line 2", "share"]),
+    "date": (["00C,16C,01/04/2021,1"], ["line 2", "from_date"]),
+    "unknown_code": (["00C,QQQ,2021-04-01,1"], ["line 2", "'QQQ'", "2021-04-01", "areas.csv"]),
+    "not_valid_then": (["00C,U2G6B,2021-04-01,1"], ["line 2", "'U2G6B'", "2021-04-01"]),
+    "empty_code": ([",16C,2021-04-01,1"], ["line 2", "empty"]),
+    "twice": (["00C,16C,2021-04-01,1", "00C,16C,2021-04-01,1"], ["line 3", "twice"]),
+    "column": (["x"], ["column"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MAPPINGS)
+def test_bad_mappings(case: str, tmp_path: Path) -> None:
+    lines, told = BAD_MAPPINGS[case]
+    path = written(tmp_path / "bad.csv", "from_code,to" if case == "column" else MAPPING, *lines)
+    with pytest.raises(InputError) as caught:
+        read_geography("current", [path])
+    for words in (*told, "bad.csv"):
+        assert words in f"{caught.value} {caught.value.remedy}", words
+
+
+def test_a_version_that_does_not_exist(tmp_path: Path) -> None:
+    path = tmp_path / "run.yml"
+    text = "lake: x\nsources: {a: {system: hes, tables: {op: x.csv}}}\ngeography: {version: icb_2025}\n"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"geography\.version: there is no version 'icb_2025'") as caught:
+        load_config(path)
+    assert "icb_2024" in caught.value.remedy
+    path.write_text(text.replace("icb_2025", "icb_2024"), encoding="utf-8")
+    assert load_config(path).geography == "icb_2024"
+
+
+FLAG: dict[str, Any] = {
+    "policy_id": "P", "revision": "2021-04", "reading": "as_published", "back_cast": False, "source_system": "hes",
+    "dataset": "apc", "provider_code": "RX1", "sex": "1", "age": 40, "age_years": 40, "outcome": "flagged",
+    "area_basis": "commissioner",
+}  # fmt: skip
+
+
+def flags_of(spark: SparkSession, rows: Iterable[dict[str, Any]]) -> DataFrame:
+    numbered = [FLAG | {"record_id": str(n), "person_id": f"p{n}"} | row for n, row in enumerate(rows)]
+    return small_frame(spark, numbered, ACTIVITY_FLAG.schema)
+
+
+def at(day: date, code: str | None, **more: Any) -> dict[str, Any]:
+    start = day.year if day.month > 3 else day.year - 1
+    year = f"{start}-{(start + 1) % 100:02d}"
+    dates = {"activity_date": day, "area_date": day if code else None, "financial_year": year}
+    return dates | {"area_code": code, "commissioner_code": code} | more
+
+
+def drawn(key: str) -> float:
+    return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def test_records_in_the_areas_of_a_version(spark: SparkSession) -> None:
+    """Two hundred people of Tameside and Glossop before its split, and records whose code means nothing on their day."""
+    people = [at(SPRING_2021, "01Y", person_id=f"someone{n}") for n in range(200)]
+    others = [
+        at(SPRING_2021, "01Y", latest_area_code="15M"),  # a lookup says which part
+        at(SPRING_2021, "01Y", latest_area_code="01Y"),
+        at(SPRING_2021, "01Y", latest_area_code="02P"),  # has moved since: says nothing of the parts
+        at(SPRING_2021, "01Y", person_id=None),
+        at(SUMMER_2022, "01Y"),
+        at(SUMMER_2022, "D4U1Y"),
+        at(SUMMER_2022, "D4U1Y", reading="as_intended"),
+        at(SPRING_2026, "D4U1Y"),
+        at(SUMMER_2022, "U2G6B"),
+        at(date(2020, 5, 1), "02P"),
+        at(SPRING_2021, None, area_basis="unknown", commissioner_code="13q"),
+        at(SPRING_2021, None, area_basis="unknown"),
+        at(SPRING_2021, None, area_basis="outside_england", commissioner_code="7A1"),
+        at(SUMMER_2022, "02P", area_basis="gp_practice"),
+    ]
+    flags = flags_of(spark, [*people, *others])
+    geography = read_geography()
+    rows = {row["record_id"]: row["area_code"] for row in located(flags, geography).collect()}
+    assert len(rows) == len(people) + len(others)
+    expected = ["15M" if drawn(f"someone{n}") >= 0.870370 else "01Y" for n in range(200)]
+    assert [rows[str(n)] for n in range(200)] == expected
+    assert 10 < expected.count("15M") < 45
+    moved, alone = "p202", "hes/apc/203"
+    parts = ["15M" if drawn(key) >= 0.870370 else "01Y" for key in (moved, alone)]
+    found = [rows[str(200 + n)] for n in range(len(others))]
+    assert found == ["15M", "01Y", *parts, "01Y", *[None] * 8, "02P"]
+    listed = {tuple(row)[:-1] for row in unmapped_areas(flags, geography).collect()}
+    assert listed == {
+        ("apc", "2022-23", "commissioner", "D4U1Y", "unmapped", 2),
+        ("apc", "2026-27", "commissioner", "D4U1Y", "not_valid_on_date", 1),
+        ("apc", "2022-23", "commissioner", "U2G6B", "not_valid_on_date", 1),
+        ("apc", "2020-21", "commissioner", "02P", "unmapped", 1),
+        ("apc", "2021-22", "commissioner", "13Q", "unmapped", 1),
+    }
+
+
+def test_a_lookup_without_dates_is_of_today(spark: SparkSession, tmp_path: Path) -> None:
+    lines = ["A1,U2G6B,,", "A2,01Y,2012-04-01,2022-07-01", "A2,15M,2022-07-01,", "A3,02P,2012-04-01,"]
+    practices = written(tmp_path / "p.csv", "practice_code,sub_icb_code,valid_from,valid_to", *lines)
+    lookups: Lookups = read_lookups(spark, RunConfig(LakeLocation(), practices=practices))
+    kinds = "gp_practice_code string, commissioner_code string, lsoa string, activity_date date, financial_year string"
+    rows = [
+        ("A1", "02P", None, date(2019, 5, 1), "2019-20"),
+        ("A2", "02P", None, SPRING_2021, "2021-22"),
+        ("A3", None, None, date(2019, 5, 1), "2019-20"),
+        ("A9", "15m00", None, SUMMER_2022, "2022-23"),
+        ("A9", None, None, None, "2022-23"),
+    ]
+    placed = with_area(small_frame(spark, rows, kinds), lookups).orderBy("gp_practice_code", "commissioner_code")
+    found = [tuple(row) for row in placed.select("area_code", "area_date", "latest_area_code", "area_basis").collect()]
+    assert found == [
+        ("U2G6B", date(2026, 4, 1), "U2G6B", "gp_practice"),
+        ("01Y", SPRING_2021, "15M", "gp_practice"),
+        ("02P", date(2019, 5, 1), "02P", "gp_practice"),
+        (None, None, None, "unknown"),
+        ("15M", SUMMER_2022, None, "commissioner"),
+    ]
+    with pytest.raises(InputError, match="1 codes in sub_icb_code are no sub-ICB location"):
+        read_lookups(
+            spark,
+            RunConfig(LakeLocation(), practices=written(tmp_path / "q.csv", "practice_code,sub_icb_code", "A1,QQQ")),
+        )
+
+
+def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path) -> None:
+    """Expected by hand from the shipped tables: population of August 2026, 10 records a code."""
+    days = {"06T": SUMMER_2022, "01Y": SPRING_2021, "D4U1Y": SUMMER_2022, "02P": date(2020, 5, 1)}
+    rows = [at(day, code, person_id=f"{code}-{n}") for code, day in days.items() for n in range(10)]
+    years = ["2020-21", "2021-22", "2022-23"]
+    flags = flags_of(spark, rows)
+    read = [Period("P", "2021-04", "as_published", (year,)) for year in years]
+    read += [Period("P", "2021-04", "as_published", tuple(years[n : n + 2])) for n in range(2)]
+    people: Counter[str] = Counter()
+    for row in shipped_rows("population_gp_registered.csv"):
+        people[row["area_code"]] += int(row["people"])
+    for version, essex in (("icb_2024", "QJG"), ("icb_2026", "D7T5G")):
+        config = RunConfig(LakeLocation(tmp_path), geography=version, max_vintage_days=10_000)
+        population = read_population(config, years)
+        geography: Geography = population.geography
+        made = activity_rates(prepared(flags, geography), read, population, partial=False)
+        everything = made.toPandas()
+        pooled = everything[everything["period_years"] == 2].set_index(["financial_year", "area_type"]).sort_index()
+        # Areas have no figure of two years when records of one cannot be placed.
+        assert {*pooled.loc["2021-22"].index} == {"england", "provider"}
+        assert pooled.loc[("2022-23", "england"), "activity"].tolist() == [30]
+        glossop = sum(drawn(f"01Y-{n}") >= 0.870370 for n in range(10))
+        both = pooled.loc[("2022-23", "sub_icb")].set_index("area_code")
+        assert both.loc["15M", "activity"] == glossop and "split_estimate" in both.loc["15M", "notes"]
+        frame = everything[everything["period_years"] == 1]
+        rates = frame.set_index(["financial_year", "area_type", "area_code"]).sort_index()
+        assert {*frame["geography"]} == {version} and {*frame["coverage"]} == {"national"}
+        assert rates.loc[("2022-23", "icb", essex), "activity"] == 10
+        assert rates.loc[("2022-23", "sub_icb", "06T"), "population"] == people["06T"]
+        members = [code for code, row in geography.areas.items() if row["icb_code"] == essex]
+        assert rates.loc[("2022-23", "icb", essex), "population"] == sum(people[code] for code in members)
+        assert rates.loc[("2022-23", "england"), "population"].tolist() == [sum(people.values())]
+        split = rates.loc["2021-22"]
+        assert (split.loc[("sub_icb", "15M"), "activity"], split.loc[("sub_icb", "01Y"), "activity"]) == (
+            glossop,
+            10 - glossop,
+        )
+        marked = {key[1] for key, notes in split["notes"].items() if key[0] == "sub_icb" and "split_estimate" in notes}
+        assert marked == {"01Y", "15M", "06H", "78H", "15E", "D2P2L"}
+        assert not any("split_estimate" in notes for notes in rates.loc[("2020-21"), "notes"])
+        # Nobody was placed in Thames Valley's new location before April 2026.
+        lacking = {key[1:] for key, notes in rates["notes"].items() if "unmapped_part" in notes and key[0] == "2022-23"}
+        thames_valley = {("sub_icb", "U2G6B"), ("icb", "S0E4D"), ("region", "Y59")}
+        assert lacking == (thames_valley if version == "icb_2026" else set())
+        # No code of 2020-21 is known: its areas have no rows, rather than rows of 0.
+        assert {*rates.loc["2020-21"].index.get_level_values("area_type")} == {"england", "provider"}
+        of_2022 = rates.loc["2022-23"]
+        frimley = of_2022.loc[("sub_icb", "D4U1Y")] if version == "icb_2024" else None
+        if frimley is not None:  # it has records, and nobody says how many people it has
+            assert (frimley["activity"], frimley["status"]) == (10, "no_population")
+            assert pd.isna(frimley["population"]) and pd.isna(frimley["crude_rate"])
+        located_events = of_2022.loc["sub_icb"]["activity"].sum()
+        assert located_events == (20 if version == "icb_2024" else 10)
+        assert of_2022.loc["england"]["activity"].tolist() == [20]
+    # The last of them: one pass gives the same as counting each type of area by itself.
+    seen = by_area(prepared(flags, geography), population).groupBy("area_type").count().collect()
+    counted = {row["area_type"]: row["count"] for row in seen}
+    assert counted == {"england": 40, "provider": 40, "sub_icb": 20, "icb": 20, "region": 20}
+    spread = variation(made.where("period = '2022-23'").withColumn("run_id", F.lit("r")), 1)
+    assert {(row["geography"], row["coverage"]) for row in spread.collect()} == {("icb_2026", "national")}
+
+
+def test_another_version_than_the_release_before_is_withheld() -> None:
+    rule = disclosure_rules()["hes_2018_protected"]
+    key = {"policy_id": "P", "revision": "r", "reading": "as_published", "financial_year": "2022-23", "period_years": 1}
+    figures = {"population": 1e6, "expected": 50.0, "standardised_rate": 5.0}
+
+    def gold(version: str, *codes: str) -> pd.DataFrame:
+        geography = read_geography(version)
+        kinds = [("sub_icb", code) for code in codes]
+        kinds += sorted({("icb", geography.areas[code]["icb_code"]) for code in codes})
+        kinds += sorted({("region", geography.areas[code]["region_code"]) for code in codes})
+        below = {
+            kind: 100 * sum(kind[1] in (code, *geography.areas[code].values()) for code in codes) for kind in kinds
+        }
+        counts = {("england", "E92000001"): 100 * len(codes), ("provider", "RX1"): 100 * len(codes)} | below
+        rows = [
+            key
+            | figures
+            | {"area_type": kind, "area_code": code, "activity": n, "in_scope": n + 50, "geography": version}
+            for (kind, code), n in counts.items()
+        ]
+        return pd.DataFrame(rows)
+
+    def released(now: pd.DataFrame, before: pd.DataFrame | None) -> pd.DataFrame:
+        version = now["geography"].iloc[0]
+        done = protected_counts(now, parents_of(read_geography(version).areas), rule, before).counts
+        england = now[now["area_type"] == "england"].assign(status="ok")
+        return pd.concat([england, done.assign(geography=version)]).assign(rule=None)
+
+    first = released(gold("icb_2024", "06T", "07K"), None)
+    assert first["activity"].notna().all()
+    second = released(gold("icb_2026", "06T", "07K"), first)
+    below = second[~second["area_type"].isin(["england", "provider"])]
+    assert len(below) == 5 and below["activity"].isna().all()
+    assert second[second["area_type"] == "provider"]["activity"].notna().all()
+    # The same version as before is not.
+    assert released(gold("icb_2024", "06T", "07K"), first)["activity"].notna().all()
+
+
+def test_years_on_several_versions_are_not_published(lake_at: Callable[[Path], Lake], tmp_path: Path) -> None:
+    lake = lake_at(tmp_path / "lake")
+    assert shown_geography(lake) == "current"
+    versions = {"2021-22": "icb_2024", "2022-23": "icb_2026", "2023-24": "icb_2026"}
+    rows = [{"financial_year": year, "geography": version} for year, version in versions.items()]
+    lake.replace(ACTIVITY_RATE, small_frame(lake.spark, rows, ACTIVITY_RATE.schema).coalesce(1), {}, stage="test")
+    with pytest.raises(InputError, match="icb_2024: 2021-22; icb_2026: 2022-23, 2023-24"):
+        shown_geography(lake)

@@ -1,0 +1,395 @@
+"""Local policies on top of a national one, each decision flipped alone, a hundred policies at once: by hand, and beside a
+plain evaluation of every clause.
+"""
+
+import contextlib
+import io
+import json
+import re
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from ebi_spark.clinical_policy.code_books import SYSTEM_OF, code_books
+from ebi_spark.clinical_policy.compile import compile_test, passes
+from ebi_spark.clinical_policy.keys import Needed, needed, one_of
+from ebi_spark.clinical_policy.load import load_policies, units
+from ebi_spark.clinical_policy.model import Policy
+from ebi_spark.clinical_policy.reconcile import leaves
+from ebi_spark.flags.areas import Lookups
+from ebi_spark.flags.attrition import attrition
+from ebi_spark.flags.boards import EVER, NEVER, members
+from ebi_spark.flags.judge import judge_records, scope_totals
+from ebi_spark.flags.sensitivity import comparison, sensitivity
+from ebi_spark.rates.activity import activity_rates, prepared
+from ebi_spark.rates.population import read_population
+from ebi_spark.schemas import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.settings import LakeLocation, RunConfig, resource
+from ebi_spark.small_frames import small_frame
+from jobs import policy as job
+
+NATIONAL, DERBY, MERSEY = "2Y_back_pain_fusion", "DDICB_back_pain_fusion", "CMICB_Clin087"
+CONFIG = RunConfig(lake=LakeLocation())
+AREAS = Lookups(practices=None, lsoas=None, known_codes=("15M", "01F", "E38000229", "02P"), order=("commissioner",))
+
+
+def call(*arguments: str) -> dict[str, Any]:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        status = job.main([*arguments, "--json"])
+    answer: dict[str, Any] = json.loads(out.getvalue())
+    assert answer["exit"] == status
+    return answer
+
+
+# What local policies are
+
+
+def test_shipped_local_policies_extend_the_national_one() -> None:
+    policies = {policy.id: policy for policy in load_policies()}
+    national = policies[NATIONAL].revisions[0]
+    for name, board, start, dated in (
+        (DERBY, "QJ2", date(2024, 9, 1), "inferred"),
+        (MERSEY, "QYG", date(2024, 3, 1), "month"),
+    ):
+        policy, revision = policies[name], policies[name].revisions[0]
+        assert (policy.extends, policy.boards, policy.dataset) == (NATIONAL, (board,), "apc")
+        # A passed review date is no end; the end of prior approval is a day of the regime.
+        assert (revision.start, revision.end, revision.dated) == (start, None, dated)
+        for reading, above in national.readings.items():
+            own = {clause.id: clause for clause in revision.readings[reading].clauses}
+            assert all(
+                (own[c.id].kind, own[c.id].test, own[c.id].missing) == (c.kind, c.test, c.missing)
+                for c in above.clauses
+            )
+            added = [clause for clause in own.values() if clause.id not in {c.id for c in above.clauses}]
+            assert all(clause.words and clause.coding for clause in added)
+    assert policies[DERBY].revisions[0].regime == (
+        (date(2024, 3, 18), "Prior approval ended; the policy itself did not"),
+    )
+    assert str(policies[MERSEY].source["review"]).startswith("March 2029")
+    codings = {c.id: c.coding for c in policies[MERSEY].revisions[0].readings["as_published"].clauses}
+    assert (codings["congenital_anomaly"], codings["technology_appraisal"]) == ("not_applicable", "not_codable")
+    listed = {item["id"]: item for item in call("list")["policies"]}
+    assert listed[DERBY]["boards"] == ["QJ2"] and listed[NATIONAL]["boards"] == []
+
+
+# What must stand in the official title of every code that a clause looks for: taken from its words, not from the codes.
+TITLES = {
+    "lower_limb_pain": "sciatica|radiculopathy|nerve root",
+    "inflammatory": "spondylitis|sacroiliitis|inflammatory",
+    "neoplasm": "neoplastic", "spinal_metastases": "neoplastic",
+    "infection": "osteomyelitis|infecti|discitis|tuberculosis",
+    "osteoporotic_collapse": "osteoporosis.* pathological fracture|fracture of vertebra|collapsed",
+    "pregnancy": "pregnancy", "sacroiliac": "sacro", "somatic_dysfunction": "dysfunction",
+    "adjacent_segment": "arthrodesis", "failed_back_surgery": "postlaminectomy|arthrodesis",
+    "symptomatic_deformity": "flatback|lordosis|kyphosis|scoliosis|correction|instrument|spinal growing",
+    "instability": "instabilit", "trauma": "fracture|dislocation|traumatic", "spinal_injury": "fracture|dislocation|traumatic",
+    "nerve_compression": "stenosis", "cord_compression": "cord compression", "cauda_equina": "cauda equina",
+    "decompression_adjunct": "decompression|foraminotomy|corpectomy|intervertebral disc|fracture of spine",
+}  # fmt: skip
+
+
+def test_official_titles_say_what_the_clauses_say() -> None:
+    books, seen = code_books(), set()
+    for policy in load_policies():
+        for reading in policy.revisions[0].readings.values():
+            for clause in reading.deciding:
+                for leaf in leaves(clause.test or {}) if clause.id in TITLES else ():
+                    for code in leaf.codes:
+                        for found in books[SYSTEM_OF[leaf.field]].found(leaf.operator, code, leaf.left):
+                            assert re.search(TITLES[clause.id], found.title, re.IGNORECASE), (clause.id, found)
+                            seen.add(clause.id)
+    assert seen == set(TITLES)
+
+
+# What is refused, with file, line and remedy, and nothing written
+
+
+OVERLAY = """id: local
+extends: 2Y_back_pain_fusion
+boards: [QJ2]
+title: Local
+source: {publisher: Nobody, page: None}
+default_reading: as_published
+revisions:
+  - revision: "1"
+    in_force: {from: 2024-04-01}
+    clauses:
+      - {id: stenosis, words: Stenosis, exclude: {field: any_diagnosis, contains: ["M480"]}, missing: passes}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message", "remedy"),
+    [
+        ("2Y_back_pain_fusion", "2Y_back_pain_fusoin", 2, "there is no policy '2Y_back_pain_fusoin'", "2Y_back_pain_fusion"),
+        ("extends: 2Y_back_pain_fusion", "extends: local", 2, "in a circle: local → local", "leave one"),
+        ("[QJ2]", "[QJ22]", 3, "no integrated care board 'QJ22'", "did you mean QJ2 (NHS Derby"),
+        ("id: stenosis", "id: age", 11, "'age' stands twice: 2Y_back_pain_fusion", "id of its own"),
+        ("M480", "MM80", 11, "a code that is no code", "correct"),
+        ("title: Local", "title: Local\ndataset: op", 5, "judges apc", "leave `dataset` out"),
+        ("extends: 2Y_back_pain_fusion\n", "", 1, "'dataset' is missing", "add `dataset"),
+        ("exclude: {field: any_diagnosis, contains: [\"M480\"]}", "require: {field: age, between: [19, 300]}", 11,
+         "an impossible age", "0 to 120"),
+        (', missing: passes}\n', ', missing: passes}\n  - revision: "2"\n    in_force: {from: 2023-04-01, to: 2024-05-01}\n'
+         '    clauses: [{id: x, words: X, coding: not_codable}]\n', 9, "overlap", "end 2 with"),
+        ("missing: passes}", "missing: passes}\n      - {id: y, words: Y, covered_by: nothing}", None, "no clause with a test",
+         "name one of"),
+        ("missing: passes}", "missing: passes}\n    sensitivities: [{id: z, words: Z, because: Z, clause: nothing, missing: fails}]",
+         None, "there is no clause 'nothing'", "did you mean"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(tmp_path: Path, old: str, new: str, line: int | None, message: str, remedy: str) -> None:
+    assert old in OVERLAY
+    (tmp_path / "local.yml").write_text(OVERLAY.replace(old, new, 1))
+    error = call("show", "local", "--policies-dir", str(tmp_path))["error"]
+    assert message in error["message"] and remedy in error["remedy"], error
+    assert "local.yml" in error["message"] and (line is None or f", line {line}" in error["message"]), error
+    assert [path.name for path in tmp_path.iterdir()] == ["local.yml"]
+
+
+def test_a_circle_of_two_and_a_chain_of_three(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text(OVERLAY.replace("2Y_back_pain_fusion", "second"))
+    (tmp_path / "b.yml").write_text(OVERLAY.replace("id: local", "id: second").replace("2Y_back_pain_fusion", "local"))
+    error = call("list", "--policies-dir", str(tmp_path))["error"]
+    assert "in a circle: local → second → local" in error["message"]
+    second = OVERLAY.replace("id: local", "id: second").replace("id: stenosis", "id: other")
+    (tmp_path / "b.yml").write_text(second)
+    policy = load_policies([tmp_path], ["local"])[0]
+    ids = [clause.id for clause in policy.revisions[0].readings["as_published"].clauses]
+    assert ids[-2:] == ["other", "stenosis"] and ids[0] == "procedure"
+
+
+def test_members_of_a_board_over_time() -> None:
+    derby = {code: (since, until) for code, since, until in members("QJ2")}
+    # The sub-ICB location, the group of the same code before it, and that group's other code until the boards began.
+    assert derby == {"15M": (EVER, NEVER), "E38000229": (EVER, date(2022, 7, 1))}
+    mersey = {code for code, _, _ in members("QYG") if len(code) == 3}
+    assert mersey == {"01F", "01J", "01T", "01V", "01X", "02E", "12F", "27D", "99A"}
+    assert ("D4U1Y", EVER, date(2026, 4, 1)) in members("QNQ")  # ended with its board's old shape
+
+
+# Records, judged by hand
+
+BASE: dict[str, Any] = {
+    "source_system": "sus_plus", "dataset": "apc", "financial_year": "2024-25", "activity_date": date(2024, 9, 3),
+    "admission_date": date(2024, 9, 1), "dominant_procedure": "V382", "dominant_procedure_4": "V382",
+    "primary_diagnosis": "M545", "diagnosis_codes": ",M545,", "procedure_codes": ",V382,", "age": 45, "age_years": 45,
+    "admission_method": "11", "administrative_category": "01", "commissioner_code": "15M00", "sex": "1",
+    "provider_code": "RXX",
+}  # fmt: skip
+# What differs from BASE; then, as published, the clauses that keep the local policy from flagging it (None: not judged by
+# Derby's), and the decisions that alone would turn the national outcome from as_published and from as_intended.
+CASES: list[tuple[dict[str, Any], list[str] | None, set[str], set[str]]] = [
+    ({}, [], set(), set()),
+    ({"diagnosis_codes": ",M545,M543,"}, ["lower_limb_pain"], set(), set()),
+    ({"diagnosis_codes": ",M545,M461,"}, ["inflammatory", "sacroiliac"],
+     {"inflammatory_excluded", "sacroiliac_excluded"}, {"inflammatory_excluded", "sacroiliac_excluded"}),
+    ({"diagnosis_codes": ",M545,G550,M480,"}, ["neoplasm", "nerve_compression"], {"neoplasm_excluded"},
+     {"neoplasm_excluded"}),
+    ({"procedure_codes": ",V382,V413,"}, ["symptomatic_deformity"], {"symptomatic_deformity_excluded"},
+     {"symptomatic_deformity_excluded"}),
+    ({"diagnosis_codes": None}, ["deformity"], {"unknown_diagnosis_kept"}, {"unknown_diagnosis_kept"}),
+    ({"administrative_category": None}, ["private_patient"], {"missing_category_kept"}, {"missing_category_kept"}),
+    ({"admission_method": None}, ["non_elective"], {"missing_method_kept"}, {"missing_method_kept"}),
+    ({"admission_method": "31"}, [], {"elective_methods_only"}, {"elective_methods_only"}),
+    ({"age": 121, "age_years": None}, ["age"], {"ages_over_120_kept"}, {"ages_over_120_kept", "unknown_age_kept"}),
+    ({"age": 7003, "age_years": 0}, ["age"], {"baby_codes_read_as_years"}, {"baby_codes_read_as_years"}),
+    ({"age": None, "age_years": None}, ["age"], {"unknown_age_kept"}, {"unknown_age_kept"}),
+    # Two decisions would have to be made at once: neither alone turns anything.
+    ({"administrative_category": None, "admission_method": None}, ["non_elective", "private_patient"], set(), set()),
+    ({"commissioner_code": "02P00"}, None, set(), set()),
+    ({"commissioner_code": None}, None, set(), set()),
+    ({"commissioner_code": "E38000229", "activity_date": date(2022, 6, 30), "admission_date": date(2022, 6, 30),
+      "financial_year": "2022-23"}, [], set(), set()),
+    ({"commissioner_code": "E38000229", "activity_date": date(2022, 7, 1), "admission_date": date(2022, 7, 1),
+      "financial_year": "2022-23"}, None, set(), set()),
+    ({"dominant_procedure": "V383", "dominant_procedure_4": "V383", "commissioner_code": "01F00",
+      "diagnosis_codes": ",M545,S320,"}, None, {"trauma_excluded"}, {"trauma_excluded"}),
+]  # fmt: skip
+
+
+def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> None:
+    policies = load_policies(only=[NATIONAL, DERBY, MERSEY])
+    chosen = units(policies, CONFIG)
+    records = small_frame(
+        spark, [BASE | change | {"record_id": str(n)} for n, (change, *_) in enumerate(CASES)], APC_SPELL.schema
+    )
+    judged = judge_records(records, "apc", chosen, AREAS)
+    rows = judged.collect()
+    found = {(int(row["record_id"]), row["policy_id"], row["reading"]): row for row in rows}
+    assert len(found) == len(rows)
+    for number, (change, local, published, intended) in enumerate(CASES):
+        row = found.get((number, DERBY, "as_published"))
+        assert (row and row["failed_clauses"]) == local, change
+        if row:
+            assert row["back_cast"] == ("activity_date" in change or BASE["admission_date"] < date(2024, 9, 1))
+        for reading, decisions in (("as_published", published), ("as_intended", intended)):
+            turned = found[number, NATIONAL, reading]["decisive_decisions"]
+            assert (len(turned), set(turned)) == (len(decisions), decisions), (change, reading)
+        assert found[number, NATIONAL, "guidance_coded"]["decisive_decisions"] == []
+    assert {number for number, policy, _ in found if policy == MERSEY} == {len(CASES) - 1}
+    assert found[len(CASES) - 1, MERSEY, "as_published"]["failed_clauses"] == ["trauma"]
+
+    flags = small_frame(spark, [row.asDict() for row in rows], judged.schema).withColumn("run_id", F.lit("r"))
+    totals = scope_totals(records, "apc", chosen)
+    steps = attrition(flags, totals, chosen)
+    compared = {
+        (row["policy_id"], row["financial_year"], row["direction"], row["clause_id"]): row
+        for row in comparison(flags, steps, chosen).where("reading = 'as_published'").collect()
+    }
+
+    def of(policy: str, year: str, clause: str) -> tuple[int, ...]:
+        row = compared[policy, year, "national_only", clause]
+        return row["records"], row["records_alone"], row["records_differing"], row["records_compared"]
+
+    assert of(DERBY, "2024-25", "lower_limb_pain") == (1, 1, 4, 13)
+    assert of(DERBY, "2024-25", "inflammatory") == (1, 0, 4, 13)
+    assert of(DERBY, "2024-25", "deformity") == (0, 0, 4, 13)
+    assert of(DERBY, "2022-23", "lower_limb_pain") == (0, 0, 0, 1)
+    assert of(MERSEY, "2024-25", "trauma") == (1, 1, 1, 1)
+    assert {key[2] for key in compared} == {"national_only"}
+    effects = {
+        (row["policy_id"], row["base_reading"], row["financial_year"], row["decision"]): row
+        for row in sensitivity(flags, steps, chosen).collect()
+    }
+
+    def moved(decision: str, base: str = "as_published") -> tuple[Any, ...]:
+        row = effects[NATIONAL, base, "2024-25", decision]
+        return row["added"], row["removed"], row["flagged"], row["flagged_flipped"], row["direction"]
+
+    assert moved("missing_category_kept") == (1, 0, 9, 10, "made")
+    assert moved("elective_methods_only") == (0, 1, 9, 8, "made")
+    assert moved("elective_methods_only", "as_intended") == (1, 0, 9, 10, "undone")
+    assert moved("unknown_diagnosis_kept", "as_intended") == (0, 1, 9, 8, "undone")
+    assert moved("pregnancy_excluded") == (0, 0, 9, 9, "made")
+    assert effects[NATIONAL, "as_published", "2022-23", "missing_category_kept"]["added"] == 0
+
+    boards = {policy.id: list(policy.boards) for policy in policies if policy.boards}
+    periods = steps.where("step = 0").select(
+        "policy_id", "revision", "reading", "financial_year", F.lit(False).alias("partial_year"),
+        F.lit(False).alias("back_cast_period"),
+    )  # fmt: skip
+    population = read_population(CONFIG, ["2022-23", "2024-25"])
+    rates = activity_rates(prepared(flags), periods, population, partial=False, boards=boards)
+    shown = {
+        (row["policy_id"], row["area_type"], row["area_code"]): (row["activity"], row["in_scope"], row["expected"], row["notes"])
+        for row in rates.where("reading = 'as_published' AND financial_year = '2024-25'").collect()
+    }  # fmt: skip
+    derby = {key[1:]: value[:3] for key, value in shown.items() if key[0] == DERBY}
+    assert derby == {
+        ("icb", "QJ2"): (2, 13, None), ("sub_icb", "15M"): (2, 13, None), ("provider", "RXX"): (2, 13, None),
+    }  # fmt: skip
+    assert len([key for key in shown if key[0] == MERSEY]) == 1 + 9 + 1
+    assert shown[NATIONAL, "england", "E92000001"][:2] == (9, 16)
+    assert "local_policy" in shown[DERBY, "icb", "QJ2"][3] and "local_policy" not in shown[NATIONAL, "icb", "QJ2"][3]
+
+
+# What a scope needs
+
+
+@pytest.mark.parametrize(
+    ("test", "column", "keys"),
+    [
+        ({"field": "dominant_procedure", "starts_with": ["V382", "V404"]}, "dominant_procedure_4", ("V382", "V404")),
+        ({"field": "any_procedure", "contains": ["U05[45]", "U211"]}, "procedure_codes", ("U05", "U21")),
+        ({"all_of": [{"field": "age", "at_least": 19}, {"field": "any_diagnosis", "starts_with": ["M17"]}]},
+         "diagnosis_codes", ("M17",)),
+        ({"field": "any_procedure", "followed_by": {"first": ["W37"], "then": ["Z84"]}}, "procedure_codes", ("W37",)),
+        ({"any_of": [{"field": "any_procedure", "contains": ["U05"]}, {"field": "any_diagnosis", "contains": ["M17"]}]}, None, ()),
+        ({"field": "any_diagnosis", "contains": ["D0"]}, None, ()),
+        ({"none_of": [{"field": "any_procedure", "contains": ["U05"]}]}, None, ()),
+        ({"field": "any_procedure", "is_null": False}, None, ()),
+    ],
+)  # fmt: skip
+def test_codes_that_a_scope_needs(test: dict[str, Any], column: str | None, keys: tuple[str, ...]) -> None:
+    dataset = "apc"
+    found = needed(test, dataset)
+    assert (found and (found.column, found.keys)) == (column and (column, keys))
+    assert found is None or isinstance(found, Needed)
+
+
+def test_one_expression_for_many_codes() -> None:
+    codes = ["U054", "U055", "U13", "U132", "V382", "V383", "W3"]
+    made = re.compile(one_of(codes))
+    texts = [f"{letter}{n:03d}" for letter in "TUVWX" for n in range(0, 1000)]
+    assert [text for text in texts if made.match(text)] == [t for t in texts if t.startswith(tuple(codes))]
+
+
+# Many policies
+
+
+def _made_up(folder: Path, number: int) -> list[Path]:
+    """Policies that vary the codes of the shipped ones: some scopes shared, some lists of codes, one without any code."""
+    paths = []
+    for n in range(number):
+        source = resource("conf", "policies") / f"{NATIONAL if n % 2 else '2S_lower_back_imaging'}.yml"
+        document = yaml.safe_load(source.read_text(encoding="utf-8").replace("from: 2022-08-01", 'from: "2022-08-01"')
+                                  .replace("from: 2023-12-01", 'from: "2023-12-01"'))  # fmt: skip
+        document["id"] = f"made_up_{n:02d}"
+        clauses = document["revisions"][0]["clauses"]
+        if n % 2:
+            clauses[0]["require"]["starts_with"] = [["V382", "V383"], ["V383", "V404"], ["V384"]][n // 2 % 3]
+            if n % 5 == 0:
+                clauses[0]["require"] = {"field": "dominant_procedure", "starts_with": ["V38"]}
+        else:
+            codes = [["U05"], ["U054", "U13[25]"], ["U133", "U217", "U0[45]4"]][n // 2 % 3]
+            clauses[0]["require"] = {"field": "any_procedure", "contains": codes}
+            if n % 8 == 0:
+                clauses[0]["require"] = {
+                    "any_of": [{"field": "any_procedure", "contains": ["U054"]}, {"field": "age", "at_least": 60}]
+                }
+        path = folder / f"{document['id']}.yml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        paths.append(path)
+    return paths
+
+
+def test_many_policies_judge_as_each_alone(spark: SparkSession, tmp_path: Path) -> None:
+    """The pass over all against the clauses of each evaluated plainly, one policy at a time, on the same records."""
+    _made_up(tmp_path, 24)
+    policies = [policy for policy in load_policies([tmp_path]) if policy.id.startswith("made_up")]
+    spells = [
+        BASE | {"record_id": f"{d}{x}{a}", "dominant_procedure": d, "dominant_procedure_4": d and d[:4], "age": a,
+                "age_years": a, "diagnosis_codes": x}
+        for d in ("V382", "V383", "V3841", "V404", "V381", None) for x in (",M545,", ",M545,M431,", None)
+        for a in (18, 60)
+    ]  # fmt: skip
+    seen = {k: v for k, v in BASE.items() if k in OP_ATTENDANCE.names()} | {"dataset": "op", "procedure_codes": None}
+    attended = [
+        seen | {"record_id": f"{p}{x}{a}", "procedure_codes": p, "age": a, "age_years": a, "diagnosis_codes": x}
+        for p in (",U054,", ",XU054,", ",U133,U054,", ",U132,Z665,", ",Z665,U217,", ",U056,", ",E119,", None)
+        for x in (",M545,", None) for a in (18, 60)
+    ]  # fmt: skip
+    judged: list[tuple[Any, ...]] = []
+    plain: list[tuple[Any, ...]] = []
+    for dataset, rows, table in (("apc", spells, APC_SPELL), ("op", attended, OP_ATTENDANCE)):
+        records = small_frame(spark, rows, table.schema).repartition(2)
+        flags = judge_records(records, dataset, units(policies, CONFIG), AREAS)
+        judged += flags.select("policy_id", "reading", "record_id", F.array_join("failed_clauses", ",")).collect()
+        plain += _plainly([p for p in policies if p.dataset == dataset], dataset, records)
+    assert len(judged) == len(set(judged)) > 500
+    assert {tuple(row) for row in judged} == set(plain)
+
+
+def _plainly(policies: list[Policy], dataset: str, records: Any) -> list[tuple[Any, ...]]:
+    verdicts = []
+    for policy in policies:
+        revision = policy.revisions[0]
+        for name, reading in revision.readings.items():
+            failed = [F.when(~passes(clause, dataset), clause.id) for clause in reading.deciding]
+            scope = compile_test(revision.scope.test or {}, dataset)
+            line = F.concat_ws("|", F.lit(policy.id), F.lit(name), F.concat_ws(",", *failed))
+            verdicts.append(F.when(scope, line))
+    rows = records.select("record_id", F.array_compact(F.array(*verdicts)).alias("lines")).collect()
+    return [
+        (policy, reading, row["record_id"], failed)
+        for row in rows
+        for policy, reading, failed in (line.split("|") for line in row["lines"])
+    ]
