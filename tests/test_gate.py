@@ -220,7 +220,7 @@ def good() -> Tables:
             measure | {"measure": "quarantined:undischarged", "records": 13},
             measure | {"measure": "area_basis:gp_practice", "policy_id": "P", "records": 11},
         ],
-        "activity_month": monthly,
+        "activity_month": [*monthly, PUBLISHED | {"policy_id": "L"} | YEAR | april | {"activity": 1, "in_scope": 2}],
         "provider_month": by_provider,
         "published_activity_month": [row | RELEASE | marks for row in monthly],
         "published_days_between": [
