@@ -3,7 +3,7 @@
 # checkout but the packaging tools' caches and ~/.cache/ebi-spark (EBI_SPARK_JARS moves the latter).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test soak lint bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -34,6 +34,9 @@ demo: $(READY) ## the main job on made-up data, from nothing to published tables
 test: $(READY) ## lint, types and tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest
+
+soak: $(READY) ## kills at 20 random moments, an error at every commit, a full disk: half an hour and more
+	@$(BIN)/python -m pytest -m soak -s tests/test_soak.py
 
 lint: $(READY) ## lint and types alone
 	@$(BIN)/ruff check .

@@ -127,6 +127,9 @@ class Bench:
         self.line("whole job, start to end", everything).add(done.seconds, done)
         for item in done.answer["stages"]:
             self.line(f"  of it {item['name']}", everything).add(item["seconds"], done)
+        self.tell(f"{number}: a run that finds nothing to do")
+        done = measured("jobs.run", ["--config", config, "--lake", str(whole), "--json"], self.environment)
+        self.line("a run that finds nothing to do", everything).add(done.seconds, done)
 
         if number == 1:
             done = duckdb("compare", "--lake", str(lake), "--out", str(duck))

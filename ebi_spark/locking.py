@@ -1,67 +1,169 @@
-"""One writer at a time on a local lake: a lock that names its owner and is taken over only from the dead."""
+"""One writer at a time on a local lake: a lock that names its owners and is taken over only from the dead.
+
+A run is two processes: Python, and the Java that Spark runs in, which can outlive it and go on writing. The lock names both,
+each with the time it started, since numbers of processes are given out again.
+"""
 
 import contextlib
+import fcntl
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ebi_spark.errors import InputError
 
 LOCK = ".lock"
+_GUARD = ".lock.guard"
+_PROC = Path("/proc")
+
+
+@dataclass
+class Lock:
+    """A lock that is held; ``name_java`` adds the Java process once there is one."""
+
+    path: Path | None
+
+    def name_java(self) -> None:
+        """Name the Java that this process has started as an owner too."""
+        if self.path is not None:
+            _write(self.path, [os.getpid(), *_java_children(os.getpid())])
+
+
+@contextlib.contextmanager
+def locked(folder: Path | None) -> Iterator[Lock]:
+    """Hold the lake in ``folder`` (None: a catalogue, whose commits need no lock); an :class:`InputError` names who has
+    it."""
+    if folder is None:
+        yield Lock(None)
+        return
+    path = folder / "silver" / LOCK
+    with _guarded(path):
+        holder = _read(path)
+        if holder is not None:
+            _refuse(folder, path, holder)
+        _write(path, [os.getpid()])
+    try:
+        yield Lock(path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """One process at a time looks at the lock and takes it, so that no two take over the same dead one's."""
+    with path.with_name(_GUARD).open("w", encoding="utf-8") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What the lock says; an empty dictionary when it cannot be understood, None when there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    if isinstance(found, dict) and "pid" in found:  # as versions before this one wrote it
+        owner = {"pid": found["pid"], "started": found.get("started", ""), "name": "python"}
+        found = {**_here(), "since": found.get("since", "unknown"), "processes": [owner]}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, pids: list[int]) -> None:
+    owner = {
+        **_here(),
+        "since": time.strftime("%F %T"),
+        "processes": [{"pid": pid, "started": _started(pid) or "", "name": _name(pid)} for pid in pids],
+    }
+    part = path.with_name(f"{LOCK}.{os.getpid()}")
+    part.write_text(json.dumps(owner), encoding="utf-8")
+    part.chmod(0o600)
+    part.replace(path)
+
+
+def _refuse(folder: Path, path: Path, holder: dict[str, Any]) -> None:
+    """Raise unless every owner is known to be dead."""
+    here, processes = _here(), holder.get("processes", [])
+    if holder.get("host") == here["host"] and holder.get("boot") != here["boot"]:
+        return  # the machine was started anew since
+    if holder and {key: holder.get(key) for key in here} != here:
+        raise InputError(
+            f"the lake {folder} is in use on {holder.get('host', 'another machine')} since {holder.get('since', 'unknown')}: "
+            "whether that run still lives cannot be seen from here",
+            remedy=f"wait for it; when it is certainly gone, remove {path}",
+        )
+    alive = [item for item in processes if _alive(item)]
+    if alive:
+        listed = " and ".join(
+            f"process {item['pid']} ({item['name'] or 'unknown'}, started {_clock(item['started'])})" for item in alive
+        )
+        raise InputError(
+            f"the lake {folder} is in use by {listed}, since {holder['since']}",
+            remedy="wait for it, or end that run (both its Python and its Java, where both are named)",
+        )
+
+
+def _here() -> dict[str, str]:
+    """What has to be the same for a process to be seen: the machine, its start and its view of processes."""
+    boot, view = "", ""
+    with contextlib.suppress(OSError):
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        view = str((_PROC / "self/ns/pid").readlink())
+    return {"host": socket.gethostname(), "boot": boot, "view": view}
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat behind the name: state, parent …; None for a process that is gone or a zombie."""
+    try:
+        found = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    return None if found[0] in "ZX" else found
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in ticks since boot: a pid that was given out again has another start."""
+    """When a process started, in ticks since the machine did."""
+    found = _stat(pid)
+    return found[19] if found else None
+
+
+def _name(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return (_PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
+    return ""
+
+
+def _clock(ticks: str) -> str:
+    """A start in ticks as local time."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return None
+        uptime = float((_PROC / "uptime").read_text(encoding="ascii").split()[0])
+        return time.strftime("%F %T", time.localtime(time.time() - uptime + int(ticks) / os.sysconf("SC_CLK_TCK")))
+    except (OSError, ValueError, IndexError):
+        return "at an unknown time"
 
 
-def _alive(owner: dict[str, str]) -> bool:
-    pid = int(owner.get("pid", "0"))
-    if Path("/proc/self/stat").exists():
-        return _started(pid) == owner.get("started")
+def _alive(process: dict[str, Any]) -> bool:
+    pid = int(process["pid"])
+    if (_PROC / "self/stat").exists():
+        return _started(pid) is not None and _started(pid) == process["started"]
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, 0)
         return True
     return False
 
 
-@contextlib.contextmanager
-def locked(folder: Path | None) -> Iterator[None]:
-    """Hold the lake in ``folder`` (None: a catalogue, whose commits need no lock)."""
-    if folder is None:
-        yield
-        return
-    path = folder / "silver" / LOCK
-    owner = {"pid": str(os.getpid()), "started": _started(os.getpid()) or "", "since": time.strftime("%F %T")}
-    for _ in range(3):
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            try:
-                holder = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                time.sleep(0.2)  # written this moment, or left empty by a kill: looked at once more
-                with contextlib.suppress(OSError):
-                    if path.stat().st_size == 0 and time.time() - path.stat().st_mtime > 5:
-                        path.unlink()
-                continue
-            if _alive(holder):
-                raise InputError(
-                    f"the lake {folder} is in use by process {holder['pid']} since {holder['since']}",
-                    remedy="wait for it, or end that process",
-                ) from None
-            path.unlink(missing_ok=True)
-            continue
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(owner, file)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-        return
-    raise InputError(f"the lake {folder} could not be locked", remedy=f"remove {path} if no other run is at work")
+def _java_children(pid: int) -> list[int]:
+    """The Java processes that ``pid`` has started."""
+    found = []
+    for entry in _PROC.glob("[0-9]*"):
+        child = int(entry.name)
+        stat = _stat(child)
+        if stat is not None and stat[1] == str(pid) and _name(child) == "java":
+            found.append(child)
+    return sorted(found)

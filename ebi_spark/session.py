@@ -171,7 +171,7 @@ def spark_session(
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     folder = Path(tempfile.mkdtemp(prefix=f"spark-{os.getpid()}-", dir=_swept(scratch) if scratch else None))
-    spark = (
+    builder = (
         SparkSession.builder.appName("ebi-spark")
         .master(os.environ.get("EBI_SPARK_MASTER", "local[*]"))
         .config("spark.driver.memory", os.environ.get("EBI_SPARK_DRIVER_MEMORY", "4g"))
@@ -200,8 +200,9 @@ def spark_session(
                 [JAVA_OPTIONS, *([QUICK_JAVA_OPTIONS] if data_bytes is not None and data_bytes < SMALL_BYTES else [])]
             ),
         )
-        .getOrCreate()
     )
+    with _java_prints_to_standard_error():
+        spark = builder.getOrCreate()
     for key, value in PLANNING.items():
         spark.conf.set(key, value)
     try:
@@ -210,6 +211,20 @@ def spark_session(
         with contextlib.suppress(Exception):
             spark.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _java_prints_to_standard_error() -> Iterator[None]:
+    """What Java prints by itself (VACUUM does) would stand between the lines of a job: the Java that is started here takes
+    standard error for its standard output."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
 
 
 def _shuffle_partitions(data_bytes: int | None) -> int:

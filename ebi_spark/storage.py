@@ -4,27 +4,46 @@ Every write is one commit that a rerun repeats without harm. Tables are created 
 protocol 1 and no deletion vectors, so that other engines read them.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, StructType
 
-from ebi_spark import __version__
+from ebi_spark import __version__, delta_log
+from ebi_spark.delta_log import CommitInfo
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.schemas import TABLES, YEAR, Table
+from ebi_spark.schemas import SCHEMA_VERSION, TABLES, YEAR, Table
 from ebi_spark.settings import LAYERS, LakeLocation
 
+VERSION_PROPERTY = "ebi_spark.schema_version"
+# Besides the year, what a stage may replace alone.
+PART = "policy_id"
 _PROPERTIES = {
     "delta.minReaderVersion": "1",
     "delta.minWriterVersion": "2",
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
+    # How long a version can be gone back to is for `maintain` to say, which knows the releases that need it. Left to
+    # itself Delta forgets after a week which files old versions had, and after a month the versions.
+    "delta.deletedFileRetentionDuration": "interval 1000 days",
+    "delta.logRetentionDuration": "interval 1000 days",
+}
+# Only small files are put together: large ones lie sorted as rules want them. Delta 4.4 passes over the retention that VACUUM
+# is given and takes the property above, and it would refuse a shorter one. Where a platform fixes these settings, files stay
+# as long as the property says.
+_MAINTAINING = {
+    "spark.databricks.delta.optimize.minFileSize": str(64 << 20),
+    "spark.databricks.delta.optimize.maxFileSize": str(256 << 20),
+    "spark.databricks.delta.vacuum.retentionWindowIgnore.enabled": "false",
+    "spark.databricks.delta.retentionDurationCheck.enabled": "false",
 }
 
 _Answer = TypeVar("_Answer")
@@ -32,11 +51,23 @@ _Answer = TypeVar("_Answer")
 Where = Mapping[str, Iterable[str | int]]
 
 
+class Maintained(NamedTuple):
+    """What maintenance made of a table: its files before and after, and their bytes."""
+
+    files_before: int
+    files: int
+    bytes: int
+
+
 class Lake:
     """The tables of one lake. Local folders of silver and gold are closed to others; published has the user's mask."""
 
-    def __init__(self, spark: SparkSession, location: LakeLocation, run_id: str = "") -> None:
+    def __init__(
+        self, spark: SparkSession, location: LakeLocation, run_id: str = "", as_of: Mapping[str, int] | None = None
+    ) -> None:
         self.spark, self.location, self.run_id = spark, location, run_id
+        # Tables by full name that are read as they stood at a version, to go over an old run again.
+        self.as_of = dict(as_of or {})
         self.versions_read: dict[str, int] = {}
         self.versions_written: dict[str, int] = {}
 
@@ -45,8 +76,8 @@ class Lake:
     def identifier(self, table: Table) -> str:
         """The table's name for SQL: ``catalog.schema.name`` or ``delta.`path` ``."""
         if self.location.folder:
-            return f"delta.`{self._path(table)}`"
-        return f"`{self.location.catalog}`.`{self.location.schemas[table.layer]}`.`{table.name}`"
+            return f"delta.{_ticked(self._path(table))}"
+        return _named(f"{self.location.catalog}.{self.location.schemas[table.layer]}.{table.name}")
 
     def _path(self, table: Table) -> str:
         return str(Path(str(self.location.folder)) / table.layer / table.name)
@@ -63,55 +94,127 @@ class Lake:
     # Making
 
     def prepare(self) -> None:
-        """Create what is missing of folders or schemas and tables."""
+        """Create what is missing of folders or schemas and tables, and bring tables of an older version up to date."""
         if self.location.folder:
             prepare_folders(self.location.folder)
         else:
             for schema in self.location.schemas.values():
-                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS `{self.location.catalog}`.`{schema}`")
-        missing = [table for table in TABLES.values() if not self.exists(table)]
-        side_by_side([partial(self._create, table) for table in missing])
+                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {_named(f'{self.location.catalog}.{schema}')}")
+        there = {table.full_name: self.exists(table) for table in TABLES.values()}
+        self.migrate([table for table in TABLES.values() if there[table.full_name]])
+        side_by_side([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
+
+    def migrate(self, tables: Iterable[Table] | None = None) -> list[str]:
+        """Bring tables that an older version of the product wrote up to date, each in commits that change no row: columns
+        that are new are added, empty until their stage runs again. Gives what was done, a line a table.
+
+        An :class:`InputError` when a table is of a newer version, or has a column under another type. All tables are
+        looked at before any is changed.
+        """
+        there = [table for table in (TABLES.values() if tables is None else tables) if self.exists(table)]
+        found = dict(zip(there, side_by_side([partial(self._described, table) for table in there]), strict=True))
+        statements, done = [], []
+        for table, (schema, version) in found.items():
+            name = table.full_name
+            if version > SCHEMA_VERSION:
+                raise InputError(
+                    f"{name} was written by a newer version of ebi-spark (schema {version}, this one knows {SCHEMA_VERSION})",
+                    remedy="install that version; nothing was changed",
+                )
+            added, differing = _differences(table.schema, schema)
+            if differing:
+                raise InputError(
+                    f"{name} has columns of another type than this version writes: {', '.join(differing)}",
+                    remedy="run the version of ebi-spark that wrote the lake, or begin a new lake; nothing was changed",
+                )
+            if added:
+                listed = ", ".join(f"{column} {kind}" for column, kind in added.items())
+                statements.append(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({listed})")
+            if version < SCHEMA_VERSION:
+                statements.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({self._properties(table)})")
+            if added or version < SCHEMA_VERSION:
+                what = f"added {', '.join(added).replace('`', '')}" if added else "columns as they are"
+                done.append(f"{name}: schema {version} to {SCHEMA_VERSION}, {what}")
+        for statement in statements:
+            self.spark.sql(statement)
+        return done
+
+    def _described(self, table: Table) -> tuple[StructType, int]:
+        """The table's columns as they are, and the version of the schema that it was written under (0 before there was
+        one)."""
+        known = delta_log.described(Path(self._path(table))) if self.location.folder else None
+        if known is not None:
+            schema, properties = StructType.fromJson(known[0]), known[1]
+        else:
+            row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("properties").first()
+            properties = dict(row["properties"] or {}) if row else {}
+            schema = self.spark.table(self.identifier(table)).schema
+        version = properties.get(VERSION_PROPERTY, "0")
+        return schema, int(version) if version.isdigit() else 0
 
     def _create(self, table: Table) -> None:
         columns = ", ".join(
             f"`{name}` {kind}" + (f" COMMENT '{_quoted(meaning)}'" if meaning else "")
             for name, kind, meaning in table.fields()
         )
-        properties = dict(_PROPERTIES)
-        if table.statistics:
-            properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
         partition = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
-        listed = ", ".join(f"'{key}' = '{value}'" for key, value in properties.items())
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA{partition} "
-            f"COMMENT '{_quoted(table.row)}' TBLPROPERTIES ({listed})"
+            f"COMMENT '{_quoted(table.row)}' TBLPROPERTIES ({self._properties(table)})"
         )
+
+    def _properties(self, table: Table) -> str:
+        properties = {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION)}
+        if table.statistics:
+            properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
+        return ", ".join(f"'{key}' = '{value}'" for key, value in properties.items())
 
     # Reading
 
     def read(self, table: Table) -> DataFrame:
-        """The table as it stands; its version is noted for the run log."""
+        """The table as it stands, or stood at the version of ``as_of``; its version is noted for the run log."""
         if not self.exists(table):
             raise InputError(
                 f"{self.location} has no table {table.full_name}", remedy="run the stages before this one first"
             )
         if table.full_name not in self.versions_read:
             self.versions_read[table.full_name] = self.version(table)
+        reader, pinned = self.spark.read, self.as_of.get(table.full_name)
+        if pinned is not None:
+            reader = reader.option("versionAsOf", pinned)
         if self.location.folder:
-            return self.spark.read.format("delta").load(self._path(table))
-        return self.spark.table(self.identifier(table))
+            return reader.format("delta").load(self._path(table))
+        return reader.table(self.identifier(table))
 
     def version(self, table: Table) -> int:
-        """The newest Delta version."""
+        """The newest Delta version, or that of ``as_of``."""
+        if table.full_name in self.as_of:
+            return self.as_of[table.full_name]
         if self.location.folder:  # asking Delta takes a Spark job; a local log tells by its file names
-            log = Path(self._path(table)) / "_delta_log"
-            numbers = [int(entry.stem) for entry in log.glob("*.json") if entry.stem.isdigit()]
-            if numbers:
-                return max(numbers)
+            newest = delta_log.newest_version(Path(self._path(table)))
+            if newest is not None:
+                return newest
         row = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)} LIMIT 1").select("version").first()
         if row is None:
             raise BrokenRunError(f"{table.full_name} has no history", remedy="restore the table or remove its folder")
         return int(row["version"])
+
+    def foreign_version(self, name: str) -> str | None:
+        """What tells versions of a table outside the lake apart, None where it does not say."""
+        try:
+            row = self.spark.sql(f"DESCRIBE HISTORY {_named(name)} LIMIT 1").select("version", "timestamp").first()
+        except Exception:  # no Delta table, or no right to its history
+            return None
+        return f"{row['version']} {row['timestamp']}" if row else None
+
+    def commits(self, table: Table, after: int) -> list[CommitInfo]:
+        """The table's commits after a version, as far as they are still known."""
+        if not self.exists(table) or self.version(table) <= after:
+            return []
+        if self.location.folder:
+            return delta_log.commits_after(Path(self._path(table)), after)
+        rows = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)}").where(F.col("version") > after)
+        return [CommitInfo(*row) for row in rows.select("version", "operation", "userMetadata").collect()]
 
     def years(self, table: Table) -> list[str]:
         """The financial years that the table holds, sorted."""
@@ -127,24 +230,36 @@ class Lake:
         ``frame`` must hold only such rows. An empty ``where`` replaces the whole table.
         """
         conformed = conform(frame, table)
-        writer = conformed.write.format("delta").mode("overwrite").option("userMetadata", self._metadata(stage))
+        # Who comes later sees in the history which years, and which policies, a commit can have changed.
+        each = [where] if isinstance(where, Mapping) else list(where)
+        metadata = self._metadata(stage, years=_named_by_all(each, YEAR), parts=_named_by_all(each, PART))
+        writer = conformed.write.format("delta").mode("overwrite").option("userMetadata", metadata)
         predicate = predicate_of(where)
         if predicate:
             writer = writer.option("replaceWhere", predicate)
-        if self.location.folder:
-            writer.save(self._path(table))
-        else:
-            writer.saveAsTable(self.identifier(table))
-        self._written(table)
+        self._commit(table, writer)
 
     def append(self, table: Table, frame: DataFrame, *, stage: str) -> None:
         """Add rows in one commit (logs only: a rerun adds again)."""
         writer = conform(frame, table).write.format("delta").mode("append")
-        writer = writer.option("userMetadata", self._metadata(stage))
-        if self.location.folder:
-            writer.save(self._path(table))
-        else:
-            writer.saveAsTable(self.identifier(table))
+        self._commit(table, writer.option("userMetadata", self._metadata(stage, years=[])))
+
+    def _commit(self, table: Table, writer: DataFrameWriter) -> None:
+        """Where every row of the lake is committed. When another run commits to the same rows meanwhile, one of the two
+        is refused whole."""
+        try:
+            if self.location.folder:
+                writer.save(self._path(table))
+            else:
+                writer.saveAsTable(self.identifier(table))
+        except Exception as error:
+            if not isinstance(error, _conflicts()):
+                raise
+            raise BrokenRunError(
+                f"{table.full_name}: another run committed to the same rows at the same time ({type(error).__name__}); "
+                "its rows stand, this run's were not written",
+                remedy="run the same call again when the other run has ended",
+            ) from None
         self._written(table)
 
     def _written(self, table: Table) -> None:
@@ -153,16 +268,75 @@ class Lake:
         if self.location.folder and table.layer == "published":
             _open_to_others(Path(self._path(table)), self.location.folder)
 
-    def _metadata(self, stage: str) -> str:
-        return json.dumps({"run_id": self.run_id, "code_version": __version__, "stage": stage})
+    def _metadata(self, stage: str, **facts: object) -> str:
+        return json.dumps({"run_id": self.run_id, "code_version": __version__, "stage": stage, **facts})
 
     # Keeping
 
-    def maintain(self, table: Table, keep_hours: int) -> None:
-        """Compact small files and remove those that no version younger than ``keep_hours`` needs."""
-        if table.compact:
-            self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
-        self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
+    def maintain(self, tables: Iterable[Table], keep_hours: int) -> dict[str, Maintained]:
+        """Compact small files and remove those that no version younger than ``keep_hours`` needs (a week at least, which
+        whoever calls has seen to)."""
+        for key, value in _MAINTAINING.items():
+            with contextlib.suppress(Exception):  # a platform that fixes its settings has its own
+                self.spark.conf.set(key, value)
+
+        def one(table: Table) -> Maintained:
+            before, _ = self.size(table)
+            if table.compact:
+                self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
+            self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
+            if self.location.folder and table.layer == "published":
+                _open_to_others(Path(self._path(table)), self.location.folder)
+            return Maintained(before, *self.size(table))
+
+        there = [table for table in tables if self.exists(table)]
+        try:
+            done = side_by_side([partial(one, table) for table in there])
+        finally:
+            for key in _MAINTAINING:
+                with contextlib.suppress(Exception):
+                    self.spark.conf.unset(key)
+        return {table.full_name: result for table, result in zip(there, done, strict=True)}
+
+    def size(self, table: Table) -> tuple[int, int]:
+        """(files, bytes) of the newest version."""
+        row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("numFiles", "sizeInBytes").first()
+        return (int(row["numFiles"]), int(row["sizeInBytes"])) if row else (0, 0)
+
+
+@cache
+def _conflicts() -> tuple[type[Exception], ...]:
+    """Every class that Delta raises when commits conflict, of the classic engine and of Spark Connect: they have no
+    common ancestor, and the classic ones are raised only once this module is imported."""
+    import delta.exceptions as classic
+
+    found = [getattr(classic, name) for name in classic.__all__]
+    with contextlib.suppress(ImportError):
+        import delta.connect.exceptions as connect
+
+        found += [getattr(connect, name) for name in classic.__all__ if hasattr(connect, name)]
+    return tuple(found)
+
+
+def _differences(declared: DataType, held: DataType, prefix: str = "") -> tuple[dict[str, str], list[str]]:
+    """(columns and fields that ``held`` lacks, by their name in SQL with their type; those it has under another type)."""
+    added: dict[str, str] = {}
+    differing: list[str] = []
+    if isinstance(declared, StructType) and isinstance(held, StructType):
+        there = {field.name: field.dataType for field in held.fields}
+        for field in declared.fields:
+            name = f"{prefix}`{field.name}`"
+            if field.name not in there:
+                added[name] = field.dataType.simpleString()
+                continue
+            more, other = _differences(field.dataType, there[field.name], f"{name}.")
+            added |= more
+            differing += other
+    elif isinstance(declared, ArrayType) and isinstance(held, ArrayType):
+        added, differing = _differences(declared.elementType, held.elementType, f"{prefix}element.")
+    elif declared.simpleString() != held.simpleString():
+        differing.append(prefix.replace("`", "").rstrip("."))
+    return added, differing
 
 
 def side_by_side(tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
@@ -221,6 +395,22 @@ def restrict_new_files() -> None:
 def published_mask() -> int:
     """The mask that the user had when the job began (022 when unknown)."""
     return _USER_MASK[0] if _USER_MASK else 0o022
+
+
+def _ticked(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _named(name: str) -> str:
+    """A name of several parts for SQL, each part between backticks."""
+    return ".".join(_ticked(part.strip("`")) for part in name.split("."))
+
+
+def _named_by_all(each: Sequence[Where], column: str) -> list[str] | None:
+    """The values of a column that the mappings name together; None where one does not name it, and so any is meant."""
+    if not all(column in one for one in each):
+        return None
+    return sorted({str(value) for one in each for value in one[column]})
 
 
 def predicate_of(where: Where | Sequence[Where]) -> str:

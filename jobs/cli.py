@@ -15,6 +15,7 @@ COMMANDS = {
     "generate": "made-up source files to try it all on",
     "policy": "list, show, lint and compare policies; import a published page",
     "explain": "one record, clause by clause",
+    "replay": "an old run made again from what it recorded, and compared",
     "status": "what is in a lake",
     "maintain": "compaction, vacuum, old releases",
 }

@@ -9,11 +9,13 @@ from rich.table import Table as RichTable
 
 from ebi_spark.canonical.ingest import SILVER
 from ebi_spark.clinical_policy.load import load_policies, units
-from ebi_spark.flags.areas import read_lookups
+from ebi_spark.clinical_policy.model import Policy, Unit
+from ebi_spark.flags.areas import Lookups, read_lookups
 from ebi_spark.flags.attrition import attrition
 from ebi_spark.flags.judge import judge_records, scope_totals
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.flags.sensitivity import comparison, sensitivity
+from ebi_spark.recompute import Due
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
     POLICY,
@@ -22,7 +24,7 @@ from ebi_spark.schemas import (
     POLICY_SENSITIVITY,
     YEAR,
 )
-from ebi_spark.storage import side_by_side
+from ebi_spark.storage import Lake, side_by_side
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
@@ -30,35 +32,34 @@ FLIPPED_FROM = ("as_published", "as_intended")
 MOST_TOLD = 3
 
 
-def stage(context: Context) -> None:
-    """Judge the records of the years asked for, one pass a dataset, and replace these years' flags."""
+def stage(context: Context, due: Due | None = None) -> None:
+    """Judge the records of the years asked for, one pass a dataset, and replace these years' flags; where given, only of
+    the years and policies that are ``due``."""
     config, lake, spark = context.config, context.lake, context.spark
+    only = due.parts if due else None
     policies = load_policies(config.policy_dirs, config.policies)
-    chosen = units(policies, config)
+    every = units(policies, config)
+    chosen = [unit for unit in every if only is None or unit.policy.id in only]
     lookups = read_lookups(spark, config)
-    with context.stage("flag") as report:
-        years = silver_years(context)
-        records = {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in SILVER.items()}
-        flags = reduce(
-            DataFrame.unionByName,
-            [judge_records(frame, dataset, chosen, lookups) for dataset, frame in records.items()],
-        ).withColumn("run_id", F.lit(context.run_id))
-        where = {YEAR: years} | ({"policy_id": list(config.policies)} if config.policies else {})
+    with context.stage("flag", only) as report:
+        years = report.years = due.years if due else silver_years(context)
+        records = records_of(lake, years)
+        flags = flags_of(records, chosen, lookups).withColumn("run_id", F.lit(context.run_id))
+        replaced = only if only is not None else config.policies
+        where = {YEAR: years} | ({"policy_id": list(replaced)} if replaced else {})
+        # What compares policies is made of all of them, also where some alone were judged.
+        of_all = {YEAR: years} | ({"policy_id": list(config.policies)} if config.policies else {})
         context.tell("judging records")
         lake.replace(ACTIVITY_FLAG, flags.repartition(YEAR), where, stage="flag")
         context.tell("counting where records fall away")
-        totals = reduce(
-            DataFrame.unionByName,
-            [scope_totals(frame, dataset, chosen) for dataset, frame in records.items()],
-        )
         written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
-        steps = attrition(written, totals, chosen).withColumn("run_id", F.lit(context.run_id))
+        steps = steps_of(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
         lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
         context.tell("flipping each decision alone, comparing local policies with national ones")
         fallen = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
         effects = {
-            POLICY_SENSITIVITY: sensitivity(written, fallen, chosen),
-            POLICY_COMPARISON: comparison(written, fallen, chosen),
+            POLICY_SENSITIVITY: sensitivity(written, fallen, every),
+            POLICY_COMPARISON: comparison(written, fallen, every),
         }
         side_by_side(
             [
@@ -66,14 +67,16 @@ def stage(context: Context) -> None:
                     lake.replace,
                     table,
                     frame.withColumn("run_id", F.lit(context.run_id)).coalesce(1),
-                    where,
+                    of_all,
                     stage="flag",
                 )
                 for table, frame in effects.items()
             ]
         )
-        of_policies = {"policy_id": [policy.id for policy in policies]} if config.policies else {}
-        lake.replace(POLICY, policy_rows(spark, policies, context.run_id).coalesce(1), of_policies, stage="flag")
+        if context.books.policies_stand():
+            lake.versions_read[POLICY.full_name] = lake.version(POLICY)
+        else:
+            _write_policies(context, policies)
         counts = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
         report.rows = sum(row["count"] for row in counts)
         turning = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
@@ -111,6 +114,37 @@ def _tell_decisions(context: Context, defaults: dict[str, str], decisive: list[R
             shown.add_row(policy_id, base, row[2], f"{row[3]:,}", f"{row[4]:,}")
     if shown.row_count:
         context.summary.append(shown)
+
+
+def records_of(lake: Lake, years: list[str]) -> dict[str, DataFrame]:
+    """The records of the years by dataset."""
+    return {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in SILVER.items()}
+
+
+def flags_of(records: dict[str, DataFrame], chosen: list[Unit], lookups: Lookups) -> DataFrame:
+    """The rows of ``gold/activity_flag`` but ``run_id``."""
+    judged = [judge_records(frame, dataset, chosen, lookups) for dataset, frame in records.items()]
+    return reduce(DataFrame.unionByName, judged)
+
+
+def steps_of(records: dict[str, DataFrame], flags: DataFrame, chosen: list[Unit]) -> DataFrame:
+    """The rows of ``gold/policy_attrition`` but ``run_id``."""
+    totals = [scope_totals(frame, dataset, chosen) for dataset, frame in records.items()]
+    return attrition(flags, reduce(DataFrame.unionByName, totals), chosen)
+
+
+def stage_policies(context: Context) -> None:
+    """Write the policies alone: their words have changed, no verdict has."""
+    policies = load_policies(context.config.policy_dirs, context.config.policies)
+    with context.stage("flag") as report:
+        report.years = []
+        _write_policies(context, policies)
+
+
+def _write_policies(context: Context, policies: list[Policy]) -> None:
+    where = {"policy_id": [policy.id for policy in policies]} if context.config.policies else {}
+    rows = policy_rows(context.spark, policies, context.run_id)
+    context.lake.replace(POLICY, rows.coalesce(1), where, stage="flag")
 
 
 def main(argv: list[str] | None = None) -> int:

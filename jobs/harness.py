@@ -10,19 +10,23 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark import __version__
 from ebi_spark.errors import BrokenRunError, DataError, EbiError, InputError
-from ebi_spark.schemas import RUN_LOG
+from ebi_spark.schemas import RUN_LOG, TABLES
 from ebi_spark.settings import LakeLocation, RunConfig, lake_location, load_config
 from ebi_spark.small_frames import small_frame
+
+if TYPE_CHECKING:
+    from jobs.bookkeeping import Books
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -35,7 +39,10 @@ class StageReport:
     name: str
     seconds: float = 0.0
     rows: int = 0
-    notes: list[str] = field(default_factory=list)
+    years: list[str] | None = None  # worked on; None while not known
+    details: dict[str, str] = field(default_factory=dict)  # for the run log
+    why: list[str] = field(default_factory=list)  # what made it necessary, where that was weighed
+    skipped: bool = False
 
 
 class Context:
@@ -49,38 +56,61 @@ class Context:
         self.report: str | None = None
         self.summary: list[RichTable] = []
         self.tables: dict[str, int] = {}
+        self.why: list[str] = []
+
+    @cached_property
+    def books(self) -> "Books":
+        """What earlier runs did, held against what stands now."""
+        from jobs.bookkeeping import Books
+
+        return Books(self.lake, self.config, self.run_id)
+
+    def skip(self, name: str, what: str) -> None:
+        """Note that a stage has nothing to do."""
+        self.stages.append(StageReport(name, skipped=True))
+        self.tell(f"[bold]{name}[/bold]: nothing to do, {what}")
 
     def tell(self, message: str) -> None:
         """One line of progress, on standard error."""
         self.console.print(f"[dim]{datetime.now():%H:%M:%S}[/dim]  {message}", highlight=False)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[StageReport]:
-        """Time a stage and write its row of the run log, also when it fails."""
-        report = StageReport(name)
+    def stage(self, name: str, only: list[str] | None = None) -> Iterator[StageReport]:
+        """Time a stage and write its row of the run log, also when it fails.
+
+        What later runs compare is looked at before the stage begins: a file or table that changes while it is at work is
+        then seen as changed. ``only``: of the stage's parts (policies) no others are worked on.
+        """
+        from jobs.bookkeeping import READS, details_of
+
+        report = StageReport(name, why=self.why)
+        self.why = []
         started, clock = datetime.now(UTC), time.monotonic()
-        self.lake.versions_read.clear()
         self.lake.versions_written.clear()
+        self.lake.versions_read.clear()
+        tables = [TABLES[full_name] for full_name in READS.get(name, ())]
+        self.lake.versions_read.update({t.full_name: self.lake.version(t) for t in tables if self.lake.exists(t)})
         outcome = "done"
         details: dict[str, str] = {}
-        self.tell(f"[bold]{name}[/bold]")
+        self.tell(f"[bold]{name}[/bold]" + (f": {_plain('; '.join(report.why))}" if report.why else ""))
         try:
+            details = details_of(name, self.config, self.lake, self.run_id, only)
             yield report
         except DataError as error:
-            outcome, details = "failed", {"message": error.message}
+            outcome, report.details = "failed", report.details | {"message": error.message}
             raise
         except KeyboardInterrupt:
             outcome = "interrupted"  # the session may be going too: nothing more is asked of it
             raise
         except BaseException as error:
-            outcome, details = "broken", {"error": type(error).__name__}
+            outcome, report.details = "broken", {"error": type(error).__name__}
             raise
         finally:
             report.seconds = time.monotonic() - clock
             self.stages.append(report)
             self.tables.update(self.lake.versions_written)
             if outcome != "interrupted" and self.lake.exists(RUN_LOG):
-                self._log(report, started, outcome, details)
+                self._log(report, started, outcome, details | report.details)
 
     def _log(self, report: StageReport, started: datetime, outcome: str, details: dict[str, str]) -> None:
         read, written = dict(self.lake.versions_read), dict(self.lake.versions_written)
@@ -90,7 +120,7 @@ class Context:
             "started_at": started,
             "ended_at": datetime.now(UTC),
             "outcome": outcome,
-            "years": list(self.config.years or []),
+            "years": list(self.config.years or []) if report.years is None else report.years,
             "rows": report.rows,
             "code_version": __version__,
             "configuration": self.config.fingerprint,
@@ -99,6 +129,26 @@ class Context:
             "details": details,
         }
         self.lake.append(RUN_LOG, small_frame(self.spark, [row], RUN_LOG.schema), stage=report.name)
+        self.books.note(row)
+
+
+def by_name(stages: list[StageReport]) -> list[StageReport]:
+    """The steps of one stage as one."""
+    found: dict[str, StageReport] = {}
+    for step in stages:
+        so_far = found.get(step.name)
+        if so_far is None:
+            found[step.name] = replace(step)
+        else:
+            so_far.seconds, so_far.rows = so_far.seconds + step.seconds, so_far.rows + step.rows
+            so_far.years = sorted({*(so_far.years or []), *(step.years or [])})
+    return list(found.values())
+
+
+def _told(stage: StageReport) -> dict[str, Any]:
+    told = {"name": stage.name, "seconds": round(stage.seconds, 1), "rows": stage.rows}
+    told |= {"years": stage.years or [], "why": stage.why}
+    return told | ({"skipped": True} if stage.skipped else {})
 
 
 def new_run_id() -> str:
@@ -159,12 +209,12 @@ def run_with(arguments: argparse.Namespace, stages: list[Callable[[Context], Non
         )
         with opened(config, console, outcome["run_id"]) as context:
             try:
+                for line in context.lake.migrate():
+                    context.tell(line)
                 for stage in stages:
                     stage(context)
             finally:
-                outcome["stages"] = [
-                    {"name": s.name, "seconds": round(s.seconds, 1), "rows": s.rows} for s in context.stages
-                ]
+                outcome["stages"] = list(map(_told, by_name(context.stages)))
                 outcome["tables"] = dict(sorted(context.tables.items()))
                 outcome["release"], outcome["report"] = context.release, context.report
             if not arguments.json:
@@ -186,13 +236,14 @@ def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context
     if folder:
         prepare_folders(folder)
     with (
-        locked(folder),
+        locked(folder) as lock,
         spark_session(
             folder / "silver" / "_scratch" if folder else None,
             timezone=config.timezone,
             data_bytes=source_bytes(config),
         ) as spark,
     ):
+        lock.name_java()
         yield Context(config, Lake(spark, config.lake, run_id), run_id, console)
 
 
@@ -294,7 +345,10 @@ def show_summary(context: Context) -> None:
     times.add_column("share", justify="right")
     times.add_column("rows", justify="right")
     times.add_column("")
-    for stage in context.stages:
+    for stage in by_name(context.stages):
+        if stage.skipped:
+            times.add_row(stage.name, "", "", "", "nothing to do")
+            continue
         share = stage.seconds / whole
         times.add_row(stage.name, f"{stage.seconds:,.1f}", f"{share:.0%}", f"{stage.rows:,}", "█" * round(20 * share))
     console.print(times)

@@ -1,20 +1,26 @@
 """Source tables into silver: records by financial year, quarantine and the account of every file."""
 
 import sys
+from dataclasses import replace
 
 from rich.table import Table as RichTable
 
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.canonical.ingest import ingest
+from ebi_spark.recompute import Due
 from jobs.harness import Context, run_stages
 
 
-def stage(context: Context) -> None:
-    """Read the configured sources and replace the years asked for."""
+def stage(context: Context, due: Due | None = None) -> None:
+    """Read the configured sources and replace the years asked for; of these, where given, only what is ``due``."""
+    config = context.config
+    if due and config.years:
+        config = replace(config, years=tuple(due.years))
     with context.stage("ingest") as report:
-        tables = read_sources(context.spark, context.config)
-        done = ingest(context.spark, context.lake, tables, context.config, context.tell)
-        report.rows = done.rows_read
+        report.years = list(config.years or [])
+        tables = read_sources(context.spark, config)
+        done = ingest(context.spark, context.lake, tables, config, context.tell)
+        report.rows, report.years = done.rows_read, done.years
     shown = RichTable(title="Ingested", title_justify="left")
     for column in ("what", "rows"):
         shown.add_column(column, justify="right" if column == "rows" else "left")

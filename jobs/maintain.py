@@ -1,51 +1,91 @@
-"""Compaction, vacuum and removal of old releases; safe while readers read."""
+"""Old releases, compaction, vacuum and an account of every table; brings a lake of an older version up to date. Safe while
+readers read."""
 
+import math
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.sql import functions as F
 from rich.console import Console
+from rich.table import Table as RichTable
 
+from ebi_spark.errors import InputError
 from ebi_spark.locking import locked
-from ebi_spark.release.publish import PUBLISHED
+from ebi_spark.release.publish import remove_old_releases
 from ebi_spark.schemas import RELEASE, TABLES
 from ebi_spark.settings import RunConfig
-from jobs.harness import JobParser, common_options, guarded, opened_lake
+from ebi_spark.storage import Lake
+from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
 
 KEEP_HOURS = 30 * 24
+LEAST_HOURS = 7 * 24
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark maintain``."""
     parser = JobParser(prog="ebi-spark maintain", description=__doc__)
     parser.add_argument("--lake", required=True)
-    parser.add_argument("--keep-releases", type=int, default=RunConfig.keep_releases, metavar="N")
-    parser.add_argument("--keep-hours", type=int, default=KEEP_HOURS, help="of table versions (default %(default)s)")
+    parser.add_argument(
+        "--keep-releases", type=int, metavar="N", help="default: keep_releases of the last published configuration"
+    )
+    parser.add_argument(
+        "--keep-hours", type=int, default=KEEP_HOURS,
+        help="how long table versions can be gone back to at least (default %(default)s); those that a kept release was "
+        "made from are kept as long as it is",
+    )  # fmt: skip
     common_options(parser)
     arguments = parser.parse_args(argv)
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
-        with opened_lake(arguments.lake, console) as context, locked(context.config.lake.folder):
-            lake = context.lake
-            outcome["removed_releases"] = []
-            if lake.exists(RELEASE):
-                releases = lake.read(RELEASE).orderBy(F.col("released_at").desc()).collect()
-                kept = [row for n, row in enumerate(releases) if n < arguments.keep_releases or row["is_current"]]
-                old = [row["release_id"] for row in releases if row not in kept]
-                if old:
-                    # The manifest first: who joins to it never sees a release whose rows are going.
-                    remaining = lake.read(RELEASE).where(~F.col("release_id").isin(old)).coalesce(1)
-                    lake.replace(RELEASE, remaining, {}, stage="maintain")
-                    for table in PUBLISHED:
-                        lake.replace(table, lake.read(table).limit(0), {"release_id": old}, stage="maintain")
-                outcome["removed_releases"] = old
-                context.tell(f"removed {len(old)} old releases")
-            for table in TABLES.values():
-                if lake.exists(table):
-                    context.tell(f"compacting and vacuuming {table.full_name}")
-                    lake.maintain(table, arguments.keep_hours)
+        if arguments.keep_hours < LEAST_HOURS:
+            raise InputError(
+                f"--keep-hours {arguments.keep_hours}: readers and runs that began before could lose files under their hands",
+                remedy=f"give at least {LEAST_HOURS} (a week)",
+            )
+        if arguments.keep_releases is not None and arguments.keep_releases < 1:
+            raise InputError("--keep-releases has to be at least 1", remedy="the current release always stays")
+        with opened_lake(arguments.lake, console) as context, locked(context.config.lake.folder) as lock:
+            lock.name_java()
+            lake: Lake = context.lake
+            outcome["migrated"] = lake.migrate()
+            for line in outcome["migrated"]:
+                context.tell(line)
+            keep = arguments.keep_releases or int(
+                context.books.fact("publish", "keep_releases") or RunConfig.keep_releases
+            )
+            outcome["removed_releases"] = remove_old_releases(lake, keep, leftovers=True)
+            context.tell(f"removed {len(outcome['removed_releases'])} old releases")
+            hours = outcome["kept_hours"] = max(arguments.keep_hours, _hours_of_oldest_release(lake))
+            context.tell(f"compacting and vacuuming: versions of the last {hours:,} hours stay")
+            done = lake.maintain(TABLES.values(), hours)
+            outcome["maintained"] = [{"table": name, **result._asdict()} for name, result in done.items()]
+        if not arguments.json:
+            _print(outcome["maintained"])
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+def _hours_of_oldest_release(lake: Lake) -> int:
+    """Since when table versions are needed to go over the runs of all releases again."""
+    if not lake.exists(RELEASE):
+        return 0
+    oldest = lake.read(RELEASE).agg(F.min(F.unix_micros("released_at")).alias("at")).first()
+    if oldest is None or oldest["at"] is None:
+        return 0
+    # What a release was made from was the newest version then, so its files were let go only later; a run takes its time.
+    seconds = datetime.now(UTC).timestamp() - float(oldest["at"]) / 1e6
+    return math.ceil(seconds / 3600) + 24
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    shown = RichTable(title="Tables", title_justify="left")
+    shown.add_column("table")
+    for name in ("files before", "files", "bytes"):
+        shown.add_column(name, justify="right")
+    for row in rows:
+        shown.add_row(row["table"], f"{row['files_before']:,}", f"{row['files']:,}", f"{row['bytes']:,}")
+    output_console().print(shown)
 
 
 if __name__ == "__main__":

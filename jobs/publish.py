@@ -2,45 +2,46 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
-from ebi_spark.release.publish import current_release, publish, report_tables, roll_back, write_text
-from ebi_spark.schemas import (
-    ACTIVITY_FLAG,
-    ACTIVITY_MONTH,
-    ACTIVITY_RATE,
-    APC_SPELL,
-    OP_ATTENDANCE,
-    POLICY,
-    POLICY_ATTRITION,
-    POLICY_SENSITIVITY,
-    PROVIDER_MONTH,
-    QUARANTINE,
-    RATE_VARIATION,
-    RUN_LOG,
-    UNMAPPED_AREA,
+from ebi_spark.release.publish import (
+    current_release,
+    publish,
+    remove_old_releases,
+    report_tables,
+    roll_back,
+    write_text,
 )
+from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION
+from jobs.bookkeeping import refuse_unchecked
 from jobs.harness import Context, run_with, stage_parser
 
-READ_TO_PUBLISH = (
-    APC_SPELL, OP_ATTENDANCE, QUARANTINE, ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POLICY_SENSITIVITY, ACTIVITY_RATE,
-    RATE_VARIATION, ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA,
-)  # fmt: skip
+# A release holds every year of these.
+YEARS_OF = (POLICY_ATTRITION, ACTIVITY_RATE)
 
 
 def stage(context: Context) -> None:
     """Publish what was validated; refuse when any table has changed since."""
     lake = context.lake
     with context.stage("publish") as report:
-        _refuse_unvalidated(context)
+        held = {year for table in YEARS_OF for year in (lake.years(table) if lake.exists(table) else [])}
+        if not held:
+            raise InputError(
+                "nothing was published: the lake holds no rates", remedy="run the stages before this one first"
+            )
+        report.years = sorted(held)
+        refuse_unchecked(context.books, report.years)
         lake.prepare()
         done = publish(lake, context.config, context.tell)
         context.release = done.release_id
         report.rows = sum(done.rows.values())
-        _draw_report(context)
+        draw_report(context)
+        removed = remove_old_releases(lake, context.config.keep_releases)
+        if removed:
+            context.tell(f"removed {len(removed)} releases beyond keep_releases: {context.config.keep_releases}")
     shown = RichTable(title=f"Published as {done.release_id}", title_justify="left")
     shown.add_column("table")
     shown.add_column("rows", justify="right")
@@ -49,36 +50,10 @@ def stage(context: Context) -> None:
     context.summary.append(shown)
 
 
-def _refuse_unvalidated(context: Context) -> None:
-    lake = context.lake
-    validated = (
-        lake.read(RUN_LOG)
-        .where("stage = 'validate'")
-        .orderBy(F.col("started_at").desc())
-        .select("outcome", "versions_read")
-        .first()
-    )
-    if validated is None or validated["outcome"] != "done":
-        raise InputError(
-            "nothing was published: the lake was not validated, or its last validation failed",
-            remedy="run `ebi-spark validate` with the same configuration first",
-        )
-    changed = [
-        table.full_name
-        for table in READ_TO_PUBLISH
-        if validated["versions_read"].get(table.full_name) != lake.version(table)
-    ]
-    if changed:
-        raise InputError(
-            f"nothing was published: {', '.join(changed)} changed since the last validation",
-            remedy="run `ebi-spark validate` again",
-        )
-
-
-def _draw_report(context: Context) -> None:
+def draw_report(context: Context) -> None:
     """Draw the current release, in the folder of a local lake or where the configuration says."""
     lake = context.lake
-    path = context.config.report or (lake.location.folder / "report.html" if lake.location.folder else None)
+    path = report_path(context)
     if path is None:
         return
     from ebi_spark.report import build_report
@@ -92,6 +67,12 @@ def _draw_report(context: Context) -> None:
     context.report = str(path)
 
 
+def report_path(context: Context) -> Path | None:
+    """Where the report goes; None for a catalogue lake without a configured place."""
+    folder = context.lake.location.folder
+    return context.config.report or (folder / "report.html" if folder else None)
+
+
 def back_to(release_id: str) -> Callable[[Context], None]:
     """The stage that makes an earlier release the current one again."""
 
@@ -99,7 +80,7 @@ def back_to(release_id: str) -> Callable[[Context], None]:
         with context.stage("roll_back"):
             roll_back(context.lake, release_id)
             context.release = release_id
-            _draw_report(context)
+            draw_report(context)
 
     return stage_back
 

@@ -1,6 +1,7 @@
 """Flags aggregated to rates by area and how areas vary."""
 
 import sys
+from dataclasses import dataclass
 from datetime import date
 
 from pyspark.sql import DataFrame
@@ -19,9 +20,10 @@ from ebi_spark.rates.completeness import (
 )
 from ebi_spark.rates.located import unmapped_areas
 from ebi_spark.rates.periods import in_files_apart, periods_of, rows_that_follow, years_around
-from ebi_spark.rates.population import gaps, population_of, population_rows, read_vintages, stored_vintages
+from ebi_spark.rates.population import Population, gaps, population_of, population_rows, read_vintages, stored_vintages
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.variation import variation
+from ebi_spark.recompute import Due
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
@@ -36,17 +38,19 @@ from ebi_spark.schemas import (
     UNMAPPED_AREA,
     YEAR,
 )
+from ebi_spark.settings import RunConfig
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import predicate_of
+from ebi_spark.storage import Lake, predicate_of
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
 
-def stage(context: Context) -> None:
-    """Aggregate the flags of the years asked for, replace these years' rates and every pooled period that holds one."""
+def stage(context: Context, due: Due | None = None) -> None:
+    """Aggregate the flags of the years asked for, or ``due``, replace these years' rates and every pooled period that holds
+    one."""
     config, lake = context.config, context.lake
     with context.stage("rate") as report:
-        years = silver_years(context)
+        years = report.years = due.years if due else silver_years(context)
         geography = read_geography(config.geography, config.mappings)
         run_id = F.lit(context.run_id)
         in_years = F.col(YEAR).isin(years)
@@ -63,36 +67,19 @@ def stage(context: Context) -> None:
         lake.replace(PROVIDER_MONTH, complete.repartition(YEAR), {}, stage="rate")
         months = lake.read(PROVIDER_MONTH)
 
-        policies = lake.read(POLICY)
-        windows = {row["publish_years"] for row in policies.select("publish_years").distinct().collect()}
-        lengths = {1, *config.pooled_years, *windows}
-        # Years that share a pooled period with one of the run.
-        near = F.col(YEAR).isin(years_around(years, max(lengths) - 1))
-        flags, attrition = lake.read(ACTIVITY_FLAG).where(near), lake.read(POLICY_ATTRITION).where(near)
-        read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
-        periods = periods_of([row.asDict() for row in read], lengths, years)
-        involved = sorted({year for period in periods for year in period.years})
-        population = population_of(config, _stored(context, geography), geography, involved or years)
-        for words in gaps(population, years):
+        made = rated(lake, config, years, months, _stored(context, geography), geography)
+        for words in gaps(made.population, years):
             context.tell(words)
         context.tell("aggregating flags to rates")
-        wanted = prepared(flags.where(F.col(YEAR).isin(involved)), geography)
-        of_boards = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
-        rates = activity_rates(
-            wanted,
-            periods,
-            population,
-            partial=config.coverage == "partial",
-            boards={row["policy_id"]: row["boards"] for row in of_boards},
-        )
-        replaced = rows_that_follow(years, {row[YEAR] for row in read} | {*lake.years(ACTIVITY_RATE)})
-        ends = {period.years[-1] for period in periods}
-        rates = in_files_apart(rates.withColumn("run_id", run_id), ends)
+        replaced = rows_that_follow(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
+        rates = in_files_apart(made.rates.withColumn("run_id", run_id), made.ends)
         lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
         written = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
         context.tell("measuring how areas vary")
         spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-        lake.replace(RATE_VARIATION, in_files_apart(spread, ends), replaced, stage="rate")
+        lake.replace(RATE_VARIATION, in_files_apart(spread, made.ends), replaced, stage="rate")
+        policies = lake.read(POLICY)
+        flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
         inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
         scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
         monthly = activity_months(inside, scoped, policies, months.where(in_years)).withColumn("run_id", run_id)
@@ -120,6 +107,49 @@ def stage(context: Context) -> None:
             standardised, limits, ", ".join([row["status"], *row["notes"]]),
         )  # fmt: skip
     context.summary.append(shown)
+
+
+@dataclass(frozen=True)
+class Rated:
+    """``rates``: rows of ``gold/activity_rate`` but ``run_id``, of every period that holds a year worked on; the years that
+    policies were read in, and those that periods end in."""
+
+    rates: DataFrame
+    years_read: set[str]
+    ends: set[str]
+    population: Population
+
+
+def rated(
+    lake: Lake,
+    config: RunConfig,
+    years: list[str],
+    months: DataFrame,
+    stored: dict[date, Vintage],
+    geography: Geography,
+) -> Rated:
+    """The rates of every single year of ``years`` and of every pooled period that holds one. ``months`` is
+    ``gold/provider_month``, ``stored`` the populations."""
+    policies = lake.read(POLICY)
+    windows = {row["publish_years"] for row in policies.select("publish_years").distinct().collect()}
+    lengths = {1, *config.pooled_years, *windows}
+    # Years that share a pooled period with one of the run.
+    near = F.col(YEAR).isin(years_around(years, max(lengths) - 1))
+    flags, attrition = lake.read(ACTIVITY_FLAG).where(near), lake.read(POLICY_ATTRITION).where(near)
+    read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
+    periods = periods_of([row.asDict() for row in read], lengths, years)
+    involved = sorted({year for period in periods for year in period.years})
+    population = population_of(config, stored, geography, involved or years)
+    wanted = prepared(flags.where(F.col(YEAR).isin(involved)), geography)
+    of_boards = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
+    rates = activity_rates(
+        wanted,
+        periods,
+        population,
+        partial=config.coverage == "partial",
+        boards={row["policy_id"]: row["boards"] for row in of_boards},
+    )
+    return Rated(rates, {row[YEAR] for row in read}, {period.years[-1] for period in periods}, population)
 
 
 def _stored(context: Context, geography: Geography) -> dict[date, Vintage]:

@@ -1,40 +1,44 @@
 """The gate: one Great Expectations checkpoint each over silver, flags and rates of the years worked on."""
 
+import json
 import sys
 
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import DataError
-from ebi_spark.rates.periods import rows_that_follow
+from ebi_spark.recompute import Due
 from ebi_spark.release.gate import validate_layers
-from ebi_spark.schemas import ACTIVITY_RATE, YEAR
-from ebi_spark.storage import predicate_of
+from ebi_spark.schemas import ACTIVITY_RATE
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
 
-def stage(context: Context) -> None:
-    """Check every table; the first failed check ends the run with status 1 before anything is published."""
+def stage(context: Context, due: dict[str, Due] | None = None) -> None:
+    """Check every table, of the years asked for or, by layer, of those ``due``; the first failed check ends the run with
+    status 1 before anything is published."""
     config, lake = context.config, context.lake
     docs = config.docs or (config.lake.folder / "docs" if config.lake.folder else None)
     shown = RichTable(title="Validated", title_justify="left")
     for name in ("layer", "checks", "failed"):
         shown.add_column(name, justify="left" if name == "layer" else "right")
     with context.stage("validate") as report:
-        years = silver_years(context)
+        if due is None:
+            years = silver_years(context)
+            # Rates of other years have changed with these: pooled periods that hold one, marks of months.
+            follow = context.books.unchecked(lake.years(ACTIVITY_RATE), ["rates"])
+            of_layer = {"silver": years, "flags": years, "rates": sorted({*years, *follow})}
+        else:
+            of_layer = {layer: found.years for layer, found in due.items() if found}
+        report.years = sorted({year for years in of_layer.values() for year in years})
+        report.details = {f"years:{layer}": json.dumps(years) for layer, years in of_layer.items()}
         failed = []
-        # Pooled periods that hold one of the years have changed with it.
-        follow = lake.read(ACTIVITY_RATE).where(predicate_of(rows_that_follow(years, lake.years(ACTIVITY_RATE))))
-        rated = sorted({*years, *(row[YEAR] for row in follow.select(YEAR).distinct().collect())})
-        layers = (
-            {("silver", "flags", "rates"): years}
-            if rated == sorted(years)
-            else ({("silver", "flags"): years, ("rates",): rated})
-        )
+        together: dict[tuple[str, ...], list[str]] = {}
+        for layer, years in of_layer.items():
+            together.setdefault(tuple(years), []).append(layer)
         results = {
             layer: result
-            for names, of_years in layers.items()
-            for layer, result in validate_layers(lake, names, years=of_years, docs=docs, tell=context.tell).items()
+            for years, layers in together.items()
+            for layer, result in validate_layers(lake, layers, years=list(years), docs=docs, tell=context.tell).items()
         }
         for layer, result in results.items():
             # What publish compares: the versions that were checked.

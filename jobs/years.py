@@ -1,8 +1,17 @@
 """Which years a stage works on."""
 
 from ebi_spark.errors import InputError
-from ebi_spark.schemas import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.schemas import APC_SPELL, OP_ATTENDANCE, YEAR
 from jobs.harness import Context
+
+
+def silver_records(context: Context) -> dict[str, int]:
+    """Records of each year in silver."""
+    found: dict[str, int] = {}
+    for table in (APC_SPELL, OP_ATTENDANCE):
+        for row in context.lake.read(table).groupBy(YEAR).count().collect():
+            found[row[YEAR]] = found.get(row[YEAR], 0) + row["count"]
+    return found
 
 
 def silver_years(context: Context) -> list[str]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
+from real_runs import releases_are_whole
 
 from ebi_spark import synthetic
-from ebi_spark.schemas import TABLES
+from ebi_spark.release.publish import PUBLISHED
+from ebi_spark.schemas import ACTIVITY_RATE, TABLES, Table
 from ebi_spark.settings import resource
-from jobs import explain, flag, ingest, publish, rate, run, status, validate
+from ebi_spark.small_frames import small_frame
+from ebi_spark.storage import Lake
+from jobs import bookkeeping, explain, flag, ingest, maintain, publish, rate, replay, run, status, validate
 from tests.disclosure_attack import narrowed
 
 YEARS = ("2021-22", "2022-23")
@@ -39,7 +44,24 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def done(one_session: None, source: Path) -> dict[str, Any]:
+def looks(one_session: None, source: Path) -> Iterator[list[list[str]]]:
+    """A reader by release looks after every commit to a published table, of every run here: what it sees must be whole."""
+    seen: list[list[str]] = []
+    commit = Lake._commit
+
+    def looked_at(self: Lake, table: Table, writer: Any) -> None:
+        commit(self, table, writer)
+        if self.location.folder == lake(source) and table.layer == "published":
+            seen.append(releases_are_whole(lake(source)))
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Lake, "_commit", looked_at)
+    yield seen
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def done(looks: list[list[str]], source: Path) -> dict[str, Any]:
     return call(run.main, source)
 
 
@@ -85,6 +107,10 @@ def test_a_run_publishes_one_current_release(done: dict[str, Any], source: Path)
     assert set(done) >= {"run_id", "outcome", "exit", "stages", "tables", "release", "report", "error"}
     assert Path(done["report"]).is_file()
     assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
+
+
+def test_readers_see_no_release_before_it_is_whole(done: dict[str, Any], looks: list[list[str]]) -> None:
+    assert looks[: len(PUBLISHED) + 1] == [[]] * len(PUBLISHED) + [[done["release"]]]
 
 
 def test_every_table_of_the_contract_is_there(done: dict[str, Any], source: Path) -> None:
@@ -384,8 +410,66 @@ def test_explain_and_status_answer(done: dict[str, Any], source: Path, capsys: p
     assert explain.main(["--lake", str(lake(source)), "--record", "no such record"]) == 2
 
 
-def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(done: dict[str, Any], source: Path) -> None:
+def test_a_run_without_a_change_does_nothing_and_publishes_nothing(
+    done: dict[str, Any], source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commits() -> dict[str, int]:
+        logs = {name: lake(source) / name / "_delta_log" for name in TABLES}
+        return {name: len(list(log.glob("*.json"))) for name, log in logs.items()}
+
+    before = commits()
+    # Compaction changes files and versions, no row.
+    few = ("silver/op_attendance", "gold/activity_flag", "gold/activity_rate")
+    monkeypatch.setattr(maintain, "TABLES", {name: TABLES[name] for name in few})
+    assert maintain.main(["--lake", str(lake(source))]) == 0
+    compacted = commits()
+    assert compacted != before
+    again = call(run.main, source)
+    assert again["outcome"] == "done", again["error"]
+    assert [stage["name"] for stage in again["stages"] if stage.get("skipped")] == [
+        "ingest", "flag", "rate", "validate", "publish",
+    ]  # fmt: skip
+    assert again["release"] == done["release"]
+    assert commits() == compacted
+    one_year = call(run.main, source, "--years", YEARS[0])
+    assert (one_year["outcome"], one_year["release"]) == ("done", done["release"])
+    # The report is drawn again where somebody removed it.
+    Path(done["report"]).unlink()
+    call(run.main, source)
+    assert Path(done["report"]).is_file()
+
+
+def test_a_new_policy_is_judged_alone_and_flows_on(done: dict[str, Any], source: Path, tmp_path: Path) -> None:
     before = figures(source)
+    shipped = resource("conf", "policies", "2Y_back_pain_fusion.yml").read_text(encoding="utf-8")
+    (tmp_path / "made_up.yml").write_text(
+        shipped.replace("id: 2Y_back_pain_fusion", "id: made_up", 1), encoding="utf-8"
+    )
+    given = (source / "run.yml").read_text(encoding="utf-8")
+    (source / "run.yml").write_text(f"{given}\npolicy_dirs: [{tmp_path}]\n", encoding="utf-8")
+    again = call(run.main, source)
+    assert again["outcome"] == "done", again["error"]
+    why = {stage["name"]: "; ".join(stage["why"]) for stage in again["stages"]}
+    assert (why["ingest"], why["flag"]) == ("", f"made_up is new ({', '.join(YEARS)})")
+    assert "gold/activity_flag has changed" in why["rate"]
+    runs = rows(source, "gold/activity_flag", "DISTINCT policy_id = 'made_up', run_id")
+    assert runs == [(False, done["run_id"]), (True, again["run_id"])]
+    twice = "policy_id, reading, financial_year, count(*)"
+    copies = rows(
+        source, "gold/policy_attrition", twice, "policy_id IN ('made_up', '2Y_back_pain_fusion') GROUP BY ALL"
+    )
+    assert [row[1:] for row in copies if row[0] == "made_up"] == [row[1:] for row in copies if row[0] != "made_up"]
+    assert [row for row in figures(source) if row[0] != "made_up"] == before
+    # And gone again when it is no longer asked for.
+    (source / "run.yml").write_text(given, encoding="utf-8")
+    assert "made_up is no longer asked for" in "; ".join(call(run.main, source)["stages"][1]["why"])
+    assert figures(source) == before
+
+
+def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(
+    done: dict[str, Any], source: Path, looks: list[list[str]]
+) -> None:
+    before, before_it, shown = figures(source), len(looks), releases_are_whole(lake(source))[0]
     people = sorted((lake(source) / "silver/population").rglob("*"))
     tables = (
         "silver/apc_spell",
@@ -395,14 +479,16 @@ def test_a_second_run_and_a_rerun_of_one_year_change_no_figure(done: dict[str, A
         "gold/activity_month",
     )
     untouched = {table: files_of(source, table, YEARS[0]) for table in tables}
-    again = call(run.main, source, "--years", YEARS[1])
+    again = call(run.main, source, "--years", YEARS[1], "--force")
     assert again["outcome"] == "done", again["error"]
     assert figures(source) == before
     assert all(untouched.values())
     assert sorted((lake(source) / "silver/population").rglob("*")) == people  # the same file: no new version
     assert {table: files_of(source, table, YEARS[0]) for table in tables} == untouched
     current = rows(source, "published/release", "release_id, is_current")
-    assert sorted(current) == sorted([(done["release"], False), (again["release"], True)])
+    assert [seen[0] for seen in looks[before_it:]] == [shown] * len(PUBLISHED) + [again["release"]]
+    assert (done["release"], False) in current
+    assert [release for release, is_current in current if is_current] == [again["release"]]
     outside = rows(source, "silver/ingest_audit", "sum(rows_outside_years) > 0", f"run_id = '{again['run_id']}'")
     assert outside == [(True,)]
 
@@ -424,7 +510,7 @@ def test_a_rerun_of_an_earlier_year_renews_pooled_periods_alone(
 
 def test_one_command_goes_back_to_an_earlier_release(done: dict[str, Any], source: Path) -> None:
     releases = sorted(row[0] for row in rows(source, "published/release", "release_id"))
-    assert len(releases) == 2
+    assert len(releases) >= 2
     back = call(publish.main, source, "--release", done["release"])
     assert (back["outcome"], back["release"]) == ("done", done["release"])
     assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
@@ -453,3 +539,67 @@ def test_a_failed_gate_publishes_nothing(done: dict[str, Any], source: Path, spa
     assert rows(source, "published/release", "release_id, is_current") == before
     assert call(rate.main, source)["exit"] == 0  # mended by the stage that makes it
     assert call(ingest.main, source, "--years", "2010-11")["exit"] == 2
+
+
+def test_an_old_run_made_again_is_what_it_was(
+    done: dict[str, Any], source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run, after others have replaced its flags and one its rates by hand."""
+
+    def replayed(run_id: str = done["run_id"]) -> dict[str, Any]:
+        capsys.readouterr()
+        replay.main([run_id, "--lake", str(lake(source)), "--json"])
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    commits = len(list(lake(source).rglob("_delta_log/*.json")))
+    again = replayed()
+    assert again["exit"] == 0, again["error"]
+    compared = {item["table"]: (item["recorded"], item["again"], item["differing"]) for item in again["compared"]}
+    published = [name for name in TABLES if name.startswith("published/") and name != "published/release"]
+    gold = ["gold/activity_flag", "gold/policy_attrition", "gold/activity_rate", "gold/rate_variation"]
+    assert sorted(compared) == sorted(gold + published)
+    assert all(recorded == made > 0 == differing for recorded, made, differing in compared.values()), compared
+    assert len(list(lake(source).rglob("_delta_log/*.json"))) == commits
+
+    unknown = replayed("20200101T000000Z-000000")
+    assert unknown["exit"] == 2
+    assert "the last that published are: 20" in unknown["error"]["remedy"]
+    with monkeypatch.context() as patch:
+        patch.setattr(bookkeeping, "program", lambda stage: f"another program of {stage}")
+        other = replayed()
+    assert other["exit"] == 2
+    assert "the program has changed since (it ran under version" in other["error"]["message"]
+    # A file that only the old version has, gone as by vacuum.
+    held = {
+        json.loads(line)["add"]["path"]
+        for line in (lake(source) / "gold/activity_flag/_delta_log/00000000000000000001.json").read_text().splitlines()
+        if '"add"' in line
+    }
+    (lake(source) / "gold/activity_flag" / sorted(held)[0]).unlink()
+    gone = replayed()
+    assert gone["exit"] == 2
+    assert "gold/activity_flag (version 1) are no longer there" in gone["error"]["message"]
+
+
+def test_a_replay_finds_what_differs(spark: SparkSession) -> None:
+    """Ten rows of rates; made again, one is missing, one is new, one stands twice, one counts other events, one has another
+    rate, one lost it: and one whose rate differs in its last digit is the same."""
+    rates = [
+        {"policy_id": "P", "area_code": f"A{n}", "activity": n, "crude_rate": float(n), "run_id": "r1"}
+        for n in range(10)
+    ]
+    again = [dict(row, run_id="r2") for row in rates[1:]]
+    again += [{"policy_id": "P", "area_code": "new", "activity": 1, "crude_rate": 1.0}, dict(again[0])]
+    again[1]["activity"] = 99
+    again[2]["crude_rate"] = 3.001
+    again[3]["crude_rate"] = None
+    again[4]["crude_rate"] = 5.0 * (1 + 1e-15)
+    found = replay.compared(
+        "rate",
+        ACTIVITY_RATE,
+        small_frame(spark, rates, ACTIVITY_RATE.schema),
+        small_frame(spark, again, ACTIVITY_RATE.schema),
+    )
+    # Missing 1, new 1, twice 2, other events 1 + 1, another rate 1, lost 1.
+    assert (found.recorded, found.again, found.differing) == (10, 11, 8)

@@ -2,7 +2,7 @@
 decision flipped alone, everything checked."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -317,16 +317,7 @@ def _check_revisions(revisions: list[Revision], where: str) -> None:
 def _reading(
     document: dict[str, Any], revision: dict[str, Any], name: str, clauses: list[Clause], start: date, end: date | None
 ) -> PolicyReading:
-    # What can change a verdict, and nothing else: a mended word leaves the fingerprint as it is.
-    judged: dict[str, Any] = {
-        "policy": document["id"],
-        "dataset": document["dataset"],
-        "revision": revision["revision"],
-        "reading": name,
-        "in_force": [str(start), str(end)],
-        "clauses": [[c.id, c.kind, c.test, c.missing] for c in clauses if c.kind != "note"],
-        **({"boards": document["boards"]} if "boards" in document else {}),
-    }
+    found = verdict_fingerprint(document, revision["revision"], name, clauses, start, end)
     definition: dict[str, Any] = {
         **{key: document[key] for key in ("id", "title", "dataset", "source", "default_reading")},
         "revision": revision["revision"],
@@ -340,7 +331,24 @@ def _reading(
             for c in clauses
         ],
     }  # fmt: skip
-    return PolicyReading(document["id"], revision["revision"], name, tuple(clauses), fingerprint(judged), definition)
+    return PolicyReading(document["id"], revision["revision"], name, tuple(clauses), found, definition)
+
+
+def verdict_fingerprint(
+    document: Mapping[str, Any], revision: str, reading: str, clauses: Iterable[Clause], start: date, end: date | None
+) -> str:
+    """A fingerprint of what can change a verdict, and nothing else: a mended word leaves it as it is."""
+    return fingerprint(
+        {
+            "policy": document["id"],
+            "dataset": document["dataset"],
+            "revision": revision,
+            "reading": reading,
+            "in_force": [str(start), str(end)],
+            "clauses": [[c.id, c.kind, c.test, c.missing] for c in clauses if c.kind != "note"],
+            **({"boards": document["boards"]} if "boards" in document else {}),
+        }
+    )
 
 
 def _day(value: str, where: str) -> date:

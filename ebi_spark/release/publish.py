@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,10 @@ PUBLISHED = (
     RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
     PUBLISHED_POLICY,
 )  # fmt: skip
+
+
+# How long a release that was replaced is kept whatever else: readers may hold its id.
+GRACE = timedelta(hours=1)
 
 
 @dataclass
@@ -228,6 +232,40 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
     lake.replace(RELEASE, earlier.unionByName(row).coalesce(1), {}, stage="publish")
 
 
+def remove_old_releases(lake: Lake, keep: int, now: datetime | None = None, *, leftovers: bool = False) -> list[str]:
+    """Remove all but the newest ``keep`` releases and the current one; gives the ids of those removed. With ``leftovers``
+    also the rows of releases that were never named, which killed runs left.
+
+    The release before stays for an hour after it was replaced: who looked up the current one just before that still finds
+    its rows.
+    """
+    if not lake.exists(RELEASE):
+        return []
+    # As numbers: a time of the machine's zone is not clear in the hour that comes twice in October.
+    listed = lake.read(RELEASE).select("release_id", "is_current", F.unix_micros("released_at").alias("at"))
+    releases = sorted(listed.collect(), key=lambda row: row["at"], reverse=True)
+    at_least = ((now or datetime.now(UTC)) - GRACE).timestamp() * 1e6
+    fresh = any(row["is_current"] and row["at"] > at_least for row in releases)
+    kept = {row["release_id"] for row in releases[: max(keep, 2 if fresh else 1)]}
+    old = [row["release_id"] for row in releases if row["release_id"] not in kept and not row["is_current"]]
+    if old:
+        # The manifest first: who joins to it never sees a release whose rows are going.
+        remaining = lake.read(RELEASE).where(~F.col("release_id").isin(old)).coalesce(1)
+        lake.replace(RELEASE, remaining, {}, stage="maintain")
+    stay = {row["release_id"] for row in releases} - set(old)
+
+    def remove_rows(table: Table) -> None:
+        gone = set(old)
+        if leftovers:
+            held = lake.read(table).select("release_id").distinct().collect()
+            gone |= {row["release_id"] for row in held} - stay
+        if gone:
+            lake.replace(table, lake.read(table).limit(0), {"release_id": sorted(gone)}, stage="maintain")
+
+    side_by_side([partial(remove_rows, table) for table in PUBLISHED if lake.exists(table)])
+    return old
+
+
 def roll_back(lake: Lake, release_id: str) -> None:
     """Name an earlier release as the current one: one row of the manifest, in one commit. An :class:`InputError` when
     there is no such release, or its tables no longer hold all of it."""
@@ -247,7 +285,7 @@ def roll_back(lake: Lake, release_id: str) -> None:
                 remedy="it was removed by maintenance or changed by hand: choose another release, or publish anew",
             )
     named = lake.read(RELEASE).withColumn("is_current", F.col("release_id") == release_id)
-    lake.replace(RELEASE, named.coalesce(1), {}, stage="publish")
+    lake.replace(RELEASE, named.coalesce(1), {}, stage="roll_back")
 
 
 def current_release(lake: Lake) -> dict[str, Any] | None:

@@ -1,0 +1,393 @@
+"""What each stage rests on besides its tables, and what it did before: the facts that `ebi_spark.recompute` weighs.
+
+A setting, file or module that is not listed for a stage here counts for every stage: rather computed again than stale.
+"""
+
+import glob
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import functions as F
+
+import ebi_spark
+from ebi_spark import __version__
+from ebi_spark.acquire.files import find_files, is_remote
+from ebi_spark.clinical_policy.load import load_policies, units
+from ebi_spark.clinical_policy.model import Policy
+from ebi_spark.errors import InputError
+from ebi_spark.recompute import DONE, ONE_PART, Due, History, StageRun, due, due_at_all, told_of, unchecked
+from ebi_spark.release.gate import LAYER_SUITES, load_suite
+from ebi_spark.schemas import (
+    ACTIVITY_FLAG,
+    APC_SPELL,
+    OP_ATTENDANCE,
+    POLICY,
+    POLICY_ATTRITION,
+    RELEASE,
+    RUN_LOG,
+    TABLES,
+    YEAR,
+)
+from ebi_spark.settings import RunConfig, TableSource, fingerprint, resource
+from ebi_spark.storage import Lake
+
+STAGES = ("ingest", "flag", "rate", "validate", "publish")
+
+# What `validate` checks, layer by layer, each with its own years; and what `publish` works from.
+CHECKED: dict[str, tuple[str, ...]] = {
+    layer: tuple(dict.fromkeys(load_suite(suite).table.full_name for suite in LAYER_SUITES[layer]))
+    for layer in ("silver", "flags", "rates")
+}
+_CHECKED = tuple(name for names in CHECKED.values() for name in names)
+# Tables whose rows a stage works from.
+READS: dict[str, tuple[str, ...]] = {
+    "ingest": (),
+    "flag": (APC_SPELL.full_name, OP_ATTENDANCE.full_name),
+    # Of gold/policy it takes only what the flags' own fingerprints stand for.
+    "rate": (ACTIVITY_FLAG.full_name, POLICY_ATTRITION.full_name, APC_SPELL.full_name, OP_ATTENDANCE.full_name),
+    "validate": _CHECKED,
+    "publish": _CHECKED,
+}
+
+# Folders and modules whose change changes what a stage writes; `jobs/STAGE.py` is one of them always.
+_SHARED = ("financial_years.py", "small_files.py", "small_frames.py")
+PROGRAM: dict[str, tuple[str, ...]] = {
+    "ingest": ("acquire", "canonical"),
+    "flag": ("clinical_policy", "flags"),
+    "rate": ("flags", "rates"),
+    "validate": ("release/gate.py",),
+    "publish": ("release",),
+}
+SHIPPED: dict[str, tuple[str, ...]] = {
+    "ingest": ("conf/layouts.yml",),
+    "flag": ("conf/reference/*.csv",),
+    "rate": ("conf/reference/*.csv",),
+    "validate": ("expectations/*.yml",),
+    "publish": ("conf/disclosure.yml", "conf/caveats.yml", "conf/reference/*.csv", "expectations/published_*.yml"),
+}
+# The stages whose rows a setting changes.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "lake": (), "years": (), "policies": (), "policy_dirs": (), "report": (), "docs": (), "fingerprint": (),
+    "accept_shrunken": (), "keep_releases": (), "max_shrink_share": (),
+    "sources": (),  # told table by table and file by file
+    "mode": ("ingest",), "bare_year": ("ingest",), "timezone": ("ingest",), "max_quarantine_share": ("ingest",),
+    "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
+    "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),
+    "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),
+    "over_dispersion": ("publish",),
+    "population": ("rate",), "standard_population": ("rate",), "max_vintage_days": ("rate",),
+    "distant_vintage": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
+    "disclosure": ("publish",),
+}  # fmt: skip
+
+
+class Books:
+    """The run log of a lake, held against what stands now."""
+
+    def __init__(self, lake: Lake, config: RunConfig, run_id: str) -> None:
+        self.lake, self.config, self.run_id = lake, config, run_id
+        self._rows: list[dict[str, Any]] | None = None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Ended stages, newest first."""
+        if self._rows is None:
+            self._rows = []
+            if self.lake.exists(RUN_LOG):
+                log = self.lake.read(RUN_LOG).where(
+                    F.col("stage").isin(*STAGES) & F.col("outcome").isin("done", "failed")
+                )
+                names = ("run_id", "stage", "outcome", "years", "versions_read", "versions_written", "details")
+                # A number: a time of the machine's zone is not clear in the hour that comes twice in October.
+                started, ended = F.unix_micros("started_at"), F.unix_micros("ended_at")
+                times = (started.alias("at"), ((ended - started) / 1e6).alias("seconds"))
+                found = [row.asDict() for row in log.select(*names, *times).collect()]
+                self._rows = sorted(found, key=lambda row: (row["at"], row["run_id"]), reverse=True)
+        return self._rows
+
+    def note(self, row: dict[str, Any]) -> None:
+        """A row that was just added to the log."""
+        if row["stage"] in STAGES and self._rows is not None:
+            self._rows.insert(0, row)
+
+    def runs(self, stage: str) -> list[StageRun]:
+        """The stage's rows, newest first."""
+        return [stage_run(row) for row in self.rows if row["stage"] == stage]
+
+    def fact(self, stage: str, name: str) -> str | None:
+        """A detail of the stage's last successful run."""
+        rows = (row for row in self.rows if row["stage"] == stage and row["outcome"] == "done")
+        last = next(rows, None)
+        return (last["details"] or {}).get(name) if last else None
+
+    def seconds_a_year(self, stage: str) -> float | None:
+        """How long the stage's last successful run took for each of its years; None before there is one."""
+        rows = (row for row in self.rows if row["stage"] == stage and row["outcome"] == "done" and row["years"])
+        last = next(rows, None)
+        return last["seconds"] / len(last["years"]) if last and last.get("seconds") else None
+
+    def histories(self, names: Iterable[str], runs: Iterable[StageRun]) -> dict[str, History]:
+        """What happened to the named tables since the earliest version that a run knew."""
+        runs = list(runs)
+        found = {}
+        for name in names:
+            table = TABLES[name]
+            if not self.lake.exists(table):
+                continue
+            known = [versions[name] for run in runs for versions in (run.read, run.written) if name in versions]
+            commits = self.lake.commits(table, min(known)) if known else []
+            found[name] = History(self.lake.version(table), commits)
+        return found
+
+    def due(self, stage: str, years: list[str]) -> Due:
+        """What a stage that works by year has to do of ``years``."""
+        runs = self.runs(stage)
+        by_year = {name for name, table in TABLES.items() if YEAR in table.partition_by and table.layer != "published"}
+        written = {name for run in runs for name in run.written} & by_year
+        return due(
+            years,
+            runs,
+            self.histories({*READS[stage], *written}, runs),
+            reads=READS[stage],
+            uses=uses(stage, self.config, self.lake, self.run_id),
+            parts=parts(stage, self.config),
+            whole=self.config.policies is None,
+        )
+
+    def policies_stand(self) -> bool:
+        """Whether ``gold/policy`` holds the policies of this run, words included."""
+        name = POLICY.full_name
+        wrote = (
+            r for r in self.rows if r["stage"] == "flag" and r["outcome"] == "done" and name in r["versions_written"]
+        )
+        last = next(wrote, None)
+        if last is None or (last["details"] or {}).get("definitions") != definitions(self.config):
+            return False
+        run = stage_run(last)
+        return self.histories([name], [run])[name].changed(run.written[name]) == frozenset()
+
+    def due_sources(self) -> Due:
+        """What has to be read again of the source files. Without ``years`` in the configuration the years are those that
+        the last such run found; before it, they are not known."""
+        if self.config.years:
+            return self.due("ingest", list(self.config.years))
+        every = [
+            row for row in self.rows if row["stage"] == "ingest" and (row["details"] or {}).get("asked") == "every year"
+        ]
+        last = next((row for row in every if row["outcome"] == "done"), None)
+        if last is None:
+            return Due(["every year"], None, ["not done yet"])
+        return self.due("ingest", list(last["years"]))
+
+    def why_publish(self) -> list[str]:
+        """Why a new release has to be made; nothing when the last one covers what stands."""
+        runs = self.runs("publish")
+        histories = self.histories(READS["publish"], runs)
+        used = uses("publish", self.config, self.lake, self.run_id)
+        reasons = due_at_all(runs, histories, reads=READS["publish"], uses=used)
+        last = next((run for run in runs if run.outcome == DONE), None)
+        later = self.lake.commits(RELEASE, last.written.get(RELEASE.full_name, -1)) if last else []
+        if any(told_of(commit).get("stage") == "publish" for commit in later):
+            # By a run that did not come to its end, or that the log puts in another place (a clock set back).
+            reasons.append(f"{RELEASE.full_name} was written by something else")
+        return reasons
+
+    def checks_due(self, years: list[str], held: Iterable[str]) -> dict[str, Due]:
+        """What has to be validated, by layer: of silver and flags ``years``, of rates also other years of those ``held``, since
+        pooled periods and marks of months follow from years beside theirs."""
+        found = {}
+        for layer, names in CHECKED.items():
+            runs = self._checks(layer)
+            told = uses("validate", self.config, self.lake, self.run_id)
+            of = sorted({*years, *held}) if layer == "rates" else years
+            found[layer] = due(of, runs, self.histories(names, runs), reads=names, uses=told)
+        return found
+
+    def unchecked(self, years: Iterable[str], layers: Iterable[str] = CHECKED) -> dict[str, str]:
+        """Years that no validation holds for, each with the reason."""
+        years = list(years)
+        found: dict[str, str] = {}
+        for layer in layers:
+            runs = self._checks(layer)
+            found = unchecked(years, runs, self.histories(CHECKED[layer], runs), reads=CHECKED[layer]) | found
+        return found
+
+    def _checks(self, layer: str) -> list[StageRun]:
+        """Runs of ``validate``, with the years of one layer. A failed one counts for every layer it was to check."""
+        rows = [row for row in self.rows if row["stage"] == "validate"]
+        return [
+            replace(stage_run(row), years=frozenset(json.loads(details[f"years:{layer}"])))
+            for row in rows
+            if f"years:{layer}" in (details := row["details"] or {})
+        ]
+
+
+def stage_run(row: Mapping[str, Any]) -> StageRun:
+    """A row of the run log as `recompute` weighs it."""
+    details: dict[str, str] = row["details"] or {}
+
+    def told(kind: str) -> dict[str, str]:
+        return {key.removeprefix(kind): value for key, value in details.items() if key.startswith(kind)}
+
+    return StageRun(
+        run_id=row["run_id"],
+        outcome=row["outcome"],
+        years=frozenset(row["years"] or ()),
+        read=row["versions_read"] or {},
+        written=row["versions_written"] or {},
+        uses=told("uses:"),
+        parts=told("part:") or ONE_PART,
+        whole=details.get("whole", "true") == "true",
+    )
+
+
+def details_of(stage: str, config: RunConfig, lake: Lake, run_id: str, only: list[str] | None) -> dict[str, str]:
+    """What a stage's row of the run log has to say for later runs to compare; ``only``: the parts worked on."""
+    if stage not in STAGES:
+        return {}
+    told = {f"uses:{key}": value for key, value in uses(stage, config, lake, run_id).items()}
+    told |= {
+        f"part:{key}": value for key, value in parts(stage, config).items() if key and (only is None or key in only)
+    }
+    if stage == "ingest":
+        told["asked"] = "every year" if config.years is None else "named years"
+    if stage == "flag":
+        told["whole"] = str(config.policies is None and only is None).lower()
+        told["definitions"] = definitions(config)
+    if stage == "publish":
+        told["keep_releases"] = str(config.keep_releases)
+    return told
+
+
+def uses(stage: str, config: RunConfig, lake: Lake, run_id: str) -> dict[str, str]:
+    """``kind:name`` → fingerprint of everything but tables of the lake that a stage's rows rest on. What cannot be
+    known is told by the run's own id, which no other run has."""
+    told = {"program:": program(stage)}
+    for pattern in SHIPPED[stage]:
+        folder, _, name = pattern.rpartition("/")
+        for path in sorted(resource(*folder.split("/")).glob(name)):
+            told[f"file:{folder}/{path.name}"] = _content(str(path))
+    for item in fields(config):
+        if stage in SETTINGS.get(item.name, STAGES):
+            told |= _setting(item.name, getattr(config, item.name))
+    if stage == "rate":
+        policies = load_policies(config.policy_dirs, config.policies)
+        told["policies:"] = fingerprint([_published_by(policy) for policy in policies])
+    if stage == "ingest":
+        for source in config.sources:
+            for role, table in source.tables.items():
+                name = f"{source.name}.{role}"
+                told[f"source:{name}"] = fingerprint([source.system, vars(table)])
+                told |= _source_state(table, f"sources.{name}", lake, run_id)
+    return told
+
+
+def _setting(name: str, value: Any) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for path in _paths(value):
+        matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]
+        files |= {f"file:{match}": _content(match) for match in matches}
+    return {f"setting:{name}": json.dumps(value, default=str, sort_keys=True), **files}
+
+
+def _paths(value: Any) -> Iterator[str]:
+    if isinstance(value, Path):
+        yield str(value)
+    elif isinstance(value, str) and Path(value).is_absolute():
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _paths(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths(item)
+
+
+def _content(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        return type(error).__name__  # whoever reads it says what is wrong
+
+
+def _source_state(source: TableSource, where: str, lake: Lake, run_id: str) -> dict[str, str]:
+    if source.table:
+        return {f"table:{source.table}": lake.foreign_version(source.table) or run_id}
+    return {f"file:{path}": run_id if is_remote(path) else _stated(Path(path)) for path in find_files(source, where)}
+
+
+def _stated(path: Path) -> str:
+    """Size and modification time of a file, or of every file in a folder."""
+    files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
+    try:
+        told = [(str(entry.relative_to(path)), entry.stat().st_size, entry.stat().st_mtime_ns) for entry in files]
+    except OSError as error:
+        return type(error).__name__
+    return f"{told[0][1]} {told[0][2]}" if path.is_file() and told else fingerprint(told)
+
+
+def parts(stage: str, config: RunConfig) -> dict[str, str]:
+    """The policies that `flag` judges by, each with a fingerprint of its verdicts; of other stages the one part."""
+    if stage != "flag":
+        return dict(ONE_PART)
+    found: dict[str, list[Any]] = {}
+    for unit in units(load_policies(config.policy_dirs, config.policies), config):
+        readings = {name: reading.fingerprint for name, reading in unit.revision.readings.items()}
+        flips = [
+            [flip.base, flip.decision, flip.undone, [[c.id, c.kind, c.test, c.missing] for c in flip.clauses]]
+            for flip in unit.revision.flips
+        ]
+        told = [unit.revision.name, unit.since, unit.until, readings, flips, unit.policy.boards]
+        found.setdefault(unit.policy.id, []).append(told)
+    return {policy: fingerprint(told) for policy, told in found.items()}
+
+
+def _published_by(policy: Policy) -> list[Any]:
+    """What says how a policy's figures are pooled and published, besides its verdicts."""
+    return [policy.id, policy.default_reading, policy.publish_years, policy.publish_first_year, policy.boards]
+
+
+def definitions(config: RunConfig) -> str:
+    """A fingerprint of the policies' whole definitions, wording included: what `gold/policy` shows."""
+    policies = load_policies(config.policy_dirs, config.policies)
+    return fingerprint(
+        [
+            [*_published_by(policy), revision.start, revision.end, revision.dated, reading.definition]
+            for policy in policies
+            for revision in policy.revisions
+            for reading in revision.readings.values()
+        ]
+    )
+
+
+@cache
+def program(stage: str) -> str:
+    """A fingerprint of the modules that make a stage's rows, and of the columns of its tables."""
+    package = Path(ebi_spark.__file__).parent
+    modules = [Path(__file__).with_name(f"{stage}.py")]
+    for name in (*PROGRAM[stage], *_SHARED):
+        place = package / name
+        modules += sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    columns = [(name, table.names(), [kind for _, kind, _ in table.fields()]) for name, table in TABLES.items()]
+    layers = {"ingest": "silver", "flag": "gold", "rate": "gold", "validate": "", "publish": "published"}
+    written = [item for item in columns if item[0].startswith(f"{layers[stage]}/")]
+    return fingerprint([__version__, [_content(str(path)) for path in modules], written])
+
+
+def refuse_unchecked(books: Books, years: Iterable[str]) -> None:
+    """An :class:`InputError` unless a validation that let them pass holds for every year as it stands now."""
+    found = books.unchecked(years)
+    if found:
+        reasons: dict[str, list[str]] = {}
+        for year, reason in found.items():
+            reasons.setdefault(reason, []).append(year)
+        listed = "; ".join(f"{', '.join(of)}: {reason}" for reason, of in reasons.items())
+        raise InputError(
+            f"nothing was published: {listed}",
+            remedy=f"run `ebi-spark validate --years {','.join(sorted(found))}` with the same configuration first",
+        )

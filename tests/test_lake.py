@@ -1,0 +1,283 @@
+"""The lake itself: older schemas, commits that meet, maintenance under readers, releases that are let go."""
+
+import json
+import os
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import delta.exceptions
+import pytest
+from calling import duckdb_on_delta
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from ebi_spark import delta_log, storage
+from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.release.publish import PUBLISHED, remove_old_releases
+from ebi_spark.schemas import ACTIVITY_RATE, POLICY, RATE, RELEASE, RUN_LOG, SCHEMA_VERSION, YEAR, Table
+from ebi_spark.settings import LakeLocation, RunConfig
+from ebi_spark.small_frames import small_frame
+from ebi_spark.storage import VERSION_PROPERTY, Lake, prepare_folders
+from jobs import harness, maintain
+from jobs.bookkeeping import READS, Books, details_of
+
+USED = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE)}
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A lake of four tables, not yet made."""
+    monkeypatch.setattr(storage, "TABLES", USED)
+    prepare_folders(tmp_path)
+    return Lake(spark, LakeLocation(folder=tmp_path), "test-run")
+
+
+def log_of(lake: Lake, table: Table) -> Path:
+    return Path(str(lake.location.folder)) / table.full_name / "_delta_log"
+
+
+def without(table: Table, *columns: str) -> Table:
+    """The table as a version had it that did not know some columns yet."""
+    lines = [line for line in table.columns.splitlines() if line.strip().split(" ")[0] not in columns]
+    return replace(table, columns="\n".join(lines))
+
+
+def rates(lake: Lake, *rows: tuple[str, str, int]) -> Any:
+    listed = [{YEAR: year, "area_code": code, "activity": activity} for year, code, activity in rows]
+    return small_frame(lake.spark, listed, ACTIVITY_RATE.schema)
+
+
+def test_a_lake_of_an_older_version_is_brought_up_to_date(lake: Lake) -> None:
+    older = without(ACTIVITY_RATE, "expected", "notes")
+    lake._create(older)
+    lake._create(replace(POLICY, columns=POLICY.columns.replace(",because:string", "")))
+    for table in (older, POLICY):
+        lake.spark.sql(f"ALTER TABLE {lake.identifier(table)} UNSET TBLPROPERTIES ('{VERSION_PROPERTY}')")
+    lake.replace(older, rates(lake, ("2021-22", "A", 3)), {YEAR: ["2021-22"]}, stage="rate")
+    # A checkpoint holds what the log's first entries said, which Delta cleans up in time.
+    lake.spark.sql(f"ALTER TABLE {lake.identifier(older)} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
+    lake.replace(older, rates(lake, ("2022-23", "A", 4)), {YEAR: ["2022-23"]}, stage="rate")
+    assert list(log_of(lake, older).glob("*.checkpoint.parquet"))
+    for entry in log_of(lake, older).glob("*.json"):
+        if int(entry.stem) < 4:
+            entry.unlink()
+    lake.prepare()
+    assert lake.read(ACTIVITY_RATE).columns[-2:] == ["expected", "notes"]
+    assert set(lake.read(ACTIVITY_RATE).columns) == set(ACTIVITY_RATE.names())
+    lake.append(ACTIVITY_RATE, rates(lake, ("2022-23", "B", 5)).withColumn("expected", F.lit(1.5)), stage="rate")
+    found = lake.read(ACTIVITY_RATE).orderBy("activity").select("activity", "expected").collect()
+    assert [tuple(row) for row in found] == [(3, None), (4, None), (5, 1.5)]
+    assert "because" in lake.read(POLICY).schema["clauses"].simpleString()
+    for table in USED.values():
+        described = delta_log.described(log_of(lake, table).parent)
+        assert described is not None
+        assert described[1][VERSION_PROPERTY] == str(SCHEMA_VERSION), table.full_name
+    versions = {name: lake.version(table) for name, table in USED.items()}
+    assert lake.migrate() == []
+    assert {name: lake.version(table) for name, table in USED.items()} == versions
+
+
+def test_a_lake_of_a_newer_version_or_of_other_types_is_refused_whole(lake: Lake) -> None:
+    lake._create(without(RATE, "caveats"))
+    lake._create(replace(ACTIVITY_RATE, columns=ACTIVITY_RATE.columns.replace("activity bigint", "activity int")))
+    with pytest.raises(InputError, match=r"gold/activity_rate has columns of another type .*: activity"):
+        lake.migrate()
+    assert lake.version(RATE) == 0
+    newer = f"'{VERSION_PROPERTY}' = '{SCHEMA_VERSION + 1}'"
+    lake.spark.sql(f"ALTER TABLE {lake.identifier(RATE)} SET TBLPROPERTIES ({newer})")
+    with pytest.raises(InputError, match=r"published/rate was written by a newer version .*schema 2") as refused:
+        lake.migrate([RATE])
+    assert "install" in refused.value.remedy
+
+
+def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
+    """Different years commit side by side; of two runs on the same year at most one is refused, whole, and its retry
+    works."""
+    lake._create(ACTIVITY_RATE)
+
+    def together(*works: tuple[str, int]) -> list[BrokenRunError]:
+        barrier, refused = threading.Barrier(len(works)), []
+
+        def work(year: str, activity: int) -> None:
+            frame = rates(lake, *[(year, code, activity) for code in "ABC"])
+            barrier.wait()
+            try:
+                Lake(lake.spark, lake.location, f"run-{activity}").replace(
+                    ACTIVITY_RATE, frame, {YEAR: [year]}, stage="rate"
+                )
+            except BrokenRunError as error:
+                refused.append(error)
+
+        threads = [threading.Thread(target=work, args=item) for item in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return refused
+
+    def held() -> dict[str, set[int]]:
+        found: dict[str, set[int]] = {}
+        for row in lake.read(ACTIVITY_RATE).collect():
+            found.setdefault(row[YEAR], set()).add(row["activity"])
+        assert lake.read(ACTIVITY_RATE).count() == 3 * len(found)
+        return found
+
+    assert together(("2021-22", 1), ("2022-23", 2)) == []
+    assert held() == {"2021-22": {1}, "2022-23": {2}}
+    refused = together(("2021-22", 3), ("2021-22", 4))
+    assert len(refused) <= 1
+    for error in refused:
+        assert "gold/activity_rate: another run committed to the same rows" in error.message
+        assert "run the same call again" in error.remedy
+    assert held()["2021-22"] in ({3}, {4})
+    assert held()["2022-23"] == {2}
+    assert together(("2021-22", 5)) == []
+    assert held() == {"2021-22": {5}, "2022-23": {2}}
+
+
+@pytest.mark.parametrize("name", delta.exceptions.__all__)
+def test_every_conflict_that_delta_knows_is_told_the_same_way(name: str, lake: Lake) -> None:
+    class Writer:
+        def save(self, _: str) -> None:
+            raise getattr(delta.exceptions, name)("the log said a patient's value")
+
+    writer: Any = Writer()
+    with pytest.raises(BrokenRunError) as refused:
+        lake._commit(ACTIVITY_RATE, writer)
+    assert name in refused.value.message
+    assert "patient" not in refused.value.message
+
+
+def manifest(number: int, released_at: datetime, *, current: bool) -> dict[str, Any]:
+    return {"release_id": f"R{number}", "is_current": current, "released_at": released_at, "run_id": f"R{number}"}
+
+
+@pytest.mark.parametrize(
+    ("current", "hours", "keep", "removed"),
+    [(4, 2, 2, ["R1", "R2"]), (1, 2, 1, ["R2", "R3"]), (4, 0, 1, ["R1", "R2"]), (4, 2, 9, [])],
+    ids=["newest", "rolled_back_to_stays", "just_replaced_stays", "all"],
+)
+def test_old_releases_go_and_what_killed_runs_left(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, current: int, hours: int, keep: int, removed: list[str]
+) -> None:
+    monkeypatch.setattr("ebi_spark.release.publish.PUBLISHED", (RATE,))
+    now = datetime(2024, 4, 1, tzinfo=UTC)
+    lake._create(RELEASE)
+    lake._create(RATE)
+    rows = [manifest(n, now - timedelta(hours=hours + 4 - n), current=n == current) for n in range(1, 5)]
+    lake.replace(RELEASE, small_frame(lake.spark, rows, RELEASE.schema), {}, stage="publish")
+    published = [{"release_id": f"R{n}", YEAR: "2021-22", "activity": n} for n in range(1, 6)]  # R5 was never named
+    lake.replace(RATE, small_frame(lake.spark, published, RATE.schema), {}, stage="publish")
+    gone = remove_old_releases(lake, keep, now, leftovers=True)
+    if removed == ["R2", "R3"]:  # the newest and the one gone back to
+        assert gone == ["R3", "R2"]
+    else:
+        assert sorted(gone) == removed
+    stay = sorted({"R1", "R2", "R3", "R4"} - set(gone))
+    assert [row[0] for row in lake.read(RELEASE).select("release_id").orderBy("release_id").collect()] == stay
+    assert [row[0] for row in lake.read(RATE).select("release_id").orderBy("release_id").collect()] == stay
+    assert all(table.layer == "published" for table in PUBLISHED)
+
+
+def test_maintenance_removes_only_what_no_kept_version_needs(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_session: None
+) -> None:
+    lake._create(ACTIVITY_RATE)
+    folder = Path(str(lake.location.folder)) / ACTIVITY_RATE.full_name
+    for number in range(3):
+        lake.append(ACTIVITY_RATE, rates(lake, ("2021-22", f"A{number}", number)), stage="rate")
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2022-23", "B", 9)), {YEAR: ["2022-23"]}, stage="rate")
+    long_ago = datetime.now().timestamp() - 400 * 24 * 3600
+    orphan = folder / "financial_year=2021-22" / "part-left-by-a-kill.parquet"
+    orphan.write_bytes(b"x")
+    for file in folder.rglob("*.parquet"):
+        os.utime(file, (long_ago, long_ago))
+    with duckdb_on_delta() as reader:
+        reader.execute(f"ATTACH '{folder}' AS held (TYPE delta, PIN_SNAPSHOT)")
+        assert reader.execute("SELECT count(*), sum(activity) FROM held").fetchall() == [(4, 12)]
+        compact = replace(ACTIVITY_RATE, compact=True)
+        monkeypatch.setattr(maintain, "TABLES", USED | {compact.full_name: compact})
+        where = str(lake.location.folder)
+        assert maintain.main(["--lake", where, "--keep-hours", "24"]) == 2
+        assert maintain.main(["--lake", where, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert reader.execute("SELECT count(*), sum(activity) FROM held").fetchall() == [(4, 12)]
+    assert not orphan.exists()
+    (row,) = [item for item in told["maintained"] if item["table"] == ACTIVITY_RATE.full_name]
+    assert (row["files_before"], row["files"]) == (4, 2)
+    # Files of earlier versions are still there, however old: they were let go only now.
+    past = Lake(lake.spark, lake.location, as_of={ACTIVITY_RATE.full_name: 2})
+    assert past.read(ACTIVITY_RATE).count() == 2
+    assert Lake(lake.spark, lake.location).read(ACTIVITY_RATE).count() == 4
+
+
+def test_names_cannot_break_out_of_their_quotes(spark: SparkSession) -> None:
+    odd = Lake(spark, LakeLocation(catalog="a`b", schemas={"gold": "x` AS y"}))
+    assert odd.identifier(ACTIVITY_RATE) == "`a``b`.`x`` AS y`.`activity_rate`"
+    in_folder = Lake(spark, LakeLocation(folder=Path("/lake/o`Brien's")))
+    assert in_folder.identifier(ACTIVITY_RATE) == "delta.`/lake/o``Brien's/gold/activity_rate`"
+
+
+def test_the_log_tells_of_each_commit_what_it_can_have_changed(lake: Lake) -> None:
+    lake._create(ACTIVITY_RATE)
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2021-22", "A", 3)), {YEAR: ["2021-22"]}, stage="rate")
+    lake.append(ACTIVITY_RATE, rates(lake, ("2021-22", "B", 3)), stage="rate")
+    lake.spark.sql(f"UPDATE {lake.identifier(ACTIVITY_RATE)} SET activity = 4")
+    found = lake.commits(ACTIVITY_RATE, 0)
+    assert [(commit.version, commit.operation) for commit in found] == [(1, "WRITE"), (2, "WRITE"), (3, "UPDATE")]
+    assert json.loads(found[0].metadata or "null")["years"] == ["2021-22"]
+    # The same from Delta itself, which a catalogue lake asks.
+    rows = lake.spark.sql(f"DESCRIBE HISTORY {lake.identifier(ACTIVITY_RATE)}").where("version > 0").orderBy("version")
+    assert [tuple(row) for row in rows.select("version", "operation", "userMetadata").collect()] == [
+        tuple(item) for item in found
+    ]
+
+
+def test_the_hour_that_comes_twice_and_a_clock_set_back(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs at 01:30 and, 40 minutes later, at 01:10 on the night in October when clocks go back; then one whose clock was
+    set back by an hour. The log's order is that of the instants; a release that the order hides is seen in the history."""
+    monkeypatch.setitem(USED, RUN_LOG.full_name, RUN_LOG)
+    lake.prepare()
+    monkeypatch.setenv("TZ", "Europe/London")
+    time.tzset()
+    try:
+
+        def ran(run_id: str, started: datetime, disclosure: str) -> None:
+            lake.run_id = run_id
+            row = manifest(1, started, current=True) | {"release_id": run_id, "run_id": run_id}
+            lake.replace(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), {}, stage="publish")
+            config = RunConfig(lake=lake.location, disclosure=disclosure)
+            log = {"run_id": run_id, "stage": "publish", "started_at": started, "ended_at": started, "outcome": "done"}
+            log |= {"versions_written": dict(lake.versions_written), "versions_read": {}, "years": []}
+            log["details"] = details_of("publish", config, lake, run_id, None)
+            lake.append(RUN_LOG, small_frame(lake.spark, [log], RUN_LOG.schema), stage="publish")
+
+        ran("summer", datetime(2024, 10, 27, 0, 30, tzinfo=UTC), "hes_2018")
+        ran("winter", datetime(2024, 10, 27, 1, 10, tzinfo=UTC), "hes_2018_protected")
+        monkeypatch.setitem(READS, "publish", ())
+        books = Books(lake, RunConfig(lake=lake.location, disclosure="hes_2018_protected"), "now")
+        assert [row["run_id"] for row in books.rows] == ["winter", "summer"]
+        assert books.why_publish() == []
+        ran("set_back", datetime(2024, 10, 27, 0, 10, tzinfo=UTC), "hes_2018")
+        books = Books(lake, books.config, "now")
+        assert [row["run_id"] for row in books.rows] == ["winter", "summer", "set_back"]
+        assert books.why_publish() == ["published/release was written by something else"]
+        # Around midnight of the last day of a year nothing is taken from the clock but these instants: run ids are UTC.
+        monkeypatch.setattr(harness, "datetime", _Midnight)
+        assert harness.new_run_id().startswith("20240331T233000Z-")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+class _Midnight:
+    """Half an hour past midnight on 1 April in England, while it is still 31 March in UTC."""
+
+    @staticmethod
+    def now(zone: Any = None) -> datetime:
+        return datetime(2024, 4, 1, 0, 30, tzinfo=ZoneInfo("Europe/London")).astimezone(zone)

@@ -1,0 +1,161 @@
+"""What a run does again: log and histories in, years, policies and reasons out. No Spark."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ebi_spark.delta_log import CommitInfo
+from ebi_spark.recompute import History, StageRun, differences, due, due_at_all, unchecked
+from ebi_spark.settings import LakeLocation, RunConfig
+from jobs import bookkeeping
+from jobs.bookkeeping import SETTINGS, uses
+from jobs.harness import StageReport, by_name
+from jobs.progress import in_words, seconds_left, steps
+
+SILVER, FLAGS = "silver/apc_spell", "gold/activity_flag"
+YEARS = ["2021-22", "2022-23", "2023-24"]
+USED = {"program:": "p1", "setting:basis": '"in_force"', "file:/data/practices.csv": "f1"}
+POLICIES = {"A": "a1", "B": "b1"}
+
+
+def write(version: int, years: list[str] | None, parts: list[str] | None = None) -> CommitInfo:
+    return CommitInfo(version, "WRITE", json.dumps({"run_id": "r", "years": years, "parts": parts}))
+
+
+def flagged(run_id: str = "r1", **changed: Any) -> StageRun:
+    run = StageRun(run_id, "done", frozenset(YEARS), {SILVER: 4}, {FLAGS: 7}, USED, POLICIES)
+    return replace(run, **changed)
+
+
+def flag_due(*runs: StageRun, silver: History | None = None, flags: History | None = None, **changed: Any) -> Any:
+    histories = {SILVER: silver or History(4), FLAGS: flags or History(7)}
+    given: dict[str, Any] = {"reads": [SILVER], "uses": USED, "parts": POLICIES} | changed
+    return due(YEARS, runs, histories, **given)
+
+
+def test_nothing_is_due_when_nothing_changed() -> None:
+    assert not flag_due(flagged())
+
+
+@pytest.mark.parametrize(
+    ("what", "years", "parts", "reason"),
+    [
+        ({"runs": []}, YEARS, None, "not done yet"),
+        ({"silver": History(5, [write(5, ["2022-23"])])}, ["2022-23"], None, "silver/apc_spell has changed"),
+        # A commit of another hand, or one that the log no longer has, can have changed any year.
+        ({"silver": History(5, [CommitInfo(5, "UPDATE", None)])}, YEARS, None, "silver/apc_spell has changed"),
+        ({"silver": History(5, [CommitInfo(5, "WRITE", '{"a": 1}')])}, YEARS, None, "silver/apc_spell has changed"),
+        ({"silver": History(5, [CommitInfo(5, "WRITE", '["years"]')])}, YEARS, None, "silver/apc_spell has changed"),
+        ({"silver": History(6, [write(6, [])])}, YEARS, None, "silver/apc_spell has changed"),
+        ({"silver": History(2)}, YEARS, None, "silver/apc_spell has changed"),
+        # A run that was killed after a commit wrote no row of the log.
+        ({"flags": History(8, [write(8, ["2023-24"])])}, ["2023-24"], None, "gold/activity_flag was written by"),
+        ({"flags": History(8, [write(8, ["2023-24"], ["B"])])}, ["2023-24"], ["B"], "was written by something else"),
+        ({"parts": POLICIES | {"B": "b2"}}, YEARS, ["B"], "B has changed"),
+        ({"parts": POLICIES | {"C": "c1"}}, YEARS, ["C"], "C is new"),
+        ({"parts": {"A": "a1"}}, YEARS, None, "B is no longer asked for"),
+        ({"uses": USED | {"setting:basis": '"fixed"'}}, YEARS, None, "the setting basis has changed"),
+        ({"uses": USED | {"file:/data/practices.csv": "f2"}}, YEARS, None, "the file practices.csv has changed"),
+        ({"uses": USED | {"program:": "p2"}}, YEARS, None, "the program has changed"),
+        ({"runs": [flagged(outcome="broken")]}, YEARS, None, "not done yet"),
+        ({"runs": [flagged(years=frozenset(YEARS[:2]))]}, YEARS[2:], None, "not done yet"),
+        ({"runs": [flagged(uses={})]}, YEARS, None, "did not note"),
+    ],
+)  # fmt: skip
+def test_what_changed_is_due_and_no_more(what: dict[str, Any], years: list[str], parts: Any, reason: str) -> None:
+    runs = what.pop("runs", [flagged()])
+    found = flag_due(*runs, **what)
+    assert (found.years, found.parts) == (years, parts)
+    assert reason in "; ".join(found.reasons)
+
+
+def test_commits_that_change_no_row_make_nothing_due() -> None:
+    kept = [CommitInfo(5, "OPTIMIZE", None), CommitInfo(6, "VACUUM START", None), CommitInfo(7, "ADD COLUMNS", None)]
+    assert not flag_due(flagged(), silver=History(7, kept))
+
+
+def test_the_last_run_of_each_year_and_policy_counts() -> None:
+    one_year = flagged("r2", years=frozenset(["2022-23"]), read={SILVER: 5}, written={FLAGS: 8})
+    silver, flags = History(5, [write(5, ["2022-23"])]), History(8, [write(8, ["2022-23"])])
+    assert not flag_due(one_year, flagged(), silver=silver, flags=flags)
+    one_policy = flagged("r2", parts={"B": "b2"}, whole=False, written={FLAGS: 8})
+    flags = History(8, [write(8, YEARS, ["B"])])
+    assert not flag_due(one_policy, flagged(), flags=flags, parts={"A": "a1", "B": "b2"})
+    # A policy asked for alone leaves the others' rows where they are.
+    assert not flag_due(flagged(), parts={"A": "a1"}, whole=False)
+
+
+def test_reasons_name_years_and_a_few_of_many_names() -> None:
+    silver = History(6, [write(5, ["2021-22"]), write(6, ["2023-24"])])
+    assert flag_due(flagged(), silver=silver).reasons == ["silver/apc_spell has changed (2021-22, 2023-24)"]
+    now = {f"file:/in/{name}.csv": "2" for name in "abcdef"}
+    assert differences(dict.fromkeys(now, "1"), now) == ["the files a.csv, b.csv, c.csv, d.csv and 2 more have changed"]
+
+
+def test_a_release_follows_any_year() -> None:
+    run = StageRun("r1", "done", frozenset(), {SILVER: 4}, {}, USED)
+    same = {SILVER: History(5, [CommitInfo(5, "OPTIMIZE", None)])}
+    assert due_at_all([run], same, reads=[SILVER], uses=USED) == []
+    changed = {SILVER: History(5, [write(5, ["2021-22"])])}
+    assert due_at_all([run], changed, reads=[SILVER], uses=USED) == ["silver/apc_spell has changed (2021-22)"]
+    assert due_at_all([], same, reads=[SILVER], uses=USED) == ["not done yet"]
+
+
+def test_a_year_is_publishable_when_its_last_validation_let_it_pass_and_still_holds() -> None:
+    def seen(outcome: str, years: list[str], version: int = 4) -> StageRun:
+        return StageRun("r", outcome, frozenset(years), {SILVER: version}, {})
+
+    histories = {SILVER: History(5, [write(5, ["2022-23"])])}
+    runs = [seen("failed", ["2023-24"], 5), seen("done", YEARS)]
+    assert unchecked(YEARS, runs, histories, reads=[SILVER]) == {
+        "2022-23": "silver/apc_spell changed since the last validation",
+        "2023-24": "failed its last validation",
+    }
+    assert unchecked(["2019-20"], runs, histories, reads=[SILVER]) == {"2019-20": "was not validated"}
+
+
+class _NoLake:
+    def foreign_version(self, name: str) -> str | None:
+        return None
+
+
+def test_every_setting_says_whose_rows_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key of the configuration counts for every stage until it is listed; here it has to be."""
+    assert {item.name for item in fields(RunConfig)} == set(SETTINGS)
+    config = RunConfig(lake=LakeLocation(folder=tmp_path))
+    lake: Any = _NoLake()
+    told = {stage: uses(stage, config, lake, "r") for stage in bookkeeping.STAGES}
+    other = replace(config, coverage="partial")
+    assert {s for s in bookkeeping.STAGES if uses(s, other, lake, "r") != told[s]} == {"rate", "publish"}
+    # Files count by what is in them, not by their times.
+    people = tmp_path / "people.csv"
+    people.write_text("a", encoding="utf-8")
+    config = replace(config, population=({"path": str(tmp_path / "*.csv"), "layout": "bands"},))
+    first = uses("rate", config, lake, "r")
+    people.touch()
+    assert uses("rate", config, lake, "r") == first
+    people.write_text("b", encoding="utf-8")
+    assert differences(first, uses("rate", config, lake, "r")) == ["the file people.csv has changed"]
+    monkeypatch.delitem(SETTINGS, "coverage")
+    assert all("setting:coverage" in uses(stage, config, lake, "r") for stage in bookkeeping.STAGES)
+
+
+def test_many_years_go_in_steps_of_bounded_size() -> None:
+    records = {"2019-20": 3, "2020-21": 4, "2021-22": 12, "2022-23": 5, "2023-24": 5}
+    assert steps(reversed(records), records, most=10) == [
+        ["2019-20", "2020-21"], ["2021-22"], ["2022-23", "2023-24"],
+    ]  # fmt: skip
+    assert steps([], records) == []
+    assert seconds_left([], 5) is None
+    assert seconds_left([(10, 5), (20, 10)], 7) == 14
+    assert [in_words(seconds) for seconds in (3, 61, 200, 7200)] == ["10 s", "60 s", "3 min", "2.0 h"]
+
+
+def test_steps_of_a_stage_are_told_as_one() -> None:
+    steps_of = [StageReport("flag", 2.0, 5, ["2021-22"]), StageReport("flag", 3.0, 6, ["2022-23"]), StageReport("rate")]
+    found = [(stage.name, stage.seconds, stage.rows, stage.years) for stage in by_name(steps_of)]
+    assert found == [("flag", 5.0, 11, ["2021-22", "2022-23"]), ("rate", 0.0, 0, None)]
+    assert steps_of[0].seconds == 2.0

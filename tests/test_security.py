@@ -1,0 +1,86 @@
+"""Configuration is data: nothing that a file says is run as code, by Python or by SQL."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from ebi_spark.errors import InputError
+from ebi_spark.settings import load_config
+from ebi_spark.storage import restrict_new_files
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted([*(ROOT / "ebi_spark").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["!!python/object/apply:os.system ['touch pwned']", "!!python/name:os.system", "!!python/object:os.PathLike {}"],
+)
+def test_yaml_makes_no_objects(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run.yml"
+    path.write_text(f"lake: {value}\nsources: {{}}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"run\.yml, line 1"):
+        load_config(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_no_module_runs_text_as_code() -> None:
+    """``eval`` and its kin, shells and unsafe loading stand nowhere; ``yaml.load`` only with a loader that is safe."""
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            keywords = {item.arg: ast.unparse(item.value) for item in node.keywords}
+            if name in (
+                "eval",
+                "exec",
+                "compile",
+                "__import__",
+                "os.system",
+                "os.popen",
+                "pickle.loads",
+                "pickle.load",
+            ):
+                found.append((path.name, name))
+            unsafe = name.startswith("yaml.") and "load" in name and name != "yaml.safe_load"
+            if unsafe and keywords.get("Loader") != "_PlainLoader":
+                found.append((path.name, name))
+            if keywords.get("shell", "False") != "False":
+                found.append((path.name, "shell"))
+    assert found == []
+
+
+def test_sql_is_built_in_one_place_from_quoted_names() -> None:
+    """Statements of text stand in ``storage`` (names between backticks, values as literals), in the gate, whose rules are
+    the shipped ones, and in ``judge``, whose expressions are its own; nowhere else is SQL given to Spark."""
+    places = {
+        path.relative_to(ROOT).as_posix()
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith(("spark.sql", "F.expr"))
+        and not _constant(node)
+    }
+    assert places == {"ebi_spark/flags/judge.py", "ebi_spark/release/gate.py", "ebi_spark/storage.py"}
+
+
+def _constant(node: ast.Call) -> bool:
+    return all(isinstance(item, ast.Constant) for item in node.args)
+
+
+def test_new_files_are_closed_to_others(tmp_path: Path) -> None:
+    import os
+
+    before = os.umask(0o022)
+    try:
+        restrict_new_files()
+        (tmp_path / "file").touch()
+        (tmp_path / "folder").mkdir()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700
