@@ -71,7 +71,7 @@ def test_what_a_rerun_replaces_is_what_holds_its_years(spark: SparkSession) -> N
 
 
 # Two boards: the first with two locations, the second with one.
-GEOGRAPHY = read_geography()
+GEOGRAPHY, TODAY = read_geography(), date(2026, 5, 1)
 AREAS = GEOGRAPHY.areas
 BOARDS: dict[str, list[str]] = {}
 for _code, _row in sorted(AREAS.items()):
@@ -89,7 +89,8 @@ def population() -> Population:
     weights: Counter[tuple[str, int]] = Counter()
     for (_, sex, band), people in strata[date(2020, 9, 1)].items():
         weights[(sex, band)] += people
-    vintages = {day: Vintage(day, day, GEOGRAPHY.version, "made up", people) for day, people in strata.items()}
+    # Whatever the day of the count, its areas are named as today.
+    vintages = {day: Vintage(day, TODAY, GEOGRAPHY.version, "made up", people) for day, people in strata.items()}
     # Undated lookups say of every year where a record belongs.
     return Population(vintages, GEOGRAPHY, {key: float(n) for key, n in weights.items()}, "england", 350, True)
 
@@ -108,7 +109,7 @@ def records() -> list[dict[str, Any]]:
                 "age_years": draw.choice((None, 3, 44, 44, 45, 91)), "outcome": draw.choice(("flagged", "not_flagged")),
                 "area_code": home if number % 11 else None, "area_basis": "gp_practice" if number % 11 else "unknown",
                 "provider_code": draw.choice(("R1", "R2", None)), "source_system": "hes", "dataset": "apc",
-                "record_id": str(number), "area_date": date(2026, 4, 1), "latest_area_code": None,
+                "record_id": str(number), "area_date": TODAY, "latest_area_code": None,
             }
         )  # fmt: skip
     return rows
@@ -197,7 +198,8 @@ def test_single_and_pooled_figures_are_those_of_plain_counting(rated: list[dict[
         assert row["period"] == Period(*KEY, years).name
         wanted = by_hand(rows, people, years, places[area])
         assert {name: row[name] for name in wanted} == pytest.approx(wanted, rel=1e-9), (area, row["period"])
-        assert row["lower_adjusted"] < row["lower"] < row["standardised_rate"] < row["upper"] < row["upper_adjusted"]
+        assert row["lower_adjusted"] <= row["lower"] < row["standardised_rate"] < row["upper"] <= row["upper_adjusted"]
+        assert area[0] != "england" or row["upper"] < row["upper_adjusted"], "there are people with several events"
         assert row["notes"] == (["distant_vintage"] if "2021-22" in years else [])
         checked += 1
     assert checked == (4 + 3 + 2) * (1 + 3 + len(boards))
@@ -209,7 +211,8 @@ def test_shares_and_expected_events_add_up(rated: list[dict[str, Any]]) -> None:
         [england] = [r for r in rows if r["area_type"] == "england"]
         parts = [r for r in rows if r["area_type"] == "sub_icb"]
         known = england["activity"] - england["activity_unknown_age_sex"]
-        assert sum(r["expected"] for r in parts) == pytest.approx(known) == pytest.approx(england["expected"])
+        assert sum(r["expected"] for r in parts) == pytest.approx(known)
+        assert england["expected"] == pytest.approx(known)
         assert sum(r["population"] for r in parts) == england["population"]
         for row in rows:
             if row["in_scope"]:

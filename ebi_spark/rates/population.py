@@ -60,7 +60,8 @@ class Population:
 
 def band_of(age: Column) -> Column:
     """Index of the five-year band of an age in years: 0 for 0–4 … 18 for 90 and over; NULL for unknown."""
-    return F.least(F.floor(age / BAND_YEARS), F.lit(LAST_BAND)).cast("int")
+    # least() passes over NULL: an unknown age would be 90 and over.
+    return F.when(age.isNotNull(), F.least(F.floor(age / BAND_YEARS), F.lit(LAST_BAND))).cast("int")
 
 
 def read_vintages(config: RunConfig, geography: Geography) -> dict[date, Vintage]:
