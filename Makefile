@@ -35,8 +35,8 @@ test: $(READY) ## lint, types and tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest
 
-soak: $(READY) ## kills at 20 random moments, an error at every commit, a full disk: half an hour and more
-	@$(BIN)/python -m pytest -m soak -s tests/test_soak.py
+soak: $(READY) ## runs stopped and killed, at 20 random moments too, an error at every commit, a full disk: over half an hour
+	@$(BIN)/python -m pytest -m soak -s tests/test_killed.py tests/test_soak.py
 
 lint: $(READY) ## lint and types alone
 	@$(BIN)/ruff check .

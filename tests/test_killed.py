@@ -14,7 +14,7 @@ from ebi_spark import synthetic
 from ebi_spark.locking import LOCK
 from jobs import run
 
-pytestmark = pytest.mark.usefixtures("one_session")
+pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("one_session")]
 
 
 @pytest.fixture(scope="module")
