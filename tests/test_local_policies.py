@@ -27,6 +27,7 @@ from ebi_spark.flags.boards import EVER, NEVER, members
 from ebi_spark.flags.judge import judge_records, scope_totals
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.rates.activity import activity_rates, prepared
+from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.schemas import APC_SPELL, OP_ATTENDANCE
 from ebi_spark.settings import LakeLocation, RunConfig, resource
@@ -35,7 +36,7 @@ from jobs import policy as job
 
 NATIONAL, DERBY, MERSEY = "2Y_back_pain_fusion", "DDICB_back_pain_fusion", "CMICB_Clin087"
 CONFIG = RunConfig(lake=LakeLocation())
-AREAS = Lookups(practices=None, lsoas=None, known_codes=("15M", "01F", "E38000229", "02P"), order=("commissioner",))
+AREAS = Lookups(practices=None, lsoas=None, known_codes=("15M", "01F", "02P"), order=("commissioner",))
 
 
 def call(*arguments: str) -> dict[str, Any]:
@@ -168,8 +169,9 @@ def test_a_circle_of_two_and_a_chain_of_three(tmp_path: Path) -> None:
 
 def test_members_of_a_board_over_time() -> None:
     derby = {code: (since, until) for code, since, until in members("QJ2")}
-    # The sub-ICB location, the group of the same code before it, and that group's other code until the boards began.
-    assert derby == {"15M": (EVER, NEVER), "E38000229": (EVER, date(2022, 7, 1))}
+    # The sub-ICB location, and the group of the same code before it.
+    assert derby == {"15M": (EVER, NEVER)}
+    assert len(members("QJ2")) == 1
     mersey = {code for code, _, _ in members("QYG") if len(code) == 3}
     assert mersey == {"01F", "01J", "01T", "01V", "01X", "02E", "12F", "27D", "99A"}
     assert ("D4U1Y", EVER, date(2026, 4, 1)) in members("QNQ")  # ended with its board's old shape
@@ -206,10 +208,9 @@ CASES: list[tuple[dict[str, Any], list[str] | None, set[str], set[str]]] = [
     ({"administrative_category": None, "admission_method": None}, ["non_elective", "private_patient"], set(), set()),
     ({"commissioner_code": "02P00"}, None, set(), set()),
     ({"commissioner_code": None}, None, set(), set()),
-    ({"commissioner_code": "E38000229", "activity_date": date(2022, 6, 30), "admission_date": date(2022, 6, 30),
-      "financial_year": "2022-23"}, [], set(), set()),
-    ({"commissioner_code": "E38000229", "activity_date": date(2022, 7, 1), "admission_date": date(2022, 7, 1),
-      "financial_year": "2022-23"}, None, set(), set()),
+    # Before there were boards: the group of the same code.
+    ({"activity_date": date(2022, 6, 30), "admission_date": date(2022, 6, 30), "financial_year": "2022-23"}, [], set(),
+     set()),
     ({"dominant_procedure": "V383", "dominant_procedure_4": "V383", "commissioner_code": "01F00",
       "diagnosis_codes": ",M545,S320,"}, None, {"trauma_excluded"}, {"trauma_excluded"}),
 ]  # fmt: skip
@@ -272,12 +273,11 @@ def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> Non
     assert effects[NATIONAL, "as_published", "2022-23", "missing_category_kept"]["added"] == 0
 
     boards = {policy.id: list(policy.boards) for policy in policies if policy.boards}
-    periods = steps.where("step = 0").select(
-        "policy_id", "revision", "reading", "financial_year", F.lit(False).alias("partial_year"),
-        F.lit(False).alias("back_cast_period"),
-    )  # fmt: skip
+    keys = steps.where("step = 0").select("policy_id", "revision", "reading", "financial_year").collect()
+    periods = [Period(*key[:3], (key[3],)) for key in keys]
     population = read_population(CONFIG, ["2022-23", "2024-25"])
-    rates = activity_rates(prepared(flags), periods, population, partial=False, boards=boards)
+    placed = prepared(flags, population.geography)
+    rates = activity_rates(placed, periods, population, partial=False, boards=boards)
     shown = {
         (row["policy_id"], row["area_type"], row["area_code"]): (row["activity"], row["in_scope"], row["expected"], row["notes"])
         for row in rates.where("reading = 'as_published' AND financial_year = '2024-25'").collect()

@@ -29,7 +29,11 @@ def members(board: str) -> list[tuple[str, date, date]]:
     for code, listed in spans.items():
         listed.sort()
         for number, (since, until, of) in enumerate(listed):
-            if of == board:
+            if of != board:
+                continue
+            if number and found and found[-1][0] == code and found[-1][2] == since:
+                found[-1] = (code, found[-1][1], until)  # renamed, not moved
+            else:
                 found.append((code, since if number else EVER, until))
     held = {code for code, _, _ in found}
     for row in read_rows(resource("conf", "reference", "area_successors.csv")):
