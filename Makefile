@@ -36,7 +36,7 @@ test: $(READY) ## lint, types and tests
 	@$(BIN)/python -m pytest
 
 soak: $(READY) ## runs stopped and killed, at 20 random moments too, an error at every commit, a full disk: over half an hour
-	@$(BIN)/python -m pytest -m soak -s tests/test_killed.py tests/test_soak.py
+	@$(BIN)/python -m pytest -m soak -s tests
 
 lint: $(READY) ## lint and types alone
 	@$(BIN)/ruff check .

@@ -439,6 +439,7 @@ def test_a_run_without_a_change_does_nothing_and_publishes_nothing(
     assert Path(done["report"]).is_file()
 
 
+@pytest.mark.soak
 def test_a_new_policy_is_judged_alone_and_flows_on(done: dict[str, Any], source: Path, tmp_path: Path) -> None:
     before = figures(source)
     shipped = resource("conf", "policies", "2Y_back_pain_fusion.yml").read_text(encoding="utf-8")
@@ -541,6 +542,7 @@ def test_a_failed_gate_publishes_nothing(done: dict[str, Any], source: Path, spa
     assert call(ingest.main, source, "--years", "2010-11")["exit"] == 2
 
 
+@pytest.mark.soak
 def test_an_old_run_made_again_is_what_it_was(
     done: dict[str, Any], source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
