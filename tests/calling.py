@@ -13,9 +13,14 @@ import duckdb_extension_delta
 
 def call(job: Callable[[list[str]], int], folder: Path, *options: str) -> dict[str, Any]:
     """What a job prints with ``--json`` for the configuration ``run.yml`` of a folder."""
+    return answer_of(job, "--config", str(folder / "run.yml"), *options)
+
+
+def answer_of(job: Callable[[list[str]], int], *arguments: str) -> dict[str, Any]:
+    """What a job prints with ``--json``."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        status = job(["--config", str(folder / "run.yml"), "--json", *options])
+        status = job([*arguments, "--json"])
     answer: dict[str, Any] = json.loads(out.getvalue())
     assert answer["exit"] == status
     return answer

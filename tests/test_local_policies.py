@@ -2,16 +2,15 @@
 plain evaluation of every clause.
 """
 
-import contextlib
-import io
-import json
 import re
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from calling import answer_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -39,13 +38,7 @@ CONFIG = RunConfig(lake=LakeLocation())
 AREAS = Lookups(practices=None, lsoas=None, known_codes=("15M", "01F", "02P"), order=("commissioner",))
 
 
-def call(*arguments: str) -> dict[str, Any]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        status = job.main([*arguments, "--json"])
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    assert answer["exit"] == status
-    return answer
+call = partial(answer_of, job.main)
 
 
 # What local policies are

@@ -1,14 +1,14 @@
 """What a revision changes: in clauses and words, and on records."""
 
 import contextlib
-import io
-import json
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import answer_of
 from pyspark.sql import SparkSession
 
 import ebi_spark.session as sessions
@@ -52,13 +52,7 @@ def policies(tmp_path: Path) -> Path:
     return folder
 
 
-def call(*arguments: str) -> dict[str, Any]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        status = job.main([*arguments, "--json"])
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    assert answer["exit"] == status
-    return answer
+call = partial(answer_of, job.main)
 
 
 def test_changes_in_clauses_and_words(policies: Path) -> None:

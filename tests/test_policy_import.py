@@ -1,12 +1,12 @@
 """Published coding pages read into policies: what is read, what is told, what is refused, by the page's own lines."""
 
-import contextlib
-import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import answer_of
 
 from ebi_spark.clinical_policy.forms import normal_test
 from ebi_spark.clinical_policy.import_page import Imported, import_page, write_imported
@@ -281,13 +281,7 @@ def test_bad_pages(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def call(*arguments: str) -> dict[str, Any]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        status = job.main([*arguments, "--json"])
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    assert answer["exit"] == status
-    return answer
+call = partial(answer_of, job.main)
 
 
 def test_the_command_writes_both_files_once(tmp_path: Path) -> None:

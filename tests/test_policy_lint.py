@@ -1,12 +1,11 @@
 """Policies held against the code books: what is told, what to change, and no false alarm on what ships."""
 
-import contextlib
-import io
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import answer_of
 
 from ebi_spark.clinical_policy.code_books import code_books
 from ebi_spark.clinical_policy.patterns import canonical, no_code, written_out
@@ -27,13 +26,7 @@ revisions:
 """
 
 
-def call(*arguments: str) -> dict[str, Any]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        status = job.main([*arguments, "--json"])
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    assert answer["exit"] == status
-    return answer
+call = partial(answer_of, job.main)
 
 
 def linted(folder: Path, clause: str, words: str = "", start: str = "2016-04-01", *options: str) -> dict[str, Any]:

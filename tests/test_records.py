@@ -3,7 +3,7 @@ eye; a Spark job a topic."""
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import read_sources
+from ebi_spark.canonical import copies
 from ebi_spark.canonical.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.canonical.code_lists import clean_code
 from ebi_spark.canonical.ingest import ingest
@@ -308,8 +309,12 @@ class Ingested:
     audit: dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def ingested(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ingested:
+@pytest.fixture(scope="module", params=[copies.FEW_KEYS, 0], ids=["few repeated keys", "too many to bring along"])
+def ingested(
+    request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ingested]:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(copies, "FEW_KEYS", request.param)
     folder = tmp_path_factory.mktemp("records")
     too_long = ",".join(["Z1", *["x"] * (len(EPISODE_COLUMNS) + 2)])
     earlier = write(folder / "apc_2021.csv", EPISODE_COLUMNS, EARLIER_FILE)
@@ -332,12 +337,13 @@ def ingested(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> I
     def rows(table: Any) -> list[dict[str, Any]]:
         return [row.asDict() for row in lake.read(table).collect()]
 
-    return Ingested(
+    yield Ingested(
         spells={row["record_id"]: row for row in rows(APC_SPELL)},
         attendances={row["record_id"]: row for row in rows(OP_ATTENDANCE)},
         quarantine=rows(QUARANTINE),
         audit={Path(row["source_file"]).name: row for row in rows(INGEST_AUDIT)},
     )
+    patch.undo()
 
 
 SPELLS = {

@@ -141,7 +141,11 @@ def with_copies_settled(lake: Lake, table: SourceTable, suspects: Suspects) -> D
     stored = lake.read(REPEATED_ROW).where((F.col("source_system") == table.system) & (F.col("role") == table.role))
     key = text(F.col("record_id"))
     keyed = F.when(F.col("corrupt").isNull() & key.isNotNull(), F.xxhash64(key))
-    alone = table.rows.join(_hashes(table, suspects), keyed == F.col("_suspect"), "left_anti").withColumns(neither)
+    if suspects.hashes is None:  # they stand in the table by now: all keys of the source need no second grouping
+        hashes = stored.select(F.xxhash64("record_id").alias("_suspect")).distinct()
+    else:
+        hashes = _hashes(table, suspects)
+    alone = table.rows.join(hashes, keyed == F.col("_suspect"), "left_anti").withColumns(neither)
     columns: list[Column] = []
     for name, kind in table.rows.dtypes:
         if name in _AS_THEY_ARE:
