@@ -35,6 +35,14 @@ def commits_after(folder: Path, version: int) -> list[CommitInfo]:
     return found
 
 
+def rows_written(folder: Path) -> int | None:
+    """The rows that the newest commit wrote, by the writer's own count."""
+    entries = _entries(folder)
+    info = _action(entries[max(entries)], "commitInfo") if entries else None
+    counted = ((info or {}).get("operationMetrics") or {}).get("numOutputRows")
+    return int(counted) if counted is not None else None
+
+
 def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
     """(schema as Spark's JSON, table properties), from the newest commit or checkpoint that states them."""
     checkpoint = _checkpoint(folder)

@@ -136,12 +136,36 @@ JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
 # compiler is still at work when the job ends.
 QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SMALL_BYTES = 256 << 20
+# Of small data, stages of many queries over few rows: writing out and compiling a query's code takes longer than answering
+# it without.
+UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 # A partition of a shuffle should fit a task's memory: so many bytes of source each, and Spark joins what turns out small.
 SHUFFLED_BYTES = 64 << 20
 MOST_PARTITIONS = 400
 
 # Inferring constraints through dozens of derived columns takes Spark's planner minutes and finds nothing here.
 PLANNING = {"spark.sql.constraintPropagation.enabled": "false"}
+
+
+def is_small(data_bytes: int | None) -> bool:
+    """Whether a job is known to read so little that its time goes into compiling rather than into rows."""
+    return data_bytes is not None and data_bytes < SMALL_BYTES
+
+
+@contextlib.contextmanager
+def uncompiled(spark: SparkSession) -> Iterator[None]:
+    """Answer queries without compiling code for each: worth it where many queries see few rows."""
+    before: dict[str, str] = {}
+    for key, value in UNCOMPILED.items():
+        with contextlib.suppress(Exception):  # a platform that fixes its settings has its own
+            before[key] = str(spark.conf.get(key))
+            spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            with contextlib.suppress(Exception):  # an interrupt may have ended the session
+                spark.conf.set(key, value)
 
 
 def platform_session() -> bool:
@@ -197,7 +221,7 @@ def spark_session(
             f"-Djava.io.tmpdir={folder} -Dderby.system.home={folder} "
             f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} "
             + " ".join(
-                [JAVA_OPTIONS, *([QUICK_JAVA_OPTIONS] if data_bytes is not None and data_bytes < SMALL_BYTES else [])]
+                [JAVA_OPTIONS, *([QUICK_JAVA_OPTIONS] if is_small(data_bytes) else [])]
             ),
         )
     )

@@ -70,6 +70,7 @@ class Lake:
         self.as_of = dict(as_of or {})
         self.versions_read: dict[str, int] = {}
         self.versions_written: dict[str, int] = {}
+        self._years: dict[tuple[str, int], list[str]] = {}
 
     # Where things are
 
@@ -217,9 +218,20 @@ class Lake:
         return [CommitInfo(*row) for row in rows.select("version", "operation", "userMetadata").collect()]
 
     def years(self, table: Table) -> list[str]:
-        """The financial years that the table holds, sorted."""
-        rows = self.read(table).select(YEAR).distinct().orderBy(YEAR).collect()
-        return [row[YEAR] for row in rows if row[YEAR] is not None]
+        """The financial years that the table holds, sorted; asked of Spark once a version."""
+        frame, version = self.read(table), (table.full_name, self.version(table))
+        if version not in self._years:
+            rows = frame.select(YEAR).distinct().collect()
+            self._years[version] = sorted(row[YEAR] for row in rows if row[YEAR] is not None)
+        return list(self._years[version])
+
+    def rows_written(self, table: Table) -> int | None:
+        """The rows that the newest commit wrote, as Delta counted them; None where its history does not say."""
+        if self.location.folder:
+            return delta_log.rows_written(Path(self._path(table)))
+        row = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)} LIMIT 1").select("operationMetrics").first()
+        counted = (row["operationMetrics"] or {}).get("numOutputRows") if row else None
+        return int(counted) if counted is not None else None
 
     # Writing
 

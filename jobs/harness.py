@@ -9,7 +9,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 BROKEN = 3
+# Stages that ask many queries of few rows each, where the data is small.
+_FEW_ROWS = ("flag", "publish")
 
 
 @dataclass
@@ -48,8 +50,11 @@ class StageReport:
 class Context:
     """One run: its configuration, session and lake, and what it has to tell."""
 
-    def __init__(self, config: RunConfig, lake: Any, run_id: str, console: Console) -> None:
+    def __init__(
+        self, config: RunConfig, lake: Any, run_id: str, console: Console, data_bytes: int | None = None
+    ) -> None:
         self.config, self.lake, self.run_id, self.console = config, lake, run_id, console
+        self.data_bytes = data_bytes
         self.spark = lake.spark
         self.stages: list[StageReport] = []
         self.release: str | None = None
@@ -81,6 +86,7 @@ class Context:
         What later runs compare is looked at before the stage begins: a file or table that changes while it is at work is
         then seen as changed. ``only``: of the stage's parts (policies) no others are worked on.
         """
+        from ebi_spark.session import is_small, uncompiled
         from jobs.bookkeeping import READS, details_of
 
         report = StageReport(name, why=self.why)
@@ -95,7 +101,8 @@ class Context:
         self.tell(f"[bold]{name}[/bold]" + (f": {_plain('; '.join(report.why))}" if report.why else ""))
         try:
             details = details_of(name, self.config, self.lake, self.run_id, only)
-            yield report
+            with uncompiled(self.spark) if name in _FEW_ROWS and is_small(self.data_bytes) else nullcontext():
+                yield report
         except DataError as error:
             outcome, report.details = "failed", report.details | {"message": error.message}
             raise
@@ -226,7 +233,7 @@ def run_with(arguments: argparse.Namespace, stages: list[Callable[[Context], Non
 @contextmanager
 def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context]:
     """A session and the lake of a configuration; a local lake is locked for the while."""
-    from ebi_spark.acquire.files import source_bytes
+    from ebi_spark.acquire.files import source_bytes, stored_bytes
     from ebi_spark.locking import locked
     from ebi_spark.session import spark_session
     from ebi_spark.storage import Lake, prepare_folders, restrict_new_files
@@ -235,16 +242,21 @@ def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context
     folder = config.lake.folder
     if folder:
         prepare_folders(folder)
+    data_bytes = _known_bytes(source_bytes(config), stored_bytes(folder) if folder else None)
     with (
         locked(folder) as lock,
         spark_session(
-            folder / "silver" / "_scratch" if folder else None,
-            timezone=config.timezone,
-            data_bytes=source_bytes(config),
+            folder / "silver" / "_scratch" if folder else None, timezone=config.timezone, data_bytes=data_bytes
         ) as spark,
     ):
         lock.name_java()
-        yield Context(config, Lake(spark, config.lake, run_id), run_id, console)
+        yield Context(config, Lake(spark, config.lake, run_id), run_id, console, data_bytes)
+
+
+def _known_bytes(*sizes: int | None) -> int | None:
+    """The largest of the sizes; None where one is not known."""
+    known = [size for size in sizes if size is not None]
+    return max(known) if len(known) == len(sizes) else None
 
 
 @contextmanager

@@ -52,6 +52,12 @@ def source_bytes(config: RunConfig) -> int | None:
     return size
 
 
+def stored_bytes(lake: Path) -> int:
+    """How large the records of a local lake are, as text and roughly; old versions count, which errs upwards."""
+    files = (file for file in (lake / "silver").rglob("*.parquet"))
+    return sum(file.stat().st_size for file in files) * _PACKED[".parquet"]
+
+
 def find_files(source: TableSource, where: str) -> list[str]:
     """The files or folders that the source's paths and globs name, sorted; none at all is an error."""
     found: set[str] = set()

@@ -180,7 +180,10 @@ def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Relea
     def write(table: Table, frame: DataFrame) -> None:
         marked = frame.withColumn("release_id", F.lit(release_id)).coalesce(1)
         lake.replace(table, marked, {"release_id": [release_id]}, stage="publish")
-        rows[table.full_name] = lake.read(table).where(F.col("release_id") == release_id).count()
+        counted = lake.rows_written(table)
+        if counted is None:
+            counted = lake.read(table).where(F.col("release_id") == release_id).count()
+        rows[table.full_name] = counted
 
     frames, loss = published_frames(lake, config)
     if loss:
