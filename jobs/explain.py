@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -15,6 +16,8 @@ from ebi_spark.canonical.ingest import SILVER
 from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import explain_record
+from ebi_spark.schemas import ACTIVITY_FLAG
+from ebi_spark.storage import Lake
 from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
 
 
@@ -34,10 +37,12 @@ def main(argv: list[str] | None = None) -> int:
         with opened_lake(arguments.lake, console) as context:
             found = []
             for dataset in [arguments.dataset] if arguments.dataset else list(SILVER):
-                records = context.lake.read(SILVER[dataset]).where(F.col("record_id") == arguments.record)
+                asked = (F.col("record_id") == arguments.record) & (F.col("dataset") == dataset)
+                records = context.lake.read(SILVER[dataset]).where(asked)
+                judged = _judged(context.lake, asked) if any(policy.boards for policy in policies) else None
                 for policy in policies:
                     if policy.dataset == dataset:
-                        found += explain_record(records, policy)
+                        found += explain_record(records, policy, judged)
                 if not any(policy.dataset == dataset for policy in policies) and not records.isEmpty():
                     found += [{"policy_id": None}]
             if not found:
@@ -52,6 +57,14 @@ def main(argv: list[str] | None = None) -> int:
                     _print(item)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+def _judged(lake: Lake, asked: Column) -> set[str] | None:
+    """The policies that judged the record; None where the lake has no flags."""
+    if not lake.exists(ACTIVITY_FLAG) or not lake.years(ACTIVITY_FLAG):
+        return None
+    rows = lake.read(ACTIVITY_FLAG).where(asked).select("policy_id").distinct().collect()
+    return {row["policy_id"] for row in rows}
 
 
 def _print(item: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ clause takes its place, so that one matter is judged once.
 
 import csv
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ def _composed(policy_id: str, documents: Documents, above: tuple[str, ...]) -> D
     if "extends" not in document:
         if "dataset" not in document:
             raise at(path, [], "the key 'dataset' is missing", "add `dataset: apc` or `dataset: op`")
+        for number, item in enumerate(document["revisions"]):
+            _check_names(item, set(), path, ["revisions", number])
         return document
     base_id = document["extends"]
     if base_id not in documents:
@@ -69,6 +71,7 @@ def _revision(base: Document, item: Document, path: Path, where: list[Any]) -> D
                 f"the clause id {_name(clause)!r} stands twice: {base['id']} has it too",
                 "give the clause an id of its own, or change the other one by a decision of a reading",
             )
+    _check_names(item, taken | _added(under), path, where)
     own = {_name(clause) for clause in item["clauses"]}
     readings: Document = {}
     for name in dict.fromkeys((*under.get("readings", {}), *item.get("readings", {}))):
@@ -85,6 +88,39 @@ def _revision(base: Document, item: Document, path: Path, where: list[Any]) -> D
         "readings": readings,
         "sensitivities": [*sensitivities, *item.get("sensitivities", [])],
     }
+
+
+def _decisions(revision: Document) -> Iterator[tuple[list[Any], Document]]:
+    """Every decision of a revision's readings and sensitivities, with its place."""
+    for reading, given in revision.get("readings", {}).items():
+        for number, decision in enumerate(given.get("decisions", [])):
+            yield ["readings", reading, "decisions", number], decision
+    for number, decision in enumerate(revision.get("sensitivities", [])):
+        yield ["sensitivities", number], decision
+
+
+def _added(revision: Document) -> set[str]:
+    return {_name(decision["add"]) for _, decision in _decisions(revision) if "add" in decision}
+
+
+def _check_names(revision: Document, taken: set[str], path: Path, where: list[Any]) -> None:
+    """Clauses that a clause or a decision names must be there: in the revision or among those taken over (``taken``)."""
+    known = sorted({_name(clause) for clause in revision["clauses"]} | _added(revision) | taken)
+
+    def check(name: str, place: list[Any], message: str) -> None:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise at(path, [*where, *place], message, f"did you mean {near[0]}?" if near else "name a clause")
+
+    for number, clause in enumerate(revision["clauses"]):
+        if "covered_by" in clause:
+            name = clause["covered_by"]
+            message = f"the clause {_name(clause)} is covered by {name!r}, which is no clause with a test"
+            check(name, ["clauses", number, "covered_by"], message)
+    for place, decision in _decisions(revision):
+        if "clause" in decision:
+            name = decision["clause"]
+            check(name, [*place, "clause"], f"decision {decision['id']}: there is no clause {name!r}")
 
 
 def _in_force(base: Document, day: str) -> Document:

@@ -1,5 +1,6 @@
 """Why one record was or was not flagged: every clause with the words it comes from, the value it saw, its verdict."""
 
+from collections.abc import Collection
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -9,10 +10,13 @@ from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.flags.judge import basis_day
 
 
-def explain_record(records: DataFrame, policy: Policy) -> list[dict[str, Any]]:
+def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] | None = None) -> list[dict[str, Any]]:
     """One item a record, revision and reading. ``records`` is the one record asked for (of each source system that has
-    it): this is the only place that brings records' values to the driver. Of a local policy the clauses are explained; whether
-    the record is of its board's patients is said by ``gold/activity_flag``, which has a row only then."""
+    it): this is the only place that brings records' values to the driver.
+
+    ``judged``: the policies by which ``gold/activity_flag`` judged the record (None: there are no flags yet). Whose patient
+    the record is rests on the lookups of the run, so of a local policy the flags say whether it is one of its board's.
+    """
     dataset = policy.dataset
     verdicts: list[Column] = []
     for number, revision in enumerate(policy.revisions):
@@ -55,12 +59,16 @@ def explain_record(records: DataFrame, policy: Policy) -> list[dict[str, Any]]:
                         }
                     )
                 scoped = row[f"scope_{number}"] is True
+                elsewhere = scoped and bool(policy.boards) and judged is not None and policy.id not in judged
+                scoped = scoped and not elsewhere
                 flagged = scoped and not failed
                 outcome = "flagged" if flagged else ("not flagged" if scoped else "not in scope")
                 span = "back-cast: older than the first revision" if earlier else ""
                 span = span if in_force else "this revision was not in force on the record's day"
                 failure = f"failed {', '.join(failed)}" if scoped and failed else ""
                 boards = f"for patients of {', '.join(policy.boards)} alone" if policy.boards else ""
+                if elsewhere:
+                    boards += ", and gold/activity_flag has no row of this record: it is none of theirs, or not judged yet"
                 found.append(
                     {
                         "policy_id": policy.id,
