@@ -220,9 +220,7 @@ def spark_session(
             "spark.driver.extraJavaOptions",
             f"-Djava.io.tmpdir={folder} -Dderby.system.home={folder} "
             f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} "
-            + " ".join(
-                [JAVA_OPTIONS, *([QUICK_JAVA_OPTIONS] if is_small(data_bytes) else [])]
-            ),
+            + " ".join([JAVA_OPTIONS, *([QUICK_JAVA_OPTIONS] if is_small(data_bytes) else [])]),
         )
     )
     with _java_prints_to_standard_error():

@@ -1,18 +1,16 @@
 """Silver records judged by every policy: flags, attrition and the policy table."""
 
 import sys
-from functools import partial, reduce
+from functools import partial
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.canonical.ingest import SILVER
 from ebi_spark.clinical_policy.load import load_policies, units
-from ebi_spark.clinical_policy.model import Policy, Unit
-from ebi_spark.flags.areas import Lookups, read_lookups
-from ebi_spark.flags.attrition import attrition
-from ebi_spark.flags.judge import judge_records, scope_totals
+from ebi_spark.clinical_policy.model import Policy
+from ebi_spark.flags.areas import read_lookups
+from ebi_spark.flags.of_years import flags_of, records_of, steps_of
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.recompute import Due
@@ -24,7 +22,7 @@ from ebi_spark.schemas import (
     POLICY_SENSITIVITY,
     YEAR,
 )
-from ebi_spark.storage import Lake, side_by_side
+from ebi_spark.storage import side_by_side
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
@@ -114,23 +112,6 @@ def _tell_decisions(context: Context, defaults: dict[str, str], decisive: list[R
             shown.add_row(policy_id, base, row[2], f"{row[3]:,}", f"{row[4]:,}")
     if shown.row_count:
         context.summary.append(shown)
-
-
-def records_of(lake: Lake, years: list[str]) -> dict[str, DataFrame]:
-    """The records of the years by dataset."""
-    return {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in SILVER.items()}
-
-
-def flags_of(records: dict[str, DataFrame], chosen: list[Unit], lookups: Lookups) -> DataFrame:
-    """The rows of ``gold/activity_flag`` but ``run_id``."""
-    judged = [judge_records(frame, dataset, chosen, lookups) for dataset, frame in records.items()]
-    return reduce(DataFrame.unionByName, judged)
-
-
-def steps_of(records: dict[str, DataFrame], flags: DataFrame, chosen: list[Unit]) -> DataFrame:
-    """The rows of ``gold/policy_attrition`` but ``run_id``."""
-    totals = [scope_totals(frame, dataset, chosen) for dataset, frame in records.items()]
-    return attrition(flags, reduce(DataFrame.unionByName, totals), chosen)
 
 
 def stage_policies(context: Context) -> None:

@@ -26,7 +26,7 @@ from ebi_spark.settings import LakeLocation, RunConfig, lake_location, load_conf
 from ebi_spark.small_frames import small_frame
 
 if TYPE_CHECKING:
-    from jobs.bookkeeping import Books
+    from ebi_spark.bookkeeping import Books
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -66,7 +66,7 @@ class Context:
     @cached_property
     def books(self) -> "Books":
         """What earlier runs did, held against what stands now."""
-        from jobs.bookkeeping import Books
+        from ebi_spark.bookkeeping import Books
 
         return Books(self.lake, self.config, self.run_id)
 
@@ -86,8 +86,8 @@ class Context:
         What later runs compare is looked at before the stage begins: a file or table that changes while it is at work is
         then seen as changed. ``only``: of the stage's parts (policies) no others are worked on.
         """
+        from ebi_spark.bookkeeping import READS, details_of
         from ebi_spark.session import is_small, uncompiled
-        from jobs.bookkeeping import READS, details_of
 
         report = StageReport(name, why=self.why)
         self.why = []

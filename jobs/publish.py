@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.table import Table as RichTable
 
+from ebi_spark.bookkeeping import refuse_unchecked
 from ebi_spark.errors import InputError
 from ebi_spark.release.publish import (
     current_release,
@@ -16,7 +17,6 @@ from ebi_spark.release.publish import (
     write_text,
 )
 from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION
-from jobs.bookkeeping import refuse_unchecked
 from jobs.harness import Context, run_with, stage_parser
 
 # A release holds every year of these.

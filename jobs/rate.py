@@ -1,7 +1,6 @@
 """Flags aggregated to rates by area and how areas vary."""
 
 import sys
-from dataclasses import dataclass
 from datetime import date
 
 from pyspark.sql import DataFrame
@@ -10,17 +9,16 @@ from rich.table import Table as RichTable
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
 from ebi_spark.flags.geography import Geography, read_geography
-from ebi_spark.rates.activity import activity_rates, periods_read, prepared
 from ebi_spark.rates.completeness import (
     MarkedMonths,
     activity_months,
     completeness,
-    months_with_activity,
     provider_months,
 )
 from ebi_spark.rates.located import unmapped_areas
-from ebi_spark.rates.periods import in_files_apart, periods_of, rows_that_follow, years_around
-from ebi_spark.rates.population import Population, gaps, population_of, population_rows, read_vintages, stored_vintages
+from ebi_spark.rates.of_years import rated
+from ebi_spark.rates.periods import in_files_apart, rows_that_follow
+from ebi_spark.rates.population import gaps, population_rows, read_vintages, stored_vintages
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.variation import variation
 from ebi_spark.recompute import Due
@@ -38,9 +36,8 @@ from ebi_spark.schemas import (
     UNMAPPED_AREA,
     YEAR,
 )
-from ebi_spark.settings import RunConfig
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake, predicate_of
+from ebi_spark.storage import predicate_of
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
@@ -107,49 +104,6 @@ def stage(context: Context, due: Due | None = None) -> None:
             standardised, limits, ", ".join([row["status"], *row["notes"]]),
         )  # fmt: skip
     context.summary.append(shown)
-
-
-@dataclass(frozen=True)
-class Rated:
-    """``rates``: rows of ``gold/activity_rate`` but ``run_id``, of every period that holds a year worked on; the years that
-    policies were read in, and those that periods end in."""
-
-    rates: DataFrame
-    years_read: set[str]
-    ends: set[str]
-    population: Population
-
-
-def rated(
-    lake: Lake,
-    config: RunConfig,
-    years: list[str],
-    months: DataFrame,
-    stored: dict[date, Vintage],
-    geography: Geography,
-) -> Rated:
-    """The rates of every single year of ``years`` and of every pooled period that holds one. ``months`` is
-    ``gold/provider_month``, ``stored`` the populations."""
-    policies = lake.read(POLICY)
-    windows = {row["publish_years"] for row in policies.select("publish_years").distinct().collect()}
-    lengths = {1, *config.pooled_years, *windows}
-    # Years that share a pooled period with one of the run.
-    near = F.col(YEAR).isin(years_around(years, max(lengths) - 1))
-    flags, attrition = lake.read(ACTIVITY_FLAG).where(near), lake.read(POLICY_ATTRITION).where(near)
-    read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
-    periods = periods_of([row.asDict() for row in read], lengths, years)
-    involved = sorted({year for period in periods for year in period.years})
-    population = population_of(config, stored, geography, involved or years)
-    wanted = prepared(flags.where(F.col(YEAR).isin(involved)), geography)
-    of_boards = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
-    rates = activity_rates(
-        wanted,
-        periods,
-        population,
-        partial=config.coverage == "partial",
-        boards={row["policy_id"]: row["boards"] for row in of_boards},
-    )
-    return Rated(rates, {row[YEAR] for row in read}, {period.years[-1] for period in periods}, population)
 
 
 def _stored(context: Context, geography: Geography) -> dict[date, Vintage]:

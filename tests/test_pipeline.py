@@ -16,13 +16,14 @@ from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
 from real_runs import releases_are_whole
 
-from ebi_spark import synthetic
+from ebi_spark import bookkeeping, synthetic
 from ebi_spark.release.publish import PUBLISHED
+from ebi_spark.replay import compared
 from ebi_spark.schemas import ACTIVITY_RATE, TABLES, Table
 from ebi_spark.settings import resource
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
-from jobs import bookkeeping, explain, flag, ingest, maintain, publish, rate, replay, run, status, validate
+from jobs import explain, flag, ingest, maintain, publish, rate, replay, run, status, validate
 from tests.disclosure_attack import narrowed
 
 YEARS = ("2021-22", "2022-23")
@@ -561,11 +562,11 @@ def test_an_old_run_made_again_is_what_it_was(
     commits = len(list(lake(source).rglob("_delta_log/*.json")))
     again = replayed()
     assert again["exit"] == 0, again["error"]
-    compared = {item["table"]: (item["recorded"], item["again"], item["differing"]) for item in again["compared"]}
+    found = {item["table"]: (item["recorded"], item["again"], item["differing"]) for item in again["compared"]}
     published = [name for name in TABLES if name.startswith("published/") and name != "published/release"]
     gold = ["gold/activity_flag", "gold/policy_attrition", "gold/activity_rate", "gold/rate_variation"]
-    assert sorted(compared) == sorted(gold + published)
-    assert all(recorded == made > 0 == differing for recorded, made, differing in compared.values()), compared
+    assert sorted(found) == sorted(gold + published)
+    assert all(recorded == made > 0 == differing for recorded, made, differing in found.values()), found
     assert len(list(lake(source).rglob("_delta_log/*.json"))) == commits
 
     unknown = replayed("20200101T000000Z-000000")
@@ -601,7 +602,7 @@ def test_a_replay_finds_what_differs(spark: SparkSession) -> None:
     again[2]["crude_rate"] = 3.001
     again[3]["crude_rate"] = None
     again[4]["crude_rate"] = 5.0 * (1 + 1e-15)
-    found = replay.compared(
+    found = compared(
         "rate",
         ACTIVITY_RATE,
         small_frame(spark, rates, ACTIVITY_RATE.schema),

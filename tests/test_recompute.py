@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from ebi_spark import bookkeeping
+from ebi_spark.bookkeeping import SETTINGS, uses
 from ebi_spark.delta_log import CommitInfo
 from ebi_spark.recompute import History, StageRun, differences, due, due_at_all, unchecked
 from ebi_spark.settings import LakeLocation, RunConfig
-from jobs import bookkeeping
-from jobs.bookkeeping import SETTINGS, uses
 from jobs.harness import StageReport, by_name
 from jobs.progress import in_words, seconds_left, steps
 

@@ -68,7 +68,9 @@ def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] |
                 failure = f"failed {', '.join(failed)}" if scoped and failed else ""
                 boards = f"for patients of {', '.join(policy.boards)} alone" if policy.boards else ""
                 if elsewhere:
-                    boards += ", and gold/activity_flag has no row of this record: it is none of theirs, or not judged yet"
+                    boards += (
+                        ", and gold/activity_flag has no row of this record: it is none of theirs, or not judged yet"
+                    )
                 found.append(
                     {
                         "policy_id": policy.id,

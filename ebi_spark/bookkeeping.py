@@ -369,7 +369,7 @@ def definitions(config: RunConfig) -> str:
 def program(stage: str) -> str:
     """A fingerprint of the modules that make a stage's rows, and of the columns of its tables."""
     package = Path(ebi_spark.__file__).parent
-    modules = [Path(__file__).with_name(f"{stage}.py")]
+    modules = [package.parent / "jobs" / f"{stage}.py"]
     for name in (*PROGRAM[stage], *_SHARED):
         place = package / name
         modules += sorted(place.rglob("*.py")) if place.is_dir() else [place]

@@ -1,0 +1,31 @@
+"""The flags and the attrition of some years of a lake: what the flag stage writes and a replay makes again."""
+
+from functools import reduce
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.canonical.ingest import SILVER
+from ebi_spark.clinical_policy.model import Unit
+from ebi_spark.flags.areas import Lookups
+from ebi_spark.flags.attrition import attrition
+from ebi_spark.flags.judge import judge_records, scope_totals
+from ebi_spark.schemas import YEAR
+from ebi_spark.storage import Lake
+
+
+def records_of(lake: Lake, years: list[str]) -> dict[str, DataFrame]:
+    """The records of the years by dataset."""
+    return {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in SILVER.items()}
+
+
+def flags_of(records: dict[str, DataFrame], chosen: list[Unit], lookups: Lookups) -> DataFrame:
+    """The rows of ``gold/activity_flag`` but ``run_id``."""
+    judged = [judge_records(frame, dataset, chosen, lookups) for dataset, frame in records.items()]
+    return reduce(DataFrame.unionByName, judged)
+
+
+def steps_of(records: dict[str, DataFrame], flags: DataFrame, chosen: list[Unit]) -> DataFrame:
+    """The rows of ``gold/policy_attrition`` but ``run_id``."""
+    totals = [scope_totals(frame, dataset, chosen) for dataset, frame in records.items()]
+    return attrition(flags, reduce(DataFrame.unionByName, totals), chosen)
