@@ -526,9 +526,7 @@ def test_one_command_goes_back_to_an_earlier_release(done: dict[str, Any], sourc
     assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
 
 
-def test_publish_refuses_what_changed_after_validation(
-    done: dict[str, Any], source: Path, spark: SparkSession
-) -> None:
+def test_publish_refuses_what_changed_after_validation(done: dict[str, Any], source: Path, spark: SparkSession) -> None:
     table = f"delta.`{lake(source) / 'gold/activity_flag'}`"
     before = spark.sql(f"DESCRIBE HISTORY {table}").first()
     spark.sql(f"UPDATE {table} SET near_miss = NOT near_miss WHERE policy_id = '2Y_back_pain_fusion'")

@@ -1,0 +1,53 @@
+"""Source tables and lake in a catalogue, as on Databricks: nothing is a file that the job knows the place of."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from calling import call
+from pyspark.sql import SparkSession
+
+from ebi_spark import synthetic
+from jobs import flag, ingest, status
+
+pytestmark = pytest.mark.usefixtures("one_session")
+
+SCHEMAS = ("records", "ebi_silver", "ebi_gold", "ebi_published")
+CONFIG = """
+lake: {catalog: spark_catalog, schemas: {silver: ebi_silver, gold: ebi_gold, published: ebi_published}}
+sources:
+  admitted: {system: sus_plus, tables: {apcs: {table: spark_catalog.records.apcs}, apcs_der: {table: records.apcs_der}}}
+  outpatients: {system: sus_plus, tables: {opa: {table: records.opa}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("catalogue")
+    synthetic.generate(
+        spark, folder / "made", years=["2021-22"], spells=300, attendances=600, seed=3, system="sus_plus",
+        file_format="parquet", progress=lambda _: None,
+    )  # fmt: skip
+    spark.sql("CREATE SCHEMA IF NOT EXISTS records")
+    for table in ("apcs", "apcs_der", "opa"):
+        rows = spark.read.parquet(str(folder / "made" / "data" / table))
+        rows.write.format("delta").mode("overwrite").saveAsTable(f"records.{table}")
+    (folder / "run.yml").write_text(CONFIG)
+    yield folder
+    for schema in SCHEMAS:
+        spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+def test_from_a_catalogue_into_a_catalogue(spark: SparkSession, source: Path) -> None:
+    done = call(ingest.main, source)
+    assert done["exit"] == 0, done["error"]
+    read = {table: spark.table(f"records.{table}").count() for table in ("apcs", "apcs_der", "opa")}
+    audit = spark.table("ebi_silver.ingest_audit")
+    assert {row["role"]: row["rows_read"] for row in audit.collect()} == read
+    built = {row["role"]: row["records_built"] for row in audit.collect()}
+    assert built["apcs"] == spark.table("ebi_silver.apc_spell").count() > 0
+    assert built["opa"] == spark.table("ebi_silver.op_attendance").count() > 0
+    assert call(flag.main, source)["exit"] == 0
+    judged = spark.table("ebi_gold.activity_flag")
+    assert {row[0] for row in judged.select("policy_id").distinct().collect()} >= {"2S_lower_back_imaging"}
+    assert status.main(["--lake", "spark_catalog.ebi", "--json"]) == 0
