@@ -125,27 +125,21 @@ def activity_rates(
         F.max("split").alias("split"),
         F.array_sort(F.collect_list(F.struct(_stratum(), "people")))["people"].alias("strata"),
     )
-    named = F.broadcast(period_rows(spark, periods))
-    every_area = named.join(people, list(WINDOW))
+    named = period_rows(spark, periods)
+    every_area = F.broadcast(named.select(*PERIOD)).join(people, list(WINDOW))
     # Providers, and areas of which no population says how many people they have. Where records of some year cannot be
     # placed below England, an area's records of the others are no figure of the period.
     unplaced = {f"{p.years[-1]}/{len(p.years)}" for p in periods if not all(map(population.covers, p.years))}
     placed = (F.col("area_type") == "provider") | ~F.concat_ws("/", YEAR, F.col("period_years").cast("string")).isin(
         sorted(unplaced)
     )
-    without = totals.where((F.col("area_type") != "england") & placed).join(people, [*WINDOW, *AREA], "left_anti")
-    every_other = named.join(without.select(*PERIOD, *AREA), list(PERIOD)).withColumns(
-        {
-            "population": F.lit(None).cast("long"),
-            "population_vintage": F.lit(None).cast("date"),
-            "distant": F.lit(False),
-            "split": F.lit(False),
-            "strata": F.lit(None).cast("array<long>"),
-        }
-    )
+    has_people = F.col("population").isNotNull()
+    # One join for areas with and without people: what is counted behind `totals` is counted once.
     frame = (
-        _of_own_boards(every_area.unionByName(every_other), population, boards)
-        .join(totals, [*PERIOD, *AREA], "left")
+        _of_own_boards(every_area.join(totals, [*PERIOD, *AREA], "full"), population, boards)
+        .where(has_people | ((F.col("area_type") != "england") & placed))
+        .fillna(False, ["distant", "split"])
+        .join(F.broadcast(named), list(PERIOD))
         .join(F.broadcast(area_names(spark, population)), list(AREA), "left")
         .join(F.broadcast(national), list(PERIOD), "left")
     )
@@ -165,11 +159,14 @@ def _of_own_boards(areas: DataFrame, population: Population, boards: Mapping[str
         if row["icb_code"] in codes
         for area_type, code in (("icb", row["icb_code"]), ("sub_icb", row["sub_icb_code"]))
     }
-    own = small_frame(areas.sparkSession, sorted(rows), "policy_id string, area_type string, area_code string")
-    local = F.col("policy_id").isin(*boards)
-    anywhere = ~local | (F.col("area_type") == "provider")
-    theirs = areas.where(~anywhere).join(F.broadcast(own), ["policy_id", *AREA], "left_semi")
-    return areas.where(anywhere).unionByName(theirs)
+    own = small_frame(
+        areas.sparkSession,
+        [(*row, True) for row in sorted(rows)],
+        "policy_id string, area_type string, area_code string, _own boolean",
+    )
+    anywhere = ~F.col("policy_id").isin(*boards) | (F.col("area_type") == "provider")
+    marked = areas.join(F.broadcast(own), ["policy_id", *AREA], "left")
+    return marked.where(anywhere | F.coalesce("_own", F.lit(False))).drop("_own")
 
 
 def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Population) -> DataFrame:

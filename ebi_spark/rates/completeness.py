@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.judge import FLAGGED
@@ -45,48 +45,44 @@ def provider_months(records: DataFrame) -> DataFrame:
 
 
 def completeness(counts: DataFrame, marked: MarkedMonths) -> DataFrame:
-    """The rows of ``gold/provider_month`` but ``run_id``, from :func:`provider_months` of all years.
+    """The rows of ``gold/provider_month`` but ``run_id``, from :func:`provider_months` of all years (a row a month).
 
     Every provider of a year has a row for every month in which the data set has any record, 0 included. Its typical month
     is the median of that year's months with records, leaving out those marked where that leaves any. ``low``: less than
     half of it, in a provider with 20 or more in a typical month. The pandemic's months are never low: they are marked.
     """
-    months = counts.select("dataset", YEAR, "month").distinct()
-    latest = counts.groupBy("dataset").agg(F.max("month").alias("latest"))
-    providers = counts.select("dataset", YEAR, "provider_code").distinct()
     key = ["dataset", YEAR, "provider_code"]
-    # NULL is a provider here too: joins on it must be null-safe.
-    grid = providers.join(months, ["dataset", YEAR]).join(F.broadcast(latest), "dataset")
-    filled = grid.select(*key, "month", "latest", F.lit(0).cast("long").alias("records")).unionByName(
-        counts.join(F.broadcast(latest), "dataset").select(*key, "month", "latest", "records")
+    # Windows rather than joins: the counts behind them are read once, and NULL is a provider like others.
+    known = counts.select(
+        *counts.columns,
+        F.max("month").over(Window.partitionBy("dataset")).alias("latest"),
+        F.collect_set("month").over(Window.partitionBy("dataset", YEAR)).alias("_months"),
     )
-    rows = (
-        filled.groupBy(*key, "month", "latest")
-        .agg(F.sum("records").alias("records"))
-        .select(
-            *key,
-            "month",
-            "records",
-            marked.is_provisional(F.col("month"), F.col("latest")).alias("provisional"),
-            marked.is_pandemic(F.col("month")).alias("pandemic"),
+    filled = (
+        known.groupBy(*key)
+        .agg(
+            F.first("latest").alias("latest"),
+            F.first("_months").alias("_months"),
+            F.map_from_entries(F.collect_list(F.struct("month", "records"))).alias("_counted"),
         )
+        .select(*key, "latest", "_counted", F.explode("_months").alias("month"))
+    )
+    rows = filled.select(
+        *key,
+        "month",
+        F.coalesce(F.try_element_at("_counted", "month"), F.lit(0)).cast("long").alias("records"),
+        marked.is_provisional(F.col("month"), F.col("latest")).alias("provisional"),
+        marked.is_pandemic(F.col("month")).alias("pandemic"),
     )
     there, plain = F.col("records") > 0, ~F.col("provisional") & ~F.col("pandemic")
-    typical = rows.groupBy(*key).agg(
-        F.coalesce(
-            F.percentile(F.when(there & plain, F.col("records")), F.lit(0.5)),
-            F.percentile(F.when(there, F.col("records")), F.lit(0.5)),
-        ).alias("typical_month")
-    )
-    joined = rows.alias("r").join(
-        typical.alias("t"),
-        (F.col("r.dataset") == F.col("t.dataset"))
-        & (F.col(f"r.{YEAR}") == F.col(f"t.{YEAR}"))
-        & F.col("r.provider_code").eqNullSafe(F.col("t.provider_code")),
+    of_provider = Window.partitionBy(*key)
+    typical = F.coalesce(
+        F.percentile(F.when(there & plain, F.col("records")), F.lit(0.5)).over(of_provider),
+        F.percentile(F.when(there, F.col("records")), F.lit(0.5)).over(of_provider),
     )
     share = F.col("records") / F.col("typical_month")
     low = (share < LOW_SHARE) & (F.col("typical_month") >= LEAST_TYPICAL) & ~F.col("pandemic")
-    return joined.select("r.*", "typical_month", share.alias("share_of_typical"), low.alias("low"))
+    return rows.withColumn("typical_month", typical).withColumns({"share_of_typical": share, "low": low})
 
 
 def months_with_activity(months: DataFrame) -> DataFrame:
