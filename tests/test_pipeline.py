@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from calling import call, duckdb_on_delta
+from event_log import Work, counted
 from pyspark.sql import SparkSession
 from real_runs import releases_are_whole
 
@@ -62,8 +63,17 @@ def looks(one_session: None, source: Path) -> Iterator[list[list[str]]]:
 
 
 @pytest.fixture(scope="module")
-def done(looks: list[list[str]], source: Path) -> dict[str, Any]:
-    return call(run.main, source)
+def first(
+    looks: list[list[str]], source: Path, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Work]:
+    with counted(spark, tmp_path_factory.mktemp("events") / "log") as work:
+        answer = call(run.main, source)
+    return answer, work
+
+
+@pytest.fixture(scope="module")
+def done(first: tuple[dict[str, Any], Work]) -> dict[str, Any]:
+    return first[0]
 
 
 def lake(source: Path) -> Path:
@@ -108,6 +118,36 @@ def test_a_run_publishes_one_current_release(done: dict[str, Any], source: Path)
     assert set(done) >= {"run_id", "outcome", "exit", "stages", "tables", "release", "report", "error"}
     assert Path(done["report"]).is_file()
     assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
+
+
+def test_a_run_works_no_harder_than_it_did(first: tuple[dict[str, Any], Work], source: Path) -> None:
+    """Counted, not timed. Whoever raises a bound says in the commit what is had for it."""
+    work = first[1]
+    assert 0 < work.jobs <= 880
+    assert 0 < work.bytes_read <= 20_000_000
+    assert 0 < work.bytes_written <= 1_000_000
+    scanned = {
+        place: work.scans_of(folder)
+        for place, folder in (
+            *((role, source / "data" / role) for role in ("apcs", "apcs_der", "opa")),
+            *(
+                (name, lake(source) / name)
+                for name in ("silver/apc_spell", "silver/op_attendance", "gold/activity_flag")
+            ),
+        )
+    }
+    most = {
+        "apcs": 8,
+        "apcs_der": 6,
+        "opa": 6,
+        "silver/apc_spell": 16,
+        "silver/op_attendance": 16,
+        "gold/activity_flag": 36,
+    }
+    assert all(0 < scanned[place] <= bound for place, bound in most.items()), scanned
+    # One file a year and table (of pooled and single rates one each), more only where two data sets or systems share it.
+    files = {name: len(list((lake(source) / name).rglob("*.parquet"))) for name in TABLES if name != "gold/run_log"}
+    assert max(files.values()) <= 5 and sum(files.values()) <= 60, files
 
 
 def test_readers_see_no_release_before_it_is_whole(done: dict[str, Any], looks: list[list[str]]) -> None:
