@@ -135,6 +135,8 @@ JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
 # For small data: the quick compiler and one collector thread take a third less processor time in all, since the other
 # compiler is still at work when the job ends.
 QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# For the rest: `conf/compiler_directives.json`, and not a word about its having been read.
+THOROUGH_JAVA_OPTIONS = "-XX:+UnlockDiagnosticVMOptions -XX:-DisplayVMOutput"
 SMALL_BYTES = 256 << 20
 # Of small data, stages of many queries over few rows: writing out and compiling a query's code takes longer than answering
 # it without.
@@ -219,8 +221,7 @@ def spark_session(
         .config(
             "spark.driver.extraJavaOptions",
             f"-Djava.io.tmpdir={folder} -Dderby.system.home={folder} "
-            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} "
-            + " ".join([JAVA_OPTIONS, *([QUICK_JAVA_OPTIONS] if is_small(data_bytes) else [])]),
+            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} " + _compiling(data_bytes),
         )
     )
     with _java_prints_to_standard_error():
@@ -247,6 +248,14 @@ def _java_prints_to_standard_error() -> Iterator[None]:
     finally:
         os.dup2(own, 1)
         os.close(own)
+
+
+def _compiling(data_bytes: int | None) -> str:
+    """How Java compiles, for so much data."""
+    if is_small(data_bytes):
+        return f"{JAVA_OPTIONS} {QUICK_JAVA_OPTIONS}"
+    directives = resource("conf", "compiler_directives.json")
+    return f'{JAVA_OPTIONS} {THOROUGH_JAVA_OPTIONS} "-XX:CompilerDirectivesFile={directives}"'
 
 
 def _shuffle_partitions(data_bytes: int | None) -> int:
