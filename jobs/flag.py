@@ -49,38 +49,40 @@ def stage(context: Context, due: Due | None = None) -> None:
         of_all = {YEAR: years} | ({"policy_id": list(config.policies)} if config.policies else {})
         context.tell("judging records")
         lake.replace(ACTIVITY_FLAG, flags.repartition(YEAR), where, stage="flag")
-        context.tell("counting where records fall away")
         written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
-        steps = steps_of(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
-        lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
-        context.tell("flipping each decision alone, comparing local policies with national ones")
-        fallen = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
-        effects = {
-            POLICY_SENSITIVITY: sensitivity(written, fallen, every),
-            POLICY_COMPARISON: comparison(written, fallen, every),
-        }
-        side_by_side(
-            [
-                partial(
-                    lake.replace,
-                    table,
-                    frame.withColumn("run_id", F.lit(context.run_id)).coalesce(1),
-                    of_all,
-                    stage="flag",
-                )
-                for table, frame in effects.items()
-            ]
-        )
-        if context.books.policies_stand():
-            lake.versions_read[POLICY.full_name] = lake.version(POLICY)
-        else:
-            _write_policies(context, policies)
-        counts = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
+
+        def effects() -> list[Row]:
+            context.tell("counting where records fall away")
+            steps = steps_of(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
+            lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
+            context.tell("flipping each decision alone, comparing local policies with national ones")
+            fallen = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
+            found = {
+                POLICY_SENSITIVITY: sensitivity(written, fallen, every),
+                POLICY_COMPARISON: comparison(written, fallen, every),
+            }
+            run_id = F.lit(context.run_id)
+            side_by_side(
+                [
+                    partial(lake.replace, table, frame.withColumn("run_id", run_id).coalesce(1), of_all, stage="flag")
+                    for table, frame in found.items()
+                ]
+            )
+            turning = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
+            turned = turning.groupBy("policy_id", "base_reading", "decision").agg(F.sum("added"), F.sum("removed"))
+            rows: list[Row] = turned.collect()
+            return rows
+
+        def policies_and_counts() -> list[Row]:
+            if context.books.policies_stand():
+                lake.versions_read[POLICY.full_name] = lake.version(POLICY)
+            else:
+                _write_policies(context, policies)
+            rows: list[Row] = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
+            return rows
+
+        decisive, counts = side_by_side([effects, policies_and_counts])
         report.rows = sum(row["count"] for row in counts)
-        turning = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
-        decisive = (
-            turning.groupBy("policy_id", "base_reading", "decision").agg(F.sum("added"), F.sum("removed")).collect()
-        )
     shown = RichTable(title="Flagged", title_justify="left")
     for name in ("policy", "revision", "reading"):
         shown.add_column(name)

@@ -1,14 +1,16 @@
 """Flags aggregated to rates by area and how areas vary."""
 
 import sys
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
-from ebi_spark.flags.geography import Geography, read_geography
+from ebi_spark.flags.geography import read_geography
 from ebi_spark.rates.completeness import (
     MarkedMonths,
     activity_months,
@@ -37,7 +39,7 @@ from ebi_spark.schemas import (
     YEAR,
 )
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import predicate_of
+from ebi_spark.storage import predicate_of, side_by_side
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
@@ -51,38 +53,42 @@ def stage(context: Context, due: Due | None = None) -> None:
         geography = read_geography(config.geography, config.mappings)
         run_id = F.lit(context.run_id)
         in_years = F.col(YEAR).isin(years)
+        read = read_vintages(config, geography)
+        lake.prepare()
         context.tell("counting records by provider and month")
-        fresh = provider_months(
-            lake.read(APC_SPELL).where(in_years).select("dataset", YEAR, "provider_code", "activity_date").unionByName(
-                lake.read(OP_ATTENDANCE).where(in_years).select("dataset", YEAR, "provider_code", "activity_date")
-            )
-        )  # fmt: skip
-        # Which months are the latest depends on all years: the marks of other years' rows may move.
-        earlier = lake.read(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
-        marked = MarkedMonths(config.provisional_months, config.pandemic_months)
-        complete = completeness(earlier.unionByName(fresh), marked).withColumn("run_id", run_id)
-        lake.replace(PROVIDER_MONTH, complete.repartition(YEAR), {}, stage="rate")
-        months = lake.read(PROVIDER_MONTH)
-
-        made = rated(lake, config, years, months, _stored(context, geography), geography)
-        for words in gaps(made.population, years):
-            context.tell(words)
-        context.tell("aggregating flags to rates")
-        replaced = rows_that_follow(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
-        rates = in_files_apart(made.rates.withColumn("run_id", run_id), made.ends)
-        lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
-        written = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
-        context.tell("measuring how areas vary")
-        spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-        lake.replace(RATE_VARIATION, in_files_apart(spread, made.ends), replaced, stage="rate")
-        policies = lake.read(POLICY)
+        side_by_side([partial(_store, context, read), partial(_write_months, context, years)])
+        stored = stored_vintages(lake.read(POPULATION))
+        months, policies = lake.read(PROVIDER_MONTH), lake.read(POLICY)
         flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
-        inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
-        scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
-        monthly = activity_months(inside, scoped, policies, months.where(in_years)).withColumn("run_id", run_id)
-        lake.replace(ACTIVITY_MONTH, monthly.repartition(YEAR), {YEAR: years}, stage="rate")
-        lost = unmapped_areas(flags.where(in_years), geography).withColumn("run_id", run_id)
-        lake.replace(UNMAPPED_AREA, lost.repartition(YEAR), {YEAR: years}, stage="rate")
+
+        def rates_and_variation() -> DataFrame:
+            made = rated(lake, config, years, months, stored, geography)
+            for words in gaps(made.population, years):
+                context.tell(words)
+            context.tell("aggregating flags to rates")
+            replaced = rows_that_follow(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
+            rates = in_files_apart(made.rates.withColumn("run_id", run_id), made.ends)
+            lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
+            written: DataFrame = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
+            context.tell("measuring how areas vary")
+            spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
+            lake.replace(RATE_VARIATION, in_files_apart(spread, made.ends), replaced, stage="rate")
+            return written
+
+        def monthly() -> None:
+            inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
+            scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
+            counted = activity_months(inside, scoped, policies, months.where(in_years)).withColumn("run_id", run_id)
+            lake.replace(ACTIVITY_MONTH, counted.repartition(YEAR), {YEAR: years}, stage="rate")
+
+        def lost_areas() -> None:
+            lost = unmapped_areas(flags.where(in_years), geography).withColumn("run_id", run_id)
+            lake.replace(UNMAPPED_AREA, lost.repartition(YEAR), {YEAR: years}, stage="rate")
+
+        # Each is planning for the most part, which keeps one core busy.
+        tasks: list[Callable[[], DataFrame | None]] = [rates_and_variation, monthly, lost_areas]
+        written = side_by_side(tasks)[0]
+        assert written is not None
         _tell_unmapped(context, lake.read(UNMAPPED_AREA).where(in_years))
         report.rows = written.count()
         default = policies.where("is_default_reading").select("policy_id", "revision", "reading").distinct()
@@ -106,17 +112,26 @@ def stage(context: Context, due: Due | None = None) -> None:
     context.summary.append(shown)
 
 
-def _stored(context: Context, geography: Geography) -> dict[date, Vintage]:
-    """The populations of the configuration, stored in silver in one commit unless it holds just these."""
-    lake = context.lake
-    lake.prepare()
-    read = read_vintages(context.config, geography)
-    stored = stored_vintages(lake.read(POPULATION))
-    if stored == read:
-        return stored
-    rows = population_rows(read, context.run_id)
-    lake.replace(POPULATION, small_frame(context.spark, rows, POPULATION.schema).coalesce(1), {}, stage="rate")
-    return stored_vintages(lake.read(POPULATION))
+def _write_months(context: Context, years: list[str]) -> None:
+    """``gold/provider_month``, with these years counted anew."""
+    config, lake, in_years = context.config, context.lake, F.col(YEAR).isin(years)
+    fresh = provider_months(
+        lake.read(APC_SPELL).where(in_years).select("dataset", YEAR, "provider_code", "activity_date").unionByName(
+            lake.read(OP_ATTENDANCE).where(in_years).select("dataset", YEAR, "provider_code", "activity_date")
+        )
+    )  # fmt: skip
+    # Which months are the latest depends on all years: the marks of other years' rows may move.
+    earlier = lake.read(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
+    marked = MarkedMonths(config.provisional_months, config.pandemic_months)
+    complete = completeness(earlier.unionByName(fresh), marked).withColumn("run_id", F.lit(context.run_id))
+    lake.replace(PROVIDER_MONTH, complete.repartition(YEAR), {}, stage="rate")
+
+
+def _store(context: Context, read: dict[date, Vintage]) -> None:
+    """The populations of the configuration in silver, in one commit unless it holds just these."""
+    if stored_vintages(context.lake.read(POPULATION)) != read:
+        rows = small_frame(context.spark, population_rows(read, context.run_id), POPULATION.schema)
+        context.lake.replace(POPULATION, rows.coalesce(1), {}, stage="rate")
 
 
 def _tell_unmapped(context: Context, unmapped: DataFrame) -> None:
