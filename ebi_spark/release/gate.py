@@ -148,9 +148,7 @@ def validate_layers(
     for (layer, _), found in zip(parts, answers, strict=True):
         measured[layer].counts.update(found.counts)
         measured[layer].notes.update(found.notes)
-    return {
-        layer: _concluded(lake, layer, of_layer, measured[layer], docs, tell) for layer, of_layer in suites.items()
-    }
+    return {layer: _concluded(lake, layer, of_layer, measured[layer], docs, tell) for layer, of_layer in suites.items()}
 
 
 def _concluded(
