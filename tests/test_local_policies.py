@@ -135,6 +135,7 @@ revisions:
          '    clauses: [{id: x, words: X, coding: not_codable}]\n', 9, "overlap", "end 2 with"),
         ("missing: passes}", "missing: passes}\n      - {id: y, words: Y, covered_by: nothing}", 12, "no clause with a test",
          "did you mean"),
+        ("missing: passes}", "missing: passes}\n      - {id: y, words: Y, covered_by: y}", 12, "no clause with a test", "did you mean"),
         ("missing: passes}", "missing: passes}\n    sensitivities: [{id: z, words: Z, because: Z, clause: nothing, missing: fails}]",
          12, "there is no clause 'nothing'", "did you mean"),
     ],

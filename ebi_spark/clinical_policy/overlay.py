@@ -105,22 +105,24 @@ def _added(revision: Document) -> set[str]:
 
 def _check_names(revision: Document, taken: set[str], path: Path, where: list[Any]) -> None:
     """Clauses that a clause or a decision names must be there: in the revision or among those taken over (``taken``)."""
-    known = sorted({_name(clause) for clause in revision["clauses"]} | _added(revision) | taken)
+    others = _added(revision) | taken
+    known = {_name(clause) for clause in revision["clauses"]} | others
+    tested = {_name(c) for c in revision["clauses"] if {"use", "require", "exclude"} & set(c)} | others
 
-    def check(name: str, place: list[Any], message: str) -> None:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    def check(name: str, among: set[str], place: list[Any], message: str) -> None:
+        if name not in among:
+            near = difflib.get_close_matches(name, sorted(among), n=1, cutoff=0.0)
             raise at(path, [*where, *place], message, f"did you mean {near[0]}?" if near else "name a clause")
 
     for number, clause in enumerate(revision["clauses"]):
         if "covered_by" in clause:
             name = clause["covered_by"]
             message = f"the clause {_name(clause)} is covered by {name!r}, which is no clause with a test"
-            check(name, ["clauses", number, "covered_by"], message)
+            check(name, tested, ["clauses", number, "covered_by"], message)
     for place, decision in _decisions(revision):
         if "clause" in decision:
             name = decision["clause"]
-            check(name, [*place, "clause"], f"decision {decision['id']}: there is no clause {name!r}")
+            check(name, known, [*place, "clause"], f"decision {decision['id']}: there is no clause {name!r}")
 
 
 def _in_force(base: Document, day: str) -> Document:

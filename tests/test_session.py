@@ -1,0 +1,40 @@
+"""How a session compiles: for small and for large data, and not at all where queries see few rows."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ebi_spark.acquire.files import stored_bytes
+from ebi_spark.session import SMALL_BYTES, UNCOMPILED, _compiling, is_small, uncompiled
+
+
+@pytest.mark.parametrize("data_bytes", [0, SMALL_BYTES, None])
+def test_java_starts_with_what_it_is_told(data_bytes: int | None) -> None:
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    assert java
+    answer = subprocess.run(
+        [java, *shlex.split(_compiling(data_bytes)), "-version"], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0 and answer.stdout == "", answer
+
+
+def test_settings_stand_again_after_queries_that_were_not_compiled(spark: SparkSession) -> None:
+    before = {key: spark.conf.get(key) for key in UNCOMPILED}
+    with pytest.raises(ZeroDivisionError), uncompiled(spark):
+        assert {key: spark.conf.get(key) for key in UNCOMPILED} == UNCOMPILED != before
+        raise ZeroDivisionError
+    assert {key: spark.conf.get(key) for key in UNCOMPILED} == before
+
+
+def test_a_lake_that_holds_much_is_not_small_though_its_sources_are(tmp_path: Path) -> None:
+    (tmp_path / "silver" / "apc_spell").mkdir(parents=True)
+    assert is_small(stored_bytes(tmp_path))
+    with (tmp_path / "silver" / "apc_spell" / "part.parquet").open("wb") as file:
+        file.truncate(SMALL_BYTES)  # a hole: takes no room
+    assert not is_small(stored_bytes(tmp_path)) and not is_small(None)
