@@ -21,7 +21,7 @@ from ebi_spark.clinical_policy.model import Clause, Policy, PolicyReading, Revis
 from ebi_spark.errors import InputError
 from ebi_spark.flags.areas import read_lookups
 from ebi_spark.flags.geography import read_geography
-from ebi_spark.flags.of_years import flags_of, records_of, steps_of
+from ebi_spark.flags.of_years import attrition_of, flags_of, records_of
 from ebi_spark.rates.of_years import rated
 from ebi_spark.rates.periods import rows_that_follow
 from ebi_spark.rates.population import stored_vintages
@@ -184,7 +184,7 @@ def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
     recorded = after.read(ACTIVITY_FLAG).where(mine)
     return [
         (ACTIVITY_FLAG, recorded, flags_of(records, chosen, read_lookups(lake.spark, config))),
-        (POLICY_ATTRITION, after.read(POLICY_ATTRITION).where(mine), steps_of(records, recorded, chosen)),
+        (POLICY_ATTRITION, after.read(POLICY_ATTRITION).where(mine), attrition_of(records, recorded, chosen)),
     ]
 
 

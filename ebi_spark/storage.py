@@ -226,12 +226,9 @@ class Lake:
         return list(self._years[version])
 
     def rows_written(self, table: Table) -> int | None:
-        """The rows that the newest commit wrote, as Delta counted them; None where its history does not say."""
-        if self.location.folder:
-            return delta_log.rows_written(Path(self._path(table)))
-        row = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)} LIMIT 1").select("operationMetrics").first()
-        counted = (row["operationMetrics"] or {}).get("numOutputRows") if row else None
-        return int(counted) if counted is not None else None
+        """The rows that the newest commit wrote, as Delta counted them. None where the log does not say, and in a
+        catalogue, where the newest commit may be another run's."""
+        return delta_log.rows_written(Path(self._path(table))) if self.location.folder else None
 
     # Writing
 

@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.flags.areas import read_lookups
-from ebi_spark.flags.of_years import flags_of, records_of, steps_of
+from ebi_spark.flags.of_years import attrition_of, flags_of, records_of
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.recompute import Due
@@ -53,7 +53,7 @@ def stage(context: Context, due: Due | None = None) -> None:
 
         def effects() -> list[Row]:
             context.tell("counting where records fall away")
-            steps = steps_of(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
+            steps = attrition_of(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
             lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
             context.tell("flipping each decision alone, comparing local policies with national ones")
             fallen = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))

@@ -19,7 +19,6 @@ class Work:
     """``scans``: by the folder or file that was read, how often some query of the job scanned it."""
 
     jobs: int = 0
-    tasks: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
     scans: Counter[str] = field(default_factory=Counter)
@@ -68,7 +67,6 @@ def count(lines: Iterator[str], work: Work) -> None:
             work.jobs += 1
         elif kind == "SparkListenerTaskEnd":
             metrics = event.get("Task Metrics") or {}
-            work.tasks += 1
             work.bytes_read += metrics.get("Input Metrics", {}).get("Bytes Read", 0)
             work.bytes_written += metrics.get("Output Metrics", {}).get("Bytes Written", 0)
         elif kind in ("SparkListenerSQLExecutionStart", "SparkListenerSQLAdaptiveExecutionUpdate"):

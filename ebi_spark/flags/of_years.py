@@ -25,7 +25,7 @@ def flags_of(records: dict[str, DataFrame], chosen: list[Unit], lookups: Lookups
     return reduce(DataFrame.unionByName, judged)
 
 
-def steps_of(records: dict[str, DataFrame], flags: DataFrame, chosen: list[Unit]) -> DataFrame:
+def attrition_of(records: dict[str, DataFrame], flags: DataFrame, chosen: list[Unit]) -> DataFrame:
     """The rows of ``gold/policy_attrition`` but ``run_id``."""
     totals = [scope_totals(frame, dataset, chosen) for dataset, frame in records.items()]
     return attrition(flags, reduce(DataFrame.unionByName, totals), chosen)
