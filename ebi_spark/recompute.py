@@ -219,6 +219,7 @@ _WORDS = {
     "source": ("the source {} is described differently", "the sources {} are described differently"),
     "table": ("the source table {} has changed", "the source tables {} have changed"),
     "file": ("the file {} has changed", "the files {} have changed"),
+    "data": ("the source file {} has changed", "the source files {} have changed"),
 }
 
 
@@ -230,7 +231,7 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             kind, _, name = key.partition(":")
-            names.setdefault(kind, []).append(name.rpartition("/")[2] if kind == "file" else name)
+            names.setdefault(kind, []).append(name.rpartition("/")[2] if kind in ("file", "data") else name)
     return [
         _WORDS.get(kind, (f"{kind} {{}} has changed", f"{kind} {{}} have changed"))[len(listed) > 1].format(
             _listed(listed)

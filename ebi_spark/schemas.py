@@ -85,6 +85,8 @@ _RECORD = """
 """
 _LINEAGE = """
     cleaned array<string> -- field:kind of each value that reading changed (blank, null_text, case, dots, padding, sentinel)
+    extract_date date -- of the extract that the record stands in, where the source or the configuration says
+    content bigint -- hash of the values above but `cleaned`: tells whether two extracts say the same
     source_file string
     run_id string
 """
@@ -186,7 +188,11 @@ INGEST_AUDIT = Table(
     rows_quarantined bigint
     rows_duplicate bigint -- further copies of identical rows
     rows_outside_years bigint -- of years that the run was not asked for
-    records_built bigint -- spells or attendances that came of the valid rows
+    records_built bigint -- spells or attendances that this run wrote of the valid rows
+    records_unchanged bigint -- that the lake held already, word for word: not written again
+    records_older bigint -- upsert: that the lake holds of a later extract, or knows to be withdrawn since
+    records_withdrawn bigint -- upsert: taken out of the lake because this file lists their keys
+    rows_checksum string -- of the records that came of the file, whatever their order; NULL where none did
     year_disagrees bigint -- rows whose year column says another year than the date
     reasons map<string,bigint> -- rows by reason of quarantine
     cleaned map<string,bigint> -- values that reading changed, by field:kind
@@ -197,6 +203,21 @@ INGEST_AUDIT = Table(
     required=("run_id", "source_system", "dataset", "role", "source_file", "rows_read", "rows_valid",
               "rows_quarantined", "rows_duplicate", "rows_outside_years"),
 )  # fmt: skip
+WITHDRAWN_RECORD = Table(
+    "silver",
+    "withdrawn_record",
+    "a key that a source has withdrawn, with the latest extract that says so",
+    """
+    source_system string
+    dataset string
+    record_id string
+    extract_date date -- records of this extract and of earlier ones are out
+    source_file string
+    run_id string
+""",
+    required=("source_system", "dataset", "record_id", "extract_date", "source_file", "run_id"),
+    statistics=("dataset",),
+)
 POPULATION = Table(
     "silver",
     "population",
@@ -678,7 +699,7 @@ RELEASE = Table(
 TABLES: dict[str, Table] = {
     table.full_name: table
     for table in (
-        APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, INGEST_AUDIT, POPULATION,
+        APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, WITHDRAWN_RECORD, INGEST_AUDIT, POPULATION,
         ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POLICY_SENSITIVITY, POLICY_COMPARISON, ACTIVITY_RATE, RATE_VARIATION,
         ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA, RUN_LOG,
         RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN,

@@ -17,7 +17,10 @@ from ebi_spark.yaml_documents import load_document
 AREA_BASES = ("gp_practice", "residence", "commissioner")
 
 # The roles that a source of each system may have, with the one that it cannot do without.
-ROLES = {"sus_plus": ("apcs", "apcs_der", "opa"), "hes": ("apc", "op")}
+ROLES = {
+    "sus_plus": ("apcs", "apcs_der", "opa", "apcs_withdrawn", "opa_withdrawn"),
+    "hes": ("apc", "op", "op_withdrawn"),
+}
 
 
 def resource(*parts: str) -> Path:
@@ -165,6 +168,7 @@ def load_config(path: Path) -> RunConfig:
                 remedy="name apcs_der: dominant procedure and primary diagnosis stand there",
             )
         sources.append(Source(name, source["system"], tables))
+    _check_mode(document.get("mode", "refresh"), sources, path)
 
     settings: dict[str, Any] = {
         key: document[key]
@@ -230,6 +234,24 @@ def load_config(path: Path) -> RunConfig:
         fingerprint=fingerprint(document),
         **settings,
     )
+
+
+def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
+    """What only one of the modes can do with a table."""
+    for source in sources:
+        for role in source.tables:
+            where = f"configuration: {path}: sources.{source.name}.tables.{role}"
+            if mode == "refresh" and role.endswith("_withdrawn"):
+                raise InputError(
+                    f"{where}: lists of withdrawn keys are for `mode: upsert`",
+                    remedy="a refresh replaces whole years: leave withdrawn records out of the extract",
+                )
+            if mode == "upsert" and role == "apc":
+                raise InputError(
+                    f"{where}: HES episodes cannot be upserted: a spell is made of all its episodes, and its key is that "
+                    "of the first",
+                    remedy="use `mode: refresh` with the whole year (or the year to date) of episodes",
+                )
 
 
 def fingerprint(definition: Any) -> str:

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -202,12 +202,14 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def run_stages(name: str, doc: str, stages: list[Callable[[Context], None]], argv: list[str] | None = None) -> int:
+def run_stages(
+    name: str, doc: str, stages: Sequence[Callable[[Context], object]], argv: list[str] | None = None
+) -> int:
     """A whole job from its arguments; returns the exit status."""
     return run_with(stage_parser(name, doc).parse_args(argv), stages)
 
 
-def run_with(arguments: argparse.Namespace, stages: list[Callable[[Context], None]]) -> int:
+def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context], object]]) -> int:
     """A whole job: configure, start, call each stage in order, sum up; returns the exit status."""
 
     def work(console: Console, outcome: dict[str, Any]) -> None:

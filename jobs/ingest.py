@@ -1,42 +1,137 @@
 """Source tables into silver: records by financial year, quarantine and the account of every file."""
 
+import json
 import sys
-from dataclasses import replace
 
+from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 from ebi_spark.acquire.tables import read_sources
-from ebi_spark.canonical.ingest import ingest
+from ebi_spark.canonical.ingest import Ingested, Plan, plan, write
+from ebi_spark.canonical.survey import Step, refuse_too_many_set_aside
 from ebi_spark.recompute import Due
-from jobs.harness import Context, run_stages
+from ebi_spark.schemas import QUARANTINE
+from jobs.harness import Context, StageReport, run_with, stage_parser
+from jobs.progress import in_words, seconds_left
+
+DATASETS = {"apc": "spells", "op": "attendances"}
 
 
-def stage(context: Context, due: Due | None = None) -> None:
-    """Read the configured sources and replace the years asked for; of these, where given, only what is ``due``."""
-    config = context.config
-    if due and config.years:
-        config = replace(config, years=tuple(due.years))
+def stage(context: Context, due: Due | None = None, only: frozenset[str] | None = None) -> Plan:
+    """Read the configured sources and write the years asked for, in steps that share no file. Of these steps, where
+    ``due`` is given, those that the last runs do not cover; where ``only`` is, those that read one of these files."""
+    done = Ingested()
     with context.stage("ingest") as report:
-        report.years = list(config.years or [])
-        tables = read_sources(context.spark, config)
-        done = ingest(context.spark, context.lake, tables, config, context.tell)
-        report.rows, report.years = done.rows_read, done.years
+        report.years = list(context.config.years or [])
+        tables = read_sources(context.spark, context.config)
+        whole = plan(context.lake, tables, context.config, context.tell)
+        ahead = _ahead(context, whole, due, only)
+        report.years = ahead[0][0].years if ahead else []
+        _write(context, report, whole, ahead, 0, done)
+    for number in range(1, len(ahead)):
+        _tell_left(context, ahead, number)
+        context.why = ahead[number][1]
+        with context.stage("ingest") as report:
+            report.years = ahead[number][0].years
+            _write(context, report, whole, ahead, number, done)
+    _summary(context, whole, done)
+    return whole
+
+
+def _ahead(context: Context, whole: Plan, due: Due | None, only: frozenset[str] | None) -> list[tuple[Step, list[str]]]:
+    """The steps to do, each with what made it necessary."""
+    chosen: list[tuple[Step, list[str]]] = []
+    for step in whole.steps:
+        if only is not None and not step.files & only:
+            continue
+        why = context.books.step_due(step.years, step.files) if due else None
+        if why is None or why:
+            chosen.append((step, why.reasons if why else []))
+        else:
+            context.tell(f"{', '.join(step.years)}: its source files are as they were")
+    if len(chosen) > 1:
+        context.tell(f"{sum(len(step.years) for step, _ in chosen)} years in {len(chosen)} steps")
+    return chosen
+
+
+def _write(
+    context: Context, report: StageReport, whole: Plan, ahead: list[tuple[Step, list[str]]], number: int, done: Ingested
+) -> None:
+    """One step, if there is any; behind the last one, whether too much was set aside of the files altogether."""
+    report.details["found"] = json.dumps(whole.years)
+    if ahead:
+        made = write(context.lake, whole, ahead[number][0], context.config, context.tell)
+        report.rows = made.rows_read
+        done.add(made)
+        if not made.touched:
+            context.tell(f"{', '.join(made.years)}: the lake holds the very same records, nothing was written")
+    if number >= len(ahead) - 1:
+        refuse_too_many_set_aside(whole.found, context.config)
+
+
+def _tell_left(context: Context, ahead: list[tuple[Step, list[str]]], number: int) -> None:
+    paces = [(stage.seconds, stage.rows) for stage in context.stages if stage.name == "ingest" and not stage.skipped]
+    rest = [step for step, _ in ahead[number:]]
+    left = seconds_left(paces[-number:], sum(step.rows for step in rest))
+    about = f", about {in_words(left)} left of this stage" if left is not None else ""
+    years = sum(len(step.years) for step, _ in ahead)
+    context.tell(f"ingest: {years - sum(len(step.years) for step in rest)} of {years} years done{about}")
+
+
+def _summary(context: Context, whole: Plan, done: Ingested) -> None:
     shown = RichTable(title="Ingested", title_justify="left")
     for column in ("what", "rows"):
         shown.add_column(column, justify="right" if column == "rows" else "left")
     shown.add_row("years", ", ".join(done.years))
     shown.add_row("source rows read", f"{done.rows_read:,}")
     for dataset, number in done.records.items():
-        shown.add_row({"apc": "spells", "op": "attendances"}[dataset], f"{number:,}")
-    shown.add_row("rows set aside", f"{done.rows_quarantined:,}")
-    for reason, number in done.reasons.items():
+        shown.add_row(f"{DATASETS[dataset]} written", f"{number:,}")
+    for fate, number in sorted(done.kept_back.items()):
+        shown.add_row(f"records {fate}", f"{number:,}")
+    shown.add_row("rows set aside", f"{whole.found.total('quarantined'):,}")
+    for reason, number in sorted(done.reasons.items()):
         shown.add_row(f"  {reason}", f"{number:,}")
     context.summary.append(shown)
 
 
+def retry(context: Context) -> None:
+    """Read the files again of which rows are set aside, under the configuration as it is now."""
+    before = _set_aside(context)
+    if not before:
+        context.skip("ingest", "no row is set aside")
+        return
+    files = frozenset(path for path, _ in before)
+    whole = stage(context, only=files)
+    after = _set_aside(context)
+    shown = RichTable(title="Rows set aside", title_justify="left")
+    for column in ("reason", "before", "now"):
+        shown.add_column(column, justify="left" if column == "reason" else "right")
+    for reason in sorted({reason for _, reason in (*before, *after)}):
+        numbers = [sum(n for (_, of), n in rows.items() if of == reason) for rows in (before, after)]
+        shown.add_row(reason, *(f"{number:,}" for number in numbers))
+    context.summary.append(shown)
+    gone = sorted(files - {path for counts in whole.found.files.values() for path in counts})
+    if gone:
+        context.tell(f"no source any more, so not read: {', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}")
+
+
+def _set_aside(context: Context) -> dict[tuple[str, str], int]:
+    """Rows in quarantine by (file, reason)."""
+    if not context.lake.exists(QUARANTINE):
+        return {}
+    reasons = context.lake.read(QUARANTINE).select("source_file", F.explode("reasons").alias("reason"))
+    return {(row[0], row[1]): row["count"] for row in reasons.groupBy("source_file", "reason").count().collect()}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark ingest``."""
-    return run_stages("ingest", __doc__ or "", [stage], argv)
+    parser = stage_parser("ingest", __doc__ or "")
+    parser.add_argument(
+        "--retry-quarantine", action="store_true",
+        help="read again only the files of which rows are set aside, after they or the configuration were put right",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    return run_with(arguments, [retry if arguments.retry_quarantine else stage])
 
 
 if __name__ == "__main__":

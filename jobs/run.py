@@ -49,7 +49,7 @@ def changed(context: Context) -> None:
     _summary(context)
 
 
-def _done(context: Context, name: str, stage: Callable[..., None], due: Due, otherwise: str) -> bool:
+def _done(context: Context, name: str, stage: Callable[..., object], due: Due, otherwise: str) -> bool:
     if not due:
         context.skip(name, otherwise)
         return False

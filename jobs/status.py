@@ -7,10 +7,12 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from ebi_spark.canonical.worklist import worklist
 from ebi_spark.release.publish import current_release
 from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
 from jobs.harness import Context, JobParser, common_options, guarded, opened_lake, output_console
 
+SET_ASIDE = "quarantine"
 LOST_CODES = "area codes that count in England only"
 SHOWN_CODES = 20
 
@@ -43,10 +45,7 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
         "rows": [{"table": t, "year": y, "rows": n} for (t, y), n in sorted(rows.items())]
     }
     if lake.exists(QUARANTINE):
-        reasons = (
-            lake.read(QUARANTINE).select("role", F.explode("reasons").alias("reason")).groupBy("role", "reason").count()
-        )
-        found["quarantine"] = [row.asDict() for row in reasons.orderBy("role", "reason").collect()]
+        found[SET_ASIDE] = worklist(lake.read(QUARANTINE))
     if lake.exists(UNMAPPED_AREA):
         codes = (
             lake.read(UNMAPPED_AREA)
@@ -67,6 +66,12 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _print(collected: dict[str, list[dict[str, Any]]]) -> None:
     console = output_console()
     for title, rows in collected.items():
@@ -78,7 +83,7 @@ def _print(collected: dict[str, list[dict[str, Any]]]) -> None:
             table.add_column(name, justify="right" if isinstance(rows[0][name], int) else "left")
         shown = rows[:SHOWN_CODES] if title == LOST_CODES else rows
         for row in shown:
-            table.add_row(*[f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()])
+            table.add_row(*map(_cell, row.values()))
         console.print(table)
         if len(shown) < len(rows):
             console.print(f"and {len(rows) - len(shown):,} more: gold/unmapped_area lists them all, as does --json")

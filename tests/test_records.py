@@ -332,7 +332,7 @@ def ingested(
         max_quarantine_share=1.0,
     )
     lake = Lake(spark, config.lake, "test-run")
-    ingest(spark, lake, read_sources(spark, config), config, lambda message: None)
+    ingest(lake, read_sources(spark, config), config, lambda message: None)
 
     def rows(table: Any) -> list[dict[str, Any]]:
         return [row.asDict() for row in lake.read(table).collect()]

@@ -144,7 +144,7 @@ def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> For
     best = max(choices, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))
     columns = _cells(lines[0], best)
     hits = sum(name.upper() in known for name in columns)
-    header = source.header if source.header is not None else hits >= max(2, len(columns) // 4)
+    header = source.header if source.header is not None else hits >= min(len(columns), max(2, len(columns) // 4))
     if header:
         if hits == 0:
             near = max(DELIMITERS, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))

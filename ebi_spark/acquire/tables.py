@@ -1,7 +1,7 @@
 """Source tables as DataFrames: every column text under our names, with the file each row stands in."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -23,6 +23,7 @@ class SourceTable:
     ``rows`` has our names (text), lists of text for numbered columns (``diagnosis``, ``operation``), ``corrupt`` (the
     line when it could not be parsed, else NULL), ``raw_names`` and ``raw_values`` (the row under the table's own names, text),
     ``content`` (a hash of the whole row but its extract date), ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text).
+    ``only``: the files, as ``source_file`` has them, where the rows are those of some files alone.
     """
 
     system: str
@@ -31,6 +32,11 @@ class SourceTable:
     files: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
+    only: frozenset[str] | None = None
+
+    def of_files(self, files: frozenset[str]) -> "SourceTable":
+        """The rows of some of the files alone; Spark then opens no other."""
+        return replace(self, rows=self.rows.where(F.col("source_file").isin(*files)), only=files)
 
 
 def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
@@ -41,7 +47,7 @@ def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
             groups.setdefault((source.system, role), []).append((source.name, table))
     tables = []
     for (system, role), members in groups.items():
-        parts = [read_table(spark, table, f"sources.{name}.{role}") for name, table in members]
+        parts = [read_table(spark, table, f"sources.{name}.{role}", config.mode) for name, table in members]
         rows = parts[0].rows
         for part in parts[1:]:
             rows = rows.unionByName(part.rows)
@@ -58,7 +64,7 @@ def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
     return tables
 
 
-def read_table(spark: SparkSession, source: TableSource, where: str) -> SourceTable:
+def read_table(spark: SparkSession, source: TableSource, where: str, mode: str = "refresh") -> SourceTable:
     """One configured table; anything that keeps it from being read is an :class:`InputError` that names ``where``."""
     layout = layouts()[source.role]
     frames: list[DataFrame] = []
@@ -66,6 +72,12 @@ def read_table(spark: SparkSession, source: TableSource, where: str) -> SourceTa
     extra: set[str] = set()
     files: list[str] = []
     for frame, resolved, lines in _opened(spark, source, layout, where):
+        if mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
+            raise InputError(
+                f"{where}: {source.where} does not say of which extract its rows are, and an upsert lets the later one win",
+                remedy=f"name its column `columns: {{extract_date: …}}` ({layout.columns['extract_date'][0]} is found by "
+                'itself), or state `extract_date: "2022-06-30"` beside each path',
+            )
         frames.append(_under_our_names(frame, resolved, layout, source, lines))
         missing.update(resolved.missing)
         extra.update(resolved.extra)

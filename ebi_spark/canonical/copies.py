@@ -145,6 +145,8 @@ def with_copies_settled(lake: Lake, table: SourceTable, suspects: Suspects) -> D
         hashes = stored.select(F.xxhash64("record_id").alias("_suspect")).distinct()
     else:
         hashes = _hashes(table, suspects)
+    if table.only is not None:
+        stored = stored.where(F.col("source_file").isin(*table.only))
     alone = table.rows.join(hashes, keyed == F.col("_suspect"), "left_anti").withColumns(neither)
     columns: list[Column] = []
     for name, kind in table.rows.dtypes:

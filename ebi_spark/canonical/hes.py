@@ -146,6 +146,7 @@ def build_spells(episodes: DataFrame) -> DataFrame:
     carried = [
         "episode_start", "episode_order", "episode_end", *_FROM_FIRST, "discharge_date", "discharge_method",
         "diagnosis_codes", "procedure_codes", "first_diagnosis", "first_operation", "cleaned", "source_file",
+        "extract_date",
     ]  # fmt: skip
     grouped = episodes.groupBy("spell_key", "financial_year").agg(
         F.array_sort(F.collect_list(F.struct(*carried))).alias("list")
@@ -174,6 +175,7 @@ def build_spells(episodes: DataFrame) -> DataFrame:
         ).alias("incomplete_spell"),
         F.size(listed).alias("episodes"),
         F.array_sort(F.array_distinct(F.flatten(F.transform(listed, lambda e: e["cleaned"])))).alias("cleaned"),
+        F.array_max(F.transform(listed, lambda e: e["extract_date"])).alias("extract_date"),
         last["source_file"].alias("source_file"),
     )
     return spells.withColumn("activity_date", F.col("discharge_date"))

@@ -1,4 +1,5 @@
-"""From source tables to silver: judge, survey before anything is written, write each table once, set aside, account.
+"""From source tables to silver: judge, survey before anything is replaced, then write, set aside and account for the
+years, those together that files tie together.
 
 What is judged is one lazy frame a source table; the survey reads only its light columns (keys, dates), the silver write
 its canonical columns, the quarantine its raw text.
@@ -11,69 +12,80 @@ from datetime import UTC, datetime
 from functools import partial, reduce
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable, raw_json
-from ebi_spark.canonical import hes, sus_plus
+from ebi_spark.canonical import hes, sus_plus, upsert
+from ebi_spark.canonical.content import Checksum, content, told
 from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled
-from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition, keep
-from ebi_spark.errors import DataError, InputError
+from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, keep
+from ebi_spark.canonical.survey import (
+    FileCount,
+    Judged,
+    Step,
+    Survey,
+    refuse_shrunken,
+    refuse_too_many_set_aside,
+    steps,
+    survey,
+    years_to_replace,
+)
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, YEAR, Table
 from ebi_spark.settings import RunConfig
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake, conform, side_by_side
+from ebi_spark.storage import Lake, conform, predicate_of, side_by_side
 
 UNKNOWN_YEAR = "unknown"
 SILVER = {"apc": APC_SPELL, "op": OP_ATTENDANCE}
+# The tables that a row of is a record, or for HES spells a part of one.
+RECORD_ROLES = ("apcs", "opa", "apc", "op")
 # Rows lie sorted inside each file by what rules ask for first, so that Parquet's page index can skip the rest.
 SORTED_BY = {"apc": (YEAR, "dominant_procedure_4"), "op": (YEAR, "procedure_codes")}
+# Source rows that one step reads at most (a single year may be more): a step is committed and noted in the run log, so
+# that a backfill that is stopped goes on behind it. Smaller steps cost more starts than they save.
+STEP_ROWS = 5_000_000
 
 
 @dataclass
-class Judged:
-    """One source table judged: ``rows`` a row a source row, ``records`` what is valid of it as canonical records
-    (None for a table that only completes another)."""
+class Plan:
+    """What an ingest has found out before it replaces anything: the tables judged, their survey, and the steps to go."""
 
-    table: SourceTable
-    dataset: str
-    rows: DataFrame
-    records: DataFrame | None
+    tables: list[SourceTable]
+    suspects: dict[tuple[str, str], Suspects]
+    judged: list[Judged]
+    found: Survey
+    years: list[str]
+    steps: list[Step]
 
-
-@dataclass
-class FileCount:
-    """What became of the rows of one file."""
-
-    bytes: int | None = None
-    modified: datetime | None = None
-    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    year_disagrees: int = 0
-
-
-@dataclass
-class Survey:
-    """Counts by (system, role) and file, and the years found in usable rows by dataset, each with its valid rows (of the
-    tables that records are made of)."""
-
-    files: dict[tuple[str, str], dict[str, FileCount]]
-    years: dict[str, dict[str, int]]
-
-    def total(self, kind: str) -> int:
-        """Rows of one disposition over all files."""
-        return sum(count.rows[kind] for files in self.files.values() for count in files.values())
+    @property
+    def datasets(self) -> list[str]:
+        """``apc``, ``op`` or both."""
+        return sorted({item.dataset for item in self.judged})
 
 
 @dataclass
 class Ingested:
     """What an ingest did, for the summary."""
 
-    years: list[str]
-    records: dict[str, int]
-    rows_read: int
-    rows_quarantined: int
-    reasons: dict[str, int]
+    years: list[str] = field(default_factory=list)
+    records: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    rows_read: int = 0
+    reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    # Records that were not written, by why: unchanged, older, conflict, withdrawn.
+    kept_back: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    touched: set[str] = field(default_factory=set)
+
+    def add(self, other: "Ingested") -> None:
+        """Take in what a further step did."""
+        self.years = sorted({*self.years, *other.years})
+        self.rows_read += other.rows_read
+        self.touched |= other.touched
+        for mine, more in (
+            (self.records, other.records), (self.reasons, other.reasons), (self.kept_back, other.kept_back),
+        ):  # fmt: skip
+            for name, number in more.items():
+                mine[name] += number
 
 
 def judge(
@@ -103,241 +115,379 @@ def judge(
         elif role == "op":
             attendances = hes.judge_attendances(rows, config.bare_year)
             judged.append(Judged(table, "op", attendances, keep(attendances, VALID, config.years)))
+        elif role.endswith("_withdrawn"):
+            judged.append(Judged(table, _dataset_of(role), sus_plus.judge_withdrawn(rows), None))
     return judged
 
 
-def survey(judged: list[Judged], config: RunConfig) -> Survey:
-    """Count rows by file, fate, year and reason; collects a row a combination, never a record."""
-    years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    counted = side_by_side([partial(_count_files, item, config) for item in judged])
-    for item, (_, found) in zip(judged, counted, strict=True):
-        for year, valid in found.items():
-            years[item.dataset][year] += valid if item.records is not None else 0
-    files = [counts for counts, _ in counted]
-    return Survey({(i.table.system, i.table.role): c for i, c in zip(judged, files, strict=True)}, years)
+def _dataset_of(role: str) -> str:
+    return "apc" if role.startswith("ap") else "op"
 
 
-def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount], dict[str, int]]:
-    grouped = (
-        item.rows.withColumn("fate", disposition(config.years))
-        .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
-        .count()
-    )
-    seen: dict[str, FileCount] = {}
-    years: dict[str, int] = defaultdict(int)
-    for row in grouped.collect():
-        count = seen.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
-        count.rows[row["fate"]] += row["count"]
-        count.year_disagrees += row["count"] if row["year_disagrees"] else 0
-        if row["fate"] == QUARANTINED:
-            for reason in row["reasons"]:
-                count.reasons[reason] += row["count"]
-        elif row[YEAR] is not None:
-            years[row[YEAR]] += row["count"] if row["fate"] == VALID else 0
-    # A file without a row is in no group; folders of many files show as their files.
-    for path in item.table.files:
-        if path not in seen and not any(name.startswith(f"{path.rstrip('/')}/") for name in seen):
-            seen[path] = FileCount()
-    return seen, years
-
-
-def check(present: set[str], config: RunConfig) -> list[str]:
-    """The years that the run will replace; an :class:`InputError` when a year asked for is in no file."""
-    if config.years:
-        absent = [year for year in config.years if year not in present]
-        if absent:
-            held = ", ".join(sorted(present)) or "no usable year"
-            raise InputError(
-                f"years: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} in none of the source files",
-                remedy=f"the files hold {held}; correct `years` or add the files",
-            )
-        return list(config.years)
-    if not present:
-        raise InputError(
-            "the source files hold no usable row",
-            remedy="check paths, delimiter and dates; `ebi-spark status` lists why rows were set aside",
-        )
-    return sorted(present)
-
-
-def ingest(
-    spark: SparkSession, lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None]
-) -> Ingested:
-    """Read, judge and write silver; raises :class:`DataError` when too large a share of rows had to be set aside."""
+def plan(lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None]) -> Plan:
+    """Look at all source files before anything of silver is replaced. Raises when a year asked for is in none of them, or
+    would lose more rows than the configuration allows."""
     tell("looking at keys and years of the source files")
     suspects, present = first_look(tables, config.bare_year)
-    check(present, config)
+    years_to_replace(present, config)
     lake.prepare()
     settle(lake, tables, suspects)
     judged = judge(lake, tables, suspects, config)
     tell("counting what becomes of each row")
     found = survey(judged, config)
-    years = check(set().union(*found.years.values()), config)
-    _refuse_shrunken(lake, found, years, config)
-    datasets = sorted({item.dataset for item in judged})
+    years = years_to_replace(set().union(*found.years.values()), config)
+    if config.mode == "refresh" and not config.accept_shrunken:
+        for dataset, counts in found.years.items():
+            refuse_shrunken(SILVER[dataset].full_name, _held_rows(lake, dataset, years), counts, config, years)
+    return Plan(tables, suspects, judged, found, years, steps(found, years, STEP_ROWS))
 
-    def write(dataset: str) -> None:
-        table = SILVER[dataset]
-        parts = [
-            _canonical(item.records, table, item.table.system, dataset, lake.run_id)
-            for item in judged
-            if item.dataset == dataset and item.records is not None
-        ]
-        frame = reduce(DataFrame.unionByName, parts)
-        lake.replace(table, frame.sortWithinPartitions(*SORTED_BY[dataset]), {YEAR: years}, stage="ingest")
 
-    tell(f"writing {', '.join(SILVER[dataset].full_name for dataset in datasets)} and {QUARANTINE.full_name}")
-    side_by_side(
-        [
-            *[partial(write, dataset) for dataset in datasets],
-            partial(_write_quarantine, lake, judged, found, config, years, datasets),
-        ]
+def _held_rows(lake: Lake, dataset: str, years: list[str]) -> dict[str, int]:
+    """Source rows that the lake's records of each year were made of."""
+    table = SILVER[dataset]
+    if lake.version(table) == 0:
+        return {}
+    size = F.sum("episodes") if dataset == "apc" else F.count("*")
+    held = lake.read(table).where(F.col(YEAR).isin(years)).groupBy(YEAR).agg(size.alias("rows")).collect()
+    return {row[YEAR]: row["rows"] for row in held}
+
+
+def ingest(lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None]) -> Ingested:
+    """Read, judge and write silver, all steps; raises :class:`DataError` when too large a share of rows was set aside."""
+    whole = plan(lake, tables, config, tell)
+    done = Ingested()
+    for step in whole.steps:
+        done.add(write(lake, whole, step, config, tell))
+    refuse_too_many_set_aside(whole.found, config)
+    return done
+
+
+def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable[[str], None]) -> Ingested:
+    """One step: its years of silver, what is set aside of its files, and the account of these files."""
+    judged = _of_step(lake, whole, step, config)
+    if config.mode == "upsert":
+        _note_withdrawn(lake, judged, step)
+    named = [*(SILVER[dataset].full_name for dataset in whole.datasets), QUARANTINE.full_name]
+    tell(f"{', '.join(step.years)}: writing {', '.join(named)}")
+    written = _upserted if config.mode == "upsert" else _refreshed
+    tasks = [partial(written, lake, whole, judged, step, dataset) for dataset in whole.datasets]
+    outcomes: dict[str, _Outcome] = {}
+
+    def set_aside() -> None:
+        _set_aside(lake, whole, judged, step, config, outcomes)
+
+    def records() -> None:
+        outcomes.update(zip(whole.datasets, side_by_side(tasks), strict=True))
+
+    if config.mode == "refresh":
+        side_by_side([records, set_aside])
+    else:  # which rows contradict the lake is known only then
+        records()
+        set_aside()
+    return _account(lake, whole, step, outcomes)
+
+
+def _of_step(lake: Lake, whole: Plan, step: Step, config: RunConfig) -> list[Judged]:
+    """The judged tables over the files alone that have something for the step to write."""
+    files = whole.found.files
+    active = {
+        place: frozenset(path for path, count in counts.items() if path in step.files and count.years)
+        for place, counts in files.items()
+    }
+    if all(active[place] == {path for path, count in counts.items() if count.rows} for place, counts in files.items()):
+        return whole.judged
+    return judge(
+        lake, [table.of_files(active[table.system, table.role]) for table in whole.tables], whole.suspects, config
     )
-    built, cleaned = _built(lake, years, datasets)
-    records = {dataset: sum(n for (d, _, _), n in built.items() if d == dataset) for dataset in datasets}
-    _write_audit(spark, lake, judged, found, built, cleaned)
-    reasons: dict[str, int] = defaultdict(int)
-    for files in found.files.values():
-        for count in files.values():
-            for reason, number in count.reasons.items():
-                reasons[reason] += number
-    result = Ingested(
-        years=years,
-        records=records,
-        rows_read=sum(sum(c.rows.values()) for files in found.files.values() for c in files.values()),
-        rows_quarantined=found.total(QUARANTINED),
-        reasons=dict(sorted(reasons.items())),
-    )
-    _check_share(found, config)
-    return result
 
 
-def _refuse_shrunken(lake: Lake, found: Survey, years: list[str], config: RunConfig) -> None:
-    """A year that would lose more than the allowed share of its rows waits for a person's word."""
-    if config.accept_shrunken:
-        return
-    for dataset, counts in found.years.items():
-        table = SILVER[dataset]
-        if lake.version(table) == 0:
-            continue
-        size = F.sum("episodes") if dataset == "apc" else F.count("*")
-        held = lake.read(table).where(F.col(YEAR).isin(years)).groupBy(YEAR).agg(size.alias("rows")).collect()
-        for row in sorted(held):
-            now = counts.get(row[YEAR], 0)
-            if now < (1 - config.max_shrink_share) * row["rows"]:
-                raise DataError(
-                    f"{table.full_name}: {row[YEAR]} has {now:,} usable rows in the source files and {row['rows']:,} in "
-                    f"the lake, fewer by more than the share of {config.max_shrink_share:g} that the configuration "
-                    "allows; nothing was replaced",
-                    remedy="check that the extract is whole; if the year did shrink, run again with --accept",
-                )
+File = tuple[str, str]  # system and path
 
 
-def _canonical(records: DataFrame | None, table: Table, system: str, dataset: str, run_id: str) -> DataFrame:
-    assert records is not None
+@dataclass
+class _Outcome:
+    """What became of one dataset's records in a step: those that were not written by fate and file, with the checksums
+    of all that came of each file; the years ``touched``; ``contradicting``: keys that another file of the same extract
+    contradicts."""
+
+    touched: list[str]
+    fates: dict[File, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    checksums: dict[File, Checksum] = field(default_factory=lambda: defaultdict(Checksum))
+    contradicting: DataFrame | None = None
+
+
+def _incoming(lake: Lake, judged: list[Judged], dataset: str) -> DataFrame:
+    """Canonical records of a dataset, of all systems."""
+    parts = [
+        _canonical(item.records, SILVER[dataset], item.table.system, dataset, lake.run_id)
+        for item in judged
+        if item.dataset == dataset and item.records is not None
+    ]
+    return reduce(DataFrame.unionByName, parts)
+
+
+def _canonical(records: DataFrame, table: Table, system: str, dataset: str, run_id: str) -> DataFrame:
     frame = records.withColumns({"source_system": F.lit(system), "dataset": F.lit(dataset), "run_id": F.lit(run_id)})
     if dataset == "apc":
         frame = frame.withColumn("dominant_procedure_4", F.substring("dominant_procedure", 1, 4))
-    return conform(frame, table)
+    return conform(frame.withColumn("content", content(table)), table)
 
 
-def _write_quarantine(
-    lake: Lake, judged: list[Judged], found: Survey, config: RunConfig, years: list[str], datasets: list[str]
+def _write_sorted(lake: Lake, records: DataFrame, dataset: str, years: list[str]) -> None:
+    lake.replace(SILVER[dataset], records.sortWithinPartitions(*SORTED_BY[dataset]), {YEAR: years}, stage="ingest")
+
+
+def _refreshed(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset: str) -> _Outcome:
+    """Replace the step's years of a dataset in one commit, unless the lake holds the very same records."""
+    incoming = _incoming(lake, judged, dataset)
+    held = _held_files(lake, dataset, step.years)
+    if held and _as_many(whole, step, dataset, held):
+        now: dict[File, Checksum] = defaultdict(Checksum)
+        for row in incoming.groupBy("source_system", "source_file").agg(*told()).collect():
+            now[row["source_system"], row["source_file"]].add(row)
+        if now == {file: checksum for file, (_, _, checksum) in held.items()}:
+            same = _Outcome([], checksums=now)
+            for file, (records, _, _) in held.items():
+                same.fates[file][upsert.UNCHANGED] = records
+            return same
+    _write_sorted(lake, incoming, dataset, step.years)
+    return _Outcome(step.years)
+
+
+def _held_files(lake: Lake, dataset: str, years: list[str]) -> dict[File, tuple[int, int, Checksum]]:
+    """(records, source rows, checksum) of each file that the lake's records of these years came of."""
+    table = SILVER[dataset]
+    if lake.version(table) == 0:
+        return {}
+    rows = F.sum("episodes") if dataset == "apc" else F.count("*")
+    held = lake.read(table).where(F.col(YEAR).isin(*years)).groupBy("source_system", "source_file")
+    found: dict[File, tuple[int, int, Checksum]] = {}
+    for row in held.agg(F.count("*").alias("records"), rows.alias("rows"), *told()).collect():
+        checksum = Checksum()
+        checksum.add(row)
+        found[row["source_system"], row["source_file"]] = (row["records"], row["rows"], checksum)
+    return found
+
+
+def _as_many(whole: Plan, step: Step, dataset: str, held: dict[File, tuple[int, int, Checksum]]) -> bool:
+    """Whether every file would make as many records as the lake holds of it; where not, they differ, and nobody needs to
+    read the files for it. A HES spell counts at the file of its last episode: there only the sum can be compared."""
+    now = {
+        (item.table.system, path): count.rows[VALID]
+        for item in whole.judged
+        if item.dataset == dataset and item.records is not None
+        for path, count in whole.found.files[item.place].items()
+        if path in step.files and count.rows[VALID]
+    }
+    before = {file: rows for file, (_, rows, _) in held.items()}
+    return sum(now.values()) == sum(before.values()) if ("hes", "apc") in whole.found.files else now == before
+
+
+def _upserted(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset: str) -> _Outcome:
+    """Put the records that are new or newer, take out those withdrawn, in one commit; without any nothing is written."""
+    table = SILVER[dataset]
+    incoming = _incoming(lake, judged, dataset)
+    weighed = upsert.weighed(incoming, lake, table, dataset)
+    outcome = _Outcome([])
+    touched: set[str] = set()
+    named = ("source_system", "source_file", YEAR, upsert.FATE, upsert.HELD_YEAR)
+    for row in weighed.groupBy(*named).agg(F.count("*").alias("records"), *told()).collect():
+        file = row["source_system"], row["source_file"]
+        outcome.checksums[file].add(row)
+        if row[upsert.FATE] in upsert.PUT:
+            touched |= {row[YEAR], row[upsert.HELD_YEAR]} - {None}
+        else:
+            outcome.fates[file][row[upsert.FATE]] += row["records"]
+    gone = upsert.withdrawn_now(lake, table, dataset).groupBy(YEAR, "source_system", "file").count()
+    for row in gone.collect():
+        outcome.fates[row["source_system"], row["file"]][upsert.TAKEN_OUT] += row["count"]
+        touched.add(row[YEAR])
+    if any(fates[upsert.CONFLICT] for fates in outcome.fates.values()):
+        outcome.contradicting = weighed.where(F.col(upsert.FATE) == upsert.CONFLICT).select(*upsert.KEY)
+    outcome.touched = sorted(touched)
+    if touched:
+        _write_sorted(lake, upsert.merged(incoming, lake, table, dataset, outcome.touched), dataset, outcome.touched)
+    return outcome
+
+
+def _note_withdrawn(lake: Lake, judged: list[Judged], step: Step) -> None:
+    """The keys of withdrawal lists into ``silver/withdrawn_record``; lists go with the first step."""
+    lists = [item for item in judged if item.table.role.endswith("_withdrawn")]
+    if lists and any(path in step.files for item in lists for path in item.table.files):
+        parts = [
+            keep(item.rows, VALID, None).select(
+                F.lit(item.table.system).alias("source_system"),
+                F.lit(item.dataset).alias("dataset"),
+                "record_id", "extract_date", "source_file",
+            )
+            for item in lists
+        ]  # fmt: skip
+        upsert.note_withdrawn(lake, reduce(DataFrame.unionByName, parts), stage="ingest")
+
+
+def _set_aside(
+    lake: Lake, whole: Plan, judged: list[Judged], step: Step, config: RunConfig, outcomes: dict[str, _Outcome]
 ) -> None:
-    """Replace what earlier runs set aside of these datasets, years and of rows without a year. Only tables in which the
-    survey found something are read again."""
+    """Replace what earlier runs set aside of the step's years and files, and of rows without a year. Only tables in which
+    the survey found something are read again; nothing is written when the lake holds the very same rows."""
     parts = [
-        keep(item.rows, QUARANTINED, config.years).select(
-            F.lit(item.table.system).alias("source_system"),
-            F.lit(item.dataset).alias("dataset"),
-            F.lit(item.table.role).alias("role"),
-            "record_id",
-            F.when(F.col(YEAR).isin(*years), F.col(YEAR)).otherwise(F.lit(UNKNOWN_YEAR)).alias(YEAR),
-            "reasons",
-            "source_file",
-            raw_json().alias("raw"),
-            F.lit(lake.run_id).alias("run_id"),
-        )
+        _quarantined(item, keep(item.rows, QUARANTINED, config.years), step.years, lake.run_id)
         for item in judged
-        if any(count.rows[QUARANTINED] for count in found.files[(item.table.system, item.table.role)].values())
+        if whole.found.quarantined(item.place, step.files)
     ]
+    for item in judged:
+        contradicting = outcomes[item.dataset].contradicting if item.dataset in outcomes else None
+        if item.table.role in RECORD_ROLES and contradicting is not None:
+            keys = contradicting.where(F.col("source_system") == item.table.system).select("record_id")
+            rows = keep(item.rows, VALID, config.years).join(keys, ["record_id"], "left_semi")
+            rows = rows.withColumn("reasons", F.array(F.lit("conflicting_duplicate")))
+            parts.append(_quarantined(item, rows, step.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
-    lake.replace(QUARANTINE, frame, {YEAR: [*years, UNKNOWN_YEAR], "dataset": datasets}, stage="ingest")
+    held = lake.read(QUARANTINE)
+    if config.mode == "upsert":
+        valid = [
+            keep(item.rows, VALID, config.years).select(
+                F.lit(item.table.system).alias("source_system"), F.lit(item.table.role).alias("role"), "record_id"
+            )
+            for item in judged
+        ]
+        taken = reduce(DataFrame.unionByName, valid).distinct()
+        if outcomes and any(outcome.contradicting is not None for outcome in outcomes.values()):
+            taken = taken.join(frame.select("source_system", "role", "record_id"), list(taken.columns), "left_anti")
+        others = held.where(~F.col("source_file").isin(*step.files))
+        others = others.join(taken, ["source_system", "role", "record_id"], "left_anti")
+        frame = others.select(*QUARANTINE.names()).unionByName(frame)
+        where: list[dict[str, list[str]]] = [{}]
+    else:
+        stated = {YEAR: step.years, "dataset": whole.datasets}
+        files = sorted(step.files | _gone_files(lake, whole, step))
+        where = [stated, {YEAR: [UNKNOWN_YEAR], "dataset": whole.datasets, "source_file": files}]
+        held = held.where(predicate_of(where))
+    if not _same_rows(held, frame, bool(parts) or config.mode == "upsert"):
+        lake.replace(QUARANTINE, frame, where, stage="ingest")
 
 
-def _built(
-    lake: Lake, years: list[str], datasets: list[str]
-) -> tuple[dict[tuple[str, str, str], int], dict[tuple[str, str, str], dict[str, int]]]:
-    """Records and cleaned values by (dataset, system, file), read back from what silver now holds."""
-    built: dict[tuple[str, str, str], int] = {}
-    cleaned: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+def _quarantined(item: Judged, rows: DataFrame, years: list[str], run_id: str) -> DataFrame:
+    return rows.select(
+        F.lit(item.table.system).alias("source_system"),
+        F.lit(item.dataset).alias("dataset"),
+        F.lit(item.table.role).alias("role"),
+        "record_id",
+        F.when(F.col(YEAR).isin(*years), F.col(YEAR)).otherwise(F.lit(UNKNOWN_YEAR)).alias(YEAR),
+        "reasons",
+        "source_file",
+        raw_json().alias("raw"),
+        F.lit(run_id).alias("run_id"),
+    )
+
+
+def _gone_files(lake: Lake, whole: Plan, step: Step) -> set[str]:
+    """Files that rows without a year were set aside of, and that are no source any more; with the first step."""
+    if step is not whole.steps[0] or lake.version(QUARANTINE) == 0:
+        return set()
+    known = {path for files in whole.found.files.values() for path in files}
+    unknown = lake.read(QUARANTINE).where(F.col(YEAR) == UNKNOWN_YEAR).where(F.col("dataset").isin(*whole.datasets))
+    return {row["source_file"] for row in unknown.select("source_file").distinct().collect()} - known
+
+
+def _same_rows(held: DataFrame, frame: DataFrame, some: bool) -> bool:
+    """Whether two sets of rows set aside are the same but for the runs that did so. ``some``: ``frame`` may have rows."""
+    before = _row_hashes(held)
+    return before == (_row_hashes(frame) if some else (0, None, None))
+
+
+def _row_hashes(rows: DataFrame) -> tuple[Any, ...]:
+    texts = ["source_system", "dataset", "role", "record_id", YEAR, "source_file", "raw"]
+    one = F.xxhash64(*[F.coalesce(name, F.lit("\0")) for name in texts], F.concat_ws(",", "reasons"))
+    hashed = rows.select(one.alias("_one"))
+    total = F.sum(F.col("_one").bitwiseAND(F.lit(0xFFFFFFFF)))
+    found = hashed.agg(F.count("*"), F.bit_xor("_one"), total).first()
+    return tuple(found) if found else (0, None, None)
+
+
+def _account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, _Outcome]) -> Ingested:
+    """Write the audit of the step's files: what the survey counted, and what silver now holds of this run."""
+    built: dict[File, int] = defaultdict(int)
+    cleaned: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    done = Ingested(step.years)
 
     def counted(dataset: str) -> list[Any]:
-        frame = lake.read(SILVER[dataset]).where(F.col(YEAR).isin(years))
-        return frame.groupBy("source_system", "source_file", "cleaned").count().collect()
+        frame = lake.read(SILVER[dataset]).where(F.col(YEAR).isin(*outcomes[dataset].touched))
+        mine = frame.where(F.col("run_id") == lake.run_id)
+        return (
+            mine.groupBy("source_system", "source_file", "cleaned").agg(F.count("*").alias("count"), *told()).collect()
+        )
 
-    answers = side_by_side([partial(counted, dataset) for dataset in datasets])
-    for dataset, rows in zip(datasets, answers, strict=True):
-        for row in rows:
-            key = (dataset, row["source_system"], row["source_file"])
-            built[key] = built.get(key, 0) + row["count"]
+    wrote = [dataset for dataset, outcome in outcomes.items() if outcome.touched]
+    answers = dict(zip(wrote, side_by_side([partial(counted, dataset) for dataset in wrote]), strict=True))
+    for dataset, outcome in outcomes.items():
+        done.records[dataset] = 0
+        weighed_up = bool(outcome.checksums)
+        done.touched |= set(outcome.touched)
+        for row in answers.get(dataset, []):
+            file = row["source_system"], row["source_file"]
+            if file[1] not in step.files:
+                continue
+            built[file] += row["count"]
+            done.records[dataset] += row["count"]
+            if not weighed_up:
+                outcome.checksums[file].add(row)
             for change in row["cleaned"] or []:
-                cleaned[key][change] += row["count"]
-    return built, cleaned
-
-
-def _write_audit(
-    spark: SparkSession,
-    lake: Lake,
-    judged: list[Judged],
-    found: Survey,
-    built: dict[tuple[str, str, str], int],
-    cleaned: dict[tuple[str, str, str], dict[str, int]],
-) -> None:
-    now = datetime.now(UTC)
+                cleaned[file][change] += row["count"]
+        for fates in outcome.fates.values():
+            for fate, number in fates.items():
+                done.kept_back[fate] += number
     rows = []
-    for item in judged:
-        system, role = item.table.system, item.table.role
-        for path, count in sorted(found.files[(system, role)].items()):
-            key = (item.dataset, system, path)
-            rows.append(
-                {
-                    "run_id": lake.run_id,
-                    "source_system": system,
-                    "dataset": item.dataset,
-                    "role": role,
-                    "source_file": path,
-                    "file_bytes": count.bytes,
-                    "file_modified": count.modified,
-                    "rows_read": sum(count.rows.values()),
-                    "rows_valid": count.rows[VALID],
-                    "rows_quarantined": count.rows[QUARANTINED],
-                    "rows_duplicate": count.rows[DUPLICATE],
-                    "rows_outside_years": count.rows[OUTSIDE],
-                    "records_built": built.get(key, 0) if item.records is not None else 0,
-                    "year_disagrees": count.year_disagrees,
-                    "reasons": dict(count.reasons),
-                    "cleaned": dict(cleaned.get(key, {})) if item.records is not None else {},
-                    "columns_missing": item.table.missing,
-                    "columns_extra": item.table.extra,
-                    "written_at": now,
-                }
-            )
-    lake.append(INGEST_AUDIT, small_frame(spark, rows, INGEST_AUDIT.schema), stage="ingest")
+    for item in whole.judged:
+        outcome = outcomes[item.dataset]
+        for path, count in sorted(whole.found.files[item.place].items()):
+            if path in step.files:
+                rows.append(_audited(item, path, count, outcome, built, cleaned, lake.run_id))
+                done.rows_read += rows[-1]["rows_read"]
+                for reason, number in rows[-1]["reasons"].items():
+                    done.reasons[reason] += number
+    lake.append(INGEST_AUDIT, small_frame(lake.spark, rows, INGEST_AUDIT.schema), stage="ingest")
+    return done
 
 
-def _check_share(found: Survey, config: RunConfig) -> None:
-    for (system, role), files in found.files.items():
-        read = sum(sum(c.rows.values()) - c.rows[OUTSIDE] for c in files.values())
-        bad = sum(c.rows[QUARANTINED] for c in files.values())
-        if read and bad / read > config.max_quarantine_share:
-            reasons: dict[str, int] = defaultdict(int)
-            for count in files.values():
-                for reason, number in count.reasons.items():
-                    reasons[reason] += number
-            listed = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
-            raise DataError(
-                f"{system} {role}: {bad:,} of {read:,} rows had to be set aside ({listed}), more than the share of "
-                f"{config.max_quarantine_share:g} that the configuration allows; nothing was published",
-                remedy="look at silver/quarantine, mend the source, or raise max_quarantine_share",
-            )
+def _audited(
+    item: Judged,
+    path: str,
+    count: FileCount,
+    outcome: _Outcome,
+    built: dict[File, int],
+    cleaned: dict[File, dict[str, int]],
+    run_id: str,
+) -> dict[str, Any]:
+    file = item.table.system, path
+    makes = item.records is not None
+    fates = outcome.fates.get(file, {}) if makes or item.table.role.endswith("_withdrawn") else {}
+    contradicting = fates.get(upsert.CONFLICT, 0)
+    reasons = dict(count.reasons)
+    if contradicting:
+        reasons["conflicting_duplicate"] = reasons.get("conflicting_duplicate", 0) + contradicting
+    return {
+        "run_id": run_id,
+        "source_system": item.table.system,
+        "dataset": item.dataset,
+        "role": item.table.role,
+        "source_file": path,
+        "file_bytes": count.bytes,
+        "file_modified": count.modified,
+        "rows_read": sum(count.rows.values()),
+        "rows_valid": count.rows[VALID] - contradicting,
+        "rows_quarantined": count.rows[QUARANTINED] + contradicting,
+        "rows_duplicate": count.rows[DUPLICATE],
+        "rows_outside_years": count.rows[OUTSIDE],
+        "records_built": built.get(file, 0) if makes else 0,
+        "records_unchanged": fates.get(upsert.UNCHANGED, 0),
+        "records_older": fates.get(upsert.OLDER, 0) + fates.get(upsert.WITHDRAWN, 0),
+        "records_withdrawn": fates.get(upsert.TAKEN_OUT, 0),
+        "rows_checksum": str(outcome.checksums[file]) if makes and file in outcome.checksums else None,
+        "year_disagrees": count.year_disagrees,
+        "reasons": reasons,
+        "cleaned": dict(cleaned.get(file, {})) if makes else {},
+        "columns_missing": item.table.missing,
+        "columns_extra": item.table.extra,
+        "written_at": datetime.now(UTC),
+    }

@@ -18,6 +18,7 @@ RECORD_KINDS = {
     "treatment_function": "identifier",
     "age": "number",
     "age_fallback": "number",
+    "extract_date": "day",
 }
 SPELL_KINDS = {
     "admission_date": "day",
@@ -36,6 +37,7 @@ DERIVED_KINDS = {
     "record_id": "identifier",
     "dominant_procedure": "code",
     "primary_diagnosis": "code",
+    "extract_date": "day",
 }
 CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
 
@@ -105,6 +107,7 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
         "dominant_procedure",
         "primary_diagnosis",
         F.col("cleaned").alias("_derived_cleaned"),
+        F.col("extract_date").alias("_derived_extract"),
     )
     # Derived rows are narrow: a table of them in memory, a part of the keys at a time, spares sorting both sides.
     joined = spells.join(usable.hint("shuffle_hash"), F.col("record_id") == F.col("_derived_id"), "left")
@@ -113,10 +116,11 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
         {
             "dominance_basis": F.when(found, F.lit("sus_grouper")).otherwise(F.lit("no_derived_row")),
             "cleaned": F.concat("cleaned", F.coalesce("_derived_cleaned", F.array().cast("array<string>"))),
+            "extract_date": F.greatest("extract_date", "_derived_extract"),
             "incomplete_spell": F.lit(False),
             "episodes": F.lit(1),
         }
-    ).drop("_derived_id", "_derived_cleaned")
+    ).drop("_derived_id", "_derived_cleaned", "_derived_extract")
 
 
 def judge_attendances(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
@@ -142,3 +146,23 @@ def date_attendances(cleaned: DataFrame, bare_year: str | None) -> DataFrame:
             "year_disagrees": F.coalesce(F.col("dated_year") != F.col("stated_year"), F.lit(False)),
         }
     ).drop("conflict", "dated_year", "stated_year", "appointment_date")
+
+
+def judge_withdrawn(rows: DataFrame) -> DataFrame:
+    """Rows of a list of withdrawn keys judged; of which year the records are is not theirs to say."""
+    corrupt = F.col("corrupt").isNotNull()
+    return (
+        clean(rows, {"record_id": "identifier", "extract_date": "day"})
+        .withColumns(
+            {
+                "reasons": reasons(
+                    corrupt_line=corrupt,
+                    no_key=F.col("record_id").isNull() & ~corrupt,
+                    no_usable_date=F.col("extract_date").isNull() & ~corrupt,
+                ),
+                "financial_year": F.lit(None).cast("string"),
+                "year_disagrees": F.lit(False),
+            }
+        )
+        .drop("conflict")
+    )

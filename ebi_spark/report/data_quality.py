@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ebi_spark.canonical.worklist import CONFLICT, REMEDIES, columns_of
 from ebi_spark.report import charts, wording
 from ebi_spark.report.blocks import Block, by_year, drawn
 from ebi_spark.report.rows import Row
@@ -34,7 +35,39 @@ def quality(quality: Sequence[Row]) -> tuple[Block, ...]:
                 first="Measure",
             )
         )
-    return tuple(blocks)
+    return (*blocks, *_set_aside(quality))
+
+
+# The source tables of each data set.
+_ROLES = {"apc": ("apcs", "apc"), "op": ("opa", "op")}
+
+
+def _set_aside(quality: Sequence[Row]) -> list[Block]:
+    """What rows were set aside for, which columns to look at, and what to do."""
+    rows: dict[tuple[str, str], int] = {}
+    for row in quality:
+        kind, _, reason = str(row["measure"]).partition(":")
+        if kind == "quarantined" and row.get("records") is not None:
+            key = str(row["dataset"]), reason
+            rows[key] = rows.get(key, 0) + int(row["records"])
+    if not rows:
+        return []
+    listed = []
+    for (dataset, reason), number in sorted(rows.items(), key=lambda item: (-item[1], item[0])):
+        columns = dict.fromkeys(name for role in _ROLES.get(dataset, ()) for name in columns_of(reason, role))
+        place = ", ".join(columns) or ("those in which the rows differ" if reason == CONFLICT else "the whole line")
+        name = wording.DATASETS.get(dataset, dataset)
+        listed.append((name, wording.spoken(reason), wording.count(number), place, REMEDIES.get(reason, "")))
+    return [
+        Block(
+            "grid",
+            text="Rows that could not be used, of all years. `ebi-spark status` lists them by source table.",
+            head=("Data set", "Reason", "Rows", "Columns to look at", "What to do"),
+            rows=tuple(listed),
+            align="lwrww",
+            fold=True,
+        )
+    ]
 
 
 def _quality_cell(row: Row) -> str:

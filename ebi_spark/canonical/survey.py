@@ -1,0 +1,217 @@
+"""What the source files hold, counted before anything of silver is replaced: rows by file, fate, year and reason.
+
+From it follow which years a run can replace, whether one of them shrank, and which years and files go together: a file
+that holds rows of two years ties them, and years that no file ties can be written one after another.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple
+
+from pyspark.sql import DataFrame
+
+from ebi_spark.acquire.tables import SourceTable
+from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, disposition
+from ebi_spark.errors import DataError, InputError
+from ebi_spark.schemas import YEAR
+from ebi_spark.settings import RunConfig
+from ebi_spark.storage import side_by_side
+
+
+@dataclass
+class Judged:
+    """One source table judged: ``rows`` a row a source row, ``records`` what is valid of it as canonical records
+    (None for a table that only completes another, or only takes records away)."""
+
+    table: SourceTable
+    dataset: str
+    rows: DataFrame
+    records: DataFrame | None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(system, role)."""
+        return self.table.system, self.table.role
+
+
+@dataclass
+class FileCount:
+    """What became of the rows of one file; ``years``: its rows that are not of other years than those asked for, by year
+    (None where that is not known)."""
+
+    bytes: int | None = None
+    modified: datetime | None = None
+    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    years: dict[str | None, int] = field(default_factory=lambda: defaultdict(int))
+    year_disagrees: int = 0
+
+
+class Step(NamedTuple):
+    """Years that are written together, and the files that hold them: no other file holds rows of these years. ``rows`` of
+    the files."""
+
+    years: list[str]
+    files: frozenset[str]
+    rows: int
+
+
+@dataclass
+class Survey:
+    """Counts by (system, role) and file, and the years found in usable rows by dataset, each with its valid rows (of the
+    tables that records are made of)."""
+
+    files: dict[tuple[str, str], dict[str, FileCount]]
+    years: dict[str, dict[str, int]]
+
+    def total(self, kind: str) -> int:
+        """Rows of one disposition over all files."""
+        return sum(count.rows[kind] for files in self.files.values() for count in files.values())
+
+    def rows_read(self) -> int:
+        """All rows of all files."""
+        return sum(sum(count.rows.values()) for files in self.files.values() for count in files.values())
+
+    def reasons(self, files: Iterable[str] | None = None) -> dict[str, int]:
+        """Rows set aside by reason, of some files or of all."""
+        found: dict[str, int] = defaultdict(int)
+        wanted = None if files is None else set(files)
+        for counts in self.files.values():
+            for path, count in counts.items():
+                if wanted is None or path in wanted:
+                    for reason, number in count.reasons.items():
+                        found[reason] += number
+        return dict(sorted(found.items()))
+
+    def quarantined(self, place: tuple[str, str], files: frozenset[str]) -> int:
+        """Rows of one table and some of its files that were set aside."""
+        return sum(count.rows[QUARANTINED] for path, count in self.files[place].items() if path in files)
+
+
+def survey(judged: list[Judged], config: RunConfig) -> Survey:
+    """Count rows by file, fate, year and reason; collects a row a combination, never a record."""
+    years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    counted = side_by_side([partial(_count_files, item, config) for item in judged])
+    for item, (_, found) in zip(judged, counted, strict=True):
+        for year, valid in found.items():
+            years[item.dataset][year] += valid if item.records is not None else 0
+    return Survey({item.place: files for item, (files, _) in zip(judged, counted, strict=True)}, years)
+
+
+def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount], dict[str, int]]:
+    grouped = (
+        item.rows.withColumn("fate", disposition(config.years))
+        .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
+        .count()
+    )
+    seen: dict[str, FileCount] = {}
+    years: dict[str, int] = defaultdict(int)
+    for row in grouped.collect():
+        count = seen.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
+        count.rows[row["fate"]] += row["count"]
+        count.year_disagrees += row["count"] if row["year_disagrees"] else 0
+        if row["fate"] != OUTSIDE:
+            count.years[row[YEAR]] += row["count"]
+        if row["fate"] == QUARANTINED:
+            for reason in row["reasons"]:
+                count.reasons[reason] += row["count"]
+        elif row[YEAR] is not None:
+            years[row[YEAR]] += row["count"] if row["fate"] == VALID else 0
+    # A file without a row is in no group; folders of many files show as their files.
+    for path in item.table.files:
+        if path not in seen and not any(name.startswith(f"{path.rstrip('/')}/") for name in seen):
+            seen[path] = FileCount()
+    return seen, years
+
+
+def years_to_replace(present: set[str], config: RunConfig) -> list[str]:
+    """The years that the run will replace; an :class:`InputError` when a year asked for is in no file."""
+    if config.years:
+        absent = [year for year in config.years if year not in present]
+        if absent:
+            held = ", ".join(sorted(present)) or "no usable year"
+            raise InputError(
+                f"years: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} in none of the source files",
+                remedy=f"the files hold {held}; correct `years` or add the files",
+            )
+        return list(config.years)
+    if not present:
+        raise InputError(
+            "the source files hold no usable row",
+            remedy="check paths, delimiter and dates; `ebi-spark status` lists why rows were set aside",
+        )
+    return sorted(present)
+
+
+def steps(found: Survey, years: list[str], most: int) -> list[Step]:
+    """The years in order, in steps that share no file, of at most ``most`` rows where a step can be smaller. Files without
+    a row of these years go with the first step: what is set aside of them has to be written too."""
+    tied = {year: year for year in years}
+
+    def root(year: str) -> str:
+        while tied[year] != year:
+            year = tied[year]
+        return year
+
+    of_file: dict[str, list[str]] = {}
+    rows: dict[str, int] = defaultdict(int)
+    for counts in found.files.values():
+        for path, count in counts.items():
+            held = sorted(year for year in count.years if year in tied)
+            of_file.setdefault(path, []).extend(held)
+            rows[path] += sum(count.years.values())
+    for held in of_file.values():
+        for year in held[1:]:
+            first, second = sorted((root(held[0]), root(year)))
+            tied[second] = first
+    groups: dict[str, list[str]] = defaultdict(list)
+    for year in years:
+        groups[root(year)].append(year)
+    files: dict[str, set[str]] = defaultdict(set)
+    for path, held in of_file.items():
+        files[root(held[0]) if held else root(years[0])].add(path)
+    made: list[Step] = []
+    for first in sorted(groups):
+        number = sum(rows[path] for path in files[first])
+        if made and made[-1].rows + number <= most:
+            last = made[-1]
+            made[-1] = Step([*last.years, *groups[first]], last.files | files[first], last.rows + number)
+        else:
+            made.append(Step(list(groups[first]), frozenset(files[first]), number))
+    return [step._replace(years=sorted(step.years)) for step in made]
+
+
+def refuse_too_many_set_aside(found: Survey, config: RunConfig) -> None:
+    """A :class:`DataError` when a larger share of a source table had to be set aside than the configuration allows."""
+    for (system, role), files in found.files.items():
+        read = sum(sum(c.rows.values()) - c.rows[OUTSIDE] for c in files.values())
+        bad = sum(c.rows[QUARANTINED] for c in files.values())
+        if read and bad / read > config.max_quarantine_share:
+            reasons: dict[str, int] = defaultdict(int)
+            for count in files.values():
+                for reason, number in count.reasons.items():
+                    reasons[reason] += number
+            listed = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
+            raise DataError(
+                f"{system} {role}: {bad:,} of {read:,} rows had to be set aside ({listed}), more than the share of "
+                f"{config.max_quarantine_share:g} that the configuration allows; nothing was published",
+                remedy="look at silver/quarantine, mend the source, or raise max_quarantine_share",
+            )
+
+
+def refuse_shrunken(
+    table: str, held: Mapping[str, int], counts: Mapping[str, int], config: RunConfig, years: Iterable[str]
+) -> None:
+    """A year that would lose more than the allowed share of its rows waits for a person's word. ``held`` in the lake and
+    ``counts`` in the source files, rows by year."""
+    for year in years:
+        before, now = held.get(year, 0), counts.get(year, 0)
+        if now < (1 - config.max_shrink_share) * before:
+            raise DataError(
+                f"{table}: {year} has {now:,} usable rows in the source files and {before:,} in the lake, fewer by "
+                f"more than the share of {config.max_shrink_share:g} that the configuration allows; nothing was replaced",
+                remedy="check that the extract is whole; if the year did shrink, run again with --accept",
+            )

@@ -1,0 +1,356 @@
+"""Many files over time: submissions in any order, the same rows again, years in steps, rows taken back in."""
+
+import csv
+import random
+from collections.abc import Callable, Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from calling import call, duckdb_on_delta
+from pyspark.sql import SparkSession
+
+from ebi_spark.acquire.tables import read_sources
+from ebi_spark.canonical import ingest as ingesting
+from ebi_spark.canonical.survey import FileCount, Survey, steps
+from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
+from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.storage import Lake, prepare_folders
+from jobs import ingest
+
+pytestmark = pytest.mark.usefixtures("one_session")
+
+OPA = ["OPA_Ident", "Appointment_Date", "Age_at_Start_of_Episode_SUS", "Administrative_Category", "Der_Diagnosis_All",
+       "Der_Procedure_All", "Der_Financial_Year", "Extract_Date"]  # fmt: skip
+Row = dict[str, str]
+
+
+def attendance(key: str, **changes: str) -> Row:
+    return dict(zip(OPA, (key, "2021-05-01", "45", "01", "", "U055", "2021-22", ""), strict=True)) | changes
+
+
+def write(path: Path, rows: Iterable[Row], columns: list[str] = OPA) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+@pytest.fixture
+def take_in(spark: SparkSession, tmp_path: Path) -> Callable[..., tuple[Lake, ingesting.Ingested]]:
+    """Ingest some tables into a lake of the test's own."""
+    runs = iter(range(100))
+
+    def taken(mode: str, lake: str = "lake", **tables: str | list[str]) -> tuple[Lake, ingesting.Ingested]:
+        folder = tmp_path / lake
+        prepare_folders(folder)
+        sources = {
+            role: TableSource(role, tuple([paths] if isinstance(paths, str) else paths))
+            for role, paths in tables.items()
+        }
+        config = RunConfig(
+            lake=LakeLocation(folder=folder), sources=(Source("sus", "sus_plus", sources),), mode=mode,
+            max_quarantine_share=1.0, accept_shrunken=True,
+        )  # fmt: skip
+        at = Lake(spark, config.lake, f"run-{next(runs)}")
+        return at, ingesting.ingest(at, read_sources(spark, config), config, lambda _: None)
+
+    return taken
+
+
+def rows(lake: Lake, table: Table, *columns: str) -> list[tuple[Any, ...]]:
+    with duckdb_on_delta() as reader:
+        place = Path(str(lake.location.folder)) / table.full_name
+        query = f"SELECT {', '.join(columns)} FROM delta_scan('{place}') ORDER BY ALL"
+        return reader.execute(query).fetchall()
+
+
+def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path) -> None:
+    draw = random.Random(20)
+    # What stands at the end, worked out key by key: the latest extract's row, unless a list of that day or later has it.
+    latest: dict[str, tuple[str, str, str]] = {}
+    gone: dict[str, str] = {}
+    submissions: list[dict[str, str]] = []
+    for month in range(1, 5):
+        extract = f"2022-{month:02d}-10"
+        keys = draw.sample(range(40), 22)
+        made = []
+        for key in keys:
+            year, age = draw.choice([("2021-05-01", "2021-22"), ("2020-09-01", "2020-21")]), str(draw.randint(20, 23))
+            made.append(
+                attendance(
+                    f"K{key}", Appointment_Date=year[0], Der_Financial_Year=year[1], Extract_Date=extract,
+                    Age_at_Start_of_Episode_SUS=age,
+                )
+            )  # fmt: skip
+            latest[f"K{key}"] = max(latest.get(f"K{key}", ("", "", "")), (extract, year[1], age))
+        submission = {"opa": write(tmp_path / f"opa_{month}.csv", made)}
+        if month in (2, 3):
+            listed = [f"K{key}" for key in draw.sample(range(40), 6)]
+            submission["opa_withdrawn"] = write(
+                tmp_path / f"gone_{month}.csv",
+                [{"OPA_Ident": key, "Extract_Date": extract} for key in listed],
+                ["OPA_Ident", "Extract_Date"],
+            )
+            gone |= {key: max(gone.get(key, ""), extract) for key in listed}
+        submissions.append(submission)
+    expected = sorted(
+        (key, year, int(age), date.fromisoformat(extract))
+        for key, (extract, year, age) in latest.items()
+        if gone.get(key, "") < extract
+    )
+    assert 0 < len(expected) < len(latest)
+    assert any(gone.get(key, "9999") < extract for key, (extract, _, _) in latest.items()), "one comes back"
+
+    columns = ("record_id", "financial_year", "age", "extract_date")
+    for name, order in (("forward", submissions), ("backward", submissions[::-1])):
+        for submission in order:
+            lake, _ = take_in("upsert", name, **submission)
+        assert rows(lake, OP_ATTENDANCE, *columns) == expected, name
+        for read, *parts in rows(lake, INGEST_AUDIT, "rows_read", "rows_valid", "rows_quarantined", "rows_duplicate"):
+            assert read == sum(parts)
+
+    # Read again, nothing is written, and the audit says so.
+    version = lake.version(OP_ATTENDANCE)
+    lake, again = take_in("upsert", "backward", **submissions[-1])
+    assert lake.version(OP_ATTENDANCE) == version
+    assert (again.touched, again.records) == (set(), {"op": 0})
+    assert sum(again.kept_back[fate] for fate in ("unchanged", "older", "withdrawn since")) == 22
+
+
+def test_files_of_one_extract_that_contradict_each_other(take_in: Any, tmp_path: Path) -> None:
+    day = {"Extract_Date": "2022-01-10"}
+    first = write(tmp_path / "first.csv", [attendance("A", **day), attendance("B", **day)])
+    other = write(tmp_path / "other.csv", [attendance("A", Der_Procedure_All="U054", **day), attendance("C", **day)])
+    take_in("upsert", opa=first)
+    lake, done = take_in("upsert", opa=other)
+    codes = ("record_id", "procedure_codes")
+    assert rows(lake, OP_ATTENDANCE, *codes) == [("A", ",U055,"), ("B", ",U055,"), ("C", ",U055,")]
+    assert done.reasons == {"conflicting_duplicate": 1}
+    assert rows(lake, QUARANTINE, "record_id", "reasons") == [("A", ["conflicting_duplicate"])]
+    audit = rows(lake, INGEST_AUDIT, "rows_read", "rows_valid", "rows_quarantined", "records_built")
+    assert (2, 1, 1, 1) in audit
+    # The same file put right in its place says what is so.
+    write(tmp_path / "first.csv", [attendance("A", Der_Procedure_All="U133", **day), attendance("B", **day)])
+    lake, done = take_in("upsert", opa=first)
+    assert rows(lake, OP_ATTENDANCE, *codes)[0] == ("A", ",U133,")
+    # A later extract settles it: nothing is left to look into.
+    later = write(tmp_path / "later.csv", [attendance("A", Der_Procedure_All="U212", Extract_Date="2022-02-10")])
+    lake, _ = take_in("upsert", opa=later)
+    assert rows(lake, OP_ATTENDANCE, *codes)[0] == ("A", ",U212,")
+    assert rows(lake, QUARANTINE, "record_id") == []
+
+
+APCS = ["APCS_Ident", "Discharge_Date", "Admission_Date", "Admission_Method", "Administrative_Category",
+        "Age_At_Start_of_Spell_SUS", "Der_Diagnosis_All", "Der_Procedure_All", "Der_Financial_Year",
+        "Extract_Date"]  # fmt: skip
+DER = ["APCS_Ident", "Spell_Dominant_Procedure", "Spell_Primary_Diagnosis", "Extract_Date"]
+
+
+def spell(key: str, year: int = 2021, **changes: str) -> Row:
+    text = f"{year}-{year % 100 + 1:02d}"
+    day = f"{year}-06-01"
+    return dict(zip(APCS, (key, day, day, "11", "01", "45", "M545", "V382", text, ""), strict=True)) | changes
+
+
+def derived(key: str, **changes: str) -> Row:
+    return dict(zip(DER, (key, "V382", "M545", ""), strict=True)) | changes
+
+
+def test_spells_follow_what_was_derived_of_them(take_in: Any, tmp_path: Path) -> None:
+    one, two = {"Extract_Date": "2022-01-10"}, {"Extract_Date": "2022-02-10"}
+    take_in(
+        "upsert",
+        apcs=write(tmp_path / "a1.csv", [spell("1", **one), spell("2", **one)], APCS),
+        apcs_der=write(tmp_path / "d1.csv", [derived("1", **one), derived("2", **one)], DER),
+    )
+    lake, _ = take_in(
+        "upsert",
+        apcs=write(tmp_path / "a2.csv", [spell("2", **two)], APCS),
+        apcs_der=write(tmp_path / "d2.csv", [derived("2", Spell_Dominant_Procedure="V384", **two)], DER),
+    )
+    assert rows(lake, APC_SPELL, "record_id", "dominant_procedure") == [("1", "V382"), ("2", "V384")]
+
+
+def test_the_same_rows_again_change_nothing_whatever_their_order(take_in: Any, tmp_path: Path) -> None:
+    spells, more = [spell(str(n), year=2020 + n % 2) for n in range(20)], [derived(str(n)) for n in range(20)]
+    bad = spell("", Discharge_Date="soon")
+    paths = {
+        "apcs": write(tmp_path / "a.csv", [*spells, bad], APCS),
+        "apcs_der": write(tmp_path / "d.csv", more, DER),
+    }
+    lake, first = take_in("refresh", **paths)
+    assert first.records == {"apc": 20}
+    versions = {table.full_name: lake.version(table) for table in (APC_SPELL, QUARANTINE)}
+    write(tmp_path / "a.csv", [bad, *spells[::-1]], APCS)
+    write(tmp_path / "d.csv", more[::-1], DER)
+    lake, again = take_in("refresh", **paths)
+    assert {table.full_name: lake.version(table) for table in (APC_SPELL, QUARANTINE)} == versions
+    assert (again.touched, again.records, again.kept_back) == (set(), {"apc": 0}, {"unchanged": 20})
+    told = rows(lake, INGEST_AUDIT, "role", "rows_checksum", "records_built + records_unchanged")
+    assert told[0] == told[1] != told[2]
+    # One value of one derived row: the checksum differs, and it is written.
+    write(tmp_path / "d.csv", [*more[1:], derived("0", Spell_Primary_Diagnosis="M549")], DER)
+    lake, changed = take_in("refresh", **paths)
+    assert changed.records == {"apc": 20}
+    assert len({row[0] for row in rows(lake, INGEST_AUDIT, "rows_checksum") if row[0]}) == 2
+    # One quarantined row that reads otherwise is written too, though there are as many.
+    versions = {table.full_name: lake.version(table) for table in (APC_SPELL, QUARANTINE)}
+    write(tmp_path / "a.csv", [spell("", Discharge_Date="later"), *spells], APCS)
+    lake, _ = take_in("refresh", **paths)
+    assert lake.version(APC_SPELL) == versions["silver/apc_spell"]
+    assert lake.version(QUARANTINE) > versions["silver/quarantine"]
+
+
+# Years in steps
+
+
+def counted(**files: dict[str | None, int]) -> Survey:
+    return Survey(
+        {("sus_plus", "opa"): {path: FileCount(years=years) for path, years in files.items()}},
+        {"op": dict.fromkeys({year for years in files.values() for year in years if year}, 1)},
+    )
+
+
+def test_years_that_files_tie_go_together() -> None:
+    found = counted(
+        a={"2019-20": 5}, b={"2020-21": 5, "2021-22": 1}, c={"2021-22": 5, None: 1}, d={"2022-23": 5}, e={None: 2}
+    )
+    years = ["2019-20", "2020-21", "2021-22", "2022-23"]
+    made = steps(found, years, 1)
+    assert [(step.years, sorted(step.files)) for step in made] == [
+        (["2019-20"], ["a", "e"]), (["2020-21", "2021-22"], ["b", "c"]), (["2022-23"], ["d"]),
+    ]  # fmt: skip
+    assert [step.years for step in steps(found, years, 100)] == [years]
+    assert [step.years for step in steps(found, ["2022-23"], 1)] == [["2022-23"]]
+    # Every file is in one step, those of other years too: each is accounted for once.
+    assert sorted(steps(found, ["2022-23"], 1)[0].files) == ["a", "b", "c", "d", "e"]
+
+
+CONFIG = """
+lake: ./lake
+max_quarantine_share: 1
+sources:
+  admitted: {system: sus_plus, tables: {apcs: apcs/*.csv, apcs_der: der/*.csv}}
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for year in (2019, 2020, 2021):
+        bad = [spell("", year), spell(f"{year}-X", year, Discharge_Date="soon", Der_Financial_Year="")]
+        write(tmp_path / f"apcs/{year}.csv", [*(spell(f"{year}-{n}", year) for n in range(4)), *bad], APCS)
+        write(tmp_path / f"der/{year}.csv", [derived(f"{year}-{n}") for n in range(4)], DER)
+    (tmp_path / "run.yml").write_text(CONFIG)
+    return tmp_path
+
+
+def state(folder: Path, table: str, columns: str) -> list[tuple[Any, ...]]:
+    with duckdb_on_delta() as reader:
+        return reader.execute(f"SELECT {columns} FROM delta_scan('{folder / 'lake' / table}') ORDER BY ALL").fetchall()
+
+
+def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs import run
+
+    monkeypatch.setattr(ingesting, "STEP_ROWS", 1)
+    monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
+    written = ingest.write
+    seen: list[list[str]] = []
+
+    def stopped_at(number: int) -> None:
+        def write_or_stop(lake: Any, whole: Any, step: Any, *more: Any) -> Any:
+            if len(seen) == number:
+                raise KeyboardInterrupt
+            seen.append(step.years)
+            return written(lake, whole, step, *more)
+
+        monkeypatch.setattr(ingest, "write", write_or_stop)
+
+    stopped_at(2)
+    assert call(run.main, source)["exit"] == 130
+    assert seen == [["2019-20"], ["2020-21"]]
+    seen.clear()
+    stopped_at(99)
+    assert call(run.main, source)["exit"] == 130
+    assert seen == [["2021-22"]]
+    whole = {
+        "silver/apc_spell": "record_id, financial_year, source_file",
+        "silver/quarantine": "record_id, financial_year, reasons, source_file",
+    }
+    in_steps = {table: state(source, table, columns) for table, columns in whole.items()}
+    assert [len(found) for found in in_steps.values()] == [12, 6]
+    audit = state(source, "silver/ingest_audit", "role, source_file, rows_read, rows_valid, rows_quarantined")
+    assert sorted({row[:2] for row in audit}) == sorted(row[:2] for row in audit), "each file is accounted for once"
+    assert sum(row[2] for row in audit) == 3 * 6 + 3 * 4
+
+    # A year whose file changes is read alone; the others are not even looked at again by their step.
+    seen.clear()
+    write(source / "apcs/2020.csv", [spell(f"2020-{n}", 2020, Admission_Method="12") for n in range(4)], APCS)
+    assert call(run.main, source)["exit"] == 130
+    assert seen == [["2020-21"]]
+    assert [len(state(source, table, columns)) for table, columns in whole.items()] == [12, 4]
+
+    # All years at once come to the same.
+    monkeypatch.setattr(ingesting, "STEP_ROWS", 10**9)
+    before = {table: state(source, table, columns) for table, columns in whole.items()}
+    assert call(ingest.main, source)["exit"] == 0
+    assert {table: state(source, table, columns) for table, columns in whole.items()} == before
+
+
+def test_rows_set_aside_are_taken_back_in_once(source: Path) -> None:
+    assert call(ingest.main, source)["exit"] == 0
+    aside = "record_id, reasons, source_file"
+    assert len(state(source, "silver/quarantine", aside)) == 6
+    # Put right at the source: one row of one file. The others stay a worklist.
+    write(source / "apcs/2020.csv", [spell(f"2020-{n}", 2020) for n in [0, 1, 2, 3, "X"]], APCS)
+    write(source / "der/2020.csv", [derived(f"2020-{n}") for n in [0, 1, 2, 3, "X"]], DER)
+    keys = "record_id, dominant_procedure"
+    for _ in ("once", "and no more"):
+        answer = call(ingest.main, source, "--retry-quarantine")
+        assert answer["exit"] == 0
+        held = state(source, "silver/apc_spell", keys)
+        assert len(held) == 13
+        assert ("2020-X", "V382") in held
+        assert len(state(source, "silver/quarantine", aside)) == 4
+
+    # By a mapping in the configuration: the date stands in another column.
+    moved = [*APCS, "Ended"]
+    for year in (2019, 2021):
+        records = [{**spell(f"{year}-{n}", year), "Ended": f"{year}-06-01"} for n in range(4)]
+        records.append(
+            {**spell(f"{year}-X", year, Discharge_Date="soon", Der_Financial_Year=""), "Ended": f"{year}-06-02"}
+        )
+        write(source / f"apcs/{year}.csv", records, moved)
+    write(
+        source / "apcs/2020.csv",
+        [{**spell(f"2020-{n}", 2020), "Ended": "2020-06-01"} for n in [0, 1, 2, 3, "X"]],
+        moved,
+    )
+    (source / "run.yml").write_text(
+        CONFIG.replace("apcs: apcs/*.csv", "apcs: {path: apcs/*.csv, columns: {discharge_date: Ended}}")
+    )
+    assert call(ingest.main, source, "--retry-quarantine")["exit"] == 0
+    assert len(state(source, "silver/apc_spell", keys)) == 15
+    assert state(source, "silver/quarantine", aside) == []
+    assert call(ingest.main, source, "--retry-quarantine")["stages"][0]["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "mode", "words"),
+    [
+        ("{system: hes, tables: {apc: x.csv}}", "upsert", ["apc", "refresh"]),
+        ("{system: sus_plus, tables: {opa: opa.csv, opa_withdrawn: x.csv}}", "refresh", ["opa_withdrawn", "upsert"]),
+        ("{system: sus_plus, tables: {opa: opa.csv}}", "upsert", ["opa.csv", "extract_date", "EXTRACT_DATE"]),
+    ],
+)
+def test_what_a_mode_cannot_do_is_said(tables: str, mode: str, words: list[str], tmp_path: Path) -> None:
+    write(tmp_path / "opa.csv", [{k: v for k, v in attendance("A").items() if k != "Extract_Date"}], OPA[:-1])
+    (tmp_path / "run.yml").write_text(f"lake: ./lake\nmode: {mode}\nsources: {{s: {tables}}}\n")
+    answer = call(ingest.main, tmp_path)
+    assert (answer["exit"], answer["outcome"]) == (2, "refused")
+    told = f"{answer['error']['message']} {answer['error']['remedy']}"
+    assert all(word in told for word in words), told
