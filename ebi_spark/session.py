@@ -138,6 +138,8 @@ QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 # For the rest: `conf/compiler_directives.json`, and not a word about its having been read.
 THOROUGH_JAVA_OPTIONS = "-XX:+UnlockDiagnosticVMOptions -XX:-DisplayVMOutput"
 SMALL_BYTES = 256 << 20
+# Below this not even a stage that goes through every row is worth compiling for.
+TINY_BYTES = 8 << 20
 # Of small data, stages of many queries over few rows: writing out and compiling a query's code takes longer than answering
 # it without.
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
@@ -152,6 +154,11 @@ PLANNING = {"spark.sql.constraintPropagation.enabled": "false"}
 def is_small(data_bytes: int | None) -> bool:
     """Whether a job is known to read so little that its time goes into compiling rather than into rows."""
     return data_bytes is not None and data_bytes < SMALL_BYTES
+
+
+def is_tiny(data_bytes: int | None) -> bool:
+    """Whether a job is known to read next to nothing."""
+    return data_bytes is not None and data_bytes < TINY_BYTES
 
 
 @contextlib.contextmanager

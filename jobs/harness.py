@@ -87,7 +87,7 @@ class Context:
         then seen as changed. ``only``: of the stage's parts (policies) no others are worked on.
         """
         from ebi_spark.bookkeeping import READS, details_of
-        from ebi_spark.session import is_small, uncompiled
+        from ebi_spark.session import is_small, is_tiny, uncompiled
 
         report = StageReport(name, why=self.why)
         self.why = []
@@ -101,7 +101,8 @@ class Context:
         self.tell(f"[bold]{name}[/bold]" + (f": {_plain('; '.join(report.why))}" if report.why else ""))
         try:
             details = details_of(name, self.config, self.lake, self.run_id, only)
-            with uncompiled(self.spark) if name in _FEW_ROWS and is_small(self.data_bytes) else nullcontext():
+            few = is_tiny(self.data_bytes) or (name in _FEW_ROWS and is_small(self.data_bytes))
+            with uncompiled(self.spark) if few else nullcontext():
                 yield report
         except DataError as error:
             outcome, report.details = "failed", report.details | {"message": error.message}

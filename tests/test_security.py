@@ -1,6 +1,7 @@
 """Configuration is data: nothing that a file says is run as code, by Python or by SQL."""
 
 import ast
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,35 @@ def test_new_files_are_closed_to_others(tmp_path: Path) -> None:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700
+
+
+def test_locked_packages_that_were_withdrawn_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(__file__).parent.parent / ".ci" / "audit.py"
+    spec = importlib.util.spec_from_file_location("audit", place)
+    assert spec and spec.loader
+    audit = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(audit)
+    sums = {name: f"{number:064x}" for number, name in enumerate(("good", "bad", "gone", "held"))}
+    lock = "".join(
+        f'{name}==1.{n} ; python_version < "4" \\\n    --hash=sha256:{sums[name]}\n' for n, name in enumerate(sums)
+    )
+    packages = audit.locked(lock)
+    assert [(name, version) for name, version, _ in packages] == [(name, f"1.{n}") for n, name in enumerate(sums)]
+    pages = {
+        "good": {"files": [{"hashes": {"sha256": sums["good"]}, "yanked": False}]},
+        "bad": {"files": [{"hashes": {"sha256": sums["bad"]}, "yanked": "it loses rows"}]},
+        "gone": {"files": [{"hashes": {"sha256": "f" * 64}}]},
+        "held": {"files": [{"hashes": {"sha256": sums["held"]}}], "project-status": {"status": "quarantined"}},
+    }
+    monkeypatch.setattr(audit, "asked", lambda path: pages[path.split("/")[1]])
+    wrong = [" ".join(audit.judged(package)[0]) for package in packages]
+    assert [bool(text) for text in wrong] == [False, True, True, True]
+    assert "it loses rows" in wrong[1]
+
+
+def test_every_locked_package_has_its_hashes() -> None:
+    for name in ("requirements.lock", "requirements-build.lock"):
+        text = (Path(__file__).parent.parent / name).read_text(encoding="utf-8")
+        assert "://" not in text
+        for line in text.splitlines():
+            assert "==" not in line or line.endswith("\\"), line
