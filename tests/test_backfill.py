@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import call, duckdb_on_delta
+from calling import answer_of, call, duckdb_on_delta
 from pyspark.sql import SparkSession
 
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.canonical import ingest as ingesting
 from ebi_spark.canonical import upsert
 from ebi_spark.canonical.survey import FileCount, Survey, steps
+from ebi_spark.canonical.worklist import worklist
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
 from ebi_spark.session import uncompiled
 from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
-from jobs import ingest
+from jobs import ingest, status
 
 pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
 
@@ -347,6 +349,11 @@ def test_rows_set_aside_are_taken_back_in_once(source: Path) -> None:
     assert call(ingest.main, source)["exit"] == 0
     aside = "record_id, reasons, source_file"
     assert len(state(source, "silver/quarantine", aside)) == 6
+    told = answer_of(status.main, "--lake", str(source / "lake"))["status"]["quarantine"]
+    assert [(item["role"], item["reason"], item["rows"], item["files"], item["columns"]) for item in told] == [
+        ("apcs", "no_key", 3, 3, ["APCS_IDENT"]),
+        ("apcs", "no_usable_date", 3, 3, ["DISCHARGE_DATE", "DER_FINANCIAL_YEAR"]),
+    ]
     # Put right at the source: one row of one file. The others stay a worklist.
     write(source / "apcs/2020.csv", [spell(f"2020-{n}", 2020) for n in [0, 1, 2, 3, "X"]], APCS)
     write(source / "der/2020.csv", [derived(f"2020-{n}") for n in [0, 1, 2, 3, "X"]], DER)
@@ -379,6 +386,24 @@ def test_rows_set_aside_are_taken_back_in_once(source: Path) -> None:
     assert len(state(source, "silver/apc_spell", keys)) == 15
     assert state(source, "silver/quarantine", aside) == []
     assert call(ingest.main, source, "--retry-quarantine")["stages"][0]["skipped"]
+
+
+def test_a_worklist_names_the_columns_in_which_rows_contradict_each_other(spark: SparkSession) -> None:
+    def row(key: str, raw: str) -> dict[str, Any]:
+        return {"source_system": "hes", "dataset": "op", "role": "op", "record_id": key, "raw": raw, "source_file": "f",
+                "reasons": ["conflicting_duplicate"]}  # fmt: skip
+
+    made = [
+        row("1", '{"SEX": "1", "APPTAGE": "45", "REFSOURC": null}'),
+        row("1", '{"SEX": "1", "APPTAGE": "46", "REFSOURC": "01"}'),
+        row("2", '{"SEX": "1", "APPTAGE": "7"}'),
+        row("2", '{"SEX": "1", "APPTAGE": "8"}'),
+        row("3", '{"SEX": "2"}') | {"reasons": ["no_usable_date", "conflicting_duplicate"]},
+    ]
+    found = {item["reason"]: item for item in worklist(small_frame(spark, made, QUARANTINE.schema))}
+    assert found["conflicting_duplicate"]["columns"] == ["APPTAGE", "REFSOURC"]
+    assert found["no_usable_date"]["columns"] == ["APPTDATE", "FYEAR"]
+    assert (found["no_usable_date"]["rows"], found["conflicting_duplicate"]["rows"]) == (1, 5)
 
 
 @pytest.mark.parametrize(
