@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable, raw_json
+from ebi_spark.acquire.watch import refuse_changed
 from ebi_spark.canonical import hes, sus_plus
 from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled
 from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition, keep
@@ -174,6 +175,8 @@ def ingest(
     found = survey(judged, config)
     years = check(set().union(*found.years.values()), config)
     _refuse_shrunken(lake, found, years, config)
+    for source in tables:
+        refuse_changed(source.state)
     datasets = sorted({item.dataset for item in judged})
 
     def write(dataset: str) -> None:
@@ -318,8 +321,8 @@ def _write_audit(
                     "year_disagrees": count.year_disagrees,
                     "reasons": dict(count.reasons),
                     "cleaned": dict(cleaned.get(key, {})) if item.records is not None else {},
-                    "columns_missing": item.table.missing,
-                    "columns_extra": item.table.extra,
+                    "columns_missing": list(item.table.group_of(path).missing),
+                    "columns_extra": list(item.table.group_of(path).extra),
                     "written_at": now,
                 }
             )
