@@ -5,10 +5,12 @@ from dataclasses import replace
 
 from rich.table import Table as RichTable
 
+from ebi_spark.acquire import drift
 from ebi_spark.acquire.tables import read_sources
+from ebi_spark.acquire.watch import watched
 from ebi_spark.canonical.ingest import ingest
 from ebi_spark.recompute import Due
-from jobs.harness import Context, run_stages
+from jobs.harness import Context, run_stages, table_of_lines
 
 
 def stage(context: Context, due: Due | None = None) -> None:
@@ -16,9 +18,12 @@ def stage(context: Context, due: Due | None = None) -> None:
     config = context.config
     if due and config.years:
         config = replace(config, years=tuple(due.years))
-    with context.stage("ingest") as report:
+    with context.stage("ingest") as report, watched(config, context.lake.versions_written):
         report.years = list(config.years or [])
         tables = read_sources(context.spark, config)
+        noted = drift.told(tables, drift.last_ingested(context.lake))
+        for line in noted:
+            context.tell_plainly(line)
         done = ingest(context.spark, context.lake, tables, config, context.tell)
         report.rows, report.years = done.rows_read, done.years
     shown = RichTable(title="Ingested", title_justify="left")
@@ -32,6 +37,8 @@ def stage(context: Context, due: Due | None = None) -> None:
     for reason, number in done.reasons.items():
         shown.add_row(f"  {reason}", f"{number:,}")
     context.summary.append(shown)
+    if noted:
+        context.summary.append(table_of_lines("Columns of the source tables", noted))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from ebi_spark.acquire import drift
 from ebi_spark.release.publish import current_release
 from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
 from jobs.harness import Context, JobParser, common_options, guarded, opened_lake, output_console
@@ -47,6 +48,7 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
             lake.read(QUARANTINE).select("role", F.explode("reasons").alias("reason")).groupBy("role", "reason").count()
         )
         found["quarantine"] = [row.asDict() for row in reasons.orderBy("role", "reason").collect()]
+    found["columns"] = drift.in_lake(lake)
     if lake.exists(UNMAPPED_AREA):
         codes = (
             lake.read(UNMAPPED_AREA)
