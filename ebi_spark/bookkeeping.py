@@ -73,9 +73,10 @@ SHIPPED: dict[str, tuple[str, ...]] = {
 # The stages whose rows a setting changes.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "lake": (), "years": (), "policies": (), "policy_dirs": (), "report": (), "docs": (), "fingerprint": (),
-    "accept_shrunken": (), "keep_releases": (), "max_shrink_share": (),
+    "accept_shrunken": (), "keep_releases": (), "max_shrink_share": (), "max_columns": (),
     "sources": (),  # told table by table and file by file
     "mode": ("ingest",), "bare_year": ("ingest",), "timezone": ("ingest",), "max_quarantine_share": ("ingest",),
+    "max_field_bytes": ("ingest",),
     "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
     "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),
     "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),

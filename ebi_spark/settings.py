@@ -42,6 +42,7 @@ class TableSource:
     table: str | None = None
     format: str | None = None
     delimiter: str | None = None
+    encoding: str | None = None
     header: bool | None = None
     headers_file: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
@@ -101,6 +102,8 @@ class RunConfig:
     distant_vintage: str = "mark"
     max_quarantine_share: float = 0.05
     max_shrink_share: float = 0.1
+    max_columns: int = 2000
+    max_field_bytes: int = 1_000_000
     accept_shrunken: bool = False  # a person's word on the command line, never a setting
     min_national_events: int = 100
     pooled_years: tuple[int, ...] = (2, 3, 5)
@@ -175,7 +178,7 @@ def load_config(path: Path) -> RunConfig:
         for key in (
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
             "standard_population", "max_vintage_days", "distant_vintage", "max_quarantine_share",
-            "max_shrink_share", "min_national_events", "keep_releases", "provisional_months", "over_dispersion",
+            "max_shrink_share", "max_columns", "max_field_bytes", "min_national_events", "keep_releases", "provisional_months", "over_dispersion",
         )
         if key in document
     }  # fmt: skip
@@ -289,6 +292,7 @@ def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource
         table=item.get("table"),
         format=item.get("format"),
         delimiter=item.get("delimiter"),
+        encoding=item.get("encoding"),
         header=item.get("header"),
         headers_file=beside(item["headers_file"]) if "headers_file" in item else None,
         columns=dict(item.get("columns", {})),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from ebi_spark import __version__
 from ebi_spark.errors import BrokenRunError, DataError, EbiError, InputError
@@ -78,6 +79,10 @@ class Context:
     def tell(self, message: str) -> None:
         """One line of progress, on standard error."""
         self.console.print(f"[dim]{datetime.now():%H:%M:%S}[/dim]  {message}", highlight=False)
+
+    def tell_plainly(self, message: str) -> None:
+        """The same of a text that is not the product's own, such as a column's name."""
+        self.tell(_plain(message))
 
     @contextmanager
     def stage(self, name: str, only: list[str] | None = None) -> Iterator[StageReport]:
@@ -340,6 +345,15 @@ def _interrupt(*_: Any) -> None:
 
 def _plain(text: str) -> str:
     return text.replace("[", "\\[")
+
+
+def table_of_lines(title: str, lines: list[str]) -> RichTable:
+    """Lines for the summary, each as it is."""
+    shown = RichTable(title=title, title_justify="left", show_header=False)
+    shown.add_column("what", overflow="fold")
+    for line in lines:
+        shown.add_row(Text(line))
+    return shown
 
 
 def output_console() -> Console:

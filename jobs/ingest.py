@@ -6,12 +6,14 @@ import sys
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
+from ebi_spark.acquire import drift
 from ebi_spark.acquire.tables import read_sources
+from ebi_spark.acquire.watch import watched
 from ebi_spark.canonical.ingest import Ingested, Plan, plan, write
 from ebi_spark.canonical.survey import Step, refuse_too_many_set_aside
 from ebi_spark.recompute import Due
 from ebi_spark.schemas import QUARANTINE
-from jobs.harness import Context, StageReport, run_with, stage_parser
+from jobs.harness import Context, StageReport, run_with, stage_parser, table_of_lines
 from jobs.progress import in_words, seconds_left
 
 DATASETS = {"apc": "spells", "op": "attendances"}
@@ -21,9 +23,12 @@ def stage(context: Context, due: Due | None = None, only: frozenset[str] | None 
     """Read the configured sources and write the years asked for, in steps that share no file. Of these steps, where
     ``due`` is given, those that the last runs do not cover; where ``only`` is, those that read one of these files."""
     done = Ingested()
-    with context.stage("ingest") as report:
+    with context.stage("ingest") as report, watched(context.config, context.lake.versions_written):
         report.years = list(context.config.years or [])
         tables = read_sources(context.spark, context.config)
+        noted = drift.told(tables, drift.last_ingested(context.lake))
+        for line in noted:
+            context.tell_plainly(line)
         whole = plan(context.lake, tables, context.config, context.tell)
         ahead = _ahead(context, whole, due, only)
         report.years = ahead[0][0].years if ahead else []
@@ -31,10 +36,10 @@ def stage(context: Context, due: Due | None = None, only: frozenset[str] | None 
     for number in range(1, len(ahead)):
         _tell_left(context, ahead, number)
         context.why = ahead[number][1]
-        with context.stage("ingest") as report:
+        with context.stage("ingest") as report, watched(context.config, context.lake.versions_written):
             report.years = ahead[number][0].years
             _write(context, report, whole, ahead, number, done)
-    _summary(context, whole, done)
+    _summary(context, whole, done, noted)
     return whole
 
 
@@ -78,7 +83,7 @@ def _tell_left(context: Context, ahead: list[tuple[Step, list[str]]], number: in
     context.tell(f"ingest: {years - sum(len(step.years) for step in rest)} of {years} years done{about}")
 
 
-def _summary(context: Context, whole: Plan, done: Ingested) -> None:
+def _summary(context: Context, whole: Plan, done: Ingested, noted: list[str]) -> None:
     shown = RichTable(title="Ingested", title_justify="left")
     for column in ("what", "rows"):
         shown.add_column(column, justify="right" if column == "rows" else "left")
@@ -92,6 +97,8 @@ def _summary(context: Context, whole: Plan, done: Ingested) -> None:
     for reason, number in sorted(done.reasons.items()):
         shown.add_row(f"  {reason}", f"{number:,}")
     context.summary.append(shown)
+    if noted:
+        context.summary.append(table_of_lines("Columns of the source tables", noted))
 
 
 def retry(context: Context) -> None:

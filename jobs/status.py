@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from ebi_spark.acquire import drift
 from ebi_spark.canonical.worklist import worklist
 from ebi_spark.release.publish import current_release
 from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
@@ -46,6 +47,7 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
     }
     if lake.exists(QUARANTINE):
         found[SET_ASIDE] = worklist(lake.read(QUARANTINE))
+    found["columns"] = drift.in_lake(lake)
     if lake.exists(UNMAPPED_AREA):
         codes = (
             lake.read(UNMAPPED_AREA)

@@ -108,7 +108,7 @@ FILES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         lambda folder: (folder / "run.yml").write_text(
             CONFIG.replace("apcs: apcs.csv", "apcs: {path: apcs.csv, delimiter: ';'}")
         ) and None,
-        ["apcs.csv", "delimiter"],
+        ["apcs.csv", "write `delimiter: ','`"],
     ),
     "column missing": (
         edit("apcs.csv", lambda b: b.replace(b"Admission_Method", b"Admissn_Method")),

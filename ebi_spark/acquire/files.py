@@ -2,14 +2,15 @@
 
 import csv
 import glob
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 from pyarrow.lib import ArrowException
 
 from ebi_spark.acquire.layouts import Layout
+from ebi_spark.acquire.scan import OPENERS, is_plain
 from ebi_spark.errors import InputError
 from ebi_spark.settings import RunConfig, TableSource
 
@@ -17,17 +18,33 @@ DELIMITERS = (",", "|", "\t", ";")
 _HEAD_BYTES = 1 << 20
 # How many times larger than its file a table of this ending is, roughly.
 _PACKED = {".parquet": 4, ".gz": 5, ".bz2": 7}
+_AS_UTF8 = "save it as UTF-8 (`iconv -f utf-16 -t utf-8`)"
+_UNPACK = "unpack it, or pack it with gzip under a name that ends in .gz"
+# First bytes of files that are no plain text, what they are and what to do.
+_OTHER_FORMATS = (
+    (b"\xff\xfe", "UTF-16 text", _AS_UTF8),
+    (b"\xfe\xff", "UTF-16 text", _AS_UTF8),
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook", "save the sheet as CSV"),
+    (b"\x1f\x8b", "packed with gzip, and its name does not say so", "let its name end in .gz"),
+    (b"BZh", "packed with bzip2, and its name does not say so", "let its name end in .bz2"),
+    (b"\xfd7zXZ", "packed with xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", _UNPACK),
+)
 
 
 @dataclass(frozen=True)
 class Form:
     """How a group of files is written: format, columns in order and, for CSV, delimiter and header row. Names of CSV
-    columns are in upper case, so that files that differ in case alone are one group."""
+    columns are in upper case, so that files that differ in case alone are one group; Parquet files of one group have the
+    same types too, and of text files either all or none have lines that need a second look."""
 
     format: str
     columns: tuple[str, ...]
     delimiter: str = ","
     header: bool = True
+    types: tuple[str, ...] = ()
+    plain: bool = False  # no line of text needs a second look
 
 
 def is_remote(path: str) -> bool:
@@ -77,16 +94,38 @@ def find_files(source: TableSource, where: str) -> list[str]:
     return sorted(found)
 
 
-def form_of(path: str, source: TableSource, layout: Layout, where: str) -> Form:
-    """How one local file or folder is written, from the configuration or from its own first bytes."""
+def forms_of(path: str, source: TableSource, layout: Layout, where: str, config: RunConfig) -> dict[str, Form]:
+    """How a local file is written, from the configuration or from its own first bytes; of a folder every file, by path.
+
+    The files of a folder that are all of one form stand under the folder's path, so that the names of its subfolders
+    (``fyear=2122``) stay columns. A Delta table is one.
+    """
     kind = source.format or _guess_format(path)
+    if kind == "delta":
+        return {path: Form("delta", ())}
+    files = _files_in(path, kind, source, layout, where)
+    forms = {}
+    for file in files:
+        form = _form_of(file, kind, source, layout, where)
+        if len(form.columns) > config.max_columns:
+            raise InputError(
+                f"{where}: {file} has {len(form.columns):,} columns, more than the {config.max_columns:,} that the "
+                "configuration allows",
+                remedy="check the delimiter; if the file is right, raise `max_columns`",
+            )
+        if form.format == "csv":
+            encoding = source.encoding or "utf-8"
+            keys = layout.key_names(source.columns)
+            form = replace(form, plain=is_plain(file, keys, form.header, encoding, config.max_field_bytes, where))
+        forms[file] = form
+    alike = set(forms.values())
+    return {path: alike.pop()} if len(alike) == 1 and kind == "parquet" else forms
+
+
+def _form_of(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> Form:
     try:
-        if kind == "delta":
-            return Form("delta", ())
-        if kind == "parquet":
-            return Form("parquet", tuple(pq.read_schema(_first_file(path, ".parquet", where)).names))
-        return _csv_form(path, source, layout, where)
-    except (ArrowException, OSError, UnicodeDecodeError, EOFError) as error:
+        return _parquet_form(path, where) if kind == "parquet" else _csv_form(path, source, layout, where)
+    except (ArrowException, OSError, UnicodeDecodeError, EOFError, csv.Error) as error:
         raise InputError(
             f"{where}: {path} cannot be read as {kind} ({type(error).__name__})",
             remedy="replace the file with a whole copy, or state its `format`",
@@ -103,32 +142,67 @@ def _guess_format(path: str) -> str:
         return "parquet" if file.read(4) == b"PAR1" or path.endswith(".parquet") else "csv"
 
 
-def _first_file(path: str, suffix: str, where: str) -> str:
+def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> list[str]:
+    """The files that Spark would read of a path: of a folder all but hidden and empty ones; a list of headers beside
+    rows of CSV is none of them."""
     place = Path(path)
     if place.is_file():
-        return path
-    files = sorted(
-        file
-        for file in place.rglob("*")
-        if file.is_file() and not file.name.startswith(("_", ".")) and (not suffix or file.name.endswith(suffix))
-    )
+        return [path]
+    ending = ".parquet" if kind == "parquet" else ""
+    files = [
+        str(file)
+        for file in sorted(place.rglob(f"*{ending}"))
+        if file.is_file()
+        and file.stat().st_size
+        and not any(part.startswith(("_", ".")) for part in file.relative_to(place).parts)
+    ]
+    if kind == "csv":
+        headers = source.headers_file or _headers_beside(path, layout.known_names())
+        files = [file for file in files if not headers or Path(file).resolve() != Path(headers).resolve()]
     if not files:
         raise InputError(f"{where}: the folder {path} holds no file", remedy="correct the path")
-    return str(files[0])
+    return files
 
 
-def _head(path: str) -> list[str]:
-    """The first two lines of a text file (gzip understood), as text."""
-    import bz2
-    import gzip
+def _parquet_form(path: str, where: str) -> Form:
+    schema = pq.read_metadata(path).schema
+    leaves = [schema.column(number) for number in range(len(schema))]
+    for leaf in leaves:
+        kind = leaf.logical_type.type
+        if kind in ("TIME", "FLOAT16") or (kind == "TIMESTAMP" and "nanoseconds" in str(leaf.logical_type)):
+            told = "a time stamp in nanoseconds" if kind == "TIMESTAMP" else f"of type {kind}"
+            raise InputError(
+                f"{where}: {path}: the column {leaf.path} is {told}, which Spark does not read",
+                remedy=f"write {leaf.path} as DATE, as a time stamp in microseconds or as text, or leave it out",
+            )
+    types = tuple(f"{leaf.path} {leaf.physical_type} {leaf.logical_type}" for leaf in leaves)
+    return Form("parquet", tuple(schema.to_arrow_schema().names), types=types)
 
-    opener: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(Path(path).suffix, open)
-    with opener(path, "rb") as file:
+
+def _head(path: str, encoding: str, where: str) -> list[str]:
+    """The first two lines of a text file (gzip and bzip2 understood) that are not blank; a file that is no text that
+    can be read is refused by what it is."""
+    with OPENERS.get(Path(path).suffix, open)(path, "rb") as file:
         data: bytes = file.read(_HEAD_BYTES)
-    if b"\x00" in data[:4096]:
-        raise OSError("NUL bytes")
-    text = data.decode("utf-8-sig", errors="replace")
-    return text.splitlines()[:2]
+    for first, what, remedy in _OTHER_FORMATS:
+        if data.startswith(first):
+            raise InputError(f"{where}: {path} cannot be read: it is {what}", remedy=remedy)
+    # Line ends as Spark sees them; Python's splitlines knows more. A line that the head cuts tells nothing.
+    parts = re.split(rb"\r\n|\r|\n", data)
+    whole = parts[:-1] if len(data) == _HEAD_BYTES and len(parts) > 1 else parts
+    lines = [line for line in whole if line.strip(b"\x1a\x00 \t")]
+    if lines and b"\x00" in lines[0]:
+        raise InputError(
+            f"{where}: {path} cannot be read: NUL bytes stand in its first line, so it is UTF-16 text, or damaged",
+            remedy=f"{_AS_UTF8}, or replace the file with a whole copy",
+        )
+    if len(data) == _HEAD_BYTES and len(parts) == 1:
+        raise InputError(
+            f"{where}: {path} cannot be read: its first line does not end within {_HEAD_BYTES:,} bytes",
+            remedy="check that the file is a table with a row a line",
+        )
+    name = "utf-8-sig" if encoding == "utf-8" else encoding
+    return [line.decode(name, errors="replace") for line in lines[:2]]
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -136,42 +210,50 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> Form:
-    lines = _head(_first_file(path, "", where))
-    if not lines or not lines[0].strip():
+    lines = _head(path, source.encoding or "utf-8", where)
+    if not lines:
         raise InputError(f"{where}: {path} is empty", remedy="replace the file, or take it out of the configuration")
     known = layout.known_names() | {name.upper() for name in source.columns.values()}
     choices = [source.delimiter] if source.delimiter else list(DELIMITERS)
     best = max(choices, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))
     columns = _cells(lines[0], best)
     hits = sum(name.upper() in known for name in columns)
-    header = source.header if source.header is not None else hits >= min(len(columns), max(2, len(columns) // 4))
-    if header:
-        if hits == 0:
-            near = max(DELIMITERS, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))
-            better = sum(cell.upper() in known for cell in _cells(lines[0], near))
-            raise InputError(
-                f"{where}: {path}: no known column in the first line as read with delimiter {best!r}",
-                remedy=f"write `delimiter: {near!r}`"
-                if better
-                else "check that this is the right table and that it has a header row",
-            )
-        return Form("csv", tuple(name.upper() for name in columns), best, True)
-    if not source.delimiter:
-        best = max(DELIMITERS, key=lambda d: len(_cells(lines[0], d)))
-    headers_file = source.headers_file or _headers_beside(path, known)
-    if headers_file is None:
+    header = source.header if source.header is not None else hits >= min(len(columns), 2)
+    near = max(DELIMITERS, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))
+    better = sum(cell.upper() in known for cell in _cells(lines[0], near)) > max(hits, 1)
+    if hits == 0 and (header or better):
         raise InputError(
-            f"{where}: {path} has no header row and no headers file is named",
-            remedy="name the file that lists its columns: `headers_file: …`",
+            f"{where}: {path}: no known column in the first line as read with delimiter {best!r}",
+            remedy=f"write `delimiter: {near!r}`"
+            if better
+            else "check that this is the right table and that it has a header row",
         )
-    names = _headers(headers_file, known, where)
-    width = len(_cells(lines[0], best))
-    if width != len(names):
+    if header:
+        rows = lines[1:]
+    else:
+        if not source.delimiter:
+            best = max(DELIMITERS, key=lambda d: len(_cells(lines[0], d)))
+        headers_file = source.headers_file or _headers_beside(path, known)
+        if headers_file is None:
+            raise InputError(
+                f"{where}: {path} has no header row and no headers file is named",
+                remedy="name the file that lists its columns: `headers_file: …`",
+            )
+        columns = _headers(headers_file, known, where)
+        rows = lines[:1]
+    first = _cells(rows[0], best) if rows else columns
+    # A delimiter behind the last field, in the rows or in the header alone: a column without a name, or none.
+    if len(first) == len(columns) + 1 and not first[-1]:
+        columns = [*columns, ""]
+    elif len(first) == len(columns) - 1 and not columns[-1]:
+        columns = columns[:-1]
+    if not header and len(first) != len(columns):
         raise InputError(
-            f"{where}: {path} has {width} columns as read with delimiter {best!r}, its headers file names {len(names)}",
+            f"{where}: {path} has {len(first)} columns as read with delimiter {best!r}, its headers file names "
+            f"{len(columns)}",
             remedy="give the headers file that belongs to it, or its `delimiter`",
         )
-    return Form("csv", tuple(name.upper() for name in names), best, False)
+    return Form("csv", tuple(name.upper() for name in columns), best, header)
 
 
 def _headers(path: str, known: set[str], where: str) -> list[str]:

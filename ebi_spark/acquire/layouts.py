@@ -38,6 +38,13 @@ class Layout:
             names.update(run.concat)
         return names
 
+    def key_names(self, renamed: dict[str, str]) -> set[str]:
+        """What the column of the key can be called, upper case."""
+        names = set(self.columns["record_id"])
+        return names | {
+            theirs.upper() for ours, theirs in renamed.items() if ours == "record_id" or ours.upper() in names
+        }
+
     def resolve(self, present: list[str], renamed: dict[str, str], where: str) -> "Resolved":
         """Which of the columns that a file has stand for which of ours.
 
@@ -76,11 +83,15 @@ class Layout:
                 single[ours] = available[found_option]
         runs: dict[str, list[str]] = {}
         concats: dict[str, str] = {}
+        gaps: list[str] = []
         for ours, run in self.numbered.items():
             for form in run.forms:
-                found = [available[name] for i in range(1, run.most + 1) if (name := f"{form}{i:02d}") in available]
+                names = [f"{form}{i:02d}" for i in range(1, run.most + 1)]
+                found = [available[name] for name in names if name in available]
                 if found:
                     runs[ours] = found
+                    last = max(at for at, name in enumerate(names) if name in available)
+                    gaps += [name for name in names[:last] if name not in available]
                     break
             else:
                 for option in run.concat:
@@ -105,14 +116,15 @@ class Layout:
             single,
             runs,
             concats,
-            missing=tuple(sorted(set(self.columns) - set(single) - {"extract_date"})),
+            missing=(*sorted(set(self.columns) - set(single) - {"extract_date"}), *gaps),
             extra=tuple(sorted(name for upper, name in by_upper.items() if name not in used and upper not in known)),
         )
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """Our column → the file's column (or columns), with what is missing and what nothing reads."""
+    """Our column → the file's column (or columns), with what is missing (optional columns by our name, gaps in a run of
+    numbered ones by its own) and what nothing reads."""
 
     single: dict[str, str]
     runs: dict[str, list[str]]

@@ -4,16 +4,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, FloatType, StringType, StructField, StructType
+from pyspark.sql.types import StringType, StructField, StructType
 
-from ebi_spark.acquire.files import Form, find_files, form_of, is_remote
+from ebi_spark.acquire.column_types import as_text, inexact_key, refuse_other_types
+from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote
 from ebi_spark.acquire.layouts import Layout, Resolved, layouts
+from ebi_spark.acquire.watch import State, state_of
 from ebi_spark.errors import InputError
 from ebi_spark.settings import RunConfig, TableSource
 
 CORRUPT = "_corrupt_line"
+# What ``corrupt`` is of a row that has as many fields as it should and yet cannot be taken at its word. (No line is empty.)
+UNUSABLE = ""
+# A line with more fields than this ends the job: Spark's reader keeps a place for each in every task.
+_FIELDS_OF_A_LINE = 1 << 17
+_REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files of one form: what they lack and what nothing reads of them."""
+
+    files: tuple[str, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
 
 
 @dataclass
@@ -21,7 +37,7 @@ class SourceTable:
     """All of one role of one system, from however many sources and files.
 
     ``rows`` has our names (text), lists of text for numbered columns (``diagnosis``, ``operation``), ``corrupt`` (the
-    line when it could not be parsed, else NULL), ``raw_names`` and ``raw_values`` (the row under the table's own names, text),
+    line when it could not be parsed, :data:`UNUSABLE` when its values cannot be trusted, else NULL), ``raw_names`` and ``raw_values`` (the row under the table's own names, text),
     ``content`` (a hash of the whole row but its extract date), ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text).
     ``only``: the files, as ``source_file`` has them, where the rows are those of some files alone.
     """
@@ -30,9 +46,16 @@ class SourceTable:
     role: str
     rows: DataFrame
     files: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    extra: list[str] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    state: State = field(default_factory=dict)  # of its files, before the first was opened
     only: frozenset[str] | None = None
+
+    def group_of(self, path: str) -> Group:
+        """What is known of the file that rows name as theirs."""
+        return next(
+            (g for g in self.groups if any(path == f or path.startswith(f"{f.rstrip('/')}/") for f in g.files)),
+            self.groups[0],
+        )
 
     def of_files(self, files: frozenset[str]) -> "SourceTable":
         """The rows of some of the files alone; Spark then opens no other."""
@@ -47,7 +70,7 @@ def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
             groups.setdefault((source.system, role), []).append((source.name, table))
     tables = []
     for (system, role), members in groups.items():
-        parts = [read_table(spark, table, f"sources.{name}.{role}", config.mode) for name, table in members]
+        parts = [read_table(spark, table, f"sources.{name}.{role}", config) for name, table in members]
         rows = parts[0].rows
         for part in parts[1:]:
             rows = rows.unionByName(part.rows)
@@ -57,68 +80,82 @@ def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
                 role,
                 rows,
                 files=sorted({file for part in parts for file in part.files}),
-                missing=sorted({name for part in parts for name in part.missing}),
-                extra=sorted({name for part in parts for name in part.extra}),
+                groups=[group for part in parts for group in part.groups],
+                state={path: state for part in parts for path, state in part.state.items()},
             )
         )
     return tables
 
 
-def read_table(spark: SparkSession, source: TableSource, where: str, mode: str = "refresh") -> SourceTable:
+def read_table(spark: SparkSession, source: TableSource, where: str, config: RunConfig) -> SourceTable:
     """One configured table; anything that keeps it from being read is an :class:`InputError` that names ``where``."""
     layout = layouts()[source.role]
+    files = [] if source.table else find_files(source, where)
+    state = state_of(files)
     frames: list[DataFrame] = []
-    missing: set[str] = set()
-    extra: set[str] = set()
-    files: list[str] = []
-    for frame, resolved, lines in _opened(spark, source, layout, where):
-        if mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
+    groups: list[Group] = []
+    for paths, frame, resolved, form in _opened(spark, source, layout, where, config):
+        if config.mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
             raise InputError(
                 f"{where}: {source.where} does not say of which extract its rows are, and an upsert lets the later one win",
                 remedy=f"name its column `columns: {{extract_date: …}}` ({layout.columns['extract_date'][0]} is found by "
                 'itself), or state `extract_date: "2022-06-30"` beside each path',
             )
-        frames.append(_under_our_names(frame, resolved, layout, source, lines))
-        missing.update(resolved.missing)
-        extra.update(resolved.extra)
-    if not source.table:
-        files = find_files(source, where)
+        frames.append(_under_our_names(frame, resolved, layout, source, form, config.max_field_bytes))
+        groups.append(Group(tuple(paths), resolved.missing, resolved.extra))
     rows = frames[0]
     for frame in frames[1:]:
         rows = rows.unionByName(frame)
-    return SourceTable("", source.role, rows, files, sorted(missing), sorted(extra))
+    return SourceTable("", source.role, rows, files, groups, state)
 
 
 def _opened(
-    spark: SparkSession, source: TableSource, layout: Layout, where: str
-) -> Iterable[tuple[DataFrame, Resolved, bool]]:
-    """(rows as the files have them, which column is which, whether they are lines of text), a group of files each."""
+    spark: SparkSession, source: TableSource, layout: Layout, where: str, config: RunConfig
+) -> Iterable[tuple[list[str], DataFrame, Resolved, Form | None]]:
+    """(paths, their rows as they are, which column is which, the form of lines of text), a group of files each."""
+
+    def typed(paths: list[str], frame: DataFrame) -> tuple[list[str], DataFrame, Resolved, Form | None]:
+        named = f"{where}: {_named(paths)}"
+        resolved = layout.resolve(frame.columns, source.columns, named)
+        refuse_other_types(frame.schema, resolved, named)
+        return paths, frame, resolved, None
+
     try:
         if source.table:
-            frame = spark.table(source.table)
-            yield frame, layout.resolve(frame.columns, source.columns, f"{where}: {source.table}"), False
+            yield typed([source.table], spark.table(source.table))
             return
-        groups: dict[Form, list[str]] = {}
+        groups: dict[tuple[Form, str], list[str]] = {}
         for path in find_files(source, where):
-            form = _remote_form(spark, path, source) if is_remote(path) else form_of(path, source, layout, where)
-            groups.setdefault(form, []).append(path)
-        for form, paths in groups.items():
-            named = f"{where}: {paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+            if is_remote(path):
+                groups.setdefault((_remote_form(spark, path, source), ""), []).append(path)
+                continue
+            for file, form in forms_of(path, source, layout, where, config).items():
+                base = path if form.format == "parquet" and file != path else ""
+                groups.setdefault((form, base), []).append(file)
+        for (form, base), paths in groups.items():
             if form.format == "csv":
-                resolved = layout.resolve(list(form.columns), source.columns, named)
-                yield _read_csv(spark, form, paths), resolved, True
+                resolved = layout.resolve(list(form.columns), source.columns, f"{where}: {_named(paths)}")
+                yield paths, _read_csv(spark, form, paths, source.encoding or "utf-8"), resolved, form
             elif form.format == "delta":
                 for path in paths:
-                    frame = spark.read.format("delta").load(path)
-                    yield frame, layout.resolve(frame.columns, source.columns, f"{where}: {path}"), False
+                    yield typed([path], spark.read.format("delta").load(path))
             else:
-                frame = spark.read.parquet(*paths)
-                yield frame, layout.resolve(frame.columns, source.columns, named), False
+                reader = _careful(spark.read).option("parquet.page.verify-checksum.enabled", True)
+                yield typed(paths, (reader.option("basePath", base) if base else reader).parquet(*paths))
     except AnalysisException as error:
         raise InputError(
             f"{where}: {source.where} cannot be read ({error.getCondition() or 'unreadable'})",
             remedy="check that the table or path exists, is whole and is of the format stated",
         ) from None
+
+
+def _named(paths: list[str]) -> str:
+    return paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+
+
+def _careful(reader: DataFrameReader) -> DataFrameReader:
+    """A reader that stops at a file that is damaged or gone, whatever the session says: passing over it loses rows."""
+    return reader.option("ignoreCorruptFiles", False).option("ignoreMissingFiles", False)
 
 
 def _remote_form(spark: SparkSession, path: str, source: TableSource) -> Form:
@@ -132,16 +169,24 @@ def _remote_form(spark: SparkSession, path: str, source: TableSource) -> Form:
     return Form("csv", columns, delimiter, source.header is not False)
 
 
-def _read_csv(spark: SparkSession, form: Form, paths: list[str]) -> DataFrame:
+def _read_csv(spark: SparkSession, form: Form, paths: list[str], encoding: str) -> DataFrame:
     fields = [StructField(name, StringType()) for name in _distinct(form.columns)]
     schema = StructType([*fields, StructField(CORRUPT, StringType())])
     return (
-        spark.read.schema(schema)
+        _careful(spark.read.schema(schema))
         .option("sep", form.delimiter)
+        .option("encoding", encoding)
+        .option("maxColumns", _FIELDS_OF_A_LINE)
         .option("header", form.header)
         .option("escape", '"')
         .option("mode", "PERMISSIVE")
         .option("columnNameOfCorruptRecord", CORRUPT)
+        # Where a query asks for some columns only, Spark cuts just these out of each line and does not see that the line has
+        # more or fewer fields than it should: the same line would be sound to one query and corrupt to the next.
+        .option("columnPruning", False)
+        # A quote that is never closed takes in the fields behind it, so that too few are left and the line is set aside.
+        # By default the reader takes the text up to the next delimiter, wherever that stands, and fields shift unseen.
+        .option("unescapedQuoteHandling", "STOP_AT_CLOSING_QUOTE")
         # Text as it is: Spark would otherwise read a quoted empty text as something else than an empty field.
         .option("emptyValue", "")
         .csv(paths)
@@ -160,18 +205,14 @@ def _distinct(names: tuple[str, ...]) -> list[str]:
 
 
 def _under_our_names(
-    frame: DataFrame, resolved: Resolved, layout: Layout, source: TableSource, lines: bool
+    frame: DataFrame, resolved: Resolved, layout: Layout, source: TableSource, form: Form | None, most_bytes: int
 ) -> DataFrame:
-    """``frame`` with every column of the layout as text (NULL where the file has none) and its lineage."""
+    """``frame`` with every column of the layout as text (NULL where the file has none) and its lineage. ``form``: of lines of
+    text."""
     types = {item.name: item.dataType for item in frame.schema.fields}
 
     def text(name: str) -> Column:
-        column = F.col(f"`{name}`")
-        if isinstance(types[name], StringType):
-            return column
-        if isinstance(types[name], DoubleType | FloatType):  # a whole number that some tool stored as floating
-            return F.coalesce(column.try_cast("decimal(38,0)").cast("string"), column.cast("string"))
-        return column.cast("string")
+        return as_text(name, types[name])
 
     singles = [
         (text(resolved.single[ours]) if ours in resolved.single else F.lit(None).cast("string")).alias(ours)
@@ -191,7 +232,14 @@ def _under_our_names(
     content = F.xxhash64(*[F.coalesce(text(name), F.lit("\0")) for name in compared])
     names = F.array(*[F.lit(name) for name in own_names])
     values = F.array(*[text(name) for name in own_names])
-    corrupt = F.col(CORRUPT) if lines else F.lit(None).cast("string")
+    if form is not None:
+        corrupt = F.col(CORRUPT)
+        if not form.plain:
+            unusable = _unusable_line(resolved, layout.key_names(source.columns), most_bytes)
+            corrupt = F.coalesce(corrupt, F.when(unusable, F.lit(UNUSABLE)))
+    else:
+        inexact = inexact_key(frame.schema, resolved)
+        corrupt = F.lit(None).cast("string") if inexact is None else F.when(inexact, F.lit(UNUSABLE))
     if source.table:
         lineage = [
             F.lit(source.table).alias("source_file"),
@@ -219,7 +267,27 @@ def _under_our_names(
     )
 
 
+def _unusable_line(resolved: Resolved, keys: set[str], most_bytes: int) -> Column:
+    """Whether a line, though it has the fields it should, is a header that is repeated, or has among the fields that are
+    read one that is longer than allowed, holds a NUL byte or could not be decoded."""
+    names = [*resolved.single.values(), *resolved.concats.values(), *(n for run in resolved.runs.values() for n in run)]
+    fields = [F.col(f"`{name}`") for name in dict.fromkeys(names)]
+    together = F.concat_ws("\x1f", *fields)
+    longest = F.greatest(*[F.coalesce(F.octet_length(column), F.lit(0)) for column in fields])
+    key = F.col(f"`{resolved.single['record_id']}`")
+    return (
+        together.contains("\x00")
+        | together.contains(_REPLACEMENT)
+        | ((F.octet_length(together) > most_bytes) & (longest > most_bytes))
+        | key.startswith(_BYTE_ORDER_MARK)
+        | F.upper(F.trim(key)).isin(sorted(keys))
+    )
+
+
 def raw_json() -> Column:
     """The source row as JSON text, or the line itself where it could not be parsed. Made only of what is set aside:
     made of every row it would be the dearest column of the ingest."""
-    return F.coalesce("corrupt", F.to_json(F.map_from_arrays("raw_names", "raw_values"), {"ignoreNullFields": "false"}))
+    return F.coalesce(
+        F.nullif("corrupt", F.lit(UNUSABLE)),
+        F.to_json(F.map_from_arrays("raw_names", "raw_values"), {"ignoreNullFields": "false"}),
+    )

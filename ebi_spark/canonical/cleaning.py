@@ -240,7 +240,7 @@ def _described(raw: Column, outcome: Column, kind: Column) -> Column:
         .when((kind == "two_character_code") & (F.length(trimmed) == 1), F.lit("one_digit"))
         .when(raw.contains("."), F.lit("dots"))
         .when(raw != F.upper(raw), F.lit("case"))
-        .when(~listed, F.lit("padding"))
+        .when(~listed & raw.isNotNull(), F.lit("padding"))
     )
 
 

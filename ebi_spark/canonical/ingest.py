@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable, raw_json
+from ebi_spark.acquire.watch import refuse_changed
 from ebi_spark.canonical import hes, sus_plus, upsert
 from ebi_spark.canonical.content import Checksum, content, told
 from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled
@@ -164,6 +165,8 @@ def ingest(lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Calla
 
 def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable[[str], None]) -> Ingested:
     """One step: its years of silver, what is set aside of its files, and the account of these files."""
+    for table in whole.tables:
+        refuse_changed({path: state for path, state in table.state.items() if path in step.files})
     judged = _of_step(lake, whole, step, config)
     if config.mode == "upsert":
         _note_withdrawn(lake, judged, step)
@@ -487,7 +490,7 @@ def _audited(
         "year_disagrees": count.year_disagrees,
         "reasons": reasons,
         "cleaned": dict(cleaned.get(file, {})) if makes else {},
-        "columns_missing": item.table.missing,
-        "columns_extra": item.table.extra,
+        "columns_missing": list(item.table.group_of(path).missing),
+        "columns_extra": list(item.table.group_of(path).extra),
         "written_at": datetime.now(UTC),
     }

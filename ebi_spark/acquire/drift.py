@@ -1,0 +1,155 @@
+"""What is odd about the columns of the source tables, told to a person: missing, probably renamed, new, gone.
+
+A missing column that is required is refused where the layout is resolved; here are the optional ones and those that nothing
+reads, of the files at hand and against the last ingest of the same role.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Window
+from pyspark.sql import functions as F
+
+from ebi_spark.acquire.layouts import Layout, layouts
+from ebi_spark.acquire.tables import Group, SourceTable
+from ebi_spark.schemas import INGEST_AUDIT
+from ebi_spark.storage import Lake
+
+SHOWN = 10
+# How alike two names have to be for one to be taken for the other's new name.
+_NEAR = 0.75
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Of the files of one role: what all of them lack, by our names, and what nothing reads of any."""
+
+    missing: frozenset[str]
+    extra: frozenset[str]
+
+
+def columns_of(groups: list[Group]) -> Columns:
+    """The groups of one role as one."""
+    missing = frozenset.intersection(*[frozenset(group.missing) for group in groups])
+    return Columns(missing, frozenset(name.upper() for group in groups for name in group.extra))
+
+
+def source_name(layout: Layout, ours: str) -> str:
+    """What the tables call a column of ours; a numbered one has no other name."""
+    return layout.columns[ours][0] if ours in layout.columns else ours
+
+
+def probable_names(layout: Layout, missing: list[str], extra: list[str]) -> dict[str, str]:
+    """Our name of a missing column → the column that nothing reads and whose name is nearest; each is given once."""
+    upper = {name.upper(): name for name in extra}
+    scored = [
+        (difflib.SequenceMatcher(None, option, name).ratio(), ours, name)
+        for ours in missing
+        for option in layout.columns.get(ours, (ours,))
+        for name in upper
+    ]
+    found: dict[str, str] = {}
+    for likeness, ours, name in sorted(scored, key=lambda item: (-item[0], item[1:])):
+        if likeness >= _NEAR and ours not in found and upper[name] not in found.values():
+            found[ours] = upper[name]
+    return found
+
+
+def told(tables: list[SourceTable], before: Mapping[tuple[str, str], Columns]) -> list[str]:
+    """A line each for what a person should know of the columns. ``before``: what the last ingest had, by system and role."""
+    lines = []
+    for table in tables:
+        layout, last = layouts()[table.role], before.get((table.system, table.role))
+        name = f"{table.system} {table.role}"
+        for group in table.groups:
+            where = name if len(table.groups) == 1 else f"{name}, {_files(group)}"
+            lines += _missing(layout, group, where)
+        now = columns_of(table.groups)
+        if last is None:
+            if now.extra:
+                lines.append(f"{name}: columns that nothing reads: {_listed(now.extra)}")
+            continue
+        gone = {source_name(layout, ours) for ours in now.missing - last.missing} | (last.extra - now.extra)
+        back = {source_name(layout, ours) for ours in last.missing - now.missing}
+        for what, names in (
+            ("new since the last ingest, and nothing reads them", now.extra - last.extra),
+            ("there again since the last ingest", back),
+            ("gone since the last ingest", gone),
+        ):
+            if names:
+                lines.append(f"{name}: {what}: {_listed(names)}")
+    return lines
+
+
+def _missing(layout: Layout, group: Group, where: str) -> list[str]:
+    near = probable_names(layout, list(group.missing), list(group.extra))
+    lines = [
+        f"{where}: the column {source_name(layout, ours)} is missing; {theirs} is there and nothing reads it: if it is the "
+        f"same, map it under `columns: {{{ours}: {theirs}}}`"
+        for ours, theirs in near.items()
+    ]
+    others = [source_name(layout, ours) for ours in group.missing if ours not in near]
+    if others:
+        lines.append(f"{where}: optional columns are missing: {_listed(others)}")
+    return lines
+
+
+def _files(group: Group) -> str:
+    first = Path(group.files[0]).name
+    return first if len(group.files) == 1 else f"{first} and {len(group.files) - 1} more"
+
+
+def _listed(names: Any) -> str:
+    shown = sorted(names)
+    more = f" and {len(shown) - SHOWN:,} more (silver/ingest_audit has all)" if len(shown) > SHOWN else ""
+    return ", ".join(shown[:SHOWN]) + more
+
+
+def last_ingested(lake: Lake) -> dict[tuple[str, str], Columns]:
+    """The columns that the last ingest of each system and role had; a query over the audit."""
+    found: dict[tuple[str, str], list[Group]] = {}
+    for row in _last_audit(lake):
+        group = Group((row["source_file"],), tuple(row["columns_missing"] or ()), tuple(row["columns_extra"] or ()))
+        found.setdefault((row["source_system"], row["role"]), []).append(group)
+    return {place: columns_of(groups) for place, groups in found.items()}
+
+
+def in_lake(lake: Lake) -> list[dict[str, Any]]:
+    """For `status`: what the files of the last ingest lacked, with the probable new name, and what nothing read of them."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for row in _last_audit(lake):
+        key = (
+            row["source_system"],
+            row["role"],
+            tuple(row["columns_missing"] or ()),
+            tuple(row["columns_extra"] or ()),
+        )
+        groups.setdefault(key, []).append(row["source_file"])
+    found = []
+    for (system, role, missing, extra), files in sorted(groups.items()):
+        layout = layouts()[role]
+        near = probable_names(layout, list(missing), list(extra))
+        lacking = [source_name(layout, ours) + (f" ({near[ours]}?)" if ours in near else "") for ours in missing]
+        if lacking or extra:
+            found.append(
+                {
+                    "table": f"{system} {role}",
+                    "files": _files(Group(tuple(files), (), ())),
+                    "optional columns missing": ", ".join(lacking),
+                    "columns that nothing reads": _listed(extra),
+                }
+            )
+    return found
+
+
+def _last_audit(lake: Lake) -> list[dict[str, Any]]:
+    if not lake.exists(INGEST_AUDIT):
+        return []
+    audit = lake.read(INGEST_AUDIT).where("columns_missing IS NOT NULL OR columns_extra IS NOT NULL")
+    newest = F.max_by("run_id", "written_at").over(Window.partitionBy("source_system", "role"))
+    last = audit.withColumn("_newest", newest).where("run_id = _newest")
+    names = ("source_system", "role", "source_file", "columns_missing", "columns_extra")
+    return [row.asDict() for row in last.select(*names).orderBy(*names[:3]).collect()]
