@@ -7,6 +7,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 READY := .venv/.ready
+# Processes that share the test files, each with a Spark of its own: more need 3 GB of memory and two cores each.
+WORKERS ?= 2
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,7 +35,7 @@ demo: $(READY) ## the main job on made-up data, from nothing to published tables
 
 test: $(READY) ## lint, types and tests
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 soak: $(READY) ## runs stopped and killed, at 20 random moments too, an error at every commit, a full disk: over half an hour
 	@$(BIN)/python -m pytest -m soak -s tests

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from calling import duckdb_on_delta
 
 from ebi_spark.schemas import TABLES, Table
+from ebi_spark.session import UNCOMPILED
 from ebi_spark.storage import Lake
 
 # A run as the command line makes it, which leaves a mark when it comes to a commit.
@@ -40,12 +41,15 @@ WAIT = 600  # seconds after which a test gives up
 class RealRun:
     """``ebi-spark run`` in a session (process group) of its own."""
 
-    def __init__(self, folder: Path, table: str = "", when: str = "", **popen: Any) -> None:
+    def __init__(self, folder: Path, table: str = "", when: str = "", *, compiled: bool = True, **popen: Any) -> None:
         self.mark = folder / f"mark-{time.monotonic_ns()}"
         self.out = (folder / f"{self.mark.name}.out").open("w+", encoding="utf-8")
         self.err = (folder / f"{self.mark.name}.err").open("w+", encoding="utf-8")
         arguments = [str(self.mark), table, when, "--config", str(folder / "run.yml"), "--json"]
         environment = {**os.environ, "EBI_SPARK_DRIVER_MEMORY": "2g", "PYTHONPATH": str(Path.cwd())}
+        if not compiled:
+            settings = [part for item in UNCOMPILED.items() for part in ("--conf", "=".join(item))]
+            environment["PYSPARK_SUBMIT_ARGS"] = " ".join([*settings, "pyspark-shell"])
         self.process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments],
             stdout=self.out, stderr=self.err, stdin=subprocess.DEVNULL, start_new_session=True, env=environment, **popen,
@@ -207,19 +211,20 @@ class Fault(Exception):
 
 
 @contextlib.contextmanager
-def fault_at(monkeypatch: pytest.MonkeyPatch, table: str, when: str) -> Iterator[list[str]]:
-    """A run in this process meets an error ``before`` or ``after`` its first commit to ``table``; gives what was met."""
-    met: list[str] = []
+def faults_at(monkeypatch: pytest.MonkeyPatch, strikes: Mapping[str, str]) -> Iterator[set[str]]:
+    """A run in this process meets an error ``before`` or ``after`` its first commit to each of the tables; gives those
+    where it did. Tables that are written side by side are all struck, since each ends before the first error is raised."""
+    met: set[str] = set()
     commit = Lake._commit
 
     def faulty(self: Lake, where: Table, writer: Any) -> None:
-        strikes = where.full_name == table and not met
-        if strikes:
-            met.append(table)
-        if strikes and when == "before":
+        when = None if where.full_name in met else strikes.get(where.full_name)
+        if when:
+            met.add(where.full_name)
+        if when == "before":
             raise Fault
         commit(self, where, writer)
-        if strikes:
+        if when:
             raise Fault
 
     with monkeypatch.context() as patch:

@@ -1,81 +1,158 @@
-"""Real runs stopped and killed: nothing is lost, nothing stands twice, and readers see whole releases throughout."""
+"""Runs killed, and broken at every commit: the same call goes on, nothing is lost, nothing stands twice, and readers see
+whole releases. `make soak` has the longer ones (`test_soak.py`)."""
 
-import json
 import os
 import signal
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from calling import call
+from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
-from real_runs import SECRET, RealRun, end_state, fault_at, leaks, lives, releases_are_whole, seed_secrets, until_gone
+from real_runs import SECRET, RealRun, end_state, faults_at, leaks, lives, releases_are_whole, seed_secrets, until_gone
 
 from ebi_spark import synthetic
+from ebi_spark.bookkeeping import CHECKED
 from ebi_spark.locking import LOCK
-from jobs import run
+from ebi_spark.release import gate
+from ebi_spark.release.publish import PUBLISHED
+from ebi_spark.schemas import TABLES
+from ebi_spark.session import uncompiled
+from ebi_spark.storage import Lake
+from jobs import run, validate
 
-pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("one_session")]
+pytestmark = pytest.mark.usefixtures("one_session")
+
+STAGES = ["ingest", "flag", "rate", "validate", "publish"]
+# The commits of a run in their order; those of one line are made side by side. Between two lines nothing is written: to stop
+# behind the one leaves the lake as to stop before the other does, and so one stop stands for both.
+COMMITS = {
+    "ingest": [
+        ["silver/repeated_row"],
+        ["silver/apc_spell", "silver/op_attendance", "silver/quarantine"],
+        ["silver/ingest_audit"],
+        ["gold/run_log"],
+    ],
+    "flag": [
+        ["gold/activity_flag"],
+        ["gold/policy_attrition", "gold/policy"],
+        ["gold/policy_sensitivity", "gold/policy_comparison"],
+        ["gold/run_log"],
+    ],
+    "rate": [
+        ["silver/population", "gold/provider_month"],
+        ["gold/activity_rate", "gold/activity_month", "gold/unmapped_area"],
+        ["gold/rate_variation"],
+        ["gold/run_log"],
+    ],
+    "validate": [["gold/run_log"]],
+    "publish": [[table.full_name for table in PUBLISHED], ["published/release"], ["gold/run_log"]],
+}
+
+
+class Clock(datetime):
+    """A minute before midnight on 31 March 2024 in England (summer time began that day), and seven minutes later at each
+    look, so that a run goes past midnight there and in UTC."""
+
+    looks = 0
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        cls.looks += 1
+        return (datetime(2024, 3, 31, 22, 59, tzinfo=UTC) + (cls.looks - 1) * timedelta(minutes=7)).astimezone(tz)
+
+
+def open_gate(lake: Lake, layers: Iterable[str], **_: Any) -> dict[str, gate.GateResult]:
+    """Lets everything pass unseen."""
+    return {
+        layer: gate.GateResult(True, 0, [], {name: lake.version(TABLES[name]) for name in CHECKED.get(layer, ())}, None)
+        for layer in layers
+    }
 
 
 @pytest.fixture(scope="module")
-def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("killed") / "source"
     synthetic.generate(
-        spark, folder, years=["2021-22"], spells=1_200, attendances=2_500, seed=7, system="sus_plus",
+        spark, folder, years=["2021-22"], spells=900, attendances=300, seed=7, system="sus_plus",
         file_format="csv", progress=lambda _: None,
     )  # fmt: skip
     assert seed_secrets(folder / "data") > 500
-    return folder
+    with (folder / "run.yml").open("a", encoding="utf-8") as file:
+        file.write("policies: [2Y_back_pain_fusion]\nmax_quarantine_share: 0.2\n")
+    with uncompiled(spark):  # so few rows
+        yield folder
 
 
-def test_a_run_that_is_stopped_or_killed_is_taken_up_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(source: Path, one_session: None) -> dict[str, list[tuple[Any, ...]]]:
+    """What a run leaves that nobody disturbs, in a lake of its own and across the midnight when the financial year ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in list(sys.modules.items()):
+            if name.startswith(("ebi_spark.", "jobs.")) and getattr(module, "datetime", None) is datetime:
+                patch.setattr(module, "datetime", Clock)
+        done = call(run.main, source, "--lake", str(source / "undisturbed"))
+    assert done["outcome"] == "done", done["error"]
+    assert done["run_id"].startswith("20240331T225900Z-")
+    assert Clock.now(UTC).date() > datetime(2024, 3, 31).date()
+    state = end_state(source / "undisturbed")
+    empty = {name for name, rows in state.items() if not rows}
+    few = {"gold/policy_comparison", "gold/unmapped_area", "published/variation", "published/days_between"}
+    assert empty <= few, empty
+    return state
+
+
+def test_a_run_that_is_killed_or_broken_is_taken_up_again(
+    source: Path, undisturbed: dict[str, list[tuple[Any, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake = source / "lake"
-    lock = lake / "silver" / LOCK
+    printed = []
+    # Checks take half of a run and commit nothing; the undisturbed run goes through them.
+    monkeypatch.setattr(gate, "validate_layers", open_gate)
+    monkeypatch.setattr(validate, "validate_layers", open_gate)
 
-    # Asked to stop (SIGTERM to Python alone, as a scheduler does) in the middle of writing silver.
-    stopped = RealRun(source, "silver/apc_spell", "before")
-    stopped.until()
-    java = stopped.java()
-    held = json.loads(lock.read_text(encoding="utf-8"))
-    assert [item["pid"] for item in held["processes"]] == [stopped.process.pid, java]
-    second = call(run.main, source)
-    assert (second["exit"], second["outcome"]) == (2, "refused")
-    assert f"process {stopped.process.pid} " in second["error"]["message"]
-    os.kill(stopped.process.pid, signal.SIGTERM)
-    assert stopped.ended() == 130
-    until_gone(java)
-    told = json.loads(stopped.text().splitlines()[0])
-    assert (told["outcome"], told["exit"]) == ("interrupted", 130)
-    assert "Traceback" not in stopped.text()
-    assert not lock.exists()
-    assert not list((lake / "silver" / "_scratch").glob("spark-*"))
+    def breaks(stage: str, strikes: dict[str, str]) -> None:
+        """The run takes up where the last one stopped, does over no stage that had ended, and breaks in its turn."""
+        with faults_at(monkeypatch, strikes) as met:
+            broken = call(run.main, source)
+        assert (met, broken["exit"], broken["outcome"]) == (set(strikes), 3, "broken"), strikes
+        assert "Fault" in broken["error"]["message"]
+        assert "run the same call again" in broken["error"]["remedy"]
+        assert broken["stages"][-1]["name"] == stage
+        assert [item["name"] for item in broken["stages"] if item.get("skipped")] == STAGES[: STAGES.index(stage)]
+        printed.append(str(broken))
+        named = [broken["run_id"]] if "published/release" in met else []
+        assert releases_are_whole(lake) == named
 
-    # The whole process group killed between two commits of one stage.
-    killed = RealRun(source, "gold/activity_flag", "after")
+    def breaks_behind_each(stage: str, of: slice) -> None:
+        for tables in COMMITS[stage][of]:
+            breaks(stage, dict.fromkeys(tables, "after"))
+
+    breaks("ingest", {"silver/repeated_row": "before"})
+
+    # The whole process group killed behind the first commit of ingest.
+    killed = RealRun(source, "silver/repeated_row", "after", compiled=False)
     killed.until()
     java = killed.java()
     killed.kill_all()
     until_gone(java)
-    assert lock.exists()
+    assert (lake / "silver" / LOCK).exists()
     assert releases_are_whole(lake) == []
     # Nobody else gets into what these processes wrote.
     for layer in ("silver", "gold", "silver/_scratch"):
         assert (lake / layer).stat().st_mode & 0o077 == 0, layer
 
-    # An error in this process, before a commit and after one; each time the stage that it broke is done again.
-    for table, when, stage_broken in (
-        ("gold/policy_attrition", "before", "flag"), ("gold/rate_variation", "after", "rate"),
-    ):  # fmt: skip
-        with fault_at(monkeypatch, table, when) as met:
-            broken = call(run.main, source)
-        assert (met, broken["exit"], broken["outcome"]) == ([table], 3, "broken")
-        assert "Fault" in broken["error"]["message"]
-        assert broken["stages"][-1]["name"] == stage_broken
-        assert [stage["name"] for stage in broken["stages"] if stage.get("skipped")] == ["ingest"]
-        assert releases_are_whole(lake) == []
+    breaks_behind_each("ingest", slice(1, None))
+    for stage in ("flag", "rate", "validate"):
+        breaks_behind_each(stage, slice(None))
 
-    # Python killed before the release is named, while Java lives on: the lake stays locked until that is gone too.
-    orphaned = RealRun(source, "published/release", "before")
+    # Python killed while the tables of a release are written side by side and Java lives on: the lake stays locked until
+    # that is gone too.
+    orphaned = RealRun(source, "published/quality", "before", compiled=False)
     orphaned.until()
     java = orphaned.java()
     os.kill(java, signal.SIGSTOP)
@@ -88,25 +165,28 @@ def test_a_run_that_is_stopped_or_killed_is_taken_up_again(source: Path, monkeyp
     os.kill(java, signal.SIGCONT)
     until_gone(java)
     assert not lives(java)
-    assert len(releases_are_whole(lake)) <= 1
+    assert releases_are_whole(lake) == []
 
-    # An error behind the very last commit: the release stands whole, and the run that follows makes it anew.
-    with fault_at(monkeypatch, "published/release", "after"):
-        broken = call(run.main, source)
-    assert broken["exit"] == 3
-    assert releases_are_whole(lake)[0] == broken["run_id"]
+    # Behind the very last commit the release stands whole, and the run that follows makes it anew.
+    breaks_behind_each("publish", slice(2))
 
-    # The same call goes on from there, and comes to where a run that nobody disturbed comes to.
     rest = call(run.main, source)
     assert rest["outcome"] == "done", rest["error"]
-    assert "ingest" in [stage["name"] for stage in rest["stages"] if stage.get("skipped")]
-    disturbed = end_state(lake)
-    assert all(disturbed[name] for name in ("silver/apc_spell", "gold/activity_flag", "published/rate"))
-    assert call(run.main, source, "--force")["outcome"] == "done"
-    assert end_state(lake) == disturbed
-    assert releases_are_whole(lake)
+    assert len(releases_are_whole(lake)) == 2
+    assert end_state(lake) == undisturbed
+    with duckdb_on_delta() as reader:
+        log = f"SELECT stage FROM delta_scan('{lake / 'gold/run_log'}') WHERE outcome = 'done'"
+        assert Counter(stage for (stage,) in reader.execute(log).fetchall()) == dict.fromkeys(STAGES, 1)
 
     # None of the seeded values stands in anything printed or written but the records themselves, which do hold them.
-    assert SECRET in str(disturbed["silver/apc_spell"])
-    assert SECRET in str(disturbed["silver/quarantine"])
-    assert leaks(lake, stopped.text(), killed.text(), orphaned.text(), str(second), str(rest)) == []
+    assert SECRET in str(undisturbed["silver/apc_spell"])
+    assert SECRET in str(undisturbed["silver/quarantine"])
+    printed += [killed.text(), orphaned.text(), str(second), str(rest)]
+    assert leaks(lake, *printed) == leaks(source / "undisturbed") == []
+    planted = lake / "gold/policy_attrition/_delta_log/planted.json"
+    planted.write_text(f'{{"minValues": {{"person_id": "{SECRET}P9"}}}}', encoding="utf-8")
+    assert [found.split(":")[0] for found in leaks(lake)] == [planted.relative_to(lake).as_posix()]
+
+
+def test_every_table_that_a_run_commits_to_is_struck() -> None:
+    assert {table for lines in COMMITS.values() for tables in lines for table in tables} == set(TABLES)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import threading
 import time
 from dataclasses import replace
@@ -138,6 +139,36 @@ def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
     assert held()["2022-23"] == {2}
     assert together(("2021-22", 5)) == []
     assert held() == {"2021-22": {5}, "2022-23": {2}}
+
+
+def test_a_full_disk_in_mid_write_leaves_the_old_rows(lake: Lake) -> None:
+    """Java may for a while make no file larger than 20 kB: what it writes breaks off, and the same call works later."""
+    lake._create(ACTIVITY_RATE)
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2021-22", "A", 3)), {YEAR: ["2021-22"]}, stage="rate")
+    version = lake.version(ACTIVITY_RATE)
+    many = lake.spark.range(5_000).select(
+        F.lit("2021-22").alias(YEAR), F.sha2(F.col("id").cast("string"), 256).alias("area_code"), F.lit(7).alias("activity"),
+        *[F.lit(None).alias(name) for name in ACTIVITY_RATE.names() if name not in (YEAR, "area_code", "activity")],
+    )  # fmt: skip
+
+    def held() -> tuple[Any, ...]:
+        with duckdb_on_delta() as reader:
+            place = log_of(lake, ACTIVITY_RATE).parent
+            (found,) = reader.execute(f"SELECT count(*), sum(activity) FROM delta_scan('{place}')").fetchall()
+        return tuple(found)
+
+    java = lake.spark.sparkContext._gateway.proc.pid  # type: ignore[union-attr]
+    soft, hard = resource.prlimit(java, resource.RLIMIT_FSIZE)
+    resource.prlimit(java, resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(Exception, match="File too large"):
+            lake.replace(ACTIVITY_RATE, many, {YEAR: ["2021-22"]}, stage="rate")
+    finally:
+        resource.prlimit(java, resource.RLIMIT_FSIZE, (soft, hard))
+    assert lake.version(ACTIVITY_RATE) == version
+    assert held() == (1, 3)
+    lake.replace(ACTIVITY_RATE, many, {YEAR: ["2021-22"]}, stage="rate")
+    assert held() == (5_000, 35_000)
 
 
 @pytest.mark.parametrize("name", delta.exceptions.__all__)

@@ -1,8 +1,11 @@
-"""Faults that take long to go through (`make soak`): kills at random moments, an error at every commit, a full disk."""
+"""Faults that take long to go through (`make soak`): a request to stop, kills at random moments, an error at every commit, a
+full disk."""
 
+import json
 import os
 import random
 import resource
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +14,10 @@ from typing import Any
 import pytest
 from calling import call
 from pyspark.sql import SparkSession
-from real_runs import RealRun, end_state, fault_at, releases_are_whole, until_gone
+from real_runs import RealRun, end_state, faults_at, releases_are_whole, until_gone
 
 from ebi_spark import synthetic
+from ebi_spark.locking import LOCK
 from ebi_spark.schemas import TABLES
 from jobs import run
 
@@ -41,6 +45,28 @@ def comes_to_the_undisturbed_end(source: Path) -> None:
     disturbed = end_state(source / "lake")
     assert call(run.main, source, "--force")["outcome"] == "done"
     assert end_state(source / "lake") == disturbed
+
+
+def test_a_run_that_is_asked_to_stop(source: Path) -> None:
+    """SIGTERM to Python alone, as a scheduler does, in the middle of writing silver: no lock and no scratch stay behind."""
+    lock = source / "lake/silver" / LOCK
+    stopped = RealRun(source, "silver/apc_spell", "before")
+    stopped.until()
+    java = stopped.java()
+    held = json.loads(lock.read_text(encoding="utf-8"))
+    assert [item["pid"] for item in held["processes"]] == [stopped.process.pid, java]
+    second = call(run.main, source)
+    assert (second["exit"], second["outcome"]) == (2, "refused")
+    assert f"process {stopped.process.pid} " in second["error"]["message"]
+    os.kill(stopped.process.pid, signal.SIGTERM)
+    assert stopped.ended() == 130
+    until_gone(java)
+    told = json.loads(stopped.text().splitlines()[0])
+    assert (told["outcome"], told["exit"]) == ("interrupted", 130)
+    assert "Traceback" not in stopped.text()
+    assert not lock.exists()
+    assert not list((source / "lake/silver/_scratch").glob("spark-*"))
+    comes_to_the_undisturbed_end(source)
 
 
 def test_kills_at_random_moments(source: Path) -> None:
@@ -81,7 +107,7 @@ def faults() -> Iterator[tuple[str, str]]:
 def test_an_error_before_and_after_every_commit(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raised = []
     for table, when in faults():
-        with fault_at(monkeypatch, table, when) as met:
+        with faults_at(monkeypatch, {table: when}) as met:
             answer = call(run.main, source)
         if met:  # a table that this run does not write is passed over
             raised.append((table, when))
