@@ -247,6 +247,23 @@ def test_the_same_rows_again_change_nothing_whatever_their_order(take_in: Any, t
     assert lake.version(QUARANTINE) > versions["silver/quarantine"]
 
 
+@pytest.mark.parametrize("mode", ["refresh", "upsert"])
+def test_what_a_broken_run_did_not_account_for_is_written_again(
+    mode: str, take_in: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "o.csv", [attendance(key, Extract_Date="2022-01-10") for key in ("A", "B", "")])
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "append", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            take_in(mode, opa=path)
+    lake, _ = take_in(mode, opa=path)
+    (told,) = rows(lake, INGEST_AUDIT, "run_id", "records_built", "rows_quarantined")
+    held = rows(lake, OP_ATTENDANCE, "run_id")
+    aside = rows(lake, QUARANTINE, "run_id")
+    assert (held, aside) == ([(told[0],)] * told[1], [(told[0],)] * told[2])
+    assert told[1:] == (2, 1)
+
+
 # Years in steps
 
 

@@ -189,4 +189,5 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
 
 
 def test_every_table_that_a_run_commits_to_is_struck() -> None:
-    assert {table for lines in COMMITS.values() for tables in lines for table in tables} == set(TABLES)
+    struck = {table for lines in COMMITS.values() for tables in lines for table in tables}
+    assert struck == set(TABLES) - {"silver/withdrawn_record"}, "which upserts alone write"

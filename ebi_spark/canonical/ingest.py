@@ -258,18 +258,28 @@ def _refreshed(lake: Lake, whole: Plan, judged: list[Judged], step: Step, datase
 
 
 def _held_files(lake: Lake, dataset: str, years: list[str]) -> dict[File, tuple[int, int, Checksum]]:
-    """(records, source rows, checksum) of each file that the lake's records of these years came of."""
+    """(records, source rows, checksum) of each file that the lake's records of these years came of; nothing where some are
+    of a run that did not come as far as its account."""
     table = SILVER[dataset]
     if lake.version(table) == 0:
         return {}
+    held = lake.read(table).where(F.col(YEAR).isin(*years))
+    if _unaccounted(lake, held):
+        return {}
     rows = F.sum("episodes") if dataset == "apc" else F.count("*")
-    held = lake.read(table).where(F.col(YEAR).isin(*years)).groupBy("source_system", "source_file")
     found: dict[File, tuple[int, int, Checksum]] = {}
-    for row in held.agg(F.count("*").alias("records"), rows.alias("rows"), *told()).collect():
+    by_file = held.groupBy("source_system", "source_file")
+    for row in by_file.agg(F.count("*").alias("records"), rows.alias("rows"), *told()).collect():
         checksum = Checksum()
         checksum.add(row)
         found[row["source_system"], row["source_file"]] = (row["records"], row["rows"], checksum)
     return found
+
+
+def _unaccounted(lake: Lake, held: DataFrame) -> list[str]:
+    """The runs that wrote some of these rows and that no audit tells of: they broke off before it."""
+    told_of = lake.read(INGEST_AUDIT).select("run_id").distinct()
+    return [row["run_id"] for row in held.select("run_id").distinct().join(told_of, "run_id", "left_anti").collect()]
 
 
 def _as_many(whole: Plan, step: Step, dataset: str, held: dict[File, tuple[int, int, Checksum]]) -> bool:
@@ -290,7 +300,8 @@ def _upserted(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset
     """Put the records that are new or newer, take out those withdrawn, in one commit; without any nothing is written."""
     table = SILVER[dataset]
     incoming = _incoming(lake, judged, dataset)
-    weighed = upsert.weighed(incoming, lake, table, dataset)
+    orphans = _unaccounted(lake, lake.read(table))
+    weighed = upsert.weighed(incoming, lake, table, dataset, orphans)
     outcome = _Outcome([])
     touched: set[str] = set()
     named = ("source_system", "source_file", YEAR, upsert.FATE, upsert.HELD_YEAR)
@@ -309,7 +320,7 @@ def _upserted(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset
         outcome.contradicting = weighed.where(F.col(upsert.FATE) == upsert.CONFLICT).select(*upsert.KEY)
     outcome.touched = sorted(touched)
     if touched:
-        _write_sorted(lake, upsert.merged(incoming, lake, table, dataset, outcome.touched), dataset, outcome.touched)
+        _write_sorted(lake, upsert.merged(weighed, lake, table, dataset, outcome.touched), dataset, outcome.touched)
     return outcome
 
 
@@ -366,7 +377,7 @@ def _set_aside(
         files = sorted(step.files | _gone_files(lake, whole, step))
         where = [stated, {YEAR: [UNKNOWN_YEAR], "dataset": whole.datasets, "source_file": files}]
         held = held.where(predicate_of(where))
-    if not _same_rows(held, frame, bool(parts) or config.mode == "upsert"):
+    if _unaccounted(lake, held) or not _same_rows(held, frame, bool(parts) or config.mode == "upsert"):
         lake.replace(QUARANTINE, frame, where, stage="ingest")
 
 

@@ -9,6 +9,8 @@ Keys that are withdrawn come as lists (roles ``apcs_withdrawn``, ``opa_withdrawn
 extract or an earlier one is taken out, and stays out.
 """
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -38,10 +40,11 @@ def _withdrawn(lake: Lake, dataset: str, prefix: str) -> DataFrame:
     )
 
 
-def weighed(incoming: DataFrame, lake: Lake, table: Table, dataset: str) -> DataFrame:
-    """Canonical records that a submission brings, a row each, with their fate against what the lake holds."""
+def weighed(incoming: DataFrame, lake: Lake, table: Table, dataset: str, orphans: Sequence[str] = ()) -> DataFrame:
+    """Canonical records that a submission brings, a row each, with their fate against what the lake holds. What the runs
+    ``orphans`` wrote is written again though it is the same: they broke off before they accounted for it."""
     held = lake.read(table).select(
-        *[F.col(name).alias(f"_held_{name}") for name in (*KEY, "extract_date", "content", "source_file")],
+        *[F.col(name).alias(f"_held_{name}") for name in (*KEY, "extract_date", "content", "source_file", "run_id")],
         F.col(YEAR).alias(HELD_YEAR),
     )
     met = incoming.join(held, [F.col(name) == F.col(f"_held_{name}") for name in KEY], "left")
@@ -49,12 +52,14 @@ def weighed(incoming: DataFrame, lake: Lake, table: Table, dataset: str) -> Data
     met = met.join(gone, [F.col(name) == F.col(f"_gone_{name}") for name in KEY], "left")
     brought, there = _extract("extract_date"), _extract("_held_extract_date")
     same_day = brought == there
+    same = F.col("content").eqNullSafe(F.col("_held_content"))
+    orphaned = F.col("_held_run_id").isin(*orphans) if orphans else F.lit(False)
     fate = (
         F.when(F.col("_gone_record_id").isNotNull() & (_extract("_gone_extract_date") >= brought), WITHDRAWN)
         .when(F.col("_held_record_id").isNull(), NEW)
         .when(brought < there, OLDER)
-        .when(same_day & F.col("content").eqNullSafe(F.col("_held_content")), UNCHANGED)
-        .when(same_day & (F.col("source_file") != F.col("_held_source_file")), CONFLICT)
+        .when(same_day & same & ~orphaned, UNCHANGED)
+        .when(same_day & ~same & (F.col("source_file") != F.col("_held_source_file")), CONFLICT)
         .otherwise(NEWER)
     )
     return met.select(*incoming.columns, fate.alias(FATE), HELD_YEAR)
@@ -71,11 +76,11 @@ def _out() -> Column:
     return _extract("_gone_extract_date") >= _extract("extract_date")
 
 
-def merged(incoming: DataFrame, lake: Lake, table: Table, dataset: str, years: list[str]) -> DataFrame:
+def merged(weighed: DataFrame, lake: Lake, table: Table, dataset: str, years: list[str]) -> DataFrame:
     """All records of ``years`` as they should stand: what the lake holds, less what is replaced or withdrawn, and what
     the submission puts. ``years`` are those of either side, so that a record which moves to another year leaves the old
     one."""
-    put = weighed(incoming, lake, table, dataset).where(F.col(FATE).isin(*PUT)).drop(FATE, HELD_YEAR)
+    put = weighed.where(F.col(FATE).isin(*PUT)).drop(FATE, HELD_YEAR)
     keys = put.select(*[F.col(name).alias(f"_put_{name}") for name in KEY])
     gone = _withdrawn(lake, dataset, "_gone_")
     kept = (
@@ -84,7 +89,7 @@ def merged(incoming: DataFrame, lake: Lake, table: Table, dataset: str, years: l
         .join(keys, [F.col(name) == F.col(f"_put_{name}") for name in KEY], "left_anti")
         .join(gone, [*[F.col(name) == F.col(f"_gone_{name}") for name in KEY], _out()], "left_anti")
     )
-    return kept.select(*incoming.columns).unionByName(put)
+    return kept.select(*put.columns).unionByName(put)
 
 
 def note_withdrawn(lake: Lake, listed: DataFrame, stage: str) -> None:
