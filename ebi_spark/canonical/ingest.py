@@ -20,6 +20,7 @@ from ebi_spark.acquire.watch import refuse_changed
 from ebi_spark.canonical import hes, sus_plus, upsert
 from ebi_spark.canonical.content import Checksum, content, told
 from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled
+from ebi_spark.canonical.held import File, Holdings, Made, holdings, rows_told, unaccounted
 from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, keep
 from ebi_spark.canonical.survey import (
     FileCount,
@@ -35,7 +36,7 @@ from ebi_spark.canonical.survey import (
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, YEAR, Table
 from ebi_spark.settings import RunConfig
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake, conform, predicate_of, side_by_side
+from ebi_spark.storage import Lake, conform, side_by_side
 
 UNKNOWN_YEAR = "unknown"
 SILVER = {"apc": APC_SPELL, "op": OP_ATTENDANCE}
@@ -56,6 +57,7 @@ class Plan:
     suspects: dict[tuple[str, str], Suspects]
     judged: list[Judged]
     found: Survey
+    held: Holdings
     years: list[str]
     steps: list[Step]
 
@@ -137,20 +139,11 @@ def plan(lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callabl
     tell("counting what becomes of each row")
     found = survey(judged, config)
     years = years_to_replace(set().union(*found.years.values()), config)
+    held = holdings(lake, {dataset: SILVER[dataset] for dataset in found.years}, years)
     if config.mode == "refresh" and not config.accept_shrunken:
         for dataset, counts in found.years.items():
-            refuse_shrunken(SILVER[dataset].full_name, _held_rows(lake, dataset, years), counts, config, years)
-    return Plan(tables, suspects, judged, found, years, steps(found, years, STEP_ROWS))
-
-
-def _held_rows(lake: Lake, dataset: str, years: list[str]) -> dict[str, int]:
-    """Source rows that the lake's records of each year were made of."""
-    table = SILVER[dataset]
-    if lake.version(table) == 0:
-        return {}
-    size = F.sum("episodes") if dataset == "apc" else F.count("*")
-    held = lake.read(table).where(F.col(YEAR).isin(years)).groupBy(YEAR).agg(size.alias("rows")).collect()
-    return {row[YEAR]: row["rows"] for row in held}
+            refuse_shrunken(SILVER[dataset].full_name, held.rows_by_year(dataset), counts, config, years)
+    return Plan(tables, suspects, judged, found, held, years, steps(found, years, STEP_ROWS))
 
 
 def ingest(lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None]) -> Ingested:
@@ -204,9 +197,6 @@ def _of_step(lake: Lake, whole: Plan, step: Step, config: RunConfig) -> list[Jud
     )
 
 
-File = tuple[str, str]  # system and path
-
-
 @dataclass
 class _Outcome:
     """What became of one dataset's records in a step: those that were not written by fate and file, with the checksums
@@ -243,46 +233,21 @@ def _write_sorted(lake: Lake, records: DataFrame, dataset: str, years: list[str]
 def _refreshed(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset: str) -> _Outcome:
     """Replace the step's years of a dataset in one commit, unless the lake holds the very same records."""
     incoming = _incoming(lake, judged, dataset)
-    held = _held_files(lake, dataset, step.years)
+    held = whole.held.files(dataset, step.years)
     if held and _as_many(whole, step, dataset, held):
         now: dict[File, Checksum] = defaultdict(Checksum)
         for row in incoming.groupBy("source_system", "source_file").agg(*told()).collect():
             now[row["source_system"], row["source_file"]].add(row)
-        if now == {file: checksum for file, (_, _, checksum) in held.items()}:
+        if now == {file: made.checksum for file, made in held.items()}:
             same = _Outcome([], checksums=now)
-            for file, (records, _, _) in held.items():
-                same.fates[file][upsert.UNCHANGED] = records
+            for file, made in held.items():
+                same.fates[file][upsert.UNCHANGED] = made.records
             return same
     _write_sorted(lake, incoming, dataset, step.years)
     return _Outcome(step.years)
 
 
-def _held_files(lake: Lake, dataset: str, years: list[str]) -> dict[File, tuple[int, int, Checksum]]:
-    """(records, source rows, checksum) of each file that the lake's records of these years came of; nothing where some are
-    of a run that did not come as far as its account."""
-    table = SILVER[dataset]
-    if lake.version(table) == 0:
-        return {}
-    held = lake.read(table).where(F.col(YEAR).isin(*years))
-    if _unaccounted(lake, held):
-        return {}
-    rows = F.sum("episodes") if dataset == "apc" else F.count("*")
-    found: dict[File, tuple[int, int, Checksum]] = {}
-    by_file = held.groupBy("source_system", "source_file")
-    for row in by_file.agg(F.count("*").alias("records"), rows.alias("rows"), *told()).collect():
-        checksum = Checksum()
-        checksum.add(row)
-        found[row["source_system"], row["source_file"]] = (row["records"], row["rows"], checksum)
-    return found
-
-
-def _unaccounted(lake: Lake, held: DataFrame) -> list[str]:
-    """The runs that wrote some of these rows and that no audit tells of: they broke off before it."""
-    told_of = lake.read(INGEST_AUDIT).select("run_id").distinct()
-    return [row["run_id"] for row in held.select("run_id").distinct().join(told_of, "run_id", "left_anti").collect()]
-
-
-def _as_many(whole: Plan, step: Step, dataset: str, held: dict[File, tuple[int, int, Checksum]]) -> bool:
+def _as_many(whole: Plan, step: Step, dataset: str, held: dict[File, Made]) -> bool:
     """Whether every file would make as many records as the lake holds of it; where not, they differ, and nobody needs to
     read the files for it. A HES spell counts at the file of its last episode: there only the sum can be compared."""
     now = {
@@ -292,7 +257,7 @@ def _as_many(whole: Plan, step: Step, dataset: str, held: dict[File, tuple[int, 
         for path, count in whole.found.files[item.place].items()
         if path in step.files and count.rows[VALID]
     }
-    before = {file: rows for file, (_, rows, _) in held.items()}
+    before = {file: made.rows for file, made in held.items()}
     return sum(now.values()) == sum(before.values()) if ("hes", "apc") in whole.found.files else now == before
 
 
@@ -300,7 +265,7 @@ def _upserted(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset
     """Put the records that are new or newer, take out those withdrawn, in one commit; without any nothing is written."""
     table = SILVER[dataset]
     incoming = _incoming(lake, judged, dataset)
-    orphans = _unaccounted(lake, lake.read(table))
+    orphans = unaccounted(lake, table)
     weighed = upsert.weighed(incoming, lake, table, dataset, orphans)
     outcome = _Outcome([])
     touched: set[str] = set()
@@ -357,28 +322,47 @@ def _set_aside(
             rows = rows.withColumn("reasons", F.array(F.lit("conflicting_duplicate")))
             parts.append(_quarantined(item, rows, step.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
-    held = lake.read(QUARANTINE)
     if config.mode == "upsert":
-        valid = [
-            keep(item.rows, VALID, config.years).select(
-                F.lit(item.table.system).alias("source_system"), F.lit(item.table.role).alias("role"), "record_id"
-            )
-            for item in judged
-        ]
-        taken = reduce(DataFrame.unionByName, valid).distinct()
-        if outcomes and any(outcome.contradicting is not None for outcome in outcomes.values()):
-            taken = taken.join(frame.select("source_system", "role", "record_id"), list(taken.columns), "left_anti")
-        others = held.where(~F.col("source_file").isin(*step.files))
-        others = others.join(taken, ["source_system", "role", "record_id"], "left_anti")
-        frame = others.select(*QUARANTINE.names()).unionByName(frame)
-        where: list[dict[str, list[str]]] = [{}]
-    else:
+        _replace_aside_by_file(lake, judged, step, config, frame, outcomes)
+        return
+    known = {path for files in whole.found.files.values() for path in files}
+    # Files that are no source any more go with the first step.
+    gone = whole.held.files_aside(UNKNOWN_YEAR, whole.datasets) - known if step is whole.steps[0] else set()
+    files = sorted(step.files | gone)
+    held = whole.held.rows_aside(step.years, files, UNKNOWN_YEAR, whole.datasets)
+    now = Checksum()
+    for row in rows_told(frame, "source_file") if parts and held else ():
+        now.add(row)
+    if held != now:
         stated = {YEAR: step.years, "dataset": whole.datasets}
-        files = sorted(step.files | _gone_files(lake, whole, step))
-        where = [stated, {YEAR: [UNKNOWN_YEAR], "dataset": whole.datasets, "source_file": files}]
-        held = held.where(predicate_of(where))
-    if _unaccounted(lake, held) or not _same_rows(held, frame, bool(parts) or config.mode == "upsert"):
-        lake.replace(QUARANTINE, frame, where, stage="ingest")
+        unknown = {YEAR: [UNKNOWN_YEAR], "dataset": whole.datasets, "source_file": files}
+        lake.replace(QUARANTINE, frame, [stated, unknown], stage="ingest")
+
+
+def _replace_aside_by_file(
+    lake: Lake, judged: list[Judged], step: Step, config: RunConfig, frame: DataFrame, outcomes: dict[str, _Outcome]
+) -> None:
+    """After an upsert: what is set aside of the step's files is ``frame``; of other files what stands, less the rows whose
+    key has been taken in meanwhile."""
+    valid = [
+        keep(item.rows, VALID, config.years).select(
+            F.lit(item.table.system).alias("source_system"), F.lit(item.table.role).alias("role"), "record_id"
+        )
+        for item in judged
+    ]
+    key = ["source_system", "role", "record_id"]
+    taken = reduce(DataFrame.unionByName, valid).distinct()
+    if any(outcome.contradicting is not None for outcome in outcomes.values()):
+        taken = taken.join(frame.select(*key), key, "left_anti")
+    held = lake.read(QUARANTINE)
+    others = held.where(~F.col("source_file").isin(*step.files)).join(taken, key, "left_anti")
+    after = others.select(*QUARANTINE.names()).unionByName(frame)
+    before, now = Checksum(), Checksum()
+    for checksum, rows in ((before, held), (now, after)):
+        for row in rows_told(rows, "source_file"):
+            checksum.add(row)
+    if before != now or unaccounted(lake, QUARANTINE):
+        lake.replace(QUARANTINE, after, {}, stage="ingest")
 
 
 def _quarantined(item: Judged, rows: DataFrame, years: list[str], run_id: str) -> DataFrame:
@@ -393,30 +377,6 @@ def _quarantined(item: Judged, rows: DataFrame, years: list[str], run_id: str) -
         raw_json().alias("raw"),
         F.lit(run_id).alias("run_id"),
     )
-
-
-def _gone_files(lake: Lake, whole: Plan, step: Step) -> set[str]:
-    """Files that rows without a year were set aside of, and that are no source any more; with the first step."""
-    if step is not whole.steps[0] or lake.version(QUARANTINE) == 0:
-        return set()
-    known = {path for files in whole.found.files.values() for path in files}
-    unknown = lake.read(QUARANTINE).where(F.col(YEAR) == UNKNOWN_YEAR).where(F.col("dataset").isin(*whole.datasets))
-    return {row["source_file"] for row in unknown.select("source_file").distinct().collect()} - known
-
-
-def _same_rows(held: DataFrame, frame: DataFrame, some: bool) -> bool:
-    """Whether two sets of rows set aside are the same but for the runs that did so. ``some``: ``frame`` may have rows."""
-    before = _row_hashes(held)
-    return before == (_row_hashes(frame) if some else (0, None, None))
-
-
-def _row_hashes(rows: DataFrame) -> tuple[Any, ...]:
-    texts = ["source_system", "dataset", "role", "record_id", YEAR, "source_file", "raw"]
-    one = F.xxhash64(*[F.coalesce(name, F.lit("\0")) for name in texts], F.concat_ws(",", "reasons"))
-    hashed = rows.select(one.alias("_one"))
-    total = F.sum(F.col("_one").bitwiseAND(F.lit(0xFFFFFFFF)))
-    found = hashed.agg(F.count("*"), F.bit_xor("_one"), total).first()
-    return tuple(found) if found else (0, None, None)
 
 
 def _account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, _Outcome]) -> Ingested:
