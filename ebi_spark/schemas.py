@@ -142,6 +142,7 @@ QUARANTINE = Table(
     reasons array<string>
     source_file string
     raw string -- the row as JSON text
+    extract_date date -- of the extract that the row stands in, as far as known
     run_id string
 """,
     partition_by=(YEAR,),

@@ -42,6 +42,9 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
         spark, folder, years=list(YEARS), spells=2_500, attendances=5_000, seed=7, system="sus_plus",
         file_format="csv", progress=lambda _: None,
     )  # fmt: skip
+    # A line that was cut short: set aside, and no reason to publish nothing.
+    with max((folder / "data/opa").glob("*.csv")).open("a", encoding="utf-8") as file:
+        file.write("97,cut short\n")
     return folder
 
 

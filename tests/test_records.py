@@ -415,7 +415,8 @@ def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: Ingested) -> Non
         name: value or None for name, value in {**dict.fromkeys(EPISODE_COLUMNS), **LATER_FILE[-6]}.items()
     }
     assert json.loads(raw["11", "unknown"])["REMARK"] == 'a "quoted", text'
-    line = next(row["raw"] for row in ingested.quarantine if row["reasons"] == ["corrupt_line"])
+    assert all(isinstance(json.loads(row["raw"]), dict) for row in ingested.quarantine)
+    line = json.loads(next(row["raw"] for row in ingested.quarantine if row["reasons"] == ["corrupt_line"]))["line"]
     assert line.startswith("Z1,x,") and line.count(",") == len(EPISODE_COLUMNS) + 2
 
 

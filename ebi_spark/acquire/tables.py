@@ -285,9 +285,8 @@ def _unusable_line(resolved: Resolved, keys: set[str], most_bytes: int) -> Colum
 
 
 def raw_json() -> Column:
-    """The source row as JSON text, or the line itself where it could not be parsed. Made only of what is set aside:
-    made of every row it would be the dearest column of the ingest."""
-    return F.coalesce(
-        F.nullif("corrupt", F.lit(UNUSABLE)),
-        F.to_json(F.map_from_arrays("raw_names", "raw_values"), {"ignoreNullFields": "false"}),
-    )
+    """The source row as JSON text; of a line that could not be parsed, the line as ``{"line": …}``. Made only of what is set
+    aside: made of every row it would be the dearest column of the ingest."""
+    line = F.nullif("corrupt", F.lit(UNUSABLE))
+    cells = F.to_json(F.map_from_arrays("raw_names", "raw_values"), {"ignoreNullFields": "false"})
+    return F.when(line.isNotNull(), F.to_json(F.struct(line.alias("line")))).otherwise(cells)

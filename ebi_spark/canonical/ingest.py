@@ -323,7 +323,7 @@ def _set_aside(
             parts.append(_quarantined(item, rows, step.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     if config.mode == "upsert":
-        _replace_aside_by_file(lake, judged, step, config, frame, outcomes)
+        _replace_aside_by_file(lake, judged, step, config, frame)
         return
     known = {path for files in whole.found.files.values() for path in files}
     # Files that are no source any more go with the first step.
@@ -339,24 +339,25 @@ def _set_aside(
         lake.replace(QUARANTINE, frame, [stated, unknown], stage="ingest")
 
 
-def _replace_aside_by_file(
-    lake: Lake, judged: list[Judged], step: Step, config: RunConfig, frame: DataFrame, outcomes: dict[str, _Outcome]
-) -> None:
-    """After an upsert: what is set aside of the step's files is ``frame``; of other files what stands, less the rows whose
-    key has been taken in meanwhile."""
-    valid = [
+def _replace_aside_by_file(lake: Lake, judged: list[Judged], step: Step, config: RunConfig, frame: DataFrame) -> None:
+    """After an upsert: what is set aside of the step's files is ``frame``; of other files what stands, less the rows that a
+    usable row of their key and extract, or of a later one, makes good. A contradiction takes a later one."""
+    key = ["source_system", "role", "record_id"]
+    usable = [
         keep(item.rows, VALID, config.years).select(
-            F.lit(item.table.system).alias("source_system"), F.lit(item.table.role).alias("role"), "record_id"
+            F.lit(item.table.system).alias(key[0]), F.lit(item.table.role).alias(key[1]), key[2], "extract_date"
         )
         for item in judged
     ]
-    key = ["source_system", "role", "record_id"]
-    taken = reduce(DataFrame.unionByName, valid).distinct()
-    if any(outcome.contradicting is not None for outcome in outcomes.values()):
-        taken = taken.join(frame.select(*key), key, "left_anti")
+    latest = F.max(upsert.extract("extract_date")).alias("_usable")
+    good = reduce(DataFrame.unionByName, usable).groupBy(*key).agg(latest)
     held = lake.read(QUARANTINE)
-    others = held.where(~F.col("source_file").isin(*step.files)).join(taken, key, "left_anti")
-    after = others.select(*QUARANTINE.names()).unionByName(frame)
+    others = held.where(~F.col("source_file").isin(*step.files)).join(good, key, "left")
+    extract = upsert.extract("extract_date")
+    contradiction = F.array_contains("reasons", "conflicting_duplicate")
+    made_good = (F.col("_usable") > extract) | ((F.col("_usable") == extract) & ~contradiction)
+    stands = others.where(~F.coalesce(made_good, F.lit(False)))
+    after = stands.select(*QUARANTINE.names()).unionByName(frame)
     before, now = Checksum(), Checksum()
     for checksum, rows in ((before, held), (now, after)):
         for row in rows_told(rows, "source_file"):
@@ -375,6 +376,7 @@ def _quarantined(item: Judged, rows: DataFrame, years: list[str], run_id: str) -
         "reasons",
         "source_file",
         raw_json().alias("raw"),
+        "extract_date",
         F.lit(run_id).alias("run_id"),
     )
 

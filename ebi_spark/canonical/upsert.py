@@ -27,8 +27,8 @@ FATE, HELD_YEAR = "_fate", "_held_year"
 KEY = ("source_system", "record_id")
 
 
-def _extract(column: str) -> Column:
-    """An extract date; without one it is older than any."""
+def extract(column: str) -> Column:
+    """An extract date to compare; none is older than any."""
     return F.coalesce(F.col(column), F.lit("0001-01-01").cast("date"))
 
 
@@ -50,12 +50,12 @@ def weighed(incoming: DataFrame, lake: Lake, table: Table, dataset: str, orphans
     met = incoming.join(held, [F.col(name) == F.col(f"_held_{name}") for name in KEY], "left")
     gone = _withdrawn(lake, dataset, "_gone_")
     met = met.join(gone, [F.col(name) == F.col(f"_gone_{name}") for name in KEY], "left")
-    brought, there = _extract("extract_date"), _extract("_held_extract_date")
+    brought, there = extract("extract_date"), extract("_held_extract_date")
     same_day = brought == there
     same = F.col("content").eqNullSafe(F.col("_held_content"))
     orphaned = F.col("_held_run_id").isin(*orphans) if orphans else F.lit(False)
     fate = (
-        F.when(F.col("_gone_record_id").isNotNull() & (_extract("_gone_extract_date") >= brought), WITHDRAWN)
+        F.when(F.col("_gone_record_id").isNotNull() & (extract("_gone_extract_date") >= brought), WITHDRAWN)
         .when(F.col("_held_record_id").isNull(), NEW)
         .when(brought < there, OLDER)
         .when(same_day & same & ~orphaned, UNCHANGED)
@@ -73,7 +73,7 @@ def withdrawn_now(lake: Lake, table: Table, dataset: str) -> DataFrame:
 
 
 def _out() -> Column:
-    return _extract("_gone_extract_date") >= _extract("extract_date")
+    return extract("_gone_extract_date") >= extract("extract_date")
 
 
 def merged(weighed: DataFrame, lake: Lake, table: Table, dataset: str, years: list[str]) -> DataFrame:
