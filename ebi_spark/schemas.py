@@ -187,6 +187,7 @@ INGEST_AUDIT = Table(
     rows_read bigint -- always rows_valid + rows_quarantined + rows_duplicate + rows_outside_years
     rows_valid bigint
     rows_quarantined bigint
+    rows_aside_before bigint -- of the rows set aside: that stood in quarantine word for word, and were not written again
     rows_duplicate bigint -- further copies of identical rows
     rows_outside_years bigint -- of years that the run was not asked for
     records_built bigint -- spells or attendances that this run wrote of the valid rows

@@ -163,7 +163,7 @@ def fates(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict
     config = sources(folder, apc=TableSource("apc", (str(folder / "apc.csv"),)))
     prepare_folders(folder / "lake")
     lake = Lake(spark, config.lake, "test-run")
-    done = canonical.ingest(spark, lake, read_sources(spark, config), config, lambda message: None)
+    done = canonical.ingest(lake, read_sources(spark, config), config, lambda message: None)
     records = {row["provider_code"]: row.asDict() for row in lake.read(APC_SPELL).collect()}
     aside = [(row["raw"], list(row["reasons"])) for row in lake.read(QUARANTINE).collect()]
     return {"records": records, "aside": aside, "done": done}
@@ -483,7 +483,7 @@ BREAK: dict[str, Happens | tuple[Callable[[Path], str]]] = {
     "of Parquet with a damaged page of codes": (lambda folder: damaged(folder, "Der_Diagnosis_All"),),
     "replaced before anything is written": (whole, "settle", replace),
     "deleted before anything is written": (whole, "first_look", delete),
-    "replaced after the records are written": (whole, "_built", replace),
+    "replaced after the records are written": (whole, "_account", replace),
 }
 
 

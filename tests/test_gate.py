@@ -889,6 +889,18 @@ def test_earlier_runs_may_have_lost_years_to_newer_ones(spark: SparkSession) -> 
     assert violations(spark, "quarantine", "agrees_with_audit", tables) == 0
 
 
+def test_rows_that_stood_aside_before_belong_to_the_run_that_set_them_aside(spark: SparkSession) -> None:
+    tables = good()
+    later = datetime(2031, 1, 1, tzinfo=UTC)
+    tables["ingest_audit"] += [
+        row | {"run_id": "run2", "written_at": later, "records_built": 0, "rows_aside_before": row["rows_quarantined"]}
+        for row in tables["ingest_audit"]
+    ]
+    assert violations(spark, "quarantine", "agrees_with_audit", tables) == 0
+    tables["ingest_audit"][-1]["rows_aside_before"] = tables["ingest_audit"][-2]["rows_aside_before"] = 0
+    assert violations(spark, "quarantine", "agrees_with_audit", tables) > 0
+
+
 def test_exceptions_are_seen_in_both_shapes() -> None:
     assert gate._raised({"raised_exception": True})
     assert gate._raised({"('metric', 'x')": {"raised_exception": True}})

@@ -57,16 +57,18 @@ class Holdings:
 
     def rows_aside(
         self, years: Collection[str], unknown_of: Collection[str], unknown: str, datasets: Collection[str]
-    ) -> Checksum | None:
-        """What stands aside of these years, and of no year of the files ``unknown_of``; None as for :meth:`files`."""
-        found = Checksum()
+    ) -> tuple[int, Checksum] | None:
+        """What stands aside of these years, and of no year of the files ``unknown_of``: rows and their checksum; None as
+        for :meth:`files`."""
+        number, found = 0, Checksum()
         for row in self.aside:
             of_year = row[YEAR] in years or (row[YEAR] == unknown and row["source_file"] in unknown_of)
             if of_year and row["dataset"] in datasets:
                 if row["run_id"] not in self.accounted:
                     return None
+                number += row["rows"]
                 found.add(row)
-        return found
+        return number, found
 
     def files_aside(self, year: str, datasets: Collection[str]) -> set[str]:
         """The files that rows of a year were set aside of."""
@@ -104,7 +106,11 @@ def rows_told(aside: DataFrame, *by: str) -> list[Any]:
         F.coalesce(F.col(name), F.lit("\0"))
         for name in ("source_system", "dataset", "role", "record_id", YEAR, "source_file", "raw")
     ]
-    return aside.groupBy(*by).agg(*told_of(F.xxhash64(*texts, F.concat_ws(",", "reasons")))).collect()
+    return (
+        aside.groupBy(*by)
+        .agg(F.count("*").alias("rows"), *told_of(F.xxhash64(*texts, F.concat_ws(",", "reasons"))))
+        .collect()
+    )
 
 
 def unaccounted(lake: Lake, table: Table) -> list[str]:

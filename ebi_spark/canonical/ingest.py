@@ -169,8 +169,10 @@ def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable
     tasks = [partial(written, lake, whole, judged, step, dataset) for dataset in whole.datasets]
     outcomes: dict[str, _Outcome] = {}
 
+    aside_written: list[bool] = []
+
     def set_aside() -> None:
-        _set_aside(lake, whole, judged, step, config, outcomes)
+        aside_written.append(_set_aside(lake, whole, judged, step, config, outcomes))
 
     def records() -> None:
         outcomes.update(zip(whole.datasets, side_by_side(tasks), strict=True))
@@ -180,7 +182,7 @@ def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable
     else:  # which rows contradict the lake is known only then
         records()
         set_aside()
-    return _account(lake, whole, step, outcomes)
+    return _account(lake, whole, step, outcomes, aside_written[0])
 
 
 def _of_step(lake: Lake, whole: Plan, step: Step, config: RunConfig) -> list[Judged]:
@@ -306,9 +308,10 @@ def _note_withdrawn(lake: Lake, judged: list[Judged], step: Step) -> None:
 
 def _set_aside(
     lake: Lake, whole: Plan, judged: list[Judged], step: Step, config: RunConfig, outcomes: dict[str, _Outcome]
-) -> None:
+) -> bool:
     """Replace what earlier runs set aside of the step's years and files, and of rows without a year. Only tables in which
-    the survey found something are read again; nothing is written when the lake holds the very same rows."""
+    the survey found something are read again; nothing is written, and False given, when the lake holds the very same
+    rows."""
     parts = [
         _quarantined(item, keep(item.rows, QUARANTINED, config.years), step.years, lake.run_id)
         for item in judged
@@ -323,23 +326,30 @@ def _set_aside(
             parts.append(_quarantined(item, rows, step.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     if config.mode == "upsert":
-        _replace_aside_by_file(lake, judged, step, config, frame)
-        return
+        return _replace_aside_by_file(lake, judged, step, config, frame)
     known = {path for files in whole.found.files.values() for path in files}
     # Files that are no source any more go with the first step.
     gone = whole.held.files_aside(UNKNOWN_YEAR, whole.datasets) - known if step is whole.steps[0] else set()
     files = sorted(step.files | gone)
     held = whole.held.rows_aside(step.years, files, UNKNOWN_YEAR, whole.datasets)
-    now = Checksum()
-    for row in rows_told(frame, "source_file") if parts and held else ():
-        now.add(row)
-    if held != now:
-        stated = {YEAR: step.years, "dataset": whole.datasets}
-        unknown = {YEAR: [UNKNOWN_YEAR], "dataset": whole.datasets, "source_file": files}
-        lake.replace(QUARANTINE, frame, [stated, unknown], stage="ingest")
+    number = sum(whole.found.quarantined(item.place, step.files) for item in judged)
+    # Only where there are as many is it worth reading them to see whether they are the same.
+    if held and held[0] == number and (not number or _told(frame) == held[1]):
+        return False
+    stated = {YEAR: step.years, "dataset": whole.datasets}
+    unknown = {YEAR: [UNKNOWN_YEAR], "dataset": whole.datasets, "source_file": files}
+    lake.replace(QUARANTINE, frame, [stated, unknown], stage="ingest")
+    return True
 
 
-def _replace_aside_by_file(lake: Lake, judged: list[Judged], step: Step, config: RunConfig, frame: DataFrame) -> None:
+def _told(aside: DataFrame) -> Checksum:
+    found = Checksum()
+    for row in rows_told(aside, "source_file"):
+        found.add(row)
+    return found
+
+
+def _replace_aside_by_file(lake: Lake, judged: list[Judged], step: Step, config: RunConfig, frame: DataFrame) -> bool:
     """After an upsert: what is set aside of the step's files is ``frame``; of other files what stands, less the rows that a
     usable row of their key and extract, or of a later one, makes good. A contradiction takes a later one."""
     key = ["source_system", "role", "record_id"]
@@ -358,12 +368,10 @@ def _replace_aside_by_file(lake: Lake, judged: list[Judged], step: Step, config:
     made_good = (F.col("_usable") > extract) | ((F.col("_usable") == extract) & ~contradiction)
     stands = others.where(~F.coalesce(made_good, F.lit(False)))
     after = stands.select(*QUARANTINE.names()).unionByName(frame)
-    before, now = Checksum(), Checksum()
-    for checksum, rows in ((before, held), (now, after)):
-        for row in rows_told(rows, "source_file"):
-            checksum.add(row)
-    if before != now or unaccounted(lake, QUARANTINE):
-        lake.replace(QUARANTINE, after, {}, stage="ingest")
+    if _told(after) == _told(held) and not unaccounted(lake, QUARANTINE):
+        return False
+    lake.replace(QUARANTINE, after, {}, stage="ingest")
+    return True
 
 
 def _quarantined(item: Judged, rows: DataFrame, years: list[str], run_id: str) -> DataFrame:
@@ -381,7 +389,7 @@ def _quarantined(item: Judged, rows: DataFrame, years: list[str], run_id: str) -
     )
 
 
-def _account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, _Outcome]) -> Ingested:
+def _account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, _Outcome], aside_written: bool) -> Ingested:
     """Write the audit of the step's files: what the survey counted, and what silver now holds of this run."""
     built: dict[File, int] = defaultdict(int)
     cleaned: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -418,7 +426,8 @@ def _account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, _Outcome])
         outcome = outcomes[item.dataset]
         for path, count in sorted(whole.found.files[item.place].items()):
             if path in step.files:
-                rows.append(_audited(item, path, count, outcome, built, cleaned, lake.run_id))
+                row = _audited(item, path, count, outcome, built, cleaned, lake.run_id)
+                rows.append(row | {"rows_aside_before": 0 if aside_written else row["rows_quarantined"]})
                 done.rows_read += rows[-1]["rows_read"]
                 for reason, number in rows[-1]["reasons"].items():
                     done.reasons[reason] += number
