@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
                 sizes = ["--spells", str(given.spells * len(years))]
                 sizes += ["--attendances", str(given.attendances * len(years))]
                 measured(
-                    "jobs.generate", ["--out", str(source), "--years", given.years, "--format", "parquet", *sizes], {}
+                    "jobs.generate",
+                    ["--out", str(source), "--years", given.years, "--format", "parquet", "--json", *sizes],
+                    {},
                 )
             found: dict[str, dict[str, Any]] = {}
 

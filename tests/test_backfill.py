@@ -351,6 +351,14 @@ def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypat
     assert seen == [["2020-21"]]
     assert [len(state(source, table, columns)) for table, columns in whole.items()] == [12, 4]
 
+    # One year alone: what is set aside of the other files, and is of no year, stands as it did.
+    write(source / "apcs/2019.csv", [spell(f"2019-{n}", 2019) for n in range(4)] + [spell("", 2019)], APCS)
+    aside = state(source, "silver/quarantine", whole["silver/quarantine"])
+    assert call(ingest.main, source, "--years", "2019-20")["exit"] == 0
+    gone = {row for row in aside if row not in state(source, "silver/quarantine", whole["silver/quarantine"])}
+    assert {(row[0], tuple(row[2])) for row in gone} == {("2019-X", ("no_usable_date",))}
+    assert len(state(source, "silver/quarantine", "raw")) == len(aside) - 1
+
     # All years at once come to the same.
     monkeypatch.setattr(ingesting, "STEP_ROWS", 10**9)
     before = {table: state(source, table, columns) for table, columns in whole.items()}

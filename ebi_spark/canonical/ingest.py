@@ -160,9 +160,9 @@ def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable
     """One step: its years of silver, what is set aside of its files, and the account of these files."""
     for table in whole.tables:
         refuse_changed({path: state for path, state in table.state.items() if path in step.files})
-    judged = _of_step(lake, whole, step, config)
+    judged, all_told = _of_step(lake, whole, step, config)
     if config.mode == "upsert":
-        _note_withdrawn(lake, judged, step)
+        _note_withdrawn(lake, whole.judged, step)
     named = [*(SILVER[dataset].full_name for dataset in whole.datasets), QUARANTINE.full_name]
     tell(f"{', '.join(step.years)}: writing {', '.join(named)}")
     written = _upserted if config.mode == "upsert" else _refreshed
@@ -172,7 +172,7 @@ def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable
     aside_written: list[bool] = []
 
     def set_aside() -> None:
-        aside_written.append(_set_aside(lake, whole, judged, step, config, outcomes))
+        aside_written.append(_set_aside(lake, whole, judged, all_told, step, config, outcomes))
 
     def records() -> None:
         outcomes.update(zip(whole.datasets, side_by_side(tasks), strict=True))
@@ -185,18 +185,31 @@ def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable
     return _account(lake, whole, step, outcomes, aside_written[0])
 
 
-def _of_step(lake: Lake, whole: Plan, step: Step, config: RunConfig) -> list[Judged]:
-    """The judged tables over the files alone that have something for the step to write."""
+def _of_step(lake: Lake, whole: Plan, step: Step, config: RunConfig) -> tuple[list[Judged], list[Judged]]:
+    """The judged tables over the files alone that have something for the step to write: (for its records, for what is set
+    aside). Every spell of the step's years has all its rows in their files; what is set aside of files that hold other years
+    too can be told only beside all of these years' files."""
     files = whole.found.files
-    active = {
-        place: frozenset(path for path, count in counts.items() if path in step.files and count.years)
-        for place, counts in files.items()
-    }
-    if all(active[place] == {path for path, count in counts.items() if count.rows} for place, counts in files.items()):
-        return whole.judged
-    return judge(
-        lake, [table.of_files(active[table.system, table.role]) for table in whole.tables], whole.suspects, config
-    )
+    of_years: dict[tuple[str, str], set[str]] = {}
+    aside: dict[tuple[str, str], set[str]] = {}
+    alone = True
+    for place, counts in files.items():
+        of_years[place] = {path for path, count in counts.items() if count.years.keys() & set(step.years)}
+        aside[place] = {path for path, count in counts.items() if path in step.files and count.rows[QUARANTINED]}
+        alone &= not any(counts[path].rows[OUTSIDE] for path in aside[place])
+
+    def over(wanted: dict[tuple[str, str], set[str]]) -> list[Judged]:
+        if all(
+            wanted[place] >= {path for path, count in counts.items() if count.rows} for place, counts in files.items()
+        ):
+            return whole.judged
+        tables = [table.of_files(frozenset(wanted[table.system, table.role])) for table in whole.tables]
+        return judge(lake, tables, whole.suspects, config)
+
+    records = over(of_years)
+    if all(aside[place] <= of_years[place] for place in files) and alone:
+        return records, records
+    return records, over({place: of_years[place] | aside[place] for place in files}) if alone else whole.judged
 
 
 @dataclass
@@ -307,14 +320,25 @@ def _note_withdrawn(lake: Lake, judged: list[Judged], step: Step) -> None:
 
 
 def _set_aside(
-    lake: Lake, whole: Plan, judged: list[Judged], step: Step, config: RunConfig, outcomes: dict[str, _Outcome]
+    lake: Lake,
+    whole: Plan,
+    judged: list[Judged],
+    all_told: list[Judged],
+    step: Step,
+    config: RunConfig,
+    outcomes: dict[str, _Outcome],
 ) -> bool:
     """Replace what earlier runs set aside of the step's years and files, and of rows without a year. Only tables in which
     the survey found something are read again; nothing is written, and False given, when the lake holds the very same
     rows."""
     parts = [
-        _quarantined(item, keep(item.rows, QUARANTINED, config.years), step.years, lake.run_id)
-        for item in judged
+        _quarantined(
+            item,
+            keep(item.rows, QUARANTINED, config.years).where(F.col("source_file").isin(*step.files)),
+            step.years,
+            lake.run_id,
+        )
+        for item in all_told
         if whole.found.quarantined(item.place, step.files)
     ]
     for item in judged:
