@@ -355,9 +355,9 @@ def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypat
     write(source / "apcs/2019.csv", [spell(f"2019-{n}", 2019) for n in range(4)] + [spell("", 2019)], APCS)
     aside = state(source, "silver/quarantine", whole["silver/quarantine"])
     assert call(ingest.main, source, "--years", "2019-20")["exit"] == 0
-    gone = {row for row in aside if row not in state(source, "silver/quarantine", whole["silver/quarantine"])}
-    assert {(row[0], tuple(row[2])) for row in gone} == {("2019-X", ("no_usable_date",))}
-    assert len(state(source, "silver/quarantine", "raw")) == len(aside) - 1
+    left = state(source, "silver/quarantine", whole["silver/quarantine"])
+    assert [(row[0], row[2]) for row in aside if row not in left] == [("2019-X", ["no_usable_date"])]
+    assert len(left) == len(aside) - 1
 
     # All years at once come to the same.
     monkeypatch.setattr(ingesting, "STEP_ROWS", 10**9)
