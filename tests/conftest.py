@@ -21,7 +21,7 @@ from ebi_spark.storage import Lake, prepare_folders
 
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at
 # the end.
-LONGEST = ("test_pipeline", "test_killed", "test_gate", "test_synthetic", "test_records")
+LONGEST = ("test_pipeline", "test_killed", "test_backfill", "test_records", "test_bad_files_and_rows", "test_gate")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
