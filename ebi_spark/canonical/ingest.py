@@ -190,6 +190,9 @@ def _of_step(lake: Lake, whole: Plan, step: Step, config: RunConfig) -> tuple[li
     aside). Every spell of the step's years has all its rows in their files; what is set aside of files that hold other years
     too can be told only beside all of these years' files."""
     files = whole.found.files
+    held = {
+        place: {path for path, count in counts.items() if any(count.rows.values())} for place, counts in files.items()
+    }
     of_years: dict[tuple[str, str], set[str]] = {}
     aside: dict[tuple[str, str], set[str]] = {}
     alone = True
@@ -199,9 +202,7 @@ def _of_step(lake: Lake, whole: Plan, step: Step, config: RunConfig) -> tuple[li
         alone &= not any(counts[path].rows[OUTSIDE] for path in aside[place])
 
     def over(wanted: dict[tuple[str, str], set[str]]) -> list[Judged]:
-        if all(
-            wanted[place] >= {path for path, count in counts.items() if count.rows} for place, counts in files.items()
-        ):
+        if all(wanted[place] >= held[place] for place in files):
             return whole.judged
         tables = [table.of_files(frozenset(wanted[table.system, table.role])) for table in whole.tables]
         return judge(lake, tables, whole.suspects, config)
