@@ -6,22 +6,34 @@ Without the network nothing is audited, and that is said.
 """
 
 import json
+import os
 import re
 import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-REGISTRY = "https://pypi.org"
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.M)
+
+
+@cache
+def registry() -> str:
+    """The address of the registry that pip installs from, without ``/simple``."""
+    given = os.environ.get("PIP_INDEX_URL")
+    if not given:
+        from pip._internal.models.index import PyPI
+
+        given = PyPI.simple_url
+    return str(given).rstrip("/").removesuffix("/simple")
 
 
 def asked(path: str) -> dict[str, Any]:
     """What the registry answers."""
     request = urllib.request.Request(  # noqa: S310
-        f"{REGISTRY}/{path}", headers={"Accept": "application/vnd.pypi.simple.v1+json, application/json"}
+        f"{registry()}/{path}", headers={"Accept": "application/vnd.pypi.simple.v1+json, application/json"}
     )
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
         found: dict[str, Any] = json.load(answer)
@@ -88,7 +100,7 @@ def main() -> int:
                 wrong += bad
                 told += worth
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        print(f"audit: not done, {REGISTRY} does not answer ({type(error).__name__})")
+        print(f"audit: not done, the registry does not answer ({type(error).__name__})")
         return 0
     if vulnerabilities(packages[0]) is None:
         told.append("of vulnerabilities the registry reached from here says nothing")
