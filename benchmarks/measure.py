@@ -60,20 +60,28 @@ def measured(module: str, arguments: Sequence[str], environment: Mapping[str, st
 
 
 def tree_bytes(root: int) -> int:
-    """Resident memory of a process and its descendants now; pages that several share count in each. 0 without /proc."""
+    """Memory of a process and its descendants now, each its share of the pages that several have: Java forks for a moment to
+    set the mode of a file, and the fork has all of its pages too. 0 without /proc."""
     parents: dict[int, int] = {}
-    resident: dict[int, int] = {}
-    page = os.sysconf("SC_PAGE_SIZE")
     for entry in PROC.glob("[0-9]*"):
         try:
             parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            resident[int(entry.name)] = int((entry / "statm").read_text().split()[1]) * page
         except (OSError, IndexError, ValueError):
             continue  # it ended while we looked
     total = 0
-    for pid in resident:
+    for pid in parents:
         above: int | None = pid
         while above is not None and above != root:
             above = parents.get(above)
-        total += resident[pid] if above == root else 0
+        total += _proportional_bytes(pid) if above == root else 0
     return total
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    except (OSError, IndexError, ValueError):
+        pass
+    return 0
