@@ -75,9 +75,11 @@ def _write(
 
 
 def _tell_left(context: Context, ahead: list[tuple[Step, list[str]]], number: int) -> None:
-    paces = [(stage.seconds, stage.rows) for stage in context.stages if stage.name == "ingest" and not stage.skipped]
+    stages = [stage for stage in context.stages if stage.name == "ingest" and not stage.skipped][-number:]
+    # By the rows of each step's own years: the first one also looks at those of all other files.
+    paces = [(stage.seconds, step.rows) for stage, (step, _) in zip(stages, ahead, strict=False)]
     rest = [step for step, _ in ahead[number:]]
-    left = seconds_left(paces[-number:], sum(step.rows for step in rest))
+    left = seconds_left(paces, sum(step.rows for step in rest))
     about = f", about {in_words(left)} left of this stage" if left is not None else ""
     years = sum(len(step.years) for step, _ in ahead)
     context.tell(f"ingest: {years - sum(len(step.years) for step in rest)} of {years} years done{about}")
