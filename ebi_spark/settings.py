@@ -241,6 +241,7 @@ def load_config(path: Path) -> RunConfig:
 
 def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
     """What only one of the modes can do with a table."""
+    named = {(source.system, role) for source in sources for role in source.tables}
     for source in sources:
         for role in source.tables:
             where = f"configuration: {path}: sources.{source.name}.tables.{role}"
@@ -248,6 +249,12 @@ def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
                 raise InputError(
                     f"{where}: lists of withdrawn keys are for `mode: upsert`",
                     remedy="a refresh replaces whole years: leave withdrawn records out of the extract",
+                )
+            whose = role.removesuffix("_withdrawn")
+            if whose != role and (source.system, whose) not in named:
+                raise InputError(
+                    f"{where}: keys of {whose} are listed as withdrawn, and no source names {whose}",
+                    remedy=f"name {whose} too, with the files of its latest submission: what stands is not written again",
                 )
             if mode == "upsert" and role == "apc":
                 raise InputError(

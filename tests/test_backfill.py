@@ -108,10 +108,11 @@ def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path)
         if month > 1:
             listed = [f"K{key}" for key in draw.sample(range(40), 6)]
             submission["opa_withdrawn"] = write(
-                tmp_path / f"gone_{month}.csv",
+                tmp_path / f"gone_{month}/part.csv",
                 [{"OPA_Ident": key, "Extract_Date": extract} for key in listed],
                 ["OPA_Ident", "Extract_Date"],
             )
+            submission["opa_withdrawn"] = str(tmp_path / f"gone_{month}")  # a folder, as Spark writes one
             gone |= {key: max(gone.get(key, ""), extract) for key in listed}
         submissions.append(submission)
     expected = sorted(
@@ -432,6 +433,11 @@ def test_a_worklist_names_the_columns_in_which_rows_contradict_each_other(spark:
     [
         ("{system: hes, tables: {apc: x.csv}}", "upsert", ["apc", "refresh"]),
         ("{system: sus_plus, tables: {opa: opa.csv, opa_withdrawn: x.csv}}", "refresh", ["opa_withdrawn", "upsert"]),
+        (
+            "{system: sus_plus, tables: {apcs: a.csv, apcs_der: d.csv, opa_withdrawn: x.csv}}",
+            "upsert",
+            ["name opa too"],
+        ),
         ("{system: sus_plus, tables: {opa: opa.csv}}", "upsert", ["opa.csv", "extract_date", "EXTRACT_DATE"]),
     ],
 )

@@ -162,7 +162,7 @@ def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable
         refuse_changed({path: state for path, state in table.state.items() if path in step.files})
     judged, all_told = _of_step(lake, whole, step, config)
     if config.mode == "upsert":
-        _note_withdrawn(lake, whole.judged, step)
+        _note_withdrawn(lake, whole, step)
     named = [*(SILVER[dataset].full_name for dataset in whole.datasets), QUARANTINE.full_name]
     tell(f"{', '.join(step.years)}: writing {', '.join(named)}")
     written = _upserted if config.mode == "upsert" else _refreshed
@@ -305,10 +305,11 @@ def _upserted(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset
     return outcome
 
 
-def _note_withdrawn(lake: Lake, judged: list[Judged], step: Step) -> None:
+def _note_withdrawn(lake: Lake, whole: Plan, step: Step) -> None:
     """The keys of withdrawal lists into ``silver/withdrawn_record``; lists go with the first step."""
-    lists = [item for item in judged if item.table.role.endswith("_withdrawn")]
-    if lists and any(path in step.files for item in lists for path in item.table.files):
+    lists = [item for item in whole.judged if item.table.role.endswith("_withdrawn")]
+    # By the files that rows name: those of a folder are not the path that was configured, a table of a catalogue has none.
+    if any(path in step.files for item in lists for path in whole.found.files[item.place]):
         parts = [
             keep(item.rows, VALID, None).select(
                 F.lit(item.table.system).alias("source_system"),

@@ -71,21 +71,6 @@ class Survey:
         """Rows of one disposition over all files."""
         return sum(count.rows[kind] for files in self.files.values() for count in files.values())
 
-    def rows_read(self) -> int:
-        """All rows of all files."""
-        return sum(sum(count.rows.values()) for files in self.files.values() for count in files.values())
-
-    def reasons(self, files: Iterable[str] | None = None) -> dict[str, int]:
-        """Rows set aside by reason, of some files or of all."""
-        found: dict[str, int] = defaultdict(int)
-        wanted = None if files is None else set(files)
-        for counts in self.files.values():
-            for path, count in counts.items():
-                if wanted is None or path in wanted:
-                    for reason, number in count.reasons.items():
-                        found[reason] += number
-        return dict(sorted(found.items()))
-
     def quarantined(self, place: tuple[str, str], files: frozenset[str]) -> int:
         """Rows of one table and some of its files that were set aside."""
         return sum(count.rows[QUARANTINED] for path, count in self.files[place].items() if path in files)
