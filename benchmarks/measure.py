@@ -1,4 +1,5 @@
-"""One measured child process: wall clock, peak memory of it and all its descendants, and the JSON that it prints."""
+"""One measured child process: wall clock, processor time and peak memory of it and all its descendants, and the JSON
+that it prints."""
 
 import json
 import os
@@ -22,15 +23,25 @@ class ChildFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Measured:
-    """``seconds`` of wall clock from start to end, ``peak_bytes`` (None where there is no /proc), ``answer`` as printed."""
+    """``seconds`` of wall clock from start to end, ``answer`` as printed; ``peak_bytes`` and ``processor_seconds`` are
+    None where there is no /proc. A process that lived between two looks is in neither."""
 
     seconds: float
     peak_bytes: int | None
+    processor_seconds: float | None
     answer: dict[str, Any]
 
 
-def measured(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Measured:
-    """Run ``python -m module arguments`` from the top of the checkout; the last line of its output is its answer."""
+def measured(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], cores: int | None = None
+) -> Measured:
+    """Run ``python -m module arguments`` from the top of the checkout; the last line of its output is its answer. With
+    ``cores`` it and all that it starts are held to so many of the machine's (Linux only)."""
+
+    def held() -> None:
+        if cores is not None:
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
         started = time.monotonic()
         child = subprocess.Popen(
@@ -39,11 +50,15 @@ def measured(module: str, arguments: Sequence[str], environment: Mapping[str, st
             stderr=err,
             cwd=ROOT,
             env={**os.environ, **environment},
+            preexec_fn=held,
         )
         peak = 0
+        processor: dict[int, float] = {}
         try:
             while child.poll() is None:
-                peak = max(peak, tree_bytes(child.pid))
+                now = tree(child.pid)
+                peak = max(peak, sum(used.bytes for used in now.values()))
+                processor |= {pid: used.seconds for pid, used in now.items()}
                 time.sleep(INTERVAL)
         except BaseException:
             child.terminate()
@@ -56,25 +71,38 @@ def measured(module: str, arguments: Sequence[str], environment: Mapping[str, st
             print(err.read()[-2000:], file=sys.stderr)
             raise ChildFailedError(f"{module} ended with status {child.returncode}")
         lines = out.read().splitlines()
-    return Measured(seconds, peak or None, json.loads(lines[-1]) if lines else {})
+    processor_seconds = round(sum(processor.values()), 1) if processor else None
+    return Measured(seconds, peak or None, processor_seconds, json.loads(lines[-1]) if lines else {})
 
 
-def tree_bytes(root: int) -> int:
-    """Memory of a process and its descendants now, each its share of the pages that several have: Java forks for a moment to
-    set the mode of a file, and the fork has all of its pages too. 0 without /proc."""
+@dataclass(frozen=True)
+class Used:
+    """What one process has of memory now and has used of processors so far."""
+
+    bytes: int
+    seconds: float
+
+
+def tree(root: int) -> dict[int, Used]:
+    """A process and its descendants now, by id; empty without /proc. Each has its share of the memory that several have
+    in common: Java forks for a moment to set the mode of a file, and the fork has all of its pages too."""
     parents: dict[int, int] = {}
+    seconds: dict[int, float] = {}
     for entry in PROC.glob("[0-9]*"):
         try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            pid, ticks = int(entry.name), int(fields[11]) + int(fields[12])
+            parents[pid], seconds[pid] = int(fields[1]), ticks / os.sysconf("SC_CLK_TCK")
         except (OSError, IndexError, ValueError):
             continue  # it ended while we looked
-    total = 0
+    found = {}
     for pid in parents:
         above: int | None = pid
         while above is not None and above != root:
             above = parents.get(above)
-        total += _proportional_bytes(pid) if above == root else 0
-    return total
+        if above == root:
+            found[pid] = Used(_proportional_bytes(pid), seconds[pid])
+    return found
 
 
 def _proportional_bytes(pid: int) -> int:

@@ -1,0 +1,237 @@
+"""The whole job measured by rows and cores, and from it ``docs/scaling.md``: ``python -m benchmarks.scaling``.
+
+Every measurement is one process on made-up files of one financial year into a fresh lake, and stands in the JSON of
+``--out`` as soon as it is made: a bench that was interrupted makes only what is missing. The page beside that JSON is
+drawn from it alone.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from benchmarks.cost_model import TooFewPointsError
+from benchmarks.measure import PROC, ROOT, ChildFailedError, measured
+from benchmarks.scaling_page import Assumed, write_page
+from ebi_spark.acquire.files import source_bytes
+from ebi_spark.session import is_small
+from ebi_spark.settings import load_config
+
+YEAR = "2023-24"
+
+
+class StateError(RuntimeError):
+    """The measurements kept so far do not go with what is asked for."""
+
+
+class Bench:
+    """Measurements kept in a file, and those still to make."""
+
+    def __init__(self, given: argparse.Namespace, folder: Path, tell: Callable[[str], None]) -> None:
+        self.given, self.folder, self.tell = given, folder, tell
+        about = {"attendances_a_spell": given.attendances_a_spell, "seed": given.seed, "machine": machine()}
+        self.state: dict[str, Any] = {**about, "measurements": []}
+        if given.out.exists():
+            self.state = read_state(given.out)
+            differ = [name for name, value in about.items() if self.state[name] != value]
+            if differ:
+                raise StateError(f"{given.out} was measured with another {' and '.join(differ)}: name another --out")
+
+    def run(self) -> None:
+        """Make what is missing, every size and core count once before any of them a second time."""
+        made = {(item["size"], item["cores"], item["repetition"]) for item in self.state["measurements"]}
+        ahead = [
+            (size, cores, repetition)
+            for repetition in range(1, self.given.repeat + 1)
+            for size in self.given.sizes
+            for cores in self.given.cores
+            if (size, cores, repetition) not in made
+        ]
+        sources = {size: self.source(size) for size in sorted({size for size, _, _ in ahead})}
+        for number, (size, cores, repetition) in enumerate(ahead, start=1):
+            self.tell(f"{number} of {len(ahead)}: {size:,} rows on {cores} core{'s' if cores > 1 else ''}")
+            self.state["measurements"].append(self.measurement(sources[size], size, cores, repetition))
+            self.keep()
+
+    def source(self, size: int) -> Path:
+        """Source files of so many rows, made unless they are there."""
+        mix = self.given.attendances_a_spell
+        spells = size // (2 + mix)
+        folder: Path = (self.given.data or self.folder) / f"{size}-rows-1-1-{mix}-seed-{self.given.seed}"
+        if not folder.exists():
+            self.tell(f"making {size:,} rows")
+            part = folder.with_name(folder.name + ".part")  # what an interrupted bench left of it is of no use
+            shutil.rmtree(part, ignore_errors=True)
+            sizes = ["--spells", str(spells), "--attendances", str(spells * mix), "--seed", str(self.given.seed)]
+            arguments = ["--out", str(part), "--years", YEAR, "--format", "parquet", "--json", *sizes]
+            measured("jobs.generate", arguments, {})
+            part.rename(folder)
+        return folder
+
+    def measurement(self, source: Path, size: int, cores: int, repetition: int) -> dict[str, Any]:
+        """The whole job once."""
+        load = os.getloadavg()[0]
+        lake = self.folder / "lake"
+        arguments = ["--config", str(source / "run.yml"), "--lake", str(lake), "--json"]
+        try:
+            done = measured("jobs.run", arguments, {"EBI_SPARK_MASTER": f"local[{cores}]"}, cores)
+        finally:
+            shutil.rmtree(lake, ignore_errors=True)
+        files = (source / "data").rglob("*.parquet")
+        return {
+            "size": size,
+            "cores": cores,
+            "repetition": repetition,
+            "rows": sum(pq.read_metadata(file).num_rows for file in files),
+            "small": is_small(source_bytes(load_config(source / "run.yml"))),
+            "seconds": round(done.seconds, 1),
+            "stages": {item["name"]: item["seconds"] for item in done.answer["stages"]},
+            "processor_seconds": done.processor_seconds,
+            "peak_megabytes": round((done.peak_bytes or 0) / (1 << 20)),
+            "load_before": round(load, 1),
+            "day": f"{datetime.now(UTC):%Y-%m-%d}",
+            "commit": commit(),
+        }
+
+    def keep(self) -> None:
+        """Write the file anew, whole or not at all."""
+        out: Path = self.given.out
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_name(out.name + ".part")
+        part.write_text(json.dumps(self.state, indent=2) + "\n", encoding="utf-8")
+        part.replace(out)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The measurements kept in a file."""
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StateError(f"{path} cannot be read: {error}") from error
+    return state
+
+
+def machine() -> dict[str, Any]:
+    """What the measurements depend on, without a name of the machine."""
+    lines = (PROC / "cpuinfo").read_text(encoding="utf-8").splitlines()
+    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    home = os.environ.get("JAVA_HOME")
+    java = subprocess.run(
+        [str(Path(home) / "bin" / "java") if home else "java", "-version"], capture_output=True, text=True, check=True
+    )
+    of_java = re.search(r'version "([^"]+)"', java.stderr + java.stdout)
+    names = ("ebi-spark", "pyspark", "delta-spark")
+    return {
+        "processor": processor or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gigabytes": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)),
+        "driver_memory": os.environ.get("EBI_SPARK_DRIVER_MEMORY", "4g"),
+        "versions": {"Python": platform.python_version(), "Java": of_java[1] if of_java else "unknown"}
+        | {name: version(name) for name in names},
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, with a plus where its code differs from it; empty outside of one."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "ebi_spark", "jobs", "conf", "expectations")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers above 0 of an argument, each once and in order."""
+    found = sorted({int(part.replace("_", "")) for part in text.split(",")})
+    if found[0] < 1:
+        raise ValueError
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what is missing, and draw the page."""
+    parser = argparse.ArgumentParser(prog="benchmarks.scaling", description=__doc__)
+    parser.add_argument("--sizes", type=numbers, default="4_000_000,6_000_000,8_000_000,12_000_000", metavar="N,N",
+                        help="source rows of a measurement (default %(default)s)")  # fmt: skip
+    parser.add_argument("--cores", type=numbers, default="1,2", metavar="N,N", help="default %(default)s")
+    parser.add_argument("--repeat", type=int, default=1, help="of every measurement (default %(default)s)")
+    parser.add_argument("--attendances-a-spell", type=int, default=2, metavar="N",
+                        help="attendances for each spell and its derived row (default %(default)s)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "scaling.json", metavar="FILE",
+                        help="the measurements; page and figures go beside (default docs/scaling.json)")  # fmt: skip
+    parser.add_argument("--data", type=Path, metavar="DIR", help="made-up Parquet files to use, or to make and keep")
+    parser.add_argument("--work", type=Path, metavar="DIR",
+                        help="where lakes are written (default: a temporary folder)")  # fmt: skip
+    parser.add_argument("--page-only", action="store_true", help="draw the page from the JSON, measure nothing")
+    parser.add_argument("--clusters", type=numbers, default="2,16,32,64,128", metavar="N,N",
+                        help="core counts to predict for (default %(default)s)")  # fmt: skip
+    parser.add_argument("--price", type=float, default=Assumed.price,
+                        help="of an hour of one core (default %(default)s: round, nobody's price)")  # fmt: skip
+    parser.add_argument("--efficiency", type=float, default=Assumed.efficiency,
+                        help="at worst, of cores beyond the measured ones (default %(default)s)")  # fmt: skip
+    parser.add_argument("--night", type=float, default=Assumed.night_hours, metavar="HOURS",
+                        help="in which a dozen years should be done (default %(default)s)")  # fmt: skip
+    parser.add_argument("--evening", type=float, default=Assumed.evening_hours, metavar="HOURS",
+                        help="in which one year should be done (default %(default)s)")  # fmt: skip
+    given = parser.parse_args(argv)
+    if given.repeat < 1 or given.attendances_a_spell < 1:
+        parser.error("--repeat and --attendances-a-spell have to be 1 or more")
+    if not 0 < given.efficiency <= 1 or min(given.price, given.night, given.evening) <= 0:
+        parser.error("--efficiency is above 0 and at most 1; --price, --night and --evening are above 0")
+    if not given.page_only and not hasattr(os, "sched_getaffinity"):
+        parser.error("measuring needs Linux, which holds a process to some of the cores; --page-only does not")
+    if not given.page_only and max(given.cores) > len(os.sched_getaffinity(0)):
+        parser.error(f"this process may use {len(os.sched_getaffinity(0))} cores, fewer than --cores asks for")
+    for name in ("out", "data", "work"):
+        if getattr(given, name):
+            setattr(given, name, getattr(given, name).resolve())
+    console = Console(stderr=True)
+    # As an interrupt: the process under measurement ends too, and its lake is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if given.page_only:
+            state = read_state(given.out)
+        else:
+            for folder in (given.data, given.work):
+                if folder:
+                    folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="ebi-spark-scaling-", dir=given.work) as folder:
+                bench = Bench(given, Path(folder), lambda message: console.print(message, highlight=False))
+                bench.run()
+                state = bench.state
+        assumed = Assumed(given.price, given.efficiency, given.night, given.evening, tuple(given.clusters))
+        for path in write_page(state, given.out, assumed):
+            print(path)
+    except TooFewPointsError as error:
+        small = sorted({item["size"] for item in state["measurements"] if item["small"]})
+        left = f"; {', '.join(f'{size:,}' for size in small)} rows are too few to go in, as small data is run otherwise"
+        print(f"benchmark: no page: {error}{left if small else ''}", file=sys.stderr)
+        return 3
+    except (ChildFailedError, StateError) as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("benchmark: interrupted; the same call goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,420 @@
+"""``docs/scaling.md`` and its figures, drawn from measurements and assumptions alone: the same give the same bytes."""
+
+import io
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from benchmarks.cost_model import (
+    MILLION,
+    Model,
+    Point,
+    Prediction,
+    Quality,
+    Refits,
+    fit,
+    predicted,
+    quality,
+    refits,
+    smallest,
+)
+from ebi_spark.report.charts import BLUE, GREY, INK, ORANGE, PALE, VERMILLION
+
+SPELLS, ATTENDANCES = 20_000_000, 120_000_000
+# A spell has a derived row of its own.
+NATIONAL_ROWS = 2 * SPELLS + ATTENDANCES
+YEARS = 12
+STAGES = ("ingest", "flag", "rate", "validate", "publish")
+AROUND, WHOLE = "start and end", "whole job"
+COLOURS = (BLUE, VERMILLION, ORANGE, GREY, INK)
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What no measurement says: price of an hour of one core, worth of cores beyond the measured ones at worst, hours
+    in which a dozen years and one year should be done, core counts to look at."""
+
+    price: float = 0.10
+    efficiency: float = 0.6
+    night_hours: float = 8.0
+    evening_hours: float = 3.0
+    clusters: tuple[int, ...] = (2, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The models of the stages and of the whole job, and what follows for a national year."""
+
+    points: dict[str, list[Point]]
+    models: dict[str, Model]
+    qualities: dict[str, Quality]
+    others: Refits
+    measured_cores: int
+    year: list[Prediction]
+
+
+def fitted(state: dict[str, Any], assumed: Assumed) -> Fitted:
+    """Fit every stage and the whole; small runs are left out, since the job compiles and plans otherwise for them."""
+    large = [item for item in state["measurements"] if not item["small"]]
+    points: dict[str, list[Point]] = {}
+    for name in (*STAGES, AROUND, WHOLE):
+        points[name] = [Point(item["rows"], item["cores"], _seconds(item, name)) for item in large]
+    models = {name: fit(own) for name, own in points.items()}
+    others = refits(points[WHOLE])
+    measured = max(point.cores for point in points[WHOLE])
+    qualities = {name: quality(model, points[name]) for name, model in models.items()}
+    year = [
+        predicted(models[WHOLE], qualities[WHOLE], others, NATIONAL_ROWS, cores, measured, assumed.efficiency)
+        for cores in assumed.clusters
+    ]
+    return Fitted(points, models, qualities, others, measured, year)
+
+
+def write_page(state: dict[str, Any], measurements: Path, assumed: Assumed) -> list[Path]:
+    """Write page and figures beside the file of measurements; what was written."""
+    found = fitted(state, assumed)
+    curves, shares = (measurements.with_name(f"{measurements.stem}-{name}.svg") for name in ("seconds", "stages"))
+    page = measurements.with_suffix(".md")
+    curves.write_text(_curves(state, found), encoding="utf-8")
+    shares.write_text(_shares(found), encoding="utf-8")
+    names = {"curves": curves.name, "shares": shares.name, "measurements": measurements.name}
+    page.write_text(page_text(state, found, assumed, names), encoding="utf-8")
+    return [page, curves, shares]
+
+
+def page_text(state: dict[str, Any], found: Fitted, assumed: Assumed, names: dict[str, str]) -> str:
+    """The page in Markdown."""
+    parts = [
+        _head(state, names),
+        _measured(state, found, names),
+        _model(found, names),
+        _national(state, found, assumed),
+        _advice(state, found, assumed),
+        _limits(state, found),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(state: dict[str, Any], names: dict[str, str]) -> str:
+    machine, items = state["machine"], state["measurements"]
+    days, commits = (sorted({item[name] for item in items if item[name]}) for name in ("day", "commit"))
+    processor = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gigabytes']} GB"
+    loads = [item["load_before"] for item in items]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return f"""# Scaling
+
+How long the whole job takes by rows and cores, and what that says of a national dozen years. This page and its figures
+are made by `python -m benchmarks.scaling` from [{names["measurements"]}]({names["measurements"]}), where every
+measurement stands: whatever is changed by hand is lost with the next run. `--page-only` draws them anew, with your
+`--price` for one.
+
+| | |
+|---|---|
+| Machine | {processor}; driver memory {machine["driver_memory"]} |
+| Versions | {versions} |
+| Measured | {" to ".join(dict.fromkeys((days[0], days[-1])))}, code of commit {", ".join(commits) or "unknown"} |
+| Other work | load average before a measurement: {min(loads)} to {max(loads)} |"""
+
+
+def _measured(state: dict[str, Any], found: Fitted, names: dict[str, str]) -> str:
+    mix, groups = state["attendances_a_spell"], _groups(state["measurements"])
+    base: dict[int, float] = {}
+    lines = []
+    for (rows, cores), items in groups.items():
+        seconds = _median(items, WHOLE)
+        faster = base.setdefault(rows, seconds) / seconds
+        stages = " | ".join(_count(_median(items, name)) for name in (*STAGES, AROUND))
+        used = [item["processor_seconds"] for item in items if item["processor_seconds"] is not None]
+        processor = _count(statistics.median(used)) if used else ""
+        peak = _count(max(item["peak_megabytes"] for item in items))
+        lines.append(
+            f"| {rows:,}{'*' if items[0]['small'] else ''} | {cores} | {stages} | **{_count(seconds)}** | "
+            f"{faster:.2f} | {processor} | {_count(rows / seconds)} | {peak} |"
+        )
+    starred = "\n\n\\* Small data, for which the job compiles and plans otherwise: shown, not fitted." if any(
+        item["small"] for item in state["measurements"]
+    ) else ""  # fmt: skip
+    table = "\n".join(lines)
+    header = " | ".join((*STAGES, AROUND, WHOLE))
+    repeats = max(len(items) for items in groups.values())
+    medians = f" Seconds are medians of up to {repeats} repetitions." if repeats > 1 else ""
+    return f"""## Measured
+
+Made-up SUS+ files (Parquet) of one financial year, one spell to one derived row to {mix} attendances, into a fresh
+lake. The job, with Java's compilers and collectors, was held to the cores. Start and end is what no stage accounts for:
+Python, the session.{medians}
+
+| Source rows | Cores | {header} | Times as fast | Processor s | Rows/s | Peak MB |
+|---:|---:|{"---:|" * (len(STAGES) + 6)}
+{table}{starred}
+
+{_memory(groups)}
+
+![Seconds of the whole job by source rows, a line for each number of cores]({names["curves"]})"""
+
+
+def _memory(groups: dict[tuple[int, int], list[dict[str, Any]]]) -> str:
+    said = []
+    for cores in sorted({cores for _, cores in groups}):
+        peaks = {
+            rows: max(item["peak_megabytes"] for item in items)
+            for (rows, of), items in groups.items()
+            if of == cores and not items[0]["small"]
+        }
+        low, high = min(peaks), max(peaks)
+        said.append(f"{peaks[high] / peaks[low]:.2f} times the memory on {cores} core{'s' if cores > 1 else ''}")
+    return f"**Memory.** {high / low:.1f} times the rows, from {low:,} to {high:,}, took {' and '.join(said)}."
+
+
+def _model(found: Fitted, names: dict[str, str]) -> str:
+    cores = sorted({point.cores for point in found.points[WHOLE]})
+    lines = []
+    for name, model in found.models.items():
+        own = found.qualities[name]
+        held = ", ".join(
+            f"{statistics.mean(error for point, error in own.held_out if point.cores == number):+.1%}"
+            for number in cores
+        )
+        terms = " | ".join(f"{value:,.1f}" for value in (model.fixed, model.shared, model.row, model.shared_row))
+        lines.append(f"| {name} | {terms} | {own.median:.1%} | {own.worst:.1%} | {held} |")
+    table = "\n".join(lines)
+    largest = max(point.rows for point in found.points[WHOLE])
+    return f"""## Cost model
+
+Seconds = fixed + shared / cores + million rows × (each million + shared each million / cores), no term below 0, least
+squares of relative errors. The terms divided by cores are what more cores shorten; the others stay.
+
+| Stage | fixed | shared | each million | shared each million | median error | worst error | {largest:,} rows foretold |
+|---|---:|---:|---:|---:|---:|---:|---:|
+{table}
+
+The last column is the test that counts: the largest size, on {_listed(cores)} cores, foretold from the smaller ones
+alone, against what was measured. Terms of one stage can stand in for each other where its times hardly differ; their
+sum is surer than each of them.
+
+![Share of each stage in the whole job, as fitted]({names["shares"]})"""
+
+
+def _national(state: dict[str, Any], found: Fitted, assumed: Assumed) -> str:
+    lines = []
+    for year in found.year:
+        dozen = year.times(YEARS)
+        hours = _span(dozen, year.cores / HOUR, ",.0f")
+        cost = _span(dozen, year.cores / HOUR * assumed.price, ",.2f")
+        lines.append(f"| {year.cores} | {_times(year)} | {_times(dozen)} | {hours} | {cost} |")
+    table = "\n".join(lines)
+    whole = found.models[WHOLE]
+    on = found.measured_cores
+    added = sum(model.seconds(NATIONAL_ROWS, on) for name, model in found.models.items() if name != WHOLE)
+    largest = max(point.rows for point in found.points[WHOLE])
+    floor = whole.fixed + whole.row * NATIONAL_ROWS / MILLION
+    refitted = [*found.others.left_out, *found.others.drawn]
+    most = max(other.fixed + other.row * NATIONAL_ROWS / MILLION for other in refitted)
+    return f"""## A national year, and a dozen
+
+{SPELLS / MILLION:.0f} million spells, as many derived rows, {ATTENDANCES / MILLION:.0f} million attendances; a dozen
+is {YEARS} such years one after the other, each with its fixed seconds. As fitted, and in brackets from the
+low to the high end.
+
+| Cores | A year | A dozen years | Core-hours of the dozen | Cost of the dozen |
+|---:|---:|---:|---:|---:|
+{table}
+
+- **Cost** is core-hours times **{_price(assumed.price)} an hour of one core: an assumption, nobody's price** and in no
+  currency. Put yours in with `--price`. Storage, network, a driver beside the workers and time in which a cluster
+  starts are not in it.
+- **Low end**: the 5th of a hundred refits (of {len(found.others.drawn)}, with the model's errors dealt out anew) or a
+  refit without one of the sizes, whichever is lower, and cores that share the shared work perfectly. **High end**:
+  likewise the 95th, and cores beyond {on} such that all are worth {assumed.efficiency:.0%} of their number. Both are
+  moved by the worst error with which the largest size was foretold.
+- **More than {on} cores is extrapolation**: no such machine was measured, and neither end is a bound that must hold.
+  So are {NATIONAL_ROWS / largest:.0f} times the rows of the largest measurement.
+- What no core shortens: {_time(floor)} a year as fitted, {_time(most)} by the worst refit.
+- The stages' own models add up to {_time(added)} for a year on {on} cores, the whole job's says
+  {_time(whole.seconds(NATIONAL_ROWS, on))}.{_mix(state)}"""
+
+
+def _mix(state: dict[str, Any]) -> str:
+    mix, national = state["attendances_a_spell"], ATTENDANCES // SPELLS
+    if mix == national:
+        return ""
+    return (
+        f"\n- The model counts rows, whatever they are. Measured were {mix} attendances to a spell, a national year "
+        f"has {national}: `--attendances-a-spell {national}` measures that."
+    )
+
+
+def _advice(state: dict[str, Any], found: Fitted, assumed: Assumed) -> str:
+    dozen = smallest([year.times(YEARS) for year in found.year], assumed.night_hours * HOUR)
+    year = smallest(found.year, assumed.evening_hours * HOUR)
+    largest = max(item["rows"] for item in state["measurements"])
+    peak, cores = max(
+        (item["peak_megabytes"], item["cores"]) for item in state["measurements"] if item["rows"] == largest
+    )
+    return f"""## Which cluster
+
+The fewest of the cores above that are in time even at the high end:
+
+| What | Within | Cores | As fitted, low to high end | Cost |
+|---|---|---:|---:|---:|
+{_advised(f"{YEARS} national years", "a night", assumed.night_hours, dozen, assumed.price)}
+{_advised("one national year", "an evening", assumed.evening_hours, year, assumed.price)}
+
+Memory: the largest measurement's peak was {peak:,} MB on {cores} core{"s" if cores > 1 else ""}, Python included.
+Workers with so much for every {cores} of their cores are no worse off than what was measured; less was not tried. Java
+may fill its driver memory ({state["machine"]["driver_memory"]}) before it clears up, so a peak near that is no need."""
+
+
+def _advised(what: str, within: str, hours: float, found: Prediction | None, price: float) -> str:
+    if found is None:
+        return f"| {what} | {within} of {hours:g} hours | none of these | | |"
+    cost = _span(found, found.cores / HOUR * price, ",.2f")
+    return f"| {what} | {within} of {hours:g} hours | **{found.cores}** | {_times(found)} | {cost} |"
+
+
+def _limits(state: dict[str, Any], found: Fitted) -> str:
+    return f"""## What this does not say
+
+- One process with threads was measured, never a cluster: shuffles over a network, object storage, executors that are
+  lost and a driver that waits for all are not in it, beyond the high end's allowance.
+- The model is a straight line in rows. Sorting and what no longer fits in memory and is spilled grow faster; the memory
+  of a worker was not varied.
+- The files are made up: real ones have more odd values, columns that nothing reads and their own sizes of files. Text
+  files take longer than Parquet.
+- Two cores of a virtual machine may be two threads of one core of the processor: then the step to
+  {found.measured_cores} shows less than whole cores would."""
+
+
+def _seconds(item: dict[str, Any], name: str) -> float:
+    if name == WHOLE:
+        return float(item["seconds"])
+    stages: dict[str, float] = item["stages"]
+    return max(0.0, float(item["seconds"]) - sum(stages.values())) if name == AROUND else stages[name]
+
+
+def _groups(items: Sequence[dict[str, Any]]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    """Measurements by rows and cores, repetitions together."""
+    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for item in sorted(items, key=lambda item: (item["rows"], item["cores"], item["repetition"])):
+        found.setdefault((item["rows"], item["cores"]), []).append(item)
+    return found
+
+
+def _median(items: Sequence[dict[str, Any]], name: str) -> float:
+    return statistics.median(_seconds(item, name) for item in items)
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / HOUR:,.1f} h"
+
+
+def _times(of: Prediction) -> str:
+    return f"{_time(of.fitted)} ({_time(of.low)}–{_time(of.high)})"
+
+
+def _span(of: Prediction, factor: float, shown: str) -> str:
+    fitted, low, high = (format(value * factor, shown) for value in (of.fitted, of.low, of.high))
+    return f"{fitted} ({low}–{high})"
+
+
+def _price(price: float) -> str:
+    return f"{price:.2f}" if round(price, 2) == price else f"{price:g}"
+
+
+def _listed(values: Sequence[int]) -> str:
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}"
+
+
+def _curves(state: dict[str, Any], found: Fitted) -> str:
+    with _drawing(3.4) as (figure, axes):
+        largest = max(item["rows"] for item in state["measurements"])
+        for number, cores in enumerate(sorted({item["cores"] for item in state["measurements"]})):
+            colour = COLOURS[number % len(COLOURS)]
+            for small, face in ((False, colour), (True, "white")):
+                own = [i for i in state["measurements"] if i["cores"] == cores and i["small"] == small]
+                axes.plot(
+                    [item["rows"] / MILLION for item in own], [item["seconds"] for item in own], "os^Dv"[number % 5],
+                    color=colour, markerfacecolor=face, markersize=5, zorder=3,
+                )  # fmt: skip
+            ends = [0.0, largest * 1.05]
+            line = [found.models[WHOLE].seconds(rows, cores) for rows in ends]
+            label = f"{cores} core{'s' if cores > 1 else ''}"
+            axes.plot([rows / MILLION for rows in ends], line, color=colour, linewidth=1.2, label=label)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("Million source rows")
+        axes.set_ylabel("Seconds, start to end")
+        axes.grid(color=PALE, linewidth=0.6)
+        hollow = any(item["small"] for item in state["measurements"])
+        title = f"Points measured{' (hollow: small data, not fitted)' if hollow else ''}, lines fitted"
+        figure.legend(title=title, loc="outside upper left", ncols=3, frameon=False)
+        return _svg(figure)
+
+
+def _shares(found: Fitted) -> str:
+    sizes = sorted({point.rows for point in found.points[WHOLE]})
+    most = found.year[-1].cores
+    bars = [
+        *((f"{rows / MILLION:.1f} million rows, {found.measured_cores} cores", rows, found.measured_cores)
+          for rows in (sizes[0], sizes[-1])),
+        *((f"national year, {cores} cores", NATIONAL_ROWS, cores)
+          for cores in dict.fromkeys((found.measured_cores, most))),
+    ]  # fmt: skip
+    with _drawing(0.42 * len(bars) + 1.2) as (figure, axes):
+        for place, (_, rows, cores) in enumerate(bars):
+            seconds = [found.models[name].seconds(rows, cores) for name in (*STAGES, AROUND)]
+            so_far = 0.0
+            for number, value in enumerate(seconds):
+                share = 100 * value / sum(seconds)
+                axes.barh(
+                    [place], [share], left=[so_far], height=0.62, color=(*COLOURS, PALE)[number], edgecolor="white",
+                    linewidth=0.6, label=(*STAGES, AROUND)[number] if place == 0 else None,
+                )  # fmt: skip
+                so_far += share
+        axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("Per cent of the time, as fitted")
+        figure.legend(loc="outside upper left", ncols=6, frameon=False, columnspacing=1, handlelength=1)
+        return _svg(figure)
+
+
+@contextmanager
+def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure on white, for a page that may be read on a dark ground."""
+    style = {
+        "svg.hashsalt": "ebi-spark", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 9,
+        "legend.fontsize": 8, "legend.title_fontsize": 8, "axes.edgecolor": GREY, "axes.labelcolor": INK,
+        "axes.spines.top": False, "axes.spines.right": False, "xtick.color": INK, "ytick.color": INK, "text.color": INK,
+    }  # fmt: skip
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style)
+        figure = Figure(figsize=(6.4, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure, figure.add_subplot()
+
+
+def _svg(figure: Figure) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return re.sub(
+        r"[ \t]+$", "", out.getvalue().replace("'DejaVu Sans'", "'DejaVu Sans', sans-serif"), flags=re.MULTILINE
+    )

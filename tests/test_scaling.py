@@ -1,0 +1,173 @@
+"""Cost model and page of `benchmarks.scaling`, on measurements made up here: nothing is timed, no Spark starts."""
+
+import json
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import scaling
+from benchmarks.cost_model import (
+    Model,
+    Point,
+    Prediction,
+    TooFewPointsError,
+    fit,
+    predicted,
+    quality,
+    refits,
+    smallest,
+)
+from benchmarks.scaling_page import STAGES, Assumed, write_page
+
+KNOWN = Model(fixed=40, shared=30, row=2, shared_row=36)
+ROWS, CORES = (1_000_000, 2_000_000, 4_000_000), (1, 2)
+
+
+def points(model: Model, off: float = 0.0) -> list[Point]:
+    """Points of a model, every second one that much above it and the others as much below."""
+    found = [Point(rows, cores, model.seconds(rows, cores)) for rows in ROWS for cores in CORES]
+    return [Point(p.rows, p.cores, p.seconds * (1 + off * (-1) ** place)) for place, p in enumerate(found)]
+
+
+def state(model: Model = KNOWN, small: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Measurements as the bench keeps them: each stage takes a seventh of the job, start and end two."""
+    measurements = [
+        {
+            "size": point.rows, "rows": point.rows + 7, "cores": point.cores, "repetition": 1,
+            "small": point.rows in small, "seconds": point.seconds,
+            "stages": dict.fromkeys(STAGES, point.seconds / 7), "processor_seconds": None,
+            "peak_megabytes": 3000 + point.rows // 10_000, "load_before": 0.2, "day": "2026-11-25", "commit": "abc",
+        }
+        for point in points(model)
+    ]  # fmt: skip
+    machine = {"processor": "P", "cores": 2, "memory_gigabytes": 8, "driver_memory": "4g", "versions": {"Java": "17"}}
+    return {"attendances_a_spell": 2, "seed": 1, "machine": machine, "measurements": measurements}
+
+
+def tables(page: str) -> list[list[list[str]]]:
+    """The cells of every table of a page, without the line below the head."""
+    found: list[list[list[str]]] = []
+    before = ""
+    for line in page.splitlines():
+        if line.startswith("|"):
+            if not before.startswith("|"):
+                found.append([])
+            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+        before = line
+    return [[row for place, row in enumerate(table) if place != 1] for table in found]
+
+
+@pytest.mark.parametrize("known", [KNOWN, Model(0, 50, 0, 20), Model(80, 0, 9, 0)])
+def test_the_fit_recovers_what_points_were_made_of(known: Model) -> None:
+    found = fit(points(known))
+    assert astuple(found) == pytest.approx(astuple(known), abs=1e-6)
+    held = quality(found, points(known))
+    assert held.worst == pytest.approx(0, abs=1e-9) and [p.cores for p, _ in held.held_out] == [1, 2]
+    assert all(error == pytest.approx(0, abs=1e-9) and point.rows == ROWS[-1] for point, error in held.held_out)
+
+
+def test_no_term_is_below_nothing() -> None:
+    """Fewer seconds for more rows cannot be, whatever was measured."""
+    odd = [Point(rows, cores, 100 - rows / 100_000) for rows in ROWS for cores in CORES]
+    assert min(astuple(fit(odd))) == 0
+
+
+@pytest.mark.parametrize(
+    "rows, cores, counted", [(ROWS[:2], CORES, "2 and 2"), (ROWS, (2,), "3 and 1"), ((), (), "0 and 0")]
+)
+def test_too_few_points_are_refused(rows: tuple[int, ...], cores: tuple[int, ...], counted: str) -> None:
+    few = [Point(r, c, 1.0) for r in rows for c in cores]
+    with pytest.raises(TooFewPointsError, match=f"3 sizes on 2 numbers of cores; there are {counted}"):
+        fit(few)
+
+
+def test_exact_points_leave_no_range_but_that_of_unmeasured_cores() -> None:
+    model, exact = fit(points(KNOWN)), points(KNOWN)
+    held, others = quality(model, exact), refits(exact)
+    at = {cores: predicted(model, held, others, 10_000_000, cores, 2, 0.5) for cores in (2, 3, 8)}
+    assert at[2].low == pytest.approx(at[2].fitted) and at[2].high == pytest.approx(at[2].fitted)
+    assert at[3].high == pytest.approx(KNOWN.seconds(10_000_000, 2)), "a third core takes nothing away"
+    assert at[8].high == pytest.approx(KNOWN.seconds(10_000_000, 4))
+    assert at[8].low == pytest.approx(KNOWN.seconds(10_000_000, 8))
+
+
+def test_errors_of_the_fit_make_a_range_and_the_same_one_each_time() -> None:
+    off = points(KNOWN, 0.05)
+    model = fit(off)
+    one, again = (predicted(model, quality(model, off), refits(off), 10_000_000, 2, 2, 0.5) for _ in range(2))
+    assert one == again and one.low < one.fitted < one.high
+
+
+def test_the_smallest_cluster_goes_by_the_high_end() -> None:
+    known = [Prediction(16, 5, 4, 9), Prediction(2, 30, 29, 31), Prediction(64, 2, 1, 4)]
+    assert smallest(known, 9) == known[0] and smallest(known, 8) == known[2] and smallest(known, 3) is None
+
+
+def test_the_page_has_its_tables_and_figures(tmp_path: Path) -> None:
+    written = write_page(state(), tmp_path / "s.json", Assumed(price=2.0, clusters=(2, 64)))
+    page = written[0].read_text(encoding="utf-8")
+    _, measured, models, national, advised = tables(page)
+    assert [row[:2] for row in measured[1:]] == [[f"{rows + 7:,}", str(cores)] for rows in ROWS for cores in CORES]
+    assert len({len(row) for row in measured}) == 1
+    assert [row[0] for row in models[1:]] == [*STAGES, "start and end", "whole job"]
+    assert models[-1][1:5] == ["40.0", "30.0", "2.0", "36.0"]
+    assert [row[0] for row in national[1:]] == ["2", "64"]
+    dozen = 12 * KNOWN.seconds(160_000_000, 2) / 3600
+    assert national[1][2].startswith(f"{dozen:.1f} h") and national[1][4].startswith(f"{dozen * 2 * 2:,.2f} ")
+    assert [row[0] for row in advised[1:]] == ["12 national years", "one national year"]
+    assert "2.00 an hour of one core: an assumption" in page and "More than 2 cores is extrapolation" in page
+    assert "are made by `python -m benchmarks.scaling`" in page and "The files are made up" in page
+    assert [path.name for path in written[1:]] == ["s-seconds.svg", "s-stages.svg"]
+    for path in written[1:]:
+        assert f"]({path.name})" in page and path.read_text(encoding="utf-8").rstrip().endswith("</svg>")
+
+
+def test_a_page_drawn_again_has_the_same_bytes(tmp_path: Path) -> None:
+    first, second = ([path.read_bytes() for path in write_page(state(), tmp_path / "s.json", Assumed())] for _ in "ab")
+    assert first == second
+
+
+def test_no_cluster_in_time_is_said(tmp_path: Path) -> None:
+    page, *_ = write_page(state(), tmp_path / "s.json", Assumed(night_hours=0.001, clusters=(2,)))
+    assert "| 12 national years | a night of 0.001 hours | none of these |" in page.read_text(encoding="utf-8")
+
+
+def test_small_runs_are_not_fitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "s.json"
+    out.write_text(json.dumps(state(small=ROWS[:1])), encoding="utf-8")
+    assert scaling.main(["--page-only", "--out", str(out)]) == 3
+    told = capsys.readouterr().err
+    assert "there are 2 and 2" in told and "1,000,000 rows are too few" in told and not (tmp_path / "s.md").exists()
+
+
+def test_measurements_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = state()
+    missing = kept["measurements"].pop()
+    out, made = tmp_path / "s.json", []
+    out.write_text(json.dumps(kept), encoding="utf-8")
+    monkeypatch.setattr(scaling, "machine", lambda: kept["machine"])
+    monkeypatch.setattr(scaling.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(scaling.Bench, "source", lambda self, size: tmp_path)
+
+    def measurement(self: scaling.Bench, source: Path, size: int, cores: int, repetition: int) -> dict[str, Any]:
+        made.append((size, cores, repetition))
+        return missing
+
+    monkeypatch.setattr(scaling.Bench, "measurement", measurement)
+    arguments = ["--out", str(out), "--sizes", ",".join(map(str, ROWS))]
+    assert scaling.main(arguments) == 0 and made == [(ROWS[-1], 2, 1)]
+    assert json.loads(out.read_text(encoding="utf-8")) == state()
+    assert scaling.main(arguments) == 0 and len(made) == 1
+
+
+def test_measurements_of_another_machine_are_not_added_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "s.json"
+    out.write_text(json.dumps(state()), encoding="utf-8")
+    monkeypatch.setattr(scaling, "machine", lambda: {"processor": "other"})
+    assert scaling.main(["--out", str(out), "--cores", "1"]) == 3
+    assert "measured with another machine" in capsys.readouterr().err
+    assert json.loads(out.read_text(encoding="utf-8")) == state()
