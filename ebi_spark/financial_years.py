@@ -74,6 +74,13 @@ def parse_years(text: str) -> tuple[str, ...]:
 def year_of_date(day: Column) -> Column:
     """Label of the financial year that a DATE falls in; NULL for NULL."""
     start = F.year(day) - F.when(F.month(day) < 4, 1).otherwise(0)
+    # Most dates are of years that sources have: their labels are looked up, which costs a fraction of making them.
+    labels = F.split(F.lit(",".join(label(year) for year in range(FIRST_YEAR, LAST_YEAR + 1))), ",")
+    looked_up = F.when(start >= FIRST_YEAR, F.get(labels, start - FIRST_YEAR))
+    return F.coalesce(looked_up, _label(start))
+
+
+def _label(start: Column) -> Column:
     return F.concat(start.cast("string"), F.lit("-"), F.lpad(F.pmod(start + 1, F.lit(100)).cast("string"), 2, "0"))
 
 
@@ -112,5 +119,5 @@ def year_of_digits(digits: Column, bare_year: str | None = None) -> Column:
     )
     return F.when(
         start.between(FIRST_YEAR, LAST_YEAR),
-        F.concat(start.cast("string"), F.lit("-"), F.lpad(F.pmod(start + 1, F.lit(100)).cast("string"), 2, "0")),
+        _label(start),
     )

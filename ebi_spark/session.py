@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -162,19 +162,26 @@ def is_tiny(data_bytes: int | None) -> bool:
 
 
 @contextlib.contextmanager
-def uncompiled(spark: SparkSession) -> Iterator[None]:
-    """Answer queries without compiling code for each: worth it where many queries see few rows."""
+def with_settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """Settings of the session for a while, as far as the platform lets a job make them."""
     before: dict[str, str] = {}
-    for key, value in UNCOMPILED.items():
-        with contextlib.suppress(Exception):  # a platform that fixes its settings has its own
-            before[key] = str(spark.conf.get(key))
-            spark.conf.set(key, value)
     try:
+        for key, value in settings.items():
+            with contextlib.suppress(Exception):
+                before[key] = str(spark.conf.get(key))
+                spark.conf.set(key, value)
         yield
     finally:
         for key, value in before.items():
             with contextlib.suppress(Exception):  # an interrupt may have ended the session
                 spark.conf.set(key, value)
+
+
+@contextlib.contextmanager
+def uncompiled(spark: SparkSession) -> Iterator[None]:
+    """Answer queries without compiling code for each: worth it where many queries see few rows."""
+    with with_settings(spark, UNCOMPILED):
+        yield
 
 
 def platform_session() -> bool:

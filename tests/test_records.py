@@ -103,6 +103,31 @@ def test_values_are_cleaned_and_the_change_is_noted(spark: SparkSession) -> None
     assert found == VALUES
 
 
+def test_dates_and_numbers_with_a_type_say_what_their_text_says(spark: SparkSession) -> None:
+    days = ["2021-04-01", "2021-03-31", "1800-01-01", "1801-01-01", "1600-01-01", "1582-10-15", "9999-12-31", None]
+    numbers = [45, 0, 7001, -1, 999, 2**31 - 1, None, 3]
+    cases = list(zip(range(len(days) + 1), [*days, "2021-12-31"], [*numbers, 1], strict=True))
+    text = small_frame(spark, cases, "id int, day string, number int").withColumn(
+        "number", F.col("number").cast("string")
+    )
+    # The last date is of a year with five digits, which no text can state.
+    far = F.date_add(F.col("day").cast("date"), 365 * 9000)
+    typed = text.withColumns(
+        {
+            "day": F.when(F.col("id") == len(days), far).otherwise(F.col("day").cast("date")),
+            "number": F.col("number").cast("int"),
+        }
+    )
+    as_text = typed.withColumns({"day": F.col("day").cast("string"), "number": F.col("number").cast("string")})
+    kinds = {"day": "day", "number": "number"}
+    found, wanted = (
+        sorted(clean(frame, kinds, unread=["day"]).collect(), key=lambda row: row["id"]) for frame in (typed, as_text)
+    )
+    assert found == wanted
+    assert [row["cleaned"] for row in found] == [[], [], *[["day:sentinel"]] * 4, [], [], ["day:not_a_date"]]
+    assert [row["unread_day"] for row in found][-2:] == [False, True]
+
+
 HES_CODES = [
     ("E119", "E119"),
     (" e11.9 ", "E119"),

@@ -1,4 +1,5 @@
-"""Source tables as DataFrames: every column text under our names, with the file each row stands in."""
+"""Source tables as DataFrames: their columns under our names, text or what has its type already, with the file each row
+stands in."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,7 @@ from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from ebi_spark.acquire.column_types import as_text, inexact_key, refuse_other_types
+from ebi_spark.acquire.column_types import as_read, as_text, inexact_key, refuse_other_types, united
 from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote
 from ebi_spark.acquire.layouts import Layout, Resolved, layouts
 from ebi_spark.acquire.watch import State, state_of
@@ -36,7 +37,7 @@ class Group:
 class SourceTable:
     """All of one role of one system, from however many sources and files.
 
-    ``rows`` has our names (text), lists of text for numbered columns (``diagnosis``, ``operation``), ``corrupt`` (the
+    ``rows`` has our names (text; DATE or INT where all files have a date or an age so), lists of text for numbered columns (``diagnosis``, ``operation``), ``corrupt`` (the
     line when it could not be parsed, :data:`UNUSABLE` when its values cannot be trusted, else NULL), ``raw_names`` and ``raw_values`` (the row under the table's own names, text),
     ``content`` (a hash of the whole row but its extract date), ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text).
     ``only``: the files, as ``source_file`` has them, where the rows are those of some files alone.
@@ -71,9 +72,7 @@ def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
     tables = []
     for (system, role), members in groups.items():
         parts = [read_table(spark, table, f"sources.{name}.{role}", config) for name, table in members]
-        rows = parts[0].rows
-        for part in parts[1:]:
-            rows = rows.unionByName(part.rows)
+        rows = united([part.rows for part in parts])
         tables.append(
             SourceTable(
                 system,
@@ -103,10 +102,7 @@ def read_table(spark: SparkSession, source: TableSource, where: str, config: Run
             )
         frames.append(_under_our_names(frame, resolved, layout, source, form, config.max_field_bytes))
         groups.append(Group(tuple(paths), resolved.missing, resolved.extra))
-    rows = frames[0]
-    for frame in frames[1:]:
-        rows = rows.unionByName(frame)
-    return SourceTable("", source.role, rows, files, groups, state)
+    return SourceTable("", source.role, united(frames), files, groups, state)
 
 
 def _opened(
@@ -207,15 +203,17 @@ def _distinct(names: tuple[str, ...]) -> list[str]:
 def _under_our_names(
     frame: DataFrame, resolved: Resolved, layout: Layout, source: TableSource, form: Form | None, most_bytes: int
 ) -> DataFrame:
-    """``frame`` with every column of the layout as text (NULL where the file has none) and its lineage. ``form``: of lines of
-    text."""
+    """``frame`` with every column of the layout (NULL where the file has none) and its lineage. ``form``: of lines of text."""
     types = {item.name: item.dataType for item in frame.schema.fields}
 
     def text(name: str) -> Column:
         return as_text(name, types[name])
 
+    def read(ours: str) -> Column:
+        return as_read(ours, resolved.single[ours], types[resolved.single[ours]])
+
     singles = [
-        (text(resolved.single[ours]) if ours in resolved.single else F.lit(None).cast("string")).alias(ours)
+        (read(ours) if ours in resolved.single else F.lit(None).cast("string")).alias(ours)
         for ours in layout.columns
         if ours != "extract_date"
     ]

@@ -8,7 +8,7 @@ so a value that several conditions look at has to be a column first; as one nest
 minutes to plan.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -100,6 +100,15 @@ def _tidy(packed: Column) -> Column:
     return F.when(F.length(packed) > 2, F.when(odd, F.nullif(single, F.lit(","))).otherwise(packed))
 
 
+def _in_calendar(value: Column) -> Column:
+    """A DATE of four-digit years, as a text can state it."""
+    return F.when(value.between(F.lit("0001-01-01").cast("date"), F.lit("9999-12-31").cast("date")), value)
+
+
+def _as_it_is(value: Column) -> Column:
+    return value
+
+
 # What is done to each kind of value once it is trimmed and not empty, a stage each.
 KINDS: dict[str, tuple[Stage, ...]] = {
     # A key or organisation code, as it is (20-digit keys stay text).
@@ -118,11 +127,14 @@ KINDS: dict[str, tuple[Stage, ...]] = {
     # DATE; what is none, or a sentinel, becomes NULL and is noted.
     "day": (_iso, _parsed_day, _no_sentinel),
 }
+# The same where the source has the type already.
+TYPED_KINDS: dict[str, tuple[Stage, ...]] = {
+    "number": (),
+    "day": (_as_it_is, _in_calendar, _no_sentinel),
+}
 # Kinds that are read rather than tidied: how they are written is no change, only what cannot be read is one.
 READ = ("codes", "number", "day")
 _DAY_READ = 2  # stages after which a day was read or was not: before sentinels go
-# Between texts that are compared as one; no source table has it.
-_SEPARATOR = "\x1f"
 _SENTINEL = "sentinel"
 
 
@@ -131,13 +143,19 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
     ``field:kind`` for every value that this changed (blank, null_text, dots, case, padding, one_digit, not_a_number,
     not_a_date, sentinel). Other columns pass through.
 
+    A day or a number that has its type already is taken as it is; everything else has to be text.
+
     For each day in ``unread`` there is a BOOLEAN ``unread_…``: something stands there, and it is no date.
     """
+    types = dict(rows.dtypes)
+    typed = {name for name, kind in kinds.items() if kind in TYPED_KINDS and types[name] != "string"}
+    stages = {name: (TYPED_KINDS if name in typed else KINDS)[kind] for name, kind in kinds.items()}
     others = [F.col(name) for name in rows.columns if name not in kinds]
     raw = [F.col(name).alias(f"_raw_{name}") for name in kinds]
-    frame = rows.select(*others, *raw, *[F.trim(F.col(name)).alias(name) for name in kinds])
+    trimmed = [F.col(name) if name in typed else F.trim(F.col(name)).alias(name) for name in kinds]
+    frame = rows.select(*others, *raw, *trimmed)
     kept = [*others, *(F.col(f"_raw_{name}") for name in kinds)]
-    filled = {name: _filled(F.col(name)) for name in kinds}
+    filled = {name: F.col(name) if name in typed else _filled(F.col(name)) for name in kinds}
     # Whether something stands there at all; for the other kinds the value itself tells.
     read = [name for name, kind in kinds.items() if kind in READ]
     frame = frame.select(
@@ -146,7 +164,7 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
         *[filled[name].isNotNull().alias(f"_stated_{name}") for name in read],
     )
     kept += [F.col(f"_stated_{name}") for name in read]
-    for number in range(max(len(stages) for stages in KINDS.values())):
+    for number in range(max(len(of_kind) for of_kind in stages.values())):
         noted: dict[str, Column] = {}
         for name, kind in kinds.items():
             if kind == "codes" and number == 0:
@@ -157,65 +175,70 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
             *kept,
             *[column.alias(name) for name, column in noted.items()],
             *[
-                (KINDS[kind][number](F.col(name)) if number < len(KINDS[kind]) else F.col(name)).alias(name)
-                for name, kind in kinds.items()
+                (of_kind[number](F.col(name)) if number < len(of_kind) else F.col(name)).alias(name)
+                for name, of_kind in stages.items()
             ],
         )
         kept += [F.col(name) for name in noted]
     flags = [(F.col(f"_stated_{name}") & ~F.col(f"_read_{name}")).alias(f"unread_{name}") for name in unread]
-    return frame.select(*others, *kinds, *flags, _changes(kinds).alias("cleaned"))
+    return _with_changes(frame, [*others, *(F.col(name) for name in kinds), *flags], kinds, typed)
 
 
-def _changes(kinds: Mapping[str, str]) -> Column:
-    """``field:kind`` of every value that differs from what the source has.
+def _with_changes(
+    frame: DataFrame, kept: Sequence[Column], kinds: Mapping[str, str], typed: Collection[str]
+) -> DataFrame:
+    """The columns ``kept`` of ``frame``, and ``cleaned``: ``field:kind`` of every value that differs from what the source
+    has.
 
     That a code list, a number or a day is blank or the word NULL is common and told at once. All else is rare: whether
-    there is any such change is asked by one comparison of all plain texts, and only a row that has one goes through its
-    fields one by one, in a function that Spark interprets. Written out for each field, it was most of the code that the
-    JVM had to compile and of the time that a row took.
+    there is any such change is asked of all fields together, and only a row that has one goes through its fields one by
+    one, in a function that Spark interprets. Written out for each field, it was most of the code that the JVM had to
+    compile and of the time that a row took. What that function needs is put together before it, since a select with such
+    a function has all its columns copied: raw values are no longer among them.
     """
     nothing = F.array().cast("array<string>")
-    plain = [name for name, kind in kinds.items() if kind not in READ]
-    odd = [
-        F.concat_ws(_SEPARATOR, *[F.col(f"_raw_{name}") for name in plain])
-        != F.concat_ws(_SEPARATOR, *[F.col(name) for name in plain])
-    ]
+    odd = []
     empty = []
     outcomes = []
     for name, kind in kinds.items():
         raw, value = F.col(f"_raw_{name}"), F.col(name)
         if kind not in READ:
+            odd.append(~raw.eqNullSafe(value))
             outcomes.append(value)
             continue
         stated = F.col(f"_stated_{name}")
         unusable = stated & value.isNull()
         odd.append(unusable | stated & (raw.contains(".") | F.col(f"_cased_{name}")) if kind == "codes" else unusable)
-        empty.append(
-            F.when(
-                raw.isNotNull() & ~stated,
-                F.when(F.trim(raw) == "", f"{name}:blank").otherwise(f"{name}:null_text"),
+        if name not in typed:
+            empty.append(
+                F.when(
+                    raw.isNotNull() & ~stated,
+                    F.when(F.trim(raw) == "", f"{name}:blank").otherwise(f"{name}:null_text"),
+                )
             )
-        )
-        outcome = F.when(value.isNotNull(), raw)
+        outcome = F.when(value.isNotNull(), raw.cast("string"))
         outcomes.append(outcome.when(F.col(f"_read_{name}"), F.lit(_SENTINEL)) if kind == "day" else outcome)
     names, sorts = (F.array(*[F.lit(text) for text in listed]) for listed in (kinds.keys(), kinds.values()))
-    pairs = F.zip_with(
-        F.array(*[F.col(f"_raw_{name}") for name in kinds]),
-        F.array(*outcomes),
-        lambda raw, outcome: F.struct(raw.alias("raw"), outcome.alias("outcome")),
+    pairs = F.array(
+        *[
+            F.struct(F.col(f"_raw_{name}").cast("string").alias("raw"), outcome.alias("outcome"))
+            for name, outcome in zip(kinds, outcomes, strict=True)
+        ]
+    )
+    some_empty = reduce(lambda a, b: a | b, [note.isNotNull() for note in empty], F.lit(False))
+    told = frame.select(
+        *kept,
+        F.when(reduce(lambda a, b: a | b, odd), pairs).alias("_odd"),
+        F.when(some_empty, list_of(empty) if empty else nothing).otherwise(nothing).alias("_empty"),
     )
     each = F.transform(
-        pairs,
+        F.col("_odd"),
         lambda pair, at: F.concat(
             F.get(names, at), F.lit(":"), _described(pair["raw"], pair["outcome"], F.get(sorts, at))
         ),
     )
-    some_empty = reduce(lambda a, b: a | b, [note.isNotNull() for note in empty], F.lit(False))
-    return (
-        F.when(reduce(lambda a, b: a | b, odd), F.array_compact(each))
-        .when(some_empty, list_of(empty) if empty else nothing)
-        .otherwise(nothing)
-    )
+    changes = F.when(F.col("_odd").isNotNull(), F.array_compact(each)).otherwise(F.col("_empty"))
+    return told.select("*", changes.alias("cleaned")).drop("_odd", "_empty")
 
 
 def list_of(texts: Iterable[Column]) -> Column:

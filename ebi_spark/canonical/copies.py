@@ -8,14 +8,14 @@ in ``silver/repeated_row``; everything after that reads each source row once, an
 """
 
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical.cleaning import clean, text
-from ebi_spark.financial_years import label, year_of_date, year_of_text
+from ebi_spark.financial_years import year_of_date, year_of_text
 from ebi_spark.schemas import REPEATED_ROW
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
@@ -35,8 +35,10 @@ class Suspects:
     """The keys of one source table that may stand in more than one row, by hash (a key that shares its hash with another
     is among them, and turns out to be alone). ``hashes`` is None where there are more than :data:`FEW_KEYS`."""
 
-    count: int
     hashes: tuple[int, ...] | None
+
+    def __bool__(self) -> bool:
+        return self.hashes != ()
 
 
 def _keyed(rows: DataFrame) -> DataFrame:
@@ -45,37 +47,29 @@ def _keyed(rows: DataFrame) -> DataFrame:
     return keyed.withColumn("_hash", F.xxhash64("_key"))
 
 
-def first_look(tables: list[SourceTable], bare_year: str | None) -> tuple[dict[tuple[str, str], Suspects], set[str]]:
-    """(the suspected keys of each table, the financial years that the keyed rows name), from one query over keys and
-    dates."""
+def first_look(tables: list[SourceTable]) -> dict[tuple[str, str], Suspects]:
+    """The suspected keys of each table, from one query over keys alone."""
     looks = []
     for table in tables:
-        start: Column = F.lit(None).cast("int")
-        keyed = _keyed(table.rows)
+        repeated = _keyed(table.rows).groupBy("_hash").count().where("count > 1").limit(FEW_KEYS + 1)
+        named = [F.lit(table.system).alias("system"), F.lit(table.role).alias("role")]
+        looks.append(repeated.select(*named, F.col("_hash").alias("hash")))
+    hashes: dict[tuple[str, str], list[int]] = {(table.system, table.role): [] for table in tables}
+    for row in reduce(DataFrame.unionByName, looks).collect():
+        hashes[row["system"], row["role"]].append(row["hash"])
+    return {place: Suspects(tuple(found) if len(found) <= FEW_KEYS else None) for place, found in hashes.items()}
+
+
+def years_named(tables: list[SourceTable], bare_year: str | None) -> set[str]:
+    """The financial years of the rows that have a key, from one query over the different dates and years there are."""
+    looks = []
+    for table in tables:
         if table.role in _PLACE:
             day = _PLACE[table.role]
-            keyed = clean(keyed.select("_hash", day, "year_text"), {day: "day"})
+            different = clean(_keyed(table.rows).select(day, "year_text").distinct(), {day: "day"})
             year = F.coalesce(year_of_date(F.col(day)), year_of_text(F.col("year_text"), bare_year))
-            start = F.substring(year, 1, 4).cast("int")
-        by_key = keyed.groupBy("_hash").agg(
-            F.count("*").alias("n"), F.min(start).alias("low"), F.max(start).alias("high")
-        )
-        named = [F.lit(table.system).alias("system"), F.lit(table.role).alias("role")]
-        repeated = F.col("n") > 1
-        starts = F.array_union(F.collect_set("low"), F.collect_set("high"))
-        counted = by_key.agg(F.count_if(repeated).alias("repeated"), starts.alias("starts"))
-        # The same columns of every key go into both parts, so that Spark groups the keys once.
-        listed = by_key.where(repeated).limit(FEW_KEYS + 1)
-        looks.append(counted.select(*named, "repeated", "starts"))
-        looks.append(listed.select(*named, F.col("_hash").alias("hash"), "low", "high"))
-    found = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), looks).collect()
-    suspects: dict[tuple[str, str], Suspects] = {}
-    for row in found:
-        if row["repeated"] is not None:
-            place = row["system"], row["role"]
-            hashes = tuple(r["hash"] for r in found if r["hash"] is not None and (r["system"], r["role"]) == place)
-            suspects[place] = Suspects(row["repeated"], hashes if len(hashes) <= FEW_KEYS else None)
-    return suspects, {label(start) for row in found for start in row["starts"] or ()}
+            looks.append(different.select(year.alias("year")).where("year IS NOT NULL").distinct())
+    return {row["year"] for row in reduce(DataFrame.unionByName, looks).collect()} if looks else set()
 
 
 def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
@@ -90,9 +84,7 @@ def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
 def settle(lake: Lake, tables: list[SourceTable], suspects: dict[tuple[str, str], Suspects]) -> None:
     """Write ``silver/repeated_row``: the rows of repeated keys, as read, with what becomes of them."""
     parts = [
-        _settled(table, suspects[table.system, table.role])
-        for table in tables
-        if suspects[table.system, table.role].count
+        _settled(table, suspects[table.system, table.role]) for table in tables if suspects[table.system, table.role]
     ]
     if not parts and lake.version(REPEATED_ROW) == 0:
         return
@@ -117,8 +109,9 @@ def _settled(table: SourceTable, suspects: Suspects) -> DataFrame:
     )
     conflict = (F.col("_contents") > 1) & (F.col("_undated") | (F.col("_latest_contents") > 1))
     types = dict(table.rows.dtypes)
-    texts = [name for name, kind in types.items() if kind == "string" and name not in (*_AS_THEY_ARE, "corrupt")]
-    lists = [name for name, kind in types.items() if kind == "array<string>" and name not in _AS_THEY_ARE]
+    fields = {name: kind for name, kind in types.items() if name not in (*_AS_THEY_ARE, "corrupt")}
+    texts = [name for name, kind in fields.items() if kind != "array<string>"]
+    lists = [name for name, kind in fields.items() if kind == "array<string>"]
     empty = F.lit(None).cast("map<string,array<string>>")
     return marked.select(
         F.lit(table.system).alias("source_system"),
@@ -126,7 +119,7 @@ def _settled(table: SourceTable, suspects: Suspects) -> DataFrame:
         F.col("_key").alias("record_id"),
         conflict.alias("conflict"),
         (~conflict & (F.col("_place") > 1)).alias("is_duplicate"),
-        F.create_map(*[part for name in texts for part in (F.lit(name), F.col(name))]).alias(_TEXTS),
+        F.create_map(*[part for name in texts for part in (F.lit(name), F.col(name).cast("string"))]).alias(_TEXTS),
         (F.create_map(*[p for name in lists for p in (F.lit(name), F.col(name))]) if lists else empty).alias(_LISTS),
         *_AS_THEY_ARE,
     )
@@ -136,7 +129,7 @@ def with_copies_settled(lake: Lake, table: SourceTable, suspects: Suspects) -> D
     """The rows of a source table with ``is_duplicate`` (a copy to leave out) and ``conflict`` (one key, different
     content); those of repeated keys come from ``silver/repeated_row``."""
     neither = {"is_duplicate": F.lit(False), "conflict": F.lit(False)}
-    if not suspects.count:
+    if not suspects:
         return table.rows.withColumns(neither)
     stored = lake.read(REPEATED_ROW).where((F.col("source_system") == table.system) & (F.col("role") == table.role))
     key = text(F.col("record_id"))
@@ -155,7 +148,7 @@ def with_copies_settled(lake: Lake, table: SourceTable, suspects: Suspects) -> D
         elif name == "corrupt":
             columns.append(F.lit(None).cast("string").alias(name))
         else:
-            columns.append(F.col(_LISTS if kind.startswith("array") else _TEXTS)[name].alias(name))
+            columns.append(F.col(_LISTS if kind == "array<string>" else _TEXTS)[name].cast(kind).alias(name))
     both = alone.unionByName(stored.select(*columns, *neither))
     # A number that nothing reads: without it Spark would move all the cleaning below the union and plan it twice.
     return both.withColumn("_row", F.monotonically_increasing_id())

@@ -19,7 +19,7 @@ from ebi_spark.acquire.tables import SourceTable, raw_json
 from ebi_spark.acquire.watch import refuse_changed
 from ebi_spark.canonical import hes, sus_plus, upsert
 from ebi_spark.canonical.content import Checksum, content, told
-from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled
+from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled, years_named
 from ebi_spark.canonical.held import File, Holdings, Made, holdings, rows_told, unaccounted
 from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, keep
 from ebi_spark.canonical.survey import (
@@ -34,6 +34,7 @@ from ebi_spark.canonical.survey import (
     years_to_replace,
 )
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, YEAR, Table
+from ebi_spark.session import with_settings
 from ebi_spark.settings import RunConfig
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, conform, side_by_side
@@ -43,7 +44,10 @@ SILVER = {"apc": APC_SPELL, "op": OP_ATTENDANCE}
 # The tables that a row of is a record, or for HES spells a part of one.
 RECORD_ROLES = ("apcs", "opa", "apc", "op")
 # Rows lie sorted inside each file by what rules ask for first, so that Parquet's page index can skip the rest.
-SORTED_BY = {"apc": (YEAR, "dominant_procedure_4"), "op": (YEAR, "procedure_codes")}
+SORTED_BY = {"apc": "dominant_procedure_4", "op": "procedure_codes"}
+# A task that writes so few years keeps a file open for each. Of more it would need too much memory, and sorts its rows by
+# year first, which takes longer: Spark compares the first eight bytes of the first column at once, and a year is all alike.
+FILES_AT_ONCE = {"spark.sql.maxConcurrentOutputFileWriters": "3"}
 # Source rows that one step reads at most (a single year may be more): a step is committed and noted in the run log, so
 # that a backfill that is stopped goes on behind it. Smaller steps cost more starts than they save.
 STEP_ROWS = 5_000_000
@@ -130,9 +134,10 @@ def _dataset_of(role: str) -> str:
 def plan(lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None]) -> Plan:
     """Look at all source files before anything of silver is replaced. Raises when a year asked for is in none of them, or
     would lose more rows than the configuration allows."""
-    tell("looking at keys and years of the source files")
-    suspects, present = first_look(tables, config.bare_year)
-    years_to_replace(present, config)
+    tell("looking at the keys of the source files")
+    suspects = first_look(tables)
+    if config.years:
+        years_to_replace(years_named(tables, config.bare_year), config)
     lake.prepare()
     settle(lake, tables, suspects)
     judged = judge(lake, tables, suspects, config)
@@ -175,7 +180,8 @@ def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable
         aside_written.append(_set_aside(lake, whole, judged, all_told, step, config, outcomes))
 
     def records() -> None:
-        outcomes.update(zip(whole.datasets, side_by_side(tasks), strict=True))
+        with with_settings(lake.spark, FILES_AT_ONCE):
+            outcomes.update(zip(whole.datasets, side_by_side(tasks), strict=True))
 
     if config.mode == "refresh":
         side_by_side([records, set_aside])
@@ -243,7 +249,9 @@ def _canonical(records: DataFrame, table: Table, system: str, dataset: str, run_
 
 
 def _write_sorted(lake: Lake, records: DataFrame, dataset: str, years: list[str]) -> None:
-    lake.replace(SILVER[dataset], records.sortWithinPartitions(*SORTED_BY[dataset]), {YEAR: years}, stage="ingest")
+    at_once = len(years) <= int(lake.spark.conf.get("spark.sql.maxConcurrentOutputFileWriters", None) or 0)
+    order = [*([] if at_once else [YEAR]), SORTED_BY[dataset]]
+    lake.replace(SILVER[dataset], records.sortWithinPartitions(*order), {YEAR: years}, stage="ingest")
 
 
 def _refreshed(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset: str) -> _Outcome:
