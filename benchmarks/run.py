@@ -108,7 +108,9 @@ class Bench:
         ran = duckdb("published", "--source", str(self.source), "--repeat", "1")
         for policy, counted in records.items():
             theirs = f"{duckdb_sql}, {policy}"
-            self.line(f"rule pass, {policy}", counted, theirs).add(passed.answer["seconds"][policy], passed)
+            for kind in ("rule", "judging"):
+                name = f"rule pass, {policy}" if kind == "rule" else f"judging: readings, reasons, areas, {policy}"
+                self.line(name, counted, theirs).add(passed.answer["seconds"][kind][policy], passed)
             self.line(theirs, counted).add(ran.answer["seconds"][policy], ran)
 
         if given.policies:
@@ -137,7 +139,7 @@ class Bench:
                 "tables": done.answer["tables"],
                 "flagged_as_published": {
                     policy: {
-                        "product": passed.answer["hits"][policy],
+                        "product": passed.answer["hits"]["rule"][policy],
                         "sql_on_normalised": done.answer["hits"][policy],
                         "sql_on_raw": ran.answer["hits"][policy],
                     }
