@@ -2,8 +2,8 @@
 
 A text stays as it is; a whole number is written without a fraction, whatever number type holds it; a date or time stamp is
 taken for a date column alone. A two-character code that came as a number gets its zero back in the cleaning, like one that
-came as ``2``. Dates and ages that have their type already keep it: written out as text and read again, they were a fifth of
-what an ingest of Parquet cost.
+came as ``2``. Dates and ages that have their type already keep it: writing them out as text and reading that again would cost
+time in every pass over the rows.
 """
 
 from collections.abc import Sequence
