@@ -161,6 +161,13 @@ def is_tiny(data_bytes: int | None) -> bool:
     return data_bytes is not None and data_bytes < TINY_BYTES
 
 
+def setting(spark: SparkSession, key: str) -> str | None:
+    """A setting of the session; None where it has none, or where the platform does not tell (serverless)."""
+    with contextlib.suppress(Exception):
+        return spark.conf.get(key, None)
+    return None
+
+
 @contextlib.contextmanager
 def with_settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
     """Settings of the session for a while, as far as the platform lets a job make them."""

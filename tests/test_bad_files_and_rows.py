@@ -349,8 +349,8 @@ def test_a_file_that_is_read(case: str, read: dict[str, list[dict[str, Any]]]) -
     for row in usable:
         # Each says the same, whatever it was written as; the cleaning gives codes their zeros.
         assert row["administrative_category"] in ("01", "1")
-        assert row["discharge_date"] in ("2021-05-03", date(2021, 5, 3))
-        assert row["age"] in ("45", 45, None)
+        assert str(row["discharge_date"]) == "2021-05-03"
+        assert row["age"] is None or str(row["age"]) == "45"
         assert row["sex"] in ("1", "2") or (case == "in Latin-1, as stated" and row["sex"] == "é")
 
 

@@ -1,16 +1,17 @@
-"""How a session compiles: for small and for large data, and not at all where queries see few rows."""
+"""How a session compiles: for small and for large data, and not at all where queries see few rows; settings for a while."""
 
 import os
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn, cast
 
 import pytest
 from pyspark.sql import SparkSession
 
 from ebi_spark.acquire.files import stored_bytes
-from ebi_spark.session import SMALL_BYTES, UNCOMPILED, _compiling, is_small, uncompiled
+from ebi_spark.session import SMALL_BYTES, UNCOMPILED, _compiling, is_small, setting, uncompiled, with_settings
 
 
 @pytest.mark.parametrize("data_bytes", [0, SMALL_BYTES, None])
@@ -30,6 +31,22 @@ def test_settings_stand_again_after_queries_that_were_not_compiled(spark: SparkS
         assert {key: spark.conf.get(key) for key in UNCOMPILED} == UNCOMPILED != before
         raise ZeroDivisionError
     assert {key: spark.conf.get(key) for key in UNCOMPILED} == before
+
+
+def test_a_platform_that_fixes_its_settings_is_left_alone() -> None:
+    """Serverless answers neither: a job that asks or sets goes on with what there is."""
+
+    class Fixed:
+        def __getattr__(self, name: str) -> NoReturn:
+            raise RuntimeError(f"CONFIG_NOT_AVAILABLE: {name}")
+
+    class Platform:
+        conf = Fixed()
+
+    fixed = cast(SparkSession, Platform())
+    assert setting(fixed, "spark.sql.maxConcurrentOutputFileWriters") is None
+    with with_settings(fixed, {"spark.sql.maxConcurrentOutputFileWriters": "3"}):
+        assert setting(fixed, "spark.sql.maxConcurrentOutputFileWriters") is None
 
 
 def test_a_lake_that_holds_much_is_not_small_though_its_sources_are(tmp_path: Path) -> None:

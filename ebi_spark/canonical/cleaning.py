@@ -196,7 +196,6 @@ def _with_changes(
     compile and of the time that a row took. What that function needs is put together before it, since a select with such
     a function has all its columns copied: raw values are no longer among them.
     """
-    nothing = F.array().cast("array<string>")
     odd = []
     empty = []
     outcomes = []
@@ -225,11 +224,10 @@ def _with_changes(
             for name, outcome in zip(kinds, outcomes, strict=True)
         ]
     )
-    some_empty = reduce(lambda a, b: a | b, [note.isNotNull() for note in empty], F.lit(False))
     told = frame.select(
         *kept,
         F.when(reduce(lambda a, b: a | b, odd), pairs).alias("_odd"),
-        F.when(some_empty, list_of(empty) if empty else nothing).otherwise(nothing).alias("_empty"),
+        list_of(empty).alias("_empty"),
     )
     each = F.transform(
         F.col("_odd"),
@@ -242,9 +240,15 @@ def _with_changes(
 
 
 def list_of(texts: Iterable[Column]) -> Column:
-    """``array<string>`` of the texts that are not NULL. (``array_compact`` does the same by a lambda, which Spark
-    interprets row by row.)"""
-    return F.array_remove(F.array(*[F.coalesce(item, F.lit("")) for item in texts]), "")
+    """``array<string>`` of the texts that are not NULL, of which most rows have none. (``array_compact`` does the same by a
+    lambda, which Spark interprets row by row.)"""
+    texts = list(texts)
+    nothing = F.array().cast("array<string>")
+    if not texts:
+        return nothing
+    some = reduce(lambda a, b: a | b, [item.isNotNull() for item in texts])
+    listed = F.array_remove(F.array(*[F.coalesce(item, F.lit("")) for item in texts]), "")
+    return F.when(some, listed).otherwise(nothing)
 
 
 def _described(raw: Column, outcome: Column, kind: Column) -> Column:

@@ -15,7 +15,6 @@ from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical.cleaning import clean, text
-from ebi_spark.financial_years import year_of_date, year_of_text
 from ebi_spark.schemas import REPEATED_ROW
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
@@ -24,7 +23,6 @@ from ebi_spark.storage import Lake
 # and keys meet by a shuffle.
 FEW_KEYS = 100_000
 
-_PLACE = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discharge_date", "op": "appointment_date"}
 _TEXTS = "fields"
 _LISTS = "lists"
 _AS_THEY_ARE = ("raw_names", "raw_values", "content", "source_file", "file_bytes", "file_modified")
@@ -38,20 +36,21 @@ class Suspects:
     hashes: tuple[int, ...] | None
 
     def __bool__(self) -> bool:
+        """Whether there is any."""
         return self.hashes != ()
 
 
-def _keyed(rows: DataFrame) -> DataFrame:
+def keyed(rows: DataFrame) -> DataFrame:
     """Rows that have a key, with it as ``_key`` and its hash as ``_hash``."""
-    keyed = rows.where("corrupt IS NULL").withColumn("_key", text(F.col("record_id"))).where("_key IS NOT NULL")
-    return keyed.withColumn("_hash", F.xxhash64("_key"))
+    with_key = rows.where("corrupt IS NULL").withColumn("_key", text(F.col("record_id"))).where("_key IS NOT NULL")
+    return with_key.withColumn("_hash", F.xxhash64("_key"))
 
 
 def first_look(tables: list[SourceTable]) -> dict[tuple[str, str], Suspects]:
     """The suspected keys of each table, from one query over keys alone."""
     looks = []
     for table in tables:
-        repeated = _keyed(table.rows).groupBy("_hash").count().where("count > 1").limit(FEW_KEYS + 1)
+        repeated = keyed(table.rows).groupBy("_hash").count().where("count > 1").limit(FEW_KEYS + 1)
         named = [F.lit(table.system).alias("system"), F.lit(table.role).alias("role")]
         looks.append(repeated.select(*named, F.col("_hash").alias("hash")))
     hashes: dict[tuple[str, str], list[int]] = {(table.system, table.role): [] for table in tables}
@@ -60,22 +59,10 @@ def first_look(tables: list[SourceTable]) -> dict[tuple[str, str], Suspects]:
     return {place: Suspects(tuple(found) if len(found) <= FEW_KEYS else None) for place, found in hashes.items()}
 
 
-def years_named(tables: list[SourceTable], bare_year: str | None) -> set[str]:
-    """The financial years of the rows that have a key, from one query over the different dates and years there are."""
-    looks = []
-    for table in tables:
-        if table.role in _PLACE:
-            day = _PLACE[table.role]
-            different = clean(_keyed(table.rows).select(day, "year_text").distinct(), {day: "day"})
-            year = F.coalesce(year_of_date(F.col(day)), year_of_text(F.col("year_text"), bare_year))
-            looks.append(different.select(year.alias("year")).where("year IS NOT NULL").distinct())
-    return {row["year"] for row in reduce(DataFrame.unionByName, looks).collect()} if looks else set()
-
-
 def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
     """The suspected keys of a table: ``_suspect``, their hashes."""
     if suspects.hashes is None:
-        repeated = _keyed(table.rows).groupBy("_hash").count().where("count > 1")
+        repeated = keyed(table.rows).groupBy("_hash").count().where("count > 1")
         return repeated.select(F.col("_hash").alias("_suspect"))
     frame = small_frame(table.rows.sparkSession, [(number,) for number in suspects.hashes], "_suspect bigint")
     return F.broadcast(frame)
@@ -93,7 +80,7 @@ def settle(lake: Lake, tables: list[SourceTable], suspects: dict[tuple[str, str]
 
 
 def _settled(table: SourceTable, suspects: Suspects) -> DataFrame:
-    rows = _keyed(table.rows).join(_hashes(table, suspects), F.col("_hash") == F.col("_suspect"), "left_semi")
+    rows = keyed(table.rows).join(_hashes(table, suspects), F.col("_hash") == F.col("_suspect"), "left_semi")
     day = F.col("_extract_date")
     rows = clean(rows.withColumn("_extract_date", F.col("extract_date")), {"_extract_date": "day"})
     same_key = Window.partitionBy("_key")

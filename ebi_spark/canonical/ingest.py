@@ -19,7 +19,7 @@ from ebi_spark.acquire.tables import SourceTable, raw_json
 from ebi_spark.acquire.watch import refuse_changed
 from ebi_spark.canonical import hes, sus_plus, upsert
 from ebi_spark.canonical.content import Checksum, content, told
-from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled, years_named
+from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled
 from ebi_spark.canonical.held import File, Holdings, Made, holdings, rows_told, unaccounted
 from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, keep
 from ebi_spark.canonical.survey import (
@@ -31,10 +31,11 @@ from ebi_spark.canonical.survey import (
     refuse_too_many_set_aside,
     steps,
     survey,
+    years_named,
     years_to_replace,
 )
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, YEAR, Table
-from ebi_spark.session import with_settings
+from ebi_spark.session import setting, with_settings
 from ebi_spark.settings import RunConfig
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, conform, side_by_side
@@ -47,7 +48,7 @@ RECORD_ROLES = ("apcs", "opa", "apc", "op")
 SORTED_BY = {"apc": "dominant_procedure_4", "op": "procedure_codes"}
 # A task that writes so few years keeps a file open for each. Of more it would need too much memory, and sorts its rows by
 # year first, which takes longer: Spark compares the first eight bytes of the first column at once, and a year is all alike.
-FILES_AT_ONCE = {"spark.sql.maxConcurrentOutputFileWriters": "3"}
+FILES_AT_ONCE, FEW_FILES = "spark.sql.maxConcurrentOutputFileWriters", 3
 # Source rows that one step reads at most (a single year may be more): a step is committed and noted in the run log, so
 # that a backfill that is stopped goes on behind it. Smaller steps cost more starts than they save.
 STEP_ROWS = 5_000_000
@@ -180,7 +181,7 @@ def write(lake: Lake, whole: Plan, step: Step, config: RunConfig, tell: Callable
         aside_written.append(_set_aside(lake, whole, judged, all_told, step, config, outcomes))
 
     def records() -> None:
-        with with_settings(lake.spark, FILES_AT_ONCE):
+        with with_settings(lake.spark, {FILES_AT_ONCE: str(FEW_FILES)}):
             outcomes.update(zip(whole.datasets, side_by_side(tasks), strict=True))
 
     if config.mode == "refresh":
@@ -249,7 +250,7 @@ def _canonical(records: DataFrame, table: Table, system: str, dataset: str, run_
 
 
 def _write_sorted(lake: Lake, records: DataFrame, dataset: str, years: list[str]) -> None:
-    at_once = len(years) <= int(lake.spark.conf.get("spark.sql.maxConcurrentOutputFileWriters", None) or 0)
+    at_once = len(years) <= int(setting(lake.spark, FILES_AT_ONCE) or 0)
     order = [*([] if at_once else [YEAR]), SORTED_BY[dataset]]
     lake.replace(SILVER[dataset], records.sortWithinPartitions(*order), {YEAR: years}, stage="ingest")
 

@@ -6,8 +6,6 @@ when usable), ``is_duplicate``, ``financial_year`` (NULL when unknown), ``year_d
 (:mod:`ebi_spark.canonical.copies`).
 """
 
-from functools import reduce
-
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -18,10 +16,8 @@ VALID, QUARANTINED, DUPLICATE, OUTSIDE = "valid", "quarantined", "duplicate", "o
 
 
 def reasons(**conditions: Column) -> Column:
-    """``array<string>`` of the names of the conditions that hold: of most rows none does."""
-    some = reduce(lambda a, b: a | b, conditions.values())
-    listed = list_of(F.when(held, F.lit(name)) for name, held in conditions.items())
-    return F.when(some, listed).otherwise(F.array().cast("array<string>"))
+    """``array<string>`` of the names of the conditions that hold."""
+    return list_of(F.when(held, F.lit(name)) for name, held in conditions.items())
 
 
 def with_year(rows: DataFrame, day: Column, bare_year: str | None) -> DataFrame:

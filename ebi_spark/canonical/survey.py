@@ -8,17 +8,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable
+from ebi_spark.canonical.cleaning import clean
+from ebi_spark.canonical.copies import keyed
 from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, disposition
 from ebi_spark.errors import DataError, InputError
+from ebi_spark.financial_years import year_of_date, year_of_text
 from ebi_spark.schemas import YEAR
 from ebi_spark.settings import RunConfig
 from ebi_spark.storage import side_by_side
+
+# The day that a row's year goes by.
+_DATED_BY = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discharge_date", "op": "appointment_date"}
 
 
 @dataclass
@@ -110,6 +117,18 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
         if path not in seen and not any(name.startswith(f"{path.rstrip('/')}/") for name in seen):
             seen[path] = FileCount()
     return seen, years
+
+
+def years_named(tables: Iterable[SourceTable], bare_year: str | None) -> set[str]:
+    """The financial years of the rows that have a key, from one query over the different dates and years there are."""
+    looks = []
+    for table in tables:
+        if table.role in _DATED_BY:
+            day = _DATED_BY[table.role]
+            different = clean(keyed(table.rows).select(day, "year_text").distinct(), {day: "day"})
+            year = F.coalesce(year_of_date(F.col(day)), year_of_text(F.col("year_text"), bare_year))
+            looks.append(different.select(year.alias("year")).where("year IS NOT NULL").distinct())
+    return {row["year"] for row in reduce(DataFrame.unionByName, looks).collect()} if looks else set()
 
 
 def years_to_replace(present: set[str], config: RunConfig) -> list[str]:
