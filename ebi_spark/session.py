@@ -7,7 +7,6 @@ own needs Java and Delta's two jars, which :func:`fetch_jars` brings through Spa
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,39 +18,8 @@ import yaml
 from pyspark.sql import SparkSession
 
 from ebi_spark.errors import InputError
+from ebi_spark.java import archive_options, dump_options, require_java
 from ebi_spark.settings import resource
-
-JAVA_VERSIONS = (17, 21)
-
-
-def java_home_problem() -> str | None:
-    """Why local Spark could not start for want of Java 17 or 21, in one sentence; None when all is well."""
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
-    found = "JAVA_HOME points to" if home else "the path has"
-    if java is None:
-        return "there is no Java: neither JAVA_HOME nor the path has one"
-    try:
-        answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return f"{found} a Java that does not run ({java})"
-    version = re.search(r'version "(\d+)(?:\.(\d+))?', answer.stderr + answer.stdout)
-    if not version:
-        return f"{found} a Java that does not tell its version ({java})"
-    major = int(version[2]) if version[1] == "1" and version[2] else int(version[1])
-    if major not in JAVA_VERSIONS:
-        return f"{found} Java {major}, and Spark 4 runs on 17 or 21"
-    return None
-
-
-def require_java() -> None:
-    """Raise an :class:`InputError` unless a Java that Spark can use is there."""
-    problem = java_home_problem()
-    if problem:
-        raise InputError(
-            problem,
-            remedy="install Java 17 or 21 (Debian, Ubuntu: apt install openjdk-17-jre-headless) or set JAVA_HOME",
-        )
 
 
 def jar_folder() -> Path:
@@ -198,10 +166,15 @@ def platform_session() -> bool:
 
 @contextlib.contextmanager
 def spark_session(
-    scratch: Path | None = None, *, timezone: str = "Europe/London", data_bytes: int | None = None
+    scratch: Path | None = None,
+    *,
+    timezone: str = "Europe/London",
+    data_bytes: int | None = None,
+    classes_to: Path | None = None,
 ) -> Iterator[SparkSession]:
     """The session for one job; a local one keeps all it spills below ``scratch`` and ends with the job. ``data_bytes``:
-    roughly how much data the job reads (None: unknown, so it may be much).
+    roughly how much data the job reads (None: unknown, so it may be much). ``classes_to``: a local Java's archive of
+    classes, written as it ends.
 
     ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` size the local one (default ``local[*]`` and ``4g``).
     """
@@ -242,7 +215,8 @@ def spark_session(
         .config(
             "spark.driver.extraJavaOptions",
             f"-Djava.io.tmpdir={folder} -Dderby.system.home={folder} "
-            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} " + _compiling(data_bytes),
+            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} "
+            + f"{_compiling(data_bytes)} {dump_options(classes_to) if classes_to else archive_options()}",
         )
     )
     with _java_prints_to_standard_error():

@@ -1,4 +1,5 @@
-"""How a session compiles: for small and for large data, and not at all where queries see few rows; settings for a while."""
+"""How a session compiles: for small and for large data, and not at all where queries see few rows; an archive of
+classes; settings for a while."""
 
 import os
 import shlex
@@ -10,19 +11,77 @@ from typing import NoReturn, cast
 import pytest
 from pyspark.sql import SparkSession
 
+from ebi_spark import java
 from ebi_spark.acquire.files import stored_bytes
 from ebi_spark.session import SMALL_BYTES, UNCOMPILED, _compiling, is_small, setting, uncompiled, with_settings
 
 
+def version_under(options: str) -> subprocess.CompletedProcess[str]:
+    home = os.environ.get("JAVA_HOME")
+    found = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    assert found
+    return subprocess.run([found, *shlex.split(options), "-version"], capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("data_bytes", [0, SMALL_BYTES, None])
 def test_java_starts_with_what_it_is_told(data_bytes: int | None) -> None:
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
-    assert java
-    answer = subprocess.run(
-        [java, *shlex.split(_compiling(data_bytes)), "-version"], capture_output=True, text=True, check=False
-    )
+    answer = version_under(_compiling(data_bytes))
     assert answer.returncode == 0 and answer.stdout == "", answer
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", None])
+def test_java_does_without_an_archive_that_it_cannot_use(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "with blanks" / "classes.jsa"
+    archive.parent.mkdir()
+    if content is not None:
+        archive.write_bytes(content)
+    monkeypatch.setattr(java, "class_archive", lambda: archive)
+    options = java.archive_options()
+    assert (str(archive) in options) == (content is not None)
+    answer = version_under(options)
+    assert answer.returncode == 0 and answer.stdout == "" and "warning" not in answer.stderr, answer
+
+
+def test_an_archive_is_made_once_and_takes_the_place_of_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes it, and what it does where that fails or there is no virtual environment."""
+    archive = tmp_path / "share" / "ebi-spark" / "classes-1.jsa"
+    calls: list[Path] = []
+    fails = True
+
+    def making(command: list[str], **_: object) -> None:
+        calls.append(Path(command[-1]))
+        if fails:
+            raise subprocess.CalledProcessError(1, command)
+        calls[-1].write_bytes(b"classes")
+
+    monkeypatch.setattr(java.subprocess, "run", making)
+    told: list[str] = []
+    monkeypatch.setattr(java, "class_archive", lambda: None)
+    java.keep_classes(told.append)
+    assert not calls and not told
+    monkeypatch.setattr(java, "class_archive", lambda: archive)
+    java.keep_classes(told.append)
+    assert len(calls) == 1 and not list(archive.parent.iterdir()) and "could not" in told[-1]
+    fails = False
+    (archive.parent / "classes-0.jsa").touch()
+    java.keep_classes(told.append)
+    java.keep_classes(told.append)
+    assert len(calls) == 2 and [path.name for path in archive.parent.iterdir()] == ["classes-1.jsa"]
+
+
+def test_every_java_and_every_spark_has_an_archive_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {java.class_archive()}
+    monkeypatch.setattr(java, "_version", lambda _: "another")
+    found.add(java.class_archive())
+    monkeypatch.setattr(java.pyspark, "__version__", "0")
+    found.add(java.class_archive())
+    assert len(found) == 3 and None not in found
+    monkeypatch.setattr(java.sys, "prefix", java.sys.base_prefix)
+    assert java.class_archive() is None
 
 
 def test_settings_stand_again_after_queries_that_were_not_compiled(spark: SparkSession) -> None:
