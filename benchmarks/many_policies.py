@@ -21,11 +21,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from ebi_spark.canonical.ingest import SILVER
 from ebi_spark.clinical_policy.code_books import code_books
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.flags.areas import Lookups, read_lookups
 from ebi_spark.flags.judge import judge_records, scope_totals
+from ebi_spark.schemas import RECORD_TABLES
 from ebi_spark.settings import load_config, resource
 from ebi_spark.yaml_documents import load_document
 from jobs.harness import new_run_id, opened
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         made_up = [policy for policy in load_policies([Path(folder)]) if policy.id.startswith("made_up")]
         answer["load_seconds"][str(len(made_up))] = time.monotonic() - started
         lookups = read_lookups(context.spark, config)
-        silver = {dataset: context.lake.read(table) for dataset, table in SILVER.items()}
+        silver = {dataset: context.lake.read(table) for dataset, table in RECORD_TABLES.items()}
         for number in numbers:
             chosen = units(made_up[:number], config)
             times = []

@@ -17,12 +17,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from ebi_spark.canonical.ingest import SILVER
 from ebi_spark.clinical_policy.compile import compile_test, passes
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.clinical_policy.model import Unit
 from ebi_spark.flags.areas import Lookups, read_lookups
 from ebi_spark.flags.judge import basis_day, judge_records
+from ebi_spark.schemas import RECORD_TABLES
 from ebi_spark.settings import load_config
 from jobs.harness import new_run_id, opened
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         for unit in units(load_policies(config.policy_dirs, config.policies), config):
             if unit.policy.boards:
                 continue
-            records = context.lake.read(SILVER[unit.policy.dataset])
+            records = context.lake.read(RECORD_TABLES[unit.policy.dataset])
             counts = {"rule": partial(_ruled, records, unit), "judging": partial(_judged, records, unit, lookups)}
             for kind, count in counts.items():
                 times = []

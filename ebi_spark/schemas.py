@@ -698,6 +698,9 @@ RELEASE = Table(
     required=("release_id", "is_current", "released_at", "run_id"),
 )
 
+# The silver table of each dataset's records.
+RECORD_TABLES = {"apc": APC_SPELL, "op": OP_ATTENDANCE}
+
 TABLES: dict[str, Table] = {
     table.full_name: table
     for table in (

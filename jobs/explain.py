@@ -12,11 +12,10 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ebi_spark.canonical.ingest import SILVER
 from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import explain_record
-from ebi_spark.schemas import ACTIVITY_FLAG
+from ebi_spark.schemas import ACTIVITY_FLAG, RECORD_TABLES
 from ebi_spark.storage import Lake
 from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
 
@@ -36,9 +35,9 @@ def main(argv: list[str] | None = None) -> int:
         policies = load_policies(arguments.policies_dir, [arguments.policy] if arguments.policy else None)
         with opened_lake(arguments.lake, console) as context:
             found = []
-            for dataset in [arguments.dataset] if arguments.dataset else list(SILVER):
+            for dataset in [arguments.dataset] if arguments.dataset else list(RECORD_TABLES):
                 asked = (F.col("record_id") == arguments.record) & (F.col("dataset") == dataset)
-                records = context.lake.read(SILVER[dataset]).where(asked)
+                records = context.lake.read(RECORD_TABLES[dataset]).where(asked)
                 judged = _judged(context.lake, asked) if any(policy.boards for policy in policies) else None
                 for policy in policies:
                     if policy.dataset == dataset:

@@ -9,7 +9,9 @@ from rich.table import Table as RichTable
 from ebi_spark.acquire import drift
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.acquire.watch import watched
-from ebi_spark.canonical.ingest import Ingested, Plan, plan, write
+from ebi_spark.canonical.account import Ingested
+from ebi_spark.canonical.ingest import write
+from ebi_spark.canonical.plan import Plan, plan
 from ebi_spark.canonical.survey import Step, refuse_too_many_set_aside
 from ebi_spark.recompute import Due
 from ebi_spark.schemas import QUARANTINE

@@ -143,13 +143,13 @@ def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         views.show_changes(policy, before, after, found)
     if not arguments.lake:
         return
-    from ebi_spark.canonical.ingest import SILVER
     from ebi_spark.flags.areas import read_lookups
     from ebi_spark.flags.revision_effect import of_all_areas, revision_effect
+    from ebi_spark.schemas import RECORD_TABLES
 
     with opened_lake(arguments.lake, console) as context:
         config = load_config(arguments.config) if arguments.config else context.config
-        records = context.lake.read(SILVER[policy.dataset])
+        records = context.lake.read(RECORD_TABLES[policy.dataset])
         effect = revision_effect(records, policy, before, after, read_lookups(context.spark, config))
         outcome["effect_by_area"] = sorted(
             (row.asDict() for row in effect.collect()),

@@ -14,7 +14,8 @@ from pyspark.sql import SparkSession
 
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.canonical import ingest as ingesting
-from ebi_spark.canonical import upsert
+from ebi_spark.canonical import plan, upsert
+from ebi_spark.canonical.account import Ingested
 from ebi_spark.canonical.survey import FileCount, Survey, steps
 from ebi_spark.canonical.worklist import worklist
 from ebi_spark.errors import BrokenRunError
@@ -56,11 +57,11 @@ def write(path: Path, rows: Iterable[Row], columns: list[str] = OPA) -> str:
 @pytest.fixture
 def take_in(
     spark: SparkSession, empty_lake: Callable[[Path], Path], tmp_path: Path
-) -> Callable[..., tuple[Lake, ingesting.Ingested]]:
+) -> Callable[..., tuple[Lake, Ingested]]:
     """Ingest some tables into a lake of the test's own."""
     runs = iter(range(100))
 
-    def taken(mode: str, **tables: str | list[str]) -> tuple[Lake, ingesting.Ingested]:
+    def taken(mode: str, **tables: str | list[str]) -> tuple[Lake, Ingested]:
         folder = tmp_path / "lake"
         if not folder.exists():
             empty_lake(folder)
@@ -314,7 +315,7 @@ def state(folder: Path, table: str, columns: str) -> list[tuple[Any, ...]]:
 def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import run
 
-    monkeypatch.setattr(ingesting, "STEP_ROWS", 1)
+    monkeypatch.setattr(plan, "STEP_ROWS", 1)
     monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
     written = ingest.write
     seen: list[list[str]] = []
@@ -361,7 +362,7 @@ def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypat
     assert len(left) == len(aside) - 1
 
     # All years at once come to the same.
-    monkeypatch.setattr(ingesting, "STEP_ROWS", 10**9)
+    monkeypatch.setattr(plan, "STEP_ROWS", 10**9)
     before = {table: state(source, table, columns) for table, columns in whole.items()}
     assert call(ingest.main, source)["exit"] == 0
     assert {table: state(source, table, columns) for table, columns in whole.items()} == before

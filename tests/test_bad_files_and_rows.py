@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from pyspark.sql import SparkSession
 
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.canonical import ingest as canonical
+from ebi_spark.canonical import plan
 from ebi_spark.errors import InputError
 from ebi_spark.schemas import APC_SPELL, QUARANTINE
 from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
@@ -476,14 +478,14 @@ def delete(folder: Path) -> None:
 
 
 # Case → what makes the file, the step of the ingest at which something happens to it, and what
-Happens = tuple[Callable[[Path], str], str, Callable[[Path], None]]
+Happens = tuple[Callable[[Path], str], tuple[ModuleType, str], Callable[[Path], None]]
 BREAK: dict[str, Happens | tuple[Callable[[Path], str]]] = {
     "packed with gzip and cut behind its first megabyte": (late_cut,),
     "of Parquet with a damaged page of keys": (lambda folder: damaged(folder, "APCS_Ident"),),
     "of Parquet with a damaged page of codes": (lambda folder: damaged(folder, "Der_Diagnosis_All"),),
-    "replaced before anything is written": (whole, "settle", replace),
-    "deleted before anything is written": (whole, "first_look", delete),
-    "replaced after the records are written": (whole, "_account", replace),
+    "replaced before anything is written": (whole, (plan, "settle"), replace),
+    "deleted before anything is written": (whole, (plan, "first_look"), delete),
+    "replaced after the records are written": (whole, (canonical, "account"), replace),
 }
 
 
@@ -500,15 +502,15 @@ def test_a_file_that_breaks(case: str, tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "der.csv").write_text("APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis\n" + rows)
     (tmp_path / "run.yml").write_text(CONFIG.replace("NAME", name))
     if happens:
-        step, what = happens
-        before = getattr(canonical, step)
+        (module, step), what = happens
+        before = getattr(module, step)
 
         def meanwhile(*arguments: Any) -> Any:
             answer = before(*arguments)
             what(tmp_path)
             return answer
 
-        monkeypatch.setattr(canonical, step, meanwhile)
+        monkeypatch.setattr(module, step, meanwhile)
     answer = call(ingest.main, tmp_path)
     gets = page("Files that break while they are read")[case]
     status, words = re.fullmatch(r"status (\d), `(.+)`", gets).groups()  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ IN_SPARK = re.compile(
 )
 # What for. Whoever adds one says here why no row of a year can come of it.
 INSTANTS = {
-    "ebi_spark/canonical/ingest.py": "silver/ingest_audit: written_at",
+    "ebi_spark/canonical/account.py": "silver/ingest_audit: written_at",
     "ebi_spark/locking.py": "since when a process runs, for the message to whoever waits",
     "ebi_spark/release/publish.py": "released_at; how long ago a release was replaced",
     "jobs/harness.py": "run ids, the run log's times, lines of progress",

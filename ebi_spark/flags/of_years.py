@@ -5,18 +5,17 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.canonical.ingest import SILVER
 from ebi_spark.clinical_policy.model import Unit
 from ebi_spark.flags.areas import Lookups
 from ebi_spark.flags.attrition import attrition
 from ebi_spark.flags.judge import judge_records, scope_totals
-from ebi_spark.schemas import YEAR
+from ebi_spark.schemas import RECORD_TABLES, YEAR
 from ebi_spark.storage import Lake
 
 
 def records_of(lake: Lake, years: list[str]) -> dict[str, DataFrame]:
     """The records of the years by dataset."""
-    return {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in SILVER.items()}
+    return {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in RECORD_TABLES.items()}
 
 
 def flags_of(records: dict[str, DataFrame], chosen: list[Unit], lookups: Lookups) -> DataFrame:

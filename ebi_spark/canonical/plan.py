@@ -1,0 +1,134 @@
+"""What an ingest finds out before anything of silver is replaced: the source tables judged and surveyed, what the lake
+holds, and from these the steps to go.
+
+What is judged is one lazy frame a source table; the survey reads only its light columns (keys, dates), what is written later
+its canonical columns or its raw text.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ebi_spark.acquire.tables import SourceTable
+from ebi_spark.canonical import hes, sus_plus
+from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled
+from ebi_spark.canonical.held import Holdings, holdings
+from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, keep
+from ebi_spark.canonical.survey import (
+    Judged,
+    Step,
+    Survey,
+    refuse_shrunken,
+    steps,
+    survey,
+    years_named,
+    years_to_replace,
+)
+from ebi_spark.schemas import RECORD_TABLES
+from ebi_spark.settings import RunConfig
+from ebi_spark.storage import Lake
+
+# Source rows that one step reads at most (a single year may be more): a step is committed and noted in the run log, so
+# that a backfill that is stopped goes on behind it. Smaller steps cost more starts than they save.
+STEP_ROWS = 5_000_000
+
+
+@dataclass
+class Plan:
+    """What an ingest has found out before it replaces anything: the tables judged, their survey, and the steps to go."""
+
+    tables: list[SourceTable]
+    suspects: dict[tuple[str, str], Suspects]
+    judged: list[Judged]
+    found: Survey
+    held: Holdings
+    years: list[str]
+    steps: list[Step]
+
+    @property
+    def datasets(self) -> list[str]:
+        """``apc``, ``op`` or both."""
+        return sorted({item.dataset for item in self.judged})
+
+
+def plan(lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None]) -> Plan:
+    """Look at all source files before anything of silver is replaced. Raises when a year asked for is in none of them, or
+    would lose more rows than the configuration allows."""
+    tell("looking at the keys of the source files")
+    suspects = first_look(tables)
+    if config.years:
+        years_to_replace(years_named(tables, config.bare_year), config)
+    lake.prepare()
+    settle(lake, tables, suspects)
+    judged = judge(lake, tables, suspects, config)
+    tell("counting what becomes of each row")
+    found = survey(judged, config)
+    years = years_to_replace(set().union(*found.years.values()), config)
+    held = holdings(lake, {dataset: RECORD_TABLES[dataset] for dataset in found.years}, years)
+    if config.mode == "refresh" and not config.accept_shrunken:
+        for dataset, counts in found.years.items():
+            refuse_shrunken(RECORD_TABLES[dataset].full_name, held.rows_by_year(dataset), counts, config, years)
+    return Plan(tables, suspects, judged, found, held, years, steps(found, years, STEP_ROWS))
+
+
+def judge(
+    lake: Lake, tables: Iterable[SourceTable], suspects: dict[tuple[str, str], Suspects], config: RunConfig
+) -> list[Judged]:
+    """Every source table judged; APCS_Der joins the spells of its own system. ``suspects``: the keys of each table that
+    may stand in more than one row."""
+    by_role = {(table.system, table.role): table for table in tables}
+    settled = {place: with_copies_settled(lake, table, suspects[place]) for place, table in by_role.items()}
+    judged: list[Judged] = []
+    for (system, role), table in by_role.items():
+        rows = settled[system, role]
+        if role == "apcs":
+            spells = sus_plus.judge_spells(rows, config.bare_year)
+            derived = settled[system, "apcs_der"]
+            valid = keep(spells, VALID, config.years)
+            judged.append(Judged(table, "apc", spells, sus_plus.join_derived(valid, derived)))
+            told = sus_plus.judge_derived(derived, table.rows, config.bare_year)
+            judged.append(Judged(by_role[system, "apcs_der"], "apc", told, None))
+        elif role == "opa":
+            attendances = sus_plus.judge_attendances(rows, config.bare_year)
+            judged.append(Judged(table, "op", attendances, keep(attendances, VALID, config.years)))
+        elif role == "apc":
+            episodes = hes.judge_episodes(rows, config.bare_year)
+            valid = keep(episodes, VALID, config.years)
+            judged.append(Judged(table, "apc", episodes, hes.build_spells(valid)))
+        elif role == "op":
+            attendances = hes.judge_attendances(rows, config.bare_year)
+            judged.append(Judged(table, "op", attendances, keep(attendances, VALID, config.years)))
+        elif role.endswith("_withdrawn"):
+            judged.append(Judged(table, _dataset_of(role), sus_plus.judge_withdrawn(rows), None))
+    return judged
+
+
+def _dataset_of(role: str) -> str:
+    return "apc" if role.startswith("ap") else "op"
+
+
+def of_step(lake: Lake, whole: Plan, step: Step, config: RunConfig) -> tuple[list[Judged], list[Judged]]:
+    """The judged tables over the files alone that have something for the step to write: (for its records, for what is set
+    aside). Every spell of the step's years has all its rows in their files; what is set aside of files that hold other years
+    too can be told only beside all of these years' files."""
+    files = whole.found.files
+    held = {
+        place: {path for path, count in counts.items() if any(count.rows.values())} for place, counts in files.items()
+    }
+    of_years: dict[tuple[str, str], set[str]] = {}
+    aside: dict[tuple[str, str], set[str]] = {}
+    alone = True
+    for place, counts in files.items():
+        of_years[place] = {path for path, count in counts.items() if count.years.keys() & set(step.years)}
+        aside[place] = {path for path, count in counts.items() if path in step.files and count.rows[QUARANTINED]}
+        alone &= not any(counts[path].rows[OUTSIDE] for path in aside[place])
+
+    def over(wanted: dict[tuple[str, str], set[str]]) -> list[Judged]:
+        if all(wanted[place] >= held[place] for place in files):
+            return whole.judged
+        tables = [table.of_files(frozenset(wanted[table.system, table.role])) for table in whole.tables]
+        return judge(lake, tables, whole.suspects, config)
+
+    records = over(of_years)
+    if all(aside[place] <= of_years[place] for place in files) and alone:
+        return records, records
+    return records, over({place: of_years[place] | aside[place] for place in files}) if alone else whole.judged
