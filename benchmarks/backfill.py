@@ -1,8 +1,8 @@
 """A backfill of many years measured: seconds and memory of its steps, what one year of them costs that comes anew, and
 what a provider with a third of the rows costs.
 
-``python -m benchmarks.backfill``: makes years of source files, runs the whole job over all of them, again after the files
-of one year have changed, over the first few, and over these with every third row given to one provider. Memory must not
+``python -m benchmarks.backfill``: makes years of source files, runs the whole job over the first few of them, over these
+with every third row given to one provider, over all, and again after the files of one year have changed. Memory must not
 grow with the years.
 """
 
@@ -64,16 +64,17 @@ def main(argv: list[str] | None = None) -> int:
                     given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
             few = f"{years[0]}..{years[given.few - 1]}"
+            backfill("few", f"the first {given.few} years", source, few)
+            skewed = _skewed(source, folder / "skewed-source")
+            backfill("skewed", f"the first {given.few} years, a third of the rows from one provider", skewed, few)
+            for done in ("few", "skewed", "skewed-source"):
+                shutil.rmtree(folder / done)
             files = _linked(source, folder / "files")
             backfill("all", "all years", files, given.years)
             middle = years[len(years) // 2]
             _shorten(files, middle)
-            shutil.move(folder / "all", folder / "one anew")
+            (folder / "all").rename(folder / "one anew")
             backfill("one anew", f"all years again, a row less in each file of {middle}", files, given.years)
-            shutil.rmtree(folder / "one anew")
-            backfill("few", f"the first {given.few} years", source, few)
-            skewed = _skewed(source, folder / "skewed-source")
-            backfill("skewed", f"the first {given.few} years, a third of the rows from one provider", skewed, few)
     except ChildFailedError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 3

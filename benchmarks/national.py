@@ -1,10 +1,11 @@
 """A national year, raw files to published, once: seconds of each stage, processor time and peak memory of the whole.
 
-``python -m benchmarks.national --data DIR --work DIR``: one part in twenty is made up; the rest are copies of it under keys
+``python -m benchmarks.national --data DIR --work DIR``: a part of the rows is made up; the rest are copies of it under keys
 and patients of their own, which takes minutes where making all of them up takes an hour.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -31,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--year", default="2023-24")
     parser.add_argument("--spells", type=int, default=20_000_000)
     parser.add_argument("--attendances", type=int, default=120_000_000)
-    parser.add_argument("--copies", type=int, default=20, help="parts that the year is made of (default %(default)s)")
+    parser.add_argument(
+        "--part", type=int, default=1_000_000, help="rows of each that are made up (default %(default)s)"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="source files to use, or to make and keep")
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="where the lake is written (default: a temporary folder)"
@@ -58,26 +61,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _make(source: Path, given: argparse.Namespace, tell: Callable[[str], None]) -> None:
-    """The part that is made up, then its copies beside it; ``run.yml`` comes last."""
+    """The part that is made up, unless it is there, then its copies beside it; ``run.yml`` comes last."""
     part = source / "part"
-    tell(f"making one part in {given.copies}")
-    sizes = ["--spells", str(given.spells // given.copies), "--attendances", str(given.attendances // given.copies)]
-    measured("jobs.generate", ["--out", str(part), "--years", given.year, "--format", "parquet", "--json", *sizes], {})
+    if not (part / "run.yml").exists():
+        tell(f"making {given.part:,} spells and attendances")
+        sizes = ["--spells", str(given.part), "--attendances", str(given.part)]
+        measured(
+            "jobs.generate", ["--out", str(part), "--years", given.year, "--format", "parquet", "--json", *sizes], {}
+        )
     for table, key in KEYS.items():
-        tell(f"{table}: {given.copies} copies")
+        copies = max(1, (given.attendances if table == "opa" else given.spells) // given.part)
+        tell(f"{table}: {copies} copies")
         files = sorted((part / "data" / table).glob("*.parquet"))
-        folder = source / "data" / table
-        folder.mkdir(parents=True, exist_ok=True)
-        person = f", {PERSON} + {{0}} AS {PERSON}" if PERSON in pq.read_schema(files[0]).names else ""
-        for copy in range(given.copies):
-            for file in files:
-                apart = copy * APART
-                changed = f"{key} + {apart} AS {key}{person.format(apart)}"
-                with duckdb.connect(config={"threads": 2}) as connection:
-                    connection.execute(
-                        f"COPY (SELECT * REPLACE ({changed}) FROM read_parquet('{file}')) "
-                        f"TO '{folder / f'{file.stem}_{copy:02}.parquet'}' (FORMAT parquet, COMPRESSION zstd)"
-                    )
+        (source / "data" / table).mkdir(parents=True, exist_ok=True)
+        renumbered = [name for name in (key, PERSON) if name in pq.read_schema(files[0]).names]
+        for copy, file in itertools.product(range(copies), files):
+            changed = ", ".join(f"{name} + {copy * APART} AS {name}" for name in renumbered)
+            place = source / "data" / table / f"{file.stem}_{copy:03}.parquet"
+            with duckdb.connect(config={"threads": 2}) as connection:
+                connection.execute(
+                    f"COPY (SELECT * REPLACE ({changed}) FROM read_parquet('{file}')) "
+                    f"TO '{place}' (FORMAT parquet, COMPRESSION zstd)"
+                )
     for name in ("practices.csv", "run.yml"):
         (source / name).write_bytes((part / name).read_bytes())
 

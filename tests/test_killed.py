@@ -76,7 +76,7 @@ def open_gate(lake: Lake, layers: Iterable[str], **_: Any) -> dict[str, gate.Gat
 
 @pytest.fixture(scope="module")
 def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("killed") / "source"
+    folder = tmp_path_factory.mktemp("killed") / "source of blanks"  # Java is told of places below it
     synthetic.generate(
         spark, folder, years=["2021-22"], spells=900, attendances=300, seed=7, system="sus_plus",
         file_format="csv", progress=lambda _: None,

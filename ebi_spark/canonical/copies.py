@@ -10,18 +10,19 @@ in ``silver/repeated_row``; everything after that reads each source row once, an
 from dataclasses import dataclass
 from functools import reduce
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical.cleaning import clean, text
 from ebi_spark.schemas import REPEATED_ROW
-from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
 
-# So many suspected keys of a table are brought to the driver, as hashes, and sent to every task from there; of more, rows
-# and keys meet by a shuffle.
-FEW_KEYS = 100_000
+# So many suspected keys of a table are brought to the driver, as hashes (eight bytes each), and sent to every task from
+# there; of more, rows and keys meet by a shuffle of all rows.
+FEW_KEYS = 1_000_000
 
 _TEXTS = "fields"
 _LISTS = "lists"
@@ -33,11 +34,11 @@ class Suspects:
     """The keys of one source table that may stand in more than one row, by hash (a key that shares its hash with another
     is among them, and turns out to be alone). ``hashes`` is None where there are more than :data:`FEW_KEYS`."""
 
-    hashes: tuple[int, ...] | None
+    hashes: pa.Array | None
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return self.hashes != ()
+        return self.hashes is None or len(self.hashes) > 0
 
 
 def keyed(rows: DataFrame) -> DataFrame:
@@ -53,10 +54,13 @@ def first_look(tables: list[SourceTable]) -> dict[tuple[str, str], Suspects]:
         repeated = keyed(table.rows).groupBy("_hash").count().where("count > 1").limit(FEW_KEYS + 1)
         named = [F.lit(table.system).alias("system"), F.lit(table.role).alias("role")]
         looks.append(repeated.select(*named, F.col("_hash").alias("hash")))
-    hashes: dict[tuple[str, str], list[int]] = {(table.system, table.role): [] for table in tables}
-    for row in reduce(DataFrame.unionByName, looks).collect():
-        hashes[row["system"], row["role"]].append(row["hash"])
-    return {place: Suspects(tuple(found) if len(found) <= FEW_KEYS else None) for place, found in hashes.items()}
+    found = reduce(DataFrame.unionByName, looks).toArrow()
+    suspects = {}
+    for table in tables:
+        mine = pc.and_(pc.equal(found["system"], table.system), pc.equal(found["role"], table.role))
+        hashes = found.filter(mine)["hash"].combine_chunks()
+        suspects[table.system, table.role] = Suspects(hashes if len(hashes) <= FEW_KEYS else None)
+    return suspects
 
 
 def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
@@ -64,8 +68,7 @@ def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
     if suspects.hashes is None:
         repeated = keyed(table.rows).groupBy("_hash").count().where("count > 1")
         return repeated.select(F.col("_hash").alias("_suspect"))
-    frame = small_frame(table.rows.sparkSession, [(number,) for number in suspects.hashes], "_suspect bigint")
-    return F.broadcast(frame)
+    return F.broadcast(table.rows.sparkSession.createDataFrame(pa.table({"_suspect": suspects.hashes})))
 
 
 def settle(lake: Lake, tables: list[SourceTable], suspects: dict[tuple[str, str], Suspects]) -> None:
