@@ -73,11 +73,20 @@ def parse_years(text: str) -> tuple[str, ...]:
 
 def year_of_date(day: Column) -> Column:
     """Label of the financial year that a DATE falls in; NULL for NULL."""
-    start = F.year(day) - F.when(F.month(day) < 4, 1).otherwise(0)
+    return year_of_start(F.year(day) - F.when(F.month(day) < 4, 1).otherwise(0))
+
+
+def year_of_start(start: Column) -> Column:
+    """Label of the financial year that starts in a calendar year (INT); NULL for NULL."""
     # Most dates are of years that sources have: their labels are looked up, which costs a fraction of making them.
     labels = F.split(F.lit(",".join(label(year) for year in range(FIRST_YEAR, LAST_YEAR + 1))), ",")
     looked_up = F.when(start >= FIRST_YEAR, F.get(labels, start - FIRST_YEAR))
     return F.coalesce(looked_up, _label(start))
+
+
+def start_of_year(year: Column) -> Column:
+    """The calendar year (INT) in which the financial year of a label starts; NULL for NULL."""
+    return F.substring_index(year, "-", 1).try_cast("int")
 
 
 def _label(start: Column) -> Column:

@@ -1,8 +1,9 @@
 """Source tables as DataFrames: their columns under our names, text or what has its type already, with the file each row
 stands in."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
@@ -15,6 +16,9 @@ from ebi_spark.acquire.layouts import Layout, Resolved, layouts
 from ebi_spark.acquire.watch import State, state_of
 from ebi_spark.errors import InputError
 from ebi_spark.settings import RunConfig, TableSource
+
+# Some of the rows of a frame, by their key (a column, as text).
+Narrow = Callable[[DataFrame, Column], DataFrame]
 
 CORRUPT = "_corrupt_line"
 # What ``corrupt`` is of a row that has as many fields as it should and yet cannot be taken at its word. (No line is empty.)
@@ -50,6 +54,7 @@ class SourceTable:
     groups: list[Group] = field(default_factory=list)
     state: State = field(default_factory=dict)  # of its files, before the first was opened
     only: frozenset[str] | None = None
+    narrowed: Callable[[Narrow], DataFrame] | None = None  # see :meth:`where_key`
 
     def group_of(self, path: str) -> Group:
         """What is known of the file that rows name as theirs."""
@@ -57,6 +62,12 @@ class SourceTable:
             (g for g in self.groups if any(path == f or path.startswith(f"{f.rstrip('/')}/") for f in g.files)),
             self.groups[0],
         )
+
+    def where_key(self, narrow: Narrow) -> DataFrame:
+        """The rows that ``narrow`` leaves of a frame by its key as text, a column that it is given. What no rule of the
+        table rests on is then made of these rows alone: hashes and raw values of all rows take most of a pass."""
+        rows = self.narrowed(narrow) if self.narrowed else narrow(self.rows, F.col("record_id"))
+        return rows.where(F.col("source_file").isin(*self.only)) if self.only is not None else rows
 
     def of_files(self, files: frozenset[str]) -> "SourceTable":
         """The rows of some of the files alone; Spark then opens no other."""
@@ -81,6 +92,7 @@ def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
                 files=sorted({file for part in parts for file in part.files}),
                 groups=[group for part in parts for group in part.groups],
                 state={path: state for part in parts for path, state in part.state.items()},
+                narrowed=_all_of([part.where_key for part in parts]),
             )
         )
     return tables
@@ -92,6 +104,7 @@ def read_table(spark: SparkSession, source: TableSource, where: str, config: Run
     files = [] if source.table else find_files(source, where)
     state = state_of(files)
     frames: list[DataFrame] = []
+    narrowed: list[Callable[[Narrow], DataFrame]] = []
     groups: list[Group] = []
     for paths, frame, resolved, form in _opened(spark, source, layout, where, config):
         if config.mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
@@ -100,9 +113,15 @@ def read_table(spark: SparkSession, source: TableSource, where: str, config: Run
                 remedy=f"name its column `columns: {{extract_date: …}}` ({layout.columns['extract_date'][0]} is found by "
                 'itself), or state `extract_date: "2022-06-30"` beside each path',
             )
-        frames.append(_under_our_names(frame, resolved, layout, source, form, config.max_field_bytes))
+        named = partial(_under_our_names, frame, resolved, layout, source, form, config.max_field_bytes)
+        frames.append(named())
+        narrowed.append(named)
         groups.append(Group(tuple(paths), resolved.missing, resolved.extra))
-    return SourceTable("", source.role, united(frames), files, groups, state)
+    return SourceTable("", source.role, united(frames), files, groups, state, narrowed=_all_of(narrowed))
+
+
+def _all_of(makers: Sequence[Callable[[Narrow], DataFrame]]) -> Callable[[Narrow], DataFrame]:
+    return lambda narrow: united([make(narrow) for make in makers])
 
 
 def _opened(
@@ -201,9 +220,16 @@ def _distinct(names: tuple[str, ...]) -> list[str]:
 
 
 def _under_our_names(
-    frame: DataFrame, resolved: Resolved, layout: Layout, source: TableSource, form: Form | None, most_bytes: int
+    frame: DataFrame,
+    resolved: Resolved,
+    layout: Layout,
+    source: TableSource,
+    form: Form | None,
+    most_bytes: int,
+    narrow: Narrow | None = None,
 ) -> DataFrame:
-    """``frame`` with every column of the layout (NULL where the file has none) and its lineage. ``form``: of lines of text."""
+    """``frame`` with every column of the layout (NULL where the file has none) and its lineage. ``form``: of lines of text.
+    ``narrow``: what leaves some of its rows alone, by their key."""
     types = {item.name: item.dataType for item in frame.schema.fields}
 
     def text(name: str) -> Column:
@@ -253,6 +279,8 @@ def _under_our_names(
             F.col("_metadata.file_size").alias("file_bytes"),
             F.col("_metadata.file_modification_time").alias("file_modified"),
         ]
+    if narrow is not None:
+        frame = narrow(frame, read("record_id"))
     return frame.select(
         *singles,
         *runs,

@@ -83,7 +83,12 @@ def settle(lake: Lake, tables: list[SourceTable], suspects: dict[tuple[str, str]
 
 
 def _settled(table: SourceTable, suspects: Suspects) -> DataFrame:
-    rows = keyed(table.rows).join(_hashes(table, suspects), F.col("_hash") == F.col("_suspect"), "left_semi")
+    hashes = _hashes(table, suspects)
+
+    def suspected(frame: DataFrame, key: Column) -> DataFrame:
+        return frame.join(hashes, F.xxhash64(text(key)) == F.col("_suspect"), "left_semi")
+
+    rows = keyed(table.where_key(suspected))
     day = F.col("_extract_date")
     rows = clean(rows.withColumn("_extract_date", F.col("extract_date")), {"_extract_date": "day"})
     same_key = Window.partitionBy("_key")
@@ -115,12 +120,13 @@ def _settled(table: SourceTable, suspects: Suspects) -> DataFrame:
     )
 
 
-def with_copies_settled(lake: Lake, table: SourceTable, suspects: Suspects) -> DataFrame:
-    """The rows of a source table with ``is_duplicate`` (a copy to leave out) and ``conflict`` (one key, different
-    content); those of repeated keys come from ``silver/repeated_row``."""
+def alone_and_repeated(lake: Lake, table: SourceTable, suspects: Suspects) -> tuple[DataFrame, DataFrame | None]:
+    """The rows of a source table whose key, if they have one, stands in no other row; and those of repeated keys, from
+    ``silver/repeated_row``, where there are any. Both with ``is_duplicate`` (a copy to leave out) and ``conflict`` (one key,
+    different content)."""
     neither = {"is_duplicate": F.lit(False), "conflict": F.lit(False)}
     if not suspects:
-        return table.rows.withColumns(neither)
+        return table.rows.withColumns(neither), None
     stored = lake.read(REPEATED_ROW).where((F.col("source_system") == table.system) & (F.col("role") == table.role))
     key = text(F.col("record_id"))
     keyed = F.when(F.col("corrupt").isNull() & key.isNotNull(), F.xxhash64(key))
@@ -139,6 +145,12 @@ def with_copies_settled(lake: Lake, table: SourceTable, suspects: Suspects) -> D
             columns.append(F.lit(None).cast("string").alias(name))
         else:
             columns.append(F.col(_LISTS if kind == "array<string>" else _TEXTS)[name].cast(kind).alias(name))
-    both = alone.unionByName(stored.select(*columns, *neither))
+    return alone, stored.select(*columns, *neither)
+
+
+def united(alone: DataFrame, repeated: DataFrame | None) -> DataFrame:
+    """All rows again."""
+    if repeated is None:
+        return alone
     # A number that nothing reads: without it Spark would move all the cleaning below the union and plan it twice.
-    return both.withColumn("_row", F.monotonically_increasing_id())
+    return alone.unionByName(repeated).withColumn("_row", F.monotonically_increasing_id())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical import hes, sus_plus
-from ebi_spark.canonical.copies import Suspects, first_look, settle, with_copies_settled
+from ebi_spark.canonical.copies import Suspects, alone_and_repeated, first_look, settle, united
 from ebi_spark.canonical.held import Holdings, holdings
 from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, keep
 from ebi_spark.canonical.survey import (
@@ -76,7 +76,8 @@ def judge(
     """Every source table judged; APCS_Der joins the spells of its own system. ``suspects``: the keys of each table that
     may stand in more than one row."""
     by_role = {(table.system, table.role): table for table in tables}
-    settled = {place: with_copies_settled(lake, table, suspects[place]) for place, table in by_role.items()}
+    parts = {place: alone_and_repeated(lake, table, suspects[place]) for place, table in by_role.items()}
+    settled = {place: united(*rows) for place, rows in parts.items()}
     judged: list[Judged] = []
     for (system, role), table in by_role.items():
         rows = settled[system, role]
@@ -85,7 +86,7 @@ def judge(
             derived = settled[system, "apcs_der"]
             valid = keep(spells, VALID, config.years)
             judged.append(Judged(table, "apc", spells, sus_plus.join_derived(valid, derived)))
-            told = sus_plus.judge_derived(derived, table.rows, config.bare_year)
+            told = sus_plus.judge_derived(derived, sus_plus.spell_years(*parts[system, role], config.bare_year))
             judged.append(Judged(by_role[system, "apcs_der"], "apc", told, None))
         elif role == "opa":
             attendances = sus_plus.judge_attendances(rows, config.bare_year)

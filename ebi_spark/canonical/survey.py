@@ -127,8 +127,10 @@ def years_named(tables: Iterable[SourceTable], bare_year: str | None) -> set[str
             day = _DATED_BY[table.role]
             different = clean(keyed(table.rows).select(day, "year_text").distinct(), {day: "day"})
             year = F.coalesce(year_of_date(F.col(day)), year_of_text(F.col("year_text"), bare_year))
-            looks.append(different.select(year.alias("year")).where("year IS NOT NULL").distinct())
-    return {row["year"] for row in reduce(DataFrame.unionByName, looks).collect()} if looks else set()
+            looks.append(different.select(year.alias("year")).distinct())
+    # A condition on the year would be asked of every row, before there are few: Spark moves it below.
+    found = reduce(DataFrame.unionByName, looks).collect() if looks else []
+    return {row["year"] for row in found if row["year"] is not None}
 
 
 def years_to_replace(present: set[str], config: RunConfig) -> list[str]:

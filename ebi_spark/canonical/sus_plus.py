@@ -5,6 +5,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.canonical.cleaning import age_in_years, age_seen, clean
 from ebi_spark.canonical.judging import reasons, with_year
+from ebi_spark.financial_years import start_of_year, year_of_start
 
 RECORD_KINDS = {
     "record_id": "identifier",
@@ -70,20 +71,30 @@ def judge_spells(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     ).drop("conflict", "dated_year", "stated_year", "unread_discharge_date")
 
 
-def judge_derived(rows: DataFrame, spells: DataFrame, bare_year: str | None = None) -> DataFrame:
-    """APCS_Der rows judged against the APCS rows as read: a row is valid when its spell is there. Its year is its
-    spell's."""
-    keyed = clean(
-        spells.select("record_id", "discharge_date", "year_text", "corrupt"),
-        {"record_id": "identifier", "discharge_date": "day"},
-    ).where("corrupt IS NULL AND record_id IS NOT NULL")
-    known = (
-        with_year(keyed, F.col("discharge_date"), bare_year)
-        .groupBy(F.col("record_id").alias("_spell"))
-        .agg(F.min(F.coalesce("dated_year", "stated_year")).alias("financial_year"))
-    )
+def spell_years(alone: DataFrame, repeated: DataFrame | None, bare_year: str | None = None) -> DataFrame:
+    """The keys of APCS rows as read, each once (``_spell``), with the calendar year in which their financial year starts
+    (``_start``, INT; the earliest where rows of the key differ). Only keys of ``repeated`` rows have to be brought together."""
+
+    def dated(rows: DataFrame) -> DataFrame:
+        keyed = clean(
+            rows.select("record_id", "discharge_date", "year_text", "corrupt"),
+            {"record_id": "identifier", "discharge_date": "day"},
+        ).where("corrupt IS NULL AND record_id IS NOT NULL")
+        start = start_of_year(F.coalesce("dated_year", "stated_year"))
+        with_years = with_year(keyed, F.col("discharge_date"), bare_year)
+        return with_years.select(F.col("record_id").alias("_spell"), start.alias("_start"))
+
+    if repeated is None:
+        return dated(alone)
+    return dated(alone).unionByName(dated(repeated).groupBy("_spell").agg(F.min("_start").alias("_start")))
+
+
+def judge_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
+    """APCS_Der rows judged against the keys of the APCS rows as read (:func:`spell_years`): a row is valid when its spell is
+    there. Its year is its spell's."""
     corrupt = F.col("corrupt").isNotNull()
-    joined = clean(rows, DERIVED_KINDS).join(known, F.col("record_id") == F.col("_spell"), "left")
+    # As in join_derived: neither side has to be sorted.
+    joined = clean(rows, DERIVED_KINDS).join(known.hint("shuffle_hash"), F.col("record_id") == F.col("_spell"), "left")
     return joined.withColumns(
         {
             "reasons": reasons(
@@ -92,9 +103,10 @@ def judge_derived(rows: DataFrame, spells: DataFrame, bare_year: str | None = No
                 no_spell=F.col("record_id").isNotNull() & F.col("_spell").isNull() & ~corrupt,
                 conflicting_duplicate=F.col("conflict"),
             ),
+            "financial_year": year_of_start(F.col("_start")),
             "year_disagrees": F.lit(False),
         }
-    ).drop("_spell", "conflict")
+    ).drop("_spell", "_start", "conflict")
 
 
 def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
