@@ -13,7 +13,8 @@ WORKERS ?= 2
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: $(READY) ## virtual environment, locked packages, Delta's jars, a check of Java
+setup: $(READY) ## virtual environment, locked packages, Delta's jars, a check of Java, an archive of Spark's classes
+	@$(BIN)/python -m jobs.setup
 
 $(READY): requirements.lock requirements-build.lock pyproject.toml
 	@python=""; for candidate in $(PYTHON) python3.12 python3.11 python3; do \

@@ -99,13 +99,20 @@ def _backfill(source: Path, lake: Path, years: str) -> dict[str, Any]:
     }
 
 
+def _link(path: Path, place: Path) -> None:
+    try:
+        os.link(path, place)
+    except OSError:  # another file system
+        shutil.copy2(path, place)
+
+
 def _linked(source: Path, target: Path) -> Path:
     """The same files, to be replaced without harm to those that are kept."""
     for path in source.rglob("*.*"):
         if path.suffix in (".parquet", ".csv", ".yml"):
             place = target / path.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, place)
+            _link(path, place)
     return target
 
 
@@ -114,11 +121,11 @@ def _shorten(source: Path, year: str) -> None:
     for path in (source / "data").rglob(f"*{year}*.parquet"):
         shorter = path.with_suffix(".new")
         with duckdb.connect(config={"threads": 2}) as connection:
-            rows = f"SELECT *, file_row_number AS _row FROM read_parquet('{path}', file_row_number = true)"
-            last = f"(SELECT max(file_row_number) FROM read_parquet('{path}', file_row_number = true))"
+            rows = f"read_parquet('{path}', file_row_number = true)"
             connection.execute(
-                f"COPY (SELECT * EXCLUDE (_row) FROM ({rows}) WHERE _row < {last} ORDER BY _row) "
-                f"TO '{shorter}' (FORMAT parquet)"
+                f"COPY (SELECT * EXCLUDE (file_row_number) FROM {rows} WHERE file_row_number < "
+                f"(SELECT max(file_row_number) FROM {rows}) ORDER BY file_row_number) "
+                f"TO '{shorter}' (FORMAT parquet, COMPRESSION zstd)"
             )
         shorter.replace(path)
 
@@ -130,7 +137,7 @@ def _skewed(source: Path, target: Path) -> Path:
             place = target / path.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
             if table not in SKEWED:
-                os.link(path, place)
+                _link(path, place)
                 continue
             with duckdb.connect(config={"threads": 2}) as connection:
                 column = SKEWED[table]

@@ -1,14 +1,14 @@
 """Java for local Spark: whether there is one that fits, and an archive of the classes that Spark and Delta load, with which
 a session starts seconds sooner."""
 
-import contextlib
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -63,20 +63,24 @@ def require_java() -> None:
         )
 
 
-def class_archive() -> Path | None:
-    """Where the archive for this Java and this Spark is kept: in the virtual environment, which has Spark's jars too. None
-    outside of one: a Python that others use is not ours to add to."""
+def class_archive(jars: Sequence[Path]) -> Path | None:
+    """Where the archive for this Java, this Spark and these further jars is kept: in the virtual environment, which has Spark's
+    own jars too. None outside of one: a Python that others use is not ours to add to."""
     java = _java()
     if java is None or sys.prefix == sys.base_prefix:
         return None
-    told = [_version(java), pyspark.__version__, str(Path(pyspark.__file__).parent)]
+    # Not what Java says of options that it picked up from the environment.
+    version = [line for line in _version(java).splitlines() if not line.startswith("Picked up ")]
+    # Java compares place, size and time of each jar, and loads nothing from the archive where one differs.
+    states = [f"{jar} {jar.stat().st_size} {jar.stat().st_mtime_ns}" for jar in jars]
+    told = [*version, pyspark.__version__, str(Path(pyspark.__file__).parent), *states]
     key = hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
     return Path(sys.prefix) / "share" / "ebi-spark" / f"classes-{key}.jsa"
 
 
-def archive_options() -> str:
+def archive_options(jars: Sequence[Path]) -> str:
     """What makes Java take its classes from the archive, where there is one."""
-    archive = class_archive()
+    archive = class_archive(jars)
     return f'"-XX:SharedArchiveFile={archive}" {_QUIET}' if archive and archive.is_file() else ""
 
 
@@ -106,22 +110,28 @@ with tempfile.TemporaryDirectory() as name, spark_session(Path(name), data_bytes
 """
 
 
-def keep_classes(tell: Callable[[str], None]) -> None:
-    """Make the archive, unless it is there; nothing is lost where that fails."""
-    archive = class_archive()
+def keep_classes(jars: Sequence[Path], tell: Callable[[str], None]) -> None:
+    """Make the archive, unless it is there; nothing is lost where that fails. Of earlier ones (of another Java, of other
+    jars) none is kept."""
+    archive = class_archive(jars)
     if archive is None or archive.is_file():
         return
     tell("noting the classes that Spark loads, for quicker starts (once, half a minute)")
-    part = archive.with_suffix(f".{os.getpid()}.part")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
-        # Java writes the archive as it ends; what it prints to ends then too.
-        subprocess.run([sys.executable, "-c", _USE, str(part)], capture_output=True, check=True, timeout=600)
+        for left in archive.parent.glob("part-*"):  # of a setup that was killed
+            if not Path(f"/proc/{left.name.split('-')[1]}").exists():
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f"part-{os.getpid()}-", dir=archive.parent) as folder:
+            made = Path(folder) / archive.name
+            # Java writes the archive as it ends; what it prints to ends then too.
+            subprocess.run(
+                [sys.executable, "-c", _USE, str(made)],
+                capture_output=True, check=True, timeout=600, env={**os.environ, "EBI_SPARK_MASTER": "local[2]"},
+            )  # fmt: skip
+            made.replace(archive)
         for old in archive.parent.glob("classes-*.jsa"):
-            old.unlink()
-        part.replace(archive)
+            if old != archive:
+                old.unlink(missing_ok=True)
     except (OSError, subprocess.SubprocessError):
         tell("that could not be done; sessions start as they would without")
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

@@ -216,7 +216,7 @@ def spark_session(
             "spark.driver.extraJavaOptions",
             f'"-Djava.io.tmpdir={folder}" "-Dderby.system.home={folder}" '
             f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} "
-            + f"{_compiling(data_bytes)} {dump_options(classes_to) if classes_to else archive_options()}",
+            + f"{_compiling(data_bytes)} {dump_options(classes_to) if classes_to else archive_options(jars)}",
         )
     )
     with _java_prints_to_standard_error():

@@ -4,7 +4,7 @@ that it loads."""
 import sys
 
 from ebi_spark.java import keep_classes, require_java
-from ebi_spark.session import fetch_jars
+from ebi_spark.session import fetch_jars, platform_session
 from jobs.harness import guarded
 
 
@@ -16,8 +16,9 @@ def main() -> int:
 
     def work(console: object, _: dict[str, object]) -> None:
         require_java()
-        fetch_jars(tell)
-        keep_classes(tell)
+        jars = fetch_jars(tell)
+        if not platform_session():  # which brings a Java of its own
+            keep_classes(jars, tell)
 
     return guarded(work, as_json=False, debug=False)  # type: ignore[arg-type]
 

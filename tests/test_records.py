@@ -3,12 +3,13 @@ eye; a Spark job a topic."""
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -461,6 +462,53 @@ def test_every_row_read_is_accounted_for(ingested: Ingested) -> None:
         "no_key": 1, "unfinished": 2, "undischarged": 1, "no_usable_date": 1, "conflicting_duplicate": 2,
         "corrupt_line": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("few", [copies.FEW_KEYS, 0])
+def test_repeated_spells_of_a_delta_table_and_of_their_derived_rows(
+    few: int, spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "FEW_KEYS", few)
+    one, other = date(2021, 5, 1), date(2022, 6, 1)
+    spells = [("A", one), ("A", one), ("B", other), ("B", one), ("C", other)]  # A copied, B contradicts itself
+    same = {
+        "Der_Diagnosis_All": ",M545,", "Der_Procedure_All": ",V382,", "Admission_Method": "11", "Administrative_Category": "01",
+        "Age_At_Start_of_Spell_SUS": 45,
+    }  # fmt: skip
+    table = spark.createDataFrame(
+        pa.Table.from_pylist([{"APCS_Ident": key, "Discharge_Date": day} | same for key, day in spells])
+    )
+    table.write.format("delta").save(str(tmp_path / "apcs"))
+    derived = [["A", "V382"], ["B", "V384"], ["B", "V385"], ["C", "W371"], ["C", "W371"], ["D", "V382"]]
+    names = ["APCS_Ident", "Spell_Dominant_Procedure", "Spell_Primary_Diagnosis"]
+    der = write(tmp_path / "der.csv", names, [dict(zip(names, (*row, "M545"), strict=True)) for row in derived])
+    lake = lake_at(tmp_path / "lake")
+    tables = {"apcs": TableSource("apcs", (str(tmp_path / "apcs"),)), "apcs_der": TableSource("apcs_der", (der,))}
+    config = RunConfig(
+        lake=lake.location,
+        sources=(Source("sus", "sus_plus", tables),),
+        max_quarantine_share=1.0,
+        years=("2021-22", "2022-23"),
+    )
+    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    held = [
+        tuple(row) for row in lake.read(APC_SPELL).select("record_id", "financial_year", "dominant_procedure").collect()
+    ]
+    assert sorted(held) == [("A", "2021-22", "V382"), ("C", "2022-23", "W371")]
+    aside = lake.read(QUARANTINE).select("role", "record_id", "financial_year", F.concat_ws(",", "reasons")).collect()
+    assert sorted(map(tuple, aside)) == [
+        ("apcs", "B", "2021-22", "conflicting_duplicate"),
+        ("apcs", "B", "2022-23", "conflicting_duplicate"),
+        ("apcs_der", "B", "2021-22", "conflicting_duplicate"),  # the earlier of its spell's years
+        ("apcs_der", "B", "2021-22", "conflicting_duplicate"),
+        ("apcs_der", "D", "unknown", "no_spell"),
+    ]
+    counted = (
+        lake.read(INGEST_AUDIT)
+        .groupBy("role")
+        .agg(*[F.sum(f"rows_{what}") for what in ("read", "valid", "duplicate", "quarantined")])
+    )
+    assert sorted(map(tuple, counted.collect())) == [("apcs", 5, 2, 1, 2), ("apcs_der", 6, 2, 1, 3)]
 
 
 # Clauses: (what differs from a record that is flagged, reading, failed clauses, missing clauses); None: not in scope

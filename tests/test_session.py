@@ -37,8 +37,8 @@ def test_java_does_without_an_archive_that_it_cannot_use(
     archive.parent.mkdir()
     if content is not None:
         archive.write_bytes(content)
-    monkeypatch.setattr(java, "class_archive", lambda: archive)
-    options = java.archive_options()
+    monkeypatch.setattr(java, "class_archive", lambda _: archive)
+    options = java.archive_options([])
     assert (str(archive) in options) == (content is not None)
     answer = version_under(options)
     assert answer.returncode == 0 and answer.stdout == "" and "warning" not in answer.stderr, answer
@@ -60,28 +60,37 @@ def test_an_archive_is_made_once_and_takes_the_place_of_older_ones(
 
     monkeypatch.setattr(java.subprocess, "run", making)
     told: list[str] = []
-    monkeypatch.setattr(java, "class_archive", lambda: None)
-    java.keep_classes(told.append)
+    monkeypatch.setattr(java, "class_archive", lambda _: None)
+    java.keep_classes([], told.append)
     assert not calls and not told
-    monkeypatch.setattr(java, "class_archive", lambda: archive)
-    java.keep_classes(told.append)
+    monkeypatch.setattr(java, "class_archive", lambda _: archive)
+    java.keep_classes([], told.append)
     assert len(calls) == 1 and not list(archive.parent.iterdir()) and "could not" in told[-1]
     fails = False
     (archive.parent / "classes-0.jsa").touch()
-    java.keep_classes(told.append)
-    java.keep_classes(told.append)
+    java.keep_classes([], told.append)
+    java.keep_classes([], told.append)
     assert len(calls) == 2 and [path.name for path in archive.parent.iterdir()] == ["classes-1.jsa"]
 
 
-def test_every_java_and_every_spark_has_an_archive_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {java.class_archive()}
+def test_every_java_every_spark_and_every_jar_has_an_archive_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(java.sys, "base_prefix", "/another")
+    jar = tmp_path / "delta.jar"
+    jar.write_bytes(b"1")
+    found = [java.class_archive([jar])]
     monkeypatch.setattr(java, "_version", lambda _: "another")
-    found.add(java.class_archive())
+    found.append(java.class_archive([jar]))
     monkeypatch.setattr(java.pyspark, "__version__", "0")
-    found.add(java.class_archive())
-    assert len(found) == 3 and None not in found
-    monkeypatch.setattr(java.sys, "prefix", java.sys.base_prefix)
-    assert java.class_archive() is None
+    found.append(java.class_archive([jar]))
+    jar.write_bytes(b"12")
+    found.append(java.class_archive([jar]))
+    assert len(set(found)) == 4 and None not in found
+    monkeypatch.setattr(java, "_version", lambda _: "Picked up JAVA_TOOL_OPTIONS: -Dx=y\nanother")
+    assert java.class_archive([jar]) == found[-1]
+    monkeypatch.setattr(java.sys, "base_prefix", java.sys.prefix)
+    assert java.class_archive([jar]) is None
 
 
 def test_settings_stand_again_after_queries_that_were_not_compiled(spark: SparkSession) -> None:

@@ -66,12 +66,12 @@ class SourceTable:
     def where_key(self, narrow: Narrow) -> DataFrame:
         """The rows that ``narrow`` leaves of a frame by its key as text, a column that it is given. What no rule of the
         table rests on is then made of these rows alone: hashes and raw values of all rows take most of a pass."""
-        rows = self.narrowed(narrow) if self.narrowed else narrow(self.rows, F.col("record_id"))
-        return rows.where(F.col("source_file").isin(*self.only)) if self.only is not None else rows
+        assert self.narrowed is not None, "only of a table as it was read, with all its files"
+        return self.narrowed(narrow)
 
     def of_files(self, files: frozenset[str]) -> "SourceTable":
         """The rows of some of the files alone; Spark then opens no other."""
-        return replace(self, rows=self.rows.where(F.col("source_file").isin(*files)), only=files)
+        return replace(self, rows=self.rows.where(F.col("source_file").isin(*files)), only=files, narrowed=None)
 
 
 def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:

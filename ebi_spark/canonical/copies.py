@@ -10,7 +10,6 @@ in ``silver/repeated_row``; everything after that reads each source row once, an
 from dataclasses import dataclass
 from functools import reduce
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -20,8 +19,8 @@ from ebi_spark.canonical.cleaning import clean, text
 from ebi_spark.schemas import REPEATED_ROW
 from ebi_spark.storage import Lake
 
-# So many suspected keys of a table are brought to the driver, as hashes (eight bytes each), and sent to every task from
-# there; of more, rows and keys meet by a shuffle of all rows.
+# So many suspected keys of a table are brought to the driver, as hashes, and sent to every task from there; of more, rows and
+# keys meet by a shuffle of all rows.
 FEW_KEYS = 1_000_000
 
 _TEXTS = "fields"
@@ -34,11 +33,12 @@ class Suspects:
     """The keys of one source table that may stand in more than one row, by hash (a key that shares its hash with another
     is among them, and turns out to be alone). ``hashes`` is None where there are more than :data:`FEW_KEYS`."""
 
-    hashes: pa.Array | None
+    hashes: DataFrame | None  # one column, ``_suspect``
+    number: int
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return self.hashes is None or len(self.hashes) > 0
+        return self.number > 0
 
 
 def keyed(rows: DataFrame) -> DataFrame:
@@ -58,8 +58,10 @@ def first_look(tables: list[SourceTable]) -> dict[tuple[str, str], Suspects]:
     suspects = {}
     for table in tables:
         mine = pc.and_(pc.equal(found["system"], table.system), pc.equal(found["role"], table.role))
-        hashes = found.filter(mine)["hash"].combine_chunks()
-        suspects[table.system, table.role] = Suspects(hashes if len(hashes) <= FEW_KEYS else None)
+        hashes = found.filter(mine).select(["hash"]).rename_columns(["_suspect"])
+        number = hashes.num_rows
+        frame = table.rows.sparkSession.createDataFrame(hashes) if number <= FEW_KEYS else None
+        suspects[table.system, table.role] = Suspects(frame, number)
     return suspects
 
 
@@ -68,7 +70,7 @@ def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
     if suspects.hashes is None:
         repeated = keyed(table.rows).groupBy("_hash").count().where("count > 1")
         return repeated.select(F.col("_hash").alias("_suspect"))
-    return F.broadcast(table.rows.sparkSession.createDataFrame(pa.table({"_suspect": suspects.hashes})))
+    return F.broadcast(suspects.hashes)
 
 
 def settle(lake: Lake, tables: list[SourceTable], suspects: dict[tuple[str, str], Suspects]) -> None:

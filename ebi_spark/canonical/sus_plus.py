@@ -73,7 +73,8 @@ def judge_spells(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
 
 def spell_years(alone: DataFrame, repeated: DataFrame | None, bare_year: str | None = None) -> DataFrame:
     """The keys of APCS rows as read, each once (``_spell``), with the calendar year in which their financial year starts
-    (``_start``, INT; the earliest where rows of the key differ). Only keys of ``repeated`` rows have to be brought together."""
+    (``_start``, INT; the earliest where rows of the key differ). Only keys of ``repeated`` rows have to be brought together:
+    that the others stand once is what the first look found, and holds while the sources stand still."""
 
     def dated(rows: DataFrame) -> DataFrame:
         keyed = clean(
