@@ -85,7 +85,8 @@ class Used:
 
 def tree(root: int) -> dict[int, Used]:
     """A process and its descendants now, by id; empty without /proc. Each has its share of the memory that several have
-    in common: Java forks for a moment to set the mode of a file, and the fork has all of its pages too."""
+    in common. A process that was just started and is still the very program of its parent has that one's memory (Java starts
+    another program for a moment to set the mode of a file): it is not counted beside it."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
     for entry in PROC.glob("[0-9]*"):
@@ -101,8 +102,17 @@ def tree(root: int) -> dict[int, Used]:
         while above is not None and above != root:
             above = parents.get(above)
         if above == root:
-            found[pid] = Used(_proportional_bytes(pid), seconds[pid])
+            same = pid != root and _program(pid) == _program(parents[pid])
+            found[pid] = Used(0 if same else _proportional_bytes(pid), seconds[pid])
     return found
+
+
+def _program(pid: int) -> bytes:
+    """The call that a process is; empty when it has ended."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _proportional_bytes(pid: int) -> int:
