@@ -1,9 +1,7 @@
 """How a session compiles: for small and for large data, and not at all where queries see few rows; an archive of
 classes; settings for a while."""
 
-import os
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import NoReturn, cast
@@ -17,8 +15,7 @@ from ebi_spark.session import SMALL_BYTES, UNCOMPILED, _compiling, is_small, set
 
 
 def version_under(options: str) -> subprocess.CompletedProcess[str]:
-    home = os.environ.get("JAVA_HOME")
-    found = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    found = java._java()
     assert found
     return subprocess.run([found, *shlex.split(options), "-version"], capture_output=True, text=True, check=False)
 

@@ -150,8 +150,8 @@ def alone_and_repeated(lake: Lake, table: SourceTable, suspects: Suspects) -> tu
     return alone, stored.select(*columns, *neither)
 
 
-def united(alone: DataFrame, repeated: DataFrame | None) -> DataFrame:
-    """All rows again."""
+def all_rows(alone: DataFrame, repeated: DataFrame | None) -> DataFrame:
+    """All rows of a source table again, of the two parts."""
     if repeated is None:
         return alone
     # A number that nothing reads: without it Spark would move all the cleaning below the union and plan it twice.

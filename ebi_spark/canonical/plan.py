@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical import hes, sus_plus
-from ebi_spark.canonical.copies import Suspects, alone_and_repeated, first_look, settle, united
+from ebi_spark.canonical.copies import Suspects, all_rows, alone_and_repeated, first_look, settle
 from ebi_spark.canonical.held import Holdings, holdings
 from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, keep
 from ebi_spark.canonical.survey import (
@@ -77,7 +77,7 @@ def judge(
     may stand in more than one row."""
     by_role = {(table.system, table.role): table for table in tables}
     parts = {place: alone_and_repeated(lake, table, suspects[place]) for place, table in by_role.items()}
-    settled = {place: united(*rows) for place, rows in parts.items()}
+    settled = {place: all_rows(*rows) for place, rows in parts.items()}
     judged: list[Judged] = []
     for (system, role), table in by_role.items():
         rows = settled[system, role]
