@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-INTERVAL = 0.2
+INTERVAL = 0.5
 PROC = Path("/proc")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,7 +56,7 @@ def measured(
         processor: dict[int, float] = {}
         try:
             while child.poll() is None:
-                now = tree(child.pid)
+                now = tree(child.pid, peak)
                 peak = max(peak, sum(used.bytes for used in now.values()))
                 processor |= {pid: used.seconds for pid, used in now.items()}
                 time.sleep(INTERVAL)
@@ -83,10 +83,11 @@ class Used:
     seconds: float
 
 
-def tree(root: int) -> dict[int, Used]:
+def tree(root: int, peak: int = 0) -> dict[int, Used]:
     """A process and its descendants now, by id; empty without /proc. Each has its share of the memory that several have
-    in common. A process that was just started and is still the very program of its parent has that one's memory (Java starts
-    another program for a moment to set the mode of a file): it is not counted beside it."""
+    in common, which takes Linux long to tell of large processes: where they have no more than ``peak`` even with all that is in
+    common, it is not asked. A process that was just started and is still the very program of its parent has that one's
+    memory (Java starts another program for a moment to set the mode of a file): it is not counted beside it."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
     for entry in PROC.glob("[0-9]*"):
@@ -103,8 +104,10 @@ def tree(root: int) -> dict[int, Used]:
             above = parents.get(above)
         if above == root:
             same = pid != root and _program(pid) == _program(parents[pid])
-            found[pid] = Used(0 if same else _proportional_bytes(pid), seconds[pid])
-    return found
+            found[pid] = Used(0 if same else _resident_bytes(pid), seconds[pid])
+    if sum(used.bytes for used in found.values()) <= peak:
+        return found
+    return {pid: Used(used.bytes and _proportional_bytes(pid), used.seconds) for pid, used in found.items()}
 
 
 def _program(pid: int) -> bytes:
@@ -113,6 +116,13 @@ def _program(pid: int) -> bytes:
         return (PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int((PROC / str(pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def _proportional_bytes(pid: int) -> int:

@@ -71,6 +71,7 @@ class Lake:
         self.versions_read: dict[str, int] = {}
         self.versions_written: dict[str, int] = {}
         self._years: dict[tuple[str, int], list[str]] = {}
+        self._foreign: dict[str, str | None] = {}
 
     # Where things are
 
@@ -201,12 +202,15 @@ class Lake:
         return int(row["version"])
 
     def foreign_version(self, name: str) -> str | None:
-        """What tells versions of a table outside the lake apart, None where it does not say."""
-        try:
-            row = self.spark.sql(f"DESCRIBE HISTORY {_named(name)} LIMIT 1").select("version", "timestamp").first()
-        except Exception:  # no Delta table, or no right to its history
-            return None
-        return f"{row['version']} {row['timestamp']}" if row else None
+        """What tells versions of a table outside the lake apart, None where it does not say; as it was when first asked:
+        the rows of the whole run are of that version or a later one, never of an earlier."""
+        if name not in self._foreign:
+            try:
+                row = self.spark.sql(f"DESCRIBE HISTORY {_named(name)} LIMIT 1").select("version", "timestamp").first()
+            except Exception:  # no Delta table, or no right to its history
+                row = None
+            self._foreign[name] = f"{row['version']} {row['timestamp']}" if row else None
+        return self._foreign[name]
 
     def commits(self, table: Table, after: int) -> list[CommitInfo]:
         """The table's commits after a version, as far as they are still known."""

@@ -8,6 +8,9 @@ from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
 
 from ebi_spark import synthetic
+from ebi_spark.acquire.tables import SourceTable, read_table
+from ebi_spark.settings import TableSource, load_config
+from ebi_spark.storage import Lake
 from jobs import flag, ingest, status
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -49,6 +52,30 @@ def test_tables_of_a_catalogue_are_sources_like_files(spark: SparkSession, sourc
         ).fetchall()
     assert {role: rows for role, rows, _ in audit} == read
     assert all(built > 0 for role, _, built in audit if role != "apcs_der")
+
+
+def test_a_table_that_is_written_to_is_read_as_it_was(spark: SparkSession, source: Path) -> None:
+    spark.sql("CREATE TABLE records.op_growing USING DELTA AS SELECT * FROM records.opa")
+    spark.sql("CREATE VIEW records.op_seen AS SELECT * FROM records.op_growing")
+    config = load_config(source / "run.yml")
+    lake = Lake(spark, config.lake)
+    rows = spark.table("records.opa").count()
+
+    def read(name: str) -> SourceTable:
+        return read_table(spark, TableSource("opa", table=f"records.{name}"), "sources.outpatients.opa", config)
+
+    table, view = read("op_growing"), read("op_seen")
+    told = lake.foreign_version("records.op_growing")
+    spark.sql("INSERT INTO records.op_growing SELECT * FROM records.opa LIMIT 7")
+    assert table.rows.count() == table.where_key(lambda frame, _: frame).count() == rows
+    assert read("op_growing").rows.count() == rows + 7
+    assert view.rows.count() == rows + 7  # a view has no versions
+    # The run goes on saying which version it began with; the next one sees another.
+    assert (
+        lake.foreign_version("records.op_growing")
+        == told
+        != Lake(spark, config.lake).foreign_version("records.op_growing")
+    )
 
 
 @pytest.mark.soak

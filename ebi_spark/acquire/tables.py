@@ -2,6 +2,7 @@
 stands in."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -137,7 +138,9 @@ def _opened(
 
     try:
         if source.table:
-            yield typed([source.table], spark.table(source.table))
+            yield typed(
+                [source.table], _as_now(spark, source.table, partial(DataFrameReader.table, tableName=source.table))
+            )
             return
         groups: dict[tuple[Form, str], list[str]] = {}
         for path in find_files(source, where):
@@ -153,7 +156,8 @@ def _opened(
                 yield paths, _read_csv(spark, form, paths, source.encoding or "utf-8"), resolved, form
             elif form.format == "delta":
                 for path in paths:
-                    yield typed([path], spark.read.format("delta").load(path))
+                    load = partial(DataFrameReader.load, path=path, format="delta")
+                    yield typed([path], _as_now(spark, f"delta.`{path.replace('`', '``')}`", load))
             else:
                 reader = _careful(spark.read).option("parquet.page.verify-checksum.enabled", True)
                 yield typed(paths, (reader.option("basePath", base) if base else reader).parquet(*paths))
@@ -162,6 +166,19 @@ def _opened(
             f"{where}: {source.where} cannot be read ({error.getCondition() or 'unreadable'})",
             remedy="check that the table or path exists, is whole and is of the format stated",
         ) from None
+
+
+def _as_now(spark: SparkSession, table: str, read: Callable[[DataFrameReader], DataFrame]) -> DataFrame:
+    """A Delta table at its present version: Spark reads a source several times, and the newest version each time, so that
+    one that is written to meanwhile would give rows of two states. What has no history to ask for, or cannot be read at a
+    version (a view, a table with row filters), is read as it is."""
+    with suppress(Exception):  # what is wrong with the table itself is said where it is read as it is
+        history = spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").select("version").first()
+        if history is not None:
+            frame = read(spark.read.option("versionAsOf", history["version"]))
+            if frame.columns:  # asked for here: Spark Connect would find out later that it cannot be had
+                return frame
+    return read(spark.read)
 
 
 def _named(paths: list[str]) -> str:
