@@ -133,3 +133,14 @@ def _proportional_bytes(pid: int) -> int:
     except (OSError, IndexError, ValueError):
         pass
     return 0
+
+
+def commit() -> str:
+    """The checkout's commit, with a plus where its code differs from it; empty outside of one."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "ebi_spark", "jobs", "conf", "expectations")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")

@@ -1,29 +1,25 @@
 """A national year, raw files to published, once: seconds of each stage, processor time and peak memory of the whole.
 
 ``python -m benchmarks.national --data DIR --work DIR``: a part of the rows is made up; the rest are copies of it under keys
-and patients of their own, which takes minutes where making all of them up takes an hour.
+and patients of their own.
 """
 
 import argparse
-import itertools
 import json
+import os
 import sys
 import tempfile
-from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import duckdb
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import ChildFailedError, Measured, measured
+from benchmarks.copies import made_part, rows_of, write_copies
+from benchmarks.measure import ChildFailedError, Measured, commit, measured
 
 MEGABYTE = 1 << 20
-KEYS = {"apcs": "APCS_Ident", "apcs_der": "APCS_Ident", "opa": "OPA_Ident"}
-PERSON = "Der_Pseudo_NHS_Number"
-# More than any number that is made up.
-APART = 10**13
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--part", type=int, default=1_000_000, help="rows of each that are made up (default %(default)s)"
     )
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data", type=Path, metavar="DIR", help="source files to use, or to make and keep")
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="where the lake is written (default: a temporary folder)"
@@ -46,68 +43,42 @@ def main(argv: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="ebi-spark-national-", dir=given.work) as name:
             source = (given.data or Path(name) / "source").resolve()
             if not (source / "run.yml").exists():
-                _make(source, given, tell)
+                part = made_part(source / "part", given.part, given.year, given.seed, tell)
+                spells = max(1, given.spells // given.part)
+                attendances = max(1, given.attendances // given.part)
+                tell("copying it")
+                write_copies(part, source, {"apcs": spells, "apcs_der": spells, "opa": attendances})
             tell("the whole job")
             arguments = ["--config", str(source / "run.yml"), "--lake", str(Path(name) / "lake"), "--json"]
             done = measured("jobs.run", arguments, {})
     except ChildFailedError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 3
-    found = _figures(source, done)
+    found = _figures(rows_of(source), done)
     if given.out:
         given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     _show(found)
     return 0
 
 
-def _make(source: Path, given: argparse.Namespace, tell: Callable[[str], None]) -> None:
-    """The part that is made up, unless it is there, then its copies beside it; ``run.yml`` comes last."""
-    part = source / "part"
-    if not (part / "run.yml").exists():
-        tell(f"making {given.part:,} spells and attendances")
-        sizes = ["--spells", str(given.part), "--attendances", str(given.part)]
-        measured(
-            "jobs.generate", ["--out", str(part), "--years", given.year, "--format", "parquet", "--json", *sizes], {}
-        )
-    for table, key in KEYS.items():
-        copies = max(1, (given.attendances if table == "opa" else given.spells) // given.part)
-        tell(f"{table}: {copies} copies")
-        files = sorted((part / "data" / table).glob("*.parquet"))
-        (source / "data" / table).mkdir(parents=True, exist_ok=True)
-        renumbered = [name for name in (key, PERSON) if name in pq.read_schema(files[0]).names]
-        for copy, file in itertools.product(range(copies), files):
-            changed = ", ".join(f"{name} + {copy * APART} AS {name}" for name in renumbered)
-            place = source / "data" / table / f"{file.stem}_{copy:03}.parquet"
-            with duckdb.connect(config={"threads": 2}) as connection:
-                connection.execute(
-                    f"COPY (SELECT * REPLACE ({changed}) FROM read_parquet('{file}')) "
-                    f"TO '{place}' (FORMAT parquet, COMPRESSION zstd)"
-                )
-    for name in ("practices.csv", "run.yml"):
-        (source / name).write_bytes((part / name).read_bytes())
-
-
-def _figures(source: Path, done: Measured) -> dict[str, object]:
-    rows = {
-        table: sum(pq.read_metadata(file).num_rows for file in (source / "data" / table).glob("*.parquet"))
-        for table in KEYS
-    }
+def _figures(rows: dict[str, int], done: Measured) -> dict[str, Any]:
     return {
         "rows": rows,
+        "cores": os.cpu_count(),
         "seconds": round(done.seconds, 1),
         "processor_seconds": done.processor_seconds,
         "peak_megabytes": round((done.peak_bytes or 0) / MEGABYTE),
         "stages": {item["name"]: item["seconds"] for item in done.answer["stages"]},
+        "day": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit(),
     }
 
 
-def _show(found: dict[str, object]) -> None:
-    rows, stages = found["rows"], found["stages"]
-    assert isinstance(rows, dict) and isinstance(stages, dict)
-    table = Table(title=", ".join(f"{number:,} rows of {name}" for name, number in rows.items()))
+def _show(found: dict[str, Any]) -> None:
+    table = Table(title=", ".join(f"{number:,} rows of {name}" for name, number in found["rows"].items()))
     table.add_column("what")
     table.add_column("seconds", justify="right")
-    for name, seconds in stages.items():
+    for name, seconds in found["stages"].items():
         table.add_row(name, f"{seconds:,.0f}")
     table.add_row("from start to end", f"{found['seconds']:,.0f}")
     table.add_row("processor", f"{found['processor_seconds'] or 0:,.0f}")

@@ -21,11 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
+from benchmarks.copies import made_part, rows_of, write_copies
 from benchmarks.cost_model import TooFewPointsError
-from benchmarks.measure import PROC, ROOT, ChildFailedError, measured
+from benchmarks.measure import PROC, ROOT, ChildFailedError, commit, measured
 from benchmarks.scaling_page import Assumed, write_page
 from ebi_spark.acquire.files import source_bytes
 from ebi_spark.session import is_small
@@ -43,7 +43,12 @@ class Bench:
 
     def __init__(self, given: argparse.Namespace, folder: Path, tell: Callable[[str], None]) -> None:
         self.given, self.folder, self.tell = given, folder, tell
-        about = {"attendances_a_spell": given.attendances_a_spell, "seed": given.seed, "machine": machine()}
+        about = {
+            "attendances_a_spell": given.attendances_a_spell,
+            "part": given.part,
+            "seed": given.seed,
+            "machine": machine(),
+        }
         self.state: dict[str, Any] = {**about, "measurements": []}
         if given.out.exists():
             self.state = read_state(given.out)
@@ -65,20 +70,21 @@ class Bench:
         for number, (size, cores, repetition) in enumerate(ahead, start=1):
             self.tell(f"{number} of {len(ahead)}: {size:,} rows on {cores} core{'s' if cores > 1 else ''}")
             self.state["measurements"].append(self.measurement(sources[size], size, cores, repetition))
-            self.keep()
+            keep(self.state, self.given.out)
 
     def source(self, size: int) -> Path:
-        """Source files of so many rows, made unless they are there."""
-        mix = self.given.attendances_a_spell
-        spells = size // (2 + mix)
-        folder: Path = (self.given.data or self.folder) / f"{size}-rows-1-1-{mix}-seed-{self.given.seed}"
+        """Source files of so many rows, copies of one part, written unless they are there."""
+        given = self.given
+        data: Path = given.data or self.folder
+        named = f"1-1-{given.attendances_a_spell}-seed-{given.seed}"
+        folder = data / f"{size}-rows-{named}"
         if not folder.exists():
-            self.tell(f"making {size:,} rows")
+            made = made_part(data / f"part-of-{given.part}-seed-{given.seed}", given.part, YEAR, given.seed, self.tell)
             part = folder.with_name(folder.name + ".part")  # what an interrupted bench left of it is of no use
             shutil.rmtree(part, ignore_errors=True)
-            sizes = ["--spells", str(spells), "--attendances", str(spells * mix), "--seed", str(self.given.seed)]
-            arguments = ["--out", str(part), "--years", YEAR, "--format", "parquet", "--json", *sizes]
-            measured("jobs.generate", arguments, {})
+            self.tell(f"copying {size:,} rows")
+            spells = size // (2 + given.attendances_a_spell) // given.part
+            write_copies(made, part, {"apcs": spells, "apcs_der": spells, "opa": spells * given.attendances_a_spell})
             part.rename(folder)
         return folder
 
@@ -91,12 +97,11 @@ class Bench:
             done = measured("jobs.run", arguments, {"EBI_SPARK_MASTER": f"local[{cores}]"}, cores)
         finally:
             shutil.rmtree(lake, ignore_errors=True)
-        files = (source / "data").rglob("*.parquet")
         return {
             "size": size,
             "cores": cores,
             "repetition": repetition,
-            "rows": sum(pq.read_metadata(file).num_rows for file in files),
+            "rows": sum(rows_of(source).values()),
             "small": is_small(source_bytes(load_config(source / "run.yml"))),
             "seconds": round(done.seconds, 1),
             "stages": {item["name"]: item["seconds"] for item in done.answer["stages"]},
@@ -107,13 +112,13 @@ class Bench:
             "commit": commit(),
         }
 
-    def keep(self) -> None:
-        """Write the file anew, whole or not at all."""
-        out: Path = self.given.out
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(out.name + ".part")
-        part.write_text(json.dumps(self.state, indent=2) + "\n", encoding="utf-8")
-        part.replace(out)
+
+def keep(state: dict[str, Any], out: Path) -> None:
+    """Write the file anew, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    part.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    part.replace(out)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -145,17 +150,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def commit() -> str:
-    """The checkout's commit, with a plus where its code differs from it; empty outside of one."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "ebi_spark", "jobs", "conf", "expectations")
-    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
-
-
 def numbers(text: str) -> list[int]:
     """Whole numbers above 0 of an argument, each once and in order."""
     found = sorted({int(part.replace("_", "")) for part in text.split(",")})
@@ -173,12 +167,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeat", type=int, default=1, help="of every measurement (default %(default)s)")
     parser.add_argument("--attendances-a-spell", type=int, default=2, metavar="N",
                         help="attendances for each spell and its derived row (default %(default)s)")  # fmt: skip
+    parser.add_argument("--part", type=int, default=500_000, metavar="N",
+                        help="spells, derived rows and attendances that are made up; all else are copies of them under "
+                        "keys and patients of their own (default %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "scaling.json", metavar="FILE",
                         help="the measurements; page and figures go beside (default docs/scaling.json)")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="made-up Parquet files to use, or to make and keep")
     parser.add_argument("--work", type=Path, metavar="DIR",
                         help="where lakes are written (default: a temporary folder)")  # fmt: skip
+    parser.add_argument("--national", type=Path, metavar="FILE",
+                        help="a national year really run, as `benchmarks.national --out` wrote it: kept with the "
+                        "measurements and held against the model")  # fmt: skip
     parser.add_argument("--page-only", action="store_true", help="draw the page from the JSON, measure nothing")
     parser.add_argument("--clusters", type=numbers, default="2,16,32,64,128", metavar="N,N",
                         help="core counts to predict for (default %(default)s)")  # fmt: skip
@@ -193,13 +193,16 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     if given.repeat < 1 or given.attendances_a_spell < 1:
         parser.error("--repeat and --attendances-a-spell have to be 1 or more")
+    step = given.part * (2 + given.attendances_a_spell)
+    if given.part < 1 or (not given.page_only and any(size % step for size in given.sizes)):
+        parser.error(f"--sizes have to be multiples of {step:,}: --part for each table and attendance of a spell")
     if not 0 < given.efficiency <= 1 or min(given.price, given.night, given.evening) <= 0:
         parser.error("--efficiency is above 0 and at most 1; --price, --night and --evening are above 0")
     if not given.page_only and not hasattr(os, "sched_getaffinity"):
         parser.error("measuring needs Linux, which holds a process to some of the cores; --page-only does not")
     if not given.page_only and max(given.cores) > len(os.sched_getaffinity(0)):
         parser.error(f"this process may use {len(os.sched_getaffinity(0))} cores, fewer than --cores asks for")
-    for name in ("out", "data", "work"):
+    for name in ("out", "data", "work", "national"):
         if getattr(given, name):
             setattr(given, name, getattr(given, name).resolve())
     console = Console(stderr=True)
@@ -216,6 +219,9 @@ def main(argv: list[str] | None = None) -> int:
                 bench = Bench(given, Path(folder), lambda message: console.print(message, highlight=False))
                 bench.run()
                 state = bench.state
+        if given.national:
+            state["national"] = read_state(given.national)
+            keep(state, given.out)
         assumed = Assumed(given.price, given.efficiency, given.night, given.evening, tuple(given.clusters))
         for path in write_page(state, given.out, assumed):
             print(path)

@@ -151,7 +151,7 @@ def _measured(state: dict[str, Any], found: Fitted, names: dict[str, str]) -> st
     return f"""## Measured
 
 Made-up SUS+ files (Parquet) of one financial year, one spell to one derived row to {mix} attendances, into a fresh
-lake. The job, with Java's compilers and collectors, was held to the cores. Start and end is what no stage accounts for:
+lake. {state["part"]:,} rows of each table were made up, the others are copies of them under keys and patients of their own. The job, with Java's compilers and collectors, was held to the cores. Start and end is what no stage accounts for:
 Python, the session.{medians}
 
 | Source rows | Cores | {header} | Times as fast | Processor s | Rows/s | Peak MB |
@@ -229,7 +229,7 @@ low to the high end.
 | Cores | A year | A dozen years | Core-hours of the dozen | Cost of the dozen |
 |---:|---:|---:|---:|---:|
 {table}
-
+{_really(state, whole)}
 - **Cost** is core-hours times **{_price(assumed.price)} an hour of one core: an assumption, nobody's price** and in no
   currency. Put yours in with `--price`. Storage, network, a driver beside the workers and time in which a cluster
   starts are not in it.
@@ -242,6 +242,21 @@ low to the high end.
 - What no core shortens: {_time(floor)} a year as fitted, {_time(most)} by the worst refit.
 - The stages' own models add up to {_time(added)} for a year on {on} cores, the whole job's says
   {_time(whole.seconds(NATIONAL_ROWS, on))}.{_mix(state)}"""
+
+
+def _really(state: dict[str, Any], whole: Model) -> str:
+    if "national" not in state:
+        return ""
+    run = state["national"]
+    rows, seconds, on = sum(run["rows"].values()), run["seconds"], run["cores"]
+    foretold = whole.seconds(rows, on)
+    tables = ", ".join(f"{number:,} of {table}" for table, number in run["rows"].items())
+    stages = ", ".join(f"{name} {_time(value)}" for name, value in run["stages"].items())
+    return f"""
+**Really run once**, on {on} cores, {run["day"]}, code of commit {run["commit"] or "unknown"}: {tables}, from raw files to
+published in **{_time(seconds)}** ({stages}), {_count(run["processor_seconds"])} processor seconds, peak memory of all
+processes {run["peak_megabytes"]:,} MB. The model had said {_time(foretold)}, {foretold / seconds - 1:+.0%}.
+"""
 
 
 def _mix(state: dict[str, Any]) -> str:

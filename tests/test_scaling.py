@@ -5,9 +5,12 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import scaling
+from benchmarks.copies import write_copies
 from benchmarks.cost_model import (
     Model,
     Point,
@@ -43,7 +46,7 @@ def state(model: Model = KNOWN, small: tuple[int, ...] = ()) -> dict[str, Any]:
         for point in points(model)
     ]  # fmt: skip
     machine = {"processor": "P", "cores": 2, "memory_gigabytes": 8, "driver_memory": "4g", "versions": {"Java": "17"}}
-    return {"attendances_a_spell": 2, "seed": 1, "machine": machine, "measurements": measurements}
+    return {"attendances_a_spell": 2, "part": 250_000, "seed": 1, "machine": machine, "measurements": measurements}
 
 
 def tables(page: str) -> list[list[list[str]]]:
@@ -124,6 +127,44 @@ def test_the_page_has_its_tables_and_figures(tmp_path: Path) -> None:
         assert f"]({path.name})" in page and path.read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
 
+def test_a_national_year_that_was_run_is_held_against_the_model(tmp_path: Path) -> None:
+    out, year = tmp_path / "s.json", tmp_path / "national.json"
+    out.write_text(json.dumps(state()), encoding="utf-8")
+    said = KNOWN.seconds(160_000_000, 2)
+    run = {
+        "rows": {"apcs": 20_000_000, "apcs_der": 20_000_000, "opa": 120_000_000}, "cores": 2, "seconds": said * 1.25,
+        "processor_seconds": 2 * said, "peak_megabytes": 5432, "stages": {"ingest": 100.0}, "day": "2026-11-26", "commit": "",
+    }  # fmt: skip
+    year.write_text(json.dumps(run), encoding="utf-8")
+    assert scaling.main(["--page-only", "--out", str(out), "--national", str(year)]) == 0
+    page = out.with_suffix(".md").read_text(encoding="utf-8")
+    assert "20,000,000 of apcs, " in page and "5,432 MB" in page and f"{said / 60:.0f} min, -20%" in page
+    assert json.loads(out.read_text(encoding="utf-8")) == state() | {"national": run}
+    tables(page)  # still tables, the paragraph between them
+
+
+def test_sizes_are_multiples_of_the_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        scaling.main(["--out", str(tmp_path / "s.json"), "--part", "300000", "--sizes", "4000000"])
+    assert "multiples of 1,200,000" in capsys.readouterr().err
+
+
+def test_copies_have_keys_and_patients_of_their_own(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    for name in ("practices.csv", "run.yml"):
+        (part / name).parent.mkdir(exist_ok=True)
+        (part / name).write_text(name)
+    (part / "data" / "opa").mkdir(parents=True)
+    rows = pa.table({"OPA_Ident": [1, 2, 2], "Der_Pseudo_NHS_Number": [7, 8, None], "Sex": ["1", "2", "2"]})
+    pq.write_table(rows, part / "data" / "opa" / "one.parquet")
+    write_copies(part, tmp_path / "made", {"opa": 3})
+    found = pq.read_table(tmp_path / "made" / "data" / "opa").to_pylist()
+    assert len(found) == 9 and len({row["OPA_Ident"] for row in found}) == 6
+    assert len({row["Der_Pseudo_NHS_Number"] for row in found} - {None}) == 6
+    assert [row["Sex"] for row in found] == ["1", "2", "2"] * 3
+    assert (tmp_path / "made" / "run.yml").read_text() == "run.yml"
+
+
 def test_a_page_drawn_again_has_the_same_bytes(tmp_path: Path) -> None:
     first, second = ([path.read_bytes() for path in write_page(state(), tmp_path / "s.json", Assumed())] for _ in "ab")
     assert first == second
@@ -156,7 +197,7 @@ def test_measurements_that_are_there_are_not_made_again(tmp_path: Path, monkeypa
         return missing
 
     monkeypatch.setattr(scaling.Bench, "measurement", measurement)
-    arguments = ["--out", str(out), "--sizes", ",".join(map(str, ROWS))]
+    arguments = ["--out", str(out), "--part", "250000", "--sizes", ",".join(map(str, ROWS))]
     assert scaling.main(arguments) == 0 and made == [(ROWS[-1], 2, 1)]
     assert json.loads(out.read_text(encoding="utf-8")) == state()
     assert scaling.main(arguments) == 0 and len(made) == 1
@@ -168,6 +209,6 @@ def test_measurements_of_another_machine_are_not_added_to(
     out = tmp_path / "s.json"
     out.write_text(json.dumps(state()), encoding="utf-8")
     monkeypatch.setattr(scaling, "machine", lambda: {"processor": "other"})
-    assert scaling.main(["--out", str(out), "--cores", "1"]) == 3
+    assert scaling.main(["--out", str(out), "--part", "250000", "--cores", "1"]) == 3
     assert "measured with another machine" in capsys.readouterr().err
     assert json.loads(out.read_text(encoding="utf-8")) == state()

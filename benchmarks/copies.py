@@ -1,0 +1,51 @@
+"""Many source rows from few: a part that is made up, and copies of it under keys and patients of their own. Making all of
+them up takes an hour for a national year, copying minutes."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from benchmarks.measure import measured
+
+KEYS = {"apcs": "APCS_Ident", "apcs_der": "APCS_Ident", "opa": "OPA_Ident"}
+PERSON = "Der_Pseudo_NHS_Number"
+# More than any number that is made up.
+APART = 10**13
+
+
+def made_part(place: Path, rows: int, year: str, seed: int, tell: Callable[[str], None]) -> Path:
+    """Source files of ``rows`` spells, derived rows and attendances each, made up unless they are there."""
+    if not (place / "run.yml").exists():
+        tell(f"making {rows:,} spells and attendances")
+        arguments = ["--out", str(place), "--years", year, "--format", "parquet", "--seed", str(seed), "--json"]
+        measured("jobs.generate", [*arguments, "--spells", str(rows), "--attendances", str(rows)], {})
+    return place
+
+
+def write_copies(part: Path, target: Path, numbers: Mapping[str, int]) -> None:
+    """So many copies of each table of a part into ``target``; ``run.yml`` comes last."""
+    for table, number in numbers.items():
+        files = sorted((part / "data" / table).glob("*.parquet"))
+        (target / "data" / table).mkdir(parents=True, exist_ok=True)
+        renumbered = [name for name in (KEYS[table], PERSON) if name in pq.read_schema(files[0]).names]
+        with duckdb.connect(config={"threads": 2}) as connection:
+            for copy, file in itertools.product(range(number), files):
+                changed = ", ".join(f"{name} + {copy * APART} AS {name}" for name in renumbered)
+                place = target / "data" / table / f"{file.stem}_{copy:03}.parquet"
+                connection.execute(
+                    f"COPY (SELECT * REPLACE ({changed}) FROM read_parquet('{file}')) "
+                    f"TO '{place}' (FORMAT parquet, COMPRESSION zstd)"
+                )
+    for name in ("practices.csv", "run.yml"):
+        (target / name).write_bytes((part / name).read_bytes())
+
+
+def rows_of(source: Path) -> dict[str, int]:
+    """Rows of each table of a source folder."""
+    return {
+        table: sum(pq.read_metadata(file).num_rows for file in (source / "data" / table).rglob("*.parquet"))
+        for table in KEYS
+    }
