@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -205,11 +206,8 @@ class Lake:
         """What tells versions of a table outside the lake apart, None where it does not say; as it was when first asked:
         the rows of the whole run are of that version or a later one, never of an earlier."""
         if name not in self._foreign:
-            try:
-                row = self.spark.sql(f"DESCRIBE HISTORY {_named(name)} LIMIT 1").select("version", "timestamp").first()
-            except Exception:  # no Delta table, or no right to its history
-                row = None
-            self._foreign[name] = f"{row['version']} {row['timestamp']}" if row else None
+            commit = newest_commit(self.spark, table=name)
+            self._foreign[name] = f"{commit.version} {commit.timestamp}" if commit else None
         return self._foreign[name]
 
     def commits(self, table: Table, after: int) -> list[CommitInfo]:
@@ -412,6 +410,24 @@ def published_mask() -> int:
 
 def _ticked(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
+
+
+class Commit(NamedTuple):
+    """A version of a Delta table, and when it was committed."""
+
+    version: int
+    timestamp: datetime
+
+
+def newest_commit(spark: SparkSession, *, table: str = "", path: str = "") -> Commit | None:
+    """The newest commit of a Delta table outside the lake, by name or path; None for what is no Delta table, and where the
+    right to its history is missing."""
+    try:
+        named = _named(table) if table else f"delta.{_ticked(path)}"
+        row = spark.sql(f"DESCRIBE HISTORY {named} LIMIT 1").select("version", "timestamp").first()
+    except Exception:  # each platform has its own for these
+        return None
+    return Commit(row["version"], row["timestamp"]) if row else None
 
 
 def _named(name: str) -> str:

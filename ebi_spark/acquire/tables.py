@@ -17,6 +17,7 @@ from ebi_spark.acquire.layouts import Layout, Resolved, layouts
 from ebi_spark.acquire.watch import State, state_of
 from ebi_spark.errors import InputError
 from ebi_spark.settings import RunConfig, TableSource
+from ebi_spark.storage import newest_commit
 
 # Some of the rows of a frame, by their key (a column, as text).
 Narrow = Callable[[DataFrame, Column], DataFrame]
@@ -138,9 +139,7 @@ def _opened(
 
     try:
         if source.table:
-            yield typed(
-                [source.table], _as_now(spark, source.table, partial(DataFrameReader.table, tableName=source.table))
-            )
+            yield typed([source.table], _as_now(spark, table=source.table))
             return
         groups: dict[tuple[Form, str], list[str]] = {}
         for path in find_files(source, where):
@@ -156,8 +155,7 @@ def _opened(
                 yield paths, _read_csv(spark, form, paths, source.encoding or "utf-8"), resolved, form
             elif form.format == "delta":
                 for path in paths:
-                    load = partial(DataFrameReader.load, path=path, format="delta")
-                    yield typed([path], _as_now(spark, f"delta.`{path.replace('`', '``')}`", load))
+                    yield typed([path], _as_now(spark, path=path))
             else:
                 reader = _careful(spark.read).option("parquet.page.verify-checksum.enabled", True)
                 yield typed(paths, (reader.option("basePath", base) if base else reader).parquet(*paths))
@@ -168,14 +166,18 @@ def _opened(
         ) from None
 
 
-def _as_now(spark: SparkSession, table: str, read: Callable[[DataFrameReader], DataFrame]) -> DataFrame:
+def _as_now(spark: SparkSession, *, table: str = "", path: str = "") -> DataFrame:
     """A Delta table at its present version: Spark reads a source several times, and the newest version each time, so that
     one that is written to meanwhile would give rows of two states. What has no history to ask for, or cannot be read at a
     version (a view, a table with row filters), is read as it is."""
-    with suppress(Exception):  # what is wrong with the table itself is said where it is read as it is
-        history = spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").select("version").first()
-        if history is not None:
-            frame = read(spark.read.option("versionAsOf", history["version"]))
+
+    def read(reader: DataFrameReader) -> DataFrame:
+        return reader.table(table) if table else reader.format("delta").load(path)
+
+    commit = newest_commit(spark, table=table, path=path)
+    if commit is not None:
+        with suppress(Exception):  # what is wrong with the table itself is said where it is read as it is
+            frame = read(spark.read.option("versionAsOf", commit.version))
             if frame.columns:  # asked for here: Spark Connect would find out later that it cannot be had
                 return frame
     return read(spark.read)
