@@ -252,10 +252,11 @@ def _really(state: dict[str, Any], whole: Model) -> str:
     foretold = whole.seconds(rows, on)
     tables = ", ".join(f"{number:,} of {table}" for table, number in run["rows"].items())
     stages = ", ".join(f"{name} {_time(value)}" for name, value in run["stages"].items())
+    used = run["processor_seconds"]  # none where there is no /proc
+    processor = f", {_count(used)} processor seconds" if used else ""
     return f"""
 **Really run once**, on {on} cores, {run["day"]}, code of commit {run["commit"] or "unknown"}: {tables}, from raw files to
-published in **{_time(seconds)}** ({stages}), {_count(run["processor_seconds"])} processor seconds, peak memory of all
-processes {run["peak_megabytes"]:,} MB. The model had said {_time(foretold)}, {foretold / seconds - 1:+.0%}.
+published in **{_time(seconds)}** ({stages}){processor}, peak memory of all processes {run["peak_megabytes"]:,} MB. The model had said {_time(foretold)}, {foretold / seconds - 1:+.0%}.
 """
 
 

@@ -140,7 +140,12 @@ def test_a_national_year_that_was_run_is_held_against_the_model(tmp_path: Path) 
     page = out.with_suffix(".md").read_text(encoding="utf-8")
     assert "20,000,000 of apcs, " in page and "5,432 MB" in page and f"{said / 60:.0f} min, -20%" in page
     assert json.loads(out.read_text(encoding="utf-8")) == state() | {"national": run}
-    tables(page)  # still tables, the paragraph between them
+    assert f", {2 * said:,.0f} processor seconds" in page
+    without, *_ = write_page(state(), tmp_path / "without.json", Assumed())
+    assert tables(page) == tables(without.read_text(encoding="utf-8")), "the paragraph breaks no table"
+    year.write_text(json.dumps(run | {"processor_seconds": None}), encoding="utf-8")
+    assert scaling.main(["--page-only", "--out", str(out), "--national", str(year)]) == 0
+    assert "2 min), peak memory" in out.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_sizes_are_multiples_of_the_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
