@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     """Print (and write, with ``--out``) what the backfills took."""
     parser = argparse.ArgumentParser(prog="benchmarks.backfill", description=__doc__)
     parser.add_argument("--years", default="2013-14..2024-25")
-    parser.add_argument("--few", type=int, default=3, help="years of the small backfills (default %(default)s)")
+    parser.add_argument(
+        "--few", type=int, default=3, help="years of the small backfills (default %(default)s; 0: none)"
+    )
     parser.add_argument("--spells", type=int, default=1_000_000, help="a year (default %(default)s)")
     parser.add_argument("--attendances", type=int, default=1_000_000, help="a year (default %(default)s)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="source files to use, or to make and keep")
@@ -63,12 +65,13 @@ def main(argv: list[str] | None = None) -> int:
                 if given.out:  # each as it comes: together they take hours on a small machine
                     given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
-            few = f"{years[0]}..{years[given.few - 1]}"
-            backfill("few", f"the first {given.few} years", source, few)
-            skewed = _skewed(source, folder / "skewed-source")
-            backfill("skewed", f"the first {given.few} years, a third of the rows from one provider", skewed, few)
-            for done in ("few", "skewed", "skewed-source"):
-                shutil.rmtree(folder / done)
+            if given.few:
+                few = f"{years[0]}..{years[given.few - 1]}"
+                backfill("few", f"the first {given.few} years", source, few)
+                skewed = _skewed(source, folder / "skewed-source")
+                backfill("skewed", f"the first {given.few} years, a third of the rows from one provider", skewed, few)
+                for done in ("few", "skewed", "skewed-source"):
+                    shutil.rmtree(folder / done)
             files = _linked(source, folder / "files")
             backfill("all", "all years", files, given.years)
             middle = years[len(years) // 2]
@@ -89,7 +92,7 @@ def _backfill(source: Path, lake: Path, years: str) -> dict[str, Any]:
     steps = [
         {"years": row["years"], "rows": row["rows"], "seconds": (row["ended_at"] - row["started_at"]).total_seconds()}
         for row in sorted(log, key=lambda row: row["started_at"])
-        if row["stage"] == "ingest"
+        if row["stage"] == "ingest" and row["run_id"] == done.answer["run_id"]
     ]
     return {
         "seconds": round(done.seconds, 1),

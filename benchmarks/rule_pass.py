@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from ebi_spark.clinical_policy.compile import compile_test, passes
+from ebi_spark.clinical_policy.keys import needed
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.clinical_policy.model import Unit
 from ebi_spark.flags.areas import Lookups, read_lookups
@@ -66,9 +67,11 @@ def _ruled(records: DataFrame, unit: Unit) -> int:
     day = basis_day(dataset)
     span = [day >= unit.since if unit.since else F.lit(True), day < unit.until if unit.until else F.lit(True)]
     clauses = [passes(clause, dataset) for clause in revision.readings["as_published"].deciding]
-    return (
-        records.where(compile_test(revision.scope.test or {}, dataset)).where(reduce(and_, [*span, *clauses])).count()
-    )
+    scope = [compile_test(revision.scope.test or {}, dataset)]
+    need = needed(revision.scope.test or {}, dataset)
+    if need:  # the quick look that the judging begins with too
+        scope = [F.col(need.column).isNotNull(), need.holds_one, *scope]
+    return records.where(reduce(and_, [*scope, *span, *clauses])).count()
 
 
 def _judged(records: DataFrame, unit: Unit, lookups: Lookups) -> int:

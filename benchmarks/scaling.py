@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
                         help="where lakes are written (default: a temporary folder)")  # fmt: skip
     parser.add_argument("--national", type=Path, metavar="FILE",
                         help="a national year really run, as `benchmarks.national --out` wrote it: kept with the "
-                        "measurements and held against the model")  # fmt: skip
+                        "measurements, one more point of the fit")  # fmt: skip
     parser.add_argument("--page-only", action="store_true", help="draw the page from the JSON, measure nothing")
     parser.add_argument("--clusters", type=numbers, default="2,16,32,64,128", metavar="N,N",
                         help="core counts to predict for (default %(default)s)")  # fmt: skip

@@ -64,8 +64,11 @@ class Fitted:
 
 
 def fitted(state: dict[str, Any], assumed: Assumed) -> Fitted:
-    """Fit every stage and the whole; small runs are left out, since the job compiles and plans otherwise for them."""
+    """Fit every stage and the whole, a national year that was run among them; small runs are left out, since the job
+    compiles and plans otherwise for them."""
     large = [item for item in state["measurements"] if not item["small"]]
+    if "national" in state:
+        large.append(state["national"] | {"rows": sum(state["national"]["rows"].values())})
     points: dict[str, list[Point]] = {}
     for name in (*STAGES, AROUND, WHOLE):
         points[name] = [Point(item["rows"], item["cores"], _seconds(item, name)) for item in large]
@@ -177,7 +180,8 @@ def _memory(groups: dict[tuple[int, int], list[dict[str, Any]]]) -> str:
 
 
 def _model(found: Fitted, names: dict[str, str]) -> str:
-    cores = sorted({point.cores for point in found.points[WHOLE]})
+    largest = max(point.rows for point in found.points[WHOLE])
+    cores = sorted({point.cores for point in found.points[WHOLE] if point.rows == largest})
     lines = []
     for name, model in found.models.items():
         own = found.qualities[name]
@@ -188,7 +192,6 @@ def _model(found: Fitted, names: dict[str, str]) -> str:
         terms = " | ".join(f"{value:,.1f}" for value in (model.fixed, model.shared, model.row, model.shared_row))
         lines.append(f"| {name} | {terms} | {own.median:.1%} | {own.worst:.1%} | {held} |")
     table = "\n".join(lines)
-    largest = max(point.rows for point in found.points[WHOLE])
     return f"""## Cost model
 
 Seconds = fixed + shared / cores + million rows × (each million + shared each million / cores), no term below 0, least
@@ -198,7 +201,7 @@ squares of relative errors. The terms divided by cores are what more cores short
 |---|---:|---:|---:|---:|---:|---:|---:|
 {table}
 
-The last column is the test that counts: the largest size, on {_listed(cores)} cores, foretold from the smaller ones
+The last column is the test that counts: the largest size, on {_listed(cores)} core{"s" if cores != [1] else ""}, foretold from the smaller ones
 alone, against what was measured. Terms of one stage can stand in for each other where its times hardly differ; their
 sum is surer than each of them.
 
@@ -229,7 +232,7 @@ low to the high end.
 | Cores | A year | A dozen years | Core-hours of the dozen | Cost of the dozen |
 |---:|---:|---:|---:|---:|
 {table}
-{_really(state, whole)}
+{_really(state, found)}
 - **Cost** is core-hours times **{_price(assumed.price)} an hour of one core: an assumption, nobody's price** and in no
   currency. Put yours in with `--price`. Storage, network, a driver beside the workers and time in which a cluster
   starts are not in it.
@@ -237,26 +240,36 @@ low to the high end.
   refit without one of the sizes, whichever is lower, and cores that share the shared work perfectly. **High end**:
   likewise the 95th, and cores beyond {on} such that all are worth {assumed.efficiency:.0%} of their number. Both are
   moved by the worst error with which the largest size was foretold.
-- **More than {on} cores is extrapolation**: no such machine was measured, and neither end is a bound that must hold.
-  So are {NATIONAL_ROWS / largest:.0f} times the rows of the largest measurement.
+- **More than {on} cores is extrapolation**: no such machine was measured, and neither end is a bound that must hold.{_rows_beyond(largest)}
 - What no core shortens: {_time(floor)} a year as fitted, {_time(most)} by the worst refit.
 - The stages' own models add up to {_time(added)} for a year on {on} cores, the whole job's says
   {_time(whole.seconds(NATIONAL_ROWS, on))}.{_mix(state)}"""
 
 
-def _really(state: dict[str, Any], whole: Model) -> str:
+def _rows_beyond(largest: int) -> str:
+    times = NATIONAL_ROWS / largest
+    return f"\n  So are {times:.0f} times the rows of the largest measurement." if times > 1.5 else ""
+
+
+def _really(state: dict[str, Any], found: Fitted) -> str:
     if "national" not in state:
         return ""
     run = state["national"]
     rows, seconds, on = sum(run["rows"].values()), run["seconds"], run["cores"]
-    foretold = whole.seconds(rows, on)
+    foretold = [error for point, error in found.qualities[WHOLE].held_out if (point.rows, point.cores) == (rows, on)]
+    said = (
+        f" From the other measurements alone the model would have said {_time((1 + foretold[0]) * seconds)}, {foretold[0]:+.0%}."
+        if foretold
+        else ""
+    )
     tables = ", ".join(f"{number:,} of {table}" for table, number in run["rows"].items())
     stages = ", ".join(f"{name} {_time(value)}" for name, value in run["stages"].items())
     used = run["processor_seconds"]  # none where there is no /proc
     processor = f", {_count(used)} processor seconds" if used else ""
     return f"""
 **Really run once**, on {on} cores, {run["day"]}, code of commit {run["commit"] or "unknown"}: {tables}, from raw files to
-published in **{_time(seconds)}** ({stages}){processor}, peak memory of all processes {run["peak_megabytes"]:,} MB. The model had said {_time(foretold)}, {foretold / seconds - 1:+.0%}.
+published in **{_time(seconds)}** ({stages}){processor}, peak memory of all processes {run["peak_megabytes"]:,} MB. The fit has
+it among its points.{said}
 """
 
 
@@ -264,9 +277,10 @@ def _mix(state: dict[str, Any]) -> str:
     mix, national = state["attendances_a_spell"], ATTENDANCES // SPELLS
     if mix == national:
         return ""
+    beside = " (the one that was run too)" if "national" in state else ""
     return (
         f"\n- The model counts rows, whatever they are. Measured were {mix} attendances to a spell, a national year "
-        f"has {national}: `--attendances-a-spell {national}` measures that."
+        f"has {national}{beside}: `--attendances-a-spell {national}` measures that."
     )
 
 
@@ -355,7 +369,7 @@ def _price(price: float) -> str:
 
 def _listed(values: Sequence[int]) -> str:
     *first, last = map(str, values)
-    return f"{', '.join(first)} and {last}"
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _curves(state: dict[str, Any], found: Fitted) -> str:

@@ -16,9 +16,10 @@ from pyspark.sql import functions as F
 
 from ebi_spark.clinical_policy.code_books import SYSTEM_OF, code_books
 from ebi_spark.clinical_policy.compile import compile_test, passes
-from ebi_spark.clinical_policy.keys import Needed, needed, one_of
+from ebi_spark.clinical_policy.keys import Needed, needed
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.clinical_policy.model import Policy
+from ebi_spark.clinical_policy.patterns import one_of
 from ebi_spark.clinical_policy.reconcile import leaves
 from ebi_spark.flags.areas import Lookups
 from ebi_spark.flags.attrition import attrition
@@ -309,11 +310,22 @@ def test_codes_that_a_scope_needs(test: dict[str, Any], column: str | None, keys
     assert found is None or isinstance(found, Needed)
 
 
-def test_one_expression_for_many_codes() -> None:
-    codes = ["U054", "U055", "U13", "U132", "V382", "V383", "W3"]
-    made = re.compile(one_of(codes))
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ["U054", "U055", "U13", "U132", "V382", "V383", "W3"],
+        ["U05[45]", "V[0-9][0-9]", "W3[1-3]9", "W31"],
+        ["T_5", "U1[^0]2", "V38"],
+        ["U1[^0]2"],
+        ["[T-X][0-9][0-9][0-9]", "W3"],
+    ],
+)
+def test_one_expression_for_many_codes(patterns: list[str]) -> None:
+    made = re.compile(one_of(patterns))
+    plain = re.compile("|".join(pattern.replace("_", ".") for pattern in patterns))
     texts = [f"{letter}{n:03d}" for letter in "TUVWX" for n in range(0, 1000)]
-    assert [text for text in texts if made.match(text)] == [t for t in texts if t.startswith(tuple(codes))]
+    found = [text for text in texts if made.match(text)]
+    assert found == [text for text in texts if plain.match(text)] and found
 
 
 # Many policies

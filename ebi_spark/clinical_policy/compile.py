@@ -14,7 +14,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from ebi_spark.clinical_policy.model import Clause
-from ebi_spark.clinical_policy.patterns import as_regex
+from ebi_spark.clinical_policy.patterns import one_of
 
 _BOTH = {
     "primary_diagnosis": "primary_diagnosis",
@@ -83,18 +83,18 @@ def compile_test(test: dict[str, Any], dataset: str) -> Column:
     if "in" in test:
         return column.isin(*test["in"])
     if "contains" in test:
-        return column.rlike(_any(test["contains"]))
+        return column.rlike(one_of(test["contains"]))
     if "followed_by" in test:
-        first, then = _any(test["followed_by"]["first"]), _any(test["followed_by"]["then"])
+        first, then = one_of(test["followed_by"]["first"]), one_of(test["followed_by"]["then"])
         # The rest of the first code, and no other code, where the second has to stand directly behind it.
         return column.rlike(f",{first}[^,|]*,{then}" if test.get("directly") else f",{first}.*,{then}")
     codes = test["starts_with"]
     if listed:
-        return column.rlike(f",{_any(codes)}")
+        return column.rlike(f",{one_of(codes)}")
     if stored_four(test):
         # The stored four characters: a plain IN that Parquet's page index can skip by.
         return F.col("dominant_procedure_4").isin(*codes)
-    return column.rlike(f"^{_any(codes)}")
+    return column.rlike(f"^{one_of(codes)}")
 
 
 def stored_four(test: dict[str, Any]) -> bool:
@@ -128,10 +128,6 @@ def parts_of(test: dict[str, Any]) -> list[dict[str, Any]]:
 def asks_null(test: dict[str, Any]) -> bool:
     """Whether the test asks anywhere if a field is missing: its own NULLs then say nothing of the field's."""
     return "is_null" in test or any(map(asks_null, parts_of(test)))
-
-
-def _any(codes: list[str]) -> str:
-    return f"(?:{'|'.join(map(as_regex, codes))})"
 
 
 _WITHOUT_TEST = {"not_codable": "no code says it", "not_applicable": "does not apply to this procedure"}

@@ -4,12 +4,14 @@ A scope such as "U05.4, or U13.3 with Z66.5" needs one of U054, U133 somewhere. 
 dataset (any code of any policy) and the few policies that a record found by it can belong to, whatever their number.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
 from ebi_spark.clinical_policy.compile import FIELDS, stored_four
-from ebi_spark.clinical_policy.patterns import as_regex, written_out
+from ebi_spark.clinical_policy.patterns import one_of, written_out
 
 # A key is the start of a code: its category.
 KEY_LENGTH = 3
@@ -28,6 +30,12 @@ class Needed:
     def keys(self) -> tuple[str, ...]:
         """The codes themselves where the column is one of them, else their first characters."""
         return tuple(sorted({code if self.whole else code[:KEY_LENGTH] for code in self.codes}))
+
+    @property
+    def holds_one(self) -> Column:
+        """Whether a record holds one of the codes: one quick look at one column."""
+        column = F.col(self.column)
+        return column.isin(*self.codes) if self.whole else column.rlike(one_of(self.codes))
 
 
 def needed(test: dict[str, Any], dataset: str) -> Needed | None:
@@ -57,28 +65,3 @@ def needed(test: dict[str, Any], dataset: str) -> Needed | None:
             return None
         codes += written
     return Needed(column, tuple(sorted(set(codes))), False)
-
-
-def one_of(codes: Iterable[str]) -> str:
-    """A regular expression for any of the codes that fails fast: what codes share at their start is asked once."""
-    tree: dict[str, Any] = {}
-    for code in codes:
-        here = tree
-        for character in code:
-            here = here.setdefault(character, {})
-        here[""] = {}
-    return _branches(tree)
-
-
-def _branches(tree: dict[str, Any]) -> str:
-    if "" in tree:  # a shorter code ends here: what follows says no more
-        return ""
-    by_rest: dict[str, list[str]] = {}
-    for character in sorted(tree):
-        by_rest.setdefault(_branches(tree[character]), []).append(character)
-    parts = [f"{_class(characters)}{rest}" for rest, characters in by_rest.items()]
-    return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
-
-
-def _class(characters: list[str]) -> str:
-    return as_regex(characters[0]) if len(characters) == 1 else f"[{''.join(characters)}]"

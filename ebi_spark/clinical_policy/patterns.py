@@ -6,12 +6,16 @@ A pattern is a run of places: a letter or digit, a class such as ``[789]`` or ``
 
 import itertools
 import re
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 _PLACE = re.compile(r"\[(\^?)([^\]]*)\]|(_)|([A-Z0-9])")
 _RANGE = re.compile(r"([A-Z0-9])-([A-Z0-9])")
 # Patterns with more codes than this stay classes when a page is written out.
 MOST_WRITTEN_OUT = 12
+# Nor are those of more codes than this looked for by what they share.
+_MOST_IN_TREE = 200
 AGE_FIELDS = ("age", "age_years")
 CODE_FIELDS = ("dominant_procedure", "primary_diagnosis", "any_diagnosis", "any_procedure")
 # Ages that a bound can sensibly name: years, and the codes of babies (7001 to 7007).
@@ -99,6 +103,38 @@ def written_out(pattern: str, most: int | None = None) -> list[str]:
 def as_regex(pattern: str) -> str:
     """The pattern as a regular expression over upper-case text; classes mean the same there as in T-SQL."""
     return pattern.replace("_", ".")
+
+
+def one_of(patterns: Iterable[str]) -> str:
+    """A regular expression for any of the patterns, or what starts so, that fails fast: what they share at their start is
+    asked once."""
+    tree: dict[str, Any] = {}
+    rest: list[str] = []
+    for code in (code for pattern in patterns for code in written_out(pattern, _MOST_IN_TREE)):
+        if not code.isalnum():  # a class that negates, `_`, or too many codes
+            rest.append(as_regex(code))
+            continue
+        here = tree
+        for character in code:
+            here = here.setdefault(character, {})
+        here[""] = {}
+    if not rest:
+        return _branches(tree)
+    return f"(?:{'|'.join([*([_branches(tree)] if tree else []), *rest])})"
+
+
+def _branches(tree: dict[str, Any]) -> str:
+    if "" in tree:  # a shorter code ends here: what follows says no more
+        return ""
+    by_rest: dict[str, list[str]] = {}
+    for character in sorted(tree):
+        by_rest.setdefault(_branches(tree[character]), []).append(character)
+    parts = [f"{_class(characters)}{rest}" for rest, characters in by_rest.items()]
+    return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
+
+
+def _class(characters: list[str]) -> str:
+    return characters[0] if len(characters) == 1 else f"[{''.join(characters)}]"
 
 
 def no_code(pattern: str) -> str | None:

@@ -15,8 +15,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.clinical_policy.compile import compile_test, holds, null_columns, stored_four
-from ebi_spark.clinical_policy.keys import KEY_LENGTH, Needed, needed, one_of
+from ebi_spark.clinical_policy.keys import KEY_LENGTH, Needed, needed
 from ebi_spark.clinical_policy.model import READINGS, Clause, Unit
+from ebi_spark.clinical_policy.patterns import one_of
 from ebi_spark.errors import InputError
 from ebi_spark.flags.areas import Lookups, with_area
 from ebi_spark.flags.boards import of_their_board
@@ -190,23 +191,15 @@ class _Source:
     """A column in which scopes look for codes: all codes that any of them needs there."""
 
     number: int
-    column: str
-    whole: bool
-    codes: tuple[str, ...]
-
-    @property
-    def holds_one(self) -> Column:
-        """Whether a record holds any of the codes."""
-        column = F.col(self.column)
-        return column.isin(*self.codes) if self.whole else column.rlike(one_of(self.codes))
+    of: Needed
 
     @property
     def keys(self) -> Column:
         """The keys that a record holds, each once and marked with the source."""
-        column = F.col(self.column)
-        if self.whole:
+        column = F.col(self.of.column)
+        if self.of.whole:
             return F.array_compact(F.array(F.concat(F.lit(f"{self.number}:"), column)))
-        starts = one_of({code[:KEY_LENGTH] for code in self.codes})
+        starts = one_of({code[:KEY_LENGTH] for code in self.of.codes})
         # A look-ahead, so that keys which overlap are all found.
         found = F.array_distinct(F.regexp_extract_all(column, F.lit(f"(?=({starts}))"), F.lit(1)))
         marked = F.transform(found, lambda key: F.concat(F.lit(f"{self.number}:"), key))
@@ -219,7 +212,8 @@ def _sources(wanted: list[Needed | None]) -> dict[tuple[str, bool], _Source]:
         if item is not None:
             codes.setdefault((item.column, item.whole), set()).update(item.codes)
     return {
-        key: _Source(number, *key, tuple(sorted(listed))) for number, (key, listed) in enumerate(sorted(codes.items()))
+        (column, whole): _Source(number, Needed(column, tuple(sorted(listed)), whole))
+        for number, ((column, whole), listed) in enumerate(sorted(codes.items()))
     }
 
 
@@ -228,10 +222,10 @@ def _paired(records: DataFrame, dataset: str, units: list[Unit]) -> DataFrame:
     scopes = [unit.revision.scope.test or {} for unit in units]
     wanted = [needed(test, dataset) for test in scopes]
     sources = _sources(wanted)
-    possible = [source.holds_one for source in sources.values()]
+    possible = [source.of.holds_one for source in sources.values()]
     possible += [compile_test(test, dataset) for test, need in zip(scopes, wanted, strict=True) if need is None]
     in_any = reduce(lambda a, b: a | b, possible, F.lit(False))
-    columns = {source.column for source in sources.values()}
+    columns = {source.of.column for source in sources.values()}
     if len(columns) == 1 and None not in wanted:
         # Where the one column is NULL no scope holds: said apart, so that the scan skips by it.
         in_any = F.col(columns.pop()).isNotNull() & in_any
