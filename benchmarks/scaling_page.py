@@ -399,7 +399,9 @@ def _curves(state: dict[str, Any], found: Fitted) -> str:
 
 
 def _shares(found: Fitted) -> str:
-    sizes = sorted({point.rows for point in found.points[WHOLE]})
+    sizes = sorted(
+        {point.rows for point in found.points[WHOLE] if point.rows < NATIONAL_ROWS / 2}
+    )  # it has bars itself
     most = found.year[-1].cores
     bars = [
         *((f"{rows / MILLION:.1f} million rows, {found.measured_cores} cores", rows, found.measured_cores)
