@@ -160,8 +160,9 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
     for name in ("seconds", "peak MB", "ingest steps", "slowest step, rows/s", "fastest step, rows/s"):
         table.add_column(name, justify="right")
     for name, item in found.items():
-        # The first step looks at the files of all years too.
-        paces = [step["rows"] / step["seconds"] for step in item["ingest_steps"][1:] if step["seconds"]] or [0.0]
+        # The first step looks at the files of all years too: its pace counts where there is no other.
+        steps = item["ingest_steps"][1:] or item["ingest_steps"]
+        paces = [step["rows"] / step["seconds"] for step in steps if step["seconds"]] or [0.0]
         table.add_row(
             name, f"{item['seconds']:,.0f}", f"{item['peak_megabytes']:,}", str(len(item["ingest_steps"])),
             f"{min(paces):,.0f}", f"{max(paces):,.0f}",
