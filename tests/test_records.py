@@ -2,7 +2,9 @@
 eye; a Spark job a topic."""
 
 import csv
+import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -10,21 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import read_sources
-from ebi_spark.canonical import copies
+from ebi_spark.canonical import copies, sus_plus
 from ebi_spark.canonical.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.canonical.code_lists import clean_code
 from ebi_spark.canonical.ingest import ingest
+from ebi_spark.canonical.judging import VALID, keep
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years, year_of_date, year_of_text
 from ebi_spark.flags.areas import Lookups
 from ebi_spark.flags.judge import judge_records
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.session import with_settings
 from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, prepare_folders
@@ -65,6 +70,11 @@ VALUES: list[tuple[str, str | None, Any, str | None]] = [
     ("short_code", "x", "X", "case"),
     ("identifier", "12345678901234567890", "12345678901234567890", None),
     ("identifier", " 007 ", "007", "padding"),
+    ("identifier", "nUlL ", None, "null_text"),
+    ("identifier", "NULLS", "NULLS", None),
+    ("identifier", "NUL", "NUL", None),
+    ("two_character_code", "null", None, "null_text"),
+    ("short_code", " ", None, "blank"),
     # Numbers
     ("number", "45", 45, None),
     ("number", " 45.0", 45, None),
@@ -102,6 +112,45 @@ def test_values_are_cleaned_and_the_change_is_noted(spark: SparkSession) -> None
         notes = [note.partition(":")[2] for note in rows[number]["cleaned"] if note.startswith(f"{kind}:")]
         found.append((kind, raw, rows[number][kind], *(notes or [None])))
     assert found == VALUES
+
+
+def test_concatenations_of_codes_and_marks_in_every_order(spark: SparkSession) -> None:
+    tokens = ("E119", "J84", "||", "", "-", "&-")
+    texts = [",".join(chosen) for size in range(1, 6) for chosen in itertools.product(tokens, repeat=size)]
+    frame = small_frame(spark, list(enumerate(texts)), "id int, codes string")
+    found = {row["id"]: row["codes"] for row in clean(frame, {"codes": "codes"}).select("id", "codes").collect()}
+    for number, text in enumerate(texts):
+        kept: list[str] = []
+        for token in text.replace("||", "|").split(","):
+            if token.strip("-&") and not (token == "|" and kept[-1:] in ([], ["|"])):
+                kept.append(token)
+        wanted = ",".join(kept[:-1] if kept[-1:] == ["|"] else kept)
+        assert found[number] == (f",{wanted}," if wanted else None), text
+
+
+# Of how many bytes a method may be for Java's first compiler to take it with its counters: 12,030 were seen to be taken and
+# 12,923 not (Java 17).
+LONGEST_METHOD = 12_000
+
+
+@pytest.mark.parametrize("judge", [sus_plus.judge_spells, sus_plus.judge_attendances])
+def test_no_row_takes_a_longer_method_than_java_compiles(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], judge: Callable[[DataFrame], DataFrame]
+) -> None:
+    kinds = sus_plus.RECORD_KINDS | sus_plus.CODE_KINDS | sus_plus.SPELL_KINDS | sus_plus.ATTENDANCE_KINDS
+    columns = {name: {"day": "date", "number": "int"}.get(kind, "string") for name, kind in kinds.items()}
+    columns |= {"year_text": "string", "corrupt": "string", "source_file": "string"}
+    columns |= {"conflict": "boolean", "is_duplicate": "boolean"}
+    types = {"date": pa.date32(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_()}
+    pq.write_table(
+        pa.schema({name: types[sort] for name, sort in columns.items()}).empty_table(), tmp_path / "rows.parquet"
+    )
+    with with_settings(spark, {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}):
+        rows = keep(judge(spark.read.parquet(str(tmp_path))), VALID, ("2023-24",))
+        rows.sortWithinPartitions("procedure_codes").explain("codegen")
+    sizes = [int(size) for size in re.findall(r"maxMethodCodeSize:(\d+)", capsys.readouterr().out)]
+    assert len(sizes) > 1
+    assert 1_000 < max(sizes) < LONGEST_METHOD
 
 
 def test_dates_and_numbers_with_a_type_say_what_their_text_says(spark: SparkSession) -> None:

@@ -6,16 +6,24 @@ code list is ``02``. Nothing else is corrected: a value outside a code list stay
 All fields of a row go through the stages together, a select a stage. Spark repeats an expression wherever it is named,
 so a value that several conditions look at has to be a column first; as one nested expression the same cleaning took
 minutes to plan.
+
+All of it becomes one Java method, and Java gives up on a method that is too long: of more than some 12,000 bytes it is
+interpreted for good (unless its compilers happen to be busy when it first runs), which takes a row two to three times as long.
+``test_records.py`` measures the method; what is written here for every field counts eighteen times.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import reduce
+from itertools import product
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 # Dates that stand for "no date" in HES and in systems that feed SUS.
 DATE_SENTINELS = ("1800-01-01", "1801-01-01", "1600-01-01", "1582-10-15")
+
+# Trimmed texts that stand for nothing: none, and the word NULL in upper and lower case.
+NOTHING = ("", *map("".join, product("Nn", "Uu", "Ll", "Ll")))
 
 BABY_AGE_FROM = 7000
 OLDEST_AGE = 120
@@ -29,9 +37,8 @@ def text(raw: Column) -> Column:
 
 
 def _filled(trimmed: Column) -> Column:
-    """A trimmed text, NULL where it stands for nothing. Lengths first: they cost next to nothing."""
-    size = F.octet_length(trimmed)
-    return F.when((size != 0) & ((size != 4) | (F.upper(trimmed) != "NULL")), trimmed)
+    """A trimmed text, NULL where it stands for nothing. One look into a set is the shortest code for it."""
+    return F.when(~trimmed.isin(*NOTHING), trimmed)
 
 
 def _strip(value: Column, *unwanted: str) -> Column:
@@ -89,15 +96,19 @@ def _packed(value: Column) -> Column:
     return F.replace(F.concat(F.lit(","), packed, F.lit(",")), F.lit(",,"), F.lit(","))
 
 
+# What a code has and marks have not; and a comma with all behind it that is no code, of which at the start and at the end the
+# comma stays, between codes also the mark of an episode (the group) if there is one.
+_A_CODE = "[^-,&|]"
+_UNTIDY = r"^,(?:(?:[-&]*|\|),)*|,(?:(?:[-&]*|\|),)*$|,(?:[-&]*,)*(?:(\|,)(?:(?:[-&]*|\|),)*)?"
+
+
 def _tidy(packed: Column) -> Column:
     """Runs of commas, marks of an empty code and of empty episodes as one, none at the ends; NULL when no code is left.
     They are rare: only the rows that have one pay for the regular expressions."""
     odd = packed.contains(",,") | packed.contains(",-") | packed.contains(",&") | packed.contains(",|,|,")
     odd = odd | packed.startswith(",|,") | packed.endswith(",|,")
-    single = F.regexp_replace(packed, ",(?:[-&]*,)+", ",")
-    single = F.regexp_replace(single, r"(?:,\|)+,", ",|,")
-    single = F.regexp_replace(F.regexp_replace(single, r"^,\|,", ","), r",\|,$", ",")
-    return F.when(F.length(packed) > 2, F.when(odd, F.nullif(single, F.lit(","))).otherwise(packed))
+    tidied = F.when(packed.rlike(_A_CODE), F.regexp_replace(packed, _UNTIDY, ",$1"))
+    return F.when(F.octet_length(packed) > 2, F.when(odd, tidied).otherwise(packed))
 
 
 def _in_calendar(value: Column) -> Column:
@@ -193,13 +204,13 @@ def _with_changes(
     That a code list, a number or a day is blank or the word NULL is common and told at once. All else is rare: whether
     there is any such change is asked of all fields together, and only a row that has one goes through its fields one by
     one, in a function that Spark interprets. Written out for each field, it was most of the code that the JVM had to
-    compile and of the time that a row took. What that function needs is put together before it, since a select with such
-    a function has all its columns copied: raw values are no longer among them.
+    compile and of the time that a row took. Raw values are put together before it for such rows alone, since a select with
+    such a function has all its columns copied.
     """
     odd = []
     empty = []
     outcomes = []
-    for name, kind in kinds.items():
+    for at, (name, kind) in enumerate(kinds.items()):
         raw, value = F.col(f"_raw_{name}"), F.col(name)
         if kind not in READ:
             odd.append(~raw.eqNullSafe(value))
@@ -209,45 +220,40 @@ def _with_changes(
         unusable = stated & value.isNull()
         odd.append(unusable | stated & (raw.contains(".") | F.col(f"_cased_{name}")) if kind == "codes" else unusable)
         if name not in typed:
-            empty.append(
-                F.when(
-                    raw.isNotNull() & ~stated,
-                    F.when(F.trim(raw) == "", f"{name}:blank").otherwise(f"{name}:null_text"),
-                )
-            )
-        outcome = F.when(value.isNotNull(), raw.cast("string"))
+            word = F.when(F.trim(raw) == "", f"{name}:blank").otherwise(f"{name}:null_text")
+            empty.append((raw.isNotNull() & ~stated, word))
+        outcome = F.when(value.isNotNull(), F.get(F.col("_odd"), F.lit(at)))
         outcomes.append(outcome.when(F.col(f"_read_{name}"), F.lit(_SENTINEL)) if kind == "day" else outcome)
-    names, sorts = (F.array(*[F.lit(text) for text in listed]) for listed in (kinds.keys(), kinds.values()))
-    pairs = F.array(
-        *[
-            F.struct(F.col(f"_raw_{name}").cast("string").alias("raw"), outcome.alias("outcome"))
-            for name, outcome in zip(kinds, outcomes, strict=True)
-        ]
-    )
+    raws = F.array(*[F.col(f"_raw_{name}").cast("string") for name in kinds])
+    read = [f"_read_{name}" for name, kind in kinds.items() if kind == "day"]
+    any_odd = reduce(lambda a, b: a | b, odd)
     told = frame.select(
         *kept,
-        F.when(reduce(lambda a, b: a | b, odd), pairs).alias("_odd"),
+        *read,
+        # Named twice, so that Spark writes these conditions into a method of their own.
+        any_odd.alias("_any_odd"),
+        F.when(any_odd, raws).alias("_odd"),
         list_of(empty).alias("_empty"),
     )
+    names, sorts = (F.array(*[F.lit(text) for text in listed]) for listed in (kinds.keys(), kinds.values()))
+    # Zipped arrays that are no column are named by their place.
     each = F.transform(
-        F.col("_odd"),
-        lambda pair, at: F.concat(
-            F.get(names, at), F.lit(":"), _described(pair["raw"], pair["outcome"], F.get(sorts, at))
-        ),
+        F.arrays_zip(F.col("_odd"), F.array(*outcomes), names, sorts),
+        lambda field: F.concat(field["2"], F.lit(":"), _described(field["_odd"], field["1"], field["3"])),
     )
-    changes = F.when(F.col("_odd").isNotNull(), F.array_compact(each)).otherwise(F.col("_empty"))
-    return told.select("*", changes.alias("cleaned")).drop("_odd", "_empty")
+    changes = F.when(F.col("_any_odd"), F.array_compact(each)).otherwise(F.col("_empty"))
+    return told.select("*", changes.alias("cleaned")).drop("_any_odd", "_odd", "_empty", *read)
 
 
-def list_of(texts: Iterable[Column]) -> Column:
-    """``array<string>`` of the texts that are not NULL, of which most rows have none. (``array_compact`` does the same by a
+def list_of(texts: Iterable[tuple[Column, Column]]) -> Column:
+    """``array<string>`` of the texts whose condition holds, which in most rows is none. (``array_compact`` does the same by a
     lambda, which Spark interprets row by row.)"""
     texts = list(texts)
     nothing = F.array().cast("array<string>")
     if not texts:
         return nothing
-    some = reduce(lambda a, b: a | b, [item.isNotNull() for item in texts])
-    listed = F.array_remove(F.array(*[F.coalesce(item, F.lit("")) for item in texts]), "")
+    some = reduce(lambda a, b: a | b, [held for held, _ in texts])
+    listed = F.array_remove(F.array(*[F.when(held, text).otherwise("") for held, text in texts]), "")
     return F.when(some, listed).otherwise(nothing)
 
 

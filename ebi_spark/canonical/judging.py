@@ -17,7 +17,7 @@ VALID, QUARANTINED, DUPLICATE, OUTSIDE = "valid", "quarantined", "duplicate", "o
 
 def reasons(**conditions: Column) -> Column:
     """``array<string>`` of the names of the conditions that hold."""
-    return list_of(F.when(held, F.lit(name)) for name, held in conditions.items())
+    return list_of((held, F.lit(name)) for name, held in conditions.items())
 
 
 def with_year(rows: DataFrame, day: Column, bare_year: str | None) -> DataFrame:
