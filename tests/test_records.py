@@ -128,9 +128,9 @@ def test_concatenations_of_codes_and_marks_in_every_order(spark: SparkSession) -
         assert found[number] == (f",{wanted}," if wanted else None), text
 
 
-# Of how many bytes a method may be for Java's first compiler to take it with its counters: 12,030 were seen to be taken and
-# 12,923 not (Java 17).
-LONGEST_METHOD = 12_000
+# Of how many bytes a method may be for Java's first compiler to take it with its counters. It is not bytes alone that decide:
+# all up to 11,372 were seen to be taken and one of 12,030, but one of 11,866 was not (Java 17).
+LONGEST_METHOD = 11_300
 
 
 @pytest.mark.parametrize("judge", [sus_plus.judge_spells, sus_plus.judge_attendances])

@@ -7,7 +7,7 @@ All fields of a row go through the stages together, a select a stage. Spark repe
 so a value that several conditions look at has to be a column first; as one nested expression the same cleaning took
 minutes to plan.
 
-All of it becomes one Java method, and Java gives up on a method that is too long: of more than some 12,000 bytes it is
+All of it becomes one Java method, and Java gives up on a method that is too long: from some 11,900 bytes on it may be
 interpreted for good (unless its compilers happen to be busy when it first runs), which takes a row two to three times as long.
 ``test_records.py`` measures the method; what is written here for every field counts eighteen times.
 """
@@ -236,10 +236,12 @@ def _with_changes(
         list_of(empty).alias("_empty"),
     )
     names, sorts = (F.array(*[F.lit(text) for text in listed]) for listed in (kinds.keys(), kinds.values()))
-    # Zipped arrays that are no column are named by their place.
+    fields = F.arrays_zip(
+        F.col("_odd").alias("raw"), F.array(*outcomes).alias("outcome"), names.alias("name"), sorts.alias("kind")
+    )
     each = F.transform(
-        F.arrays_zip(F.col("_odd"), F.array(*outcomes), names, sorts),
-        lambda field: F.concat(field["2"], F.lit(":"), _described(field["_odd"], field["1"], field["3"])),
+        fields,
+        lambda field: F.concat(field["name"], F.lit(":"), _described(field["raw"], field["outcome"], field["kind"])),
     )
     changes = F.when(F.col("_any_odd"), F.array_compact(each)).otherwise(F.col("_empty"))
     return told.select("*", changes.alias("cleaned")).drop("_any_odd", "_odd", "_empty", *read)
