@@ -330,6 +330,8 @@ LATER_FILE = [
     episode("A1", "PA", "SA"),
     episode("B1", "PB", "SB"),
     episode("B1", "PB", "SB", STARTAGE="54"),
+    # Of the same spell, in one row alone: what keeps the other from counting keeps the spell.
+    episode("B2", "PB", "SB", EPIORDER="2", EPISTART="2021-05-02"),
     episode("", "PC", "SC"),
 ]  # fmt: skip
 
@@ -479,6 +481,7 @@ def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: Ingested) -> Non
         ("apc", "92", "no_usable_date"),
         ("apc", "B1", "conflicting_duplicate"),
         ("apc", "B1", "conflicting_duplicate"),
+        ("apc", "B2", "conflicting_duplicate"),
         ("apc", "Z1", "corrupt_line"),
         ("opa", "11", "no_usable_date"),
         ("opa", "4", "conflicting_duplicate"),
@@ -487,7 +490,7 @@ def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: Ingested) -> Non
     ]
     raw = {(row["record_id"], row["financial_year"]): row["raw"] for row in ingested.quarantine}
     assert json.loads(raw["92", "2021-22"]) == {
-        name: value or None for name, value in {**dict.fromkeys(EPISODE_COLUMNS), **LATER_FILE[-6]}.items()
+        name: value or None for name, value in {**dict.fromkeys(EPISODE_COLUMNS), **LATER_FILE[-7]}.items()
     }
     assert json.loads(raw["11", "unknown"])["REMARK"] == 'a "quoted", text'
     assert all(isinstance(json.loads(row["raw"]), dict) for row in ingested.quarantine)
@@ -500,7 +503,7 @@ def test_every_row_read_is_accounted_for(ingested: Ingested) -> None:
     found = {name: tuple(row[count] for count in counts) for name, row in ingested.audit.items()}
     assert found == {
         "apc_2021.csv": (1, 1, 0, 0, 0, 0),
-        "apc_2122.csv": (len(LATER_FILE) + 1, 14, 8, 1, 0, 11),
+        "apc_2122.csv": (len(LATER_FILE) + 1, 14, 9, 1, 0, 11),
         "opa.csv": (len(ATTENDANCES), 7, 4, 2, 1, 7),
     }
     for read, *parts, _ in found.values():
@@ -508,7 +511,7 @@ def test_every_row_read_is_accounted_for(ingested: Ingested) -> None:
     assert ingested.audit["opa.csv"]["year_disagrees"] == 1
     assert ingested.audit["opa.csv"]["columns_extra"] == ["REMARK"]
     assert ingested.audit["apc_2122.csv"]["reasons"] == {
-        "no_key": 1, "unfinished": 2, "undischarged": 1, "no_usable_date": 1, "conflicting_duplicate": 2,
+        "no_key": 1, "unfinished": 2, "undischarged": 1, "no_usable_date": 1, "conflicting_duplicate": 3,
         "corrupt_line": 1,
     }  # fmt: skip
 

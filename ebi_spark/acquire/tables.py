@@ -290,8 +290,8 @@ def _under_our_names(
             F.lit(None).cast("timestamp").alias("file_modified"),
         ]
     else:
-        path = F.replace(F.col("_metadata.file_path"), F.lit("file:///"), F.lit("/"))
-        path = F.when(path.startswith("file:/"), F.substr(path, F.lit(6))).otherwise(path)
+        uri = F.col("_metadata.file_path")
+        path = _behind(uri, "file:///", 7).otherwise(_behind(uri, "file:/", 5).otherwise(uri))
         decoded = F.when(path.contains("%"), F.url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))).otherwise(path)
         lineage = [
             decoded.alias("source_file"),
@@ -310,6 +310,12 @@ def _under_our_names(
         values.alias("raw_values"),
         *lineage,
     )
+
+
+def _behind(uri: Column, start: str, at: int) -> Column:
+    """What stands behind the first ``at`` bytes of a text that begins so. By bytes: looking for the place, or counting
+    characters, would take each row as long as some of its fields."""
+    return F.when(uri.startswith(start), F.substring(uri.cast("binary"), at + 1, 1 << 20).cast("string"))
 
 
 def _unusable_line(resolved: Resolved, keys: set[str], most_bytes: int) -> Column:

@@ -38,11 +38,12 @@ def set_aside(
     parts = [
         _quarantined(
             item,
-            keep(item.rows, QUARANTINED, config.years).where(F.col("source_file").isin(*step.files)),
+            keep(rows, QUARANTINED, config.years).where(F.col("source_file").isin(*step.files)),
             step.years,
             lake.run_id,
         )
         for item in all_told
+        for rows in item.parts
         if whole.found.quarantined(item.place, step.files)
     ]
     for item in judged:

@@ -7,6 +7,9 @@ its canonical columns or its raw text.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+
+from pyspark.sql import DataFrame
 
 from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical import hes, sus_plus
@@ -76,30 +79,38 @@ def judge(
     """Every source table judged; APCS_Der joins the spells of its own system. ``suspects``: the keys of each table that
     may stand in more than one row."""
     by_role = {(table.system, table.role): table for table in tables}
-    parts = {place: alone_and_repeated(lake, table, suspects[place]) for place, table in by_role.items()}
-    settled = {place: all_rows(*rows) for place, rows in parts.items()}
+    apart = {place: alone_and_repeated(lake, table, suspects[place]) for place, table in by_role.items()}
     judged: list[Judged] = []
+
+    def one_by_one(table: SourceTable, dataset: str, of_rows: Callable[[DataFrame], DataFrame]) -> Judged:
+        """A table of which each row is judged without a look at any other, so that they may come in parts."""
+        parts = [of_rows(part) for part in apart[table.system, table.role] if part is not None]
+        return whole(table, dataset, of_rows(all_rows(*apart[table.system, table.role])), parts)
+
+    def whole(table: SourceTable, dataset: str, rows: DataFrame, parts: list[DataFrame] | None = None) -> Judged:
+        judged.append(Judged(table, dataset, rows, None, parts or [rows]))
+        return judged[-1]
+
     for (system, role), table in by_role.items():
-        rows = settled[system, role]
         if role == "apcs":
-            spells = sus_plus.judge_spells(rows, config.bare_year)
-            derived = settled[system, "apcs_der"]
-            valid = keep(spells, VALID, config.years)
-            judged.append(Judged(table, "apc", spells, sus_plus.join_derived(valid, derived)))
-            told = sus_plus.judge_derived(derived, sus_plus.spell_years(*parts[system, role], config.bare_year))
-            judged.append(Judged(by_role[system, "apcs_der"], "apc", told, None))
+            spells = one_by_one(table, "apc", partial(sus_plus.judge_spells, bare_year=config.bare_year))
+            derived = by_role[system, "apcs_der"]
+            valid = keep(spells.rows, VALID, config.years)
+            spells.records = sus_plus.join_derived(valid, all_rows(*apart[system, "apcs_der"]))
+            years = sus_plus.spell_years(*apart[system, role], config.bare_year)
+            whole(derived, "apc", sus_plus.judge_derived(all_rows(*apart[system, "apcs_der"]), years))
         elif role == "opa":
-            attendances = sus_plus.judge_attendances(rows, config.bare_year)
-            judged.append(Judged(table, "op", attendances, keep(attendances, VALID, config.years)))
+            attendances = one_by_one(table, "op", partial(sus_plus.judge_attendances, bare_year=config.bare_year))
+            attendances.records = keep(attendances.rows, VALID, config.years)
         elif role == "apc":
-            episodes = hes.judge_episodes(rows, config.bare_year)
-            valid = keep(episodes, VALID, config.years)
-            judged.append(Judged(table, "apc", episodes, hes.build_spells(valid)))
+            # An episode is judged by the others of its spell, whose keys may be repeated where its own is not.
+            episodes = whole(table, "apc", hes.judge_episodes(all_rows(*apart[system, role]), config.bare_year))
+            episodes.records = hes.build_spells(keep(episodes.rows, VALID, config.years))
         elif role == "op":
-            attendances = hes.judge_attendances(rows, config.bare_year)
-            judged.append(Judged(table, "op", attendances, keep(attendances, VALID, config.years)))
+            attendances = one_by_one(table, "op", partial(hes.judge_attendances, bare_year=config.bare_year))
+            attendances.records = keep(attendances.rows, VALID, config.years)
         elif role.endswith("_withdrawn"):
-            judged.append(Judged(table, _dataset_of(role), sus_plus.judge_withdrawn(rows), None))
+            one_by_one(table, _dataset_of(role), sus_plus.judge_withdrawn)
     return judged
 
 

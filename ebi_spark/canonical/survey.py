@@ -31,12 +31,16 @@ _DATED_BY = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discha
 @dataclass
 class Judged:
     """One source table judged: ``rows`` a row a source row, ``records`` what is valid of it as canonical records
-    (None for a table that only completes another, or only takes records away)."""
+    (None for a table that only completes another, or only takes records away).
+
+    ``parts`` are the same rows as ``rows``, where possible those of repeated keys apart from the others: where they are
+    brought together, Spark copies every row with all that is asked of it before it looks at what became of it."""
 
     table: SourceTable
     dataset: str
     rows: DataFrame
     records: DataFrame | None
+    parts: list[DataFrame]
 
     @property
     def place(self) -> tuple[str, str]:
@@ -94,14 +98,15 @@ def survey(judged: list[Judged], config: RunConfig) -> Survey:
 
 
 def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount], dict[str, int]]:
-    grouped = (
-        item.rows.withColumn("fate", disposition(config.years))
+    grouped = [
+        rows.withColumn("fate", disposition(config.years))
         .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
         .count()
-    )
+        for rows in item.parts
+    ]
     seen: dict[str, FileCount] = {}
     years: dict[str, int] = defaultdict(int)
-    for row in grouped.collect():
+    for row in reduce(DataFrame.unionByName, grouped).collect():
         count = seen.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
         count.rows[row["fate"]] += row["count"]
         count.year_disagrees += row["count"] if row["year_disagrees"] else 0
