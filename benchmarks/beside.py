@@ -1,6 +1,8 @@
-"""The same work by DuckDB: the normalised tables as Parquet, and the published SQL.
+"""The same work by DuckDB: the tables of silver as Parquet, and the published SQL.
 
-``normalise`` writes what silver holds but for ``cleaned``, unsorted. ``published`` runs the pages' SQL, quotes and aliases
+``ingest`` writes what the product's ingest does: records with ``cleaned`` and ``content``, sorted as silver is (each table as a
+whole: DuckDB has no sorting by parts), rows set aside with their reasons and raw values, and the account of each file.
+``normalise`` writes records alone, without ``cleaned`` and ``content``, unsorted. ``published`` runs the pages' SQL, quotes and aliases
 mended and character classes as regular expressions, on the raw files. ``compare`` is not timed: it says whether silver
 and DuckDB's tables hold the same rows, and what the published SQL finds in the latter.
 """
@@ -34,6 +36,15 @@ CREATE MACRO day_of(d) AS CASE WHEN d NOT IN (DATE '1800-01-01', DATE '1801-01-0
 CREATE MACRO first_year(d) AS year(d) - CASE WHEN month(d) < 4 THEN 1 ELSE 0 END;
 CREATE MACRO year_of(d) AS first_year(d)::VARCHAR || '-' || lpad(((first_year(d) + 1) % 100)::VARCHAR, 2, '0');
 CREATE MACRO years_old(a) AS CASE WHEN a >= 7000 THEN 0 WHEN a BETWEEN 0 AND 120 THEN a END;
+CREATE MACRO emptied(x, value) AS CASE WHEN trim(x) = '' THEN 'blank' WHEN upper(trim(x)) = 'NULL' THEN 'null_text'
+  WHEN x IS NOT NULL AND value IS NULL THEN 'blank' END;
+CREATE MACRO restyled(x) AS CASE WHEN contains(x, '.') THEN 'dots' WHEN x <> upper(x) THEN 'case' END;
+CREATE MACRO text_changed(x, value) AS CASE WHEN x = value THEN NULL
+  ELSE coalesce(emptied(x, value), restyled(x), CASE WHEN x IS NOT NULL THEN 'padding' END) END;
+CREATE MACRO two_changed(x, value) AS CASE WHEN x = value THEN NULL
+  ELSE coalesce(emptied(x, value), CASE WHEN length(trim(x)) = 1 THEN 'one_digit' END, text_changed(x, value)) END;
+CREATE MACRO list_changed(x, value) AS coalesce(emptied(x, value), restyled(x));
+CREATE MACRO day_changed(d) AS CASE WHEN d IS NOT NULL AND day_of(d) IS NULL THEN 'sentinel' END;
 """
 
 _ONCE = """
@@ -79,6 +90,75 @@ SELECT 'sus_plus' AS source_system, 'op' AS dataset, a.OPA_Ident::VARCHAR AS rec
     AS financial_year
 FROM opa_once a WHERE financial_year IS NOT NULL
 """
+
+# What `cleaned` tells of: (field, how a change of it is told, the source's column), in the order that silver lists them.
+_FIRST = (
+    ("provider_code", "text", "a.Der_Provider_Code"),
+    ("commissioner_code", "text", "a.Der_Commissioner_Code"),
+    ("gp_practice_code", "text", "a.GP_Practice_Code"),
+    ("lsoa", "text", "a.Der_Postcode_LSOA_2011_Code"),
+    ("sex", "text", "a.Sex"),
+    ("administrative_category", "two", "a.Administrative_Category"),
+)
+_LISTS = (("diagnosis_codes", "list", "a.Der_Diagnosis_All"), ("procedure_codes", "list", "a.Der_Procedure_All"))
+_NOTED = {
+    "apc_spell": (
+        *_FIRST,
+        ("treatment_function", "text", "a.Der_Admit_Treatment_Function_Code"),
+        *_LISTS,
+        ("admission_date", "day", "a.Admission_Date"),
+        ("discharge_date", "day", "a.Discharge_Date"),
+        ("admission_method", "two", "a.Admission_Method"),
+        ("discharge_method", "text", "a.Discharge_Method"),
+        ("patient_classification", "text", "a.Patient_Classification"),
+        ("dominant_procedure", "text", "d.Spell_Dominant_Procedure"),
+        ("primary_diagnosis", "text", "d.Spell_Primary_Diagnosis"),
+    ),
+    "op_attendance": (
+        *_FIRST,
+        ("treatment_function", "text", "a.Treatment_Function_Code"),
+        *_LISTS,
+        ("appointment_date", "day", "a.Appointment_Date"),
+        ("attendance_status", "text", "a.Attendance_Status"),
+        ("first_attendance", "text", "a.First_Attendance"),
+        ("referral_source", "two", "a.Referral_Source"),
+    ),
+}
+_SORTED_BY = {"apc_spell": "dominant_procedure_4", "op_attendance": "procedure_codes"}
+
+# Rows that contradict another of their key; of the account, a row a file and fate.
+_SET_ASIDE = """
+CREATE TEMP TABLE {name}_contradicting AS
+  SELECT {key} AS against FROM (SELECT DISTINCT * FROM {name} WHERE {key} IN (SELECT again FROM {name}_again))
+  GROUP BY 1 HAVING count(*) > 1;
+"""
+_ASIDE = """
+SELECT 'sus_plus' AS source_system, '{dataset}' AS dataset, '{name}' AS role, a.{key}::VARCHAR AS record_id,
+  coalesce({year}, 'unknown') AS financial_year,
+  list_filter([{reasons},
+    CASE WHEN a.{key} IN (FROM {name}_contradicting) THEN 'conflicting_duplicate' END], x -> x IS NOT NULL) AS reasons,
+  a.filename AS source_file, to_json(a)::VARCHAR AS raw, NULL::DATE AS extract_date, 'beside' AS run_id
+FROM {name} a {joined} WHERE len(reasons) > 0
+"""
+_NO_KEY = "CASE WHEN a.{key} IS NULL THEN 'no_key' END"
+_OF_OPA = "coalesce(year_of(day_of(a.Appointment_Date)), left(a.Der_Financial_Year, 4) || '-' || right(a.Der_Financial_Year, 2))"
+_OF_APCS = "coalesce(year_of(day_of(a.Discharge_Date)), left(a.Der_Financial_Year, 4) || '-' || right(a.Der_Financial_Year, 2))"
+_ROLES: dict[str, dict[str, str]] = {
+    "apcs": {
+        "dataset": "apc", "key": "APCS_Ident", "year": _OF_APCS, "joined": "",
+        "reasons": f"{_NO_KEY}, CASE WHEN day_of(a.Discharge_Date) IS NULL THEN 'undischarged' END",
+    },
+    "apcs_der": {
+        "dataset": "apc", "key": "APCS_Ident", "year": "k.start_year",
+        "joined": "LEFT JOIN (SELECT APCS_Ident, min(" + _OF_APCS.replace("a.", "") + ") AS start_year FROM apcs GROUP BY 1) k "
+        "ON a.APCS_Ident = k.APCS_Ident",
+        "reasons": f"{_NO_KEY}, CASE WHEN a.APCS_Ident IS NOT NULL AND k.APCS_Ident IS NULL THEN 'no_spell' END",
+    },
+    "opa": {
+        "dataset": "op", "key": "OPA_Ident", "year": _OF_OPA, "joined": "",
+        "reasons": f"{_NO_KEY}, CASE WHEN {_OF_OPA} IS NULL THEN 'no_usable_date' END",
+    },
+}  # fmt: skip
 
 # The pages' SQL over the views `spell` and `attendance`. Case counts here though it does not in SQL Server's collation:
 # ignoring it would make DuckDB slower.
@@ -126,8 +206,9 @@ CREATE VIEW attendance AS SELECT procedure_codes AS procedures, diagnosis_codes 
 """
 
 _TABLES = {"apc_spell": _SPELLS, "op_attendance": _ATTENDANCES}
-# Run and path differ between the two by nature; everything else has to be the same.
-_NOT_COMPARED = ("source_file", "run_id", "cleaned")
+ASIDE = "quarantine.parquet"
+# Run, path and the way of hashing differ between the two by nature; everything else has to be the same.
+_NOT_COMPARED = ("source_file", "run_id", "content")
 
 
 def connected(threads: int) -> duckdb.DuckDBPyConnection:
@@ -143,12 +224,57 @@ def raw_views(database: duckdb.DuckDBPyConnection, source: Path) -> None:
     """The source tables as views on their Parquet files."""
     for name in ("apcs", "apcs_der", "opa"):
         files = _quoted(source / "data" / name / "**" / "*.parquet")
-        filename = ", filename = true" if name != "apcs_der" else ""
-        database.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({files}{filename})")
+        database.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({files}, filename = true)")
 
 
-def normalise(source: Path, out: Path, threads: int) -> dict[str, Any]:
-    """Write both normalised tables, partitioned by year, and say how long each took."""
+def ingest(source: Path, out: Path, threads: int) -> dict[str, Any]:
+    """Write all that the product's ingest does, and say how long each table took."""
+    done = normalise(source, out, threads, whole=True)
+    database, seconds = done.pop("database"), done["tables"]
+    started = time.monotonic()
+    parts = []
+    for name, role in _ROLES.items():
+        database.execute(_SET_ASIDE.format(name=name, **role))
+        parts.append(_ASIDE.format(name=name, **{**role, "reasons": role["reasons"].format(**role)}))
+    aside = _quoted(out / ASIDE)
+    database.execute(f"COPY ({' UNION ALL '.join(parts)}) TO {aside} (FORMAT parquet, COMPRESSION zstd)")
+    seconds["quarantine"] = time.monotonic() - started
+    started = time.monotonic()
+    read = " UNION ALL ".join(
+        f"SELECT filename AS source_file, count(*) AS rows_read FROM {n} GROUP BY 1" for n in _ROLES
+    )
+    reasons = f"SELECT source_file, count(*) AS set_aside, histogram(reasons) AS reasons FROM {aside} GROUP BY 1"
+    built = " UNION ALL ".join(
+        f"SELECT source_file, count(*) AS built, histogram(array_to_string(cleaned, ' ')) AS cleaned FROM "
+        f"read_parquet({_quoted(out / table / '*' / '*.parquet')}) GROUP BY 1"
+        for table in _TABLES
+    )
+    database.execute(
+        f"COPY (FROM ({read}) LEFT JOIN ({reasons}) USING (source_file) LEFT JOIN ({built}) USING (source_file)) "
+        f"TO {_quoted(out / 'account.parquet')} (FORMAT parquet)"
+    )
+    seconds["account"] = time.monotonic() - started
+    return {"seconds": sum(seconds.values()), "tables": seconds}
+
+
+def _whole(query: str, table: str) -> str:
+    """The records of a table with ``cleaned`` and ``content``, sorted."""
+    raw = ", ".join(f"{column} AS raw_{field}" for field, _, column in _NOTED[table])
+    changed = {"text": "text_changed(raw_{0}, {0})", "two": "two_changed(raw_{0}, {0})",
+               "list": "list_changed(raw_{0}, {0})", "day": "day_changed(raw_{0})"}  # fmt: skip
+    noted = ", ".join(f"'{field}:' || {changed[kind].format(field)}" for field, kind, _ in _NOTED[table])
+    inner = query.replace("\nFROM ", f", {raw}\nFROM ", 1)
+    values = "COLUMNS(c -> c NOT LIKE 'raw_%' AND c NOT IN ('source_file', 'run_id'))"
+    return (
+        f"SELECT * EXCLUDE ({', '.join(f'raw_{field}' for field, _, _ in _NOTED[table])}), "
+        f"list_filter([{noted}], x -> x IS NOT NULL) AS cleaned, hash(*{values}) AS content, NULL::DATE AS extract_date "
+        f"FROM ({inner}) ORDER BY {_SORTED_BY[table]}"
+    )
+
+
+def normalise(source: Path, out: Path, threads: int, *, whole: bool = False) -> dict[str, Any]:
+    """Write both normalised tables, partitioned by year, and say how long each took; ``whole`` with all that silver says of
+    a record, sorted as silver is."""
     database = connected(threads)
     raw_views(database, source)
     seconds = {}
@@ -159,11 +285,14 @@ def normalise(source: Path, out: Path, threads: int) -> dict[str, Any]:
                 database.execute(_ONCE.format(name=name, key=key))
         out.mkdir(parents=True, exist_ok=True)
         target = _quoted(out / table)
+        if whole:
+            query = _whole(query, table)
         database.execute(
             f"COPY ({query}) TO {target} (FORMAT parquet, PARTITION_BY (financial_year), COMPRESSION zstd)"
         )
         seconds[table] = time.monotonic() - started
-    return {"seconds": sum(seconds.values()), "tables": seconds}
+    found = {"seconds": sum(seconds.values()), "tables": seconds}
+    return found | {"database": database} if whole else found
 
 
 def published(source: Path, threads: int, repeat: int) -> dict[str, Any]:
@@ -175,7 +304,7 @@ def published(source: Path, threads: int, repeat: int) -> dict[str, Any]:
 
 
 def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
-    """Whether silver and DuckDB's tables hold the same rows, and what the published SQL finds in DuckDB's."""
+    """Whether silver and what ``ingest`` made hold the same rows, and what the published SQL finds in the latter's."""
     database = connected(threads)
     same: dict[str, dict[str, Any]] = {}
     for table in _TABLES:
@@ -189,6 +318,10 @@ def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
         counted = f"SELECT count(*), coalesce(bit_xor({row_hash}), 0) FROM "
         mine, theirs = (database.execute(counted + place).fetchone() for place in (ours, table))
         same[table] = {"silver": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
+    told = "SELECT count(*), coalesce(bit_xor(hash(role, record_id, financial_year, reasons)), 0) FROM read_parquet"
+    ours = f"({_quoted(lake / 'silver' / 'quarantine' / '**' / '*.parquet')}, hive_partitioning = true)"
+    mine, theirs = (database.execute(told + place).fetchone() for place in (ours, f"({_quoted(out / ASIDE)})"))
+    same["quarantine"] = {"silver": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
     database.execute(_NORMALISED_VIEWS)
     return {"tables": same, "hits": _rules(database, 0)["hits"]}
 
@@ -213,14 +346,16 @@ def _quoted(path: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Do one piece of work and print what it took as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.beside", description=__doc__)
-    parser.add_argument("work", choices=("normalise", "published", "compare"))
+    parser.add_argument("work", choices=("ingest", "normalise", "published", "compare"))
     parser.add_argument("--source", type=Path, help="the folder that `ebi-spark generate` made")
     parser.add_argument("--lake", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args(argv)
-    if given.work == "normalise":
+    if given.work == "ingest":
+        answer = ingest(given.source, given.out, given.threads)
+    elif given.work == "normalise":
         answer = normalise(given.source, given.out, given.threads)
     elif given.work == "published":
         answer = published(given.source, given.threads, given.repeat)
