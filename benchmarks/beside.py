@@ -35,6 +35,7 @@ CREATE MACRO day_of(d) AS CASE WHEN d NOT IN (DATE '1800-01-01', DATE '1801-01-0
   DATE '1582-10-15') THEN d END;
 CREATE MACRO first_year(d) AS year(d) - CASE WHEN month(d) < 4 THEN 1 ELSE 0 END;
 CREATE MACRO year_of(d) AS first_year(d)::VARCHAR || '-' || lpad(((first_year(d) + 1) % 100)::VARCHAR, 2, '0');
+CREATE MACRO year_by(d, stated) AS coalesce(year_of(day_of(d)), left(stated, 4) || '-' || right(stated, 2));
 CREATE MACRO years_old(a) AS CASE WHEN a >= 7000 THEN 0 WHEN a BETWEEN 0 AND 120 THEN a END;
 CREATE MACRO emptied(x, value) AS CASE WHEN trim(x) = '' THEN 'blank' WHEN upper(trim(x)) = 'NULL' THEN 'null_text'
   WHEN x IS NOT NULL AND value IS NULL THEN 'blank' END;
@@ -126,7 +127,7 @@ _NOTED = {
 }
 _SORTED_BY = {"apc_spell": "dominant_procedure_4", "op_attendance": "procedure_codes"}
 
-# Rows that contradict another of their key; of the account, a row a file and fate.
+# Keys whose rows contradict each other; then the rows that are set aside, with why.
 _SET_ASIDE = """
 CREATE TEMP TABLE {name}_contradicting AS
   SELECT {key} AS against FROM (SELECT DISTINCT * FROM {name} WHERE {key} IN (SELECT again FROM {name}_again))
@@ -141,16 +142,16 @@ SELECT 'sus_plus' AS source_system, '{dataset}' AS dataset, '{name}' AS role, a.
 FROM {name} a {joined} WHERE len(reasons) > 0
 """
 _NO_KEY = "CASE WHEN a.{key} IS NULL THEN 'no_key' END"
-_OF_OPA = "coalesce(year_of(day_of(a.Appointment_Date)), left(a.Der_Financial_Year, 4) || '-' || right(a.Der_Financial_Year, 2))"
-_OF_APCS = "coalesce(year_of(day_of(a.Discharge_Date)), left(a.Der_Financial_Year, 4) || '-' || right(a.Der_Financial_Year, 2))"
+_OF_APCS = "year_by(a.Discharge_Date, a.Der_Financial_Year)"
+_OF_OPA = "year_by(a.Appointment_Date, a.Der_Financial_Year)"
 _ROLES: dict[str, dict[str, str]] = {
     "apcs": {
         "dataset": "apc", "key": "APCS_Ident", "year": _OF_APCS, "joined": "",
         "reasons": f"{_NO_KEY}, CASE WHEN day_of(a.Discharge_Date) IS NULL THEN 'undischarged' END",
     },
     "apcs_der": {
-        "dataset": "apc", "key": "APCS_Ident", "year": "k.start_year",
-        "joined": "LEFT JOIN (SELECT APCS_Ident, min(" + _OF_APCS.replace("a.", "") + ") AS start_year FROM apcs GROUP BY 1) k "
+        "dataset": "apc", "key": "APCS_Ident", "year": "k.spell_year",
+        "joined": f"LEFT JOIN (SELECT a.APCS_Ident, min({_OF_APCS}) AS spell_year FROM apcs a GROUP BY 1) k "
         "ON a.APCS_Ident = k.APCS_Ident",
         "reasons": f"{_NO_KEY}, CASE WHEN a.APCS_Ident IS NOT NULL AND k.APCS_Ident IS NULL THEN 'no_spell' END",
     },
@@ -229,8 +230,8 @@ def raw_views(database: duckdb.DuckDBPyConnection, source: Path) -> None:
 
 def ingest(source: Path, out: Path, threads: int) -> dict[str, Any]:
     """Write all that the product's ingest does, and say how long each table took."""
-    done = normalise(source, out, threads, whole=True)
-    database, seconds = done.pop("database"), done["tables"]
+    database = connected(threads)
+    seconds = _records(database, source, out, whole=True)
     started = time.monotonic()
     parts = []
     for name, role in _ROLES.items():
@@ -272,10 +273,14 @@ def _whole(query: str, table: str) -> str:
     )
 
 
-def normalise(source: Path, out: Path, threads: int, *, whole: bool = False) -> dict[str, Any]:
-    """Write both normalised tables, partitioned by year, and say how long each took; ``whole`` with all that silver says of
-    a record, sorted as silver is."""
-    database = connected(threads)
+def normalise(source: Path, out: Path, threads: int) -> dict[str, Any]:
+    """Write both normalised tables, partitioned by year, and say how long each took."""
+    seconds = _records(connected(threads), source, out, whole=False)
+    return {"seconds": sum(seconds.values()), "tables": seconds}
+
+
+def _records(database: duckdb.DuckDBPyConnection, source: Path, out: Path, *, whole: bool) -> dict[str, float]:
+    """Both tables of records, ``whole`` with all that silver says of a record and sorted as it is; seconds of each."""
     raw_views(database, source)
     seconds = {}
     for table, query in _TABLES.items():
@@ -291,8 +296,7 @@ def normalise(source: Path, out: Path, threads: int, *, whole: bool = False) -> 
             f"COPY ({query}) TO {target} (FORMAT parquet, PARTITION_BY (financial_year), COMPRESSION zstd)"
         )
         seconds[table] = time.monotonic() - started
-    found = {"seconds": sum(seconds.values()), "tables": seconds}
-    return found | {"database": database} if whole else found
+    return seconds
 
 
 def published(source: Path, threads: int, repeat: int) -> dict[str, Any]:
