@@ -4,7 +4,8 @@
 whole: DuckDB has no sorting by parts), rows set aside with their reasons and raw values, and the account of each file.
 ``normalise`` writes records alone, without ``cleaned`` and ``content``, unsorted. ``published`` runs the pages' SQL, quotes and aliases
 mended and character classes as regular expressions, on the raw files. ``compare`` is not timed: it says whether silver
-and DuckDB's tables hold the same rows, and what the published SQL finds in the latter.
+and DuckDB's tables hold the same rows, and what the published SQL finds in the latter. ``flags`` goes on from the records of
+``ingest`` to flags and rates (:mod:`benchmarks.beside_flags`).
 """
 
 import argparse
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from benchmarks.beside_flags import compare_flags, flags_and_rates
+from ebi_spark.settings import load_config
 
 _MACROS = """
 CREATE MACRO text_of(x) AS CASE WHEN trim(x) = '' OR upper(trim(x)) = 'NULL' THEN NULL ELSE trim(x) END;
@@ -307,8 +311,16 @@ def published(source: Path, threads: int, repeat: int) -> dict[str, Any]:
     return _rules(database, repeat)
 
 
+def flags(source: Path, out: Path, threads: int) -> dict[str, Any]:
+    """Write flags and rates from the records of :func:`ingest`, and say how long that took."""
+    database, config = connected(threads), load_config(source / "run.yml")
+    started = time.monotonic()
+    flags_and_rates(database, config, out)
+    return {"seconds": time.monotonic() - started}
+
+
 def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
-    """Whether silver and what ``ingest`` made hold the same rows, and what the published SQL finds in the latter's."""
+    """Whether silver and what ``ingest`` made, gold and what ``flags`` made hold the same rows, and what the published SQL finds in the latter's."""
     database = connected(threads)
     same: dict[str, dict[str, Any]] = {}
     for table in _TABLES:
@@ -321,11 +333,12 @@ def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
         row_hash = f"hash({', '.join(f'{name}::VARCHAR' for name in names)})"
         counted = f"SELECT count(*), coalesce(bit_xor({row_hash}), 0) FROM "
         mine, theirs = (database.execute(counted + place).fetchone() for place in (ours, table))
-        same[table] = {"silver": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
+        same[table] = {"product": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
     told = "SELECT count(*), coalesce(bit_xor(hash(role, record_id, financial_year, reasons)), 0) FROM read_parquet"
     ours = f"({_quoted(lake / 'silver' / 'quarantine' / '**' / '*.parquet')}, hive_partitioning = true)"
     mine, theirs = (database.execute(told + place).fetchone() for place in (ours, f"({_quoted(out / ASIDE)})"))
-    same["quarantine"] = {"silver": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
+    same["quarantine"] = {"product": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
+    same |= compare_flags(database, lake, out)
     database.execute(_NORMALISED_VIEWS)
     return {"tables": same, "hits": _rules(database, 0)["hits"]}
 
@@ -350,7 +363,7 @@ def _quoted(path: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Do one piece of work and print what it took as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.beside", description=__doc__)
-    parser.add_argument("work", choices=("ingest", "normalise", "published", "compare"))
+    parser.add_argument("work", choices=("ingest", "normalise", "flags", "published", "compare"))
     parser.add_argument("--source", type=Path, help="the folder that `ebi-spark generate` made")
     parser.add_argument("--lake", type=Path)
     parser.add_argument("--out", type=Path)
@@ -361,6 +374,8 @@ def main(argv: list[str] | None = None) -> int:
         answer = ingest(given.source, given.out, given.threads)
     elif given.work == "normalise":
         answer = normalise(given.source, given.out, given.threads)
+    elif given.work == "flags":
+        answer = flags(given.source, given.out, given.threads)
     elif given.work == "published":
         answer = published(given.source, given.threads, given.repeat)
     else:

@@ -1,0 +1,221 @@
+"""What the product's flags and rates hold, by DuckDB, from the records that :mod:`benchmarks.beside` wrote.
+
+Tests of the national policies' YAML become SQL; every record in scope is judged by three readings, with the clauses against
+it, those undecided, the decisions that would turn its outcome, and its area; then counts and directly standardised
+rates of England, of each area that the flags name, and of each provider. Less than the product does: no local policies,
+no LSOA lookups, no attrition, no pooled years, no intervals, no figures by month, nothing published.
+"""
+
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from ebi_spark.clinical_policy.compile import FIELDS, LIST_FIELDS
+from ebi_spark.clinical_policy.load import load_policies, units
+from ebi_spark.clinical_policy.model import Clause, Unit
+from ebi_spark.flags.geography import read_geography
+from ebi_spark.rates.population import read_population
+from ebi_spark.settings import RunConfig
+
+FLAGS, RATES = "flags.parquet", "rates.parquet"
+_RECORDS = {"apc": "apc_spell", "op": "op_attendance"}
+# Lists, and nothing that the two write differently by nature.
+COMPARED = (
+    "policy_id", "revision", "reading", "source_system", "dataset", "record_id", "person_id", "financial_year",
+    "activity_date", "provider_code", "commissioner_code", "area_code", "area_basis", "sex", "age", "age_years",
+    "outcome", "failed_clauses", "missing_clauses", "near_miss", "decisive_decisions",
+)  # fmt: skip
+
+_PLACED = """
+CREATE TEMP TABLE placed AS SELECT s.*, coalesce(p.sub_icb_code, c.code, c3.code) AS area_code,
+  CASE WHEN p.sub_icb_code IS NOT NULL THEN 'gp_practice' WHEN coalesce(c.code, c3.code) IS NOT NULL THEN 'commissioner'
+       WHEN coalesce(regexp_matches(s.lsoa, '^(?:W0|S0|N0|95|N2)'), false)
+         OR coalesce(regexp_matches(upper(s.commissioner_code), '^(?:7A|6[A-C]|S[0-9]|ZC|ZT)'), false)
+       THEN 'outside_england' ELSE 'unknown' END AS area_basis
+FROM scoped s
+LEFT JOIN practices p ON upper(s.gp_practice_code) = p.practice_code
+  AND coalesce(s.activity_date, first_day_of(s.financial_year)) >= p.since
+  AND coalesce(s.activity_date, first_day_of(s.financial_year)) < p.till
+LEFT JOIN known_area c ON upper(s.commissioner_code) = c.code
+LEFT JOIN known_area c3 ON left(upper(s.commissioner_code), 3) = c3.code
+"""
+
+_RATES = """
+CREATE TEMP TABLE counted AS SELECT *, unnest([{'type': 'england', 'code': 'E92000001'}, {'type': 'area', 'code': area_code},
+  {'type': 'provider', 'code': provider_code}]) AS area FROM flags WHERE area_basis <> 'outside_england';
+CREATE TEMP TABLE cells AS SELECT policy_id, revision, reading, financial_year, area, sex, least(age_years // 5, 18) AS band,
+  count(*) AS in_scope, count(*) FILTER (outcome = 'flagged') AS flagged FROM counted GROUP BY ALL;
+CREATE TEMP TABLE people AS
+  SELECT 'area' AS type, code, sex, band, people, weight FROM strata
+  UNION ALL SELECT 'england', 'E92000001', sex, band, sum(people), any_value(weight) FROM strata GROUP BY ALL;
+CREATE TEMP TABLE rates AS SELECT policy_id, revision, reading, financial_year, c.area.type AS area_type,
+  c.area.code AS area_code, sum(flagged)::BIGINT AS activity, sum(in_scope)::BIGINT AS in_scope,
+  100000 * sum(p.weight * flagged / p.people) / (SELECT sum(weight) FROM weights) AS standardised_rate
+FROM cells c LEFT JOIN people p ON p.type = c.area.type AND p.code = c.area.code AND p.sex = c.sex AND p.band = c.band
+WHERE c.area.code IS NOT NULL GROUP BY ALL
+"""
+
+
+def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out: Path) -> None:
+    """Judge the records in ``out`` and write flags and rates beside them."""
+    _inputs(database, config)
+    chosen = [
+        unit for unit in units(load_policies(config.policy_dirs, config.policies), config) if not unit.policy.boards
+    ]
+    parts = []
+    for number, unit in enumerate(chosen):
+        records = f"read_parquet('{out / _RECORDS[unit.policy.dataset]}/*/*.parquet', hive_partitioning = true)"
+        scope = _sql(unit.revision.scope.test or {}, unit.policy.dataset)
+        database.execute(f"CREATE TEMP TABLE scoped AS SELECT * FROM {records} WHERE {scope} AND {_in_force(unit)}")
+        database.execute(_PLACED)
+        database.execute(f"CREATE TEMP TABLE judged{number} AS {_judged(unit)}")
+        database.execute("DROP TABLE scoped; DROP TABLE placed")
+        parts.append(f"FROM judged{number}")
+    database.execute(f"CREATE VIEW flags AS {' UNION ALL BY NAME '.join(parts)}")
+    database.execute(f"COPY flags TO '{out / FLAGS}' (FORMAT parquet, COMPRESSION zstd)")
+    database.execute(_RATES)
+    database.execute(f"COPY rates TO '{out / RATES}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def compare_flags(database: duckdb.DuckDBPyConnection, lake: Path, out: Path) -> dict[str, dict[str, Any]]:
+    """Whether the lake's flags of the policies that DuckDB judged by, and its figures of England, are the same."""
+    database.execute(f"CREATE VIEW their_flags AS FROM '{out / FLAGS}'")
+    ours = f"read_parquet('{lake}/gold/activity_flag/**/*.parquet', hive_partitioning = true)"
+    row_hash = f"hash({', '.join(f'coalesce({name}::VARCHAR, chr(0))' for name in COMPARED)})"
+    counted = f"SELECT count(*), coalesce(bit_xor({row_hash}), 0) FROM "
+    mine, theirs = (
+        database.execute(counted + place).fetchone()
+        for place in (f"{ours} WHERE policy_id IN (SELECT policy_id FROM their_flags)", "their_flags")
+    )
+    assert mine and theirs
+    same = {"activity_flag": {"product": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}}
+    key = "policy_id, revision, reading, financial_year, area_code"
+    figures = f"SELECT {key}, activity, in_scope, round(standardised_rate, 9) AS rate FROM "
+    rates = f"read_parquet('{lake}/gold/activity_rate/**/*.parquet', hive_partitioning = true)"
+    database.execute(
+        f"CREATE VIEW our_england AS {figures} {rates} WHERE area_type = 'england' AND period_years = 1 "
+        f"AND policy_id IN (SELECT policy_id FROM their_flags); "
+        f"CREATE VIEW their_england AS {figures} '{out / RATES}' WHERE area_type = 'england'"
+    )
+    numbers = [
+        database.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
+        for query in ("FROM our_england", "FROM their_england", "FROM our_england EXCEPT FROM their_england")
+    ]
+    same["rates of England"] = {
+        "product": numbers[0], "duckdb": numbers[1], "same_rows": numbers[0] == numbers[1] and not numbers[2],
+    }  # fmt: skip
+    return same
+
+
+def _inputs(database: duckdb.DuckDBPyConnection, config: RunConfig) -> None:
+    """The small tables: practices, area codes that are known, people and weights."""
+    assert config.practices is not None
+    database.execute(
+        "CREATE MACRO first_day_of(year) AS make_date(left(year, 4)::INT, 4, 1);"
+        "CREATE TEMP TABLE practices AS SELECT upper(trim(practice_code)) AS practice_code, upper(trim(sub_icb_code)) AS "
+        "sub_icb_code, coalesce(valid_from::DATE, DATE '1900-01-01') AS since, coalesce(valid_to::DATE, "
+        f"DATE '9999-12-31') AS till FROM read_csv('{config.practices}', all_varchar = true);"
+        "CREATE TEMP TABLE known_area (code VARCHAR);"
+        "CREATE TEMP TABLE weights (sex VARCHAR, band INT, weight DOUBLE);"
+        "CREATE TEMP TABLE strata (code VARCHAR, sex VARCHAR, band INT, people BIGINT, weight DOUBLE)"
+    )
+    known = read_geography(config.geography, config.mappings).valid
+    database.executemany("INSERT INTO known_area VALUES (?)", [[code] for code in sorted(known)])
+    years = list(config.years or ())
+    population = read_population(config, years)
+    strata = population.by_vintage[population.vintage_for(years[0])].strata
+    database.executemany("INSERT INTO weights VALUES (?, ?, ?)", [[*key, w] for key, w in population.weights.items()])
+    database.executemany(
+        "INSERT INTO strata VALUES (?, ?, ?, ?, ?)",
+        [[*key, people, population.weights[key[1:]]] for key, people in strata.items()],
+    )
+
+
+def _in_force(unit: Unit) -> str:
+    own = "admission_date, " if unit.policy.dataset == "apc" else ""
+    day = f"coalesce({own}activity_date, first_day_of(financial_year))"
+    since = f"{day} >= DATE '{unit.since}'" if unit.since else "true"
+    return f"{since} AND " + (f"{day} < DATE '{unit.until}'" if unit.until else "true")
+
+
+def _judged(unit: Unit) -> str:
+    """The flags of one revision, a SELECT a reading over tests that are evaluated once."""
+    readings = unit.revision.readings
+    clauses = list(chain(*(r.deciding for r in readings.values()), *(flip.deciding for flip in unit.revision.flips)))
+    tests: dict[str, str] = {}
+    for clause in clauses:
+        tests.setdefault(_test_of(clause, unit.policy.dataset), f"t{len(tests)}")
+    states = ", ".join(f"({sql}) AS {name}" for sql, name in tests.items())
+
+    def through(clause: Clause) -> str:
+        return f"coalesce({tests[_test_of(clause, unit.policy.dataset)]}, {clause.missing == 'passes'})"
+
+    def all_through(deciding: tuple[Clause, ...]) -> str:
+        return " AND ".join(map(through, deciding)) or "true"
+
+    selects = []
+    for name, reading in readings.items():
+        failed = ", ".join(f"CASE WHEN NOT {through(c)} THEN '{c.id}' END" for c in reading.deciding)
+        undecided = (
+            f"CASE WHEN {tests[_test_of(c, unit.policy.dataset)]} IS NULL THEN '{c.id}' END" for c in reading.deciding
+        )
+        turned = ", ".join(
+            f"CASE WHEN ({all_through(flip.deciding)}) <> ({all_through(reading.deciding)}) THEN '{flip.decision}' END"
+            for flip in unit.revision.flips
+            if flip.base == name
+        )
+        selects.append(
+            f"SELECT '{unit.policy.id}' AS policy_id, '{unit.revision.name}' AS revision, '{name}' AS reading, source_system, "
+            "dataset, record_id, person_id, financial_year, activity_date, provider_code, commissioner_code, area_code, "
+            f"area_basis, sex, age, age_years, {_some(failed)} AS failed_clauses, {_some(', '.join(undecided))} AS "
+            f"missing_clauses, {_some(turned)} AS decisive_decisions, CASE WHEN len(failed_clauses) = 0 THEN 'flagged' ELSE "
+            "'not_flagged' END AS outcome, len(failed_clauses) = 1 AS near_miss FROM tested"
+        )
+    return f"WITH tested AS MATERIALIZED (SELECT *, {states} FROM placed) {' UNION ALL '.join(selects)}"
+
+
+def _some(items: str) -> str:
+    return f"list_filter([{items}]::VARCHAR[], x -> x IS NOT NULL)"
+
+
+def _test_of(clause: Clause, dataset: str) -> str:
+    sql = _sql(json.loads(json.dumps(clause.test)), dataset)
+    return f"NOT ({sql})" if clause.kind == "exclude" else sql
+
+
+def _sql(test: dict[str, Any], dataset: str) -> str:
+    """A test of the YAML as a three-valued condition of DuckDB's."""
+    for key, word in (("any_of", " OR "), ("all_of", " AND "), ("none_of", " OR ")):
+        if key in test:
+            joined = f"({word.join(_sql(item, dataset) for item in test[key])})"
+            return f"NOT {joined}" if key == "none_of" else joined
+    column = FIELDS[dataset][test["field"]]
+    if "is_null" in test:
+        return f"{column} IS {'' if test['is_null'] else 'NOT '}NULL"
+    if "between" in test:
+        return "{} BETWEEN {} AND {}".format(column, *test["between"])
+    for key, sign in (("at_least", ">="), ("at_most", "<=")):
+        if key in test:
+            return f"{column} {sign} {test[key]}"
+    if "left" in test:
+        column = f"left({column}, {test['left']})"
+    if "in" in test:
+        return f"{column} IN ({', '.join(map(_text, test['in']))})"
+    if "followed_by" in test:
+        between = "[^,|]*," if test.get("directly") else ".*,"
+        return f"regexp_matches({column}, ',{_either(test['followed_by']['first'])}{between}{_either(test['followed_by']['then'])}')"
+    if "contains" in test:
+        return f"regexp_matches({column}, '{_either(test['contains'])}')"
+    start = "," if test["field"] in LIST_FIELDS else "^"
+    return f"regexp_matches({column}, '{start}{_either(test['starts_with'])}')"
+
+
+def _either(patterns: list[str]) -> str:
+    return f"(?:{'|'.join(pattern.replace('_', '.') for pattern in patterns)})"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
