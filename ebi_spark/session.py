@@ -105,9 +105,8 @@ JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
 QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 # For the rest: `conf/compiler_directives.json`, and not a word about its having been read. The other compiler waits twenty
 # times as long as Java has it: what rows go through is reached all the same, and planning, which is over by then, is spared.
-# Nobody waits for a job as for a page: the collector that stops everything does less at every reference that is stored.
 THOROUGH_JAVA_OPTIONS = (
-    "-XX:+UnlockDiagnosticVMOptions -XX:-DisplayVMOutput -XX:+UseParallelGC -XX:Tier4InvocationThreshold=100000 "
+    "-XX:+UnlockDiagnosticVMOptions -XX:-DisplayVMOutput -XX:Tier4InvocationThreshold=100000 "
     "-XX:Tier4MinInvocationThreshold=12000 -XX:Tier4CompileThreshold=300000 -XX:Tier4BackEdgeThreshold=800000"
 )
 SMALL_BYTES = 256 << 20
