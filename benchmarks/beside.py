@@ -17,7 +17,7 @@ from typing import Any
 
 import duckdb
 
-from benchmarks.beside_flags import compare_flags, flags_and_rates
+from benchmarks.beside_flags import compare_flags, flags_and_rates, quoted
 from ebi_spark.settings import load_config
 
 _MACROS = """
@@ -228,7 +228,7 @@ def connected(threads: int) -> duckdb.DuckDBPyConnection:
 def raw_views(database: duckdb.DuckDBPyConnection, source: Path) -> None:
     """The source tables as views on their Parquet files."""
     for name in ("apcs", "apcs_der", "opa"):
-        files = _quoted(source / "data" / name / "**" / "*.parquet")
+        files = quoted(source / "data" / name / "**" / "*.parquet")
         database.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({files}, filename = true)")
 
 
@@ -241,7 +241,7 @@ def ingest(source: Path, out: Path, threads: int) -> dict[str, Any]:
     for name, role in _ROLES.items():
         database.execute(_SET_ASIDE.format(name=name, **role))
         parts.append(_ASIDE.format(name=name, **{**role, "reasons": role["reasons"].format(**role)}))
-    aside = _quoted(out / ASIDE)
+    aside = quoted(out / ASIDE)
     database.execute(f"COPY ({' UNION ALL '.join(parts)}) TO {aside} (FORMAT parquet, COMPRESSION zstd)")
     seconds["quarantine"] = time.monotonic() - started
     started = time.monotonic()
@@ -251,12 +251,12 @@ def ingest(source: Path, out: Path, threads: int) -> dict[str, Any]:
     reasons = f"SELECT source_file, count(*) AS set_aside, histogram(reasons) AS reasons FROM {aside} GROUP BY 1"
     built = " UNION ALL ".join(
         f"SELECT source_file, count(*) AS built, histogram(array_to_string(cleaned, ' ')) AS cleaned FROM "
-        f"read_parquet({_quoted(out / table / '*' / '*.parquet')}) GROUP BY 1"
+        f"read_parquet({quoted(out / table / '*' / '*.parquet')}) GROUP BY 1"
         for table in _TABLES
     )
     database.execute(
         f"COPY (FROM ({read}) LEFT JOIN ({reasons}) USING (source_file) LEFT JOIN ({built}) USING (source_file)) "
-        f"TO {_quoted(out / 'account.parquet')} (FORMAT parquet)"
+        f"TO {quoted(out / 'account.parquet')} (FORMAT parquet)"
     )
     seconds["account"] = time.monotonic() - started
     return {"seconds": sum(seconds.values()), "tables": seconds}
@@ -293,7 +293,7 @@ def _records(database: duckdb.DuckDBPyConnection, source: Path, out: Path, *, wh
             if (name == "opa") == (table == "op_attendance"):
                 database.execute(_ONCE.format(name=name, key=key))
         out.mkdir(parents=True, exist_ok=True)
-        target = _quoted(out / table)
+        target = quoted(out / table)
         if whole:
             query = _whole(query, table)
         database.execute(
@@ -324,9 +324,9 @@ def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
     database = connected(threads)
     same: dict[str, dict[str, Any]] = {}
     for table in _TABLES:
-        ours = f"read_parquet({_quoted(lake / 'silver' / table / '*' / '*.parquet')}, hive_partitioning = true)"
+        ours = f"read_parquet({quoted(lake / 'silver' / table / '*' / '*.parquet')}, hive_partitioning = true)"
         database.execute(
-            f"CREATE VIEW {table} AS SELECT * FROM read_parquet({_quoted(out / table / '*' / '*.parquet')}, "
+            f"CREATE VIEW {table} AS SELECT * FROM read_parquet({quoted(out / table / '*' / '*.parquet')}, "
             "hive_partitioning = true)"
         )
         names = [row[0] for row in database.execute(f"DESCRIBE {table}").fetchall() if row[0] not in _NOT_COMPARED]
@@ -335,8 +335,8 @@ def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
         mine, theirs = (database.execute(counted + place).fetchone() for place in (ours, table))
         same[table] = {"product": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
     told = "SELECT count(*), coalesce(bit_xor(hash(role, record_id, financial_year, reasons)), 0) FROM read_parquet"
-    ours = f"({_quoted(lake / 'silver' / 'quarantine' / '**' / '*.parquet')}, hive_partitioning = true)"
-    mine, theirs = (database.execute(told + place).fetchone() for place in (ours, f"({_quoted(out / ASIDE)})"))
+    ours = f"({quoted(lake / 'silver' / 'quarantine' / '**' / '*.parquet')}, hive_partitioning = true)"
+    mine, theirs = (database.execute(told + place).fetchone() for place in (ours, f"({quoted(out / ASIDE)})"))
     same["quarantine"] = {"product": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
     same |= compare_flags(database, lake, out)
     database.execute(_NORMALISED_VIEWS)
@@ -354,10 +354,6 @@ def _rules(database: duckdb.DuckDBPyConnection, repeat: int) -> dict[str, Any]:
             times.append(time.monotonic() - started)
         seconds[policy] = times[1:]
     return {"seconds": seconds, "hits": hits}
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,6 @@ rates of England, of each area that the flags name, and of each provider. Less t
 no LSOA lookups, no attrition, no pooled years, no intervals, no figures by month, nothing published.
 """
 
-import json
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from ebi_spark.settings import RunConfig
 
 FLAGS, RATES = "flags.parquet", "rates.parquet"
 _RECORDS = {"apc": "apc_spell", "op": "op_attendance"}
-# Lists, and nothing that the two write differently by nature.
+# Not the run, the policy's fingerprint, and on which day and by which newest lookup an area is to be read.
 COMPARED = (
     "policy_id", "revision", "reading", "source_system", "dataset", "record_id", "person_id", "financial_year",
     "activity_date", "provider_code", "commissioner_code", "area_code", "area_basis", "sex", "age", "age_years",
@@ -67,23 +66,23 @@ def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out:
     ]
     parts = []
     for number, unit in enumerate(chosen):
-        records = f"read_parquet('{out / _RECORDS[unit.policy.dataset]}/*/*.parquet', hive_partitioning = true)"
+        records = _in_folders(out / _RECORDS[unit.policy.dataset])
         scope = _sql(unit.revision.scope.test or {}, unit.policy.dataset)
         database.execute(f"CREATE TEMP TABLE scoped AS SELECT * FROM {records} WHERE {scope} AND {_in_force(unit)}")
         database.execute(_PLACED)
         database.execute(f"CREATE TEMP TABLE judged{number} AS {_judged(unit)}")
         database.execute("DROP TABLE scoped; DROP TABLE placed")
         parts.append(f"FROM judged{number}")
-    database.execute(f"CREATE VIEW flags AS {' UNION ALL BY NAME '.join(parts)}")
-    database.execute(f"COPY flags TO '{out / FLAGS}' (FORMAT parquet, COMPRESSION zstd)")
+    database.execute(f"CREATE VIEW flags AS {' UNION ALL '.join(parts)}")
+    database.execute(f"COPY flags TO {quoted(out / FLAGS)} (FORMAT parquet, COMPRESSION zstd)")
     database.execute(_RATES)
-    database.execute(f"COPY rates TO '{out / RATES}' (FORMAT parquet, COMPRESSION zstd)")
+    database.execute(f"COPY rates TO {quoted(out / RATES)} (FORMAT parquet, COMPRESSION zstd)")
 
 
 def compare_flags(database: duckdb.DuckDBPyConnection, lake: Path, out: Path) -> dict[str, dict[str, Any]]:
     """Whether the lake's flags of the policies that DuckDB judged by, and its figures of England, are the same."""
-    database.execute(f"CREATE VIEW their_flags AS FROM '{out / FLAGS}'")
-    ours = f"read_parquet('{lake}/gold/activity_flag/**/*.parquet', hive_partitioning = true)"
+    database.execute(f"CREATE VIEW their_flags AS FROM {quoted(out / FLAGS)}")
+    ours = _in_folders(lake / "gold" / "activity_flag")
     row_hash = f"hash({', '.join(f'coalesce({name}::VARCHAR, chr(0))' for name in COMPARED)})"
     counted = f"SELECT count(*), coalesce(bit_xor({row_hash}), 0) FROM "
     mine, theirs = (
@@ -94,11 +93,11 @@ def compare_flags(database: duckdb.DuckDBPyConnection, lake: Path, out: Path) ->
     same = {"activity_flag": {"product": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}}
     key = "policy_id, revision, reading, financial_year, area_code"
     figures = f"SELECT {key}, activity, in_scope, round(standardised_rate, 9) AS rate FROM "
-    rates = f"read_parquet('{lake}/gold/activity_rate/**/*.parquet', hive_partitioning = true)"
+    rates = _in_folders(lake / "gold" / "activity_rate")
     database.execute(
         f"CREATE VIEW our_england AS {figures} {rates} WHERE area_type = 'england' AND period_years = 1 "
         f"AND policy_id IN (SELECT policy_id FROM their_flags); "
-        f"CREATE VIEW their_england AS {figures} '{out / RATES}' WHERE area_type = 'england'"
+        f"CREATE VIEW their_england AS {figures} {quoted(out / RATES)} WHERE area_type = 'england'"
     )
     numbers = [
         database.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
@@ -117,7 +116,7 @@ def _inputs(database: duckdb.DuckDBPyConnection, config: RunConfig) -> None:
         "CREATE MACRO first_day_of(year) AS make_date(left(year, 4)::INT, 4, 1);"
         "CREATE TEMP TABLE practices AS SELECT upper(trim(practice_code)) AS practice_code, upper(trim(sub_icb_code)) AS "
         "sub_icb_code, coalesce(valid_from::DATE, DATE '1900-01-01') AS since, coalesce(valid_to::DATE, "
-        f"DATE '9999-12-31') AS till FROM read_csv('{config.practices}', all_varchar = true);"
+        f"DATE '9999-12-31') AS till FROM read_csv({quoted(config.practices)}, all_varchar = true);"
         "CREATE TEMP TABLE known_area (code VARCHAR);"
         "CREATE TEMP TABLE weights (sex VARCHAR, band INT, weight DOUBLE);"
         "CREATE TEMP TABLE strata (code VARCHAR, sex VARCHAR, band INT, people BIGINT, weight DOUBLE)"
@@ -182,7 +181,8 @@ def _some(items: str) -> str:
 
 
 def _test_of(clause: Clause, dataset: str) -> str:
-    sql = _sql(json.loads(json.dumps(clause.test)), dataset)
+    assert clause.test is not None
+    sql = _sql(clause.test, dataset)
     return f"NOT ({sql})" if clause.kind == "exclude" else sql
 
 
@@ -203,7 +203,7 @@ def _sql(test: dict[str, Any], dataset: str) -> str:
     if "left" in test:
         column = f"left({column}, {test['left']})"
     if "in" in test:
-        return f"{column} IN ({', '.join(map(_text, test['in']))})"
+        return f"{column} IN ({', '.join(map(quoted, test['in']))})"
     if "followed_by" in test:
         between = "[^,|]*," if test.get("directly") else ".*,"
         return f"regexp_matches({column}, ',{_either(test['followed_by']['first'])}{between}{_either(test['followed_by']['then'])}')"
@@ -217,5 +217,10 @@ def _either(patterns: list[str]) -> str:
     return f"(?:{'|'.join(pattern.replace('_', '.') for pattern in patterns)})"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+def quoted(value: str | Path) -> str:
+    """A text for SQL."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _in_folders(folder: Path) -> str:
+    return f"read_parquet({quoted(folder / '**' / '*.parquet')}, hive_partitioning = true)"
