@@ -17,7 +17,8 @@ from typing import Any
 
 import duckdb
 
-from benchmarks.beside_flags import compare_flags, flags_and_rates, quoted
+from benchmarks.beside_flags import compare_flags, flags_and_rates
+from benchmarks.duckdb_tables import in_folders, quoted, same_rows
 from ebi_spark.settings import load_config
 
 _MACROS = """
@@ -320,25 +321,17 @@ def flags(source: Path, out: Path, threads: int) -> dict[str, Any]:
 
 
 def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
-    """Whether silver and what ``ingest`` made, gold and what ``flags`` made hold the same rows, and what the published SQL finds in the latter's."""
+    """Whether silver and what ``ingest`` made, gold and what ``flags`` made hold the same rows, and what the published SQL
+    finds in the records of ``ingest``."""
     database = connected(threads)
     same: dict[str, dict[str, Any]] = {}
     for table in _TABLES:
-        ours = f"read_parquet({quoted(lake / 'silver' / table / '*' / '*.parquet')}, hive_partitioning = true)"
-        database.execute(
-            f"CREATE VIEW {table} AS SELECT * FROM read_parquet({quoted(out / table / '*' / '*.parquet')}, "
-            "hive_partitioning = true)"
-        )
+        database.execute(f"CREATE VIEW {table} AS SELECT * FROM {in_folders(out / table)}")
         names = [row[0] for row in database.execute(f"DESCRIBE {table}").fetchall() if row[0] not in _NOT_COMPARED]
-        row_hash = f"hash({', '.join(f'{name}::VARCHAR' for name in names)})"
-        counted = f"SELECT count(*), coalesce(bit_xor({row_hash}), 0) FROM "
-        mine, theirs = (database.execute(counted + place).fetchone() for place in (ours, table))
-        same[table] = {"product": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
-    told = "SELECT count(*), coalesce(bit_xor(hash(role, record_id, financial_year, reasons)), 0) FROM read_parquet"
-    ours = f"({quoted(lake / 'silver' / 'quarantine' / '**' / '*.parquet')}, hive_partitioning = true)"
-    mine, theirs = (database.execute(told + place).fetchone() for place in (ours, f"({quoted(out / ASIDE)})"))
-    same["quarantine"] = {"product": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}  # type: ignore[index]
-    same |= compare_flags(database, lake, out)
+        same[table] = same_rows(database, in_folders(lake / "silver" / table), table, names)
+    aside = ("role", "record_id", "financial_year", "reasons")
+    same["quarantine"] = same_rows(database, in_folders(lake / "silver" / "quarantine"), quoted(out / ASIDE), aside)
+    same |= compare_flags(database, lake, out, PUBLISHED)
     database.execute(_NORMALISED_VIEWS)
     return {"tables": same, "hits": _rules(database, 0)["hits"]}
 

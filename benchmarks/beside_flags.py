@@ -3,15 +3,17 @@
 Tests of the national policies' YAML become SQL; every record in scope is judged by three readings, with the clauses against
 it, those undecided, the decisions that would turn its outcome, and its area; then counts and directly standardised
 rates of England, of each area that the flags name, and of each provider. Less than the product does: no local policies,
-no LSOA lookups, no attrition, no pooled years, no intervals, no figures by month, nothing published.
+no LSOA lookups, one vintage of people, no attrition, no pooled years, no intervals, no figures by month, nothing published.
 """
 
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from benchmarks.duckdb_tables import in_folders, quoted, same_rows
 from ebi_spark.clinical_policy.compile import FIELDS, LIST_FIELDS
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.clinical_policy.model import Clause, Unit
@@ -26,6 +28,9 @@ COMPARED = (
     "policy_id", "revision", "reading", "source_system", "dataset", "record_id", "person_id", "financial_year",
     "activity_date", "provider_code", "commissioner_code", "area_code", "area_basis", "sex", "age", "age_years",
     "outcome", "failed_clauses", "missing_clauses", "near_miss", "decisive_decisions",
+)  # fmt: skip
+COMPARED_RATES = (
+    "policy_id", "revision", "reading", "financial_year", "area_code", "activity", "in_scope", "standardised_rate",
 )  # fmt: skip
 
 _PLACED = """
@@ -66,7 +71,7 @@ def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out:
     ]
     parts = []
     for number, unit in enumerate(chosen):
-        records = _in_folders(out / _RECORDS[unit.policy.dataset])
+        records = in_folders(out / _RECORDS[unit.policy.dataset])
         scope = _sql(unit.revision.scope.test or {}, unit.policy.dataset)
         database.execute(f"CREATE TEMP TABLE scoped AS SELECT * FROM {records} WHERE {scope} AND {_in_force(unit)}")
         database.execute(_PLACED)
@@ -79,34 +84,22 @@ def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out:
     database.execute(f"COPY rates TO {quoted(out / RATES)} (FORMAT parquet, COMPRESSION zstd)")
 
 
-def compare_flags(database: duckdb.DuckDBPyConnection, lake: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """Whether the lake's flags of the policies that DuckDB judged by, and its figures of England, are the same."""
-    database.execute(f"CREATE VIEW their_flags AS FROM {quoted(out / FLAGS)}")
-    ours = _in_folders(lake / "gold" / "activity_flag")
-    row_hash = f"hash({', '.join(f'coalesce({name}::VARCHAR, chr(0))' for name in COMPARED)})"
-    counted = f"SELECT count(*), coalesce(bit_xor({row_hash}), 0) FROM "
-    mine, theirs = (
-        database.execute(counted + place).fetchone()
-        for place in (f"{ours} WHERE policy_id IN (SELECT policy_id FROM their_flags)", "their_flags")
+def compare_flags(
+    database: duckdb.DuckDBPyConnection, lake: Path, out: Path, policies: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """Whether the lake's flags of these policies, and its figures of England, are what DuckDB made of its own records."""
+    of_policies = f"policy_id IN ({', '.join(map(quoted, policies))})"
+    ours = f"{in_folders(lake / 'gold' / 'activity_flag')} WHERE {of_policies}"
+    england = (
+        "(SELECT * REPLACE (round(standardised_rate, 9) AS standardised_rate) FROM {} WHERE area_type = 'england')"
     )
-    assert mine and theirs
-    same = {"activity_flag": {"product": mine[0], "duckdb": theirs[0], "same_rows": mine == theirs}}
-    key = "policy_id, revision, reading, financial_year, area_code"
-    figures = f"SELECT {key}, activity, in_scope, round(standardised_rate, 9) AS rate FROM "
-    rates = _in_folders(lake / "gold" / "activity_rate")
-    database.execute(
-        f"CREATE VIEW our_england AS {figures} {rates} WHERE area_type = 'england' AND period_years = 1 "
-        f"AND policy_id IN (SELECT policy_id FROM their_flags); "
-        f"CREATE VIEW their_england AS {figures} {quoted(out / RATES)} WHERE area_type = 'england'"
+    our_rates = (
+        f"{england.format(in_folders(lake / 'gold' / 'activity_rate'))} WHERE period_years = 1 AND {of_policies}"
     )
-    numbers = [
-        database.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
-        for query in ("FROM our_england", "FROM their_england", "FROM our_england EXCEPT FROM their_england")
-    ]
-    same["rates of England"] = {
-        "product": numbers[0], "duckdb": numbers[1], "same_rows": numbers[0] == numbers[1] and not numbers[2],
-    }  # fmt: skip
-    return same
+    return {
+        "activity_flag": same_rows(database, ours, quoted(out / FLAGS), COMPARED),
+        "rates of England": same_rows(database, our_rates, england.format(quoted(out / RATES)), COMPARED_RATES),
+    }
 
 
 def _inputs(database: duckdb.DuckDBPyConnection, config: RunConfig) -> None:
@@ -215,12 +208,3 @@ def _sql(test: dict[str, Any], dataset: str) -> str:
 
 def _either(patterns: list[str]) -> str:
     return f"(?:{'|'.join(pattern.replace('_', '.') for pattern in patterns)})"
-
-
-def quoted(value: str | Path) -> str:
-    """A text for SQL."""
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def _in_folders(folder: Path) -> str:
-    return f"read_parquet({quoted(folder / '**' / '*.parquet')}, hive_partitioning = true)"
