@@ -1,12 +1,16 @@
-"""What the log of a Delta table in a local folder says of itself, read without a Spark job.
+"""What the log of a Delta table in a local folder says of itself, and the rows of small tables, read without a Spark job.
 
-Only `storage` asks. Whatever cannot be read here (cleaned up, another layout) is None, and Delta is asked instead.
+A first query takes Spark longer than a run that finds nothing to do should take altogether. Only `storage` asks. Whatever cannot
+be read here (cleaned up, another layout) is None, and Delta is asked instead.
 """
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.lib import ArrowException
 
@@ -17,6 +21,14 @@ class CommitInfo(NamedTuple):
     version: int
     operation: str
     metadata: str | None
+
+
+class DataFile(NamedTuple):
+    """A file of a table's newest version; ``rows`` is None where its writer did not count them."""
+
+    path: Path
+    partition: dict[str, str | None]
+    rows: int | None
 
 
 def newest_version(folder: Path) -> int | None:
@@ -61,6 +73,64 @@ def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
     except (ArrowException, OSError, KeyError, ValueError):
         pass
     return None
+
+
+def files(folder: Path) -> list[DataFile] | None:
+    """The files that hold the newest version's rows; None where the log does not reach back far enough, and for a table that
+    asks readers for more than to read them as they are (deletion vectors, columns under other names)."""
+    checkpoint = _checkpoint(folder)
+    since = -1 if checkpoint is None else checkpoint[0]
+    entries = {number: entry for number, entry in sorted(_entries(folder).items()) if number > since}
+    if [*entries] != [*range(since + 1, since + 1 + len(entries))]:
+        return None
+    found: dict[str, DataFile] = {}
+    reader = None
+    try:
+        for action in _actions(checkpoint[1] if checkpoint else None, entries.values()):
+            if protocol := action.get("protocol"):
+                reader = protocol["minReaderVersion"]
+            if add := action.get("add"):
+                stated = json.loads(add.get("stats") or "{}").get("numRecords")
+                found[add["path"]] = DataFile(folder / unquote(add["path"]), add["partitionValues"], stated)
+            if remove := action.get("remove"):
+                found.pop(remove["path"], None)
+    except (ArrowException, OSError, KeyError, ValueError):
+        return None
+    return list(found.values()) if reader == 1 else None
+
+
+def rows(folder: Path, columns: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Columns of all rows of a small table that has no partitions, a dict a row: maps as dicts, times as
+    microseconds since 1970; a column that a file does not have is NULL. None as for :func:`files`."""
+    held = files(folder)
+    if held is None:
+        return None
+    found: list[dict[str, Any]] = []
+    try:
+        for file in held:
+            parquet = pq.ParquetFile(file.path, coerce_int96_timestamp_unit="us")
+            there = [name for name in parquet.schema_arrow.names if name in columns]
+            if file.partition or not there:
+                return None
+            table = parquet.read(columns=there)
+            for number, field in enumerate(table.schema):
+                if pa.types.is_timestamp(field.type):
+                    moments = table.column(number).cast(pa.timestamp("us", field.type.tz)).cast(pa.int64())
+                    table = table.set_column(number, field.name, moments)
+            for row in table.to_pylist(maps_as_pydicts="strict"):
+                found.append({name: row.get(name) for name in columns})
+    except (ArrowException, OSError, ValueError):
+        return None
+    return found
+
+
+def _actions(checkpoint: Path | None, entries: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """What a checkpoint and the commits behind it say of the protocol and of files, in their order."""
+    if checkpoint is not None:
+        yield from pq.read_table(checkpoint, columns=["protocol", "add"]).to_pylist(maps_as_pydicts="strict")
+    for entry in entries:
+        with entry.open(encoding="utf-8") as commit:
+            yield from map(json.loads, commit)
 
 
 def _entries(folder: Path) -> dict[int, Path]:

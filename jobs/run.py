@@ -9,7 +9,7 @@ from dataclasses import replace
 from rich.table import Table as RichTable
 
 from ebi_spark.recompute import Due
-from ebi_spark.release.publish import current_release
+from ebi_spark.release.publish import current_release_id
 from ebi_spark.schemas import ACTIVITY_RATE
 from jobs import flag, ingest, publish, rate, validate
 from jobs.harness import Context, by_name, run_with, stage_parser
@@ -39,13 +39,13 @@ def changed(context: Context) -> None:
     _done(context, "rate", rate.stage, books.due("rate", years), "flags and populations are as they were")
     _validate(context, years)
     context.why = books.why_publish()
-    released = current_release(context.lake)
+    released = current_release_id(context.lake)
     if released is None or context.why:
         _import_early()
         publish.stage(context)
     else:
-        context.skip("publish", f"{released['release_id']} stays the current release")
-        _as_it_stands(context, released["release_id"])
+        context.skip("publish", f"{released} stays the current release")
+        _as_it_stands(context, released)
     _summary(context)
 
 

@@ -83,6 +83,76 @@ def test_a_lake_of_an_older_version_is_brought_up_to_date(lake: Lake) -> None:
     assert {name: lake.version(table) for name, table in USED.items()} == versions
 
 
+@pytest.mark.parametrize("checkpoints", ["none", "each", "each, and the log before it gone"])
+def test_a_log_tells_without_spark_what_spark_finds(lake: Lake, checkpoints: str) -> None:
+    often = {"each": "1"}.get(checkpoints[:4], "1000")
+    for table in (ACTIVITY_RATE, RELEASE):
+        lake._create(table)
+        assert delta_log.files(log_of(lake, table).parent) == []
+        assert lake.years(table) == [] if table is ACTIVITY_RATE else lake.small_rows(table, ["run_id"]) == []
+        lake.spark.sql(
+            f"ALTER TABLE {lake.identifier(table)} SET TBLPROPERTIES ('delta.checkpointInterval' = '{often}')"
+        )
+    for year, activity in (("2020-21", 1), ("2021-22", 2), ("2022-23", 3), ("2021-22", 4)):
+        lake.replace(ACTIVITY_RATE, rates(lake, (year, "A", activity)), {YEAR: [year]}, stage="rate")
+    lake.replace(ACTIVITY_RATE, rates(lake), {YEAR: ["2020-21"]}, stage="rate")
+    # Half past one twice: before and after clocks were set back.
+    moments = [datetime(2022, 10, 30, hour, 30, 0, 123456, tzinfo=UTC) for hour in (0, 1)]
+    for number, moment in enumerate(moments):
+        row = {
+            "release_id": f"R{number}", "is_current": bool(number), "released_at": moment, "years": ["2021-22"],
+            "tables": {"published/rate": 7}, "caveats": {} if number else None,
+        }  # fmt: skip
+        lake.append(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), stage="publish")
+    for table in (ACTIVITY_RATE, RELEASE):
+        folder = log_of(lake, table).parent
+        newest = list((folder / "_delta_log").glob(f"{lake.version(table):020}.*"))
+        assert (often == "1") == any(entry.name.endswith(".checkpoint.parquet") for entry in newest)
+        if checkpoints.endswith("gone"):
+            for entry in log_of(lake, table).glob("*.json"):
+                if int(entry.stem) < lake.version(table):
+                    entry.unlink()
+        files = delta_log.files(folder)
+        assert files is not None
+        read = {path.removeprefix("file:") for path in lake.read(table).inputFiles()}
+        assert {str(file.path) for file in files} == read
+        assert sum(file.rows or 0 for file in files) == lake.read(table).count()
+    assert lake.years(ACTIVITY_RATE) == ["2021-22", "2022-23"]
+    names = ["release_id", "is_current", "released_at", "years", "tables", "caveats"]
+    found = lake.small_rows(RELEASE, names)
+    told = lake.read(RELEASE).withColumn("released_at", F.unix_micros("released_at")).select(*names).collect()
+    assert sorted(found, key=str) == sorted((row.asDict() for row in told), key=str)
+    assert {row["released_at"] for row in found} == {int(moment.timestamp()) * 10**6 + 123456 for moment in moments}
+    assert found[0]["tables"] == {"published/rate": 7}
+
+
+def test_what_a_log_does_not_tell_spark_is_asked(lake: Lake) -> None:
+    lake._create(ACTIVITY_RATE)
+    for year in ("2021-22", "2022-23"):
+        lake.replace(ACTIVITY_RATE, rates(lake, (year, "A", 1)), {YEAR: [year]}, stage="rate")
+    earlier = Lake(lake.spark, lake.location, as_of={ACTIVITY_RATE.full_name: 1})
+    assert earlier.years(ACTIVITY_RATE) == ["2021-22"]
+    lake._create(RELEASE)
+    row = {"release_id": "R", "is_current": True, "released_at": datetime(2022, 10, 30, 1, 30, tzinfo=UTC)}
+    lake.append(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), stage="publish")
+    names = ["release_id", "released_at", "sources"]
+    told = lake.small_rows(RELEASE, names)
+    # Deletion vectors: a file holds rows that the table does not.
+    for table in (ACTIVITY_RATE, RELEASE):
+        lake.spark.sql(
+            f"ALTER TABLE {lake.identifier(table)} SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')"
+        )
+        assert delta_log.files(log_of(lake, table).parent) is None
+    assert lake.years(ACTIVITY_RATE) == ["2021-22", "2022-23"]
+    assert lake.small_rows(RELEASE, names) == told == [{**told[0], "release_id": "R", "sources": None}]
+    log = log_of(lake, POLICY)
+    lake._create(POLICY)
+    lake.append(POLICY, small_frame(lake.spark, [{"policy_id": "2Y"}], POLICY.schema), stage="flag")
+    assert delta_log.files(log.parent) is not None
+    (log / f"{0:020}.json").rename(log / "gone")
+    assert delta_log.files(log.parent) is None
+
+
 def test_a_lake_of_a_newer_version_or_of_other_types_is_refused_whole(lake: Lake) -> None:
     lake._create(without(RATE, "caveats"))
     lake._create(replace(ACTIVITY_RATE, columns=ACTIVITY_RATE.columns.replace("activity bigint", "activity int")))

@@ -291,6 +291,12 @@ def roll_back(lake: Lake, release_id: str) -> None:
     lake.replace(RELEASE, named.coalesce(1), {}, stage="roll_back")
 
 
+def current_release_id(lake: Lake) -> str | None:
+    """The id of the current release, None before the first; asks no query of a local lake."""
+    rows = lake.small_rows(RELEASE, ["release_id", "is_current"]) if lake.exists(RELEASE) else []
+    return next((row["release_id"] for row in rows if row["is_current"]), None)
+
+
 def current_release(lake: Lake) -> dict[str, Any] | None:
     """The manifest row of the current release, None before the first."""
     if not lake.exists(RELEASE):
