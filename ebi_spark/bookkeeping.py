@@ -12,15 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import functions as F
-
 import ebi_spark
 from ebi_spark import __version__
 from ebi_spark.acquire.files import find_files, is_remote
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.errors import InputError
-from ebi_spark.recompute import DONE, ONE_PART, Due, History, StageRun, due, due_at_all, told_of, unchecked
+from ebi_spark.recompute import DONE, ONE_PART, Due, History, StageRun, a_few, due, due_at_all, told_of, unchecked
 from ebi_spark.release.gate import LAYER_SUITES, load_suite
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
@@ -87,6 +85,16 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+# Among the details of an ingest: what became of the rows of each file, by year, as JSON.
+VERDICTS = "verdicts"
+# Likewise: the years whose files it looked at and had no need to read again, as JSON.
+STANDING = "as_they_were"
+# What of the run log is weighed.
+_LOGGED = (
+    "run_id", "stage", "outcome", "started_at", "ended_at", "years", "versions_read", "versions_written", "details",
+)  # fmt: skip
+
+
 class Books:
     """The run log of a lake, held against what stands now."""
 
@@ -101,15 +109,11 @@ class Books:
         if self._rows is None:
             self._rows = []
             if self.lake.exists(RUN_LOG):
-                log = self.lake.read(RUN_LOG).where(
-                    F.col("stage").isin(*STAGES) & F.col("outcome").isin("done", "failed")
-                )
-                names = ("run_id", "stage", "outcome", "years", "versions_read", "versions_written", "details")
-                # A number: a time of the machine's zone is not clear in the hour that comes twice in October.
-                started, ended = F.unix_micros("started_at"), F.unix_micros("ended_at")
-                times = (started.alias("at"), ((ended - started) / 1e6).alias("seconds"))
-                found = [row.asDict() for row in log.select(*names, *times).collect()]
-                self._rows = sorted(found, key=lambda row: (row["at"], row["run_id"]), reverse=True)
+                for row in self.lake.small_rows(RUN_LOG, _LOGGED):
+                    if row["stage"] in STAGES and row["outcome"] in ("done", "failed"):
+                        seconds = (row["ended_at"] - row["started_at"]) / 1e6 if row["ended_at"] else None
+                        self._rows.append(row | {"seconds": seconds})
+                self._rows.sort(key=lambda row: (row["started_at"], row["run_id"]), reverse=True)
         return self._rows
 
     def note(self, row: dict[str, Any]) -> None:
@@ -148,7 +152,7 @@ class Books:
 
     def due(self, stage: str, years: list[str]) -> Due:
         """What a stage that works by year has to do of ``years``."""
-        runs = self.runs(stage)
+        runs = self._ingests() if stage == "ingest" else self.runs(stage)
         by_year = {name for name, table in TABLES.items() if YEAR in table.partition_by and table.layer != "published"}
         written = {name for run in runs for name in run.written} & by_year
         return due(
@@ -160,6 +164,18 @@ class Books:
             parts=parts(stage, self.config),
             whole=self.config.policies is None,
         )
+
+    def _ingests(self) -> list[StageRun]:
+        """The runs of `ingest`, and before them one a year: the last that wrote it, with what the last one used that wrote it or
+        looked at its files. Without that, a run that reads one year again would leave all others due."""
+        last: dict[str, StageRun] = {}
+        for row in reversed(self.rows):
+            if row["stage"] == "ingest" and row["outcome"] == DONE:
+                run = stage_run(row)
+                standing = json.loads((row["details"] or {}).get(STANDING, "[]"))
+                last |= {year: replace(last[year], uses=run.uses) for year in standing if year in last}
+                last |= dict.fromkeys(run.years, run)
+        return [*(replace(run, years=frozenset([year])) for year, run in last.items()), *self.runs("ingest")]
 
     def policies_stand(self) -> bool:
         """Whether ``gold/policy`` holds the policies of this run, words included."""
@@ -187,9 +203,10 @@ class Books:
         # One row of the log is one step: the others of its run may not have been reached.
         return self.due("ingest", json.loads(last["details"].get("found", "null")) or list(last["years"]))
 
-    def step_due(self, years: list[str], files: Collection[str]) -> Due:
-        """What has to be read again of years that no other source files than ``files`` hold rows of. A file that is no
-        source any more may have held any year."""
+    def step_due(self, years: list[str], files: Collection[str], verdicts: Mapping[str, Mapping[str, str]]) -> Due:
+        """What has to be read again of years that no other source files than ``files`` hold rows of. A file that is no source
+        any more may have held any year. ``verdicts``: what becomes of each file's rows, by year, as a fingerprint; other files
+        may have changed it."""
         if self._sources is None:
             self._sources = uses("ingest", self.config, self.lake, self.run_id)
 
@@ -203,7 +220,28 @@ class Books:
             for run in self.runs("ingest")
         ]
         written = {name for run in runs for name in run.written if YEAR in TABLES[name].partition_by}
-        return due(years, runs, self.histories(written, runs), reads=(), uses=now)
+        found = due(years, runs, self.histories(written, runs), reads=(), uses=now)
+        if found:
+            return found
+        known = self._verdicts()
+        changed = sorted(
+            path.rpartition("/")[2]
+            for path in files
+            if any(known.get((path, year)) != verdicts.get(path, {}).get(year) for year in (*years, ""))
+        )
+        if not changed:
+            return found
+        return Due(years, None, [f"other files change what becomes of rows of {a_few(changed)}"])
+
+    def _verdicts(self) -> dict[tuple[str, str], str | None]:
+        """What the last step that wrote a year of a file's rows made of them (None: there were none), by file and year."""
+        known: dict[tuple[str, str], str | None] = {}
+        for row in self.rows:  # the newest first
+            if row["stage"] == "ingest" and row["outcome"] == DONE:
+                for path, told in json.loads((row["details"] or {}).get(VERDICTS, "{}")).items():
+                    for year in (*row["years"], ""):
+                        known.setdefault((path, year), told.get(year))
+        return known
 
     def why_publish(self) -> list[str]:
         """Why a new release has to be made; nothing when the last one covers what stands."""

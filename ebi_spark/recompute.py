@@ -138,7 +138,7 @@ def due(
     by_years: dict[tuple[str, ...], list[str]] = {}
     for reason, of in found.items():
         by_years.setdefault(tuple(sorted(of)), []).append(reason)
-    return Due(due_years, chosen, [f"{', '.join(reasons)} ({_listed(of)})" for of, reasons in by_years.items()])
+    return Due(due_years, chosen, [f"{', '.join(reasons)} ({a_few(of)})" for of, reasons in by_years.items()])
 
 
 def _held(runs: Sequence[StageRun]) -> set[str]:
@@ -185,7 +185,7 @@ def due_at_all(
     for table in reads:
         changed = histories[table].changed(last.read.get(table)) if table in histories else None
         if changed is None or changed:
-            of = f" ({_listed(sorted(changed))})" if changed else ""
+            of = f" ({a_few(sorted(changed))})" if changed else ""
             reasons.append(f"{table} has changed{of}")
     return reasons
 
@@ -234,12 +234,13 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
             names.setdefault(kind, []).append(name.rpartition("/")[2] if kind in ("file", "data") else name)
     return [
         _WORDS.get(kind, (f"{kind} {{}} has changed", f"{kind} {{}} have changed"))[len(listed) > 1].format(
-            _listed(listed)
+            a_few(listed)
         )
         for kind, listed in names.items()
     ]
 
 
-def _listed(names: Sequence[str]) -> str:
+def a_few(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
     shown = ", ".join(names[:4])
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from ebi_spark.acquire import drift
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.acquire.watch import watched
+from ebi_spark.bookkeeping import STANDING, VERDICTS
 from ebi_spark.canonical.account import Ingested
 from ebi_spark.canonical.ingest import write
 from ebi_spark.canonical.plan import Plan, plan
@@ -32,8 +33,9 @@ def stage(context: Context, due: Due | None = None, only: frozenset[str] | None 
         for line in noted:
             context.tell_plainly(line)
         whole = plan(context.lake, tables, context.config, context.tell)
-        ahead = _ahead(context, whole, due, only)
+        ahead, standing = _ahead(context, whole, due, only)
         report.years = ahead[0][0].years if ahead else []
+        report.details[STANDING] = json.dumps(standing)
         _write(context, report, whole, ahead, 0, done)
     for number in range(1, len(ahead)):
         _tell_left(context, ahead, number)
@@ -45,20 +47,24 @@ def stage(context: Context, due: Due | None = None, only: frozenset[str] | None 
     return whole
 
 
-def _ahead(context: Context, whole: Plan, due: Due | None, only: frozenset[str] | None) -> list[tuple[Step, list[str]]]:
-    """The steps to do, each with what made it necessary."""
+def _ahead(
+    context: Context, whole: Plan, due: Due | None, only: frozenset[str] | None
+) -> tuple[list[tuple[Step, list[str]]], list[str]]:
+    """The steps to do, each with what made it necessary; and the years that are as they were."""
     chosen: list[tuple[Step, list[str]]] = []
+    standing: list[str] = []
     for step in whole.steps:
         if only is not None and not step.files & only:
             continue
-        why = context.books.step_due(step.years, step.files) if due else None
+        why = context.books.step_due(step.years, step.files, whole.found.verdicts(step)) if due else None
         if why is None or why:
             chosen.append((step, why.reasons if why else []))
         else:
+            standing += step.years
             context.tell(f"{', '.join(step.years)}: its source files are as they were")
     if len(chosen) > 1:
         context.tell(f"{sum(len(step.years) for step, _ in chosen)} years in {len(chosen)} steps")
-    return chosen
+    return chosen, standing
 
 
 def _write(
@@ -67,7 +73,9 @@ def _write(
     """One step, if there is any; behind the last one, whether too much was set aside of the files altogether."""
     report.details["found"] = json.dumps(whole.years)
     if ahead:
-        made = write(context.lake, whole, ahead[number][0], context.config, context.tell)
+        step = ahead[number][0]
+        report.details[VERDICTS] = json.dumps(whole.found.verdicts(step))
+        made = write(context.lake, whole, step, context.config, context.tell)
         report.rows = made.rows_read
         done.add(made)
         if not made.touched:

@@ -368,6 +368,68 @@ def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypat
     assert {table: state(source, table, columns) for table, columns in whole.items()} == before
 
 
+WHOLE = {
+    "silver/apc_spell": "record_id, financial_year, dominant_procedure, source_file",
+    "silver/op_attendance": "record_id, financial_year, source_file",
+    "silver/quarantine": "role, record_id, financial_year, reasons, source_file",
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "other"),
+    [
+        # Keys of two years with two contents, of which none counts: the file lets go of one and brings another.
+        (["S"], ["T"], {"apcs/2021": ["S", "T"]}),
+        # The spell of a row of APCS_Der that stands in another file.
+        (["S"], [], {"der/2021": ["S"]}),
+    ],
+)
+def test_a_file_that_changes_changes_what_counts_of_others(
+    source: Path,
+    empty_lake: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    before: list[str],
+    after: list[str],
+    other: dict[str, list[str]],
+) -> None:
+    """After one file has changed, the lake is what all files would make of an empty one."""
+    from jobs import run
+
+    monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
+    for table in ("apcs", "der"):
+        (source / f"{table}/2020.csv").unlink()
+
+    def put(name: str, keys: Iterable[str]) -> None:
+        year = int(name[-4:])
+        of = [*(f"{year}-{n}" for n in range(2)), *keys]
+        rows = [spell(key, year) for key in of] if name.startswith("apcs") else [derived(key) for key in of]
+        write(source / f"{name}.csv", rows, APCS if name.startswith("apcs") else DER)
+
+    def steps_of_a_run() -> int:
+        """How many steps a run takes, by the log."""
+        ended = state(source, "gold/run_log", "started_at")
+        assert call(run.main, source, "--accept")["exit"] == 130
+        return len(state(source, "gold/run_log", "started_at")) - len(ended)
+
+    monkeypatch.setattr(plan, "STEP_ROWS", 1)
+    for name in ("apcs/2021", "der/2019", "der/2021"):
+        put(name, other.get(name, []))
+    put("apcs/2019", before)
+    assert steps_of_a_run() == (2 if "apcs/2021" in other else 1)
+    put("apcs/2019", after)
+    assert steps_of_a_run() == 2
+    found = {table: state(source, table, columns) for table, columns in WHOLE.items()}
+    # The same values again: its own step is looked at, and finds nothing to write; the other is not.
+    put("apcs/2019", after)
+    assert steps_of_a_run() == 1
+    assert steps_of_a_run() == 0
+    assert found == {table: state(source, table, columns) for table, columns in WHOLE.items()}
+    monkeypatch.setattr(plan, "STEP_ROWS", 10**9)
+    empty_lake(source / "anew/lake")
+    assert call(ingest.main, source, "--lake", str(source / "anew/lake"))["exit"] == 0
+    assert found == {table: state(source / "anew", table, columns) for table, columns in WHOLE.items()}
+
+
 def test_rows_set_aside_are_taken_back_in_once(source: Path) -> None:
     assert call(ingest.main, source)["exit"] == 0
     aside = "record_id, reasons, source_file"

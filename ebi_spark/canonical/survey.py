@@ -16,12 +16,13 @@ from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical.cleaning import clean
+from ebi_spark.canonical.content import Checksum, told_of
 from ebi_spark.canonical.copies import keyed
 from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, disposition
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.financial_years import year_of_date, year_of_text
 from ebi_spark.schemas import YEAR
-from ebi_spark.settings import RunConfig
+from ebi_spark.settings import RunConfig, fingerprint
 from ebi_spark.storage import side_by_side
 
 # The day that a row's year goes by.
@@ -51,7 +52,7 @@ class Judged:
 @dataclass
 class FileCount:
     """What became of the rows of one file; ``years``: its rows that are not of other years than those asked for, by year
-    (None where that is not known)."""
+    (None where that is not known); ``verdicts``: the checksum of its keys by year and reasons, whatever years were asked for."""
 
     bytes: int | None = None
     modified: datetime | None = None
@@ -59,6 +60,7 @@ class FileCount:
     reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     years: dict[str | None, int] = field(default_factory=lambda: defaultdict(int))
     year_disagrees: int = 0
+    verdicts: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
 
 
 class Step(NamedTuple):
@@ -82,6 +84,18 @@ class Survey:
         """Rows of one disposition over all files."""
         return sum(count.rows[kind] for files in self.files.values() for count in files.values())
 
+    def verdicts(self, step: "Step") -> dict[str, dict[str, str]]:
+        """By file of a step and year (of the step's, and "" for rows of no year) a fingerprint, the same only while the same
+        rows are of that year, set aside for the same reasons and counted or copies. It changes with the file, and with other
+        files: where one brings or lets go of a key that stands in both, or of the spell of a row of APCS_Der."""
+        told: dict[str, dict[str, list[str]]] = {path: defaultdict(list) for path in step.files}
+        for place, counts in sorted(self.files.items()):
+            for path in told.keys() & counts.keys():
+                for (year, reasons), found in sorted(counts[path].verdicts.items(), key=str):
+                    if year is None or year in step.years:
+                        told[path][year or ""].append(f"{place} {reasons}: {found}")
+        return {path: {year: fingerprint(found) for year, found in by_year.items()} for path, by_year in told.items()}
+
     def quarantined(self, place: tuple[str, str], files: frozenset[str]) -> int:
         """Rows of one table and some of its files that were set aside."""
         return sum(count.rows[QUARANTINED] for path, count in self.files[place].items() if path in files)
@@ -101,7 +115,7 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
     grouped = [
         rows.withColumn("fate", disposition(config.years))
         .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
-        .count()
+        .agg(F.count("*").alias("count"), *told_of(F.xxhash64("record_id", "is_duplicate")))
         for rows in item.parts
     ]
     seen: dict[str, FileCount] = {}
@@ -109,6 +123,7 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
     for row in reduce(DataFrame.unionByName, grouped).collect():
         count = seen.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
         count.rows[row["fate"]] += row["count"]
+        count.verdicts[row[YEAR], ",".join(sorted(row["reasons"]))].add(row)
         count.year_disagrees += row["count"] if row["year_disagrees"] else 0
         if row["fate"] != OUTSIDE:
             count.years[row[YEAR]] += row["count"]
