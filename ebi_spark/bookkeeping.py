@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,19 @@ from ebi_spark.acquire.files import find_files, is_remote
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.errors import InputError
-from ebi_spark.recompute import DONE, ONE_PART, Due, History, StageRun, a_few, due, due_at_all, told_of, unchecked
+from ebi_spark.recompute import (
+    DONE,
+    ONE_PART,
+    Due,
+    History,
+    StageRun,
+    a_few,
+    differences,
+    due,
+    due_at_all,
+    told_of,
+    unchecked,
+)
 from ebi_spark.release.gate import LAYER_SUITES, load_suite
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
@@ -163,7 +175,13 @@ class Books:
             uses=uses(stage, self.config, self.lake, self.run_id),
             parts=parts(stage, self.config),
             whole=self.config.policies is None,
+            beside=self._beside(stage),
         )
+
+    def _beside(self, stage: str) -> bool:
+        """Whether a stage's commits change rows of other years than those it worked on: not where a step of the ingest replaces
+        its years. Of a run that broke off, the commits of its last step then count as not its own."""
+        return stage != "ingest" or self.config.mode == "upsert"
 
     def _ingests(self) -> list[StageRun]:
         """The runs of `ingest`, and before them one a year: the last that wrote it, with what the last one used that wrote it or
@@ -201,7 +219,12 @@ class Books:
         if last is None:
             return Due(["every year"], None, ["not done yet"])
         # One row of the log is one step: the others of its run may not have been reached.
-        return self.due("ingest", json.loads(last["details"].get("found", "null")) or list(last["years"]))
+        found = self.due("ingest", json.loads(last["details"].get("found", "null")) or list(last["years"]))
+        if not found:
+            # A run of named years may have taken in files of which it left other years aside.
+            reasons = differences(stage_run(last).uses, uses("ingest", self.config, self.lake, self.run_id))
+            return Due(["every year"], None, reasons) if reasons else found
+        return found
 
     def step_due(self, years: list[str], files: Collection[str], verdicts: Mapping[str, Mapping[str, str]]) -> Due:
         """What has to be read again of years that no other source files than ``files`` hold rows of. A file that is no source
@@ -212,7 +235,9 @@ class Books:
 
         def of_step(key: str) -> bool:
             kind, _, path = key.partition(":")
-            return kind != "data" or path in files or any(file.startswith(f"{path.rstrip('/')}/") for file in files)
+            # Which files a remote path stands for is not known here.
+            inside = path in files or any(file.startswith(f"{path.rstrip('/')}/") for file in files)
+            return kind != "data" or inside or is_remote(path)
 
         now = {key: value for key, value in self._sources.items() if of_step(key)}
         runs = [
@@ -220,27 +245,31 @@ class Books:
             for run in self.runs("ingest")
         ]
         written = {name for run in runs for name in run.written if YEAR in TABLES[name].partition_by}
-        found = due(years, runs, self.histories(written, runs), reads=(), uses=now)
+        found = due(years, runs, self.histories(written, runs), reads=(), uses=now, beside=self._beside("ingest"))
         if found:
             return found
-        known = self._verdicts()
-        changed = sorted(
-            path.rpartition("/")[2]
-            for path in files
-            if any(known.get((path, year)) != verdicts.get(path, {}).get(year) for year in (*years, ""))
-        )
+        before = self._verdicts
+        changed: set[str] = set()
+        for year in years:
+            was, now_is = before.get(year, {}), _of_year(verdicts, year)
+            changed |= {path for path in was.keys() | now_is.keys() if was.get(path) != now_is.get(path)}
+        changed |= {path for path in files if before[""].get(path) != verdicts.get(path, {}).get("")}
         if not changed:
             return found
-        return Due(years, None, [f"other files change what becomes of rows of {a_few(changed)}"])
+        named = a_few(sorted({path.rpartition("/")[2] for path in changed}))
+        return Due(years, None, [f"other files change what becomes of rows of {named}"])
 
-    def _verdicts(self) -> dict[tuple[str, str], str | None]:
-        """What the last step that wrote a year of a file's rows made of them (None: there were none), by file and year."""
-        known: dict[tuple[str, str], str | None] = {}
+    @cached_property
+    def _verdicts(self) -> dict[str, dict[str, str | None]]:
+        """By year, what the last step that wrote it made of each file's rows of it; under "" the rows of no year, of each file
+        by the last step that read it."""
+        known: dict[str, dict[str, str | None]] = {"": {}}
         for row in self.rows:  # the newest first
-            if row["stage"] == "ingest" and row["outcome"] == DONE:
-                for path, told in json.loads((row["details"] or {}).get(VERDICTS, "{}")).items():
-                    for year in (*row["years"], ""):
-                        known.setdefault((path, year), told.get(year))
+            if row["stage"] == "ingest" and row["outcome"] == DONE and VERDICTS in (row["details"] or {}):
+                told = json.loads(row["details"][VERDICTS])
+                for year in row["years"] or ():
+                    known.setdefault(year, _of_year(told, year))
+                known[""] = {path: by_year.get("") for path, by_year in told.items()} | known[""]
         return known
 
     def why_publish(self) -> list[str]:
@@ -284,6 +313,10 @@ class Books:
             for row in rows
             if f"years:{layer}" in (details := row["details"] or {})
         ]
+
+
+def _of_year(verdicts: Mapping[str, Mapping[str, str]], year: str) -> dict[str, str | None]:
+    return {path: by_year[year] for path, by_year in verdicts.items() if year in by_year}
 
 
 def stage_run(row: Mapping[str, Any]) -> StageRun:

@@ -91,7 +91,7 @@ def files(folder: Path) -> list[DataFile] | None:
                 reader = protocol["minReaderVersion"]
             if add := action.get("add"):
                 stated = json.loads(add.get("stats") or "{}").get("numRecords")
-                found[add["path"]] = DataFile(folder / unquote(add["path"]), add["partitionValues"], stated)
+                found[add["path"]] = DataFile(folder / unquote(add["path"]), dict(add["partitionValues"]), stated)
             if remove := action.get("remove"):
                 found.pop(remove["path"], None)
     except (ArrowException, OSError, KeyError, ValueError):
@@ -117,8 +117,10 @@ def rows(folder: Path, columns: Sequence[str]) -> list[dict[str, Any]] | None:
                 if pa.types.is_timestamp(field.type):
                     moments = table.column(number).cast(pa.timestamp("us", field.type.tz)).cast(pa.int64())
                     table = table.set_column(number, field.name, moments)
-            for row in table.to_pylist(maps_as_pydicts="strict"):
-                found.append({name: row.get(name) for name in columns})
+            maps = [field.name for field in table.schema if pa.types.is_map(field.type)]
+            for row in table.to_pylist():
+                told = {name: row.get(name) for name in columns}
+                found.append(told | {name: dict(told[name]) for name in maps if told[name] is not None})
     except (ArrowException, OSError, ValueError):
         return None
     return found
@@ -127,7 +129,7 @@ def rows(folder: Path, columns: Sequence[str]) -> list[dict[str, Any]] | None:
 def _actions(checkpoint: Path | None, entries: Iterable[Path]) -> Iterator[dict[str, Any]]:
     """What a checkpoint and the commits behind it say of the protocol and of files, in their order."""
     if checkpoint is not None:
-        yield from pq.read_table(checkpoint, columns=["protocol", "add"]).to_pylist(maps_as_pydicts="strict")
+        yield from pq.read_table(checkpoint, columns=["protocol", "add"]).to_pylist()
     for entry in entries:
         with entry.open(encoding="utf-8") as commit:
             yield from map(json.loads, commit)

@@ -104,11 +104,13 @@ def due(
     uses: Mapping[str, str],
     parts: Mapping[str, str] = ONE_PART,
     whole: bool = True,
+    beside: bool = True,
 ) -> Due:
     """The years and parts of a stage that its last successful runs do not cover.
 
     ``runs`` are the stage's rows of the run log, newest first; ``histories`` those of the tables that it reads or
-    writes by year; ``reads`` names the former; ``whole``: rows of parts that are not in ``parts`` have to go.
+    writes by year; ``reads`` names the former; ``whole``: rows of parts that are not in ``parts`` have to go; ``beside``: a run
+    may write rows of other years than its own.
     """
     done = [run for run in runs if run.outcome == DONE]
     reads = list(reads)
@@ -129,7 +131,8 @@ def due(
                 reasons = differences(last.uses, uses)
                 if last.parts[part] != fingerprint:
                     reasons.append(f"{part} has changed")
-                reasons += _changed_tables(last, year, part, reads, histories, {run.run_id for run in done})
+                ended = {run.run_id for run in (done if beside else of_year)}
+                reasons += _changed_tables(last, year, part, reads, histories, ended)
             for reason in reasons:
                 due_parts.add(part)
                 found.setdefault(reason, set()).add(year)

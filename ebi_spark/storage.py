@@ -239,8 +239,8 @@ class Lake:
             if files is None:
                 found = {row[YEAR] for row in self.read(table).select(YEAR).distinct().collect()}
             else:
-                found = {file.partition[YEAR] for file in files if file.rows != 0}
-            self._years[version] = sorted(year for year in found if year is not None)
+                found = {file.partition.get(YEAR) for file in files if file.rows != 0}
+            self._years[version] = sorted(year for year in found if year)
         return list(self._years[version])
 
     def small_rows(self, table: Table, columns: Sequence[str]) -> list[dict[str, Any]]:

@@ -74,8 +74,8 @@ def _write(
     report.details["found"] = json.dumps(whole.years)
     if ahead:
         step = ahead[number][0]
-        report.details[VERDICTS] = json.dumps(whole.found.verdicts(step))
         made = write(context.lake, whole, step, context.config, context.tell)
+        report.details[VERDICTS] = json.dumps(whole.found.verdicts(step))
         report.rows = made.rows_read
         done.add(made)
         if not made.touched:

@@ -382,6 +382,8 @@ WHOLE = {
         (["S"], ["T"], {"apcs/2021": ["S", "T"]}),
         # The spell of a row of APCS_Der that stands in another file.
         (["S"], [], {"der/2021": ["S"]}),
+        # A row of the other file's year, which leaves with its key.
+        (["S of 2021"], [], {}),
     ],
 )
 def test_a_file_that_changes_changes_what_counts_of_others(
@@ -402,7 +404,8 @@ def test_a_file_that_changes_changes_what_counts_of_others(
     def put(name: str, keys: Iterable[str]) -> None:
         year = int(name[-4:])
         of = [*(f"{year}-{n}" for n in range(2)), *keys]
-        rows = [spell(key, year) for key in of] if name.startswith("apcs") else [derived(key) for key in of]
+        dated = [(key, int(of_year or year)) for key, _, of_year in (key.partition(" of ") for key in of)]
+        rows = [spell(key, year) for key, year in dated] if name.startswith("apcs") else [derived(key) for key in of]
         write(source / f"{name}.csv", rows, APCS if name.startswith("apcs") else DER)
 
     def steps_of_a_run() -> int:
@@ -415,6 +418,7 @@ def test_a_file_that_changes_changes_what_counts_of_others(
     for name in ("apcs/2021", "der/2019", "der/2021"):
         put(name, other.get(name, []))
     put("apcs/2019", before)
+    # Files that hold rows of the same year go together.
     assert steps_of_a_run() == (2 if "apcs/2021" in other else 1)
     put("apcs/2019", after)
     assert steps_of_a_run() == 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ebi_spark import bookkeeping
-from ebi_spark.bookkeeping import SETTINGS, uses
+from ebi_spark.bookkeeping import SETTINGS, Books, uses
 from ebi_spark.delta_log import CommitInfo
 from ebi_spark.recompute import History, StageRun, differences, due, due_at_all, unchecked
 from ebi_spark.settings import LakeLocation, RunConfig
@@ -159,3 +159,120 @@ def test_steps_of_a_stage_are_told_as_one() -> None:
     found = [(stage.name, stage.seconds, stage.rows, stage.years) for stage in by_name(steps_of)]
     assert found == [("flag", 5.0, 11, ["2021-22", "2022-23"]), ("rate", 0.0, 0, None)]
     assert steps_of[0].seconds == 2.0
+
+
+AT = LakeLocation(folder=Path("/lake"))
+F19, F20, F21 = ("/data/19", "/data/20", "/data/21")
+FIRST, SECOND, _ = YEARS
+
+
+class LoggedLake:
+    """A lake of which only the run log and the commits of one table are known."""
+
+    def __init__(self) -> None:
+        self.log: list[dict[str, Any]] = []
+        self.written: list[CommitInfo] = []
+
+    def exists(self, _: Any) -> bool:
+        return True
+
+    def version(self, _: Any) -> int:
+        return len(self.written)
+
+    def commits(self, _: Any, after: int) -> list[CommitInfo]:
+        return self.written[after:]
+
+    def small_rows(self, *_: Any) -> list[dict[str, Any]]:
+        return list(self.log)
+
+    def commit(self, run: str, *years: str) -> None:
+        told = json.dumps({"run_id": run, "years": list(years), "parts": None})
+        self.written.append(CommitInfo(len(self.written) + 1, "WRITE", told))
+
+    def ran(self, run: str, used: dict[str, str], *years: str, wrote: bool = True, **details: Any) -> None:
+        """A step of an ingest that came to its end."""
+        if wrote:
+            self.commit(run, *years)
+        told = {"asked": "every year", "found": json.dumps(YEARS)} | {
+            f"uses:{key}": value for key, value in used.items()
+        }
+        told |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in details.items()}
+        self.log.append(
+            {
+                "run_id": run, "stage": "ingest", "outcome": "done", "years": list(years), "details": told,
+                "started_at": len(self.log), "ended_at": len(self.log) + 1, "versions_read": {},
+                "versions_written": {SILVER: len(self.written)} if wrote else {},
+            }
+        )  # fmt: skip
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the files are now."""
+    now = {f"data:{file}": "1" for file in (F19, F20, F21)}
+    monkeypatch.setattr(bookkeeping, "uses", lambda *_: dict(now))
+    return now
+
+
+def books_of(lake: LoggedLake) -> Books:
+    return Books(lake, RunConfig(lake=AT), "now")  # type: ignore[arg-type]
+
+
+def all_read(lake: LoggedLake, sources: dict[str, str]) -> None:
+    """Three years, each of a file of its own."""
+    for year, file in zip(YEARS, (F19, F20, F21), strict=True):
+        lake.ran("r1", sources, year, verdicts={file: {year: "a"}})
+
+
+def test_years_that_were_looked_at_are_not_due_again(sources: dict[str, str]) -> None:
+    lake = LoggedLake()
+    all_read(lake, sources)
+    assert not books_of(lake).due_sources()
+    sources[f"data:{F19}"] = "2"
+    assert books_of(lake).due_sources().years == YEARS
+    assert books_of(lake).step_due([FIRST], [F19], {F19: {FIRST: "b"}})
+    assert not books_of(lake).step_due([SECOND], [F20], {F20: {SECOND: "a"}})
+    lake.ran("r2", sources, FIRST, verdicts={F19: {FIRST: "b"}}, as_they_were=YEARS[1:])
+    assert not books_of(lake).due_sources()
+    # Not what something else writes to them.
+    lake.commit("of another hand", SECOND)
+    assert books_of(lake).due_sources().years == [SECOND]
+
+
+def test_rows_that_leave_with_their_file_leave_a_year_due(sources: dict[str, str]) -> None:
+    lake = LoggedLake()
+    lake.ran("r1", sources, FIRST, SECOND, verdicts={F19: {FIRST: "a", SECOND: "a"}, F20: {SECOND: "b"}})
+    sources[f"data:{F19}"] = "2"
+    for _ in range(2):
+        found = books_of(lake).step_due([SECOND], [F20], {F20: {SECOND: "b"}})
+        assert found.reasons == ["other files change what becomes of rows of 19"]
+    lake.ran("r2", sources, SECOND, verdicts={F20: {SECOND: "b"}})
+    assert not books_of(lake).step_due([SECOND], [F20], {F20: {SECOND: "b"}})
+
+
+def test_rows_of_no_year_are_told_by_the_last_step_that_read_them(sources: dict[str, str]) -> None:
+    lake = LoggedLake()
+    lake.ran("r1", sources, FIRST, verdicts={F19: {FIRST: "a", "": "c"}})
+    assert books_of(lake).step_due([FIRST], [F19], {F19: {FIRST: "a"}})
+    lake.ran("r2", sources, FIRST, verdicts={F19: {FIRST: "a"}})
+    assert not books_of(lake).step_due([FIRST], [F19], {F19: {FIRST: "a"}})
+
+
+def test_what_a_run_wrote_that_broke_off_is_due_though_its_cause_is_gone(sources: dict[str, str]) -> None:
+    lake = LoggedLake()
+    all_read(lake, sources)
+    # Its first step ended, its second committed and no more.
+    lake.ran("r2", sources | {f"data:{F19}": "2"}, FIRST, verdicts={F19: {FIRST: "b"}})
+    lake.commit("r2", SECOND)
+    found = books_of(lake).step_due([SECOND], [F20], {F20: {SECOND: "a"}})
+    assert found.reasons == [f"{SILVER} was written by something else ({SECOND})"]
+
+
+def test_a_run_of_named_years_hides_no_other_year_of_a_file(sources: dict[str, str]) -> None:
+    lake = LoggedLake()
+    all_read(lake, sources)
+    sources["data:/data/22"] = "1"  # of a year that was not asked for
+    lake.ran("r2", sources, FIRST, wrote=False, asked="named years", as_they_were=YEARS[1:])
+    assert books_of(lake).due_sources().years == ["every year"]
+    lake.ran("r3", sources, wrote=False, as_they_were=YEARS)
+    assert not books_of(lake).due_sources()

@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +85,12 @@ def find_files(source: TableSource, where: str) -> list[str]:
             found.add(path)
             continue
         matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]
-        matches = [match for match in matches if Path(match).exists() and str(Path(match).resolve()) != headers]
+        # Spelt as Spark names the file of a row, without ``..``: what is known of a file is known by its path.
+        matches = [
+            os.path.normpath(match)
+            for match in matches
+            if Path(match).exists() and str(Path(match).resolve()) != headers
+        ]
         if not matches:
             what = "no file matches" if glob.has_magic(path) else "there is no file"
             raise InputError(
