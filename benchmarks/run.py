@@ -81,16 +81,11 @@ class Bench:
     def repetition(self, number: int, rows: dict[str, int]) -> None:
         """Every part once, product and DuckDB in turn."""
         given, config = self.given, str(self.source / "run.yml")
-        lake, duck, bare, whole = (self.folder / f"{name}-{number}" for name in ("lake", "duckdb", "bare", "whole"))
+        lake, duck, bare = (self.folder / f"{name}-{number}" for name in ("lake", "duckdb", "bare"))
         everything = sum(rows.values())
         records = {"2Y_back_pain_fusion": rows["apcs"], "2S_lower_back_imaging": rows["opa"]}
         threads = ["--threads", str(given.threads)]
-
-        def stage(name: str, shown: str, beside: str | None = None) -> None:
-            self.tell(f"{number}: {shown}")
-            done = measured(f"jobs.{name}", ["--config", config, "--lake", str(lake), "--json"], self.environment)
-            seconds = sum(item["seconds"] for item in done.answer["stages"])
-            self.line(shown, everything, beside).add(seconds, done)
+        job = ["--config", config, "--lake", str(lake)]
 
         def duckdb(work: str, *arguments: str) -> Measured:
             self.tell(f"{number}: duckdb, {work}")
@@ -98,7 +93,15 @@ class Bench:
 
         duckdb_ingest, duckdb_sql = "duckdb: the same to Parquet", "duckdb: published SQL"
         duckdb_whole = "duckdb: the same to Parquet, flags and rates"
-        stage("ingest", "ingest to silver", duckdb_ingest)
+        self.tell(f"{number}: the whole job")
+        done = measured("jobs.run", [*job, "--json"], self.environment)
+        stages = {item["name"]: item["seconds"] for item in done.answer["stages"]}
+        self.line("whole job, start to end", everything).add(done.seconds, done)
+        without = done.seconds - stages["validate"]
+        self.line("whole job without the stage `validate`", everything, duckdb_whole).add(without, done)
+        for name, seconds in stages.items():
+            beside = duckdb_ingest if name == "ingest" else None
+            self.line(f"  of it {name}", everything, beside).add(seconds, done)
         for work, shown, place in (
             ("ingest", duckdb_ingest, duck),
             ("normalise", "duckdb: records alone, unsorted", bare),
@@ -112,10 +115,12 @@ class Bench:
         both.add(ingested.seconds[-1] + judged.answer["seconds"], judged)
         both.peaks += ingested.peaks[-1:]
 
-        stage("flag", "flag, whole stage")
+        self.tell(f"{number}: a run that finds nothing to do")
+        done = measured("jobs.run", [*job, "--json"], self.environment)
+        self.line("a run that finds nothing to do", everything).add(done.seconds, done)
+
         self.tell(f"{number}: rule pass")
-        arguments = ["--config", config, "--lake", str(lake), "--repeat", "1"]
-        passed = measured("benchmarks.rule_pass", arguments, self.environment)
+        passed = measured("benchmarks.rule_pass", [*job, "--repeat", "1"], self.environment)
         ran = duckdb("published", "--source", str(self.source), "--repeat", "1")
         for policy, counted in records.items():
             theirs = f"{duckdb_sql}, {policy}"
@@ -126,25 +131,11 @@ class Bench:
 
         if given.policies:
             self.tell(f"{number}: many policies")
-            arguments = ["--config", config, "--lake", str(lake), "--numbers", given.policies]
-            many = measured("benchmarks.many_policies", arguments, self.environment)
+            many = measured("benchmarks.many_policies", [*job, "--numbers", given.policies], self.environment)
             named = {count: f"rule pass, {count} policies at once" for count in given.policies.split(",")}
             first = next(iter(named.values()))
             for count, name in named.items():
                 self.line(name, rows["apcs"] + rows["opa"], first).add(many.answer["seconds"][count], many)
-
-        stage("rate", "rate, whole stage")
-
-        self.tell(f"{number}: the whole job")
-        done = measured("jobs.run", ["--config", config, "--lake", str(whole), "--json"], self.environment)
-        self.line("whole job, start to end", everything).add(done.seconds, done)
-        gate = sum(item["seconds"] for item in done.answer["stages"] if item["name"] == "validate")
-        self.line("whole job without the stage `validate`", everything, duckdb_whole).add(done.seconds - gate, done)
-        for item in done.answer["stages"]:
-            self.line(f"  of it {item['name']}", everything).add(item["seconds"], done)
-        self.tell(f"{number}: a run that finds nothing to do")
-        done = measured("jobs.run", ["--config", config, "--lake", str(whole), "--json"], self.environment)
-        self.line("a run that finds nothing to do", everything).add(done.seconds, done)
 
         if number == 1:
             done = duckdb("compare", "--lake", str(lake), "--out", str(duck))
@@ -159,7 +150,7 @@ class Bench:
                     for policy in records
                 },
             }
-        for folder in (lake, duck, bare, whole):
+        for folder in (lake, duck, bare):
             shutil.rmtree(folder, ignore_errors=True)
 
     def report(self, rows: dict[str, int]) -> dict[str, Any]:
