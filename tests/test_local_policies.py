@@ -311,6 +311,19 @@ def test_codes_that_a_scope_needs(test: dict[str, Any], column: str | None, keys
 
 
 @pytest.mark.parametrize(
+    "codes", [("U054", "U055", "U213"), ("V382", "V383"), ("V38", "V382"), ("W37",), ("A01", "U05", "V38")]
+)
+def test_the_quick_look_at_a_list_of_codes(spark: SparkSession, codes: tuple[str, ...]) -> None:
+    texts = ["", "U", "V3", "W36,V37", "U054", "X99,U2131", "V381,V382", "A010", "Y53,W371,Z846", "U055,A01", "B02"]
+    frame = small_frame(spark, [(text,) for text in [None, *texts]], "procedure_codes string")
+    look = Needed("procedure_codes", codes, whole=False).holds_one
+    found = {row["procedure_codes"]: row["found"] for row in frame.withColumn("found", look).collect()}
+    assert found.pop(None) is None  # undecided, not false: a scope that cannot be decided is counted
+    assert found == {text: any(code in text for code in codes) for text in texts}
+    assert set(found.values()) == {True, False}
+
+
+@pytest.mark.parametrize(
     "patterns",
     [
         ["U054", "U055", "U13", "U132", "V382", "V383", "W3"],
