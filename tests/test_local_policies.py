@@ -21,10 +21,11 @@ from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.clinical_policy.patterns import one_of
 from ebi_spark.clinical_policy.reconcile import leaves
+from ebi_spark.errors import InputError
 from ebi_spark.flags.areas import Lookups
 from ebi_spark.flags.attrition import attrition
 from ebi_spark.flags.boards import EVER, NEVER, members
-from ebi_spark.flags.judge import judge_records, scope_totals
+from ebi_spark.flags.judge import _tests_of, judge_records, scope_totals
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.rates.activity import activity_rates, prepared
 from ebi_spark.rates.periods import Period
@@ -345,7 +346,8 @@ def test_one_expression_for_many_codes(patterns: list[str]) -> None:
 
 
 def _made_up(folder: Path, number: int) -> list[Path]:
-    """Policies that vary the codes of the shipped ones: some scopes shared, some lists of codes, one without any code."""
+    """Policies that vary the codes of the shipped ones: some scopes shared, some lists of codes, one without any code;
+    some with so many more clauses that their tests take two words, among which those of others stand too."""
     paths = []
     for n in range(number):
         source = resource("conf", "policies") / f"{NATIONAL if n % 2 else '2S_lower_back_imaging'}.yml"
@@ -364,10 +366,18 @@ def _made_up(folder: Path, number: int) -> list[Path]:
                 clauses[0]["require"] = {
                     "any_of": [{"field": "any_procedure", "contains": ["U054"]}, {"field": "age", "at_least": 60}]
                 }
+        clauses += _aged(n % 3 * 16)
         path = folder / f"{document['id']}.yml"
         path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         paths.append(path)
     return paths
+
+
+def _aged(number: int) -> list[dict[str, Any]]:
+    """Clauses with as many different tests: some of them fail at 18, some at 60."""
+    return [
+        {"id": f"aged_{n}", "words": "older", "require": {"field": "age", "at_least": 5 + 2 * n}} for n in range(number)
+    ]
 
 
 def test_many_policies_judge_as_each_alone(spark: SparkSession, tmp_path: Path) -> None:
@@ -390,11 +400,42 @@ def test_many_policies_judge_as_each_alone(spark: SparkSession, tmp_path: Path) 
     plain: list[tuple[Any, ...]] = []
     for dataset, rows, table in (("apc", spells, APC_SPELL), ("op", attended, OP_ATTENDANCE)):
         records = small_frame(spark, rows, table.schema).repartition(2)
-        flags = judge_records(records, dataset, units(policies, CONFIG), AREAS)
+        chosen = units(policies, CONFIG)
+        flags = judge_records(records, dataset, chosen, AREAS)
         judged += flags.select("policy_id", "reading", "record_id", F.array_join("failed_clauses", ",")).collect()
+        assert flags.where("(outcome = 'flagged') <> (size(failed_clauses) = 0)").isEmpty()
+        assert {len(_tests_of(unit).clauses) // 32 for unit in chosen if unit.policy.dataset == dataset} == {0, 1}
         plain += _plainly([p for p in policies if p.dataset == dataset], dataset, records)
     assert len(judged) == len(set(judged)) > 500
     assert {tuple(row) for row in judged} == set(plain)
+
+
+def test_a_policy_with_more_tests_than_a_mask_has_bits(spark: SparkSession, tmp_path: Path) -> None:
+    """63 are judged, down to the last; 64 are refused with the way out."""
+    [path] = _made_up(tmp_path, 1)
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    clauses = document["revisions"][0]["clauses"]
+    records = small_frame(
+        spark,
+        [
+            {k: v for k, v in BASE.items() if k in OP_ATTENDANCE.names()}
+            | {"dataset": "op", "procedure_codes": ",U054,"}
+        ],
+        OP_ATTENDANCE.schema,
+    )
+
+    def judged(more: int) -> list[Any]:
+        document["revisions"][0]["clauses"] = clauses + _aged(more)
+        path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        chosen = units(load_policies([tmp_path], only=[document["id"]]), CONFIG)
+        return judge_records(records, "op", chosen, AREAS).where("reading = 'as_published'").collect()
+
+    most = 63 - len(_tests_of(units(load_policies([tmp_path], only=[document["id"]]), CONFIG)[0]).clauses)
+    [row] = judged(most)
+    assert row["failed_clauses"] == [f"aged_{n}" for n in range(most) if 5 + 2 * n > BASE["age"]]
+    with pytest.raises(InputError, match="64 different tests, 63 are the most") as refused:
+        judged(most + 1)
+    assert "any_of" in str(refused.value.remedy)
 
 
 def _plainly(policies: list[Policy], dataset: str, records: Any) -> list[tuple[Any, ...]]:

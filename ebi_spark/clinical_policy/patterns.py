@@ -16,6 +16,7 @@ _RANGE = re.compile(r"([A-Z0-9])-([A-Z0-9])")
 MOST_WRITTEN_OUT = 12
 # Nor are those of more codes than this looked for by what they share.
 _MOST_IN_TREE = 200
+_BRANCHES_WITH_LOOK_AHEAD = 4
 AGE_FIELDS = ("age", "age_years")
 CODE_FIELDS = ("dominant_procedure", "primary_diagnosis", "any_diagnosis", "any_procedure")
 # Ages that a bound can sensibly name: years, and the codes of babies (7001 to 7007).
@@ -130,7 +131,11 @@ def _branches(tree: dict[str, Any]) -> str:
     for character in sorted(tree):
         by_rest.setdefault(_branches(tree[character]), []).append(character)
     parts = [f"{_class(characters)}{rest}" for rest, characters in by_rest.items()]
-    return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
+    if len(parts) == 1:
+        return parts[0]
+    # Branches are tried one by one at every place of a text: a look ahead spares most places that.
+    ahead = f"(?={_class(sorted(tree))})" if len(parts) >= _BRANCHES_WITH_LOOK_AHEAD else ""
+    return f"{ahead}(?:{'|'.join(parts)})"
 
 
 def _class(characters: list[str]) -> str:

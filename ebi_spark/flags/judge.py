@@ -2,8 +2,9 @@
 
 A plain condition keeps the records that any policy can have in scope (a fraction of a percent). Each is paired, through
 the codes it holds, with the few revisions that ask for them, and only there are clauses evaluated: each different test of
-a revision once, for all readings and for every decision flipped alone. What is true, false and undecided then stands in
-two bit masks, and a reading is a choice of bits: the plan has one such expression, however many policies there are.
+a revision once, for all readings and for every decision flipped alone. Revisions that differ in their scopes alone, or in
+what one of them leaves out, have these tests in common. What is false and undecided then stands in two bit masks, and a
+reading is a choice of bits: the plan has one such expression, however many policies there are.
 """
 
 import json
@@ -47,26 +48,31 @@ def judge_records(records: DataFrame, dataset: str, units: list[Unit], lookups: 
     units = [unit for unit in units if unit.policy.dataset == dataset]
     located = with_area(_paired(records, dataset, units), lookups)
     own = of_their_board(located, units, _area_day())
-    tests = [_Tests(unit) for unit in units]
-    states: Column | None = None
-    made: dict[str, Column] = {}
-    for number, of_unit in enumerate(tests):
-        condition, of_tests = F.col("_unit") == number, of_unit.states(made)
-        states = F.when(condition, of_tests) if states is None else states.when(condition, of_tests)
-    judged = own.withColumn("_states", F.lit(None).cast("array<tinyint>") if states is None else states).withColumns(
-        {"_false": F.expr(_mask(0)), "_undecided": F.expr(_mask(2))}
+    tests = _tests_in_common(units)
+    judged = own.withColumns(_states(tests, dataset)).withColumns(
+        {"_false": F.expr(_mask(_IS_FALSE)), "_undecided": F.expr(_mask(_IS_UNDECIDED))}
     )
     readings = small_frame(
         records.sparkSession,
-        [row for number, of_unit in enumerate(tests) for row in of_unit.readings(number)],
+        [
+            row
+            for number, (unit, found) in enumerate(zip(units, tests, strict=True))
+            for row in _readings(number, unit, found)
+        ],
         _READINGS,
     )
     verdicts = (
         judged.join(F.broadcast(readings), F.col("_unit") == F.col("_reading_unit"))
-        .withColumns({"failed_clauses": F.expr(_FAILED), "missing_clauses": F.expr(_MISSING)})
-        .withColumn("decisive_decisions", F.expr(_DECISIVE))
+        .withColumn("_passes", F.expr(_PASSES))
+        # One step for all that goes through lists: Spark does not compile it, and copies each record before such a step.
+        .withColumns(
+            {
+                "failed_clauses": F.expr(_FAILED),
+                "missing_clauses": F.expr(_MISSING),
+                "decisive_decisions": F.expr(_DECISIVE),
+            }
+        )
     )
-    failures = F.size("failed_clauses")
     return verdicts.select(
         "policy_id",
         "revision",
@@ -88,95 +94,145 @@ def judge_records(records: DataFrame, dataset: str, units: list[Unit], lookups: 
         "sex",
         "age",
         "age_years",
-        F.when(failures == 0, F.lit(FLAGGED)).otherwise(F.lit(NOT_FLAGGED)).alias("outcome"),
+        F.when(F.col("_passes"), F.lit(FLAGGED)).otherwise(F.lit(NOT_FLAGGED)).alias("outcome"),
         "failed_clauses",
         "missing_clauses",
-        (failures == 1).alias("near_miss"),
+        (F.size("failed_clauses") == 1).alias("near_miss"),
         "decisive_decisions",
     )
 
 
-# A state is 0 for false, 1 for true, 2 where a test cannot be decided; the bit of a mask is the test's number.
+# The state of a test is 0 where it is false, 1 where it is true, 2 where it cannot be decided: two bits, a word of 64 for
+# every 32 tests. A mask has one bit a test: those of the first word on even places, those of the second between them.
+_IN_A_WORD = 32
+_IS_FALSE = "~({0} | shiftrightunsigned({0}, 1))"
+_IS_UNDECIDED = "shiftrightunsigned({0}, 1)"
+_EVEN = f"{sum(1 << place for place in range(0, 64, 2))}L"
+
+
+def _mask(of_a_word: str) -> str:
+    first, second = (f"({of_a_word.format(word)} & {_EVEN})" for word in ("_first_states", "_second_states"))
+    return f"{first} | shiftleft({second}, 1)"
+
+
+def _place(number: int) -> int:
+    """The bit of a test in a mask."""
+    word, place = divmod(number, _IN_A_WORD)
+    return 2 * place + word
+
+
 _READINGS = (
     "_reading_unit int, policy_id string, revision string, reading string, policy_fingerprint string, _first_day date, "
-    "_clauses array<struct<id:string,fails:bigint,drops:bigint>>, "
+    "_all struct<fails:bigint,drops:bigint>, _clauses array<struct<id:string,fails:bigint,drops:bigint>>, "
     "_flips array<struct<decision:string,fails:bigint,drops:bigint>>"
 )
 _AGAINST = "((_false & {0}.fails) | (_undecided & {0}.drops))"
+_PASSES = f"{_AGAINST.format('_all')} = 0"
 _FAILED = f"transform(filter(_clauses, c -> {_AGAINST.format('c')} <> 0), c -> c.id)"
 _MISSING = "transform(filter(_clauses, c -> (_undecided & c.fails) <> 0), c -> c.id)"
-_DECISIVE = (
-    f"transform(filter(_flips, f -> ({_AGAINST.format('f')} = 0) <> (size(failed_clauses) = 0)), f -> f.decision)"
-)
+_DECISIVE = f"transform(filter(_flips, f -> ({_AGAINST.format('f')} = 0) <> _passes), f -> f.decision)"
 
 
-def _mask(state: int) -> str:
-    bits = f"transform(_states, (s, n) -> if(s = {state}, shiftleft(1L, n), 0L))"
-    return f"aggregate({bits}, 0L, (a, b) -> a | b)"
-
-
+@dataclass(frozen=True, eq=False)
 class _Tests:
-    """The different tests of one revision, each with its number, over all readings and flipped decisions."""
+    """Different tests, each with its number, which gives it its place in a record's states and in the masks."""
 
-    def __init__(self, unit: Unit) -> None:
-        self.unit = unit
-        revision = unit.revision
-        deciding = [reading.deciding for reading in revision.readings.values()]
-        deciding += [flip.deciding for flip in revision.flips]
-        self.clauses: dict[str, Clause] = {}
-        for clause in (clause for clauses in deciding for clause in clauses):
-            self.clauses.setdefault(_test_of(clause), clause)
-        self.numbers = {name: number for number, name in enumerate(self.clauses)}
-        if len(self.numbers) > MOST_TESTS:
-            raise InputError(
-                f"policies: {unit.key} has {len(self.numbers)} different tests, {MOST_TESTS} are the most that one revision "
-                "can have",
-                remedy="join clauses by any_of, or make two policies of it",
-            )
+    clauses: dict[str, Clause]
 
-    def states(self, made: dict[str, Column]) -> Column:
-        """The state of every test, in the order of their numbers. ``made`` keeps the Columns of tests, so that those that
-        several policies share (cancer, private patients …) are built once."""
-        for name, clause in self.clauses.items():
-            if name not in made:
-                undecided = F.lit(2).cast("tinyint")
-                made[name] = F.coalesce(holds(clause, self.unit.policy.dataset).cast("tinyint"), undecided)
-        return F.array(*[made[name] for name in self.clauses]) if self.clauses else F.array().cast("array<tinyint>")
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The number of each test."""
+        return {name: number for number, name in enumerate(self.clauses)}
 
     def bits(self, clause: Clause) -> tuple[int, int]:
         """The bits of a clause: where false, and where undecided, keep a record from being flagged."""
-        bit = 1 << self.numbers[_test_of(clause)]
+        bit = 1 << _place(self.numbers[_test_of(clause)])
         return bit, bit if clause.missing == "fails" else 0
 
-    def readings(self, number: int) -> list[dict[str, Any]]:
-        """A row a reading: its clauses in order, and the decisions to flip from it."""
-        policy, revision = self.unit.policy, self.unit.revision
-        rows = []
-        for name in READINGS:
-            reading = revision.readings[name]
-            clauses = [
-                dict(zip(("id", "fails", "drops"), (c.id, *self.bits(c)), strict=True)) for c in reading.deciding
-            ]
-            flips = []
-            for flip in (flip for flip in revision.flips if flip.base == name):
-                bits = [self.bits(clause) for clause in flip.deciding]
-                fails, drops = (
-                    reduce(lambda a, b: a | b, side, 0) for side in (zip(*bits, strict=True) if bits else ((), ()))
-                )
-                flips.append({"decision": flip.decision, "fails": fails, "drops": drops})
-            rows.append(
-                {
-                    "_reading_unit": number,
-                    "policy_id": policy.id,
-                    "revision": revision.name,
-                    "reading": name,
-                    "policy_fingerprint": reading.fingerprint,
-                    "_first_day": min(item.start for item in policy.revisions),
-                    "_clauses": clauses,
-                    "_flips": flips,
-                }
-            )
-        return rows
+    def joined(self, clauses: tuple[Clause, ...]) -> dict[str, int]:
+        """The bits of several clauses together."""
+        fails = drops = 0
+        for clause in clauses:
+            bit, dropped = self.bits(clause)
+            fails, drops = fails | bit, drops | dropped
+        return {"fails": fails, "drops": drops}
+
+
+def _tests_of(unit: Unit) -> _Tests:
+    """The different tests of one revision over all readings and flipped decisions."""
+    deciding = [reading.deciding for reading in unit.revision.readings.values()]
+    deciding += [flip.deciding for flip in unit.revision.flips]
+    clauses: dict[str, Clause] = {}
+    for clause in (clause for of_one in deciding for clause in of_one):
+        clauses.setdefault(_test_of(clause), clause)
+    if len(clauses) > MOST_TESTS:
+        raise InputError(
+            f"policies: {unit.key} has {len(clauses)} different tests, {MOST_TESTS} are the most that one revision can have",
+            remedy="join clauses by any_of, or make two policies of it",
+        )
+    return _Tests(clauses)
+
+
+def _tests_in_common(units: list[Unit]) -> list[_Tests]:
+    """The tests by which each unit is judged: its own, or those of a unit that has them all."""
+    own = [_tests_of(unit) for unit in units]
+    kept: list[_Tests] = []
+    for tests in sorted(own, key=lambda tests: len(tests.clauses), reverse=True):
+        if not any(tests.clauses.keys() <= other.clauses.keys() for other in kept):
+            kept.append(tests)
+    return [next(other for other in kept if tests.clauses.keys() <= other.clauses.keys()) for tests in own]
+
+
+def _states(tests: list[_Tests], dataset: str) -> dict[str, Column]:
+    """The states of the tests of a record's unit, by word. The Column of a test that several policies have (cancer, private
+    patients …) is built once."""
+    made: dict[str, Column] = {}
+    return {
+        name: _word(tests, dataset, made, at) for name, at in (("_first_states", 0), ("_second_states", _IN_A_WORD))
+    }
+
+
+def _word(tests: list[_Tests], dataset: str, made: dict[str, Column], at: int) -> Column:
+    """The states of the tests from number ``at`` on, as many as a word holds; 0 where a unit has none of them."""
+    undecided, none = F.lit(2).cast("bigint"), F.lit(0).cast("bigint")
+    word: Column | None = None
+    for of_some in dict.fromkeys(tests):
+        listed = list(of_some.clauses.items())[at : at + _IN_A_WORD]
+        for name, clause in listed:
+            if name not in made:
+                made[name] = F.coalesce(holds(clause, dataset).cast("bigint"), undecided)
+        if listed:
+            states = [F.shiftleft(made[name], 2 * place) for place, (name, _) in enumerate(listed)]
+            condition = F.col("_unit").isin(*[number for number, item in enumerate(tests) if item is of_some])
+            found = reduce(lambda a, b: a.bitwiseOR(b), states)
+            word = F.when(condition, found) if word is None else word.when(condition, found)
+    return none if word is None else word.otherwise(none)
+
+
+def _readings(number: int, unit: Unit, tests: _Tests) -> list[dict[str, Any]]:
+    """A row a reading of the unit: its clauses in order, and the decisions to flip from it."""
+    policy, revision = unit.policy, unit.revision
+    rows = []
+    for name in READINGS:
+        reading = revision.readings[name]
+        clauses = [dict(zip(("id", "fails", "drops"), (c.id, *tests.bits(c)), strict=True)) for c in reading.deciding]
+        flips = [
+            {"decision": flip.decision, **tests.joined(flip.deciding)} for flip in revision.flips if flip.base == name
+        ]
+        rows.append(
+            {
+                "_reading_unit": number,
+                "policy_id": policy.id,
+                "revision": revision.name,
+                "reading": name,
+                "policy_fingerprint": reading.fingerprint,
+                "_first_day": min(item.start for item in policy.revisions),
+                "_all": tests.joined(reading.deciding),
+                "_clauses": clauses,
+                "_flips": flips,
+            }
+        )
+    return rows
 
 
 def _test_of(clause: Clause) -> str:
