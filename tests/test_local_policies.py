@@ -419,7 +419,8 @@ def test_a_policy_with_more_tests_than_a_mask_has_bits(spark: SparkSession, tmp_
         spark,
         [
             {k: v for k, v in BASE.items() if k in OP_ATTENDANCE.names()}
-            | {"dataset": "op", "procedure_codes": ",U054,"}
+            | {"dataset": "op", "procedure_codes": ",U054,", "record_id": f"{age}", "age": age, "age_years": age}
+            for age in (45, None)
         ],
         OP_ATTENDANCE.schema,
     )
@@ -428,11 +429,14 @@ def test_a_policy_with_more_tests_than_a_mask_has_bits(spark: SparkSession, tmp_
         document["revisions"][0]["clauses"] = clauses + _aged(more)
         path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         chosen = units(load_policies([tmp_path], only=[document["id"]]), CONFIG)
-        return judge_records(records, "op", chosen, AREAS).where("reading = 'as_published'").collect()
+        return judge_records(records, "op", chosen, AREAS).where("reading = 'as_published'").sort("record_id").collect()
 
     most = 63 - len(_tests_of(units(load_policies([tmp_path], only=[document["id"]]), CONFIG)[0]).clauses)
-    [row] = judged(most)
-    assert row["failed_clauses"] == [f"aged_{n}" for n in range(most) if 5 + 2 * n > BASE["age"]]
+    known, unknown = judged(most)
+    assert known["failed_clauses"] == [f"aged_{n}" for n in range(most) if 5 + 2 * n > 45]
+    assert known["missing_clauses"] == []
+    assert [c for c in unknown["failed_clauses"] if c.startswith("aged")] == [f"aged_{n}" for n in range(most)]
+    assert unknown["missing_clauses"] == unknown["failed_clauses"]
     with pytest.raises(InputError, match="64 different tests, 63 are the most") as refused:
         judged(most + 1)
     assert "any_of" in str(refused.value.remedy)
