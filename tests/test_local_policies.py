@@ -332,6 +332,8 @@ def test_the_quick_look_at_a_list_of_codes(spark: SparkSession, codes: tuple[str
         ["T_5", "U1[^0]2", "V38"],
         ["U1[^0]2"],
         ["[T-X][0-9][0-9][0-9]", "W3"],
+        # So many branches that a look ahead stands before them, at the letter and at the first digit.
+        ["T054", "U12", "U205", "U33", "U4[1-3]", "V382", "W3", "X99"],
     ],
 )
 def test_one_expression_for_many_codes(patterns: list[str]) -> None:
