@@ -9,7 +9,7 @@ reading is a choice of bits: the plan has one such expression, however many poli
 
 import json
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -139,7 +139,7 @@ class _Tests:
 
     clauses: dict[str, Clause]
 
-    @cached_property
+    @property
     def numbers(self) -> dict[str, int]:
         """The number of each test."""
         return {name: number for number, name in enumerate(self.clauses)}
