@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--few", type=int, default=3, help="years of the small backfills (default %(default)s; 0: none)"
     )
+    parser.add_argument("--repeat", type=int, default=1, help="of the one year that comes anew (default %(default)s)")
     parser.add_argument("--spells", type=int, default=1_000_000, help="a year (default %(default)s)")
     parser.add_argument("--attendances", type=int, default=1_000_000, help="a year (default %(default)s)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="source files to use, or to make and keep")
@@ -43,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="the figures as JSON")
     given = parser.parse_args(argv)
     tell = Console(stderr=True).print
+    if given.repeat < 1:
+        parser.error("--repeat has to be 1 or more")
     years = parse_years(given.years)
     try:
         with tempfile.TemporaryDirectory(prefix="ebi-spark-backfill-", dir=given.work) as name:
@@ -59,9 +62,9 @@ def main(argv: list[str] | None = None) -> int:
                 )
             found: dict[str, dict[str, Any]] = {}
 
-            def backfill(name: str, told: str, files: Path, named: str) -> None:
+            def backfill(name: str, told: str, files: Path, named: str, lake: str = "") -> None:
                 tell(told)
-                found[name] = _backfill(files, folder / name, named)
+                found[name] = _backfill(files, folder / (lake or name), named)
                 if given.out:  # each as it comes: together they take hours on a small machine
                     given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
@@ -75,9 +78,10 @@ def main(argv: list[str] | None = None) -> int:
             files = _linked(source, folder / "files")
             backfill("all", "all years", files, given.years)
             middle = years[len(years) // 2]
-            _shorten(files, middle)
-            (folder / "all").rename(folder / "one anew")
-            backfill("one anew", f"all years again, a row less in each file of {middle}", files, given.years)
+            for number in range(1, given.repeat + 1):
+                _shorten(files, middle)
+                told = f"all years again, a row less in each file of {middle}"
+                backfill("one anew" + (f", {number}" if number > 1 else ""), told, files, given.years, "all")
     except ChildFailedError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 3
