@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
             for number in range(1, given.repeat + 1):
                 _shorten(files, middle)
                 told = f"all years again, a row less in each file of {middle}"
-                backfill("one anew" + (f", {number}" if number > 1 else ""), told, files, given.years, "all")
+                backfill(f"one anew, {number}", told, files, given.years, lake="all")
     except ChildFailedError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 3
