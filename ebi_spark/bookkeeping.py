@@ -14,7 +14,7 @@ from typing import Any
 
 import ebi_spark
 from ebi_spark import __version__
-from ebi_spark.acquire.files import find_files, is_remote
+from ebi_spark.acquire.files import find_files, is_remote, within
 from ebi_spark.clinical_policy.load import load_policies, units
 from ebi_spark.clinical_policy.model import Policy
 from ebi_spark.errors import InputError
@@ -23,6 +23,7 @@ from ebi_spark.recompute import (
     ONE_PART,
     Due,
     History,
+    LastLook,
     StageRun,
     a_few,
     differences,
@@ -39,6 +40,7 @@ from ebi_spark.schemas import (
     POLICY,
     POLICY_ATTRITION,
     RELEASE,
+    REPEATED_ROW,
     RUN_LOG,
     TABLES,
     YEAR,
@@ -186,14 +188,17 @@ class Books:
     def _ingests(self) -> list[StageRun]:
         """The runs of `ingest`, and before them one a year: the last that wrote it, with what the last one used that wrote it or
         looked at its files. Without that, a run that reads one year again would leave all others due."""
+        return [*self._last_of_years().values(), *self.runs("ingest")]
+
+    def _last_of_years(self) -> dict[str, StageRun]:
         last: dict[str, StageRun] = {}
         for row in reversed(self.rows):
             if row["stage"] == "ingest" and row["outcome"] == DONE:
                 run = stage_run(row)
                 standing = json.loads((row["details"] or {}).get(STANDING, "[]"))
                 last |= {year: replace(last[year], uses=run.uses) for year in standing if year in last}
-                last |= dict.fromkeys(run.years, run)
-        return [*(replace(run, years=frozenset([year])) for year, run in last.items()), *self.runs("ingest")]
+                last |= {year: replace(run, years=frozenset([year])) for year in run.years}
+        return last
 
     def policies_stand(self) -> bool:
         """Whether ``gold/policy`` holds the policies of this run, words included."""
@@ -212,19 +217,51 @@ class Books:
         the last such run found; before it, they are not known."""
         if self.config.years:
             return self.due("ingest", list(self.config.years))
-        every = [
-            row for row in self.rows if row["stage"] == "ingest" and (row["details"] or {}).get("asked") == "every year"
-        ]
-        last = next((row for row in every if row["outcome"] == "done"), None)
+        last = self._last_of_every_year()
         if last is None:
             return Due(["every year"], None, ["not done yet"])
-        # One row of the log is one step: the others of its run may not have been reached.
-        found = self.due("ingest", json.loads(last["details"].get("found", "null")) or list(last["years"]))
+        found = self.due("ingest", _years_found(last))
         if not found:
             # A run of named years may have taken in files of which it left other years aside.
             reasons = differences(stage_run(last).uses, uses("ingest", self.config, self.lake, self.run_id))
             return Due(["every year"], None, reasons) if reasons else found
         return found
+
+    def last_look(self) -> LastLook | None:
+        """What the last ingest knew, where it came to its end and since then nothing but source files in Python's reach has
+        changed or been added; else None. (A file that is gone may have held any year.)"""
+        ingests = [row for row in self.rows if row["stage"] == "ingest" and row["outcome"] == DONE]
+        last = self._last_of_years()
+        every = self._last_of_every_year()
+        years = self.config.years or (_years_found(every) if every else ())
+        known = [last[year] for year in years if year in last]
+        if not known or not all(year in self._verdicts for year in years if year in last):
+            return None
+        # One state of the files, for all years and for the rows of repeated keys: a look that broke off leaves several.
+        before, now = stage_run(ingests[0]).uses, uses("ingest", self.config, self.lake, self.run_id)
+        repeated = REPEATED_ROW.full_name
+        wrote = (row["versions_written"] or {} for row in ingests)
+        settled = next((versions[repeated] for versions in wrote if repeated in versions), 0)
+        if any(run.uses != before for run in known) or self.lake.version(REPEATED_ROW) != settled:
+            return None
+        changed = {key for key in {*before, *now} if before.get(key) != now.get(key)}
+        if any(key.startswith("table:") or is_remote(key.removeprefix("data:")) for key in now) or not all(
+            key.startswith("data:") and key in now for key in changed
+        ):
+            return None
+        written = {name for run in known for name in run.written if YEAR in TABLES[name].partition_by}
+        as_used = [replace(run, uses=now) for run in known]
+        held = [year for year in years if year in last]
+        if due(held, as_used, self.histories(written, known), reads=(), uses=now, beside=self._beside("ingest")):
+            return None
+        files = {year: frozenset(told) for year, told in self._verdicts.items() if year}
+        asked = {row["run_id"]: _years_asked(row) for row in ingests}
+        return LastLook(frozenset(key.removeprefix("data:") for key in changed), held, files, asked)
+
+    def _last_of_every_year(self) -> dict[str, Any] | None:
+        """The last step of a run that was asked for all years."""
+        ended = (row for row in self.rows if row["stage"] == "ingest" and row["outcome"] == DONE)
+        return next((row for row in ended if _years_asked(row) is None), None)
 
     def step_due(self, years: list[str], files: Collection[str], verdicts: Mapping[str, Mapping[str, str]]) -> Due:
         """What has to be read again of years that no other source files than ``files`` hold rows of. A file that is no source
@@ -236,7 +273,7 @@ class Books:
         def of_step(key: str) -> bool:
             kind, _, path = key.partition(":")
             # Which files a remote path stands for is not known here.
-            inside = path in files or any(file.startswith(f"{path.rstrip('/')}/") for file in files)
+            inside = any(within(file, path) for file in files)
             return kind != "data" or inside or is_remote(path)
 
         now = {key: value for key, value in self._sources.items() if of_step(key)}
@@ -313,6 +350,16 @@ class Books:
             for row in rows
             if f"years:{layer}" in (details := row["details"] or {})
         ]
+
+
+def _years_found(row: Mapping[str, Any]) -> list[str]:
+    """The years that an ingest was to replace. One row of the log is one step: others may not have been reached."""
+    return json.loads((row["details"] or {}).get("found", "null")) or list(row["years"] or ())
+
+
+def _years_asked(row: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The years that an ingest was asked for; None: all that the files hold."""
+    return None if (row["details"] or {}).get("asked") == "every year" else tuple(_years_found(row))
 
 
 def _of_year(verdicts: Mapping[str, Mapping[str, str]], year: str) -> dict[str, str | None]:

@@ -32,7 +32,8 @@ def stage(context: Context, due: Due | None = None, only: frozenset[str] | None 
         noted = drift.told(tables, drift.last_ingested(context.lake))
         for line in noted:
             context.tell_plainly(line)
-        whole = plan(context.lake, tables, context.config, context.tell)
+        before = context.books.last_look() if due is not None else None
+        whole = plan(context.lake, tables, context.config, context.tell, before)
         ahead, standing = _ahead(context, whole, due, only)
         report.years = ahead[0][0].years if ahead else []
         report.details[STANDING] = json.dumps(standing)
@@ -52,7 +53,7 @@ def _ahead(
 ) -> tuple[list[tuple[Step, list[str]]], list[str]]:
     """The steps to do, each with what made it necessary; and the years that are as they were."""
     chosen: list[tuple[Step, list[str]]] = []
-    standing: list[str] = []
+    standing = whole.standing
     for step in whole.steps:
         if only is not None and not step.files & only:
             continue

@@ -53,6 +53,11 @@ def is_remote(path: str) -> bool:
     return "://" in path or path.startswith("dbfs:")
 
 
+def within(path: str, stated: str) -> bool:
+    """Whether a file is the one that a configuration states, or lies in the folder that it states."""
+    return path == stated or path.startswith(f"{stated.rstrip('/')}/")
+
+
 def source_bytes(config: RunConfig) -> int | None:
     """How large the sources are, as text and roughly; None where they are not all local files."""
     size = 0

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ebi_spark.acquire.column_types import as_read, as_text, inexact_key, refuse_other_types, united
-from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote
+from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote, within
 from ebi_spark.acquire.layouts import Layout, Resolved, layouts
 from ebi_spark.acquire.watch import State, state_of
 from ebi_spark.errors import InputError
@@ -61,19 +61,28 @@ class SourceTable:
     def group_of(self, path: str) -> Group:
         """What is known of the file that rows name as theirs."""
         return next(
-            (g for g in self.groups if any(path == f or path.startswith(f"{f.rstrip('/')}/") for f in g.files)),
+            (g for g in self.groups if any(within(path, stated) for stated in g.files)),
             self.groups[0],
         )
 
     def where_key(self, narrow: Narrow) -> DataFrame:
         """The rows that ``narrow`` leaves of a frame by its key as text, a column that it is given. What no rule of the
         table rests on is then made of these rows alone: hashes and raw values of all rows take most of a pass."""
-        assert self.narrowed is not None, "only of a table as it was read, with all its files"
+        assert self.narrowed is not None, "only of a table as it was read"
         return self.narrowed(narrow)
 
     def of_files(self, files: frozenset[str]) -> "SourceTable":
         """The rows of some of the files alone; Spark then opens no other."""
-        return replace(self, rows=self.rows.where(F.col("source_file").isin(*files)), only=files, narrowed=None)
+        these = F.col("source_file").isin(*files)
+        whole = self.narrowed
+        return replace(
+            self,
+            rows=self.rows.where(these),
+            files=[stated for stated in self.files if any(within(path, stated) for path in files)],
+            state={path: state for path, state in self.state.items() if path in files},
+            only=files,
+            narrowed=None if whole is None else lambda narrow: whole(narrow).where(these),
+        )
 
 
 def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:

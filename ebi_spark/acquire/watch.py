@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from ebi_spark.acquire.files import find_files, is_remote
+from ebi_spark.acquire.files import find_files, is_remote, within
 from ebi_spark.acquire.scan import WHOLE_COPY
 from ebi_spark.errors import BrokenRunError, EbiError, InputError
 from ebi_spark.settings import RunConfig
@@ -100,7 +100,7 @@ def _named_in(error: BaseException, known: State, paths: list[str]) -> str | Non
     for found in _NAMED.findall(str(error)):
         place = "/" + found.strip("/").rstrip(".,")
         for path in (place, unquote(place)):
-            if path in known or any(path.startswith(f"{folder.rstrip('/')}/") for folder in paths):
+            if path in known or any(within(path, stated) for stated in paths):
                 return path
     return None
 

@@ -56,7 +56,7 @@ def set_aside(
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     if config.mode == "upsert":
         return _replace_aside_by_file(lake, judged, step, config, frame)
-    known = {path for files in whole.found.files.values() for path in files}
+    known = {path for place in whole.found.files for path in whole.found.counts(place)}
     # Files that are no source any more go with the first step.
     gone = whole.held.files_aside(UNKNOWN_YEAR, whole.datasets) - known if step is whole.steps[0] else set()
     files = sorted(step.files | gone)

@@ -7,6 +7,7 @@ Such rows are few, and what becomes of each rests on the others. They are settle
 in ``silver/repeated_row``; everything after that reads each source row once, and these from there.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import reduce
 
@@ -73,15 +74,24 @@ def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
     return F.broadcast(suspects.hashes)
 
 
-def settle(lake: Lake, tables: list[SourceTable], suspects: dict[tuple[str, str], Suspects]) -> None:
-    """Write ``silver/repeated_row``: the rows of repeated keys, as read, with what becomes of them."""
+def settle(
+    lake: Lake,
+    tables: list[SourceTable],
+    suspects: dict[tuple[str, str], Suspects],
+    besides: Collection[str] | None = None,
+) -> None:
+    """Write ``silver/repeated_row``: the rows of repeated keys, as read, with what becomes of them; where ``besides`` are
+    given, its rows of these files stay."""
     parts = [
         _settled(table, suspects[table.system, table.role]) for table in tables if suspects[table.system, table.role]
     ]
     if not parts and lake.version(REPEATED_ROW) == 0:
         return
+    parts = [part.withColumn("run_id", F.lit(lake.run_id)) for part in parts]
+    if besides is not None:
+        parts.append(lake.read(REPEATED_ROW).where(F.col("source_file").isin(*besides)))
     frame = reduce(DataFrame.unionByName, parts) if parts else lake.read(REPEATED_ROW).limit(0)
-    lake.replace(REPEATED_ROW, frame.withColumn("run_id", F.lit(lake.run_id)).coalesce(1), {}, stage="ingest")
+    lake.replace(REPEATED_ROW, frame.coalesce(1), {}, stage="ingest")
 
 
 def _settled(table: SourceTable, suspects: Suspects) -> DataFrame:

@@ -6,7 +6,7 @@ its canonical columns or its raw text.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pyspark.sql import DataFrame
@@ -16,6 +16,7 @@ from ebi_spark.canonical import hes, sus_plus
 from ebi_spark.canonical.copies import Suspects, all_rows, alone_and_repeated, first_look, settle
 from ebi_spark.canonical.held import Holdings, holdings
 from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, keep
+from ebi_spark.canonical.reach import Reach, reach
 from ebi_spark.canonical.survey import (
     Judged,
     Step,
@@ -26,6 +27,7 @@ from ebi_spark.canonical.survey import (
     years_named,
     years_to_replace,
 )
+from ebi_spark.recompute import LastLook
 from ebi_spark.schemas import RECORD_TABLES
 from ebi_spark.settings import RunConfig
 from ebi_spark.storage import Lake
@@ -48,14 +50,33 @@ class Plan:
     steps: list[Step]
 
     @property
+    def standing(self) -> list[str]:
+        """The years that are in no step: nothing that changed since the last look reaches them."""
+        return sorted(set(self.years) - {year for step in self.steps for year in step.years})
+
+    @property
     def datasets(self) -> list[str]:
         """``apc``, ``op`` or both."""
         return sorted({item.dataset for item in self.judged})
 
 
-def plan(lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None]) -> Plan:
-    """Look at all source files before anything of silver is replaced. Raises when a year asked for is in none of them, or
+def plan(
+    lake: Lake,
+    tables: list[SourceTable],
+    config: RunConfig,
+    tell: Callable[[str], None],
+    before: LastLook | None = None,
+) -> Plan:
+    """Look at the source files before anything of silver is replaced: at all of them or, where nothing but a few files has
+    changed since the look ``before``, at those that the change reaches. Raises when a year asked for is in none of them, or
     would lose more rows than the configuration allows."""
+    if before is not None:
+        lake.prepare()
+        tell("looking for what the changed source files reach")
+        reached = reach(lake, tables, config, before)
+        found = reached and _plan_of(lake, tables, config, tell, reached)
+        if found:
+            return found
     tell("looking at the keys of the source files")
     suspects = first_look(tables)
     if config.years:
@@ -64,13 +85,54 @@ def plan(lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callabl
     settle(lake, tables, suspects)
     judged = judge(lake, tables, suspects, config)
     tell("counting what becomes of each row")
-    found = survey(judged, config)
-    years = years_to_replace(set().union(*found.years.values()), config)
-    held = holdings(lake, {dataset: RECORD_TABLES[dataset] for dataset in found.years}, years)
+    return _planned(lake, tables, suspects, judged, survey(judged, config), config)
+
+
+def _plan_of(
+    lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None], reached: Reach
+) -> Plan | None:
+    """The same of the files alone that a change reaches; None where they turn out to hold rows of years of others."""
+    named = years_named(reached.tables, config.bare_year)
+    if not reached.covers(named):
+        return None
+    if config.years:
+        years_to_replace(named | reached.standing, config)
+    every, some = (sum(len(table.state) for table in those) for those in (tables, reached.tables))
+    tell(
+        f"looking at the keys of {some:,} of {every:,} source files: the others share no year and no key with what changed"
+    )
+    suspects = first_look(reached.tables)
+    settle(lake, reached.tables, suspects, besides={path for files in reached.accounts.values() for path in files})
+    judged = judge(lake, reached.tables, suspects, config)
+    tell("counting what becomes of each row")
+    found = replace(survey(judged, config), unchanged=reached.accounts)
+    if not reached.covers(
+        year for files in found.files.values() for count in files.values() for year in count.years if year
+    ):
+        return None
+    made = _planned(lake, reached.tables, suspects, judged, found, config, reached.standing)
+    return made if made.steps else None
+
+
+def _planned(
+    lake: Lake,
+    tables: list[SourceTable],
+    suspects: dict[tuple[str, str], Suspects],
+    judged: list[Judged],
+    found: Survey,
+    config: RunConfig,
+    standing: frozenset[str] = frozenset(),
+) -> Plan:
+    """The plan that follows from what was found; years that are ``standing`` are in no step."""
+    years = years_to_replace({*standing, *(year for counts in found.years.values() for year in counts)}, config)
+    ahead = [year for year in years if year not in standing]
+    datasets = sorted({item.dataset for item in judged})
+    held = holdings(lake, {dataset: RECORD_TABLES[dataset] for dataset in datasets}, ahead)
     if config.mode == "refresh" and not config.accept_shrunken:
-        for dataset, counts in found.years.items():
-            refuse_shrunken(RECORD_TABLES[dataset].full_name, held.rows_by_year(dataset), counts, config, years)
-    return Plan(tables, suspects, judged, found, held, years, steps(found, years, STEP_ROWS))
+        for dataset in datasets:
+            counts = found.years.get(dataset, {})
+            refuse_shrunken(RECORD_TABLES[dataset].full_name, held.rows_by_year(dataset), counts, config, ahead)
+    return Plan(tables, suspects, judged, found, held, years, steps(found, ahead, STEP_ROWS) if ahead else [])
 
 
 def judge(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ebi_spark.acquire.files import within
 from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical.cleaning import clean
 from ebi_spark.canonical.content import Checksum, told_of
@@ -75,14 +76,20 @@ class Step(NamedTuple):
 @dataclass
 class Survey:
     """Counts by (system, role) and file, and the years found in usable rows by dataset, each with its valid rows (of the
-    tables that records are made of)."""
+    tables that records are made of). ``unchanged``: what earlier runs counted of the files that this one had no need to look
+    at."""
 
     files: dict[tuple[str, str], dict[str, FileCount]]
     years: dict[str, dict[str, int]]
+    unchanged: dict[tuple[str, str], dict[str, FileCount]] = field(default_factory=dict)
+
+    def counts(self, place: tuple[str, str]) -> dict[str, FileCount]:
+        """The counts of all files of a table."""
+        return self.unchanged.get(place, {}) | self.files[place]
 
     def total(self, kind: str) -> int:
         """Rows of one disposition over all files."""
-        return sum(count.rows[kind] for files in self.files.values() for count in files.values())
+        return sum(count.rows[kind] for place in self.files for count in self.counts(place).values())
 
     def verdicts(self, step: "Step") -> dict[str, dict[str, str]]:
         """By file of a step and year (of the step's, and "" for rows of no year) a fingerprint, the same only while the same
@@ -134,7 +141,7 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
             years[row[YEAR]] += row["count"] if row["fate"] == VALID else 0
     # A file without a row is in no group; folders of many files show as their files.
     for path in item.table.files:
-        if path not in seen and not any(name.startswith(f"{path.rstrip('/')}/") for name in seen):
+        if path not in seen and not any(within(name, path) for name in seen):
             seen[path] = FileCount()
     return seen, years
 
@@ -212,7 +219,8 @@ def steps(found: Survey, years: list[str], most: int) -> list[Step]:
 
 def refuse_too_many_set_aside(found: Survey, config: RunConfig) -> None:
     """A :class:`DataError` when a larger share of a source table had to be set aside than the configuration allows."""
-    for (system, role), files in found.files.items():
+    for system, role in found.files:
+        files = found.counts((system, role))
         read = sum(sum(c.rows.values()) - c.rows[OUTSIDE] for c in files.values())
         bad = sum(c.rows[QUARANTINED] for c in files.values())
         if read and bad / read > config.max_quarantine_share:
