@@ -1,6 +1,5 @@
 """Many files over time: submissions in any order, the same rows again, years in steps, rows taken back in."""
 
-import csv
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from calling import answer_of, call, duckdb_on_delta
 from pyspark.sql import SparkSession
+from source_rows import APCS, DER, OPA, attendance, derived, spell, state, write
 
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.canonical import ingest as ingesting
@@ -34,24 +34,6 @@ def not_compiled(spark: SparkSession) -> Iterator[None]:
     """As a job of so few rows runs."""
     with uncompiled(spark):
         yield
-
-
-OPA = ["OPA_Ident", "Appointment_Date", "Age_at_Start_of_Episode_SUS", "Administrative_Category", "Der_Diagnosis_All",
-       "Der_Procedure_All", "Der_Financial_Year", "Extract_Date"]  # fmt: skip
-Row = dict[str, str]
-
-
-def attendance(key: str, **changes: str) -> Row:
-    return dict(zip(OPA, (key, "2021-05-01", "45", "01", "", "U055", "2021-22", ""), strict=True)) | changes
-
-
-def write(path: Path, rows: Iterable[Row], columns: list[str] = OPA) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return str(path)
 
 
 @pytest.fixture
@@ -137,22 +119,6 @@ def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path)
     assert lake.version(OP_ATTENDANCE) == version
     assert (again.touched, again.records) == (set(), {"op": 0})
     assert sum(again.kept_back[fate] for fate in ("unchanged", "older", "withdrawn since")) == 22
-
-
-APCS = ["APCS_Ident", "Discharge_Date", "Admission_Date", "Admission_Method", "Administrative_Category",
-        "Age_At_Start_of_Spell_SUS", "Der_Diagnosis_All", "Der_Procedure_All", "Der_Financial_Year",
-        "Extract_Date"]  # fmt: skip
-DER = ["APCS_Ident", "Spell_Dominant_Procedure", "Spell_Primary_Diagnosis", "Extract_Date"]
-
-
-def spell(key: str, year: int = 2021, **changes: str) -> Row:
-    text = f"{year}-{year % 100 + 1:02d}"
-    day = f"{year}-06-01"
-    return dict(zip(APCS, (key, day, day, "11", "01", "45", "M545", "V382", text, ""), strict=True)) | changes
-
-
-def derived(key: str, **changes: str) -> Row:
-    return dict(zip(DER, (key, "V382", "M545", ""), strict=True)) | changes
 
 
 def accounted(lake: Lake, table: Table) -> None:
@@ -305,11 +271,6 @@ def source(empty_lake: Callable[[Path], Path], tmp_path: Path) -> Path:
     (tmp_path / "run.yml").write_text(CONFIG)
     empty_lake(tmp_path / "lake")
     return tmp_path
-
-
-def state(folder: Path, table: str, columns: str) -> list[tuple[Any, ...]]:
-    with duckdb_on_delta() as reader:
-        return reader.execute(f"SELECT {columns} FROM delta_scan('{folder / 'lake' / table}') ORDER BY ALL").fetchall()
 
 
 def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

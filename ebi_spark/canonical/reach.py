@@ -26,7 +26,7 @@ from ebi_spark.settings import RunConfig
 from ebi_spark.storage import Lake
 
 # Looks at the keys of the other files: each may bring in files that share a key, and these have keys of their own.
-_MOST_LOOKS = 2
+_MOST_LOOKS = 3
 # Of more than this share of the bytes, looking at all of them costs no more.
 _MOST_OF_ALL = 0.5
 
