@@ -112,11 +112,10 @@ def activity_rates(
         F.max("empty_stratum").alias("empty_stratum"),
     )
     national = (
-        counted.where("area_type = 'england' AND people > 0 AND events > 0")
-        .groupBy(*PERIOD, "sex", "band")
-        .agg((F.sum("events") / F.first("people")).alias("rate"))
+        _events_of_england(flags, periods)
+        .join(F.broadcast(strata.where("area_type = 'england' AND people > 0")), [*WINDOW, "sex", "band"])
         .groupBy(*PERIOD)
-        .agg(F.collect_list(F.struct(_stratum(), "rate")).alias("rates"))
+        .agg(F.collect_list(F.struct(_stratum(), (F.col("events") / F.col("people")).alias("rate"))).alias("rates"))
     )
     people = strata.groupBy(*WINDOW, *AREA).agg(
         F.sum("people").alias("population"),
@@ -186,7 +185,8 @@ def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Populat
     )
     place = ["area_basis", "area_code", "provider_code"]
     cells = (
-        flags.join(repeaters, [*POLICY_KEY, "person_id"], "left")
+        # Few of all: a table of them in memory, a part at a time, spares sorting all flags.
+        flags.join(repeaters.hint("shuffle_hash"), [*POLICY_KEY, "person_id"], "left")
         .withColumn("person", F.when(flagged & F.col("repeated"), F.col("person_id")))
         .groupBy(*POLICY_KEY, F.col(YEAR).alias("member"), *place, "sex", "band", "person")
         .agg(
@@ -202,6 +202,18 @@ def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Populat
         .groupBy(*PERIOD, *AREA, "sex", "band", "person")
         .agg(*sums)
     )
+
+
+def _events_of_england(flags: DataFrame, periods: Sequence[Period]) -> DataFrame:
+    """A row a period, sex and band with any: ``events`` flagged in England. Taken from the flags themselves: of
+    :func:`_by_stratum` Spark would make everything a second time."""
+    counted = (
+        flags.where(F.col("flagged") & (F.col("area_basis") != OUTSIDE_ENGLAND))
+        .groupBy(*POLICY_KEY, F.col(YEAR).alias("member"), "sex", "band")
+        .agg(F.count("*").alias("events"))
+    )
+    spread = counted.join(F.broadcast(years_of_periods(flags.sparkSession, periods)), [*POLICY_KEY, "member"])
+    return spread.groupBy(*PERIOD, "sex", "band").agg(F.sum("events").alias("events"))
 
 
 def strata_of_periods(spark: SparkSession, periods: Sequence[Period], population: Population) -> DataFrame:
