@@ -254,9 +254,17 @@ class Books:
         held = [year for year in years if year in last]
         if due(held, as_used, self.histories(written, known), reads=(), uses=now, beside=self._beside("ingest")):
             return None
-        files = {year: frozenset(told) for year, told in self._verdicts.items() if year}
+        files: dict[str, set[str]] = {}
+        read: set[str] = set()
+        for row in ingests:  # of each file by the last step that read it
+            told = json.loads((row["details"] or {}).get(VERDICTS, "{}"))
+            for path in told.keys() - read:
+                for year in told[path].keys() - {""}:
+                    files.setdefault(year, set()).add(path)
+            read |= told.keys()
         asked = {row["run_id"]: _years_asked(row) for row in ingests}
-        return LastLook(frozenset(key.removeprefix("data:") for key in changed), held, files, asked)
+        by_year = {year: frozenset(paths) for year, paths in files.items()}
+        return LastLook(frozenset(key.removeprefix("data:") for key in changed), held, by_year, asked)
 
     def _last_of_every_year(self) -> dict[str, Any] | None:
         """The last step of a run that was asked for all years."""

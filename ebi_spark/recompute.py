@@ -99,7 +99,7 @@ class Due:
 class LastLook:
     """What the last ingest knew of the source files, where since then nothing but some of these has ``changed`` (files or
     folders as the configuration states them, new ones among them): the ``years`` it stands for, the ``files`` that hold rows
-    of each year, and the years that each run was ``asked`` for (None: all)."""
+    of each year, be they set aside, and the years that each run was ``asked`` for (None: all)."""
 
     changed: frozenset[str]
     years: Sequence[str]

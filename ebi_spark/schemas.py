@@ -511,6 +511,21 @@ UNMAPPED_AREA = Table(
     partition_by=(YEAR,),
     required=("dataset", YEAR, "code_kind", "code", "reason", "records", "geography"),
 )
+RECORD_QUALITY = Table(
+    "gold",
+    "record_quality",
+    "one measure of what the records of a data set and year hold, whatever policy they are of",
+    """
+    dataset string
+    financial_year string
+    measure string -- records, no_person, no_age, no_sex, no_diagnosis, no_procedure, no_commissioner, …
+    records bigint
+    of_records bigint -- all records of the data set and year
+    run_id string
+""",
+    partition_by=(YEAR,),
+    required=("dataset", YEAR, "measure", "records", "of_records"),
+)
 RUN_LOG = Table(
     "gold",
     "run_log",
@@ -706,7 +721,7 @@ TABLES: dict[str, Table] = {
     for table in (
         APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, WITHDRAWN_RECORD, INGEST_AUDIT, POPULATION,
         ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POLICY_SENSITIVITY, POLICY_COMPARISON, ACTIVITY_RATE, RATE_VARIATION,
-        ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA, RUN_LOG,
+        ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA, RECORD_QUALITY, RUN_LOG,
         RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN,
         COMPLETENESS, PUBLISHED_POLICY, RELEASE,
     )

@@ -22,6 +22,7 @@ from ebi_spark.rates.of_years import rated
 from ebi_spark.rates.periods import in_files_apart, rows_that_follow
 from ebi_spark.rates.population import gaps, population_rows, read_vintages, stored_vintages
 from ebi_spark.rates.population_files import Vintage
+from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.rates.variation import variation
 from ebi_spark.recompute import Due
 from ebi_spark.schemas import (
@@ -35,6 +36,7 @@ from ebi_spark.schemas import (
     POPULATION,
     PROVIDER_MONTH,
     RATE_VARIATION,
+    RECORD_QUALITY,
     UNMAPPED_AREA,
     YEAR,
 )
@@ -56,7 +58,13 @@ def stage(context: Context, due: Due | None = None) -> None:
         read = read_vintages(config, geography)
         lake.prepare()
         context.tell("counting records by provider and month")
-        side_by_side([partial(_store, context, read), partial(_write_months, context, years)])
+        side_by_side(
+            [
+                partial(_store, context, read),
+                partial(_write_months, context, years),
+                partial(_write_quality, context, years),
+            ]
+        )
         stored = stored_vintages(lake.read(POPULATION))
         months, policies = lake.read(PROVIDER_MONTH), lake.read(POLICY)
         flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
@@ -125,6 +133,13 @@ def _write_months(context: Context, years: list[str]) -> None:
     marked = MarkedMonths(config.provisional_months, config.pandemic_months)
     complete = completeness(earlier.unionByName(fresh), marked).withColumn("run_id", F.lit(context.run_id))
     lake.replace(PROVIDER_MONTH, complete.repartition(YEAR), {}, stage="rate")
+
+
+def _write_quality(context: Context, years: list[str]) -> None:
+    lake, in_years = context.lake, F.col(YEAR).isin(years)
+    measured = record_quality(lake.read(table).where(in_years) for table in (APC_SPELL, OP_ATTENDANCE))
+    measured = measured.withColumn("run_id", F.lit(context.run_id))
+    lake.replace(RECORD_QUALITY, measured.repartition(YEAR), {YEAR: years}, stage="rate")
 
 
 def _store(context: Context, read: dict[date, Vintage]) -> None:

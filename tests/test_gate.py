@@ -193,6 +193,14 @@ def good() -> Tables:
     lost = YEAR | {"dataset": "apc", "code_kind": "gp_practice", "code": "C1", "reason": "unmapped", "records": 2}
     effect = RELEASE | YEAR | {"in_scope": 12, "flagged_as_published": 10, "removed": 0}
     measure = RELEASE | YEAR | {"dataset": "apc", "of_records": 12}
+    held = [
+        YEAR | {"dataset": dataset, "measure": name, "records": records, "of_records": of_records}
+        for dataset, name, records, of_records in (
+            ("apc", "records", 12, 12),
+            ("apc", "no_age", 3, 12),
+            ("op", "records", 2, 2),
+        )
+    ]
     return {
         "apc_spell": spells,
         "op_attendance": attendances,
@@ -207,6 +215,7 @@ def good() -> Tables:
         "activity_rate": rates,
         "rate_variation": spread,
         "unmapped_area": [lost | {"geography": "icb_2026"}],
+        "record_quality": held,
         "published_rate": released,
         "published_variation": [spread[0] | rule],
         "published_attrition": [row | RELEASE | {"near_miss": 0} for row in attrition if row["policy_id"] == "P"],
@@ -448,6 +457,11 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "month_of_the_year": [{"month": date(2021, 3, 1)}, {"month": date(2021, 5, 31)}],
         "share_is_records_by_typical": [{"records": 13}, {"typical_month": 0.0}],
         "low_is_below_half": [{"low": True}, {"low": True, "records": 1, "share_of_typical": 1 / 12}],
+    },
+    "record_quality": {
+        "dataset_known": [{"dataset": "did"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "part_of_whole": [{"records": -1}, {"records": 13}],
     },
     "published_activity_month": {
         "reading_known": [{"reading": "mine"}],
@@ -710,6 +724,15 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         "one_row_a_month": [add("provider_month")],
         "months_are_the_records": [drop("apc_spell"), change("op_attendance", activity_date=None)],
     },
+    "record_quality": {
+        "one_row_a_measure": [add("record_quality")],
+        "of_all_records": [
+            drop("apc_spell"),
+            drop("record_quality", 2),
+            change("record_quality", records=11),
+            change("record_quality", 1, of_records=13),
+        ],
+    },
     "published_activity_month": {
         "one_row_a_month": [add("published_activity_month", 2)],
         "as_in_gold": [change("published_activity_month", 1, activity=8), drop("activity_month", 2)],
@@ -801,7 +824,7 @@ def test_good_tables_pass(spark: SparkSession, layer: str, tmp_path: Path) -> No
 def test_a_lake_is_checked_at_its_versions(spark: SparkSession, tmp_path: Path) -> None:
     prepare_folders(tmp_path / "lake")
     lake = Lake(spark, LakeLocation(folder=tmp_path / "lake"), run_id="run1")
-    layer = ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area")
+    layer = LAYER_SUITES["rates"]
     for name in (*layer, "activity_flag", "apc_spell", "op_attendance", "policy"):
         table = load_suite(name).table
         lake.replace(table, frame_of(spark, table, good()[name]).coalesce(1), {}, stage="test")

@@ -44,7 +44,7 @@ COMMITS = {
         ["gold/run_log"],
     ],
     "rate": [
-        ["silver/population", "gold/provider_month"],
+        ["silver/population", "gold/provider_month", "gold/record_quality"],
         ["gold/activity_rate", "gold/activity_month", "gold/unmapped_area"],
         ["gold/rate_variation"],
         ["gold/run_log"],

@@ -203,7 +203,7 @@ def test_whatever_changes_the_lake_is_what_all_files_make(sources: Sources, seed
             lambda: make(f"S{draw.randrange(3)}", year, Extract_Date=draw.choice(["", "2022-01-01", "2022-02-01"])),
             lambda: make(f"{year}-T{draw.randrange(3)}", year + draw.choice([-1, 1])),
             lambda: make(f"{year}-U{draw.randrange(3)}", year, **undated),
-            lambda: make("", year),
+            lambda: make("", year + draw.choice([0, 0, 4])),
             lambda: make(f"{year}-{draw.randrange(4)}", year, Extract_Date=draw.choice(["", "2022-03-01"])),
         ]
         return [draw.choices(kinds, [1, 1, 3, 3, 4])[0]() for _ in range(draw.choice([0, 0, 1, 2]))]

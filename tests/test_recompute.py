@@ -10,7 +10,8 @@ import pytest
 from ebi_spark import bookkeeping
 from ebi_spark.bookkeeping import SETTINGS, Books, uses
 from ebi_spark.delta_log import CommitInfo
-from ebi_spark.recompute import History, StageRun, differences, due, due_at_all, unchecked
+from ebi_spark.recompute import History, LastLook, StageRun, differences, due, due_at_all, unchecked
+from ebi_spark.schemas import REPEATED_ROW
 from ebi_spark.settings import LakeLocation, RunConfig
 from jobs.harness import StageReport, by_name
 from jobs.progress import in_words, seconds_left, steps
@@ -172,12 +173,13 @@ class LoggedLake:
     def __init__(self) -> None:
         self.log: list[dict[str, Any]] = []
         self.written: list[CommitInfo] = []
+        self.repeated = 0  # the version of the rows of repeated keys
 
     def exists(self, _: Any) -> bool:
         return True
 
-    def version(self, _: Any) -> int:
-        return len(self.written)
+    def version(self, table: Any) -> int:
+        return self.repeated if table is REPEATED_ROW else len(self.written)
 
     def commits(self, _: Any, after: int) -> list[CommitInfo]:
         return self.written[after:]
@@ -276,3 +278,49 @@ def test_a_run_of_named_years_hides_no_other_year_of_a_file(sources: dict[str, s
     assert books_of(lake).due_sources().years == ["every year"]
     lake.ran("r3", sources, wrote=False, as_they_were=YEARS)
     assert not books_of(lake).due_sources()
+
+
+def three_looks(lake: LoggedLake, sources: dict[str, str]) -> None:
+    """Three years, each of a file of its own; a row of the second's file is set aside under a year that none has."""
+    told = {F19: {FIRST: "a"}, F20: {SECOND: "a", "2030-31": "b", "": "c"}, F21: {YEARS[2]: "a"}}
+    for year, file in zip(YEARS, (F19, F20, F21), strict=True):
+        lake.ran("r1", sources, year, verdicts={file: told[file]})
+
+
+def test_what_the_last_look_knew(sources: dict[str, str]) -> None:
+    lake = LoggedLake()
+    assert books_of(lake).last_look() is None
+    three_looks(lake, sources)
+    by_year = {FIRST: {F19}, SECOND: {F20}, "2030-31": {F20}, YEARS[2]: {F21}}
+    assert books_of(lake).last_look() == LastLook(frozenset(), YEARS, by_year, {"r1": None})
+    sources |= {f"data:{F19}": "2", "data:/data/22": "1"}
+    found = books_of(lake).last_look()
+    assert found == LastLook(frozenset({F19, "/data/22"}), YEARS, by_year, {"r1": None})
+    # What a later run read stands for itself; years that it found as they were were looked at with it.
+    lake.ran("r2", sources, FIRST, verdicts={F19: {SECOND: "a"}}, as_they_were=YEARS[1:])
+    found = books_of(lake).last_look()
+    assert found is not None
+    assert (found.changed, found.files) == (frozenset(), {SECOND: {F19, F20}, "2030-31": {F20}, YEARS[2]: {F21}})
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(lambda lake, now: now.pop(f"data:{F19}"), id="a file is gone"),
+        pytest.param(lambda lake, now: now.update({"setting:bare_year": "x"}), id="a setting has changed"),
+        pytest.param(lambda lake, now: now.update({"data:s3://there/22": "r3"}), id="a file that Python cannot see"),
+        pytest.param(lambda lake, now: now.update({"table:a.b": "1"}), id="a table that Python cannot see"),
+        pytest.param(lambda lake, now: lake.commit("of another hand", SECOND), id="another hand wrote"),
+        pytest.param(lambda lake, now: setattr(lake, "repeated", 1), id="a look broke off before its first step"),
+        pytest.param(
+            lambda lake, now: lake.ran("r2", now | {f"data:{F19}": "2"}, FIRST, verdicts={F19: {FIRST: "b"}}),
+            id="a look broke off behind its first step",
+        ),
+    ],
+)
+def test_without_one_known_state_all_files_are_looked_at(sources: dict[str, str], what: Any) -> None:
+    lake = LoggedLake()
+    three_looks(lake, sources)
+    assert books_of(lake).last_look() is not None
+    what(lake, sources)
+    assert books_of(lake).last_look() is None

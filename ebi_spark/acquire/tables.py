@@ -73,7 +73,7 @@ class SourceTable:
 
     def of_files(self, files: frozenset[str]) -> "SourceTable":
         """The rows of some of the files alone; Spark then opens no other."""
-        these = F.col("source_file").isin(*files)
+        these = F.col("source_file").isin(*files) if files else F.lit(False)
         whole = self.narrowed
         return replace(
             self,

@@ -26,7 +26,7 @@ from ebi_spark.settings import RunConfig
 from ebi_spark.storage import Lake
 
 # Looks at the keys of the other files: each may bring in files that share a key, and these have keys of their own.
-_MOST_LOOKS = 3
+_MOST_LOOKS = 2
 # Of more than this share of the bytes, looking at all of them costs no more.
 _MOST_OF_ALL = 0.5
 
@@ -36,15 +36,16 @@ Place = tuple[str, str]  # system and role
 @dataclass(frozen=True)
 class Reach:
     """``tables``: the source tables over the files to look at alone; ``standing``: years of the last look that these neither
-    hold nor held; ``accounts`` of the other files."""
+    hold nor held; ``elsewhere``: years that other files hold rows of; ``accounts`` of these files."""
 
     tables: list[SourceTable]
     standing: frozenset[str]
+    elsewhere: frozenset[str]
     accounts: dict[Place, dict[str, FileCount]]
 
     def covers(self, years: Iterable[str]) -> bool:
         """Whether no other file holds rows of the years that were found in these."""
-        return not self.standing & set(years)
+        return not self.elsewhere & set(years)
 
 
 def reach(lake: Lake, tables: list[SourceTable], config: RunConfig, before: LastLook) -> Reach | None:
@@ -54,7 +55,12 @@ def reach(lake: Lake, tables: list[SourceTable], config: RunConfig, before: Last
     # An episode is judged by the others of its spell, whose keys are not its own.
     if config.mode != "refresh" or not changed or any(table.role == "apc" for table in tables):
         return None
-    gone = frozenset().union(*before.files.values()) - every.keys()
+    left = frozenset().union(*before.files.values()) - every.keys()
+    gone = frozenset(path for path in left if any(within(path, stated) for stated in before.changed))
+    # Of a folder that stands as it was: it left earlier, or is not what it is called. (One that was stated by itself left with
+    # a look at all files.)
+    if any(within(path, stated) for path in left - gone for table in tables for stated in table.files):
+        return None
     files = changed
     years = frozenset(years_named(_over(tables, changed), config.bare_year))
     for _ in range(_MOST_LOOKS):
@@ -67,8 +73,10 @@ def reach(lake: Lake, tables: list[SourceTable], config: RunConfig, before: Last
             return None
         if not sharing:
             accounts = _accounts(lake, _over(tables, others), before, config.years)
-            standing = frozenset(before.years) - years
-            return None if accounts is None else Reach(_over(tables, files), standing, accounts)
+            if accounts is None:
+                return None
+            elsewhere = frozenset(year for year, of_year in before.files.items() if of_year & others)
+            return Reach(_over(tables, files), frozenset(before.years) - years, elsewhere, accounts)
         files |= sharing
     return None
 
@@ -133,11 +141,11 @@ def _sharing_keys(
 def _accounts(
     lake: Lake, others: list[SourceTable], before: LastLook, years: tuple[str, ...] | None
 ) -> dict[Place, dict[str, FileCount]] | None:
-    """What became of the rows of each file that is not looked at, by its last account; None where a file has none, or where
-    one of a run that was asked for other ``years`` would not be the same now."""
-    beside = (
-        frozenset() if years is None else frozenset().union(*(of for y, of in before.files.items() if y not in years))
-    )
+    """What became of the rows of each file that is not looked at, by its last account; None where a file has none, and where
+    that of a run that was asked for other ``years`` would not be the same now."""
+    beside: frozenset[str] = frozenset()
+    if years is not None:
+        beside = beside.union(*(of_year for year, of_year in before.files.items() if year not in years))
 
     def as_now(row: Mapping[str, Any]) -> bool:
         same = before.asked.get(row["run_id"], ()) == years

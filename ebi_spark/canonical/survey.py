@@ -92,14 +92,15 @@ class Survey:
         return sum(count.rows[kind] for place in self.files for count in self.counts(place).values())
 
     def verdicts(self, step: "Step") -> dict[str, dict[str, str]]:
-        """By file of a step and year (of the step's, and "" for rows of no year) a fingerprint, the same only while the same
-        rows are of that year, set aside for the same reasons and counted or copies. It changes with the file, and with other
-        files: where one brings or lets go of a key that stands in both, or of the spell of a row of APCS_Der."""
+        """By file of a step and year (those of its rows that were asked for, and "" for rows of no year) a fingerprint, the
+        same only while the same rows are of that year, set aside for the same reasons and counted or copies. It changes with
+        the file, and with other files: where one brings or lets go of a key that stands in both, or of the spell of a row of
+        APCS_Der."""
         told: dict[str, dict[str, list[str]]] = {path: defaultdict(list) for path in step.files}
         for place, counts in sorted(self.files.items()):
             for path in told.keys() & counts.keys():
                 for (year, reasons), found in sorted(counts[path].verdicts.items(), key=str):
-                    if year is None or year in step.years:
+                    if year is None or year in counts[path].years:
                         told[path][year or ""].append(f"{place} {reasons}: {found}")
         return {path: {year: fingerprint(found) for year, found in by_year.items()} for path, by_year in told.items()}
 

@@ -1,7 +1,6 @@
 """The published tables made from gold and silver: rates under disclosure control, everything else national."""
 
 from collections.abc import Iterable
-from functools import reduce
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -180,32 +179,12 @@ def reading_effects(flags: DataFrame, policies: DataFrame) -> DataFrame:
     return counts.join(default, ["policy_id", "reading"], "left").fillna(False, ["is_default_reading"])
 
 
-def quality(records: list[DataFrame], quarantine: DataFrame, flags: DataFrame) -> DataFrame:
+def quality(measured: DataFrame, quarantine: DataFrame, flags: DataFrame) -> DataFrame:
     """National measures of each dataset and year: ``measure``, ``records``, ``of_records``.
 
-    ``records`` are the silver tables. Measures on areas are of records in scope of any policy.
+    ``measured`` are rows of ``gold/record_quality``. Measures on areas are of records in scope of any policy.
     """
-    parts = []
-    for frame in records:
-        measures = {
-            "records": F.count("*"),
-            "no_person": F.count_if(F.col("person_id").isNull()),
-            "no_age": F.count_if(F.col("age_years").isNull()),
-            "no_sex": F.count_if(~F.coalesce(F.col("sex").isin("1", "2"), F.lit(False))),
-            "no_diagnosis": F.count_if(F.col("diagnosis_codes").isNull()),
-            "no_procedure": F.count_if(F.col("procedure_codes").isNull()),
-            "no_commissioner": F.count_if(F.col("commissioner_code").isNull()),
-            "no_activity_date": F.count_if(F.col("activity_date").isNull()),
-        }
-        if "incomplete_spell" in frame.columns:
-            measures["incomplete_spell"] = F.count_if("incomplete_spell")
-            measures["no_dominant_procedure"] = F.count_if(F.col("dominant_procedure_4").isNull())
-        counted = frame.groupBy("financial_year", "dataset").agg(*[m.alias(name) for name, m in measures.items()])
-        listed = F.array(*[F.struct(F.lit(n).alias("measure"), F.col(n).alias("records")) for n in measures])
-        parts.append(
-            counted.select("financial_year", "dataset", F.col("records").alias("of_records"), F.inline(listed))
-        )
-    of_year = reduce(DataFrame.unionByName, parts)
+    of_year = measured.select("financial_year", "dataset", "of_records", "measure", "records")
     totals = of_year.where("measure = 'records'").select("financial_year", "dataset", "of_records")
     aside = (
         quarantine.select("financial_year", "dataset", F.explode("reasons").alias("reason"))

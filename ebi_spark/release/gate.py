@@ -29,7 +29,7 @@ from ebi_spark.yaml_documents import load_document
 LAYER_SUITES = {
     "silver": ("apc_spell", "op_attendance", "quarantine", "ingest_audit", "population"),
     "flags": ("policy", "activity_flag", "policy_attrition", "policy_sensitivity", "policy_comparison"),
-    "rates": ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area"),
+    "rates": ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area", "record_quality"),
     "published": (
         "published_rate",
         "published_variation",

@@ -24,11 +24,9 @@ from ebi_spark.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
     ACTIVITY_RATE,
-    APC_SPELL,
     ATTRITION,
     COMPLETENESS,
     DAYS_BETWEEN,
-    OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
     POLICY_SENSITIVITY,
@@ -40,6 +38,7 @@ from ebi_spark.schemas import (
     RATE,
     RATE_VARIATION,
     READING_EFFECT,
+    RECORD_QUALITY,
     RELEASE,
     SENSITIVITY,
     UNMAPPED_AREA,
@@ -117,7 +116,7 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         SENSITIVITY: figures.national_only(lake.read(POLICY_SENSITIVITY), policies),
         # A local policy's records are in scope of the national one already.
         QUALITY: figures.quality(
-            [lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)],
+            lake.read(RECORD_QUALITY),
             lake.read(QUARANTINE),
             figures.national_only(flags, policies),
         ).unionByName(figures.area_quality(figures.national_only(flags, policies), lake.read(UNMAPPED_AREA))),
