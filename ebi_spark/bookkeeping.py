@@ -234,15 +234,17 @@ class Books:
         last = self._last_of_years()
         every = self._last_of_every_year()
         years = self.config.years or (_years_found(every) if every else ())
-        known = [last[year] for year in years if year in last]
-        if not known or not all(year in self._verdicts for year in years if year in last):
+        # A year without its run may have been written by a step that failed.
+        if not years or not all(year in last and year in self._verdicts for year in years):
             return None
+        known = [last[year] for year in years]
         # One state of the files, for all years and for the rows of repeated keys: a look that broke off leaves several.
         before, now = stage_run(ingests[0]).uses, uses("ingest", self.config, self.lake, self.run_id)
         repeated = REPEATED_ROW.full_name
         wrote = (row["versions_written"] or {} for row in ingests)
         settled = next((versions[repeated] for versions in wrote if repeated in versions), 0)
-        if any(run.uses != before for run in known) or self.lake.version(REPEATED_ROW) != settled:
+        there = self.lake.exists(REPEATED_ROW) and self.lake.version(REPEATED_ROW) == settled
+        if not there or any(run.uses != before for run in known):
             return None
         changed = {key for key in {*before, *now} if before.get(key) != now.get(key)}
         if any(key.startswith("table:") or is_remote(key.removeprefix("data:")) for key in now) or not all(
@@ -251,8 +253,7 @@ class Books:
             return None
         written = {name for run in known for name in run.written if YEAR in TABLES[name].partition_by}
         as_used = [replace(run, uses=now) for run in known]
-        held = [year for year in years if year in last]
-        if due(held, as_used, self.histories(written, known), reads=(), uses=now, beside=self._beside("ingest")):
+        if due(years, as_used, self.histories(written, known), reads=(), uses=now, beside=self._beside("ingest")):
             return None
         files: dict[str, set[str]] = {}
         read: set[str] = set()
@@ -264,7 +265,8 @@ class Books:
             read |= told.keys()
         asked = {row["run_id"]: _years_asked(row) for row in ingests}
         by_year = {year: frozenset(paths) for year, paths in files.items()}
-        return LastLook(frozenset(key.removeprefix("data:") for key in changed), held, by_year, asked)
+        paths = frozenset(key.removeprefix("data:") for key in changed)
+        return LastLook(paths, list(years), frozenset(read), by_year, asked)
 
     def _last_of_every_year(self) -> dict[str, Any] | None:
         """The last step of a run that was asked for all years."""
@@ -430,6 +432,8 @@ def uses(stage: str, config: RunConfig, lake: Lake, run_id: str) -> dict[str, st
             for role, table in source.tables.items():
                 name = f"{source.name}.{role}"
                 told[f"source:{name}"] = fingerprint([source.system, vars(table)])
+                if table.headers_file:
+                    told[f"file:{table.headers_file}"] = _content(str(table.headers_file))
                 told |= _source_state(table, f"sources.{name}", lake, run_id)
     return told
 

@@ -99,10 +99,11 @@ class Due:
 class LastLook:
     """What the last ingest knew of the source files, where since then nothing but some of these has ``changed`` (files or
     folders as the configuration states them, new ones among them): the ``years`` it stands for, the ``files`` that hold rows
-    of each year, be they set aside, and the years that each run was ``asked`` for (None: all)."""
+    of each year, be they set aside, all files ever ``read``, and the years that each run was ``asked`` for (None: all)."""
 
     changed: frozenset[str]
     years: Sequence[str]
+    read: frozenset[str]
     files: Mapping[str, frozenset[str]]
     asked: Mapping[str, tuple[str, ...] | None]
 

@@ -292,10 +292,11 @@ def test_what_the_last_look_knew(sources: dict[str, str]) -> None:
     assert books_of(lake).last_look() is None
     three_looks(lake, sources)
     by_year = {FIRST: {F19}, SECOND: {F20}, "2030-31": {F20}, YEARS[2]: {F21}}
-    assert books_of(lake).last_look() == LastLook(frozenset(), YEARS, by_year, {"r1": None})
+    read = frozenset({F19, F20, F21})
+    assert books_of(lake).last_look() == LastLook(frozenset(), YEARS, read, by_year, {"r1": None})
     sources |= {f"data:{F19}": "2", "data:/data/22": "1"}
     found = books_of(lake).last_look()
-    assert found == LastLook(frozenset({F19, "/data/22"}), YEARS, by_year, {"r1": None})
+    assert found == LastLook(frozenset({F19, "/data/22"}), YEARS, read, by_year, {"r1": None})
     # What a later run read stands for itself; years that it found as they were were looked at with it.
     lake.ran("r2", sources, FIRST, verdicts={F19: {SECOND: "a"}}, as_they_were=YEARS[1:])
     found = books_of(lake).last_look()
@@ -315,6 +316,10 @@ def test_what_the_last_look_knew(sources: dict[str, str]) -> None:
         pytest.param(
             lambda lake, now: lake.ran("r2", now | {f"data:{F19}": "2"}, FIRST, verdicts={F19: {FIRST: "b"}}),
             id="a look broke off behind its first step",
+        ),
+        pytest.param(
+            lambda lake, now: lake.ran("r2", now, FIRST, verdicts={F19: {FIRST: "b"}}, found=[*YEARS, "2024-25"]),
+            id="a year was found that no step came to the end of",
         ),
     ],
 )

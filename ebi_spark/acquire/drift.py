@@ -5,7 +5,7 @@ reads, of the files at hand and against the last ingest of the same role.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,12 @@ def _listed(names: Any) -> str:
     return ", ".join(shown[:SHOWN]) + more
 
 
-def last_ingested(lake: Lake) -> dict[tuple[str, str], Columns]:
-    """The columns that the last ingest of each system and role had; a query over the audit."""
+def last_ingested(lake: Lake, tables: Iterable[SourceTable]) -> dict[tuple[str, str], Columns]:
+    """The columns that the files of the last ingest of each system and role had, and files of ``tables`` when they were last
+    accounted for: an ingest goes over those alone that a change reaches. A query over the audit."""
+    present = {path for table in tables for path in table.state}
     found: dict[tuple[str, str], list[Group]] = {}
-    for row in _last_audit(lake):
+    for row in _last_audit(lake, present):
         group = Group((row["source_file"],), tuple(row["columns_missing"] or ()), tuple(row["columns_extra"] or ()))
         found.setdefault((row["source_system"], row["role"]), []).append(group)
     return {place: columns_of(groups) for place, groups in found.items()}
@@ -145,11 +147,17 @@ def in_lake(lake: Lake) -> list[dict[str, Any]]:
     return found
 
 
-def _last_audit(lake: Lake) -> list[dict[str, Any]]:
+def _last_audit(lake: Lake, besides: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The files of the last ingest of each system and role, and those ``besides``, each as last accounted for."""
     if not lake.exists(INGEST_AUDIT):
         return []
     audit = lake.read(INGEST_AUDIT).where("columns_missing IS NOT NULL OR columns_extra IS NOT NULL")
-    newest = F.max_by("run_id", "written_at").over(Window.partitionBy("source_system", "role"))
-    last = audit.withColumn("_newest", newest).where("run_id = _newest")
-    names = ("source_system", "role", "source_file", "columns_missing", "columns_extra")
-    return [row.asDict() for row in last.select(*names).orderBy(*names[:3]).collect()]
+    place = ["source_system", "role"]
+    names = (*place, "source_file", "columns_missing", "columns_extra")
+    newest = F.max_by("run_id", "written_at").over(Window.partitionBy(*place))
+    latest = F.max("written_at").over(Window.partitionBy(*place, "source_file"))
+    told = audit.select(
+        *names, (F.col("run_id") == newest).alias("_last"), (F.col("written_at") == latest).alias("_latest")
+    )
+    rows = told.where("_last OR _latest").orderBy(*names[:3]).collect()
+    return [row.asDict() for row in rows if row["_last"] or row["source_file"] in besides]

@@ -4,6 +4,7 @@ import csv
 import glob
 import os
 import re
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,6 +57,13 @@ def is_remote(path: str) -> bool:
 def within(path: str, stated: str) -> bool:
     """Whether a file is the one that a configuration states, or lies in the folder that it states."""
     return path == stated or path.startswith(f"{stated.rstrip('/')}/")
+
+
+def stated_for(path: str, stated: Container[str]) -> str | None:
+    """The one among many files and folders, as a configuration states them, that a local file is or lies in."""
+    while path and path not in stated:
+        path = path.rpartition("/")[0]
+    return path or None
 
 
 def source_bytes(config: RunConfig) -> int | None:

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ebi_spark.acquire.column_types import as_read, as_text, inexact_key, refuse_other_types, united
-from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote, within
+from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote, stated_for, within
 from ebi_spark.acquire.layouts import Layout, Resolved, layouts
 from ebi_spark.acquire.watch import State, state_of
 from ebi_spark.errors import InputError
@@ -74,11 +74,11 @@ class SourceTable:
     def of_files(self, files: frozenset[str]) -> "SourceTable":
         """The rows of some of the files alone; Spark then opens no other."""
         these = F.col("source_file").isin(*files) if files else F.lit(False)
-        whole = self.narrowed
+        whole, stated = self.narrowed, set(self.files)
         return replace(
             self,
             rows=self.rows.where(these),
-            files=[stated for stated in self.files if any(within(path, stated) for path in files)],
+            files=sorted({found for path in files if (found := stated_for(path, stated))}),
             state={path: state for path, state in self.state.items() if path in files},
             only=files,
             narrowed=None if whole is None else lambda narrow: whole(narrow).where(these),
