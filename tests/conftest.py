@@ -15,7 +15,7 @@ os.environ.setdefault("EBI_SPARK_DRIVER_MEMORY", "3g")
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
 import ebi_spark.session as sessions
-from ebi_spark.session import spark_session
+from ebi_spark.session import spark_session, uncompiled
 from ebi_spark.settings import LakeLocation
 from ebi_spark.storage import Lake, prepare_folders
 
@@ -49,6 +49,13 @@ def one_session(spark: SparkSession) -> Iterator[None]:
     patch.setattr(sessions, "spark_session", given)
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="module")
+def not_compiled(spark: SparkSession) -> Iterator[None]:
+    """As a job of so few rows runs."""
+    with uncompiled(spark):
+        yield
 
 
 @pytest.fixture(scope="session")

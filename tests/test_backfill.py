@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,12 @@ from ebi_spark.canonical.survey import FileCount, Survey, steps
 from ebi_spark.canonical.worklist import worklist
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
-from ebi_spark.session import uncompiled
 from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
 from jobs import ingest, status
 
 pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
-
-
-@pytest.fixture(scope="module")
-def not_compiled(spark: SparkSession) -> Iterator[None]:
-    """As a job of so few rows runs."""
-    with uncompiled(spark):
-        yield
 
 
 @pytest.fixture

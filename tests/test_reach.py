@@ -5,17 +5,15 @@ import itertools
 import json
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calling import call
-from pyspark.sql import SparkSession
 from source_rows import APCS, DER, Row, attendance, derived, spell, state, write
 
 from ebi_spark.canonical import plan
-from ebi_spark.session import uncompiled
 from jobs import ingest, run
 
 pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
@@ -32,13 +30,6 @@ HELD = {
     "silver/quarantine": "role, record_id, financial_year, reasons, source_file, raw",
     "silver/repeated_row": "role, record_id, conflict, is_duplicate, content, source_file",
 }
-
-
-@pytest.fixture(scope="module")
-def not_compiled(spark: SparkSession) -> Iterator[None]:
-    """As a job of so few rows runs."""
-    with uncompiled(spark):
-        yield
 
 
 class Sources:
