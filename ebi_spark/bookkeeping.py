@@ -461,7 +461,10 @@ def _paths(value: Any) -> Iterator[str]:
 
 def _content(path: str) -> str:
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        if not Path(path).is_file():
+            return "no file"
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
         return type(error).__name__  # whoever reads it says what is wrong
 

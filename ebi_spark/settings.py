@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
+from ebi_spark.quoting import refuse_catalogue_name, refuse_unusable, table_parts, texts
 from ebi_spark.small_files import read_rows
 from ebi_spark.yaml_documents import load_document
 
@@ -120,23 +121,40 @@ class RunConfig:
     ) -> "RunConfig":
         """This configuration with what the command line overrides."""
         changed = replace(self, accept_shrunken=accept)
-        if lake:
-            changed = replace(changed, lake=lake_location(lake, Path.cwd()))
-        if years:
+        if lake is not None:
+            changed = replace(changed, lake=lake_location(lake, Path.cwd(), "--lake"))
+        if years is not None:
             changed = replace(changed, years=parse_years(years))
-        if policies:
+        if policies is not None:
+            refuse_unusable("--policies", policies.replace(",", ""))
             changed = replace(changed, policies=tuple(part.strip() for part in policies.split(",") if part.strip()))
         return changed
 
 
-def lake_location(value: str | dict[str, Any], base: Path) -> LakeLocation:
-    """Where a lake is: ``catalog.prefix`` (no slash, one dot, no such folder) or a folder relative to ``base``."""
+def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -> LakeLocation:
+    """Where a lake is: ``catalog.prefix`` (no slash, one dot, no such folder) or a folder relative to ``base``. An
+    :class:`InputError` that begins with ``what`` where it cannot be there."""
     if isinstance(value, dict):
+        for key, name in {"catalog": value["catalog"], **value["schemas"]}.items():
+            refuse_catalogue_name(f"{what}: {key}", name)
+        if len({name.lower() for name in value["schemas"].values()}) < len(LAYERS):
+            raise InputError(
+                f"{what}: two of its layers are in one schema",
+                remedy="name a schema for each of silver, gold and published",
+            )
         return LakeLocation(catalog=value["catalog"], schemas=dict(value["schemas"]))
+    refuse_unusable(what, value)
     catalog, dot, prefix = value.partition(".")
     if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
         return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
-    return LakeLocation(folder=(base / Path(value).expanduser()).resolve())
+    try:
+        folder = (base / Path(value).expanduser()).resolve()
+    except (OSError, RuntimeError) as error:  # no such home, a circle of links
+        raise InputError(
+            f"{what}: {value} leads to no folder ({type(error).__name__})", remedy="write the whole path of the folder"
+        ) from None
+    refuse_unusable(what, str(folder))
+    return LakeLocation(folder=folder)
 
 
 LAYERS = ("silver", "gold", "published")
@@ -146,6 +164,9 @@ def load_config(path: Path) -> RunConfig:
     """The configuration in a YAML file; an :class:`InputError` names file, line, key and remedy otherwise."""
     document = load_document(path, resource("conf", "run.schema.json"), what="configuration")
     base = path.resolve().parent
+    for where, text in texts(document):
+        if not (where.endswith(".delimiter") and text):  # which is a tab or a blank at times
+            refuse_unusable(f"configuration: {path}: {where}", text)
 
     def beside(value: str) -> str:
         return value if "://" in value or Path(value).is_absolute() else str(base / value)
@@ -215,7 +236,7 @@ def load_config(path: Path) -> RunConfig:
         )
     try:
         ZoneInfo(settings.get("timezone", "Europe/London"))
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InputError(
             f"configuration: {path}: {settings['timezone']!r} is no time zone", remedy="write one such as Europe/London"
         ) from None
@@ -292,6 +313,8 @@ def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource
         raise InputError(
             f"{where}: give either a path or a table", remedy="write `path: …` or `table: catalog.schema.name`"
         )
+    if "table" in item:
+        table_parts(item["table"])
     paths = item.get("path", [])
     return TableSource(
         role=role,

@@ -14,7 +14,9 @@ from pyarrow.lib import ArrowException
 from ebi_spark.acquire.layouts import Layout
 from ebi_spark.acquire.scan import OPENERS, is_plain
 from ebi_spark.errors import InputError
+from ebi_spark.quoting import refuse_unusable
 from ebi_spark.settings import RunConfig, TableSource
+from ebi_spark.small_files import refuse_special, special_kind
 
 DELIMITERS = (",", "|", "\t", ";")
 _HEAD_BYTES = 1 << 20
@@ -90,27 +92,56 @@ def stored_bytes(lake: Path) -> int:
 
 
 def find_files(source: TableSource, where: str) -> list[str]:
-    """The files or folders that the source's paths and globs name, sorted; none at all is an error."""
+    """The files or folders that the source's paths and globs name, sorted; none at all is an error, and so is what is
+    neither: a pipe or a device has no end."""
     found: set[str] = set()
     headers = str(Path(source.headers_file).resolve()) if source.headers_file else None
     for path in source.paths:
         if is_remote(path):
             found.add(path)
             continue
-        matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]
+        # A name with a bracket that is there is that file's; else it is a pattern.
+        pattern = glob.has_magic(path) and not os.path.lexists(path)
+        matches = sorted(glob.glob(path, recursive=True)) if pattern else [path]
         # Spelt as Spark names the file of a row, without ``..``: what is known of a file is known by its path.
         matches = [
             os.path.normpath(match)
             for match in matches
-            if Path(match).exists() and str(Path(match).resolve()) != headers
+            if _is_there(match, where) and str(Path(match).resolve()) != headers
         ]
         if not matches:
-            what = "no file matches" if glob.has_magic(path) else "there is no file"
+            what = "no file matches" if pattern else "there is no file"
             raise InputError(
                 f"{where}: {what} {path}", remedy="correct the path; it is taken relative to the configuration file"
             )
         found.update(matches)
     return sorted(found)
+
+
+def _is_there(path: str, where: str) -> bool:
+    """Whether there is a file or folder of that name; an :class:`InputError` where it is something else, or cannot be read
+    because of what it is called."""
+    try:
+        kind = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if not Path(path).is_symlink():
+            return False
+        raise InputError(
+            f"{where}: {path} is a link that leads nowhere",
+            remedy="remove it, or put the file there that it stands for",
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"{where}: {path} cannot be opened ({error.strerror})", remedy="correct the path or the rights to it"
+        ) from None
+    refuse_unusable(f"{where}: the name of a file", path)
+    special = special_kind(kind)
+    if special:
+        raise InputError(
+            f"{where}: {path} is {special}",
+            remedy="name ordinary files, or a pattern that leaves it out: nothing else has an end",
+        )
+    return True
 
 
 def forms_of(path: str, source: TableSource, layout: Layout, where: str, config: RunConfig) -> dict[str, Form]:
@@ -171,9 +202,10 @@ def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: 
     files = [
         str(file)
         for file in sorted(place.rglob(f"*{ending}"))
-        if file.is_file()
+        if not any(part.startswith(("_", ".")) for part in file.relative_to(place).parts)
+        and _is_there(str(file), where)
+        and file.is_file()
         and file.stat().st_size
-        and not any(part.startswith(("_", ".")) for part in file.relative_to(place).parts)
     ]
     if kind == "csv":
         headers = source.headers_file or _headers_beside(path, layout.known_names())
@@ -277,6 +309,7 @@ def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> For
 
 def _headers(path: str, known: set[str], where: str) -> list[str]:
     """Column names of a headers file: one line with any delimiter, or one name a line."""
+    refuse_special(Path(path), f"{where}: the headers file ", _HEAD_BYTES)
     try:
         lines = [line for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError):
