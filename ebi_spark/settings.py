@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -15,6 +16,8 @@ from ebi_spark.quoting import refuse_catalogue_name, refuse_unusable, table_part
 from ebi_spark.small_files import read_rows
 from ebi_spark.yaml_documents import load_document
 
+# Files and folders beside those of time zones, which Java does not know.
+_NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix)/.*")
 AREA_BASES = ("gp_practice", "residence", "commissioner")
 
 # The roles that a source of each system may have, with the one that it cannot do without.
@@ -234,12 +237,9 @@ def load_config(path: Path) -> RunConfig:
             f"configuration: {path}: there is no disclosure rule {settings['disclosure']!r}",
             remedy=f"did you mean {near[0]!r}? The rules are: {', '.join(known_rules)}",
         )
-    try:
-        ZoneInfo(settings.get("timezone", "Europe/London"))
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InputError(
-            f"configuration: {path}: {settings['timezone']!r} is no time zone", remedy="write one such as Europe/London"
-        ) from None
+    zone = settings.get("timezone", "Europe/London")
+    if not _is_zone(zone):
+        raise InputError(f"configuration: {path}: {zone!r} is no time zone", remedy="write one such as Europe/London")
     return RunConfig(
         lake=lake_location(document["lake"], base),
         sources=tuple(sources),
@@ -258,6 +258,14 @@ def load_config(path: Path) -> RunConfig:
         fingerprint=fingerprint(document),
         **settings,
     )
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return not _NO_ZONES.fullmatch(name)
 
 
 def _check_mode(mode: str, sources: list[Source], path: Path) -> None:

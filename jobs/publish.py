@@ -19,6 +19,7 @@ from ebi_spark.release.publish import (
 )
 from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION
 from jobs.harness import Context, run_with, stage_parser
+from jobs.preflight import report_file
 
 # A release holds every year of these.
 YEARS_OF = (POLICY_ATTRITION, ACTIVITY_RATE)
@@ -78,8 +79,7 @@ def draw_report(context: Context) -> None:
 
 def report_path(context: Context) -> Path | None:
     """Where the report goes; None for a catalogue lake without a configured place."""
-    folder = context.lake.location.folder
-    return context.config.report or (folder / "report.html" if folder else None)
+    return report_file(context.config)
 
 
 def back_to(release_id: str) -> Callable[[Context], None]:
