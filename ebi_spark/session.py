@@ -263,18 +263,7 @@ def spark_session(
         # Keeps the Python call site of every column for error texts; building the ingest's frames takes twice as long.
         .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "4")
-        .config(
-            "spark.driver.extraJavaOptions",
-            " ".join(
-                [
-                    java_option(f"-Djava.io.tmpdir={folder}"),
-                    java_option(f"-Dderby.system.home={folder}"),
-                    java_option(f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()}"),
-                    _compiling(data_bytes),
-                    dump_options(classes_to) if classes_to else archive_options(jars),
-                ]
-            ),
-        )
+        .config("spark.driver.extraJavaOptions", java_options(folder, jars, data_bytes, classes_to))
     )
     with _java_prints_to_standard_error():
         spark = builder.getOrCreate()
@@ -286,6 +275,19 @@ def spark_session(
         with contextlib.suppress(Exception):
             spark.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def java_options(folder: Path, jars: list[Path], data_bytes: int | None, classes_to: Path | None = None) -> str:
+    """The options that a local Java starts with, each quoted as Spark's launcher takes them apart."""
+    return " ".join(
+        [
+            java_option(f"-Djava.io.tmpdir={folder}"),
+            java_option(f"-Dderby.system.home={folder}"),
+            java_option(f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()}"),
+            _compiling(data_bytes),
+            dump_options(classes_to) if classes_to else archive_options(jars),
+        ]
+    )
 
 
 @contextlib.contextmanager

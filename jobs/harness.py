@@ -328,6 +328,7 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
         console.print(headed("what to do:", f" {remedy}"), highlight=False, soft_wrap=True)
 
     _INTERRUPTED.clear()
+    logging.disable(logging.NOTSET)
     _mind_signals()
     try:
         work(console, outcome)
@@ -384,8 +385,8 @@ def _interrupt(*_: Any) -> None:
     if _INTERRUPTED:
         os._exit(INTERRUPTED)
     _INTERRUPTED.append(True)
-    # What is still asked of a session that ends fails, and each such answer would be logged with a traceback.
-    logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
+    # What a session was asked as it ends fails, and Py4J would log each such answer with a traceback.
+    logging.disable(logging.CRITICAL)
     raise KeyboardInterrupt
 
 

@@ -36,13 +36,18 @@ WHOLE_COPY = (
 )
 
 
+def most_of_a_line(most_bytes: int) -> int:
+    """How many bytes a line, or one value of Parquet, may have where a field may have ``most_bytes``."""
+    return max(LINE_BYTES, 2 * most_bytes)
+
+
 def is_plain(path: str, keys: set[str], header: bool, encoding: str, most_bytes: int, where: str) -> bool:
     """Whether no line of a file can have an over-long field, be damaged or be a header that is repeated. ``keys``: what the
     column of the key can be called. An :class:`InputError` for a packed file that breaks off or unpacks without end, and for
     a line that is too long to be read."""
     # Somewhere in a field that is too long, a whole block has no end of a line. (Latin-1 doubles as UTF-8.)
     block = most_bytes // (2 if encoding == "utf-8" else 4)
-    lines = _Lines(path, max(LINE_BYTES, 2 * most_bytes), where)
+    lines = _Lines(path, most_of_a_line(most_bytes), where)
     seen = _Plain(keys, header, encoding, block)
     plain = block >= _LEAST_BLOCK
     try:
