@@ -147,6 +147,7 @@ def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -
             )
         return LakeLocation(catalog=value["catalog"], schemas=dict(value["schemas"]))
     refuse_unusable(what, value)
+    _refuse_url(what, value)
     catalog, dot, prefix = value.partition(".")
     if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
         return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
@@ -158,6 +159,15 @@ def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -
         ) from None
     refuse_unusable(what, str(folder))
     return LakeLocation(folder=folder)
+
+
+def _refuse_url(what: str, value: str) -> None:
+    """A URL would become a folder of that name beside the configuration."""
+    if "://" in value or value.startswith("dbfs:"):
+        raise InputError(
+            f"{what} cannot be at a URL: {value}",
+            remedy="name a folder or file of this machine, such as /Volumes/… or /mnt/…",
+        )
 
 
 LAYERS = ("silver", "gold", "published")
@@ -173,6 +183,10 @@ def load_config(path: Path) -> RunConfig:
 
     def beside(value: str) -> str:
         return value if "://" in value or Path(value).is_absolute() else str(base / value)
+
+    def local(value: str, what: str) -> str:
+        _refuse_url(f"configuration: {path}: {what}", value)
+        return beside(value)
 
     sources = []
     for name, source in document["sources"].items():
@@ -245,16 +259,18 @@ def load_config(path: Path) -> RunConfig:
         sources=tuple(sources),
         years=parse_years(document["years"]) if "years" in document else None,
         policies=tuple(document["policies"]) if "policies" in document else None,
-        policy_dirs=tuple(Path(beside(folder)) for folder in document.get("policy_dirs", [])),
-        population=tuple({**item, "path": beside(item["path"])} for item in document.get("population", [])),
-        practices=Path(beside(geography["practices"])) if "practices" in geography else None,
-        lsoas=Path(beside(geography["lsoas"])) if "lsoas" in geography else None,
+        policy_dirs=tuple(Path(local(folder, "policy_dirs")) for folder in document.get("policy_dirs", [])),
+        population=tuple(
+            {**item, "path": local(item["path"], "population")} for item in document.get("population", [])
+        ),
+        practices=Path(local(geography["practices"], "geography.practices")) if "practices" in geography else None,
+        lsoas=Path(local(geography["lsoas"], "geography.lsoas")) if "lsoas" in geography else None,
         pooled_years=tuple(sorted(document.get("pooled_years", RunConfig.pooled_years))),
-        mappings=tuple(Path(beside(item)) for item in geography.get("mappings", [])),
+        mappings=tuple(Path(local(item, "geography.mappings")) for item in geography.get("mappings", [])),
         geography=geography.get("version", "current"),
         area_order=tuple(document.get("area_order", AREA_BASES)),
-        report=Path(beside(document["report"])) if "report" in document else None,
-        docs=Path(beside(document["docs"])) if "docs" in document else None,
+        report=Path(local(document["report"], "report")) if "report" in document else None,
+        docs=Path(local(document["docs"], "docs")) if "docs" in document else None,
         fingerprint=fingerprint(document),
         **settings,
     )

@@ -156,6 +156,8 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with a comma in the lake's name": configured("lake: ./a,b\n" + SOURCES),
     "with a picture sign in the lake's name": configured("lake: ./😀\n" + SOURCES),
     "with a variable of Spark's in the lake's name": configured("lake: ./${env:HOME}\n" + SOURCES),
+    "with a lake at a URL": configured("lake: s3://bucket/lake\n" + SOURCES),
+    "with `report` at a URL": configured(PLAIN + "report: https://example.org/report.html\n"),
     "with a lake in the home of nobody": configured("lake: ~nobody-of-this-name/lake\n" + SOURCES),
     "with a lake behind a circle of links": prepared(
         lambda folder: (folder / "circle").symlink_to(folder / "circle"), "lake: ./circle/lake\n" + SOURCES
