@@ -441,7 +441,9 @@ def uses(stage: str, config: RunConfig, lake: Lake, run_id: str) -> dict[str, st
 def _setting(name: str, value: Any) -> dict[str, str]:
     files: dict[str, str] = {}
     for path in _paths(value):
-        matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]
+        place = Path(path)
+        pattern = glob.has_magic(place.name) and not place.exists()
+        matches = sorted(map(str, place.parent.glob(place.name))) if pattern else [path]
         files |= {f"file:{match}": _content(match) for match in matches}
     return {f"setting:{name}": json.dumps(value, default=str, sort_keys=True), **files}
 

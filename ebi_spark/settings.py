@@ -1,6 +1,7 @@
 """What a run reads and writes: the YAML configuration as one frozen object, and the files the product ships."""
 
 import difflib
+import glob
 import hashlib
 import json
 import re
@@ -149,9 +150,9 @@ def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -
     refuse_unusable(what, value)
     _refuse_url(what, value)
     catalog, dot, prefix = value.partition(".")
-    if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
-        return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
     try:
+        if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
+            return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
         folder = (base / Path(value).expanduser()).resolve()
     except (OSError, RuntimeError) as error:  # no such home, a circle of links
         raise InputError(
@@ -184,6 +185,11 @@ def load_config(path: Path) -> RunConfig:
     def beside(value: str) -> str:
         return value if "://" in value or Path(value).is_absolute() else str(base / value)
 
+    def pattern_beside(value: str) -> str:
+        """Of a pattern, the folder of the configuration is none."""
+        whole = beside(value)
+        return f"{glob.escape(str(base))}/{value}" if whole != value and glob.has_magic(value) else whole
+
     def local(value: str, what: str) -> str:
         _refuse_url(f"configuration: {path}: {what}", value)
         return beside(value)
@@ -197,7 +203,9 @@ def load_config(path: Path) -> RunConfig:
                     f"configuration: {path}: sources.{name}.tables.{role} is no table of {source['system']}",
                     remedy=f"its tables are: {', '.join(ROLES[source['system']])}",
                 )
-            tables[role] = _table_source(role, given, beside, f"configuration: {path}: sources.{name}.tables.{role}")
+            tables[role] = _table_source(
+                role, given, pattern_beside, f"configuration: {path}: sources.{name}.tables.{role}"
+            )
         if "apcs_der" in tables and "apcs" not in tables:
             raise InputError(
                 f"configuration: {path}: sources.{name} has apcs_der without apcs",
@@ -340,12 +348,18 @@ def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource
     if "table" in item:
         table_parts(item["table"])
     paths = item.get("path", [])
+    delimiter = "\t" if item.get("delimiter") == "\\t" else item.get("delimiter")
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\\\n\r\0' or delimiter.isalnum()):
+        raise InputError(
+            f"{where}: the delimiter cannot be {delimiter!r}",
+            remedy="write one character that no code has, such as ',' or '|', or \"\\t\" for a tab",
+        )
     return TableSource(
         role=role,
         paths=tuple(beside(path) for path in ([paths] if isinstance(paths, str) else paths)),
         table=item.get("table"),
         format=item.get("format"),
-        delimiter=item.get("delimiter"),
+        delimiter=delimiter,
         encoding=item.get("encoding"),
         header=item.get("header"),
         headers_file=beside(item["headers_file"]) if "headers_file" in item else None,

@@ -414,10 +414,15 @@ def prepare_folders(folder: Path) -> None:
         ) from None
 
 
+_OF_A_LAKE = {*LAYERS, "docs", "report.html"}
+
+
 def _open_to_others(path: Path, folder: Path) -> None:
     """Give published files the mode that the user's own mask allows; the job itself runs under 077."""
     mask = published_mask()
-    for entry in (folder, folder / "published", path, *path.rglob("*")):
+    # A folder that is more than the lake keeps the rights that its owner gave it.
+    whole = [folder] if all(entry.name in _OF_A_LAKE for entry in folder.iterdir()) else []
+    for entry in (*whole, folder / "published", path, *path.rglob("*")):
         entry.chmod((0o777 if entry.is_dir() else 0o666) & ~mask)
 
 

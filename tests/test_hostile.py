@@ -24,6 +24,8 @@ from pyspark.sql import SparkSession
 from rich.table import Table as RichTable
 
 import ebi_spark.session as sessions
+from ebi_spark import bookkeeping, storage
+from ebi_spark.acquire.files import find_files
 from ebi_spark.acquire.tables import read_table
 from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.errors import InputError, shown
@@ -32,7 +34,7 @@ from ebi_spark.quoting import java_option, sql_name, sql_text, table_parts
 from ebi_spark.schemas import POLICY
 from ebi_spark.settings import LakeLocation, RunConfig, TableSource, load_config, resource
 from ebi_spark.storage import Lake, prepare_folders
-from jobs import demo, harness, ingest, policy, run, status
+from jobs import demo, generate, harness, ingest, maintain, policy, run, status
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "bad-input.md"
@@ -182,6 +184,15 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with a value that is empty": configured(PLAIN + 'docs: ""\n'),
     "with a folder of time zones for a time zone": configured(PLAIN + "timezone: Europe\n"),
     "with a time zone that Java does not know": configured(PLAIN + "timezone: localtime\n"),
+    "with a share that is not a number": configured(PLAIN + "max_quarantine_share: .nan\n"),
+    "with a fraction for a whole number": configured(PLAIN + "keep_releases: 2.0\n"),
+    "with a number beyond all bounds": configured(PLAIN + "max_vintage_days: 99999999999999999999\n"),
+    "with a delimiter of two characters": configured(
+        'lake: ./lake\nsources: {a: {system: hes, tables: {op: {path: op.csv, delimiter: "||"}}}}\n'
+    ),
+    "with a quotation mark for a delimiter": configured(
+        "lake: ./lake\nsources: {a: {system: hes, tables: {op: {path: op.csv, delimiter: '\"'}}}}\n"
+    ),
     "with a policy that is not there": configured(PLAIN + "policies: [2Y_back_pain_fusoin]\n"),
     "with a policy's id that ends in a line break": prepared(own_policy, PLAIN + "policy_dirs: [mine]\n"),
     "with `docs` that names a file": configured(PLAIN + "docs: op.csv\n", **{"op.csv": "x"}),
@@ -198,6 +209,15 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with an argument that has an escape": exiting("--years", "2021-22\x1b[2J"),
     "with an argument that is no text": exiting("--lake", "a\udcff"),
     "with `--policies` that name none": configured(PLAIN, "--policies", ","),
+    "that generates files behind a file": lambda folder: (
+        (folder / "file").write_text("x"), answer_of(generate.main, "--out", str(folder / "file" / "made")),
+    )[-1],
+    "that generates files with a seed of thirty digits": lambda folder: answer_of(
+        generate.main, "--out", str(folder / "made"), "--seed", "9" * 30
+    ),
+    "that keeps versions for longer than a century": lambda folder: answer_of(
+        maintain.main, "--lake", str(folder), "--keep-hours", "9" * 12
+    ),
     "with an `EBI_SPARK_MASTER` that is elsewhere": in_environment("EBI_SPARK_MASTER", "spark://elsewhere:7077"),
     "with an option behind `EBI_SPARK_DRIVER_MEMORY`": in_environment(
         "EBI_SPARK_DRIVER_MEMORY", "4g -XX:OnOutOfMemoryError=touch"
@@ -222,7 +242,7 @@ def test_a_hostile_call(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert message.isprintable() and remedy and remedy.isprintable()
     assert "same call again" not in remedy
     for words in re.findall(r"`([^`]+)`", page("Calls and configurations")[case]):
-        assert words in f"{message}; {remedy}"
+        assert words.replace("\\|", "|") in f"{message}; {remedy}"
     assert not [path for path in tmp_path.rglob("_delta_log") if path not in before]
     if case == "with `docs` where someone else's folder is":
         assert (tmp_path / "pages" / "expectations-silver" / "thesis.txt").read_text() == "ten years of work"
@@ -411,6 +431,38 @@ def test_source_files_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
     assert {row[0]: row[1] for row in found.rows.select("record_id", "source_file").collect()} == wanted
     one = str(place / "[x].csv")
     assert read_table(spark, TableSource("apcs_der", (one,)), "a", config).files == [one]
+
+
+def test_patterns_beside_a_configuration_in_an_odd_folder(tmp_path: Path) -> None:
+    """The folder's own brackets are no pattern; a lookup there is looked at for changes too."""
+    place = tmp_path / "[x] {y} *"
+    (place / "data").mkdir(parents=True)
+    for name in ("data/op1.csv", "data/op2.csv", "practices.csv", "pop1.csv"):
+        (place / name).write_text("x")
+    (place / "run.yml").write_text(
+        "lake: ./lake\nsources: {a: {system: hes, tables: {op: 'data/*.csv', apc: practices.csv}}}\n"
+        "geography: {practices: practices.csv}\npopulation: [{path: 'pop*.csv'}]\n"
+    )
+    config = load_config(place / "run.yml")
+    tables = config.sources[0].tables
+    assert find_files(tables["op"], "a") == [str(place / "data" / name) for name in ("op1.csv", "op2.csv")]
+    assert find_files(tables["apc"], "a") == [str(place / "practices.csv")]
+    for name, value, file in (
+        ("practices", config.practices, "practices.csv"), ("population", config.population, "pop1.csv"),
+    ):  # fmt: skip
+        assert f"file:{place / file}" in bookkeeping._setting(name, value)
+
+
+def test_a_folder_that_is_more_than_a_lake_keeps_its_rights(tmp_path: Path) -> None:
+    for name, others in (("lake", []), ("home", ["thesis.txt"])):
+        folder = tmp_path / name
+        (folder / "published" / "rate").mkdir(parents=True)
+        for other in (*others, "report.html"):
+            (folder / other).touch()
+        folder.chmod(0o700)
+        storage._open_to_others(folder / "published" / "rate", folder)
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "lake").stat().st_mode & 0o777 != 0o700
 
 
 def test_columns_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
