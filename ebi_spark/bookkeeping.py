@@ -441,7 +441,9 @@ def uses(stage: str, config: RunConfig, lake: Lake, run_id: str) -> dict[str, st
 def _setting(name: str, value: Any) -> dict[str, str]:
     files: dict[str, str] = {}
     for path in _paths(value):
-        matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]
+        place = Path(path)
+        pattern = glob.has_magic(place.name) and not place.exists()
+        matches = sorted(map(str, place.parent.glob(place.name))) if pattern else [path]
         files |= {f"file:{match}": _content(match) for match in matches}
     return {f"setting:{name}": json.dumps(value, default=str, sort_keys=True), **files}
 
@@ -461,7 +463,10 @@ def _paths(value: Any) -> Iterator[str]:
 
 def _content(path: str) -> str:
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        if not Path(path).is_file():
+            return "no file"
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
         return type(error).__name__  # whoever reads it says what is wrong
 

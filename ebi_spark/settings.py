@@ -1,8 +1,10 @@
 """What a run reads and writes: the YAML configuration as one frozen object, and the files the product ships."""
 
 import difflib
+import glob
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -11,9 +13,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
+from ebi_spark.quoting import refuse_catalogue_name, refuse_unusable, table_parts, texts
 from ebi_spark.small_files import read_rows
 from ebi_spark.yaml_documents import load_document
 
+# Files and folders beside those of time zones, which Java does not know.
+_NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix)/.*")
 AREA_BASES = ("gp_practice", "residence", "commissioner")
 
 # The roles that a source of each system may have, with the one that it cannot do without.
@@ -120,23 +125,50 @@ class RunConfig:
     ) -> "RunConfig":
         """This configuration with what the command line overrides."""
         changed = replace(self, accept_shrunken=accept)
-        if lake:
-            changed = replace(changed, lake=lake_location(lake, Path.cwd()))
-        if years:
+        if lake is not None:
+            changed = replace(changed, lake=lake_location(lake, Path.cwd(), "--lake"))
+        if years is not None:
             changed = replace(changed, years=parse_years(years))
-        if policies:
+        if policies is not None:
+            refuse_unusable("--policies", policies.replace(",", ""))
             changed = replace(changed, policies=tuple(part.strip() for part in policies.split(",") if part.strip()))
         return changed
 
 
-def lake_location(value: str | dict[str, Any], base: Path) -> LakeLocation:
-    """Where a lake is: ``catalog.prefix`` (no slash, one dot, no such folder) or a folder relative to ``base``."""
+def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -> LakeLocation:
+    """Where a lake is: ``catalog.prefix`` (no slash, one dot, no such folder) or a folder relative to ``base``. An
+    :class:`InputError` that begins with ``what`` where it cannot be there."""
     if isinstance(value, dict):
+        for key, name in {"catalog": value["catalog"], **value["schemas"]}.items():
+            refuse_catalogue_name(f"{what}: {key}", name)
+        if len({name.lower() for name in value["schemas"].values()}) < len(LAYERS):
+            raise InputError(
+                f"{what}: two of its layers are in one schema",
+                remedy="name a schema for each of silver, gold and published",
+            )
         return LakeLocation(catalog=value["catalog"], schemas=dict(value["schemas"]))
+    refuse_unusable(what, value)
+    _refuse_url(what, value)
     catalog, dot, prefix = value.partition(".")
-    if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
-        return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
-    return LakeLocation(folder=(base / Path(value).expanduser()).resolve())
+    try:
+        if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
+            return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
+        folder = (base / Path(value).expanduser()).resolve()
+    except (OSError, RuntimeError) as error:  # no such home, a circle of links
+        raise InputError(
+            f"{what}: {value} leads to no folder ({type(error).__name__})", remedy="write the whole path of the folder"
+        ) from None
+    refuse_unusable(what, str(folder))
+    return LakeLocation(folder=folder)
+
+
+def _refuse_url(what: str, value: str) -> None:
+    """A URL would become a folder of that name beside the configuration."""
+    if "://" in value or value.startswith("dbfs:"):
+        raise InputError(
+            f"{what} cannot be at a URL: {value}",
+            remedy="name a folder or file of this machine, such as /Volumes/… or /mnt/…",
+        )
 
 
 LAYERS = ("silver", "gold", "published")
@@ -146,9 +178,21 @@ def load_config(path: Path) -> RunConfig:
     """The configuration in a YAML file; an :class:`InputError` names file, line, key and remedy otherwise."""
     document = load_document(path, resource("conf", "run.schema.json"), what="configuration")
     base = path.resolve().parent
+    for where, text in texts(document):
+        if not (where.endswith(".delimiter") and text):  # which is a tab or a blank at times
+            refuse_unusable(f"configuration: {path}: {where}", text)
 
     def beside(value: str) -> str:
         return value if "://" in value or Path(value).is_absolute() else str(base / value)
+
+    def pattern_beside(value: str) -> str:
+        """Of a pattern, the folder of the configuration is none."""
+        whole = beside(value)
+        return f"{glob.escape(str(base))}/{value}" if whole != value and glob.has_magic(value) else whole
+
+    def local(value: str, what: str) -> str:
+        _refuse_url(f"configuration: {path}: {what}", value)
+        return beside(value)
 
     sources = []
     for name, source in document["sources"].items():
@@ -159,7 +203,9 @@ def load_config(path: Path) -> RunConfig:
                     f"configuration: {path}: sources.{name}.tables.{role} is no table of {source['system']}",
                     remedy=f"its tables are: {', '.join(ROLES[source['system']])}",
                 )
-            tables[role] = _table_source(role, given, beside, f"configuration: {path}: sources.{name}.tables.{role}")
+            tables[role] = _table_source(
+                role, given, pattern_beside, f"configuration: {path}: sources.{name}.tables.{role}"
+            )
         if "apcs_der" in tables and "apcs" not in tables:
             raise InputError(
                 f"configuration: {path}: sources.{name} has apcs_der without apcs",
@@ -213,30 +259,37 @@ def load_config(path: Path) -> RunConfig:
             f"configuration: {path}: there is no disclosure rule {settings['disclosure']!r}",
             remedy=f"did you mean {near[0]!r}? The rules are: {', '.join(known_rules)}",
         )
-    try:
-        ZoneInfo(settings.get("timezone", "Europe/London"))
-    except (ZoneInfoNotFoundError, ValueError):
-        raise InputError(
-            f"configuration: {path}: {settings['timezone']!r} is no time zone", remedy="write one such as Europe/London"
-        ) from None
+    zone = settings.get("timezone", "Europe/London")
+    if not _is_zone(zone):
+        raise InputError(f"configuration: {path}: {zone!r} is no time zone", remedy="write one such as Europe/London")
     return RunConfig(
         lake=lake_location(document["lake"], base),
         sources=tuple(sources),
         years=parse_years(document["years"]) if "years" in document else None,
         policies=tuple(document["policies"]) if "policies" in document else None,
-        policy_dirs=tuple(Path(beside(folder)) for folder in document.get("policy_dirs", [])),
-        population=tuple({**item, "path": beside(item["path"])} for item in document.get("population", [])),
-        practices=Path(beside(geography["practices"])) if "practices" in geography else None,
-        lsoas=Path(beside(geography["lsoas"])) if "lsoas" in geography else None,
+        policy_dirs=tuple(Path(local(folder, "policy_dirs")) for folder in document.get("policy_dirs", [])),
+        population=tuple(
+            {**item, "path": local(item["path"], "population")} for item in document.get("population", [])
+        ),
+        practices=Path(local(geography["practices"], "geography.practices")) if "practices" in geography else None,
+        lsoas=Path(local(geography["lsoas"], "geography.lsoas")) if "lsoas" in geography else None,
         pooled_years=tuple(sorted(document.get("pooled_years", RunConfig.pooled_years))),
-        mappings=tuple(Path(beside(item)) for item in geography.get("mappings", [])),
+        mappings=tuple(Path(local(item, "geography.mappings")) for item in geography.get("mappings", [])),
         geography=geography.get("version", "current"),
         area_order=tuple(document.get("area_order", AREA_BASES)),
-        report=Path(beside(document["report"])) if "report" in document else None,
-        docs=Path(beside(document["docs"])) if "docs" in document else None,
+        report=Path(local(document["report"], "report")) if "report" in document else None,
+        docs=Path(local(document["docs"], "docs")) if "docs" in document else None,
         fingerprint=fingerprint(document),
         **settings,
     )
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return not _NO_ZONES.fullmatch(name)
 
 
 def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
@@ -292,13 +345,21 @@ def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource
         raise InputError(
             f"{where}: give either a path or a table", remedy="write `path: …` or `table: catalog.schema.name`"
         )
+    if "table" in item:
+        table_parts(item["table"])
     paths = item.get("path", [])
+    delimiter = "\t" if item.get("delimiter") == "\\t" else item.get("delimiter")
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\\\n\r\0' or delimiter.isalnum()):
+        raise InputError(
+            f"{where}: the delimiter cannot be {delimiter!r}",
+            remedy="write one character that no code has, such as ',' or '|', or \"\\t\" for a tab",
+        )
     return TableSource(
         role=role,
         paths=tuple(beside(path) for path in ([paths] if isinstance(paths, str) else paths)),
         table=item.get("table"),
         format=item.get("format"),
-        delimiter=item.get("delimiter"),
+        delimiter=delimiter,
         encoding=item.get("encoding"),
         header=item.get("header"),
         headers_file=beside(item["headers_file"]) if "headers_file" in item else None,

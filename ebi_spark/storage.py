@@ -21,7 +21,9 @@ from pyspark.sql.types import ArrayType, DataType, StructType
 from ebi_spark import __version__, delta_log
 from ebi_spark.delta_log import CommitInfo
 from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.quoting import sql_name, sql_text, table_parts
 from ebi_spark.schemas import SCHEMA_VERSION, TABLES, YEAR, Table
+from ebi_spark.session import setting
 from ebi_spark.settings import LAYERS, LakeLocation
 
 VERSION_PROPERTY = "ebi_spark.schema_version"
@@ -79,8 +81,8 @@ class Lake:
     def identifier(self, table: Table) -> str:
         """The table's name for SQL: ``catalog.schema.name`` or ``delta.`path` ``."""
         if self.location.folder:
-            return f"delta.{_ticked(self._path(table))}"
-        return _named(f"{self.location.catalog}.{self.location.schemas[table.layer]}.{table.name}")
+            return sql_name("delta", self._path(table))
+        return sql_name(str(self.location.catalog), self.location.schemas[table.layer], table.name)
 
     def _path(self, table: Table) -> str:
         return str(Path(str(self.location.folder)) / table.layer / table.name)
@@ -90,9 +92,7 @@ class Lake:
         if self.location.folder:
             log = Path(self._path(table)) / "_delta_log"
             return log.is_dir() and any(log.glob("*.json"))
-        return self.spark.catalog.tableExists(
-            f"{self.location.catalog}.{self.location.schemas[table.layer]}.{table.name}"
-        )
+        return self.spark.catalog.tableExists(self.identifier(table))
 
     # Making
 
@@ -102,7 +102,7 @@ class Lake:
             prepare_folders(self.location.folder)
         else:
             for schema in self.location.schemas.values():
-                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {_named(f'{self.location.catalog}.{schema}')}")
+                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {sql_name(str(self.location.catalog), schema)}")
         there = {table.full_name: self.exists(table) for table in TABLES.values()}
         self.migrate([table for table in TABLES.values() if there[table.full_name]])
         side_by_side([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
@@ -160,20 +160,20 @@ class Lake:
 
     def _create(self, table: Table) -> None:
         columns = ", ".join(
-            f"`{name}` {kind}" + (f" COMMENT '{_quoted(meaning)}'" if meaning else "")
+            f"{sql_name(name)} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
             for name, kind, meaning in table.fields()
         )
         partition = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA{partition} "
-            f"COMMENT '{_quoted(table.row)}' TBLPROPERTIES ({self._properties(table)})"
+            f"COMMENT {sql_text(table.row)} TBLPROPERTIES ({self._properties(table)})"
         )
 
     def _properties(self, table: Table) -> str:
         properties = {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION)}
         if table.statistics:
             properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
-        return ", ".join(f"'{key}' = '{value}'" for key, value in properties.items())
+        return ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in properties.items())
 
     # Reading
 
@@ -364,7 +364,7 @@ def _differences(declared: DataType, held: DataType, prefix: str = "") -> tuple[
     if isinstance(declared, StructType) and isinstance(held, StructType):
         there = {field.name: field.dataType for field in held.fields}
         for field in declared.fields:
-            name = f"{prefix}`{field.name}`"
+            name = f"{prefix}{sql_name(field.name)}"
             if field.name not in there:
                 added[name] = field.dataType.simpleString()
                 continue
@@ -414,10 +414,15 @@ def prepare_folders(folder: Path) -> None:
         ) from None
 
 
+_OF_A_LAKE = {*LAYERS, "docs", "report.html"}
+
+
 def _open_to_others(path: Path, folder: Path) -> None:
     """Give published files the mode that the user's own mask allows; the job itself runs under 077."""
     mask = published_mask()
-    for entry in (folder, folder / "published", path, *path.rglob("*")):
+    # A folder that is more than the lake keeps the rights that its owner gave it.
+    whole = [folder] if all(entry.name in _OF_A_LAKE for entry in folder.iterdir()) else []
+    for entry in (*whole, folder / "published", path, *path.rglob("*")):
         entry.chmod((0o777 if entry.is_dir() else 0o666) & ~mask)
 
 
@@ -436,8 +441,29 @@ def published_mask() -> int:
     return _USER_MASK[0] if _USER_MASK else 0o022
 
 
-def _ticked(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+def refuse_without_catalogue(spark: SparkSession, location: LakeLocation) -> None:
+    """An :class:`InputError` where the session does not know the lake's catalogue, or would forget it."""
+    if not location.catalog:
+        return
+    if not outlasts_session(spark, location.catalog):
+        raise InputError(
+            f"the catalogue {location.catalog} of this session ends with it (spark.sql.catalogImplementation is in-memory); "
+            "nothing was written",
+            remedy="start Spark with a metastore or a catalogue of your platform, or name a folder as the lake",
+        )
+    try:
+        spark.sql(f"SHOW SCHEMAS IN {sql_name(location.catalog)}").head(1)
+    except Exception as error:  # each platform has its own for this
+        condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
+        raise InputError(
+            f"the session has no catalogue {location.catalog!r} that this user may read ({condition}); nothing was written",
+            remedy="correct its name in `lake`, or ask for the right to use it; a folder as the lake needs none",
+        ) from None
+
+
+def outlasts_session(spark: SparkSession, catalog: str) -> bool:
+    """Whether tables of a catalogue are there after the session."""
+    return catalog != "spark_catalog" or setting(spark, "spark.sql.catalogImplementation") != "in-memory"
 
 
 class Commit(NamedTuple):
@@ -451,16 +477,11 @@ def newest_commit(spark: SparkSession, *, table: str = "", path: str = "") -> Co
     """The newest commit of a Delta table outside the lake, by name or path; None for what is no Delta table, and where the
     right to its history is missing."""
     try:
-        named = _named(table) if table else f"delta.{_ticked(path)}"
+        named = sql_name(*table_parts(table)) if table else sql_name("delta", path)
         row = spark.sql(f"DESCRIBE HISTORY {named} LIMIT 1").select("version", "timestamp").first()
     except Exception:  # each platform has its own for these
         return None
     return Commit(row["version"], row["timestamp"]) if row else None
-
-
-def _named(name: str) -> str:
-    """A name of several parts for SQL, each part between backticks."""
-    return ".".join(_ticked(part.strip("`")) for part in name.split("."))
 
 
 def _named_by_all(each: Sequence[Where], column: str) -> list[str] | None:
@@ -474,7 +495,8 @@ def predicate_of(where: Where | Sequence[Where]) -> str:
     """The SQL condition that a row meets when it has one of the values of every column, of one of the mappings."""
     either = [
         " AND ".join(
-            f"`{column}` IN ({', '.join(_literal(value) for value in values)})" for column, values in one.items()
+            f"{sql_name(column)} IN ({', '.join(_literal(value) for value in values)})"
+            for column, values in one.items()
         )
         for one in ([where] if isinstance(where, Mapping) else where)
     ]
@@ -482,10 +504,4 @@ def predicate_of(where: Where | Sequence[Where]) -> str:
 
 
 def _literal(value: str | int) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+    return str(value) if isinstance(value, int) else sql_text(value)

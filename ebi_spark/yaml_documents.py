@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.validators import extend
 
 from ebi_spark.errors import InputError
 
@@ -62,7 +64,13 @@ def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
         raise InputError(f"{what}: {path}{line}: {problem}", remedy="correct the YAML there") from None
     if not isinstance(document, dict):
         raise InputError(f"{what}: {path} holds no keys", remedy="write `key: value` lines as the README shows")
-    checked: dict[str, Any] = _with_environment(document, path, what)
+    try:
+        checked: dict[str, Any] = _with_environment(document, path, what)
+    except RecursionError:
+        raise InputError(
+            f"{what}: {path} has a value that contains itself, or is nested too deeply",
+            remedy="write the value out in place of the alias (`*name`)",
+        ) from None
     validator = _validator(schema)
     errors = list(validator.iter_errors(checked))
     # A misspelt key says more than the right one being absent.
@@ -75,9 +83,29 @@ def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
     return checked
 
 
+def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+    """A pattern's ``$`` is the end of the text. To Python it is also the place before a line break at the end."""
+    strict = f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern
+    if isinstance(instance, str) and not re.search(strict, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+# 2.0 is no whole number here, and neither infinity nor "not a number" is within any bounds.
+_TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many(
+    {
+        "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+        "number": lambda _, value: (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        ),
+    }
+)
+_Validator: Any = extend(Draft202012Validator, {"pattern": _pattern}, type_checker=_TYPES)  # type: ignore[no-untyped-call]
+
+
 @cache
 def _validator(schema: Path) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+    made: Draft202012Validator = _Validator(json.loads(schema.read_text(encoding="utf-8")))
+    return made
 
 
 def line_of(node: yaml.Node | None, path: list[Any]) -> int:

@@ -17,7 +17,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import explain_record
 from ebi_spark.schemas import ACTIVITY_FLAG, RECORD_TABLES
 from ebi_spark.storage import Lake
-from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
+from jobs.harness import JobParser, common_options, guarded, headed, opened_lake, output_console
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,8 +69,8 @@ def _judged(lake: Lake, asked: Column) -> set[str] | None:
 def _print(item: dict[str, Any]) -> None:
     console = output_console()
     head = f"{item['policy_id']}, revision {item['revision']}, reading {item['reading']}"
-    console.print(f"[bold]{head}[/bold]  record {item['source_system']} {item['dataset']} {item['record_id']}")
-    console.print(f"[bold]{item['outcome']}[/bold]" + (f": {item['why']}" if item["why"] else ""))
+    console.print(headed(head, f"  record {item['source_system']} {item['dataset']} {item['record_id']}"))
+    console.print(headed(item["outcome"], f": {item['why']}" if item["why"] else ""))
     table = RichTable()
     for name in ("clause", "the page's words", "test", "value seen", "verdict"):
         table.add_column(name, overflow="fold")

@@ -20,6 +20,7 @@ from jobs.harness import JobParser, common_options, guarded, opened_lake, output
 
 KEEP_HOURS = 30 * 24
 LEAST_HOURS = 7 * 24
+MOST_HOURS = 100 * 365 * 24
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +43,11 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(
                 f"--keep-hours {arguments.keep_hours}: readers and runs that began before could lose files under their hands",
                 remedy=f"give at least {LEAST_HOURS} (a week)",
+            )
+        if arguments.keep_hours > MOST_HOURS:
+            raise InputError(
+                f"--keep-hours {arguments.keep_hours}: that is longer than a century",
+                remedy=f"give at most {MOST_HOURS}",
             )
         if arguments.keep_releases is not None and arguments.keep_releases < 1:
             raise InputError("--keep-releases has to be at least 1", remedy="the current release always stays")

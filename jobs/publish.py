@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.table import Table as RichTable
 
 from ebi_spark.bookkeeping import refuse_unchecked
-from ebi_spark.errors import InputError
+from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.own_files import refuse_report
 from ebi_spark.release.publish import (
     current_release,
     publish,
@@ -18,6 +19,7 @@ from ebi_spark.release.publish import (
 )
 from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION
 from jobs.harness import Context, run_with, stage_parser
+from jobs.preflight import report_file
 
 # A release holds every year of these.
 YEARS_OF = (POLICY_ATTRITION, ACTIVITY_RATE)
@@ -63,14 +65,21 @@ def draw_report(context: Context) -> None:
     page = build_report(
         report_tables(lake, manifest["release_id"]), release=manifest, over_dispersion=context.config.over_dispersion
     )
-    write_text(path, page)
+    try:
+        refuse_report(path)
+        write_text(path, page)
+    except (OSError, InputError) as error:
+        why = error.message if isinstance(error, InputError) else f"{path} cannot be written ({error.strerror})"
+        raise BrokenRunError(
+            f"{manifest.get('release_id')} is the current release, and its report was not drawn: {why}",
+            remedy="make room for the report or name another place (`report: …`), then run the same call again",
+        ) from None
     context.report = str(path)
 
 
 def report_path(context: Context) -> Path | None:
     """Where the report goes; None for a catalogue lake without a configured place."""
-    folder = context.lake.location.folder
-    return context.config.report or (folder / "report.html" if folder else None)
+    return report_file(context.config)
 
 
 def back_to(release_id: str) -> Callable[[Context], None]:

@@ -11,7 +11,7 @@ from ebi_spark.acquire import drift
 from ebi_spark.canonical.worklist import worklist
 from ebi_spark.release.publish import current_release
 from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
-from jobs.harness import Context, JobParser, common_options, guarded, opened_lake, output_console
+from jobs.harness import Context, JobParser, common_options, guarded, headed, opened_lake, output_console
 
 SET_ASIDE = "quarantine"
 LOST_CODES = "area codes that count in England only"
@@ -78,7 +78,7 @@ def _print(collected: dict[str, list[dict[str, Any]]]) -> None:
     console = output_console()
     for title, rows in collected.items():
         if not rows:
-            console.print(f"[bold]{title}[/bold]: none")
+            console.print(headed(title, ": none"))
             continue
         table = RichTable(title=title, title_justify="left")
         for name in rows[0]:

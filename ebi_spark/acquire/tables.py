@@ -16,6 +16,7 @@ from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote, state
 from ebi_spark.acquire.layouts import Layout, Resolved, layouts
 from ebi_spark.acquire.watch import State, state_of
 from ebi_spark.errors import InputError
+from ebi_spark.quoting import spark_path, sql_name, table_parts
 from ebi_spark.settings import RunConfig, TableSource
 from ebi_spark.storage import newest_commit
 
@@ -167,7 +168,8 @@ def _opened(
                     yield typed([path], _as_now(spark, path=path))
             else:
                 reader = _careful(spark.read).option("parquet.page.verify-checksum.enabled", True)
-                yield typed(paths, (reader.option("basePath", base) if base else reader).parquet(*paths))
+                reader = reader.option("basePath", base) if base else reader
+                yield typed(paths, reader.parquet(*_for_spark(paths)))
     except AnalysisException as error:
         raise InputError(
             f"{where}: {source.where} cannot be read ({error.getCondition() or 'unreadable'})",
@@ -181,7 +183,7 @@ def _as_now(spark: SparkSession, *, table: str = "", path: str = "") -> DataFram
     version (a view, a table with row filters), is read as it is."""
 
     def read(reader: DataFrameReader) -> DataFrame:
-        return reader.table(table) if table else reader.format("delta").load(path)
+        return reader.table(sql_name(*table_parts(table))) if table else reader.format("delta").load(path)
 
     commit = newest_commit(spark, table=table, path=path)
     if commit is not None:
@@ -190,6 +192,11 @@ def _as_now(spark: SparkSession, *, table: str = "", path: str = "") -> DataFram
             if frame.columns:  # asked for here: Spark Connect would find out later that it cannot be had
                 return frame
     return read(spark.read)
+
+
+def _for_spark(paths: list[str]) -> list[str]:
+    """Paths as Spark's readers take them: local ones are of files that were found, others can be patterns."""
+    return [path if is_remote(path) else spark_path(path) for path in paths]
 
 
 def _named(paths: list[str]) -> str:
@@ -232,7 +239,7 @@ def _read_csv(spark: SparkSession, form: Form, paths: list[str], encoding: str) 
         .option("unescapedQuoteHandling", "STOP_AT_CLOSING_QUOTE")
         # Text as it is: Spark would otherwise read a quoted empty text as something else than an empty field.
         .option("emptyValue", "")
-        .csv(paths)
+        .csv(_for_spark(paths))
     )
 
 
@@ -331,10 +338,10 @@ def _unusable_line(resolved: Resolved, keys: set[str], most_bytes: int) -> Colum
     """Whether a line, though it has the fields it should, is a header that is repeated, or has among the fields that are
     read one that is longer than allowed, holds a NUL byte or could not be decoded."""
     names = [*resolved.single.values(), *resolved.concats.values(), *(n for run in resolved.runs.values() for n in run)]
-    fields = [F.col(f"`{name}`") for name in dict.fromkeys(names)]
+    fields = [F.col(sql_name(name)) for name in dict.fromkeys(names)]
     together = F.concat_ws("\x1f", *fields)
     longest = F.greatest(*[F.coalesce(F.octet_length(column), F.lit(0)) for column in fields])
-    key = F.col(f"`{resolved.single['record_id']}`")
+    key = F.col(sql_name(resolved.single["record_id"]))
     return (
         together.contains("\x00")
         | together.contains(_REPLACEMENT)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ebi_spark.clinical_policy.typography import Mend, mended_line, plain
 from ebi_spark.errors import InputError
+from ebi_spark.small_files import refuse_special
 
 LABEL = r"[0-9A-Za-z][0-9A-Za-z_]*"
 _NAME = r"(?:\[?[A-Za-z]\w*\]?\s*\.\s*)?\[?[A-Za-z]\w*\]?"
@@ -68,6 +69,7 @@ class Page:
 
 def read_page(path: Path) -> Page:
     """The page in ``path``; an :class:`InputError` names line and remedy where it cannot be read."""
+    refuse_special(path, "page: ")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:

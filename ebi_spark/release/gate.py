@@ -21,6 +21,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.own_files import pages_of, put_pages, refuse_pages
 from ebi_spark.schemas import QUARANTINE, TABLES, YEAR, Table
 from ebi_spark.settings import resource
 from ebi_spark.storage import Lake, side_by_side
@@ -470,8 +471,9 @@ def _raised(info: Any) -> bool:
 
 def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[tuple[str, str]], docs: Path) -> Path:
     """Data Docs in a folder of their own below ``docs``, put there whole and made to open without the web."""
+    refuse_pages(docs, [layer])
     docs.mkdir(parents=True, exist_ok=True)
-    target = docs / f"expectations-{layer}"
+    target = pages_of(docs, layer)
     with tempfile.TemporaryDirectory(prefix=".expectations-", dir=docs) as folder:
         site = Path(folder) / "site"
         context.add_data_docs_site(
@@ -488,9 +490,7 @@ def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[tuple
         for page in site.rglob("*.html"):
             page.write_text(offline(page.read_text(encoding="utf-8")), encoding="utf-8")
         (site / "index.html").write_text(_index(site, layer, suites, failed), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        site.replace(target)
+        put_pages(site, target)
     return target / "index.html"
 
 

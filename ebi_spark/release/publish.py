@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from ebi_spark import __version__
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.flags.geography import CURRENT, read_geography
+from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.release import figures, monthly
 from ebi_spark.release.gate import GateResult, validate_layer
@@ -312,7 +313,4 @@ def report_tables(lake: Lake, release_id: str) -> dict[str, Any]:
 def write_text(path: Path, text: str) -> None:
     """Write a file in one move, so that a reader sees the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.chmod(0o666 & ~published_mask())
-    part.replace(path)
+    write_whole(path, text, 0o666 & ~published_mask())
