@@ -340,3 +340,68 @@ def test_years_on_several_versions_are_not_published(lake_at: Callable[[Path], L
     lake.replace(ACTIVITY_RATE, small_frame(lake.spark, rows, ACTIVITY_RATE.schema).coalesce(1), {}, stage="test")
     with pytest.raises(InputError, match="icb_2024: 2021-22; icb_2026: 2022-23, 2023-24"):
         shown_geography(lake)
+
+
+def test_a_population_of_a_few_areas_never_makes_england(spark: SparkSession, tmp_path: Path) -> None:
+    """Six areas of 380 people each, 12 records in each of them and in one more: two whole boards, one without a part."""
+    six, other = ("02Q", "52R", "15N", "03W", "04C", "00L"), "04V"
+    bands = [f"{5 * band},{'' if band == 18 else 5 * band + 4}" for band in range(19)]
+
+    def people(day: str, codes: Iterable[str]) -> Path:
+        lines = [f"sub_icb,{code},{sex},{band},10,{day}" for code in codes for sex in "12" for band in bands]
+        return written(tmp_path / f"{day}.csv", "area_type,area_code,sex,age_from,age_to,people,vintage", *lines)
+
+    def rates_of(*files: Path, partial: bool = False) -> DataFrame:
+        given = tuple({"path": str(file), "layout": "bands"} for file in files)
+        config = RunConfig(LakeLocation(tmp_path), population=given, max_vintage_days=10_000)
+        years = ["2026-27", "2027-28"]
+        periods = [Period("P", "2021-04", "as_published", tuple(years[:n])) for n in (1, 2)]
+        periods.append(Period("P", "2021-04", "as_published", ("2027-28",)))
+        placed = prepared(flags_of(spark, rows), read_geography())
+        return activity_rates(placed, periods, read_population(config, years), partial=partial)
+
+    rows = [at(SPRING_2026, code, person_id=f"{code}-{n}") for code in (*six, other) for n in range(12)]
+    made = rates_of(people("2026-08-01", six)).cache()
+    assert {row["area_type"]: row["rows"] for row in _rows_by_type(made, "2026-27")} == {
+        "england": 1, "region": 7, "icb": 36, "sub_icb": 106, "provider": 1,
+    }  # fmt: skip
+    frame = made.where("period = '2026-27'").toPandas().set_index(["area_type", "area_code"])
+    lacking = frame[[("partial_population" in notes) for notes in frame["notes"]]]
+    assert {*lacking["status"]} == {"no_population"}
+    for name in ("population", "population_vintage", "crude_rate", "standardised_rate", "lower", "upper", "method"):
+        assert lacking[name].isna().all(), name
+    assert frame["expected"].isna().all(), "there are no rates of England to expect anything by"
+    england = frame.loc[("england", "E92000001")]
+    assert (england["activity"], england["status"], *england["notes"]) == (84, "no_population", "partial_population")
+    with_rate = {*frame.index[frame["status"] == "ok"]}
+    assert with_rate == {("sub_icb", code) for code in six} | {("icb", "QT1"), ("icb", "QJK")}
+    assert frame.loc[("icb", "QK1"), "activity"] == 36 and frame.loc[("sub_icb", other), "activity"] == 12
+    assert frame.loc[("icb", "QT1"), "population"] == 760 and frame.loc[("sub_icb", "15N"), "population"] == 380
+    assert frame.loc[("icb", "QT1"), "crude_rate"] == pytest.approx(24 / 760 * 1e5)
+    assert frame.loc[("provider", "RX1"), "notes"] == []
+    # Whether an area has a row does not depend on its records.
+    assert frame.loc[("sub_icb", "01A"), "activity"] == 0
+    spread = variation(made.where("period = '2026-27'"), 1).collect()
+    assert {row["area_type"]: row["areas"] for row in spread} == {"region": 0, "icb": 2, "sub_icb": 6}
+    for row in spread:
+        assert (row["status"], row["notes"]) == ("not_calculated", ["partial_population"])
+        figures = [row[name] for name in row.asDict() if name.startswith(("p1", "p2", "p5", "p7", "p9", "all_areas"))]
+        assert figures == [None] * 10 and row["n_fold"] is None and row["opportunity"] is None
+    # Under partial coverage nothing is England, and a board without a part has no rate either.
+    partial = rates_of(people("2026-08-01", six), partial=True).where("period = '2026-27'").toPandas()
+    assert {*partial["area_type"]} == {"region", "icb", "sub_icb", "provider"}
+    assert {*partial[partial["status"] == "ok"]["area_code"]} == {code for _, code in with_rate}
+    # One year with all areas: its England has a rate, the two years together have none.
+    whole = people("2027-10-01", read_geography().areas)
+    both = rates_of(people("2026-08-01", six), whole).where("area_type = 'england'").collect()
+    assert {row["period"]: (row["status"], row["population"]) for row in both} == {
+        "2026-27": ("no_population", None),
+        "2027-28": ("few_events", 380 * 106),
+        "2026-27..2027-28": ("no_population", None),
+    }
+    made.unpersist()
+
+
+def _rows_by_type(rates: DataFrame, period: str) -> list[Any]:
+    counted = rates.where(F.col("period") == period).groupBy("area_type").agg(F.count("*").alias("rows"))
+    return counted.collect()

@@ -1,6 +1,8 @@
 """Population files as they are published, made up at a small size with the same header; and what is wrong with bad ones."""
 
-from collections.abc import Callable
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 
@@ -8,9 +10,16 @@ import pytest
 
 from ebi_spark.errors import InputError
 from ebi_spark.flags.geography import read_geography
-from ebi_spark.rates.population import gaps, population_rows, read_population, shared_out
+from ebi_spark.rates.population import (
+    areas_without_people,
+    gaps,
+    population_of,
+    population_rows,
+    read_population,
+    shared_out,
+)
 from ebi_spark.rates.population_files import Vintage, read_population_file
-from ebi_spark.settings import LakeLocation, RunConfig
+from ebi_spark.settings import LakeLocation, RunConfig, resource
 
 HEADER = "PUBLICATION,EXTRACT_DATE,ORG_TYPE,ORG_CODE,ONS_CODE,SEX,AGE,NUMBER_OF_PATIENTS"
 AREAS = ("00L", "00N")
@@ -95,9 +104,16 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
     config = RunConfig(LakeLocation(tmp_path), population=({"path": str(path), "layout": "gp_registered"},))
     population = read_population(config, ["2026-27"])
     strata = found.strata
-    assert population.weights[("1", 0)] == strata[("D4U1Y", "1", 0)] + strata[("02P", "1", 0)]
-    empty, outside = gaps(population, ["2026-27"])
-    assert empty.startswith("105 of 106 areas of icb_2026 have no people in the population of 2026-08-01 (such as 00L)")
+    # Two areas are not England: the standard is England's population that ships.
+    assert population.weights == shipped_weights()
+    empty, outside, standard = gaps(population, ["2026-27"])
+    assert empty.startswith(
+        "Warning: 105 of 106 areas of icb_2026 have no people, or not all, in the population of 2026-"
+    )
+    assert "(00L, 00N, 00P, 00Q, 00R, 00T, 00V, 00X, 00Y, 01A and 95 more)" in empty
+    assert "no rate for England, 7 regions, 36 ICBs, 105 sub-ICB locations" in empty
+    assert "standardised to England in the population that ships" in standard
+    assert "no rate for 7 regions" in gaps(population, ["2026-27"], partial=True)[0]
     frimley = sum(people for (area, _, _), people in strata.items() if area == "D4U1Y")
     assert outside.startswith(f"{frimley:,} people of 2026-08-01 count in England only: their areas (such as D4U1Y)")
     rows = population_rows(population.by_vintage, "run1")
@@ -110,6 +126,60 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
         read(path, geography="icb_2025")
     with pytest.raises(InputError, match="two area codes stand for one area"):
         read(write(tmp_path / "one.csv", registered(areas=("02P", "E38000006"))))
+
+
+def shipped_weights() -> dict[tuple[str, int], float]:
+    weights: Counter[tuple[str, int]] = Counter()
+    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            weights[(row["sex"], int(row["age_from"]) // 5)] += int(row["people"])
+    return {key: float(people) for key, people in weights.items()}
+
+
+def by_areas(codes: Iterable[str], day: date, people: int = 100) -> Vintage:
+    """So many people in each stratum of the areas, whose codes are those of the day."""
+    strata = {(code, sex, band): people for code in codes for sex in "12" for band in range(19)}
+    return Vintage(day, day, "", "made up", strata)
+
+
+def test_which_areas_lack_people(tmp_path: Path) -> None:
+    now, then, oldest = (read_geography(version) for version in ("icb_2026", "icb_2024", "ccg_2021"))
+    today, before = date(2026, 5, 1), date(2024, 4, 1)
+    england = ("england", "E92000001")
+    assert areas_without_people(now, by_areas(now.areas, today)) == set()
+    # Without one location: it, its board, its region and England.
+    without = areas_without_people(now, by_areas({*now.areas} - {"15N"}, today))
+    assert without == {("sub_icb", "15N"), ("icb", "QJK"), ("region", "Y58"), england}
+    # Nobody living there is the same as no row.
+    some = by_areas(now.areas, today)
+    some.strata.update({key: 0 for key in some.strata if key[0] == "15N"})
+    assert areas_without_people(now, some) == without
+    # All areas of 2026 are all of England, on whichever version: Frimley of 2024 has no people of its own, England has all.
+    frimley = {("sub_icb", "D4U1Y"), ("icb", "QNQ"), ("region", "Y59")}
+    assert areas_without_people(then, by_areas(now.areas, today)) == frimley
+    # A part of an area is not enough: Tameside and Glossop of 2021 was in two locations of 2022.
+    parts = areas_without_people(oldest, by_areas({*then.areas} - {"15M"}, before))
+    assert {("sub_icb", "01Y"), ("sub_icb", "15M"), ("icb", "QJ2"), ("icb", "QOP"), england} < parts
+    # Before April 2021 nothing that ships lists England's areas: each area shown has to be reached.
+    own = tmp_path / "own.csv"
+    own.write_text("from_code,to_code,from_date,share\n" + "".join(f"{c},{c},2021-04-01,1\n" for c in oldest.areas))
+    mapped = read_geography("ccg_2021", [own])
+    assert areas_without_people(mapped, by_areas(mapped.areas, date(2018, 10, 1))) == set()
+    assert england in areas_without_people(mapped, by_areas({*mapped.areas} - {"15N"}, date(2018, 10, 1)))
+    # Codes of the user's own in the place of listed ones.
+    own.write_text("from_code,to_code,from_date,share\nXXX,15N,2023-04-01,1\n")
+    mapped = read_geography("icb_2024", [own])
+    assert areas_without_people(mapped, by_areas({*then.areas} - {"15N"} | {"XXX"}, date(2022, 10, 1))) == set()
+
+
+def test_the_standard_is_the_newest_population_of_all_england(tmp_path: Path) -> None:
+    now = read_geography()
+    whole, few = by_areas(now.areas, date(2026, 5, 1), 7), by_areas(["15N", "00L"], date(2026, 9, 1))
+    config = RunConfig(LakeLocation(tmp_path))
+    both = population_of(config, {people.vintage: people for people in (whole, few)}, now, ["2026-27"])
+    assert {*both.weights.values()} == {7.0 * 106}
+    alone = population_of(config, {few.vintage: few}, now, ["2026-27"])
+    assert alone.weights == shipped_weights() and alone.standard == "england"
 
 
 def test_people_of_a_split_area_stay_whole() -> None:
