@@ -94,7 +94,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),
     "over_dispersion": ("publish",),
     "population": ("rate",), "standard_population": ("rate",), "max_vintage_days": ("rate",),
-    "distant_vintage": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
+    "distant_vintage": ("rate",), "max_population_difference": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
     "disclosure": ("publish",),
 }  # fmt: skip
 

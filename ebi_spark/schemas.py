@@ -417,7 +417,7 @@ ACTIVITY_RATE = Table(
     share_upper double
     method string
     status string -- ok, few_events, no_population or not_calculated
-    notes array<string> -- distant_vintage, partial_population, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
+    notes array<string> -- distant_vintage, partial_population, unusual_population, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
     coverage string -- national, or partial: an extract of one board
     geography string -- the version whose areas these are
     run_id string

@@ -351,9 +351,11 @@ def test_a_population_of_a_few_areas_never_makes_england(spark: SparkSession, tm
         lines = [f"sub_icb,{code},{sex},{band},10,{day}" for code in codes for sex in "12" for band in bands]
         return written(tmp_path / f"{day}.csv", "area_type,area_code,sex,age_from,age_to,people,vintage", *lines)
 
-    def rates_of(*files: Path, partial: bool = False) -> DataFrame:
+    def rates_of(*files: Path, partial: bool = False, difference: float = 1.0) -> DataFrame:
         given = tuple({"path": str(file), "layout": "bands"} for file in files)
-        config = RunConfig(LakeLocation(tmp_path), population=given, max_vintage_days=10_000)
+        config = RunConfig(
+            LakeLocation(tmp_path), population=given, max_vintage_days=10_000, max_population_difference=difference
+        )
         years = ["2026-27", "2027-28"]
         periods = [Period("P", "2021-04", "as_published", tuple(years[:n])) for n in (1, 2)]
         periods.append(Period("P", "2021-04", "as_published", ("2027-28",)))
@@ -391,6 +393,10 @@ def test_a_population_of_a_few_areas_never_makes_england(spark: SparkSession, tm
     partial = rates_of(people("2026-08-01", six), partial=True).where("period = '2026-27'").toPandas()
     assert {*partial["area_type"]} == {"region", "icb", "sub_icb", "provider"}
     assert {*partial[partial["status"] == "ok"]["area_code"]} == {code for _, code in with_rate}
+    # So few people are noted where there is a population: 380 for a location is far from what ships.
+    small = rates_of(people("2026-08-01", six), difference=0.25).where("period = '2026-27'")
+    noted = {(row["area_type"], row["area_code"]) for row in small.collect() if "unusual_population" in row["notes"]}
+    assert noted == with_rate
     # One year with all areas: its England has a rate, the two years together have none.
     whole = people("2027-10-01", read_geography().areas)
     both = rates_of(people("2026-08-01", six), whole).where("area_type = 'england'").collect()

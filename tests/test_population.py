@@ -1,6 +1,9 @@
 """Population files as they are published, made up at a small size with the same header; and what is wrong with bad ones."""
 
 import csv
+import gzip
+import io
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import date
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ebi_spark import published_files
 from ebi_spark.errors import InputError
 from ebi_spark.flags.geography import read_geography
 from ebi_spark.rates.population import (
@@ -17,6 +21,7 @@ from ebi_spark.rates.population import (
     population_rows,
     read_population,
     shared_out,
+    shipped_population,
 )
 from ebi_spark.rates.population_files import Vintage, read_population_file
 from ebi_spark.settings import LakeLocation, RunConfig, resource
@@ -106,7 +111,10 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
     strata = found.strata
     # Two areas are not England: the standard is England's population that ships.
     assert population.weights == shipped_weights()
-    empty, outside, standard = gaps(population, ["2026-27"])
+    empty, unusual, outside, standard = gaps(population, ["2026-27"])
+    # 02P alone is in both populations.
+    times = sum(n for (area, _, _), n in strata.items() if area == "02P") / shipped_people("02P")
+    assert unusual.startswith(f"Warning: the population of 2026-08-01 (old.csv) has {times:.3g} times the people that ")
     assert empty.startswith(
         "Warning: 105 of 106 areas of icb_2026 have no people, or not all, in the population of 2026-"
     )
@@ -134,6 +142,11 @@ def shipped_weights() -> dict[tuple[str, int], float]:
         for row in csv.DictReader(file):
             weights[(row["sex"], int(row["age_from"]) // 5)] += int(row["people"])
     return {key: float(people) for key, people in weights.items()}
+
+
+def shipped_people(*codes: str) -> int:
+    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
+        return sum(int(row["people"]) for row in csv.DictReader(file) if not codes or row["area_code"] in codes)
 
 
 def by_areas(codes: Iterable[str], day: date, people: int = 100) -> Vintage:
@@ -180,6 +193,174 @@ def test_the_standard_is_the_newest_population_of_all_england(tmp_path: Path) ->
     assert {*both.weights.values()} == {7.0 * 106}
     alone = population_of(config, {few.vintage: few}, now, ["2026-27"])
     assert alone.weights == shipped_weights() and alone.standard == "england"
+
+
+# Short codes that were CCGs until July 2022 and locations with another boundary after, with both ONS codes.
+CHANGED = {
+    "15E": ("E38000220", "E38000258"), "D2P2L": ("E38000250", "E38000259"), "06H": ("E38000026", "E38000260"),
+    "15M": ("E38000229", "E38000261"), "78H": ("E38000242", "E38000262"), "01Y": ("E38000182", "E38000263"),
+}  # fmt: skip
+
+
+def estimates(rows: Iterable[tuple[str, str]], people: int = 1000) -> list[str]:
+    names = [f"{letter}{age}" for letter in "FM" for age in range(91)]
+    numbers = ",".join([str(people)] * 182)
+    return [",".join(["Code", "Name", *names]), *(f"{code},{name},{numbers}" for code, name in rows)]
+
+
+def test_the_ons_code_decides_which_areas_a_file_has(tmp_path: Path) -> None:
+    """182,000 people in each of six areas whose boundary changed on 1 July 2022, a day after the vintage."""
+    now = read_geography()
+    new = [(codes[1], f"NHS Somewhere ICB - {short}") for short, codes in CHANGED.items()]
+    found = read(write(tmp_path / "mid-2022.csv", estimates(new)), "ons_mid_year")[date(2022, 6, 30)]
+    assert (found.geography, found.area_date) == ("icb_2024", date(2024, 4, 1))
+    assert {code: now.reach(code, found.area_date) for code in CHANGED} == {code: ((code, 1.0),) for code in CHANGED}
+    people = Counter(dict.fromkeys(CHANGED, 0))
+    for (code, _, _), number in found.strata.items():
+        people.update(shared_out(number, now.reach(code, found.area_date)))
+    assert people == dict.fromkeys(CHANGED, 182_000)
+    # The reverse: clinical commissioning groups, though the short codes are locations on that day.
+    old = [(codes[0], f"NHS Somewhere {short}") for short, codes in CHANGED.items()]
+    found = read(write(tmp_path / "mid-2023.csv", estimates(old)), "ons_mid_year")[date(2023, 6, 30)]
+    assert (found.geography, found.area_date) == ("ccg_2021", date(2021, 4, 1))
+    # Glossop, 21 of Tameside and Glossop's 162 small areas, is in Derbyshire since.
+    assert now.reach("01Y", found.area_date) == (("01Y", 0.870370), ("15M", 0.129630))
+    # Registered patients have both codes, bands either.
+    lines = registered(day="2022-08-01", areas=("15E",))
+    ccg = write(tmp_path / "ccg.csv", [line.replace("E38000001", "E38000220") for line in lines])
+    assert read(ccg)[date(2022, 8, 1)].geography == "ccg_2021"
+    bands = [line.replace("00L", "E38000220").replace("00N", "E38000182") for line in banded()]
+    assert read(write(tmp_path / "bands.csv", bands), "bands")[date(2022, 10, 1)].geography == "ccg_2021"
+    # Codes of two days, and a version stated against the codes, are refused.
+    mixed = write(tmp_path / "mixed-mid-2022.csv", estimates([new[0], old[1]]))
+    with pytest.raises(
+        InputError, match=r"1 of 2 area codes are of another time .*'15E' \(E38000258\), no area on 2022"
+    ):
+        read(mixed, "ons_mid_year")
+    with pytest.raises(InputError, match="no area on 2024-04-01"):
+        read(tmp_path / "mid-2023.csv", "ons_mid_year", geography="icb_2024")
+    wrong = write(tmp_path / "wrong.csv", [line.replace("E38000001", "E38000230") for line in registered()])
+    with pytest.raises(InputError, match="line 2: the ONS code is that of 15N, and the row also names 00L"):
+        read(wrong)
+
+
+def saved(lines: list[str], *, delimiter: str = ",", encoding: str = "utf-8") -> bytes:
+    """The lines as a spreadsheet saves them."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(csv.reader(lines))
+    return text.getvalue().encode(encoding)
+
+
+def test_estimates_as_they_are_saved_from_the_published_workbook(tmp_path: Path) -> None:
+    plain = read(write(tmp_path / "plain-mid-2022.csv", ons()), "ons_mid_year")[date(2022, 6, 30)].strata
+    header, *rows = list(csv.reader(line.removeprefix("\ufeff") for line in ons()))
+    thousands = [[f"{int(cell):,}" if cell.isdigit() else cell for cell in row] for row in rows]
+    spaced = [[cell.replace(",", "\u00a0") for cell in row] for row in thousands]
+    england = ["E92000001", "ENGLAND", "", *(str(sum(int(row[n]) for row in rows)) for n in range(3, len(header)))]
+    below = ["Source: Office for National Statistics, Cymru: Ynys Môn"]
+
+    def lines(table: list[list[str]]) -> list[str]:
+        text = io.StringIO()
+        above = [["Mid-2022 population estimates"], ["by sub-ICB location; persons, by sex"], [""]]
+        csv.writer(text).writerows([*above, header, *table, england, below])
+        return text.getvalue().splitlines()
+
+    path = tmp_path / "as saved.csv"
+    for content in (
+        saved(lines(thousands)),
+        saved(lines(thousands), encoding="utf-8-sig", delimiter=";"),
+        saved(lines(spaced), encoding="utf-16", delimiter="\t"),
+        saved(lines(rows), encoding="cp1252"),
+        gzip.compress(saved(lines(thousands))),
+    ):
+        path.write_bytes(content)
+        assert read(path, "ons_mid_year")[date(2022, 6, 30)].strata == plain
+    england[3] = "9"
+    path.write_bytes(saved(lines(rows)))
+    with pytest.raises(InputError, match=r"all locations add up to .* the file says .*England"):
+        read(path, "ons_mid_year")
+
+
+def test_registered_patients_by_five_year_bands_and_in_an_archive(tmp_path: Path) -> None:
+    single = registered()
+    strata = read(write(tmp_path / "single.csv", single))[date(2026, 8, 1)].strata
+    grouped: Counter[tuple[str, ...]] = Counter()
+    for cells in csv.reader(single[1:]):
+        age = cells[6] if cells[6] == "ALL" else f"{int(cells[6]) // 5 * 5}" if cells[6] != "95+" else "95+"
+        band = age if not age.isdigit() else f"{age}_{int(age) + 4}"
+        grouped[(*cells[:5], "", cells[5], band)] += int(cells[7])
+    lines = [f"{','.join(key)},{people}" for key, people in grouped.items()]
+    practice = "GP_PRAC_PAT_LIST,2026-08-01,GP,A81001,,TS18 1HU,MALE,0_4,12"
+    banded_lines = [
+        "PUBLICATION,EXTRACT_DATE,ORG_TYPE,ORG_CODE,ONS_CODE,POSTCODE,SEX,AGE_GROUP_5,NUMBER_OF_PATIENTS",
+        *lines,
+        practice,
+    ]
+    path = write(tmp_path / "quin.csv", banded_lines)
+    assert read(path)[date(2026, 8, 1)].strata == strata
+    with pytest.raises(InputError, match="1 of 80 areas by sex and age are missing"):
+        read(write(tmp_path / "short.csv", [line for line in banded_lines if "00L,E38000001,,MALE,5_9" not in line]))
+    with pytest.raises(InputError, match="AGE_GROUP_5 is not 0_4, 5_9"):
+        read(write(tmp_path / "bad.csv", [line.replace(",0_4,", ",0_5,") for line in banded_lines]))
+    archive = tmp_path / "pat.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(tmp_path / "single.csv", "gp-reg-pat-prac-sing-age-regions.csv")
+        file.writestr("read me.txt", "notes")
+    assert read(archive)[date(2026, 8, 1)].strata == strata
+
+
+def test_archives_and_files_that_are_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.zip"
+
+    def refused(*words: str) -> None:
+        with pytest.raises(InputError) as caught:
+            read(path)
+        for word in (*words, "file.zip"):
+            assert word in f"{caught.value} {caught.value.remedy}", str(caught.value)
+
+    for names, words in (
+        (("a.csv", "b.csv"), ("a ZIP archive with 2 CSV files (a.csv, b.csv)", "unpack it")),
+        (("[Content_Types].xml", "a.csv"), ("is a workbook", "save the sheet")),
+        (("a.txt",), ("with 0 CSV files (no CSV file)",)),
+    ):
+        with zipfile.ZipFile(path, "w") as file:
+            for name in names:
+                file.writestr(name, "x")
+        refused(*words)
+    for content, words in (
+        (b"\xd0\xcf\x11\xe0 and more", ("is a workbook",)),
+        (b"PK\x03\x04 and no more", ("cannot be read (BadZipFile)",)),
+        (gzip.compress(b"x" * 100)[:20], ("cannot be read (EOFError)",)),
+        (b"", ("is empty",)),
+        (b"a,b\x00\x81\x8d\n", ("is not text", "UTF-8")),
+        (b"PUBLICATION,EXTRACT_DATE,TYPE,CODE,SEX,AGE\n", ("ORG_TYPE is missing", "sing-age-regions")),
+    ):
+        path.write_bytes(content)
+        refused(*words)
+    # A small file that unpacks to more than any published one.
+    monkeypatch.setattr(published_files, "MOST_BYTES", 1000)
+    path.write_bytes(gzip.compress(b"x" * 5000))
+    refused("more than 1,000 bytes")
+    path.unlink()
+    path.mkdir()
+    refused("no such file")
+
+
+def test_a_population_far_from_the_one_that_ships(tmp_path: Path) -> None:
+    """In thousands instead of people, and of a year long past."""
+    now = read_geography()
+    shipped = shipped_population(now)
+
+    def ratio(times: float, **settings: float) -> list[str]:
+        people = {key: round(number * times) for key, number in shipped.strata.items()}
+        vintage = Vintage(date(2025, 8, 1), shipped.area_date, "", "mine.csv", people)
+        config = RunConfig(LakeLocation(tmp_path), **settings)  # type: ignore[arg-type]
+        return gaps(population_of(config, {vintage.vintage: vintage}, now, ["2025-26"]), ["2025-26"])
+
+    assert ratio(0.84) == ratio(1.2) == []
+    [warning] = ratio(0.001)
+    assert "mine.csv) has 0.001 times the people" in warning and "thousands" in warning
+    assert ratio(0.84, max_population_difference=0.1) and ratio(2.0)
 
 
 def test_people_of_a_split_area_stay_whole() -> None:
@@ -231,7 +412,7 @@ def test_bad_files_of_registered_patients(case: str, tmp_path: Path) -> None:
 BAD_ESTIMATES = {
     "absent_column": (change(",F88", ",FF"), ["1 of 182", "F88"]),
     "overlapping_column": (change("M90", "M90,M91"), ["M91", "overlaps"]),
-    "total": (change('"', '"9'), ["reconcile"]),
+    "total": (change(",1052,", ",1053,"), ["reconcile"]),
     "unknown_area": (change("- 00N", "- ZZZ"), ["1 area codes", "E38999002"]),
     "negative": (change(",1052,", ",-5,"), ["negative", "line 2"]),
     "twice": (change("- 00N", "- 00L"), ["line 3", "twice"]),
@@ -263,8 +444,10 @@ BAD_BANDS = {
     "overlapping_last_band": (change("00N,2,85,89,", "00N,2,85,,"), ["line 76", "85 to over"]),
     "unknown_area": (change("00N", "QQQ"), ["1 area codes", "'QQQ'", "geography.mappings"]),
     "band_twice": (lambda lines: [*lines, lines[-1]], ["line 78", "twice"]),
-    "no_number": (change("00N,2,5,9,10", "00N,2,5,9,ten"), ["line 60", "cannot be read"]),
+    "no_number": (change("00N,2,5,9,10", "00N,2,5,9,ten"), ["line 60", "no whole number"]),
     "sex": (change("00N,2,5,9,10", "00N,3,5,9,10"), ["line 60", "sex"]),
+    "england": (lambda lines: [*lines, "england,E92000001,1,0,4,21,2022-10-01"], ["reconcile", "760", "21", "England"]),
+    "kind_of_area": (lambda lines: [*lines, "ward,E05000001,1,0,4,21,2022-10-01"], ["line 78", "area_type"]),
 }
 
 

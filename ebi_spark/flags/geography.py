@@ -193,6 +193,16 @@ def apart(geography: Geography, parts: list[str]) -> set[tuple[str, str]]:
     return found
 
 
+def ons_codes() -> dict[str, tuple[str, Interval]]:
+    """Each ONS code of a CCG or sub-ICB location: the NHS's short code of the same area, and the days on which it was of one
+    of the versions that ship. An ONS code changes with an area's boundary, where the short code can stay."""
+    rows = read_rows(resource("conf", "reference", "area_ons_codes.csv"))
+    return {
+        row["ons_code"]: (row["sub_icb_code"], (date.fromisoformat(row["valid_from"]), _end(row["valid_to"])))
+        for row in rows
+    }
+
+
 def versions() -> dict[str, date]:
     """The versions that ship, oldest first, each with the day on which its areas were those of England."""
     rows = read_rows(resource("conf", "reference", "geographies.csv"))

@@ -24,6 +24,7 @@ from ebi_spark.rates.population import (
     DISTANT_VINTAGE,
     ENGLAND,
     PARTIAL_POPULATION,
+    UNUSUAL_POPULATION,
     Population,
     area_names,
     band_of,
@@ -141,6 +142,7 @@ def activity_rates(
         .where(placed)
         .join(lacking, [*WINDOW, *AREA], "left")
         .fillna(False, ["distant", "split", "lacking"])
+        .withColumn("unusual", _in_one_of(p for p in periods if any(map(population.is_unusual, p.years))))
         .withColumn("england_lacking", _in_one_of(p for p in periods if _england_lacks_people(p, population)))
         .join(F.broadcast(named), list(PERIOD))
         .join(F.broadcast(names), list(AREA), "left")
@@ -313,6 +315,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool, local: 
         F.array(
             F.when(F.col("distant"), F.lit(DISTANT_VINTAGE)),
             F.when(F.col("lacking"), F.lit(PARTIAL_POPULATION)),
+            F.when(F.col("unusual") & has_people, F.lit(UNUSUAL_POPULATION)),
             F.when(F.col("back_cast"), F.lit("back_cast")),
             F.when(F.col("partial_year"), F.lit("partial_year")),
             F.when(F.col("split"), F.lit(SPLIT_ESTIMATE)),

@@ -6,7 +6,7 @@ the driver. They are stored by the areas of their file; on which areas they are 
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from ebi_spark.small_frames import small_frame
 ENGLAND = "E92000001"
 DISTANT_VINTAGE = "distant_vintage"
 PARTIAL_POPULATION = "partial_population"
+UNUSUAL_POPULATION = "unusual_population"
 # (type, code) of an area
 Area = tuple[str, str]
 
@@ -47,6 +48,8 @@ class Population:
     max_days: int
     # Rows of lookups that hold for all days: they say for every year which area a practice or residence is today.
     undated_lookups: bool = False
+    # By vintage how many times the people of the population that ships it has, where that is far from 1.
+    unusual: dict[date, float] = field(default_factory=dict)
 
     def covers(self, year: str) -> bool:
         """Whether records of the year can be placed below England: where no code is known, no activity is no zero."""
@@ -60,6 +63,10 @@ class Population:
     def is_distant(self, year: str) -> bool:
         """Whether that vintage is farther from the year's middle than the configuration's ``max_vintage_days``."""
         return abs((self.vintage_for(year) - midpoint_of(year)).days) > self.max_days
+
+    def is_unusual(self, year: str) -> bool:
+        """Whether that vintage is farther from the one that ships than ``max_population_difference`` allows."""
+        return self.vintage_for(year) in self.unusual
 
     @cached_property
     def _without(self) -> dict[date, set[Area]]:
@@ -137,7 +144,10 @@ def population_of(
     lookups = [path for path in (config.practices, config.lsoas) if path]
     undated = any(not row.get("valid_from") for path in lookups for row in read_rows(path))
     weights = _weights(standard, by_vintage, geography)
-    population = Population(by_vintage, geography, weights, name, config.max_vintage_days, undated)
+    shipped = shipped_population(geography)
+    ratios = {vintage: times_as_many(geography, people, shipped) for vintage, people in by_vintage.items()}
+    unusual = {vintage: ratio for vintage, ratio in ratios.items() if abs(ratio - 1) > config.max_population_difference}
+    population = Population(by_vintage, geography, weights, name, config.max_vintage_days, undated, unusual)
     distant = [year for year in years if population.is_distant(year)]
     if distant and config.distant_vintage == "error":
         raise InputError(
@@ -166,6 +176,26 @@ def areas_without_people(geography: Geography, people: Vintage) -> set[Area]:
     return found | ({("england", ENGLAND)} if missing or (lacking and not known) else set())
 
 
+def times_as_many(geography: Geography, people: Vintage, other: Vintage) -> float:
+    """How many times the people of ``other`` a population has, in the areas of the version that both have all people of; 1
+    where there is none."""
+    lacking = areas_without_people(geography, people) | areas_without_people(geography, other)
+    sums = []
+    for each in (people, other):
+        by_code: dict[str, int] = defaultdict(int)
+        for (code, _, _), number in each.strata.items():
+            by_code[code] += number
+        sums.append(
+            sum(
+                number * share
+                for code, number in by_code.items()
+                for area, share in geography.reach(code, each.area_date)
+                if ("sub_icb", area) not in lacking
+            )
+        )
+    return sums[0] / sums[1] if sums[1] else 1.0
+
+
 def is_whole(geography: Geography, people: Vintage) -> bool:
     """Whether a population has the people of all areas of England."""
     return ("england", ENGLAND) not in areas_without_people(geography, people)
@@ -191,6 +221,12 @@ def gaps(population: Population, years: list[str], *, partial: bool = False) -> 
                 f"Warning: {len(empty):,} of {len(geography.areas):,} areas of {geography.version} have no people, or not "
                 f"all, in the population of {vintage} ({_some(empty)}). There is no rate for {', '.join(named)}. Give a "
                 "population file with all areas of England, or geography.mappings to them"
+            )
+        if vintage in population.unusual:
+            found.append(
+                f"Warning: the population of {vintage} ({stored.source}) has {population.unusual[vintage]:.3g} times the "
+                "people that the shipped population has in the same areas (max_population_difference): check that the file "
+                "counts people, not thousands, and each of them once"
             )
         if outside:
             found.append(
