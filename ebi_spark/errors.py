@@ -14,6 +14,8 @@ class EbiError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        # What the run log keeps of it, besides.
+        self.details: dict[str, str] = {}
 
 
 class InputError(EbiError):

@@ -1,6 +1,7 @@
 """The area of a record: the practice's sub-ICB location on the day, else the residence's, else the commissioner's.
 
-Lookups are small tables read on the driver; the order is a setting, and ``area_basis`` says on every record which one
+A record can name its practice, or its residence, in several columns (areas of 2011 and of 2021): the first that the lookup
+knows on the day counts. Lookups are small tables read on the driver; the order is a setting, and ``area_basis`` says on every record which one
 answered (decision 5). The area is the one that the source names; what it is on the version of the areas that a run shows
 is found when rates are made (``flags.geography``).
 """
@@ -18,6 +19,11 @@ from ebi_spark.settings import RunConfig
 from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
 
+# What a lookup's code is looked for in, in this order.
+NAMED_BY = {
+    "gp_practice": ("gp_practice_code", "gp_practice_sus"),
+    "residence": ("lsoa", "lsoa_2021", "lsoa_2001"),
+}
 OUTSIDE_ENGLAND = "outside_england"
 UNKNOWN = "unknown"
 
@@ -90,31 +96,16 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
     else its residence) and ``area_basis``."""
     day = F.coalesce(F.col("activity_date"), F.to_date(F.concat(F.substring("financial_year", 1, 4), F.lit("-04-01"))))
     frame = records.withColumn("_day", day)
+    # A lake that no run of this version has written to lacks some of them.
+    named_by = {basis: [n for n in names if n in records.columns] for basis, names in NAMED_BY.items()}
     found: dict[str, Column] = {}
-    for basis, table, key, column in (
-        ("gp_practice", lookups.practices, "practice_code", "gp_practice_code"),
-        ("residence", lookups.lsoas, "lsoa", "lsoa"),
+    for basis, table, key in (
+        ("gp_practice", lookups.practices, "practice_code"),
+        ("residence", lookups.lsoas, "lsoa"),
     ):
-        if table is None:
-            continue
-        area = f"_{basis}"
-        dated = F.broadcast(
-            table.select(
-                F.col(key).alias(f"{area}_key"),
-                F.col("valid_from").alias(f"{area}_from"),
-                F.col("valid_to").alias(f"{area}_to"),
-                F.col("lookup_area").alias(area),
-                F.col("area_day").alias(f"{area}_day"),
-                F.col("latest").alias(f"{area}_latest"),
-            )
-        )
-        condition = (
-            (F.upper(F.col(column)) == F.col(f"{area}_key"))
-            & (F.col("_day") >= F.col(f"{area}_from"))
-            & (F.col("_day") < F.col(f"{area}_to"))
-        )
-        frame = frame.join(dated, condition, "left").drop(f"{area}_key", f"{area}_from", f"{area}_to")
-        found[basis] = F.col(area)
+        if table is not None:
+            frame = _looked_up(frame, table, key, named_by[basis], f"_{basis}")
+            found[basis] = F.col(f"_{basis}")
     # The whole code where it is a sub-ICB location of five characters, else its first three (15M00 → 15M).
     commissioner = F.upper(F.col("commissioner_code"))
     short = F.substring(commissioner, 1, 3)
@@ -123,9 +114,9 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
     )
     ordered = [basis for basis in lookups.order if basis in found]
     code = F.coalesce(*[found[basis] for basis in ordered]) if ordered else F.lit(None).cast("string")
-    outside = F.coalesce(F.col("lsoa").rlike("^(W0|S0|N0|95|N2)"), F.lit(False)) | F.coalesce(
-        commissioner.rlike("^(7A|6[A-C]|S[0-9]|ZC|ZT)"), F.lit(False)
-    )
+    outside = F.coalesce(commissioner.rlike("^(7A|6[A-C]|S[0-9]|ZC|ZT)"), F.lit(False))
+    for column in named_by["residence"]:
+        outside = outside | F.coalesce(F.col(column).rlike("^(W0|S0|N0|95|N2)"), F.lit(False))
     basis_column, area_day = F.lit(None).cast("string"), F.lit(None).cast("date")
     for basis in reversed(ordered):
         basis_column = F.when(found[basis].isNotNull(), F.lit(basis)).otherwise(basis_column)
@@ -140,3 +131,36 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
     ]
     placed = {"area_code": code, "area_date": area_day, "latest_area_code": latest, "area_basis": basis_column}
     return frame.withColumns(placed).drop(*drop)
+
+
+def _looked_up(frame: DataFrame, table: DataFrame, key: str, columns: list[str], into: str) -> DataFrame:
+    """``frame`` with what a lookup says on its ``_day`` of the first of ``columns`` that it knows then: the area as ``into``,
+    and beside it ``…_day`` and ``…_latest``, all NULL where it knows none."""
+    parts = {"": "lookup_area", "_day": "area_day", "_latest": "latest"}
+    areas: list[str] = []
+    for number, column in enumerate(columns):
+        area = f"{into}_{number}"
+        dated = F.broadcast(
+            table.select(
+                F.col(key).alias(f"{area}_key"),
+                F.col("valid_from").alias(f"{area}_from"),
+                F.col("valid_to").alias(f"{area}_to"),
+                *[F.col(name).alias(f"{area}{part}") for part, name in parts.items()],
+            )
+        )
+        condition = (
+            (F.upper(F.col(column)) == F.col(f"{area}_key"))
+            & (F.col("_day") >= F.col(f"{area}_from"))
+            & (F.col("_day") < F.col(f"{area}_to"))
+        )
+        frame = frame.join(dated, condition, "left").drop(f"{area}_key", f"{area}_from", f"{area}_to")
+        areas.append(area)
+
+    def of_first_known(part: str) -> Column:
+        answer = F.lit(None)
+        for area in reversed(areas):
+            answer = F.when(F.col(area).isNotNull(), F.col(f"{area}{part}")).otherwise(answer)
+        return answer
+
+    chosen = frame.withColumns({f"{into}{part}": of_first_known(part) for part in parts})
+    return chosen.drop(*[f"{area}{part}" for area in areas for part in parts])
