@@ -67,7 +67,7 @@ READS: dict[str, tuple[str, ...]] = {
 }
 
 # Folders and modules whose change changes what a stage writes; `jobs/STAGE.py` is one of them always.
-_SHARED = ("financial_years.py", "small_files.py", "small_frames.py")
+_SHARED = ("financial_years.py", "small_files.py", "small_frames.py", "published_files.py")
 PROGRAM: dict[str, tuple[str, ...]] = {
     "ingest": ("acquire", "canonical"),
     "flag": ("clinical_policy", "flags"),

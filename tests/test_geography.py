@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from ebi_spark.errors import InputError
 from ebi_spark.flags.areas import Lookups, read_lookups, with_area
 from ebi_spark.flags.geography import Geography, read_geography
+from ebi_spark.flags.lookup_files import AreaCodes, read_lookup, spans_of
 from ebi_spark.rates.activity import activity_rates, by_area, prepared
 from ebi_spark.rates.located import located, unmapped_areas
 from ebi_spark.rates.periods import Period
@@ -230,6 +231,145 @@ def test_a_lookup_without_dates_is_of_today(spark: SparkSession, tmp_path: Path)
             spark,
             RunConfig(LakeLocation(), practices=written(tmp_path / "q.csv", "practice_code,sub_icb_code", "A1,QQQ")),
         )
+
+
+def ods(code: str, commissioner: str, joined: str, left: str = "", closed: str = "") -> str:
+    """A line of ODS's practice file: 27 columns, each in quotation marks."""
+    cells = [code, "MADE UP SURGERY", "Y58", "QJK", *["1 HIGH STREET"] * 5, "EX1 1AA", "19740401", closed, "A", "B"]
+    cells += [commissioner, joined, left, "", "", "", "", "0", "", "", "", "4", ""]
+    assert len(cells) == 27
+    return ",".join(f'"{cell}"' for cell in cells)
+
+
+def test_the_practice_file_of_ods_is_a_lookup(spark: SparkSession, tmp_path: Path) -> None:
+    """England, Wales, NHS England's, closed ones; a last day belongs to its span."""
+    epraccur = tmp_path / "epraccur.csv"
+    lines = [
+        ods("L83001", "15N", "20130401"),
+        ods("W93036", "7A1", "20091001"),
+        ods("Y00001", "13Q", "20130401"),
+        ods("A81001", "00L", "20130401", left="20220630"),
+        ods("A81002", "00L", "", closed="20220630"),
+        ods("A81002", "15N", "20230401", left="20220630"),  # came after it had closed: never
+    ]
+    epraccur.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+    # The same, cut down to a lookup with the product's names; dates as ODS writes them, or ours, the first day after.
+    header = "practice_code,sub_icb_code,valid_from,valid_to"
+    cut = ["L83001,15N,20130401,", "W93036,7A1,20091001,", "Y00001,13Q,20130401,", "A81001,00L,20130401,20220630"]
+    as_ods = written(tmp_path / "ods.csv", header, *cut, "A81002,00L,19740401,20220630")
+    own = [line.replace("20130401,20220630", "2013-04-01,2022-07-01") for line in cut]
+    as_ours = written(tmp_path / "ours.csv", header, *own, "A81002,00L,1974-04-01,2022-07-01")
+    kinds = "record int, gp_practice_code string, commissioner_code string, lsoa string, activity_date date, financial_year string"
+    june, july = date(2022, 6, 30), date(2022, 7, 1)
+    rows = [
+        (1, "L83001", "7A100", None, june, "2022-23"),
+        (2, "W93036", "15N00", "E01000001", june, "2022-23"),
+        (3, "Y00001", "13Q00", "E01000001", june, "2022-23"),
+        (4, "Y00001", "15M00", None, june, "2022-23"),
+        (5, "Y00001", None, "W01000001", june, "2022-23"),
+        (6, "A81001", None, None, june, "2022-23"),
+        (7, "A81001", None, None, july, "2022-23"),
+        (8, "A81002", None, None, june, "2022-23"),
+        (9, "A81002", None, None, july, "2022-23"),
+    ]
+    wanted = {
+        1: ("15N", june, "15N", "gp_practice"),
+        2: (None, None, None, "outside_england"),
+        3: ("13Q", june, None, "gp_practice"),
+        4: ("15M", june, None, "commissioner"),
+        5: (None, None, None, "outside_england"),
+        6: ("00L", june, "00L", "gp_practice"),
+        7: (None, None, None, "unknown"),
+        8: ("00L", june, "00L", "gp_practice"),
+        9: (None, None, None, "unknown"),
+    }
+    records = small_frame(spark, rows, kinds)
+    for practices in (epraccur, as_ods, as_ours):
+        lookups = read_lookups(spark, RunConfig(LakeLocation(), practices=practices))
+        assert lookups.remarks == (
+            f"{practices.name}: 2 of 5 rows have no area of England: 1 are outside England, 1 have another code or none (13Q)",
+        )
+        placed = with_area(records, lookups).select(
+            "record", "area_code", "area_date", "latest_area_code", "area_basis"
+        )
+        assert {row[0]: tuple(row)[1:] for row in placed.collect()} == wanted, practices
+    # NHS England's is listed under the practices, not as an area of another day.
+    named = at(SUMMER_2022, "13Q", area_basis="gp_practice", commissioner_code="13Q00")
+    listed = [tuple(row)[:-1] for row in unmapped_areas(flags_of(spark, [named]), read_geography()).collect()]
+    assert listed == [("apc", "2022-23", "gp_practice", "13Q", "unmapped", 1)]
+    epraccur.write_text("\n".join([*lines, lines[0].rpartition(",")[0]]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="line 7 has 26 columns, where ODS's practice file has 27"):
+        read_lookup(epraccur, "practice_code")
+
+
+def test_codes_of_areas_in_lookups(tmp_path: Path) -> None:
+    """What each code means, and on which days: ONS codes are of their own time whatever the record's."""
+    geography = read_geography()
+    codes = AreaCodes(geography)
+    changed = date(2022, 7, 1)
+    assert codes.location("15N") == codes.location("15N00") == codes.location("QJK") == ("15N", None)
+    assert codes.location("E54000037") == ("15N", None)  # Devon, a board of one location
+    assert codes.location("QK1") == (None, None)  # Leicester, of three
+    assert codes.location("E38000230") == ("15N", (date(2021, 4, 1), date.max))
+    assert codes.location("E38000220") == ("15E", (date(2021, 4, 1), changed))
+    assert codes.location("E38000258") == ("15E", (changed, date.max))
+    for code in ("13Q", "00C", "Q99", ""):
+        assert codes.location(code) == (None, None) and not codes.is_outside(code), code
+    assert all(map(codes.is_outside, ("7A1", "7A100", "6A1", "S08", "ZC010", "W11000023")))
+    own = written(tmp_path / "own.csv", MAPPING, "00C,16C,2020-04-01,1", "16C,16C,2021-04-01,1")
+    assert AreaCodes(read_geography("current", [own])).location("00C") == ("00C", None)
+
+    def days(since: str, area: str) -> list[tuple[date, date, date | None]]:
+        path = written(tmp_path / "one.csv", "practice_code,sub_icb_code,valid_from", f"A1,{area},{since}")
+        [row] = read_lookup(path, "practice_code")
+        location, interval = codes.location(row.area)
+        assert location
+        return list(spans_of(row, location, interval, geography))
+
+    end = date(9999, 12, 31)
+    assert days("2019-04-01", "15E") == [(date(2019, 4, 1), end, None)]
+    assert days("2019-04-01", "E38000220") == [
+        (date(2019, 4, 1), date(2021, 4, 1), date(2021, 4, 1)),
+        (date(2021, 4, 1), changed, None),
+        (changed, end, date(2022, 6, 30)),
+    ]
+    assert days("2023-04-01", "E38000258") == [(date(2023, 4, 1), end, None)]
+    [(_, _, today)], [(_, _, then)] = days("", "E38000258"), days("", "E38000220")
+    assert today == date(2026, 4, 1) and then and date(2021, 4, 1) <= then < changed
+
+
+def test_lookups_as_they_are_published(tmp_path: Path) -> None:
+    """NHS England's map of practices and an ONS lookup of small areas; saved with semicolons below a title."""
+    practice_map = written(
+        tmp_path / "map.csv",
+        "PUBLICATION,EXTRACT_DATE,PRACTICE_CODE,PRACTICE_NAME,ONS_SUB_ICB_LOCATION_CODE,SUB_ICB_LOCATION_CODE,ICB_CODE",
+        "GP_PRAC_PAT_LIST,01Aug2026,A81001,THE MADE UP SURGERY,E38000247,16C,QHM",
+    )
+    [row] = read_lookup(practice_map, "practice_code")
+    assert (row.code, row.area, row.dated) == ("A81001", "16C", False)
+    ons_lookup = written(
+        tmp_path / "lsoa.csv", "\ufeffLookup of small areas;;;", "LSOA21CD;LSOA21NM;SICBL24CD;ICB24CD",
+        "E01000001;City of London 001A;E38000256;E54000029",
+    )  # fmt: skip
+    [row] = read_lookup(ons_lookup, "lsoa")
+    assert (row.code, row.area) == ("E01000001", "E38000256")
+    for lines, words in (
+        (
+            ("practice_code,sub_icb_code,valid_from", "A1,15N,01/07/2022"),
+            "line 2: a date is not of the form 2022-07-01",
+        ),
+        (("practice_code,sub_icb_code,valid_to", "A1,15N,20223001"), "line 2: a date is not of the form"),
+        (
+            ("practice_code,sub_icb_code,valid_from,valid_to", "A1,15N,2022-07-01,2022-07-01"),
+            "line 2: valid_to is not after",
+        ),
+        (("practice_code,board", "A1,15N"), r"the column sub_icb_code is missing"),
+        (("practice,sub_icb_code", "A1,15N"), r"the column practice_code is missing"),
+        (("practice_code,sub_icb_code",), "or there is no row"),
+        (("practice_code,sub_icb_code,sub_icb_code", "A1,15N,15N"), "the column SUB_ICB_CODE appears twice"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_lookup(written(tmp_path / "bad.csv", *lines), "practice_code")
 
 
 def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path) -> None:

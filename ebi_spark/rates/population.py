@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
 from ebi_spark.flags.geography import Geography, apart, read_geography
+from ebi_spark.flags.lookup_files import read_lookup
 from ebi_spark.rates.population_files import (
     BAND_YEARS,
     LAST_BAND,
@@ -141,8 +142,8 @@ def population_of(
     """Populations with the standard that the configuration names; refuses a vintage that is farther than it allows."""
     standard = config.standard_population
     name = Path(standard).stem if standard.endswith(".csv") else standard
-    lookups = [path for path in (config.practices, config.lsoas) if path]
-    undated = any(not row.get("valid_from") for path in lookups for row in read_rows(path))
+    lookups = ((config.practices, "practice_code"), (config.lsoas, "lsoa"))
+    undated = any(not row.dated for path, key in lookups if path for row in read_lookup(path, key))
     weights = _weights(standard, by_vintage, geography)
     shipped = shipped_population(geography)
     ratios = {vintage: times_as_many(geography, people, shipped) for vintage, people in by_vintage.items()}
