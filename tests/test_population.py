@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -309,41 +310,67 @@ def test_registered_patients_by_five_year_bands_and_in_an_archive(tmp_path: Path
     assert read(archive)[date(2026, 8, 1)].strata == strata
 
 
-def test_archives_and_files_that_are_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file.zip"
+def archive(*names: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        for name in names:
+            file.writestr(name, "x")
+    return content.getvalue()
 
-    def refused(*words: str) -> None:
-        with pytest.raises(InputError) as caught:
-            read(path)
-        for word in (*words, "file.zip"):
-            assert word in f"{caught.value} {caught.value.remedy}", str(caught.value)
 
-    for names, words in (
-        (("a.csv", "b.csv"), ("a ZIP archive with 2 CSV files (a.csv, b.csv)", "unpack it")),
-        (("[Content_Types].xml", "a.csv"), ("is a workbook", "save the sheet")),
-        (("a.txt",), ("with 0 CSV files (no CSV file)",)),
-    ):
-        with zipfile.ZipFile(path, "w") as file:
-            for name in names:
-                file.writestr(name, "x")
-        refused(*words)
-    for content, words in (
-        (b"\xd0\xcf\x11\xe0 and more", ("is a workbook",)),
-        (b"PK\x03\x04 and no more", ("cannot be read (BadZipFile)",)),
-        (gzip.compress(b"x" * 100)[:20], ("cannot be read (EOFError)",)),
-        (b"", ("is empty",)),
-        (b"a,b\x00\x81\x8d\n", ("is not text", "UTF-8")),
-        (b"PUBLICATION,EXTRACT_DATE,TYPE,CODE,SEX,AGE\n", ("ORG_TYPE is missing", "sing-age-regions")),
-    ):
+def as_bytes(lines: list[str]) -> bytes:
+    return "\n".join(lines).encode()
+
+
+# A case of docs/bad-input.md → the file's content (None: a folder)
+REFUSED: dict[str, bytes | None] = {
+    "that is not there": b"",
+    "that is a folder": None,
+    "with nothing in it": b"",
+    "that is a workbook": archive("[Content_Types].xml", "a.csv"),
+    "that is an old workbook": b"\xd0\xcf\x11\xe0 and more",
+    "that is a ZIP archive of two tables": archive("a.csv", "b.csv"),
+    "that is a ZIP archive without a table": archive("a.txt"),
+    "that is a ZIP archive cut short": archive("a.csv")[:20],
+    "packed with gzip and cut short": gzip.compress(b"x" * 100)[:20],
+    "that unpacks to more than any published one": gzip.compress(b"x" * 5000),
+    "that is not text": b"a,b\x81\n",
+    "of practices without areas": b"PUBLICATION,EXTRACT_DATE,TYPE,CODE,SEX,AGE\n",
+    "with a column twice": as_bytes(registered()).replace(b"ONS_CODE", b"SEX"),
+    "with an ONS code and a short code of two areas": as_bytes(registered()).replace(b"E38000001", b"E38000230"),
+    "with areas of two times": as_bytes(registered(areas=("D4U1Y", "U2G6B"))),
+    "of an area that is not known": as_bytes(registered(areas=("00L", "ZZZ"))),
+    "without one age of one area": as_bytes([line for line in registered() if ",00N,E38000002,MALE,44," not in line]),
+    "whose totals are not the sum of its ages": as_bytes(registered()).replace(b"01,ALL,ALL,", b"01,ALL,ALL,1"),
+}
+
+
+def listed(title: str) -> dict[str, list[str]]:
+    """The table under a heading of ``docs/bad-input.md``: what the message says of each case."""
+    page = Path(__file__).parent.parent.joinpath("docs", "bad-input.md").read_text(encoding="utf-8")
+    section = page.split(f"## {title}\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    return {case: re.findall("`([^`]+)`", says) for case, says in rows}
+
+
+def test_the_page_lists_these_population_files_and_no_others() -> None:
+    assert [*listed("Population files")] == [*REFUSED]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_population_file_that_is_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, content = tmp_path / "people.csv", REFUSED[case]
+    if "unpacks" in case:
+        monkeypatch.setattr(published_files, "MOST_BYTES", 1000)
+    if content is None:
+        path.mkdir()
+    elif case != "that is not there":
         path.write_bytes(content)
-        refused(*words)
-    # A small file that unpacks to more than any published one.
-    monkeypatch.setattr(published_files, "MOST_BYTES", 1000)
-    path.write_bytes(gzip.compress(b"x" * 5000))
-    refused("more than 1,000 bytes")
-    path.unlink()
-    path.mkdir()
-    refused("no such file")
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert caught.value.remedy and "people.csv" in str(caught.value)
+    for words in listed("Population files")[case]:
+        assert words in f"{caught.value} {caught.value.remedy}", str(caught.value)
 
 
 def test_a_population_far_from_the_one_that_ships(tmp_path: Path) -> None:

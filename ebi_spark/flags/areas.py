@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
 from ebi_spark.flags.geography import Geography, read_geography
-from ebi_spark.flags.lookup_files import OUTSIDE, AreaCodes, read_lookup, spans_of
+from ebi_spark.flags.lookup_files import OUTSIDE, AreaCodes, read_lookup
 from ebi_spark.settings import RunConfig
 from ebi_spark.small_frames import small_frame
 
@@ -54,13 +54,26 @@ def read_lookups(spark: SparkSession, config: RunConfig) -> Lookups:
     )
 
 
+# (practice or small area, from, to exclusive, area, day of the area's code, area of the newest span, a code that is no area)
+Span = tuple[str, date, date, str | None, date | None, str | None, str | None]
+
+
 def _lookup(spark: SparkSession, path: Path, key: str, geography: Geography, remarks: list[str]) -> DataFrame:
     """A row a code and span of days: ``key``, ``valid_from``, ``valid_to`` (exclusive), ``lookup_area`` (``outside_england``
     for another nation's), ``area_day`` (the day on which the area's code is to be read; NULL: the record's own), ``latest``
-    (the area of the newest span) and, where the lookup names a code that is no area at all, ``elsewhere``.
+    (the area of the newest span) and, where the lookup names a code that is no area at all, ``elsewhere``."""
+    return small_frame(
+        spark,
+        lookup_spans(path, key, geography, remarks),
+        f"{key} string, valid_from date, valid_to date, lookup_area string, area_day date, latest string, elsewhere string",
+    )
 
-    Such codes (NHS England's, of the armed forces, of CCGs that nothing maps) do not keep the rest of a lookup from being
-    used; one that has no area of England is refused.
+
+def lookup_spans(path: Path, key: str, geography: Geography, remarks: list[str]) -> list[Span]:
+    """The spans of a lookup, checked; to ``remarks`` comes what rows have no area of England.
+
+    Codes that are no area (NHS England's, of the armed forces, of CCGs that nothing maps) do not keep the rest of a lookup
+    from being used; one that has no area of England is refused.
     """
     codes, given = AreaCodes(geography), read_lookup(path, key)
     spans: dict[str, list[tuple[date, date, str | None, date | None, str | None]]] = {}
@@ -70,7 +83,7 @@ def _lookup(spark: SparkSession, path: Path, key: str, geography: Geography, rem
         location, interval = codes.location(row.area)
         listed = spans.setdefault(row.code, [])
         if location:
-            listed += [(*days, location, day, None) for *days, day in spans_of(row, location, interval, geography)]  # type: ignore[misc]
+            listed += [(*days, location, day, None) for *days, day in codes.spans(row, location, interval)]  # type: ignore[misc]
         elif codes.is_outside(row.area):
             outside[row.area] += 1
             listed.append((row.since, row.until, OUTSIDE_ENGLAND, None, None))
@@ -89,7 +102,7 @@ def _lookup(spark: SparkSession, path: Path, key: str, geography: Geography, rem
             f"{outside.total():,} are outside England, {elsewhere.total():,} have another code or none"
             + (f" ({', '.join(code for code, _ in elsewhere.most_common(5))})" if elsewhere else "")
         )
-    rows = []
+    rows: list[Span] = []
     for code, listed in spans.items():
         listed.sort(key=lambda span: span[:2])
         for earlier, later in zip(listed, listed[1:], strict=False):
@@ -100,11 +113,7 @@ def _lookup(spark: SparkSession, path: Path, key: str, geography: Geography, rem
                 )
         latest = listed[-1][2] if listed[-1][2] != OUTSIDE_ENGLAND else None
         rows += [(code, *span[:4], latest, span[4]) for span in listed]
-    return small_frame(
-        spark,
-        rows,
-        f"{key} string, valid_from date, valid_to date, lookup_area string, area_day date, latest string, elsewhere string",
-    )
+    return rows
 
 
 def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:

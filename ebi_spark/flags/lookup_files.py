@@ -153,26 +153,28 @@ class AreaCodes:
         by_ons = read_rows(resource("conf", "reference", "icb_ons_codes.csv"))
         return only | {row["ons_code"]: only[row["icb_code"]] for row in by_ons if row["icb_code"] in only}
 
+    def spans(self, row: LookupRow, area: str, interval: Interval | None) -> Iterator[tuple[date, date, date | None]]:
+        """(from, to exclusive, the day on which the area's code is to be read; None: the record's own) of a row.
 
-def spans_of(
-    row: LookupRow, area: str, interval: Interval | None, geography: Geography
-) -> Iterator[tuple[date, date, date | None]]:
-    """(from, to exclusive, the day on which the area's code is to be read; None: the record's own) of a row.
+        A row without dates holds for all days, so its code is that of the newest areas that have it. An ONS code is read
+        within its own days.
+        """
+        if not row.dated:
+            yield row.since, row.until, self._newest(area, interval)
+        elif interval is None:
+            yield row.since, row.until, None
+        else:
+            first, end = interval
+            parts = [(row.since, min(row.until, first), first), (max(row.since, first), min(row.until, end), None)]
+            if end < date.max:
+                parts.append((max(row.since, end), row.until, end - timedelta(days=1)))
+            yield from (part for part in parts if part[0] < part[1])
 
-    A row without dates holds for all days, so its code is that of the newest areas that have it. An ONS code is read within
-    its own days.
-    """
-    if not row.dated:
+    def _newest(self, area: str, interval: Interval | None) -> date:
+        """The first day of the newest stretch in which a code is an area, of those that an interval touches."""
         first, end = interval or (date.min, date.max)
-        stretches = [
-            span.since for span in geography.spans if span.code == area and span.since < end and span.until > first
-        ]
-        yield row.since, row.until, max(stretches, default=geography.newest[area])
-    elif interval is None:
-        yield row.since, row.until, None
-    else:
-        first, end = interval
-        parts = [(row.since, min(row.until, first), first), (max(row.since, first), min(row.until, end), None)]
-        if end < date.max:
-            parts.append((max(row.since, end), row.until, end - timedelta(days=1)))
-        yield from (part for part in parts if part[0] < part[1])
+        newest = self.geography.newest[area]
+        if newest < end:
+            return newest
+        stretches = (span for span in self.geography.spans if span.code == area)
+        return max((span.since for span in stretches if span.since < end and span.until > first), default=newest)
