@@ -67,7 +67,7 @@ READS: dict[str, tuple[str, ...]] = {
 }
 
 # Folders and modules whose change changes what a stage writes; `jobs/STAGE.py` is one of them always.
-_SHARED = ("financial_years.py", "small_files.py", "small_frames.py")
+_SHARED = ("financial_years.py", "small_files.py", "small_frames.py", "published_files.py")
 PROGRAM: dict[str, tuple[str, ...]] = {
     "ingest": ("acquire", "canonical"),
     "flag": ("clinical_policy", "flags"),
@@ -94,7 +94,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),
     "over_dispersion": ("publish",),
     "population": ("rate",), "standard_population": ("rate",), "max_vintage_days": ("rate",),
-    "distant_vintage": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
+    "distant_vintage": ("rate",), "max_population_difference": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
     "disclosure": ("publish",),
 }  # fmt: skip
 

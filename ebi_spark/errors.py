@@ -26,6 +26,8 @@ class EbiError(Exception):
 
     def __init__(self, message: str, *, remedy: str) -> None:
         self.message, self.remedy = _cut(shown(message)), _cut(shown(remedy))
+        # What the run log keeps of it, besides.
+        self.details: dict[str, str] = {}
         super().__init__(self.message)
 
 

@@ -104,8 +104,9 @@ def year_of_text(text: Column, bare_year: str | None = None) -> Column:
 
 
 def digits_of_year(text: Column) -> Column:
-    """The digits of a year as a source writes it."""
-    return F.regexp_replace(text, r"[^0-9]", "")
+    """The digits of a year as a source writes it, also where it is a number: 910 is 0910 without its zero, 2122.0 is 2122."""
+    digits = F.regexp_replace(text, r"\.0*\s*$|[^0-9]", "")
+    return F.regexp_replace(F.concat(F.lit("0"), digits), r"^0(?=[0-9]{4})", "")
 
 
 def year_of_digits(digits: Column, bare_year: str | None = None) -> Column:

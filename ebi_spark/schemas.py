@@ -74,7 +74,7 @@ _RECORD = """
     provider_code string
     commissioner_code string
     gp_practice_code string
-    lsoa string -- residence, lower layer super output area
+    lsoa string -- residence, lower layer super output area: of 2011, or of a census that the source does not name
     sex string -- 1 male, 2 female; everything else as the source has it
     age int -- as the published SQL sees it, baby codes and impossible ages included
     age_years int -- completed years; baby codes 0, above 120 NULL
@@ -82,6 +82,9 @@ _RECORD = """
     diagnosis_codes string -- ICD-10, ,E119,J849,|,I801, : a comma before and after each code, | between episodes
     procedure_codes string -- OPCS-4 in the same form; NULL when there is none
     treatment_function string
+    lsoa_2021 string -- residence by the areas of 2021; NULL in rows that an older version wrote
+    lsoa_2001 string -- residence by the areas of 2001 (HES alone)
+    gp_practice_sus string -- the practice as SUS derived it (SUS+ alone)
 """
 _LINEAGE = """
     cleaned array<string> -- field:kind of each value that reading changed (blank, null_text, case, dots, padding, sentinel)
@@ -200,6 +203,7 @@ INGEST_AUDIT = Table(
     cleaned map<string,bigint> -- values that reading changed, by field:kind
     columns_missing array<string> -- optional columns that the file does not have
     columns_extra array<string> -- columns that nothing reads
+    column_notes array<string> -- columns that mean the same thing and which of them is read, and gaps in numbered ones
     written_at timestamp
 """,
     required=("run_id", "source_system", "dataset", "role", "source_file", "rows_read", "rows_valid",
@@ -417,7 +421,7 @@ ACTIVITY_RATE = Table(
     share_upper double
     method string
     status string -- ok, few_events, no_population or not_calculated
-    notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
+    notes array<string> -- distant_vintage, partial_population, unusual_population, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
     coverage string -- national, or partial: an extract of one board
     geography string -- the version whose areas these are
     run_id string

@@ -105,6 +105,9 @@ class RunConfig:
     standard_population: str = "england"
     max_vintage_days: int = 731
     distant_vintage: str = "mark"
+    # How far a population may be from the one that ships, in the same areas. England grew by 16% from 2011 to 2026, and 9%
+    # more people are registered at practices than live there: a file beyond a quarter is probably in another unit.
+    max_population_difference: float = 0.25
     max_quarantine_share: float = 0.05
     max_shrink_share: float = 0.1
     max_columns: int = 2000
@@ -223,7 +226,7 @@ def load_config(path: Path) -> RunConfig:
         key: document[key]
         for key in (
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
-            "standard_population", "max_vintage_days", "distant_vintage", "max_quarantine_share",
+            "standard_population", "max_vintage_days", "distant_vintage", "max_population_difference", "max_quarantine_share",
             "max_shrink_share", "max_columns", "max_field_bytes", "min_national_events", "keep_releases", "provisional_months", "over_dispersion",
         )
         if key in document

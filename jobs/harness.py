@@ -115,13 +115,14 @@ class Context:
             with uncompiled(self.spark) if few else nullcontext():
                 yield report
         except DataError as error:
-            outcome, report.details = "failed", report.details | {"message": error.message}
+            outcome, report.details = "failed", report.details | {"message": error.message} | error.details
             raise
         except KeyboardInterrupt:
             outcome = "interrupted"  # the session may be going too: nothing more is asked of it
             raise
         except BaseException as error:
-            outcome, report.details = "broken", {"error": type(error).__name__}
+            details_of_it = error.details if isinstance(error, EbiError) else {}
+            outcome, report.details = "broken", {"error": type(error).__name__} | details_of_it
             raise
         finally:
             report.seconds = time.monotonic() - clock

@@ -110,8 +110,10 @@ def _summary(context: Context, whole: Plan, done: Ingested, noted: list[str]) ->
     for reason, number in sorted(done.reasons.items()):
         shown.add_row(f"  {reason}", f"{number:,}")
     context.summary.append(shown)
-    if noted:
-        context.summary.append(table_of_lines("Columns of the source tables", noted))
+    for line in done.empty:
+        context.tell_plainly(line)
+    if noted or done.empty:
+        context.summary.append(table_of_lines("Columns of the source tables", noted + done.empty))
 
 
 def retry(context: Context) -> None:

@@ -71,7 +71,7 @@ def stage(context: Context, due: Due | None = None) -> None:
 
         def rates_and_variation() -> DataFrame:
             made = rated(lake, config, years, months, stored, geography)
-            for words in gaps(made.population, years):
+            for words in gaps(made.population, years, partial=config.coverage == "partial"):
                 context.tell(words)
             context.tell("aggregating flags to rates")
             replaced = rows_that_follow(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
@@ -112,10 +112,11 @@ def stage(context: Context, due: Due | None = None) -> None:
     shown.add_column("status and notes")
     for row in shown_rows:
         limits = f"{row['lower']:.2f} to {row['upper']:.2f}" if row["upper"] is not None else ""
-        standardised = f"{row['standardised_rate']:.2f}" if row["standardised_rate"] is not None else ""
+        crude, standardised = (
+            "" if row[name] is None else f"{row[name]:.2f}" for name in ("crude_rate", "standardised_rate")
+        )
         shown.add_row(
-            row["policy_id"], row["reading"], row[YEAR], f"{row['activity']:,}", f"{row['crude_rate']:.2f}",
-            standardised, limits, ", ".join([row["status"], *row["notes"]]),
+            row["policy_id"], row["reading"], row[YEAR], f"{row['activity']:,}", crude, standardised, limits, ", ".join([row["status"], *row["notes"]]),
         )  # fmt: skip
     context.summary.append(shown)
 

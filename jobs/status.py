@@ -8,12 +8,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.acquire import drift
-from ebi_spark.canonical.worklist import worklist
+from ebi_spark.canonical.worklist import REFUSED_ROWS, refused_rows, worklist
 from ebi_spark.release.publish import current_release
 from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
+from ebi_spark.storage import Lake
 from jobs.harness import Context, JobParser, common_options, guarded, headed, opened_lake, output_console
 
 SET_ASIDE = "quarantine"
+REFUSED = "rows that the last ingest could not use (it was refused and wrote nothing)"
 LOST_CODES = "area codes that count in England only"
 SHOWN_CODES = 20
 
@@ -47,6 +49,8 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
     }
     if lake.exists(QUARANTINE):
         found[SET_ASIDE] = worklist(lake.read(QUARANTINE))
+    if refused := _refused(lake):
+        found[REFUSED] = refused
     found["columns"] = drift.in_lake(lake)
     if lake.exists(UNMAPPED_AREA):
         codes = (
@@ -66,6 +70,15 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
     names = ("release_id", "released_at", "disclosure", "coverage", "years")
     found["release"] = [{name: release[name] for name in names}] if release else []
     return found
+
+
+def _refused(lake: Lake) -> list[dict[str, Any]]:
+    """Why no row, or too few, could be used by the last ingest; nothing where it was not refused for that."""
+    if not lake.exists(RUN_LOG):
+        return []
+    ingests = lake.read(RUN_LOG).where("stage = 'ingest'").orderBy(F.col("started_at").desc(), F.col("run_id").desc())
+    last = ingests.select("details").first()
+    return refused_rows(last["details"][REFUSED_ROWS]) if last and REFUSED_ROWS in (last["details"] or {}) else []
 
 
 def _cell(value: Any) -> str:

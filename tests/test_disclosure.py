@@ -341,3 +341,19 @@ def test_a_provider_has_no_rate_though_its_count_of_zero_stands(spark: SparkSess
     assert (found["Y"]["activity"], found["Y"]["standardised_rate"], found["Y"]["crude_rate"]) == (0, None, None)
     assert (found["X"]["activity"], found["X"]["standardised_rate"]) == (55, None)
     assert (found["J"]["activity"], found["J"]["standardised_rate"], found["J"]["lower"]) == (0, 0.0, 0.0)
+
+
+def test_nothing_varies_where_an_area_has_no_population() -> None:
+    """Areas that are left when some lack people are not the nation's."""
+    rows = [
+        dict(zip(("policy_id", "revision", "reading", "financial_year", "period_years"), KEY, strict=True))
+        | {"area_type": "sub_icb", "area_code": code, "activity": 10.0 * n, "status": "ok", "population": 1000.0}
+        | {"expected": 20.0, "national_events": 100.0, "national_rate": 5.0}
+        for n, code in enumerate("ABCD", start=1)
+    ]
+    [whole] = protected_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
+    assert (whole["areas"], whole["status"], whole["p50"]) == (4, "ok", 25 / 20 * 5.0)
+    rows[3] |= {"population": None, "expected": None, "status": "no_population"}
+    [part] = protected_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
+    assert (part["areas"], part["status"]) == (3, "not_calculated")
+    assert pd.isna(part["p50"]) and pd.isna(part["n_fold"]) and pd.isna(part["opportunity"])

@@ -399,6 +399,8 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "share_of_in_scope": [{"flagged_share": 0.9}, {"share_lower": 0.9}, {"share_upper": None}, {"in_scope": 0}],
         "status_agrees": [{"status": "few_events"}, {"activity": 9}, {"status": "no_population"}, {"crude_rate": None}],
         "provider_without_population": [{"area_type": "provider"}],
+        "no_rate_of_a_part": [{"notes": ["partial_population"]}],
+        "england_has_people": [{"population": None}],
         "coverage_known": [{"coverage": "partial"}, {"coverage": None}],
     },
     "unmapped_area": {
@@ -417,6 +419,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "percentiles_in_order": [{"p25": 1.0}, {"p90": None}, {"all_areas_p10": 0.5}],
         "n_fold_is_p90_by_p10": [{"n_fold": 1.1}, {"n_fold": None}, {"p10": 0.0}],
         "opportunity_not_negative": [{"opportunity": -1.0, "status": "ok"}, {"status": "ok"}, {"opportunity": 1.0}],
+        "no_variation_of_a_part": [{"notes": ["partial_population"]}],
     },
     "published_rate": {
         "reading_known": [{"reading": "mine"}],
@@ -444,6 +447,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "share_of_published_counts": [{"flagged_share": 0.5}, {"flagged_share": None}, {"share_upper": 1.1}],
         "rates_are_numbers": [{"upper": float("nan")}],
         "limits_around_rate": [{"lower": 1.1}],
+        "no_rate_of_a_part": [{"notes": ["partial_population"]}],
     },
     "activity_month": {
         "reading_known": [{"reading": "mine"}],
@@ -494,6 +498,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "percentiles_in_order": [{"p25": 1.0}, {"all_areas_p75": 2.0}],
         "n_fold_is_p90_by_p10": [{"n_fold": 1.1}, {"p10": None}],
         "opportunity_not_negative": [{"opportunity": -1.0}],
+        "no_variation_of_a_part": [{"notes": ["partial_population"]}],
     },
     "published_attrition": {
         "reading_known": [{"reading": "mine"}],

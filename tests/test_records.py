@@ -139,7 +139,7 @@ def test_no_row_takes_a_longer_method_than_java_compiles(
 ) -> None:
     kinds = sus_plus.RECORD_KINDS | sus_plus.CODE_KINDS | sus_plus.SPELL_KINDS | sus_plus.ATTENDANCE_KINDS
     columns = {name: {"day": "date", "number": "int"}.get(kind, "string") for name, kind in kinds.items()}
-    columns |= {"year_text": "string", "corrupt": "string", "source_file": "string"}
+    columns |= dict.fromkeys(("year_text", "corrupt", "source_file", *sus_plus.ALTERNATIVES), "string")
     columns |= {"conflict": "boolean", "is_duplicate": "boolean"}
     types = {"date": pa.date32(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_()}
     pq.write_table(
@@ -203,6 +203,10 @@ YEAR_TEXTS = [
     ("2021-2022", None, "2021-22"),
     (" 2122 ", None, "2021-22"),
     ("9900", None, "1999-00"),
+    ("910", None, "2009-10"),  # a number
+    ("2122.0", None, "2021-22"),
+    ("202122.0", None, "2021-22"),
+    ("911", None, None),
     ("2021", None, "2020-21"),
     ("2021", "starts", "2020-21"),
     ("2019", None, None),

@@ -726,6 +726,20 @@ def test_without_a_population_the_crude_count_stands_and_the_rate_is_explained()
     assert page.says("58,321 records were flagged: no standardised rate (no population)")
 
 
+def test_a_population_of_a_few_areas_gives_areas_a_rate_and_england_none() -> None:
+    tables = few_boards()
+    rates = tables["rate"]
+    england = rates["area_type"] == "england"
+    rates.loc[england, ["population", "crude_rate", "standardised_rate", "lower", "upper"]] = None
+    rates.loc[england, "status"] = "no_population"
+    rates.loc[england, "notes"] = pd.Series([["partial_population"]] * len(rates))[england.to_numpy()].to_numpy()
+    page = Page(build_report(tables, release=manifest()))
+    line = page.table("Flagged records in the latest year")[TITLES[IMAGING]]
+    assert line["Status"] == "no population; the population file does not have all of its people"
+    assert page.says("58,321 records were flagged: no standardised rate (no population)")
+    assert page.says("No funnel plot: there is no national rate to draw limits around.")
+
+
 def test_an_extract_is_never_called_england() -> None:
     page = Page(build_report(few_boards(), release=manifest(coverage="partial")))
     assert page.says("In the whole extract in 2022-23")

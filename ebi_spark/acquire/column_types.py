@@ -29,11 +29,10 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from ebi_spark.acquire.layouts import Resolved
+from ebi_spark.acquire.layouts import DAYS, Resolved
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import sql_name
 
-DAYS = ("admission_date", "discharge_date", "appointment_date", "episode_start", "episode_end", "extract_date")
 # Keys have so many digits that floating point may have lost the last ones.
 KEYS = ("record_id", "person_id", "provider_spell_number")
 _TYPED_DAYS = frozenset(DAYS) - {"extract_date"}
@@ -45,8 +44,7 @@ def refuse_other_types(schema: StructType, resolved: Resolved, where: str) -> No
     """An :class:`InputError` that names column and type where a column that is read has one that does not say what it
     should."""
     types = {item.name: item.dataType for item in schema.fields}
-    numbered = [(ours, name) for ours, names in resolved.runs.items() for name in names]
-    for ours, name in [*resolved.single.items(), *resolved.concats.items(), *numbered]:
+    for ours, name in [*resolved.single.items(), *resolved.lists()]:
         kind = types[name]
         day = isinstance(kind, DateType | TimestampType | TimestampNTZType)
         if isinstance(kind, StringType | NumericType | NullType) or (day and ours in DAYS):

@@ -1,7 +1,7 @@
 """Source tables as DataFrames: their columns under our names, text or what has its type already, with the file each row
 stands in."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ebi_spark.acquire.column_types import as_read, as_text, inexact_key, refuse_other_types, united
+from ebi_spark.acquire.families import concatenation, listed
 from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote, stated_for, within
 from ebi_spark.acquire.layouts import Layout, Resolved, layouts
 from ebi_spark.acquire.watch import State, state_of
@@ -33,11 +34,15 @@ _REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
 
 @dataclass(frozen=True)
 class Group:
-    """Files of one form: what they lack and what nothing reads of them."""
+    """Files of one form: what they lack, what nothing reads of them, and what a person should know of columns that mean
+    the same thing. ``read``: our column → the files' column; ``mapped``: those of ours that the configuration maps."""
 
     files: tuple[str, ...]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    read: Mapping[str, str] = field(default_factory=dict)
+    mapped: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -128,7 +133,8 @@ def read_table(spark: SparkSession, source: TableSource, where: str, config: Run
         named = partial(_under_our_names, frame, resolved, layout, source, form, config.max_field_bytes)
         frames.append(named())
         narrowed.append(named)
-        groups.append(Group(tuple(paths), resolved.missing, resolved.extra))
+        read = {ours: name.upper() for ours, name in resolved.single.items()}
+        groups.append(Group(tuple(paths), resolved.missing, resolved.extra, resolved.notes, read, resolved.mapped))
     return SourceTable("", source.role, united(frames), files, groups, state, narrowed=_all_of(narrowed))
 
 
@@ -281,10 +287,10 @@ def _under_our_names(
     extract = text(resolved.single["extract_date"]) if "extract_date" in resolved.single else F.lit(source.extract_date)
     runs = []
     for ours in layout.numbered:
-        listed = [text(name) for name in resolved.runs.get(ours, [])]
-        runs.append((F.array(*listed) if listed else F.lit(None).cast("array<string>")).alias(ours))
-        concat = text(resolved.concats[ours]) if ours in resolved.concats else F.lit(None).cast("string")
-        runs.append(concat.alias(f"{ours}_concat"))
+        families = [[[text(name) for name in place] for place in family] for family in resolved.runs.get(ours, ())]
+        concats = [text(name) for name in resolved.concats.get(ours, ())]
+        runs.append(listed(families, or_else=bool(concats)).alias(ours))
+        runs.append(concatenation(concats).alias(f"{ours}_concat"))
     own_names = [name for name in frame.columns if name != CORRUPT]
     # What makes two rows of one key the same: every column but the extract's date, whatever its case or place.
     compared = sorted((n for n in own_names if n != resolved.single.get("extract_date")), key=str.upper)
@@ -337,7 +343,7 @@ def _behind(uri: Column, start: str, at: int) -> Column:
 def _unusable_line(resolved: Resolved, keys: set[str], most_bytes: int) -> Column:
     """Whether a line, though it has the fields it should, is a header that is repeated, or has among the fields that are
     read one that is longer than allowed, holds a NUL byte or could not be decoded."""
-    names = [*resolved.single.values(), *resolved.concats.values(), *(n for run in resolved.runs.values() for n in run)]
+    names = [*resolved.single.values(), *(name for _, name in resolved.lists())]
     fields = [F.col(sql_name(name)) for name in dict.fromkeys(names)]
     together = F.concat_ws("\x1f", *fields)
     longest = F.greatest(*[F.coalesce(F.octet_length(column), F.lit(0)) for column in fields])

@@ -12,11 +12,13 @@ from ebi_spark.canonical.cleaning import clean
 from ebi_spark.canonical.code_lists import as_text, codes_of, first_code, join_episodes
 from ebi_spark.canonical.judging import reasons, with_year
 from ebi_spark.canonical.sus_plus import (
+    ALTERNATIVES,
     ATTENDANCE_KINDS,
     RECORD_KINDS,
     SPELL_KINDS,
     date_attendances,
     with_ages,
+    with_alternatives,
 )
 from ebi_spark.financial_years import year_of_date
 
@@ -60,7 +62,7 @@ def _with_codes(rows: DataFrame) -> DataFrame:
 
 def judge_attendances(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     """HES outpatient rows judged; a row an appointment."""
-    cleaned = with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS))
+    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS)))
     return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), bare_year)
 
 
@@ -69,7 +71,8 @@ def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
 
     A bad episode sends its spell to quarantine: every episode carries the reasons of all.
     """
-    cleaned = with_ages(clean(_with_codes(rows), RECORD_KINDS | EPISODE_KINDS, unread=["discharge_date"]))
+    kinds = RECORD_KINDS | EPISODE_KINDS
+    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])))
     corrupt = F.col("corrupt").isNotNull()
     episodes = with_year(cleaned, F.col("discharge_date"), bare_year).withColumns(
         {
@@ -132,7 +135,7 @@ def _spell_key() -> Column:
 _FROM_FIRST = (
     "record_id", "person_id", "provider_code", "commissioner_code", "gp_practice_code", "lsoa", "sex", "age",
     "age_years", "administrative_category", "treatment_function", "admission_date", "admission_method",
-    "patient_classification",
+    "patient_classification", *ALTERNATIVES,
 )  # fmt: skip
 
 

@@ -5,7 +5,9 @@ What is judged is one lazy frame a source table; the survey reads only its light
 its canonical columns or its raw text.
 """
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,6 +18,7 @@ from ebi_spark.canonical import hes, sus_plus
 from ebi_spark.canonical.copies import Suspects, all_rows, alone_and_repeated, first_look, settle
 from ebi_spark.canonical.held import Holdings, holdings
 from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, keep
+from ebi_spark.canonical.mapped import refuse_mapped_nonsense
 from ebi_spark.canonical.reach import Reach, reach
 from ebi_spark.canonical.survey import (
     Judged,
@@ -27,6 +30,8 @@ from ebi_spark.canonical.survey import (
     years_named,
     years_to_replace,
 )
+from ebi_spark.canonical.worklist import REFUSED_ROWS, unusable_rows
+from ebi_spark.errors import EbiError
 from ebi_spark.recompute import LastLook
 from ebi_spark.schemas import RECORD_TABLES
 from ebi_spark.settings import RunConfig
@@ -77,6 +82,7 @@ def plan(
         found = reached and _plan_of(lake, tables, config, tell, reached)
         if found:
             return found
+    refuse_mapped_nonsense(tables)
     tell("looking at the keys of the source files")
     suspects = first_look(tables)
     if config.years:
@@ -95,6 +101,7 @@ def _plan_of(
     named = years_named(reached.tables, config.bare_year)
     if not reached.covers(named):
         return None
+    refuse_mapped_nonsense(reached.tables)
     if config.years:
         years_to_replace(named | reached.standing, config)
     every, some = (sum(len(table.state) for table in those) for those in (tables, reached.tables))
@@ -124,15 +131,29 @@ def _planned(
     standing: frozenset[str] = frozenset(),
 ) -> Plan:
     """The plan that follows from what was found; years that are ``standing`` are in no step."""
-    years = years_to_replace({*standing, *(year for counts in found.years.values() for year in counts)}, config)
-    ahead = [year for year in years if year not in standing]
-    datasets = sorted({item.dataset for item in judged})
-    held = holdings(lake, {dataset: RECORD_TABLES[dataset] for dataset in datasets}, ahead)
-    if config.mode == "refresh" and not config.accept_shrunken:
-        for dataset in datasets:
-            counts = found.years.get(dataset, {})
-            refuse_shrunken(RECORD_TABLES[dataset].full_name, held.rows_by_year(dataset), counts, config, ahead)
+    with _unusable_rows_noted(found) as unusable:
+        present = {*standing, *(year for counts in found.years.values() for year in counts)}
+        years = years_to_replace(present, config, unusable)
+        ahead = [year for year in years if year not in standing]
+        datasets = sorted({item.dataset for item in judged})
+        held = holdings(lake, {dataset: RECORD_TABLES[dataset] for dataset in datasets}, ahead)
+        if config.mode == "refresh" and not config.accept_shrunken:
+            for dataset in datasets:
+                counts = found.years.get(dataset, {})
+                refuse_shrunken(RECORD_TABLES[dataset].full_name, held.rows_by_year(dataset), counts, config, ahead)
     return Plan(tables, suspects, judged, found, held, years, steps(found, ahead, STEP_ROWS) if ahead else [])
+
+
+@contextmanager
+def _unusable_rows_noted(found: Survey) -> Iterator[str]:
+    """How many rows cannot be used, by reason, for a message. Where the ingest is refused here, nothing is written to
+    ``silver/quarantine``: the run log keeps the reasons, for `ebi-spark status`."""
+    rows = unusable_rows(found)
+    try:
+        yield ", ".join(f"{row['role']} {row['reason']} {row['rows']:,}" for row in rows)
+    except EbiError as error:
+        error.details[REFUSED_ROWS] = json.dumps(rows)
+        raise
 
 
 def judge(

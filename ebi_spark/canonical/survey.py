@@ -161,21 +161,25 @@ def years_named(tables: Iterable[SourceTable], bare_year: str | None) -> set[str
     return {row["year"] for row in found if row["year"] is not None}
 
 
-def years_to_replace(present: set[str], config: RunConfig) -> list[str]:
-    """The years that the run will replace; an :class:`InputError` when a year asked for is in no file."""
+def years_to_replace(present: set[str], config: RunConfig, unusable: str = "") -> list[str]:
+    """The years that the run will replace; an :class:`InputError` when a year asked for is in no file. ``unusable``: how many
+    rows cannot be used, by reason."""
     if config.years:
         absent = [year for year in config.years if year not in present]
         if absent:
             held = ", ".join(sorted(present)) or "no usable year"
+            where = f"no usable row of the source files ({unusable})" if unusable else "none of the source files"
             raise InputError(
-                f"years: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} in none of the source files",
+                f"years: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} in {where}",
                 remedy=f"the files hold {held}; correct `years` or add the files",
             )
         return list(config.years)
     if not present:
         raise InputError(
-            "the source files hold no usable row",
-            remedy="check paths, delimiter and dates; `ebi-spark status` lists why rows were set aside",
+            f"the source files hold no usable row ({unusable})" if unusable else "the source files hold no row",
+            remedy="check the dates and keys of the files; `ebi-spark status` lists the reasons and what to do"
+            if unusable
+            else "check the paths, or add the files that hold the rows",
         )
     return sorted(present)
 

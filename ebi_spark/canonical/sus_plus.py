@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.canonical.cleaning import age_in_years, age_seen, clean
+from ebi_spark.canonical.cleaning import age_in_years, age_seen, clean, text
 from ebi_spark.canonical.judging import reasons, with_year
 from ebi_spark.financial_years import start_of_year, year_of_start
 
@@ -40,7 +40,16 @@ DERIVED_KINDS = {
     "primary_diagnosis": "code",
     "extract_date": "day",
 }
+# Identifiers that mean the same as one of the above and are only looked up, by the area of a record. They are tidied without a
+# note of what changed: the method that Java compiles for a row has little room left.
+ALTERNATIVES = ("lsoa_2021", "lsoa_2001", "gp_practice_sus")
 CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
+
+
+def with_alternatives(rows: DataFrame) -> DataFrame:
+    """``rows`` with the columns of :data:`ALTERNATIVES` tidied, NULL where the source has none."""
+    nothing = F.lit(None).cast("string")
+    return rows.withColumns({n: text(F.col(n)) if n in rows.columns else nothing for n in ALTERNATIVES})
 
 
 def with_ages(rows: DataFrame) -> DataFrame:
@@ -51,7 +60,8 @@ def with_ages(rows: DataFrame) -> DataFrame:
 
 def judge_spells(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     """APCS rows judged, without what stands in APCS_Der. The year is that of the discharge date."""
-    cleaned = with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | SPELL_KINDS, unread=["discharge_date"]))
+    kinds = RECORD_KINDS | CODE_KINDS | SPELL_KINDS
+    cleaned = with_alternatives(with_ages(clean(rows, kinds, unread=["discharge_date"])))
     judged = with_year(cleaned, F.col("discharge_date"), bare_year)
     corrupt = F.col("corrupt").isNotNull()
     undated = F.col("discharge_date").isNull() & ~corrupt
@@ -138,7 +148,8 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
 
 def judge_attendances(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     """OPA rows judged. The year is that of the appointment date, without one that of the year column."""
-    return date_attendances(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)), bare_year)
+    cleaned = with_alternatives(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)))
+    return date_attendances(cleaned, bare_year)
 
 
 def date_attendances(cleaned: DataFrame, bare_year: str | None) -> DataFrame:

@@ -12,6 +12,7 @@ from ebi_spark.small_files import read_rows
 PER = 100_000
 Z_95 = 1.959963984540054
 FEW_EVENTS = 10
+NO_POPULATION = "no_population"
 
 
 def crude_rate(events: Column, people: Column) -> Column:

@@ -219,9 +219,13 @@ def protected_variation(areas: pd.DataFrame, rule: dict[str, Any], min_national_
     cells hold, so that it tells nothing about them.
     """
     rows = []
-    chosen = areas[areas["area_type"].isin(AREA_TYPES) & areas["population"].notna()]
+    chosen = areas[areas["area_type"].isin(AREA_TYPES)]
     for key, group in chosen.groupby([*PERIOD, "area_type"], sort=True):
-        rows.append(dict(zip([*PERIOD, "area_type"], key, strict=True)) | _spread(group, rule, min_national_events))
+        have_people = group["population"].notna()
+        spread: dict[str, Any] = {"areas": int(have_people.sum()), "status": "not_calculated"}
+        if have_people.all():  # the areas that are left are not the nation's
+            spread = _spread(group, rule, min_national_events)
+        rows.append(dict(zip([*PERIOD, "area_type"], key, strict=True)) | spread)
     names = [*PERIOD, "area_type", "areas", "areas_with_activity", *_points(""), "n_fold", *_points("all_areas_")]
     return pd.DataFrame(rows, columns=[*names, "opportunity", "opportunity_share", "status"])
 

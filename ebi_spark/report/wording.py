@@ -44,6 +44,8 @@ ABSENT = {
 NOTES = {
     "back_cast": "read by a revision that came later",
     "distant_vintage": "population of a distant date",
+    "partial_population": "the population file does not have all of its people",
+    "unusual_population": "the population file has far more or fewer people than expected",
     "partial_year": "incomplete year",
     "split_estimate": "rests on shares of a split area",
     "unmapped_part": "records of a part are counted in England only",
