@@ -16,11 +16,13 @@ from ebi_spark.clinical_policy.typography import Mend, mended_line, plain
 from ebi_spark.errors import InputError
 
 LABEL = r"[0-9A-Za-z][0-9A-Za-z_]*"
-_NAME = r"(?:\[?[A-Za-z]\w*\]?\s*\.\s*)?\[?[A-Za-z]\w*\]?"
+# Whole words, and nothing given back (*+): else a long word or run of blanks would be gone over from each of its characters on.
+_WORD = r"\[?[A-Za-z]\w*+\]?"
+_NAME = rf"(?<!\w)(?:{_WORD}\s*+\.\s*+)?{_WORD}"
 _FUNCTION = r"\b(?:left|right|isnull|coalesce|substring|upper|rtrim|ltrim|trim)\s*\("
 _OPERATOR = r"(?:(?:not\s+)?like\b|(?:not\s+)?in\s*\(|(?:not\s+)?between\b|is\s+(?:not\s+)?null\b|<>|!=|[<>]=?|=)"
 COMPARISON = re.compile(
-    rf"(?i)(?:{_FUNCTION}|(?:{_NAME})\s*\)*\s*{_OPERATOR}\s*[('\d]|{_NAME}\s*is\s+(?:not\s+)?null\b)"
+    rf"(?i)(?:{_FUNCTION}|(?:{_NAME})\s*+\)*+\s*+{_OPERATOR}\s*[('\d]|{_NAME}\s*+is\s+(?:not\s+)?null\b)"
 )
 _COLUMN = re.compile(r"(?i)\b[A-Za-z]\w*\s*\.\s*[A-Za-z]\w*_\w+|\b[A-Za-z]+_[A-Za-z]\w*\b|\b[A-Za-z]\w*\.[A-Za-z]\w*")
 _JOINED = re.compile(r"(?i)^\s*(?:and|or|where)\b.*'")

@@ -64,8 +64,8 @@ def policy_text(
         "revisions:",
         f"  - revision: {_scalar(f'{page.revised:%Y-%m}' if page.revised else 'undated')}",
         f"    in_force: {{from: {page.revised or NO_DAY}}}  # {TO_COMPLETE}: the day",
-        *(["    # The page's own figures of past activity."] if page.baseline else []),
-        *(_list("baseline", page.baseline, "    ") if page.baseline else []),
+        *(["    baseline:  # the page's own figures of past activity"] if page.baseline else []),
+        *(f"      {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in page.baseline.items()),
         "    clauses:",
     ]
     for draft in drafts:

@@ -134,8 +134,12 @@ def _aliases(notes: Iterable[Note]) -> Iterator[Finding]:
 
 def _named(words: Words, system: str, kind: str, books: dict[str, CodeBook]) -> dict[str, int]:
     """The codes that the words name for a system (one of :data:`SYSTEMS`) on one side, with their lines."""
-    said: list[tuple[str, int, str, str | None]] = [
-        (code, item.line, item.system, None) for item in words.logic if item.kind == kind for code in item.codes
+    titles = {item.code: words.titles.get(item.line, "") for item in (*words.listed, *words.informational)}
+    said = [
+        (code, item.line, item.system, titles.get(code))
+        for item in words.logic
+        if item.kind == kind
+        for code in item.codes
     ]
     said += [
         (item.code, item.line, item.system, words.titles.get(item.line, ""))
@@ -161,11 +165,17 @@ def _systems(code: str, given: str, title: str | None, books: dict[str, CodeBook
     return tuple(system for system in known if shared[system] == max(shared.values()))
 
 
+# Words that titles of both systems have.
+_IN_BOTH = {"other", "unspecified", "specified", "with", "without", "from", "elsewhere", "classified"}
+
+
 def _shared_words(title: str, book: CodeBook, code: str) -> int:
-    said = set(re.findall(r"[a-z]{4,}", title.lower()))
-    return max(
-        (len(said & set(re.findall(r"[a-z]{4,}", c.title.lower()))) for c in book.found("starts_with", code)), default=0
-    )
+    said = _telling(title)
+    return max((len(said & _telling(found.title)) for found in book.found("starts_with", code)), default=0)
+
+
+def _telling(title: str) -> set[str]:
+    return set(re.findall(r"[a-z]{4,}", title.lower())) - _IN_BOTH
 
 
 def _side(draft: Draft, leaf: Leaf) -> str:
