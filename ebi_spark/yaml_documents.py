@@ -15,6 +15,10 @@ from jsonschema.exceptions import ValidationError, best_match
 
 from ebi_spark.errors import InputError
 
+# What no configuration or policy needs, and what could keep the reader busy for minutes, take all memory, or let Python run out
+# of stack: more bytes, more nesting, more values once aliases are put in place.
+MOST_BYTES, MOST_DEPTH, MOST_VALUES, MOST_NUMBER = 2_000_000, 50, 200_000, 10**18
+
 # The parser in C is ten times as fast; a hundred policies are a second rather than seven.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -26,6 +30,10 @@ class _PlainLoader(_SafeLoader):  # type: ignore[misc]
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"a key is no text ({type(key).__name__})", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -35,6 +43,14 @@ class _PlainLoader(_SafeLoader):  # type: ignore[misc]
         return made
 
 
+def _whole_number(loader: Any, node: yaml.ScalarNode) -> int:
+    number: int = loader.construct_yaml_int(node)
+    if abs(number) > MOST_NUMBER:
+        raise yaml.constructor.ConstructorError(None, None, "a number of more than 18 digits", node.start_mark)
+    return number
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 _PlainLoader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -45,21 +61,19 @@ _ENV_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
     """The mapping in ``path``, valid under the JSON Schema in ``schema``; ``what`` names it in messages."""
+    text = _text(path, what)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{what}: there is no file {path}", remedy="check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{what}: {path} cannot be read ({type(error).__name__})", remedy="give a readable UTF-8 file"
-        ) from None
-    try:
+        _check_size(text)
         document = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise InputError(f"{what}: {path}{line}: {problem}", remedy="correct the YAML there") from None
+    except (ValueError, RecursionError) as error:  # such as a number of thousands of digits
+        raise InputError(
+            f"{what}: {path} holds a value that cannot be read ({type(error).__name__})", remedy="correct the YAML"
+        ) from None
     if not isinstance(document, dict):
         raise InputError(f"{what}: {path} holds no keys", remedy="write `key: value` lines as the README shows")
     checked: dict[str, Any] = _with_environment(document, path, what)
@@ -73,6 +87,59 @@ def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
         line_number = line_of(yaml.compose(text, Loader=_PlainLoader), list(found.absolute_path))
         raise InputError(f"{what}: {path}, line {line_number}{': ' + where if where else ''}: {message}", remedy=remedy)
     return checked
+
+
+def _text(path: Path, what: str) -> str:
+    """The file's text. Only a regular file is opened: a device or pipe might never end."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{what}: {path} is no regular file", remedy="give a readable UTF-8 file")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise InputError(
+                f"{what}: {path} has more than {MOST_BYTES:,} bytes", remedy="check that this is the file you meant"
+            )
+        return data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{what}: there is no file {path}", remedy="check the path") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{what}: {path} cannot be read ({type(error).__name__})", remedy="give a readable UTF-8 file"
+        ) from None
+
+
+def _check_size(text: str) -> None:
+    """A YAML error where the text is nested too deep, has too many values once aliases are in place, or an alias that
+    holds itself. Looks at the parser's events alone, so that nothing is built before."""
+    open_now: list[list[Any]] = []  # of each list or mapping that is open: its anchor, and the values in it so far
+    sizes: dict[Any, int] = {}
+    values = 0
+    for event in yaml.parse(text, Loader=_SafeLoader):
+        problem, added = "", 0
+        if isinstance(event, yaml.ScalarEvent):
+            sizes[event.anchor] = added = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_now.append([event.anchor, 0])
+            added = 1
+            if len(open_now) > MOST_DEPTH:
+                problem = f"lists and mappings are nested more than {MOST_DEPTH} deep"
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_now.pop()
+            sizes[anchor] = size
+            if open_now:
+                open_now[-1][1] += size
+        elif isinstance(event, yaml.AliasEvent):
+            added = sizes.get(event.anchor, 1)
+            if any(anchor == event.anchor for anchor, _ in open_now):
+                problem = f"the alias {event.anchor!r} holds itself"
+        values += added
+        if open_now:
+            open_now[-1][1] += added
+        if values > MOST_VALUES:
+            problem = f"there are more than {MOST_VALUES:,} values once aliases are put in place"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
 @cache
