@@ -92,7 +92,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
     "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),
     "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),
-    "over_dispersion": ("publish",),
+    "over_dispersion": ("publish",), "control_charts": ("publish",),
     "population": ("rate",), "standard_population": ("rate",), "max_vintage_days": ("rate",),
     "distant_vintage": ("rate",), "max_population_difference": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
     "disclosure": ("publish",),

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebi_spark.errors import InputError
@@ -116,6 +116,7 @@ class RunConfig:
     min_national_events: int = 100
     pooled_years: tuple[int, ...] = (2, 3, 5)
     over_dispersion: bool = False
+    control_charts: Literal["plot_the_dots", "unscreened"] = "plot_the_dots"
     provisional_months: int = 2
     pandemic_months: tuple[date, date] = (date(2020, 3, 1), date(2021, 6, 1))
     keep_releases: int = 5
@@ -227,7 +228,8 @@ def load_config(path: Path) -> RunConfig:
         for key in (
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
             "standard_population", "max_vintage_days", "distant_vintage", "max_population_difference", "max_quarantine_share",
-            "max_shrink_share", "max_columns", "max_field_bytes", "min_national_events", "keep_releases", "provisional_months", "over_dispersion",
+            "max_shrink_share", "max_columns", "max_field_bytes", "min_national_events", "keep_releases", "provisional_months",
+            "over_dispersion", "control_charts",
         )
         if key in document
     }  # fmt: skip

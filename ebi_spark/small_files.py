@@ -23,7 +23,7 @@ def refuse_special(path: Path, what: str, most_bytes: int | None = MOST_BYTES) -
         raise InputError(f"{what}{path} is {kind}", remedy="give an ordinary file: nothing else has an end")
     if most_bytes is not None and stat.S_ISREG(found.st_mode) and found.st_size > most_bytes:
         raise InputError(
-            f"{what}{path} has {found.st_size:,} bytes, more than the {most_bytes:,} that a file of its kind may have",
+            f"{what}{path} has {found.st_size:,} bytes; a file of its kind may not have more than {most_bytes:,} bytes",
             remedy="check that it is the right file",
         )
 

@@ -63,7 +63,10 @@ def draw_report(context: Context) -> None:
     context.tell("drawing the report")
     manifest = current_release(lake) or {}
     page = build_report(
-        report_tables(lake, manifest["release_id"]), release=manifest, over_dispersion=context.config.over_dispersion
+        report_tables(lake, manifest["release_id"]),
+        release=manifest,
+        over_dispersion=context.config.over_dispersion,
+        control_charts=context.config.control_charts,
     )
     try:
         refuse_report(path)

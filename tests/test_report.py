@@ -492,6 +492,21 @@ def test_months_are_drawn_with_their_limits_and_signals(page: Page) -> None:
     assert any("days in which 8 records came together, 9 groups" in label for label in page.labels)
 
 
+def test_a_chart_says_its_form_and_screens_outlying_ranges_unless_asked() -> None:
+    rows = sample()
+    rows["activity_month"].loc[rows["activity_month"]["activity"] == 6_800, "activity"] = 9_200
+    plain = [4_800 + 400 * (number % 2) if number != 20 else 9_200 for number in range(15, 34)]
+    mean = sum(plain) / len(plain)
+    for form, average, words in (
+        ("plot_the_dots", 400, "as NHSRplotthedots has them"),
+        ("unscreened", (16 * 400 + 2 * 4_000) / 18, "Every moving range counts"),
+    ):
+        drawn = Page(build_report(rows, release=manifest(), control_charts=form))  # type: ignore[arg-type]
+        limits = f"limits {wording.rate(mean - 2.66 * average)} to {wording.rate(mean + 2.66 * average)}"
+        assert any(limits in text for text in drawn.texts), limits
+        assert any(words in text for text in drawn.texts)
+
+
 def test_change_and_flagged_share_are_printed(page: Page) -> None:
     change = page.table("Change of the rate in England")
     assert change["2021-22 to 2022-23"]["Ratio"] == "1.50"  # 58,321 by 38,765

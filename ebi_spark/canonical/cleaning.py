@@ -96,10 +96,11 @@ def _packed(value: Column) -> Column:
     return F.replace(F.concat(F.lit(","), packed, F.lit(",")), F.lit(",,"), F.lit(","))
 
 
-# What a code has and marks have not; and a comma with all behind it that is no code, of which at the start and at the end the
-# comma stays, between codes also the mark of an episode (the group) if there is one.
+# What a code has and marks have not; and what is taken out: at the start all marks, each with the comma before it; after that a
+# mark of an episode before another one or the end, and marks of an empty code, or nothing, before a comma. Each part takes all
+# it can and gives nothing back (*+): as a pattern that does, a long run of marks let Java run out of stack.
 _A_CODE = "[^-,&|]"
-_UNTIDY = r"^,(?:(?:[-&]*|\|),)*|,(?:(?:[-&]*|\|),)*$|,(?:[-&]*,)*(?:(\|,)(?:(?:[-&]*|\|),)*)?"
+_UNTIDY = r"^(?:,(?:\||[-&]*+)(?=,))++|,(?:\|(?=(?:,[-&]*+(?=,))*+,(?:\||\z))|[-&]*+(?=,))"
 
 
 def _tidy(packed: Column) -> Column:
@@ -107,7 +108,7 @@ def _tidy(packed: Column) -> Column:
     They are rare: only the rows that have one pay for the regular expressions."""
     odd = packed.contains(",,") | packed.contains(",-") | packed.contains(",&") | packed.contains(",|,|,")
     odd = odd | packed.startswith(",|,") | packed.endswith(",|,")
-    tidied = F.when(packed.rlike(_A_CODE), F.regexp_replace(packed, _UNTIDY, ",$1"))
+    tidied = F.when(packed.rlike(_A_CODE), F.regexp_replace(packed, _UNTIDY, ""))
     return F.when(F.octet_length(packed) > 2, F.when(odd, tidied).otherwise(packed))
 
 

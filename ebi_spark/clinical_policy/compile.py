@@ -85,9 +85,7 @@ def compile_test(test: dict[str, Any], dataset: str) -> Column:
     if "contains" in test:
         return column.rlike(one_of(test["contains"]))
     if "followed_by" in test:
-        first, then = one_of(test["followed_by"]["first"]), one_of(test["followed_by"]["then"])
-        # The rest of the first code, and no other code, where the second has to stand directly behind it.
-        return column.rlike(f",{first}[^,|]*,{then}" if test.get("directly") else f",{first}.*,{then}")
+        return column.rlike(followed_by(**test["followed_by"], directly=test.get("directly", False)))
     codes = test["starts_with"]
     if listed:
         return column.rlike(f",{one_of(codes)}")
@@ -95,6 +93,19 @@ def compile_test(test: dict[str, Any], dataset: str) -> Column:
         # The stored four characters: a plain IN that Parquet's page index can skip by.
         return F.col("dominant_procedure_4").isin(*codes)
     return column.rlike(f"^{one_of(codes)}")
+
+
+def followed_by(first: list[str], then: list[str], directly: bool) -> str:
+    """A pattern for a list in which a code of ``then`` comes after one of ``first``, or directly after it.
+
+    It is found in one pass, however long the list is: each part looks forward only, and what it has taken it never gives
+    back. What stands behind any code of ``first`` stands behind the earliest one, so nothing else has to be tried. (With a
+    plain ``.*`` between the two, a list in which nothing follows was read again from each code of ``first`` on.)
+    """
+    if directly:
+        # The rest of the first code, and no other code.
+        return f",{one_of(first)}[^,|]*+,{one_of(then)}"
+    return f"(?s)^(?>.*?,{one_of(first)})(?>.*?,{one_of(then)})"
 
 
 def stored_four(test: dict[str, Any]) -> bool:

@@ -67,7 +67,7 @@ def import_page(path: Path, policy_id: str | None = None) -> Imported:
         findings=findings,
         open_points=open_points,
         policy_yaml=policy_text(page, chosen_id, dataset, drafts, words, open_points),
-        reconciliation=reconciliation_text(page, chosen_id, drafts, findings),
+        reconciliation=reconciliation_text(page, chosen_id, drafts, findings, words),
     )
 
 

@@ -77,6 +77,7 @@ class Revision:
     because: str = ""
     regime: tuple[tuple[date, str], ...] = ()  # days of its control (prior approval …), none of them an end
     flips: tuple[Flip, ...] = ()
+    baseline: dict[str, Any] = field(default_factory=dict)  # the source's own figures of past activity
 
 
 @dataclass(frozen=True)
