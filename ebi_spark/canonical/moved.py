@@ -31,26 +31,31 @@ def years_left(
 ) -> dict[str, frozenset[str]]:
     """Years (of those ``asked`` for; None: of all) that the lake holds of files that the configuration names, and that are not
     ``present`` in any: each with these files, be they changed or gone. Years of other files are not among them."""
-    held: list[DataFrame] = []
+    parts: list[DataFrame] = []
     for table in (*RECORD_TABLES.values(), QUARANTINE):
         if lake.exists(table):
             absent = set(lake.years(table)) - {*present, _UNKNOWN_YEAR}
             absent &= absent if asked is None else set(asked)
             if absent:
-                held.append(lake.read(table).where(F.col(YEAR).isin(*absent)).select(YEAR, "source_file").distinct())
+                parts.append(lake.read(table).where(F.col(YEAR).isin(*absent)).select(YEAR, "source_file").distinct())
     found: dict[str, set[str]] = {}
-    for row in reduce(DataFrame.unionByName, held).distinct().collect() if held else []:
+    for row in reduce(DataFrame.unionByName, parts).distinct().collect() if parts else []:
         if is_configured(row["source_file"], config.sources):
             found.setdefault(row[YEAR], set()).add(row["source_file"])
     return {year: frozenset(files) for year, files in found.items()}
 
 
 def refuse_in_two_years(
-    lake: Lake, judged: list[Judged], found: Survey, config: RunConfig, replaced: Collection[str], held: Collection[str]
+    lake: Lake,
+    judged: list[Judged],
+    found: Survey,
+    config: RunConfig,
+    replaced: Collection[str],
+    in_files: Collection[str],
 ) -> None:
     """A :class:`DataError` where a run would leave a record in a year beside those that are ``replaced``: the lake has a key
-    of one of these in another year, or one of the files has rows there and has none of that year any more. ``held`` are the
-    years that the source files hold."""
+    of one of these in another year, or one of the files has rows there and has none of that year any more. ``in_files``
+    are the years that source files have rows of."""
     for dataset, table in RECORD_TABLES.items():
         others = sorted(set(lake.years(table)) - set(replaced)) if lake.exists(table) else []
         items = [item for item in judged if item.dataset == dataset and item.records is not None]
@@ -76,7 +81,7 @@ def refuse_in_two_years(
             if now and not any(year == row[YEAR] for count in now for year, _ in count.verdicts):
                 left.setdefault(row[YEAR], set()).add(row["source_file"].rpartition("/")[2])
         if twice or left:
-            raise _in_two_years(lake, table, config, twice, left, replaced, held)
+            raise _in_two_years(lake, table, config, twice, left, replaced, in_files)
 
 
 def _in_two_years(
@@ -86,21 +91,21 @@ def _in_two_years(
     twice: Mapping[str, int],
     left: Mapping[str, Collection[str]],
     replaced: Collection[str],
-    held: Collection[str],
+    in_files: Collection[str],
 ) -> DataError:
-    told = [
+    found = [
         f"{number:,} record{'s' if number > 1 else ''} of {', '.join(sorted(replaced))} "
         f"{'are' if number > 1 else 'is'} in the lake under {year} too"
         for year, number in sorted(twice.items())
     ]
-    told += [f"{', '.join(sorted(files))} no longer has rows of {year}" for year, files in sorted(left.items())]
+    found += [f"{', '.join(sorted(files))} no longer has rows of {year}" for year, files in sorted(left.items())]
     others = {*twice, *left}
-    lacking = sorted(others - {*held, *years_left(lake, config, held, others)})
+    lacking = sorted(others - {*in_files, *years_left(lake, config, in_files, others)})
     years = ",".join(sorted({*replaced, *others}))
     add = f"add the source files of {', '.join(lacking)} to the configuration and " if lacking else ""
     again = f"run again with `--years {years}`" if config.years else "run again"
     return DataError(
-        f"{table.full_name}: {'; '.join(told)}, and this run does not replace {', '.join(sorted(others))}: records would "
+        f"{table.full_name}: {'; '.join(found)}, and this run does not replace {', '.join(sorted(others))}: records would "
         "count twice; nothing was replaced",
         remedy=f"{add}{again}",
     )
