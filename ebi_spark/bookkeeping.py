@@ -306,6 +306,10 @@ class Books:
         named = a_few(sorted({path.rpartition("/")[2] for path in changed}))
         return Due(years, None, [f"other files change what becomes of rows of {named}"])
 
+    def files_of(self, years: Iterable[str]) -> frozenset[str]:
+        """The files that had rows of some years when these were last written."""
+        return frozenset(path for year in years for path in self._verdicts.get(year, {}))
+
     @cached_property
     def _verdicts(self) -> dict[str, dict[str, str | None]]:
         """By year, what the last step that wrote it made of each file's rows of it; under "" the rows of no year, of each file

@@ -160,8 +160,9 @@ REPEATED_ROW = Table(
     source_system string
     role string -- the source table: apcs, apcs_der, opa, apc, op
     record_id string
-    conflict boolean -- rows of the key differ and no extract date says which is right: all are in quarantine
-    is_duplicate boolean -- a further copy, or an older state: left out
+    conflict boolean -- rows of the key differ and no extract date says which is right: one of each content is in quarantine
+    is_duplicate boolean -- a further copy, or superseded by a later extract: left out
+    differs_elsewhere boolean -- a further copy that differs in columns that no record takes
     fields map<string,string> -- the row's columns, under the names of the canonical records
     lists map<string,array<string>> -- its runs of numbered columns
     raw_names array<string> -- the table's own column names
@@ -191,7 +192,8 @@ INGEST_AUDIT = Table(
     rows_valid bigint
     rows_quarantined bigint
     rows_aside_before bigint -- of the rows set aside: that stood in quarantine word for word, and were not written again
-    rows_duplicate bigint -- further copies of identical rows
+    rows_duplicate bigint -- further copies, and rows that a later extract supersedes
+    rows_differing_elsewhere bigint -- of the duplicates: copies that differ in columns that no record takes
     rows_outside_years bigint -- of years that the run was not asked for
     records_built bigint -- spells or attendances that this run wrote of the valid rows
     records_unchanged bigint -- that the lake held already, word for word: not written again

@@ -55,11 +55,15 @@ def _ahead(
     chosen: list[tuple[Step, list[str]]] = []
     standing = whole.standing
     for step in whole.steps:
-        if only is not None and not step.files & only:
+        # A year that one of these files held before is replaced too: a record may have moved out of it.
+        if only is not None and not (step.files | context.books.files_of(step.years)) & only:
             continue
         why = context.books.step_due(step.years, step.files, whole.found.verdicts(step)) if due else None
-        if why is None or why:
-            chosen.append((step, why.reasons if why else []))
+        left = [year for year in step.years if year in whole.left]
+        if why is None or why or left:
+            because = why.reasons if why else []
+            because += [f"no source file has rows of {', '.join(left)} any more"] if left else []
+            chosen.append((step, because))
         else:
             standing += step.years
             context.tell(f"{', '.join(step.years)}: its source files are as they were")
@@ -106,6 +110,8 @@ def _summary(context: Context, whole: Plan, done: Ingested, noted: list[str]) ->
         shown.add_row(f"{DATASETS[dataset]} written", f"{number:,}")
     for fate, number in sorted(done.kept_back.items()):
         shown.add_row(f"records {fate}", f"{number:,}")
+    if done.differing:
+        shown.add_row("copies that differ in columns that nothing reads", f"{done.differing:,}")
     shown.add_row("rows set aside", f"{whole.found.total('quarantined'):,}")
     for reason, number in sorted(done.reasons.items()):
         shown.add_row(f"  {reason}", f"{number:,}")

@@ -182,6 +182,25 @@ def test_submissions_that_contradict_meet_or_break_off(
     assert rows(lake, QUARANTINE, "record_id") == []
 
 
+def test_a_row_that_comes_late_is_a_copy_though_it_could_not_be_used(take_in: Any, tmp_path: Path) -> None:
+    """An undischarged spell, and the extract that discharges it: in either order, and together, nothing is set aside."""
+    early = write(tmp_path / "early.csv", [spell("1", Discharge_Date="", Extract_Date="2022-01-10")], APCS)
+    late = write(tmp_path / "late.csv", [spell("1", Extract_Date="2022-02-10"), spell("")], APCS)
+    no_row = write(tmp_path / "der.csv", [], DER)
+    counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate", "map_keys(reasons)")
+    for paths in (late, early, early):
+        lake, done = take_in("upsert", apcs=paths, apcs_der=no_row)
+        assert rows(lake, APC_SPELL, "record_id") == [("1",)]
+        assert rows(lake, QUARANTINE, "reasons") == [(["no_key"],)]
+    assert done.reasons == {}
+    audit = [row for row in rows(lake, INGEST_AUDIT, "source_file", *counts) if row[0] == early]
+    assert audit == [(early, 1, 0, 0, 1, [])] * 2
+    # One of a later extract than the record's is no copy of it.
+    write(tmp_path / "early.csv", [spell("1", Discharge_Date="", Extract_Date="2022-03-10")], APCS)
+    lake, _ = take_in("upsert", apcs=early, apcs_der=no_row)
+    assert sorted(rows(lake, QUARANTINE, "reasons")) == [(["no_key"],), (["undischarged"],)]
+
+
 def test_the_same_rows_again_change_nothing_whatever_their_order(
     take_in: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,14 +455,14 @@ def test_a_worklist_names_the_columns_in_which_rows_contradict_each_other(spark:
                 "reasons": ["conflicting_duplicate"]}  # fmt: skip
 
     made = [
-        row("1", '{"SEX": "1", "APPTAGE": "45", "REFSOURC": null}'),
-        row("1", '{"SEX": "1", "APPTAGE": "46", "REFSOURC": "01"}'),
-        row("2", '{"SEX": "1", "APPTAGE": "7"}'),
-        row("2", '{"SEX": "1", "APPTAGE": "8"}'),
+        row("1", '{"SEX": "1", "APPTAGE": "45", "REFSOURC": null, "LOADED": "1"}'),
+        row("1", '{"SEX": "1", "APPTAGE": "46", "REFSOURC": "01", "LOADED": "2"}'),
+        row("2", '{"SEX": "1", "APPTAGE": "7", "LOADED": "1"}'),
+        row("2", '{"SEX": "1", "APPTAGE": "8", "LOADED": "2"}'),
         row("3", '{"SEX": "2"}') | {"reasons": ["no_usable_date", "conflicting_duplicate"]},
     ]
     found = {item["reason"]: item for item in worklist(small_frame(spark, made, QUARANTINE.schema))}
-    assert found["conflicting_duplicate"]["columns"] == ["APPTAGE", "REFSOURC"]
+    assert found["conflicting_duplicate"]["columns"] == ["APPTAGE", "REFSOURC", "LOADED"]
     assert found["no_usable_date"]["columns"] == ["APPTDATE", "FYEAR"]
     assert (found["no_usable_date"]["rows"], found["conflicting_duplicate"]["rows"]) == (1, 5)
 

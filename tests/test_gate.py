@@ -328,6 +328,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "source_known": [{"dataset": "op"}],
         "rows_reconcile": [{"rows_read": 15}],
         "counts_not_negative": [{"rows_duplicate": -1}, {"records_built": -1}],
+        "differing_are_duplicates": [{"rows_differing_elsewhere": -1}, {"rows_differing_elsewhere": 99}],
         "reasons_reconcile": [{"reasons": {}}, {"reasons": None}, {"rows_quarantined": 0}],
     },
     "policy": {
@@ -897,6 +898,16 @@ def test_missing_and_mistyped_columns_are_failed_checks(spark: SparkSession) -> 
         "cannot be checked: the column reasons of silver/quarantine has another type" in words[(aside, "reason_given")]
     )
     assert [item.check for item in result.warnings] == ["mostly_with_age"]
+
+
+@pytest.mark.parametrize("suite", ["apc_spell", "op_attendance"])
+def test_a_key_in_two_years_fails_whichever_of_them_is_checked(spark: SparkSession, suite: str) -> None:
+    tables = good()
+    add(suite, financial_year="2019-20")(tables)
+    lake: Any = Frames(spark, tables)
+    for year in ("2019-20", "2021-22"):
+        found = gate._Measuring(lake, [year], None).violations([load_suite(suite)])
+        assert found.counts[suite, "one_row_a_record"] == 1
 
 
 def test_equal_hashes_of_different_keys_are_no_repetition(spark: SparkSession) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import source_rows
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -518,6 +519,95 @@ def test_every_row_read_is_accounted_for(ingested: Ingested) -> None:
         "no_key": 1, "unfinished": 2, "undischarged": 1, "no_usable_date": 1, "conflicting_duplicate": 3,
         "corrupt_line": 1,
     }  # fmt: skip
+
+
+def test_a_spell_that_a_later_extract_finishes_counts_once(
+    spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path
+) -> None:
+    """Monthly extracts of HES beside one another: three of 60 spells are open at the end of the first one."""
+    columns = (*EPISODE_COLUMNS, "EXTRACT_DATE", "LOADED")
+    january, february = {"EXTRACT_DATE": "2021-06-01", "LOADED": "1"}, {"EXTRACT_DATE": "2021-07-01", "LOADED": "2"}
+    still_open = {"EPISTAT": "1", "EPIEND": "1801-01-01", "DISDATE": "1801-01-01"}
+    spells = [episode(f"{n}", f"P{n}", f"S{n}") for n in range(60)]
+    first = [row | january for row in spells[2:]]
+    first += [spells[0] | still_open | january, spells[1] | still_open | january]
+    # Under another person by then: the earlier state would be a spell of its own.
+    first.append(spells[2] | {"EPIKEY": "X", "PSEUDO_HESID": "old", "PROVSPNOPS": "SX"} | still_open | january)
+    later = [row | february for row in spells]
+    later.append(spells[2] | {"EPIKEY": "X", "PSEUDO_HESID": "PX", "PROVSPNOPS": "SX"} | february)
+    paths = (write(tmp_path / "06.csv", columns, first), write(tmp_path / "07.csv", columns, later))
+    lake = lake_at(tmp_path / "lake")
+    tables = {"apc": TableSource("apc", paths)}
+    config = RunConfig(lake=lake.location, sources=(Source("hes", "hes", tables),), max_quarantine_share=0.0)
+    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    assert lake.read(APC_SPELL).count() == 61
+    counts = (
+        "rows_read",
+        "rows_valid",
+        "rows_quarantined",
+        "rows_duplicate",
+        "rows_differing_elsewhere",
+        "records_built",
+    )
+    audit = {
+        Path(row["source_file"]).name: tuple(row[name] for name in counts) for row in lake.read(INGEST_AUDIT).collect()
+    }
+    # What a later extract says once more differs in nothing but the time when it was loaded.
+    assert audit == {"06.csv": (61, 0, 0, 61, 58, 0), "07.csv": (61, 61, 0, 0, 0, 61)}
+    assert lake.read(QUARANTINE).count() == 0
+
+
+def test_copies_are_compared_by_what_a_record_takes_from_them(
+    spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path
+) -> None:
+    spell_columns = (*source_rows.APCS, "Der_Spell_LoS")
+
+    def stay(key: str, days: int, **changes: str) -> dict[str, str | None]:
+        return {**source_rows.spell(key, **changes), "Der_Spell_LoS": str(days)}
+
+    early, late = {"Extract_Date": "2022-01-01"}, {"Extract_Date": "2022-02-01"}
+    spells = [
+        stay("1", 3), stay("1", 4),  # in a column that nothing reads
+        stay("2", 3), stay("2", 3, Der_Diagnosis_All=" m54.5 "),  # written otherwise
+        stay("3", 3), stay("3", 3, Admission_Method="12"),  # another record
+        stay("4", 3), stay("4", 4), stay("4", 3, Admission_Method="12"),  # the same, one of them twice
+        stay("5", 3, Discharge_Date="", **early), stay("5", 3, **late),  # superseded: not "undischarged"
+        stay("6", 3, Discharge_Date=""), stay("6", 4, Discharge_Date=""),  # set aside once
+        # Two contents of the latest extract; what is older counts no more.
+        stay("7", 3, Discharge_Date="", **early), stay("7", 3, **late), stay("7", 3, Admission_Method="12", **late),
+    ]  # fmt: skip
+    derived_columns = (*source_rows.DER, "Spell_Secondary_Diagnosis")
+    derived = [
+        source_rows.derived(key, **changes) | {"Spell_Secondary_Diagnosis": other}
+        for key, changes, other in [
+            ("1", {}, "E119"),
+            ("1", {}, "Z999"),
+            ("2", {}, ""),
+            ("2", {"Spell_Dominant_Procedure": "v38.2"}, ""),
+            ("5", {}, ""),
+            ("5", {"Spell_Primary_Diagnosis": "M549"}, ""),
+        ]
+    ]
+    paths = {
+        "apcs": write(tmp_path / "apcs.csv", spell_columns, spells),
+        "apcs_der": write(tmp_path / "der.csv", derived_columns, derived),
+    }
+    tables = {role: TableSource(role, (path,)) for role, path in paths.items()}
+    lake = lake_at(tmp_path / "lake")
+    config = RunConfig(lake=lake.location, sources=(Source("sus", "sus_plus", tables),), max_quarantine_share=1.0)
+    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    held = lake.read(APC_SPELL).select("record_id", "admission_method", "dominant_procedure").collect()
+    assert sorted(map(tuple, held)) == [("1", "11", "V382"), ("2", "11", "V382"), ("5", "11", None)]
+    aside = lake.read(QUARANTINE).select("role", "record_id", F.concat_ws(",", "reasons")).collect()
+    conflict = "conflicting_duplicate"
+    assert sorted(map(tuple, aside)) == [
+        ("apcs", "3", conflict), ("apcs", "3", conflict), ("apcs", "4", conflict), ("apcs", "4", conflict),
+        ("apcs", "6", "undischarged"), ("apcs", "7", conflict), ("apcs", "7", conflict),
+        ("apcs_der", "5", conflict), ("apcs_der", "5", conflict),
+    ]  # fmt: skip
+    counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate", "rows_differing_elsewhere")
+    audit = {row["role"]: tuple(row[name] for name in counts) for row in lake.read(INGEST_AUDIT).collect()}
+    assert audit == {"apcs": (16, 3, 7, 6, 4), "apcs_der": (6, 2, 2, 2, 2)}
 
 
 @pytest.mark.parametrize("few", [copies.FEW_KEYS, 0])

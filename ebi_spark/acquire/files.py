@@ -4,8 +4,9 @@ import csv
 import glob
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from ebi_spark.acquire.layouts import Layout
 from ebi_spark.acquire.scan import OPENERS, WHOLE_COPY, is_plain, most_of_a_line
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import refuse_unusable
-from ebi_spark.settings import RunConfig, TableSource
+from ebi_spark.settings import RunConfig, Source, TableSource
 from ebi_spark.small_files import refuse_special, special_kind
 
 DELIMITERS = (",", "|", "\t", ";")
@@ -70,6 +71,29 @@ def stated_for(path: str, stated: Container[str]) -> str | None:
     while path and path not in stated:
         path = path.rpartition("/")[0]
     return path or None
+
+
+def is_configured(path: str, sources: Iterable[Source]) -> bool:
+    """Whether a file, or a table of a catalogue, is one that the configuration names, by its path, its folder or a pattern,
+    whether or not it is there."""
+    named = [table for source in sources for table in source.tables.values()]
+    return any(
+        path == table.table or any(_matches(path.split("/"), _spelt(stated).split("/")) for stated in table.paths)
+        for table in named
+    )
+
+
+def _spelt(stated: str) -> str:
+    return stated if is_remote(stated) else os.path.normpath(stated)
+
+
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    """Whether a path is what a pattern names, or lies in a folder that it names."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def source_bytes(config: RunConfig) -> int | None:

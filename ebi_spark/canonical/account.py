@@ -37,6 +37,8 @@ class Ingested:
     reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     # Records that were not written, by why: unchanged, older, conflict, withdrawn.
     kept_back: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    # Copies that differ in columns that no record takes.
+    differing: int = 0
     touched: set[str] = field(default_factory=set)
     empty: list[str] = field(default_factory=list)  # a line for each column that is empty in all records of a file
 
@@ -44,6 +46,7 @@ class Ingested:
         """Take in what a further step did."""
         self.years = sorted({*self.years, *other.years})
         self.rows_read += other.rows_read
+        self.differing += other.differing
         self.touched |= other.touched
         self.empty += other.empty
         for mine, more in (
@@ -97,6 +100,7 @@ def account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, Outcome], a
                 row = _audited(item, path, count, outcome, built, cleaned, lake.run_id)
                 rows.append(row | {"rows_aside_before": 0 if aside_written else row["rows_quarantined"]})
                 done.rows_read += rows[-1]["rows_read"]
+                done.differing += count.differing
                 for reason, number in rows[-1]["reasons"].items():
                     done.reasons[reason] += number
     done.empty = [
@@ -137,6 +141,7 @@ def _audited(
         "rows_valid": count.rows[VALID] - contradicting,
         "rows_quarantined": count.rows[QUARANTINED] + contradicting,
         "rows_duplicate": count.rows[DUPLICATE],
+        "rows_differing_elsewhere": count.differing,
         "rows_outside_years": count.rows[OUTSIDE],
         "records_built": built.get(file, 0) if makes else 0,
         "records_unchanged": fates.get(upsert.UNCHANGED, 0),

@@ -2,18 +2,18 @@
 
 from functools import reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import raw_json
 from ebi_spark.canonical import upsert
 from ebi_spark.canonical.content import Checksum
 from ebi_spark.canonical.held import rows_told, unaccounted
-from ebi_spark.canonical.judging import QUARANTINED, VALID, keep
+from ebi_spark.canonical.judging import DUPLICATE, QUARANTINED, VALID, keep
 from ebi_spark.canonical.plan import Plan
 from ebi_spark.canonical.records import Outcome
 from ebi_spark.canonical.survey import Judged, Step
-from ebi_spark.schemas import QUARANTINE, YEAR
+from ebi_spark.schemas import QUARANTINE, RECORD_TABLES, YEAR
 from ebi_spark.settings import RunConfig
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
@@ -35,11 +35,13 @@ def set_aside(
     """Replace what earlier runs set aside of the step's years and files, and of rows without a year. Only tables in which
     the survey found something are read again; nothing is written, and False given, when the lake holds the very same
     rows."""
+    # Rows of a year that is replaced by nothing are of no year that the lake has, as in a lake that never had it.
+    years = [year for year in step.years if year not in whole.left]
     parts = [
         _quarantined(
             item,
             keep(rows, QUARANTINED, config.years).where(F.col("source_file").isin(*step.files)),
-            step.years,
+            years,
             lake.run_id,
         )
         for item in all_told
@@ -55,6 +57,8 @@ def set_aside(
             parts.append(_quarantined(item, rows, step.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     if config.mode == "upsert":
+        if any(whole.found.quarantined(item.place, step.files) for item in judged):
+            frame = _without_superseded(lake, whole, frame)
         return _replace_aside_by_file(lake, judged, step, config, frame)
     known = {path for place in whole.found.files for path in whole.found.counts(place)}
     # Files that are no source any more go with the first step.
@@ -71,6 +75,37 @@ def set_aside(
     return True
 
 
+def _without_superseded(lake: Lake, whole: Plan, frame: DataFrame) -> DataFrame:
+    """Of rows that an upsert would set aside, those that no record of the lake makes good: a row that comes late, of an extract
+    that a later one has superseded, is a duplicate, as it is where both come together. It is counted so from here on."""
+    key = ["source_system", "dataset", "record_id"]
+    records = [
+        lake.read(table).select(*key, upsert.extract("extract_date").alias("_usable"))
+        for table in RECORD_TABLES.values()
+    ]
+    met = frame.join(reduce(DataFrame.unionByName, records), key, "left")
+    superseded = F.coalesce(_made_good() & F.col("role").isin(*RECORD_ROLES), F.lit(False))
+    marked = met.withColumn("_superseded", superseded)
+    named = ("source_system", "role", "source_file", "reasons")
+    for row in marked.where("_superseded").groupBy(*named).count().collect():
+        count = whole.found.files[row["source_system"], row["role"]][row["source_file"]]
+        count.rows[QUARANTINED] -= row["count"]
+        count.rows[DUPLICATE] += row["count"]
+        for reason in row["reasons"]:
+            count.reasons[reason] -= row["count"]
+            if not count.reasons[reason]:
+                del count.reasons[reason]
+    return marked.where("NOT _superseded").select(*QUARANTINE.names())
+
+
+def _made_good() -> Column:
+    """Whether a usable row of an extract (``_usable``) makes good what is set aside of its key: of the same extract or an
+    earlier one. A contradiction takes a later one."""
+    extract = upsert.extract("extract_date")
+    contradiction = F.array_contains("reasons", "conflicting_duplicate")
+    return (F.col("_usable") > extract) | ((F.col("_usable") == extract) & ~contradiction)
+
+
 def _replace_aside_by_file(lake: Lake, judged: list[Judged], step: Step, config: RunConfig, frame: DataFrame) -> bool:
     """After an upsert: what is set aside of the step's files is ``frame``; of other files what stands, less the rows that a
     usable row of their key and extract, or of a later one, makes good. A contradiction takes a later one."""
@@ -85,10 +120,7 @@ def _replace_aside_by_file(lake: Lake, judged: list[Judged], step: Step, config:
     good = reduce(DataFrame.unionByName, usable).groupBy(*key).agg(latest)
     held = lake.read(QUARANTINE)
     others = held.where(~F.col("source_file").isin(*step.files)).join(good, key, "left")
-    extract = upsert.extract("extract_date")
-    contradiction = F.array_contains("reasons", "conflicting_duplicate")
-    made_good = (F.col("_usable") > extract) | ((F.col("_usable") == extract) & ~contradiction)
-    stands = others.where(~F.coalesce(made_good, F.lit(False)))
+    stands = others.where(~F.coalesce(_made_good(), F.lit(False)))
     after = stands.select(*QUARANTINE.names()).unionByName(frame)
     if _told(after) == _told(held) and not unaccounted(lake, QUARANTINE):
         return False

@@ -1,7 +1,9 @@
 """Rows of one source table that share a key: which of them count.
 
-Identical rows count once. One key with different content keeps the rows of its latest ``extract_date`` where every row
-has one and that date has one content; else all rows of the key conflict.
+Rows are compared by what a record takes from them: silver's columns after cleaning, without file, run and extract date
+(:func:`_compared`). Rows that are equal there count once, whatever else their files say. Of rows that differ, those of the
+latest ``extract_date`` count if every row has one; earlier ones are superseded. Where more than one content is left, these
+rows conflict and none counts.
 
 Such rows are few, and what becomes of each rests on the others. They are settled once, before any cleaning, and stand
 in ``silver/repeated_row``; everything after that reads each source row once, and these from there.
@@ -16,8 +18,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import SourceTable
+from ebi_spark.canonical import hes, sus_plus
 from ebi_spark.canonical.cleaning import clean, text
-from ebi_spark.schemas import REPEATED_ROW
+from ebi_spark.schemas import APC_SPELL, OP_ATTENDANCE, REPEATED_ROW
 from ebi_spark.storage import Lake
 
 # So many suspected keys of a table are brought to the driver, as hashes, and sent to every task from there; of more, rows and
@@ -78,12 +81,15 @@ def settle(
     lake: Lake,
     tables: list[SourceTable],
     suspects: dict[tuple[str, str], Suspects],
+    bare_year: str | None = None,
     besides: Collection[str] | None = None,
 ) -> None:
     """Write ``silver/repeated_row``: the rows of repeated keys, as read, with what becomes of them; where ``besides`` are
     given, its rows of these files stay."""
     parts = [
-        _settled(table, suspects[table.system, table.role]) for table in tables if suspects[table.system, table.role]
+        _settled(table, suspects[table.system, table.role], bare_year)
+        for table in tables
+        if suspects[table.system, table.role]
     ]
     if not parts and lake.version(REPEATED_ROW) == 0:
         return
@@ -94,49 +100,86 @@ def settle(
     lake.replace(REPEATED_ROW, frame.coalesce(1), {}, stage="ingest")
 
 
-def _settled(table: SourceTable, suspects: Suspects) -> DataFrame:
+def _settled(table: SourceTable, suspects: Suspects, bare_year: str | None) -> DataFrame:
     hashes = _hashes(table, suspects)
 
     def suspected(frame: DataFrame, key: Column) -> DataFrame:
         return frame.join(hashes, F.xxhash64(text(key)) == F.col("_suspect"), "left_semi")
 
-    rows = keyed(table.where_key(suspected))
-    day = F.col("_extract_date")
-    rows = clean(rows.withColumn("_extract_date", F.col("extract_date")), {"_extract_date": "day"})
-    same_key = Window.partitionBy("_key")
-    latest = F.col("_latest")
-    marked = rows.withColumns(
-        {"_latest": F.max(day).over(same_key), "_undated": F.max(day.isNull()).over(same_key)}
-    ).withColumns(
-        {
-            "_contents": F.size(F.collect_set("content").over(same_key)),
-            "_latest_contents": F.size(F.collect_set(F.when(day == latest, F.col("content"))).over(same_key)),
-            "_place": F.row_number().over(same_key.orderBy(day.desc_nulls_last(), "source_file", "content")),
-        }
-    )
-    conflict = (F.col("_contents") > 1) & (F.col("_undated") | (F.col("_latest_contents") > 1))
     types = dict(table.rows.dtypes)
     fields = {name: kind for name, kind in types.items() if name not in (*_AS_THEY_ARE, "corrupt")}
     texts = [name for name, kind in fields.items() if kind != "array<string>"]
     lists = [name for name, kind in fields.items() if kind == "array<string>"]
     empty = F.lit(None).cast("map<string,array<string>>")
+    rows = keyed(table.where_key(suspected)).withColumns(
+        {
+            _TEXTS: F.create_map(*[part for name in texts for part in (F.lit(name), F.col(name).cast("string"))]),
+            _LISTS: F.create_map(*[p for name in lists for p in (F.lit(name), F.col(name))]) if lists else empty,
+        }
+    )
+    cleaned, compared = _compared(rows, table.role, bare_year)
+    values = [F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in compared]
+    day, value = F.col("extract_date"), F.col("_value")
+    same_key = Window.partitionBy("_key")
+    newest_first = (day.desc_nulls_last(), "source_file", "content")
+    same_value = Window.partitionBy("_key", "_value")
+    # Rows of an earlier extract are superseded, if every row says of which extract it is.
+    contends = F.col("_undated") | (day == F.col("_latest"))
+    marked = (
+        cleaned.withColumn("_value", F.xxhash64(*values))
+        .withColumns({"_latest": F.max(day).over(same_key), "_undated": F.max(day.isNull()).over(same_key)})
+        .withColumns(
+            {
+                "_values": F.size(F.collect_set(F.when(contends, value)).over(same_key)),
+                "_place": F.row_number().over(same_key.orderBy(*newest_first)),
+                "_copy": F.row_number().over(same_value.orderBy(*newest_first)),
+                "_first": F.first("content").over(same_value.orderBy(*newest_first)),
+                "_contends": F.max(contends).over(same_value),
+            }
+        )
+    )
+    # Of each content one row stands for its copies.
+    conflict = F.col("_contends") & (F.col("_values") > 1) & (F.col("_copy") == 1)
+    counts = (F.col("_values") == 1) & (F.col("_place") == 1)
+    is_duplicate = ~conflict & ~counts
     return marked.select(
         F.lit(table.system).alias("source_system"),
         F.lit(table.role).alias("role"),
         F.col("_key").alias("record_id"),
         conflict.alias("conflict"),
-        (~conflict & (F.col("_place") > 1)).alias("is_duplicate"),
-        F.create_map(*[part for name in texts for part in (F.lit(name), F.col(name).cast("string"))]).alias(_TEXTS),
-        (F.create_map(*[p for name in lists for p in (F.lit(name), F.col(name))]) if lists else empty).alias(_LISTS),
+        is_duplicate.alias("is_duplicate"),
+        (is_duplicate & F.col("_contends") & (F.col("content") != F.col("_first"))).alias("differs_elsewhere"),
+        _TEXTS,
+        _LISTS,
         *_AS_THEY_ARE,
     )
 
 
+def _compared(rows: DataFrame, role: str, bare_year: str | None) -> tuple[DataFrame, list[str]]:
+    """Rows of a source table cleaned, and the columns in which two rows of one key have to be equal to be one record: all
+    that silver takes from them."""
+    if role == "apc":
+        cleaned, own = hes.clean_episodes(rows, bare_year), hes.EPISODE_VALUES
+    elif role in ("apcs", "opa", "op"):
+        judge = {
+            "apcs": sus_plus.judge_spells, "opa": sus_plus.judge_attendances, "op": hes.judge_attendances,
+        }[role]  # fmt: skip
+        cleaned = judge(rows.withColumn("conflict", F.lit(False)), bare_year)
+        own = tuple((APC_SPELL if role == "apcs" else OP_ATTENDANCE).names())
+    elif role == "apcs_der":
+        cleaned, own = clean(rows, sus_plus.DERIVED_KINDS), tuple(sus_plus.DERIVED_KINDS)
+    else:  # a list of withdrawn keys
+        cleaned, own = clean(rows, {"record_id": "identifier", "extract_date": "day"}), ("record_id",)
+    there = set(cleaned.columns) - {"cleaned", "extract_date", *_AS_THEY_ARE}
+    return cleaned, [name for name in own if name in there]
+
+
 def alone_and_repeated(lake: Lake, table: SourceTable, suspects: Suspects) -> tuple[DataFrame, DataFrame | None]:
     """The rows of a source table whose key, if they have one, stands in no other row; and those of repeated keys, from
-    ``silver/repeated_row``, where there are any. Both with ``is_duplicate`` (a copy to leave out) and ``conflict`` (one key,
-    different content)."""
-    neither = {"is_duplicate": F.lit(False), "conflict": F.lit(False)}
+    ``silver/repeated_row``, where there are any. Both with ``is_duplicate`` (a copy, or superseded: left out),
+    ``differs_elsewhere`` (a copy that differs in columns that no record takes) and ``conflict`` (one key, different
+    content)."""
+    neither = {name: F.lit(False) for name in ("is_duplicate", "differs_elsewhere", "conflict")}
     if not suspects:
         return table.rows.withColumns(neither), None
     stored = lake.read(REPEATED_ROW).where((F.col("source_system") == table.system) & (F.col("role") == table.role))

@@ -39,6 +39,11 @@ EPISODE_KINDS = SPELL_KINDS | {
     "episode_status": "short_code",
     "provider_spell_number": "identifier",
 }
+# What an episode says of its spell, cleaned.
+EPISODE_VALUES = (
+    *EPISODE_KINDS, "age_years", "diagnosis_codes", "procedure_codes", "first_diagnosis", "first_operation",
+    "financial_year",
+)  # fmt: skip
 
 
 def _with_codes(rows: DataFrame) -> DataFrame:
@@ -66,15 +71,22 @@ def judge_attendances(rows: DataFrame, bare_year: str | None = None) -> DataFram
     return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), bare_year)
 
 
+def clean_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
+    """HES episodes cleaned, each with the year of its own discharge date, else of its year column."""
+    kinds = RECORD_KINDS | EPISODE_KINDS
+    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])))
+    dated = with_year(cleaned, F.col("discharge_date"), bare_year)
+    return dated.withColumn("financial_year", F.coalesce("dated_year", "stated_year"))
+
+
 def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     """HES episodes judged; year, discharge date and reasons are those of the whole spell.
 
-    A bad episode sends its spell to quarantine: every episode carries the reasons of all.
+    A bad episode sends its spell to quarantine: every episode carries the reasons of all. Copies that are left out, and
+    states that a later extract supersedes, say nothing of their spell.
     """
-    kinds = RECORD_KINDS | EPISODE_KINDS
-    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])))
     corrupt = F.col("corrupt").isNotNull()
-    episodes = with_year(cleaned, F.col("discharge_date"), bare_year).withColumns(
+    episodes = clean_episodes(rows, bare_year).withColumns(
         {
             "spell_key": _spell_key(),
             "own_reasons": reasons(
@@ -90,9 +102,11 @@ def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
     whole = episodes.withColumns(
         {
             "spell_discharged": F.max(F.when(counted, F.col("discharge_date"))).over(spell),
-            "spell_unreadable": F.max("unread_discharge_date").over(spell),
-            "spell_reasons": F.array_sort(F.array_distinct(F.flatten(F.collect_list("own_reasons").over(spell)))),
-            "spell_stated_year": F.max("stated_year").over(spell),
+            "spell_unreadable": F.max(F.when(counted, F.col("unread_discharge_date"))).over(spell),
+            "spell_reasons": F.array_sort(
+                F.array_distinct(F.flatten(F.collect_list(F.when(counted, F.col("own_reasons"))).over(spell)))
+            ),
+            "spell_stated_year": F.max(F.when(counted, F.col("stated_year"))).over(spell),
         }
     )
     undated = F.col("spell_discharged").isNull() & ~corrupt
@@ -105,7 +119,12 @@ def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
                     undischarged=undated & ~F.col("spell_unreadable"),
                 ),
             ),
-            "financial_year": F.coalesce(year_of_date(F.col("spell_discharged")), "spell_stated_year"),
+            # A row that is left out may be of a spell of which no row is left: then its own year.
+            "financial_year": F.coalesce(
+                year_of_date(F.col("spell_discharged")),
+                "spell_stated_year",
+                F.when(~counted, F.col("financial_year")),
+            ),
             "year_disagrees": F.coalesce(F.col("dated_year") != F.col("stated_year"), F.lit(False)),
         }
     ).drop(

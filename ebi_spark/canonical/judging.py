@@ -38,12 +38,13 @@ def with_year(rows: DataFrame, day: Column, bare_year: str | None) -> DataFrame:
 
 
 def disposition(years: tuple[str, ...] | None) -> Column:
-    """What becomes of a judged row under the years asked for (None: all)."""
+    """What becomes of a judged row under the years asked for (None: all). A copy, or a row that a later extract supersedes, is
+    a duplicate, whatever else is wrong with it: it says nothing that another row does not say."""
     outside = F.col("financial_year").isNotNull() & ~F.col("financial_year").isin(*years) if years else F.lit(False)
     return (
         F.when(outside, F.lit(OUTSIDE))
-        .when(F.size("reasons") > 0, F.lit(QUARANTINED))
         .when(F.col("is_duplicate"), F.lit(DUPLICATE))
+        .when(F.size("reasons") > 0, F.lit(QUARANTINED))
         .otherwise(F.lit(VALID))
     )
 

@@ -6,9 +6,9 @@ its canonical columns or its raw text.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pyspark.sql import DataFrame
@@ -19,6 +19,7 @@ from ebi_spark.canonical.copies import Suspects, all_rows, alone_and_repeated, f
 from ebi_spark.canonical.held import Holdings, holdings
 from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, keep
 from ebi_spark.canonical.mapped import refuse_mapped_nonsense
+from ebi_spark.canonical.moved import refuse_in_two_years, years_left
 from ebi_spark.canonical.reach import Reach, reach
 from ebi_spark.canonical.survey import (
     Judged,
@@ -53,6 +54,8 @@ class Plan:
     held: Holdings
     years: list[str]
     steps: list[Step]
+    # Years that are replaced by nothing, each with the files that held rows of them.
+    left: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def standing(self) -> list[str]:
@@ -86,9 +89,10 @@ def plan(
     tell("looking at the keys of the source files")
     suspects = first_look(tables)
     if config.years:
-        years_to_replace(years_named(tables, config.bare_year), config)
+        named = years_named(tables, config.bare_year)
+        years_to_replace(named, config, _left_of_those_asked(lake, config, named))
     lake.prepare()
-    settle(lake, tables, suspects)
+    settle(lake, tables, suspects, config.bare_year)
     judged = judge(lake, tables, suspects, config)
     tell("counting what becomes of each row")
     return _planned(lake, tables, suspects, judged, survey(judged, config), config)
@@ -103,13 +107,15 @@ def _plan_of(
         return None
     refuse_mapped_nonsense(reached.tables)
     if config.years:
-        years_to_replace(named | reached.standing, config)
+        there = named | reached.standing
+        years_to_replace(there, config, _left_of_those_asked(lake, config, there))
     every, some = (sum(len(table.state) for table in those) for those in (tables, reached.tables))
     tell(
         f"looking at the keys of {some:,} of {every:,} source files: the others share no year and no key with what changed"
     )
     suspects = first_look(reached.tables)
-    settle(lake, reached.tables, suspects, besides={path for files in reached.accounts.values() for path in files})
+    unchanged = {path for files in reached.accounts.values() for path in files}
+    settle(lake, reached.tables, suspects, config.bare_year, besides=unchanged)
     judged = judge(lake, reached.tables, suspects, config)
     tell("counting what becomes of each row")
     found = replace(survey(judged, config), unchanged=reached.accounts)
@@ -117,7 +123,7 @@ def _plan_of(
         year for files in found.files.values() for count in files.values() for year in count.years if year
     ):
         return None
-    made = _planned(lake, reached.tables, suspects, judged, found, config, reached.standing)
+    made = _planned(lake, reached.tables, suspects, judged, found, config, reached.standing, reached.elsewhere)
     return made if made.steps else None
 
 
@@ -129,19 +135,33 @@ def _planned(
     found: Survey,
     config: RunConfig,
     standing: frozenset[str] = frozenset(),
+    elsewhere: frozenset[str] = frozenset(),
 ) -> Plan:
-    """The plan that follows from what was found; years that are ``standing`` are in no step."""
+    """The plan that follows from what was found; years that are ``standing`` are in no step. ``elsewhere``: years that other
+    files hold, which had no need to be looked at."""
     with _unusable_rows_noted(found) as unusable:
         present = {*standing, *(year for counts in found.years.values() for year in counts)}
-        years = years_to_replace(present, config, unusable)
-        ahead = [year for year in years if year not in standing]
+        refresh = config.mode == "refresh"
+        left = years_left(lake, config, present, config.years) if refresh else {}
+        years = years_to_replace(present, config, left, unusable)
+        ahead = sorted({year for year in years if year not in standing} | left.keys())
+        if refresh:
+            stated = {year for files in found.files.values() for count in files.values() for year, _ in count.verdicts}
+            replaced, there = {*years, *left}, {*standing, *elsewhere, *(year for year in stated if year)}
+            refuse_in_two_years(lake, judged, found, config, replaced, there)
         datasets = sorted({item.dataset for item in judged})
         held = holdings(lake, {dataset: RECORD_TABLES[dataset] for dataset in datasets}, ahead)
-        if config.mode == "refresh" and not config.accept_shrunken:
+        if refresh and not config.accept_shrunken:
             for dataset in datasets:
                 counts = found.years.get(dataset, {})
                 refuse_shrunken(RECORD_TABLES[dataset].full_name, held.rows_by_year(dataset), counts, config, ahead)
-    return Plan(tables, suspects, judged, found, held, years, steps(found, ahead, STEP_ROWS) if ahead else [])
+    made = steps(found, ahead, STEP_ROWS, left) if ahead else []
+    return Plan(tables, suspects, judged, found, held, years, made, left)
+
+
+def _left_of_those_asked(lake: Lake, config: RunConfig, present: Collection[str]) -> dict[str, frozenset[str]]:
+    """The years that were asked for and are in no file any more, though the lake holds them of one."""
+    return years_left(lake, config, present, config.years or ()) if config.mode == "refresh" else {}
 
 
 @contextmanager

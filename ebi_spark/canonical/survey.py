@@ -5,7 +5,7 @@ that holds rows of two years ties them, and years that no file ties can be writt
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial, reduce
@@ -19,7 +19,7 @@ from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical.cleaning import clean
 from ebi_spark.canonical.content import Checksum, told_of
 from ebi_spark.canonical.copies import keyed
-from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, disposition
+from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.financial_years import year_of_date, year_of_text
 from ebi_spark.schemas import YEAR
@@ -61,6 +61,7 @@ class FileCount:
     reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     years: dict[str | None, int] = field(default_factory=lambda: defaultdict(int))
     year_disagrees: int = 0
+    differing: int = 0  # copies that differ in columns that no record takes
     verdicts: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
 
 
@@ -123,7 +124,11 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
     grouped = [
         rows.withColumn("fate", disposition(config.years))
         .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
-        .agg(F.count("*").alias("count"), *told_of(F.xxhash64("record_id", "is_duplicate")))
+        .agg(
+            F.count("*").alias("count"),
+            F.count_if("differs_elsewhere").alias("differing"),
+            *told_of(F.xxhash64("record_id", "is_duplicate")),
+        )
         for rows in item.parts
     ]
     seen: dict[str, FileCount] = {}
@@ -135,6 +140,8 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
         count.year_disagrees += row["count"] if row["year_disagrees"] else 0
         if row["fate"] != OUTSIDE:
             count.years[row[YEAR]] += row["count"]
+        if row["fate"] == DUPLICATE:
+            count.differing += row["differing"]
         if row["fate"] == QUARANTINED:
             for reason in row["reasons"]:
                 count.reasons[reason] += row["count"]
@@ -161,11 +168,11 @@ def years_named(tables: Iterable[SourceTable], bare_year: str | None) -> set[str
     return {row["year"] for row in found if row["year"] is not None}
 
 
-def years_to_replace(present: set[str], config: RunConfig, unusable: str = "") -> list[str]:
-    """The years that the run will replace; an :class:`InputError` when a year asked for is in no file. ``unusable``: how many
-    rows cannot be used, by reason."""
+def years_to_replace(present: set[str], config: RunConfig, left: Collection[str] = (), unusable: str = "") -> list[str]:
+    """The years that the run will replace; an :class:`InputError` when a year asked for is in no file, and is not one that
+    files have ``left``. ``unusable``: how many rows cannot be used, by reason."""
     if config.years:
-        absent = [year for year in config.years if year not in present]
+        absent = [year for year in config.years if year not in present and year not in left]
         if absent:
             held = ", ".join(sorted(present)) or "no usable year"
             where = f"no usable row of the source files ({unusable})" if unusable else "none of the source files"
@@ -184,9 +191,10 @@ def years_to_replace(present: set[str], config: RunConfig, unusable: str = "") -
     return sorted(present)
 
 
-def steps(found: Survey, years: list[str], most: int) -> list[Step]:
+def steps(found: Survey, years: list[str], most: int, left: Mapping[str, Collection[str]] | None = None) -> list[Step]:
     """The years in order, in steps that share no file, of at most ``most`` rows where a step can be smaller. Files without
-    a row of these years go with the first step: what is set aside of them has to be written too."""
+    a row of these years go with the first step: what is set aside of them has to be written too. ``left``: years that are
+    replaced by nothing, with the files that held them: where a record moved, both of its years change in one commit."""
     tied = {year: year for year in years}
 
     def root(year: str) -> str:
@@ -201,7 +209,13 @@ def steps(found: Survey, years: list[str], most: int) -> list[Step]:
             held = sorted(year for year in count.years if year in tied)
             of_file.setdefault(path, []).extend(held)
             rows[path] += sum(count.years.values())
-    for held in of_file.values():
+    tying: dict[str, set[str]] = {path: set(held) for path, held in of_file.items()}
+    for year, paths in (left or {}).items():
+        for path in paths:
+            tying.setdefault(path, set()).add(year)
+            if path in of_file:
+                of_file[path].append(year)
+    for held in map(sorted, tying.values()):
         for year in held[1:]:
             first, second = sorted((root(held[0]), root(year)))
             tied[second] = first

@@ -83,7 +83,7 @@ def judge_spells(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
 
 def spell_years(alone: DataFrame, repeated: DataFrame | None, bare_year: str | None = None) -> DataFrame:
     """The keys of APCS rows as read, each once (``_spell``), with the calendar year in which their financial year starts
-    (``_start``, INT; the earliest where rows of the key differ). Only keys of ``repeated`` rows have to be brought together:
+    (``_start``, INT; the earliest where rows of the key conflict). Only keys of ``repeated`` rows have to be brought together:
     that the others stand once is what the first look found, and holds while the sources stand still."""
 
     def dated(rows: DataFrame) -> DataFrame:
@@ -97,7 +97,8 @@ def spell_years(alone: DataFrame, repeated: DataFrame | None, bare_year: str | N
 
     if repeated is None:
         return dated(alone)
-    return dated(alone).unionByName(dated(repeated).groupBy("_spell").agg(F.min("_start").alias("_start")))
+    counted = dated(repeated.where("NOT is_duplicate"))
+    return dated(alone).unionByName(counted.groupBy("_spell").agg(F.min("_start").alias("_start")))
 
 
 def judge_derived(rows: DataFrame, known: DataFrame) -> DataFrame:

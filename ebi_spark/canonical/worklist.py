@@ -99,4 +99,9 @@ def _differing(quarantine: DataFrame) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in keys.orderBy("role", F.col("keys").desc(), "column").collect():
         found.setdefault(row["role"], []).append(row["column"])
-    return {role: names[:MOST_COLUMNS] for role, names in found.items()}
+    # What a record takes comes first: rows that conflict may differ in a load time too.
+    known = {role: layouts()[role].known_names() if role in layouts() else set() for role in found}
+    return {
+        role: sorted(names, key=lambda name: name.upper() not in known[role])[:MOST_COLUMNS]
+        for role, names in found.items()
+    }

@@ -49,7 +49,7 @@ RECORD_SUITES = ("apc_spell", "op_attendance", "quarantine", "activity_flag")
 EVERY_YEAR = "_every_year"
 RELEASE_ID = "release_id"
 UNKNOWN_YEAR = "unknown"
-KINDS = ("row", "unique", "total", "group", "count_of_violations")
+KINDS = ("row", "unique", "unique_every_year", "total", "group", "count_of_violations")
 
 IN_SET = "expect_column_values_to_be_in_set"
 ROW_COUNT = "expect_table_row_count_to_equal"
@@ -219,7 +219,7 @@ def _check(item: dict[str, Any], path: Path) -> Check:
         item["id"],
         item["words"],
         given[0],
-        tuple(rule) if given[0] == "unique" else rule,
+        tuple(rule) if given[0] in ("unique", "unique_every_year") else rule,
         item.get("severity", "critical"),
     )
 
@@ -272,10 +272,11 @@ class _Measuring:
                     grouped[key] = _against(check)
                 elif check.kind == "total":
                     aggregates[key] = F.expr(f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END")
-                elif check.kind == "unique":
+                elif check.kind in ("unique", "unique_every_year"):
                     # Equal keys have equal hashes: eight bytes a row are shuffled rather than the whole key.
-                    suspects[key] = (frame, tuple(check.rule))
-                    hashed = frame.groupBy(F.xxhash64(*check.rule).alias("_hash")).count()
+                    keyed = frame if check.kind == "unique" else self.whole(suite.name)
+                    suspects[key] = (keyed, tuple(check.rule))
+                    hashed = keyed.groupBy(F.xxhash64(*check.rule).alias("_hash")).count()
                     measure(_surplus(hashed), [F.col("surplus")], [key])
                 else:
                     measure(self._query(str(check.rule)).toDF("violations"), [F.col("violations")], [key])

@@ -49,7 +49,7 @@ def apcs(told: DataFrame, seed: int) -> DataFrame:
         F.col("class").alias("Patient_Classification"),
         to_date(F.col("admission_day")).alias("Admission_Date"),
         F.when(~F.col("undischarged"), to_date(F.col("discharge_day"))).alias("Discharge_Date"),
-        # The one thing in which a conflicting copy differs.
+        # The one thing in which such a copy differs. No record takes it, so the two count once.
         (F.col("stay") + F.when(F.col("copy") == _CONFLICT, 1).otherwise(0)).alias("Der_Spell_LoS"),
         F.col("specialty").alias("Der_Admit_Treatment_Function_Code"),
         _concatenated(draws, "diagnoses", [_with_mark(f"_{e}") for e in _EPISODES]).alias("Der_Diagnosis_All"),
