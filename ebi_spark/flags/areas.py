@@ -1,7 +1,7 @@
 """The area of a record: the practice's sub-ICB location on the day, else the residence's, else the commissioner's.
 
 Lookups are small tables read on the driver; the order is a setting, and ``area_basis`` says on every record which one
-answered (decision 5). The area is the one that the source names; what it is on the version of the areas that a run shows
+answered (decision 5). A default code has no area: the next basis answers. The area is the one that the source names; what it is on the version of the areas that a run shows
 is found when rates are made (``flags.geography``).
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ebi_spark.default_codes import without_default
 from ebi_spark.errors import InputError
 from ebi_spark.flags.geography import Geography, read_geography
 from ebi_spark.settings import RunConfig
@@ -109,14 +110,14 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
             )
         )
         condition = (
-            (F.upper(F.col(column)) == F.col(f"{area}_key"))
+            (F.upper(without_default(column)) == F.col(f"{area}_key"))
             & (F.col("_day") >= F.col(f"{area}_from"))
             & (F.col("_day") < F.col(f"{area}_to"))
         )
         frame = frame.join(dated, condition, "left").drop(f"{area}_key", f"{area}_from", f"{area}_to")
         found[basis] = F.col(area)
     # The whole code where it is a sub-ICB location of five characters, else its first three (15M00 → 15M).
-    commissioner = F.upper(F.col("commissioner_code"))
+    commissioner = F.upper(without_default("commissioner_code"))
     short = F.substring(commissioner, 1, 3)
     found["commissioner"] = F.when(commissioner.isin(*lookups.known_codes), commissioner).when(
         short.isin(*lookups.known_codes), short
