@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from pyspark.sql import functions as F
 from ebi_spark import default_codes
 from ebi_spark.acquire.keys import key_with_year
 from ebi_spark.acquire.tables import read_sources
+from ebi_spark.bookkeeping import details_of
 from ebi_spark.canonical.code_lists import clean_code
 from ebi_spark.canonical.ingest import ingest
 from ebi_spark.clinical_policy.compile import compile_test
@@ -22,6 +24,7 @@ from ebi_spark.errors import DataError, InputError
 from ebi_spark.flags.areas import Lookups, with_area
 from ebi_spark.flags.explain import with_key
 from ebi_spark.rates.record_quality import record_quality
+from ebi_spark.replay import _config as recorded_settings
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource, load_config, resource
 from ebi_spark.small_frames import small_frame
@@ -199,6 +202,13 @@ def test_the_first_days_are_settings_with_reasons(tmp_path: Path) -> None:
     file.write_text(f'{text}activity_from: {{hes_op: "2010-02-30"}}\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"activity_from\.hes_op"):
         load_config(file)
+
+
+def test_a_run_that_is_gone_over_has_the_day_it_had() -> None:
+    lake: Any = SimpleNamespace(location=LakeLocation(folder=Path("/lake")))
+    config = RunConfig(lake=lake.location, day=RUN_DAY)
+    noted = details_of("rate", config, lake, "r", None)
+    assert recorded_settings(lake, noted, "rate").day == RUN_DAY
 
 
 # HES keys. (key, year column, day of the end, key with its year where it needs one)
