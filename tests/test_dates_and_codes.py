@@ -147,7 +147,7 @@ def test_dates_that_cannot_be_true_are_missing_and_noted(
     assert reasons == undischarged | {"11": ["no_usable_date"]} | waiting | undated
     noted = {key: found["attendances"][key]["cleaned"] for key in ("12", "15", "16")}
     assert noted == {
-        "12": ["appointment_date:sentinel", "diagnosis_codes:blank"],
+        "12": ["diagnosis_codes:blank", "appointment_date:sentinel"],
         "15": ["diagnosis_codes:blank", "appointment_date:after_extract"],
         "16": ["diagnosis_codes:blank", "appointment_date:after_extract"],
     }
@@ -157,7 +157,7 @@ def test_dates_that_cannot_be_true_are_missing_and_noted(
     # On a later day, in another lake: the very same rows say more.
     (tmp_path / "later").mkdir()
     later = taken_in(spark, lake_at(tmp_path / "later" / "lake"), replace(config, day=date(2023, 6, 1)))
-    assert later["spells"].keys() - found["spells"].keys() == {"10", "15"}
+    assert later["spells"].keys() - found["spells"].keys() == {"10", "14", "15"}
     assert later["attendances"].keys() - found["attendances"].keys() == {"17", "18"}
     assert later["attendances"]["16"]["activity_date"] == date(2023, 3, 1)
 

@@ -43,6 +43,8 @@ FIELDS: dict[str, dict[str, str]] = {
         "referral_source": "referral_source",
     },
 }
+# What the published SQL sees, in whatever reading: `age_years` is the age by its meaning.
+AS_SEEN = ("age",)
 LIST_FIELDS = ("any_diagnosis", "any_procedure")
 
 _PLAIN = re.compile(r"[A-Z0-9]+")
@@ -60,9 +62,9 @@ def holds(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
     return ~test if clause.kind == "exclude" else test
 
 
-def passes(clause: Clause, dataset: str) -> Column:
+def passes(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
     """Whether the clause lets the record through once the undecided are settled by its ``missing``."""
-    return F.coalesce(holds(clause, dataset), F.lit(clause.missing == "passes"))
+    return F.coalesce(holds(clause, dataset, reading), F.lit(clause.missing == "passes"))
 
 
 def compile_test(test: dict[str, Any], dataset: str, reading: str = AS_PUBLISHED) -> Column:
@@ -74,7 +76,9 @@ def compile_test(test: dict[str, Any], dataset: str, reading: str = AS_PUBLISHED
     if "none_of" in test:
         return ~reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["none_of"]])
     name = test["field"]
-    column = by_meaning(FIELDS[dataset][name]) if goes_by_meaning(reading) else F.col(FIELDS[dataset][name])
+    column = F.col(FIELDS[dataset][name])
+    if goes_by_meaning(reading) and name not in AS_SEEN:
+        column = by_meaning(FIELDS[dataset][name])
     listed = name in LIST_FIELDS
     if "is_null" in test:
         return column.isNull() if test["is_null"] else column.isNotNull()
@@ -112,7 +116,7 @@ def stored_four(test: dict[str, Any]) -> bool:
 
 def has_default_codes(test: dict[str, Any], dataset: str) -> bool:
     """Whether a test looks at a field that can hold a default code which means that something is missing."""
-    return any(codes_of(FIELDS[dataset][name], *MISSING) for name in fields_of(test))
+    return any(codes_of(FIELDS[dataset][name], *MISSING) for name in fields_of(test) if name not in AS_SEEN)
 
 
 def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:

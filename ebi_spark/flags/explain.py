@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.clinical_policy.compile import (
+    AS_SEEN,
     FIELDS,
     clause_in_words,
     compile_test,
@@ -66,7 +67,7 @@ def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] |
                 for clause in reading.clauses:
                     names = sorted(set(fields_of(clause.test))) if clause.test else []
                     seen = "; ".join(
-                        f"{name} = {_shown(row[FIELDS[dataset][name]], FIELDS[dataset][name], reading.reading)}"
+                        f"{name} = {_shown(row[FIELDS[dataset][name]], dataset, name, reading.reading)}"
                         for name in names
                     )
                     if clause.kind == "note":
@@ -116,9 +117,10 @@ def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] |
     return found
 
 
-def _shown(value: Any, column: str, reading: str) -> str:
+def _shown(value: Any, dataset: str, name: str, reading: str) -> str:
     if value is None:
         return "missing"
+    column = "" if name in AS_SEEN else FIELDS[dataset][name]
     codes = {code for code in str(value).split(",") if code not in ("", EPISODE)}
     missing = goes_by_meaning(reading) and codes and codes <= set(codes_of(column, *MISSING))
     return f"{value} (a default code: missing)" if missing else str(value)
