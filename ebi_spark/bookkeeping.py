@@ -91,7 +91,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "sources": (),  # told table by table and file by file
     "mode": ("ingest",), "bare_year": ("ingest",), "timezone": ("ingest",), "max_quarantine_share": ("ingest",),
     "max_field_bytes": ("ingest",), "activity_from": ("ingest",), "appointments_ahead_days": ("ingest",),
-    "day": (),  # told apart: a new day alone changes no row but of files with rows of days to come
+    "day": (),  # a new day alone changes no row but of files with rows of days to come, see Books._uses
     "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
     "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),
     "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),
@@ -173,15 +173,15 @@ class Books:
     def _uses(self, stage: str) -> dict[str, str]:
         """What a stage would use now. A source file with rows of days to come counts as changed from the first of these days
         on, until it is read again."""
-        told = uses(stage, self.config, self.lake, self.run_id)
+        found = uses(stage, self.config, self.lake, self.run_id)
         if stage == "ingest":
             for path, day in self._days_to_come.items():
                 if self.config.day >= day:
-                    for key in told:
+                    for key in found:
                         kind, _, stated = key.partition(":")
                         if kind in ("data", "table") and within(path, stated):
-                            told[key] = f"{told[key]}{READ_BEFORE}{day}"
-        return told
+                            found[key] = f"{found[key]}{READ_BEFORE}{day}"
+        return found
 
     @cached_property
     def _days_to_come(self) -> dict[str, date]:
@@ -191,9 +191,9 @@ class Books:
         for row in self.rows:  # the newest first
             details = row["details"] or {}
             if row["stage"] == "ingest" and row["outcome"] == DONE and VERDICTS in details:
-                told = json.loads(details.get(DUE_FROM, "{}"))
+                days = json.loads(details.get(DUE_FROM, "{}"))
                 files = json.loads(details[VERDICTS]).keys()
-                found |= {path: date.fromisoformat(told[path]) for path in files - read if path in told}
+                found |= {path: date.fromisoformat(days[path]) for path in files - read if path in days}
                 read |= files
         return found
 

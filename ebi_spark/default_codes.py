@@ -51,9 +51,11 @@ def has(column: str, *meanings: str) -> Column:
     value = F.col(column)
     if column not in LISTS:
         return F.coalesce(F.upper(value.cast("string")).isin(*codes), F.lit(False))
-    # Nearly every list begins with another code: only the others are taken apart.
+    # Nearly every list begins with another code: only the others are looked at as a whole. What is left of ``,X999,|,X999,``
+    # without its codes and marks is the last comma.
     begins = reduce(lambda a, b: a | b, [value.startswith(f",{code},") for code in codes])
-    no_other = F.forall(F.split(F.btrim(value, F.lit(",")), ","), lambda code: code.isin(*codes, EPISODE))
+    rest = reduce(lambda left, item: F.replace(left, F.lit(f",{item}"), F.lit("")), [*codes, EPISODE], value)
+    no_other = rest == ","
     return F.coalesce(begins & no_other, F.lit(False))
 
 

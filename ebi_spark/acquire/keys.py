@@ -1,4 +1,4 @@
-"""Keys of HES rows that repeat from year to year: before 2012-13 a key stands for a row only together with its year.
+"""Keys of HES rows that repeat from year to year: before 2012-13 a key names one row only together with its year.
 
 The row itself decides, whatever files are given: by its own year column, else by the day on which it ended. Its key is then
 ``2010-11/100001``; every other row keeps its bare key.
@@ -50,7 +50,7 @@ def key_with_year(key: Column, year: Column | None, day: Column | None, bare_yea
         return key
     of_row = F.coalesce(*found)
     bare = F.trim(key)
-    stands = (bare != "") & (F.upper(bare) != "NULL")
-    earlier = stands & of_row.between(label(FIRST_YEAR), label(HES_KEYS_HOLD_FROM - 1))
+    stated = (bare != "") & (F.upper(bare) != "NULL")
+    earlier = stated & of_row.between(label(FIRST_YEAR), label(HES_KEYS_HOLD_FROM - 1))
     with_year = F.when(earlier, F.concat(of_row, F.lit("/"), bare)).otherwise(key)
     return with_year if year is None else F.when(F.trim(year).isin(*_LATER), key).otherwise(with_year)
