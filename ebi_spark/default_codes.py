@@ -42,10 +42,11 @@ def codes_of(column: str, *meanings: str) -> tuple[str, ...]:
     return tuple(sorted(code for code, meaning in listed.items() if not meanings or meaning in meanings))
 
 
-def has(column: str, *meanings: str) -> Column:
+def has(column: str, *meanings: str, field: str = "") -> Column:
     """Whether a record has a default code of one of these meanings (any, where none is named): of a column that holds a list
-    whether it has such codes and no other. Never NULL."""
-    codes = codes_of(column, *meanings)
+    whether it has such codes and no other. ``field``: what the codes are listed under, where it is not the column. Never
+    NULL."""
+    codes = codes_of(field or column, *meanings)
     if not codes:
         return F.lit(False)
     value = F.col(column)
@@ -69,6 +70,7 @@ def by_meaning(column: str) -> Column:
     return F.when(~has(column, *MISSING), F.col(column)) if codes_of(column, *MISSING) else F.col(column)
 
 
-def without_default(column: str) -> Column:
-    """A column, NULL where it holds a default code of any meaning."""
-    return F.when(~has(column), F.col(column)) if codes_of(column) else F.col(column)
+def without_default(column: str, field: str = "") -> Column:
+    """A column, NULL where it holds a default code of any meaning. ``field``: what the codes are listed under, where it is not
+    the column."""
+    return F.when(~has(column, field=field), F.col(column)) if codes_of(field or column) else F.col(column)
