@@ -67,7 +67,7 @@ class Table:
 _RECORD = """
     source_system string -- sus_plus or hes
     dataset string -- apc or op
-    record_id string -- the source's own key as bare text
+    record_id string -- the source's own key as bare text; of HES rows before 2012-13 with the year before it, 2010-11/100001
     person_id string -- pseudonymised person; NULL where the source has none
     financial_year string -- April to March, such as 2021-22
     activity_date date -- the date that decides the year: discharge, or appointment
@@ -524,7 +524,7 @@ RECORD_QUALITY = Table(
     """
     dataset string
     financial_year string
-    measure string -- records, no_person, no_age, no_sex, no_diagnosis, no_procedure, no_commissioner, …
+    measure string -- records, no_person, no_age, no_procedure, procedure_not_applicable, procedure_without_code, …
     records bigint
     of_records bigint -- all records of the data set and year
     run_id string

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -36,6 +37,38 @@ def resource(*parts: str) -> Path:
         if path.exists():
             return path
     raise InputError(f"the installation lacks {'/'.join(parts)}", remedy="install ebi-spark again")
+
+
+@dataclass(frozen=True)
+class DateWindow:
+    """The days that can be true of a record's activity: from ``first`` to the date of its extract where that is known, and
+    never after ``last``, the day of the run. ``ahead``: an appointment of so many days after that is yet to come; one of a
+    later day is a mistake."""
+
+    first: date
+    last: date
+    ahead: int
+
+
+@cache
+def activity_dates() -> dict[str, Any]:
+    """``conf/activity_dates.yml``: the first days of the data sets and how far ahead appointments are made, with reasons."""
+    path, schema = resource("conf", "activity_dates.yml"), resource("conf", "activity_dates.schema.json")
+    return load_document(path, schema, what="activity dates")
+
+
+def _first_days() -> dict[str, str]:
+    return {name: item["day"] for name, item in activity_dates()["activity_from"].items()}
+
+
+def _days_ahead() -> int:
+    days: int = activity_dates()["appointments_ahead_days"]["days"]
+    return days
+
+
+def today(timezone: str = "Europe/London") -> date:
+    """The day it is there now."""
+    return datetime.now(ZoneInfo(timezone)).date()
 
 
 @dataclass(frozen=True)
@@ -122,7 +155,16 @@ class RunConfig:
     keep_releases: int = 5
     report: Path | None = None
     docs: Path | None = None
+    # The first days of the data sets, as text, and how far ahead appointments are made: conf/activity_dates.yml has reasons.
+    activity_from: dict[str, str] = field(default_factory=_first_days)
+    appointments_ahead_days: int = field(default_factory=_days_ahead)
+    day: date = field(default_factory=today)  # of the run: recorded with it, never a setting
     fingerprint: str = ""
+
+    def window(self, system: str, role: str) -> DateWindow:
+        """The days that can be true of the activity that a source table records."""
+        name = system if system == "sus_plus" else f"{system}_{role}"
+        return DateWindow(date.fromisoformat(self.activity_from[name]), self.day, self.appointments_ahead_days)
 
     def with_options(
         self, *, lake: str | None = None, years: str | None = None, policies: str | None = None, accept: bool = False
@@ -229,10 +271,17 @@ def load_config(path: Path) -> RunConfig:
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
             "standard_population", "max_vintage_days", "distant_vintage", "max_population_difference", "max_quarantine_share",
             "max_shrink_share", "max_columns", "max_field_bytes", "min_national_events", "keep_releases", "provisional_months",
-            "over_dispersion", "control_charts",
+            "over_dispersion", "control_charts", "appointments_ahead_days",
         )
         if key in document
     }  # fmt: skip
+    settings["activity_from"] = _first_days() | document.get("activity_from", {})
+    for name, day in settings["activity_from"].items():
+        if not _is_date(day):
+            raise InputError(
+                f"configuration: {path}: activity_from.{name}: {day!r} is no date of the calendar",
+                remedy="write a date such as 2003-04-01",
+            )
     if settings.get("standard_population", "").endswith(".csv"):
         settings["standard_population"] = beside(settings["standard_population"])
     if "pandemic_months" in document:
@@ -284,6 +333,7 @@ def load_config(path: Path) -> RunConfig:
         area_order=tuple(document.get("area_order", AREA_BASES)),
         report=Path(local(document["report"], "report")) if "report" in document else None,
         docs=Path(local(document["docs"], "docs")) if "docs" in document else None,
+        day=today(settings.get("timezone", "Europe/London")),
         fingerprint=fingerprint(document),
         **settings,
     )
@@ -295,6 +345,14 @@ def _is_zone(name: str) -> bool:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return False
     return not _NO_ZONES.fullmatch(name)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_mode(mode: str, sources: list[Source], path: Path) -> None:

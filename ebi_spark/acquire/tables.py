@@ -14,6 +14,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 from ebi_spark.acquire.column_types import as_read, as_text, inexact_key, refuse_other_types, united
 from ebi_spark.acquire.families import concatenation, listed
 from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote, stated_for, within
+from ebi_spark.acquire.keys import YEARLY_KEYS, key_with_year
 from ebi_spark.acquire.layouts import Layout, Resolved, layouts
 from ebi_spark.acquire.watch import State, state_of
 from ebi_spark.errors import InputError
@@ -130,7 +131,9 @@ def read_table(spark: SparkSession, source: TableSource, where: str, config: Run
                 remedy=f"name its column `columns: {{extract_date: …}}` ({layout.columns['extract_date'][0]} is found by "
                 'itself), or state `extract_date: "2022-06-30"` beside each path',
             )
-        named = partial(_under_our_names, frame, resolved, layout, source, form, config.max_field_bytes)
+        named = partial(
+            _under_our_names, frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year
+        )
         frames.append(named())
         narrowed.append(named)
         read = {ours: name.upper() for ours, name in resolved.single.items()}
@@ -267,17 +270,22 @@ def _under_our_names(
     source: TableSource,
     form: Form | None,
     most_bytes: int,
+    bare_year: str | None = None,
     narrow: Narrow | None = None,
 ) -> DataFrame:
     """``frame`` with every column of the layout (NULL where the file has none) and its lineage. ``form``: of lines of text.
-    ``narrow``: what leaves some of its rows alone, by their key."""
+    ``bare_year``: what a year of four digits means. ``narrow``: what leaves some of its rows alone, by their key."""
     types = {item.name: item.dataType for item in frame.schema.fields}
 
     def text(name: str) -> Column:
         return as_text(name, types[name])
 
     def read(ours: str) -> Column:
-        return as_read(ours, resolved.single[ours], types[resolved.single[ours]])
+        column = as_read(ours, resolved.single[ours], types[resolved.single[ours]])
+        if ours != "record_id" or source.role not in YEARLY_KEYS:
+            return column
+        year, day = (read(name) if name in resolved.single else None for name in YEARLY_KEYS[source.role])
+        return key_with_year(column, year, day, bare_year)
 
     singles = [
         (read(ours) if ours in resolved.single else F.lit(None).cast("string")).alias(ours)

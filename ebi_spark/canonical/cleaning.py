@@ -19,8 +19,14 @@ from itertools import product
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-# Dates that stand for "no date" in HES and in systems that feed SUS.
-DATE_SENTINELS = ("1800-01-01", "1801-01-01", "1600-01-01", "1582-10-15")
+from ebi_spark.financial_years import day_of_iso, iso_day
+
+# Dates that stand for "no date" in HES and in systems that feed SUS: those of HES, the first days that databases, spreadsheets
+# and programming languages can state, and the last. (As many as these are looked up as a set, which is the shortest code.)
+DATE_SENTINELS = (
+    "0001-01-01", "1582-10-15", "1600-01-01", "1753-01-01", "1800-01-01", "1801-01-01", "1899-12-30", "1899-12-31",
+    "1900-01-01", "1901-01-01", "9999-12-31",
+)  # fmt: skip
 
 # Trimmed texts that stand for nothing: none, and the word NULL in upper and lower case.
 NOTHING = ("", *map("".join, product("Nn", "Uu", "Ll", "Ll")))
@@ -57,29 +63,6 @@ def _one_code(value: Column) -> Column:
 
 def _number(value: Column) -> Column:
     return F.coalesce(value.try_cast("int"), value.try_cast("double").try_cast("int"))
-
-
-def _iso(value: Column) -> Column:
-    """``2021-04-01``, ``01/04/2021``, ``20210401`` or a time stamp with its date in ISO order; NULL for other forms."""
-
-    def part(start: int, size: int = 99) -> Column:
-        return F.substring(value, start, size)
-
-    size = F.octet_length(value)
-    british = (size >= 10) & (part(3, 1) == "/") & (part(6, 1) == "/")
-    dash = F.lit("-")
-    return (
-        F.when((size >= 10) & (part(5, 1) == "-"), value)
-        .when(british, F.concat(part(7, 4), dash, part(4, 2), dash, part(1, 2), part(11)))
-        .when(size == 8, F.concat(part(1, 4), dash, part(5, 2), dash, part(7, 2)))
-    )
-
-
-def _parsed_day(iso: Column) -> Column:
-    """A DATE. A time stamp becomes the date in the session's time zone (Europe/London unless configured): a midnight of
-    1 April stored as 23:00Z belongs to the new year."""
-    stamp = iso.try_cast("timestamp").cast("date")
-    return F.when(F.octet_length(iso) == 10, iso.try_cast("date")).otherwise(stamp)
 
 
 def _no_sentinel(value: Column) -> Column:
@@ -137,7 +120,7 @@ KINDS: dict[str, tuple[Stage, ...]] = {
     # INT; what is no number becomes NULL and is noted.
     "number": (_number,),
     # DATE; what is none, or a sentinel, becomes NULL and is noted.
-    "day": (_iso, _parsed_day, _no_sentinel),
+    "day": (iso_day, day_of_iso, _no_sentinel),
 }
 # The same where the source has the type already.
 TYPED_KINDS: dict[str, tuple[Stage, ...]] = {

@@ -31,6 +31,7 @@ from ebi_spark.canonical.survey import (
     years_named,
     years_to_replace,
 )
+from ebi_spark.canonical.upsert import refuse_bare_keys
 from ebi_spark.canonical.worklist import REFUSED_ROWS, unusable_rows
 from ebi_spark.errors import EbiError
 from ebi_spark.recompute import LastLook
@@ -89,10 +90,12 @@ def plan(
     tell("looking at the keys of the source files")
     suspects = first_look(tables)
     if config.years:
-        named = years_named(tables, config.bare_year)
+        named = years_named(tables, config)
         years_to_replace(named, config, _left_of_those_asked(lake, config, named))
     lake.prepare()
-    settle(lake, tables, suspects, config.bare_year)
+    if config.mode == "upsert" and any(table.system == "hes" for table in tables):
+        refuse_bare_keys(lake, RECORD_TABLES["op"])
+    settle(lake, tables, suspects, config)
     judged = judge(lake, tables, suspects, config)
     tell("counting what becomes of each row")
     return _planned(lake, tables, suspects, judged, survey(judged, config), config)
@@ -102,7 +105,7 @@ def _plan_of(
     lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None], reached: Reach
 ) -> Plan | None:
     """The same of the files alone that a change reaches; None where they turn out to hold rows of years of others."""
-    named = years_named(reached.tables, config.bare_year)
+    named = years_named(reached.tables, config)
     if not reached.covers(named):
         return None
     refuse_mapped_nonsense(reached.tables)
@@ -115,7 +118,7 @@ def _plan_of(
     )
     suspects = first_look(reached.tables)
     unchanged = {path for files in reached.accounts.values() for path in files}
-    settle(lake, reached.tables, suspects, config.bare_year, besides=unchanged)
+    settle(lake, reached.tables, suspects, config, besides=unchanged)
     judged = judge(lake, reached.tables, suspects, config)
     tell("counting what becomes of each row")
     found = replace(survey(judged, config), unchanged=reached.accounts)
@@ -195,22 +198,27 @@ def judge(
         return judged[-1]
 
     for (system, role), table in by_role.items():
+        window = config.window(system, role)
         if role == "apcs":
-            spells = one_by_one(table, "apc", partial(sus_plus.judge_spells, bare_year=config.bare_year))
+            spells = one_by_one(table, "apc", partial(sus_plus.judge_spells, window=window, bare_year=config.bare_year))
             derived = by_role[system, "apcs_der"]
             valid = keep(spells.rows, VALID, config.years)
             spells.records = sus_plus.join_derived(valid, all_rows(*apart[system, "apcs_der"]))
-            years = sus_plus.spell_years(*apart[system, role], config.bare_year)
+            years = sus_plus.spell_years(*apart[system, role], window, config.bare_year)
             whole(derived, "apc", sus_plus.judge_derived(all_rows(*apart[system, "apcs_der"]), years))
         elif role == "opa":
-            attendances = one_by_one(table, "op", partial(sus_plus.judge_attendances, bare_year=config.bare_year))
+            attendances = one_by_one(
+                table, "op", partial(sus_plus.judge_attendances, window=window, bare_year=config.bare_year)
+            )
             attendances.records = keep(attendances.rows, VALID, config.years)
         elif role == "apc":
             # An episode is judged by the others of its spell, whose keys may be repeated where its own is not.
-            episodes = whole(table, "apc", hes.judge_episodes(all_rows(*apart[system, role]), config.bare_year))
+            episodes = whole(table, "apc", hes.judge_episodes(all_rows(*apart[system, role]), window, config.bare_year))
             episodes.records = hes.build_spells(keep(episodes.rows, VALID, config.years))
         elif role == "op":
-            attendances = one_by_one(table, "op", partial(hes.judge_attendances, bare_year=config.bare_year))
+            attendances = one_by_one(
+                table, "op", partial(hes.judge_attendances, window=window, bare_year=config.bare_year)
+            )
             attendances.records = keep(attendances.rows, VALID, config.years)
         elif role.endswith("_withdrawn"):
             one_by_one(table, _dataset_of(role), sus_plus.judge_withdrawn)

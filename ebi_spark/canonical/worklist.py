@@ -14,10 +14,12 @@ from ebi_spark.acquire.layouts import layouts
 from ebi_spark.canonical.survey import Survey
 
 CONFLICT = "conflicting_duplicate"
+FUTURE = "future_appointment"
 # Our columns that a reason rests on; those that a role does not have are passed over.
 RESTS_ON = {
     "no_key": ("record_id",),
     "no_usable_date": ("discharge_date", "appointment_date", "year_text"),
+    FUTURE: ("appointment_date",),
     "undischarged": ("discharge_date",),
     "unfinished": ("episode_status",),
     "no_spell": ("record_id",),
@@ -29,6 +31,7 @@ REMEDIES = {
     "corrupt_line": "mend the line at the source: it has too many or too few fields, or quotes that do not close",
     "no_key": "ask the source for the key: without it a row can be neither counted once nor joined",
     "no_usable_date": "mend the date at the source, or map the column that holds it under `columns`",
+    FUTURE: "nothing: the file is read again once the day of the appointment has passed",
     "undischarged": "wait for the extract that has the discharge",
     "unfinished": "wait for the extract that has the finished episode",
     "no_spell": "add the file that holds the spell of this row of APCS_Der",

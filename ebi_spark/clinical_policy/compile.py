@@ -13,8 +13,9 @@ from typing import Any
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.model import Clause
+from ebi_spark.clinical_policy.model import AS_PUBLISHED, Clause
 from ebi_spark.clinical_policy.patterns import one_of
+from ebi_spark.default_codes import MISSING, by_meaning, codes_of
 
 _BOTH = {
     "primary_diagnosis": "primary_diagnosis",
@@ -42,33 +43,42 @@ FIELDS: dict[str, dict[str, str]] = {
         "referral_source": "referral_source",
     },
 }
+# What the published SQL sees, in whatever reading: `age_years` is the age by its meaning.
+AS_SEEN = ("age",)
 LIST_FIELDS = ("any_diagnosis", "any_procedure")
 
 _PLAIN = re.compile(r"[A-Z0-9]+")
 
 
-def holds(clause: Clause, dataset: str) -> Column:
-    """Whether the record passes the clause: true, false, or NULL where that cannot be decided."""
+def goes_by_meaning(reading: str) -> bool:
+    """Whether a reading sees a default code by what it means; ``as_published`` sees the code, as the published SQL does."""
+    return reading != AS_PUBLISHED
+
+
+def holds(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
+    """Whether the record passes the clause in a reading: true, false, or NULL where that cannot be decided."""
     assert clause.test is not None
-    test = compile_test(clause.test, dataset)
+    test = compile_test(clause.test, dataset, reading)
     return ~test if clause.kind == "exclude" else test
 
 
-def passes(clause: Clause, dataset: str) -> Column:
+def passes(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
     """Whether the clause lets the record through once the undecided are settled by its ``missing``."""
-    return F.coalesce(holds(clause, dataset), F.lit(clause.missing == "passes"))
+    return F.coalesce(holds(clause, dataset, reading), F.lit(clause.missing == "passes"))
 
 
-def compile_test(test: dict[str, Any], dataset: str) -> Column:
-    """A test of the YAML as a three-valued Column."""
+def compile_test(test: dict[str, Any], dataset: str, reading: str = AS_PUBLISHED) -> Column:
+    """A test of the YAML as a three-valued Column. Scopes are tested as published, whatever the reading."""
     if "any_of" in test:
-        return reduce(lambda a, b: a | b, [compile_test(item, dataset) for item in test["any_of"]])
+        return reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["any_of"]])
     if "all_of" in test:
-        return reduce(lambda a, b: a & b, [compile_test(item, dataset) for item in test["all_of"]])
+        return reduce(lambda a, b: a & b, [compile_test(item, dataset, reading) for item in test["all_of"]])
     if "none_of" in test:
-        return ~reduce(lambda a, b: a | b, [compile_test(item, dataset) for item in test["none_of"]])
+        return ~reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["none_of"]])
     name = test["field"]
     column = F.col(FIELDS[dataset][name])
+    if goes_by_meaning(reading) and name not in AS_SEEN:
+        column = by_meaning(FIELDS[dataset][name])
     listed = name in LIST_FIELDS
     if "is_null" in test:
         return column.isNull() if test["is_null"] else column.isNotNull()
@@ -113,6 +123,11 @@ def stored_four(test: dict[str, Any]) -> bool:
     codes = test.get("starts_with", ())
     plain = bool(codes) and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes)
     return plain and test.get("field") == "dominant_procedure" and test.get("left", 4) >= 4
+
+
+def has_default_codes(test: dict[str, Any], dataset: str) -> bool:
+    """Whether a test looks at a field that can hold a default code which means that something is missing."""
+    return any(codes_of(FIELDS[dataset][name], *MISSING) for name in fields_of(test) if name not in AS_SEEN)
 
 
 def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-READINGS = ("as_published", "as_intended", "guidance_coded")
+AS_PUBLISHED = "as_published"
+READINGS = (AS_PUBLISHED, "as_intended", "guidance_coded")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The area of a record: the practice's sub-ICB location on the day, else the residence's, else the commissioner's.
 
 A record can name its practice, or its residence, in several columns (areas of 2011 and of 2021): the first that the lookup
-knows on the day counts. Lookups are small tables read on the driver; the order is a setting, and ``area_basis`` says on every record which one
-answered (decision 5). The area is the one that the source names; what it is on the version of the areas that a run shows
+knows on the day counts. Lookups are small tables read on the driver; the order is a setting, and ``area_basis`` says on every
+record which one answered (decision 5). A default code has no area: the next basis answers. The area is the one that the source
+names; what it is on the version of the areas that a run shows
 is found when rates are made (``flags.geography``).
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ebi_spark.default_codes import without_default
 from ebi_spark.errors import InputError
 from ebi_spark.flags.geography import Geography, read_geography
 from ebi_spark.flags.lookup_files import OUTSIDE, AreaCodes, read_lookup
@@ -130,10 +132,10 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
         ("residence", lookups.lsoas, "lsoa"),
     ):
         if table is not None:
-            frame = _looked_up(frame, table, key, named_by[basis], f"_{basis}")
+            frame = _looked_up(frame, table, key, named_by[basis], NAMED_BY[basis][0], f"_{basis}")
             found[basis] = F.col(f"_{basis}")
     # The whole code where it is a sub-ICB location of five characters, else its first three (15M00 → 15M).
-    commissioner = F.upper(F.col("commissioner_code"))
+    commissioner = F.upper(without_default("commissioner_code"))
     short = F.substring(commissioner, 1, 3)
     found["commissioner"] = F.when(commissioner.isin(*lookups.known_codes), commissioner).when(
         short.isin(*lookups.known_codes), short
@@ -175,10 +177,10 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
     return frame.withColumns(placed).drop(*drop)
 
 
-def _looked_up(frame: DataFrame, table: DataFrame, key: str, columns: list[str], into: str) -> DataFrame:
+def _looked_up(frame: DataFrame, table: DataFrame, key: str, columns: list[str], field: str, into: str) -> DataFrame:
     """``frame`` with what a lookup says on its ``_day`` of the first of ``columns`` that it knows then: the area as ``into``,
     and beside it ``…_day`` and ``…_latest``, all NULL where it knows none; ``…_elsewhere`` where it names a code that is no
-    area."""
+    area. ``field``: what the default codes of these columns are listed under, which no lookup has."""
     parts = {"": "lookup_area", "_day": "area_day", "_latest": "latest", "_elsewhere": "elsewhere"}
     areas: list[str] = []
     for number, column in enumerate(columns):
@@ -192,7 +194,7 @@ def _looked_up(frame: DataFrame, table: DataFrame, key: str, columns: list[str],
             )
         )
         condition = (
-            (F.upper(F.col(column)) == F.col(f"{area}_key"))
+            (F.upper(without_default(column, field)) == F.col(f"{area}_key"))
             & (F.col("_day") >= F.col(f"{area}_from"))
             & (F.col("_day") < F.col(f"{area}_to"))
         )
