@@ -78,7 +78,7 @@ PROGRAM: dict[str, tuple[str, ...]] = {
 SHIPPED: dict[str, tuple[str, ...]] = {
     "ingest": ("conf/layouts.yml",),
     "flag": ("conf/reference/*.csv",),
-    "rate": ("conf/reference/*.csv",),
+    "rate": ("conf/reference/*.csv", "conf/code_forms.yml"),
     "validate": ("expectations/*.yml",),
     "publish": ("conf/disclosure.yml", "conf/caveats.yml", "conf/reference/*.csv", "expectations/published_*.yml"),
 }
@@ -88,7 +88,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "accept_shrunken": (), "keep_releases": (), "max_shrink_share": (), "max_columns": (),
     "sources": (),  # told table by table and file by file
     "mode": ("ingest",), "bare_year": ("ingest",), "timezone": ("ingest",), "max_quarantine_share": ("ingest",),
-    "max_field_bytes": ("ingest",),
+    "max_field_bytes": ("ingest",), "max_unknown_code_share": ("publish",),
     "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
     "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),
     "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),

@@ -8,6 +8,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.bookkeeping import refuse_unchecked
 from ebi_spark.errors import InputError
+from ebi_spark.rates.code_forms import refuse_what_is_no_code
 from ebi_spark.release.publish import (
     current_release,
     publish,
@@ -16,7 +17,7 @@ from ebi_spark.release.publish import (
     roll_back,
     write_text,
 )
-from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION
+from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY
 from jobs.harness import Context, run_with, stage_parser
 
 # A release holds every year of these.
@@ -35,6 +36,7 @@ def stage(context: Context) -> None:
         report.years = sorted(held)
         refuse_unchecked(context.books, report.years)
         lake.prepare()
+        refuse_what_is_no_code(lake.read(RECORD_QUALITY), context.config)
         done = publish(lake, context.config, context.tell)
         context.release = done.release_id
         report.rows = sum(done.rows.values())

@@ -7,6 +7,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ebi_spark.rates.code_forms import measures as measures_of_codes
 from ebi_spark.schemas import YEAR
 
 
@@ -23,6 +24,7 @@ def record_quality(tables: Iterable[DataFrame]) -> DataFrame:
             "no_procedure": F.count_if(F.col("procedure_codes").isNull()),
             "no_commissioner": F.count_if(F.col("commissioner_code").isNull()),
             "no_activity_date": F.count_if(F.col("activity_date").isNull()),
+            **measures_of_codes(records),
         }
         if "incomplete_spell" in records.columns:
             measures["incomplete_spell"] = F.count_if("incomplete_spell")

@@ -65,6 +65,8 @@ QUALITY = {
     "no_person": "No pseudonymised person",
     "no_age": "No age",
     "no_sex": "No sex",
+    "provider_not_a_code": "Provider code without the form of one, shown as unknown",
+    "commissioner_not_a_code": "Commissioner code without the form of one",
     "area_unknown": "Area unknown",
     "area_unmapped": "Area code that nothing maps to the areas shown",
     "area_not_valid_on_date": "Area code not valid on the record's date",
