@@ -69,6 +69,13 @@ def draw_report(context: Context) -> None:
     context.report = str(path)
 
 
+def redraw_report(context: Context) -> None:
+    """Draw the report of the current release once more, where there are both."""
+    path = report_path(context)
+    if path is not None and path.exists() and current_release(context.lake):
+        draw_report(context)
+
+
 def report_path(context: Context) -> Path | None:
     """Where the report goes; None for a catalogue lake without a configured place."""
     folder = context.lake.location.folder

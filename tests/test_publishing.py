@@ -2,9 +2,12 @@
 disclosed."""
 
 import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from calling import answer_of, call, duckdb_on_delta
 from pyspark.sql import DataFrame, SparkSession
@@ -16,41 +19,61 @@ from ebi_spark.rates.code_forms import LIKE_A_KEY, NOT_A_CODE, refuse_what_is_no
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.release import publish as publishing
 from ebi_spark.release.spreadsheets import without_formulas
-from ebi_spark.schemas import RATE, RELEASE, Table
+from ebi_spark.schemas import (
+    COMPLETENESS,
+    DAYS_BETWEEN,
+    POLICY,
+    QUALITY,
+    RATE,
+    RELEASE,
+    TABLES,
+    VARIATION,
+    Table,
+)
+from ebi_spark.schemas import YEAR as YEAR_COLUMN
 from ebi_spark.settings import LakeLocation, RunConfig
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake
+from ebi_spark.storage import VERSION_PROPERTY, Lake
 from jobs import maintain, publish, run, status
 
 CODES = "provider_code string, commissioner_code string, person_id string, record_id string"
 CONFIG = RunConfig(lake=LakeLocation(folder=Path("lake")))
 
 
-# (provider, commissioner, what is shown of them)
-SHOWN = [
-    ("RX1", "15E", "RX1", "15E"),
-    (" rx1 ", "d4u1y", "RX1", "D4U1Y"),
-    ("NT401", "15E00", "NT401", "15E00"),
-    ("A81001", "E38000001", "A81001", "E38000001"),
-    ("89997", "VPP00", "89997", "VPP00"),
-    ("7A1", "S", "7A1", "S"),
-    # Numbers of patients, people, records; a name; a postcode; what a spreadsheet would run.
-    ("9434765919", "9434765919", "unknown", "unknown"),
-    ("123", "12345", "unknown", "unknown"),
-    ("P000147", "8F3C0A9E77D1B2C4", "unknown", "unknown"),
-    ("SMITH, JOHN", "AB1 2CD", "unknown", "unknown"),
-    ("=1+1", "@SUM(A1)", "unknown", "unknown"),
-    ("-RX", "+RX", "unknown", "unknown"),
-    # The form of a code, and the key of the row's own person or record.
-    ("P12", "R12", "unknown", "unknown"),
-    (None, None, None, None),
-]
+PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"
+# Case of the page → provider, commissioner, what is shown of them
+SHOWN: dict[str, tuple[str | None, ...]] = {
+    "of an NHS trust and a sub-ICB location": ("RX1", "15E", "RX1", "15E"),
+    "in small letters, with blanks": (" rx1 ", "d4u1y", "RX1", "D4U1Y"),
+    "of an independent provider, a commissioner of five characters": ("NT401", "15E00", "NT401", "15E00"),
+    "of a GP practice, an ONS code": ("A81001", "E38000001", "A81001", "E38000001"),
+    "of the data dictionary's defaults": ("89997", "VPP00", "89997", "VPP00"),
+    "of Wales, one letter of HES": ("7A1", "S", "7A1", "S"),
+    "that is a number of ten digits": ("9434765919", "9434765919", "unknown", "unknown"),
+    "that is a number of three or five digits": ("123", "12345", "unknown", "unknown"),
+    "that is a key in letters and digits": ("P000147", "8F3C0A9E77D1B2C4", "unknown", "unknown"),
+    "that is a name or a postcode": ("SMITH, JOHN", "AB1 2CD", "unknown", "unknown"),
+    "that a spreadsheet would run": ("=1+1", "@SUM(A1)", "unknown", "unknown"),
+    "with a sign in front": ("-RX", "+RX", "unknown", "unknown"),
+    "that is the key of the row's own person or record": ("P12", "R12", "unknown", "unknown"),
+    "that is missing": (None, None, None, None),
+}
+
+
+def test_the_page_lists_these_codes_and_no_others() -> None:
+    section = PAGE.read_text(encoding="utf-8").split("## Provider and commissioner codes\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    said = {
+        case: "nothing" if row[2] is None else "`unknown`" if row[2] == "unknown" else "" for case, row in SHOWN.items()
+    }
+    assert [case for case, _ in rows] == list(SHOWN)
+    assert all(said[case] in ("", gets) and (gets == said[case]) == bool(said[case]) for case, gets in rows)
 
 
 def test_what_is_no_code_is_unknown(spark: SparkSession) -> None:
-    rows = small_frame(spark, [(provider, code, "P12", "R12") for provider, code, *_ in SHOWN], CODES)
+    rows = small_frame(spark, [(*row[:2], "P12", "R12") for row in SHOWN.values()], CODES)
     found = [tuple(row)[:2] for row in with_known_codes(rows).collect()]
-    assert found == [row[2:] for row in SHOWN]
+    assert found == [row[2:] for row in SHOWN.values()]
 
 
 def records(spark: SparkSession, rows: DataFrame) -> DataFrame:
@@ -271,3 +294,136 @@ def test_a_person_column_taken_for_the_provider_is_refused(
     assert shown(source, "published/release", "*") == before
     assert status.main(["--lake", str(source / "lake")]) == 0
     assert "7000000" not in "".join(capfd.readouterr()) + json.dumps(refused) + outside_restricted_tables(source)
+
+
+# What earlier versions published
+
+TELLING = 4711.25  # stands nowhere else
+
+
+def earlier_lake(lake: Lake) -> None:
+    """Two releases of schema 1, a third that was refused and removed again, and what a person column left."""
+    rate = {"policy_id": "P", "revision": "R", "reading": "as_published", YEAR_COLUMN: YEAR, "period_years": 1}
+    figures = dict.fromkeys(
+        ("expected", "standardised_rate", "lower", "upper", "lower_adjusted", "upper_adjusted", "standard_error"),
+        TELLING,
+    )
+    figures |= {"share_lower": 0.25, "share_upper": 0.5, "crude_rate": 2.5, "population": 1_000, "in_scope": 40}
+    rates: list[dict[str, Any]] = []
+    spread: list[dict[str, Any]] = []
+    days: list[dict[str, Any]] = []
+    measures: list[dict[str, Any]] = []
+    complete: list[dict[str, Any]] = []
+    for number, release in enumerate(("r1", "r2", "refused")):
+        of = {"release_id": release}
+        rates += [
+            of | rate | figures | {"area_type": kind, "area_code": code, "activity": 25 + number, "status": "ok"}
+            for kind, code in (
+                ("england", "E92000001"),
+                ("icb", "QXX"),
+                ("provider", "RX1"),
+                ("provider", "4447771238"),
+            )
+        ]
+        spread.append(
+            of
+            | rate
+            | {"area_type": "icb", "areas": 3, "p50": TELLING, "all_areas_p90": TELLING, "opportunity": TELLING}
+        )
+        days.append(of | rate | {"number": 1, "events": 8, "days": 4711})
+        measures += [
+            of | {YEAR_COLUMN: YEAR, "dataset": "op", "measure": name, "records": 4711}
+            for name in ("records", "area_unmapped")
+        ]
+        complete += [
+            of | {YEAR_COLUMN: YEAR, "dataset": "op", "area_type": kind, "area_code": code, "status": status, "providers": providers}
+            for kind, code, status, providers in (
+                ("england", "E92000001", "ok", 4711), ("provider", "RX1", "ok", None), ("provider", "RX2", "withheld_small", None),
+                ("provider", "4447771238", "ok", None),
+            )
+        ]  # fmt: skip
+    tables = {RATE: rates, VARIATION: spread, DAYS_BETWEEN: days, QUALITY: measures, COMPLETENESS: complete}
+    for table, rows in tables.items():
+        lake.append(table, small_frame(lake.spark, rows, table.schema), stage="publish")
+        lake.replace(table, lake.read(table).limit(0), {"release_id": ["refused"]}, stage="publish")
+    stated = {table.full_name: len(rows) // 3 for table, rows in tables.items()} | {"published/policy": 0}
+    manifests = [
+        {"release_id": f"r{n}", "is_current": n == 2, "released_at": datetime(2026, 5, n, tzinfo=UTC), "tables": stated}
+        | {"disclosure": "hes_2018_protected", "disclosure_loss": {"least_withheld_share": TELLING}}
+        for n in (1, 2)
+    ]
+    lake.append(RELEASE, small_frame(lake.spark, manifests, RELEASE.schema), stage="publish")
+    for table in TABLES.values():
+        if table.layer == "published":
+            of_one = f"ALTER TABLE {lake.identifier(table)} SET TBLPROPERTIES ('{VERSION_PROPERTY}' = '1')"
+            lake.spark.sql(of_one)
+
+
+def tells(folder: Path) -> list[str]:
+    """The files below a folder in which a telling value or a person's number stands, history and logs included."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            text = (
+                str(pq.ParquetFile(path).read().to_pylist()) if path.suffix == ".parquet" else path.read_text("latin-1")
+            )
+            found += [
+                str(path.relative_to(folder))
+                for secret in ("4711.25", "4447771238", "'days': 4711", '"days":4711')
+                if secret in text
+            ]
+    return found
+
+
+def test_what_earlier_versions_disclosed_is_emptied_in_every_release_kept(
+    lake_at: Callable[[Path], Lake], tmp_path: Path
+) -> None:
+    lake = lake_at(tmp_path / "lake")
+    earlier_lake(lake)
+    assert {name.split("/")[0] for name in tells(tmp_path / "lake/published")} == {
+        "rate", "variation", "days_between", "release", "completeness",
+    }  # fmt: skip
+    policies = small_frame(
+        lake.spark, [{"policy_id": "P", "reading": "as_published", "is_default_reading": True}], POLICY.schema
+    )
+    before = publishing._before(Lake(lake.spark, lake.location), policies)
+    lines = Lake(lake.spark, lake.location, "migration").migrate()
+    emptied = [line for line in lines if "what earlier versions disclosed was emptied" in line]
+    assert len(emptied) == 6
+    assert tells(tmp_path / "lake/published") == []
+
+    # What another engine reads; the release that was refused is in no version.
+    assert shown(tmp_path, "published/rate", "DISTINCT expected, standardised_rate, lower, upper, standard_error") == [
+        (None,) * 5
+    ]
+    kept = "release_id, area_code, activity, in_scope, crude_rate, share_lower"
+    assert shown(tmp_path, "published/rate", kept) == [
+        (f"r{n}", code, 24 + n, 40, 2.5, lower)
+        for n in (1, 2) for code, lower in (("E92000001", 0.25), ("QXX", None), ("RX1", None))
+    ]  # fmt: skip
+    assert (
+        shown(tmp_path, "published/variation", "p50, all_areas_p90, opportunity, areas") == [(None, None, None, 3)] * 2
+    )
+    assert shown(tmp_path, "published/days_between", "*") == []
+    assert shown(tmp_path, "published/quality", "measure, records", "release_id = 'r1'") == [
+        ("area_unmapped", None), ("records", 4711),
+    ]  # fmt: skip
+    assert shown(tmp_path, "published/completeness", "area_code, providers", "release_id = 'r1'") == [
+        ("E92000001", None), ("RX1", None),
+    ]  # fmt: skip
+    assert {loss for (loss,) in shown(tmp_path, "published/release", "disclosure_loss")} == {None}
+    for table in TABLES.values():
+        if table.layer == "published":
+            with pytest.raises(Exception, match=r"VERSION|version|checkpoint|reconstruct"):
+                lake.spark.read.format("delta").option("versionAsOf", 1).load(lake._path(table)).collect()
+
+    # What the next release counts as known is what it was; and the releases are whole by their manifests.
+    again = Lake(lake.spark, lake.location, "later")
+    after = publishing._before(again, policies)
+    assert before is not None and after is not None
+    places = ["area_type", "area_code", "activity", "in_scope", "status"]
+    known = before[before["area_code"] != "4447771238"][places].sort_values(places).to_dict("records")
+    assert after[places].sort_values(places).to_dict("records") == known
+    publishing.roll_back(again, "r1")
+    assert shown(tmp_path, "published/release", "release_id", "is_current") == [("r1",)]
+    assert Lake(lake.spark, lake.location, "once more").migrate() == []
