@@ -80,7 +80,7 @@ PROGRAM: dict[str, tuple[str, ...]] = {
 SHIPPED: dict[str, tuple[str, ...]] = {
     "ingest": ("conf/layouts.yml", "conf/default_codes.yml"),
     "flag": ("conf/reference/*.csv", "conf/default_codes.yml"),
-    "rate": ("conf/reference/*.csv", "conf/default_codes.yml"),
+    "rate": ("conf/reference/*.csv", "conf/default_codes.yml", "conf/code_forms.yml"),
     "validate": ("expectations/*.yml",),
     "publish": ("conf/disclosure.yml", "conf/caveats.yml", "conf/reference/*.csv", "expectations/published_*.yml"),
 }
@@ -91,6 +91,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "sources": (),  # told table by table and file by file
     "mode": ("ingest",), "bare_year": ("ingest",), "timezone": ("ingest",), "max_quarantine_share": ("ingest",),
     "max_field_bytes": ("ingest",), "activity_from": ("ingest",), "appointments_ahead_days": ("ingest",),
+    "max_unknown_code_share": ("publish",),
     "day": (),  # a new day alone changes no row but of files with rows of days to come, see Books._uses
     "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
     "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),

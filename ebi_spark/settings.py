@@ -143,6 +143,7 @@ class RunConfig:
     max_population_difference: float = 0.25
     max_quarantine_share: float = 0.05
     max_shrink_share: float = 0.1
+    max_unknown_code_share: float = 0.1
     max_columns: int = 2000
     max_field_bytes: int = 1_000_000
     accept_shrunken: bool = False  # a person's word on the command line, never a setting
@@ -270,8 +271,8 @@ def load_config(path: Path) -> RunConfig:
         for key in (
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
             "standard_population", "max_vintage_days", "distant_vintage", "max_population_difference", "max_quarantine_share",
-            "max_shrink_share", "max_columns", "max_field_bytes", "min_national_events", "keep_releases", "provisional_months",
-            "over_dispersion", "control_charts", "appointments_ahead_days",
+            "max_shrink_share", "max_unknown_code_share", "max_columns", "max_field_bytes", "min_national_events",
+            "keep_releases", "provisional_months", "over_dispersion", "control_charts", "appointments_ahead_days",
         )
         if key in document
     }  # fmt: skip

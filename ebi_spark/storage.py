@@ -7,7 +7,7 @@ protocol 1 and no deletion vectors, so that other engines read them.
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import cache, partial
@@ -20,9 +20,10 @@ from pyspark.sql.types import ArrayType, DataType, StructType
 
 from ebi_spark import __version__, delta_log
 from ebi_spark.delta_log import CommitInfo
+from ebi_spark.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.quoting import sql_name, sql_text, table_parts
-from ebi_spark.schemas import SCHEMA_VERSION, TABLES, YEAR, Table
+from ebi_spark.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
 from ebi_spark.session import setting
 from ebi_spark.settings import LAYERS, LakeLocation
 
@@ -108,15 +109,16 @@ class Lake:
         side_by_side([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
 
     def migrate(self, tables: Iterable[Table] | None = None) -> list[str]:
-        """Bring tables that an older version of the product wrote up to date, each in commits that change no row: columns
-        that are new are added, empty until their stage runs again. Gives what was done, a line a table.
+        """Bring tables that an older version of the product wrote up to date: columns that are new are added, empty until
+        their stage runs again, and what releases of schema 1 disclosed is emptied. Nothing else changes a row. Gives what was
+        done, a line a table.
 
         An :class:`InputError` when a table is of a newer version, or has a column under another type. All tables are
         looked at before any is changed.
         """
         there = [table for table in (TABLES.values() if tables is None else tables) if self.exists(table)]
         found = dict(zip(there, side_by_side([partial(self._described, table) for table in there]), strict=True))
-        statements, done = [], []
+        added_columns, properties, done = [], [], []
         for table, (schema, version) in found.items():
             name = table.full_name
             if version > SCHEMA_VERSION:
@@ -135,15 +137,67 @@ class Lake:
                 )
             if added:
                 listed = ", ".join(f"{column} {kind}" for column, kind in added.items())
-                statements.append(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({listed})")
+                added_columns.append(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({listed})")
             if version < SCHEMA_VERSION:
-                statements.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({self._properties(table)})")
+                properties.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({self._properties(table)})")
             if added or version < SCHEMA_VERSION:
                 what = f"added {', '.join(added).replace('`', '')}" if added else "columns as they are"
                 done.append(f"{name}: schema {version} to {SCHEMA_VERSION}, {what}")
-        for statement in statements:
+        for statement in added_columns:
+            self.spark.sql(statement)
+        earlier = [t for t, (_, version) in found.items() if t.layer == "published" and version < CORRECTED_IN]
+        done += self._empty_earlier_releases([table for table in earlier if self.version(table) > 0])
+        # The version last: what was stopped before it is done again.
+        for statement in properties:
             self.spark.sql(statement)
         return done
+
+    def _empty_earlier_releases(self, tables: Sequence[Table]) -> list[str]:
+        """Empty what earlier versions disclosed in published ``tables``, and remove the files and the log that still tell it.
+        (In a catalogue the log stays, with the least and greatest value of each column of each file: it is the
+        platform's.)"""
+        corrections = [correction for correction in CORRECTIONS if correction.table in tables]
+        for correction in corrections:
+            name = self.identifier(correction.table)
+            if correction.remove:
+                self.spark.sql(f"DELETE FROM {name} WHERE {correction.remove}")  # noqa: S608 (the product's own SQL)
+            if correction.values:
+                values = ", ".join(f"{column} = {value}" for column, value in correction.values.items())
+                self.spark.sql(f"UPDATE {name} SET {values}")  # noqa: S608 (the same)
+        if RELEASE in tables:
+            self._count_again([correction.table for correction in corrections if correction.remove])
+        if tables:
+            with self._vacuuming():
+                side_by_side([partial(self._forget_history, table) for table in tables])
+        return [f"{table.full_name}: {EMPTIED}" for table in tables]
+
+    def _count_again(self, tables: Sequence[Table]) -> None:
+        """State in the manifests how many rows each release has of tables from which some were removed."""
+        releases = {
+            row["release_id"]: row["tables"] or {} for row in self.small_rows(RELEASE, ["release_id", "tables"])
+        }
+        for table in tables:
+            counted = {r["release_id"]: r["count"] for r in self.read(table).groupBy("release_id").count().collect()}
+            for release_id, stated in releases.items():
+                if table.full_name in stated:
+                    stated[table.full_name] = counted.get(release_id, 0)
+        for release_id, stated in releases.items():
+            pairs = ", ".join(f"{_literal(name)}, {int(count)}L" for name, count in stated.items())
+            where = predicate_of({"release_id": [release_id]})
+            # The values are quoted.
+            self.spark.sql(f"UPDATE {self.identifier(RELEASE)} SET tables = map({pairs}) WHERE {where}")  # noqa: S608
+
+    def _forget_history(self, table: Table) -> None:
+        """Remove every file that the newest version does not have and, of a table in a folder, the log before it: an entry
+        of the log states the least and greatest value of each column of the files it added."""
+        name = self.identifier(table)
+        self.spark.sql(f"VACUUM {name} RETAIN 0 HOURS")
+        if self.location.folder:
+            for _ in range(2):  # the second commit is written with a checkpoint, which stands for all entries before it
+                self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
+            delta_log.forget_before_checkpoint(Path(self._path(table)))
+            self.spark.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('delta.checkpointInterval')")
+            _open_to_others(Path(self._path(table)), self.location.folder)
 
     def _described(self, table: Table) -> tuple[StructType, int]:
         """The table's columns as they are, and the version of the schema that it was written under (0 before there was
@@ -315,9 +369,6 @@ class Lake:
     def maintain(self, tables: Iterable[Table], keep_hours: int) -> dict[str, Maintained]:
         """Compact small files and remove those that no version younger than ``keep_hours`` needs (a week at least, which
         whoever calls has seen to)."""
-        for key, value in _MAINTAINING.items():
-            with contextlib.suppress(Exception):  # a platform that fixes its settings has its own
-                self.spark.conf.set(key, value)
 
         def one(table: Table) -> Maintained:
             before, _ = self.size(table)
@@ -329,13 +380,21 @@ class Lake:
             return Maintained(before, *self.size(table))
 
         there = [table for table in tables if self.exists(table)]
-        try:
+        with self._vacuuming():
             done = side_by_side([partial(one, table) for table in there])
+        return {table.full_name: result for table, result in zip(there, done, strict=True)}
+
+    @contextlib.contextmanager
+    def _vacuuming(self) -> Iterator[None]:
+        for key, value in _MAINTAINING.items():
+            with contextlib.suppress(Exception):  # a platform that fixes its settings has its own
+                self.spark.conf.set(key, value)
+        try:
+            yield
         finally:
             for key in _MAINTAINING:
                 with contextlib.suppress(Exception):
                     self.spark.conf.unset(key)
-        return {table.full_name: result for table, result in zip(there, done, strict=True)}
 
     def size(self, table: Table) -> tuple[int, int]:
         """(files, bytes) of the newest version."""

@@ -23,6 +23,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ebi_spark import __version__
+from ebi_spark.earlier_releases import EMPTIED
 from ebi_spark.errors import BrokenRunError, DataError, EbiError, InputError, shown
 from ebi_spark.quoting import refuse_unusable
 from ebi_spark.schemas import RUN_LOG, TABLES
@@ -242,8 +243,7 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
         preflight(config, arguments.job)
         with opened(config, console, outcome["run_id"]) as context:
             try:
-                for line in context.lake.migrate():
-                    context.tell(line)
+                bring_up_to_date(context)
                 for stage in stages:
                     stage(context)
             finally:
@@ -254,6 +254,19 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
                 show_summary(context)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+def bring_up_to_date(context: Context) -> list[str]:
+    """Migrate the lake and say what was done. Where that emptied what earlier releases disclosed, their report is drawn again
+    too. Gives what was done, a line a table."""
+    lines: list[str] = context.lake.migrate()
+    for line in lines:
+        context.tell(line)
+    if any(EMPTIED in line for line in lines):
+        from jobs.publish import redraw_report
+
+        redraw_report(context)
+    return lines
 
 
 @contextmanager

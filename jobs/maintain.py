@@ -16,7 +16,7 @@ from ebi_spark.release.publish import remove_old_releases
 from ebi_spark.schemas import RELEASE, TABLES
 from ebi_spark.settings import RunConfig
 from ebi_spark.storage import Lake
-from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
+from jobs.harness import JobParser, bring_up_to_date, common_options, guarded, opened_lake, output_console
 
 KEEP_HOURS = 30 * 24
 LEAST_HOURS = 7 * 24
@@ -54,9 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         with opened_lake(arguments.lake, console) as context, locked(context.config.lake.folder) as lock:
             lock.name_java()
             lake: Lake = context.lake
-            outcome["migrated"] = lake.migrate()
-            for line in outcome["migrated"]:
-                context.tell(line)
+            outcome["migrated"] = bring_up_to_date(context)
             keep = arguments.keep_releases or int(
                 context.books.fact("publish", "keep_releases") or RunConfig.keep_releases
             )

@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from ebi_spark.bookkeeping import refuse_unchecked
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.own_files import refuse_report
+from ebi_spark.rates.code_forms import refuse_what_is_no_code
 from ebi_spark.release.publish import (
     current_release,
     publish,
@@ -17,7 +18,7 @@ from ebi_spark.release.publish import (
     roll_back,
     write_text,
 )
-from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION
+from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY
 from jobs.harness import Context, run_with, stage_parser
 from jobs.preflight import report_file
 
@@ -37,6 +38,7 @@ def stage(context: Context) -> None:
         report.years = sorted(held)
         refuse_unchecked(context.books, report.years)
         lake.prepare()
+        refuse_what_is_no_code(lake.read(RECORD_QUALITY), context.config)
         done = publish(lake, context.config, context.tell)
         context.release = done.release_id
         report.rows = sum(done.rows.values())
@@ -78,6 +80,13 @@ def draw_report(context: Context) -> None:
             remedy="make room for the report or name another place (`report: …`), then run the same call again",
         ) from None
     context.report = str(path)
+
+
+def redraw_report(context: Context) -> None:
+    """Draw the report of the current release once more, where there are both."""
+    path = report_path(context)
+    if path is not None and path.exists() and current_release(context.lake):
+        draw_report(context)
 
 
 def report_path(context: Context) -> Path | None:

@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.acquire import drift
 from ebi_spark.canonical.worklist import REFUSED_ROWS, refused_rows, worklist
+from ebi_spark.rates.code_forms import UNKNOWN_CODE, code_of
 from ebi_spark.release.publish import current_release
 from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
 from ebi_spark.storage import Lake
@@ -55,6 +56,8 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
     if lake.exists(UNMAPPED_AREA):
         codes = (
             lake.read(UNMAPPED_AREA)
+            # An earlier version listed whatever stood in the column.
+            .withColumn("code", F.coalesce(code_of(F.col("code"), "commissioner"), F.lit(UNKNOWN_CODE)))
             .groupBy("code", "reason")
             .agg(F.array_sort(F.collect_set("financial_year")).alias("years"), F.sum("records").alias("records"))
         )

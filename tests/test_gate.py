@@ -425,6 +425,9 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
     "published_rate": {
         "reading_known": [{"reading": "mine"}],
         "area_type_known": [{"area_type": "ward"}],
+        "provider_has_a_code": [
+            {"area_type": "provider", "area_code": code} for code in ("9434765919", "=1+1", "RX1 ", None)
+        ],
         "status_known": [{"status": "fine"}],
         "year_form": [{"financial_year": "21-22"}],
         "no_small_counts": [
@@ -481,6 +484,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
     "published_completeness": {
         "dataset_known": [{"dataset": "did"}],
         "area_type_known": [{"area_type": "icb"}],
+        "provider_has_a_code": [{"area_type": "provider", "area_code": "9434765919"}],
         "year_form": [{"financial_year": "21-22"}],
         "month_of_the_year": [{"month": date(2022, 4, 1)}],
         "no_counts_of_providers": [{"area_type": "provider"}, {"records": None}],

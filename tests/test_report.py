@@ -20,6 +20,7 @@ import pytest
 from deltalake import write_deltalake
 
 from ebi_spark import schemas
+from ebi_spark.earlier_releases import CORRECTIONS
 from ebi_spark.report import build_report, charts, wording
 from ebi_spark.report.page import standing_caveats
 from ebi_spark.report.rows import mapping, rows_of
@@ -658,6 +659,25 @@ def test_an_empty_release_says_so() -> None:
     assert page.says("This release holds no measures of data quality.")
     assert not page.labels
     assert Page(build_report({}, release={})).says("This release holds no policy.")
+
+
+def test_a_release_of_an_earlier_version_is_drawn_without_what_was_emptied() -> None:
+    """As `Lake.migrate` leaves it: no standardised rate, limit, percentile or day between records, few measures of quality."""
+    tables = sample()
+    for correction in CORRECTIONS:
+        if correction.table.name in tables:
+            frame = tables[correction.table.name].iloc[: 0 if correction.remove == "true" else None].copy()
+            for column, value in correction.values.items():
+                kept = frame["measure"] == "records" if column == "records" else frame.index < 0
+                frame[column] = frame[column].astype(object).where(kept & (value != "NULL"), None)
+            tables[correction.table.name] = frame
+    emptied = Page(build_report(tables, release=manifest()))
+    summary = emptied.table("Flagged records in the latest year")[TITLES[IMAGING]]
+    assert (summary["Flagged"], summary["Rate"], summary["95% limits"]) == (
+        "58,321",
+        "not calculated",
+        "not calculated",
+    )
 
 
 def test_a_policy_without_figures_says_so_everywhere() -> None:

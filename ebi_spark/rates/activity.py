@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
 from ebi_spark.flags.geography import SPLIT_ESTIMATE, UNMAPPED_PART, Geography
 from ebi_spark.flags.judge import FLAGGED
+from ebi_spark.rates.code_forms import with_known_codes
 from ebi_spark.rates.located import has_unmapped_part, located
 from ebi_spark.rates.methods import (
     FEW_EVENTS,
@@ -287,8 +288,8 @@ def _stratum() -> Column:
 
 def prepared(flags: DataFrame, geography: Geography) -> DataFrame:
     """Flags with what the aggregation asks for: ``flagged``, the five-year ``band`` of ``age_years``, and as ``area_code``
-    the sub-ICB location of the version shown."""
-    placed = located(flags, geography)
+    the sub-ICB location of the version shown; a provider code that is none is ``unknown``."""
+    placed = with_known_codes(located(flags, geography))
     return placed.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
 
 

@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark import default_codes
+from ebi_spark.rates.code_forms import measures as measures_of_codes
 from ebi_spark.schemas import YEAR
 
 # What of a record can hold a default code, by the measure that counts where it is missing: its column in silver.
@@ -53,6 +54,7 @@ def record_quality(tables: Iterable[DataFrame]) -> DataFrame:
             **_missing(),
             PROCEDURE_WITHOUT_CODE: F.count_if(_without_code()),
             "no_activity_date": F.count_if(F.col("activity_date").isNull()),
+            **measures_of_codes(records),
         }
         if "incomplete_spell" in records.columns:
             measures["incomplete_spell"] = F.count_if("incomplete_spell")

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND, UNKNOWN
 from ebi_spark.flags.judge import FLAGGED
+from ebi_spark.rates.code_forms import LIKE_A_KEY
 from ebi_spark.rates.methods import count_limits, crude_rate
 from ebi_spark.release.disclosure import control_rates, flagged_share
 from ebi_spark.release.protected import PERIOD, Protected, protected_variation
@@ -184,7 +185,9 @@ def quality(measured: DataFrame, quarantine: DataFrame, flags: DataFrame) -> Dat
 
     ``measured`` are rows of ``gold/record_quality``. Measures on areas are of records in scope of any policy.
     """
-    of_year = measured.select("financial_year", "dataset", "of_records", "measure", "records")
+    # Whether a column looks like a key decides whether anything is published; it is no measure of what is.
+    shown = measured.where(~F.col("measure").isin(*LIKE_A_KEY.values()))
+    of_year = shown.select("financial_year", "dataset", "of_records", "measure", "records")
     totals = of_year.where("measure = 'records'").select("financial_year", "dataset", "of_records")
     aside = (
         quarantine.select("financial_year", "dataset", F.explode("reasons").alias("reason"))

@@ -21,6 +21,7 @@ from ebi_spark.release import figures, monthly
 from ebi_spark.release.gate import GateResult, validate_layer
 from ebi_spark.release.protected import AREA, PERIOD, parents_of, protected_counts
 from ebi_spark.release.protection import Thresholds
+from ebi_spark.release.spreadsheets import without_formulas
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
@@ -49,7 +50,7 @@ from ebi_spark.schemas import (
 )
 from ebi_spark.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake, published_mask, side_by_side
+from ebi_spark.storage import Lake, conform, published_mask, side_by_side
 
 PUBLISHED = (
     RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
@@ -133,7 +134,7 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         COMPLETENESS: monthly.published_completeness(months, config.disclosure, partial=partial_coverage),
         PUBLISHED_POLICY: policies,
     }
-    return frames, loss
+    return {table: without_formulas(frame) for table, frame in frames.items()}, loss
 
 
 def shown_geography(lake: Lake) -> str:
@@ -169,43 +170,50 @@ def _before(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
 
 
 def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Release:
-    """Write every published table under the run's id, check them, and only then name the release as current.
+    """Make every published table, check them all, and only then write them under the run's id and name the release as current.
 
-    What a failed check leaves of the new release is removed again; the old release stands all the while.
+    What is to be checked is kept in memory: nothing that a check refuses is ever below ``published/``, not even in the history
+    of a table. The old release stays current until the new one is whole.
     """
     release_id = lake.run_id
-    tell(f"writing {len(PUBLISHED)} published tables")
-    rows: dict[str, int] = {}
-
-    def write(table: Table, frame: DataFrame) -> None:
-        marked = frame.withColumn("release_id", F.lit(release_id)).coalesce(1)
-        lake.replace(table, marked, {"release_id": [release_id]}, stage="publish")
-        counted = lake.rows_written(table)
-        if counted is None:
-            counted = lake.read(table).where(F.col("release_id") == release_id).count()
-        rows[table.full_name] = counted
-
+    tell(f"making {len(PUBLISHED)} tables to publish")
     frames, loss = published_frames(lake, config)
     if loss:
         tell(
             f"disclosure control withholds {loss['withheld_share']:.1%} of {loss['cells']:,.0f} counts of areas; small ones "
             f"alone are {loss['least_withheld_share']:.1%}"
         )
-    side_by_side([partial(write, table, frame) for table, frame in frames.items()])
-    rows = {table.full_name: rows[table.full_name] for table in PUBLISHED}
+    made = side_by_side([partial(_made, table, frames[table], release_id) for table in PUBLISHED])
+    staged, rows = {}, {}
+    for table, (frame, count) in zip(PUBLISHED, made, strict=True):
+        staged[table], rows[table.full_name] = frame, count
     tell("checking what is to be published")
-    gate = validate_layer(lake, "published", years=None, release_id=release_id, docs=None, tell=tell)
+    gate = validate_layer(lake, "published", years=None, release_id=release_id, docs=None, tell=tell, staged=staged)
     if not gate.success:
-        for table in PUBLISHED:
-            lake.replace(table, lake.read(table).limit(0), {"release_id": [release_id]}, stage="publish")
         failed = gate.failed[0]
         raise DataError(
             f"{failed.table}: {failed.words} ({failed.violations:,} violations; {len(gate.failed)} checks failed); "
             "nothing was published and the old release stands",
             remedy="this is a fault of the product or of a table changed by hand: run the stages again, then report it",
         )
+    tell(f"writing {len(PUBLISHED)} published tables")
+    of_release = {"release_id": [release_id]}
+    side_by_side(
+        [
+            partial(lake.replace, table, frame.coalesce(1), of_release, stage="publish")
+            for table, frame in staged.items()
+        ]
+    )
     _name_current(lake, config, release_id, rows, loss)
     return Release(release_id, rows, gate)
+
+
+def _made(table: Table, frame: DataFrame, release_id: str) -> tuple[DataFrame, int]:
+    """A table's rows of a release, computed once and kept in memory, and how many there are. They are figures, never records:
+    the report takes the same rows to the driver."""
+    marked = conform(frame.withColumn("release_id", F.lit(release_id)), table)
+    rows = marked.coalesce(1).toArrow()
+    return marked.sparkSession.createDataFrame(rows, schema=table.schema), rows.num_rows
 
 
 def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int], loss: dict[str, float]) -> None:

@@ -71,6 +71,8 @@ QUALITY = {
     "no_gp_practice": "No GP practice",
     "gp_practice_not_known": "GP practice not known",
     "gp_practice_not_applicable": "GP practice not applicable",
+    "provider_not_a_code": "Provider code without the form of one, shown as unknown",
+    "commissioner_not_a_code": "Commissioner code without the form of one",
     "area_unknown": "Area unknown",
     "area_unmapped": "Area code that nothing maps to the areas shown",
     "area_not_valid_on_date": "Area code not valid on the record's date",
