@@ -239,6 +239,60 @@ def _add_absent(knowledge: Knowledge, releases: Sequence[pd.DataFrame], oldest: 
                 knowledge.constrain([(nowhere, 1.0), *((cell, 1.0) for cell in cells)], total, total)
 
 
+@dataclass
+class Strata:
+    """What published rates say of England's events by sex and age: a linear program over all strata.
+
+    ``shares``: of each area (a row), its part of England's people of each stratum. ``table`` has ``expected``,
+    ``standardised_rate`` and ``activity`` of the areas as published, ``national`` England's events and rate; ``weights``
+    makes England's rate of its events by stratum.
+    """
+
+    shares: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    total: float
+
+    @classmethod
+    def read(
+        cls, shares: np.ndarray, table: pd.DataFrame, total: float, weights: np.ndarray, national: dict[str, float]
+    ) -> "Strata":
+        given = table["expected"].to_numpy(float)
+        again = table["activity"].to_numpy(float) * national["rate"] / table["standardised_rate"].to_numpy(float)
+        # What a rate gives back is no more than the expected that is published.
+        both = ~np.isnan(again) & ~np.isnan(given) & (table["activity"] > 0).to_numpy()
+        assert np.allclose(again[both], given[both], rtol=1e-9)
+        half = np.where(given < 10, 0.25, 0.5)
+        low, high = np.where(np.isnan(given), 0, given - half), np.where(np.isnan(given), np.inf, given + half)
+        unit = national["unit"] / 2
+        rates = [national["rate"] - unit, national["rate"] + unit]
+        return cls(np.vstack([shares, weights]), np.append(low, rates[0]), np.append(high, rates[1]), total)
+
+    def _found(self, goal: np.ndarray, low: np.ndarray, high: np.ndarray, total: float) -> float | None:
+        limits = [LinearConstraint(self.shares, low, high), LinearConstraint(np.ones(len(goal)), total, total)]
+        found = milp(goal, constraints=limits, bounds=Bounds(0, np.inf))
+        return float(found.fun) if found.success else None
+
+    def width(self, stratum: int) -> float:
+        """How far apart the least and the greatest number of events of a stratum are."""
+        goal = np.zeros(self.shares.shape[1])
+        goal[stratum] = 1
+        ends = [self._found(sign * goal, self.low, self.high, self.total) for sign in (1, -1)]
+        assert ends[0] is not None and ends[1] is not None
+        return -ends[1] - ends[0]
+
+    def of_one_more(self, after: "Strata") -> list[int]:
+        """The strata that can be that of the one record which came between two releases."""
+        size = self.shares.shape[1]
+        found = []
+        for stratum in range(size):
+            added = self.shares[:, stratum]
+            low, high = np.maximum(self.low, after.low - added), np.minimum(self.high, after.high - added)
+            if (low <= high).all() and self._found(np.zeros(size), low, high, self.total) is not None:
+                found.append(stratum)
+        return found
+
+
 def _england_alone(table: pd.DataFrame) -> pd.DataFrame:
     national = table["area_type"] == "england"
     nothing = table.assign(**{name: table[name].where(national) for name in ("activity", "in_scope")})

@@ -16,8 +16,8 @@ from ebi_spark.release.protection import Bounds, Thresholds, needed
 
 # The two counts of a cell, the first a part of the second.
 MEASURES = ("activity", "in_scope")
-# Far more than a program of one table takes; one that takes longer is no proof.
-_SECONDS = 20
+# Far more than one solution, and the solutions of one table, take; where they do not do there is no proof.
+_SECONDS, _SOLUTIONS = 20, 600
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Program:
     def __init__(self, tree: Tree, states: Sequence[State]) -> None:
         from scipy import sparse
 
-        self.states, self.size = states, len(tree)
+        self.states, self.solutions = states, 0
         size, releases, counts = len(tree), len(states), len(MEASURES)
         inner = np.flatnonzero(tree.has_children())
         sums = sparse.lil_matrix((len(inner), size))
@@ -103,7 +103,8 @@ class _Program:
         from scipy.optimize import LinearConstraint, milp
 
         count, extra = self.matrix.shape[1], len(cells)
-        if (self.bounds[0] > self.bounds[1]).any():
+        self.solutions += 1
+        if (self.bounds[0] > self.bounds[1]).any() or self.solutions > _SOLUTIONS:
             return None
         # What counts of a cell: a number of its own, at most the cell and `at_most`; or at least both.
         chosen = sparse.csr_matrix((np.ones(extra), (range(extra), list(cells))), (extra, count))
@@ -149,5 +150,7 @@ class _Program:
                 cell, best = int(left[0]), self.furthest(int(left[0]), sign)
                 if best is None or (best - value) * sign < 0:
                     lost.add(cell)
+                if best is None:
+                    return sorted(lost)
                 left = left[1:]
         return sorted(lost)
