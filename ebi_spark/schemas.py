@@ -624,13 +624,14 @@ QUALITY = Table(
     release_id string
     financial_year string
     dataset string
-    policy_id string -- the policy that an area_basis:BASIS is of; NULL: of all records
-    measure string -- records, no_age, area_unknown, area_unmapped, area_basis:BASIS, quarantined:REASON, …
-    records bigint
+    policy_id string -- the policy whose records in scope are measured; NULL: of all records, or of all policies
+    measure string -- records, no_age, area_unknown, area_unmapped, outside_england, quarantined:REASON, …
+    records bigint -- to the nearest 100, but for the totals (records)
     of_records bigint -- what the measure is a part of
+    status string -- ok, withheld_small (fewer than 50, or none) or withheld_secondary (all but fewer than 50, or all)
 """,
     partition_by=("release_id", YEAR),
-    required=("release_id", YEAR, "dataset", "measure", "records"),
+    required=("release_id", YEAR, "dataset", "measure"),
 )
 PUBLISHED_ACTIVITY_MONTH = Table(
     "published",
@@ -645,17 +646,17 @@ PUBLISHED_ACTIVITY_MONTH = Table(
 DAYS_BETWEEN = Table(
     "published",
     "days_between",
-    "a group of flagged records that follow one another, national, of a policy too rare for a chart by month",
+    "months that follow one another with enough flagged records together, national, of a policy too rare for a chart by month",
     """
     release_id string
     policy_id string
     revision string
     reading string
-    financial_year string -- of the group's last record
-    number int -- groups in the order of their dates
-    events int -- records in a group: more than the disclosure rule withholds
-    month date -- first day of the month of the group's last record
-    days int -- since the last record of the group before
+    financial_year string -- of the group's last month
+    number int -- groups in the order of their months
+    events int -- records in the group's months: more than the disclosure rule withholds
+    month date -- first day of the group's last month
+    days int -- of the group's months, which are whole
     disclosure string
 """,
     partition_by=("release_id", YEAR),
@@ -673,13 +674,13 @@ COMPLETENESS = Table(
     area_type string -- england or provider
     area_code string
     records bigint -- of all procedures; England's alone
-    providers bigint -- providers with a record in the month; England's row
-    providers_low bigint -- providers with less than half of their typical month; England's row
+    providers bigint -- providers that have rows; England's row
+    providers_low bigint -- of these, with less than half of their typical month; England's row
     share_of_typical double -- a provider's records by its typical month of the year, in tenths
     low boolean -- less than half of it
     provisional boolean -- among the latest months of the data set: records are still to come
     pandemic boolean
-    status string -- ok, or withheld_small where a typical month has fewer than 100 records
+    status string -- ok; providers with fewer than 100 records in a typical month have no rows
     disclosure string
 """,
     partition_by=("release_id", YEAR),
@@ -714,7 +715,7 @@ RELEASE = Table(
     sources map<string,bigint> -- Delta version of each gold table that it was made from
     policy_fingerprints map<string,string> -- policy/revision/reading: fingerprint
     caveats map<string,string> -- what every figure says of itself, by key
-    disclosure_loss map<string,double> -- under a protected rule: cells, withheld_share, least_withheld_share
+    disclosure_loss map<string,double> -- always NULL: how many of the withheld are small would narrow what they can be
 """,
     required=("release_id", "is_current", "released_at", "run_id"),
 )

@@ -71,8 +71,8 @@ class Release:
     gate: GateResult
 
 
-def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFrame], dict[str, float]]:
-    """Every published table of a release, before it is written, and the share of cells that protection withholds."""
+def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFrame], float | None]:
+    """Every published table of a release, before it is written, and the share of areas' counts that protection withholds."""
     rule = disclosure_rules()[config.disclosure]
     policies, flags = lake.read(POLICY), lake.read(ACTIVITY_FLAG)
     known = {item["key"]: item for item in caveats()}
@@ -83,19 +83,19 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         if item["applies_to"] != "all"
     ]
     of_policy = F.array_compact(F.array(*[F.lit(key) for key in everywhere], *special))
-    loss: dict[str, float] = {}
+    withheld: float | None = None
     version = shown_geography(lake)
     if rule.get("protected"):
         gold = figures.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
         areas = read_geography(version).areas
-        controlled = protected_counts(gold, parents_of(areas), rule, _before(lake, policies))
-        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure).unionByName(
+        controlled = protected_counts(gold, parents_of(areas), rule, _earlier(lake, policies))
+        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure, rule).unionByName(
             figures.withheld_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure)
         )
         variation = figures.protected_spread(
             lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
         )
-        loss = controlled.loss
+        withheld = controlled.withheld_share
     else:
         rates = figures.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
         variation = figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
@@ -106,11 +106,10 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     england = lake.read(ACTIVITY_RATE).where("area_type = 'england'").select("policy_id").distinct()
     activity = lake.read(ACTIVITY_MONTH).join(F.broadcast(england), "policy_id", "left_semi")
     months = lake.read(PROVIDER_MONTH)
+    of_months = monthly.published_activity_months(activity, months, policies, marked)
     by_month = {
-        PUBLISHED_ACTIVITY_MONTH: monthly.published_activity_months(activity, months, policies, marked),
-        DAYS_BETWEEN: monthly.days_between(
-            flags, activity, months, policies, marked, config.disclosure, rule, lake.years(ACTIVITY_RATE)
-        ),
+        PUBLISHED_ACTIVITY_MONTH: of_months,
+        DAYS_BETWEEN: monthly.days_between(of_months, policies, config.disclosure, rule, lake.years(ACTIVITY_RATE)),
     }
     national = {
         ATTRITION: figures.national_only(figures.published_attrition(lake.read(POLICY_ATTRITION), flags), policies),
@@ -121,7 +120,8 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
             lake.read(RECORD_QUALITY),
             lake.read(QUARANTINE),
             figures.national_only(flags, policies),
-        ).unionByName(figures.area_quality(figures.national_only(flags, policies), lake.read(UNMAPPED_AREA))),
+            lake.read(UNMAPPED_AREA),
+        ),
     }
     if rule.get("protected") and partial_coverage:
         # What is national elsewhere is one board's here, and not controlled.
@@ -134,7 +134,7 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         COMPLETENESS: monthly.published_completeness(months, config.disclosure, partial=partial_coverage),
         PUBLISHED_POLICY: policies,
     }
-    return {table: without_formulas(frame) for table, frame in frames.items()}, loss
+    return {table: without_formulas(frame) for table, frame in frames.items()}, withheld
 
 
 def shown_geography(lake: Lake) -> str:
@@ -152,21 +152,23 @@ def shown_geography(lake: Lake) -> str:
     return str(found[0]["geography"]) if found else CURRENT
 
 
-def _before(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
-    """The counts by area that the current release shows, with the thresholds behind them; None before the first."""
-    manifest = current_release(lake)
-    if manifest is None:
+def _earlier(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
+    """The counts by area that every kept release shows, with the thresholds behind them and ``released``, its place among
+    them; None before the first. England's are of each policy's default reading."""
+    if not lake.exists(RELEASE):
         return None
-    rules = disclosure_rules()
-    shown = lake.read(RATE).where(F.col("release_id") == manifest["release_id"])
+    listed = lake.read(RELEASE).select("release_id", "disclosure", F.unix_micros("released_at").alias("at")).collect()
+    order = {row["release_id"]: number for number, row in enumerate(sorted(listed, key=lambda row: row["at"]))}
+    shown = lake.read(RATE).where(F.col("release_id").isin(*order))
     default = F.broadcast(figures.default_readings(policies))
     england = shown.where("area_type = 'england'").join(default, ["policy_id", "reading"], "left_semi")
-    columns = [*PERIOD, *AREA, "activity", "in_scope", "status", "geography"]
+    columns = ["release_id", *PERIOD, *AREA, "activity", "in_scope", "status", "geography"]
     rows: pd.DataFrame = (
         shown.where("area_type <> 'england'").select(*columns).unionByName(england.select(*columns)).toPandas()
     )
-    known = rules.get(manifest["disclosure"])
-    return rows.assign(rule=Thresholds.of(known) if known else None)
+    rules = {name: Thresholds.of(rule) for name, rule in disclosure_rules().items()}
+    known = {row["release_id"]: rules.get(row["disclosure"]) for row in listed}
+    return rows.assign(released=rows["release_id"].map(order), rule=rows["release_id"].map(known))
 
 
 def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Release:
@@ -177,12 +179,9 @@ def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Relea
     """
     release_id = lake.run_id
     tell(f"making {len(PUBLISHED)} tables to publish")
-    frames, loss = published_frames(lake, config)
-    if loss:
-        tell(
-            f"disclosure control withholds {loss['withheld_share']:.1%} of {loss['cells']:,.0f} counts of areas; small ones "
-            f"alone are {loss['least_withheld_share']:.1%}"
-        )
+    frames, withheld = published_frames(lake, config)
+    if withheld is not None:
+        tell(f"disclosure control withholds {withheld:.1%} of the counts below England")
     made = side_by_side([partial(_made, table, frames[table], release_id) for table in PUBLISHED])
     staged, rows = {}, {}
     for table, (frame, count) in zip(PUBLISHED, made, strict=True):
@@ -204,7 +203,7 @@ def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Relea
             for table, frame in staged.items()
         ]
     )
-    _name_current(lake, config, release_id, rows, loss)
+    _name_current(lake, config, release_id, rows)
     return Release(release_id, rows, gate)
 
 
@@ -216,7 +215,7 @@ def _made(table: Table, frame: DataFrame, release_id: str) -> tuple[DataFrame, i
     return marked.sparkSession.createDataFrame(rows, schema=table.schema), rows.num_rows
 
 
-def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int], loss: dict[str, float]) -> None:
+def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int]) -> None:
     policies = lake.read(POLICY).select("policy_id", "revision", "reading", "policy_fingerprint").collect()
     manifest: dict[str, Any] = {
         "release_id": release_id,
@@ -236,7 +235,8 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
             f"{row['policy_id']}/{row['revision']}/{row['reading']}": row["policy_fingerprint"] for row in policies
         },
         "caveats": {item["key"]: item["text"] for item in caveats()},
-        "disclosure_loss": loss,
+        # How many of the withheld are truly small would narrow what they can be.
+        "disclosure_loss": None,
     }
     earlier = lake.read(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
     row = small_frame(lake.spark, [manifest], RELEASE.schema)

@@ -279,15 +279,17 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
         return [
             Block(
                 "text",
-                text=f"There are {len(groups)} intervals between groups of records, fewer than {FEWEST_GROUPS}: no chart of "
-                "the days between them yet.",
+                text=f"There are {len(groups)} groups of months with enough records, fewer than {FEWEST_GROUPS}: no chart of the "
+                "days that they took yet.",
             )
         ]
-    size = int(groups[0]["events"])
+    # Groups end with a month, so that they differ in size: days for as many records as the smallest has.
+    size = min(int(row["events"]) for row in groups)
+    groups = [{**row, "days": row["days"] * size / row["events"], "events": size} for row in groups]
     chart = t_chart([row["days"] for row in groups], size, form)
     caption = (
-        f"Days in which {size} records came together, one group after another: higher is rarer. Limits as of an XmR chart "
-        f"of the cube roots of the days. {_FORMS[form]} Single records are not shown, to protect patients."
+        f"Days for {size} records, from groups of whole months, one after another: higher is rarer. Limits as of an XmR chart "
+        f"of the cube roots of the days. {_FORMS[form]} No date of a record is published, to protect patients."
     )
     return [
         *drawn(charts.days_between(groups, chart, key=f"{anchor}-days", title=title), caption),
@@ -296,7 +298,7 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
                 (wording.month(row["month"]), row["days"], found)
                 for row, found in zip(groups, chart.signals, strict=True)
             ],
-            "Group that ended in",
+            "Group of months that ended in",
             "Days",
         ),
     ]

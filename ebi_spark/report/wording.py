@@ -74,10 +74,11 @@ QUALITY = {
     "provider_not_a_code": "Provider code without the form of one, shown as unknown",
     "commissioner_not_a_code": "Commissioner code without the form of one",
     "area_unknown": "Area unknown",
-    "area_unmapped": "Area code that nothing maps to the areas shown",
-    "area_not_valid_on_date": "Area code not valid on the record's date",
+    "area_unmapped": "Area code that is none of the areas shown",
     "outside_england": "Outside England",
 }
+# What is printed for a measure of data quality that is withheld.
+ABSENT_MEASURES = {"withheld_small": "fewer than 50", "withheld_secondary": "all, or all but fewer than 50"}
 
 
 def spoken(name: Any) -> str:
