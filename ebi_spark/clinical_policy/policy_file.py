@@ -24,9 +24,10 @@ _NULL_KEPT = "The SQL keeps a record without the field: OR … IS NULL."
 
 def to_complete(page: Page, drafts: list[Draft], findings: list[Finding]) -> list[str]:
     """What the page could not say, a line each: no run reads the policy before each is settled."""
-    several = ", the last of several" if page.revised and len(set(MONTH.findall(page.updated))) > 1 else ""
+    several = len(set(MONTH.findall(page.updated))) > 1 and "coding updated" not in page.updated.lower()
+    last = ", the last of several" if several else ""
     day = (
-        f"in_force: the page names the month only ({page.revised:%B %Y}{several}); its first day is assumed"
+        f"in_force: the page names the month only ({page.revised:%B %Y}{last}); its first day is assumed"
         if page.revised
         else f"in_force and the revision's name: the page names no month; {NO_DAY} is a placeholder"
     )

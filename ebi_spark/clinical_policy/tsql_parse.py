@@ -11,6 +11,9 @@ from ebi_spark.clinical_policy.page import COMPARISON, LOST_JOIN, LOST_JOIN_REME
 from ebi_spark.clinical_policy.typography import Mend
 from ebi_spark.errors import InputError
 
+# Each place where a lost bracket could stand is tried by reading the whole part again.
+MOST_PLACES = 600
+
 
 class Refused(InputError):
     """Something on one line of a page that cannot be read."""
@@ -29,7 +32,8 @@ def parsed(
         return _tree(page, part, text), None
     missing = depth(text)
     readings: dict[str, str] = {}
-    for place in _boundaries(text) if abs(missing) == 1 else []:
+    places = _boundaries(text) if abs(missing) == 1 else []
+    for place in places if len(places) <= MOST_PLACES else []:
         tried = f"{text[:place]}{')' if missing == 1 else '('}{text[place:]}"
         if not _balanced(tried):
             continue
@@ -162,12 +166,15 @@ def _unbalanced_line(text: str) -> int:
 def _boundaries(text: str) -> list[int]:
     """Places between words where a bracket could have been lost."""
     bare = _bare(text)
-    return [
-        at
-        for at in range(len(text) + 1)
-        if at == len(text) or not (bare[at - 1 : at + 1].isalnum() and len(bare[at - 1 : at + 1]) == 2)
-        if text[:at].count("'") % 2 == 0
-    ]
+    made: list[int] = []
+    quoted = False
+    for at in range(len(text) + 1):
+        # Of a run of blanks the place behind it says the same as those within.
+        within = at < len(text) and (text[at].isspace() or (bare[max(at - 1, 0) : at + 1].isalnum() and at > 0))
+        if not quoted and not within:
+            made.append(at)
+        quoted ^= text[at : at + 1] == "'"
+    return made
 
 
 def line_of(node: exp.Expr) -> int:
