@@ -13,7 +13,7 @@ from calling import answer_of, call
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.acquire.drift import probable_names, told
+from ebi_spark.acquire.drift import in_lake, probable_names, told
 from ebi_spark.acquire.families import concatenation, has_code, listed
 from ebi_spark.acquire.layouts import Resolved, layouts, likeness
 from ebi_spark.acquire.tables import Group, SourceTable, read_sources
@@ -155,6 +155,9 @@ def test_of_several_names_of_one_column_one_is_read_and_the_others_are_reported(
     mapped = resolved("DIAG_01", "OPERTN_01", "PROCODET", "PROCODE3", provider_code="PROCODET")
     assert mapped.single["provider_code"] == "PROCODET"
     assert "PROCODE3 can mean the same" in mapped.notes[0]
+    # By another of the tables' names than the best one that the file has.
+    other = resolved("DIAG_01", "OPERTN_01", "SITE", "PROCODE3", PROCODET="SITE")
+    assert (other.single["provider_code"], other.mapped) == ("SITE", {"provider_code"})
 
 
 def test_one_of_several_columns_for_the_area_is_enough() -> None:
@@ -354,6 +357,33 @@ def test_rows_of_an_older_version_keep_their_content(spark: SparkSession) -> Non
     ).collect()
     assert first["now"] == first["before"]
     assert len({second["now"], third["now"], second["before"]}) == 3
+
+
+def test_a_lake_of_the_version_before_is_migrated_and_its_records_are_the_same(
+    spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path
+) -> None:
+    columns = ["OPA_Ident", *OPA, "Der_Postcode_LSOA_2011_Code"]
+    lines = [",".join(({"OPA_Ident": n} | OPA).get(name, "E01020000") for name in columns) for n in ("1", "2")]
+    (tmp_path / "opa.csv").write_text("\n".join([",".join(columns), *lines]) + "\n", encoding="utf-8")
+    lake = lake_at(tmp_path / "lake")
+    tables = {"opa": TableSource("opa", (str(tmp_path / "opa.csv"),))}
+    config = RunConfig(lake=lake.location, sources=(Source("sus", "sus_plus", tables),))
+    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    later = {OP_ATTENDANCE: ("lsoa_2021", "lsoa_2001", "gp_practice_sus"), INGEST_AUDIT: ("column_notes",)}
+    for table, names in later.items():
+        older = lake.read(table).drop(*names).write.format("delta").mode("overwrite")
+        older = older.partitionBy(*table.partition_by) if table.partition_by else older
+        older.option("overwriteSchema", "true").save(str(tmp_path / "lake" / table.full_name))
+        assert not set(names) & set(lake.read(table).columns)
+    assert in_lake(lake)[0]["table"] == "sus_plus opa"  # as `status` looks at it, which migrates nothing
+    assert [line.split("added ")[1].split(" ")[0] for line in lake.migrate(list(later))] == [
+        "lsoa_2021",
+        "column_notes",
+    ]
+    again = ingest(lake, read_sources(spark, config), config, lambda _: None)
+    assert (again.touched, again.kept_back) == (set(), {"unchanged": 2})
+    rows = lake.read(OP_ATTENDANCE).select("lsoa", "lsoa_2021").collect()
+    assert [tuple(row) for row in rows] == [("E01020000", None)] * 2
 
 
 # With Spark: where the area is found
