@@ -13,7 +13,7 @@ from calling import answer_of, call
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.acquire.drift import probable_names, told
+from ebi_spark.acquire.drift import in_lake, probable_names, told
 from ebi_spark.acquire.families import concatenation, has_code, listed
 from ebi_spark.acquire.layouts import Resolved, layouts, likeness
 from ebi_spark.acquire.tables import Group, SourceTable, read_sources
@@ -36,32 +36,54 @@ def resolved(*names: str, role: str = "op", **renamed: str) -> Resolved:
     return layouts()[role].resolve([*(OP if role == "op" else APC), *names], renamed, "x.csv")
 
 
+PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"
+
+
+def page(heads: str) -> dict[str, str]:
+    """A table of the page by its column heads: what a case gets, by its words."""
+    section = PAGE.read_text(encoding="utf-8").split(f"| {heads} |")[1].split("\n\n")[0]
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return {case.strip(): gets.strip() for case, gets in rows}
+
+
 # Families of numbered columns (no Spark)
 
 FAMILIES: dict[str, tuple[list[str], list[list[tuple[str, ...]]], list[str]]] = {
-    "the first column under a name of its own": (
+    "the first column under a name of its own (`1STOPERATION`)": (
         ["1STOPERATION", "OPERTN_02", "OPERTN_03"], [[("1STOPERATION",), ("OPERTN_02",), ("OPERTN_03",)]], [],
     ),
     "the first column alone": (["1stoperation"], [[("1stoperation",)]], []),
     "two names of the first column": (
         ["1STOPERATION", "OPERTN_01"], [[("OPERTN_01", "1STOPERATION")]], ["OPERTN_01 and 1STOPERATION mean the same"],
     ),
-    "a gap at the front": (
+    "a gap at the front (`OPERTN_02` without `OPERTN_01`)": (
         ["OPERTN_02", "OPERTN_04"], [[(), ("OPERTN_02",), (), ("OPERTN_04",)]],
         ["the first operation column is missing: OPERTN_02 is the first there"],
     ),
-    "numbers without a leading zero": (
+    "numbers without a leading zero (`OPERTN_1`)": (
         [f"OPERTN_{n}" for n in (1, 2, 10, 11)],
         [[("OPERTN_1",), ("OPERTN_2",), *[()] * 7, ("OPERTN_10",), ("OPERTN_11",)]], [],
     ),
     "numbers with a zero and without": (
         ["OPERTN_1", "OPERTN_01"], [[("OPERTN_01", "OPERTN_1")]], ["OPERTN_01 and OPERTN_1 mean the same"],
     ),
-    "more columns than the dictionary has": (["OPERTN_24", "OPERTN_25"], [[*[()] * 23, ("OPERTN_24",), ("OPERTN_25",)]], ["the first"]),
-    "a second family": (
+    "more columns than the dictionary has": (
+        [f"OPERTN_{n:02d}" for n in range(1, 26)], [[(f"OPERTN_{n:02d}",) for n in range(1, 26)]], [],
+    ),
+    "a second family (`OPERTN_4_01` beside `OPERTN_01`)": (
         ["OPERTN_4_01", "OPERTN_4_02", "OPERTN_01", "OPERTN_02"],
         [[("OPERTN_4_01",), ("OPERTN_4_02",)], [("OPERTN_01",), ("OPERTN_02",)]],
         ["OPERTN_4_01 … OPERTN_4_02 and OPERTN_01 … OPERTN_02 mean the same: of each row the first of them that has a code"],
+    ),
+    "numbered columns and a concatenation (`OPERTN_4_CONCAT`)": (
+        ["OPERTN_4_01", "OPERTN_4_CONCAT"], [[("OPERTN_4_01",)]], [],
+    ),
+    "LSOA of 2011 and of 2021": (
+        ["OPERTN_01", "LSOA11", "LSOA21"], [[("OPERTN_01",)]], ["LSOA11 and LSOA21 mean the same: silver keeps each"],
+    ),
+    "several names for the person, the provider or the commissioner": (
+        ["OPERTN_01", "PROCODET", "PROCODE3"], [[("OPERTN_01",)]],
+        ["provider_code is read from PROCODE3; PROCODET can mean the same"],
     ),
 }  # fmt: skip
 
@@ -75,6 +97,8 @@ def test_families_of_numbered_columns(case: str) -> None:
     assert len(found.notes) == len(notes)
     for note, words in zip(found.notes, notes, strict=True):
         assert words in note
+    gets = page("A file with … | Is read")[case]
+    assert gets.endswith("; noted") == bool(notes)
     gaps = {name for name in found.missing if name.isupper()}
     assert gaps >= ({"OPERTN_01"} if "first operation column is missing" in " ".join(found.notes) else set())
 
@@ -155,6 +179,9 @@ def test_of_several_names_of_one_column_one_is_read_and_the_others_are_reported(
     mapped = resolved("DIAG_01", "OPERTN_01", "PROCODET", "PROCODE3", provider_code="PROCODET")
     assert mapped.single["provider_code"] == "PROCODET"
     assert "PROCODE3 can mean the same" in mapped.notes[0]
+    # By another of the tables' names than the best one that the file has.
+    other = resolved("DIAG_01", "OPERTN_01", "SITE", "PROCODE3", PROCODET="SITE")
+    assert (other.single["provider_code"], other.mapped) == ("SITE", {"provider_code"})
 
 
 def test_one_of_several_columns_for_the_area_is_enough() -> None:
@@ -356,6 +383,33 @@ def test_rows_of_an_older_version_keep_their_content(spark: SparkSession) -> Non
     assert len({second["now"], third["now"], second["before"]}) == 3
 
 
+def test_a_lake_of_the_version_before_is_migrated_and_its_records_are_the_same(
+    spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path
+) -> None:
+    columns = ["OPA_Ident", *OPA, "Der_Postcode_LSOA_2011_Code"]
+    lines = [",".join(({"OPA_Ident": n} | OPA).get(name, "E01020000") for name in columns) for n in ("1", "2")]
+    (tmp_path / "opa.csv").write_text("\n".join([",".join(columns), *lines]) + "\n", encoding="utf-8")
+    lake = lake_at(tmp_path / "lake")
+    tables = {"opa": TableSource("opa", (str(tmp_path / "opa.csv"),))}
+    config = RunConfig(lake=lake.location, sources=(Source("sus", "sus_plus", tables),))
+    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    later = {OP_ATTENDANCE: ("lsoa_2021", "lsoa_2001", "gp_practice_sus"), INGEST_AUDIT: ("column_notes",)}
+    for table, names in later.items():
+        older = lake.read(table).drop(*names).write.format("delta").mode("overwrite")
+        older = older.partitionBy(*table.partition_by) if table.partition_by else older
+        older.option("overwriteSchema", "true").save(str(tmp_path / "lake" / table.full_name))
+        assert not set(names) & set(lake.read(table).columns)
+    assert in_lake(lake)[0]["table"] == "sus_plus opa"  # as `status` looks at it, which migrates nothing
+    assert [line.split("added ")[1].split(" ")[0] for line in lake.migrate(list(later))] == [
+        "lsoa_2021",
+        "column_notes",
+    ]
+    again = ingest(lake, read_sources(spark, config), config, lambda _: None)
+    assert (again.touched, again.kept_back) == (set(), {"unchanged": 2})
+    rows = lake.read(OP_ATTENDANCE).select("lsoa", "lsoa_2021").collect()
+    assert [tuple(row) for row in rows] == [("E01020000", None)] * 2
+
+
 # With Spark: where the area is found
 
 DAY = date(2024, 6, 3)
@@ -417,7 +471,6 @@ HEADER = (
 )
 ROW = '{id},1,01,,"||U054",{year},{age},{day},{asked},\n'
 CONFIG = "lake: ./lake\nsources:\n  o: {system: sus_plus, tables: {opa: {path: opa.csv, columns: {COLUMNS}}}}\n"
-PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"
 # A mapped column …: the mapping, the values of Appointment_Date and Request_Date in four rows
 GOOD, ODD = "2024-06-03", "soon"
 MAPPED: dict[str, tuple[str, list[str], list[str]]] = {
@@ -429,14 +482,9 @@ MAPPED: dict[str, tuple[str, list[str], list[str]]] = {
 }
 
 
-def mapped_cases() -> dict[str, str]:
-    section = PAGE.read_text(encoding="utf-8").split("| A mapped column … | Gets |")[1].split("\n\n")[0]
-    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
-    return {case.strip(): gets.strip() for case, gets in rows}
-
-
-def test_the_page_lists_these_mapped_columns_and_no_others() -> None:
-    assert list(mapped_cases()) == list(MAPPED)
+def test_the_page_lists_these_columns_and_no_others() -> None:
+    assert list(page("A file with … | Is read")) == list(FAMILIES)
+    assert list(page("A mapped column … | Gets")) == list(MAPPED)
 
 
 def source(folder: Path, columns: str, days: list[str], asked: list[str], year: str = "2024-25") -> Path:
@@ -452,7 +500,7 @@ def source(folder: Path, columns: str, days: list[str], asked: list[str], year: 
 def test_a_mapped_column(case: str, tmp_path: Path, spark: SparkSession, empty_lake: Callable[[Path], Path]) -> None:
     empty_lake(tmp_path / "lake")
     answer = call(ingest_job.main, source(tmp_path, *MAPPED[case]))
-    gets = mapped_cases()[case]
+    gets = page("A mapped column … | Gets")[case]
     if gets.startswith("records"):
         assert answer["exit"] == 0, answer
         return

@@ -125,10 +125,10 @@ class Layout:
         available = {**by_upper, **override}
         single: dict[str, str] = {}
         for ours, options in self.columns.items():
-            if ours.upper() in override:
-                single[ours] = override[ours.upper()]
-            elif found_option := next((option for option in options if option in available), None):
-                single[ours] = available[found_option]
+            # What the configuration maps, by our name or by any that the tables use, goes before what is found.
+            mapped = [name for name in (ours.upper(), *options) if name in override]
+            if called := next((name for name in (*mapped, *options) if name in available), None):
+                single[ours] = available[called]
         runs: dict[str, list[Family]] = {}
         concats: dict[str, list[str]] = {}
         gaps: list[str] = []
@@ -299,12 +299,23 @@ def likeness(layout: Layout, ours: str, name: str, wanted: Iterable[str]) -> flo
 def _is_another_field(layout: Layout, ours: str, name: str) -> bool:
     """Whether a column is known to be something else than ``ours``, or its name says that it is no date where one is
     wanted."""
-    fields = {key for other in layouts().values() for key, options in other.columns.items() if name in options}
+    fields = _fields_named().get(name)
     if fields and ours not in fields:
         return True
     if ours in DAYS and not _DATE_WORDS.search(name):
         return True
     return any(fnmatchcase(name, pattern) for pattern in layout.other_fields)
+
+
+@cache
+def _fields_named() -> dict[str, frozenset[str]]:
+    """Every name that some source table has → what it is called here."""
+    found: dict[str, set[str]] = {}
+    for layout in layouts().values():
+        for ours, options in layout.columns.items():
+            for name in options:
+                found.setdefault(name, set()).add(ours)
+    return {name: frozenset(fields) for name, fields in found.items()}
 
 
 @cache
