@@ -180,6 +180,10 @@ def test_which_areas_lack_people(tmp_path: Path) -> None:
     mapped = read_geography("ccg_2021", [own])
     assert areas_without_people(mapped, by_areas(mapped.areas, date(2018, 10, 1))) == set()
     assert england in areas_without_people(mapped, by_areas({*mapped.areas} - {"15N"}, date(2018, 10, 1)))
+    # Frimley of 2021 is no area of 2026: its people count in England, which has all of them.
+    mapped = read_geography("icb_2026", [own])
+    thames_valley = {("sub_icb", "U2G6B"), ("icb", "S0E4D"), ("region", "Y59")}
+    assert areas_without_people(mapped, by_areas(oldest.areas, date(2018, 10, 1))) == thames_valley
     # Codes of the user's own in the place of listed ones.
     own.write_text("from_code,to_code,from_date,share\nXXX,15N,2023-04-01,1\n")
     mapped = read_geography("icb_2024", [own])

@@ -6,7 +6,7 @@ the driver. They are stored by the areas of their file; on which areas they are 
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -163,18 +163,27 @@ def areas_without_people(geography: Geography, people: Vintage) -> set[Area]:
 
     England lacks people where one of its areas on the day of the file's codes is not in the file. It lacks none where all
     are there, also when some of them are no area of the version shown: their people count in England. Where the shipped
-    tables do not say which areas England had (before April 2021, or by codes of the user's own), each area of the version
-    has to be reached.
+    tables do not say which areas England had (before April 2021, or by codes of the user's own), the user's mappings have to
+    reach each area of the version, or of April 2021.
     """
     day, strata = people.area_date, people.strata
     given = {code for (code, _, _), number in strata.items() if number}
-    lacking = {*geography.areas} - {area for code in given for area, _ in geography.reach(code, day)}
+    lacking = {*geography.areas} - _reached(geography, given, day)
     of_england = geography.areas_of_england(day)
-    known = bool(given) and given <= of_england
-    missing = of_england - given if known else set()
-    lacking |= {area for code in missing for area, _ in geography.reach(code, day)}
+    if given and given <= of_england:
+        missing = of_england - given
+        lacking |= _reached(geography, missing, day)
+    else:
+        first = geography.areas_of_england(geography.covered_from)
+        oldest = replace(geography, as_of=geography.covered_from, areas={code: {} for code in first})
+        missing = lacking and first - _reached(oldest, given, day)
     found = {(kind, geography.areas[code][f"{kind}_code"]) for code in lacking for kind in ("region", "icb", "sub_icb")}
-    return found | ({("england", ENGLAND)} if missing or (lacking and not known) else set())
+    return found | ({("england", ENGLAND)} if missing else set())
+
+
+def _reached(geography: Geography, codes: set[str], day: date) -> set[str]:
+    """The areas of the version that codes of a day are, or are a part of."""
+    return {area for code in codes for area, _ in geography.reach(code, day)}
 
 
 def times_as_many(geography: Geography, people: Vintage, other: Vintage) -> float:
