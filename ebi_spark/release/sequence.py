@@ -16,8 +16,8 @@ from ebi_spark.release.protection import Bounds, Thresholds, needed
 
 # The two counts of a cell, the first a part of the second.
 MEASURES = ("activity", "in_scope")
-# Far more than one solution, and the solutions of one table, take; where they do not do there is no proof.
-_SECONDS, _SOLUTIONS = 20, 600
+# Far more steps than one solution takes, and solutions than one table takes; with more there is no proof.
+_STEPS, _SOLUTIONS = 10_000, 600
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class _Program:
                 np.concatenate([self.bounds[1], np.full(extra, at_most)]),
             ),
             integrality=np.concatenate([np.ones(count), np.zeros(extra)]),
-            options={"time_limit": _SECONDS},
+            options={"node_limit": _STEPS},
         )
         return None if found.x is None or not found.success else np.round(found.x[:count])
 
