@@ -14,12 +14,12 @@ from typing import Any
 import duckdb
 
 from benchmarks.duckdb_tables import in_folders, quoted, same_rows
-from ebi_spark.clinical_policy.compile import FIELDS, LIST_FIELDS
-from ebi_spark.clinical_policy.load import load_policies, units
-from ebi_spark.clinical_policy.model import Clause, Unit
-from ebi_spark.flags.geography import read_geography
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.geography.area_versions import read_geography
+from ebi_spark.policies.compile import FIELDS, LIST_FIELDS
+from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.model import Clause, Unit
 from ebi_spark.rates.population import read_population
-from ebi_spark.settings import RunConfig
 
 FLAGS, RATES = "flags.parquet", "rates.parquet"
 _RECORDS = {"apc": "apc_spell", "op": "op_attendance"}

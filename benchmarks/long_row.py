@@ -18,14 +18,14 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.canonical.cleaning import clean
-from ebi_spark.clinical_policy.load import load_policies, units
-from ebi_spark.flags.areas import Lookups
-from ebi_spark.flags.judge import judge_records
-from ebi_spark.schemas import APC_SPELL, OP_ATTENDANCE
-from ebi_spark.session import spark_session
-from ebi_spark.settings import LakeLocation, RunConfig
+from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.flags.apply_policies import judge_records
+from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.policies.load import load_policies, units
+from ebi_spark.records.cleaning import clean
 from ebi_spark.small_frames import small_frame
+from ebi_spark.spark.session import spark_session
+from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
 
 MOST_TIMES = 20
 BASE: dict[str, Any] = {

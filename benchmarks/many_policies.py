@@ -21,13 +21,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from ebi_spark.clinical_policy.code_books import code_books
-from ebi_spark.clinical_policy.load import load_policies, units
-from ebi_spark.flags.areas import Lookups, read_lookups
-from ebi_spark.flags.judge import judge_records, scope_totals
-from ebi_spark.schemas import RECORD_TABLES
-from ebi_spark.settings import load_config, resource
-from ebi_spark.yaml_documents import load_document
+from ebi_spark.config.settings import load_config, resource
+from ebi_spark.config.yaml_documents import load_document
+from ebi_spark.flags.apply_policies import judge_records, scope_totals
+from ebi_spark.geography.record_areas import Lookups, read_lookups
+from ebi_spark.policies.code_books import code_books
+from ebi_spark.policies.load import load_policies, units
+from ebi_spark.tables.schemas import RECORD_TABLES
 from jobs.harness import new_run_id, opened
 
 SHIPPED = ("2Y_back_pain_fusion", "2S_lower_back_imaging")

@@ -16,14 +16,14 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.financial_years import label
-from ebi_spark.flags.geography import read_geography
+from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.rates.activity import activity_rates, prepared
 from ebi_spark.rates.periods import periods_of
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
-from ebi_spark.session import spark_session
-from ebi_spark.settings import LakeLocation, RunConfig
+from ebi_spark.spark.session import spark_session
 
 LAST_YEAR = 2023
 LENGTHS = (2, 3, 5)

@@ -17,14 +17,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from ebi_spark.clinical_policy.compile import compile_test, passes
-from ebi_spark.clinical_policy.keys import needed
-from ebi_spark.clinical_policy.load import load_policies, units
-from ebi_spark.clinical_policy.model import Unit
-from ebi_spark.flags.areas import Lookups, read_lookups
-from ebi_spark.flags.judge import basis_day, judge_records
-from ebi_spark.schemas import RECORD_TABLES
-from ebi_spark.settings import load_config
+from ebi_spark.config.settings import load_config
+from ebi_spark.flags.apply_policies import basis_day, judge_records
+from ebi_spark.geography.record_areas import Lookups, read_lookups
+from ebi_spark.policies.code_prefilter import needed
+from ebi_spark.policies.compile import compile_test, passes
+from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.model import Unit
+from ebi_spark.tables.schemas import RECORD_TABLES
 from jobs.harness import new_run_id, opened
 
 

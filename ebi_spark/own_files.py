@@ -15,8 +15,11 @@ from ebi_spark.errors import InputError
 LIST = ".ebi-spark-wrote.json"
 _OLD_INDEX = "<title>Checks of "
 _OLD_PLACES = ("index.html", "expectations/**/*.html", "validations/**/*.html")
+# Raise it when the report's design or words change: reports that an earlier number drew are drawn again.
+REPORT_VERSION = 2
 # A report says what drew it, or (of older versions) what it is about.
-REPORT_MARKS = ('<meta name="generator" content="ebi-spark">', "<title>Evidence-Based Interventions")
+_DRAWN_BY = '<meta name="generator" content="ebi-spark'
+REPORT_MARKS = (_DRAWN_BY, "<title>Evidence-Based Interventions")
 _HEAD = 1 << 14
 
 
@@ -52,6 +55,13 @@ def refuse_report(path: Path) -> None:
                 f"report: {path} is there, and it is no report of ebi-spark",
                 remedy="name another file, or move this one away; nothing is overwritten",
             )
+
+
+def is_current_report(path: Path) -> bool:
+    """Whether there is a report of the present design."""
+    with suppress(OSError), path.open("rb") as file:
+        return f'{_DRAWN_BY} {REPORT_VERSION}">' in file.read(_HEAD).decode("utf-8", errors="replace")
+    return False
 
 
 def refuse_pages(docs: Path, layers: Iterable[str]) -> None:

@@ -12,11 +12,11 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import explain_record, with_key
-from ebi_spark.schemas import ACTIVITY_FLAG, RECORD_TABLES
-from ebi_spark.storage import Lake
+from ebi_spark.lake.storage import Lake
+from ebi_spark.policies.load import load_policies
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES
 from jobs.harness import JobParser, common_options, guarded, headed, opened_lake, output_console
 
 

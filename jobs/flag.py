@@ -7,14 +7,15 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.clinical_policy.load import load_policies, units
-from ebi_spark.clinical_policy.model import Policy
-from ebi_spark.flags.areas import read_lookups
-from ebi_spark.flags.of_years import attrition_of, flags_of, records_of
+from ebi_spark.flags.compute_flags import attrition_of, flags_of, records_of
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.flags.sensitivity import comparison, sensitivity
-from ebi_spark.recompute import Due
-from ebi_spark.schemas import (
+from ebi_spark.geography.record_areas import read_lookups
+from ebi_spark.lake.storage import side_by_side
+from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.model import Policy
+from ebi_spark.runs.due import Due
+from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     POLICY,
     POLICY_ATTRITION,
@@ -22,7 +23,6 @@ from ebi_spark.schemas import (
     POLICY_SENSITIVITY,
     YEAR,
 )
-from ebi_spark.storage import side_by_side
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 

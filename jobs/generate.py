@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"--seed cannot be {arguments.seed}", remedy="give a number of at most nine digits")
         years = list(parse_years(arguments.years))
         check_empty(arguments.out)
-        from ebi_spark.session import spark_session
+        from ebi_spark.spark.session import spark_session
         from ebi_spark.synthetic import generate
 
         with spark_session(data_bytes=(arguments.spells + arguments.attendances) * BYTES_A_ROW) as spark:

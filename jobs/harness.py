@@ -23,15 +23,15 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ebi_spark import __version__
-from ebi_spark.earlier_releases import EMPTIED
+from ebi_spark.config.settings import LakeLocation, RunConfig, lake_location, load_config
 from ebi_spark.errors import BrokenRunError, DataError, EbiError, InputError, shown
+from ebi_spark.lake.earlier_releases import EMPTIED
 from ebi_spark.quoting import refuse_unusable
-from ebi_spark.schemas import RUN_LOG, TABLES
-from ebi_spark.settings import LakeLocation, RunConfig, lake_location, load_config
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.schemas import RUN_LOG, TABLES
 
 if TYPE_CHECKING:
-    from ebi_spark.bookkeeping import Books
+    from ebi_spark.runs.history import Books
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -71,7 +71,7 @@ class Context:
     @cached_property
     def books(self) -> "Books":
         """What earlier runs did, held against what stands now."""
-        from ebi_spark.bookkeeping import Books
+        from ebi_spark.runs.history import Books
 
         return Books(self.lake, self.config, self.run_id)
 
@@ -97,8 +97,8 @@ class Context:
         What later runs compare is looked at before the stage begins: a file or table that changes while it is at work is
         then seen as changed. ``only``: of the stage's parts (policies) no others are worked on.
         """
-        from ebi_spark.bookkeeping import READS, details_of
-        from ebi_spark.session import is_small, is_tiny, uncompiled
+        from ebi_spark.runs.history import READS, details_of
+        from ebi_spark.spark.session import is_small, is_tiny, uncompiled
 
         report = StageReport(name, why=self.why)
         self.why = []
@@ -272,10 +272,10 @@ def bring_up_to_date(context: Context) -> list[str]:
 @contextmanager
 def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context]:
     """A session and the lake of a configuration; a local lake is locked for the while."""
-    from ebi_spark.acquire.files import source_bytes, stored_bytes
-    from ebi_spark.locking import locked
-    from ebi_spark.session import refuse_local_catalogue, refuse_scratch, spark_session
-    from ebi_spark.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
+    from ebi_spark.lake.locking import locked
+    from ebi_spark.lake.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
+    from ebi_spark.sources.file_inventory import source_bytes, stored_bytes
+    from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
 
     refuse_local_catalogue(config.lake)
     restrict_new_files()
@@ -310,8 +310,8 @@ def opened_lake(lake: str, console: Console) -> Iterator[Context]:
         raise InputError(
             f"there is no lake at {location.folder}", remedy="check the path, or run `ebi-spark run` first"
         )
-    from ebi_spark.session import refuse_local_catalogue, refuse_scratch, spark_session
-    from ebi_spark.storage import Lake, refuse_without_catalogue, restrict_new_files
+    from ebi_spark.lake.storage import Lake, refuse_without_catalogue, restrict_new_files
+    from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
 
     refuse_local_catalogue(location)
     if location.folder:

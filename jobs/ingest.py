@@ -6,16 +6,16 @@ import sys
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.acquire import drift
-from ebi_spark.acquire.tables import read_sources
-from ebi_spark.acquire.watch import watched
-from ebi_spark.bookkeeping import DUE_FROM, STANDING, VERDICTS
-from ebi_spark.canonical.account import Ingested
-from ebi_spark.canonical.ingest import write
-from ebi_spark.canonical.plan import Plan, plan
-from ebi_spark.canonical.survey import Step, refuse_too_many_set_aside
-from ebi_spark.recompute import Due
-from ebi_spark.schemas import QUARANTINE
+from ebi_spark.records.file_counts import Step, refuse_too_many_set_aside
+from ebi_spark.records.ingest import write
+from ebi_spark.records.ingest_audit import Ingested
+from ebi_spark.records.plan import Plan, plan
+from ebi_spark.runs.due import Due
+from ebi_spark.runs.history import DUE_FROM, STANDING, VERDICTS
+from ebi_spark.sources import column_drift
+from ebi_spark.sources.file_watch import watched
+from ebi_spark.sources.reader import read_sources
+from ebi_spark.tables.schemas import QUARANTINE
 from jobs.harness import Context, StageReport, run_with, stage_parser, table_of_lines
 from jobs.progress import in_words, seconds_left
 
@@ -29,7 +29,7 @@ def stage(context: Context, due: Due | None = None, only: frozenset[str] | None 
     with context.stage("ingest") as report, watched(context.config, context.lake.versions_written):
         report.years = list(context.config.years or [])
         tables = read_sources(context.spark, context.config)
-        noted = drift.told(tables, drift.last_ingested(context.lake, tables))
+        noted = column_drift.told(tables, column_drift.last_ingested(context.lake, tables))
         for line in noted:
             context.tell_plainly(line)
         before = context.books.last_look() if due is not None else None

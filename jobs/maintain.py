@@ -10,12 +10,12 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
-from ebi_spark.locking import locked
+from ebi_spark.lake.locking import locked
+from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import remove_old_releases
-from ebi_spark.schemas import RELEASE, TABLES
-from ebi_spark.settings import RunConfig
-from ebi_spark.storage import Lake
+from ebi_spark.tables.schemas import RELEASE, TABLES
 from jobs.harness import JobParser, bring_up_to_date, common_options, guarded, opened_lake, output_console
 
 KEEP_HOURS = 30 * 24

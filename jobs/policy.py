@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.clinical_policy.code_books import code_books
-from ebi_spark.clinical_policy.differences import changes, revision_of
-from ebi_spark.clinical_policy.lint import code_tests, lint
-from ebi_spark.clinical_policy.load import load_policies
+from ebi_spark.config.settings import load_config
 from ebi_spark.errors import DataError
-from ebi_spark.settings import load_config
+from ebi_spark.policies.code_books import code_books
+from ebi_spark.policies.diff import changes, revision_of
+from ebi_spark.policies.lint import code_tests, lint
+from ebi_spark.policies.load import load_policies
 from jobs import policy_views as views
 from jobs.harness import JobParser, common_options, guarded, opened_lake
 
@@ -86,7 +86,7 @@ def _show(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         return
     from pyspark.sql import functions as F
 
-    from ebi_spark.schemas import POLICY_SENSITIVITY
+    from ebi_spark.tables.schemas import POLICY_SENSITIVITY
 
     with opened_lake(arguments.lake, console) as context:
         of_policy = context.lake.read(POLICY_SENSITIVITY).where(F.col("policy_id") == arguments.id)
@@ -102,7 +102,7 @@ def _show(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
 
 
 def _import(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
-    from ebi_spark.clinical_policy.import_page import import_page, write_imported
+    from ebi_spark.policy_import.import_page import import_page, write_imported
 
     imported = import_page(arguments.file, arguments.id)
     others = {policy.id: policy.path for policy in load_policies(_folders(arguments))}
@@ -144,9 +144,9 @@ def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         views.show_changes(policy, before, after, found)
     if not arguments.lake:
         return
-    from ebi_spark.flags.areas import read_lookups
     from ebi_spark.flags.revision_effect import of_all_areas, revision_effect
-    from ebi_spark.schemas import RECORD_TABLES
+    from ebi_spark.geography.record_areas import read_lookups
+    from ebi_spark.tables.schemas import RECORD_TABLES
 
     with opened_lake(arguments.lake, console) as context:
         config = load_config(arguments.config) if arguments.config else context.config

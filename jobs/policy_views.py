@@ -5,12 +5,12 @@ from typing import Any
 
 from rich.table import Table as RichTable
 
-from ebi_spark.clinical_policy.code_books import SYSTEMS, CodeBook
-from ebi_spark.clinical_policy.compile import clause_in_words, in_words
-from ebi_spark.clinical_policy.differences import Change
-from ebi_spark.clinical_policy.import_page import Imported
-from ebi_spark.clinical_policy.lint import LintFinding
-from ebi_spark.clinical_policy.model import Policy, Revision
+from ebi_spark.policies.code_books import SYSTEMS, CodeBook
+from ebi_spark.policies.compile import clause_in_words, in_words
+from ebi_spark.policies.diff import Change
+from ebi_spark.policies.lint import LintFinding
+from ebi_spark.policies.model import Policy, Revision
+from ebi_spark.policy_import.import_page import Imported
 from jobs.harness import headed, output_console
 
 

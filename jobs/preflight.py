@@ -4,10 +4,10 @@ import glob
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ebi_spark.clinical_policy.load import load_policies, units
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
 from ebi_spark.own_files import refuse_pages, refuse_report
-from ebi_spark.settings import RunConfig
+from ebi_spark.policies.load import load_policies, units
 from ebi_spark.small_files import refuse_special
 
 LAYERS_CHECKED = ("silver", "flags", "rates", "published")

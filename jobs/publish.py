@@ -6,10 +6,9 @@ from pathlib import Path
 
 from rich.table import Table as RichTable
 
-from ebi_spark.bookkeeping import refuse_unchecked
 from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.geography.code_forms import refuse_what_is_no_code
 from ebi_spark.own_files import refuse_report
-from ebi_spark.rates.code_forms import refuse_what_is_no_code
 from ebi_spark.release.publish import (
     current_release,
     publish,
@@ -18,7 +17,8 @@ from ebi_spark.release.publish import (
     roll_back,
     write_text,
 )
-from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY
+from ebi_spark.runs.history import refuse_unchecked
+from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY
 from jobs.harness import Context, run_with, stage_parser
 from jobs.preflight import report_file
 

@@ -9,24 +9,26 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.flags.areas import OUTSIDE_ENGLAND
-from ebi_spark.flags.geography import read_geography
-from ebi_spark.rates.code_forms import refuse_what_is_no_code, with_known_codes
+from ebi_spark.geography.area_versions import read_geography
+from ebi_spark.geography.code_forms import refuse_what_is_no_code, with_known_codes
+from ebi_spark.geography.output_areas import unmapped_areas
+from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
+from ebi_spark.lake.storage import predicate_of, side_by_side
 from ebi_spark.rates.completeness import (
     MarkedMonths,
     activity_months,
     completeness,
     provider_months,
 )
-from ebi_spark.rates.located import unmapped_areas
-from ebi_spark.rates.of_years import rated
+from ebi_spark.rates.compute_rates import rated
 from ebi_spark.rates.periods import in_files_apart, rows_that_follow
 from ebi_spark.rates.population import gaps, population_rows, read_vintages, stored_vintages
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.rates.variation import variation
-from ebi_spark.recompute import Due
-from ebi_spark.schemas import (
+from ebi_spark.runs.due import Due
+from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
     ACTIVITY_RATE,
@@ -41,8 +43,6 @@ from ebi_spark.schemas import (
     UNMAPPED_AREA,
     YEAR,
 )
-from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import predicate_of, side_by_side
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 

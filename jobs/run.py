@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from rich.table import Table as RichTable
 
-from ebi_spark.recompute import Due
+from ebi_spark.own_files import is_current_report
 from ebi_spark.release.publish import current_release_id
-from ebi_spark.schemas import ACTIVITY_RATE
+from ebi_spark.runs.due import Due
+from ebi_spark.tables.schemas import ACTIVITY_RATE
 from jobs import flag, ingest, publish, rate, validate
 from jobs.harness import Context, by_name, run_with, stage_parser
 from jobs.progress import in_words, seconds_left, steps
@@ -87,10 +88,10 @@ def _validate(context: Context, years: list[str]) -> None:
 
 
 def _as_it_stands(context: Context, release_id: str) -> None:
-    """Name the release that stands, and draw its report where that is missing."""
+    """Name the release that stands, and draw its report where that is missing or of an older design."""
     context.release = release_id
     path = publish.report_path(context)
-    if path is not None and not path.exists():
+    if path is not None and not is_current_report(path):
         publish.draw_report(context)
     context.report = str(path) if path else None
 

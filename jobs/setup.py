@@ -3,8 +3,8 @@ that it loads."""
 
 import sys
 
-from ebi_spark.java import keep_classes, require_java
-from ebi_spark.session import fetch_jars, platform_session
+from ebi_spark.spark.java import keep_classes, require_java
+from ebi_spark.spark.session import fetch_jars, platform_session
 from jobs.harness import guarded
 
 

@@ -7,12 +7,12 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ebi_spark.acquire import drift
-from ebi_spark.canonical.worklist import REFUSED_ROWS, refused_rows, worklist
-from ebi_spark.rates.code_forms import UNKNOWN_CODE, code_of
+from ebi_spark.geography.code_forms import UNKNOWN_CODE, code_of
+from ebi_spark.lake.storage import Lake
+from ebi_spark.records.quarantine_summary import REFUSED_ROWS, refused_rows, worklist
 from ebi_spark.release.publish import current_release
-from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
-from ebi_spark.storage import Lake
+from ebi_spark.sources import column_drift
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
 from jobs.harness import Context, JobParser, common_options, guarded, headed, opened_lake, output_console
 
 SET_ASIDE = "quarantine"
@@ -52,7 +52,7 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
         found[SET_ASIDE] = worklist(lake.read(QUARANTINE))
     if refused := _refused(lake):
         found[REFUSED] = refused
-    found["columns"] = drift.in_lake(lake)
+    found["columns"] = column_drift.in_lake(lake)
     if lake.exists(UNMAPPED_AREA):
         codes = (
             lake.read(UNMAPPED_AREA)

@@ -3,8 +3,8 @@
 from collections import defaultdict
 
 from ebi_spark.errors import InputError
-from ebi_spark.recompute import DONE
-from ebi_spark.schemas import ACTIVITY_FLAG, ACTIVITY_RATE, APC_SPELL, OP_ATTENDANCE, POLICY_ATTRITION, YEAR
+from ebi_spark.runs.due import DONE
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE, APC_SPELL, OP_ATTENDANCE, POLICY_ATTRITION, YEAR
 from jobs.harness import Context
 
 # What stays of a year of which silver has lost every record, until its stages have run again.

@@ -14,10 +14,10 @@ os.environ.setdefault("EBI_SPARK_MASTER", "local[2]")
 os.environ.setdefault("EBI_SPARK_DRIVER_MEMORY", "3g")
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
-import ebi_spark.session as sessions
-from ebi_spark.session import spark_session, uncompiled
-from ebi_spark.settings import LakeLocation
-from ebi_spark.storage import Lake, prepare_folders
+import ebi_spark.spark.session as sessions
+from ebi_spark.config.settings import LakeLocation
+from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.spark.session import spark_session, uncompiled
 
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at
 # the end.

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from calling import duckdb_on_delta
 
-from ebi_spark.schemas import TABLES, Table
-from ebi_spark.session import UNCOMPILED
-from ebi_spark.storage import Lake
+from ebi_spark.lake.storage import Lake
+from ebi_spark.spark.session import UNCOMPILED
+from ebi_spark.tables.schemas import TABLES, Table
 
 # A run as the command line makes it, which leaves a mark when it comes to a commit.
 SCRIPT = """
 import pathlib, sys
-from ebi_spark import storage
+from ebi_spark.lake import storage
 from jobs import run
 mark, table, when, *arguments = sys.argv[1:]
 commit = storage.Lake._commit

@@ -12,17 +12,17 @@ from calling import answer_of, call, duckdb_on_delta
 from pyspark.sql import SparkSession
 from source_rows import APCS, DER, OPA, attendance, derived, spell, state, write
 
-from ebi_spark.acquire.tables import read_sources
-from ebi_spark.canonical import ingest as ingesting
-from ebi_spark.canonical import plan, upsert
-from ebi_spark.canonical.account import Ingested
-from ebi_spark.canonical.survey import FileCount, Survey, steps
-from ebi_spark.canonical.worklist import worklist
+from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.errors import BrokenRunError
-from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
-from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.lake.storage import Lake
+from ebi_spark.records import ingest as ingesting
+from ebi_spark.records import plan, upsert
+from ebi_spark.records.file_counts import FileCount, Survey, steps
+from ebi_spark.records.ingest_audit import Ingested
+from ebi_spark.records.quarantine_summary import worklist
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake
+from ebi_spark.sources.reader import read_sources
+from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
 from jobs import ingest, status
 
 pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")

@@ -22,14 +22,14 @@ import pytest
 from calling import call
 from pyspark.sql import SparkSession
 
-from ebi_spark.acquire import scan
-from ebi_spark.acquire.tables import read_sources
-from ebi_spark.canonical import ingest as canonical
-from ebi_spark.canonical import plan
+from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.errors import InputError
-from ebi_spark.schemas import APC_SPELL, QUARANTINE
-from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
-from ebi_spark.storage import Lake, prepare_folders
+from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.records import ingest as canonical
+from ebi_spark.records import plan
+from ebi_spark.sources import text_scan
+from ebi_spark.sources.reader import read_sources
+from ebi_spark.tables.schemas import APC_SPELL, QUARANTINE
 from jobs import ingest
 
 PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"
@@ -461,7 +461,7 @@ def test_the_page_lists_these_files_that_are_refused_and_no_others() -> None:
 def test_a_file_that_is_refused(
     case: str, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "UNPACKED_FREELY", 32 << 20)  # a gigabyte takes seconds
+    monkeypatch.setattr(text_scan, "UNPACKED_FREELY", 32 << 20)  # a gigabyte takes seconds
     (tmp_path / "lake").mkdir()
     (tmp_path / "der.csv").write_text("APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis\n")
     config = sources(tmp_path, REFUSED[case](tmp_path))

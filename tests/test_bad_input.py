@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from calling import call, duckdb_on_delta
 
-import ebi_spark.session as sessions
+import ebi_spark.spark.session as sessions
 from jobs import cli, flag, generate, ingest, run
 
 APCS = (

@@ -7,11 +7,12 @@ import pytest
 from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
 
-import ebi_spark.session as sessions
-from ebi_spark import storage, synthetic
-from ebi_spark.acquire.tables import SourceTable, read_table
-from ebi_spark.settings import TableSource, load_config
-from ebi_spark.storage import Lake
+import ebi_spark.spark.session as sessions
+from ebi_spark import synthetic
+from ebi_spark.config.settings import TableSource, load_config
+from ebi_spark.lake import storage
+from ebi_spark.lake.storage import Lake
+from ebi_spark.sources.reader import SourceTable, read_table
 from jobs import flag, ingest, status
 
 pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")

@@ -13,18 +13,18 @@ from calling import answer_of, call
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.acquire.drift import in_lake, probable_names, told
-from ebi_spark.acquire.families import concatenation, has_code, listed
-from ebi_spark.acquire.layouts import Resolved, layouts, likeness
-from ebi_spark.acquire.tables import Group, SourceTable, read_sources
-from ebi_spark.canonical.content import content
-from ebi_spark.canonical.ingest import ingest
+from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.errors import InputError
-from ebi_spark.flags.areas import Lookups, with_area
-from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE
-from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.geography.record_areas import Lookups, with_area
+from ebi_spark.lake.storage import Lake
+from ebi_spark.records.checksums import content
+from ebi_spark.records.ingest import ingest
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake
+from ebi_spark.sources.column_drift import in_lake, probable_names, told
+from ebi_spark.sources.families import concatenation, has_code, listed
+from ebi_spark.sources.layouts import Resolved, layouts, likeness
+from ebi_spark.sources.reader import Group, SourceTable, read_sources
+from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE
 from jobs import ingest as ingest_job
 from jobs import status
 

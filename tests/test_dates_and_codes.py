@@ -13,22 +13,22 @@ import yaml
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark import default_codes
-from ebi_spark.acquire.keys import key_with_year
-from ebi_spark.acquire.tables import read_sources
-from ebi_spark.bookkeeping import details_of
-from ebi_spark.canonical.code_lists import clean_code
-from ebi_spark.canonical.ingest import ingest
-from ebi_spark.clinical_policy.compile import compile_test
+from ebi_spark.config import default_codes
+from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, load_config, resource
 from ebi_spark.errors import DataError, InputError
-from ebi_spark.flags.areas import Lookups, with_area
 from ebi_spark.flags.explain import with_key
+from ebi_spark.geography.record_areas import Lookups, with_area
+from ebi_spark.lake.storage import Lake
+from ebi_spark.policies.compile import compile_test
 from ebi_spark.rates.record_quality import record_quality
-from ebi_spark.replay import _config as recorded_settings
-from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
-from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource, load_config, resource
+from ebi_spark.records.code_lists import clean_code
+from ebi_spark.records.ingest import ingest
+from ebi_spark.runs.history import details_of
+from ebi_spark.runs.replay import _config as recorded_settings
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake
+from ebi_spark.sources.hes_keys import key_with_year
+from ebi_spark.sources.reader import read_sources
+from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 
 pytestmark = pytest.mark.usefixtures("not_compiled")
 

@@ -12,14 +12,14 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import binomtest
 
-from ebi_spark.release.bounds import NO_BOUND, Pair, Tree, solve
-from ebi_spark.release.disclosure import controlled_count, counts_behind
-from ebi_spark.release.figures import of_published_periods, protected_rates, to_protect
-from ebi_spark.release.protected import PERIOD, Protected, protected_counts, protected_variation
-from ebi_spark.release.protection import Thresholds
-from ebi_spark.schemas import ACTIVITY_RATE
-from ebi_spark.settings import disclosure_rules, resource
+from ebi_spark.config.settings import disclosure_rules, resource
+from ebi_spark.release.disclosure_rules import controlled_count, counts_behind
+from ebi_spark.release.interval_bounds import NO_BOUND, Pair, Tree, solve
+from ebi_spark.release.published_tables import of_published_periods, protected_rates, to_protect
+from ebi_spark.release.suppressed_tables import PERIOD, Protected, protected_counts, protected_variation
+from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.schemas import ACTIVITY_RATE
 from tests.disclosure_attack import Strata, narrowed, narrowed_over
 
 HES = disclosure_rules()["hes_2018_protected"]
@@ -208,7 +208,7 @@ def test_all_releases_together_tell_more_than_each_pair(monkeypatch: pytest.Monk
         flagged[code] += 1
     truths.append(table(flagged, more))
     assert narrowed_over(sequence(truths), truths, PARENTS) == []
-    monkeypatch.setattr("ebi_spark.release.protected.keeps", lambda *_: True)
+    monkeypatch.setattr("ebi_spark.release.suppressed_tables.keeps", lambda *_: True)
     assert narrowed_over(sequence(truths), truths, PARENTS)
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebi_spark.acquire import scan
-from ebi_spark.acquire.drift import Columns, columns_of, probable_names, told
-from ebi_spark.acquire.layouts import layouts
-from ebi_spark.acquire.tables import Group, SourceTable
 from ebi_spark.errors import InputError
+from ebi_spark.sources import text_scan
+from ebi_spark.sources.column_drift import Columns, columns_of, probable_names, told
+from ebi_spark.sources.layouts import layouts
+from ebi_spark.sources.reader import Group, SourceTable
 
 NO_ROWS: Any = None
 _FOLDER = tempfile.TemporaryDirectory()
@@ -111,9 +111,9 @@ def test_no_line_that_needs_a_second_look_is_passed_over(pieces: list[bytes], he
     path = Path(_FOLDER.name) / "x.csv"
     path.write_bytes(content)
     patch = pytest.MonkeyPatch()
-    patch.setattr(scan, "_LEAST_BLOCK", 1)
-    patch.setattr(scan, "_CHUNK", blocks * MOST // 2)
-    plain = scan.is_plain(str(path), {"EPIKEY"}, header, "utf-8", MOST, "x")
+    patch.setattr(text_scan, "_LEAST_BLOCK", 1)
+    patch.setattr(text_scan, "_CHUNK", blocks * MOST // 2)
+    plain = text_scan.is_plain(str(path), {"EPIKEY"}, header, "utf-8", MOST, "x")
     patch.undo()
     longest = max(len(line) for line in re.split(rb"[\r\n,]", content))
     if needs_a_second_look(content, header) or longest > MOST:
@@ -126,4 +126,4 @@ def test_a_packed_file_that_breaks_off_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.csv.gz"
     path.write_bytes(gzip.compress(b"1,2,3\n" * 1000)[:-12])
     with pytest.raises(InputError, match=r"x\.csv\.gz cannot be read to its end"):
-        scan.is_plain(str(path), {"EPIKEY"}, True, "utf-8", 1_000_000, "x")
+        text_scan.is_plain(str(path), {"EPIKEY"}, True, "utf-8", 1_000_000, "x")

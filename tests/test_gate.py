@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from ebi_spark.release import gate
-from ebi_spark.release.gate import LAYER_SUITES, load_suite, offline, validate_layer
-from ebi_spark.schemas import QUARANTINE, TABLES, Table
-from ebi_spark.settings import LakeLocation
-from ebi_spark.storage import Lake, prepare_folders
+from ebi_spark.config.settings import LakeLocation
+from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.tables.schemas import QUARANTINE, TABLES, Table
+from ebi_spark.validation import gate
+from ebi_spark.validation.gate import LAYER_SUITES, load_suite, offline, validate_layer
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]

@@ -13,21 +13,21 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ebi_spark.config.settings import LakeLocation, RunConfig, disclosure_rules, load_config, resource
 from ebi_spark.errors import InputError
-from ebi_spark.flags.areas import Lookups, lookup_spans, read_lookups, with_area
-from ebi_spark.flags.geography import Geography, read_geography
-from ebi_spark.flags.lookup_files import AreaCodes, read_lookup
+from ebi_spark.geography.area_versions import Geography, read_geography
+from ebi_spark.geography.lookup_files import AreaCodes, read_lookup
+from ebi_spark.geography.output_areas import located, unmapped_areas
+from ebi_spark.geography.record_areas import Lookups, lookup_spans, read_lookups, with_area
+from ebi_spark.lake.storage import Lake
 from ebi_spark.rates.activity import activity_rates, by_area, prepared
-from ebi_spark.rates.located import located, unmapped_areas
 from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
-from ebi_spark.release.protected import parents_of, protected_counts
 from ebi_spark.release.publish import shown_geography
-from ebi_spark.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
-from ebi_spark.settings import LakeLocation, RunConfig, disclosure_rules, load_config, resource
+from ebi_spark.release.suppressed_tables import parents_of, protected_counts
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
 from tests.test_population import listed
 
 SPRING_2021, SUMMER_2022, SPRING_2026 = date(2021, 5, 1), date(2022, 8, 1), date(2026, 5, 1)

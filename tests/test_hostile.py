@@ -23,17 +23,18 @@ from calling import answer_of, call
 from pyspark.sql import SparkSession
 from rich.table import Table as RichTable
 
-import ebi_spark.session as sessions
-from ebi_spark import bookkeeping, storage
-from ebi_spark.acquire.files import find_files
-from ebi_spark.acquire.tables import read_table
-from ebi_spark.clinical_policy.load import load_policies
+import ebi_spark.spark.session as sessions
+from ebi_spark.config.settings import LakeLocation, RunConfig, TableSource, load_config, resource
 from ebi_spark.errors import InputError, shown
+from ebi_spark.lake import storage
+from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.own_files import LIST, own_pages, put_pages, refuse_pages, refuse_report, write_whole
+from ebi_spark.policies.load import load_policies
 from ebi_spark.quoting import java_option, sql_name, sql_text, table_parts
-from ebi_spark.schemas import POLICY
-from ebi_spark.settings import LakeLocation, RunConfig, TableSource, load_config, resource
-from ebi_spark.storage import Lake, prepare_folders
+from ebi_spark.runs import history
+from ebi_spark.sources.file_inventory import find_files
+from ebi_spark.sources.reader import read_table
+from ebi_spark.tables.schemas import POLICY
 from jobs import demo, generate, harness, ingest, maintain, policy, run, status
 
 ROOT = Path(__file__).parent.parent
@@ -450,7 +451,7 @@ def test_patterns_beside_a_configuration_in_an_odd_folder(tmp_path: Path) -> Non
     for name, value, file in (
         ("practices", config.practices, "practices.csv"), ("population", config.population, "pop1.csv"),
     ):  # fmt: skip
-        assert f"file:{place / file}" in bookkeeping._setting(name, value)
+        assert f"file:{place / file}" in history._setting(name, value)
 
 
 def test_a_folder_that_is_more_than_a_lake_keeps_its_rights(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from pyspark.sql import SparkSession
 from real_runs import SECRET, RealRun, end_state, faults_at, leaks, lives, releases_are_whole, seed_secrets, until_gone
 
 from ebi_spark import synthetic
-from ebi_spark.bookkeeping import CHECKED
-from ebi_spark.locking import LOCK
-from ebi_spark.release import gate
+from ebi_spark.lake.locking import LOCK
+from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
-from ebi_spark.schemas import TABLES
-from ebi_spark.session import uncompiled
-from ebi_spark.storage import Lake
+from ebi_spark.runs.history import CHECKED
+from ebi_spark.spark.session import uncompiled
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.validation import gate
 from jobs import run, validate
 
 pytestmark = pytest.mark.usefixtures("one_session")

@@ -17,14 +17,14 @@ from calling import duckdb_on_delta
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark import delta_log, storage
-from ebi_spark.bookkeeping import READS, Books, details_of
+from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.lake import delta_log, storage
+from ebi_spark.lake.storage import VERSION_PROPERTY, Lake, prepare_folders
 from ebi_spark.release.publish import PUBLISHED, remove_old_releases
-from ebi_spark.schemas import ACTIVITY_RATE, POLICY, RATE, RELEASE, RUN_LOG, SCHEMA_VERSION, YEAR, Table
-from ebi_spark.settings import LakeLocation, RunConfig
+from ebi_spark.runs.history import READS, Books, details_of
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import VERSION_PROPERTY, Lake, prepare_folders
+from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RATE, RELEASE, RUN_LOG, SCHEMA_VERSION, YEAR, Table
 from jobs import harness, maintain
 
 USED = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE)}

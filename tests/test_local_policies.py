@@ -14,25 +14,25 @@ from calling import answer_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.code_books import SYSTEM_OF, code_books
-from ebi_spark.clinical_policy.compile import compile_test, passes
-from ebi_spark.clinical_policy.keys import Needed, needed
-from ebi_spark.clinical_policy.load import load_policies, units
-from ebi_spark.clinical_policy.model import Policy
-from ebi_spark.clinical_policy.patterns import one_of
-from ebi_spark.clinical_policy.reconcile import leaves
+from ebi_spark.config.settings import LakeLocation, RunConfig, resource
 from ebi_spark.errors import InputError
-from ebi_spark.flags.areas import Lookups
+from ebi_spark.flags.apply_policies import _tests_of, judge_records, scope_totals
 from ebi_spark.flags.attrition import attrition
-from ebi_spark.flags.boards import EVER, NEVER, members
-from ebi_spark.flags.judge import _tests_of, judge_records, scope_totals
 from ebi_spark.flags.sensitivity import comparison, sensitivity
+from ebi_spark.geography.boards import EVER, NEVER, members
+from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.policies.code_books import SYSTEM_OF, code_books
+from ebi_spark.policies.code_prefilter import Needed, needed
+from ebi_spark.policies.compile import compile_test, passes
+from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.model import Policy
+from ebi_spark.policies.patterns import one_of
+from ebi_spark.policy_import.reconcile import leaves
 from ebi_spark.rates.activity import activity_rates, prepared
 from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
-from ebi_spark.schemas import APC_SPELL, OP_ATTENDANCE
-from ebi_spark.settings import LakeLocation, RunConfig, resource
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
 from jobs import policy as job
 
 NATIONAL, DERBY, MERSEY = "2Y_back_pain_fusion", "DDICB_back_pain_fusion", "CMICB_Clin087"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ebi_spark import locking
 from ebi_spark.errors import InputError
-from ebi_spark.locking import locked
+from ebi_spark.lake import locking
+from ebi_spark.lake.locking import locked
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_of_many_that_find_a_dead_owner_one_gets_it(lake: Path) -> None:
     write(lake, owned_by())
     script = (
         "import sys, time, pathlib\n"
-        "from ebi_spark.locking import locked\n"
+        "from ebi_spark.lake.locking import locked\n"
         "from ebi_spark.errors import InputError\n"
         "lake = pathlib.Path(sys.argv[1])\n"
         "try:\n"

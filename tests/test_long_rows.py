@@ -8,12 +8,12 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.canonical import cleaning
-from ebi_spark.canonical.cleaning import clean
-from ebi_spark.clinical_policy.compile import compile_test, followed_by, parts_of
-from ebi_spark.clinical_policy.keys import needed
-from ebi_spark.clinical_policy.load import load_policies
-from ebi_spark.clinical_policy.patterns import one_of
+from ebi_spark.policies.code_prefilter import needed
+from ebi_spark.policies.compile import compile_test, followed_by, parts_of
+from ebi_spark.policies.load import load_policies
+from ebi_spark.policies.patterns import one_of
+from ebi_spark.records import cleaning
+from ebi_spark.records.cleaning import clean
 from ebi_spark.small_frames import small_frame
 
 # What lets a pattern take more or less, and so go back: *, +, ? and {n,m}. Harmless are those that give nothing back (*+ and

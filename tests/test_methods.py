@@ -9,8 +9,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import binomtest, chi2, norm
 
+from ebi_spark.config.settings import resource
 from ebi_spark.rates import methods
-from ebi_spark.settings import resource
 from ebi_spark.small_frames import small_frame
 
 COUNTS = (0, 1, 4, 9, 10, 41, 250, 38_088)

@@ -14,7 +14,7 @@ from ebi_spark.rates.completeness import (
     months_with_activity,
     provider_months,
 )
-from ebi_spark.release import figures, monthly
+from ebi_spark.release import monthly_tables, published_tables
 from ebi_spark.small_frames import small_frame
 
 MARKED = MarkedMonths(2, (date(2021, 4, 1), date(2021, 6, 1)))
@@ -65,7 +65,7 @@ def test_a_month_is_held_against_the_providers_own_typical_month(months: DataFra
 
 
 def test_completeness_is_published_without_a_count_of_a_provider(months: DataFrame) -> None:
-    shown = monthly.published_completeness(months, "hes_2018_protected", partial=False).collect()
+    shown = monthly_tables.published_completeness(months, "hes_2018_protected", partial=False).collect()
     november = {row["area_code"]: row.asDict() for row in shown if row["month"] == YEAR_2021[7]}
     england = november.pop("E92000001")
     # A row of a small provider, or England's number of them, would say when it has a record.
@@ -74,7 +74,7 @@ def test_completeness_is_published_without_a_count_of_a_provider(months: DataFra
         "BIG": (0.5, True, "ok")
     }
     assert all(row["records"] is None and row["providers_low"] is None for row in november.values())
-    extract = monthly.published_completeness(months, "hes_2018_protected", partial=True)
+    extract = monthly_tables.published_completeness(months, "hes_2018_protected", partial=True)
     assert [row["area_type"] for row in extract.select("area_type").distinct().collect()] == ["provider"]
 
 
@@ -96,7 +96,7 @@ def test_activity_by_month_has_zeros_and_undated_records(spark: SparkSession, mo
     found = {row["month"]: (row["activity"], row["in_scope"]) for row in made.collect()}
     wanted = dict.fromkeys(YEAR_2021, (0, 0)) | {date(2021, 5, 1): (2, 3), date(2022, 3, 1): (1, 1), None: (1, 1)}
     assert found == wanted
-    named = monthly.published_activity_months(made, months, policies, MARKED).collect()
+    named = monthly_tables.published_activity_months(made, months, policies, MARKED).collect()
     assert {row["month"] for row in named if row["provisional"]} == {*YEAR_2021[-2:]}
     assert {row["month"] for row in named if row["pandemic"]} == {*YEAR_2021[:3]}
 
@@ -122,7 +122,7 @@ def test_days_between_are_of_whole_months_that_no_rule_withholds(spark: SparkSes
             spark, rows, f"{KEY}, financial_year string, month date, activity long, provisional boolean"
         )
         rule = {"withhold": {"from": 1, "to": 7}}
-        frame = monthly.days_between(activity, policies, "hes_2018_protected", rule, years)
+        frame = monthly_tables.days_between(activity, policies, "hes_2018_protected", rule, years)
         return [
             (row["number"], row["financial_year"], row["month"], row["events"], row["days"])
             for row in frame.orderBy("number").collect()
@@ -148,7 +148,7 @@ def test_measures_of_quality_are_coarse(spark: SparkSession) -> None:
         ("no_procedure", 1184, 1234), ("no_commissioner", 1185, 1234), ("quarantined:undischarged", 151, 20), ("area_unmapped", 4, 4),
     ]  # fmt: skip
     measured = small_frame(spark, rows, "measure string, records long, of_records long")
-    shown = figures.coarse(measured, F.col("measure") == "records").collect()
+    shown = published_tables.coarse(measured, F.col("measure") == "records").collect()
     assert {row["measure"]: (row["records"], row["status"]) for row in shown} == {
         "records": (1234, "ok"),
         "no_age": (None, "withheld_small"),

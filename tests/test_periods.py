@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from ebi_spark.flags.geography import read_geography
+from ebi_spark.geography.area_versions import read_geography
+from ebi_spark.lake.storage import predicate_of
 from ebi_spark.rates.activity import activity_rates, prepared
 from ebi_spark.rates.periods import Period, periods_of, rows_that_follow
 from ebi_spark.rates.population import ENGLAND, Population
 from ebi_spark.rates.population_files import Vintage
-from ebi_spark.schemas import ACTIVITY_RATE
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import predicate_of
+from ebi_spark.tables.schemas import ACTIVITY_RATE
 from tests.test_methods import limits
 
 KEY = ("P", "2018-04", "as_published")

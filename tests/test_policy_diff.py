@@ -11,10 +11,10 @@ import pytest
 from calling import answer_of
 from pyspark.sql import SparkSession
 
-import ebi_spark.session as sessions
-from ebi_spark.schemas import APC_SPELL
+import ebi_spark.spark.session as sessions
+from ebi_spark.lake.storage import Lake
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake
+from ebi_spark.tables.schemas import APC_SPELL
 from jobs import policy as job
 
 TWO = """id: made_up

@@ -11,12 +11,12 @@ import pytest
 from calling import answer_of
 from test_policy_property import Maker
 
-from ebi_spark.clinical_policy.forms import normal_test
-from ebi_spark.clinical_policy.import_page import Imported, import_page, write_imported
-from ebi_spark.clinical_policy.load import load_policies, load_policy, shared_clauses, units
-from ebi_spark.clinical_policy.page_words import series_of
+from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.errors import InputError
-from ebi_spark.settings import LakeLocation, RunConfig
+from ebi_spark.policies.load import load_policies, load_policy, shared_clauses, units
+from ebi_spark.policies.simplify import normal_test
+from ebi_spark.policy_import.import_page import Imported, import_page, write_imported
+from ebi_spark.policy_import.page_words import series_of
 from jobs import policy as job
 
 FIXTURES = Path(__file__).parent / "fixtures"

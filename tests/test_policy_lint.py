@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from calling import answer_of
 
-from ebi_spark.clinical_policy.code_books import code_books
-from ebi_spark.clinical_policy.patterns import canonical, no_code, written_out
 from ebi_spark.errors import InputError
+from ebi_spark.policies.code_books import code_books
+from ebi_spark.policies.patterns import canonical, no_code, written_out
 from jobs import policy as job
 
 POLICY = """id: made_up

@@ -14,11 +14,11 @@ from typing import Any
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.code_books import code_books
-from ebi_spark.clinical_policy.compile import compile_test, passes
-from ebi_spark.clinical_policy.load import load_policies
-from ebi_spark.clinical_policy.model import Clause, Policy, PolicyReading
-from ebi_spark.clinical_policy.patterns import as_regex, written_out
+from ebi_spark.policies.code_books import code_books
+from ebi_spark.policies.compile import compile_test, passes
+from ebi_spark.policies.load import load_policies
+from ebi_spark.policies.model import Clause, Policy, PolicyReading
+from ebi_spark.policies.patterns import as_regex, written_out
 from ebi_spark.small_frames import small_frame
 
 Mutation = tuple[str, Clause]

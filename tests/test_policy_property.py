@@ -16,9 +16,9 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from tsql import to_duckdb
 
-from ebi_spark.clinical_policy.compile import compile_test, passes
-from ebi_spark.clinical_policy.import_page import import_page, write_imported
-from ebi_spark.clinical_policy.model import PolicyReading
+from ebi_spark.policies.compile import compile_test, passes
+from ebi_spark.policies.model import PolicyReading
+from ebi_spark.policy_import.import_page import import_page, write_imported
 from ebi_spark.small_frames import small_frame
 
 RULES = int(os.environ.get("EBI_SPARK_RULES", "160"))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ebi_spark import published_files
+from ebi_spark.config.settings import LakeLocation, RunConfig, resource
 from ebi_spark.errors import InputError
-from ebi_spark.flags.geography import read_geography
+from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.rates.population import (
     areas_without_people,
     gaps,
@@ -25,7 +25,7 @@ from ebi_spark.rates.population import (
     shipped_population,
 )
 from ebi_spark.rates.population_files import Vintage, read_population_file
-from ebi_spark.settings import LakeLocation, RunConfig, resource
+from ebi_spark.sources import published_files
 
 HEADER = "PUBLICATION,EXTRACT_DATE,ORG_TYPE,ORG_CODE,ONS_CODE,SEX,AGE,NUMBER_OF_PATIENTS"
 AREAS = ("00L", "00N")

@@ -20,9 +20,9 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from tsql import as_regex, conjuncts, mended, published, to_duckdb
 
-from ebi_spark.schemas import ACTIVITY_FLAG, POLICY_COMPARISON, POLICY_SENSITIVITY
-from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
-from ebi_spark.storage import Lake, prepare_folders
+from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY_COMPARISON, POLICY_SENSITIVITY
 from jobs import flag, ingest
 from jobs.harness import Context
 

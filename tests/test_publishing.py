@@ -14,12 +14,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from source_rows import OPA, attendance, write
 
+from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.errors import DataError
-from ebi_spark.rates.code_forms import LIKE_A_KEY, NOT_A_CODE, refuse_what_is_no_code, with_known_codes
+from ebi_spark.geography.code_forms import LIKE_A_KEY, NOT_A_CODE, refuse_what_is_no_code, with_known_codes
+from ebi_spark.lake.storage import VERSION_PROPERTY, Lake
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.release import publish as publishing
 from ebi_spark.release.spreadsheets import without_formulas
-from ebi_spark.schemas import (
+from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.schemas import (
     COMPLETENESS,
     DAYS_BETWEEN,
     POLICY,
@@ -30,10 +33,7 @@ from ebi_spark.schemas import (
     VARIATION,
     Table,
 )
-from ebi_spark.schemas import YEAR as YEAR_COLUMN
-from ebi_spark.settings import LakeLocation, RunConfig
-from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import VERSION_PROPERTY, Lake
+from ebi_spark.tables.schemas import YEAR as YEAR_COLUMN
 from jobs import maintain, publish, run, status
 
 CODES = "provider_code string, commissioner_code string, person_id string, record_id string"

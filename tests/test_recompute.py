@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from ebi_spark import bookkeeping
-from ebi_spark.bookkeeping import SETTINGS, Books, uses
-from ebi_spark.delta_log import CommitInfo
-from ebi_spark.recompute import History, LastLook, StageRun, differences, due, due_at_all, unchecked
-from ebi_spark.schemas import REPEATED_ROW
-from ebi_spark.settings import LakeLocation, RunConfig
+from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.lake.delta_log import CommitInfo
+from ebi_spark.runs import history
+from ebi_spark.runs.due import History, LastLook, StageRun, differences, due, due_at_all, unchecked
+from ebi_spark.runs.history import SETTINGS, Books, uses
+from ebi_spark.tables.schemas import REPEATED_ROW
 from jobs.harness import StageReport, by_name
 from jobs.progress import in_words, seconds_left, steps
 
@@ -129,9 +129,9 @@ def test_every_setting_says_whose_rows_it_changes(tmp_path: Path, monkeypatch: p
     assert {item.name for item in fields(RunConfig)} == set(SETTINGS)
     config = RunConfig(lake=LakeLocation(folder=tmp_path))
     lake: Any = _NoLake()
-    told = {stage: uses(stage, config, lake, "r") for stage in bookkeeping.STAGES}
+    told = {stage: uses(stage, config, lake, "r") for stage in history.STAGES}
     other = replace(config, coverage="partial")
-    assert {s for s in bookkeeping.STAGES if uses(s, other, lake, "r") != told[s]} == {"rate", "publish"}
+    assert {s for s in history.STAGES if uses(s, other, lake, "r") != told[s]} == {"rate", "publish"}
     # Files count by what is in them, not by their times.
     people = tmp_path / "people.csv"
     people.write_text("a", encoding="utf-8")
@@ -142,7 +142,7 @@ def test_every_setting_says_whose_rows_it_changes(tmp_path: Path, monkeypatch: p
     people.write_text("b", encoding="utf-8")
     assert differences(first, uses("rate", config, lake, "r")) == ["the file people.csv has changed"]
     monkeypatch.delitem(SETTINGS, "coverage")
-    assert all("setting:coverage" in uses(stage, config, lake, "r") for stage in bookkeeping.STAGES)
+    assert all("setting:coverage" in uses(stage, config, lake, "r") for stage in history.STAGES)
 
 
 def test_many_years_go_in_steps_of_bounded_size() -> None:
@@ -213,7 +213,7 @@ class LoggedLake:
 def sources(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What the files are now."""
     now = {f"data:{file}": "1" for file in (F19, F20, F21)}
-    monkeypatch.setattr(bookkeeping, "uses", lambda *_: dict(now))
+    monkeypatch.setattr(history, "uses", lambda *_: dict(now))
     return now
 
 

@@ -18,22 +18,22 @@ import source_rows
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.acquire.tables import read_sources
-from ebi_spark.canonical import copies, sus_plus
-from ebi_spark.canonical.cleaning import KINDS, age_in_years, age_seen, clean
-from ebi_spark.canonical.code_lists import clean_code
-from ebi_spark.canonical.ingest import ingest
-from ebi_spark.canonical.judging import VALID, keep
-from ebi_spark.clinical_policy.load import load_policies, units
+from ebi_spark.config.settings import DateWindow, LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years, year_of_date, year_of_text
-from ebi_spark.flags.areas import Lookups
-from ebi_spark.flags.judge import judge_records
-from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
-from ebi_spark.session import with_settings
-from ebi_spark.settings import DateWindow, LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.flags.apply_policies import judge_records
+from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.policies.load import load_policies, units
+from ebi_spark.records import duplicates, sus_plus
+from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
+from ebi_spark.records.code_lists import clean_code
+from ebi_spark.records.ingest import ingest
+from ebi_spark.records.row_status import VALID, keep
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake, prepare_folders
+from ebi_spark.sources.reader import read_sources
+from ebi_spark.spark.session import with_settings
+from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 
 WINDOW = DateWindow(date(2000, 4, 1), date(2026, 11, 29), 731)
 
@@ -400,12 +400,12 @@ class Ingested:
     audit: dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=[copies.FEW_KEYS, 0], ids=["few repeated keys", "too many to bring along"])
+@pytest.fixture(scope="module", params=[duplicates.FEW_KEYS, 0], ids=["few repeated keys", "too many to bring along"])
 def ingested(
     request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ingested]:
     patch = pytest.MonkeyPatch()
-    patch.setattr(copies, "FEW_KEYS", request.param)
+    patch.setattr(duplicates, "FEW_KEYS", request.param)
     folder = tmp_path_factory.mktemp("records")
     too_long = ",".join(["Z1", *["x"] * (len(EPISODE_COLUMNS) + 2)])
     earlier = write(folder / "apc_2021.csv", EPISODE_COLUMNS, EARLIER_FILE)
@@ -619,11 +619,11 @@ def test_copies_are_compared_by_what_a_record_takes_from_them(
     assert audit == {"apcs": (16, 3, 7, 6, 4), "apcs_der": (6, 2, 2, 2, 2)}
 
 
-@pytest.mark.parametrize("few", [copies.FEW_KEYS, 0])
+@pytest.mark.parametrize("few", [duplicates.FEW_KEYS, 0])
 def test_repeated_spells_of_a_delta_table_and_of_their_derived_rows(
     few: int, spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "FEW_KEYS", few)
+    monkeypatch.setattr(duplicates, "FEW_KEYS", few)
     one, other = date(2021, 5, 1), date(2022, 6, 1)
     spells = [("A", one), ("A", one), ("B", other), ("B", one), ("C", other)]  # A copied, B contradicts itself
     same = {

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ebi_spark import schemas
-from ebi_spark.earlier_releases import CORRECTIONS
+from ebi_spark.config.settings import disclosure_rules
+from ebi_spark.lake.earlier_releases import CORRECTIONS
 from ebi_spark.report import build_report, charts, wording
 from ebi_spark.report.page import standing_caveats
 from ebi_spark.report.rows import mapping, rows_of
-from ebi_spark.settings import disclosure_rules
+from ebi_spark.tables import schemas
 
 YEARS = ["2019-20", "2020-21", "2021-22", "2022-23"]
 FUSION, IMAGING = "2Y_back_pain_fusion", "2S_lower_back_imaging"

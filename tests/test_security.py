@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ebi_spark.config.settings import load_config
 from ebi_spark.errors import InputError
-from ebi_spark.settings import load_config
-from ebi_spark.storage import restrict_new_files
+from ebi_spark.lake.storage import restrict_new_files
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*(ROOT / "ebi_spark").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")])
@@ -66,7 +66,7 @@ def test_sql_is_built_in_one_place_from_quoted_names() -> None:
         and ast.unparse(node.func).endswith(("spark.sql", "F.expr"))
         and not _constant(node)
     }
-    assert places == {"ebi_spark/flags/judge.py", "ebi_spark/release/gate.py", "ebi_spark/storage.py"}
+    assert places == {"ebi_spark/flags/apply_policies.py", "ebi_spark/validation/gate.py", "ebi_spark/lake/storage.py"}
 
 
 def _constant(node: ast.Call) -> bool:

@@ -9,9 +9,9 @@ from typing import NoReturn, cast
 import pytest
 from pyspark.sql import SparkSession
 
-from ebi_spark import java
-from ebi_spark.acquire.files import stored_bytes
-from ebi_spark.session import SMALL_BYTES, UNCOMPILED, _compiling, is_small, setting, uncompiled, with_settings
+from ebi_spark.sources.file_inventory import stored_bytes
+from ebi_spark.spark import java
+from ebi_spark.spark.session import SMALL_BYTES, UNCOMPILED, _compiling, is_small, setting, uncompiled, with_settings
 
 
 def version_under(options: str) -> subprocess.CompletedProcess[str]:

@@ -17,8 +17,8 @@ from pyspark.sql import SparkSession
 from real_runs import RealRun, end_state, faults_at, releases_are_whole, until_gone
 
 from ebi_spark import synthetic
-from ebi_spark.locking import LOCK
-from ebi_spark.schemas import TABLES
+from ebi_spark.lake.locking import LOCK
+from ebi_spark.tables.schemas import TABLES
 from jobs import run
 
 pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("one_session")]

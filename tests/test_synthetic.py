@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import spearmanr
 
+from ebi_spark.config.settings import load_config, resource
 from ebi_spark.errors import InputError
-from ebi_spark.settings import load_config, resource
 from ebi_spark.synthetic import INFLATION_WORDS, generate, hes, shares, sus_plus
 from ebi_spark.synthetic.codes import national_counts
 from ebi_spark.synthetic.lookups import Lookups, lookups

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ebi_spark.config.settings import resource
+from ebi_spark.config.yaml_documents import MOST_DEPTH, load_document
 from ebi_spark.errors import InputError
-from ebi_spark.settings import resource
-from ebi_spark.yaml_documents import MOST_DEPTH, load_document
 
 # A file with … → what is said
 TEXTS = {

@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.model import Unit
+from ebi_spark.policies.model import Unit
 from ebi_spark.small_frames import small_frame
 
 _KEY = ("policy_id", "revision", "reading", "financial_year")

@@ -7,7 +7,9 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.compile import (
+from ebi_spark.config.default_codes import EPISODE, MISSING, codes_of
+from ebi_spark.flags.apply_policies import basis_day
+from ebi_spark.policies.compile import (
     AS_SEEN,
     FIELDS,
     clause_in_words,
@@ -16,9 +18,7 @@ from ebi_spark.clinical_policy.compile import (
     goes_by_meaning,
     holds,
 )
-from ebi_spark.clinical_policy.model import Policy
-from ebi_spark.default_codes import EPISODE, MISSING, codes_of
-from ebi_spark.flags.judge import basis_day
+from ebi_spark.policies.model import Policy
 
 # A HES key with its year before it.
 _WITH_YEAR = re.compile(r"([0-9]{4}-[0-9]{2})/(.+)")

@@ -5,10 +5,10 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from ebi_spark.clinical_policy.compile import clause_in_words
-from ebi_spark.clinical_policy.model import Policy
-from ebi_spark.schemas import POLICY
+from ebi_spark.policies.compile import clause_in_words
+from ebi_spark.policies.model import Policy
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.schemas import POLICY
 
 
 def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> DataFrame:

@@ -7,9 +7,9 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.model import Policy, Revision, Unit
-from ebi_spark.flags.areas import Lookups
-from ebi_spark.flags.judge import FLAGGED, judge_records
+from ebi_spark.flags.apply_policies import FLAGGED, judge_records
+from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.policies.model import Policy, Revision, Unit
 
 
 def revision_effect(

@@ -6,9 +6,9 @@ Both are counts over the flags: a flag names the decisions that, flipped alone, 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.model import Unit
+from ebi_spark.flags.apply_policies import FLAGGED
 from ebi_spark.flags.attrition import steps_of
-from ebi_spark.flags.judge import FLAGGED
+from ebi_spark.policies.model import Unit
 from ebi_spark.small_frames import small_frame
 
 _YEAR_OF_REVISION = ("policy_id", "revision", "financial_year")

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.flags.areas import OUTSIDE_ENGLAND
-from ebi_spark.flags.geography import SPLIT_ESTIMATE, UNMAPPED_PART, Geography
-from ebi_spark.flags.judge import FLAGGED
-from ebi_spark.rates.code_forms import with_known_codes
-from ebi_spark.rates.located import has_unmapped_part, located
+from ebi_spark.flags.apply_policies import FLAGGED
+from ebi_spark.geography.area_versions import SPLIT_ESTIMATE, UNMAPPED_PART, Geography
+from ebi_spark.geography.code_forms import with_known_codes
+from ebi_spark.geography.output_areas import has_unmapped_part, located
+from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.rates.methods import (
     FEW_EVENTS,
     NO_POPULATION,
@@ -33,8 +33,8 @@ from ebi_spark.rates.population import (
     strata_frame,
 )
 from ebi_spark.rates.population_files import LAST_BAND, SEXES
-from ebi_spark.schemas import POLICY_KEY, YEAR
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.schemas import POLICY_KEY, YEAR
 
 KEY = (*POLICY_KEY, YEAR)
 WINDOW = (YEAR, "period_years")

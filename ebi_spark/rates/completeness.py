@@ -10,8 +10,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.flags.judge import FLAGGED
-from ebi_spark.schemas import YEAR
+from ebi_spark.flags.apply_policies import FLAGGED
+from ebi_spark.tables.schemas import YEAR
 
 # A month with less than half of the typical records is low; a provider with fewer than 20 a month can halve by chance.
 LOW_SHARE = 0.5

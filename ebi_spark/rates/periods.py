@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import label, start_of
-from ebi_spark.schemas import YEAR
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.schemas import YEAR
 
 # No longer period can be configured: which rows a rerun replaces must not depend on the configuration of earlier runs.
 LONGEST = 10
@@ -102,7 +102,7 @@ def rows_that_follow(years: Collection[str], held: Iterable[str]) -> list[dict[s
     """Which rows of a table by period belong to a period that holds one of ``years``: what a rerun of these years replaces.
 
     ``held`` are the years that the table has or will have. Each mapping stands for the rows that have one of its values
-    in each of its columns, as :meth:`ebi_spark.storage.Lake.replace` takes them. Single years beside ``years`` are never
+    in each of its columns, as :meth:`ebi_spark.lake.storage.Lake.replace` takes them. Single years beside ``years`` are never
     among them.
     """
     where: list[dict[str, list[Any]]] = [{YEAR: sorted(years)}]

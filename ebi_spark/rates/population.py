@@ -15,10 +15,11 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ebi_spark.config.settings import RunConfig, resource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
-from ebi_spark.flags.geography import Geography, apart, read_geography
-from ebi_spark.flags.lookup_files import read_lookup
+from ebi_spark.geography.area_versions import Geography, apart, read_geography
+from ebi_spark.geography.lookup_files import read_lookup
 from ebi_spark.rates.population_files import (
     BAND_YEARS,
     LAST_BAND,
@@ -26,7 +27,6 @@ from ebi_spark.rates.population_files import (
     Vintage,
     read_population_file,
 )
-from ebi_spark.settings import RunConfig, resource
 from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
 

@@ -14,8 +14,8 @@ from datetime import date
 from pathlib import Path
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.geography import Geography, Interval, ons_codes, version_on, versions
-from ebi_spark.published_files import PublishedTable, plain_name, read_table
+from ebi_spark.geography.area_versions import Geography, Interval, ons_codes, version_on, versions
+from ebi_spark.sources.published_files import PublishedTable, plain_name, read_table
 
 BAND_YEARS = 5
 LAST_BAND = 18  # 90 and over

@@ -7,9 +7,9 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark import default_codes
-from ebi_spark.rates.code_forms import measures as measures_of_codes
-from ebi_spark.schemas import YEAR
+from ebi_spark.config import default_codes
+from ebi_spark.geography.code_forms import measures as measures_of_codes
+from ebi_spark.tables.schemas import YEAR
 
 # What of a record can hold a default code, by the measure that counts where it is missing: its column in silver.
 _WITH_DEFAULTS = {

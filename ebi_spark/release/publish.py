@@ -13,16 +13,18 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark import __version__
+from ebi_spark.config.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.errors import DataError, InputError
-from ebi_spark.flags.geography import CURRENT, read_geography
+from ebi_spark.geography.area_versions import CURRENT, read_geography
+from ebi_spark.lake.storage import Lake, conform, published_mask, side_by_side
 from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
-from ebi_spark.release import figures, monthly
-from ebi_spark.release.gate import GateResult, validate_layer
-from ebi_spark.release.protected import AREA, PERIOD, parents_of, protected_counts
-from ebi_spark.release.protection import Thresholds
+from ebi_spark.release import monthly_tables, published_tables
 from ebi_spark.release.spreadsheets import without_formulas
-from ebi_spark.schemas import (
+from ebi_spark.release.suppressed_tables import AREA, PERIOD, parents_of, protected_counts
+from ebi_spark.release.suppression import Thresholds
+from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
     ACTIVITY_RATE,
@@ -48,9 +50,7 @@ from ebi_spark.schemas import (
     YEAR,
     Table,
 )
-from ebi_spark.settings import RunConfig, caveats, disclosure_rules
-from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake, conform, published_mask, side_by_side
+from ebi_spark.validation.gate import GateResult, validate_layer
 
 PUBLISHED = (
     RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
@@ -86,19 +86,19 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     withheld: float | None = None
     version = shown_geography(lake)
     if rule.get("protected"):
-        gold = figures.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
+        gold = published_tables.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
         areas = read_geography(version).areas
         controlled = protected_counts(gold, parents_of(areas), rule, _earlier(lake, policies))
-        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure, rule).unionByName(
-            figures.withheld_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure)
-        )
-        variation = figures.protected_spread(
+        rates = published_tables.protected_rates(
+            lake.read(ACTIVITY_RATE), controlled, config.disclosure, rule
+        ).unionByName(published_tables.withheld_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure))
+        variation = published_tables.protected_spread(
             lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
         )
         withheld = controlled.withheld_share
     else:
-        rates = figures.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
-        variation = figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
+        rates = published_tables.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
+        variation = published_tables.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
     partial_coverage = config.coverage == "partial"
     marked = MarkedMonths(config.provisional_months, config.pandemic_months)
     # Months are published of policies that are England's alone: of an extract, or of one board's own policy, they would be
@@ -106,20 +106,24 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     england = lake.read(ACTIVITY_RATE).where("area_type = 'england'").select("policy_id").distinct()
     activity = lake.read(ACTIVITY_MONTH).join(F.broadcast(england), "policy_id", "left_semi")
     months = lake.read(PROVIDER_MONTH)
-    of_months = monthly.published_activity_months(activity, months, policies, marked)
+    of_months = monthly_tables.published_activity_months(activity, months, policies, marked)
     by_month = {
         PUBLISHED_ACTIVITY_MONTH: of_months,
-        DAYS_BETWEEN: monthly.days_between(of_months, policies, config.disclosure, rule, lake.years(ACTIVITY_RATE)),
+        DAYS_BETWEEN: monthly_tables.days_between(
+            of_months, policies, config.disclosure, rule, lake.years(ACTIVITY_RATE)
+        ),
     }
     national = {
-        ATTRITION: figures.national_only(figures.published_attrition(lake.read(POLICY_ATTRITION), flags), policies),
-        READING_EFFECT: figures.national_only(figures.reading_effects(flags, policies), policies),
-        SENSITIVITY: figures.national_only(lake.read(POLICY_SENSITIVITY), policies),
+        ATTRITION: published_tables.national_only(
+            published_tables.published_attrition(lake.read(POLICY_ATTRITION), flags), policies
+        ),
+        READING_EFFECT: published_tables.national_only(published_tables.reading_effects(flags, policies), policies),
+        SENSITIVITY: published_tables.national_only(lake.read(POLICY_SENSITIVITY), policies),
         # A local policy's records are in scope of the national one already.
-        QUALITY: figures.quality(
+        QUALITY: published_tables.quality(
             lake.read(RECORD_QUALITY),
             lake.read(QUARANTINE),
-            figures.national_only(flags, policies),
+            published_tables.national_only(flags, policies),
             lake.read(UNMAPPED_AREA),
         ),
     }
@@ -131,7 +135,7 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         VARIATION: variation,
         **national,
         **by_month,
-        COMPLETENESS: monthly.published_completeness(months, config.disclosure, partial=partial_coverage),
+        COMPLETENESS: monthly_tables.published_completeness(months, config.disclosure, partial=partial_coverage),
         PUBLISHED_POLICY: policies,
     }
     return {table: without_formulas(frame) for table, frame in frames.items()}, withheld
@@ -160,7 +164,7 @@ def _earlier(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
     listed = lake.read(RELEASE).select("release_id", "disclosure", F.unix_micros("released_at").alias("at")).collect()
     order = {row["release_id"]: number for number, row in enumerate(sorted(listed, key=lambda row: row["at"]))}
     shown = lake.read(RATE).where(F.col("release_id").isin(*order))
-    default = F.broadcast(figures.default_readings(policies))
+    default = F.broadcast(published_tables.default_readings(policies))
     england = shown.where("area_type = 'england'").join(default, ["policy_id", "reading"], "left_semi")
     columns = ["release_id", *PERIOD, *AREA, "activity", "in_scope", "status", "geography"]
     rows: pd.DataFrame = (

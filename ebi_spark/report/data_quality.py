@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ebi_spark.canonical.worklist import CONFLICT, REMEDIES, columns_of
+from ebi_spark.records.quarantine_summary import CONFLICT, REMEDIES, columns_of
 from ebi_spark.report import charts, wording
 from ebi_spark.report.blocks import Block, by_year, drawn
 from ebi_spark.report.rows import Row

@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ebi_spark.config.settings import caveats, disclosure_rules
+from ebi_spark.own_files import REPORT_VERSION
 from ebi_spark.rates.control_charts import Form
 from ebi_spark.report import between_areas, charts, data_quality, over_time, wording
 from ebi_spark.report.blocks import Block, Part, by_year, drawn, slug
@@ -25,7 +27,6 @@ from ebi_spark.report.rows import (
     plain,
     rows_of,
 )
-from ebi_spark.settings import caveats, disclosure_rules
 
 TABLES = (
     "rate", "variation", "attrition", "reading_effect", "sensitivity", "activity_month", "days_between", "policy", "quality",
@@ -86,6 +87,7 @@ def build_report(
     )
     years = sorted(str(year) for year in listing(manifest.get("years")))
     return environment.get_template("page.html.j2").render(
+        report_version=REPORT_VERSION,
         release_id=str(manifest.get("release_id", "unknown")),
         released=wording.moment(manifest["released_at"]) if manifest.get("released_at") else "unknown",
         years=(years[0] if len(years) == 1 else f"{years[0]} to {years[-1]}") if years else "no year",

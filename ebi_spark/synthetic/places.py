@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from ebi_spark.settings import resource
+from ebi_spark.config.settings import resource
 from ebi_spark.synthetic import shares
 
 # Frimley's location until 1 April 2026; its people are counted under Thames Valley's new one in the 2026

@@ -1,0 +1,62 @@
+"""Which area codes belong to an integrated care board, and from which day to which.
+
+Boards began on 1 July 2022. Before that day an area is of the board that its successor came to: so back-cast activity of a
+local policy is that of the same places.
+"""
+
+from datetime import date
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.config.settings import resource
+from ebi_spark.policies.model import Unit
+from ebi_spark.small_files import read_rows
+from ebi_spark.small_frames import small_frame
+
+EVER, NEVER = date(1900, 1, 1), date(9999, 12, 31)
+
+
+def members(board: str) -> list[tuple[str, date, date]]:
+    """(area code, from, to exclusive) of the sub-ICB locations of a board and of the areas that became one as a whole."""
+    rows = read_rows(resource("conf", "reference", "areas.csv"))
+    spans: dict[str, list[tuple[date, date, str]]] = {}
+    for row in rows:
+        since = date.fromisoformat(row["valid_from"])
+        until = date.fromisoformat(row["valid_to"]) if row["valid_to"] else NEVER
+        spans.setdefault(row["sub_icb_code"], []).append((since, until, row["icb_code"]))
+    found: list[tuple[str, date, date]] = []
+    for code, listed in spans.items():
+        listed.sort()
+        for number, (since, until, of) in enumerate(listed):
+            if of != board:
+                continue
+            if number and found and found[-1][0] == code and found[-1][2] == since:
+                found[-1] = (code, found[-1][1], until)  # renamed, not moved
+            else:
+                found.append((code, since if number else EVER, until))
+    held = {code for code, _, _ in found}
+    for row in read_rows(resource("conf", "reference", "area_successors.csv")):
+        if row["to_code"] in held and float(row["share"]) == 1.0 and row["from_code"] not in held:
+            found.append((row["from_code"], EVER, date.fromisoformat(row["from_date"])))
+    return sorted(found)
+
+
+def of_their_board(located: DataFrame, units: list[Unit], day: Column) -> DataFrame:
+    """``located`` (records paired with ``_unit``, with ``area_code``) without the pairs in which a local policy meets a
+    patient of another board, or one whose area is not known."""
+    local = [number for number, unit in enumerate(units) if unit.policy.boards]
+    if not local:
+        return located
+    rows = [(number, *member) for number in local for board in units[number].policy.boards for member in members(board)]
+    spans = F.broadcast(
+        small_frame(located.sparkSession, rows, "_local_unit int, _board_area string, _board_from date, _board_to date")
+    )
+    here = (
+        (F.col("_unit") == F.col("_local_unit"))
+        & (F.col("area_code") == F.col("_board_area"))
+        & (day >= F.col("_board_from"))
+        & (day < F.col("_board_to"))
+    )
+    kept = located.join(spans, here, "left").where(~F.col("_unit").isin(*local) | F.col("_local_unit").isNotNull())
+    return kept.drop("_local_unit", "_board_area", "_board_from", "_board_to")

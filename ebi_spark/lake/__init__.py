@@ -1,0 +1,1 @@
+"""The only folder that knows Delta: reading, committing, migrating, locking and maintaining a lake."""

@@ -1,0 +1,567 @@
+"""The lake: the only module that knows Delta, table names and paths.
+
+Every write is one commit that a rerun repeats without harm. Tables are created empty with their whole schema, reader
+protocol 1 and no deletion vectors, so that other engines read them.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, StructType
+
+from ebi_spark import __version__
+from ebi_spark.config.settings import LAYERS, LakeLocation
+from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.lake import delta_log
+from ebi_spark.lake.delta_log import CommitInfo
+from ebi_spark.lake.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
+from ebi_spark.quoting import sql_name, sql_text, table_parts
+from ebi_spark.spark.session import setting
+from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
+
+VERSION_PROPERTY = "ebi_spark.schema_version"
+# Besides the year, what a stage may replace alone.
+PART = "policy_id"
+_PROPERTIES = {
+    "delta.minReaderVersion": "1",
+    "delta.minWriterVersion": "2",
+    "delta.enableDeletionVectors": "false",
+    "delta.checkpointPolicy": "classic",
+    # How long a version can be gone back to is for `maintain` to say, which knows the releases that need it. Left to
+    # itself Delta forgets after a week which files old versions had, and after a month the versions.
+    "delta.deletedFileRetentionDuration": "interval 1000 days",
+    "delta.logRetentionDuration": "interval 1000 days",
+}
+# Only small files are put together: large ones lie sorted as rules want them. Delta 4.4 passes over the retention that VACUUM
+# is given and takes the property above, and it would refuse a shorter one. Where a platform fixes these settings, files stay
+# as long as the property says.
+_MAINTAINING = {
+    "spark.databricks.delta.optimize.minFileSize": str(64 << 20),
+    "spark.databricks.delta.optimize.maxFileSize": str(256 << 20),
+    "spark.databricks.delta.vacuum.retentionWindowIgnore.enabled": "false",
+    "spark.databricks.delta.retentionDurationCheck.enabled": "false",
+}
+
+_Answer = TypeVar("_Answer")
+# Values by column.
+Where = Mapping[str, Iterable[str | int]]
+
+
+class Maintained(NamedTuple):
+    """What maintenance made of a table: its files before and after, and their bytes."""
+
+    files_before: int
+    files: int
+    bytes: int
+
+
+class Lake:
+    """The tables of one lake. Local folders of silver and gold are closed to others; published has the user's mask."""
+
+    def __init__(
+        self, spark: SparkSession, location: LakeLocation, run_id: str = "", as_of: Mapping[str, int] | None = None
+    ) -> None:
+        self.spark, self.location, self.run_id = spark, location, run_id
+        # Tables by full name that are read as they stood at a version, to go over an old run again.
+        self.as_of = dict(as_of or {})
+        self.versions_read: dict[str, int] = {}
+        self.versions_written: dict[str, int] = {}
+        self._years: dict[tuple[str, int], list[str]] = {}
+        self._foreign: dict[str, str | None] = {}
+
+    # Where things are
+
+    def identifier(self, table: Table) -> str:
+        """The table's name for SQL: ``catalog.schema.name`` or ``delta.`path` ``."""
+        if self.location.folder:
+            return sql_name("delta", self._path(table))
+        return sql_name(str(self.location.catalog), self.location.schemas[table.layer], table.name)
+
+    def _path(self, table: Table) -> str:
+        return str(Path(str(self.location.folder)) / table.layer / table.name)
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table has a first version."""
+        if self.location.folder:
+            log = Path(self._path(table)) / "_delta_log"
+            return log.is_dir() and any(log.glob("*.json"))
+        return self.spark.catalog.tableExists(self.identifier(table))
+
+    # Making
+
+    def prepare(self) -> None:
+        """Create what is missing of folders or schemas and tables, and bring tables of an older version up to date."""
+        if self.location.folder:
+            prepare_folders(self.location.folder)
+        else:
+            for schema in self.location.schemas.values():
+                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {sql_name(str(self.location.catalog), schema)}")
+        there = {table.full_name: self.exists(table) for table in TABLES.values()}
+        self.migrate([table for table in TABLES.values() if there[table.full_name]])
+        side_by_side([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
+
+    def migrate(self, tables: Iterable[Table] | None = None) -> list[str]:
+        """Bring tables that an older version of the product wrote up to date: columns that are new are added, empty until
+        their stage runs again, and what releases of schema 1 disclosed is emptied. Nothing else changes a row. Gives what was
+        done, a line a table.
+
+        An :class:`InputError` when a table is of a newer version, or has a column under another type. All tables are
+        looked at before any is changed.
+        """
+        there = [table for table in (TABLES.values() if tables is None else tables) if self.exists(table)]
+        found = dict(zip(there, side_by_side([partial(self._described, table) for table in there]), strict=True))
+        added_columns, properties, done = [], [], []
+        for table, (schema, version) in found.items():
+            name = table.full_name
+            if version > SCHEMA_VERSION:
+                raise InputError(
+                    f"{name} was written by a newer version of ebi-spark (schema {version}, this one knows {SCHEMA_VERSION})",
+                    remedy="install that version; nothing was changed",
+                )
+            # Spark parses a type in its Java: a hundred columns take as long as a query.
+            held = {field.name: field.dataType.simpleString() for field in schema.fields}
+            same = all(held.get(column) == kind.replace(" ", "") for column, kind, _ in table.fields())
+            added, differing = ({}, []) if same else _differences(table.schema, schema)
+            if differing:
+                raise InputError(
+                    f"{name} has columns of another type than this version writes: {', '.join(differing)}",
+                    remedy="run the version of ebi-spark that wrote the lake, or begin a new lake; nothing was changed",
+                )
+            if added:
+                listed = ", ".join(f"{column} {kind}" for column, kind in added.items())
+                added_columns.append(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({listed})")
+            if version < SCHEMA_VERSION:
+                properties.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({self._properties(table)})")
+            if added or version < SCHEMA_VERSION:
+                what = f"added {', '.join(added).replace('`', '')}" if added else "columns as they are"
+                done.append(f"{name}: schema {version} to {SCHEMA_VERSION}, {what}")
+        for statement in added_columns:
+            self.spark.sql(statement)
+        earlier = [t for t, (_, version) in found.items() if t.layer == "published" and version < CORRECTED_IN]
+        done += self._empty_earlier_releases([table for table in earlier if self.version(table) > 0])
+        # The version last: what was stopped before it is done again.
+        for statement in properties:
+            self.spark.sql(statement)
+        return done
+
+    def _empty_earlier_releases(self, tables: Sequence[Table]) -> list[str]:
+        """Empty what earlier versions disclosed in published ``tables``, and remove the files and the log that still tell it.
+        (In a catalogue the log stays, with the least and greatest value of each column of each file: it is the
+        platform's.)"""
+        corrections = [correction for correction in CORRECTIONS if correction.table in tables]
+        for correction in corrections:
+            name = self.identifier(correction.table)
+            if correction.remove:
+                self.spark.sql(f"DELETE FROM {name} WHERE {correction.remove}")  # noqa: S608 (the product's own SQL)
+            if correction.values:
+                values = ", ".join(f"{column} = {value}" for column, value in correction.values.items())
+                self.spark.sql(f"UPDATE {name} SET {values}")  # noqa: S608 (the same)
+        if RELEASE in tables:
+            self._count_again([correction.table for correction in corrections if correction.remove])
+        if tables:
+            with self._vacuuming():
+                side_by_side([partial(self._forget_history, table) for table in tables])
+        return [f"{table.full_name}: {EMPTIED}" for table in tables]
+
+    def _count_again(self, tables: Sequence[Table]) -> None:
+        """State in the manifests how many rows each release has of tables from which some were removed."""
+        releases = {
+            row["release_id"]: row["tables"] or {} for row in self.small_rows(RELEASE, ["release_id", "tables"])
+        }
+        for table in tables:
+            counted = {r["release_id"]: r["count"] for r in self.read(table).groupBy("release_id").count().collect()}
+            for release_id, stated in releases.items():
+                if table.full_name in stated:
+                    stated[table.full_name] = counted.get(release_id, 0)
+        for release_id, stated in releases.items():
+            pairs = ", ".join(f"{_literal(name)}, {int(count)}L" for name, count in stated.items())
+            where = predicate_of({"release_id": [release_id]})
+            # The values are quoted.
+            self.spark.sql(f"UPDATE {self.identifier(RELEASE)} SET tables = map({pairs}) WHERE {where}")  # noqa: S608
+
+    def _forget_history(self, table: Table) -> None:
+        """Remove every file that the newest version does not have and, of a table in a folder, the log before it: an entry
+        of the log states the least and greatest value of each column of the files it added."""
+        name = self.identifier(table)
+        self.spark.sql(f"VACUUM {name} RETAIN 0 HOURS")
+        if self.location.folder:
+            for _ in range(2):  # the second commit is written with a checkpoint, which stands for all entries before it
+                self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
+            delta_log.forget_before_checkpoint(Path(self._path(table)))
+            self.spark.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('delta.checkpointInterval')")
+            _open_to_others(Path(self._path(table)), self.location.folder)
+
+    def _described(self, table: Table) -> tuple[StructType, int]:
+        """The table's columns as they are, and the version of the schema that it was written under (0 before there was
+        one)."""
+        known = delta_log.described(Path(self._path(table))) if self.location.folder else None
+        if known is not None:
+            schema, properties = StructType.fromJson(known[0]), known[1]
+        else:
+            row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("properties").first()
+            properties = dict(row["properties"] or {}) if row else {}
+            schema = self.spark.table(self.identifier(table)).schema
+        version = properties.get(VERSION_PROPERTY, "0")
+        return schema, int(version) if version.isdigit() else 0
+
+    def _create(self, table: Table) -> None:
+        columns = ", ".join(
+            f"{sql_name(name)} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
+            for name, kind, meaning in table.fields()
+        )
+        partition = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
+        self.spark.sql(
+            f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA{partition} "
+            f"COMMENT {sql_text(table.row)} TBLPROPERTIES ({self._properties(table)})"
+        )
+
+    def _properties(self, table: Table) -> str:
+        properties = {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION)}
+        if table.statistics:
+            properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
+        return ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in properties.items())
+
+    # Reading
+
+    def read(self, table: Table) -> DataFrame:
+        """The table as it stands, or stood at the version of ``as_of``; its version is noted for the run log."""
+        self._note(table)
+        reader, pinned = self.spark.read, self.as_of.get(table.full_name)
+        if pinned is not None:
+            reader = reader.option("versionAsOf", pinned)
+        if self.location.folder:
+            return reader.format("delta").load(self._path(table))
+        return reader.table(self.identifier(table))
+
+    def _note(self, table: Table) -> None:
+        if not self.exists(table):
+            raise InputError(
+                f"{self.location} has no table {table.full_name}", remedy="run the stages before this one first"
+            )
+        if table.full_name not in self.versions_read:
+            self.versions_read[table.full_name] = self.version(table)
+
+    def _folder(self, table: Table) -> Path | None:
+        """Where the table's own log can be read: not of one in a catalogue, nor as it stood earlier."""
+        return Path(self._path(table)) if self.location.folder and table.full_name not in self.as_of else None
+
+    def version(self, table: Table) -> int:
+        """The newest Delta version, or that of ``as_of``."""
+        if table.full_name in self.as_of:
+            return self.as_of[table.full_name]
+        if self.location.folder:  # asking Delta takes a Spark job; a local log tells by its file names
+            newest = delta_log.newest_version(Path(self._path(table)))
+            if newest is not None:
+                return newest
+        row = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)} LIMIT 1").select("version").first()
+        if row is None:
+            raise BrokenRunError(f"{table.full_name} has no history", remedy="restore the table or remove its folder")
+        return int(row["version"])
+
+    def foreign_version(self, name: str) -> str | None:
+        """What tells versions of a table outside the lake apart, None where it does not say; as it was when first asked:
+        the rows of the whole run are of that version or a later one, never of an earlier."""
+        if name not in self._foreign:
+            commit = newest_commit(self.spark, table=name)
+            self._foreign[name] = f"{commit.version} {commit.timestamp}" if commit else None
+        return self._foreign[name]
+
+    def commits(self, table: Table, after: int) -> list[CommitInfo]:
+        """The table's commits after a version, as far as they are still known."""
+        if not self.exists(table) or self.version(table) <= after:
+            return []
+        if self.location.folder:
+            return delta_log.commits_after(Path(self._path(table)), after)
+        rows = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)}").where(F.col("version") > after)
+        return [CommitInfo(*row) for row in rows.select("version", "operation", "userMetadata").collect()]
+
+    def years(self, table: Table) -> list[str]:
+        """The financial years that the table holds, sorted; looked for once a version."""
+        self._note(table)
+        version = (table.full_name, self.version(table))
+        if version not in self._years:
+            folder = self._folder(table) if YEAR in table.partition_by else None
+            files = delta_log.files(folder) if folder else None
+            if files is None:
+                found = {row[YEAR] for row in self.read(table).select(YEAR).distinct().collect()}
+            else:
+                found = {file.partition.get(YEAR) for file in files if file.rows != 0}
+            self._years[version] = sorted(year for year in found if year)
+        return list(self._years[version])
+
+    def small_rows(self, table: Table, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Columns of all rows of a small table without partitions: a dict a row, maps as dicts, a time as microseconds since
+        1970 (in the machine's zone it would not be clear in the hour that comes twice in October)."""
+        self._note(table)
+        folder = self._folder(table)
+        rows = delta_log.rows(folder, columns) if folder else None
+        if rows is not None:
+            return rows
+        times = {name for name, kind, _ in table.fields() if kind == "timestamp"}
+        told = [F.unix_micros(name).alias(name) if name in times else F.col(name) for name in columns]
+        return [row.asDict() for row in self.read(table).select(*told).collect()]
+
+    def rows_written(self, table: Table) -> int | None:
+        """The rows that the newest commit wrote, as Delta counted them. None where the log does not say, and in a
+        catalogue, where the newest commit may be another run's."""
+        return delta_log.rows_written(Path(self._path(table))) if self.location.folder else None
+
+    # Writing
+
+    def replace(self, table: Table, frame: DataFrame, where: Where | Sequence[Where], *, stage: str) -> None:
+        """Replace, in one commit, the rows for which every column named in ``where`` has one of its values; with several
+        mappings, the rows of any.
+
+        ``frame`` must hold only such rows. An empty ``where`` replaces the whole table.
+        """
+        conformed = conform(frame, table)
+        # Who comes later sees in the history which years, and which policies, a commit can have changed.
+        each = [where] if isinstance(where, Mapping) else list(where)
+        metadata = self._metadata(stage, years=_named_by_all(each, YEAR), parts=_named_by_all(each, PART))
+        writer = conformed.write.format("delta").mode("overwrite").option("userMetadata", metadata)
+        predicate = predicate_of(where)
+        if predicate:
+            writer = writer.option("replaceWhere", predicate)
+        self._commit(table, writer)
+
+    def append(self, table: Table, frame: DataFrame, *, stage: str) -> None:
+        """Add rows in one commit (logs only: a rerun adds again)."""
+        writer = conform(frame, table).write.format("delta").mode("append")
+        self._commit(table, writer.option("userMetadata", self._metadata(stage, years=[])))
+
+    def _commit(self, table: Table, writer: DataFrameWriter) -> None:
+        """Where every row of the lake is committed. When another run commits to the same rows meanwhile, one of the two
+        is refused whole."""
+        try:
+            if self.location.folder:
+                writer.save(self._path(table))
+            else:
+                writer.saveAsTable(self.identifier(table))
+        except Exception as error:
+            if not isinstance(error, _conflicts()):
+                raise
+            raise BrokenRunError(
+                f"{table.full_name}: another run committed to the same rows at the same time ({type(error).__name__}); "
+                "its rows stand, this run's were not written",
+                remedy="run the same call again when the other run has ended",
+            ) from None
+        self._written(table)
+
+    def _written(self, table: Table) -> None:
+        self.versions_written[table.full_name] = self.version(table)
+        self.versions_read.pop(table.full_name, None)
+        if self.location.folder and table.layer == "published":
+            _open_to_others(Path(self._path(table)), self.location.folder)
+
+    def _metadata(self, stage: str, **facts: object) -> str:
+        return json.dumps({"run_id": self.run_id, "code_version": __version__, "stage": stage, **facts})
+
+    # Keeping
+
+    def maintain(self, tables: Iterable[Table], keep_hours: int) -> dict[str, Maintained]:
+        """Compact small files and remove those that no version younger than ``keep_hours`` needs (a week at least, which
+        whoever calls has seen to)."""
+
+        def one(table: Table) -> Maintained:
+            before, _ = self.size(table)
+            if table.compact:
+                self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
+            self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
+            if self.location.folder and table.layer == "published":
+                _open_to_others(Path(self._path(table)), self.location.folder)
+            return Maintained(before, *self.size(table))
+
+        there = [table for table in tables if self.exists(table)]
+        with self._vacuuming():
+            done = side_by_side([partial(one, table) for table in there])
+        return {table.full_name: result for table, result in zip(there, done, strict=True)}
+
+    @contextlib.contextmanager
+    def _vacuuming(self) -> Iterator[None]:
+        for key, value in _MAINTAINING.items():
+            with contextlib.suppress(Exception):  # a platform that fixes its settings has its own
+                self.spark.conf.set(key, value)
+        try:
+            yield
+        finally:
+            for key in _MAINTAINING:
+                with contextlib.suppress(Exception):
+                    self.spark.conf.unset(key)
+
+    def size(self, table: Table) -> tuple[int, int]:
+        """(files, bytes) of the newest version."""
+        row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("numFiles", "sizeInBytes").first()
+        return (int(row["numFiles"]), int(row["sizeInBytes"])) if row else (0, 0)
+
+
+@cache
+def _conflicts() -> tuple[type[Exception], ...]:
+    """Every class that Delta raises when commits conflict, of the classic engine and of Spark Connect: they have no
+    common ancestor, and the classic ones are raised only once this module is imported."""
+    import delta.exceptions as classic
+
+    found = [getattr(classic, name) for name in classic.__all__]
+    with contextlib.suppress(ImportError):
+        import delta.connect.exceptions as connect
+
+        found += [getattr(connect, name) for name in classic.__all__ if hasattr(connect, name)]
+    return tuple(found)
+
+
+def _differences(declared: DataType, held: DataType, prefix: str = "") -> tuple[dict[str, str], list[str]]:
+    """(columns and fields that ``held`` lacks, by their name in SQL with their type; those it has under another type)."""
+    added: dict[str, str] = {}
+    differing: list[str] = []
+    if isinstance(declared, StructType) and isinstance(held, StructType):
+        there = {field.name: field.dataType for field in held.fields}
+        for field in declared.fields:
+            name = f"{prefix}{sql_name(field.name)}"
+            if field.name not in there:
+                added[name] = field.dataType.simpleString()
+                continue
+            more, other = _differences(field.dataType, there[field.name], f"{name}.")
+            added |= more
+            differing += other
+    elif isinstance(declared, ArrayType) and isinstance(held, ArrayType):
+        added, differing = _differences(declared.elementType, held.elementType, f"{prefix}element.")
+    elif declared.simpleString() != held.simpleString():
+        differing.append(prefix.replace("`", "").rstrip("."))
+    return added, differing
+
+
+def side_by_side(tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
+    """Call every task, a few at once, and give their answers in order: planning a query and committing a table keep one
+    core busy at most. The first error is raised once all are done; an interrupt does not wait for them."""
+    pool = ThreadPoolExecutor(max_workers=4)
+    try:
+        futures = [pool.submit(task) for task in tasks]
+        wait(futures)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return [future.result() for future in futures]
+
+
+def conform(frame: DataFrame, table: Table) -> DataFrame:
+    """``frame`` with exactly the table's columns in its order and types."""
+    return frame.select([F.col(name).cast(kind).alias(name) for name, kind, _ in table.fields()])
+
+
+def prepare_folders(folder: Path) -> None:
+    """Make a lake's folders: silver and gold for their owner alone. Raises when the place cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for layer in LAYERS:
+            (folder / layer).mkdir(exist_ok=True)
+        for layer in ("silver", "gold"):
+            (folder / layer).chmod(0o700)
+        probe = folder / "silver" / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"the lake {folder} cannot be written ({error.strerror})", remedy="give a folder that this user may write"
+        ) from None
+
+
+_OF_A_LAKE = {*LAYERS, "docs", "report.html"}
+
+
+def _open_to_others(path: Path, folder: Path) -> None:
+    """Give published files the mode that the user's own mask allows; the job itself runs under 077."""
+    mask = published_mask()
+    # A folder that is more than the lake keeps the rights that its owner gave it.
+    whole = [folder] if all(entry.name in _OF_A_LAKE for entry in folder.iterdir()) else []
+    for entry in (*whole, folder / "published", path, *path.rglob("*")):
+        entry.chmod((0o777 if entry.is_dir() else 0o666) & ~mask)
+
+
+_USER_MASK: list[int] = []
+
+
+def restrict_new_files() -> None:
+    """Set the process's mask to 077 before Spark starts, and remember the user's own for what is published."""
+    mask = os.umask(0o077)
+    if not _USER_MASK:
+        _USER_MASK.append(mask)
+
+
+def published_mask() -> int:
+    """The mask that the user had when the job began (022 when unknown)."""
+    return _USER_MASK[0] if _USER_MASK else 0o022
+
+
+def refuse_without_catalogue(spark: SparkSession, location: LakeLocation) -> None:
+    """An :class:`InputError` where the session does not know the lake's catalogue, or would forget it."""
+    if not location.catalog:
+        return
+    if not outlasts_session(spark, location.catalog):
+        raise InputError(
+            f"the catalogue {location.catalog} of this session ends with it (spark.sql.catalogImplementation is in-memory); "
+            "nothing was written",
+            remedy="start Spark with a metastore or a catalogue of your platform, or name a folder as the lake",
+        )
+    try:
+        spark.sql(f"SHOW SCHEMAS IN {sql_name(location.catalog)}").head(1)
+    except Exception as error:  # each platform has its own for this
+        condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
+        raise InputError(
+            f"the session has no catalogue {location.catalog!r} that this user may read ({condition}); nothing was written",
+            remedy="correct its name in `lake`, or ask for the right to use it; a folder as the lake needs none",
+        ) from None
+
+
+def outlasts_session(spark: SparkSession, catalog: str) -> bool:
+    """Whether tables of a catalogue are there after the session."""
+    return catalog != "spark_catalog" or setting(spark, "spark.sql.catalogImplementation") != "in-memory"
+
+
+class Commit(NamedTuple):
+    """A version of a Delta table, and when it was committed."""
+
+    version: int
+    timestamp: datetime
+
+
+def newest_commit(spark: SparkSession, *, table: str = "", path: str = "") -> Commit | None:
+    """The newest commit of a Delta table outside the lake, by name or path; None for what is no Delta table, and where the
+    right to its history is missing."""
+    try:
+        named = sql_name(*table_parts(table)) if table else sql_name("delta", path)
+        row = spark.sql(f"DESCRIBE HISTORY {named} LIMIT 1").select("version", "timestamp").first()
+    except Exception:  # each platform has its own for these
+        return None
+    return Commit(row["version"], row["timestamp"]) if row else None
+
+
+def _named_by_all(each: Sequence[Where], column: str) -> list[str] | None:
+    """The values of a column that the mappings name together; None where one does not name it, and so any is meant."""
+    if not all(column in one for one in each):
+        return None
+    return sorted({str(value) for one in each for value in one[column]})
+
+
+def predicate_of(where: Where | Sequence[Where]) -> str:
+    """The SQL condition that a row meets when it has one of the values of every column, of one of the mappings."""
+    either = [
+        " AND ".join(
+            f"{sql_name(column)} IN ({', '.join(_literal(value) for value in values)})"
+            for column, values in one.items()
+        )
+        for one in ([where] if isinstance(where, Mapping) else where)
+    ]
+    return either[0] if len(either) == 1 else " OR ".join(f"({one})" for one in either)
+
+
+def _literal(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else sql_text(value)

@@ -1,0 +1,183 @@
+"""Checks of a policy file that a schema cannot make, each with the line it is about; and drafts kept from runs."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ebi_spark.config.yaml_documents import line_of
+from ebi_spark.errors import InputError
+from ebi_spark.policies.compile import FIELDS, LIST_FIELDS
+from ebi_spark.policies.model import Policy
+from ebi_spark.policies.patterns import (
+    AGE_FIELDS,
+    CODE_FIELDS,
+    OPERATORS,
+    PatternError,
+    impossible_age,
+    no_code,
+    places,
+)
+
+Where = list[Any]
+
+
+def refuse_drafts(policies: Iterable[Policy]) -> None:
+    """An :class:`InputError` where an imported policy still waits for what its page could not say."""
+    for policy in policies:
+        if policy.to_complete:
+            raise InputError(
+                f"policies: {policy.id} ({policy.path}) is a draft; to complete: {'; '.join(policy.to_complete)}",
+                remedy="settle each line of its to_complete and delete it there, or leave the policy out with --policies",
+            )
+
+
+def check_document(document: dict[str, Any], path: Path, dataset: str | None) -> None:
+    """What a policy's tests and dates cannot mean, refused by line: fields, codes, ages, ids, dates.
+
+    ``dataset`` is None where only the policy that this one extends says it: fields are then those of either.
+    """
+    for where, message, remedy in _problems(document, dataset or ""):
+        node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        raise InputError(f"policy: {path}, line {line_of(node, where)}: {message}", remedy=remedy)
+
+
+def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, str, str]]:
+    yield from _revisions(document["revisions"])
+    for number, revision in enumerate(document["revisions"]):
+        here: Where = ["revisions", number, "clauses"]
+        seen: set[str] = set()
+        for at, clause in enumerate(revision.get("clauses", [])):
+            name = clause.get("id", clause.get("use"))
+            if name in seen:
+                yield [*here, at], f"the clause id {name!r} stands twice", "give each clause an id of its own"
+            seen.add(name)
+            yield from _clause(clause, [*here, at], dataset)
+        for reading, given in revision.get("readings", {}).items():
+            for at, decision in enumerate(given.get("decisions", [])):
+                place: Where = ["revisions", number, "readings", reading, "decisions", at]
+                yield from _clause(decision, place, dataset)
+                yield from _clause(decision.get("add", {}), [*place, "add"], dataset)
+        flips: set[str] = set()
+        for at, decision in enumerate(revision.get("sensitivities", [])):
+            place = ["revisions", number, "sensitivities", at]
+            if decision["id"] in flips:
+                yield place, f"the sensitivity {decision['id']!r} stands twice", "give each an id of its own"
+            flips.add(decision["id"])
+            yield from _clause(decision, place, dataset)
+            yield from _clause(decision.get("add", {}), [*place, "add"], dataset)
+
+
+def _clause(clause: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Where, str, str]]:
+    for kind in ("require", "exclude"):
+        if kind in clause:
+            yield from _test(clause[kind], [*where, kind], dataset)
+
+
+def _test(test: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Where, str, str]]:
+    joined = [key for key in ("any_of", "all_of", "none_of") if key in test]
+    for key in joined:
+        for number, item in enumerate(test[key]):
+            yield from _test(item, [*where, key, number], dataset)
+    if joined:
+        if len(joined) > 1 or "field" in test:
+            yield where, "a test joins others or asks of a field, not both", "make two tests of it within all_of"
+        return
+    name = test.get("field")
+    fields = FIELDS.get(dataset) or FIELDS["apc"] | FIELDS["op"]
+    if name not in fields:
+        near = difflib.get_close_matches(str(name), fields, n=1, cutoff=0.0)
+        message = f"{dataset} records have no field {name!r}" if name else "a test names no field"
+        yield where, message.strip(), f"did you mean {near[0]!r}? The fields are: {', '.join(sorted(fields))}"
+        return
+    asked = [key for key in (*OPERATORS, "between", "at_least", "at_most", "is_null", "followed_by") if key in test]
+    if len(asked) != 1:
+        yield (
+            where,
+            f"a test of {name} asks {len(asked)} things",
+            "give one operator, and join tests by all_of or any_of",
+        )
+        return
+    yield from _values(name, asked[0], test, where)
+
+
+def _values(name: str, operator: str, test: dict[str, Any], where: Where) -> Iterator[tuple[Where, str, str]]:
+    value = test[operator]
+    here: Where = [*where, operator]
+    of_age = operator in ("between", "at_least", "at_most")
+    if of_age != (name in AGE_FIELDS) and operator != "is_null":
+        yield (
+            here,
+            f"{operator} cannot be asked of {name}",
+            "use between, at_least or at_most for ages, codes for the rest",
+        )
+        return
+    if of_age:
+        bounds = value if isinstance(value, list) else [value]
+        if bounds != sorted(bounds) or any(map(impossible_age, bounds)):
+            yield (
+                here,
+                f"an impossible age: {value}",
+                "ages run from 0 to 120 (baby codes 7000 to 7007), the lower first",
+            )
+        return
+    if "left" in test and (name in LIST_FIELDS or operator not in OPERATORS):
+        yield (
+            [*where, "left"],
+            f"left cannot be asked of {name}",
+            "use it with codes of one field, such as dominant_procedure",
+        )
+    if test.get("directly") and operator != "followed_by":
+        yield [*where, "directly"], "directly is asked of something else", "use it with followed_by"
+        return
+    lists = value.values() if operator == "followed_by" else [value] if operator in OPERATORS else []
+    for pattern in (pattern for codes in lists for pattern in codes):
+        yield from _pattern(name, operator, pattern, here)
+
+
+def _pattern(name: str, operator: str, pattern: str, where: Where) -> Iterator[tuple[Where, str, str]]:
+    try:
+        open_ended = None in places(pattern)
+    except PatternError as error:
+        yield where, f"a code that is no code: {error}", "correct the code"
+        return
+    if name in CODE_FIELDS and (why := no_code(pattern)):
+        yield where, f"a code that is no code: {why}", "correct the code"
+    elif open_ended and name in LIST_FIELDS:
+        yield where, f"{pattern} could match the comma between two codes", "write the class out, such as M17[1234]"
+    elif operator == "in" and any(part is None or len(part) > 1 for part in places(pattern)):
+        yield (
+            where,
+            f"`in` compares whole codes, {pattern} stands for several",
+            "write the codes out, or use starts_with",
+        )
+
+
+def _revisions(revisions: list[dict[str, Any]]) -> Iterator[tuple[Where, str, str]]:
+    spans = []
+    for number, revision in enumerate(revisions):
+        for key in ("from", "to"):
+            try:
+                date.fromisoformat(revision["in_force"].get(key, "2000-01-01"))
+            except ValueError:
+                value = revision["in_force"][key]
+                yield ["revisions", number, "in_force", key], f"{value!r} is no date", "write dates as 2022-08-01"
+                return
+        span = revision["in_force"]
+        spans.append((span["from"], span.get("to", "9999-12-31"), number, revision["revision"]))
+    names: set[str] = set()
+    spans.sort()
+    for earlier, later in zip(spans, spans[1:], strict=False):
+        if earlier[1] > later[0]:
+            yield (
+                ["revisions", later[2], "in_force"],
+                f"revisions {earlier[3]} and {later[3]} overlap",
+                f"end {earlier[3]} with `to: {later[0]}` or earlier (exclusive)",
+            )
+    for _, _, number, name in spans:
+        if name in names:
+            yield ["revisions", number], f"the revision {name!r} stands twice", "rename one"
+        names.add(name)

@@ -1,0 +1,198 @@
+"""Clauses as Spark Columns with SQL's three-valued logic: true, false, or NULL where the record does not say.
+
+Codes are tested on the normalised texts of silver (``,E119,J849,``): ``starts_with`` anchors at a code's start,
+``contains`` is the page's ``LIKE '%…%'``. A character class such as ``D3[789]`` means the same here as in T-SQL, and
+``_`` is any one character.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from ebi_spark.config.default_codes import MISSING, by_meaning, codes_of
+from ebi_spark.policies.model import AS_PUBLISHED, Clause
+from ebi_spark.policies.patterns import one_of
+
+_BOTH = {
+    "primary_diagnosis": "primary_diagnosis",
+    "any_diagnosis": "diagnosis_codes",
+    "any_procedure": "procedure_codes",
+    "age": "age",
+    "age_years": "age_years",
+    "sex": "sex",
+    "administrative_category": "administrative_category",
+    "treatment_function": "treatment_function",
+}
+# The fields that clauses may name, by dataset, and the silver column each is.
+FIELDS: dict[str, dict[str, str]] = {
+    "apc": _BOTH
+    | {
+        "dominant_procedure": "dominant_procedure",
+        "admission_method": "admission_method",
+        "discharge_method": "discharge_method",
+        "patient_classification": "patient_classification",
+    },
+    "op": {name: column for name, column in _BOTH.items() if name != "primary_diagnosis"}
+    | {
+        "attendance_status": "attendance_status",
+        "first_attendance": "first_attendance",
+        "referral_source": "referral_source",
+    },
+}
+# What the published SQL sees, in whatever reading: `age_years` is the age by its meaning.
+AS_SEEN = ("age",)
+LIST_FIELDS = ("any_diagnosis", "any_procedure")
+
+_PLAIN = re.compile(r"[A-Z0-9]+")
+
+
+def goes_by_meaning(reading: str) -> bool:
+    """Whether a reading sees a default code by what it means; ``as_published`` sees the code, as the published SQL does."""
+    return reading != AS_PUBLISHED
+
+
+def holds(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
+    """Whether the record passes the clause in a reading: true, false, or NULL where that cannot be decided."""
+    assert clause.test is not None
+    test = compile_test(clause.test, dataset, reading)
+    return ~test if clause.kind == "exclude" else test
+
+
+def passes(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
+    """Whether the clause lets the record through once the undecided are settled by its ``missing``."""
+    return F.coalesce(holds(clause, dataset, reading), F.lit(clause.missing == "passes"))
+
+
+def compile_test(test: dict[str, Any], dataset: str, reading: str = AS_PUBLISHED) -> Column:
+    """A test of the YAML as a three-valued Column. Scopes are tested as published, whatever the reading."""
+    if "any_of" in test:
+        return reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["any_of"]])
+    if "all_of" in test:
+        return reduce(lambda a, b: a & b, [compile_test(item, dataset, reading) for item in test["all_of"]])
+    if "none_of" in test:
+        return ~reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["none_of"]])
+    name = test["field"]
+    column = F.col(FIELDS[dataset][name])
+    if goes_by_meaning(reading) and name not in AS_SEEN:
+        column = by_meaning(FIELDS[dataset][name])
+    listed = name in LIST_FIELDS
+    if "is_null" in test:
+        return column.isNull() if test["is_null"] else column.isNotNull()
+    if "between" in test:
+        return column.between(*test["between"])
+    if "at_least" in test:
+        return column >= F.lit(test["at_least"])
+    if "at_most" in test:
+        return column <= F.lit(test["at_most"])
+    if "left" in test:
+        column = F.substring(column, 1, test["left"])
+    if "in" in test:
+        return column.isin(*test["in"])
+    if "contains" in test:
+        return column.rlike(one_of(test["contains"]))
+    if "followed_by" in test:
+        return column.rlike(followed_by(**test["followed_by"], directly=test.get("directly", False)))
+    codes = test["starts_with"]
+    if listed:
+        return column.rlike(f",{one_of(codes)}")
+    if stored_four(test):
+        # The stored four characters: a plain IN that Parquet's page index can skip by.
+        return F.col("dominant_procedure_4").isin(*codes)
+    return column.rlike(f"^{one_of(codes)}")
+
+
+def followed_by(first: list[str], then: list[str], directly: bool) -> str:
+    """A pattern for a list in which a code of ``then`` comes after one of ``first``, or directly after it.
+
+    It is found in one pass, however long the list is: each part looks forward only, and what it has taken it never gives
+    back. What stands behind any code of ``first`` stands behind the earliest one, so nothing else has to be tried. (With a
+    plain ``.*`` between the two, a list in which nothing follows was read again from each code of ``first`` on.)
+    """
+    if directly:
+        # The rest of the first code, and no other code.
+        return f",{one_of(first)}[^,|]*+,{one_of(then)}"
+    return f"(?s)^(?>.*?,{one_of(first)})(?>.*?,{one_of(then)})"
+
+
+def stored_four(test: dict[str, Any]) -> bool:
+    """Whether the test asks no more than the dominant procedure's first four characters, which silver stores."""
+    codes = test.get("starts_with", ())
+    plain = bool(codes) and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes)
+    return plain and test.get("field") == "dominant_procedure" and test.get("left", 4) >= 4
+
+
+def has_default_codes(test: dict[str, Any], dataset: str) -> bool:
+    """Whether a test looks at a field that can hold a default code which means that something is missing."""
+    return any(codes_of(FIELDS[dataset][name], *MISSING) for name in fields_of(test) if name not in AS_SEEN)
+
+
+def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:
+    """The one silver column whose NULL alone leaves the test undecided; None where it takes more to say."""
+    names = set(fields_of(test))
+    if len(names) != 1 or asks_null(test):
+        return None
+    return [FIELDS[dataset][name] for name in names]
+
+
+def fields_of(test: dict[str, Any]) -> Iterator[str]:
+    """Every field that a test names."""
+    for item in parts_of(test):
+        yield from fields_of(item)
+    if "field" in test:
+        yield test["field"]
+
+
+def parts_of(test: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tests that a joining test is made of; none for a test of a field."""
+    return [item for key in ("any_of", "all_of", "none_of") for item in test.get(key, ())]
+
+
+def asks_null(test: dict[str, Any]) -> bool:
+    """Whether the test asks anywhere if a field is missing: its own NULLs then say nothing of the field's."""
+    return "is_null" in test or any(map(asks_null, parts_of(test)))
+
+
+_WITHOUT_TEST = {"not_codable": "no code says it", "not_applicable": "does not apply to this procedure"}
+
+
+def clause_in_words(clause: Clause) -> str:
+    """What a clause tests, or why it tests nothing, as one readable line."""
+    if clause.test is None:
+        covered = f"tested by the clause {clause.covered_by}"
+        return covered if clause.covered_by else _WITHOUT_TEST.get(clause.coding, _WITHOUT_TEST["not_codable"])
+    return in_words(clause.test, clause.kind)
+
+
+def in_words(test: dict[str, Any] | None, kind: str = "require") -> str:
+    """A test as one readable line, for ``explain``, the policy table and the report."""
+    if test is None:
+        return _WITHOUT_TEST["not_codable"]
+    line = _line(test)
+    return f"not ({line})" if kind == "exclude" else line
+
+
+def _line(test: dict[str, Any]) -> str:
+    for key, word in (("any_of", " or "), ("all_of", " and ")):
+        if key in test:
+            return "(" + word.join(_line(item) for item in test[key]) + ")"
+    if "none_of" in test:
+        return "not (" + " or ".join(_line(item) for item in test["none_of"]) + ")"
+    name = test["field"]
+    if "followed_by" in test:
+        pair = test["followed_by"]
+        return f"{name} has {', '.join(pair['first'])} with {', '.join(pair['then'])} {'directly ' * bool(test.get('directly'))}after it"
+    if "is_null" in test:
+        return f"{name} is {'' if test['is_null'] else 'not '}missing"
+    if "between" in test:
+        return f"{name} between {test['between'][0]} and {test['between'][1]}"
+    for key, sign in (("at_least", "≥"), ("at_most", "≤")):
+        if key in test:
+            return f"{name} {sign} {test[key]}"
+    if "left" in test:
+        name = f"the first {test['left']} characters of {name}"
+    operator = next(key for key in ("starts_with", "contains", "in") if key in test)
+    return f"{name} {operator.replace('_', ' ')} {', '.join(test[operator])}"

@@ -1,0 +1,359 @@
+"""Reading policies from YAML: shared clauses and extended policies taken over, readings built by their decisions, each
+decision flipped alone, everything checked."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ebi_spark.config.settings import RunConfig, fingerprint, resource
+from ebi_spark.config.yaml_documents import load_document
+from ebi_spark.errors import InputError
+from ebi_spark.policies.checks import check_document, refuse_drafts
+from ebi_spark.policies.compile import FIELDS, fields_of
+from ebi_spark.policies.local_policies import Documents, composed
+from ebi_spark.policies.model import READINGS, Clause, Flip, Policy, PolicyReading, Revision, Unit
+
+
+def load_policies(policy_dirs: Iterable[Path] = (), only: Iterable[str] | None = None) -> list[Policy]:
+    """The shipped policies and those of ``policy_dirs``, sorted by id; ``only`` picks some by id."""
+    shared = shared_clauses()
+    documents: dict[str, tuple[dict[str, Any], Path]] = {}
+    for folder in (resource("conf", "policies"), *policy_dirs):
+        if not folder.is_dir():
+            raise InputError(f"policies: there is no folder {folder}", remedy="correct policy_dirs")
+        for path in sorted((*folder.glob("*.yml"), *folder.glob("*.yaml"))):
+            document = read_document(path)
+            if document["id"] in documents:
+                raise InputError(
+                    f"policies: {document['id']} stands in two files: {documents[document['id']][1]} and {path}",
+                    remedy="give one of them another id",
+                )
+            documents[document["id"]] = (document, path)
+    policies = {name: _built(name, documents, shared) for name in documents}
+    if only is None:
+        return [policies[name] for name in sorted(policies)]
+    chosen = []
+    for name in sorted(set(only)):
+        if name not in policies:
+            near = difflib.get_close_matches(name, policies, n=1, cutoff=0.0)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise InputError(
+                f"policies: there is no policy {name!r}",
+                remedy=f"{hint}The policies are: {', '.join(sorted(policies))}",
+            )
+        chosen.append(policies[name])
+    return chosen
+
+
+def shared_clauses() -> dict[str, dict[str, Any]]:
+    """The clauses that several policies use, by id."""
+    document = load_document(
+        resource("conf", "shared_clauses.yml"), resource("conf", "shared_clauses.schema.json"), what="shared clauses"
+    )
+    return {clause["id"]: clause for clause in document["clauses"]}
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """One policy file as it stands, checked by its schema and for what its tests and dates cannot mean."""
+    document = load_document(path, resource("conf", "policy.schema.json"), what="policy")
+    check_document(document, path, document.get("dataset"))
+    return document
+
+
+def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
+    """One policy file that extends no other; an :class:`InputError` names file, revision, clause and remedy."""
+    document = read_document(path)
+    return _built(document["id"], {document["id"]: (document, path)}, shared)
+
+
+def _built(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any]]) -> Policy:
+    document, path = composed(policy_id, documents), documents[policy_id][1]
+    where = f"policy: {path}"
+    revisions = []
+    for item in document["revisions"]:
+        here = f"{where}: revision {item['revision']}"
+        published = [_clause(clause, shared, here) for clause in item["clauses"]]
+        _check_clauses(published, document["dataset"], here)
+        readings = {"as_published": published}
+        for name in READINGS[1:]:
+            given = item.get("readings", {}).get(name, {})
+            base = given.get("extends", READINGS[READINGS.index(name) - 1])
+            if base not in readings:
+                raise InputError(
+                    f"{here}: the reading {name} extends {base}, which does not come before it",
+                    remedy="extend as_published or as_intended",
+                )
+            readings[name] = _decided(readings[base], given.get("decisions", []), shared, f"{here}: reading {name}")
+            _check_clauses(readings[name], document["dataset"], f"{here}: reading {name}")
+        start = _day(item["in_force"]["from"], here)
+        end = _day(item["in_force"]["to"], here) if "to" in item["in_force"] else None
+        if end is not None and end <= start:
+            raise InputError(
+                f"{here}: it ends before it starts", remedy="`to` is exclusive and must be later than `from`"
+            )
+        revisions.append(
+            Revision(
+                name=item["revision"],
+                start=start,
+                end=end,
+                scope=published[0],
+                readings={
+                    name: _reading(document, item, name, clauses, start, end) for name, clauses in readings.items()
+                },
+                dated=item["in_force"].get("dated", "stated"),
+                because=item["in_force"].get("because", ""),
+                regime=tuple((_day(known["day"], here), known["words"]) for known in item.get("regime", ())),
+                baseline=dict(item.get("baseline", {})),
+                flips=tuple(_flips(item, published, document["dataset"], shared, here)),
+            )
+        )
+    _check_revisions(revisions, where)
+    return Policy(
+        id=document["id"],
+        title=document["title"],
+        dataset=document["dataset"],
+        source=dict(document["source"]),
+        default_reading=document["default_reading"],
+        revisions=tuple(sorted(revisions, key=lambda revision: revision.start)),
+        path=str(path),
+        **{f"publish_{key}": value for key, value in document.get("publish", {}).items()},
+        to_complete=tuple(document.get("to_complete", ())),
+        extends=document.get("extends", ""),
+        boards=tuple(document.get("boards", ())),
+    )
+
+
+def units(policies: Iterable[Policy], config: RunConfig) -> list[Unit]:
+    """Which revision reads which span of activity: the one in force on the day, or one fixed for all days."""
+    policies = list(policies)
+    refuse_drafts(policies)
+    ids = {policy.id for policy in policies}
+    chosen: list[Unit] = []
+    for name in config.fixed_revisions:
+        if name not in ids:
+            raise InputError(
+                f"fixed_revisions: there is no policy {name!r}", remedy=f"choose from: {', '.join(sorted(ids))}"
+            )
+    for policy in policies:
+        if config.basis == "fixed":
+            named = config.fixed_revisions.get(policy.id, policy.revisions[-1].name)
+            fixed = [revision for revision in policy.revisions if revision.name == named]
+            if not fixed:
+                known = ", ".join(revision.name for revision in policy.revisions)
+                raise InputError(
+                    f"fixed_revisions: {policy.id} has no revision {named!r}", remedy=f"its revisions are: {known}"
+                )
+            chosen.append(Unit(policy, fixed[0], None, None))
+            continue
+        for number, revision in enumerate(policy.revisions):
+            chosen.append(Unit(policy, revision, None if number == 0 else revision.start, revision.end))
+    return chosen
+
+
+def _clause(item: dict[str, Any], shared: dict[str, dict[str, Any]], where: str, decision: str = "") -> Clause:
+    merged = item
+    if "use" in item:
+        if item["use"] not in shared:
+            near = difflib.get_close_matches(item["use"], shared, n=1, cutoff=0.0)
+            raise InputError(
+                f"{where}: there is no shared clause {item['use']!r}",
+                remedy=f"did you mean {near[0]}?" if near else "write it out",
+            )
+        merged = {**shared[item["use"]], **{key: value for key, value in item.items() if key != "use"}}
+    if "id" not in merged:
+        raise InputError(f"{where}: a clause has no id", remedy="give it one, such as `id: age`")
+    if "require" in merged and "exclude" in merged:
+        raise InputError(f"{where}: clause {merged['id']} both requires and excludes", remedy="make two clauses of it")
+    kind = next((key for key in ("require", "exclude") if key in merged), "note")
+    coding = merged.get("coding", "coded")
+    untested = coding in ("not_codable", "not_applicable") or "covered_by" in merged
+    if (kind == "note") != untested:
+        raise InputError(
+            f"{where}: clause {merged['id']} {'has no test' if kind == 'note' else 'has a test and says that none is needed'}",
+            remedy="give `require` or `exclude`; or neither, with `covered_by: CLAUSE`, or `coding: not_codable` or "
+            "`not_applicable`",
+        )
+    test = merged.get(kind)
+    return Clause(
+        id=merged["id"],
+        words=merged.get("words", ""),
+        kind="scope" if merged.get("scope") else kind,
+        test=test,
+        missing=merged.get("missing", "fails"),
+        coding=coding,
+        because=merged.get("because", ""),
+        decision=decision,
+        covered_by=merged.get("covered_by", ""),
+    )
+
+
+def _decided(
+    clauses: list[Clause], decisions: list[dict[str, Any]], shared: dict[str, dict[str, Any]], where: str
+) -> list[Clause]:
+    """``clauses`` after a reading's decisions, in their order."""
+    result = list(clauses)
+    seen: set[str] = set()
+    for item in decisions:
+        here = f"{where}: decision {item['id']}"
+        if item["id"] in seen:
+            raise InputError(f"{here} stands twice", remedy="give each decision an id of its own")
+        seen.add(item["id"])
+        if "add" in item:
+            result.append(_clause(item["add"], shared, here, item["id"]))
+            continue
+        at = next((n for n, clause in enumerate(result) if clause.id == item.get("clause")), None)
+        if at is None:
+            known = [clause.id for clause in result]
+            near = difflib.get_close_matches(str(item.get("clause")), known, n=1, cutoff=0.0)
+            raise InputError(
+                f"{here}: there is no clause {item.get('clause')!r}",
+                remedy=f"did you mean {near[0]}?" if near else "name one",
+            )
+        if item.get("drop"):
+            del result[at]
+            continue
+        old = result[at]
+        kind = next((key for key in ("require", "exclude") if key in item), old.kind)
+        result[at] = Clause(
+            id=old.id,
+            words=item.get("words", old.words),
+            kind=kind,
+            test=item.get(kind, old.test),
+            missing=item.get("missing", old.missing),
+            coding=old.coding,
+            because=item["because"],
+            decision=item["id"],
+        )
+    return result
+
+
+def _flips(
+    item: dict[str, Any], published: list[Clause], dataset: str, shared: dict[str, dict[str, Any]], where: str
+) -> list[Flip]:
+    """Every decision flipped alone, from ``as_published`` and from ``as_intended`` (decision 10).
+
+    A decision that adds no test has no row; nor, for the base that lacks it, one that changes a clause which another
+    decision adds.
+    """
+    readings = item.get("readings", {})
+    intended = readings.get("as_intended", {}).get("decisions", [])
+    listed = [("as_intended", decision) for decision in intended]
+    listed += [("guidance_coded", decision) for decision in readings.get("guidance_coded", {}).get("decisions", [])]
+    listed += [("sensitivity", decision) for decision in item.get("sensitivities", [])]
+    bases = {"as_published": published, "as_intended": _decided(published, intended, shared, where)}
+    found: list[Flip] = []
+    for base, clauses in bases.items():
+        for source, decision in listed:
+            undone = base == source
+            here = f"{where}: {source} {decision['id']}"
+            try:
+                if undone:
+                    flipped = _decided(published, [d for d in intended if d is not decision], shared, here)
+                else:
+                    flipped = _decided(clauses, [decision], shared, here)
+                _check_clauses(flipped, dataset, here)
+            except InputError:
+                if source == "sensitivity" and base == "as_published":
+                    raise
+                continue
+            if [c for c in flipped if c.decides] == [c for c in clauses if c.decides]:
+                continue  # words that no code says
+            changed = decision.get("clause") or _name_of(decision["add"])
+            told = next((c for c in (flipped if not undone else clauses) if c.id == changed), None)
+            words = decision.get("words") or (told.words if told else "")
+            found.append(
+                Flip(base, decision["id"], source, undone, changed, words, decision["because"], tuple(flipped))
+            )
+    return found
+
+
+def _name_of(clause: dict[str, Any]) -> str:
+    return str(clause.get("id", clause.get("use")))
+
+
+def _check_clauses(clauses: list[Clause], dataset: str, where: str) -> None:
+    seen: set[str] = set()
+    for clause in clauses:
+        if clause.id in seen:
+            raise InputError(
+                f"{where}: the clause id {clause.id!r} stands twice", remedy="give each clause an id of its own"
+            )
+        seen.add(clause.id)
+        for name in fields_of(clause.test) if clause.test else ():
+            if name not in FIELDS[dataset]:
+                known = sorted(FIELDS[dataset])
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+                raise InputError(
+                    f"{where}: clause {clause.id}: {dataset} records have no field {name!r}",
+                    remedy=f"did you mean {near[0]!r}? The fields are: {', '.join(known)}",
+                )
+    for clause in clauses:
+        if clause.covered_by and not any(other.id == clause.covered_by and other.test for other in clauses):
+            raise InputError(
+                f"{where}: clause {clause.id} is covered by {clause.covered_by!r}, which is no clause with a test",
+                remedy=f"name one of: {', '.join(other.id for other in clauses if other.test)}",
+            )
+    scopes = [clause.id for clause in clauses if clause.kind == "scope"]
+    if len(scopes) != 1 or clauses[0].kind != "scope":
+        raise InputError(
+            f"{where}: the first clause, and only that, must be the scope ({len(scopes)} found)",
+            remedy="mark the first clause `scope: true`: it decides which records get a row at all",
+        )
+
+
+def _check_revisions(revisions: list[Revision], where: str) -> None:
+    ordered = sorted(revisions, key=lambda revision: revision.start)
+    for earlier, later in zip(ordered, ordered[1:], strict=False):
+        if earlier.name == later.name:
+            raise InputError(f"{where}: the revision {later.name!r} stands twice", remedy="rename one")
+        if earlier.end is None or earlier.end > later.start:
+            raise InputError(
+                f"{where}: revisions {earlier.name} and {later.name} overlap",
+                remedy=f"end {earlier.name} with `to: {later.start}` or earlier (exclusive)",
+            )
+
+
+def _reading(
+    document: dict[str, Any], revision: dict[str, Any], name: str, clauses: list[Clause], start: date, end: date | None
+) -> PolicyReading:
+    found = verdict_fingerprint(document, revision["revision"], name, clauses, start, end)
+    definition: dict[str, Any] = {
+        **{key: document[key] for key in ("id", "title", "dataset", "source", "default_reading")},
+        "revision": revision["revision"],
+        "reading": name,
+        "in_force": revision["in_force"],
+        **{key: document[key] for key in ("extends", "boards") if key in document},
+        **{key: revision[key] for key in ("notes", "regime", "baseline") if key in revision},
+        "clauses": [
+            {"id": c.id, "kind": c.kind, "words": c.words, "test": c.test, "missing": c.missing, "coding": c.coding,
+             "because": c.because, "decision": c.decision, "covered_by": c.covered_by}
+            for c in clauses
+        ],
+    }  # fmt: skip
+    return PolicyReading(document["id"], revision["revision"], name, tuple(clauses), found, definition)
+
+
+def verdict_fingerprint(
+    document: Mapping[str, Any], revision: str, reading: str, clauses: Iterable[Clause], start: date, end: date | None
+) -> str:
+    """A fingerprint of what can change a verdict, and nothing else: a mended word leaves it as it is."""
+    return fingerprint(
+        {
+            "policy": document["id"],
+            "dataset": document["dataset"],
+            "revision": revision,
+            "reading": reading,
+            "in_force": [str(start), str(end)],
+            "clauses": [[c.id, c.kind, c.test, c.missing] for c in clauses if c.kind != "note"],
+            **({"boards": document["boards"]} if "boards" in document else {}),
+        }
+    )
+
+
+def _day(value: str, where: str) -> date:
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise InputError(f"{where}: {value!r} is no date", remedy="write dates as 2022-08-01") from None

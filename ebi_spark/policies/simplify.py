@@ -1,0 +1,85 @@
+"""Tests in one form: what SQL says at length made short, and two tests that judge alike made equal."""
+
+import json
+from typing import Any
+
+from ebi_spark.policies.patterns import MOST_WRITTEN_OUT, OPERATORS, written_out
+
+Test = dict[str, Any]
+
+
+def simplified(test: Test) -> Test:
+    """The test with nested joins flattened and codes of one field gathered; its three values stay as they are."""
+    for key in ("any_of", "all_of"):
+        if key in test:
+            items: list[Test] = []
+            for item in map(simplified, test[key]):
+                items += item.get(key, [item])
+            items = _gathered(items) if key == "any_of" else _gathered_exclusions(items)
+            return items[0] if len(items) == 1 else {key: items}
+    if "none_of" in test:
+        inner = simplified({"any_of": test["none_of"]})
+        if "none_of" in inner and len(inner["none_of"]) == 1:
+            only: Test = inner["none_of"][0]
+            return only
+        if "is_null" in inner:  # never unknown
+            return {**inner, "is_null": not inner["is_null"]}
+        return {"none_of": inner.get("any_of", [inner])}
+    made = dict(test)
+    for key in OPERATORS:
+        if key in test:
+            made[key] = _unique(code for pattern in test[key] for code in written_out(pattern, MOST_WRITTEN_OUT))
+    return made
+
+
+def _unique(codes: Any) -> list[str]:
+    return list(dict.fromkeys(codes))
+
+
+def gathered_with(one: Test, other: Test) -> Test | None:
+    """``one OR other`` as one test where both ask the same of the same field; else None."""
+    if set(one) != set(other) or one.get("field") != other.get("field") or one.get("left") != other.get("left"):
+        return None
+    key = next((key for key in OPERATORS if key in one), None)
+    return None if key is None else {**one, key: _unique([*one[key], *other[key]])}
+
+
+def _gathered(items: list[Test]) -> list[Test]:
+    made: list[Test] = []
+    for item in items:
+        for number, before in enumerate(made):
+            if (both := gathered_with(before, item)) is not None:
+                made[number] = both
+                break
+        else:
+            made.append(item)
+    return made
+
+
+def _gathered_exclusions(items: list[Test]) -> list[Test]:
+    """NOT a AND NOT b is NOT (a OR b), also where one is unknown."""
+    made: list[Test] = []
+    for item in items:
+        if made and "none_of" in item and "none_of" in made[-1]:
+            made[-1] = simplified({"none_of": [*made[-1]["none_of"], *item["none_of"]]})
+        else:
+            made.append(item)
+    return made
+
+
+def normal_test(test: dict[str, Any]) -> Any:
+    """A test in one form: classes written out, codes and alternatives sorted; equal forms judge alike."""
+    for key in ("any_of", "all_of", "none_of"):
+        if key in test:
+            items = sorted((normal_test(item) for item in test[key]), key=lambda item: json.dumps(item, sort_keys=True))
+            return items[0] if len(items) == 1 and key != "none_of" else {key: items}
+    made = dict(test)
+    for key in OPERATORS:
+        if key in test:
+            made[key] = sorted({code for pattern in test[key] for code in written_out(pattern)})
+    if "followed_by" in test:
+        made["followed_by"] = {
+            side: sorted({code for pattern in codes for code in written_out(pattern)})
+            for side, codes in test["followed_by"].items()
+        }
+    return made

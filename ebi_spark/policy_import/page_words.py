@@ -1,0 +1,269 @@
+"""What the words of a coding page say: lists of codes under their headings, the coding logic, ranges, ages."""
+
+import re
+from dataclasses import dataclass, field
+
+from ebi_spark.policy_import.page import Page
+
+_CODE = r"[A-Z]\d{2}(?:\.?\d)?X?"
+# A code at the start of a line, and what may follow it there: a digit that ends a range (M050-9), more last digits (M000, 1,2
+# &9), more codes (V38.2, V38.3), or the last code of a range (V38.2-V38.6).
+_FIRST = re.compile(r"^\W*([A-Z]\d{2})\.?(\d|X)?(?![\d.])")
+_TO_DIGIT = re.compile(r"\s*[-–—]\s*(\d)(?![\w.])")
+_NEXT_DIGIT = re.compile(r"\s*(?:,|&|/|\band\b)\s*(\d)(?![\w.])")
+_TO_CODE = re.compile(r"\s*(?:[-–—]|to\b)\s*([A-Z]\d{2})\.?(\d|X)?(?![\w.])")
+_NEXT_CODE = re.compile(r"\s*(?:,|&|/|\band\b)\s*([A-Z]\d{2})\.?(\d|X)?(?![\d.])")
+_SERIES = re.compile(rf"(?<![A-Za-z0-9])({_CODE})((?:\s*(?:[-–—,&]|\band\b)\s*\d(?![\w.]))+)")
+_IN_TEXT = re.compile(rf"(?<![A-Za-z0-9])({_CODE})(?![A-Za-z0-9])")
+_RANGE = re.compile(rf"(?<![A-Za-z0-9])({_CODE})\s*(?:-|–|—|to)\s*({_CODE})(?![A-Za-z0-9])")
+# What may stand behind the words of a heading: its system, a remark in brackets, a colon.
+_BEHIND = r"(?:\s*[-–—(]?\s*(?:opcs|icd)[\w. -]*\)?)?\s*(?:\([^()]{1,60}\))?\W*$"
+_HEADINGS = (
+    (re.compile(rf"(?i)^\W*(?:the )?coding logic{_BEHIND}"), "logic"),
+    (re.compile(r"(?i)^\W*(?:[\w-]+\s+){0,4}exclusion(?:s| codes?)?\b.{0,20}$"), "exclude"),
+    (re.compile(rf"(?i)^\W*(?:procedures?(?: codes?)?|opcs[\w. -]*codes?){_BEHIND}"), "procedure"),
+    (re.compile(rf"(?i)^\W*(?:diagnos[ie]s(?: codes?)?|icd[\w. -]*codes?){_BEHIND}"), "diagnosis"),
+    (
+        re.compile(r"(?i)^\W*(?:any other criteria|will the procedure|estimated activity|sql|code script|references)"),
+        "",
+    ),
+)
+# A sentence that mentions a heading's words is none.
+_SENTENCE = re.compile(r"(?i)^\W*note\b|\b(?:is|are|was|were|has|have|should|must)\b|\.\s*$")
+_FOR_INFORMATION = re.compile(
+    r"(?i)\bfor information\b|\binformational\b|\binformation only\b|\bfor reference only\b"
+    r"|\b(?:not|nor)\b.{0,30}\b(?:part of|used in|included in|in)\b.{0,20}\b(?:coding logic|logic|sql|code script)\b"
+)
+_AGE_FROM = (
+    re.compile(r"(?i)(?:>=|≥|over or equal to)\s*(\d{1,3})"),
+    re.compile(r"(?i)\bage[ds]?\s+(\d{1,3})\s*(?:years?)?\s*(?:and|or)\s*(?:over|above|older)"),
+)
+_AGE_SPAN = re.compile(r"(?i)\b(\d{1,3})\s*(?:-|–|to|and)\s*(\d{1,3})\b")
+_AGES = re.compile(r"(?i)\bage(?:s|d)?\b|\badults?\b|\bchildren\b")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A code of the page's lists. ``system`` is procedure, diagnosis, or empty where the heading does not say."""
+
+    line: int
+    code: str
+    kind: str  # require or exclude
+    system: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """The codes at the start of a line, ranges of them, and the text behind: their title."""
+
+    codes: tuple[str, ...]
+    ranges: tuple[tuple[str, str], ...]
+    title: str
+
+
+@dataclass(frozen=True)
+class Logic:
+    """One condition of the coding logic in words."""
+
+    line: int
+    text: str
+    codes: tuple[str, ...]
+    kind: str
+    system: str
+    position: str  # dominant, primary, any or empty
+
+
+@dataclass(frozen=True)
+class AgeWords:
+    """An age that the words name: from, and to where they have an end."""
+
+    line: int
+    low: int
+    high: int | None
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of the coding section."""
+
+    lines: dict[int, str]
+    listed: tuple[Listed, ...]
+    logic: tuple[Logic, ...]
+    ranges: tuple[tuple[str, str], ...]
+    ages: tuple[AgeWords, ...]
+    informational: tuple[Listed, ...] = ()  # codes that a note gives for information, which the rule need not have
+    titles: dict[int, str] = field(default_factory=dict)  # of the lines that list a code, by line
+
+    def says(self, pattern: str) -> int | None:
+        """The first line on which the words match, ignoring case. A code's title is no criterion, but a remark in brackets
+        behind it is one."""
+        for number, text in self.lines.items():
+            said = " ".join(re.findall(r"\([^()]*\)", text)) if number in self.titles else text
+            if re.search(pattern, said, re.IGNORECASE):
+                return number
+        return None
+
+
+def plain_code(text: str) -> str:
+    """A code without its dot."""
+    return text.replace(".", "")
+
+
+def codes_in(text: str) -> list[str]:
+    """The codes that a text names, without dots; the ends of ranges are not among them, the digits of a series are."""
+    found: list[str] = []
+    for match in _IN_TEXT.finditer(_RANGE.sub(" ", _SERIES.sub(_written_out, text))):
+        found.append(plain_code(match[1]))
+    return found
+
+
+def _written_out(match: re.Match[str]) -> str:
+    """M050-9 and M000, 1,2 & 9 as all the codes that they name."""
+    codes = [plain_code(match[1])]
+    for part in re.finditer(r"([-–—]?)\D*?(\d)", match[2]):
+        codes += _further(codes[-1], part[2], bool(part[1]))
+    return " ".join(codes)
+
+
+def _further(code: str, digit: str, is_range: bool) -> list[str]:
+    """The codes that a last digit behind a code adds: all up to it, or itself."""
+    last = code[-1]
+    if is_range and last.isdigit():
+        return [code[:-1] + str(n) for n in range(int(last) + 1, int(digit) + 1)]
+    return [code[:-1] + digit]
+
+
+def series_of(text: str) -> Series | None:
+    """The codes with which a line of a list begins; None where it begins otherwise, or no title or colon follows them."""
+    first = _FIRST.match(text)
+    if first is None:
+        return None
+    codes, ranges = [first[1] + (first[2] or "")], []
+    at = first.end()
+    while True:
+        if match := _TO_DIGIT.match(text, at):
+            codes += _further(codes[-1], match[1], True)
+        elif match := _NEXT_DIGIT.match(text, at):
+            codes += _further(codes[-1], match[1], False)
+        elif match := _TO_CODE.match(text, at):
+            ranges.append((codes.pop(), match[1] + (match[2] or "")))
+            codes.append(ranges[-1][1])
+        elif match := _NEXT_CODE.match(text, at):
+            codes.append(match[1] + (match[2] or ""))
+        else:
+            break
+        at = match.end()
+    rest = re.match(r"\s*([:–—-]?)\s*(.*)$", text[at:])
+    behind = rest[2] if rest else ""
+    if not (re.match(r"[A-Za-z(\[]", behind) or (rest and rest[1] == ":" and not behind)):
+        return None
+    ends = {end for _, end in ranges}
+    return Series(tuple(code for code in codes if code not in ends), tuple(ranges), behind)
+
+
+def ranges_in(text: str) -> list[tuple[str, str]]:
+    """The ranges of codes that a text names, both ends included, without dots."""
+    return [(plain_code(match[1]), plain_code(match[2])) for match in _RANGE.finditer(text)]
+
+
+def words_of(page: Page) -> Words:
+    """The words of the page's coding section; of the whole page where no line says ``Coding``."""
+    numbers = sorted(page.words)
+    start = max(
+        (n for n in numbers if page.words[n].lower().rstrip(":") == "coding" and n < page.parts[0].line), default=0
+    )
+    ends = [
+        n for n in numbers if n > page.parts[-1].line and re.match(r"(?i)references?\b|how up to date", page.words[n])
+    ]
+    lines = {n: page.words[n] for n in numbers if start <= n < min(ends, default=numbers[-1] + 1)}
+    listed: list[Listed] = []
+    informational: list[Listed] = []
+    titles: dict[int, str] = {}
+    listed_ranges: list[tuple[str, str]] = []
+    logic_lines: dict[int, str] = {}
+    heading, since = "", 0  # the heading, and how many codes were listed before it
+    promised = ""  # the heading whose codes, still to come, are for information
+    for n, text in lines.items():
+        if _FOR_INFORMATION.search(text) and series_of(text) is None:
+            own = next((name for name in ("diagnosis", "procedure") if re.search(rf"(?i)\b{name[:7]}", text)), None)
+            chosen = [item for item in listed if item.system == own] if own else listed[since:]
+            informational += chosen
+            listed = [item for item in listed if item not in chosen]
+            promised = own or ("" if chosen else heading)
+            continue
+        series = series_of(text)
+        is_code = series is not None and not re.fullmatch(r"(?i)(?:or|and)\W*", series.title)
+        if not is_code and (named := _heading(text)) is not None and not (heading == "logic" and named == "exclude"):
+            heading, since = named, len(listed)
+            continue
+        if heading == "logic":
+            logic_lines[n] = text
+        elif series is not None:
+            titles[n] = series.title
+            if heading:
+                kind = "exclude" if heading == "exclude" else "require"
+                into = informational if promised and promised == heading else listed
+                into += [Listed(n, code, kind, heading if kind == "require" else "") for code in series.codes]
+                listed_ranges += series.ranges
+    return Words(
+        lines=lines,
+        listed=tuple(listed),
+        logic=tuple(_logic(logic_lines)),
+        ranges=tuple(dict.fromkeys([*(span for text in lines.values() for span in ranges_in(text)), *listed_ranges])),
+        ages=tuple(age for n, text in lines.items() if n not in titles for age in _ages(n, text)),
+        informational=tuple(informational),
+        titles=titles,
+    )
+
+
+def _heading(text: str) -> str | None:
+    found = next((name for form, name in _HEADINGS if form.search(text)), None)
+    return None if found and _SENTENCE.search(text) else found
+
+
+def _logic(lines: dict[int, str]) -> list[Logic]:
+    """The conditions of the coding logic: parted by lines that say AND."""
+    groups: list[dict[int, str]] = [{}]
+    for n, text in lines.items():
+        if re.fullmatch(r"(?i)\W*and\W*", text):
+            groups.append({})
+        elif groups[-1] and _AGES.search(text) and not codes_in(text):
+            groups.append({n: text})
+        else:
+            groups[-1][n] = text
+    found = []
+    for group in groups:
+        if not group:
+            continue
+        text = re.sub(r"\s+", " ", " ".join(group.values()))
+        position = re.search(r"(?i)\b(dominant|primary|any)\b", text)
+        found.append(
+            Logic(
+                line=min(group),
+                text=text,
+                codes=tuple(codes_in(text)),
+                kind="exclude" if re.search(r"(?i)\b(?:not|exclud\w*)\b", text) else "require",
+                system=_system(text),
+                position=position[1].lower() if position else "",
+            )
+        )
+    return found
+
+
+def _system(text: str) -> str:
+    """What kind of codes a condition in words names; empty where it names both, or neither."""
+    named = [
+        name
+        for name, form in (("procedure", "procedure"), ("diagnosis", "diagnos[ie]s"))
+        if re.search(f"(?i){form}", text)
+    ]
+    return named[0] if len(named) == 1 else ""
+
+
+def _ages(line: int, text: str) -> list[AgeWords]:
+    if not _AGES.search(text) or "rate" in text.lower() or "'" in text:
+        return []
+    spans = [AgeWords(line, int(m[1]), int(m[2])) for m in _AGE_SPAN.finditer(text) if int(m[1]) < int(m[2]) <= 120]
+    if spans:
+        return spans
+    return [AgeWords(line, int(m[1]), None) for form in _AGE_FROM for m in [form.search(text)] if m][:1]

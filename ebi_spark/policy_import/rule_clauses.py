@@ -1,0 +1,145 @@
+"""The conditions of a page's SQL as clauses of a policy: chains of NOT LIKE gathered, shared clauses known again, the
+scope first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ebi_spark.policies.compile import asks_null, fields_of
+from ebi_spark.policies.patterns import OPERATORS, written_out
+from ebi_spark.policies.simplify import Test, gathered_with, normal_test, simplified
+from ebi_spark.policy_import.tsql_rule import Condition
+
+_PROCEDURES = ("dominant_procedure", "any_procedure")
+_NAMES = {
+    "dominant_procedure": "procedure",
+    "any_procedure": "procedure",
+    "any_diagnosis": "diagnosis",
+    "age_years": "age",
+}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A clause as it is read from the SQL. ``use`` names the shared clause that it is."""
+
+    kind: str  # require or exclude
+    test: Test
+    missing: str
+    conditions: tuple[Condition, ...]
+    id: str = ""
+    use: str = ""
+    as_shared: bool = False  # the shared clause's `missing` too
+    scope: bool = False
+
+    @property
+    def line(self) -> int:
+        """The page's line on which the clause starts."""
+        return self.conditions[0].line
+
+    @property
+    def sql(self) -> str:
+        """The clause as the page's SQL has it."""
+        return " AND ".join(condition.sql for condition in self.conditions)
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields that the clause tests, without repeats."""
+        return list(dict.fromkeys(fields_of(self.test)))
+
+
+def drafts_of(conditions: list[Condition], shared: dict[str, dict[str, Any]]) -> list[Draft]:
+    """The clauses that the conditions make, the scope first; ``shared`` are the clauses that policies share, by id.
+
+    The scope is the first clause that requires a procedure; with none there is no scope, and no clause is marked.
+    """
+    drafts: list[Draft] = []
+    for draft in map(_draft, conditions):
+        before = drafts[-1] if drafts else None
+        both = _gathered(before, draft) if before else None
+        if both is not None:
+            drafts[-1] = both
+        else:
+            drafts.append(draft)
+    drafts = [_as_shared(part, shared) for draft in drafts for part in _split(draft, shared)]
+    scope = next((d for d in drafts if d.kind == "require" and set(d.fields) & set(_PROCEDURES)), None)
+    if scope is not None:
+        drafts = [replace(scope, scope=True, missing="fails"), *(d for d in drafts if d is not scope)]
+    return list(_named(drafts))
+
+
+def _draft(condition: Condition) -> Draft:
+    test, missing = condition.test, "fails"
+    nulls = [item for item in test.get("any_of", []) if item.get("is_null") is True]
+    others = [item for item in test.get("any_of", []) if item not in nulls]
+    if len(nulls) == 1 and others:
+        rest = simplified({"any_of": others})
+        # NULL decides the rest and nothing else does, so `OR … IS NULL` is what becomes of an undecided record.
+        if set(fields_of(rest)) == {nulls[0]["field"]} and not asks_null(rest):
+            test, missing = rest, "passes"
+    if set(test) == {"none_of"}:
+        return Draft("exclude", simplified({"any_of": test["none_of"]}), missing, (condition,))
+    return Draft("require", test, missing, (condition,))
+
+
+def _gathered(before: Draft, draft: Draft) -> Draft | None:
+    """Two exclusions side by side on one field as one clause: NOT a AND NOT b is NOT (a OR b)."""
+    same = (before.kind, before.missing, before.conditions[-1].part) == (
+        draft.kind,
+        draft.missing,
+        draft.conditions[0].part,
+    )
+    if not same or draft.kind != "exclude":
+        return None
+    test = gathered_with(before.test, draft.test)
+    return None if test is None else replace(before, test=test, conditions=before.conditions + draft.conditions)
+
+
+def _codes(test: Test) -> set[str]:
+    return {code for key in OPERATORS if key in test for pattern in test[key] for code in written_out(pattern)}
+
+
+def _split(draft: Draft, shared: dict[str, dict[str, Any]]) -> list[Draft]:
+    """A chain that holds a whole shared clause and more, as that clause and the rest."""
+    for clause in shared.values():
+        part = clause.get(draft.kind)
+        if part is None or gathered_with(part, draft.test) is None:
+            continue
+        inside = [c for c in draft.conditions if _codes(_bare(c.test)) <= _codes(part)]
+        rest = [c for c in draft.conditions if c not in inside]
+        if rest and set().union(*(_codes(_bare(c.test)) for c in inside)) == _codes(part):
+            split = []
+            for chosen in (inside, rest):
+                test = simplified({"any_of": [_bare(c.test) for c in chosen]})
+                split.append(replace(draft, test=test, conditions=tuple(chosen)))
+            return sorted(split, key=lambda item: item.line)
+    return [draft]
+
+
+def _bare(test: Test) -> Test:
+    """The test that an exclusion excludes."""
+    return simplified({"any_of": test["none_of"]}) if set(test) == {"none_of"} else test
+
+
+def _as_shared(draft: Draft, shared: dict[str, dict[str, Any]]) -> Draft:
+    for name, clause in shared.items():
+        if draft.kind in clause and normal_test(clause[draft.kind]) == normal_test(draft.test):
+            return replace(draft, use=name, as_shared=clause.get("missing", "fails") == draft.missing)
+    return draft
+
+
+def _named(drafts: list[Draft]) -> Iterator[Draft]:
+    taken: set[str] = set()
+    for draft in drafts:
+        base = draft.use
+        if not base:
+            names = list(dict.fromkeys(_NAMES.get(name, name) for name in draft.fields))
+            base = "_or_".join(names[:3]) if not draft.scope else "procedure"
+            if draft.kind == "exclude" and base in ("diagnosis", "primary_diagnosis", "procedure"):
+                base = f"excluded_{base}"
+        name, number = base, 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        yield replace(draft, id=name)

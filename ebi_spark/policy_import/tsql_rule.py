@@ -1,0 +1,362 @@
+"""The SQL of a page as tests of the policy language, exactly, NULLs included; what has no such form is refused by line.
+
+Only the kinds of nodes named here are let through: the parser passes over what it does not know.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from ebi_spark.policies.compile import LIST_FIELDS
+from ebi_spark.policies.patterns import (
+    AGE_FIELDS,
+    CODE_FIELDS,
+    PatternError,
+    canonical,
+    impossible_age,
+    no_code,
+    places,
+    written_out,
+)
+from ebi_spark.policies.simplify import Test, simplified
+from ebi_spark.policy_import.page import Page, SqlPart
+from ebi_spark.policy_import.sql_columns import Binding, column_of
+from ebi_spark.policy_import.tsql_parse import Refused, line_of, name_of, parsed, printed
+
+_NO_CHANGE = (exp.Upper, exp.Trim)
+_COMPARE: dict[type[exp.Expr], Callable[[int], Test]] = {
+    exp.GTE: lambda n: {"at_least": n},
+    exp.GT: lambda n: {"at_least": n + 1},
+    exp.LTE: lambda n: {"at_most": n},
+    exp.LT: lambda n: {"at_most": n - 1},
+    exp.EQ: lambda n: {"between": [n, n]},
+}
+_MIRRORED = {exp.GTE: exp.LTE, exp.GT: exp.LT, exp.LTE: exp.GTE, exp.LT: exp.GT, exp.EQ: exp.EQ, exp.NEQ: exp.NEQ}
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something about the SQL that its reader should know."""
+
+    line: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition that the rule ANDs, as a test, with its place on the page."""
+
+    test: Test
+    line: int
+    sql: str
+    part: int
+    heading: str
+
+
+@dataclass
+class RuleReader:
+    """Reads the parts of one page; ``notes`` gathers what the reading found."""
+
+    page: Page
+    binding: Binding
+    notes: list[Note] = field(default_factory=list)
+
+    def conditions(self, number: int, part: SqlPart) -> list[Condition]:
+        """The conditions that one part ANDs together, in order."""
+        text = re.sub(r"(?i)^(\s*(?:--[^\n]*\n\s*)*)(?:where|and)\b", lambda m: m[1] + " " * (len(m[0]) - len(m[1])),
+                      part.text)  # fmt: skip
+        tree, mend = parsed(self.page, part, text, self._meaning)
+        if mend is not None:
+            self.notes.append(Note(mend.line, "mended", mend.what))
+        found = []
+        for item in _anded(tree):
+            if _is_one_is_one(item):
+                continue
+            test = simplified(self._test(item, part))
+            found.append(Condition(test, part.line + line_of(item) - 1, printed(item), number, part.heading))
+        if isinstance(tree, exp.Or) and re.match(r"(?i)\s*(?:--[^\n]*\n\s*)*and\b", part.text):
+            raise self._refused(tree, part, "a part that goes on with AND has an OR outside brackets, which would part "
+                                "the whole rule", "put brackets round what the OR joins")  # fmt: skip
+        if isinstance(tree, exp.Or) and number == 0:
+            self._note(tree, part, "precedence", "OR stands outside every bracket: it parts the whole rule into arms")
+        return found
+
+    def _meaning(self, tree: exp.Expr, part: SqlPart) -> str:
+        """What a reading of the SQL says, to compare two by."""
+        return json.dumps(simplified(RuleReader(self.page, self.binding)._test(tree, part)), sort_keys=True)
+
+    # Conditions
+
+    def _test(self, node: exp.Expr, part: SqlPart) -> Test:
+        match node:
+            case exp.Paren():
+                return self._test(node.this, part)
+            case exp.And():
+                kept = [item for item in node.flatten() if not _is_one_is_one(item)]
+                return {"all_of": [self._test(item, part) for item in kept]}
+            case exp.Or():
+                self._precedence(node, part)
+                return {"any_of": [self._test(item, part) for item in node.flatten()]}
+            case exp.Not():
+                return {"none_of": [self._test(node.this, part)]}
+            case exp.Is():
+                return self._is_null(node, part)
+            case exp.Between():
+                return self._between(node, part)
+            case exp.Like():
+                test = self._like(node, part)
+                return {"none_of": [test]} if node.args.get("negate") else test
+            case exp.In():
+                return self._in(node, part)
+            case exp.EQ() | exp.NEQ() | exp.GT() | exp.GTE() | exp.LT() | exp.LTE():
+                return self._compared(node, part)
+        raise self._refused(node, part, f"{name_of(node)} has no place in a condition here: {printed(node)[:60]}")
+
+    def _precedence(self, node: exp.Or, part: SqlPart) -> None:
+        # Brackets stay in the tree, so an AND right under an OR had none.
+        for item in node.flatten(unnest=False):
+            if isinstance(item, exp.And):
+                self._note(item, part, "precedence",
+                           f"AND binds before OR, and no bracket says so: one arm of the OR is {printed(item)}")  # fmt: skip
+
+    def _is_null(self, node: exp.Is, part: SqlPart) -> Test:
+        if not isinstance(node.expression, exp.Null):
+            raise self._refused(node, part, "IS takes NULL only")
+        return {"field": self._column(node.this, part).field, "is_null": True}
+
+    def _between(self, node: exp.Between, part: SqlPart) -> Test:
+        column = self._column(node.this, part)
+        if column.field not in AGE_FIELDS:
+            raise self._refused(node, part, f"BETWEEN is read for ages only, not for {column.field}",
+                                "write the codes out: in ('…', '…')")  # fmt: skip
+        low, high = self._age(node.args["low"], part), self._age(node.args["high"], part)
+        if low > high:
+            raise self._refused(node, part, f"an impossible age: between {low} and {high} holds no age",
+                                "write the smaller age first")  # fmt: skip
+        return {"field": column.field, "between": [low, high]}
+
+    def _compared(self, node: exp.Binary, part: SqlPart) -> Test:
+        left, right, kind = node.left, node.right, type(node)
+        if isinstance(left.unnest(), exp.Literal):
+            left, right, kind = right, left, _MIRRORED[kind]
+        literal = right.unnest()
+        if not isinstance(literal, exp.Literal | exp.Neg):
+            raise self._refused(node, part, f"a column compared with what is no value: {printed(node)[:60]}")
+        column = self._column(left, part)
+        if column.field in AGE_FIELDS:
+            bound = self._age(literal, part)
+            test = {"field": column.field} | _COMPARE[exp.EQ if kind is exp.NEQ else kind](bound)
+            return {"none_of": [test]} if kind is exp.NEQ else test
+        if kind not in (exp.EQ, exp.NEQ):
+            raise self._refused(node, part, f"codes cannot be compared by size: {printed(node)[:60]}",
+                                "write the codes out: in ('…', '…')")  # fmt: skip
+        value = str(literal.this)
+        if not value.strip():
+            if not column.blank_default:
+                raise self._refused(node, part, "a blank is missing here, so it cannot be compared with one",
+                                    "write IS NULL or IS NOT NULL")  # fmt: skip
+            return {"field": column.field, "is_null": kind is exp.EQ}
+        test = self._settled(self._equal(column, [self._text(literal, part)], node, part), column)
+        return {"none_of": [test]} if kind is exp.NEQ else test
+
+    def _in(self, node: exp.In, part: SqlPart) -> Test:
+        column = self._column(node.this, part)
+        listed = node.args.get("expressions") or []
+        if not listed or any(not isinstance(item.unnest(), exp.Literal) for item in listed):
+            raise self._refused(node, part, "IN takes a list of quoted codes only", "write the codes out")
+        if column.field in AGE_FIELDS:
+            ages = [self._age(item, part) for item in listed]
+            return {"any_of": [{"field": column.field, "between": [age, age]} for age in ages]}
+        values = [self._text(item.unnest(), part) for item in listed]
+        return self._settled(self._equal(column, values, node, part), column)
+
+    def _equal(self, column: "Column", values: list[str], node: exp.Expr, part: SqlPart) -> Test:
+        """The column, or its first characters, equal to one of ``values``."""
+        if column.field in LIST_FIELDS:
+            raise self._refused(node, part, f"{column.name} is a list of codes: `=` and IN compare it as a whole",
+                                "write like '%…%'")  # fmt: skip
+        if column.left is None:
+            return {"field": column.field, "in": [self._code(value, column, node, part) for value in values]}
+        fitting = [v for v in values if len(v) == column.left]
+        shorter = [v for v in values if len(v) < column.left]
+        if longer := [v for v in values if len(v) > column.left]:
+            raise self._refused(node, part, f"the first {column.left} characters can never be {longer[0]!r}",
+                                f"write left(…,{len(longer[0])}), or the code's first {column.left} characters")  # fmt: skip
+        tests: list[Test] = []
+        if fitting:
+            codes = [self._code(value, column, node, part) for value in fitting]
+            tests.append({"field": column.field, "starts_with": codes})
+        if shorter:
+            tests.append({"field": column.field, "in": [self._code(value, column, node, part) for value in shorter]})
+        return tests[0] if len(tests) == 1 else {"any_of": tests}
+
+    def _like(self, node: exp.Like, part: SqlPart) -> Test:
+        column = self._column(node.this, part)
+        literal = node.expression.unnest()
+        if not isinstance(literal, exp.Literal) or not literal.is_string:
+            raise self._refused(node, part, "LIKE takes a quoted pattern", "put the pattern in quotation marks")
+        printed = str(literal.this).upper()
+        core = printed.strip("%")
+        opened, closed = printed.startswith("%"), printed.endswith("%")
+        if not core:
+            return {"field": column.field, "is_null": False}
+        if "%" in core:
+            raise self._refused(node, part, f"the pattern {printed!r} has a % inside", "write two LIKEs joined by AND")
+        pattern = self._code(core, column, node, part)
+        size = len(places(pattern))
+        test: Test
+        if column.field in LIST_FIELDS:
+            if not (opened and closed):
+                raise self._refused(
+                    node, part, f"{column.name} is a list of codes whose separators differ: {printed!r} is tied to its end",
+                    f"write '%{core}%'",
+                )  # fmt: skip
+            if None in places(pattern):
+                raise self._refused(node, part, f"{printed!r} may match a separator of the list of codes",
+                                    "write the class out, such as [123]")  # fmt: skip
+            test = {"field": column.field, "contains": [pattern]}
+        elif opened and not closed:
+            raise self._refused(node, part, f"{printed!r} asks how the code ends", "write the codes out")
+        elif not opened and not closed:
+            return self._settled(self._equal(column, self._out(pattern, node, part), node, part), column)
+        elif column.left is None:
+            test = {"field": column.field, "contains" if opened else "starts_with": [pattern]}
+        elif size > column.left:
+            raise self._refused(node, part, f"the first {column.left} characters can never hold {core!r}",
+                                f"write left(…,{size}), or a shorter pattern")  # fmt: skip
+        elif not opened or size == column.left:
+            test = {"field": column.field, "starts_with": [pattern]}
+        else:
+            test = {"field": column.field, "left": column.left, "contains": [pattern]}
+        return self._settled(test, column)
+
+    def _settled(self, test: Test, column: "Column") -> Test:
+        """``test`` where ``ISNULL(column, '')`` stands: no code is in a blank, so a missing value is false."""
+        return {"all_of": [{"field": column.field, "is_null": False}, test]} if column.blank_default else test
+
+    # Columns and values
+
+    def _column(self, node: exp.Expr, part: SqlPart) -> "Column":
+        left: int | None = None
+        blank_default = False
+        inner = node.unnest()
+        while not isinstance(inner, exp.Column):
+            match inner:
+                case exp.Cast() | exp.Paren():
+                    inner = inner.this
+                case exp.Left():
+                    left = self._number(inner.expression, part)
+                    inner = inner.this
+                case exp.Substring() if str(inner.args.get("start")) == "1" and inner.args.get("length"):
+                    left = self._number(inner.args["length"], part)
+                    inner = inner.this
+                case exp.Coalesce() if len(inner.expressions) == 1:
+                    other = inner.expressions[0].unnest()
+                    if isinstance(other, exp.Column):
+                        return self._two_columns(inner, other, part)
+                    if not (isinstance(other, exp.Literal) and not str(other.this).strip()):
+                        raise self._refused(node, part, f"ISNULL with {other.sql()} in place of a missing value")
+                    blank_default = True
+                    inner = inner.this
+                case _ if isinstance(inner, _NO_CHANGE) and not inner.args.get("expression"):
+                    inner = inner.this
+                case _:
+                    raise self._refused(node, part, f"{name_of(inner)} is not understood: {printed(inner)[:60]}",
+                                        "write the condition on the bare column, left(column, n) or ISNULL(column, '')")  # fmt: skip
+        field_name = column_of(inner, self.binding, lambda message, remedy: self._refused(inner, part, message, remedy))
+        self._alias(inner, part)
+        if left is not None and (field_name in LIST_FIELDS or field_name in AGE_FIELDS):
+            raise self._refused(node, part, f"left() of {inner.name}: it is no single code", "write like '%…%'")
+        if field_name in AGE_FIELDS:
+            if blank_default:
+                raise self._refused(node, part, "an age cannot be blank text", "write IS NULL")
+            self._note(inner, part, "age column", f"{inner.sql()} stands alone: it is read as the age of the record, which "
+                       "falls back to Der_Age_at_CDS_Activity_Date where that column is missing")  # fmt: skip
+        return Column(inner.name, field_name, left, blank_default)
+
+    def _two_columns(self, node: exp.Coalesce, other: exp.Column, part: SqlPart) -> "Column":
+        names = [item.name.upper() for item in (node.this.unnest(), other)]
+        if names not in self.binding.ages:
+            known = ", ".join(" then ".join(pair) for pair in self.binding.ages)
+            raise self._refused(node, part, f"of two columns only the age is read with its fall-back ({known})",
+                                "write the condition on one column")  # fmt: skip
+        for item in (node.this.unnest(), other):
+            self._alias(item, part)
+        return Column(names[0], "age", None, False)
+
+    def _alias(self, node: exp.Column, part: SqlPart) -> None:
+        if wrong := self.binding.unbound(node.table, node.name):
+            self._note(node, part, "unbound alias", wrong)
+
+    def _code(self, value: str, column: "Column", node: exp.Expr, part: SqlPart) -> str:
+        """A pattern or code in the policy language; a refusal where it is none."""
+        try:
+            pattern = canonical(value.upper())
+        except PatternError as error:
+            raise self._refused(node, part, f"{value!r} is no code: {error}", "correct the code") from None
+        if column.field in CODE_FIELDS and (why := no_code(pattern)):
+            raise self._refused(node, part, f"a code that is no code: {why}", "correct the code")
+        return pattern
+
+    def _out(self, pattern: str, node: exp.Expr, part: SqlPart) -> list[str]:
+        if None in places(pattern):
+            raise self._refused(node, part, f"{pattern} stands for too many codes to compare by", "write the codes out")
+        return written_out(pattern)
+
+    def _text(self, literal: exp.Expr, part: SqlPart) -> str:
+        value = str(literal.this).strip()
+        if not literal.is_string:
+            self._note(literal, part, "number for text", f"{value} is compared as the text '{value}'; SQL Server would "
+                       "turn the column into numbers and fail on letters")  # fmt: skip
+        return value
+
+    def _number(self, node: exp.Expr, part: SqlPart) -> int:
+        if not (isinstance(node, exp.Literal) and str(node.this).isdigit() and int(node.this) > 0):
+            raise self._refused(node, part, f"{node.sql()} is no number of characters")
+        return int(node.this)
+
+    def _age(self, node: exp.Expr, part: SqlPart) -> int:
+        text = node.unnest().sql(dialect="tsql").strip("'")
+        if not re.fullmatch(r"-?\d+", text):
+            raise self._refused(node, part, f"{text} is no age in whole years", "write a whole number")
+        if impossible_age(int(text)):
+            raise self._refused(node, part, f"an impossible age: {text}",
+                                "ages run from 0 to 120, the codes of babies from 7000 to 7007")  # fmt: skip
+        return int(text)
+
+    def _note(self, node: exp.Expr, part: SqlPart, kind: str, text: str) -> None:
+        note = Note(part.line + line_of(node) - 1, kind, text)
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _refused(self, node: exp.Expr, part: SqlPart, message: str, remedy: str = "") -> "Refused":
+        return Refused(
+            self.page, part.line + line_of(node) - 1, message, remedy or "write the condition in another form"
+        )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as a condition reads it: its field, how many first characters, blank in place of missing."""
+
+    name: str
+    field: str
+    left: int | None
+    blank_default: bool
+
+
+def _anded(tree: exp.Expr) -> Iterator[exp.Expr]:
+    inner = tree.unnest()
+    if isinstance(inner, exp.And):
+        for item in inner.flatten():
+            yield from _anded(item)
+    else:
+        yield inner
+
+
+def _is_one_is_one(node: exp.Expr) -> bool:
+    return isinstance(node, exp.EQ) and isinstance(node.left, exp.Literal) and node.left == node.right

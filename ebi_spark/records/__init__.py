@@ -1,0 +1,1 @@
+"""Source rows cleaned, dated and checked, and written to silver as spells and attendances or as quarantine."""

@@ -1,0 +1,212 @@
+"""HES rows judged: episodes built into spells, and outpatient appointments.
+
+HES has neither a dominant procedure nor a spell primary diagnosis. The proxy (decision 4) is the first ``OPERTN_4_01``
+that is an operation, in episode order, with ``DIAG_4_01`` of that same episode, else of the first;
+``dominance_basis`` says on every spell which of these it was.
+"""
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from ebi_spark.config.default_codes import codes_of as default_codes_of
+from ebi_spark.config.settings import DateWindow
+from ebi_spark.financial_years import year_of_date
+from ebi_spark.records.cleaning import clean
+from ebi_spark.records.code_lists import as_text, codes_of, first_code, join_episodes
+from ebi_spark.records.row_status import reasons, with_year
+from ebi_spark.records.sus_plus import (
+    ALTERNATIVES,
+    ATTENDANCE_KINDS,
+    RECORD_KINDS,
+    SPELL_KINDS,
+    date_attendances,
+    with_ages,
+    with_alternatives,
+)
+
+FIRST_OPERATION = "hes_first_operation"
+FIRST_OPERATION_FIRST_DIAGNOSIS = "hes_first_operation_diagnosis_of_first_episode"
+NO_OPERATION = "hes_no_operation"
+
+REGULAR_ATTENDERS = ("3", "4")
+UNFINISHED = "1"
+# EPIORDER 98 and 99 stand for not applicable and unknown.
+HIGHEST_EPISODE_ORDER = 87
+
+
+EPISODE_KINDS = SPELL_KINDS | {
+    "episode_start": "day",
+    "episode_end": "day",
+    "episode_order": "number",
+    "episode_status": "short_code",
+    "provider_spell_number": "identifier",
+}
+# What an episode says of its spell, cleaned.
+EPISODE_VALUES = (
+    *EPISODE_KINDS, "age_years", "diagnosis_codes", "procedure_codes", "first_diagnosis", "first_operation",
+    "financial_year",
+)  # fmt: skip
+
+
+def _with_codes(rows: DataFrame) -> DataFrame:
+    """``rows`` with their numbered code columns as normalised texts and the codes in first position."""
+    diagnoses = codes_of(F.col("diagnosis"), F.col("diagnosis_concat"))
+    operations = codes_of(F.col("operation"), F.col("operation_concat"))
+    first_diagnosis = first_code(F.col("diagnosis"), F.col("diagnosis_concat"))
+    first_operation = first_code(F.col("operation"), F.col("operation_concat"))
+    listed = rows.withColumns(
+        {
+            "diagnosis_list": diagnoses,
+            "operation_list": operations,
+            "first_diagnosis": first_diagnosis,
+            "first_operation": first_operation,
+        }
+    )
+    return listed.withColumns(
+        {"diagnosis_codes": as_text(F.col("diagnosis_list")), "procedure_codes": as_text(F.col("operation_list"))}
+    ).drop("diagnosis_list", "operation_list", "diagnosis", "operation", "diagnosis_concat", "operation_concat")
+
+
+def judge_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+    """HES outpatient rows judged; a row an appointment."""
+    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS)))
+    return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), window, bare_year)
+
+
+def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+    """HES episodes cleaned, each with the year of its own discharge date, else of its year column."""
+    kinds = RECORD_KINDS | EPISODE_KINDS
+    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])))
+    dated = with_year(cleaned, "discharge_date", window, bare_year)
+    return dated.withColumn("financial_year", F.coalesce("dated_year", "stated_year"))
+
+
+def judge_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+    """HES episodes judged; year, discharge date and reasons are those of the whole spell.
+
+    A bad episode sends its spell to quarantine: every episode carries the reasons of all. Copies that are left out, and
+    states that a later extract supersedes, say nothing of their spell.
+    """
+    corrupt = F.col("corrupt").isNotNull()
+    episodes = clean_episodes(rows, window, bare_year).withColumns(
+        {
+            "spell_key": _spell_key(),
+            "own_reasons": reasons(
+                corrupt_line=corrupt,
+                no_key=F.col("record_id").isNull() & ~corrupt,
+                unfinished=(F.col("episode_status") == UNFINISHED) & ~corrupt,
+                conflicting_duplicate=F.col("conflict"),
+            ),
+        }
+    )
+    spell = Window.partitionBy("spell_key")
+    counted = ~F.col("is_duplicate")
+    whole = episodes.withColumns(
+        {
+            "spell_discharged": F.max(F.when(counted, F.col("discharge_date"))).over(spell),
+            "spell_unreadable": F.max(F.when(counted, F.col("unread_discharge_date"))).over(spell),
+            "spell_reasons": F.array_sort(
+                F.array_distinct(F.flatten(F.collect_list(F.when(counted, F.col("own_reasons"))).over(spell)))
+            ),
+            "spell_stated_year": F.max(F.when(counted, F.col("stated_year"))).over(spell),
+        }
+    )
+    undated = F.col("spell_discharged").isNull() & ~corrupt
+    return whole.withColumns(
+        {
+            "reasons": F.concat(
+                "spell_reasons",
+                reasons(
+                    no_usable_date=undated & F.col("spell_unreadable"),
+                    undischarged=undated & ~F.col("spell_unreadable"),
+                ),
+            ),
+            # A row that is left out may be of a spell of which no row is left: then its own year.
+            "financial_year": F.coalesce(
+                year_of_date(F.col("spell_discharged")),
+                "spell_stated_year",
+                F.when(~counted, F.col("financial_year")),
+            ),
+        }
+    ).drop(
+        "conflict", "own_reasons", "spell_reasons", "spell_unreadable", "spell_stated_year", "stated_year", "dated_year",
+        "unread_discharge_date",
+    )  # fmt: skip
+
+
+def _spell_key() -> Column:
+    """What the episodes of one spell share; NULL-safe text. Corrupt lines, regular attenders and episodes without a
+    provider spell number are each on their own."""
+    on_its_own = F.concat(F.lit("E:"), F.coalesce("record_id", F.concat(F.lit("#"), F.col("content").cast("string"))))
+    alone = (
+        F.col("corrupt").isNotNull()
+        | F.coalesce(F.col("patient_classification").isin(*REGULAR_ATTENDERS), F.lit(False))
+        | F.col("provider_spell_number").isNull()
+    )
+    provider = F.coalesce("provider_code", F.lit(""))
+    admitted = F.coalesce(F.col("admission_date").cast("string"), F.lit(""))
+    return (
+        F.when(alone, on_its_own)
+        .when(F.col("person_id").isNull(), F.concat_ws("|", F.lit("S:"), provider, "provider_spell_number"))
+        .otherwise(F.concat_ws("|", F.lit("P:"), "person_id", provider, "provider_spell_number", admitted))
+    )
+
+
+_FROM_FIRST = (
+    "record_id", "person_id", "provider_code", "commissioner_code", "gp_practice_code", "lsoa", "sex", "age",
+    "age_years", "administrative_category", "treatment_function", "admission_date", "admission_method",
+    "patient_classification", *ALTERNATIVES,
+)  # fmt: skip
+
+
+def build_spells(episodes: DataFrame) -> DataFrame:
+    """Spells of valid judged episodes; a row a spell, ``episodes`` says how many rows made it.
+
+    Method, category and age come from the first episode, discharge date and method from the last; episodes are in the
+    order of start, EPIORDER, end and key. A spell whose EPIORDER does not run from 1 without a gap is marked
+    ``incomplete_spell``: an episode stands in a file that was not read.
+    """
+    carried = [
+        "episode_start", "episode_order", "episode_end", *_FROM_FIRST, "discharge_date", "discharge_method",
+        "diagnosis_codes", "procedure_codes", "first_diagnosis", "first_operation", "cleaned", "source_file",
+        "extract_date",
+    ]  # fmt: skip
+    grouped = episodes.groupBy("spell_key", "financial_year").agg(
+        F.array_sort(F.collect_list(F.struct(*carried))).alias("list")
+    )
+    listed = F.col("list")
+    first, last = F.get(listed, F.lit(0)), F.get(listed, F.size(listed) - 1)
+    # A default code says that there was no operation, or that no code fits: neither is what an operation was.
+    no_operation = default_codes_of("procedure_codes")
+    operated = F.get(
+        F.filter(
+            listed,
+            lambda e: e["first_operation"].rlike("^[A-Z][0-9]{2}") & ~e["first_operation"].isin(*no_operation),
+        ),
+        F.lit(0),
+    )
+    discharged = F.filter(listed, lambda e: e["discharge_date"].isNotNull())
+    orders = F.filter(F.transform(listed, lambda e: e["episode_order"]), lambda n: n.between(1, HIGHEST_EPISODE_ORDER))
+    spells = grouped.select(
+        "financial_year",
+        *[first[name].alias(name) for name in _FROM_FIRST],
+        F.get(discharged, F.size(discharged) - 1)["discharge_date"].alias("discharge_date"),
+        last["discharge_method"].alias("discharge_method"),
+        join_episodes(F.transform(listed, lambda e: e["diagnosis_codes"])).alias("diagnosis_codes"),
+        join_episodes(F.transform(listed, lambda e: e["procedure_codes"])).alias("procedure_codes"),
+        operated["first_operation"].alias("dominant_procedure"),
+        F.coalesce(operated["first_diagnosis"], first["first_diagnosis"]).alias("primary_diagnosis"),
+        F.when(operated.isNull(), F.lit(NO_OPERATION))
+        .when(operated["first_diagnosis"].isNull(), F.lit(FIRST_OPERATION_FIRST_DIAGNOSIS))
+        .otherwise(F.lit(FIRST_OPERATION))
+        .alias("dominance_basis"),
+        (
+            (F.size(orders) > 0)
+            & ((F.array_min(orders) > 1) | (F.array_max(orders) > F.size(F.array_distinct(orders))))
+        ).alias("incomplete_spell"),
+        F.size(listed).alias("episodes"),
+        F.array_sort(F.array_distinct(F.flatten(F.transform(listed, lambda e: e["cleaned"])))).alias("cleaned"),
+        F.array_max(F.transform(listed, lambda e: e["extract_date"])).alias("extract_date"),
+        last["source_file"].alias("source_file"),
+    )
+    return spells.withColumn("activity_date", F.col("discharge_date"))

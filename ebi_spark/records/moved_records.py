@@ -1,0 +1,111 @@
+"""Records that move between years: what they leave in years that the source files no longer hold, or that a run does not
+replace.
+
+A refresh replaces whole years. So that a record never counts twice, a year is replaced too when the lake holds rows of a
+configured file in it, and no file holds it any more: then by nothing. And where a run does not replace a year, because it
+was asked for others or because the year's files are no source, no record of its years may be in it.
+"""
+
+from collections.abc import Collection, Mapping
+from functools import reduce
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.errors import DataError
+from ebi_spark.lake.storage import Lake
+from ebi_spark.records.file_counts import Judged, Survey
+from ebi_spark.records.row_status import VALID, keep
+from ebi_spark.sources.file_inventory import is_configured
+from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, YEAR, Table
+
+_UNKNOWN_YEAR = "unknown"
+
+
+def years_left(
+    lake: Lake,
+    config: RunConfig,
+    present: Collection[str],
+    asked: Collection[str] | None = None,
+) -> dict[str, frozenset[str]]:
+    """Years (of those ``asked`` for; None: of all) that the lake holds of files that the configuration names, and that are not
+    ``present`` in any: each with these files, be they changed or gone. Years of other files are not among them."""
+    parts: list[DataFrame] = []
+    for table in (*RECORD_TABLES.values(), QUARANTINE):
+        if lake.exists(table):
+            absent = set(lake.years(table)) - {*present, _UNKNOWN_YEAR}
+            absent &= absent if asked is None else set(asked)
+            if absent:
+                parts.append(lake.read(table).where(F.col(YEAR).isin(*absent)).select(YEAR, "source_file").distinct())
+    found: dict[str, set[str]] = {}
+    for row in reduce(DataFrame.unionByName, parts).distinct().collect() if parts else []:
+        if is_configured(row["source_file"], config.sources):
+            found.setdefault(row[YEAR], set()).add(row["source_file"])
+    return {year: frozenset(files) for year, files in found.items()}
+
+
+def refuse_in_two_years(
+    lake: Lake,
+    judged: list[Judged],
+    found: Survey,
+    config: RunConfig,
+    replaced: Collection[str],
+    in_files: Collection[str],
+) -> None:
+    """A :class:`DataError` where a run would leave a record in a year beside those that are ``replaced``: the lake has a key
+    of one of these in another year, or one of the files has rows there and has none of that year any more. ``in_files``
+    are the years that source files have rows of."""
+    for dataset, table in RECORD_TABLES.items():
+        others = sorted(set(lake.years(table)) - set(replaced)) if lake.exists(table) else []
+        items = [item for item in judged if item.dataset == dataset and item.records is not None]
+        if not others or not items:
+            continue
+        keys = [
+            keep(item.rows, VALID, config.years).select(F.lit(item.table.system).alias("source_system"), "record_id")
+            for item in items
+        ]
+        incoming = reduce(DataFrame.unionByName, keys).withColumn("_met", F.lit(1))
+        there = lake.read(table).where(F.col(YEAR).isin(*others))
+        met = there.select(YEAR, "source_file", "source_system", "record_id").join(
+            incoming, ["source_system", "record_id"], "left"
+        )
+        twice: dict[str, int] = {}
+        left: dict[str, set[str]] = {}
+        for row in met.groupBy(YEAR, "source_file").agg(F.count("_met").alias("keys")).collect():
+            if row["keys"]:
+                twice[row[YEAR]] = twice.get(row[YEAR], 0) + row["keys"]
+            now = [
+                count for item in items for path, count in found.files[item.place].items() if path == row["source_file"]
+            ]
+            if now and not any(year == row[YEAR] for count in now for year, _ in count.verdicts):
+                left.setdefault(row[YEAR], set()).add(row["source_file"].rpartition("/")[2])
+        if twice or left:
+            raise _in_two_years(lake, table, config, twice, left, replaced, in_files)
+
+
+def _in_two_years(
+    lake: Lake,
+    table: Table,
+    config: RunConfig,
+    twice: Mapping[str, int],
+    left: Mapping[str, Collection[str]],
+    replaced: Collection[str],
+    in_files: Collection[str],
+) -> DataError:
+    found = [
+        f"{number:,} record{'s' if number > 1 else ''} of {', '.join(sorted(replaced))} "
+        f"{'are' if number > 1 else 'is'} in the lake under {year} too"
+        for year, number in sorted(twice.items())
+    ]
+    found += [f"{', '.join(sorted(files))} no longer has rows of {year}" for year, files in sorted(left.items())]
+    others = {*twice, *left}
+    lacking = sorted(others - {*in_files, *years_left(lake, config, in_files, others)})
+    years = ",".join(sorted({*replaced, *others}))
+    add = f"add the source files of {', '.join(lacking)} to the configuration and " if lacking else ""
+    again = f"run again with `--years {years}`" if config.years else "run again"
+    return DataError(
+        f"{table.full_name}: {'; '.join(found)}, and this run does not replace {', '.join(sorted(others))}: records would "
+        "count twice; nothing was replaced",
+        remedy=f"{add}{again}",
+    )

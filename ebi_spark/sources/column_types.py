@@ -1,0 +1,106 @@
+"""Columns of Parquet, Delta and catalogue tables as text: the types that keep a value's meaning, and the refusal of others.
+
+A text stays as it is; a whole number is written without a fraction, whatever number type holds it; a date or time stamp is
+taken for a date column alone. A two-character code that came as a number gets its zero back in the cleaning, like one that
+came as ``2``. Dates and ages that have their type already keep it: writing them out as text and reading that again would cost
+time in every pass over the rows.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    BinaryType,
+    ByteType,
+    DataType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    NullType,
+    NumericType,
+    ShortType,
+    StringType,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+)
+
+from ebi_spark.errors import InputError
+from ebi_spark.quoting import sql_name
+from ebi_spark.sources.layouts import DAYS, Resolved
+
+# Keys have so many digits that floating point may have lost the last ones.
+KEYS = ("record_id", "person_id", "provider_spell_number")
+_TYPED_DAYS = frozenset(DAYS) - {"extract_date"}
+_TYPED_NUMBERS = ("age", "age_fallback", "episode_order")
+_EXACT_BELOW: dict[type[DataType], int] = {DoubleType: 1 << 53, FloatType: 1 << 24}
+
+
+def refuse_other_types(schema: StructType, resolved: Resolved, where: str) -> None:
+    """An :class:`InputError` that names column and type where a column that is read has one that does not say what it
+    should."""
+    types = {item.name: item.dataType for item in schema.fields}
+    for ours, name in [*resolved.single.items(), *resolved.lists()]:
+        kind = types[name]
+        day = isinstance(kind, DateType | TimestampType | TimestampNTZType)
+        if isinstance(kind, StringType | NumericType | NullType) or (day and ours in DAYS):
+            continue
+        wanted = "a date or text" if ours in DAYS else "text or a number"
+        raise InputError(
+            f"{where}: the column {name} is of type {kind.typeName()}, and {ours} is read from {wanted}",
+            remedy=f"give {name} that type at the source, or name another column: `columns: {{{ours}: …}}`",
+        )
+
+
+def as_text(name: str, kind: DataType) -> Column:
+    """A column as text."""
+    column = F.col(sql_name(name))
+    if isinstance(kind, StringType):
+        return column
+    if isinstance(kind, DoubleType | FloatType):
+        # Not a number is how tools of data frames write a missing one.
+        whole = F.when(F.rint(column) == column, column.try_cast("decimal(38,0)").cast("string"))
+        return F.when(~F.isnan(column), F.coalesce(whole, column.cast("string")))
+    if isinstance(kind, DecimalType) and kind.scale:
+        whole = column.try_cast("decimal(38,0)")
+        return F.coalesce(F.when(whole == column, whole.cast("string")), column.cast("string"))
+    return F.hex(column) if isinstance(kind, BinaryType) else column.cast("string")
+
+
+def as_read(ours: str, name: str, kind: DataType) -> Column:
+    """A column that is read as ``ours``: a DATE or an INT where it is one, else text."""
+    column = F.col(sql_name(name))
+    if ours in _TYPED_DAYS and isinstance(kind, DateType | TimestampType | TimestampNTZType):
+        return column.cast("date")  # of a time stamp in the session's time zone, as its text would be read
+    if ours in _TYPED_NUMBERS and isinstance(kind, ByteType | ShortType | IntegerType):
+        return column.cast("int")
+    return as_text(name, kind)
+
+
+def united(frames: Sequence[DataFrame]) -> DataFrame:
+    """All rows of frames that have the same columns; one that is not of the same type in all of them is text."""
+    kinds = [dict(frame.dtypes) for frame in frames]
+    mixed = {name for name in kinds[0] if len({kind[name] for kind in kinds}) > 1}
+    return reduce(
+        DataFrame.unionByName,
+        [
+            frame.withColumns({name: F.col(name).cast("string") for name in mixed}) if mixed else frame
+            for frame in frames
+        ],
+    )
+
+
+def inexact_key(schema: StructType, resolved: Resolved) -> Column | None:
+    """Whether a row has a key as a floating-point number too large to be exact; None where no key is one."""
+    types = {item.name: item.dataType for item in schema.fields}
+    found = []
+    for ours in KEYS:
+        name = resolved.single.get(ours)
+        most = _EXACT_BELOW.get(type(types[name])) if name else None
+        if name and most:
+            found.append(F.coalesce(F.abs(F.col(sql_name(name))) >= F.lit(most), F.lit(False)))
+    return reduce(lambda a, b: a | b, found) if found else None

@@ -1,0 +1,373 @@
+"""Source tables as DataFrames: their columns under our names, text or what has its type already, with the file each row
+stands in."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from ebi_spark.config.settings import RunConfig, TableSource
+from ebi_spark.errors import InputError
+from ebi_spark.lake.storage import newest_commit
+from ebi_spark.quoting import spark_path, sql_name, table_parts
+from ebi_spark.sources.column_types import as_read, as_text, inexact_key, refuse_other_types, united
+from ebi_spark.sources.families import concatenation, listed
+from ebi_spark.sources.file_inventory import Form, find_files, forms_of, is_remote, stated_for, within
+from ebi_spark.sources.file_watch import State, state_of
+from ebi_spark.sources.hes_keys import YEARLY_KEYS, key_with_year
+from ebi_spark.sources.layouts import Layout, Resolved, layouts
+
+# Some of the rows of a frame, by their key (a column, as text).
+Narrow = Callable[[DataFrame, Column], DataFrame]
+
+CORRUPT = "_corrupt_line"
+# What ``corrupt`` is of a row that has as many fields as it should and yet cannot be taken at its word. (No line is empty.)
+UNUSABLE = ""
+# A line with more fields than this ends the job: Spark's reader keeps a place for each in every task.
+_FIELDS_OF_A_LINE = 1 << 17
+_REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files of one form: what they lack, what nothing reads of them, and what a person should know of columns that mean
+    the same thing. ``read``: our column → the files' column; ``mapped``: those of ours that the configuration maps."""
+
+    files: tuple[str, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    read: Mapping[str, str] = field(default_factory=dict)
+    mapped: frozenset[str] = frozenset()
+
+
+@dataclass
+class SourceTable:
+    """All of one role of one system, from however many sources and files.
+
+    ``rows`` has our names (text; DATE or INT where all files have a date or an age so), lists of text for numbered columns (``diagnosis``, ``operation``), ``corrupt`` (the
+    line when it could not be parsed, :data:`UNUSABLE` when its values cannot be trusted, else NULL), ``raw_names`` and ``raw_values`` (the row under the table's own names, text),
+    ``content`` (a hash of the whole row but its extract date), ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text).
+    ``only``: the files, as ``source_file`` has them, where the rows are those of some files alone.
+    """
+
+    system: str
+    role: str
+    rows: DataFrame
+    files: list[str] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    state: State = field(default_factory=dict)  # of its files, before the first was opened
+    only: frozenset[str] | None = None
+    narrowed: Callable[[Narrow], DataFrame] | None = None  # see :meth:`where_key`
+
+    def group_of(self, path: str) -> Group:
+        """What is known of the file that rows name as theirs."""
+        return next(
+            (g for g in self.groups if any(within(path, stated) for stated in g.files)),
+            self.groups[0],
+        )
+
+    def where_key(self, narrow: Narrow) -> DataFrame:
+        """The rows that ``narrow`` leaves of a frame by its key as text, a column that it is given. What no rule of the
+        table rests on is then made of these rows alone: hashes and raw values of all rows take most of a pass."""
+        assert self.narrowed is not None, "only of a table as it was read"
+        return self.narrowed(narrow)
+
+    def of_files(self, files: frozenset[str]) -> "SourceTable":
+        """The rows of some of the files alone; Spark then opens no other."""
+        these = F.col("source_file").isin(*files) if files else F.lit(False)
+        whole, stated = self.narrowed, set(self.files)
+        return replace(
+            self,
+            rows=self.rows.where(these),
+            files=sorted({found for path in files if (found := stated_for(path, stated))}),
+            state={path: state for path, state in self.state.items() if path in files},
+            only=files,
+            narrowed=None if whole is None else lambda narrow: whole(narrow).where(these),
+        )
+
+
+def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
+    """One :class:`SourceTable` a system and role that the configuration names, in the configuration's order."""
+    groups: dict[tuple[str, str], list[tuple[str, TableSource]]] = {}
+    for source in config.sources:
+        for role, table in source.tables.items():
+            groups.setdefault((source.system, role), []).append((source.name, table))
+    tables = []
+    for (system, role), members in groups.items():
+        parts = [read_table(spark, table, f"sources.{name}.{role}", config) for name, table in members]
+        rows = united([part.rows for part in parts])
+        tables.append(
+            SourceTable(
+                system,
+                role,
+                rows,
+                files=sorted({file for part in parts for file in part.files}),
+                groups=[group for part in parts for group in part.groups],
+                state={path: state for part in parts for path, state in part.state.items()},
+                narrowed=_all_of([part.where_key for part in parts]),
+            )
+        )
+    return tables
+
+
+def read_table(spark: SparkSession, source: TableSource, where: str, config: RunConfig) -> SourceTable:
+    """One configured table; anything that keeps it from being read is an :class:`InputError` that names ``where``."""
+    layout = layouts()[source.role]
+    files = [] if source.table else find_files(source, where)
+    state = state_of(files)
+    frames: list[DataFrame] = []
+    narrowed: list[Callable[[Narrow], DataFrame]] = []
+    groups: list[Group] = []
+    for paths, frame, resolved, form in _opened(spark, source, layout, where, config):
+        if config.mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
+            raise InputError(
+                f"{where}: {source.where} does not say of which extract its rows are, and an upsert lets the later one win",
+                remedy=f"name its column `columns: {{extract_date: …}}` ({layout.columns['extract_date'][0]} is found by "
+                'itself), or state `extract_date: "2022-06-30"` beside each path',
+            )
+        named = partial(
+            _under_our_names, frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year
+        )
+        frames.append(named())
+        narrowed.append(named)
+        read = {ours: name.upper() for ours, name in resolved.single.items()}
+        groups.append(Group(tuple(paths), resolved.missing, resolved.extra, resolved.notes, read, resolved.mapped))
+    return SourceTable("", source.role, united(frames), files, groups, state, narrowed=_all_of(narrowed))
+
+
+def _all_of(makers: Sequence[Callable[[Narrow], DataFrame]]) -> Callable[[Narrow], DataFrame]:
+    return lambda narrow: united([make(narrow) for make in makers])
+
+
+def _opened(
+    spark: SparkSession, source: TableSource, layout: Layout, where: str, config: RunConfig
+) -> Iterable[tuple[list[str], DataFrame, Resolved, Form | None]]:
+    """(paths, their rows as they are, which column is which, the form of lines of text), a group of files each."""
+
+    def typed(paths: list[str], frame: DataFrame) -> tuple[list[str], DataFrame, Resolved, Form | None]:
+        named = f"{where}: {_named(paths)}"
+        resolved = layout.resolve(frame.columns, source.columns, named)
+        refuse_other_types(frame.schema, resolved, named)
+        return paths, frame, resolved, None
+
+    try:
+        if source.table:
+            yield typed([source.table], _as_now(spark, table=source.table))
+            return
+        groups: dict[tuple[Form, str], list[str]] = {}
+        for path in find_files(source, where):
+            if is_remote(path):
+                groups.setdefault((_remote_form(spark, path, source), ""), []).append(path)
+                continue
+            for file, form in forms_of(path, source, layout, where, config).items():
+                base = path if form.format == "parquet" and file != path else ""
+                groups.setdefault((form, base), []).append(file)
+        for (form, base), paths in groups.items():
+            if form.format == "csv":
+                resolved = layout.resolve(list(form.columns), source.columns, f"{where}: {_named(paths)}")
+                yield paths, _read_csv(spark, form, paths, source.encoding or "utf-8"), resolved, form
+            elif form.format == "delta":
+                for path in paths:
+                    yield typed([path], _as_now(spark, path=path))
+            else:
+                reader = _careful(spark.read).option("parquet.page.verify-checksum.enabled", True)
+                reader = reader.option("basePath", base) if base else reader
+                yield typed(paths, reader.parquet(*_for_spark(paths)))
+    except AnalysisException as error:
+        raise InputError(
+            f"{where}: {source.where} cannot be read ({error.getCondition() or 'unreadable'})",
+            remedy="check that the table or path exists, is whole and is of the format stated",
+        ) from None
+
+
+def _as_now(spark: SparkSession, *, table: str = "", path: str = "") -> DataFrame:
+    """A Delta table at its present version: Spark reads a source several times, and the newest version each time, so that
+    one that is written to meanwhile would give rows of two states. What has no history to ask for, or cannot be read at a
+    version (a view, a table with row filters), is read as it is."""
+
+    def read(reader: DataFrameReader) -> DataFrame:
+        return reader.table(sql_name(*table_parts(table))) if table else reader.format("delta").load(path)
+
+    commit = newest_commit(spark, table=table, path=path)
+    if commit is not None:
+        with suppress(Exception):  # what is wrong with the table itself is said where it is read as it is
+            frame = read(spark.read.option("versionAsOf", commit.version))
+            if frame.columns:  # asked for here: Spark Connect would find out later that it cannot be had
+                return frame
+    return read(spark.read)
+
+
+def _for_spark(paths: list[str]) -> list[str]:
+    """Paths as Spark's readers take them: local ones are of files that were found, others can be patterns."""
+    return [path if is_remote(path) else spark_path(path) for path in paths]
+
+
+def _named(paths: list[str]) -> str:
+    return paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+
+
+def _careful(reader: DataFrameReader) -> DataFrameReader:
+    """A reader that stops at a file that is damaged or gone, whatever the session says: passing over it loses rows."""
+    return reader.option("ignoreCorruptFiles", False).option("ignoreMissingFiles", False)
+
+
+def _remote_form(spark: SparkSession, path: str, source: TableSource) -> Form:
+    """The form of a path that only Spark reaches: what the configuration states, else by its name."""
+    kind = source.format or ("csv" if ".csv" in path or ".txt" in path else "parquet")
+    if kind != "csv":
+        return Form(kind, () if kind == "delta" else (path,))
+    first = spark.read.text(path).first()
+    delimiter = source.delimiter or max(",|\t;", key=(first[0] if first else "").count)
+    columns = tuple(cell.strip().strip('"') for cell in (first[0] if first else "").split(delimiter))
+    return Form("csv", columns, delimiter, source.header is not False)
+
+
+def _read_csv(spark: SparkSession, form: Form, paths: list[str], encoding: str) -> DataFrame:
+    fields = [StructField(name, StringType()) for name in _distinct(form.columns)]
+    schema = StructType([*fields, StructField(CORRUPT, StringType())])
+    return (
+        _careful(spark.read.schema(schema))
+        .option("sep", form.delimiter)
+        .option("encoding", encoding)
+        .option("maxColumns", _FIELDS_OF_A_LINE)
+        .option("header", form.header)
+        .option("escape", '"')
+        .option("mode", "PERMISSIVE")
+        .option("columnNameOfCorruptRecord", CORRUPT)
+        # Where a query asks for some columns only, Spark cuts just these out of each line and does not see that the line has
+        # more or fewer fields than it should: the same line would be sound to one query and corrupt to the next.
+        .option("columnPruning", False)
+        # A quote that is never closed takes in the fields behind it, so that too few are left and the line is set aside.
+        # By default the reader takes the text up to the next delimiter, wherever that stands, and fields shift unseen.
+        .option("unescapedQuoteHandling", "STOP_AT_CLOSING_QUOTE")
+        # Text as it is: Spark would otherwise read a quoted empty text as something else than an empty field.
+        .option("emptyValue", "")
+        .csv(_for_spark(paths))
+    )
+
+
+def _distinct(names: tuple[str, ...]) -> list[str]:
+    """Names made distinct (case ignored) so that Spark takes them; repeated ones are never read."""
+    seen: dict[str, int] = {}
+    distinct = []
+    for name in names:
+        count = seen.get(name.upper(), 0)
+        seen[name.upper()] = count + 1
+        distinct.append(name if count == 0 and name else f"{name or 'unnamed'}__{count}")
+    return distinct
+
+
+def _under_our_names(
+    frame: DataFrame,
+    resolved: Resolved,
+    layout: Layout,
+    source: TableSource,
+    form: Form | None,
+    most_bytes: int,
+    bare_year: str | None = None,
+    narrow: Narrow | None = None,
+) -> DataFrame:
+    """``frame`` with every column of the layout (NULL where the file has none) and its lineage. ``form``: of lines of text.
+    ``bare_year``: what a year of four digits means. ``narrow``: what leaves some of its rows alone, by their key."""
+    types = {item.name: item.dataType for item in frame.schema.fields}
+
+    def text(name: str) -> Column:
+        return as_text(name, types[name])
+
+    def read(ours: str) -> Column:
+        column = as_read(ours, resolved.single[ours], types[resolved.single[ours]])
+        if ours != "record_id" or source.role not in YEARLY_KEYS:
+            return column
+        year, day = (read(name) if name in resolved.single else None for name in YEARLY_KEYS[source.role])
+        return key_with_year(column, year, day, bare_year)
+
+    singles = [
+        (read(ours) if ours in resolved.single else F.lit(None).cast("string")).alias(ours)
+        for ours in layout.columns
+        if ours != "extract_date"
+    ]
+    extract = text(resolved.single["extract_date"]) if "extract_date" in resolved.single else F.lit(source.extract_date)
+    runs = []
+    for ours in layout.numbered:
+        families = [[[text(name) for name in place] for place in family] for family in resolved.runs.get(ours, ())]
+        concats = [text(name) for name in resolved.concats.get(ours, ())]
+        runs.append(listed(families, or_else=bool(concats)).alias(ours))
+        runs.append(concatenation(concats).alias(f"{ours}_concat"))
+    own_names = [name for name in frame.columns if name != CORRUPT]
+    # What makes two rows of one key the same: every column but the extract's date, whatever its case or place.
+    compared = sorted((n for n in own_names if n != resolved.single.get("extract_date")), key=str.upper)
+    content = F.xxhash64(*[F.coalesce(text(name), F.lit("\0")) for name in compared])
+    names = F.array(*[F.lit(name) for name in own_names])
+    values = F.array(*[text(name) for name in own_names])
+    if form is not None:
+        corrupt = F.col(CORRUPT)
+        if not form.plain:
+            unusable = _unusable_line(resolved, layout.key_names(source.columns), most_bytes)
+            corrupt = F.coalesce(corrupt, F.when(unusable, F.lit(UNUSABLE)))
+    else:
+        inexact = inexact_key(frame.schema, resolved)
+        corrupt = F.lit(None).cast("string") if inexact is None else F.when(inexact, F.lit(UNUSABLE))
+    if source.table:
+        lineage = [
+            F.lit(source.table).alias("source_file"),
+            F.lit(None).cast("long").alias("file_bytes"),
+            F.lit(None).cast("timestamp").alias("file_modified"),
+        ]
+    else:
+        uri = F.col("_metadata.file_path")
+        path = _behind(uri, "file:///", 7).otherwise(_behind(uri, "file:/", 5).otherwise(uri))
+        decoded = F.when(path.contains("%"), F.url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))).otherwise(path)
+        lineage = [
+            decoded.alias("source_file"),
+            F.col("_metadata.file_size").alias("file_bytes"),
+            F.col("_metadata.file_modification_time").alias("file_modified"),
+        ]
+    if narrow is not None:
+        frame = narrow(frame, read("record_id"))
+    return frame.select(
+        *singles,
+        *runs,
+        extract.cast("string").alias("extract_date"),
+        content.alias("content"),
+        corrupt.alias("corrupt"),
+        names.alias("raw_names"),
+        values.alias("raw_values"),
+        *lineage,
+    )
+
+
+def _behind(uri: Column, start: str, at: int) -> Column:
+    """What stands behind the first ``at`` bytes of a text that begins so. By bytes: looking for the place, or counting
+    characters, would take each row as long as some of its fields."""
+    return F.when(uri.startswith(start), F.substring(uri.cast("binary"), at + 1, 1 << 20).cast("string"))
+
+
+def _unusable_line(resolved: Resolved, keys: set[str], most_bytes: int) -> Column:
+    """Whether a line, though it has the fields it should, is a header that is repeated, or has among the fields that are
+    read one that is longer than allowed, holds a NUL byte or could not be decoded."""
+    names = [*resolved.single.values(), *(name for _, name in resolved.lists())]
+    fields = [F.col(sql_name(name)) for name in dict.fromkeys(names)]
+    together = F.concat_ws("\x1f", *fields)
+    longest = F.greatest(*[F.coalesce(F.octet_length(column), F.lit(0)) for column in fields])
+    key = F.col(sql_name(resolved.single["record_id"]))
+    return (
+        together.contains("\x00")
+        | together.contains(_REPLACEMENT)
+        | ((F.octet_length(together) > most_bytes) & (longest > most_bytes))
+        | key.startswith(_BYTE_ORDER_MARK)
+        | F.upper(F.trim(key)).isin(sorted(keys))
+    )
+
+
+def raw_json() -> Column:
+    """The source row as JSON text; of a line that could not be parsed, the line as ``{"line": …}``. Made only of what is set
+    aside: made of every row it would be the dearest column of the ingest."""
+    line = F.nullif("corrupt", F.lit(UNUSABLE))
+    cells = F.to_json(F.map_from_arrays("raw_names", "raw_values"), {"ignoreNullFields": "false"})
+    return F.when(line.isNotNull(), F.to_json(F.struct(line.alias("line")))).otherwise(cells)

@@ -1,0 +1,1 @@
+"""What every table of a lake is: rows, columns and their meanings, keys and partitions."""

@@ -1,0 +1,1 @@
+"""Checks of every layer: suites, how they are measured, and what Great Expectations makes of them."""

@@ -1,0 +1,561 @@
+"""The gate: what must hold of every table before anything rests on it, measured by Spark, judged by Great Expectations.
+
+Each suite in ``expectations/`` states the checks of one table. Spark counts the violations of all checks of a layer in
+one query or two; Great Expectations gets the one row of counts, so that no patient's value can reach its results, its log or its
+pages, and a hundred expectations cost no hundred Spark jobs (on a Spark frame of one row 120 of them took 20 s, on pandas
+1 s).
+"""
+
+import html
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial, reduce
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.config.settings import resource
+from ebi_spark.config.yaml_documents import load_document
+from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.lake.storage import Lake, side_by_side
+from ebi_spark.own_files import pages_of, put_pages, refuse_pages
+from ebi_spark.tables.schemas import QUARANTINE, TABLES, YEAR, Table
+
+LAYER_SUITES = {
+    "silver": ("apc_spell", "op_attendance", "quarantine", "ingest_audit", "population"),
+    "flags": ("policy", "activity_flag", "policy_attrition", "policy_sensitivity", "policy_comparison"),
+    "rates": ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area", "record_quality"),
+    "published": (
+        "published_rate",
+        "published_variation",
+        "published_attrition",
+        "published_reading_effect",
+        "published_sensitivity",
+        "published_quality",
+        "published_activity_month",
+        "published_days_between",
+        "published_completeness",
+        "published_policy",
+    ),
+}
+# Tables that hold a row a record; all others hold figures.
+RECORD_SUITES = ("apc_spell", "op_attendance", "quarantine", "activity_flag")
+EVERY_YEAR = "_every_year"
+RELEASE_ID = "release_id"
+UNKNOWN_YEAR = "unknown"
+KINDS = ("row", "unique", "unique_every_year", "total", "group", "count_of_violations")
+
+IN_SET = "expect_column_values_to_be_in_set"
+ROW_COUNT = "expect_table_row_count_to_equal"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its ``kind`` says how ``rule`` (SQL, or columns) is to be read; ``words`` say what it means."""
+
+    id: str
+    words: str
+    kind: str
+    rule: str | tuple[str, ...]
+    severity: str = "critical"
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Totals of several tables side by side: ``totals`` are SQL queries with at most one row a group, columns ``by``."""
+
+    by: tuple[str, ...]
+    totals: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The checks of one table, and the groups that those of the kind ``group`` see."""
+
+    name: str
+    table: Table
+    checks: tuple[Check, ...]
+    groups: Groups | None = None
+
+
+@dataclass(frozen=True)
+class FailedCheck:
+    """A check that does not hold: how many rows, groups or columns are against it (1 where it could not be made)."""
+
+    table: str
+    check: str
+    words: str
+    violations: int
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the gate found. ``warnings`` do not close it; ``versions`` are the Delta versions that were checked;
+    ``docs`` is the index of the pages written, if any."""
+
+    success: bool
+    checks: int
+    failed: list[FailedCheck]
+    versions: dict[str, int]
+    docs: Path | None
+    warnings: list[FailedCheck] = field(default_factory=list)
+
+
+def validate_layer(
+    lake: Lake,
+    layer: str,
+    *,
+    years: list[str] | None,
+    release_id: str | None = None,
+    docs: Path | None,
+    tell: Callable[[str], None],
+    staged: Mapping[Table, DataFrame] | None = None,
+) -> GateResult:
+    """:func:`validate_layers` of one layer."""
+    of_layer = (layer,)
+    return validate_layers(lake, of_layer, years=years, release_id=release_id, docs=docs, tell=tell, staged=staged)[
+        layer
+    ]
+
+
+def validate_layers(
+    lake: Lake,
+    layers: Iterable[str],
+    *,
+    years: list[str] | None,
+    release_id: str | None = None,
+    docs: Path | None,
+    tell: Callable[[str], None],
+    staged: Mapping[Table, DataFrame] | None = None,
+) -> dict[str, GateResult]:
+    """Check every table of each layer (``silver``, ``flags``, ``rates`` or ``published``), in one checkpoint a layer.
+
+    Only rows of ``years`` (None: all) are judged, and of ``published`` only those of ``release_id``, which must be given:
+    a release is held against gold as it stands now. Rows of the tables in ``staged`` are taken from there, before they are
+    written anywhere. Checks against other tables may read beyond. What is checked is
+    measured side by side in Spark. Pages about the result go to a folder of their own in ``docs``, unless a check could
+    not be evaluated.
+    """
+    suites = {layer: [load_suite(name) for name in LAYER_SUITES[layer]] for layer in layers}
+    if any((layer == "published") != (release_id is not None) for layer in suites):
+        raise ValueError("release_id belongs to the layer `published`, and that to one release")
+    for layer, of_layer in suites.items():
+        tell(f"checking {layer}: {sum(len(suite.checks) for suite in of_layer)} checks of {len(of_layer)} tables")
+    # Planning the queries takes longest, and each keeps one core busy: a layer alone is measured in two halves.
+    halves = 1 if len(suites) > 1 else 2
+    parts = [(layer, of_layer[at::halves]) for layer, of_layer in suites.items() for at in range(halves)]
+    answers = side_by_side([partial(_Measuring(lake, years, release_id, staged).violations, part) for _, part in parts])
+    measured = {layer: _Measured() for layer in suites}
+    for (layer, _), found in zip(parts, answers, strict=True):
+        measured[layer].counts.update(found.counts)
+        measured[layer].notes.update(found.notes)
+    return {layer: _concluded(lake, layer, of_layer, measured[layer], docs, tell) for layer, of_layer in suites.items()}
+
+
+def _concluded(
+    lake: Lake, layer: str, suites: list[Suite], measured: "_Measured", docs: Path | None, tell: Callable[[str], None]
+) -> GateResult:
+    verdict = _judge(layer, suites, measured.counts, docs)
+    failed: list[FailedCheck] = []
+    warnings: list[FailedCheck] = []
+    for suite in suites:
+        for check in suite.checks:
+            key = (suite.name, check.id)
+            if key in verdict.failed:
+                words = check.words
+                if key in measured.notes:
+                    words = f"{words} ({measured.notes[key]})"
+                if key in verdict.raised:
+                    words = f"{words} (Great Expectations could not evaluate this)"
+                found = FailedCheck(suite.table.full_name, check.id, words, max(1, measured.counts[key]))
+                (warnings if check.severity == "warning" else failed).append(found)
+    for problem in (*failed, *warnings):
+        tell(f"{problem.table}: {problem.check}: {problem.words} ({problem.violations:,} against it)")
+    names = [suite.table.full_name for suite in suites]
+    versions = {name: lake.versions_read[name] for name in names if name in lake.versions_read}
+    checks = sum(len(suite.checks) for suite in suites)
+    return GateResult(not failed, checks, failed, versions, verdict.docs, warnings)
+
+
+# What is to be checked
+
+
+@cache
+def load_suite(name: str) -> Suite:
+    """The suite in ``expectations/NAME.yml``, with the checks that follow from the table's contract in front."""
+    path = resource("expectations", f"{name}.yml")
+    document = load_document(path, resource("expectations", "suite.schema.json"), what="expectations")
+    if document["table"] not in TABLES:
+        raise InputError(f"expectations: {path}: there is no table {document['table']}", remedy="correct `table`")
+    table = TABLES[document["table"]]
+    checks = [
+        Check("columns_there", f"Every column of {table.full_name} is there.", "schema", ()),
+        Check("columns_of_their_type", f"Every column of {table.full_name} has its type.", "schema", ()),
+        *[
+            Check(f"not_null_{column}", f"{column} is never missing.", "row", f"{column} IS NOT NULL")
+            for column in table.required
+        ],
+        *[_check(item, path) for item in document["checks"]],
+    ]
+    names = [check.id for check in checks]
+    twice = sorted({item for item in names if names.count(item) > 1})
+    if twice:
+        raise InputError(f"expectations: {path}: the check {twice[0]} stands twice", remedy="name each check once")
+    given = document.get("groups")
+    groups = Groups(tuple(given["by"]), tuple(given["totals"])) if given else None
+    if groups is None and any(check.kind == "group" for check in checks):
+        raise InputError(f"expectations: {path} has checks of groups without `groups`", remedy="add `groups`")
+    return Suite(name, table, tuple(checks), groups)
+
+
+def _check(item: dict[str, Any], path: Path) -> Check:
+    given = [kind for kind in KINDS if kind in item]
+    if len(given) != 1:
+        raise InputError(
+            f"expectations: {path}: the check {item['id']} must say one of {', '.join(KINDS)}",
+            remedy="give exactly one",
+        )
+    rule = item[given[0]]
+    return Check(
+        item["id"],
+        item["words"],
+        given[0],
+        tuple(rule) if given[0] in ("unique", "unique_every_year") else rule,
+        item.get("severity", "critical"),
+    )
+
+
+# Measuring, in Spark
+
+
+@dataclass
+class _Measured:
+    """Violations by suite and check; a note where a check could not be made or says which columns are wrong."""
+
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    notes: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+class _Measuring:
+    """Counts violations; never collects a record."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        years: list[str] | None,
+        release_id: str | None,
+        staged: Mapping[Table, DataFrame] | None = None,
+    ) -> None:
+        self.lake, self.years, self.release_id, self.staged = lake, years, release_id, staged or {}
+        self.every_year: dict[str, DataFrame] = {}
+
+    def violations(self, suites: list[Suite]) -> _Measured:
+        """The violations of every check, in one Spark query (a second one only where keys seem to be repeated)."""
+        measured = _Measured()
+        parts: list[DataFrame] = []
+        checks_of_part: dict[str, list[tuple[str, str]]] = {}
+        suspects: dict[tuple[str, str], tuple[DataFrame, tuple[str, ...]]] = {}
+
+        def measure(frame: DataFrame, counts: list[Column], keys: list[tuple[str, str]]) -> None:
+            part = f"{keys[0][0]}/{len(parts)}"
+            parts.append(frame.select(F.lit(part).alias("part"), F.array(*counts).alias("counts")))
+            checks_of_part[part] = keys
+
+        for suite in suites:
+            frame = self.rows(suite.name)
+            self._schema(suite, measured)
+            aggregates: dict[tuple[str, str], Column] = {}
+            grouped: dict[tuple[str, str], Column] = {}
+            for check in suite.checks:
+                key = (suite.name, check.id)
+                if check.kind == "schema":
+                    continue
+                obstacle = self._obstacle(suite, check)
+                if obstacle:
+                    measured.counts[key], measured.notes[key] = 1, f"cannot be checked: {obstacle}"
+                elif check.kind == "row":
+                    aggregates[key] = _against(check)
+                elif check.kind == "group":
+                    grouped[key] = _against(check)
+                elif check.kind == "total":
+                    aggregates[key] = F.expr(f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END")
+                elif check.kind in ("unique", "unique_every_year"):
+                    # Equal keys have equal hashes: eight bytes a row are shuffled rather than the whole key.
+                    keyed = frame if check.kind == "unique" else self.whole(suite.name)
+                    suspects[key] = (keyed, tuple(check.rule))
+                    hashed = keyed.groupBy(F.xxhash64(*check.rule).alias("_hash")).count()
+                    measure(_surplus(hashed), [F.col("surplus")], [key])
+                else:
+                    measure(self._query(str(check.rule)).toDF("violations"), [F.col("violations")], [key])
+            for counts, grouping in ((aggregates, False), (grouped, True)):
+                if counts:
+                    source = self._groups(suite) if grouping else frame
+                    names = [f"c{number}" for number in range(len(counts))]
+                    counted = source.agg(*[c.alias(n) for c, n in zip(counts.values(), names, strict=True)])
+                    measure(counted, [F.col(name) for name in names], list(counts))
+        for row in reduce(DataFrame.unionByName, parts).collect() if parts else []:
+            measured.counts.update(zip(checks_of_part[row["part"]], map(int, row["counts"]), strict=True))
+        for key, (frame, columns) in suspects.items():
+            if measured.counts[key]:  # repeated keys, or merely equal hashes: now exactly
+                exact = _surplus(frame.groupBy(*columns).count()).first()
+                measured.counts[key] = int(exact["surplus"]) if exact else 1
+        return measured
+
+    def rows(self, suite: str) -> DataFrame:
+        """The rows of a suite's table that are judged."""
+        frame, table = self.whole(suite), _table(suite)
+        if self.years is not None and YEAR in frame.columns:
+            unknown = [UNKNOWN_YEAR] if table == QUARANTINE else []
+            # A NULL year is in no list of years: it is kept, so that it is found missing.
+            frame = frame.where(F.col(YEAR).isin(*self.years, *unknown) | F.col(YEAR).isNull())
+        if self.release_id is not None and RELEASE_ID in frame.columns and table.layer == "published":
+            frame = frame.where(F.col(RELEASE_ID) == self.release_id)
+        return frame
+
+    def whole(self, suite: str) -> DataFrame:
+        """All rows of a suite's table, of one version however often it is asked for."""
+        if suite not in self.every_year:
+            table = _table(suite)
+            frame = self.staged[table] if table in self.staged else self.lake.read(table)
+            # Tables of figures are small: in one partition their groups and joins need no shuffle, which is most of
+            # what a check over them costs.
+            self.every_year[suite] = frame if suite in RECORD_SUITES else frame.coalesce(1)
+        return self.every_year[suite]
+
+    def _deviations(self, suite: str) -> tuple[list[str], list[str]]:
+        """Columns that are missing, and columns of another type than the contract says."""
+        there = {item.name: item.dataType.simpleString() for item in self.whole(suite).schema.fields}
+        declared = {item.name: item.dataType.simpleString() for item in _table(suite).schema.fields}
+        missing = [name for name in declared if name not in there]
+        return missing, [name for name, kind in declared.items() if name in there and there[name] != kind]
+
+    def _schema(self, suite: Suite, measured: _Measured) -> None:
+        missing, mistyped = self._deviations(suite.name)
+        for check, columns in (("columns_there", missing), ("columns_of_their_type", mistyped)):
+            measured.counts[(suite.name, check)] = len(columns)
+            if columns:
+                measured.notes[(suite.name, check)] = f"not so: {', '.join(columns)}"
+
+    def _obstacle(self, suite: Suite, check: Check) -> str | None:
+        """Why a check cannot be made: a column it names is missing or has another type."""
+        rules = [check.rule] if isinstance(check.rule, str) else list(check.rule)
+        if check.kind == "group" and suite.groups:
+            # Its own names are those of the totals; what can be missing stands in their queries.
+            rules = list(suite.groups.totals)
+        queries = check.kind in ("group", "count_of_violations")
+        sources = {name.removesuffix(EVERY_YEAR) for rule in rules for name in _placeholders(rule)}
+        names = sources if queries else {suite.name}
+        words = {word for rule in rules for word in re.findall(r"\w+", rule)}
+        for name in sorted(names):
+            for columns, problem in zip(self._deviations(name), ("is missing", "has another type"), strict=True):
+                for column in columns:
+                    if column in words:
+                        return f"the column {column} of {_table(name).full_name} {problem}"
+        return None
+
+    def _query(self, sql: str) -> DataFrame:
+        frames = {
+            name: self.whole(name.removesuffix(EVERY_YEAR)) if name.endswith(EVERY_YEAR) else self.rows(name)
+            for name in _placeholders(sql)
+        }
+        return self.lake.spark.sql(sql, **frames)  # type: ignore[arg-type]
+
+    def _groups(self, suite: Suite) -> DataFrame:
+        """The totals of every query in one row a group: a union rather than joins, so one shuffle at most."""
+        assert suite.groups is not None
+        totals = [self._query(sql) for sql in suite.groups.totals]
+        stacked = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), totals)
+        names = [name for name in stacked.columns if name not in suite.groups.by]
+        return stacked.groupBy(*suite.groups.by).agg(*[F.first(name, ignorenulls=True).alias(name) for name in names])
+
+
+def _table(suite: str) -> Table:
+    layer = "published" if suite.startswith("published_") else "gold"
+    name = suite.removeprefix("published_")
+    return TABLES.get(f"{layer}/{name}") or TABLES[f"silver/{name}"]
+
+
+def _placeholders(sql: str) -> list[str]:
+    return sorted(set(re.findall(r"\{(\w+)\}", sql)))
+
+
+def _against(check: Check) -> Column:
+    """How many rows do not meet a condition; one that cannot be decided is not met."""
+    return F.expr(f"count_if(NOT coalesce(({check.rule}), false))")
+
+
+def _surplus(counted: DataFrame) -> DataFrame:
+    return counted.agg(F.coalesce(F.sum(F.col("count") - 1), F.lit(0)).alias("surplus"))
+
+
+# Judging, in Great Expectations
+
+
+@dataclass
+class _Verdict:
+    failed: set[tuple[str, str]]
+    raised: set[tuple[str, str]]
+    docs: Path | None
+
+
+def _judge(layer: str, suites: list[Suite], counts: dict[tuple[str, str], int], docs: Path | None) -> _Verdict:
+    """One checkpoint over the counts: each must be 0."""
+    # Before the import, which takes seconds and would otherwise ask the web.
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    import pandas as pd
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.registry import list_registered_expectation_implementations
+
+    # An expectation that is not known would be dropped with no more than a line in the log.
+    unknown = {IN_SET, ROW_COUNT} - set(list_registered_expectation_implementations())
+    if unknown:
+        raise BrokenRunError(
+            f"Great Expectations {gx.__version__} does not know {', '.join(sorted(unknown))}",
+            remedy="install the locked version: `make setup`",
+        )
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    for site in list(context.variables.data_docs_sites or {}):
+        context.delete_data_docs_site(site)
+    batch = context.data_sources.add_or_update_pandas("lake").add_dataframe_asset(layer)
+    whole = batch.add_batch_definition_whole_dataframe("violations")
+    definitions = []
+    for suite in suites:
+        expectations: list[dict[str, Any]] = [{"type": ROW_COUNT, "kwargs": {"value": 1}}]
+        expectations += [
+            {
+                "type": IN_SET,
+                "kwargs": {"column": _column(suite.name, check.id), "value_set": [0]},
+                "description": html.escape(check.words),  # the pages show it as it is
+                "severity": check.severity,
+                "meta": {"suite": suite.name, "check": check.id},
+            }
+            for check in suite.checks
+        ]
+        stored = context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations))
+        definition = gx.ValidationDefinition(name=suite.name, data=whole, suite=stored)
+        definitions.append(context.validation_definitions.add(definition))
+    checkpoint = context.checkpoints.add(
+        gx.Checkpoint(name=layer, validation_definitions=definitions, result_format={"result_format": "BOOLEAN_ONLY"})
+    )
+    row = {_column(suite, check): [count] for (suite, check), count in counts.items()}
+    run = gx.RunIdentifier(run_name=layer)
+    result = checkpoint.run(batch_parameters={"dataframe": pd.DataFrame(row, dtype="int64")}, run_id=run)
+    results = [item for validation in result.run_results.values() for item in validation.results]
+    failed, raised = set(), set()
+    for item in results:
+        meta = item.expectation_config.meta or {}
+        key = (meta.get("suite", ""), meta.get("check", ""))
+        if not item.success:
+            failed.add(key)
+        if _raised(item.exception_info):
+            raised.add(key)
+    expected = sum(len(suite.checks) + 1 for suite in suites)
+    against = {key for key, count in counts.items() if count != 0}
+    if len(results) != expected or len(counts) != expected - len(suites) or failed != against | raised:
+        raise BrokenRunError(
+            f"the checks of {layer} were not all made: {len(results)} of {expected} evaluated, {len(counts)} counted",
+            remedy="this is a fault of the product: report it with the suites in expectations/",
+        )
+    pages = _write_docs(context, layer, suites, failed, docs) if docs and not raised else None
+    return _Verdict(failed, raised, pages)
+
+
+def _column(suite: str, check: str) -> str:
+    return f"{suite}__{check}"
+
+
+def _raised(info: Any) -> bool:
+    """Whether an expectation broke; Great Expectations tells it flat or by metric."""
+    if not isinstance(info, dict):
+        return False
+    if "raised_exception" in info:
+        return bool(info["raised_exception"])
+    return any(_raised(item) for item in info.values())
+
+
+# The pages
+
+
+def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[tuple[str, str]], docs: Path) -> Path:
+    """Data Docs in a folder of their own below ``docs``, put there whole and made to open without the web."""
+    refuse_pages(docs, [layer])
+    docs.mkdir(parents=True, exist_ok=True)
+    target = pages_of(docs, layer)
+    with tempfile.TemporaryDirectory(prefix=".expectations-", dir=docs) as folder:
+        site = Path(folder) / "site"
+        context.add_data_docs_site(
+            layer,
+            {
+                "class_name": "SiteBuilder",
+                "show_how_to_buttons": False,
+                "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site)},
+                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            },
+        )
+        context.build_data_docs(site_names=[layer])
+        shutil.rmtree(site / "static", ignore_errors=True)
+        for page in site.rglob("*.html"):
+            page.write_text(offline(page.read_text(encoding="utf-8")), encoding="utf-8")
+        (site / "index.html").write_text(_index(site, layer, suites, failed), encoding="utf-8")
+        put_pages(site, target)
+    return target / "index.html"
+
+
+def _index(site: Path, layer: str, suites: list[Suite], failed: set[tuple[str, str]]) -> str:
+    """An index that needs no script, in place of the one that Great Expectations draws with several from the web."""
+    lines = []
+    for suite in suites:
+        page = next(_pages(site / "validations" / suite.name), None)
+        name = html.escape(suite.table.full_name)
+        link = f'<a href="{page.relative_to(site).as_posix()}">{name}</a>' if page else name
+        against = [check for check in suite.checks if (suite.name, check.id) in failed]
+        outcome = "failed" if any(check.severity == "critical" for check in against) else "passed"
+        listed = "<br>".join(f"{check.severity}: {html.escape(check.words)}" for check in against)
+        lines.append(f"<tr><td>{link}</td><td>{len(suite.checks)}</td><td>{outcome}</td><td>{listed}</td></tr>")
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="UTF-8"><title>Checks of {layer}</title>{_STYLE}</head>'
+        f"<body><h4>Checks of {layer}</h4><p>Spark counted the rows against each check; Great Expectations judged the "
+        "counts. No page holds a value of a record.</p><table><thead><tr><th>Table</th><th>Checks</th><th>Outcome</th><th>Not met</th>"
+        f"</tr></thead><tbody>{''.join(lines)}</tbody></table></body></html>\n"
+    )
+
+
+def _pages(folder: Path) -> Iterator[Path]:
+    return iter(sorted(folder.rglob("*.html")))
+
+
+# What the pages would take from the web: their look and the signs for passed and failed.
+_STYLE = """<style>
+body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
+h4{font-size:1.3rem}h5{font-size:1rem;margin:1.2rem 0 .2rem;font-family:ui-monospace,monospace}
+h6,.h6{font-size:.95rem;font-weight:600;margin:.4rem 0}
+table{border-collapse:collapse;margin:.3rem 0}td,th{border:1px solid #bbb;padding:.25rem .6rem;text-align:left}
+nav ul{columns:3;list-style:none;padding:0}.ge-breadcrumbs{list-style:none;padding:0;display:flex;gap:1rem}
+.card.mb-3{display:none}.fas{font-style:normal;font-weight:700}.sticky,.navbar{position:static!important}
+.fa-check-circle::before{content:"✔";color:#1a7f37}.fa-times::before{content:"✘";color:#b3261e}
+.fa-exclamation-triangle::before{content:"!";color:#9a6700}.ge-section{margin-bottom:.6rem!important;padding:0}
+</style>"""
+
+_FROM_THE_WEB = (
+    re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE),
+    re.compile(r"<link\b[^>]*>", re.IGNORECASE),
+    re.compile(r"<(?:img|iframe|source|embed)\b[^>]*>", re.IGNORECASE),
+    re.compile(r"<footer\b.*?</footer\s*>", re.DOTALL | re.IGNORECASE),
+    re.compile(r"<style\b.*?</style\s*>", re.DOTALL | re.IGNORECASE),
+    re.compile(r'\son[a-z]+="[^"]*"', re.IGNORECASE),
+)
+
+
+def offline(page: str) -> str:
+    """A page of Data Docs without anything that is loaded from elsewhere or needs a script, in a plain style."""
+    for pattern in _FROM_THE_WEB:
+        page = pattern.sub("", page)
+    return page.replace("</head>", f"{_STYLE}</head>", 1)
