@@ -36,8 +36,9 @@ CREATE MACRO tidy(p) AS CASE WHEN length(p) > 2 THEN
   CASE WHEN contains(p, ',,') OR contains(p, ',-') OR contains(p, ',&') OR contains(p, ',|,|,') THEN tidied(p) ELSE p END
   END;
 CREATE MACRO codes_of(x) AS tidy(packed(x));
-CREATE MACRO day_of(d) AS CASE WHEN d NOT IN (DATE '1800-01-01', DATE '1801-01-01', DATE '1600-01-01',
-  DATE '1582-10-15') THEN d END;
+CREATE MACRO day_of(d) AS CASE WHEN d NOT IN (DATE '0001-01-01', DATE '1582-10-15', DATE '1600-01-01', DATE '1753-01-01',
+  DATE '1800-01-01', DATE '1801-01-01', DATE '1899-12-30', DATE '1899-12-31', DATE '1900-01-01', DATE '1901-01-01',
+  DATE '9999-12-31') THEN d END;
 CREATE MACRO first_year(d) AS year(d) - CASE WHEN month(d) < 4 THEN 1 ELSE 0 END;
 CREATE MACRO year_of(d) AS first_year(d)::VARCHAR || '-' || lpad(((first_year(d) + 1) % 100)::VARCHAR, 2, '0');
 CREATE MACRO year_by(d, stated) AS coalesce(year_of(day_of(d)), left(stated, 4) || '-' || right(stated, 2));

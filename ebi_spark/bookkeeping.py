@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
+from datetime import date
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.recompute import (
     DONE,
     ONE_PART,
+    READ_BEFORE,
     Due,
     History,
     LastLook,
@@ -67,7 +69,7 @@ READS: dict[str, tuple[str, ...]] = {
 }
 
 # Folders and modules whose change changes what a stage writes; `jobs/STAGE.py` is one of them always.
-_SHARED = ("financial_years.py", "small_files.py", "small_frames.py")
+_SHARED = ("default_codes.py", "financial_years.py", "small_files.py", "small_frames.py", "published_files.py")
 PROGRAM: dict[str, tuple[str, ...]] = {
     "ingest": ("acquire", "canonical"),
     "flag": ("clinical_policy", "flags"),
@@ -76,9 +78,9 @@ PROGRAM: dict[str, tuple[str, ...]] = {
     "publish": ("release",),
 }
 SHIPPED: dict[str, tuple[str, ...]] = {
-    "ingest": ("conf/layouts.yml",),
-    "flag": ("conf/reference/*.csv",),
-    "rate": ("conf/reference/*.csv",),
+    "ingest": ("conf/layouts.yml", "conf/default_codes.yml"),
+    "flag": ("conf/reference/*.csv", "conf/default_codes.yml"),
+    "rate": ("conf/reference/*.csv", "conf/default_codes.yml", "conf/code_forms.yml"),
     "validate": ("expectations/*.yml",),
     "publish": ("conf/disclosure.yml", "conf/caveats.yml", "conf/reference/*.csv", "expectations/published_*.yml"),
 }
@@ -88,13 +90,15 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "accept_shrunken": (), "keep_releases": (), "max_shrink_share": (), "max_columns": (),
     "sources": (),  # told table by table and file by file
     "mode": ("ingest",), "bare_year": ("ingest",), "timezone": ("ingest",), "max_quarantine_share": ("ingest",),
-    "max_field_bytes": ("ingest",),
+    "max_field_bytes": ("ingest",), "activity_from": ("ingest",), "appointments_ahead_days": ("ingest",),
+    "max_unknown_code_share": ("publish",),
+    "day": (),  # a new day alone changes no row but of files with rows of days to come, see Books._uses
     "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
     "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),
     "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),
-    "over_dispersion": ("publish",),
+    "over_dispersion": ("publish",), "control_charts": ("publish",),
     "population": ("rate",), "standard_population": ("rate",), "max_vintage_days": ("rate",),
-    "distant_vintage": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
+    "distant_vintage": ("rate",), "max_population_difference": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
     "disclosure": ("publish",),
 }  # fmt: skip
 
@@ -103,6 +107,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 VERDICTS = "verdicts"
 # Likewise: the years whose files it looked at and had no need to read again, as JSON.
 STANDING = "as_they_were"
+# Likewise: the files with rows of days to come, each with the first day from which on it has to be read again, as JSON.
+DUE_FROM = "due_from"
 # What of the run log is weighed.
 _LOGGED = (
     "run_id", "stage", "outcome", "started_at", "ended_at", "years", "versions_read", "versions_written", "details",
@@ -134,6 +140,7 @@ class Books:
         """A row that was just added to the log."""
         if row["stage"] in STAGES and self._rows is not None:
             self._rows.insert(0, row)
+            self.__dict__.pop("_days_to_come", None)
 
     def runs(self, stage: str) -> list[StageRun]:
         """The stage's rows, newest first."""
@@ -164,6 +171,33 @@ class Books:
             found[name] = History(self.lake.version(table), commits)
         return found
 
+    def _uses(self, stage: str) -> dict[str, str]:
+        """What a stage would use now. A source file with rows of days to come counts as changed from the first of these days
+        on, until it is read again."""
+        found = uses(stage, self.config, self.lake, self.run_id)
+        if stage == "ingest":
+            for path, day in self._days_to_come.items():
+                if self.config.day >= day:
+                    for key in found:
+                        kind, _, stated = key.partition(":")
+                        if kind in ("data", "table") and within(path, stated):
+                            found[key] = f"{found[key]}{READ_BEFORE}{day}"
+        return found
+
+    @cached_property
+    def _days_to_come(self) -> dict[str, date]:
+        """The files that held rows of days to come when a step last read them, each with the first of these days."""
+        found: dict[str, date] = {}
+        read: set[str] = set()
+        for row in self.rows:  # the newest first
+            details = row["details"] or {}
+            if row["stage"] == "ingest" and row["outcome"] == DONE and VERDICTS in details:
+                days = json.loads(details.get(DUE_FROM, "{}"))
+                files = json.loads(details[VERDICTS]).keys()
+                found |= {path: date.fromisoformat(days[path]) for path in files - read if path in days}
+                read |= files
+        return found
+
     def due(self, stage: str, years: list[str]) -> Due:
         """What a stage that works by year has to do of ``years``."""
         runs = self._ingests() if stage == "ingest" else self.runs(stage)
@@ -174,7 +208,7 @@ class Books:
             runs,
             self.histories({*READS[stage], *written}, runs),
             reads=READS[stage],
-            uses=uses(stage, self.config, self.lake, self.run_id),
+            uses=self._uses(stage),
             parts=parts(stage, self.config),
             whole=self.config.policies is None,
             beside=self._beside(stage),
@@ -223,7 +257,7 @@ class Books:
         found = self.due("ingest", _years_found(last))
         if not found:
             # A run of named years may have taken in files of which it left other years aside.
-            reasons = differences(stage_run(last).uses, uses("ingest", self.config, self.lake, self.run_id))
+            reasons = differences(stage_run(last).uses, self._uses("ingest"))
             return Due(["every year"], None, reasons) if reasons else found
         return found
 
@@ -239,7 +273,7 @@ class Books:
             return None
         known = [last[year] for year in years]
         # One state of the files, for all years and for the rows of repeated keys: a look that broke off leaves several.
-        before, now = stage_run(ingests[0]).uses, uses("ingest", self.config, self.lake, self.run_id)
+        before, now = stage_run(ingests[0]).uses, self._uses("ingest")
         repeated = REPEATED_ROW.full_name
         wrote = (row["versions_written"] or {} for row in ingests)
         settled = next((versions[repeated] for versions in wrote if repeated in versions), 0)
@@ -278,7 +312,7 @@ class Books:
         any more may have held any year. ``verdicts``: what becomes of each file's rows, by year, as a fingerprint; other files
         may have changed it."""
         if self._sources is None:
-            self._sources = uses("ingest", self.config, self.lake, self.run_id)
+            self._sources = self._uses("ingest")
 
         def of_step(key: str) -> bool:
             kind, _, path = key.partition(":")
@@ -407,6 +441,7 @@ def details_of(stage: str, config: RunConfig, lake: Lake, run_id: str, only: lis
     told |= {
         f"part:{key}": value for key, value in parts(stage, config).items() if key and (only is None or key in only)
     }
+    told["day"] = config.day.isoformat()
     if stage == "ingest":
         told["asked"] = "every year" if config.years is None else "named years"
     if stage == "flag":
@@ -445,7 +480,9 @@ def uses(stage: str, config: RunConfig, lake: Lake, run_id: str) -> dict[str, st
 def _setting(name: str, value: Any) -> dict[str, str]:
     files: dict[str, str] = {}
     for path in _paths(value):
-        matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]
+        place = Path(path)
+        pattern = glob.has_magic(place.name) and not place.exists()
+        matches = sorted(map(str, place.parent.glob(place.name))) if pattern else [path]
         files |= {f"file:{match}": _content(match) for match in matches}
     return {f"setting:{name}": json.dumps(value, default=str, sort_keys=True), **files}
 
@@ -465,7 +502,10 @@ def _paths(value: Any) -> Iterator[str]:
 
 def _content(path: str) -> str:
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        if not Path(path).is_file():
+            return "no file"
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
         return type(error).__name__  # whoever reads it says what is wrong
 

@@ -126,6 +126,17 @@ def rows(folder: Path, columns: Sequence[str]) -> list[dict[str, Any]] | None:
     return found
 
 
+def forget_before_checkpoint(folder: Path) -> None:
+    """Remove the log's entries and checkpoints before the newest checkpoint, as Delta's own clean-up does in time."""
+    checkpoint = _checkpoint(folder)
+    if checkpoint is None:
+        return
+    for entry in (folder / "_delta_log").iterdir():
+        number = entry.name.lstrip(".").split(".")[0]
+        if entry.is_file() and number.isdigit() and int(number) < checkpoint[0]:
+            entry.unlink()
+
+
 def _actions(checkpoint: Path | None, entries: Iterable[Path]) -> Iterator[dict[str, Any]]:
     """What a checkpoint and the commits behind it say of the protocol and of files, in their order."""
     if checkpoint is not None:

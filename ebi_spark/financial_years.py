@@ -1,4 +1,4 @@
-"""NHS financial years: April to March, written ``2021-22`` in every table."""
+"""NHS financial years: April to March, written ``2021-22`` in every table; and the dates of sources, from which they follow."""
 
 import re
 from datetime import date
@@ -10,6 +10,8 @@ from ebi_spark.errors import InputError
 
 YEAR_FORM = r"^[0-9]{4}-[0-9]{2}$"
 FIRST_YEAR, LAST_YEAR = 1989, 2099
+# The first year in which HES gives a key to one row only; before it, keys repeat from year to year.
+HES_KEYS_HOLD_FROM = 2012
 
 
 def label(start: int) -> str:
@@ -71,9 +73,38 @@ def parse_years(text: str) -> tuple[str, ...]:
     return tuple(label(start) for start in sorted(starts))
 
 
+def iso_day(text: Column) -> Column:
+    """``2021-04-01``, ``01/04/2021``, ``20210401`` or a time stamp with its date in ISO order; NULL for other forms. Give a
+    column, not an expression: it is looked at many times."""
+
+    def part(start: int, size: int = 99) -> Column:
+        return F.substring(text, start, size)
+
+    size = F.octet_length(text)
+    british = (size >= 10) & (part(3, 1) == "/") & (part(6, 1) == "/")
+    dash = F.lit("-")
+    return (
+        F.when((size >= 10) & (part(5, 1) == "-"), text)
+        .when(british, F.concat(part(7, 4), dash, part(4, 2), dash, part(1, 2), part(11)))
+        .when(size == 8, F.concat(part(1, 4), dash, part(5, 2), dash, part(7, 2)))
+    )
+
+
+def day_of_iso(iso: Column) -> Column:
+    """A DATE. A time stamp becomes the date in the session's time zone (Europe/London unless configured): a midnight of
+    1 April stored as 23:00Z belongs to the new year."""
+    stamp = iso.try_cast("timestamp").cast("date")
+    return F.when(F.octet_length(iso) == 10, iso.try_cast("date")).otherwise(stamp)
+
+
+def start_of_date(day: Column) -> Column:
+    """The calendar year (INT) in which the financial year of a DATE starts; NULL for NULL."""
+    return F.year(day) - F.when(F.month(day) < 4, 1).otherwise(0)
+
+
 def year_of_date(day: Column) -> Column:
     """Label of the financial year that a DATE falls in; NULL for NULL."""
-    return year_of_start(F.year(day) - F.when(F.month(day) < 4, 1).otherwise(0))
+    return year_of_start(start_of_date(day))
 
 
 def year_of_start(start: Column) -> Column:
@@ -100,16 +131,19 @@ def year_of_text(text: Column, bare_year: str | None = None) -> Column:
     Other four digits are a calendar year: ``bare_year`` says whether the financial year ``starts`` or ``ends`` in it;
     without it they stay NULL.
     """
-    return year_of_digits(digits_of_year(text), bare_year)
+    start = start_of_digits(digits_of_year(text), bare_year)
+    return F.when(start.between(FIRST_YEAR, LAST_YEAR), year_of_start(start))
 
 
 def digits_of_year(text: Column) -> Column:
-    """The digits of a year as a source writes it."""
-    return F.regexp_replace(text, r"[^0-9]", "")
+    """The digits of a year as a source writes it, also where it is a number: 910 is 0910 without its zero, 2122.0 is 2122."""
+    digits = F.regexp_replace(text, r"\.0*\s*$|[^0-9]", "")
+    return F.regexp_replace(F.concat(F.lit("0"), digits), r"^0(?=[0-9]{4})", "")
 
 
-def year_of_digits(digits: Column, bare_year: str | None = None) -> Column:
-    """:func:`year_of_text` from the digits alone: they are looked at many times, so give a column, not an expression."""
+def start_of_digits(digits: Column, bare_year: str | None = None) -> Column:
+    """The calendar year (INT) in which the year that :func:`year_of_text` reads starts, from the digits alone, whether a source
+    can hold such a year or not: they are looked at many times, so give a column, not an expression."""
     first4 = F.substring(digits, 1, 4).try_cast("int")
     pair_start, pair_end = F.substring(digits, 1, 2).try_cast("int"), F.substring(digits, 3, 2).try_cast("int")
     from_pair = F.when(pair_start >= 89, 1900).otherwise(2000) + pair_start
@@ -121,12 +155,8 @@ def year_of_digits(digits: Column, bare_year: str | None = None) -> Column:
     is_pair = F.pmod(pair_start + 1, F.lit(100)) == pair_end
     last2 = F.substring(digits, -2, 2).try_cast("int")
     well_formed = F.pmod(first4 + 1, F.lit(100)) == last2
-    start = (
+    return (
         F.when(F.length(digits).isin(6, 8) & well_formed, first4)
         .when((F.length(digits) == 4) & is_pair, from_pair)
         .when(F.length(digits) == 4, bare)
-    )
-    return F.when(
-        start.between(FIRST_YEAR, LAST_YEAR),
-        _label(start),
     )

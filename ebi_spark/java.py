@@ -15,6 +15,7 @@ from pathlib import Path
 import pyspark
 
 from ebi_spark.errors import InputError
+from ebi_spark.quoting import java_option
 
 VERSIONS = (17, 21)
 # Java says nothing about an archive that it cannot use (of another build, or of jars that changed since): it loads classes
@@ -81,12 +82,12 @@ def class_archive(jars: Sequence[Path]) -> Path | None:
 def archive_options(jars: Sequence[Path]) -> str:
     """What makes Java take its classes from the archive, where there is one."""
     archive = class_archive(jars)
-    return f'"-XX:SharedArchiveFile={archive}" {_QUIET}' if archive and archive.is_file() else ""
+    return f"{java_option(f'-XX:SharedArchiveFile={archive}')} {_QUIET}" if archive and archive.is_file() else ""
 
 
 def dump_options(archive: Path) -> str:
     """What makes Java write the classes that it has loaded into an archive when it ends."""
-    return f'"-XX:ArchiveClassesAtExit={archive}" {_QUIET}'
+    return f"{java_option(f'-XX:ArchiveClassesAtExit={archive}')} {_QUIET}"
 
 
 # A little of what every run does: a partitioned Delta table written, replaced in part and read, a join, a window, numbers

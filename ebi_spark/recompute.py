@@ -20,6 +20,8 @@ ROWS_UNTOUCHED = frozenset(
 )  # fmt: skip
 DONE = "done"
 ONE_PART = {"": ""}
+# Behind the state of a source file: it was read before this day, which has come and of which it has rows.
+READ_BEFORE = ", read before "
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,10 @@ _WORDS = {
     "table": ("the source table {} has changed", "the source tables {} have changed"),
     "file": ("the file {} has changed", "the files {} have changed"),
     "data": ("the source file {} has changed", "the source files {} have changed"),
+    "day": (
+        "the source {} has rows of a day that was still to come",
+        "the sources {} have rows of days that were still to come",
+    ),
 }
 
 
@@ -247,6 +253,8 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             kind, _, name = key.partition(":")
+            if READ_BEFORE in now.get(key, "") and now[key].partition(READ_BEFORE)[0] == before.get(key):
+                kind, name = "day", name.rpartition("/")[2]
             names.setdefault(kind, []).append(name.rpartition("/")[2] if kind in ("file", "data") else name)
     return [
         _WORDS.get(kind, (f"{kind} {{}} has changed", f"{kind} {{}} have changed"))[len(listed) > 1].format(

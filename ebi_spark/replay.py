@@ -119,6 +119,8 @@ def _config(lake: Lake, details: dict[str, str], stage: str) -> RunConfig:
             elif item.name in ("practices", "lsoas") and value is not None:
                 value = Path(value)
             typed[item.name] = value
+    if "day" in details:
+        typed["day"] = date.fromisoformat(details["day"])
     return replace(RunConfig(lake=lake.location), **typed)
 
 

@@ -11,7 +11,7 @@ from pyspark.sql.types import DataType, StructType
 
 # What the tables mean together, kept as a property of each. A column that is added needs nothing here: `Lake.migrate` sees
 # it. Raise it when a column changes its type or its meaning: lakes under a higher one than the program's are refused.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 YEAR = "financial_year"
 RECORD_KEY = ("source_system", "dataset", "record_id")
@@ -67,14 +67,14 @@ class Table:
 _RECORD = """
     source_system string -- sus_plus or hes
     dataset string -- apc or op
-    record_id string -- the source's own key as bare text
+    record_id string -- the source's own key as bare text; of HES rows before 2012-13 with the year before it, 2010-11/100001
     person_id string -- pseudonymised person; NULL where the source has none
     financial_year string -- April to March, such as 2021-22
     activity_date date -- the date that decides the year: discharge, or appointment
     provider_code string
     commissioner_code string
     gp_practice_code string
-    lsoa string -- residence, lower layer super output area
+    lsoa string -- residence, lower layer super output area: of 2011, or of a census that the source does not name
     sex string -- 1 male, 2 female; everything else as the source has it
     age int -- as the published SQL sees it, baby codes and impossible ages included
     age_years int -- completed years; baby codes 0, above 120 NULL
@@ -82,6 +82,9 @@ _RECORD = """
     diagnosis_codes string -- ICD-10, ,E119,J849,|,I801, : a comma before and after each code, | between episodes
     procedure_codes string -- OPCS-4 in the same form; NULL when there is none
     treatment_function string
+    lsoa_2021 string -- residence by the areas of 2021; NULL in rows that an older version wrote
+    lsoa_2001 string -- residence by the areas of 2001 (HES alone)
+    gp_practice_sus string -- the practice as SUS derived it (SUS+ alone)
 """
 _LINEAGE = """
     cleaned array<string> -- field:kind of each value that reading changed (blank, null_text, case, dots, padding, sentinel)
@@ -202,6 +205,7 @@ INGEST_AUDIT = Table(
     cleaned map<string,bigint> -- values that reading changed, by field:kind
     columns_missing array<string> -- optional columns that the file does not have
     columns_extra array<string> -- columns that nothing reads
+    column_notes array<string> -- columns that mean the same thing and which of them is read, and gaps in numbered ones
     written_at timestamp
 """,
     required=("run_id", "source_system", "dataset", "role", "source_file", "rows_read", "rows_valid",
@@ -419,7 +423,7 @@ ACTIVITY_RATE = Table(
     share_upper double
     method string
     status string -- ok, few_events, no_population or not_calculated
-    notes array<string> -- distant_vintage, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
+    notes array<string> -- distant_vintage, partial_population, unusual_population, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
     coverage string -- national, or partial: an extract of one board
     geography string -- the version whose areas these are
     run_id string
@@ -520,7 +524,7 @@ RECORD_QUALITY = Table(
     """
     dataset string
     financial_year string
-    measure string -- records, no_person, no_age, no_sex, no_diagnosis, no_procedure, no_commissioner, …
+    measure string -- records, no_person, no_age, no_procedure, procedure_not_applicable, procedure_without_code, …
     records bigint
     of_records bigint -- all records of the data set and year
     run_id string
@@ -620,13 +624,14 @@ QUALITY = Table(
     release_id string
     financial_year string
     dataset string
-    policy_id string -- the policy that an area_basis:BASIS is of; NULL: of all records
-    measure string -- records, no_age, area_unknown, area_unmapped, area_basis:BASIS, quarantined:REASON, …
-    records bigint
+    policy_id string -- the policy whose records in scope are measured; NULL: of all records, or of all policies
+    measure string -- records, no_age, area_unknown, area_unmapped, outside_england, quarantined:REASON, …
+    records bigint -- to the nearest 100, but for the totals (records)
     of_records bigint -- what the measure is a part of
+    status string -- ok, withheld_small (fewer than 50, or none) or withheld_secondary (all but fewer than 50, or all)
 """,
     partition_by=("release_id", YEAR),
-    required=("release_id", YEAR, "dataset", "measure", "records"),
+    required=("release_id", YEAR, "dataset", "measure"),
 )
 PUBLISHED_ACTIVITY_MONTH = Table(
     "published",
@@ -641,17 +646,17 @@ PUBLISHED_ACTIVITY_MONTH = Table(
 DAYS_BETWEEN = Table(
     "published",
     "days_between",
-    "a group of flagged records that follow one another, national, of a policy too rare for a chart by month",
+    "months that follow one another with enough flagged records together, national, of a policy too rare for a chart by month",
     """
     release_id string
     policy_id string
     revision string
     reading string
-    financial_year string -- of the group's last record
-    number int -- groups in the order of their dates
-    events int -- records in a group: more than the disclosure rule withholds
-    month date -- first day of the month of the group's last record
-    days int -- since the last record of the group before
+    financial_year string -- of the group's last month
+    number int -- groups in the order of their months
+    events int -- records in the group's months: more than the disclosure rule withholds
+    month date -- first day of the group's last month
+    days int -- of the group's months, which are whole
     disclosure string
 """,
     partition_by=("release_id", YEAR),
@@ -669,13 +674,13 @@ COMPLETENESS = Table(
     area_type string -- england or provider
     area_code string
     records bigint -- of all procedures; England's alone
-    providers bigint -- providers with a record in the month; England's row
-    providers_low bigint -- providers with less than half of their typical month; England's row
+    providers bigint -- providers that have rows; England's row
+    providers_low bigint -- of these, with less than half of their typical month; England's row
     share_of_typical double -- a provider's records by its typical month of the year, in tenths
     low boolean -- less than half of it
     provisional boolean -- among the latest months of the data set: records are still to come
     pandemic boolean
-    status string -- ok, or withheld_small where a typical month has fewer than 100 records
+    status string -- ok; providers with fewer than 100 records in a typical month have no rows
     disclosure string
 """,
     partition_by=("release_id", YEAR),
@@ -710,7 +715,7 @@ RELEASE = Table(
     sources map<string,bigint> -- Delta version of each gold table that it was made from
     policy_fingerprints map<string,string> -- policy/revision/reading: fingerprint
     caveats map<string,string> -- what every figure says of itself, by key
-    disclosure_loss map<string,double> -- under a protected rule: cells, withheld_share, least_withheld_share
+    disclosure_loss map<string,double> -- always NULL: how many of the withheld are small would narrow what they can be
 """,
     required=("release_id", "is_current", "released_at", "run_id"),
 )

@@ -6,7 +6,9 @@ own needs Java and Delta's two jars, which :func:`fetch_jars` brings through Spa
 
 import contextlib
 import hashlib
+import locale
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,14 +21,22 @@ from pyspark.sql import SparkSession
 
 from ebi_spark.errors import InputError
 from ebi_spark.java import archive_options, dump_options, require_java
-from ebi_spark.settings import resource
+from ebi_spark.quoting import java_option, refuse_unusable
+from ebi_spark.settings import LakeLocation, resource
 
 
 def jar_folder() -> Path:
     """Where Delta's jars are kept: ``EBI_SPARK_JARS``, else the user's cache."""
     given = os.environ.get("EBI_SPARK_JARS")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(given) if given else cache / "ebi-spark" / "jars"
+    folder = Path(given) if given else cache / "ebi-spark" / "jars"
+    refuse_unusable("the folder of Delta's jars", str(folder))
+    if os.pathsep in str(folder) or "*" in str(folder):
+        raise InputError(
+            f"Delta's jars cannot be in {folder}: Java takes {os.pathsep!r} and '*' in a class path for signs of its own",
+            remedy="name a folder without them in EBI_SPARK_JARS",
+        )
+    return folder
 
 
 def _jar_list() -> list[dict[str, str]]:
@@ -174,6 +184,30 @@ def platform_session() -> bool:
     return any(os.environ.get(name) for name in ("DATABRICKS_RUNTIME_VERSION", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"))
 
 
+# What the environment may ask of a local session.
+_MASTER = re.compile(r"local(?:\[(?:[0-9]{1,4}|\*)(?:, ?[0-9]{1,2})?\])?")
+_MEMORY = re.compile(r"[0-9]{1,7}[kmgtKMGT]b?")
+
+
+def _from_environment(name: str, default: str, form: re.Pattern[str], example: str) -> str:
+    """A variable that sizes the local session; an :class:`InputError` where it is of another form."""
+    value = os.environ.get(name, default)
+    if not form.fullmatch(value):
+        raise InputError(f"the environment variable {name} cannot be {value!r}", remedy=f"set it to {example}")
+    return value
+
+
+def refuse_local_catalogue(lake: LakeLocation) -> None:
+    """An :class:`InputError` for a lake in a catalogue where the session would be a local one: its catalogue ends with it,
+    and with it go the tables."""
+    if lake.catalog and not platform_session():
+        raise InputError(
+            f"the lake is in the catalogue {lake.catalog!r}, and a local session has none that lasts; nothing was written",
+            remedy="name a folder (such as ./lake) as the lake, or run where a catalogue is: Databricks, spark-submit or "
+            "Spark Connect",
+        )
+
+
 @contextlib.contextmanager
 def spark_session(
     scratch: Path | None = None,
@@ -197,14 +231,19 @@ def spark_session(
         yield spark
         return
     require_java()
+    master = _from_environment("EBI_SPARK_MASTER", "local[*]", _MASTER, "local[*] or local[4]")
+    memory = _from_environment("EBI_SPARK_DRIVER_MEMORY", "4g", _MEMORY, "a size such as 4g or 800m")
     jars = local_jars()
+    _java_reads_utf8()
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    place = scratch or Path(tempfile.gettempdir())
+    refuse_scratch(place)
     folder = Path(tempfile.mkdtemp(prefix=f"spark-{os.getpid()}-", dir=_swept(scratch) if scratch else None))
     builder = (
         SparkSession.builder.appName("ebi-spark")
-        .master(os.environ.get("EBI_SPARK_MASTER", "local[*]"))
-        .config("spark.driver.memory", os.environ.get("EBI_SPARK_DRIVER_MEMORY", "4g"))
+        .master(master)
+        .config("spark.driver.memory", memory)
         # On the class path rather than shipped: the session starts seconds sooner.
         .config("spark.driver.extraClassPath", os.pathsep.join(map(str, jars)))
         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
@@ -224,12 +263,7 @@ def spark_session(
         # Keeps the Python call site of every column for error texts; building the ingest's frames takes twice as long.
         .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "4")
-        .config(
-            "spark.driver.extraJavaOptions",
-            f'"-Djava.io.tmpdir={folder}" "-Dderby.system.home={folder}" '
-            f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()} "
-            + f"{_compiling(data_bytes)} {dump_options(classes_to) if classes_to else archive_options(jars)}",
-        )
+        .config("spark.driver.extraJavaOptions", java_options(folder, jars, data_bytes, classes_to))
     )
     with _java_prints_to_standard_error():
         spark = builder.getOrCreate()
@@ -241,6 +275,19 @@ def spark_session(
         with contextlib.suppress(Exception):
             spark.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def java_options(folder: Path, jars: list[Path], data_bytes: int | None, classes_to: Path | None = None) -> str:
+    """The options that a local Java starts with, each quoted as Spark's launcher takes them apart."""
+    return " ".join(
+        [
+            java_option(f"-Djava.io.tmpdir={folder}"),
+            java_option(f"-Dderby.system.home={folder}"),
+            java_option(f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()}"),
+            _compiling(data_bytes),
+            dump_options(classes_to) if classes_to else archive_options(jars),
+        ]
+    )
 
 
 @contextlib.contextmanager
@@ -262,7 +309,24 @@ def _compiling(data_bytes: int | None) -> str:
     if is_small(data_bytes):
         return f"{JAVA_OPTIONS} {QUICK_JAVA_OPTIONS}"
     directives = resource("conf", "compiler_directives.json")
-    return f'{JAVA_OPTIONS} {THOROUGH_JAVA_OPTIONS} "-XX:CompilerDirectivesFile={directives}"'
+    return f"{JAVA_OPTIONS} {THOROUGH_JAVA_OPTIONS} {java_option(f'-XX:CompilerDirectivesFile={directives}')}"
+
+
+def refuse_scratch(folder: Path) -> None:
+    """An :class:`InputError` where Spark could not keep what it spills in a folder, because of its name."""
+    refuse_unusable("the folder for what Spark spills", str(folder))
+    if "," in str(folder):
+        raise InputError(
+            f"Spark would take {folder} for several folders, since its name has a comma",
+            remedy="name a lake (or TMPDIR) without a comma in its path",
+        )
+    java_option(str(folder))
+
+
+def _java_reads_utf8() -> None:
+    """A Java started under another locale cannot open a file whose name is not plain ASCII."""
+    if (locale.nl_langinfo(locale.CODESET) or "").upper().replace("-", "") != "UTF8":
+        os.environ["LC_ALL"] = "C.UTF-8"
 
 
 def _shuffle_partitions(data_bytes: int | None) -> int:
@@ -276,7 +340,7 @@ def _swept(scratch: Path) -> Path:
     """The scratch folder, rid of what killed processes left in it."""
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in scratch.glob("spark-*"):
-        owner = left.name.split("-")[1]
-        if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
+        ours = re.fullmatch(r"spark-([0-9]+)-\w+", left.name)
+        if ours and not Path(f"/proc/{ours[1]}").exists():
             shutil.rmtree(left, ignore_errors=True)
     return scratch

@@ -1,19 +1,25 @@
 """What a run reads and writes: the YAML configuration as one frozen object, and the files the product ships."""
 
 import difflib
+import glob
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
+from ebi_spark.quoting import refuse_catalogue_name, refuse_unusable, table_parts, texts
 from ebi_spark.small_files import read_rows
 from ebi_spark.yaml_documents import load_document
 
+# Files and folders beside those of time zones, which Java does not know.
+_NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix)/.*")
 AREA_BASES = ("gp_practice", "residence", "commissioner")
 
 # The roles that a source of each system may have, with the one that it cannot do without.
@@ -31,6 +37,38 @@ def resource(*parts: str) -> Path:
         if path.exists():
             return path
     raise InputError(f"the installation lacks {'/'.join(parts)}", remedy="install ebi-spark again")
+
+
+@dataclass(frozen=True)
+class DateWindow:
+    """The days that can be true of a record's activity: from ``first`` to the date of its extract where that is known, and
+    never after ``last``, the day of the run. ``ahead``: an appointment of so many days after that is yet to come; one of a
+    later day is a mistake."""
+
+    first: date
+    last: date
+    ahead: int
+
+
+@cache
+def activity_dates() -> dict[str, Any]:
+    """``conf/activity_dates.yml``: the first days of the data sets and how far ahead appointments are made, with reasons."""
+    path, schema = resource("conf", "activity_dates.yml"), resource("conf", "activity_dates.schema.json")
+    return load_document(path, schema, what="activity dates")
+
+
+def _first_days() -> dict[str, str]:
+    return {name: item["day"] for name, item in activity_dates()["activity_from"].items()}
+
+
+def _days_ahead() -> int:
+    days: int = activity_dates()["appointments_ahead_days"]["days"]
+    return days
+
+
+def today(timezone: str = "Europe/London") -> date:
+    """The day it is there now."""
+    return datetime.now(ZoneInfo(timezone)).date()
 
 
 @dataclass(frozen=True)
@@ -100,43 +138,84 @@ class RunConfig:
     standard_population: str = "england"
     max_vintage_days: int = 731
     distant_vintage: str = "mark"
+    # How far a population may be from the one that ships, in the same areas. England grew by 16% from 2011 to 2026, and 9%
+    # more people are registered at practices than live there: a file beyond a quarter is probably in another unit.
+    max_population_difference: float = 0.25
     max_quarantine_share: float = 0.05
     max_shrink_share: float = 0.1
+    max_unknown_code_share: float = 0.1
     max_columns: int = 2000
     max_field_bytes: int = 1_000_000
     accept_shrunken: bool = False  # a person's word on the command line, never a setting
     min_national_events: int = 100
     pooled_years: tuple[int, ...] = (2, 3, 5)
     over_dispersion: bool = False
+    control_charts: Literal["plot_the_dots", "unscreened"] = "plot_the_dots"
     provisional_months: int = 2
     pandemic_months: tuple[date, date] = (date(2020, 3, 1), date(2021, 6, 1))
     keep_releases: int = 5
     report: Path | None = None
     docs: Path | None = None
+    # The first days of the data sets, as text, and how far ahead appointments are made: conf/activity_dates.yml has reasons.
+    activity_from: dict[str, str] = field(default_factory=_first_days)
+    appointments_ahead_days: int = field(default_factory=_days_ahead)
+    day: date = field(default_factory=today)  # of the run: recorded with it, never a setting
     fingerprint: str = ""
+
+    def window(self, system: str, role: str) -> DateWindow:
+        """The days that can be true of the activity that a source table records."""
+        name = system if system == "sus_plus" else f"{system}_{role}"
+        return DateWindow(date.fromisoformat(self.activity_from[name]), self.day, self.appointments_ahead_days)
 
     def with_options(
         self, *, lake: str | None = None, years: str | None = None, policies: str | None = None, accept: bool = False
     ) -> "RunConfig":
         """This configuration with what the command line overrides."""
         changed = replace(self, accept_shrunken=accept)
-        if lake:
-            changed = replace(changed, lake=lake_location(lake, Path.cwd()))
-        if years:
+        if lake is not None:
+            changed = replace(changed, lake=lake_location(lake, Path.cwd(), "--lake"))
+        if years is not None:
             changed = replace(changed, years=parse_years(years))
-        if policies:
+        if policies is not None:
+            refuse_unusable("--policies", policies.replace(",", ""))
             changed = replace(changed, policies=tuple(part.strip() for part in policies.split(",") if part.strip()))
         return changed
 
 
-def lake_location(value: str | dict[str, Any], base: Path) -> LakeLocation:
-    """Where a lake is: ``catalog.prefix`` (no slash, one dot, no such folder) or a folder relative to ``base``."""
+def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -> LakeLocation:
+    """Where a lake is: ``catalog.prefix`` (no slash, one dot, no such folder) or a folder relative to ``base``. An
+    :class:`InputError` that begins with ``what`` where it cannot be there."""
     if isinstance(value, dict):
+        for key, name in {"catalog": value["catalog"], **value["schemas"]}.items():
+            refuse_catalogue_name(f"{what}: {key}", name)
+        if len({name.lower() for name in value["schemas"].values()}) < len(LAYERS):
+            raise InputError(
+                f"{what}: two of its layers are in one schema",
+                remedy="name a schema for each of silver, gold and published",
+            )
         return LakeLocation(catalog=value["catalog"], schemas=dict(value["schemas"]))
+    refuse_unusable(what, value)
+    _refuse_url(what, value)
     catalog, dot, prefix = value.partition(".")
-    if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
-        return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
-    return LakeLocation(folder=(base / Path(value).expanduser()).resolve())
+    try:
+        if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
+            return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
+        folder = (base / Path(value).expanduser()).resolve()
+    except (OSError, RuntimeError) as error:  # no such home, a circle of links
+        raise InputError(
+            f"{what}: {value} leads to no folder ({type(error).__name__})", remedy="write the whole path of the folder"
+        ) from None
+    refuse_unusable(what, str(folder))
+    return LakeLocation(folder=folder)
+
+
+def _refuse_url(what: str, value: str) -> None:
+    """A URL would become a folder of that name beside the configuration."""
+    if "://" in value or value.startswith("dbfs:"):
+        raise InputError(
+            f"{what} cannot be at a URL: {value}",
+            remedy="name a folder or file of this machine, such as /Volumes/… or /mnt/…",
+        )
 
 
 LAYERS = ("silver", "gold", "published")
@@ -146,9 +225,21 @@ def load_config(path: Path) -> RunConfig:
     """The configuration in a YAML file; an :class:`InputError` names file, line, key and remedy otherwise."""
     document = load_document(path, resource("conf", "run.schema.json"), what="configuration")
     base = path.resolve().parent
+    for where, text in texts(document):
+        if not (where.endswith(".delimiter") and text):  # which is a tab or a blank at times
+            refuse_unusable(f"configuration: {path}: {where}", text)
 
     def beside(value: str) -> str:
         return value if "://" in value or Path(value).is_absolute() else str(base / value)
+
+    def pattern_beside(value: str) -> str:
+        """Of a pattern, the folder of the configuration is none."""
+        whole = beside(value)
+        return f"{glob.escape(str(base))}/{value}" if whole != value and glob.has_magic(value) else whole
+
+    def local(value: str, what: str) -> str:
+        _refuse_url(f"configuration: {path}: {what}", value)
+        return beside(value)
 
     sources = []
     for name, source in document["sources"].items():
@@ -159,7 +250,9 @@ def load_config(path: Path) -> RunConfig:
                     f"configuration: {path}: sources.{name}.tables.{role} is no table of {source['system']}",
                     remedy=f"its tables are: {', '.join(ROLES[source['system']])}",
                 )
-            tables[role] = _table_source(role, given, beside, f"configuration: {path}: sources.{name}.tables.{role}")
+            tables[role] = _table_source(
+                role, given, pattern_beside, f"configuration: {path}: sources.{name}.tables.{role}"
+            )
         if "apcs_der" in tables and "apcs" not in tables:
             raise InputError(
                 f"configuration: {path}: sources.{name} has apcs_der without apcs",
@@ -177,11 +270,19 @@ def load_config(path: Path) -> RunConfig:
         key: document[key]
         for key in (
             "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
-            "standard_population", "max_vintage_days", "distant_vintage", "max_quarantine_share",
-            "max_shrink_share", "max_columns", "max_field_bytes", "min_national_events", "keep_releases", "provisional_months", "over_dispersion",
+            "standard_population", "max_vintage_days", "distant_vintage", "max_population_difference", "max_quarantine_share",
+            "max_shrink_share", "max_unknown_code_share", "max_columns", "max_field_bytes", "min_national_events",
+            "keep_releases", "provisional_months", "over_dispersion", "control_charts", "appointments_ahead_days",
         )
         if key in document
     }  # fmt: skip
+    settings["activity_from"] = _first_days() | document.get("activity_from", {})
+    for name, day in settings["activity_from"].items():
+        if not _is_date(day):
+            raise InputError(
+                f"configuration: {path}: activity_from.{name}: {day!r} is no date of the calendar",
+                remedy="write a date such as 2003-04-01",
+            )
     if settings.get("standard_population", "").endswith(".csv"):
         settings["standard_population"] = beside(settings["standard_population"])
     if "pandemic_months" in document:
@@ -213,30 +314,46 @@ def load_config(path: Path) -> RunConfig:
             f"configuration: {path}: there is no disclosure rule {settings['disclosure']!r}",
             remedy=f"did you mean {near[0]!r}? The rules are: {', '.join(known_rules)}",
         )
-    try:
-        ZoneInfo(settings.get("timezone", "Europe/London"))
-    except (ZoneInfoNotFoundError, ValueError):
-        raise InputError(
-            f"configuration: {path}: {settings['timezone']!r} is no time zone", remedy="write one such as Europe/London"
-        ) from None
+    zone = settings.get("timezone", "Europe/London")
+    if not _is_zone(zone):
+        raise InputError(f"configuration: {path}: {zone!r} is no time zone", remedy="write one such as Europe/London")
     return RunConfig(
         lake=lake_location(document["lake"], base),
         sources=tuple(sources),
         years=parse_years(document["years"]) if "years" in document else None,
         policies=tuple(document["policies"]) if "policies" in document else None,
-        policy_dirs=tuple(Path(beside(folder)) for folder in document.get("policy_dirs", [])),
-        population=tuple({**item, "path": beside(item["path"])} for item in document.get("population", [])),
-        practices=Path(beside(geography["practices"])) if "practices" in geography else None,
-        lsoas=Path(beside(geography["lsoas"])) if "lsoas" in geography else None,
+        policy_dirs=tuple(Path(local(folder, "policy_dirs")) for folder in document.get("policy_dirs", [])),
+        population=tuple(
+            {**item, "path": local(item["path"], "population")} for item in document.get("population", [])
+        ),
+        practices=Path(local(geography["practices"], "geography.practices")) if "practices" in geography else None,
+        lsoas=Path(local(geography["lsoas"], "geography.lsoas")) if "lsoas" in geography else None,
         pooled_years=tuple(sorted(document.get("pooled_years", RunConfig.pooled_years))),
-        mappings=tuple(Path(beside(item)) for item in geography.get("mappings", [])),
+        mappings=tuple(Path(local(item, "geography.mappings")) for item in geography.get("mappings", [])),
         geography=geography.get("version", "current"),
         area_order=tuple(document.get("area_order", AREA_BASES)),
-        report=Path(beside(document["report"])) if "report" in document else None,
-        docs=Path(beside(document["docs"])) if "docs" in document else None,
+        report=Path(local(document["report"], "report")) if "report" in document else None,
+        docs=Path(local(document["docs"], "docs")) if "docs" in document else None,
+        day=today(settings.get("timezone", "Europe/London")),
         fingerprint=fingerprint(document),
         **settings,
     )
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return not _NO_ZONES.fullmatch(name)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
@@ -292,13 +409,21 @@ def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource
         raise InputError(
             f"{where}: give either a path or a table", remedy="write `path: …` or `table: catalog.schema.name`"
         )
+    if "table" in item:
+        table_parts(item["table"])
     paths = item.get("path", [])
+    delimiter = "\t" if item.get("delimiter") == "\\t" else item.get("delimiter")
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\\\n\r\0' or delimiter.isalnum()):
+        raise InputError(
+            f"{where}: the delimiter cannot be {delimiter!r}",
+            remedy="write one character that no code has, such as ',' or '|', or \"\\t\" for a tab",
+        )
     return TableSource(
         role=role,
         paths=tuple(beside(path) for path in ([paths] if isinstance(paths, str) else paths)),
         table=item.get("table"),
         format=item.get("format"),
-        delimiter=item.get("delimiter"),
+        delimiter=delimiter,
         encoding=item.get("encoding"),
         header=item.get("header"),
         headers_file=beside(item["headers_file"]) if "headers_file" in item else None,

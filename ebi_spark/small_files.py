@@ -1,14 +1,45 @@
 """Small CSV files, of the product or of the user, as dictionaries on the driver."""
 
 import csv
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from ebi_spark.errors import InputError
 
+# A table of practices or areas has a few megabytes; whoever reads one takes it whole into memory.
+MOST_BYTES = 1 << 29
+
+
+def refuse_special(path: Path, what: str, most_bytes: int | None = MOST_BYTES) -> None:
+    """An :class:`InputError` that begins with ``what`` where a file that would be read is none that ends: a pipe, a device, a
+    socket; or is larger than its kind ever is. One that is not there is left to whoever opens it."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return
+    kind = special_kind(found.st_mode)
+    if kind:
+        raise InputError(f"{what}{path} is {kind}", remedy="give an ordinary file: nothing else has an end")
+    if most_bytes is not None and stat.S_ISREG(found.st_mode) and found.st_size > most_bytes:
+        raise InputError(
+            f"{what}{path} has {found.st_size:,} bytes; a file of its kind may not have more than {most_bytes:,} bytes",
+            remedy="check that it is the right file",
+        )
+
+
+def special_kind(mode: int) -> str | None:
+    """What a path is that is neither file nor folder, in words."""
+    if stat.S_ISFIFO(mode):
+        return "a named pipe (FIFO)"
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        return "a device"
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "a socket"
+
 
 def read_rows(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
     """The rows of a small CSV file as dictionaries; an :class:`InputError` where a ``required`` column is missing."""
+    refuse_special(path, "")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))

@@ -7,7 +7,7 @@ protocol 1 and no deletion vectors, so that other engines read them.
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import cache, partial
@@ -20,8 +20,11 @@ from pyspark.sql.types import ArrayType, DataType, StructType
 
 from ebi_spark import __version__, delta_log
 from ebi_spark.delta_log import CommitInfo
+from ebi_spark.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.schemas import SCHEMA_VERSION, TABLES, YEAR, Table
+from ebi_spark.quoting import sql_name, sql_text, table_parts
+from ebi_spark.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
+from ebi_spark.session import setting
 from ebi_spark.settings import LAYERS, LakeLocation
 
 VERSION_PROPERTY = "ebi_spark.schema_version"
@@ -79,8 +82,8 @@ class Lake:
     def identifier(self, table: Table) -> str:
         """The table's name for SQL: ``catalog.schema.name`` or ``delta.`path` ``."""
         if self.location.folder:
-            return f"delta.{_ticked(self._path(table))}"
-        return _named(f"{self.location.catalog}.{self.location.schemas[table.layer]}.{table.name}")
+            return sql_name("delta", self._path(table))
+        return sql_name(str(self.location.catalog), self.location.schemas[table.layer], table.name)
 
     def _path(self, table: Table) -> str:
         return str(Path(str(self.location.folder)) / table.layer / table.name)
@@ -90,9 +93,7 @@ class Lake:
         if self.location.folder:
             log = Path(self._path(table)) / "_delta_log"
             return log.is_dir() and any(log.glob("*.json"))
-        return self.spark.catalog.tableExists(
-            f"{self.location.catalog}.{self.location.schemas[table.layer]}.{table.name}"
-        )
+        return self.spark.catalog.tableExists(self.identifier(table))
 
     # Making
 
@@ -102,21 +103,22 @@ class Lake:
             prepare_folders(self.location.folder)
         else:
             for schema in self.location.schemas.values():
-                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {_named(f'{self.location.catalog}.{schema}')}")
+                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {sql_name(str(self.location.catalog), schema)}")
         there = {table.full_name: self.exists(table) for table in TABLES.values()}
         self.migrate([table for table in TABLES.values() if there[table.full_name]])
         side_by_side([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
 
     def migrate(self, tables: Iterable[Table] | None = None) -> list[str]:
-        """Bring tables that an older version of the product wrote up to date, each in commits that change no row: columns
-        that are new are added, empty until their stage runs again. Gives what was done, a line a table.
+        """Bring tables that an older version of the product wrote up to date: columns that are new are added, empty until
+        their stage runs again, and what releases of schema 1 disclosed is emptied. Nothing else changes a row. Gives what was
+        done, a line a table.
 
         An :class:`InputError` when a table is of a newer version, or has a column under another type. All tables are
         looked at before any is changed.
         """
         there = [table for table in (TABLES.values() if tables is None else tables) if self.exists(table)]
         found = dict(zip(there, side_by_side([partial(self._described, table) for table in there]), strict=True))
-        statements, done = [], []
+        added_columns, properties, done = [], [], []
         for table, (schema, version) in found.items():
             name = table.full_name
             if version > SCHEMA_VERSION:
@@ -135,15 +137,67 @@ class Lake:
                 )
             if added:
                 listed = ", ".join(f"{column} {kind}" for column, kind in added.items())
-                statements.append(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({listed})")
+                added_columns.append(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({listed})")
             if version < SCHEMA_VERSION:
-                statements.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({self._properties(table)})")
+                properties.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({self._properties(table)})")
             if added or version < SCHEMA_VERSION:
                 what = f"added {', '.join(added).replace('`', '')}" if added else "columns as they are"
                 done.append(f"{name}: schema {version} to {SCHEMA_VERSION}, {what}")
-        for statement in statements:
+        for statement in added_columns:
+            self.spark.sql(statement)
+        earlier = [t for t, (_, version) in found.items() if t.layer == "published" and version < CORRECTED_IN]
+        done += self._empty_earlier_releases([table for table in earlier if self.version(table) > 0])
+        # The version last: what was stopped before it is done again.
+        for statement in properties:
             self.spark.sql(statement)
         return done
+
+    def _empty_earlier_releases(self, tables: Sequence[Table]) -> list[str]:
+        """Empty what earlier versions disclosed in published ``tables``, and remove the files and the log that still tell it.
+        (In a catalogue the log stays, with the least and greatest value of each column of each file: it is the
+        platform's.)"""
+        corrections = [correction for correction in CORRECTIONS if correction.table in tables]
+        for correction in corrections:
+            name = self.identifier(correction.table)
+            if correction.remove:
+                self.spark.sql(f"DELETE FROM {name} WHERE {correction.remove}")  # noqa: S608 (the product's own SQL)
+            if correction.values:
+                values = ", ".join(f"{column} = {value}" for column, value in correction.values.items())
+                self.spark.sql(f"UPDATE {name} SET {values}")  # noqa: S608 (the same)
+        if RELEASE in tables:
+            self._count_again([correction.table for correction in corrections if correction.remove])
+        if tables:
+            with self._vacuuming():
+                side_by_side([partial(self._forget_history, table) for table in tables])
+        return [f"{table.full_name}: {EMPTIED}" for table in tables]
+
+    def _count_again(self, tables: Sequence[Table]) -> None:
+        """State in the manifests how many rows each release has of tables from which some were removed."""
+        releases = {
+            row["release_id"]: row["tables"] or {} for row in self.small_rows(RELEASE, ["release_id", "tables"])
+        }
+        for table in tables:
+            counted = {r["release_id"]: r["count"] for r in self.read(table).groupBy("release_id").count().collect()}
+            for release_id, stated in releases.items():
+                if table.full_name in stated:
+                    stated[table.full_name] = counted.get(release_id, 0)
+        for release_id, stated in releases.items():
+            pairs = ", ".join(f"{_literal(name)}, {int(count)}L" for name, count in stated.items())
+            where = predicate_of({"release_id": [release_id]})
+            # The values are quoted.
+            self.spark.sql(f"UPDATE {self.identifier(RELEASE)} SET tables = map({pairs}) WHERE {where}")  # noqa: S608
+
+    def _forget_history(self, table: Table) -> None:
+        """Remove every file that the newest version does not have and, of a table in a folder, the log before it: an entry
+        of the log states the least and greatest value of each column of the files it added."""
+        name = self.identifier(table)
+        self.spark.sql(f"VACUUM {name} RETAIN 0 HOURS")
+        if self.location.folder:
+            for _ in range(2):  # the second commit is written with a checkpoint, which stands for all entries before it
+                self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
+            delta_log.forget_before_checkpoint(Path(self._path(table)))
+            self.spark.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('delta.checkpointInterval')")
+            _open_to_others(Path(self._path(table)), self.location.folder)
 
     def _described(self, table: Table) -> tuple[StructType, int]:
         """The table's columns as they are, and the version of the schema that it was written under (0 before there was
@@ -160,20 +214,20 @@ class Lake:
 
     def _create(self, table: Table) -> None:
         columns = ", ".join(
-            f"`{name}` {kind}" + (f" COMMENT '{_quoted(meaning)}'" if meaning else "")
+            f"{sql_name(name)} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
             for name, kind, meaning in table.fields()
         )
         partition = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA{partition} "
-            f"COMMENT '{_quoted(table.row)}' TBLPROPERTIES ({self._properties(table)})"
+            f"COMMENT {sql_text(table.row)} TBLPROPERTIES ({self._properties(table)})"
         )
 
     def _properties(self, table: Table) -> str:
         properties = {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION)}
         if table.statistics:
             properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
-        return ", ".join(f"'{key}' = '{value}'" for key, value in properties.items())
+        return ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in properties.items())
 
     # Reading
 
@@ -315,9 +369,6 @@ class Lake:
     def maintain(self, tables: Iterable[Table], keep_hours: int) -> dict[str, Maintained]:
         """Compact small files and remove those that no version younger than ``keep_hours`` needs (a week at least, which
         whoever calls has seen to)."""
-        for key, value in _MAINTAINING.items():
-            with contextlib.suppress(Exception):  # a platform that fixes its settings has its own
-                self.spark.conf.set(key, value)
 
         def one(table: Table) -> Maintained:
             before, _ = self.size(table)
@@ -329,13 +380,21 @@ class Lake:
             return Maintained(before, *self.size(table))
 
         there = [table for table in tables if self.exists(table)]
-        try:
+        with self._vacuuming():
             done = side_by_side([partial(one, table) for table in there])
+        return {table.full_name: result for table, result in zip(there, done, strict=True)}
+
+    @contextlib.contextmanager
+    def _vacuuming(self) -> Iterator[None]:
+        for key, value in _MAINTAINING.items():
+            with contextlib.suppress(Exception):  # a platform that fixes its settings has its own
+                self.spark.conf.set(key, value)
+        try:
+            yield
         finally:
             for key in _MAINTAINING:
                 with contextlib.suppress(Exception):
                     self.spark.conf.unset(key)
-        return {table.full_name: result for table, result in zip(there, done, strict=True)}
 
     def size(self, table: Table) -> tuple[int, int]:
         """(files, bytes) of the newest version."""
@@ -364,7 +423,7 @@ def _differences(declared: DataType, held: DataType, prefix: str = "") -> tuple[
     if isinstance(declared, StructType) and isinstance(held, StructType):
         there = {field.name: field.dataType for field in held.fields}
         for field in declared.fields:
-            name = f"{prefix}`{field.name}`"
+            name = f"{prefix}{sql_name(field.name)}"
             if field.name not in there:
                 added[name] = field.dataType.simpleString()
                 continue
@@ -414,10 +473,15 @@ def prepare_folders(folder: Path) -> None:
         ) from None
 
 
+_OF_A_LAKE = {*LAYERS, "docs", "report.html"}
+
+
 def _open_to_others(path: Path, folder: Path) -> None:
     """Give published files the mode that the user's own mask allows; the job itself runs under 077."""
     mask = published_mask()
-    for entry in (folder, folder / "published", path, *path.rglob("*")):
+    # A folder that is more than the lake keeps the rights that its owner gave it.
+    whole = [folder] if all(entry.name in _OF_A_LAKE for entry in folder.iterdir()) else []
+    for entry in (*whole, folder / "published", path, *path.rglob("*")):
         entry.chmod((0o777 if entry.is_dir() else 0o666) & ~mask)
 
 
@@ -436,8 +500,29 @@ def published_mask() -> int:
     return _USER_MASK[0] if _USER_MASK else 0o022
 
 
-def _ticked(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+def refuse_without_catalogue(spark: SparkSession, location: LakeLocation) -> None:
+    """An :class:`InputError` where the session does not know the lake's catalogue, or would forget it."""
+    if not location.catalog:
+        return
+    if not outlasts_session(spark, location.catalog):
+        raise InputError(
+            f"the catalogue {location.catalog} of this session ends with it (spark.sql.catalogImplementation is in-memory); "
+            "nothing was written",
+            remedy="start Spark with a metastore or a catalogue of your platform, or name a folder as the lake",
+        )
+    try:
+        spark.sql(f"SHOW SCHEMAS IN {sql_name(location.catalog)}").head(1)
+    except Exception as error:  # each platform has its own for this
+        condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
+        raise InputError(
+            f"the session has no catalogue {location.catalog!r} that this user may read ({condition}); nothing was written",
+            remedy="correct its name in `lake`, or ask for the right to use it; a folder as the lake needs none",
+        ) from None
+
+
+def outlasts_session(spark: SparkSession, catalog: str) -> bool:
+    """Whether tables of a catalogue are there after the session."""
+    return catalog != "spark_catalog" or setting(spark, "spark.sql.catalogImplementation") != "in-memory"
 
 
 class Commit(NamedTuple):
@@ -451,16 +536,11 @@ def newest_commit(spark: SparkSession, *, table: str = "", path: str = "") -> Co
     """The newest commit of a Delta table outside the lake, by name or path; None for what is no Delta table, and where the
     right to its history is missing."""
     try:
-        named = _named(table) if table else f"delta.{_ticked(path)}"
+        named = sql_name(*table_parts(table)) if table else sql_name("delta", path)
         row = spark.sql(f"DESCRIBE HISTORY {named} LIMIT 1").select("version", "timestamp").first()
     except Exception:  # each platform has its own for these
         return None
     return Commit(row["version"], row["timestamp"]) if row else None
-
-
-def _named(name: str) -> str:
-    """A name of several parts for SQL, each part between backticks."""
-    return ".".join(_ticked(part.strip("`")) for part in name.split("."))
 
 
 def _named_by_all(each: Sequence[Where], column: str) -> list[str] | None:
@@ -474,7 +554,8 @@ def predicate_of(where: Where | Sequence[Where]) -> str:
     """The SQL condition that a row meets when it has one of the values of every column, of one of the mappings."""
     either = [
         " AND ".join(
-            f"`{column}` IN ({', '.join(_literal(value) for value in values)})" for column, values in one.items()
+            f"{sql_name(column)} IN ({', '.join(_literal(value) for value in values)})"
+            for column, values in one.items()
         )
         for one in ([where] if isinstance(where, Mapping) else where)
     ]
@@ -482,10 +563,4 @@ def predicate_of(where: Where | Sequence[Where]) -> str:
 
 
 def _literal(value: str | int) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+    return str(value) if isinstance(value, int) else sql_text(value)

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -12,8 +13,14 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.validators import extend
 
 from ebi_spark.errors import InputError
+from ebi_spark.small_files import refuse_special
+
+# What no configuration or policy needs, and what could keep the reader busy for minutes, take all memory, or let Python run out
+# of stack: more bytes, more nesting, more values once aliases are put in place.
+MOST_BYTES, MOST_DEPTH, MOST_VALUES, MOST_NUMBER = 2_000_000, 50, 200_000, 10**18
 
 # The parser in C is ten times as fast; a hundred policies are a second rather than seven.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -26,6 +33,10 @@ class _PlainLoader(_SafeLoader):  # type: ignore[misc]
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"a key is no text ({type(key).__name__})", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -35,6 +46,14 @@ class _PlainLoader(_SafeLoader):  # type: ignore[misc]
         return made
 
 
+def _whole_number(loader: Any, node: yaml.ScalarNode) -> int:
+    number: int = loader.construct_yaml_int(node)
+    if abs(number) > MOST_NUMBER:
+        raise yaml.constructor.ConstructorError(None, None, "a number of more than 18 digits", node.start_mark)
+    return number
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 _PlainLoader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -45,21 +64,19 @@ _ENV_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
     """The mapping in ``path``, valid under the JSON Schema in ``schema``; ``what`` names it in messages."""
+    text = _text(path, what)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{what}: there is no file {path}", remedy="check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{what}: {path} cannot be read ({type(error).__name__})", remedy="give a readable UTF-8 file"
-        ) from None
-    try:
+        _check_size(text)
         document = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise InputError(f"{what}: {path}{line}: {problem}", remedy="correct the YAML there") from None
+    except (ValueError, RecursionError) as error:  # such as a number of thousands of digits
+        raise InputError(
+            f"{what}: {path} holds a value that cannot be read ({type(error).__name__})", remedy="correct the YAML"
+        ) from None
     if not isinstance(document, dict):
         raise InputError(f"{what}: {path} holds no keys", remedy="write `key: value` lines as the README shows")
     checked: dict[str, Any] = _with_environment(document, path, what)
@@ -75,9 +92,74 @@ def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
     return checked
 
 
+def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+    """A pattern's ``$`` is the end of the text. To Python it is also the place before a line break at the end."""
+    strict = f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern
+    if isinstance(instance, str) and not re.search(strict, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+# 2.0 is no whole number here, and neither infinity nor "not a number" is within any bounds.
+_TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many(
+    {
+        "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+        "number": lambda _, value: (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        ),
+    }
+)
+_Validator: Any = extend(Draft202012Validator, {"pattern": _pattern}, type_checker=_TYPES)  # type: ignore[no-untyped-call]
+
+
+def _text(path: Path, what: str) -> str:
+    refuse_special(path, f"{what}: ", MOST_BYTES)
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{what}: there is no file {path}", remedy="check the path") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{what}: {path} cannot be read ({type(error).__name__})", remedy="give a readable UTF-8 file"
+        ) from None
+
+
+def _check_size(text: str) -> None:
+    """A YAML error where the text is nested too deep, has too many values once aliases are in place, or an alias that
+    holds itself. Looks at the parser's events alone, so that nothing is built before."""
+    open_now: list[list[Any]] = []  # of each list or mapping that is open: its anchor, and the values in it so far
+    sizes: dict[Any, int] = {}
+    values = 0
+    for event in yaml.parse(text, Loader=_SafeLoader):
+        problem, added = "", 0
+        if isinstance(event, yaml.ScalarEvent):
+            sizes[event.anchor] = added = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_now.append([event.anchor, 0])
+            added = 1
+            if len(open_now) > MOST_DEPTH:
+                problem = f"lists and mappings are nested more than {MOST_DEPTH} deep"
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_now.pop()
+            sizes[anchor] = size
+            if open_now:
+                open_now[-1][1] += size
+        elif isinstance(event, yaml.AliasEvent):
+            added = sizes.get(event.anchor, 1)
+            if any(anchor == event.anchor for anchor, _ in open_now):
+                problem = f"the alias {event.anchor!r} holds itself"
+        values += added
+        if open_now:
+            open_now[-1][1] += added
+        if values > MOST_VALUES:
+            problem = f"there are more than {MOST_VALUES:,} values once aliases are put in place"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
+
+
 @cache
 def _validator(schema: Path) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+    made: Draft202012Validator = _Validator(json.loads(schema.read_text(encoding="utf-8")))
+    return made
 
 
 def line_of(node: yaml.Node | None, path: list[Any]) -> int:

@@ -37,7 +37,11 @@ def main(argv: list[str] | None = None) -> int:
         near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.0)
         print(f"ebi-spark: there is no command {command!r}\nwhat to do: did you mean {near[0]!r}?", file=sys.stderr)
         return 2
-    job = importlib.import_module(f"jobs.{command}")
+    try:
+        job = importlib.import_module(f"jobs.{command}")
+    except KeyboardInterrupt:  # the job itself minds it; until it does, there is nothing to say but that it ended
+        print("ebi-spark: interrupted; nothing was done", file=sys.stderr)
+        return 130
     return int(job.main(rest))
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from jobs import generate, run
 
 FOLDER = Path("demo")
+# There while made-up files are being written: what it finds without, the demo does not remove.
+BEGUN = FOLDER / ".source-begun"
 
 
 def main() -> int:
@@ -14,10 +16,15 @@ def main() -> int:
     source = FOLDER / "source"
     config = source / "run.yml"
     if not config.exists():
-        shutil.rmtree(source, ignore_errors=True)  # what an interrupted demo left
+        if BEGUN.exists():
+            shutil.rmtree(source, ignore_errors=True)  # what an interrupted demo left
+        if not source.exists() or not any(source.iterdir()):  # else it is someone's own, which `generate` refuses
+            FOLDER.mkdir(exist_ok=True)
+            BEGUN.touch()
         status = generate.main(["--out", str(source)])
         if status:
             return status
+        BEGUN.unlink(missing_ok=True)
     status = run.main(["--config", str(config), "--lake", str(FOLDER / "lake")])
     if status == 0:
         print(

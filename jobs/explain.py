@@ -14,17 +14,22 @@ from rich.table import Table as RichTable
 
 from ebi_spark.clinical_policy.load import load_policies
 from ebi_spark.errors import InputError
-from ebi_spark.flags.explain import explain_record
+from ebi_spark.flags.explain import explain_record, with_key
 from ebi_spark.schemas import ACTIVITY_FLAG, RECORD_TABLES
 from ebi_spark.storage import Lake
-from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
+from jobs.harness import JobParser, common_options, guarded, headed, opened_lake, output_console
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark explain``."""
     parser = JobParser(prog="ebi-spark explain", description=__doc__)
     parser.add_argument("--lake", required=True)
-    parser.add_argument("--record", required=True, metavar="RECORD_ID")
+    parser.add_argument(
+        "--record",
+        required=True,
+        metavar="RECORD_ID",
+        help="the source's key, for HES before 2012-13 with or without its year",
+    )
     parser.add_argument("--dataset", choices=("apc", "op"))
     parser.add_argument("--policy", metavar="ID")
     parser.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR")
@@ -36,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         with opened_lake(arguments.lake, console) as context:
             found = []
             for dataset in [arguments.dataset] if arguments.dataset else list(RECORD_TABLES):
-                asked = (F.col("record_id") == arguments.record) & (F.col("dataset") == dataset)
+                asked = with_key(arguments.record) & (F.col("dataset") == dataset)
                 records = context.lake.read(RECORD_TABLES[dataset]).where(asked)
                 judged = _judged(context.lake, asked) if any(policy.boards for policy in policies) else None
                 for policy in policies:
@@ -69,8 +74,8 @@ def _judged(lake: Lake, asked: Column) -> set[str] | None:
 def _print(item: dict[str, Any]) -> None:
     console = output_console()
     head = f"{item['policy_id']}, revision {item['revision']}, reading {item['reading']}"
-    console.print(f"[bold]{head}[/bold]  record {item['source_system']} {item['dataset']} {item['record_id']}")
-    console.print(f"[bold]{item['outcome']}[/bold]" + (f": {item['why']}" if item["why"] else ""))
+    console.print(headed(head, f"  record {item['source_system']} {item['dataset']} {item['record_id']}"))
+    console.print(headed(item["outcome"], f": {item['why']}" if item["why"] else ""))
     table = RichTable()
     for name in ("clause", "the page's words", "test", "value seen", "verdict"):
         table.add_column(name, overflow="fold")

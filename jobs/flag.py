@@ -41,6 +41,8 @@ def stage(context: Context, due: Due | None = None) -> None:
     lookups = read_lookups(spark, config)
     with context.stage("flag", only) as report:
         years = report.years = due.years if due else silver_years(context)
+        for remark in lookups.remarks:
+            context.tell_plainly(remark)
         records = records_of(lake, years)
         flags = flags_of(records, chosen, lookups).withColumn("run_id", F.lit(context.run_id))
         replaced = only if only is not None else config.policies

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
+from ebi_spark.own_files import refuse_place
 from jobs.harness import JobParser, common_options, guarded
 
 # Roughly, as text.
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     def work(console: Console, outcome: dict[str, Any]) -> None:
         if arguments.spells < 0 or arguments.attendances < 0:
             raise InputError("the number of rows is negative", remedy="give 0 or more")
+        if not -(2**31) <= arguments.seed < 2**31:
+            raise InputError(f"--seed cannot be {arguments.seed}", remedy="give a number of at most nine digits")
         years = list(parse_years(arguments.years))
         check_empty(arguments.out)
         from ebi_spark.session import spark_session
@@ -51,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_empty(folder: Path) -> None:
-    """Refuse a folder that holds anything."""
+    """Refuse a folder that holds anything, and one that cannot be made."""
+    refuse_place("--out", folder.absolute(), folder=True)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
             f"{folder} is there and not empty", remedy="name a new or empty folder: nothing is overwritten"

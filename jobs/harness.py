@@ -2,14 +2,16 @@
 
 import argparse
 import json
+import logging
 import os
+import re
 import signal
 import sys
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +23,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ebi_spark import __version__
-from ebi_spark.errors import BrokenRunError, DataError, EbiError, InputError
+from ebi_spark.earlier_releases import EMPTIED
+from ebi_spark.errors import BrokenRunError, DataError, EbiError, InputError, shown
+from ebi_spark.quoting import refuse_unusable
 from ebi_spark.schemas import RUN_LOG, TABLES
 from ebi_spark.settings import LakeLocation, RunConfig, lake_location, load_config
 from ebi_spark.small_frames import small_frame
@@ -74,15 +78,17 @@ class Context:
     def skip(self, name: str, what: str) -> None:
         """Note that a stage has nothing to do."""
         self.stages.append(StageReport(name, skipped=True))
-        self.tell(f"[bold]{name}[/bold]: nothing to do, {what}")
+        self._say(headed(name, f": nothing to do, {what}"))
 
     def tell(self, message: str) -> None:
         """One line of progress, on standard error."""
-        self.console.print(f"[dim]{datetime.now():%H:%M:%S}[/dim]  {message}", highlight=False)
+        self._say(Text(shown(message)))
 
-    def tell_plainly(self, message: str) -> None:
-        """The same of a text that is not the product's own, such as a column's name."""
-        self.tell(_plain(message))
+    # The same; the name is from when some lines could have marks of their own.
+    tell_plainly = tell
+
+    def _say(self, line: Text) -> None:
+        self.console.print(Text.assemble((f"{datetime.now():%H:%M:%S}", "dim"), "  ", line), highlight=False)
 
     @contextmanager
     def stage(self, name: str, only: list[str] | None = None) -> Iterator[StageReport]:
@@ -103,20 +109,21 @@ class Context:
         self.lake.versions_read.update({t.full_name: self.lake.version(t) for t in tables if self.lake.exists(t)})
         outcome = "done"
         details: dict[str, str] = {}
-        self.tell(f"[bold]{name}[/bold]" + (f": {_plain('; '.join(report.why))}" if report.why else ""))
+        self._say(headed(name, f": {'; '.join(report.why)}" if report.why else ""))
         try:
             details = details_of(name, self.config, self.lake, self.run_id, only)
             few = is_tiny(self.data_bytes) or (name in _FEW_ROWS and is_small(self.data_bytes))
             with uncompiled(self.spark) if few else nullcontext():
                 yield report
         except DataError as error:
-            outcome, report.details = "failed", report.details | {"message": error.message}
+            outcome, report.details = "failed", report.details | {"message": error.message} | error.details
             raise
         except KeyboardInterrupt:
             outcome = "interrupted"  # the session may be going too: nothing more is asked of it
             raise
         except BaseException as error:
-            outcome, report.details = "broken", {"error": type(error).__name__}
+            details_of_it = error.details if isinstance(error, EbiError) else {}
+            outcome, report.details = "broken", {"error": type(error).__name__} | details_of_it
             raise
         finally:
             report.seconds = time.monotonic() - clock
@@ -176,14 +183,22 @@ class JobParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse; what was given is kept, to see ``--json`` though the rest cannot be read."""
         self._given = list(sys.argv[1:] if args is None else args)
+        for argument in self._given:
+            try:
+                refuse_unusable("an argument", argument)
+            except InputError as error:
+                self._refuse(error)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise SystemExit with status 2."""
 
+        command = self.prog.removeprefix("ebi-spark ")
+        self._refuse(InputError(f"{command}: {message}", remedy=f"`{self.prog} --help` lists what it takes"))
+
+    def _refuse(self, error: InputError) -> NoReturn:
         def wrong(*_: Any) -> None:
-            command = self.prog.removeprefix("ebi-spark ")
-            raise InputError(f"{command}: {message}", remedy=f"`{self.prog} --help` lists what it takes")
+            raise error
 
         raise SystemExit(guarded(wrong, as_json="--json" in self._given, debug=False))
 
@@ -191,6 +206,7 @@ class JobParser(argparse.ArgumentParser):
 def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
     """The options that every stage takes."""
     parser = JobParser(prog=f"ebi-spark {name}", description=doc)
+    parser.set_defaults(job=name)
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the run's YAML configuration")
     parser.add_argument("--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the configuration's")
     parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
@@ -222,10 +238,12 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
         config = load_config(arguments.config).with_options(
             lake=arguments.lake, years=arguments.years, policies=arguments.policies, accept=arguments.accept
         )
+        from jobs.preflight import preflight
+
+        preflight(config, arguments.job)
         with opened(config, console, outcome["run_id"]) as context:
             try:
-                for line in context.lake.migrate():
-                    context.tell(line)
+                bring_up_to_date(context)
                 for stage in stages:
                     stage(context)
             finally:
@@ -238,17 +256,32 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
 
+def bring_up_to_date(context: Context) -> list[str]:
+    """Migrate the lake and say what was done. Where that emptied what earlier releases disclosed, their report is drawn again
+    too. Gives what was done, a line a table."""
+    lines: list[str] = context.lake.migrate()
+    for line in lines:
+        context.tell(line)
+    if any(EMPTIED in line for line in lines):
+        from jobs.publish import redraw_report
+
+        redraw_report(context)
+    return lines
+
+
 @contextmanager
 def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context]:
     """A session and the lake of a configuration; a local lake is locked for the while."""
     from ebi_spark.acquire.files import source_bytes, stored_bytes
     from ebi_spark.locking import locked
-    from ebi_spark.session import spark_session
-    from ebi_spark.storage import Lake, prepare_folders, restrict_new_files
+    from ebi_spark.session import refuse_local_catalogue, refuse_scratch, spark_session
+    from ebi_spark.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
 
+    refuse_local_catalogue(config.lake)
     restrict_new_files()
     folder = config.lake.folder
     if folder:
+        refuse_scratch(folder)
         prepare_folders(folder)
     data_bytes = _known_bytes(source_bytes(config), stored_bytes(folder) if folder else None)
     with (
@@ -258,6 +291,8 @@ def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context
         ) as spark,
     ):
         lock.name_java()
+        _mind_signals()  # Spark has put a handler of its own in place
+        refuse_without_catalogue(spark, config.lake)
         yield Context(config, Lake(spark, config.lake, run_id), run_id, console, data_bytes)
 
 
@@ -270,24 +305,32 @@ def _known_bytes(*sizes: int | None) -> int | None:
 @contextmanager
 def opened_lake(lake: str, console: Console) -> Iterator[Context]:
     """A session and an existing lake, to look at."""
-    location: LakeLocation = lake_location(lake, Path.cwd())
+    location: LakeLocation = lake_location(lake, Path.cwd(), "--lake")
     if location.folder and not (location.folder / "silver").is_dir():
         raise InputError(
             f"there is no lake at {location.folder}", remedy="check the path, or run `ebi-spark run` first"
         )
-    from ebi_spark.session import spark_session
-    from ebi_spark.storage import Lake, restrict_new_files
+    from ebi_spark.session import refuse_local_catalogue, refuse_scratch, spark_session
+    from ebi_spark.storage import Lake, refuse_without_catalogue, restrict_new_files
 
+    refuse_local_catalogue(location)
+    if location.folder:
+        refuse_scratch(location.folder)
     restrict_new_files()
     scratch = location.folder / "silver" / "_scratch" if location.folder else None
     with spark_session(scratch, data_bytes=0) as spark:
+        _mind_signals()
+        refuse_without_catalogue(spark, location)
         yield Context(RunConfig(lake=location), Lake(spark, location), "", console)
 
 
 def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, debug: bool) -> int:
     """Call ``work`` and turn whatever happens into one message and an exit status."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    console = Console(stderr=True)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that does not know a letter shows its number
+        with suppress(Exception):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    console = SafeConsole(stderr=True)
     outcome: dict[str, Any] = {
         "run_id": new_run_id(), "outcome": "done", "exit": 0, "stages": [], "tables": {}, "release": None,
         "report": None, "error": None,
@@ -295,12 +338,12 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
 
     def ended(status: int, word: str, message: str, remedy: str) -> None:
         outcome.update(exit=status, outcome=word, error={"message": message, "remedy": remedy})
-        console.print(f"[bold red]ebi-spark:[/bold red] {_plain(message)}", highlight=False, soft_wrap=True)
-        console.print(f"[bold]what to do:[/bold] {_plain(remedy)}", highlight=False, soft_wrap=True)
+        console.print(headed("ebi-spark:", f" {message}", "bold red"), highlight=False, soft_wrap=True)
+        console.print(headed("what to do:", f" {remedy}"), highlight=False, soft_wrap=True)
 
     _INTERRUPTED.clear()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
+    logging.disable(logging.NOTSET)
+    _mind_signals()
     try:
         work(console, outcome)
     except EbiError as error:
@@ -330,36 +373,67 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
 
 def _finished(outcome: dict[str, Any], as_json: bool) -> int:
     if as_json:
-        print(json.dumps(outcome, ensure_ascii=False, default=str))
+        print(_RAW.sub(_as_number, json.dumps(outcome, ensure_ascii=False, default=str)))
     sys.stdout.flush()
     return int(outcome["exit"])
+
+
+# What JSON leaves as it is, and a terminal would act on.
+_RAW = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def _as_number(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 _INTERRUPTED: list[bool] = []
 
 
+def _mind_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+
+
 def _interrupt(*_: Any) -> None:
+    """End in good order; the second time at once."""
+    if _INTERRUPTED:
+        os._exit(INTERRUPTED)
     _INTERRUPTED.append(True)
+    # What a session was asked as it ends fails, and Py4J would log each such answer with a traceback.
+    logging.disable(logging.CRITICAL)
     raise KeyboardInterrupt
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+class SafeConsole(Console):
+    """A console on which a text is what it says: nothing in it is markup, and nothing reaches the terminal that would act on
+    it. Only the lines of a text are kept as such."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As rich, of a text that is safe to print."""
+        return super().render_str("\n".join(map(shown, text.split("\n"))), **options)
+
+
+def headed(head: str, rest: str = "", style: str = "bold") -> Text:
+    """A line that begins with a few words in bold."""
+    return Text.assemble((shown(head), style), shown(rest))
 
 
 def table_of_lines(title: str, lines: list[str]) -> RichTable:
     """Lines for the summary, each as it is."""
-    shown = RichTable(title=title, title_justify="left", show_header=False)
-    shown.add_column("what", overflow="fold")
+    table = RichTable(title=title, title_justify="left", show_header=False)
+    table.add_column("what", overflow="fold")
     for line in lines:
-        shown.add_row(Text(line))
-    return shown
+        table.add_row(line)
+    return table
 
 
 def output_console() -> Console:
     """Standard output; wide enough for the tables where it is no terminal but a file or a log."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
+    console = SafeConsole()
+    return console if console.is_terminal else SafeConsole(width=140)
 
 
 def show_summary(context: Context) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from ebi_spark.acquire import drift
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.acquire.watch import watched
-from ebi_spark.bookkeeping import STANDING, VERDICTS
+from ebi_spark.bookkeeping import DUE_FROM, STANDING, VERDICTS
 from ebi_spark.canonical.account import Ingested
 from ebi_spark.canonical.ingest import write
 from ebi_spark.canonical.plan import Plan, plan
@@ -81,6 +81,7 @@ def _write(
         step = ahead[number][0]
         made = write(context.lake, whole, step, context.config, context.tell)
         report.details[VERDICTS] = json.dumps(whole.found.verdicts(step))
+        report.details[DUE_FROM] = json.dumps(whole.found.due_from(step), default=str)
         report.rows = made.rows_read
         done.add(made)
         if not made.touched:
@@ -116,8 +117,10 @@ def _summary(context: Context, whole: Plan, done: Ingested, noted: list[str]) ->
     for reason, number in sorted(done.reasons.items()):
         shown.add_row(f"  {reason}", f"{number:,}")
     context.summary.append(shown)
-    if noted:
-        context.summary.append(table_of_lines("Columns of the source tables", noted))
+    for line in done.empty:
+        context.tell_plainly(line)
+    if noted or done.empty:
+        context.summary.append(table_of_lines("Columns of the source tables", noted + done.empty))
 
 
 def retry(context: Context) -> None:

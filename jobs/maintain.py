@@ -16,10 +16,11 @@ from ebi_spark.release.publish import remove_old_releases
 from ebi_spark.schemas import RELEASE, TABLES
 from ebi_spark.settings import RunConfig
 from ebi_spark.storage import Lake
-from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
+from jobs.harness import JobParser, bring_up_to_date, common_options, guarded, opened_lake, output_console
 
 KEEP_HOURS = 30 * 24
 LEAST_HOURS = 7 * 24
+MOST_HOURS = 100 * 365 * 24
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,14 +44,17 @@ def main(argv: list[str] | None = None) -> int:
                 f"--keep-hours {arguments.keep_hours}: readers and runs that began before could lose files under their hands",
                 remedy=f"give at least {LEAST_HOURS} (a week)",
             )
+        if arguments.keep_hours > MOST_HOURS:
+            raise InputError(
+                f"--keep-hours {arguments.keep_hours}: that is longer than a century",
+                remedy=f"give at most {MOST_HOURS}",
+            )
         if arguments.keep_releases is not None and arguments.keep_releases < 1:
             raise InputError("--keep-releases has to be at least 1", remedy="the current release always stays")
         with opened_lake(arguments.lake, console) as context, locked(context.config.lake.folder) as lock:
             lock.name_java()
             lake: Lake = context.lake
-            outcome["migrated"] = lake.migrate()
-            for line in outcome["migrated"]:
-                context.tell(line)
+            outcome["migrated"] = bring_up_to_date(context)
             keep = arguments.keep_releases or int(
                 context.books.fact("publish", "keep_releases") or RunConfig.keep_releases
             )

@@ -111,6 +111,7 @@ def _import(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
     policy_path, report_path, policy = write_imported(imported, arguments.out)
     outcome["policy"] = views.as_dict(policy)
     outcome["files"] = [str(policy_path), str(report_path)]
+    outcome["baseline"] = imported.page.baseline
     outcome["reconciliation"] = [finding.as_dict() for finding in imported.findings]
     if not arguments.json:
         views.show_import(imported, policy_path, report_path, others.get(imported.policy_id))

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ebi_spark.clinical_policy.code_books import SYSTEMS, CodeBook
@@ -12,7 +11,7 @@ from ebi_spark.clinical_policy.differences import Change
 from ebi_spark.clinical_policy.import_page import Imported
 from ebi_spark.clinical_policy.lint import LintFinding
 from ebi_spark.clinical_policy.model import Policy, Revision
-from jobs.harness import output_console
+from jobs.harness import headed, output_console
 
 
 def as_dict(policy: Policy) -> dict[str, Any]:
@@ -50,20 +49,20 @@ def show_list(policies: list[Policy]) -> None:
 def show_policy(policy: Policy) -> None:
     """One policy, a table a revision and reading."""
     console = output_console()
-    console.print(f"[bold]{policy.id}[/bold]  {policy.title}")
+    console.print(headed(policy.id, f"  {policy.title}"))
     console.print(f"{policy.source['publisher']}: {policy.source['page']} ({policy.source.get('updated', 'undated')})")
     if policy.boards:
         console.print(f"extends {policy.extends}; for patients of {', '.join(policy.boards)} alone", highlight=False)
     if policy.source.get("review"):
         console.print(f"review: {policy.source['review']}", highlight=False)
     for point in policy.to_complete:
-        console.print(f"[yellow]to complete[/yellow]  {escape(point)}", highlight=False)
+        console.print(headed("to complete", f"  {point}", "yellow"), highlight=False)
     for revision in policy.revisions:
         until = f" to {revision.end}" if revision.end else ""
         if revision.because:
-            console.print(f"revision {revision.name}: {escape(revision.because)}", highlight=False)
+            console.print(f"revision {revision.name}: {revision.because}", highlight=False)
         for day, words in revision.regime:
-            console.print(f"{day}: {escape(words)}", highlight=False)
+            console.print(f"{day}: {words}", highlight=False)
         for reading in revision.readings.values():
             star = ", the default" if reading.reading == policy.default_reading else ""
             table = _table(
@@ -82,7 +81,7 @@ def show_policy(policy: Policy) -> None:
                 test = clause_in_words(clause)
                 coding = clause.coding.replace("_", " ")
                 row = (clause.id, clause.words, test, undecided, coding, decision)
-                table.add_row(*map(escape, row))
+                table.add_row(*row)
             console.print(table)
         if revision.flips:
             console.print(_flips(revision))
@@ -101,7 +100,7 @@ def _flips(revision: Revision) -> RichTable:
     for (source, decision), listed in bases.items():
         flip = next(f for f in revision.flips if (f.source, f.decision) == (source, decision))
         row = (decision, source, ", ".join(listed), flip.clause, flip.words, flip.because)
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     return table
 
 
@@ -121,19 +120,19 @@ def show_import(imported: Imported, policy_path: Path, report_path: Path, also_a
     """What was read from a page, what its words and SQL disagree on, what is left to do."""
     console = output_console()
     page = imported.page
-    console.print(f"[bold]{imported.policy_id}[/bold]  {escape(page.title)} ({escape(page.updated) or 'undated'})")
+    console.print(headed(imported.policy_id, f"  {page.title} ({page.updated or 'undated'})"))
     clauses = _table("line", "clause", "read as", "undecided", title="Clauses read from the SQL")
     for draft in imported.drafts:
         undecided = "not in scope" if draft.scope else draft.missing
-        clauses.add_row(str(draft.line), draft.id, escape(in_words(draft.test, draft.kind)), undecided)
+        clauses.add_row(str(draft.line), draft.id, in_words(draft.test, draft.kind), undecided)
     console.print(clauses)
     findings = _table("line", "finding", "clause", "what", title="Words and SQL held against each other")
     for finding in imported.findings:
-        findings.add_row(str(finding.line), finding.kind, finding.clause, escape(finding.text))
+        findings.add_row(str(finding.line), finding.kind, finding.clause, finding.text)
     console.print(findings)
     console.print("To complete, before a run reads the policy:")
     for point in imported.open_points:
-        console.print(f"  • {escape(point)}", highlight=False)
+        console.print(f"  • {point}", highlight=False)
     if also_at:
         console.print(f"  • {imported.policy_id} stands in {also_at} too: import with another --id, or make this a revision of it",
                       highlight=False)  # fmt: skip
@@ -149,7 +148,7 @@ def show_lint(policies: list[Policy], findings: list[LintFinding], patterns: int
         for item in findings:
             clause = item.clause if item.reading == "as_published" else f"{item.clause} ({item.reading})"
             row = (item.policy, item.revision, clause, item.pattern, f"{item.kind}: {item.text}", item.change)
-            table.add_row(*map(escape, row))
+            table.add_row(*row)
         console.print(table)
     known = ", ".join(
         f"{SYSTEMS[system]} ({len(book.codes):,} codes, {book.first_year} to {book.last_year})"
@@ -167,14 +166,14 @@ def counted(policies: list[Policy]) -> str:
 def show_changes(policy: Policy, before: Revision, after: Revision, found: list[Change]) -> None:
     """What changed, in words and clauses."""
     console = output_console()
-    console.print(f"[bold]{policy.id}[/bold]  from revision {before.name} to {after.name}", highlight=False)
+    console.print(headed(policy.id, f"  from revision {before.name} to {after.name}"), highlight=False)
     if not found:
         console.print("nothing changed", highlight=False)
         return
     table = _table("reading", "clause", "what", "from", "to")
     for change in found:
         shown = (change.before, change.after) if change.kind in ("words", "missing", "coding", "in_force") else ("", "")
-        table.add_row(*map(escape, (change.reading, change.clause, change.text, *shown)))
+        table.add_row(*(change.reading, change.clause, change.text, *shown))
     console.print(table)
     judging = sum(change.judges for change in found)
     console.print(f"{len(found)} changes; {judging} of them can change a verdict", highlight=False)
@@ -206,7 +205,7 @@ def show_effect(policy: Policy, effect: list[dict[str, Any]], by_area: list[dict
 
 
 def _table(*columns: str, title: str | None = None) -> RichTable:
-    table = RichTable(title=escape(title) if title else None, title_justify="left")
+    table = RichTable(title=title, title_justify="left")
     for name in columns:
         table.add_column(name, overflow="fold", justify="right" if name == "line" else "left")
     return table

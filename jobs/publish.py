@@ -7,7 +7,9 @@ from pathlib import Path
 from rich.table import Table as RichTable
 
 from ebi_spark.bookkeeping import refuse_unchecked
-from ebi_spark.errors import InputError
+from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.own_files import refuse_report
+from ebi_spark.rates.code_forms import refuse_what_is_no_code
 from ebi_spark.release.publish import (
     current_release,
     publish,
@@ -16,8 +18,9 @@ from ebi_spark.release.publish import (
     roll_back,
     write_text,
 )
-from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION
+from ebi_spark.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY
 from jobs.harness import Context, run_with, stage_parser
+from jobs.preflight import report_file
 
 # A release holds every year of these.
 YEARS_OF = (POLICY_ATTRITION, ACTIVITY_RATE)
@@ -35,6 +38,7 @@ def stage(context: Context) -> None:
         report.years = sorted(held)
         refuse_unchecked(context.books, report.years)
         lake.prepare()
+        refuse_what_is_no_code(lake.read(RECORD_QUALITY), context.config)
         done = publish(lake, context.config, context.tell)
         context.release = done.release_id
         report.rows = sum(done.rows.values())
@@ -61,16 +65,33 @@ def draw_report(context: Context) -> None:
     context.tell("drawing the report")
     manifest = current_release(lake) or {}
     page = build_report(
-        report_tables(lake, manifest["release_id"]), release=manifest, over_dispersion=context.config.over_dispersion
+        report_tables(lake, manifest["release_id"]),
+        release=manifest,
+        over_dispersion=context.config.over_dispersion,
+        control_charts=context.config.control_charts,
     )
-    write_text(path, page)
+    try:
+        refuse_report(path)
+        write_text(path, page)
+    except (OSError, InputError) as error:
+        why = error.message if isinstance(error, InputError) else f"{path} cannot be written ({error.strerror})"
+        raise BrokenRunError(
+            f"{manifest.get('release_id')} is the current release, and its report was not drawn: {why}",
+            remedy="make room for the report or name another place (`report: …`), then run the same call again",
+        ) from None
     context.report = str(path)
+
+
+def redraw_report(context: Context) -> None:
+    """Draw the report of the current release once more, where there are both."""
+    path = report_path(context)
+    if path is not None and path.exists() and current_release(context.lake):
+        draw_report(context)
 
 
 def report_path(context: Context) -> Path | None:
     """Where the report goes; None for a catalogue lake without a configured place."""
-    folder = context.lake.location.folder
-    return context.config.report or (folder / "report.html" if folder else None)
+    return report_file(context.config)
 
 
 def back_to(release_id: str) -> Callable[[Context], None]:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from datetime import date
-from functools import partial
+from functools import partial, reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
 from ebi_spark.flags.geography import read_geography
+from ebi_spark.rates.code_forms import refuse_what_is_no_code, with_known_codes
 from ebi_spark.rates.completeness import (
     MarkedMonths,
     activity_months,
@@ -65,13 +66,14 @@ def stage(context: Context, due: Due | None = None) -> None:
                 partial(_write_quality, context, years),
             ]
         )
+        refuse_what_is_no_code(lake.read(RECORD_QUALITY).where(in_years), config)
         stored = stored_vintages(lake.read(POPULATION))
         months, policies = lake.read(PROVIDER_MONTH), lake.read(POLICY)
         flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
 
         def rates_and_variation() -> DataFrame:
             made = rated(lake, config, years, months, stored, geography)
-            for words in gaps(made.population, years):
+            for words in gaps(made.population, years, partial=config.coverage == "partial"):
                 context.tell(words)
             context.tell("aggregating flags to rates")
             replaced = rows_that_follow(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
@@ -112,10 +114,11 @@ def stage(context: Context, due: Due | None = None) -> None:
     shown.add_column("status and notes")
     for row in shown_rows:
         limits = f"{row['lower']:.2f} to {row['upper']:.2f}" if row["upper"] is not None else ""
-        standardised = f"{row['standardised_rate']:.2f}" if row["standardised_rate"] is not None else ""
+        crude, standardised = (
+            "" if row[name] is None else f"{row[name]:.2f}" for name in ("crude_rate", "standardised_rate")
+        )
         shown.add_row(
-            row["policy_id"], row["reading"], row[YEAR], f"{row['activity']:,}", f"{row['crude_rate']:.2f}",
-            standardised, limits, ", ".join([row["status"], *row["notes"]]),
+            row["policy_id"], row["reading"], row[YEAR], f"{row['activity']:,}", crude, standardised, limits, ", ".join([row["status"], *row["notes"]]),
         )  # fmt: skip
     context.summary.append(shown)
 
@@ -123,11 +126,9 @@ def stage(context: Context, due: Due | None = None) -> None:
 def _write_months(context: Context, years: list[str]) -> None:
     """``gold/provider_month``, with these years counted anew."""
     config, lake, in_years = context.config, context.lake, F.col(YEAR).isin(years)
-    fresh = provider_months(
-        lake.read(APC_SPELL).where(in_years).select("dataset", YEAR, "provider_code", "activity_date").unionByName(
-            lake.read(OP_ATTENDANCE).where(in_years).select("dataset", YEAR, "provider_code", "activity_date")
-        )
-    )  # fmt: skip
+    columns = ("dataset", YEAR, "provider_code", "person_id", "record_id", "activity_date")
+    records = [lake.read(table).where(in_years).select(*columns) for table in (APC_SPELL, OP_ATTENDANCE)]
+    fresh = provider_months(with_known_codes(reduce(DataFrame.unionByName, records)))
     # Which months are the latest depends on all years: the marks of other years' rows may move.
     earlier = lake.read(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
     marked = MarkedMonths(config.provisional_months, config.pandemic_months)

@@ -8,12 +8,15 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.acquire import drift
-from ebi_spark.canonical.worklist import worklist
+from ebi_spark.canonical.worklist import REFUSED_ROWS, refused_rows, worklist
+from ebi_spark.rates.code_forms import UNKNOWN_CODE, code_of
 from ebi_spark.release.publish import current_release
 from ebi_spark.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
-from jobs.harness import Context, JobParser, common_options, guarded, opened_lake, output_console
+from ebi_spark.storage import Lake
+from jobs.harness import Context, JobParser, common_options, guarded, headed, opened_lake, output_console
 
 SET_ASIDE = "quarantine"
+REFUSED = "rows that the last ingest could not use (it was refused and wrote nothing)"
 LOST_CODES = "area codes that count in England only"
 SHOWN_CODES = 20
 
@@ -47,10 +50,14 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
     }
     if lake.exists(QUARANTINE):
         found[SET_ASIDE] = worklist(lake.read(QUARANTINE))
+    if refused := _refused(lake):
+        found[REFUSED] = refused
     found["columns"] = drift.in_lake(lake)
     if lake.exists(UNMAPPED_AREA):
         codes = (
             lake.read(UNMAPPED_AREA)
+            # An earlier version listed whatever stood in the column.
+            .withColumn("code", F.coalesce(code_of(F.col("code"), "commissioner"), F.lit(UNKNOWN_CODE)))
             .groupBy("code", "reason")
             .agg(F.array_sort(F.collect_set("financial_year")).alias("years"), F.sum("records").alias("records"))
         )
@@ -68,6 +75,15 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def _refused(lake: Lake) -> list[dict[str, Any]]:
+    """Why no row, or too few, could be used by the last ingest; nothing where it was not refused for that."""
+    if not lake.exists(RUN_LOG):
+        return []
+    ingests = lake.read(RUN_LOG).where("stage = 'ingest'").orderBy(F.col("started_at").desc(), F.col("run_id").desc())
+    last = ingests.select("details").first()
+    return refused_rows(last["details"][REFUSED_ROWS]) if last and REFUSED_ROWS in (last["details"] or {}) else []
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
@@ -78,7 +94,7 @@ def _print(collected: dict[str, list[dict[str, Any]]]) -> None:
     console = output_console()
     for title, rows in collected.items():
         if not rows:
-            console.print(f"[bold]{title}[/bold]: none")
+            console.print(headed(title, ": none"))
             continue
         table = RichTable(title=title, title_justify="left")
         for name in rows[0]:

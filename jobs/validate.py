@@ -10,6 +10,7 @@ from ebi_spark.recompute import Due
 from ebi_spark.release.gate import validate_layers
 from ebi_spark.schemas import ACTIVITY_RATE
 from jobs.harness import Context, run_stages
+from jobs.preflight import docs_folder
 from jobs.years import silver_years
 
 
@@ -17,7 +18,7 @@ def stage(context: Context, due: dict[str, Due] | None = None) -> None:
     """Check every table, of the years asked for or, by layer, of those ``due``; the first failed check ends the run with
     status 1 before anything is published."""
     config, lake = context.config, context.lake
-    docs = config.docs or (config.lake.folder / "docs" if config.lake.folder else None)
+    docs = docs_folder(config)
     shown = RichTable(title="Validated", title_justify="left")
     for name in ("layer", "checks", "failed"):
         shown.add_column(name, justify="left" if name == "layer" else "right")

@@ -90,8 +90,6 @@ def read(
                 knowledge.between(cell, *behind(row[measure], step, small))
             elif measure == "activity" and row["status"] == "withheld_small":
                 knowledge.between(cell, min(small), max(small))
-            if measure == "in_scope" and code[0] == "provider":
-                knowledge.between(cell, 1, HUGE)  # only providers with a record in scope have a row
         whole, parts = {}, {}
         for code in codes:
             root = code[0] if code[0] == "provider" else "areas"
@@ -103,6 +101,7 @@ def read(
                 knowledge.constrain(terms, 0, 0)
             else:
                 whole[above] = children
+        whole.setdefault("areas", [])
         for root, children in whole.items():
             nowhere = knowledge.number(release, measure, root, "unknown")
             if unknown is not None and root == "areas":
@@ -161,6 +160,139 @@ def narrowed(
     return found
 
 
+def narrowed_over(
+    releases: Sequence[pd.DataFrame],
+    truths: Sequence[pd.DataFrame],
+    parents: dict[tuple[str, str], tuple[str, str]],
+) -> list[str]:
+    """The withheld cells, of any of several releases in the order of time, that the last one narrows.
+
+    A provider without a row counts as one published with 0 where the releases allow for that, else as one that may have up to the
+    greatest small count. Releases that contradict one another, as when records move, tell nothing together: the oldest are left out. ``truths``: of what is in scope, and of what is in no area, the cells that matter are those that
+    are small in truth.
+    """
+    newest = len(releases) - 1
+    for oldest, absent in [(oldest, absent) for oldest in range(len(releases)) for absent in (0, max(SMALL))]:
+        attack, blind = Knowledge(), Knowledge()
+        for knowledge in (attack, blind):
+            for number in range(oldest, len(releases)):
+                release, last = releases[number], number == newest
+                seen = _england_alone(release) if knowledge is blind and last else release
+                read(knowledge, seen, parents, f"release {number}")
+            _add_absent(knowledge, releases, oldest, absent)
+            for number in range(oldest, newest):
+                _link(knowledge, releases[number], releases[number + 1], f"release {number}", f"release {number + 1}")
+        if attack.reach(0) != (1, 0):
+            break
+    found = []
+    for (release, measure, *code), cell in attack.index.items():
+        number = int(release.split()[1])
+        if not _small_or_withheld(releases[number], truths[number], measure, tuple(code)):
+            continue
+        least, most = attack.reach(cell)
+        if least <= min(SMALL) and most >= max(SMALL):
+            continue
+        low, high = blind.reach(blind.index[(release, measure, *code)])
+        whole = low <= min(SMALL) and high >= max(SMALL)
+        wanted = (min(SMALL), max(SMALL)) if whole else (low, min(high, max(SMALL)))
+        if wanted[0] <= wanted[1] and (least > wanted[0] or most < wanted[1]):
+            found.append(f"{release} {measure} {code}: {least} to {most}, not {wanted[0]} to {wanted[1]}")
+    return found
+
+
+def _small_or_withheld(shown: pd.DataFrame, truth: pd.DataFrame, measure: str, code: tuple[str, ...]) -> bool:
+    """Whether a cell is one that has to keep its values."""
+    if code[-1] == "unknown":
+        kind = "provider" if code[0] == "provider" else "region"
+        inside = truth.loc[truth["area_type"] == kind, measure].sum()
+        return truth.loc[truth["area_type"] == "england", measure].iloc[0] - inside in SMALL
+    row = shown[(shown["area_type"] == code[0]) & (shown["area_code"] == code[1])]
+    if measure == "activity":
+        return bool(row[measure].isna().any())
+    true = truth.loc[(truth["area_type"] == code[0]) & (truth["area_code"] == code[1]), measure]
+    return bool(row[measure].isna().any() and true.isin(SMALL).any())
+
+
+def _add_absent(knowledge: Knowledge, releases: Sequence[pd.DataFrame], oldest: int, most: int) -> None:
+    """Providers that have a row in some release and none in another."""
+    codes = {code for release in releases for code in release.loc[release["area_type"] == "provider", "area_code"]}
+    for number, release in enumerate(releases):
+        if number < oldest:
+            continue
+        there = set(release.loc[release["area_type"] == "provider", "area_code"])
+        for measure in ("activity", "in_scope"):
+            absent = [
+                knowledge.number(f"release {number}", measure, "provider", code) for code in sorted(codes - there)
+            ]
+            for cell in absent:
+                knowledge.between(cell, 0, most)
+            total = float(release.loc[release["area_type"] == "england", measure].iloc[0])
+            cells = [
+                cell
+                for name, cell in knowledge.index.items()
+                if name[:3] == (f"release {number}", measure, "provider") and name[3] != "unknown"
+            ]
+            nowhere = knowledge.number(f"release {number}", measure, "provider", "unknown")
+            if absent:
+                # The sum that `read` wrote down left them out.
+                knowledge.rows = [row for row in knowledge.rows if nowhere not in row[0]]
+                knowledge.constrain([(nowhere, 1.0), *((cell, 1.0) for cell in cells)], total, total)
+
+
+@dataclass
+class Strata:
+    """What published rates say of England's events by sex and age: a linear program over all strata.
+
+    ``shares``: of each area (a row), its part of England's people of each stratum. ``table`` has ``expected``,
+    ``standardised_rate`` and ``activity`` of the areas as published, ``national`` England's events and rate; ``weights``
+    makes England's rate of its events by stratum.
+    """
+
+    shares: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    total: float
+
+    @classmethod
+    def read(
+        cls, shares: np.ndarray, table: pd.DataFrame, total: float, weights: np.ndarray, national: dict[str, float]
+    ) -> "Strata":
+        given = table["expected"].to_numpy(float)
+        again = table["activity"].to_numpy(float) * national["rate"] / table["standardised_rate"].to_numpy(float)
+        # What a rate gives back is no more than the expected that is published.
+        both = ~np.isnan(again) & ~np.isnan(given) & (table["activity"] > 0).to_numpy()
+        assert np.allclose(again[both], given[both], rtol=1e-9)
+        half = np.where(given < 10, 0.25, 0.5)
+        low, high = np.where(np.isnan(given), 0, given - half), np.where(np.isnan(given), np.inf, given + half)
+        unit = national["unit"] / 2
+        rates = [national["rate"] - unit, national["rate"] + unit]
+        return cls(np.vstack([shares, weights]), np.append(low, rates[0]), np.append(high, rates[1]), total)
+
+    def _found(self, goal: np.ndarray, low: np.ndarray, high: np.ndarray, total: float) -> float | None:
+        limits = [LinearConstraint(self.shares, low, high), LinearConstraint(np.ones(len(goal)), total, total)]
+        found = milp(goal, constraints=limits, bounds=Bounds(0, np.inf))
+        return float(found.fun) if found.success else None
+
+    def width(self, stratum: int) -> float:
+        """How far apart the least and the greatest number of events of a stratum are."""
+        goal = np.zeros(self.shares.shape[1])
+        goal[stratum] = 1
+        ends = [self._found(sign * goal, self.low, self.high, self.total) for sign in (1, -1)]
+        assert ends[0] is not None and ends[1] is not None
+        return -ends[1] - ends[0]
+
+    def of_one_more(self, after: "Strata") -> list[int]:
+        """The strata that can be that of the one record which came between two releases."""
+        size = self.shares.shape[1]
+        found = []
+        for stratum in range(size):
+            added = self.shares[:, stratum]
+            low, high = np.maximum(self.low, after.low - added), np.minimum(self.high, after.high - added)
+            if (low <= high).all() and self._found(np.zeros(size), low, high, self.total) is not None:
+                found.append(stratum)
+        return found
+
+
 def _england_alone(table: pd.DataFrame) -> pd.DataFrame:
     national = table["area_type"] == "england"
     nothing = table.assign(**{name: table[name].where(national) for name in ("activity", "in_scope")})
@@ -175,12 +307,14 @@ def _pool(knowledge: Knowledge, years: int) -> None:
         knowledge.constrain([(knowledge.index[name], -1.0), *parts], 0, 0)
 
 
-def _link(knowledge: Knowledge, before: pd.DataFrame, now: pd.DataFrame) -> None:
+def _link(
+    knowledge: Knowledge, before: pd.DataFrame, now: pd.DataFrame, then: str = "before", latest: str = "now"
+) -> None:
     """Between two releases records were only added, or only removed, as England's figure tells."""
     for measure in ("activity", "in_scope"):
         totals = [frame.loc[frame["area_type"] == "england", measure].iloc[0] for frame in (before, now)]
         change = float(totals[1] - totals[0])
-        for name in [key for key in knowledge.index if key[:2] == ("now", measure)]:
-            earlier = knowledge.number("before", measure, *name[2:])
+        for name in [key for key in knowledge.index if key[:2] == (latest, measure)]:
+            earlier = knowledge.number(then, measure, *name[2:])
             terms = [(knowledge.index[name], 1.0), (earlier, -1.0)]
             knowledge.constrain(terms, min(change, 0), max(change, 0))

@@ -175,6 +175,7 @@ def seed_secrets(data: Path) -> int:
                 fields |= {"SPELL_DOMINANT_PROCEDURE": "Q", "SPELL_PRIMARY_DIAGNOSIS": "R", "GP_PRACTICE_CODE": "G"}
                 if number % 27 == 0:
                     fields |= {"AGE_AT_START_OF_SPELL_SUS": "A", "AGE_AT_START_OF_EPISODE_SUS": "A"}
+                    fields |= {"DER_PROVIDER_CODE": "V", "DER_COMMISSIONER_CODE": "C"}
                 if number % 243 == 0:
                     fields |= {"APCS_IDENT": "K", "OPA_IDENT": "K", "DISCHARGE_DATE": "T", "APPOINTMENT_DATE": "T"}
                 for name, letter in fields.items():

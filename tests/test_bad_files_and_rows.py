@@ -5,6 +5,7 @@ import bz2
 import gzip
 import io
 import json
+import os
 import re
 import zipfile
 from collections import defaultdict
@@ -21,6 +22,7 @@ import pytest
 from calling import call
 from pyspark.sql import SparkSession
 
+from ebi_spark.acquire import scan
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.canonical import ingest as canonical
 from ebi_spark.canonical import plan
@@ -99,6 +101,9 @@ SPELLS: dict[str, Lines] = {
     "with the word NULL for a key": lambda n: line(n, APCS_Ident=b"NULL"),
     "without a discharge date": lambda n: line(n, Discharge_Date=b""),
     "with 1801-01-01 for a discharge date": lambda n: line(n, Discharge_Date=b"1801-01-01"),
+    "with 9999-12-31 for a discharge date": lambda n: line(n, Discharge_Date=b"9999-12-31"),
+    "with a discharge date in 2222": lambda n: line(n, Discharge_Date=b"2222-05-03"),
+    "with a discharge date before the first day of its data set": lambda n: line(n, Discharge_Date=b"1995-05-03"),
     "with a discharge date that is none (30 February)": lambda n: line(n, Discharge_Date=b"2022-02-30"),
     "with a discharge date in words": lambda n: line(n, Discharge_Date=b"in May"),
     "with the day before the month": lambda n: line(n, Discharge_Date=b"03/05/2021"),
@@ -383,6 +388,19 @@ def cut_parquet(folder: Path) -> TableSource:
     return source
 
 
+def piped(folder: Path, pipe: str, stated: str) -> TableSource:
+    """A named pipe, which whoever opens it waits at for ever."""
+    (folder / pipe).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "x0.csv").write_bytes(text(HEADER, *TWO))
+    os.mkfifo(folder / pipe)
+    return TableSource("apcs", (str(folder / stated),))
+
+
+def linked(folder: Path, target: Path | str, stated: str) -> TableSource:
+    (folder / "x.csv").symlink_to(target)
+    return TableSource("apcs", (str(folder / stated),))
+
+
 REFUSED: dict[str, Callable[[Path], TableSource]] = {
     "that is not there": lambda folder: TableSource("apcs", (str(folder / "x.csv"),)),
     "of which a glob finds none": lambda folder: TableSource("apcs", (str(folder / "x*.csv"),)),
@@ -416,6 +434,22 @@ REFUSED: dict[str, Callable[[Path], TableSource]] = {
     "of Parquet with a date for a code": parquets({"Sex": [date(2021, 1, 1), None]}),
     "of Parquet with time stamps in nanoseconds": parquets({"Discharge_Date": NANOSECONDS}),
     "that is a folder of none": lambda folder: TableSource("apcs", (str(folder / "lake"),)),
+    "that is a named pipe": lambda folder: piped(folder, "x.csv", "x.csv"),
+    "of which a glob finds a named pipe beside others": lambda folder: piped(folder, "x1.csv", "x*.csv"),
+    "of which a folder holds a named pipe beside others": lambda folder: piped(folder, "x/y/1.csv", "x"),
+    "that is a device": lambda folder: linked(folder, "/dev/zero", "x.csv"),
+    "of which a glob finds a link that leads nowhere": lambda folder: linked(folder, folder / "nowhere", "x*.csv"),
+    "whose name has a line break": files({"x\n1/x.csv": text(HEADER, *TWO)}),
+    "whose name is too long": lambda folder: TableSource("apcs", (str(folder / ("x" * 5000)),)),
+    "with a line of more than 16 MB": file("x.csv", text(HEADER, TWO[0], line(2, Note=b"x" * (17 << 20)), line(3))),
+    "with a last line of more than 16 MB that does not end": file("x.csv", text(HEADER, *TWO) + b"x" * (17 << 20)),
+    "packed with gzip that unpacks to more than 200 times its size, and 1 GB": file(
+        "x.csv.gz", gzip.compress(text(HEADER, *TWO) + b"\n" * (40 << 20), 1)
+    ),
+    "packed with bzip2 that does so": file("x.csv.bz2", bz2.compress(text(HEADER, *TWO) + b"\n" * (40 << 20), 1)),
+    "of Parquet with a value of more than 16 MB": parquets(
+        {"Der_Diagnosis_All": ["M545", "x" * (17 << 20)]}, named="x.parquet"
+    ),
 }
 
 
@@ -424,7 +458,10 @@ def test_the_page_lists_these_files_that_are_refused_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_file_that_is_refused(case: str, spark: SparkSession, tmp_path: Path) -> None:
+def test_a_file_that_is_refused(
+    case: str, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "UNPACKED_FREELY", 32 << 20)  # a gigabyte takes seconds
     (tmp_path / "lake").mkdir()
     (tmp_path / "der.csv").write_text("APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis\n")
     config = sources(tmp_path, REFUSED[case](tmp_path))

@@ -7,13 +7,14 @@ import pytest
 from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
 
-from ebi_spark import synthetic
+import ebi_spark.session as sessions
+from ebi_spark import storage, synthetic
 from ebi_spark.acquire.tables import SourceTable, read_table
 from ebi_spark.settings import TableSource, load_config
 from ebi_spark.storage import Lake
 from jobs import flag, ingest, status
 
-pytestmark = pytest.mark.usefixtures("one_session")
+pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
 
 ROLES = ("apcs", "apcs_der", "opa")
 SCHEMAS = ("records", "ebi_silver", "ebi_gold", "ebi_published")
@@ -40,6 +41,13 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
     yield folder
     for schema in SCHEMAS:
         spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+@pytest.fixture
+def lasting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a platform brings the session, and a catalogue that is there after it."""
+    monkeypatch.setattr(sessions, "platform_session", lambda: True)
+    monkeypatch.setattr(storage, "outlasts_session", lambda *_: True)
 
 
 def test_tables_of_a_catalogue_are_sources_like_files(spark: SparkSession, source: Path) -> None:
@@ -78,7 +86,71 @@ def test_a_table_that_is_written_to_is_read_as_it_was(spark: SparkSession, sourc
     )
 
 
+def spells(key: int, number: int, day: str) -> str:
+    header = (
+        "APCS_Ident,Sex,Der_Provider_Code,Administrative_Category,Der_Diagnosis_All,Der_Procedure_All,Der_Financial_Year,"
+        "Age_At_Start_of_Spell_SUS,Admission_Method,Discharge_Date\n"
+    )
+    return header + "".join(f'{key + n},1,RXX,01,"||M545","||V382",,45,11,{day}\n' for n in range(number))
+
+
+@pytest.mark.usefixtures("lasting")
+def test_a_year_keeps_its_rows_when_another_is_run_after_it(spark: SparkSession, tmp_path: Path) -> None:
+    """Also the partition that they lie in: DuckDB finds the year of each file where the table's log says it."""
+    (tmp_path / "apcs_2021.csv").write_text(spells(100, 10, "2021-05-03"))
+    (tmp_path / "der.csv").write_text(
+        "APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis\n"
+        + "".join(f"{n},V382,M545\n" for n in (*range(100, 110), *range(200, 207)))
+    )
+    (tmp_path / "run.yml").write_text(
+        "lake: {catalog: spark_catalog, schemas: {silver: two_silver, gold: two_gold, published: two_published}}\n"
+        "max_quarantine_share: 1\n"
+        "sources: {a: {system: sus_plus, tables: {apcs: apcs_20*.csv, apcs_der: der.csv}}}\n"
+    )
+    try:
+        first = call(ingest.main, tmp_path)
+        assert first["exit"] == 0, first["error"]
+        (tmp_path / "apcs_2022.csv").write_text(spells(200, 7, "2022-05-03"))
+        second = call(ingest.main, tmp_path, "--years", "2022-23")
+        assert second["exit"] == 0, second["error"]
+        table = spark.sql("DESCRIBE DETAIL two_silver.apc_spell").first()
+        assert table is not None and table["partitionColumns"] == ["financial_year"]
+        with duckdb_on_delta() as connection:
+            found = connection.execute(
+                "SELECT financial_year, count(*), min(discharge_date) FROM "
+                f"delta_scan('{table['location'].removeprefix('file:')}') GROUP BY 1 ORDER BY 1"
+            ).fetchall()
+        assert [(year, rows, str(day)) for year, rows, day in found] == [
+            ("2021-22", 10, "2021-05-03"), ("2022-23", 7, "2022-05-03"),
+        ]  # fmt: skip
+    finally:
+        for layer in ("silver", "gold", "published"):
+            spark.sql(f"DROP SCHEMA IF EXISTS two_{layer} CASCADE")
+
+
+def test_a_catalogue_that_is_not_there_or_would_go_is_refused(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit status 2, what to do, and nothing written: in a local session, in one that a platform brings and that forgets its
+    catalogue, and where the name is none that it knows."""
+    (tmp_path / "run.yml").write_text(CONFIG)
+    schemas = {row[0] for row in spark.sql("SHOW SCHEMAS").collect()}
+
+    def refused(*options: str) -> str:
+        answer = call(ingest.main, tmp_path, *options)
+        assert (answer["exit"], answer["outcome"], answer["tables"]) == (2, "refused", {})
+        assert "folder" in answer["error"]["remedy"] and "same call again" not in answer["error"]["remedy"]
+        assert {row[0] for row in spark.sql("SHOW SCHEMAS").collect()} == schemas
+        return str(answer["error"]["message"])
+
+    assert "a local session has none that lasts" in refused()
+    monkeypatch.setattr(sessions, "platform_session", lambda: True)
+    assert "ends with it" in refused()
+    assert "no catalogue 'nowhere'" in refused("--lake", "nowhere.ebi")
+
+
 @pytest.mark.soak
+@pytest.mark.usefixtures("lasting")
 def test_a_lake_in_a_catalogue(spark: SparkSession, source: Path) -> None:
     for job in (ingest, flag):
         done = call(job.main, source)

@@ -1,4 +1,5 @@
-"""Where the clock is read: for the names and times of runs and releases, never for a year. A run across the midnight that
+"""Where the clock is read: for the names and times of runs and releases, and once for the day of the run, after which no
+date of activity can be true. No year is made of it. A run across the midnight that
 ends a financial year is in `test_killed.py`, the night when clocks go back in `test_lake.py`."""
 
 import ast
@@ -16,6 +17,7 @@ INSTANTS = {
     "ebi_spark/canonical/account.py": "silver/ingest_audit: written_at",
     "ebi_spark/locking.py": "since when a process runs, for the message to whoever waits",
     "ebi_spark/release/publish.py": "released_at; how long ago a release was replaced",
+    "ebi_spark/settings.py": "the day of the run, after which no activity can be: recorded with it, and used when it is gone over",
     "jobs/harness.py": "run ids, the run log's times, lines of progress",
     "jobs/maintain.py": "how old the oldest version to keep is",
 }

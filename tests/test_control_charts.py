@@ -2,6 +2,7 @@
 
 import math
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ebi_spark.rates.change import change, error_of_count
 from ebi_spark.rates.control_charts import (
     Z_95,
     Z_998,
+    ControlChart,
     days_between,
     funnel_limits,
     over_dispersion,
@@ -53,6 +55,10 @@ def test_xmr_limits_by_hand() -> None:
     values = [10, 12, 9, 11, 13, 35]
     chart = xmr(values)
     assert chart.centre == pytest.approx(15, rel=1e-9)
+    # The ranges have the mean 6.2: 22 is 3.267 times that and more.
+    reach = 2.66 * (2 + 3 + 2 + 2) / 4
+    assert (chart.lower, chart.upper) == pytest.approx((15 - reach, 15 + reach), rel=1e-9)
+    chart = xmr(values, form="unscreened")
     reach = 2.66 * (2 + 3 + 2 + 2 + 22) / 5
     assert (chart.lower, chart.upper) == pytest.approx((15 - reach, 15 + reach), rel=1e-9)
     # The last value is left out of the baseline, but judged by it.
@@ -78,8 +84,79 @@ def test_each_rule_marks_its_points_and_no_others() -> None:
     assert marked("trend", [9, 8, 9, 9.5, 10, 10.5, 11, 11.5]) == list(range(1, 8))
     assert marked("trend", [8, 9, 9.5, 10, 10.5, 11]) == []
     assert marked("trend", [8, 9, 9.5, 10, 10, 10.5, 11, 11.5]) == []
-    assert marked("two_of_three", [14.1, 10, 14.1, 10, 10, 14.1, 5.9]) == [0, 2]
-    assert marked("two_of_three", [14.1, 10, 10, 14.1]) == [] and marked("two_of_three", [14, 14, 14]) == []
+    assert marked("two_of_three", [14.1, 10.1, 14.1, 10, 10, 14.1, 5.9]) == [0, 2]
+    assert marked("two_of_three", [14.1, 10.1, 10.1, 14.1]) == [] and marked("two_of_three", [14, 14, 14]) == []
+
+
+def test_two_of_three_are_near_one_limit_and_all_on_one_side() -> None:
+    def marked(values: list[float], **form: Any) -> list[int]:
+        return [n for n, found in enumerate(signals(values, 50, 35, 65, **form)) if "two_of_three" in found]
+
+    # 60 to 65 is near. The third on the other side, or on the mean, is no signal; the older form asks nothing of it.
+    assert marked([50, 62, 44, 63, 50]) == [] and marked([50, 62, 44, 63, 50], form="unscreened") == [1, 3]
+    assert marked([62, 50, 63]) == [] and marked([62, 51, 63]) == [0, 2]
+    # Beyond the limit is not near it, but it is on the side of the mean.
+    assert marked([62, 66, 51]) == [] and marked([62, 66, 51], form="unscreened") == [0, 1]
+    assert marked([62, 66, 63]) == [0, 2] and marked([65, 65, 51]) == [0, 1]
+    assert marked([38, 34, 37]) == [0, 2] and marked([38, 34, 45]) == []
+    # Two points alone are no three.
+    assert marked([62, 63]) == [] and marked([62, 63], form="unscreened") == [0, 1]
+
+
+# 24 months with one of 90: the case of its own tool. Mean 1,021 / 24; of the ranges (148, mean 6.43) 51 and 50 go.
+OUTLIER = [40, 42, 38, 41, 39, 43, 40, 41, 90, 40, 42, 39, 41, 40, 38, 42, 41, 39, 40, 43, 41, 40, 39, 42]
+
+
+def test_outlying_ranges_are_left_out_once() -> None:
+    chart = xmr(OUTLIER)
+    assert (chart.centre, chart.lower, chart.upper) == pytest.approx((42.5417, 36.5883, 48.4950), abs=5e-5)
+    assert [n for n, found in enumerate(chart.signals) if "astronomical" in found] == [8]
+    # NHSRplotthedots's vignette "Deviations from Excel defaults": its data and printed limits; without screening by hand.
+    vignette = [1, 2, 1, 2, 10, *[1, 2] * 6, 1]
+    for form, limits in (("plot_the_dots", (-0.72, 1.94, 4.6)), ("unscreened", (-3.06, 1.94, 6.95))):
+        chart = xmr(vignette, form=form)
+        assert (chart.lower, chart.centre, chart.upper) == pytest.approx(limits, abs=5e-3)
+    # Of ranges with the sum 1,000 one of 816.75 is exactly 3.267 times the mean: left out. A little less stays.
+    chart = xmr([0, 61, 122, 183.25, 1000])
+    assert chart.upper - chart.centre == pytest.approx(2.66 * 183.25 / 3, rel=1e-9)
+    chart = xmr([0, 61, 122, 184, 1000])
+    assert chart.upper - chart.centre == pytest.approx(2.66 * 1000 / 4, rel=1e-9)
+    # Once: the ranges 1 (eight), 5 and 40 have the mean 5.3. Only 40 goes, though 5 is beyond 3.267 times what is left.
+    chart = xmr([0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 53])
+    assert chart.upper - chart.centre == pytest.approx(2.66 * 13 / 9, rel=1e-9)
+    # No range at all: limits on the mean, as nothing varies.
+    assert xmr([7, 7, 7]) == ControlChart(7, 7, 7, ((), (), ()))
+
+
+def _published_rules(values: list[float]) -> tuple[float, float, float, list[bool]]:
+    """Mean, limits and the points that are a special cause, written from NHSRplotthedots's documentation alone, by windows."""
+    y = np.asarray(values, float)
+    mean, ranges = y.mean(), np.abs(np.diff(y))
+    average = ranges[ranges < 3.267 * ranges.mean()].mean()
+    lower, upper = mean - 2.66 * average, mean + 2.66 * average
+    special = (y < lower) | (y > upper)
+    near = ~special & ((y < mean - 2.66 * 2 / 3 * average) | (y > mean + 2.66 * 2 / 3 * average))
+    shown = special.copy()
+    for start in range(len(y)):
+        seven, three = slice(start, start + 7), slice(start, start + 3)
+        if len(y[seven]) == 7:
+            steps = np.diff(y[seven])
+            if any(np.all(test) for test in (y[seven] > mean, y[seven] < mean, steps > 0, steps < 0)):
+                shown[seven] = True
+        if len(y[three]) == 3 and near[three].sum() >= 2 and (np.all(y[three] > mean) or np.all(y[three] < mean)):
+            shown[three] |= near[three]
+    return mean, lower, upper, list(shown)
+
+
+@given(st.lists(st.integers(0, 60), min_size=2, max_size=40).filter(lambda values: len(set(values)) > 1))
+def test_charts_follow_the_published_rules(values: list[int]) -> None:
+    chart = xmr(values)
+    mean, lower, upper, special = _published_rules([float(value) for value in values])
+    assert (chart.centre, chart.lower, chart.upper) == pytest.approx((mean, lower, upper), rel=1e-9, abs=1e-9)
+    # A point within rounding of a line may fall on either side of it.
+    lines = [mean, lower, upper, *(mean + sign * 2 / 3 * (upper - mean) for sign in (1, -1))]
+    if all(abs(value - line) > 1e-9 for value in values for line in lines if line != value):
+        assert [bool(found) for found in chart.signals] == special
 
 
 def test_days_between_and_their_chart_by_hand() -> None:

@@ -1,5 +1,6 @@
 """Disclosure control under attack: what is published must leave every withheld cell all of its possible values."""
 
+import csv
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from scipy.stats import binomtest
 
 from ebi_spark.release.bounds import NO_BOUND, Pair, Tree, solve
-from ebi_spark.release.figures import of_published_periods, protected_rates
-from ebi_spark.release.protected import PERIOD, protected_counts, protected_variation
+from ebi_spark.release.disclosure import controlled_count, counts_behind
+from ebi_spark.release.figures import of_published_periods, protected_rates, to_protect
+from ebi_spark.release.protected import PERIOD, Protected, protected_counts, protected_variation
 from ebi_spark.release.protection import Thresholds
 from ebi_spark.schemas import ACTIVITY_RATE
-from ebi_spark.settings import disclosure_rules
+from ebi_spark.settings import disclosure_rules, resource
 from ebi_spark.small_frames import small_frame
-from tests.disclosure_attack import narrowed
+from tests.disclosure_attack import Strata, narrowed, narrowed_over
 
 HES = disclosure_rules()["hes_2018_protected"]
 KEY = ("P", "2022-08", "as_published", "2021-22", 1)
@@ -52,8 +56,15 @@ def published(truth: pd.DataFrame, rule: dict[str, Any] = HES, before: pd.DataFr
     return pd.concat([england, counts], ignore_index=True)
 
 
-def as_before(release: pd.DataFrame) -> pd.DataFrame:
-    return release.assign(rule=[Thresholds.of(HES)] * len(release))
+def as_before(*releases: pd.DataFrame) -> pd.DataFrame:
+    """Releases, the oldest first, as the next one knows them."""
+    return pd.concat(
+        [
+            release.assign(rule=[Thresholds.of(HES)] * len(release), released=number)
+            for number, release in enumerate(releases)
+        ],
+        ignore_index=True,
+    )
 
 
 def as_hes_2018(truth: pd.DataFrame) -> pd.DataFrame:
@@ -122,6 +133,135 @@ def test_a_second_release_gives_nothing_away() -> None:
         added for added in ({"A": 13}, {"H": 1}, {"F": 8}) if narrowed(published(table(first | added)), PARENTS, then)
     ]
     assert careless, "without the release before in view, a revision gives a cell away"
+
+
+def sequence(truths: list[pd.DataFrame], *, careless: bool = False) -> list[pd.DataFrame]:
+    """Each table published with those before it in view."""
+    releases: list[pd.DataFrame] = []
+    for truth in truths:
+        releases.append(published(truth, before=None if careless or not releases else as_before(*releases)))
+    return releases
+
+
+def grown(table_: dict[str, int], draw: np.random.Generator, most: int) -> dict[str, int]:
+    """Counts by code after a few records more at some of them; now and then one fewer."""
+    after = dict(table_)
+    for code in draw.choice(sorted(after), size=int(draw.integers(1, 4))):
+        after[code] = max(0, after[code] + int(draw.integers(-1, most)))
+    return after
+
+
+@pytest.mark.parametrize("seed", [1, 3, 8, 9])
+def test_four_releases_in_a_row_give_nothing_away(seed: int) -> None:
+    """Records that come, move and go, providers among them: everything published is read together after each release."""
+    draw = np.random.default_rng(seed)
+    level = (0.6, 3, 8, 25, 60)[seed % 5]
+    flagged = {code: int(draw.poisson(level) * draw.integers(0, 3)) for code in LOCATIONS}
+    more = {code: int(draw.poisson(1.5)) for code in LOCATIONS}
+    providers = {code: int(draw.poisson(level) * draw.integers(0, 3)) for code in "UVWXYZ"}
+    truths = []
+    for _ in range(4):
+        total = sum(flagged.values())
+        inside = {code: (min(n, total // 6), min(n, total // 6) + 1) for code, n in providers.items() if n}
+        truths.append(table(flagged, more, inside, unknown=int(draw.integers(0, 4))))
+        most = int(draw.choice([2, 2, 3, 12]))
+        flagged, more, providers = grown(flagged, draw, most), grown(more, draw, 2), grown(providers, draw, most)
+    releases = sequence(truths)
+    for length in range(2, 5):
+        assert narrowed_over(releases[:length], truths[:length], PARENTS) == [], length
+
+
+BASE = {"A": 40, "B": 31, "D": 52, "E": 26, "G": 33, "H": 61, "J": 24}
+OTHERS = {"V": (60, 70), "W": (45, 52), "Y": (90, 99), "Z": (52, 60)}
+
+
+def coming(code: str, *counts: int) -> list[pd.DataFrame]:
+    """Tables in which a provider has one count after another, with England's figures rising by as much."""
+    tables = []
+    for number, count in enumerate(counts):
+        flagged = BASE | {"A": BASE["A"] + count}
+        own = {code: (count, count)} if count else {}
+        tables.append(table(flagged, {"D": 49}, OTHERS | own, unknown=number % 2))
+    return tables
+
+
+@pytest.mark.parametrize("counts", [(0, 1, 1, 2), (0, 7, 8, 9), (12, 13, 1, 0)])
+def test_a_provider_that_comes_or_goes_is_not_counted_by_that(counts: tuple[int, ...]) -> None:
+    truths = coming("NEW", *counts)
+    releases = sequence(truths)
+    for length in (2, 4):
+        assert narrowed_over(releases[:length], truths[:length], PARENTS) == [], length
+    for truth, release in zip(truths, releases, strict=True):
+        listed = set(release.loc[release["area_type"] == "provider", "area_code"])
+        assert set(OTHERS) <= listed
+        few = truth.loc[(truth["area_type"] == "provider") & (truth["in_scope"] <= 7), "area_code"]
+        assert not set(few) & listed or max(counts) > 7, "a row is no news of a small count"
+
+
+def test_all_releases_together_tell_more_than_each_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why there is an integer program at the end: what each two counts leave open, all of them together can close."""
+    draw = np.random.default_rng(23)
+    flagged = {code: int(draw.poisson(12) * draw.integers(0, 3)) for code in LOCATIONS}
+    more = {code: int(draw.poisson(1.0)) for code in LOCATIONS}
+    truths = [table(flagged, more)]
+    for code in draw.choice(LOCATIONS, 2):
+        flagged[code] += 1
+    truths.append(table(flagged, more))
+    assert narrowed_over(sequence(truths), truths, PARENTS) == []
+    monkeypatch.setattr("ebi_spark.release.protected.keeps", lambda *_: True)
+    assert narrowed_over(sequence(truths), truths, PARENTS)
+
+
+def test_releases_made_without_the_others_in_view_are_broken_by_the_same_attack() -> None:
+    truths = [table(BASE | {"C": 3, "F": count}) for count in (7, 8)]
+    assert narrowed_over(sequence(truths), truths, PARENTS) == []
+    assert narrowed_over(sequence(truths, careless=True), truths, PARENTS)
+
+
+def test_a_row_that_appears_with_a_record_would_give_it_away() -> None:
+    """Why providers keep their rows: with a row only for those with a record, England's one more is that provider's."""
+    before, after = (published(truth) for truth in coming("NEW", 0, 1)[:2])
+    row = after[after["area_type"] == "provider"].iloc[:1]
+    row = row.assign(area_code="NEW", activity=np.nan, in_scope=np.nan, status="withheld_small")
+    found = narrowed_over([before, pd.concat([after, row])], coming("NEW", 0, 1), PARENTS)
+    assert [cell for cell in found if "NEW" in cell]
+
+
+def test_listed_providers_have_a_row_in_every_period_and_stay() -> None:
+    """A provider is listed once a count in scope is not small, with 0 where it has none, and stays as long as a release is kept."""
+    first = table(BASE, {"D": 49}, OTHERS | {"NEW": (3, 7)})
+    second = of_period(table(BASE, {"D": 49}, OTHERS | {"NEW": (2, 8)}), "2022-23", 1)
+    third = of_period(table(BASE, {"D": 49}, {"V": (60, 70)}), "2023-24", 1)
+
+    def rows(release: pd.DataFrame, year: str) -> dict[str, float]:
+        own = release[(release["area_type"] == "provider") & (release["financial_year"] == year)]
+        return dict(zip(own["area_code"], own["activity"], strict=True))
+
+    assert set(rows(published(first), "2021-22")) == set(OTHERS)
+    both = published(pd.concat([first, second, third], ignore_index=True))
+    for year in ("2021-22", "2022-23", "2023-24"):
+        assert set(rows(both, year)) == {*OTHERS, "NEW"}
+    assert rows(both, "2023-24")["W"] == 0 and np.isnan(rows(both, "2021-22")["NEW"])
+    alone = published(first, before=as_before(both))
+    assert set(rows(alone, "2021-22")) == {*OTHERS, "NEW"}
+
+
+def test_what_is_in_no_area_is_not_given_away_as_the_rest() -> None:
+    """England's figure less its areas' can be one area's records: those of a code that the areas shown do not have."""
+    truth = table({"J": 12}, unknown=3)
+    release = published(truth)
+    assert narrowed_over([release], [truth], PARENTS) == []
+    shown = as_hes_2018(truth)
+    assert [cell for cell in narrowed_over([shown], [truth], PARENTS) if "unknown" in cell]
+
+
+def test_a_reading_stays_withheld_beside_another_of_any_release_kept() -> None:
+    truth = table({"A": 30, "D": 12, "G": 31})
+    first = published(truth).assign(reading="as_intended")
+    second = published(truth, before=as_before(first))
+    third = published(truth, before=as_before(first, second))
+    for release in (second, third):
+        assert release.loc[release["area_type"] != "england", ["activity", "in_scope"]].isna().all(axis=None)
 
 
 def test_the_same_figures_again_are_published_the_same() -> None:
@@ -226,9 +366,12 @@ def test_below_england_a_policy_has_periods_that_never_overlap_or_shift(spark: S
 
 @pytest.mark.parametrize(("name", "small", "step"), [("five_or_fewer", range(1, 6), 1), ("under_five", range(1, 5), 5)])
 def test_other_publishers_thresholds(name: str, small: range, step: int) -> None:
-    truth = table({"A": 5, "B": 4, "C": 6, "D": 20, "G": 31, "H": 2}, {"D": 3}, unknown=2)
+    truth = table({"A": 5, "B": 4, "C": 6, "D": 20, "G": 31, "H": 2}, {"D": 3})
     release = published(truth, disclosure_rules()[name])
     assert narrowed(release, PARENTS, step=step, small=small) == []
+    # What is in no area can be one area's too: where nothing is rounded, two such records are the rest of England's.
+    alone = table({"A": 5, "B": 4, "C": 6, "D": 20, "G": 31, "H": 2}, {"D": 3}, unknown=2)
+    assert narrowed(published(alone, disclosure_rules()[name]), PARENTS, step=step, small=small) == []
     cells = release.set_index("area_code")["activity"]
     assert cells["D"] == 20 and np.isnan(cells["H"])
     assert cells["R2"] == {1: 33, 5: 35}[step]
@@ -237,16 +380,16 @@ def test_other_publishers_thresholds(name: str, small: range, step: int) -> None
 def test_little_more_than_the_small_cells_is_lost() -> None:
     truth = table({"A": 120, "B": 90, "C": 3, "D": 25, "E": 88, "F": 41, "G": 62, "H": 5, "J": 73}, {"A": 30, "H": 40})
     done = protected_counts(truth, PARENTS, HES)
-    assert done.loss == {"cells": 16.0, "withheld_share": 2 / 16, "least_withheld_share": 2 / 16}
+    assert done.withheld_share == 2 / 16
     cells = done.counts.set_index("area_code")
     assert cells.loc["H", "status"] == "withheld_small" and cells.loc["A", "activity"] == 120
     assert cells.loc["R1", "activity"] == 365 and cells.loc["H", "in_scope"] == 45
-    assert protected_counts(table({}), PARENTS, HES).loss["withheld_share"] == 0.0
+    assert protected_counts(table({}), PARENTS, HES).withheld_share == 0.0
 
 
 def test_england_alone_has_nothing_to_control() -> None:
     done = protected_counts(CASES["nothing at all"].iloc[:1], PARENTS, HES)
-    assert done.counts.empty and done.loss["withheld_share"] == 0.0
+    assert done.counts.empty and done.withheld_share == 0.0
     assert protected_variation(done.counts, HES, 100).empty
 
 
@@ -324,6 +467,168 @@ def test_bounds_are_those_of_exhaustive_search(data: Any) -> None:
     assert solved.high.max() < NO_BOUND
 
 
+def people() -> np.ndarray:
+    """People by area (sub-ICB locations, ICBs, regions) and stratum, from the population that is shipped."""
+    with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
+        areas = {row["sub_icb_code"]: row for row in csv.DictReader(file) if not row["valid_to"]}
+    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
+        rows = pd.DataFrame(csv.DictReader(file)).astype({"people": float, "age_from": int})
+    wide = rows.pivot_table(index="area_code", columns=["sex", "age_from"], values="people", aggfunc="sum")
+    parts = [
+        wide.groupby(wide.index.map(lambda code, name=name: areas[code][name])).sum()
+        for name in ("icb_code", "region_code")
+    ]
+    return np.vstack([wide, *parts])
+
+
+# How many events apart what is possible of a stratum must stay: more than the small counts, 1 to 7.
+STATED_WIDTH = 8.0
+
+
+@pytest.mark.parametrize("total", [20, 300, 4000])
+def test_expected_events_leave_englands_strata_open(total: int) -> None:
+    """Solved from all that is published of 106 areas and those above them, before and after one man of 20 to 24 is added."""
+    by_area = people()
+    england = by_area[: -(len(by_area) - 106)].sum(axis=0)
+    draw = np.random.default_rng(total)
+    events = draw.multinomial(total, england * (d := np.linspace(0.2, 1.8, 38)) / (england * d).sum()).astype(float)
+    # Of another standard population than the year's, so that England's rate depends on the strata.
+    weights = 1e5 * draw.uniform(0.7, 1.3, 38) / england.sum()
+
+    def seen(events: np.ndarray) -> Strata:
+        exact = by_area / england @ events
+        expected = np.where(exact < 10, np.floor(exact * 2 + 0.5) / 2, np.floor(exact + 0.5))
+        rate = round(float(weights @ events) / 0.002) * 0.002
+        count = np.floor(exact / 5 + 0.5) * 5
+        with np.errstate(divide="ignore", invalid="ignore"):
+            table_ = pd.DataFrame(
+                {"expected": expected, "activity": count, "standardised_rate": count * rate / expected}
+            )
+        return Strata.read(by_area / england, table_, events.sum(), weights, {"rate": rate, "unit": 0.002})
+
+    before = seen(events)
+    assert min(before.width(stratum) for stratum in range(0, 38, 5)) >= STATED_WIDTH
+    added = events.copy()
+    added[4] += 1
+    assert len(before.of_one_more(seen(added))) >= 30, "nearly every stratum can be the record's"
+
+
+def test_exact_expected_events_would_give_englands_strata() -> None:
+    by_area = people()
+    england = by_area[: -(len(by_area) - 106)].sum(axis=0)
+    events = np.random.default_rng(1).integers(0, 30, 38).astype(float)
+    solved = np.linalg.lstsq(by_area / england, by_area / england @ events, rcond=None)[0]
+    assert np.round(solved) == pytest.approx(events)
+
+
+ENGLAND = {"area_type": "england", "area_code": "E92000001", "population": 56_000_000, "activity": 840, "in_scope": 2000,
+           "expected": 840.0, "standardised_rate": 1.50037, "lower": 1.4012, "upper": 1.6001, "lower_adjusted": 1.4,
+           "upper_adjusted": 1.6, "standard_error": 0.0517, "flagged_share": 0.42, "share_lower": 0.4, "share_upper": 0.44,
+           "status": "ok"}  # fmt: skip
+
+
+def released_rates(spark: SparkSession, areas: list[dict[str, Any]], **england: Any) -> dict[str, Any]:
+    """Rates as they are published, by code, of areas with the true counts and with what is published of them."""
+    period = dict(zip(PERIOD, KEY, strict=True))
+    rest = {
+        "period": "2021-22",
+        "notes": ["partial_year", "distant_vintage"],
+        "geography": "icb_2026",
+        "coverage": "national",
+    }
+    kept = ("activity", "in_scope", "population", "expected", "standardised_rate", "area_type", "area_code")
+    gold = [period | rest | ENGLAND | england]
+    gold += [period | rest | {name: row.get(name) for name in kept} for row in areas if not row.get("absent")]
+    rates = small_frame(spark, gold, ACTIVITY_RATE.schema)
+    policies = small_frame(
+        spark, [("P", KEY[2], True, 1, "2018-19", None)],
+        "policy_id string, reading string, is_default_reading boolean, publish_years int, publish_first_year string, "
+        "boards array<string>",
+    )  # fmt: skip
+    shown = to_protect(rates, policies).toPandas()
+    national = shown.loc[shown["area_type"] == "england", "standardised_rate"].iloc[0]
+    given = pd.DataFrame([period | row | row["shown"] for row in areas]).drop(columns="shown")
+    exact = shown.set_index("area_code")["expected"]
+    given = given.assign(
+        national_events=840.0, national_rate=national, expected=[exact.get(code) for code in given["area_code"]]
+    )
+    released = protected_rates(rates, Protected(given), "hes_2018_protected", HES)
+    return {row["area_code"]: row.asDict() for row in released.collect()}
+
+
+def area(code: str, true: int, shown: float, scope: float, expected: float | None, **more: Any) -> dict[str, Any]:
+    status = "ok" if shown == shown else "withheld_small"
+    row = {"area_type": "icb", "area_code": code, "activity": true, "in_scope": 60, "population": 1_000_000}
+    row |= {"expected": expected, "standardised_rate": float(true)}
+    return row | more | {"shown": {"activity": shown, "in_scope": scope, "status": status}}
+
+
+def test_below_england_limits_hold_for_every_count_that_rounding_leaves(spark: SparkSession) -> None:
+    areas = [area("A", 31, 30.0, 60.0, 31.2), area("B", 11, 10.0, 15.0, 4.1), area("C", 5, np.nan, 60.0, 9.8),
+             area("D", 0, 0.0, 60.0, 2.0), area("P", 0, 0.0, np.nan, None, area_type="provider", population=None, absent=True)]  # fmt: skip
+    found = released_rates(spark, areas)
+    england = found["E92000001"]
+    # A record makes 0.0018 per 100,000 of 56 million: figures are multiples of 0.002, limits outwards.
+    assert [england[name] for name in ("standardised_rate", "lower", "upper", "standard_error")] == [
+        1.5,
+        1.4,
+        1.602,
+        0.052,
+    ]
+    assert (england["activity"], england["flagged_share"]) == (840, 0.42)
+    row = found["A"]
+    assert (row["expected"], row["standardised_rate"]) == (31.0, pytest.approx(30 * 1.5 / 31))
+    # A published 30 is 28 to 32, 31 expected are 30.5 to 31.5, and 1.5 is 1.499 to 1.501.
+    low, high = 28 * (1 - 1 / (9 * 28) - 1.959963984540054 / (3 * 28**0.5)) ** 3, 33 * (1 - 1 / 297 + 1.959963984540054 / (3 * 33**0.5)) ** 3  # fmt: skip
+    assert (row["lower"], row["upper"]) == (pytest.approx(low * 1.499 / 31.5), pytest.approx(high * 1.501 / 30.5))
+    ends = [binomtest(n, of).proportion_ci(method="wilson") for n, of in ((28, 62), (32, 58))]
+    assert (row["flagged_share"], row["share_lower"], row["share_upper"]) == pytest.approx(
+        (0.5, ends[0].low, ends[1].high)
+    )
+    for true in range(28, 33):
+        for scope in range(58, 63):
+            own = binomtest(true, scope).proportion_ci(method="wilson")
+            assert row["share_lower"] <= own.low and own.high <= row["share_upper"]
+    few = found["B"]
+    assert few["expected"] == 4.0 and few["lower"] < few["standardised_rate"] < few["upper"]
+    assert (few["flagged_share"], few["share_lower"], few["share_upper"]) == (None,) * 3, (
+        "8 to 12 of 13 to 17 says nothing"
+    )
+    for name in ("standardised_rate", "crude_rate", "lower", "upper", "flagged_share", "share_lower", "share_upper"):
+        assert found["C"][name] is None, name
+    assert (found["D"]["standardised_rate"], found["D"]["lower"]) == (0.0, 0.0) and found["D"]["upper"] > 0
+    provider = found["P"]
+    assert (provider["activity"], provider["in_scope"], provider["status"]) == (0, None, "ok")
+    assert provider["notes"] == ["partial_year"] and provider["period"] == "2021-22"
+
+
+def test_nothing_published_changes_with_what_is_rounded_away(spark: SparkSession) -> None:
+    """The same counts of areas under other events of England by sex and age: no column may differ."""
+    shown = [
+        released_rates(
+            spark,
+            [area("A", 31, 30.0, 60.0, 31.2 + shift), area("B", 11, 10.0, 15.0, 4.1 - shift)],
+            standardised_rate=1.50037 + shift / 1000,
+            lower=1.4012 + shift / 1000,
+        )
+        for shift in (0.0, 0.1, -0.1)
+    ]
+    assert shown[0] == shown[1] == shown[2]
+
+
+@pytest.mark.parametrize("name", ["hes_2018", "five_or_fewer", "under_five"])
+def test_counts_behind_a_published_one_are_those_that_come_out_as_it(spark: SparkSession, name: str) -> None:
+    rule = disclosure_rules()[name]
+    made = {n: n for n in range(120) if not rule["withhold"]["from"] <= n <= rule["withhold"]["to"]}
+    frame = spark.range(120).select("id", controlled_count(F.col("id"), rule).alias("shown"))
+    rows = frame.select("id", "shown", *counts_behind(F.col("shown"), rule)).collect()
+    for true in made:
+        _, shown, least, most = rows[true]
+        same = [n for n in made if rows[n][1] == shown and n < 115]
+        assert true >= 115 or (least, most) == (min(same), max(same)), true
+    assert all(row[2] is None and row[3] is None for row in rows if row[1] is None)
+
+
 def test_a_provider_has_no_rate_though_its_count_of_zero_stands(spark: SparkSession) -> None:
     """No population, no rate: neither for a count nor for none; an area with people and no event has a rate of 0."""
     truth = table({"A": 30, "G": 25}, {"A": 9}, {"X": (55, 60), "Y": (0, 9)})
@@ -336,8 +641,24 @@ def test_a_provider_has_no_rate_though_its_count_of_zero_stands(spark: SparkSess
         for item in truth.to_dict("records")
     ]  # fmt: skip
     rates = small_frame(spark, rows, ACTIVITY_RATE.schema)
-    released = protected_rates(rates, protected_counts(truth, PARENTS, HES), "hes_2018_protected")
+    released = protected_rates(rates, protected_counts(truth, PARENTS, HES), "hes_2018_protected", HES)
     found = {row["area_code"]: row for row in released.collect()}
     assert (found["Y"]["activity"], found["Y"]["standardised_rate"], found["Y"]["crude_rate"]) == (0, None, None)
     assert (found["X"]["activity"], found["X"]["standardised_rate"]) == (55, None)
     assert (found["J"]["activity"], found["J"]["standardised_rate"], found["J"]["lower"]) == (0, 0.0, 0.0)
+
+
+def test_nothing_varies_where_an_area_has_no_population() -> None:
+    """Areas that are left when some lack people are not the nation's."""
+    rows = [
+        dict(zip(("policy_id", "revision", "reading", "financial_year", "period_years"), KEY, strict=True))
+        | {"area_type": "sub_icb", "area_code": code, "activity": 10.0 * n, "status": "ok", "population": 1000.0}
+        | {"expected": 20.0, "national_events": 100.0, "national_rate": 5.0}
+        for n, code in enumerate("ABCD", start=1)
+    ]
+    [whole] = protected_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
+    assert (whole["areas"], whole["status"], whole["p50"]) == (4, "ok", 25 / 20 * 5.0)
+    rows[3] |= {"population": None, "expected": None, "status": "no_population"}
+    [part] = protected_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
+    assert (part["areas"], part["status"]) == (3, "not_calculated")
+    assert pd.isna(part["p50"]) and pd.isna(part["n_fold"]) and pd.isna(part["opportunity"])

@@ -71,13 +71,13 @@ def test_each_new_name_is_given_once_to_the_nearest() -> None:
 
 def test_a_gap_in_numbered_columns_is_missing_by_its_own_name() -> None:
     layout = layouts()["op"]
-    names = ["ATTENDKEY", "APPTDATE", "ADMINCAT", "APPTAGE", "OPERTN_4_01", "DIAG_4_01", "DIAG_4_2", "DIAG_4_03"]
+    names = ["ATTENDKEY", "APPTDATE", "ADMINCAT", "APPTAGE", "OPERTN_4_01", "DIAG_4_01", "DIAG_4_O2", "DIAG_4_03"]
     resolved = layout.resolve(names, {}, "x")
     assert [name for name in resolved.missing if name.isupper()] == ["DIAG_4_02"]
     near = probable_names(layout, list(resolved.missing), list(resolved.extra))
-    assert near == {"DIAG_4_02": "DIAG_4_2"}
+    assert near == {"DIAG_4_02": "DIAG_4_O2"}
     mapped = layout.resolve(names, near, "x")
-    assert mapped.runs["diagnosis"] == ["DIAG_4_01", "DIAG_4_2", "DIAG_4_03"]
+    assert mapped.runs["diagnosis"] == [(("DIAG_4_01",), ("DIAG_4_O2",), ("DIAG_4_03",))]
 
 
 def test_the_columns_of_a_role_are_those_of_all_its_files() -> None:

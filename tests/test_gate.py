@@ -225,9 +225,10 @@ def good() -> Tables:
         ],
         "published_sensitivity": [row | RELEASE for row in sensitivities],
         "published_quality": [
-            measure | {"measure": "no_age", "records": 3},
-            measure | {"measure": "quarantined:undischarged", "records": 13},
-            measure | {"measure": "area_basis:gp_practice", "policy_id": "P", "records": 11},
+            measure | {"measure": "no_age", "records": 300, "of_records": 1200, "status": "ok"},
+            measure | {"measure": "quarantined:undischarged", "records": 1300, "status": "ok"},
+            measure | {"measure": "area_unknown", "policy_id": "P", "status": "withheld_small"},
+            measure | {"measure": "records", "records": 12, "status": "ok"},
         ],
         "activity_month": [*monthly, PUBLISHED | {"policy_id": "L"} | YEAR | april | {"activity": 1, "in_scope": 2}],
         "provider_month": by_provider,
@@ -243,7 +244,6 @@ def good() -> Tables:
             complete
             | {"area_type": "england", "area_code": "E92000001", "records": 12, "providers": 1, "status": "ok"}
             | {"providers_low": 0},
-            complete | {"area_type": "provider", "area_code": "RX1", "status": "withheld_small"},
             complete
             | {"area_type": "provider", "area_code": "RX2", "status": "ok", "low": False, "share_of_typical": 0.9},
         ],
@@ -400,6 +400,8 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "share_of_in_scope": [{"flagged_share": 0.9}, {"share_lower": 0.9}, {"share_upper": None}, {"in_scope": 0}],
         "status_agrees": [{"status": "few_events"}, {"activity": 9}, {"status": "no_population"}, {"crude_rate": None}],
         "provider_without_population": [{"area_type": "provider"}],
+        "no_rate_of_a_part": [{"notes": ["partial_population"]}],
+        "england_has_people": [{"population": None}],
         "coverage_known": [{"coverage": "partial"}, {"coverage": None}],
     },
     "unmapped_area": {
@@ -418,10 +420,14 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "percentiles_in_order": [{"p25": 1.0}, {"p90": None}, {"all_areas_p10": 0.5}],
         "n_fold_is_p90_by_p10": [{"n_fold": 1.1}, {"n_fold": None}, {"p10": 0.0}],
         "opportunity_not_negative": [{"opportunity": -1.0, "status": "ok"}, {"status": "ok"}, {"opportunity": 1.0}],
+        "no_variation_of_a_part": [{"notes": ["partial_population"]}],
     },
     "published_rate": {
         "reading_known": [{"reading": "mine"}],
         "area_type_known": [{"area_type": "ward"}],
+        "provider_has_a_code": [
+            {"area_type": "provider", "area_code": code} for code in ("9434765919", "=1+1", "RX1 ", None)
+        ],
         "status_known": [{"status": "fine"}],
         "year_form": [{"financial_year": "21-22"}],
         "no_small_counts": [
@@ -443,8 +449,10 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "national_only": [{"area_type": "sub_icb"}],
         "adjusted_only_where_it_stands": [{"area_type": "sub_icb"}],
         "share_of_published_counts": [{"flagged_share": 0.5}, {"flagged_share": None}, {"share_upper": 1.1}],
+        "expected_rounded": [{"area_type": "icb", "expected": 3.2}, {"area_type": "icb", "expected": 31.2}],
         "rates_are_numbers": [{"upper": float("nan")}],
         "limits_around_rate": [{"lower": 1.1}],
+        "no_rate_of_a_part": [{"notes": ["partial_population"]}],
     },
     "activity_month": {
         "reading_known": [{"reading": "mine"}],
@@ -472,11 +480,12 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
     "published_days_between": {
         "year_form": [{"financial_year": "21-22"}],
         "month_of_the_year": [{"month": date(2022, 4, 1)}, {"month": date(2021, 5, 31)}],
-        "not_single_records": [{"events": 7}, {"events": 1}, {"days": -1}, {"events": 4, "disclosure": "under_five"}],
+        "not_single_records": [{"events": 7}, {"events": 1}, {"days": 27}, {"events": 4, "disclosure": "under_five"}],
     },
     "published_completeness": {
         "dataset_known": [{"dataset": "did"}],
         "area_type_known": [{"area_type": "icb"}],
+        "provider_has_a_code": [{"area_type": "provider", "area_code": "9434765919"}],
         "year_form": [{"financial_year": "21-22"}],
         "month_of_the_year": [{"month": date(2022, 4, 1)}],
         "no_counts_of_providers": [{"area_type": "provider"}, {"records": None}],
@@ -485,6 +494,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
             {"area_type": "provider", "share_of_typical": 0.55, "low": False},
             {"area_type": "provider", "share_of_typical": 0.5, "low": None},
             {"area_type": "provider", "status": "ok"},
+            {"area_type": "provider", "share_of_typical": 0.5, "low": False, "status": "withheld_small"},
         ],
     },
     "published_variation": {
@@ -495,6 +505,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "percentiles_in_order": [{"p25": 1.0}, {"all_areas_p75": 2.0}],
         "n_fold_is_p90_by_p10": [{"n_fold": 1.1}, {"p10": None}],
         "opportunity_not_negative": [{"opportunity": -1.0}],
+        "no_variation_of_a_part": [{"notes": ["partial_population"]}],
     },
     "published_attrition": {
         "reading_known": [{"reading": "mine"}],
@@ -518,7 +529,9 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "dataset_known": [{"dataset": "did"}],
         "year_form": [{"financial_year": "21-22"}],
         "measure_form": [{"measure": "No age"}],
-        "part_of_whole": [{"records": 13}, {"records": -1}],
+        "part_of_whole": [{"records": 1300}, {"records": -100}],
+        "withheld_is_null": [{"records": None}, {"status": "withheld_small"}],
+        "coarse": [{"records": 303}, {"measure": "records"}],
     },
     "published_policy": {
         "reading_known": [{"reading": "mine"}],
@@ -682,7 +695,12 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
             # a window over a year that stands there on its own
             add("published_rate", 1, financial_year="2022-23", period_years=2),
         ],
-        "england_as_in_gold": [change("published_rate", activity=9), drop("activity_rate")],
+        "england_as_in_gold": [
+            change("published_rate", activity=9),
+            change("published_rate", standardised_rate=1.3),
+            drop("activity_rate"),
+        ],
+        "providers_in_every_period": [add("published_rate", 3, financial_year="2020-21", area_code="RX2")],
         "standardised_from_published_count": [change("published_rate", 1, expected=4.0)],
         "areas_near_gold": [change("published_rate", 1, activity=15), drop("activity_rate", 1)],
     },
@@ -741,11 +759,12 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     },
     "published_days_between": {
         "one_row_a_group": [add("published_days_between")],
+        "as_the_months": [change("published_days_between", events=10), drop("published_activity_month", 1)],
         "reading_of_the_policy": [change("published_days_between", reading="as_intended")],
     },
     "published_completeness": {
         "one_row_a_month": [add("published_completeness", 1)],
-        "shares_of_large_months": [change("published_completeness", 1, share_of_typical=0.9)],
+        "shares_of_large_months": [change("published_completeness", 1, area_code="RX1")],
     },
     "published_policy": {
         "one_row_a_reading": [add("published_policy")],

@@ -14,8 +14,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.areas import Lookups, read_lookups, with_area
+from ebi_spark.flags.areas import Lookups, lookup_spans, read_lookups, with_area
 from ebi_spark.flags.geography import Geography, read_geography
+from ebi_spark.flags.lookup_files import AreaCodes, read_lookup
 from ebi_spark.rates.activity import activity_rates, by_area, prepared
 from ebi_spark.rates.located import located, unmapped_areas
 from ebi_spark.rates.periods import Period
@@ -27,6 +28,7 @@ from ebi_spark.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
 from ebi_spark.settings import LakeLocation, RunConfig, disclosure_rules, load_config, resource
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake
+from tests.test_population import listed
 
 SPRING_2021, SUMMER_2022, SPRING_2026 = date(2021, 5, 1), date(2022, 8, 1), date(2026, 5, 1)
 MAPPING = "from_code,to_code,from_date,share"
@@ -232,6 +234,158 @@ def test_a_lookup_without_dates_is_of_today(spark: SparkSession, tmp_path: Path)
         )
 
 
+def ods(code: str, commissioner: str, joined: str, left: str = "", closed: str = "") -> str:
+    """A line of ODS's practice file: 27 columns, each in quotation marks."""
+    cells = [code, "MADE UP SURGERY", "Y58", "QJK", *["1 HIGH STREET"] * 5, "EX1 1AA", "19740401", closed, "A", "B"]
+    cells += [commissioner, joined, left, "", "", "", "", "0", "", "", "", "4", ""]
+    assert len(cells) == 27
+    return ",".join(f'"{cell}"' for cell in cells)
+
+
+def test_the_practice_file_of_ods_is_a_lookup(spark: SparkSession, tmp_path: Path) -> None:
+    """England, Wales, NHS England's, closed ones; a last day belongs to its span."""
+    epraccur = tmp_path / "epraccur.csv"
+    lines = [
+        ods("L83001", "15N", "20130401"),
+        ods("W93036", "7A1", "20091001"),
+        ods("Y00001", "13Q", "20130401"),
+        ods("A81001", "00L", "20130401", left="20220630"),
+        ods("A81002", "00L", "", closed="20220630"),
+        ods("A81002", "15N", "20230401", left="20220630"),  # came after it had closed: never
+    ]
+    epraccur.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+    # The same, cut down to a lookup with the product's names; dates as ODS writes them, or ours, the first day after.
+    header = "practice_code,sub_icb_code,valid_from,valid_to"
+    cut = ["L83001,15N,20130401,", "W93036,7A1,20091001,", "Y00001,13Q,20130401,", "A81001,00L,20130401,20220630"]
+    as_ods = written(tmp_path / "ods.csv", header, *cut, "A81002,00L,19740401,20220630")
+    own = [line.replace("20130401,20220630", "2013-04-01,2022-07-01") for line in cut]
+    as_ours = written(tmp_path / "ours.csv", header, *own, "A81002,00L,1974-04-01,2022-07-01")
+    kinds = "record int, gp_practice_code string, commissioner_code string, lsoa string, activity_date date, financial_year string"
+    june, july = date(2022, 6, 30), date(2022, 7, 1)
+    rows = [
+        (1, "L83001", "7A100", None, june, "2022-23"),
+        (2, "W93036", "15N00", "E01000001", june, "2022-23"),
+        (3, "Y00001", "13Q00", "E01000001", june, "2022-23"),
+        (4, "Y00001", "15M00", None, june, "2022-23"),
+        (5, "Y00001", None, "W01000001", june, "2022-23"),
+        (6, "A81001", None, None, june, "2022-23"),
+        (7, "A81001", None, None, july, "2022-23"),
+        (8, "A81002", None, None, june, "2022-23"),
+        (9, "A81002", None, None, july, "2022-23"),
+    ]
+    wanted = {
+        1: ("15N", june, "15N", "gp_practice"),
+        2: (None, None, None, "outside_england"),
+        3: ("13Q", june, None, "gp_practice"),
+        4: ("15M", june, None, "commissioner"),
+        5: (None, None, None, "outside_england"),
+        6: ("00L", june, "00L", "gp_practice"),
+        7: (None, None, None, "unknown"),
+        8: ("00L", june, "00L", "gp_practice"),
+        9: (None, None, None, "unknown"),
+    }
+    records = small_frame(spark, rows, kinds)
+    for practices in (epraccur, as_ods, as_ours):
+        lookups = read_lookups(spark, RunConfig(LakeLocation(), practices=practices))
+        assert lookups.remarks == (
+            f"{practices.name}: 2 of 5 rows have no area of England: 1 are outside England, 1 have another code or none (13Q)",
+        )
+        placed = with_area(records, lookups).select(
+            "record", "area_code", "area_date", "latest_area_code", "area_basis"
+        )
+        assert {row[0]: tuple(row)[1:] for row in placed.collect()} == wanted, practices
+    # NHS England's is listed under the practices, not as an area of another day.
+    named = at(SUMMER_2022, "13Q", area_basis="gp_practice", commissioner_code="13Q00")
+    listed = [tuple(row)[:-1] for row in unmapped_areas(flags_of(spark, [named]), read_geography()).collect()]
+    assert listed == [("apc", "2022-23", "gp_practice", "13Q", "unmapped", 1)]
+
+
+def test_codes_of_areas_in_lookups(tmp_path: Path) -> None:
+    """What each code means, and on which days: ONS codes are of their own time whatever the record's."""
+    geography = read_geography()
+    codes = AreaCodes(geography)
+    changed = date(2022, 7, 1)
+    assert codes.location("15N") == codes.location("15N00") == codes.location("QJK") == ("15N", None)
+    assert codes.location("E54000037") == ("15N", None)  # Devon, a board of one location
+    assert codes.location("QK1") == (None, None)  # Leicester, of three
+    assert codes.location("E38000230") == ("15N", (date(2021, 4, 1), date.max))
+    assert codes.location("E38000220") == ("15E", (date(2021, 4, 1), changed))
+    assert codes.location("E38000258") == ("15E", (changed, date.max))
+    for code in ("13Q", "00C", "Q99", ""):
+        assert codes.location(code) == (None, None) and not codes.is_outside(code), code
+    assert all(map(codes.is_outside, ("7A1", "7A100", "6A1", "S08", "ZC010", "W11000023")))
+    own = written(tmp_path / "own.csv", MAPPING, "00C,16C,2020-04-01,1", "16C,16C,2021-04-01,1")
+    assert AreaCodes(read_geography("current", [own])).location("00C") == ("00C", None)
+
+    def days(since: str, area: str) -> list[tuple[date, date, date | None]]:
+        path = written(tmp_path / "one.csv", "practice_code,sub_icb_code,valid_from", f"A1,{area},{since}")
+        [row] = read_lookup(path, "practice_code")
+        location, interval = codes.location(row.area)
+        assert location
+        return list(codes.spans(row, location, interval))
+
+    end = date(9999, 12, 31)
+    assert days("2019-04-01", "15E") == [(date(2019, 4, 1), end, None)]
+    assert days("2019-04-01", "E38000220") == [
+        (date(2019, 4, 1), date(2021, 4, 1), date(2021, 4, 1)),
+        (date(2021, 4, 1), changed, None),
+        (changed, end, date(2022, 6, 30)),
+    ]
+    assert days("2023-04-01", "E38000258") == [(date(2023, 4, 1), end, None)]
+    [(_, _, today)], [(_, _, then)] = days("", "E38000258"), days("", "E38000220")
+    assert today == date(2026, 4, 1) and then and date(2021, 4, 1) <= then < changed
+
+
+def test_lookups_as_they_are_published(tmp_path: Path) -> None:
+    """NHS England's map of practices and an ONS lookup of small areas; saved with semicolons below a title."""
+    practice_map = written(
+        tmp_path / "map.csv",
+        "PUBLICATION,EXTRACT_DATE,PRACTICE_CODE,PRACTICE_NAME,ONS_SUB_ICB_LOCATION_CODE,SUB_ICB_LOCATION_CODE,ICB_CODE",
+        "GP_PRAC_PAT_LIST,01Aug2026,A81001,THE MADE UP SURGERY,E38000247,16C,QHM",
+    )
+    [row] = read_lookup(practice_map, "practice_code")
+    assert (row.code, row.area, row.dated) == ("A81001", "16C", False)
+    ons_lookup = written(
+        tmp_path / "lsoa.csv", "\ufeffLookup of small areas;;;", "LSOA21CD;LSOA21NM;SICBL24CD;ICB24CD",
+        "E01000001;City of London 001A;E38000256;E54000029",
+    )  # fmt: skip
+    [row] = read_lookup(ons_lookup, "lsoa")
+    assert (row.code, row.area) == ("E01000001", "E38000256")
+
+
+# A case of docs/bad-input.md → the lines of a lookup of practices
+BAD_LOOKUPS = {
+    "without its areas": ["practice_code,board", "A1,15N"],
+    "without its practices": ["practice,sub_icb_code", "A1,15N"],
+    "with a header and nothing else": ["practice_code,sub_icb_code"],
+    "with a column twice": ["practice_code,sub_icb_code,sub_icb_code", "A1,15N,15N"],
+    "with a date in another form": ["practice_code,sub_icb_code,valid_from", "A1,15N,01/07/2022"],
+    "with a date that is none": ["practice_code,sub_icb_code,valid_to", "A1,15N,20223001"],
+    "with a row that ends before it begins": [
+        "practice_code,sub_icb_code,valid_from,valid_to", "A1,15N,2022-07-01,2022-07-01",
+    ],
+    "of ODS with a column too few in a row": [ods("A1", "15N", "20130401"), ods("A2", "15N", "20130401")[:-3]],
+    "with a practice in two areas on one day": [
+        "practice_code,sub_icb_code,valid_from,valid_to", "A1,15N,2020-04-01,2022-07-02", "A1,00L,2022-07-01,",
+    ],
+    "with no area of England": ["practice_code,sub_icb_code", "A1,QQQ"],
+}  # fmt: skip
+
+
+def test_the_page_lists_these_lookups_and_no_others() -> None:
+    assert [*listed("Lookups of practices and small areas")] == [*BAD_LOOKUPS]
+
+
+@pytest.mark.parametrize("case", BAD_LOOKUPS)
+def test_a_lookup_that_is_refused(case: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "practices.csv", *BAD_LOOKUPS[case])
+    with pytest.raises(InputError) as caught:
+        lookup_spans(path, "practice_code", read_geography(), [])
+    assert caught.value.remedy and "practices.csv" in str(caught.value)
+    for words in listed("Lookups of practices and small areas")[case]:
+        assert words in f"{caught.value} {caught.value.remedy}", str(caught.value)
+
+
 def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path) -> None:
     """Expected by hand from the shipped tables: population of August 2026, 10 records a code."""
     days = {"06T": SUMMER_2022, "01Y": SPRING_2021, "D4U1Y": SUMMER_2022, "02P": date(2020, 5, 1)}
@@ -340,3 +494,74 @@ def test_years_on_several_versions_are_not_published(lake_at: Callable[[Path], L
     lake.replace(ACTIVITY_RATE, small_frame(lake.spark, rows, ACTIVITY_RATE.schema).coalesce(1), {}, stage="test")
     with pytest.raises(InputError, match="icb_2024: 2021-22; icb_2026: 2022-23, 2023-24"):
         shown_geography(lake)
+
+
+def test_a_population_of_a_few_areas_never_makes_england(spark: SparkSession, tmp_path: Path) -> None:
+    """Six areas of 380 people each, 12 records in each of them and in one more: two whole boards, one without a part."""
+    six, other = ("02Q", "52R", "15N", "03W", "04C", "00L"), "04V"
+    bands = [f"{5 * band},{'' if band == 18 else 5 * band + 4}" for band in range(19)]
+
+    def people(day: str, codes: Iterable[str]) -> Path:
+        lines = [f"sub_icb,{code},{sex},{band},10,{day}" for code in codes for sex in "12" for band in bands]
+        return written(tmp_path / f"{day}.csv", "area_type,area_code,sex,age_from,age_to,people,vintage", *lines)
+
+    def rates_of(*files: Path, partial: bool = False, difference: float = 1.0) -> DataFrame:
+        given = tuple({"path": str(file), "layout": "bands"} for file in files)
+        config = RunConfig(
+            LakeLocation(tmp_path), population=given, max_vintage_days=10_000, max_population_difference=difference
+        )
+        years = ["2026-27", "2027-28"]
+        periods = [Period("P", "2021-04", "as_published", tuple(years[:n])) for n in (1, 2)]
+        periods.append(Period("P", "2021-04", "as_published", ("2027-28",)))
+        placed = prepared(flags_of(spark, rows), read_geography())
+        return activity_rates(placed, periods, read_population(config, years), partial=partial)
+
+    rows = [at(SPRING_2026, code, person_id=f"{code}-{n}") for code in (*six, other) for n in range(12)]
+    made = rates_of(people("2026-08-01", six)).cache()
+    assert {row["area_type"]: row["rows"] for row in _rows_by_type(made, "2026-27")} == {
+        "england": 1, "region": 7, "icb": 36, "sub_icb": 106, "provider": 1,
+    }  # fmt: skip
+    frame = made.where("period = '2026-27'").toPandas().set_index(["area_type", "area_code"])
+    lacking = frame[[("partial_population" in notes) for notes in frame["notes"]]]
+    assert {*lacking["status"]} == {"no_population"}
+    for name in ("population", "population_vintage", "crude_rate", "standardised_rate", "lower", "upper", "method"):
+        assert lacking[name].isna().all(), name
+    assert frame["expected"].isna().all(), "there are no rates of England to expect anything by"
+    england = frame.loc[("england", "E92000001")]
+    assert (england["activity"], england["status"], *england["notes"]) == (84, "no_population", "partial_population")
+    with_rate = {*frame.index[frame["status"] == "ok"]}
+    assert with_rate == {("sub_icb", code) for code in six} | {("icb", "QT1"), ("icb", "QJK")}
+    assert frame.loc[("icb", "QK1"), "activity"] == 36 and frame.loc[("sub_icb", other), "activity"] == 12
+    assert frame.loc[("icb", "QT1"), "population"] == 760 and frame.loc[("sub_icb", "15N"), "population"] == 380
+    assert frame.loc[("icb", "QT1"), "crude_rate"] == pytest.approx(24 / 760 * 1e5)
+    assert frame.loc[("provider", "RX1"), "notes"] == []
+    # Whether an area has a row does not depend on its records.
+    assert frame.loc[("sub_icb", "01A"), "activity"] == 0
+    spread = variation(made.where("period = '2026-27'"), 1).collect()
+    assert {row["area_type"]: row["areas"] for row in spread} == {"region": 0, "icb": 2, "sub_icb": 6}
+    for row in spread:
+        assert (row["status"], row["notes"]) == ("not_calculated", ["partial_population"])
+        figures = [row[name] for name in row.asDict() if name.startswith(("p1", "p2", "p5", "p7", "p9", "all_areas"))]
+        assert figures == [None] * 10 and row["n_fold"] is None and row["opportunity"] is None
+    # Under partial coverage nothing is England, and a board without a part has no rate either.
+    partial = rates_of(people("2026-08-01", six), partial=True).where("period = '2026-27'").toPandas()
+    assert {*partial["area_type"]} == {"region", "icb", "sub_icb", "provider"}
+    assert {*partial[partial["status"] == "ok"]["area_code"]} == {code for _, code in with_rate}
+    # So few people are noted where there is a population: 380 for a location is far from what ships.
+    small = rates_of(people("2026-08-01", six), difference=0.25).where("period = '2026-27'")
+    noted = {(row["area_type"], row["area_code"]) for row in small.collect() if "unusual_population" in row["notes"]}
+    assert noted == with_rate
+    # One year with all areas: its England has a rate, the two years together have none.
+    whole = people("2027-10-01", read_geography().areas)
+    both = rates_of(people("2026-08-01", six), whole).where("area_type = 'england'").collect()
+    assert {row["period"]: (row["status"], row["population"]) for row in both} == {
+        "2026-27": ("no_population", None),
+        "2027-28": ("few_events", 380 * 106),
+        "2026-27..2027-28": ("no_population", None),
+    }
+    made.unpersist()
+
+
+def _rows_by_type(rates: DataFrame, period: str) -> list[Any]:
+    counted = rates.where(F.col("period") == period).groupBy("area_type").agg(F.count("*").alias("rows"))
+    return counted.collect()

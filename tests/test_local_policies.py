@@ -449,7 +449,7 @@ def _plainly(policies: list[Policy], dataset: str, records: Any) -> list[tuple[A
     for policy in policies:
         revision = policy.revisions[0]
         for name, reading in revision.readings.items():
-            failed = [F.when(~passes(clause, dataset), clause.id) for clause in reading.deciding]
+            failed = [F.when(~passes(clause, dataset, name), clause.id) for clause in reading.deciding]
             scope = compile_test(revision.scope.test or {}, dataset)
             line = F.concat_ws("|", F.lit(policy.id), F.lit(name), F.concat_ws(",", *failed))
             verdicts.append(F.when(scope, line))

@@ -14,7 +14,7 @@ from ebi_spark.rates.completeness import (
     months_with_activity,
     provider_months,
 )
-from ebi_spark.release import monthly
+from ebi_spark.release import figures, monthly
 from ebi_spark.small_frames import small_frame
 
 MARKED = MarkedMonths(2, (date(2021, 4, 1), date(2021, 6, 1)))
@@ -68,11 +68,10 @@ def test_completeness_is_published_without_a_count_of_a_provider(months: DataFra
     shown = monthly.published_completeness(months, "hes_2018_protected", partial=False).collect()
     november = {row["area_code"]: row.asDict() for row in shown if row["month"] == YEAR_2021[7]}
     england = november.pop("E92000001")
-    assert (england["records"], england["providers"], england["providers_low"]) == (49 + 0 + 4 + 3, 2, 2)
+    # A row of a small provider, or England's number of them, would say when it has a record.
+    assert (england["records"], england["providers"], england["providers_low"]) == (49 + 0 + 4 + 3, 1, 1)
     assert {code: (row["share_of_typical"], row["low"], row["status"]) for code, row in november.items()} == {
-        "BIG": (0.5, True, "ok"),
-        "GONE": (None, None, "withheld_small"),
-        "SMALL": (None, None, "withheld_small"),
+        "BIG": (0.5, True, "ok")
     }
     assert all(row["records"] is None and row["providers_low"] is None for row in november.values())
     extract = monthly.published_completeness(months, "hes_2018_protected", partial=True)
@@ -102,37 +101,62 @@ def test_activity_by_month_has_zeros_and_undated_records(spark: SparkSession, mo
     assert {row["month"] for row in named if row["pandemic"]} == {*YEAR_2021[:3]}
 
 
-def test_days_between_are_of_groups_that_no_rule_withholds(spark: SparkSession) -> None:
-    """A record every nine days for three years of which the second is not held; the last two months are provisional."""
-    days = [date(2019, 4, 1) + timedelta(days=9 * number) for number in range(122)]
-    days = [day for day in days if year_of(day) != "2020-21"]
-    flags = flags_on(spark, [*reversed(days), None]).unionByName(
-        flags_on(spark, [days[3]], area_basis="outside_england")
-    )
+def test_days_between_are_of_whole_months_that_no_rule_withholds(spark: SparkSession) -> None:
+    """Three records a month for three years of which the second is not there; the last two months are provisional."""
+    years = ("2019-20", "2021-22")
+    counts = {
+        date(first + month // 12, month % 12 + 1, 1): 3 for first in (2019, 2021) for month in range(3, 15)
+    }  # fmt: skip
+    counts[date(2019, 6, 1)] = 9
     policies = small_frame(
         spark, [(*POLICY.values(), True, "apc")], f"{KEY}, is_default_reading boolean, dataset string"
     )
-    sent = [("apc", date(2022, 3, 1), 5)]
-    months = small_frame(spark, sent, "dataset string, month date, records long")
-    rule = {"withhold": {"from": 1, "to": 7}}
 
-    def between(average: int) -> list[Any]:
+    def between(more: int) -> list[Any]:
+        rows = [
+            (*POLICY.values(), year_of(month), month, count + more, month >= date(2022, 2, 1))
+            for month, count in counts.items()
+        ]
+        rows.append((*POLICY.values(), "2021-22", None, 40, False))
         activity = small_frame(
-            spark, [(*POLICY.values(), date(2021, 5, 1), average)], f"{KEY}, month date, activity long"
+            spark, rows, f"{KEY}, financial_year string, month date, activity long, provisional boolean"
         )
-        frame = monthly.days_between(
-            flags, activity, months, policies, MARKED, "hes_2018_protected", rule, ["2019-20", "2021-22"]
-        )
-        return frame.orderBy("number").collect()
+        rule = {"withhold": {"from": 1, "to": 7}}
+        frame = monthly.days_between(activity, policies, "hes_2018_protected", rule, years)
+        return [
+            (row["number"], row["financial_year"], row["month"], row["events"], row["days"])
+            for row in frame.orderBy("number").collect()
+        ]
 
-    found = between(4)
-    settled = {
-        year: sum(year_of(day) == year and day < date(2022, 2, 1) for day in days) for year in ("2019-20", "2021-22")
+    # By hand: April to June have 3 + 3 + 9, then three months each have 9; what is left at an end is no group yet.
+    assert between(0) == [
+        (1, "2019-20", date(2019, 6, 1), 15, 30 + 31 + 30),
+        (2, "2019-20", date(2019, 9, 1), 9, 31 + 31 + 30),
+        (3, "2019-20", date(2019, 12, 1), 9, 31 + 30 + 31),
+        (4, "2019-20", date(2020, 3, 1), 9, 31 + 29 + 31),
+        (5, "2021-22", date(2021, 6, 1), 9, 30 + 31 + 30),
+        (6, "2021-22", date(2021, 9, 1), 9, 31 + 31 + 30),
+        (7, "2021-22", date(2021, 12, 1), 9, 31 + 30 + 31),
+    ]
+    assert between(7) == [], "months carry a chart of their own"
+
+
+def test_measures_of_quality_are_coarse(spark: SparkSession) -> None:
+    """One area, provider or board can be all of a measure's records: only hundreds, and nothing near none or all."""
+    rows = [
+        ("records", 1234, 1234), ("no_age", 0, 1234), ("no_sex", 4, 1234), ("no_person", 49, 1234), ("no_diagnosis", 50, 1234),
+        ("no_procedure", 1184, 1234), ("no_commissioner", 1185, 1234), ("quarantined:undischarged", 151, 20), ("area_unmapped", 4, 4),
+    ]  # fmt: skip
+    measured = small_frame(spark, rows, "measure string, records long, of_records long")
+    shown = figures.coarse(measured, F.col("measure") == "records").collect()
+    assert {row["measure"]: (row["records"], row["status"]) for row in shown} == {
+        "records": (1234, "ok"),
+        "no_age": (None, "withheld_small"),
+        "no_sex": (None, "withheld_small"),
+        "no_person": (None, "withheld_small"),
+        "no_diagnosis": (100, "ok"),
+        "no_procedure": (1200, "ok"),
+        "no_commissioner": (None, "withheld_secondary"),
+        "quarantined:undischarged": (200, "ok"),
+        "area_unmapped": (None, "withheld_small"),
     }
-    assert [row["number"] for row in found] == list(range(1, len(found) + 1))
-    assert {row["days"] for row in found} == {72} and {row["events"] for row in found} == {8}
-    for year, count in settled.items():  # the first group of each run has none before it
-        assert sum(row["financial_year"] == year for row in found) == count // 8 - 1
-    assert found[0]["month"] == (days[15]).replace(day=1)
-    assert between(10) == [], "months carry a chart of their own"
-    assert flags.where(F.col("activity_date").isNull()).count() == 1

@@ -1,16 +1,20 @@
 """Published coding pages read into policies: what is read, what is told, what is refused, by the page's own lines."""
 
 import json
+import re
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calling import answer_of
+from test_policy_property import Maker
 
 from ebi_spark.clinical_policy.forms import normal_test
 from ebi_spark.clinical_policy.import_page import Imported, import_page, write_imported
 from ebi_spark.clinical_policy.load import load_policies, load_policy, shared_clauses, units
+from ebi_spark.clinical_policy.page_words import series_of
 from ebi_spark.errors import InputError
 from ebi_spark.settings import LakeLocation, RunConfig
 from jobs import policy as job
@@ -236,6 +240,221 @@ def test_an_or_outside_brackets_is_read_as_sql_reads_it_and_told(tmp_path: Path)
     assert "parts the whole rule" in told(imported, "precedence")
 
 
+# What pages are like beyond the two that were published
+
+IMAGING_PAGE = """Made-up imaging of the ankle
+
+How up to date is this information?
+
+Published May 2021 | Last reviewed November 2024
+
+Coding
+
+Estimated activity
+— 23,456 attendances during 2019/20
+— Age/sex std rate per 100,000 – 31.5
+— Reduction opportunity based on 25th percentile: 4,321 attendances.
+— CCG Variation (age/sex std rates):
+— N-fold – 3.1
+— 10th percentile – 14.2
+— 90th percentile – 44.0
+— counted by hand
+
+Codes
+
+Procedure codes
+U133: Magnetic resonance imaging of bone
+U216 - Ultrasound scan NEC
+Z856: Ankle joint
+
+Diagnosis codes
+M190: Primary arthrosis of other joints
+M050-3 seropositive disease
+M000, 1,2 &9 infection
+
+Note: these diagnosis codes are for information and are no part of the coding logic, nor of the SQL below.
+
+Coding logic
+
+The record has (U133 OR U216) AND Z856
+
+Age 19 and over
+
+SQL code
+WHEN (opa.Der _ Procedure _ All like '%U133%' or opa.Der _ Procedure _ All like '%U216%')
+AND opa.Der _ Procedure _ All like '%Z856%'
+{join}ISNULL(opa.Age_at_Start_of_Episode_SUS,opa.Der_Age_at_CDS_Activity_Date) between 19 AND 120
+THEN 'made_up_ankle_imaging'
+"""
+METHOD_PAGE = """Estimated activity
+• 987 episodes in 2018-19
+• Age/sex std rate per 100,000 – 1.7
+
+Made-up removal of a plate
+
+Codes
+
+Procedure codes
+W28.3 Removal of internal fixation from bone NEC
+V38.2 Emergency fusion, as an elective title would echo
+
+Coding logic
+Dominant procedure code is:
+W28.3 OR
+V38.2
+
+SQL code
+Der.spell _ dominant _ procedure like ‘%W283%’{gap}APCS.Admission _ Method not like ('2%')
+"""
+
+
+def page_of(folder: Path, text: str) -> Path:
+    path = folder / "page.txt"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_imaging_page_with_a_note_and_a_baseline(tmp_path: Path) -> None:
+    imported = import_page(page_of(tmp_path, IMAGING_PAGE.replace("{join}", "AND ")))
+    page = imported.page
+    assert (page.title, imported.dataset) == ("Made-up imaging of the ankle", "op")
+    assert [draft.id for draft in imported.drafts] == ["procedure", "procedure_2", "age"]
+    assert page.revised == date(2024, 11, 1) and "2021-05" not in imported.policy_yaml
+    assert page.baseline == {
+        "records": 23_456, "unit": "attendances", "year": "2019-20", "standardised_rate": 31.5,
+        "opportunity": "4,321 attendances", "n_fold": 3.1, "p10": 14.2, "p90": 44.0, "other": ["counted by hand"],
+    }  # fmt: skip
+    # Nothing is said of codes that are there for information, and a code before a colon counts as named.
+    assert {finding.kind for finding in imported.findings} == {"narrower than the words", "mended"}
+    assert "19 to 120 in the SQL, 19 and over" in told(imported, "narrower than the words")
+    assert "M050, M051, M052, M053" in imported.reconciliation and "M000, M001, M002, M009" in imported.reconciliation
+    # The page's own figures are in the policy, and change no verdict.
+    _, _, policy = write_imported(imported, tmp_path / "out")
+    assert policy.revisions[0].baseline == page.baseline
+    bare = import_page(
+        page_of(tmp_path, re.sub("Estimated(.|\n)*?\nCodes", "Codes", IMAGING_PAGE).replace("{join}", "AND "))
+    )
+    _, _, other = write_imported(bare, tmp_path / "bare")
+    assert other.revisions[0].baseline == {}
+    prints = [p.revisions[0].readings["as_published"].fingerprint for p in (policy, other)]
+    assert prints[0] == prints[1]
+
+
+def test_a_codes_title_is_no_criterion_and_a_sections_name_no_title(tmp_path: Path) -> None:
+    imported = import_page(page_of(tmp_path, METHOD_PAGE.replace("{gap}", "\nand ")), "plate")
+    assert imported.page.title == "Made-up removal of a plate"
+    assert imported.page.baseline == {"records": 987, "unit": "episodes", "year": "2018-19", "standardised_rate": 1.7}
+    assert "admission_method" in told(imported, "in the SQL, not in the words")
+    # In the words of the page, or in a remark behind a title, the criterion is one.
+    for words in ("Exclude any non-elective admission", "W28.4 Removal of a pin (emergency admissions only)"):
+        page = METHOD_PAGE.replace("{gap}", "\nand ").replace("\nCoding logic", f"{words}\n\nCoding logic")
+        assert "name no methods" in told(import_page(page_of(tmp_path, page), "plate"), "read as")
+
+
+@pytest.mark.parametrize("gap", ["\n", "\n\n", "\n-- a remark\n", "\n\n-- a remark\n", " "])
+def test_a_lost_and_is_never_read_as_one(gap: str, tmp_path: Path) -> None:
+    line = METHOD_PAGE[: METHOD_PAGE.index("{gap}")].count("\n") + 1 + gap.count("\n")
+    with pytest.raises(InputError, match=rf"line {line}: AND or OR is missing before (?:this line|'APCS')") as refused:
+        import_page(page_of(tmp_path, METHOD_PAGE.replace("{gap}", gap)), "plate")
+    assert "write the AND or OR" in refused.value.remedy
+    joined = import_page(page_of(tmp_path, METHOD_PAGE.replace("{gap}", f"{gap}and ")), "plate")
+    assert [draft.id for draft in joined.drafts] == ["procedure", "admission_method"]
+    with pytest.raises(InputError, match="AND or OR is missing before this line"):
+        import_page(page_of(tmp_path, IMAGING_PAGE.replace("{join}", "")))
+
+
+def test_random_rules_that_lost_an_and_are_refused(tmp_path: Path) -> None:
+    maker, page, refused = Maker(26), tmp_path / "page.txt", 0
+    for number in range(24):
+        conditions, _ = maker.rule("apc" if number % 2 else "op")
+        text = maker.page("x_y", conditions, [])
+        page.write_text(text, encoding="utf-8")
+        import_page(page)
+        places = [match.start() for match in re.finditer("(?m)^AND ", text)]
+        if places:
+            at = maker.one(places)
+            page.write_text(text[:at] + maker.one(("", "\n")) + text[at + 4 :], encoding="utf-8")
+            with pytest.raises(InputError, match="AND or OR is missing before"):
+                import_page(page)
+            refused += 1
+    assert refused > 15
+
+
+@pytest.mark.parametrize(
+    ("line", "codes", "title"),
+    [
+        ("U133: MRI of bone or joint:", ("U133",), "MRI of bone or joint:"),
+        ("U13.3:", ("U133",), ""),
+        ("M050-9 seropositive", tuple(f"M05{n}" for n in range(10)), "seropositive"),
+        ("M05-M09 arthritis", (), "arthritis"),
+        ("M000, 1,2, 8 &9 infection", ("M000", "M001", "M002", "M008", "M009"), "infection"),
+        ("V38.2, V38.3 and V38.5 – fusion", ("V382", "V383", "V385"), "fusion"),
+        ("W37.1 2 components", None, None),
+        ("V382 OR", ("V382",), "OR"),
+        ("12 codes", None, None),
+    ],
+)
+def test_codes_at_the_start_of_a_line(line: str, codes: tuple[str, ...] | None, title: str | None) -> None:
+    series = series_of(line)
+    assert (series.codes, series.title) == (codes, title) if series else codes is None
+    if line.startswith("M05-M09"):
+        assert series is not None and series.ranges == (("M05", "M09"),)
+
+
+def test_a_mention_of_a_heading_is_no_heading(tmp_path: Path) -> None:
+    words = (
+        "Procedure codes\nThe coding logic below is that of the programme.\nW85.2 Endoscopic irrigation of knee joint\n"
+        "Cancer is a global exclusion.\nW85.3 Endoscopic drilling of lesion of knee joint\n"
+    )
+    imported = import_page(written(tmp_path, f"WHEN {APC}\nTHEN 'x_y'", words))
+    lost = told(imported, "in the words, not in the SQL")
+    assert "W853" in lost and "is asked for in words only" in lost and "W852" not in lost
+
+
+def test_a_code_is_looked_up_in_its_own_systems_book(tmp_path: Path) -> None:
+    # The heading of the diagnoses is missing; M17.0 is a code of OPCS-4 too, M23 of ICD-10 alone, and X97 of neither sense.
+    words = (
+        "Procedure codes\nW85.2 Endoscopic irrigation of knee joint\nM17.0 Primary gonarthrosis, bilateral\n"
+        "M23 Internal derangement of knee\n"
+    )
+    rule = f"WHEN {APC}\nAND der.Spell_Primary_Diagnosis in ('M170')\nTHEN 'x_y'"
+    imported = import_page(written(tmp_path, rule, words))
+    assert "OPCS-4" not in imported.reconciliation
+    assert "M23" in told(imported, "in the words, not in the SQL")
+    both = "Coding logic\nThe procedure is W85.2 and the primary diagnosis M17.0 or M23.1\n"
+    assert "OPCS-4" not in import_page(written(tmp_path, rule, both)).reconciliation
+
+
+@pytest.mark.parametrize(
+    ("lines", "month"),
+    [
+        ("How up to date is this information?\nPublished March 2021 | Last reviewed October 2024", date(2024, 10, 1)),
+        ("Last reviewed October 2024 | Published March 2021", date(2024, 10, 1)),
+        ("Published March 2021", date(2021, 3, 1)),
+        ("Last revised 4 May 2023", date(2023, 5, 1)),
+        (
+            "How up to date is this information?\nLast revised May 2023\nChanges\nMay 2022 - Coding updated",
+            date(2022, 5, 1),
+        ),
+        ("Nothing is said", None),
+    ],
+)
+def test_the_month_of_a_page(lines: str, month: date | None, tmp_path: Path) -> None:
+    assert import_page(written(tmp_path, f"WHEN {APC}\nTHEN 'x_y'", lines)).page.revised == month
+
+
+def test_several_rules_are_named(tmp_path: Path) -> None:
+    labelled = f"WHEN {APC} THEN 'a_knee'\nWHEN {APC} THEN 'b_knee'\nWHEN {APC}\nTHEN 'c_knee'"
+    with pytest.raises(InputError, match=r"holds 3 rules: a_knee \(line 5\), b_knee \(line 6\), c_knee \(line 7\)"):
+        import_page(written(tmp_path, labelled))
+    two = METHOD_PAGE.replace("{gap}", "\nand ")
+    pages = page_of(tmp_path, two + two.replace("removal of a plate", "insertion of a plate"))
+    with pytest.raises(
+        InputError, match=r"2 rules: Made-up removal of a plate \(line 19\), Made-up insertion of a plate"
+    ):
+        import_page(pages)
+
+
 # Bad input: one message with line and remedy, nothing written
 
 BAD = {
@@ -266,6 +485,12 @@ BAD = {
     ),
     "half SQL": (f"WHEN {APC}\nTHEN 'x_y'\nExclusions\nnot like '%C[0-9]%'", "looks like SQL"),
     "a bad label": (f"WHEN {APC}\nTHEN 'x y'", "--id"),
+    "a lost AND at the end of a line": (f"WHEN {APC}\napcs.Sex = '1'\nTHEN 'x_y'", "line 6: AND or OR is missing before"),
+    "a lost AND at a blank line": (f"{APC}\n\napcs.Sex = '1'", "line 7: AND or OR is missing before this line"),
+    "a lost AND behind the label": (f"WHEN {APC}\nTHEN 'x_y'\n\napcs.Sex = '1'", "line 8: AND or OR is missing before"),
+    "a lost AND within a line": (f"WHEN {APC}\nAND (apcs.Sex = '1' apcs.Sex = '2')\nTHEN 'x_y'", "before 'apcs'"),
+    "a line of 5,000 characters": (f"WHEN {APC}\nAND {'a' * 5_000}\nTHEN 'x_y'", "line 6: the line has 5,004 characters"),
+    "1,000 brackets in one another": (f"WHEN {APC}\nAND {'(' * 1_000}apcs.Sex = '1'{')' * 1_000}\nTHEN 'x_y'", "nested too deep"),
 }  # fmt: skip
 
 
@@ -282,6 +507,16 @@ def test_bad_pages(name: str, tmp_path: Path) -> None:
 
 
 call = partial(answer_of, job.main)
+
+
+def test_the_page_of_bad_input_lists_these() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "bad-input.md").read_text(encoding="utf-8")
+    section = text.split("## Published pages\n")[1].split("\n## ")[0]
+    rows = [re.fullmatch(r"\| (.+?) \| (.+) \|", line) for line in section.splitlines() if line.startswith("| ")]
+    listed = {row[1]: re.findall("`(.+?)`", row[2]) for row in rows[1:] if row}
+    assert list(listed) == list(BAD)
+    for name, said in listed.items():
+        assert said and all(part in BAD[name][1] for part in said), name
 
 
 def test_the_command_writes_both_files_once(tmp_path: Path) -> None:

@@ -1,16 +1,31 @@
 """Population files as they are published, made up at a small size with the same header; and what is wrong with bad ones."""
 
-from collections.abc import Callable
+import csv
+import gzip
+import io
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from ebi_spark import published_files
 from ebi_spark.errors import InputError
 from ebi_spark.flags.geography import read_geography
-from ebi_spark.rates.population import gaps, population_rows, read_population, shared_out
+from ebi_spark.rates.population import (
+    areas_without_people,
+    gaps,
+    population_of,
+    population_rows,
+    read_population,
+    shared_out,
+    shipped_population,
+)
 from ebi_spark.rates.population_files import Vintage, read_population_file
-from ebi_spark.settings import LakeLocation, RunConfig
+from ebi_spark.settings import LakeLocation, RunConfig, resource
 
 HEADER = "PUBLICATION,EXTRACT_DATE,ORG_TYPE,ORG_CODE,ONS_CODE,SEX,AGE,NUMBER_OF_PATIENTS"
 AREAS = ("00L", "00N")
@@ -95,9 +110,19 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
     config = RunConfig(LakeLocation(tmp_path), population=({"path": str(path), "layout": "gp_registered"},))
     population = read_population(config, ["2026-27"])
     strata = found.strata
-    assert population.weights[("1", 0)] == strata[("D4U1Y", "1", 0)] + strata[("02P", "1", 0)]
-    empty, outside = gaps(population, ["2026-27"])
-    assert empty.startswith("105 of 106 areas of icb_2026 have no people in the population of 2026-08-01 (such as 00L)")
+    # Two areas are not England: the standard is England's population that ships.
+    assert population.weights == shipped_weights()
+    empty, unusual, outside, standard = gaps(population, ["2026-27"])
+    # 02P alone is in both populations.
+    times = sum(n for (area, _, _), n in strata.items() if area == "02P") / shipped_people("02P")
+    assert unusual.startswith(f"Warning: the population of 2026-08-01 (old.csv) has {times:.3g} times the people that ")
+    assert empty.startswith(
+        "Warning: 105 of 106 areas of icb_2026 have no people, or not all, in the population of 2026-"
+    )
+    assert "(00L, 00N, 00P, 00Q, 00R, 00T, 00V, 00X, 00Y, 01A and 95 more)" in empty
+    assert "no rate for England, 7 regions, 36 ICBs, 105 sub-ICB locations" in empty
+    assert "standardised to England in the population that ships" in standard
+    assert "no rate for 7 regions" in gaps(population, ["2026-27"], partial=True)[0]
     frimley = sum(people for (area, _, _), people in strata.items() if area == "D4U1Y")
     assert outside.startswith(f"{frimley:,} people of 2026-08-01 count in England only: their areas (such as D4U1Y)")
     rows = population_rows(population.by_vintage, "run1")
@@ -110,6 +135,263 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
         read(path, geography="icb_2025")
     with pytest.raises(InputError, match="two area codes stand for one area"):
         read(write(tmp_path / "one.csv", registered(areas=("02P", "E38000006"))))
+
+
+def shipped_weights() -> dict[tuple[str, int], float]:
+    weights: Counter[tuple[str, int]] = Counter()
+    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            weights[(row["sex"], int(row["age_from"]) // 5)] += int(row["people"])
+    return {key: float(people) for key, people in weights.items()}
+
+
+def shipped_people(*codes: str) -> int:
+    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
+        return sum(int(row["people"]) for row in csv.DictReader(file) if not codes or row["area_code"] in codes)
+
+
+def by_areas(codes: Iterable[str], day: date, people: int = 100) -> Vintage:
+    """So many people in each stratum of the areas, whose codes are those of the day."""
+    strata = {(code, sex, band): people for code in codes for sex in "12" for band in range(19)}
+    return Vintage(day, day, "", "made up", strata)
+
+
+def test_which_areas_lack_people(tmp_path: Path) -> None:
+    now, then, oldest = (read_geography(version) for version in ("icb_2026", "icb_2024", "ccg_2021"))
+    today, before = date(2026, 5, 1), date(2024, 4, 1)
+    england = ("england", "E92000001")
+    assert areas_without_people(now, by_areas(now.areas, today)) == set()
+    # Without one location: it, its board, its region and England.
+    without = areas_without_people(now, by_areas({*now.areas} - {"15N"}, today))
+    assert without == {("sub_icb", "15N"), ("icb", "QJK"), ("region", "Y58"), england}
+    # Nobody living there is the same as no row.
+    some = by_areas(now.areas, today)
+    some.strata.update({key: 0 for key in some.strata if key[0] == "15N"})
+    assert areas_without_people(now, some) == without
+    # All areas of 2026 are all of England, on whichever version: Frimley of 2024 has no people of its own, England has all.
+    frimley = {("sub_icb", "D4U1Y"), ("icb", "QNQ"), ("region", "Y59")}
+    assert areas_without_people(then, by_areas(now.areas, today)) == frimley
+    # A part of an area is not enough: Tameside and Glossop of 2021 was in two locations of 2022.
+    parts = areas_without_people(oldest, by_areas({*then.areas} - {"15M"}, before))
+    assert {("sub_icb", "01Y"), ("sub_icb", "15M"), ("icb", "QJ2"), ("icb", "QOP"), england} < parts
+    # Before April 2021 nothing that ships lists England's areas: each area shown has to be reached.
+    own = tmp_path / "own.csv"
+    own.write_text("from_code,to_code,from_date,share\n" + "".join(f"{c},{c},2021-04-01,1\n" for c in oldest.areas))
+    mapped = read_geography("ccg_2021", [own])
+    assert areas_without_people(mapped, by_areas(mapped.areas, date(2018, 10, 1))) == set()
+    assert england in areas_without_people(mapped, by_areas({*mapped.areas} - {"15N"}, date(2018, 10, 1)))
+    # Frimley of 2021 is no area of 2026: its people count in England, which has all of them.
+    mapped = read_geography("icb_2026", [own])
+    thames_valley = {("sub_icb", "U2G6B"), ("icb", "S0E4D"), ("region", "Y59")}
+    assert areas_without_people(mapped, by_areas(oldest.areas, date(2018, 10, 1))) == thames_valley
+    # Codes of the user's own in the place of listed ones.
+    own.write_text("from_code,to_code,from_date,share\nXXX,15N,2023-04-01,1\n")
+    mapped = read_geography("icb_2024", [own])
+    assert areas_without_people(mapped, by_areas({*then.areas} - {"15N"} | {"XXX"}, date(2022, 10, 1))) == set()
+
+
+def test_the_standard_is_the_newest_population_of_all_england(tmp_path: Path) -> None:
+    now = read_geography()
+    whole, few = by_areas(now.areas, date(2026, 5, 1), 7), by_areas(["15N", "00L"], date(2026, 9, 1))
+    config = RunConfig(LakeLocation(tmp_path))
+    both = population_of(config, {people.vintage: people for people in (whole, few)}, now, ["2026-27"])
+    assert {*both.weights.values()} == {7.0 * 106}
+    alone = population_of(config, {few.vintage: few}, now, ["2026-27"])
+    assert alone.weights == shipped_weights() and alone.standard == "england"
+
+
+# Short codes that were CCGs until July 2022 and locations with another boundary after, with both ONS codes.
+CHANGED = {
+    "15E": ("E38000220", "E38000258"), "D2P2L": ("E38000250", "E38000259"), "06H": ("E38000026", "E38000260"),
+    "15M": ("E38000229", "E38000261"), "78H": ("E38000242", "E38000262"), "01Y": ("E38000182", "E38000263"),
+}  # fmt: skip
+
+
+def estimates(rows: Iterable[tuple[str, str]], people: int = 1000) -> list[str]:
+    names = [f"{letter}{age}" for letter in "FM" for age in range(91)]
+    numbers = ",".join([str(people)] * 182)
+    return [",".join(["Code", "Name", *names]), *(f"{code},{name},{numbers}" for code, name in rows)]
+
+
+def test_the_ons_code_decides_which_areas_a_file_has(tmp_path: Path) -> None:
+    """182,000 people in each of six areas whose boundary changed on 1 July 2022, a day after the vintage."""
+    now = read_geography()
+    new = [(codes[1], f"NHS Somewhere ICB - {short}") for short, codes in CHANGED.items()]
+    found = read(write(tmp_path / "mid-2022.csv", estimates(new)), "ons_mid_year")[date(2022, 6, 30)]
+    assert (found.geography, found.area_date) == ("icb_2024", date(2024, 4, 1))
+    assert {code: now.reach(code, found.area_date) for code in CHANGED} == {code: ((code, 1.0),) for code in CHANGED}
+    people = Counter(dict.fromkeys(CHANGED, 0))
+    for (code, _, _), number in found.strata.items():
+        people.update(shared_out(number, now.reach(code, found.area_date)))
+    assert people == dict.fromkeys(CHANGED, 182_000)
+    # The reverse: clinical commissioning groups, though the short codes are locations on that day.
+    old = [(codes[0], f"NHS Somewhere {short}") for short, codes in CHANGED.items()]
+    found = read(write(tmp_path / "mid-2023.csv", estimates(old)), "ons_mid_year")[date(2023, 6, 30)]
+    assert (found.geography, found.area_date) == ("ccg_2021", date(2021, 4, 1))
+    # Glossop, 21 of Tameside and Glossop's 162 small areas, is in Derbyshire since.
+    assert now.reach("01Y", found.area_date) == (("01Y", 0.870370), ("15M", 0.129630))
+    # Registered patients have both codes, bands either.
+    lines = registered(day="2022-08-01", areas=("15E",))
+    ccg = write(tmp_path / "ccg.csv", [line.replace("E38000001", "E38000220") for line in lines])
+    assert read(ccg)[date(2022, 8, 1)].geography == "ccg_2021"
+    bands = [line.replace("00L", "E38000220").replace("00N", "E38000182") for line in banded()]
+    assert read(write(tmp_path / "bands.csv", bands), "bands")[date(2022, 10, 1)].geography == "ccg_2021"
+    # Codes of two days, and a version stated against the codes, are refused.
+    mixed = write(tmp_path / "mixed-mid-2022.csv", estimates([new[0], old[1]]))
+    with pytest.raises(
+        InputError, match=r"1 of 2 area codes are of another time .*'15E' \(E38000258\), no area on 2022"
+    ):
+        read(mixed, "ons_mid_year")
+    with pytest.raises(InputError, match="no area on 2024-04-01"):
+        read(tmp_path / "mid-2023.csv", "ons_mid_year", geography="icb_2024")
+    wrong = write(tmp_path / "wrong.csv", [line.replace("E38000001", "E38000230") for line in registered()])
+    with pytest.raises(InputError, match="line 2: the ONS code is that of 15N, and the row also names 00L"):
+        read(wrong)
+
+
+def saved(lines: list[str], *, delimiter: str = ",", encoding: str = "utf-8") -> bytes:
+    """The lines as a spreadsheet saves them."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(csv.reader(lines))
+    return text.getvalue().encode(encoding)
+
+
+def test_estimates_as_they_are_saved_from_the_published_workbook(tmp_path: Path) -> None:
+    plain = read(write(tmp_path / "plain-mid-2022.csv", ons()), "ons_mid_year")[date(2022, 6, 30)].strata
+    header, *rows = list(csv.reader(line.removeprefix("\ufeff") for line in ons()))
+    thousands = [[f"{int(cell):,}" if cell.isdigit() else cell for cell in row] for row in rows]
+    spaced = [[cell.replace(",", "\u00a0") for cell in row] for row in thousands]
+    england = ["E92000001", "ENGLAND", "", *(str(sum(int(row[n]) for row in rows)) for n in range(3, len(header)))]
+    below = ["Source: Office for National Statistics, Cymru: Ynys Môn"]
+
+    def lines(table: list[list[str]]) -> list[str]:
+        text = io.StringIO()
+        above = [["Mid-2022 population estimates"], ["by sub-ICB location; persons, by sex"], [""]]
+        csv.writer(text).writerows([*above, header, *table, england, below])
+        return text.getvalue().splitlines()
+
+    path = tmp_path / "as saved.csv"
+    for content in (
+        saved(lines(thousands)),
+        saved(lines(thousands), encoding="utf-8-sig", delimiter=";"),
+        saved(lines(spaced), encoding="utf-16", delimiter="\t"),
+        saved(lines(rows), encoding="cp1252"),
+        gzip.compress(saved(lines(thousands))),
+    ):
+        path.write_bytes(content)
+        assert read(path, "ons_mid_year")[date(2022, 6, 30)].strata == plain
+    england[3] = "9"
+    path.write_bytes(saved(lines(rows)))
+    with pytest.raises(InputError, match=r"all locations add up to .* the file says .*England"):
+        read(path, "ons_mid_year")
+
+
+def test_registered_patients_by_five_year_bands_and_in_an_archive(tmp_path: Path) -> None:
+    single = registered()
+    strata = read(write(tmp_path / "single.csv", single))[date(2026, 8, 1)].strata
+    grouped: Counter[tuple[str, ...]] = Counter()
+    for cells in csv.reader(single[1:]):
+        age = cells[6] if cells[6] == "ALL" else f"{int(cells[6]) // 5 * 5}" if cells[6] != "95+" else "95+"
+        band = age if not age.isdigit() else f"{age}_{int(age) + 4}"
+        grouped[(*cells[:5], "", cells[5], band)] += int(cells[7])
+    lines = [f"{','.join(key)},{people}" for key, people in grouped.items()]
+    practice = "GP_PRAC_PAT_LIST,2026-08-01,GP,A81001,,TS18 1HU,MALE,0_4,12"
+    banded_lines = [
+        "PUBLICATION,EXTRACT_DATE,ORG_TYPE,ORG_CODE,ONS_CODE,POSTCODE,SEX,AGE_GROUP_5,NUMBER_OF_PATIENTS",
+        *lines,
+        practice,
+    ]
+    path = write(tmp_path / "quin.csv", banded_lines)
+    assert read(path)[date(2026, 8, 1)].strata == strata
+    with pytest.raises(InputError, match="1 of 80 areas by sex and age are missing"):
+        read(write(tmp_path / "short.csv", [line for line in banded_lines if "00L,E38000001,,MALE,5_9" not in line]))
+    with pytest.raises(InputError, match="AGE_GROUP_5 is not 0_4, 5_9"):
+        read(write(tmp_path / "bad.csv", [line.replace(",0_4,", ",0_5,") for line in banded_lines]))
+    archive = tmp_path / "pat.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(tmp_path / "single.csv", "gp-reg-pat-prac-sing-age-regions.csv")
+        file.writestr("read me.txt", "notes")
+    assert read(archive)[date(2026, 8, 1)].strata == strata
+
+
+def archive(*names: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        for name in names:
+            file.writestr(name, "x")
+    return content.getvalue()
+
+
+def as_bytes(lines: list[str]) -> bytes:
+    return "\n".join(lines).encode()
+
+
+# A case of docs/bad-input.md → the file's content (None: a folder)
+REFUSED: dict[str, bytes | None] = {
+    "that is not there": b"",
+    "that is a folder": None,
+    "with nothing in it": b"",
+    "that is a workbook": archive("[Content_Types].xml", "a.csv"),
+    "that is an old workbook": b"\xd0\xcf\x11\xe0 and more",
+    "that is a ZIP archive of two tables": archive("a.csv", "b.csv"),
+    "that is a ZIP archive without a table": archive("a.txt"),
+    "that is a ZIP archive cut short": archive("a.csv")[:20],
+    "packed with gzip and cut short": gzip.compress(b"x" * 100)[:20],
+    "that unpacks to more than any published one": gzip.compress(b"x" * 5000),
+    "that is not text": b"a,b\x81\n",
+    "of practices without areas": b"PUBLICATION,EXTRACT_DATE,TYPE,CODE,SEX,AGE\n",
+    "with a column twice": as_bytes(registered()).replace(b"ONS_CODE", b"SEX"),
+    "with an ONS code and a short code of two areas": as_bytes(registered()).replace(b"E38000001", b"E38000230"),
+    "with areas of two times": as_bytes(registered(areas=("D4U1Y", "U2G6B"))),
+    "of an area that is not known": as_bytes(registered(areas=("00L", "ZZZ"))),
+    "without one age of one area": as_bytes([line for line in registered() if ",00N,E38000002,MALE,44," not in line]),
+    "whose totals are not the sum of its ages": as_bytes(registered()).replace(b"01,ALL,ALL,", b"01,ALL,ALL,1"),
+}
+
+
+def listed(title: str) -> dict[str, list[str]]:
+    """The table under a heading of ``docs/bad-input.md``: what the message says of each case."""
+    page = Path(__file__).parent.parent.joinpath("docs", "bad-input.md").read_text(encoding="utf-8")
+    section = page.split(f"## {title}\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    return {case: re.findall("`([^`]+)`", says) for case, says in rows}
+
+
+def test_the_page_lists_these_population_files_and_no_others() -> None:
+    assert [*listed("Population files")] == [*REFUSED]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_population_file_that_is_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, content = tmp_path / "people.csv", REFUSED[case]
+    if "unpacks" in case:
+        monkeypatch.setattr(published_files, "MOST_BYTES", 1000)
+    if content is None:
+        path.mkdir()
+    elif case != "that is not there":
+        path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert caught.value.remedy and "people.csv" in str(caught.value)
+    for words in listed("Population files")[case]:
+        assert words in f"{caught.value} {caught.value.remedy}", str(caught.value)
+
+
+def test_a_population_far_from_the_one_that_ships(tmp_path: Path) -> None:
+    """In thousands instead of people, and of a year long past."""
+    now = read_geography()
+    shipped = shipped_population(now)
+
+    def ratio(times: float, **settings: float) -> list[str]:
+        people = {key: round(number * times) for key, number in shipped.strata.items()}
+        vintage = Vintage(date(2025, 8, 1), shipped.area_date, "", "mine.csv", people)
+        config = RunConfig(LakeLocation(tmp_path), **settings)  # type: ignore[arg-type]
+        return gaps(population_of(config, {vintage.vintage: vintage}, now, ["2025-26"]), ["2025-26"])
+
+    assert ratio(0.84) == ratio(1.2) == []
+    [warning] = ratio(0.001)
+    assert "mine.csv) has 0.001 times the people" in warning and "thousands" in warning
+    assert ratio(0.84, max_population_difference=0.1) and ratio(2.0)
 
 
 def test_people_of_a_split_area_stay_whole() -> None:
@@ -161,7 +443,7 @@ def test_bad_files_of_registered_patients(case: str, tmp_path: Path) -> None:
 BAD_ESTIMATES = {
     "absent_column": (change(",F88", ",FF"), ["1 of 182", "F88"]),
     "overlapping_column": (change("M90", "M90,M91"), ["M91", "overlaps"]),
-    "total": (change('"', '"9'), ["reconcile"]),
+    "total": (change(",1052,", ",1053,"), ["reconcile"]),
     "unknown_area": (change("- 00N", "- ZZZ"), ["1 area codes", "E38999002"]),
     "negative": (change(",1052,", ",-5,"), ["negative", "line 2"]),
     "twice": (change("- 00N", "- 00L"), ["line 3", "twice"]),
@@ -193,8 +475,10 @@ BAD_BANDS = {
     "overlapping_last_band": (change("00N,2,85,89,", "00N,2,85,,"), ["line 76", "85 to over"]),
     "unknown_area": (change("00N", "QQQ"), ["1 area codes", "'QQQ'", "geography.mappings"]),
     "band_twice": (lambda lines: [*lines, lines[-1]], ["line 78", "twice"]),
-    "no_number": (change("00N,2,5,9,10", "00N,2,5,9,ten"), ["line 60", "cannot be read"]),
+    "no_number": (change("00N,2,5,9,10", "00N,2,5,9,ten"), ["line 60", "no whole number"]),
     "sex": (change("00N,2,5,9,10", "00N,3,5,9,10"), ["line 60", "sex"]),
+    "england": (lambda lines: [*lines, "england,E92000001,1,0,4,21,2022-10-01"], ["reconcile", "760", "21", "England"]),
+    "kind_of_area": (lambda lines: [*lines, "ward,E05000001,1,0,4,21,2022-10-01"], ["line 78", "area_type"]),
 }
 
 

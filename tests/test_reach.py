@@ -6,6 +6,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from calling import call
 from source_rows import APCS, DER, Row, attendance, derived, spell, state, write
 
-from ebi_spark import bookkeeping
+from ebi_spark import bookkeeping, settings
 from ebi_spark.acquire.files import is_configured
 from ebi_spark.canonical import plan
 from ebi_spark.settings import Source, TableSource
@@ -125,6 +126,43 @@ def visit(key: str, year: int, **changes: str) -> Row:
 def test_which_files_a_configuration_names(stated: str, path: str, configured: bool) -> None:
     sources = [Source("both", "sus_plus", {"apcs": TableSource("apcs", (stated,))})]
     assert is_configured(path, sources) is configured
+
+
+def test_rows_of_days_to_come_are_read_again_on_their_day(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(year: int, month: int, day: int) -> None:
+        monkeypatch.setattr(settings, "today", lambda *_: date(year, month, day))
+
+    def visits() -> dict[str, Any]:
+        rows = state(sources.folder, "silver/op_attendance", "record_id, financial_year, activity_date")
+        return {row[0]: row[1:] for row in rows if row[0].startswith("to come")}
+
+    for year in (2019, 2020, 2021):
+        sources.year(year)
+    sources.put(
+        "opa/2022",
+        [
+            visit("2022-0", 2022),
+            visit("to come 1", 2022, Appointment_Date="2022-07-10"),
+            visit("to come 2", 2023, Appointment_Date="2023-05-02"),
+        ],
+    )
+    on(2022, 6, 30)
+    sources.run()
+    first = sources.held()
+    assert visits() == {"to come 1": ("2022-23", None)}
+    looks = len(sources.reached)
+    on(2022, 7, 9)
+    sources.run()
+    assert (sources.held(), len(sources.reached)) == (first, looks)
+    on(2022, 7, 10)
+    sources.run()
+    assert sources.reached[looks:] == [["opa/2022.csv"]]
+    assert visits() == {"to come 1": ("2022-23", date(2022, 7, 10))}
+    on(2023, 5, 2)
+    sources.run()
+    assert visits().keys() == {"to come 1", "to come 2"}
+    assert sources.held() == sources.anew()
+    assert sources.held()["silver/quarantine"] == []
 
 
 UNDATED = {"Discharge_Date": "", "Der_Financial_Year": ""}

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,30 @@ def test_a_run_of_named_years_hides_no_other_year_of_a_file(sources: dict[str, s
     assert books_of(lake).due_sources().years == ["every year"]
     lake.ran("r3", sources, wrote=False, as_they_were=YEARS)
     assert not books_of(lake).due_sources()
+
+
+def test_a_file_with_rows_of_days_to_come_is_read_again_on_the_first_of_them(sources: dict[str, str]) -> None:
+    lake = LoggedLake()
+    all_read(lake, sources)
+    lake.ran("r2", sources, FIRST, verdicts={F19: {FIRST: "b"}}, due_from={F19: "2027-04-01"}, as_they_were=YEARS[1:])
+
+    def on(year: int, month: int, day: int) -> Books:
+        return Books(lake, RunConfig(lake=AT, day=date(year, month, day)), "now")  # type: ignore[arg-type]
+
+    assert not on(2027, 3, 31).due_sources()
+    books = on(2027, 4, 1)
+    told = "the source 19 has rows of a day that was still to come"
+    assert books.due_sources().reasons == [f"{told} ({', '.join(YEARS)})"]
+    assert books.step_due([FIRST], [F19], {F19: {FIRST: "b"}})
+    assert not books.step_due([SECOND], [F20], {F20: {SECOND: "a"}})
+    found = books.last_look()
+    assert found is not None and found.changed == frozenset({F19})
+    # Read again on that day, it waits for the next one.
+    lake.ran("r3", sources, FIRST, verdicts={F19: {FIRST: "c"}}, due_from={F19: "2027-06-01"}, as_they_were=YEARS[1:])
+    assert not on(2027, 5, 31).due_sources()
+    assert on(2027, 6, 2).due_sources()
+    lake.ran("r4", sources, FIRST, verdicts={F19: {FIRST: "d"}}, as_they_were=YEARS[1:])
+    assert not on(2030, 1, 1).due_sources()
 
 
 def three_looks(lake: LoggedLake, sources: dict[str, str]) -> None:

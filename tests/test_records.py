@@ -31,9 +31,11 @@ from ebi_spark.flags.areas import Lookups
 from ebi_spark.flags.judge import judge_records
 from ebi_spark.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 from ebi_spark.session import with_settings
-from ebi_spark.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.settings import DateWindow, LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, prepare_folders
+
+WINDOW = DateWindow(date(2000, 4, 1), date(2026, 11, 29), 731)
 
 # Values: (kind, as the source has it, cleaned, what is noted)
 
@@ -94,6 +96,10 @@ VALUES: list[tuple[str, str | None, Any, str | None]] = [
     ("day", "2021-01-31T23:00:00Z", date(2021, 1, 31), None),  # winter time
     ("day", "1801-01-01", None, "sentinel"),
     ("day", "01/01/1800", None, "sentinel"),
+    ("day", "1900-01-01", None, "sentinel"),
+    ("day", "01/01/1901 00:00:00", None, "sentinel"),
+    ("day", "99991231", None, "sentinel"),
+    ("day", "1900-01-02", date(1900, 1, 2), None),
     ("day", "2021-02-30", None, "not_a_date"),
     ("day", "31/04/2021", None, "not_a_date"),
     ("day", "soon", None, "not_a_date"),
@@ -136,18 +142,21 @@ LONGEST_METHOD = 11_300
 
 @pytest.mark.parametrize("judge", [sus_plus.judge_spells, sus_plus.judge_attendances])
 def test_no_row_takes_a_longer_method_than_java_compiles(
-    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], judge: Callable[[DataFrame], DataFrame]
+    spark: SparkSession,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    judge: Callable[[DataFrame, DateWindow], DataFrame],
 ) -> None:
     kinds = sus_plus.RECORD_KINDS | sus_plus.CODE_KINDS | sus_plus.SPELL_KINDS | sus_plus.ATTENDANCE_KINDS
     columns = {name: {"day": "date", "number": "int"}.get(kind, "string") for name, kind in kinds.items()}
-    columns |= {"year_text": "string", "corrupt": "string", "source_file": "string"}
+    columns |= dict.fromkeys(("year_text", "corrupt", "source_file", *sus_plus.ALTERNATIVES), "string")
     columns |= {"conflict": "boolean", "is_duplicate": "boolean"}
     types = {"date": pa.date32(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_()}
     pq.write_table(
         pa.schema({name: types[sort] for name, sort in columns.items()}).empty_table(), tmp_path / "rows.parquet"
     )
     with with_settings(spark, {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}):
-        rows = keep(judge(spark.read.parquet(str(tmp_path))), VALID, ("2023-24",))
+        rows = keep(judge(spark.read.parquet(str(tmp_path)), WINDOW), VALID, ("2023-24",))
         rows.sortWithinPartitions("procedure_codes").explain("codegen")
     sizes = [int(size) for size in re.findall(r"maxMethodCodeSize:(\d+)", capsys.readouterr().out)]
     assert len(sizes) > 1
@@ -175,7 +184,7 @@ def test_dates_and_numbers_with_a_type_say_what_their_text_says(spark: SparkSess
         sorted(clean(frame, kinds, unread=["day"]).collect(), key=lambda row: row["id"]) for frame in (typed, as_text)
     )
     assert found == wanted
-    assert [row["cleaned"] for row in found] == [[], [], *[["day:sentinel"]] * 4, [], [], ["day:not_a_date"]]
+    assert [row["cleaned"] for row in found] == [[], [], *[["day:sentinel"]] * 5, [], ["day:not_a_date"]]
     assert [row["unread_day"] for row in found][-2:] == [False, True]
 
 
@@ -204,6 +213,10 @@ YEAR_TEXTS = [
     ("2021-2022", None, "2021-22"),
     (" 2122 ", None, "2021-22"),
     ("9900", None, "1999-00"),
+    ("910", None, "2009-10"),  # a number
+    ("2122.0", None, "2021-22"),
+    ("202122.0", None, "2021-22"),
+    ("911", None, None),
     ("2021", None, "2020-21"),
     ("2021", "starts", "2020-21"),
     ("2019", None, None),

@@ -20,6 +20,7 @@ import pytest
 from deltalake import write_deltalake
 
 from ebi_spark import schemas
+from ebi_spark.earlier_releases import CORRECTIONS
 from ebi_spark.report import build_report, charts, wording
 from ebi_spark.report.page import standing_caveats
 from ebi_spark.report.rows import mapping, rows_of
@@ -175,15 +176,16 @@ def sample() -> dict[str, pd.DataFrame]:
                 )  # fmt: skip
 
     quality = [
-        {"financial_year": year, "dataset": dataset, "measure": measure, "records": records, "of_records": whole}
+        {"financial_year": year, "dataset": dataset, "measure": measure, "records": records, "of_records": whole,
+         "status": "ok" if records else "withheld_small"}
         for year in YEARS
         for dataset in ("apc", "op")
         for measure, records, whole in (
             ("records", 16_400_000, None),
             ("no_person", 20_500, 16_400_000),
-            ("quarantined:no_usable_date", 17, 16_400_017),
+            ("quarantined:no_usable_date", None, 16_400_000),
         )
-    ]
+    ]  # fmt: skip
     months, groups, complete = by_month()
     policies = []
     for policy in (FUSION, IMAGING):
@@ -251,10 +253,9 @@ def by_month() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[st
             | {"area_type": "england", "area_code": "E92", "records": 1_300_000, "providers": 140}
             | {"providers_low": int(number == 30)}
         )
-        for code, share in (("RX1", 0.2 if number == 30 else 1.0), ("RX2", None)):
-            low = None if share is None else share < 0.5
-            row = known | {"area_type": "provider", "area_code": code, "share_of_typical": share, "low": low}
-            complete.append(row | {"status": "ok" if share else "withheld_small"})
+        for code, share in (("RX1", 0.2 if number == 30 else 1.0), ("RX2", 1.0)):
+            row = known | {"area_type": "provider", "area_code": code, "share_of_typical": share, "low": share < 0.5}
+            complete.append(row)
     groups = [
         {"policy_id": FUSION, "revision": REVISION[FUSION], "reading": "as_published", "financial_year": YEARS[-1],
          "number": number, "events": 8, "month": pd.Timestamp(2022, 4 + number // 2, 1).date(), "days": 60 + 5 * (number % 4),
@@ -471,7 +472,7 @@ def test_readings_clauses_and_quality_are_printed(page: Page) -> None:
     quality = page.table("Admitted patient care")
     assert quality["Records"]["2021-22"] == "16,400,000"
     assert quality["No pseudonymised person"]["2021-22"] == "20,500 (0.12%)"
-    assert quality["Quarantined: no usable date"]["2021-22"].startswith("17 (0.00010%)")
+    assert quality["Quarantined: no usable date"]["2021-22"] == "fewer than 50"
 
 
 def test_months_are_drawn_with_their_limits_and_signals(page: Page) -> None:
@@ -490,6 +491,21 @@ def test_months_are_drawn_with_their_limits_and_signals(page: Page) -> None:
     assert any(f"limits {wording.rate(mean - reach)} to {wording.rate(mean + reach)}" in text for text in page.texts)
     assert page.says("1.5 records a month on average: too few for a chart of counts by month.")
     assert any("days in which 8 records came together, 9 groups" in label for label in page.labels)
+
+
+def test_a_chart_says_its_form_and_screens_outlying_ranges_unless_asked() -> None:
+    rows = sample()
+    rows["activity_month"].loc[rows["activity_month"]["activity"] == 6_800, "activity"] = 9_200
+    plain = [4_800 + 400 * (number % 2) if number != 20 else 9_200 for number in range(15, 34)]
+    mean = sum(plain) / len(plain)
+    for form, average, words in (
+        ("plot_the_dots", 400, "as NHSRplotthedots has them"),
+        ("unscreened", (16 * 400 + 2 * 4_000) / 18, "Every moving range counts"),
+    ):
+        drawn = Page(build_report(rows, release=manifest(), control_charts=form))  # type: ignore[arg-type]
+        limits = f"limits {wording.rate(mean - 2.66 * average)} to {wording.rate(mean + 2.66 * average)}"
+        assert any(limits in text for text in drawn.texts), limits
+        assert any(words in text for text in drawn.texts)
 
 
 def test_change_and_flagged_share_are_printed(page: Page) -> None:
@@ -511,7 +527,9 @@ def test_completeness_names_the_providers_that_sent_little(page: Page) -> None:
         "Month": "October 2022", "Records": "1,300,000", "Providers": "140", "Of these low": "1", "Mark": "–",
     }  # fmt: skip
     assert latest["March 2023"]["Mark"] == "provisional: records still to come"
-    assert page.says("Admitted patient care, 2022-23: 1 of 2 providers have a low month; of 1 it is withheld")
+    assert page.says(
+        "Admitted patient care, 2022-23: 1 of 2 providers have a low month, of those with 100 records or more"
+    )
     low = page.table("Admitted patient care: low months by provider")
     assert low["RX1"]["Months, and their share of a typical one"] == "October 2022 20%"
 
@@ -645,6 +663,25 @@ def test_an_empty_release_says_so() -> None:
     assert Page(build_report({}, release={})).says("This release holds no policy.")
 
 
+def test_a_release_of_an_earlier_version_is_drawn_without_what_was_emptied() -> None:
+    """As `Lake.migrate` leaves it: no standardised rate, limit, percentile or day between records, few measures of quality."""
+    tables = sample()
+    for correction in CORRECTIONS:
+        if correction.table.name in tables:
+            frame = tables[correction.table.name].iloc[: 0 if correction.remove == "true" else None].copy()
+            for column, value in correction.values.items():
+                kept = frame["measure"] == "records" if column == "records" else frame.index < 0
+                frame[column] = frame[column].astype(object).where(kept & (value != "NULL"), None)
+            tables[correction.table.name] = frame
+    emptied = Page(build_report(tables, release=manifest()))
+    summary = emptied.table("Flagged records in the latest year")[TITLES[IMAGING]]
+    assert (summary["Flagged"], summary["Rate"], summary["95% limits"]) == (
+        "58,321",
+        "not calculated",
+        "not calculated",
+    )
+
+
 def test_a_policy_without_figures_says_so_everywhere() -> None:
     page = Page(build_report({**empty(), "policy": sample()["policy"]}, release=manifest()))
     assert page.says("This release has no figures for this policy in the reading as published.")
@@ -724,6 +761,20 @@ def test_without_a_population_the_crude_count_stands_and_the_rate_is_explained()
     line = page.table("Flagged records in the latest year")[TITLES[IMAGING]]
     assert (line["Flagged"], line["Rate"], line["Status"]) == ("58,321", "no population", "no population")
     assert page.says("58,321 records were flagged: no standardised rate (no population)")
+
+
+def test_a_population_of_a_few_areas_gives_areas_a_rate_and_england_none() -> None:
+    tables = few_boards()
+    rates = tables["rate"]
+    england = rates["area_type"] == "england"
+    rates.loc[england, ["population", "crude_rate", "standardised_rate", "lower", "upper"]] = None
+    rates.loc[england, "status"] = "no_population"
+    rates.loc[england, "notes"] = pd.Series([["partial_population"]] * len(rates))[england.to_numpy()].to_numpy()
+    page = Page(build_report(tables, release=manifest()))
+    line = page.table("Flagged records in the latest year")[TITLES[IMAGING]]
+    assert line["Status"] == "no population; the population file does not have all of its people"
+    assert page.says("58,321 records were flagged: no standardised rate (no population)")
+    assert page.says("No funnel plot: there is no national rate to draw limits around.")
 
 
 def test_an_extract_is_never_called_england() -> None:

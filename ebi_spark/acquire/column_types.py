@@ -29,10 +29,10 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from ebi_spark.acquire.layouts import Resolved
+from ebi_spark.acquire.layouts import DAYS, Resolved
 from ebi_spark.errors import InputError
+from ebi_spark.quoting import sql_name
 
-DAYS = ("admission_date", "discharge_date", "appointment_date", "episode_start", "episode_end", "extract_date")
 # Keys have so many digits that floating point may have lost the last ones.
 KEYS = ("record_id", "person_id", "provider_spell_number")
 _TYPED_DAYS = frozenset(DAYS) - {"extract_date"}
@@ -44,8 +44,7 @@ def refuse_other_types(schema: StructType, resolved: Resolved, where: str) -> No
     """An :class:`InputError` that names column and type where a column that is read has one that does not say what it
     should."""
     types = {item.name: item.dataType for item in schema.fields}
-    numbered = [(ours, name) for ours, names in resolved.runs.items() for name in names]
-    for ours, name in [*resolved.single.items(), *resolved.concats.items(), *numbered]:
+    for ours, name in [*resolved.single.items(), *resolved.lists()]:
         kind = types[name]
         day = isinstance(kind, DateType | TimestampType | TimestampNTZType)
         if isinstance(kind, StringType | NumericType | NullType) or (day and ours in DAYS):
@@ -59,7 +58,7 @@ def refuse_other_types(schema: StructType, resolved: Resolved, where: str) -> No
 
 def as_text(name: str, kind: DataType) -> Column:
     """A column as text."""
-    column = F.col(f"`{name}`")
+    column = F.col(sql_name(name))
     if isinstance(kind, StringType):
         return column
     if isinstance(kind, DoubleType | FloatType):
@@ -74,7 +73,7 @@ def as_text(name: str, kind: DataType) -> Column:
 
 def as_read(ours: str, name: str, kind: DataType) -> Column:
     """A column that is read as ``ours``: a DATE or an INT where it is one, else text."""
-    column = F.col(f"`{name}`")
+    column = F.col(sql_name(name))
     if ours in _TYPED_DAYS and isinstance(kind, DateType | TimestampType | TimestampNTZType):
         return column.cast("date")  # of a time stamp in the session's time zone, as its text would be read
     if ours in _TYPED_NUMBERS and isinstance(kind, ByteType | ShortType | IntegerType):
@@ -102,6 +101,6 @@ def inexact_key(schema: StructType, resolved: Resolved) -> Column | None:
     for ours in KEYS:
         name = resolved.single.get(ours)
         most = _EXACT_BELOW.get(type(types[name])) if name else None
-        if most:
-            found.append(F.coalesce(F.abs(F.col(f"`{name}`")) >= F.lit(most), F.lit(False)))
+        if name and most:
+            found.append(F.coalesce(F.abs(F.col(sql_name(name))) >= F.lit(most), F.lit(False)))
     return reduce(lambda a, b: a | b, found) if found else None

@@ -4,7 +4,6 @@ A missing column that is required is refused where the layout is resolved; here 
 reads, of the files at hand and against the last ingest of the same role.
 """
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,12 @@ from typing import Any
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from ebi_spark.acquire.layouts import Layout, layouts
+from ebi_spark.acquire.layouts import Layout, layouts, likeness
 from ebi_spark.acquire.tables import Group, SourceTable
 from ebi_spark.schemas import INGEST_AUDIT
 from ebi_spark.storage import Lake
 
 SHOWN = 10
-# How alike two names have to be for one to be taken for the other's new name.
-_NEAR = 0.75
 
 
 @dataclass(frozen=True)
@@ -43,17 +40,13 @@ def source_name(layout: Layout, ours: str) -> str:
 
 
 def probable_names(layout: Layout, missing: list[str], extra: list[str]) -> dict[str, str]:
-    """Our name of a missing column → the column that nothing reads and whose name is nearest; each is given once."""
+    """Our name of a missing column → the column that nothing reads and whose name is nearest; each is given once, and
+    none that is known to be another field."""
     upper = {name.upper(): name for name in extra}
-    scored = [
-        (difflib.SequenceMatcher(None, option, name).ratio(), ours, name)
-        for ours in missing
-        for option in layout.columns.get(ours, (ours,))
-        for name in upper
-    ]
+    scored = [(likeness(layout, ours, name, layout.wanted(ours)), ours, name) for ours in missing for name in upper]
     found: dict[str, str] = {}
-    for likeness, ours, name in sorted(scored, key=lambda item: (-item[0], item[1:])):
-        if likeness >= _NEAR and ours not in found and upper[name] not in found.values():
+    for score, ours, name in sorted(scored, key=lambda item: (-item[0], item[1:])):
+        if score and ours not in found and upper[name] not in found.values():
             found[ours] = upper[name]
     return found
 
@@ -66,7 +59,8 @@ def told(tables: list[SourceTable], before: Mapping[tuple[str, str], Columns]) -
         name = f"{table.system} {table.role}"
         for group in table.groups:
             where = name if len(table.groups) == 1 else f"{name}, {_files(group)}"
-            lines += _missing(layout, group, where)
+            lines += _missing(layout, group, where) + [f"{where}: {note}" for note in group.notes]
+        lines += [f"{name}: {line}" for line in _of_several_kinds(table.groups)]
         now = columns_of(table.groups)
         if last is None:
             if now.extra:
@@ -81,6 +75,23 @@ def told(tables: list[SourceTable], before: Mapping[tuple[str, str], Columns]) -
         ):
             if names:
                 lines.append(f"{name}: {what}: {_listed(names)}")
+    return lines
+
+
+def _of_several_kinds(groups: list[Group]) -> list[str]:
+    """Our columns that files of one table have under names that need not mean the same."""
+    lines = []
+    for ours in ("person_id", "provider_code", "commissioner_code"):
+        first: dict[str, Group] = {}
+        for group in groups:
+            if ours in group.read:
+                first.setdefault(group.read[ours], group)
+        if len(first) > 1:
+            named = ", ".join(f"{name} in {_files(group)}" for name, group in first.items())
+            lines.append(
+                f"{ours} is read from columns of different names, which need not have the same codes: {named}. Map one that "
+                f"all files have under `columns: {{{ours}: …}}`"
+            )
     return lines
 
 
@@ -128,20 +139,22 @@ def in_lake(lake: Lake) -> list[dict[str, Any]]:
             row["role"],
             tuple(row["columns_missing"] or ()),
             tuple(row["columns_extra"] or ()),
+            tuple(row["column_notes"] or ()),
         )
         groups.setdefault(key, []).append(row["source_file"])
     found = []
-    for (system, role, missing, extra), files in sorted(groups.items()):
+    for (system, role, missing, extra, notes), files in sorted(groups.items()):
         layout = layouts()[role]
         near = probable_names(layout, list(missing), list(extra))
         lacking = [source_name(layout, ours) + (f" ({near[ours]}?)" if ours in near else "") for ours in missing]
-        if lacking or extra:
+        if lacking or extra or notes:
             found.append(
                 {
                     "table": f"{system} {role}",
                     "files": _files(Group(tuple(files), (), ())),
                     "optional columns missing": ", ".join(lacking),
                     "columns that nothing reads": _listed(extra),
+                    "columns that mean the same, and gaps": "; ".join(notes),
                 }
             )
     return found
@@ -152,8 +165,10 @@ def _last_audit(lake: Lake, besides: Collection[str] = ()) -> list[dict[str, Any
     if not lake.exists(INGEST_AUDIT):
         return []
     audit = lake.read(INGEST_AUDIT).where("columns_missing IS NOT NULL OR columns_extra IS NOT NULL")
+    if "column_notes" not in audit.columns:  # a lake that no run of this version has written to
+        audit = audit.withColumn("column_notes", F.lit(None).cast("array<string>"))
     place = ["source_system", "role"]
-    names = (*place, "source_file", "columns_missing", "columns_extra")
+    names = (*place, "source_file", "columns_missing", "columns_extra", "column_notes")
     newest = F.max_by("run_id", "written_at").over(Window.partitionBy(*place))
     latest = F.max("written_at").over(Window.partitionBy(*place, "source_file"))
     told = audit.select(

@@ -9,18 +9,24 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.lib import ArrowException
 
 from ebi_spark.acquire.layouts import Layout
-from ebi_spark.acquire.scan import OPENERS, is_plain
+from ebi_spark.acquire.scan import OPENERS, WHOLE_COPY, is_plain, most_of_a_line
 from ebi_spark.errors import InputError
+from ebi_spark.quoting import refuse_unusable
 from ebi_spark.settings import RunConfig, Source, TableSource
+from ebi_spark.small_files import refuse_special, special_kind
 
 DELIMITERS = (",", "|", "\t", ";")
 _HEAD_BYTES = 1 << 20
 # How many times larger than its file a table of this ending is, roughly.
 _PACKED = {".parquet": 4, ".gz": 5, ".bz2": 7}
+# No writer puts so much of one column into one row group, and Java has no array for it.
+_PART_BYTES = 1 << 30
 _AS_UTF8 = "save it as UTF-8 (`iconv -f utf-16 -t utf-8`)"
 _UNPACK = "unpack it, or pack it with gzip under a name that ends in .gz"
 # First bytes of files that are no plain text, what they are and what to do.
@@ -114,27 +120,56 @@ def stored_bytes(lake: Path) -> int:
 
 
 def find_files(source: TableSource, where: str) -> list[str]:
-    """The files or folders that the source's paths and globs name, sorted; none at all is an error."""
+    """The files or folders that the source's paths and globs name, sorted; none at all is an error, and so is what is
+    neither: a pipe or a device has no end."""
     found: set[str] = set()
     headers = str(Path(source.headers_file).resolve()) if source.headers_file else None
     for path in source.paths:
         if is_remote(path):
             found.add(path)
             continue
-        matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]
+        # A name with a bracket that is there is that file's; else it is a pattern.
+        pattern = glob.has_magic(path) and not os.path.lexists(path)
+        matches = sorted(glob.glob(path, recursive=True)) if pattern else [path]
         # Spelt as Spark names the file of a row, without ``..``: what is known of a file is known by its path.
         matches = [
             os.path.normpath(match)
             for match in matches
-            if Path(match).exists() and str(Path(match).resolve()) != headers
+            if _is_there(match, where) and str(Path(match).resolve()) != headers
         ]
         if not matches:
-            what = "no file matches" if glob.has_magic(path) else "there is no file"
+            what = "no file matches" if pattern else "there is no file"
             raise InputError(
                 f"{where}: {what} {path}", remedy="correct the path; it is taken relative to the configuration file"
             )
         found.update(matches)
     return sorted(found)
+
+
+def _is_there(path: str, where: str) -> bool:
+    """Whether there is a file or folder of that name; an :class:`InputError` where it is something else, or cannot be read
+    because of what it is called."""
+    try:
+        kind = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if not Path(path).is_symlink():
+            return False
+        raise InputError(
+            f"{where}: {path} is a link that leads nowhere",
+            remedy="remove it, or put the file there that it stands for",
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"{where}: {path} cannot be opened ({error.strerror})", remedy="correct the path or the rights to it"
+        ) from None
+    refuse_unusable(f"{where}: the name of a file", path)
+    special = special_kind(kind)
+    if special:
+        raise InputError(
+            f"{where}: {path} is {special}",
+            remedy="name ordinary files, or a pattern that leaves it out: nothing else has an end",
+        )
+    return True
 
 
 def forms_of(path: str, source: TableSource, layout: Layout, where: str, config: RunConfig) -> dict[str, Form]:
@@ -160,6 +195,8 @@ def forms_of(path: str, source: TableSource, layout: Layout, where: str, config:
             encoding = source.encoding or "utf-8"
             keys = layout.key_names(source.columns)
             form = replace(form, plain=is_plain(file, keys, form.header, encoding, config.max_field_bytes, where))
+        else:
+            _refuse_huge_values(file, most_of_a_line(config.max_field_bytes), where)
         forms[file] = form
     alike = set(forms.values())
     return {path: alike.pop()} if len(alike) == 1 and kind == "parquet" else forms
@@ -195,9 +232,10 @@ def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: 
     files = [
         str(file)
         for file in sorted(place.rglob(f"*{ending}"))
-        if file.is_file()
+        if not any(part.startswith(("_", ".")) for part in file.relative_to(place).parts)
+        and _is_there(str(file), where)
+        and file.is_file()
         and file.stat().st_size
-        and not any(part.startswith(("_", ".")) for part in file.relative_to(place).parts)
     ]
     if kind == "csv":
         headers = source.headers_file or _headers_beside(path, layout.known_names())
@@ -220,6 +258,43 @@ def _parquet_form(path: str, where: str) -> Form:
             )
     types = tuple(f"{leaf.path} {leaf.physical_type} {leaf.logical_type}" for leaf in leaves)
     return Form("parquet", tuple(schema.to_arrow_schema().names), types=types)
+
+
+def _refuse_huge_values(path: str, most: int, where: str) -> None:
+    """An :class:`InputError` where a Parquet file has a value that Java would not survive. Only where a column's part is large
+    enough to have one are its values looked at."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.metadata.num_row_groups):
+                described = file.metadata.row_group(group)
+                for number in range(described.num_columns):
+                    part = described.column(number)
+                    if part.physical_type != "BYTE_ARRAY" or part.total_uncompressed_size <= most:
+                        continue
+                    if part.total_uncompressed_size > _PART_BYTES or _longest(file, group, part.path_in_schema) > most:
+                        raise InputError(
+                            f"{where}: {path}: the column {part.path_in_schema} has a value of more than {most:,} bytes, or a "
+                            f"row group with more than {_PART_BYTES:,} bytes of it",
+                            remedy="check that it is the right column, and write the file anew without it or in smaller row "
+                            "groups",
+                        )
+    except (ArrowException, OSError) as error:
+        raise InputError(
+            f"{where}: {path} cannot be read to its end ({type(error).__name__}); nothing was written",
+            remedy=WHOLE_COPY,
+        ) from None
+
+
+def _longest(file: pq.ParquetFile, group: int, column: str) -> int:
+    """Bytes of the longest value of a column in one row group."""
+    longest = 0
+    for batch in file.iter_batches(batch_size=1 << 14, row_groups=[group], columns=[column]):
+        values = batch.column(0)
+        while isinstance(values, pa.ListArray | pa.LargeListArray):
+            values = values.flatten()
+        if isinstance(values, pa.StringArray | pa.BinaryArray | pa.LargeStringArray | pa.LargeBinaryArray):
+            longest = max(longest, pc.max(pc.binary_length(values)).as_py() or 0)
+    return longest
 
 
 def _head(path: str, encoding: str, where: str) -> list[str]:
@@ -301,6 +376,7 @@ def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> For
 
 def _headers(path: str, known: set[str], where: str) -> list[str]:
     """Column names of a headers file: one line with any delimiter, or one name a line."""
+    refuse_special(Path(path), f"{where}: the headers file ", _HEAD_BYTES)
     try:
         lines = [line for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError):

@@ -1,7 +1,10 @@
 """What the columns of each source table are called, from ``conf/layouts.yml``."""
 
 import difflib
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
@@ -10,33 +13,77 @@ import yaml
 from ebi_spark.errors import InputError
 from ebi_spark.settings import resource
 
+# How far the columns of a family can be numbered.
+MOST_NUMBERED = 99
+# How alike two names have to be for one to be suggested for the other.
+_NEAR = 0.85
+# Our columns that are dates.
+DAYS = ("admission_date", "discharge_date", "appointment_date", "episode_start", "episode_end", "extract_date")
+# What the name of a column with a date says.
+_DATE_WORDS = re.compile("DATE|_DT|DT_|DAY|START|END")
+_DERIVED = "_DERIVED"
+
+# The columns of a family in order. A place has the columns that can fill it, the best first, or none where one is missing.
+Family = tuple[tuple[str, ...], ...]
+
 
 @dataclass(frozen=True)
 class Numbered:
-    """A run of numbered columns (DIAG_4_01 … DIAG_4_20) or the concatenation that stands for them."""
+    """A family of numbered columns (DIAG_4_01 … DIAG_4_20), the other names of its ``first`` column, and the concatenations
+    that say the same in one column."""
 
     forms: tuple[str, ...]
-    most: int
+    first: tuple[str, ...]
     concat: tuple[str, ...]
+
+    def names(self, form: str, number: int) -> tuple[str, ...]:
+        """What the column of one number is called, the best name first."""
+        return tuple(dict.fromkeys((f"{form}{number:02d}", f"{form}{number}")))
+
+    def families(self, available: dict[str, str]) -> list[Family]:
+        """The families of which a file has a column, each up to its last one. ``available``: name → the file's column."""
+        firsts = [available[name] for name in self.first if name in available]
+        found: list[Family] = []
+        for form in self.forms:
+            places = [
+                [available[name] for name in self.names(form, number) if name in available]
+                for number in range(1, MOST_NUMBERED + 1)
+            ]
+            if any(places):
+                places[0] += firsts
+                last = max(at for at, names in enumerate(places) if names)
+                found.append(tuple(tuple(dict.fromkeys(names)) for names in places[: last + 1]))
+        return found or ([(tuple(firsts),)] if firsts else [])
+
+    def all_names(self) -> set[str]:
+        """Every name that a column of the family, or of its concatenation, can have."""
+        numbers = range(1, MOST_NUMBERED + 1)
+        return {*(n for form in self.forms for i in numbers for n in self.names(form, i)), *self.first, *self.concat}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of one role: our name → the names that the tables use, best first, upper case."""
+    """The columns of one role: our name → the names that the tables use, best first, upper case.
+
+    ``alternatives``: our columns that mean the same thing. ``other_fields``: names, or patterns of names, that are known to
+    be none of ours.
+    """
 
     role: str
     title: str
     columns: dict[str, tuple[str, ...]]
     required: frozenset[str]
     numbered: dict[str, Numbered]
+    alternatives: tuple[tuple[str, ...], ...] = ()
+    other_fields: tuple[str, ...] = ()
 
     def known_names(self) -> set[str]:
         """Every source name that means something, upper case."""
-        names = {name for options in self.columns.values() for name in options}
-        for run in self.numbered.values():
-            names.update(f"{form}{i:02d}" for form in run.forms for i in range(1, run.most + 1))
-            names.update(run.concat)
-        return names
+        return {*self._field_of, *(name for run in self.numbered.values() for name in run.all_names())}
+
+    @property
+    def _field_of(self) -> dict[str, str]:
+        return {name: ours for ours, options in self.columns.items() for name in options}
 
     def key_names(self, renamed: dict[str, str]) -> set[str]:
         """What the column of the key can be called, upper case."""
@@ -52,10 +99,11 @@ class Layout:
         or of the tables: the file's own name). A missing required column or a name that stands twice is an
         :class:`InputError` that names ``where``.
         """
+        known = self.known_names()
         by_upper: dict[str, str] = {}
         for name in present:
             upper = name.strip().strip("\ufeff").upper()
-            if upper in by_upper and upper in self.known_names():
+            if upper in by_upper and upper in known:
                 raise InputError(
                     f"{where}: the column {upper} stands twice (names differ in case only, if at all)",
                     remedy="remove or rename one of them at the source",
@@ -63,12 +111,12 @@ class Layout:
             by_upper.setdefault(upper, name)
         for ours, theirs in renamed.items():
             if theirs.upper() not in by_upper:
-                near = difflib.get_close_matches(theirs.upper(), by_upper, n=1, cutoff=0.0)
+                near = nearest(self, self.field_named(ours), [theirs.upper()], by_upper)
                 raise InputError(
                     f"{where}: the configuration maps {ours} to {theirs}, which is no column there",
-                    remedy=f"did you mean {near[0]}?" if near else "correct `columns`",
+                    remedy=f"did you mean {near}?" if near else "correct `columns`",
                 )
-            if ours not in self.columns and ours.upper() not in self.known_names():
+            if ours not in self.columns and ours.upper() not in known:
                 raise InputError(
                     f"{where}: the configuration maps {ours}, which the layout {self.role} does not know",
                     remedy=f"use one of: {', '.join(self.columns)}",
@@ -77,60 +125,197 @@ class Layout:
         available = {**by_upper, **override}
         single: dict[str, str] = {}
         for ours, options in self.columns.items():
-            if ours.upper() in override:
-                single[ours] = override[ours.upper()]
-            elif found_option := next((option for option in options if option in available), None):
-                single[ours] = available[found_option]
-        runs: dict[str, list[str]] = {}
-        concats: dict[str, str] = {}
+            # What the configuration maps, by our name or by any that the tables use, goes before what is found.
+            mapped = [name for name in (ours.upper(), *options) if name in override]
+            if called := next((name for name in (*mapped, *options) if name in available), None):
+                single[ours] = available[called]
+        runs: dict[str, list[Family]] = {}
+        concats: dict[str, list[str]] = {}
         gaps: list[str] = []
         for ours, run in self.numbered.items():
-            for form in run.forms:
-                names = [f"{form}{i:02d}" for i in range(1, run.most + 1)]
-                found = [available[name] for name in names if name in available]
-                if found:
-                    runs[ours] = found
-                    last = max(at for at, name in enumerate(names) if name in available)
-                    gaps += [name for name in names[:last] if name not in available]
-                    break
-            else:
-                for option in run.concat:
-                    if option in available:
-                        concats[ours] = available[option]
-                        break
+            if families := run.families(available):
+                runs[ours] = families
+                gaps += _gaps(run, available)
+            if listed := [available[option] for option in run.concat if option in available]:
+                concats[ours] = listed
         missing = sorted(self.required - single.keys() - runs.keys() - concats.keys())
         if missing:
             ours = missing[0]
-            wanted = self.columns.get(ours) or (
-                f"{self.numbered[ours].forms[0]}01 … or {self.numbered[ours].concat[0]}",
-            )
-            near = difflib.get_close_matches(wanted[0], by_upper, n=1, cutoff=0.6)
-            hint = f"the nearest name there is {by_upper[near[0]]}: " if near else ""
+            wanted = self.wanted(ours)
+            near = nearest(self, ours, wanted, [name for name in by_upper if name not in known])
+            hint = f"the nearest name there is {by_upper[near]}: " if near else ""
+            called = wanted[0] if ours in self.columns else f"{wanted[0]} … or {self.numbered[ours].concat[0]}"
             raise InputError(
-                f"{where}: the column {wanted[0]} is missing ({self.title})",
+                f"{where}: the column {called} is missing ({self.title})",
                 remedy=f"{hint}map it under `columns: {{{ours}: …}}`, or correct the delimiter or header if all are missing",
             )
-        used = {*single.values(), *concats.values(), *(name for run in runs.values() for name in run)}
-        known = self.known_names()
-        return Resolved(
+        found = Resolved(
             single,
             runs,
             concats,
-            missing=(*sorted(set(self.columns) - set(single) - {"extract_date"}), *gaps),
-            extra=tuple(sorted(name for upper, name in by_upper.items() if name not in used and upper not in known)),
+            missing=(*self._missing(single), *gaps),
+            mapped=frozenset(map(self.field_named, renamed)),
         )
+        used = found.used()
+        unused = {upper: name for upper, name in by_upper.items() if name not in used}
+        notes = self._unread(single, unused) + self._beside_each_other(single)
+        notes += [note for ours in self.numbered for note in _of_families(ours, runs, concats)]
+        extra = tuple(sorted(name for upper, name in unused.items() if upper not in known))
+        return replace(found, extra=extra, notes=tuple(notes))
+
+    def wanted(self, ours: str) -> tuple[str, ...]:
+        """The names that a column of ours can have, the best first; of numbered ones those of the first."""
+        if ours in self.columns:
+            return self.columns[ours]
+        run = self.numbered.get(ours)
+        return (*(run.names(form, 1)[0] for form in run.forms), *run.first, *run.concat) if run else (ours,)
+
+    def field_named(self, name: str) -> str:
+        """Our column that the configuration names, by our name or by one that the tables use."""
+        return name if name in self.columns else self._field_of.get(name.upper(), name)
+
+    def _missing(self, single: Collection[str]) -> list[str]:
+        """Our optional columns that are missing; of several that mean the same thing one is enough."""
+        enough = {ours for group in self.alternatives if any(name in single for name in group) for ours in group}
+        enough |= {ours for group in self.alternatives for ours in group[1:]}  # the first stands for its group
+        return sorted(set(self.columns) - set(single) - enough - {"extract_date"})
+
+    def _unread(self, single: dict[str, str], unused: Collection[str]) -> list[str]:
+        """A line for each of our columns of which a file has further names, and for other known columns that are not read."""
+        by_field: dict[str, list[str]] = {}
+        for name in sorted(unused):
+            ours = self._field_of.get(name)
+            if ours is not None:
+                by_field.setdefault(ours, []).append(name)
+        lines = [
+            f"{ours} is read from {single[ours].upper()}; {', '.join(names)} can mean the same, and nothing reads "
+            f"{'it' if len(names) == 1 else 'them'}: to read another one for the whole file, map it under "
+            f"`columns: {{{ours}: …}}`"
+            for ours, names in by_field.items()
+        ]
+        numbered = {name for run in self.numbered.values() for name in run.all_names()}
+        others = [name for name in sorted(unused) if name in numbered]
+        return lines + ([f"nothing reads {', '.join(others)}: `columns` maps another column there"] if others else [])
+
+    def _beside_each_other(self, single: dict[str, str]) -> list[str]:
+        lines = []
+        for group in self.alternatives:
+            names = list(dict.fromkeys(single[ours].upper() for ours in group if ours in single))
+            if len(names) > 1:
+                lines.append(
+                    f"{' and '.join(names)} mean the same: silver keeps each, and the first that the lookup knows on the "
+                    "record's date gives the area"
+                )
+        return lines
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """Our column → the file's column (or columns), with what is missing (optional columns by our name, gaps in a run of
-    numbered ones by its own) and what nothing reads."""
+    """Our column → the file's column, families of columns or concatenations, with what is missing (optional columns by our
+    name, gaps in a family of numbered ones by its own), what nothing reads, which of ours the configuration ``mapped``, and
+    ``notes``: a sentence each on columns that mean the same thing or that leave a gap."""
 
     single: dict[str, str]
-    runs: dict[str, list[str]]
-    concats: dict[str, str]
+    runs: dict[str, list[Family]]
+    concats: dict[str, list[str]]
     missing: tuple[str, ...]
-    extra: tuple[str, ...]
+    extra: tuple[str, ...] = ()
+    mapped: frozenset[str] = field(default_factory=frozenset)
+    notes: tuple[str, ...] = ()
+
+    def lists(self) -> list[tuple[str, str]]:
+        """(our name, the file's column) of all numbered columns and concatenations."""
+        numbered = [(ours, families) for ours, families in self.runs.items()]
+        found = [
+            (ours, name) for ours, families in numbered for family in families for place in family for name in place
+        ]
+        return found + [(ours, name) for ours, names in self.concats.items() for name in names]
+
+    def used(self) -> set[str]:
+        """The file's columns that are read."""
+        return {*self.single.values(), *(name for _, name in self.lists())}
+
+
+def _gaps(run: Numbered, available: dict[str, str]) -> list[str]:
+    """The names of columns that are missing before the last one of their family."""
+    gaps = []
+    for form in run.forms:
+        there = [any(name in available for name in run.names(form, number)) for number in range(1, MOST_NUMBERED + 1)]
+        if any(there):
+            there[0] |= any(name in available for name in run.first)
+            last = max(at for at, is_there in enumerate(there) if is_there)
+            gaps += [run.names(form, at + 1)[0] for at in range(last) if not there[at]]
+    return gaps
+
+
+def _of_families(ours: str, runs: dict[str, list[Family]], concats: dict[str, list[str]]) -> list[str]:
+    """What a person should know of the numbered columns of one kind."""
+    families = runs.get(ours, [])
+    lines = []
+    for family in families:
+        if not family[0]:
+            at = next(number for number, place in enumerate(family) if place)
+            lines.append(
+                f"the first {ours} column is missing: {family[at][0].upper()} is the first there. Its codes are read, and "
+                f"what rests on the first {ours} of a row is missing; map the column under `columns`"
+            )
+        for place in family:
+            if len(place) > 1:
+                names = " and ".join(name.upper() for name in place)
+                lines.append(f"{names} mean the same: of each row the first that has a code is read")
+    # That a concatenation says the same as the columns beside it is usual.
+    for sets in ([_span(family) for family in families], [name.upper() for name in concats.get(ours, ())]):
+        if len(sets) > 1:
+            named = f"{', '.join(sets[:-1])} and {sets[-1]}"
+            lines.append(f"{named} mean the same: of each row the first of them that has a code is read")
+    return lines
+
+
+def _span(family: Family) -> str:
+    first, last = (next(place[0] for place in places if place).upper() for places in (family, family[::-1]))
+    return first if first == last else f"{first} … {last}"
+
+
+def nearest(layout: Layout, ours: str, wanted: Iterable[str], names: Iterable[str]) -> str | None:
+    """The name among ``names`` (upper case) that is most like one of those ``wanted`` for our column ``ours``."""
+    likely = [(likeness(layout, ours, name, wanted), name) for name in sorted(names)]
+    best = max(likely, key=lambda item: item[0], default=(0.0, ""))
+    return best[1] if best[0] >= _NEAR else None
+
+
+def likeness(layout: Layout, ours: str, name: str, wanted: Iterable[str]) -> float:
+    """How like a name (upper case) is to one of those ``wanted`` for our column ``ours``, from 0 to 1. It is 0 below what
+    makes a suggestion, and for a column that is known to be another field."""
+    if _is_another_field(layout, ours, name):
+        return 0.0
+    scores = [
+        1.0 if name == f"{option}{_DERIVED}" else difflib.SequenceMatcher(None, option, name).ratio()
+        for option in wanted
+    ]
+    best = max(scores, default=0.0)
+    return best if best >= _NEAR else 0.0
+
+
+def _is_another_field(layout: Layout, ours: str, name: str) -> bool:
+    """Whether a column is known to be something else than ``ours``, or its name says that it is no date where one is
+    wanted."""
+    fields = _fields_named().get(name)
+    if fields and ours not in fields:
+        return True
+    if ours in DAYS and not _DATE_WORDS.search(name):
+        return True
+    return any(fnmatchcase(name, pattern) for pattern in layout.other_fields)
+
+
+@cache
+def _fields_named() -> dict[str, frozenset[str]]:
+    """Every name that some source table has → what it is called here."""
+    found: dict[str, set[str]] = {}
+    for layout in layouts().values():
+        for ours, options in layout.columns.items():
+            for name in options:
+                found.setdefault(name, set()).add(ours)
+    return {name: frozenset(fields) for name, fields in found.items()}
 
 
 @cache
@@ -145,9 +330,11 @@ def layouts() -> dict[str, Layout]:
             columns={ours: tuple(names) for ours, names in item["columns"].items()},
             required=frozenset(item["required"]),
             numbered={
-                ours: Numbered(tuple(run["forms"]), run["most"], tuple(run["concat"]))
+                ours: Numbered(tuple(run["forms"]), tuple(run.get("first", ())), tuple(run["concat"]))
                 for ours, run in item.get("numbered", {}).items()
             },
+            alternatives=tuple(map(tuple, item.get("alternatives", ()))),
+            other_fields=tuple(item.get("other_fields", ())),
         )
         for role, item in document.items()
     }

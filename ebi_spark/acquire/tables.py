@@ -1,7 +1,7 @@
 """Source tables as DataFrames: their columns under our names, text or what has its type already, with the file each row
 stands in."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,10 +12,13 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ebi_spark.acquire.column_types import as_read, as_text, inexact_key, refuse_other_types, united
+from ebi_spark.acquire.families import concatenation, listed
 from ebi_spark.acquire.files import Form, find_files, forms_of, is_remote, stated_for, within
+from ebi_spark.acquire.keys import YEARLY_KEYS, key_with_year
 from ebi_spark.acquire.layouts import Layout, Resolved, layouts
 from ebi_spark.acquire.watch import State, state_of
 from ebi_spark.errors import InputError
+from ebi_spark.quoting import spark_path, sql_name, table_parts
 from ebi_spark.settings import RunConfig, TableSource
 from ebi_spark.storage import newest_commit
 
@@ -32,11 +35,15 @@ _REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
 
 @dataclass(frozen=True)
 class Group:
-    """Files of one form: what they lack and what nothing reads of them."""
+    """Files of one form: what they lack, what nothing reads of them, and what a person should know of columns that mean
+    the same thing. ``read``: our column → the files' column; ``mapped``: those of ours that the configuration maps."""
 
     files: tuple[str, ...]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    read: Mapping[str, str] = field(default_factory=dict)
+    mapped: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -124,10 +131,13 @@ def read_table(spark: SparkSession, source: TableSource, where: str, config: Run
                 remedy=f"name its column `columns: {{extract_date: …}}` ({layout.columns['extract_date'][0]} is found by "
                 'itself), or state `extract_date: "2022-06-30"` beside each path',
             )
-        named = partial(_under_our_names, frame, resolved, layout, source, form, config.max_field_bytes)
+        named = partial(
+            _under_our_names, frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year
+        )
         frames.append(named())
         narrowed.append(named)
-        groups.append(Group(tuple(paths), resolved.missing, resolved.extra))
+        read = {ours: name.upper() for ours, name in resolved.single.items()}
+        groups.append(Group(tuple(paths), resolved.missing, resolved.extra, resolved.notes, read, resolved.mapped))
     return SourceTable("", source.role, united(frames), files, groups, state, narrowed=_all_of(narrowed))
 
 
@@ -167,7 +177,8 @@ def _opened(
                     yield typed([path], _as_now(spark, path=path))
             else:
                 reader = _careful(spark.read).option("parquet.page.verify-checksum.enabled", True)
-                yield typed(paths, (reader.option("basePath", base) if base else reader).parquet(*paths))
+                reader = reader.option("basePath", base) if base else reader
+                yield typed(paths, reader.parquet(*_for_spark(paths)))
     except AnalysisException as error:
         raise InputError(
             f"{where}: {source.where} cannot be read ({error.getCondition() or 'unreadable'})",
@@ -181,7 +192,7 @@ def _as_now(spark: SparkSession, *, table: str = "", path: str = "") -> DataFram
     version (a view, a table with row filters), is read as it is."""
 
     def read(reader: DataFrameReader) -> DataFrame:
-        return reader.table(table) if table else reader.format("delta").load(path)
+        return reader.table(sql_name(*table_parts(table))) if table else reader.format("delta").load(path)
 
     commit = newest_commit(spark, table=table, path=path)
     if commit is not None:
@@ -190,6 +201,11 @@ def _as_now(spark: SparkSession, *, table: str = "", path: str = "") -> DataFram
             if frame.columns:  # asked for here: Spark Connect would find out later that it cannot be had
                 return frame
     return read(spark.read)
+
+
+def _for_spark(paths: list[str]) -> list[str]:
+    """Paths as Spark's readers take them: local ones are of files that were found, others can be patterns."""
+    return [path if is_remote(path) else spark_path(path) for path in paths]
 
 
 def _named(paths: list[str]) -> str:
@@ -232,7 +248,7 @@ def _read_csv(spark: SparkSession, form: Form, paths: list[str], encoding: str) 
         .option("unescapedQuoteHandling", "STOP_AT_CLOSING_QUOTE")
         # Text as it is: Spark would otherwise read a quoted empty text as something else than an empty field.
         .option("emptyValue", "")
-        .csv(paths)
+        .csv(_for_spark(paths))
     )
 
 
@@ -254,17 +270,22 @@ def _under_our_names(
     source: TableSource,
     form: Form | None,
     most_bytes: int,
+    bare_year: str | None = None,
     narrow: Narrow | None = None,
 ) -> DataFrame:
     """``frame`` with every column of the layout (NULL where the file has none) and its lineage. ``form``: of lines of text.
-    ``narrow``: what leaves some of its rows alone, by their key."""
+    ``bare_year``: what a year of four digits means. ``narrow``: what leaves some of its rows alone, by their key."""
     types = {item.name: item.dataType for item in frame.schema.fields}
 
     def text(name: str) -> Column:
         return as_text(name, types[name])
 
     def read(ours: str) -> Column:
-        return as_read(ours, resolved.single[ours], types[resolved.single[ours]])
+        column = as_read(ours, resolved.single[ours], types[resolved.single[ours]])
+        if ours != "record_id" or source.role not in YEARLY_KEYS:
+            return column
+        year, day = (read(name) if name in resolved.single else None for name in YEARLY_KEYS[source.role])
+        return key_with_year(column, year, day, bare_year)
 
     singles = [
         (read(ours) if ours in resolved.single else F.lit(None).cast("string")).alias(ours)
@@ -274,10 +295,10 @@ def _under_our_names(
     extract = text(resolved.single["extract_date"]) if "extract_date" in resolved.single else F.lit(source.extract_date)
     runs = []
     for ours in layout.numbered:
-        listed = [text(name) for name in resolved.runs.get(ours, [])]
-        runs.append((F.array(*listed) if listed else F.lit(None).cast("array<string>")).alias(ours))
-        concat = text(resolved.concats[ours]) if ours in resolved.concats else F.lit(None).cast("string")
-        runs.append(concat.alias(f"{ours}_concat"))
+        families = [[[text(name) for name in place] for place in family] for family in resolved.runs.get(ours, ())]
+        concats = [text(name) for name in resolved.concats.get(ours, ())]
+        runs.append(listed(families, or_else=bool(concats)).alias(ours))
+        runs.append(concatenation(concats).alias(f"{ours}_concat"))
     own_names = [name for name in frame.columns if name != CORRUPT]
     # What makes two rows of one key the same: every column but the extract's date, whatever its case or place.
     compared = sorted((n for n in own_names if n != resolved.single.get("extract_date")), key=str.upper)
@@ -330,11 +351,11 @@ def _behind(uri: Column, start: str, at: int) -> Column:
 def _unusable_line(resolved: Resolved, keys: set[str], most_bytes: int) -> Column:
     """Whether a line, though it has the fields it should, is a header that is repeated, or has among the fields that are
     read one that is longer than allowed, holds a NUL byte or could not be decoded."""
-    names = [*resolved.single.values(), *resolved.concats.values(), *(n for run in resolved.runs.values() for n in run)]
-    fields = [F.col(f"`{name}`") for name in dict.fromkeys(names)]
+    names = [*resolved.single.values(), *(name for _, name in resolved.lists())]
+    fields = [F.col(sql_name(name)) for name in dict.fromkeys(names)]
     together = F.concat_ws("\x1f", *fields)
     longest = F.greatest(*[F.coalesce(F.octet_length(column), F.lit(0)) for column in fields])
-    key = F.col(f"`{resolved.single['record_id']}`")
+    key = F.col(sql_name(resolved.single["record_id"]))
     return (
         together.contains("\x00")
         | together.contains(_REPLACEMENT)

@@ -16,7 +16,7 @@ from ebi_spark.errors import BrokenRunError, EbiError, InputError
 from ebi_spark.settings import RunConfig
 
 # How an error of Spark names the file: as a URL, or as Java writes one.
-_NAMED = re.compile(r"(?:reading file|File does not exist:|FileNotFoundException: File)\s+(?:file:)?(/\S+)")
+_NAMED = re.compile(r"(?:reading file|File does not exist:|FileNotFoundException: File)\s+(?:file:)?/*(/.*)")
 _STILL = "let nothing write to the source files while they are read, then make the same call again"
 
 State = Mapping[str, tuple[int, int, int] | None]
@@ -98,9 +98,13 @@ def watched(config: RunConfig, written: Mapping[str, int]) -> Iterator[None]:
 
 def _named_in(error: BaseException, known: State, paths: list[str]) -> str | None:
     for found in _NAMED.findall(str(error)):
-        place = "/" + found.strip("/").rstrip(".,")
-        for path in (place, unquote(place)):
-            if path in known or any(within(path, stated) for stated in paths):
+        for text in (found, unquote(found)):
+            # A name can have blanks and end with a full stop, so what is known says where it ends.
+            named = max((path for path in known if text.startswith(path)), key=len, default=None)
+            if named:
+                return named
+            path = text.split(maxsplit=1)[0].rstrip("/.,")
+            if any(within(path, stated) for stated in paths):
                 return path
     return None
 

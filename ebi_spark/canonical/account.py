@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import functions as F
@@ -19,6 +20,12 @@ from ebi_spark.schemas import INGEST_AUDIT, RECORD_TABLES, YEAR
 from ebi_spark.small_frames import small_frame
 from ebi_spark.storage import Lake, side_by_side
 
+# Columns of silver that no delivery leaves empty throughout: where one does, the source's column is another, or was not found.
+_NEVER_EMPTY = (
+    "person_id", "provider_code", "commissioner_code", "diagnosis_codes", "procedure_codes", "dominant_procedure",
+    "primary_diagnosis",
+)  # fmt: skip
+
 
 @dataclass
 class Ingested:
@@ -33,6 +40,7 @@ class Ingested:
     # Copies that differ in columns that no record takes.
     differing: int = 0
     touched: set[str] = field(default_factory=set)
+    empty: list[str] = field(default_factory=list)  # a line for each column that is empty in all records of a file
 
     def add(self, other: "Ingested") -> None:
         """Take in what a further step did."""
@@ -40,6 +48,7 @@ class Ingested:
         self.rows_read += other.rows_read
         self.differing += other.differing
         self.touched |= other.touched
+        self.empty += other.empty
         for mine, more in (
             (self.records, other.records), (self.reasons, other.reasons), (self.kept_back, other.kept_back),
         ):  # fmt: skip
@@ -51,14 +60,15 @@ def account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, Outcome], a
     """Write the audit of the step's files: what the survey counted, and what silver now holds of this run."""
     built: dict[File, int] = defaultdict(int)
     cleaned: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    filled: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     done = Ingested(step.years)
 
     def counted(dataset: str) -> list[Any]:
         frame = lake.read(RECORD_TABLES[dataset]).where(F.col(YEAR).isin(*outcomes[dataset].touched))
         mine = frame.where(F.col("run_id") == lake.run_id)
-        return (
-            mine.groupBy("source_system", "source_file", "cleaned").agg(F.count("*").alias("count"), *told()).collect()
-        )
+        filled = [F.count(name).alias(f"filled_{name}") for name in _NEVER_EMPTY if name in frame.columns]
+        grouped = mine.groupBy("source_system", "source_file", "cleaned")
+        return grouped.agg(F.count("*").alias("count"), *told(), *filled).collect()
 
     wrote = [dataset for dataset, outcome in outcomes.items() if outcome.touched]
     answers = dict(zip(wrote, side_by_side([partial(counted, dataset) for dataset in wrote]), strict=True))
@@ -71,6 +81,9 @@ def account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, Outcome], a
             if file[1] not in step.files:
                 continue
             built[file] += row["count"]
+            for name in _NEVER_EMPTY:
+                if f"filled_{name}" in row:
+                    filled[file][name] += row[f"filled_{name}"]
             done.records[dataset] += row["count"]
             if not weighed_up:
                 outcome.checksums[file].add(row)
@@ -90,6 +103,12 @@ def account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, Outcome], a
                 done.differing += count.differing
                 for reason, number in rows[-1]["reasons"].items():
                     done.reasons[reason] += number
+    done.empty = [
+        f"{system} {Path(path).name}: {name} is empty in all {built[system, path]:,} records"
+        for (system, path), counts in sorted(filled.items())
+        for name, number in counts.items()
+        if not number
+    ]
     lake.append(INGEST_AUDIT, small_frame(lake.spark, rows, INGEST_AUDIT.schema), stage="ingest")
     return done
 
@@ -134,5 +153,6 @@ def _audited(
         "cleaned": dict(cleaned.get(file, {})) if makes else {},
         "columns_missing": list(item.table.group_of(path).missing),
         "columns_extra": list(item.table.group_of(path).extra),
+        "column_notes": list(item.table.group_of(path).notes),
         "written_at": datetime.now(UTC),
     }

@@ -19,8 +19,14 @@ from itertools import product
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-# Dates that stand for "no date" in HES and in systems that feed SUS.
-DATE_SENTINELS = ("1800-01-01", "1801-01-01", "1600-01-01", "1582-10-15")
+from ebi_spark.financial_years import day_of_iso, iso_day
+
+# Dates that stand for "no date" in HES and in systems that feed SUS: those of HES, the first days that databases, spreadsheets
+# and programming languages can state, and the last. (As many as these are looked up as a set, which is the shortest code.)
+DATE_SENTINELS = (
+    "0001-01-01", "1582-10-15", "1600-01-01", "1753-01-01", "1800-01-01", "1801-01-01", "1899-12-30", "1899-12-31",
+    "1900-01-01", "1901-01-01", "9999-12-31",
+)  # fmt: skip
 
 # Trimmed texts that stand for nothing: none, and the word NULL in upper and lower case.
 NOTHING = ("", *map("".join, product("Nn", "Uu", "Ll", "Ll")))
@@ -59,29 +65,6 @@ def _number(value: Column) -> Column:
     return F.coalesce(value.try_cast("int"), value.try_cast("double").try_cast("int"))
 
 
-def _iso(value: Column) -> Column:
-    """``2021-04-01``, ``01/04/2021``, ``20210401`` or a time stamp with its date in ISO order; NULL for other forms."""
-
-    def part(start: int, size: int = 99) -> Column:
-        return F.substring(value, start, size)
-
-    size = F.octet_length(value)
-    british = (size >= 10) & (part(3, 1) == "/") & (part(6, 1) == "/")
-    dash = F.lit("-")
-    return (
-        F.when((size >= 10) & (part(5, 1) == "-"), value)
-        .when(british, F.concat(part(7, 4), dash, part(4, 2), dash, part(1, 2), part(11)))
-        .when(size == 8, F.concat(part(1, 4), dash, part(5, 2), dash, part(7, 2)))
-    )
-
-
-def _parsed_day(iso: Column) -> Column:
-    """A DATE. A time stamp becomes the date in the session's time zone (Europe/London unless configured): a midnight of
-    1 April stored as 23:00Z belongs to the new year."""
-    stamp = iso.try_cast("timestamp").cast("date")
-    return F.when(F.octet_length(iso) == 10, iso.try_cast("date")).otherwise(stamp)
-
-
 def _no_sentinel(value: Column) -> Column:
     return F.when(~value.isin([F.lit(day).cast("date") for day in DATE_SENTINELS]), value)
 
@@ -96,10 +79,11 @@ def _packed(value: Column) -> Column:
     return F.replace(F.concat(F.lit(","), packed, F.lit(",")), F.lit(",,"), F.lit(","))
 
 
-# What a code has and marks have not; and a comma with all behind it that is no code, of which at the start and at the end the
-# comma stays, between codes also the mark of an episode (the group) if there is one.
+# What a code has and marks have not; and what is taken out: at the start all marks, each with the comma before it; after that a
+# mark of an episode before another one or the end, and marks of an empty code, or nothing, before a comma. Each part takes all
+# it can and gives nothing back (*+): as a pattern that does, a long run of marks let Java run out of stack.
 _A_CODE = "[^-,&|]"
-_UNTIDY = r"^,(?:(?:[-&]*|\|),)*|,(?:(?:[-&]*|\|),)*$|,(?:[-&]*,)*(?:(\|,)(?:(?:[-&]*|\|),)*)?"
+_UNTIDY = r"^(?:,(?:\||[-&]*+)(?=,))++|,(?:\|(?=(?:,[-&]*+(?=,))*+,(?:\||\z))|[-&]*+(?=,))"
 
 
 def _tidy(packed: Column) -> Column:
@@ -107,7 +91,7 @@ def _tidy(packed: Column) -> Column:
     They are rare: only the rows that have one pay for the regular expressions."""
     odd = packed.contains(",,") | packed.contains(",-") | packed.contains(",&") | packed.contains(",|,|,")
     odd = odd | packed.startswith(",|,") | packed.endswith(",|,")
-    tidied = F.when(packed.rlike(_A_CODE), F.regexp_replace(packed, _UNTIDY, ",$1"))
+    tidied = F.when(packed.rlike(_A_CODE), F.regexp_replace(packed, _UNTIDY, ""))
     return F.when(F.octet_length(packed) > 2, F.when(odd, tidied).otherwise(packed))
 
 
@@ -136,7 +120,7 @@ KINDS: dict[str, tuple[Stage, ...]] = {
     # INT; what is no number becomes NULL and is noted.
     "number": (_number,),
     # DATE; what is none, or a sentinel, becomes NULL and is noted.
-    "day": (_iso, _parsed_day, _no_sentinel),
+    "day": (iso_day, day_of_iso, _no_sentinel),
 }
 # The same where the source has the type already.
 TYPED_KINDS: dict[str, tuple[Stage, ...]] = {

@@ -9,16 +9,19 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from ebi_spark.canonical.cleaning import text
+from ebi_spark.default_codes import codes_of as default_codes_of
 
 EPISODE = "|"
 
 
 def clean_code(raw: Column) -> Column:
     """One HES code: ``&``, ``-`` and the word NULL are empty; X after a category stays (4 characters), a digit in
-    fifth place stays (5), everything else is cut to 4. Clean-up in use among HES analysts (domain guide).
+    fifth place stays (5), everything else is cut to 4. Clean-up in use among HES analysts (domain guide). A default code
+    such as ``R69X6`` stays whole.
     """
     plain = F.regexp_replace(F.upper(raw), r"[\s.&-]", "")
-    cut = F.regexp_extract(plain, r"^([A-Z]\d\dX|[A-Z]\d{4}|.{1,4})", 1)
+    whole = "".join(f"{code}|" for code in default_codes_of("diagnosis_codes"))
+    cut = F.regexp_extract(plain, rf"^({whole}[A-Z]\d\dX|[A-Z]\d{{4}}|.{{1,4}})", 1)
     return F.when((cut != "") & (plain != "NULL"), cut)
 
 

@@ -12,6 +12,8 @@ from ebi_spark.schemas import Table
 
 # Where a record comes from, and when: no part of what it says.
 _LINEAGE = ("cleaned", "source_file", "run_id", "extract_date", "content")
+# Columns that came later, none of which an older version's rows have: where they are NULL the hash is what it was before.
+_LATER = ("lsoa_2021", "lsoa_2001", "gp_practice_sus")
 # Stand for NULL, which a hash would pass over: no source has them.
 _ABSENT = {"string": "\0", "int": -(2**31), "date": "0001-01-01"}
 
@@ -20,10 +22,12 @@ def content(table: Table) -> Column:
     """The hash of the canonical values of a record of ``table``, ``bigint``; a NULL is told from every value."""
     values = []
     for name, kind, _ in table.fields():
-        if name not in _LINEAGE:
+        if name not in (*_LINEAGE, *_LATER):
             kind = "int" if kind == "boolean" else kind
             values.append(F.coalesce(F.col(name).cast(kind), F.lit(_ABSENT[kind]).cast(kind)))
-    return F.xxhash64(*values)
+    # A hash passes over NULL; with its name before it, a value of one column is none of another.
+    later = [F.concat(F.lit(f"{name}:"), F.col(name)) for name in _LATER if name in table.names()]
+    return F.xxhash64(*values, *later)
 
 
 def told() -> list[Column]:

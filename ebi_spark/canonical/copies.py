@@ -21,6 +21,7 @@ from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical import hes, sus_plus
 from ebi_spark.canonical.cleaning import clean, text
 from ebi_spark.schemas import APC_SPELL, OP_ATTENDANCE, REPEATED_ROW
+from ebi_spark.settings import RunConfig
 from ebi_spark.storage import Lake
 
 # So many suspected keys of a table are brought to the driver, as hashes, and sent to every task from there; of more, rows and
@@ -81,13 +82,13 @@ def settle(
     lake: Lake,
     tables: list[SourceTable],
     suspects: dict[tuple[str, str], Suspects],
-    bare_year: str | None = None,
+    config: RunConfig,
     besides: Collection[str] | None = None,
 ) -> None:
     """Write ``silver/repeated_row``: the rows of repeated keys, as read, with what becomes of them; where ``besides`` are
     given, its rows of these files stay."""
     parts = [
-        _settled(table, suspects[table.system, table.role], bare_year)
+        _settled(table, suspects[table.system, table.role], config)
         for table in tables
         if suspects[table.system, table.role]
     ]
@@ -100,7 +101,7 @@ def settle(
     lake.replace(REPEATED_ROW, frame.coalesce(1), {}, stage="ingest")
 
 
-def _settled(table: SourceTable, suspects: Suspects, bare_year: str | None) -> DataFrame:
+def _settled(table: SourceTable, suspects: Suspects, config: RunConfig) -> DataFrame:
     hashes = _hashes(table, suspects)
 
     def suspected(frame: DataFrame, key: Column) -> DataFrame:
@@ -117,7 +118,7 @@ def _settled(table: SourceTable, suspects: Suspects, bare_year: str | None) -> D
             _LISTS: F.create_map(*[p for name in lists for p in (F.lit(name), F.col(name))]) if lists else empty,
         }
     )
-    cleaned, compared = _compared(rows, table.role, bare_year)
+    cleaned, compared = _compared(rows, table, config)
     values = [F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in compared]
     day, value = F.col("extract_date"), F.col("_value")
     same_key = Window.partitionBy("_key")
@@ -155,16 +156,17 @@ def _settled(table: SourceTable, suspects: Suspects, bare_year: str | None) -> D
     )
 
 
-def _compared(rows: DataFrame, role: str, bare_year: str | None) -> tuple[DataFrame, list[str]]:
+def _compared(rows: DataFrame, table: SourceTable, config: RunConfig) -> tuple[DataFrame, list[str]]:
     """Rows of a source table cleaned, and the columns in which two rows of one key have to be equal to be one record: all
     that silver takes from them."""
+    role = table.role
     if role == "apc":
-        cleaned, own = hes.clean_episodes(rows, bare_year), hes.EPISODE_VALUES
+        cleaned, own = hes.clean_episodes(rows, config.window(table.system, role), config.bare_year), hes.EPISODE_VALUES
     elif role in ("apcs", "opa", "op"):
         judge = {
             "apcs": sus_plus.judge_spells, "opa": sus_plus.judge_attendances, "op": hes.judge_attendances,
         }[role]  # fmt: skip
-        cleaned = judge(rows.withColumn("conflict", F.lit(False)), bare_year)
+        cleaned = judge(rows.withColumn("conflict", F.lit(False)), config.window(table.system, role), config.bare_year)
         own = tuple((APC_SPELL if role == "apcs" else OP_ATTENDANCE).names())
     elif role == "apcs_der":
         cleaned, own = clean(rows, sus_plus.DERIVED_KINDS), tuple(sus_plus.DERIVED_KINDS)

@@ -12,13 +12,17 @@ from ebi_spark.canonical.cleaning import clean
 from ebi_spark.canonical.code_lists import as_text, codes_of, first_code, join_episodes
 from ebi_spark.canonical.judging import reasons, with_year
 from ebi_spark.canonical.sus_plus import (
+    ALTERNATIVES,
     ATTENDANCE_KINDS,
     RECORD_KINDS,
     SPELL_KINDS,
     date_attendances,
     with_ages,
+    with_alternatives,
 )
+from ebi_spark.default_codes import codes_of as default_codes_of
 from ebi_spark.financial_years import year_of_date
+from ebi_spark.settings import DateWindow
 
 FIRST_OPERATION = "hes_first_operation"
 FIRST_OPERATION_FIRST_DIAGNOSIS = "hes_first_operation_diagnosis_of_first_episode"
@@ -63,27 +67,28 @@ def _with_codes(rows: DataFrame) -> DataFrame:
     ).drop("diagnosis_list", "operation_list", "diagnosis", "operation", "diagnosis_concat", "operation_concat")
 
 
-def judge_attendances(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
+def judge_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """HES outpatient rows judged; a row an appointment."""
-    cleaned = with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS))
-    return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), bare_year)
+    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS)))
+    return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), window, bare_year)
 
 
-def clean_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
+def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """HES episodes cleaned, each with the year of its own discharge date, else of its year column."""
-    cleaned = with_ages(clean(_with_codes(rows), RECORD_KINDS | EPISODE_KINDS, unread=["discharge_date"]))
-    dated = with_year(cleaned, F.col("discharge_date"), bare_year)
+    kinds = RECORD_KINDS | EPISODE_KINDS
+    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])))
+    dated = with_year(cleaned, "discharge_date", window, bare_year)
     return dated.withColumn("financial_year", F.coalesce("dated_year", "stated_year"))
 
 
-def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
+def judge_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """HES episodes judged; year, discharge date and reasons are those of the whole spell.
 
     A bad episode sends its spell to quarantine: every episode carries the reasons of all. Copies that are left out, and
     states that a later extract supersedes, say nothing of their spell.
     """
     corrupt = F.col("corrupt").isNotNull()
-    episodes = clean_episodes(rows, bare_year).withColumns(
+    episodes = clean_episodes(rows, window, bare_year).withColumns(
         {
             "spell_key": _spell_key(),
             "own_reasons": reasons(
@@ -122,7 +127,6 @@ def judge_episodes(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
                 "spell_stated_year",
                 F.when(~counted, F.col("financial_year")),
             ),
-            "year_disagrees": F.coalesce(F.col("dated_year") != F.col("stated_year"), F.lit(False)),
         }
     ).drop(
         "conflict", "own_reasons", "spell_reasons", "spell_unreadable", "spell_stated_year", "stated_year", "dated_year",
@@ -151,7 +155,7 @@ def _spell_key() -> Column:
 _FROM_FIRST = (
     "record_id", "person_id", "provider_code", "commissioner_code", "gp_practice_code", "lsoa", "sex", "age",
     "age_years", "administrative_category", "treatment_function", "admission_date", "admission_method",
-    "patient_classification",
+    "patient_classification", *ALTERNATIVES,
 )  # fmt: skip
 
 
@@ -172,7 +176,15 @@ def build_spells(episodes: DataFrame) -> DataFrame:
     )
     listed = F.col("list")
     first, last = F.get(listed, F.lit(0)), F.get(listed, F.size(listed) - 1)
-    operated = F.get(F.filter(listed, lambda e: e["first_operation"].rlike("^[A-Z][0-9]{2}")), F.lit(0))
+    # A default code says that there was no operation, or that no code fits: neither is what an operation was.
+    no_operation = default_codes_of("procedure_codes")
+    operated = F.get(
+        F.filter(
+            listed,
+            lambda e: e["first_operation"].rlike("^[A-Z][0-9]{2}") & ~e["first_operation"].isin(*no_operation),
+        ),
+        F.lit(0),
+    )
     discharged = F.filter(listed, lambda e: e["discharge_date"].isNotNull())
     orders = F.filter(F.transform(listed, lambda e: e["episode_order"]), lambda n: n.between(1, HIGHEST_EPISODE_ORDER))
     spells = grouped.select(

@@ -5,7 +5,9 @@ What is judged is one lazy frame a source table; the survey reads only its light
 its canonical columns or its raw text.
 """
 
-from collections.abc import Callable, Collection, Iterable
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,6 +18,7 @@ from ebi_spark.canonical import hes, sus_plus
 from ebi_spark.canonical.copies import Suspects, all_rows, alone_and_repeated, first_look, settle
 from ebi_spark.canonical.held import Holdings, holdings
 from ebi_spark.canonical.judging import OUTSIDE, QUARANTINED, VALID, keep
+from ebi_spark.canonical.mapped import refuse_mapped_nonsense
 from ebi_spark.canonical.moved import refuse_in_two_years, years_left
 from ebi_spark.canonical.reach import Reach, reach
 from ebi_spark.canonical.survey import (
@@ -28,6 +31,9 @@ from ebi_spark.canonical.survey import (
     years_named,
     years_to_replace,
 )
+from ebi_spark.canonical.upsert import refuse_bare_keys
+from ebi_spark.canonical.worklist import REFUSED_ROWS, unusable_rows
+from ebi_spark.errors import EbiError
 from ebi_spark.recompute import LastLook
 from ebi_spark.schemas import RECORD_TABLES
 from ebi_spark.settings import RunConfig
@@ -80,13 +86,16 @@ def plan(
         found = reached and _plan_of(lake, tables, config, tell, reached)
         if found:
             return found
+    refuse_mapped_nonsense(tables)
     tell("looking at the keys of the source files")
     suspects = first_look(tables)
     if config.years:
-        named = years_named(tables, config.bare_year)
+        named = years_named(tables, config)
         years_to_replace(named, config, _left_of_those_asked(lake, config, named))
     lake.prepare()
-    settle(lake, tables, suspects, config.bare_year)
+    if config.mode == "upsert" and any(table.system == "hes" for table in tables):
+        refuse_bare_keys(lake, RECORD_TABLES["op"])
+    settle(lake, tables, suspects, config)
     judged = judge(lake, tables, suspects, config)
     tell("counting what becomes of each row")
     return _planned(lake, tables, suspects, judged, survey(judged, config), config)
@@ -96,9 +105,10 @@ def _plan_of(
     lake: Lake, tables: list[SourceTable], config: RunConfig, tell: Callable[[str], None], reached: Reach
 ) -> Plan | None:
     """The same of the files alone that a change reaches; None where they turn out to hold rows of years of others."""
-    named = years_named(reached.tables, config.bare_year)
+    named = years_named(reached.tables, config)
     if not reached.covers(named):
         return None
+    refuse_mapped_nonsense(reached.tables)
     if config.years:
         there = named | reached.standing
         years_to_replace(there, config, _left_of_those_asked(lake, config, there))
@@ -108,7 +118,7 @@ def _plan_of(
     )
     suspects = first_look(reached.tables)
     unchanged = {path for files in reached.accounts.values() for path in files}
-    settle(lake, reached.tables, suspects, config.bare_year, besides=unchanged)
+    settle(lake, reached.tables, suspects, config, besides=unchanged)
     judged = judge(lake, reached.tables, suspects, config)
     tell("counting what becomes of each row")
     found = replace(survey(judged, config), unchanged=reached.accounts)
@@ -132,21 +142,22 @@ def _planned(
 ) -> Plan:
     """The plan that follows from what was found; years that are ``standing`` are in no step. ``elsewhere``: years that other
     files hold, which had no need to be looked at."""
-    present = {*standing, *(year for counts in found.years.values() for year in counts)}
-    refresh = config.mode == "refresh"
-    left = years_left(lake, config, present, config.years) if refresh else {}
-    years = years_to_replace(present, config, left)
-    ahead = sorted({year for year in years if year not in standing} | left.keys())
-    if refresh:
-        stated = {year for files in found.files.values() for count in files.values() for year, _ in count.verdicts}
-        replaced, there = {*years, *left}, {*standing, *elsewhere, *(year for year in stated if year)}
-        refuse_in_two_years(lake, judged, found, config, replaced, there)
-    datasets = sorted({item.dataset for item in judged})
-    held = holdings(lake, {dataset: RECORD_TABLES[dataset] for dataset in datasets}, ahead)
-    if refresh and not config.accept_shrunken:
-        for dataset in datasets:
-            counts = found.years.get(dataset, {})
-            refuse_shrunken(RECORD_TABLES[dataset].full_name, held.rows_by_year(dataset), counts, config, ahead)
+    with _unusable_rows_noted(found) as unusable:
+        present = {*standing, *(year for counts in found.years.values() for year in counts)}
+        refresh = config.mode == "refresh"
+        left = years_left(lake, config, present, config.years) if refresh else {}
+        years = years_to_replace(present, config, left, unusable)
+        ahead = sorted({year for year in years if year not in standing} | left.keys())
+        if refresh:
+            stated = {year for files in found.files.values() for count in files.values() for year, _ in count.verdicts}
+            replaced, there = {*years, *left}, {*standing, *elsewhere, *(year for year in stated if year)}
+            refuse_in_two_years(lake, judged, found, config, replaced, there)
+        datasets = sorted({item.dataset for item in judged})
+        held = holdings(lake, {dataset: RECORD_TABLES[dataset] for dataset in datasets}, ahead)
+        if refresh and not config.accept_shrunken:
+            for dataset in datasets:
+                counts = found.years.get(dataset, {})
+                refuse_shrunken(RECORD_TABLES[dataset].full_name, held.rows_by_year(dataset), counts, config, ahead)
     made = steps(found, ahead, STEP_ROWS, left) if ahead else []
     return Plan(tables, suspects, judged, found, held, years, made, left)
 
@@ -154,6 +165,18 @@ def _planned(
 def _left_of_those_asked(lake: Lake, config: RunConfig, present: Collection[str]) -> dict[str, frozenset[str]]:
     """The years that were asked for and are in no file any more, though the lake holds them of one."""
     return years_left(lake, config, present, config.years or ()) if config.mode == "refresh" else {}
+
+
+@contextmanager
+def _unusable_rows_noted(found: Survey) -> Iterator[str]:
+    """How many rows cannot be used, by reason, for a message. Where the ingest is refused here, nothing is written to
+    ``silver/quarantine``: the run log keeps the reasons, for `ebi-spark status`."""
+    rows = unusable_rows(found)
+    try:
+        yield ", ".join(f"{row['role']} {row['reason']} {row['rows']:,}" for row in rows)
+    except EbiError as error:
+        error.details[REFUSED_ROWS] = json.dumps(rows)
+        raise
 
 
 def judge(
@@ -175,22 +198,27 @@ def judge(
         return judged[-1]
 
     for (system, role), table in by_role.items():
+        window = config.window(system, role)
         if role == "apcs":
-            spells = one_by_one(table, "apc", partial(sus_plus.judge_spells, bare_year=config.bare_year))
+            spells = one_by_one(table, "apc", partial(sus_plus.judge_spells, window=window, bare_year=config.bare_year))
             derived = by_role[system, "apcs_der"]
             valid = keep(spells.rows, VALID, config.years)
             spells.records = sus_plus.join_derived(valid, all_rows(*apart[system, "apcs_der"]))
-            years = sus_plus.spell_years(*apart[system, role], config.bare_year)
+            years = sus_plus.spell_years(*apart[system, role], window, config.bare_year)
             whole(derived, "apc", sus_plus.judge_derived(all_rows(*apart[system, "apcs_der"]), years))
         elif role == "opa":
-            attendances = one_by_one(table, "op", partial(sus_plus.judge_attendances, bare_year=config.bare_year))
+            attendances = one_by_one(
+                table, "op", partial(sus_plus.judge_attendances, window=window, bare_year=config.bare_year)
+            )
             attendances.records = keep(attendances.rows, VALID, config.years)
         elif role == "apc":
             # An episode is judged by the others of its spell, whose keys may be repeated where its own is not.
-            episodes = whole(table, "apc", hes.judge_episodes(all_rows(*apart[system, role]), config.bare_year))
+            episodes = whole(table, "apc", hes.judge_episodes(all_rows(*apart[system, role]), window, config.bare_year))
             episodes.records = hes.build_spells(keep(episodes.rows, VALID, config.years))
         elif role == "op":
-            attendances = one_by_one(table, "op", partial(hes.judge_attendances, bare_year=config.bare_year))
+            attendances = one_by_one(
+                table, "op", partial(hes.judge_attendances, window=window, bare_year=config.bare_year)
+            )
             attendances.records = keep(attendances.rows, VALID, config.years)
         elif role.endswith("_withdrawn"):
             one_by_one(table, _dataset_of(role), sus_plus.judge_withdrawn)

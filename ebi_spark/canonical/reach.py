@@ -70,7 +70,7 @@ def reach(lake: Lake, tables: list[SourceTable], config: RunConfig, before: Last
     if too_many(changed):
         return None
     files, told = changed, _last_accounts(lake)
-    years = frozenset(years_named(_over(tables, changed), config.bare_year))
+    years = frozenset(years_named(_over(tables, changed), config))
     # Files that share a key have keys of their own: of these, one more look.
     for last in (False, True):
         files, years = _tied(files, gone, years, before.files, frozenset(every))

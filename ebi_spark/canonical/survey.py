@@ -7,7 +7,7 @@ that holds rows of two years ties them, and years that no file ties can be writt
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial, reduce
 from typing import NamedTuple
 
@@ -19,9 +19,9 @@ from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical.cleaning import clean
 from ebi_spark.canonical.content import Checksum, told_of
 from ebi_spark.canonical.copies import keyed
-from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition
+from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition, with_year
+from ebi_spark.canonical.worklist import FUTURE
 from ebi_spark.errors import DataError, InputError
-from ebi_spark.financial_years import year_of_date, year_of_text
 from ebi_spark.schemas import YEAR
 from ebi_spark.settings import RunConfig, fingerprint
 from ebi_spark.storage import side_by_side
@@ -53,7 +53,7 @@ class Judged:
 @dataclass
 class FileCount:
     """What became of the rows of one file; ``years``: its rows that are not of other years than those asked for, by year
-    (None where that is not known); ``verdicts``: the checksum of its keys by year and reasons, whatever years were asked for."""
+    (None where that is not known); ``due_from``: the day from which on one of its rows is read otherwise; ``verdicts``: the checksum of its keys by year and reasons, whatever years were asked for."""
 
     bytes: int | None = None
     modified: datetime | None = None
@@ -62,6 +62,7 @@ class FileCount:
     years: dict[str | None, int] = field(default_factory=lambda: defaultdict(int))
     year_disagrees: int = 0
     differing: int = 0  # copies that differ in columns that no record takes
+    due_from: date | None = None
     verdicts: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
 
 
@@ -105,6 +106,16 @@ class Survey:
                         told[path][year or ""].append(f"{place} {reasons}: {found}")
         return {path: {year: fingerprint(found) for year, found in by_year.items()} for path, by_year in told.items()}
 
+    def due_from(self, step: "Step") -> dict[str, date]:
+        """The files of a step that hold rows of days to come, each with the first day from which on it has to be read again."""
+        found: dict[str, date] = {}
+        for counts in self.files.values():
+            for path in step.files & counts.keys():
+                day = counts[path].due_from
+                if day is not None:
+                    found[path] = min(day, found.get(path, day))
+        return found
+
     def quarantined(self, place: tuple[str, str], files: frozenset[str]) -> int:
         """Rows of one table and some of its files that were set aside."""
         return sum(count.rows[QUARANTINED] for path, count in self.files[place].items() if path in files)
@@ -127,6 +138,7 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
         .agg(
             F.count("*").alias("count"),
             F.count_if("differs_elsewhere").alias("differing"),
+            F.min("due_from").alias("due_from"),
             *told_of(F.xxhash64("record_id", "is_duplicate")),
         )
         for rows in item.parts
@@ -138,6 +150,8 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
         count.rows[row["fate"]] += row["count"]
         count.verdicts[row[YEAR], ",".join(sorted(row["reasons"]))].add(row)
         count.year_disagrees += row["count"] if row["year_disagrees"] else 0
+        if row["due_from"] and (count.due_from is None or row["due_from"] < count.due_from):
+            count.due_from = row["due_from"]
         if row["fate"] != OUTSIDE:
             count.years[row[YEAR]] += row["count"]
         if row["fate"] == DUPLICATE:
@@ -154,36 +168,40 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
     return seen, years
 
 
-def years_named(tables: Iterable[SourceTable], bare_year: str | None) -> set[str]:
+def years_named(tables: Iterable[SourceTable], config: RunConfig) -> set[str]:
     """The financial years of the rows that have a key, from one query over the different dates and years there are."""
     looks = []
     for table in tables:
         if table.role in _DATED_BY:
             day = _DATED_BY[table.role]
-            different = clean(keyed(table.rows).select(day, "year_text").distinct(), {day: "day"})
-            year = F.coalesce(year_of_date(F.col(day)), year_of_text(F.col("year_text"), bare_year))
-            looks.append(different.select(year.alias("year")).distinct())
+            named = keyed(table.rows).select(day, "year_text", "extract_date", "corrupt").distinct()
+            different = clean(named, {day: "day", "extract_date": "day"})
+            dated = with_year(different, day, config.window(table.system, table.role), config.bare_year)
+            looks.append(dated.select(F.coalesce("dated_year", "stated_year").alias("year")).distinct())
     # A condition on the year would be asked of every row, before there are few: Spark moves it below.
     found = reduce(DataFrame.unionByName, looks).collect() if looks else []
     return {row["year"] for row in found if row["year"] is not None}
 
 
-def years_to_replace(present: set[str], config: RunConfig, left: Collection[str] = ()) -> list[str]:
+def years_to_replace(present: set[str], config: RunConfig, left: Collection[str] = (), unusable: str = "") -> list[str]:
     """The years that the run will replace; an :class:`InputError` when a year asked for is in no file, and is not one that
-    files have ``left``."""
+    files have ``left``. ``unusable``: how many rows cannot be used, by reason."""
     if config.years:
         absent = [year for year in config.years if year not in present and year not in left]
         if absent:
             held = ", ".join(sorted(present)) or "no usable year"
+            where = f"no usable row of the source files ({unusable})" if unusable else "none of the source files"
             raise InputError(
-                f"years: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} in none of the source files",
+                f"years: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} in {where}",
                 remedy=f"the files hold {held}; correct `years` or add the files",
             )
         return list(config.years)
     if not present:
         raise InputError(
-            "the source files hold no usable row",
-            remedy="check paths, delimiter and dates; `ebi-spark status` lists why rows were set aside",
+            f"the source files hold no usable row ({unusable})" if unusable else "the source files hold no row",
+            remedy="check the dates and keys of the files; `ebi-spark status` lists the reasons and what to do"
+            if unusable
+            else "check the paths, or add the files that hold the rows",
         )
     return sorted(present)
 
@@ -234,11 +252,12 @@ def steps(found: Survey, years: list[str], most: int, left: Mapping[str, Collect
 
 
 def refuse_too_many_set_aside(found: Survey, config: RunConfig) -> None:
-    """A :class:`DataError` when a larger share of a source table had to be set aside than the configuration allows."""
+    """A :class:`DataError` when a larger share of a source table had to be set aside than the configuration allows.
+    Appointments that are yet to come are no bad rows."""
     for system, role in found.files:
         files = found.counts((system, role))
         read = sum(sum(c.rows.values()) - c.rows[OUTSIDE] for c in files.values())
-        bad = sum(c.rows[QUARANTINED] for c in files.values())
+        bad = sum(c.rows[QUARANTINED] - c.reasons.get(FUTURE, 0) for c in files.values())
         if read and bad / read > config.max_quarantine_share:
             reasons: dict[str, int] = defaultdict(int)
             for count in files.values():

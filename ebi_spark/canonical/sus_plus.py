@@ -3,9 +3,10 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.canonical.cleaning import age_in_years, age_seen, clean
+from ebi_spark.canonical.cleaning import age_in_years, age_seen, clean, text
 from ebi_spark.canonical.judging import reasons, with_year
 from ebi_spark.financial_years import start_of_year, year_of_start
+from ebi_spark.settings import DateWindow
 
 RECORD_KINDS = {
     "record_id": "identifier",
@@ -40,7 +41,16 @@ DERIVED_KINDS = {
     "primary_diagnosis": "code",
     "extract_date": "day",
 }
+# Identifiers that mean the same as one of the above and are only looked up, by the area of a record. They are tidied without a
+# note of what changed: the method that Java compiles for a row has little room left.
+ALTERNATIVES = ("lsoa_2021", "lsoa_2001", "gp_practice_sus")
 CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
+
+
+def with_alternatives(rows: DataFrame) -> DataFrame:
+    """``rows`` with the columns of :data:`ALTERNATIVES` tidied, NULL where the source has none."""
+    nothing = F.lit(None).cast("string")
+    return rows.withColumns({n: text(F.col(n)) if n in rows.columns else nothing for n in ALTERNATIVES})
 
 
 def with_ages(rows: DataFrame) -> DataFrame:
@@ -49,10 +59,11 @@ def with_ages(rows: DataFrame) -> DataFrame:
     return seen.withColumn("age_years", age_in_years(F.col("age")))
 
 
-def judge_spells(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
+def judge_spells(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """APCS rows judged, without what stands in APCS_Der. The year is that of the discharge date."""
-    cleaned = with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | SPELL_KINDS, unread=["discharge_date"]))
-    judged = with_year(cleaned, F.col("discharge_date"), bare_year)
+    kinds = RECORD_KINDS | CODE_KINDS | SPELL_KINDS
+    cleaned = with_alternatives(with_ages(clean(rows, kinds, unread=["discharge_date"])))
+    judged = with_year(cleaned, "discharge_date", window, bare_year)
     corrupt = F.col("corrupt").isNotNull()
     undated = F.col("discharge_date").isNull() & ~corrupt
     return judged.withColumns(
@@ -66,23 +77,24 @@ def judge_spells(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
             ),
             "activity_date": F.col("discharge_date"),
             "financial_year": F.coalesce("dated_year", "stated_year"),
-            "year_disagrees": F.coalesce(F.col("dated_year") != F.col("stated_year"), F.lit(False)),
         }
     ).drop("conflict", "dated_year", "stated_year", "unread_discharge_date")
 
 
-def spell_years(alone: DataFrame, repeated: DataFrame | None, bare_year: str | None = None) -> DataFrame:
+def spell_years(
+    alone: DataFrame, repeated: DataFrame | None, window: DateWindow, bare_year: str | None = None
+) -> DataFrame:
     """The keys of APCS rows as read, each once (``_spell``), with the calendar year in which their financial year starts
     (``_start``, INT; the earliest where rows of the key conflict). Only keys of ``repeated`` rows have to be brought together:
     that the others stand once is what the first look found, and holds while the sources stand still."""
 
     def dated(rows: DataFrame) -> DataFrame:
         keyed = clean(
-            rows.select("record_id", "discharge_date", "year_text", "corrupt"),
-            {"record_id": "identifier", "discharge_date": "day"},
+            rows.select("record_id", "discharge_date", "year_text", "extract_date", "corrupt"),
+            {"record_id": "identifier", "discharge_date": "day", "extract_date": "day"},
         ).where("corrupt IS NULL AND record_id IS NOT NULL")
         start = start_of_year(F.coalesce("dated_year", "stated_year"))
-        with_years = with_year(keyed, F.col("discharge_date"), bare_year)
+        with_years = with_year(keyed, "discharge_date", window, bare_year)
         return with_years.select(F.col("record_id").alias("_spell"), start.alias("_start"))
 
     if repeated is None:
@@ -107,6 +119,7 @@ def judge_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
             ),
             "financial_year": year_of_start(F.col("_start")),
             "year_disagrees": F.lit(False),
+            "due_from": F.lit(None).cast("date"),
         }
     ).drop("_spell", "_start", "conflict")
 
@@ -137,27 +150,31 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
     ).drop("_derived_id", "_derived_cleaned", "_derived_extract")
 
 
-def judge_attendances(rows: DataFrame, bare_year: str | None = None) -> DataFrame:
+def judge_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """OPA rows judged. The year is that of the appointment date, without one that of the year column."""
-    return date_attendances(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)), bare_year)
+    cleaned = with_alternatives(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)))
+    return date_attendances(cleaned, window, bare_year)
 
 
-def date_attendances(cleaned: DataFrame, bare_year: str | None) -> DataFrame:
-    """Attendances of either system with their year and their reasons."""
-    judged = with_year(cleaned, F.col("appointment_date"), bare_year)
+def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
+    """Attendances of either system with their year and their reasons. An appointment that is yet to come, in a year yet to
+    come, is no error: it waits in quarantine under a reason of its own."""
+    judged = with_year(cleaned, "appointment_date", window, bare_year)
     corrupt = F.col("corrupt").isNotNull()
     year = F.coalesce("dated_year", "stated_year")
+    undated = year.isNull() & ~corrupt
+    to_come = F.coalesce(F.col("due_from") <= F.date_add(F.lit(window.last), window.ahead), F.lit(False))
     return judged.withColumns(
         {
             "reasons": reasons(
                 corrupt_line=corrupt,
                 no_key=F.col("record_id").isNull() & ~corrupt,
-                no_usable_date=year.isNull() & ~corrupt,
+                no_usable_date=undated & ~to_come,
+                future_appointment=undated & to_come,
                 conflicting_duplicate=F.col("conflict"),
             ),
             "activity_date": F.col("appointment_date"),
             "financial_year": year,
-            "year_disagrees": F.coalesce(F.col("dated_year") != F.col("stated_year"), F.lit(False)),
         }
     ).drop("conflict", "dated_year", "stated_year", "appointment_date")
 
@@ -176,6 +193,7 @@ def judge_withdrawn(rows: DataFrame) -> DataFrame:
                 ),
                 "financial_year": F.lit(None).cast("string"),
                 "year_disagrees": F.lit(False),
+                "due_from": F.lit(None).cast("date"),
             }
         )
         .drop("conflict")

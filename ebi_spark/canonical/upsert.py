@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ebi_spark.errors import InputError
+from ebi_spark.financial_years import HES_KEYS_HOLD_FROM, label
 from ebi_spark.schemas import WITHDRAWN_RECORD, YEAR, Table
 from ebi_spark.storage import Lake
 
@@ -30,6 +32,23 @@ KEY = ("source_system", "record_id")
 def extract(column: str) -> Column:
     """An extract date to compare; none is older than any."""
     return F.coalesce(F.col(column), F.lit("0001-01-01").cast("date"))
+
+
+def refuse_bare_keys(lake: Lake, table: Table) -> None:
+    """An :class:`InputError` where the lake holds HES records of years before 2012-13 under keys without their year, as versions
+    before this one wrote them: the same records would be added once more under keys that have it."""
+    if lake.version(table) == 0:
+        return
+    first = label(HES_KEYS_HOLD_FROM)
+    bare = (F.col("source_system") == "hes") & ~F.col("record_id").like("____-__/%")
+    rows = lake.read(table).where((F.col(YEAR) < first) & bare).groupBy(YEAR).count().collect()
+    if rows:
+        years = ", ".join(sorted(row[YEAR] for row in rows))
+        raise InputError(
+            f"{table.full_name}: {sum(row['count'] for row in rows):,} HES records of {years} have keys without their year, and "
+            "such keys repeat from year to year; nothing was written",
+            remedy="run once with `mode: refresh` and the files of these years, then upsert again",
+        )
 
 
 def _withdrawn(lake: Lake, dataset: str, prefix: str) -> DataFrame:

@@ -3,27 +3,35 @@
 Counts and names of columns only; what stands in them is in ``silver/quarantine`` for those who may see it.
 """
 
+import json
+from collections import defaultdict
 from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.layouts import layouts
+from ebi_spark.canonical.survey import Survey
 
 CONFLICT = "conflicting_duplicate"
+FUTURE = "future_appointment"
 # Our columns that a reason rests on; those that a role does not have are passed over.
 RESTS_ON = {
     "no_key": ("record_id",),
     "no_usable_date": ("discharge_date", "appointment_date", "year_text"),
+    FUTURE: ("appointment_date",),
     "undischarged": ("discharge_date",),
     "unfinished": ("episode_status",),
     "no_spell": ("record_id",),
 }
+# Among the details of an ingest that was refused before it wrote anything: its unusable rows, as JSON.
+REFUSED_ROWS = "refused_rows"
 # What can be done about it.
 REMEDIES = {
     "corrupt_line": "mend the line at the source: it has too many or too few fields, or quotes that do not close",
     "no_key": "ask the source for the key: without it a row can be neither counted once nor joined",
     "no_usable_date": "mend the date at the source, or map the column that holds it under `columns`",
+    FUTURE: "nothing: the file is read again once the day of the appointment has passed",
     "undischarged": "wait for the extract that has the discharge",
     "unfinished": "wait for the extract that has the finished episode",
     "no_spell": "add the file that holds the spell of this row of APCS_Der",
@@ -50,13 +58,32 @@ def worklist(quarantine: DataFrame) -> list[dict[str, Any]]:
     found = [row.asDict() for row in counted.orderBy(F.col("rows").desc(), "role", "reason").collect()]
     conflicts = sum(item["rows"] for item in found if item["reason"] == CONFLICT)
     differing = _differing(quarantine) if 0 < conflicts <= MOST_COMPARED else {}
-    for item in found:
-        if item["reason"] == CONFLICT:
-            item["columns"] = differing.get(item["role"], [])
-        else:
-            item["columns"] = columns_of(item["reason"], item["role"])
-        item["remedy"] = REMEDIES.get(item["reason"], "look at the rows in silver/quarantine")
-    return found
+    return [_with_remedy(item, differing.get(item["role"], [])) for item in found]
+
+
+def _with_remedy(item: dict[str, Any], differing: list[str]) -> dict[str, Any]:
+    columns = differing if item["reason"] == CONFLICT else columns_of(item["reason"], item["role"])
+    remedy = REMEDIES.get(item["reason"], "look at the rows in silver/quarantine")
+    return item | {"columns": columns, "remedy": remedy}
+
+
+def unusable_rows(found: Survey) -> list[dict[str, Any]]:
+    """The same of source files that were counted and not written: a dict a source table and reason, most rows first."""
+    rows: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for place in found.files:
+        for count in found.counts(place).values():
+            for reason, number in count.reasons.items():
+                counted = rows[place[1], reason]
+                counted[0], counted[1] = counted[0] + number, counted[1] + 1
+    ordered = sorted(rows.items(), key=lambda item: (-item[1][0], item[0]))
+    return [
+        {"role": role, "reason": reason, "rows": number, "files": files} for (role, reason), (number, files) in ordered
+    ]
+
+
+def refused_rows(details: str) -> list[dict[str, Any]]:
+    """What the run log has of an ingest's unusable rows, as :func:`worklist` shows it."""
+    return [_with_remedy(item, []) for item in json.loads(details)]
 
 
 def _differing(quarantine: DataFrame) -> dict[str, list[str]]:

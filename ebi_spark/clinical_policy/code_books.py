@@ -10,6 +10,7 @@ from pathlib import Path
 from ebi_spark.clinical_policy.patterns import as_regex
 from ebi_spark.errors import InputError
 from ebi_spark.settings import resource
+from ebi_spark.small_files import refuse_special
 
 SYSTEMS = {"icd10": "ICD-10", "opcs4": "OPCS-4"}
 SYSTEM_OF = {
@@ -87,6 +88,7 @@ def _shipped(system: str) -> CodeBook:
 
 
 def _read(path: Path) -> dict[str, dict[str, Code]]:
+    refuse_special(path, "codes: ")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))

@@ -13,8 +13,9 @@ from typing import Any
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.model import Clause
+from ebi_spark.clinical_policy.model import AS_PUBLISHED, Clause
 from ebi_spark.clinical_policy.patterns import one_of
+from ebi_spark.default_codes import MISSING, by_meaning, codes_of
 
 _BOTH = {
     "primary_diagnosis": "primary_diagnosis",
@@ -42,33 +43,42 @@ FIELDS: dict[str, dict[str, str]] = {
         "referral_source": "referral_source",
     },
 }
+# What the published SQL sees, in whatever reading: `age_years` is the age by its meaning.
+AS_SEEN = ("age",)
 LIST_FIELDS = ("any_diagnosis", "any_procedure")
 
 _PLAIN = re.compile(r"[A-Z0-9]+")
 
 
-def holds(clause: Clause, dataset: str) -> Column:
-    """Whether the record passes the clause: true, false, or NULL where that cannot be decided."""
+def goes_by_meaning(reading: str) -> bool:
+    """Whether a reading sees a default code by what it means; ``as_published`` sees the code, as the published SQL does."""
+    return reading != AS_PUBLISHED
+
+
+def holds(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
+    """Whether the record passes the clause in a reading: true, false, or NULL where that cannot be decided."""
     assert clause.test is not None
-    test = compile_test(clause.test, dataset)
+    test = compile_test(clause.test, dataset, reading)
     return ~test if clause.kind == "exclude" else test
 
 
-def passes(clause: Clause, dataset: str) -> Column:
+def passes(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
     """Whether the clause lets the record through once the undecided are settled by its ``missing``."""
-    return F.coalesce(holds(clause, dataset), F.lit(clause.missing == "passes"))
+    return F.coalesce(holds(clause, dataset, reading), F.lit(clause.missing == "passes"))
 
 
-def compile_test(test: dict[str, Any], dataset: str) -> Column:
-    """A test of the YAML as a three-valued Column."""
+def compile_test(test: dict[str, Any], dataset: str, reading: str = AS_PUBLISHED) -> Column:
+    """A test of the YAML as a three-valued Column. Scopes are tested as published, whatever the reading."""
     if "any_of" in test:
-        return reduce(lambda a, b: a | b, [compile_test(item, dataset) for item in test["any_of"]])
+        return reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["any_of"]])
     if "all_of" in test:
-        return reduce(lambda a, b: a & b, [compile_test(item, dataset) for item in test["all_of"]])
+        return reduce(lambda a, b: a & b, [compile_test(item, dataset, reading) for item in test["all_of"]])
     if "none_of" in test:
-        return ~reduce(lambda a, b: a | b, [compile_test(item, dataset) for item in test["none_of"]])
+        return ~reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["none_of"]])
     name = test["field"]
     column = F.col(FIELDS[dataset][name])
+    if goes_by_meaning(reading) and name not in AS_SEEN:
+        column = by_meaning(FIELDS[dataset][name])
     listed = name in LIST_FIELDS
     if "is_null" in test:
         return column.isNull() if test["is_null"] else column.isNotNull()
@@ -85,9 +95,7 @@ def compile_test(test: dict[str, Any], dataset: str) -> Column:
     if "contains" in test:
         return column.rlike(one_of(test["contains"]))
     if "followed_by" in test:
-        first, then = one_of(test["followed_by"]["first"]), one_of(test["followed_by"]["then"])
-        # The rest of the first code, and no other code, where the second has to stand directly behind it.
-        return column.rlike(f",{first}[^,|]*,{then}" if test.get("directly") else f",{first}.*,{then}")
+        return column.rlike(followed_by(**test["followed_by"], directly=test.get("directly", False)))
     codes = test["starts_with"]
     if listed:
         return column.rlike(f",{one_of(codes)}")
@@ -97,11 +105,29 @@ def compile_test(test: dict[str, Any], dataset: str) -> Column:
     return column.rlike(f"^{one_of(codes)}")
 
 
+def followed_by(first: list[str], then: list[str], directly: bool) -> str:
+    """A pattern for a list in which a code of ``then`` comes after one of ``first``, or directly after it.
+
+    It is found in one pass, however long the list is: each part looks forward only, and what it has taken it never gives
+    back. What stands behind any code of ``first`` stands behind the earliest one, so nothing else has to be tried. (With a
+    plain ``.*`` between the two, a list in which nothing follows was read again from each code of ``first`` on.)
+    """
+    if directly:
+        # The rest of the first code, and no other code.
+        return f",{one_of(first)}[^,|]*+,{one_of(then)}"
+    return f"(?s)^(?>.*?,{one_of(first)})(?>.*?,{one_of(then)})"
+
+
 def stored_four(test: dict[str, Any]) -> bool:
     """Whether the test asks no more than the dominant procedure's first four characters, which silver stores."""
     codes = test.get("starts_with", ())
     plain = bool(codes) and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes)
     return plain and test.get("field") == "dominant_procedure" and test.get("left", 4) >= 4
+
+
+def has_default_codes(test: dict[str, Any], dataset: str) -> bool:
+    """Whether a test looks at a field that can hold a default code which means that something is missing."""
+    return any(codes_of(FIELDS[dataset][name], *MISSING) for name in fields_of(test) if name not in AS_SEEN)
 
 
 def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:

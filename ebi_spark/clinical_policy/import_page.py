@@ -38,6 +38,17 @@ class Imported:
 def import_page(path: Path, policy_id: str | None = None) -> Imported:
     """The page in ``path`` as a policy; an :class:`InputError` names the line that cannot be read, and why."""
     page = read_page(path)
+    try:
+        return _imported(page, policy_id)
+    except RecursionError:
+        raise page.refusal(
+            page.parts[0].line,
+            "the SQL is nested too deep to be read",
+            "take out brackets or NOTs that say nothing",
+        ) from None
+
+
+def _imported(page: Page, policy_id: str | None) -> Imported:
     chosen_id = _id(page, policy_id)
     dataset = dataset_of_page(page)
     reader = RuleReader(page, binding_for(dataset))
@@ -67,7 +78,7 @@ def import_page(path: Path, policy_id: str | None = None) -> Imported:
         findings=findings,
         open_points=open_points,
         policy_yaml=policy_text(page, chosen_id, dataset, drafts, words, open_points),
-        reconciliation=reconciliation_text(page, chosen_id, drafts, findings),
+        reconciliation=reconciliation_text(page, chosen_id, drafts, findings, words),
     )
 
 

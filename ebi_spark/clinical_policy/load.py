@@ -105,6 +105,7 @@ def _built(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
                 dated=item["in_force"].get("dated", "stated"),
                 because=item["in_force"].get("because", ""),
                 regime=tuple((_day(known["day"], here), known["words"]) for known in item.get("regime", ())),
+                baseline=dict(item.get("baseline", {})),
                 flips=tuple(_flips(item, published, document["dataset"], shared, here)),
             )
         )
@@ -324,7 +325,7 @@ def _reading(
         "reading": name,
         "in_force": revision["in_force"],
         **{key: document[key] for key in ("extends", "boards") if key in document},
-        **{key: revision[key] for key in ("notes", "regime") if key in revision},
+        **{key: revision[key] for key in ("notes", "regime", "baseline") if key in revision},
         "clauses": [
             {"id": c.id, "kind": c.kind, "words": c.words, "test": c.test, "missing": c.missing, "coding": c.coding,
              "because": c.because, "decision": c.decision, "covered_by": c.covered_by}

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-READINGS = ("as_published", "as_intended", "guidance_coded")
+AS_PUBLISHED = "as_published"
+READINGS = (AS_PUBLISHED, "as_intended", "guidance_coded")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Revision:
     because: str = ""
     regime: tuple[tuple[date, str], ...] = ()  # days of its control (prior approval …), none of them an end
     flips: tuple[Flip, ...] = ()
+    baseline: dict[str, Any] = field(default_factory=dict)  # the source's own figures of past activity
 
 
 @dataclass(frozen=True)

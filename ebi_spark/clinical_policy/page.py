@@ -6,19 +6,24 @@ line of words that stands between parts of SQL is listed in the report.
 
 import calendar
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from ebi_spark.clinical_policy.typography import Mend, mended_line, plain
 from ebi_spark.errors import InputError
+from ebi_spark.small_files import refuse_special
 
 LABEL = r"[0-9A-Za-z][0-9A-Za-z_]*"
-_NAME = r"(?:\[?[A-Za-z]\w*\]?\s*\.\s*)?\[?[A-Za-z]\w*\]?"
+# Whole words, and nothing given back (*+): else a long word or run of blanks would be gone over from each of its characters on.
+_WORD = r"\[?[A-Za-z]\w*+\]?"
+_NAME = rf"(?<!\w)(?:{_WORD}\s*+\.\s*+)?{_WORD}"
 _FUNCTION = r"\b(?:left|right|isnull|coalesce|substring|upper|rtrim|ltrim|trim)\s*\("
 _OPERATOR = r"(?:(?:not\s+)?like\b|(?:not\s+)?in\s*\(|(?:not\s+)?between\b|is\s+(?:not\s+)?null\b|<>|!=|[<>]=?|=)"
-_COMPARISON = re.compile(
-    rf"(?i)(?:{_FUNCTION}|(?:{_NAME})\s*\)*\s*{_OPERATOR}\s*[('\d]|{_NAME}\s*is\s+(?:not\s+)?null\b)"
+COMPARISON = re.compile(
+    rf"(?i)(?:{_FUNCTION}|(?:{_NAME})\s*+\)*+\s*+{_OPERATOR}\s*[('\d]|{_NAME}\s*+is\s+(?:not\s+)?null\b)"
 )
 _COLUMN = re.compile(r"(?i)\b[A-Za-z]\w*\s*\.\s*[A-Za-z]\w*_\w+|\b[A-Za-z]+_[A-Za-z]\w*\b|\b[A-Za-z]\w*\.[A-Za-z]\w*")
 _JOINED = re.compile(r"(?i)^\s*(?:and|or|where)\b.*'")
@@ -34,8 +39,29 @@ _SQL_HEADING = re.compile(
 )
 _AFTER = re.compile(r"(?i)^\s*(?:references?|how up to date is this information\??)\s*:?\s*$")
 _SUSPECT = re.compile(r"'\s*%|%\s*'|(?i:\b(?:not\s+)?(?:like|in)\s*\(?\s*')|<>|!=|=\s*'|(?i:\bis\s+(?:not\s+)?null\b)")
+# What a refusal says where two conditions follow one another and nothing joins them: it is never read as AND.
+LOST_JOIN = "AND or OR is missing before"
+LOST_JOIN_REMEDY = "look the page up, and write the AND or OR that joins it to the condition above"
+# Names of sections: none of them is a page's title.
+_SECTION = re.compile(
+    r"(?i)^\W*(?:skip to .*|home|menu|search|contents|coding|codes?|code definitions?|summary|overview|introduction|guidance"
+    r"|recommendations?|rationale.*|references?|changes|estimated activity|procedure codes?.*|diagnos[ie]s codes?.*"
+    r"|(?:[\w-]+ ){0,2}exclusions?(?: codes?)?|coding logic|any other criteria.*|will the procedure.*|how up to date.*"
+    r"|(?:t-?sql|sql|code|coding)(?: (?:code|script))?|published\b.*|last (?:reviewed|revised|updated)\b.*"
+    r"|admitted patient care|inpatients?|out-?patients?(?: care)?|apcs?|opa?)\W*$"
+)
+# Below these come codes and criteria: a title is looked for above them.
+_CODES_BEGIN = re.compile(
+    r"(?i)^\W*(?:codes|procedure codes?.*|diagnos[ie]s codes?.*|coding logic|code definitions?)\W*$"
+)
+_BULLET = re.compile(r"^\s*(?:[•*–—-]|\d)")
+_ACTIVITY = re.compile(r"(?i)^\W*estimated activity\W*$")
+_TOLD_DATE = re.compile(r"(?i)^\W*(?:published|last (?:reviewed|revised|updated)|(?:reviewed|revised|updated))\b")
+_CHANGED_DATE = re.compile(r"(?i)\b(?:reviewed|revised|updated)\b")
+# A page of typed text has no more; what has could keep the reader busy for hours.
+MOST_BYTES, LONGEST_LINE = 5_000_000, 4_000
 _MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_name) if name}
-_MONTH = re.compile(rf"(?i)\b({'|'.join(_MONTHS)})\s+(\d{{4}})\b")
+MONTH = re.compile(rf"(?i)\b({'|'.join(_MONTHS)})\s+(\d{{4}})\b")
 
 
 @dataclass(frozen=True)
@@ -55,11 +81,12 @@ class Page:
     title: str
     label: str
     updated: str
-    revised: date | None  # first day of the month that the page names
+    revised: date | None  # first day of the last month in which the page says that it was changed
     parts: tuple[SqlPart, ...]  # the rule first, then its exclusions
     words: dict[int, str]
     between: dict[int, str]  # words that stand between or behind the parts of SQL
     mends: tuple[Mend, ...] = field(default=())
+    baseline: dict[str, Any] = field(default_factory=dict)  # the page's own figures, of its block "Estimated activity"
 
     def refusal(self, line: int, message: str, remedy: str) -> InputError:
         """An error that names the page and its line."""
@@ -68,14 +95,7 @@ class Page:
 
 def read_page(path: Path) -> Page:
     """The page in ``path``; an :class:`InputError` names line and remedy where it cannot be read."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"page: there is no file {path}", remedy="check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"page: {path} cannot be read ({type(error).__name__})", remedy="save the page as UTF-8 text"
-        ) from None
+    lines = _lines(path)
     raw = {number: plain(line) for number, line in enumerate(lines, start=1)}
     mended, mends = {}, {}
     for number, line in enumerate(lines, start=1):
@@ -87,9 +107,10 @@ def read_page(path: Path) -> Page:
     parts, used = _parts(path, mended, chosen, start, end)
     words = {n: text.strip() for n, text in raw.items() if n not in used and text.strip()}
     updated, revised = _updated(words)
+    baseline, baseline_lines = _baseline(words)
     return Page(
         path=path,
-        title=next((text for text in words.values() if not text.lower().startswith("skip to")), path.stem),
+        title=_title(words, baseline_lines) or path.stem,
         label=label,
         updated=updated,
         revised=revised,
@@ -97,7 +118,77 @@ def read_page(path: Path) -> Page:
         words=words,
         between={n: text for n, text in words.items() if start < n < end},
         mends=tuple(mend for n in sorted(used) for mend in mends[n]) + tuple(label_mend),
+        baseline=baseline,
     )
+
+
+def _lines(path: Path) -> list[str]:
+    refuse_special(path, "page: ", MOST_BYTES)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"page: there is no file {path}", remedy="check the path") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"page: {path} cannot be read ({type(error).__name__})", remedy="save the page as UTF-8 text"
+        ) from None
+    for number, line in enumerate(lines, start=1):
+        if len(line) > LONGEST_LINE:
+            raise InputError(
+                f"page: {path}, line {number}: the line has {len(line):,} characters, more than {LONGEST_LINE:,}",
+                remedy="break the line where a condition ends, or leave out what is no part of the page",
+            )
+    return lines
+
+
+def _title(words: dict[int, str], skipped: Iterable[int] = ()) -> str:
+    """The page's first heading that is no section's name; empty where codes begin before there is one."""
+    for number, text in words.items():
+        if _CODES_BEGIN.match(text):
+            return ""
+        if number not in skipped and not _SECTION.match(text) and not _BULLET.match(text):
+            return text
+    return ""
+
+
+def _baseline(words: dict[int, str]) -> tuple[dict[str, Any], set[int]]:
+    """What the block "Estimated activity" says, by name, and its lines; a line without a known form is kept as it is."""
+    numbers = sorted(words)
+    first = next((at for at, n in enumerate(numbers) if _ACTIVITY.match(words[n])), None)
+    found: dict[str, Any] = {}
+    used: set[int] = set()
+    if first is None:
+        return found, used
+    used.add(numbers[first])
+    for n in numbers[first + 1 :]:
+        if not _BULLET.match(words[n]):
+            break
+        used.add(n)
+        text = words[n].strip(" •*–—-\t")
+        named = _figure(text)
+        if named is None:
+            found.setdefault("other", []).append(text)
+        found |= named or {}
+    return found, used
+
+
+def _figure(text: str) -> dict[str, Any] | None:
+    """One line of the activity block; empty where it only opens a list, None where it has no known form."""
+    if m := re.match(r"(?i)([\d,]+)\s+([a-z ]+?)\s+(?:during|in)\s+(\d{4})\s*[/-]\s*(\d{2})\b", text):
+        return {"records": int(m[1].replace(",", "")), "unit": m[2].lower(), "year": f"{m[3]}-{m[4]}"}
+    for name, form in (("opportunity", r"\bopportunity\b[^:]*:\s*(.+?)\.?$"),):
+        if m := re.search(f"(?i){form}", text):
+            return {name: m[1]}
+    for name, form in (("standardised_rate", r"\brate per 100,000"), ("n_fold", r"^N-?\s?fold")):
+        if m := re.search(rf"(?i){form}\s*[–—:-]\s*(\d[\d.]*)$", text):
+            return {name: _number(m[1])}
+    if m := re.match(r"(?i)(\d{1,2})(?:st|nd|rd|th) percentile\s*[–—:-]\s*(\d[\d.]*)$", text):
+        return {f"p{m[1]}": _number(m[2])}
+    return {} if text.endswith(":") else None
+
+
+def _number(text: str) -> float:
+    return float(text.rstrip("."))
 
 
 def _start(path: Path, lines: dict[int, str]) -> int:
@@ -106,20 +197,14 @@ def _start(path: Path, lines: dict[int, str]) -> int:
     thens = [n for n, text in lines.items() if _THEN.search(text) and "'" in text]
     for found in (whens, thens):
         if len(found) > 1:
-            raise InputError(
-                f"page: {path}, lines {found[0]} and {found[1]}: the page holds {len(found)} rules",
-                remedy="put each rule with its words into a file of its own and import one at a time",
-            )
+            raise _several(path, lines, found)
     if whens:
         return whens[0]
     headed = [n + 1 for n, text in lines.items() if _SQL_HEADING.match(text)]
     spans = zip(headed, [*headed[1:], len(lines) + 1], strict=False)
     starts = [first for span in spans if (first := next((n for n in range(*span) if is_sql(lines[n])), 0))]
     if len(starts) > 1:
-        raise InputError(
-            f"page: {path}, lines {starts[0]} and {starts[1]}: the page holds {len(starts)} rules",
-            remedy="put each rule with its words into a file of its own and import one at a time",
-        )
+        raise _several(path, lines, starts)
     if starts:
         return starts[0]
     raise InputError(
@@ -128,9 +213,24 @@ def _start(path: Path, lines: dict[int, str]) -> int:
     )
 
 
+def _several(path: Path, lines: dict[int, str], starts: list[int]) -> InputError:
+    """The refusal of a page with several rules, which it names: by the label behind THEN, else by the heading above."""
+    names = []
+    before = 0
+    for start, after in zip(starts, [*starts[1:], len(lines) + 1], strict=True):
+        label = next((m[1] or m[2] for n in range(start, after) if (m := _THEN.search(lines[n]))), "")
+        above = {n: lines[n].strip() for n in range(before + 1, start) if lines[n].strip() and not is_sql(lines[n])}
+        names.append(f"{label or _title(above) or 'without a name'} (line {start})")
+        before = start
+    return InputError(
+        f"page: {path}, lines {starts[0]} and {starts[1]}: the page holds {len(starts)} rules: {', '.join(names)}",
+        remedy="put each rule with its words into a file of its own and import one at a time",
+    )
+
+
 def is_sql(text: str) -> bool:
     """Whether a line compares a column with something."""
-    return bool(_COMPARISON.search(text) and (_COLUMN.search(text) or _JOINED.match(text)))
+    return bool(COMPARISON.search(text) and (_COLUMN.search(text) or _JOINED.match(text)))
 
 
 def _rule_lines(lines: dict[int, str], start: int, end: int, has_when: bool) -> tuple[dict[int, str], str, list[Mend]]:
@@ -182,9 +282,10 @@ def _parts(
         parts.append(SqlPart(start, "\n".join(rule.values()), ""))
     run: dict[int, str] = {}
     words_since = bool(rule)  # whether an OR that opens the next run would have nothing to join to
+    headed = not rule  # whether words stand above the run, so that it is a part of its own without AND
 
     def close() -> None:
-        nonlocal run, words_since
+        nonlocal run, words_since, headed
         if not any(_uncommented(text).strip() for text in run.values()):
             run = {}
             return
@@ -199,10 +300,13 @@ def _parts(
             before = parts.pop()
             gap = "\n" * (first - before.line - before.text.count("\n"))
             parts.append(SqlPart(before.line, before.text + gap + text, before.heading))
+        elif not headed and not re.match(r"(?i)\s*(?:and|where)\b", _first_code(text)):
+            line = next(n for n in run if _uncommented(run[n]).strip())
+            raise InputError(f"page: {path}, line {line}: {LOST_JOIN} this line", remedy=LOST_JOIN_REMEDY)
         else:
             parts.append(SqlPart(first, text, heading))
         used.update(range(first, max(run) + 1))
-        run, words_since = {}, False
+        run, words_since, headed = {}, False, False
 
     for n in range(max(rule, default=start - 1) + 1, end):
         text = lines[n]
@@ -233,7 +337,7 @@ def _parts(
                 remedy="correct the line, or put `--` before it if it is a remark",
             )
         close()
-        heading, words_since = text.strip(), True
+        heading, words_since, headed = text.strip(), True, True
     close()
     return parts, used
 
@@ -247,14 +351,23 @@ def _looks_like_code(text: str) -> bool:
 
 
 def _updated(words: dict[int, str]) -> tuple[str, date | None]:
-    """When the page says that it was last changed, in its words and as the first day of that month."""
+    """When the page says that it was last changed, in its words and as the first day of that month.
+
+    Where its changes say when the coding was updated, that month; else the last month in which it was reviewed, revised or
+    updated, also where the same line says when it was first published.
+    """
     numbers = sorted(words)
-    for n in numbers:
-        if re.match(r"(?i)how up to date is this information", words[n]):
-            later = [words[m] for m in numbers if m > n]
-            text = later[0] if later else ""
-            changes = next((words[m] for m in numbers if m > n and re.match(r"(?i).*coding updated", words[m])), "")
-            found = _MONTH.search(changes or text)
-            day = date(int(found[2]), _MONTHS[found[1].lower()], 1) if found else None
-            return "; ".join(part for part in (text, changes) if part), day
-    return "", None
+    asked = next((n for n in numbers if re.match(r"(?i)how up to date is this information", words[n])), None)
+    if asked is None:
+        text = next((words[n] for n in numbers if _TOLD_DATE.match(words[n]) and MONTH.search(words[n])), "")
+        changes = ""
+    else:
+        text = next((words[n] for n in numbers if n > asked), "")
+        changes = next((words[n] for n in numbers if n > asked and re.match(r"(?i).*coding updated", words[n])), "")
+    told = [part for part in re.split(r"[|;•]", changes or text) if _CHANGED_DATE.search(part) and MONTH.search(part)]
+    months = _months(" ".join(told)) or _months(changes or text)
+    return "; ".join(part for part in (text, changes) if part), max(months, default=None)
+
+
+def _months(text: str) -> list[date]:
+    return [date(int(m[2]), _MONTHS[m[1].lower()], 1) for m in MONTH.finditer(text) if int(m[2])]

@@ -1,23 +1,38 @@
 """What the words of a coding page say: lists of codes under their headings, the coding logic, ranges, ages."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ebi_spark.clinical_policy.page import Page
 
 _CODE = r"[A-Z]\d{2}(?:\.?\d)?X?"
-_LISTED = re.compile(r"^\W*([A-Z]\d{2})\.?(\d|X)?\s*([A-Za-z(\[].*)$")
+# A code at the start of a line, and what may follow it there: a digit that ends a range (M050-9), more last digits (M000, 1,2
+# &9), more codes (V38.2, V38.3), or the last code of a range (V38.2-V38.6).
+_FIRST = re.compile(r"^\W*([A-Z]\d{2})\.?(\d|X)?(?![\d.])")
+_TO_DIGIT = re.compile(r"\s*[-–—]\s*(\d)(?![\w.])")
+_NEXT_DIGIT = re.compile(r"\s*(?:,|&|/|\band\b)\s*(\d)(?![\w.])")
+_TO_CODE = re.compile(r"\s*(?:[-–—]|to\b)\s*([A-Z]\d{2})\.?(\d|X)?(?![\w.])")
+_NEXT_CODE = re.compile(r"\s*(?:,|&|/|\band\b)\s*([A-Z]\d{2})\.?(\d|X)?(?![\d.])")
+_SERIES = re.compile(rf"(?<![A-Za-z0-9])({_CODE})((?:\s*(?:[-–—,&]|\band\b)\s*\d(?![\w.]))+)")
 _IN_TEXT = re.compile(rf"(?<![A-Za-z0-9])({_CODE})(?![A-Za-z0-9])")
 _RANGE = re.compile(rf"(?<![A-Za-z0-9])({_CODE})\s*(?:-|–|—|to)\s*({_CODE})(?![A-Za-z0-9])")
+# What may stand behind the words of a heading: its system, a remark in brackets, a colon.
+_BEHIND = r"(?:\s*[-–—(]?\s*(?:opcs|icd)[\w. -]*\)?)?\s*(?:\([^()]{1,60}\))?\W*$"
 _HEADINGS = (
-    (re.compile(r"(?i)\bcoding logic\b"), "logic"),
-    (re.compile(r"(?i)^\W*(?:.*\s)?exclusion(?:s| codes?)?\b.{0,20}$"), "exclude"),
-    (re.compile(r"(?i)^\W*procedure codes?\b"), "procedure"),
-    (re.compile(r"(?i)^\W*diagnos[ie]s codes?\b"), "diagnosis"),
+    (re.compile(rf"(?i)^\W*(?:the )?coding logic{_BEHIND}"), "logic"),
+    (re.compile(r"(?i)^\W*(?:[\w-]+\s+){0,4}exclusion(?:s| codes?)?\b.{0,20}$"), "exclude"),
+    (re.compile(rf"(?i)^\W*(?:procedures?(?: codes?)?|opcs[\w. -]*codes?){_BEHIND}"), "procedure"),
+    (re.compile(rf"(?i)^\W*(?:diagnos[ie]s(?: codes?)?|icd[\w. -]*codes?){_BEHIND}"), "diagnosis"),
     (
         re.compile(r"(?i)^\W*(?:any other criteria|will the procedure|estimated activity|sql|code script|references)"),
         "",
     ),
+)
+# A sentence that mentions a heading's words is none.
+_SENTENCE = re.compile(r"(?i)^\W*note\b|\b(?:is|are|was|were|has|have|should|must)\b|\.\s*$")
+_FOR_INFORMATION = re.compile(
+    r"(?i)\bfor information\b|\binformational\b|\binformation only\b|\bfor reference only\b"
+    r"|\b(?:not|nor)\b.{0,30}\b(?:part of|used in|included in|in)\b.{0,20}\b(?:coding logic|logic|sql|code script)\b"
 )
 _AGE_FROM = (
     re.compile(r"(?i)(?:>=|≥|over or equal to)\s*(\d{1,3})"),
@@ -35,6 +50,15 @@ class Listed:
     code: str
     kind: str  # require or exclude
     system: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """The codes at the start of a line, ranges of them, and the text behind: their title."""
+
+    codes: tuple[str, ...]
+    ranges: tuple[tuple[str, str], ...]
+    title: str
 
 
 @dataclass(frozen=True)
@@ -67,10 +91,17 @@ class Words:
     logic: tuple[Logic, ...]
     ranges: tuple[tuple[str, str], ...]
     ages: tuple[AgeWords, ...]
+    informational: tuple[Listed, ...] = ()  # codes that a note gives for information, which the rule need not have
+    titles: dict[int, str] = field(default_factory=dict)  # of the lines that list a code, by line
 
     def says(self, pattern: str) -> int | None:
-        """The first line on which the words match, ignoring case."""
-        return next((n for n, text in self.lines.items() if re.search(pattern, text, re.IGNORECASE)), None)
+        """The first line on which the words match, ignoring case. A code's title is no criterion, but a remark in brackets
+        behind it is one."""
+        for number, text in self.lines.items():
+            said = " ".join(re.findall(r"\([^()]*\)", text)) if number in self.titles else text
+            if re.search(pattern, said, re.IGNORECASE):
+                return number
+        return None
 
 
 def plain_code(text: str) -> str:
@@ -79,8 +110,55 @@ def plain_code(text: str) -> str:
 
 
 def codes_in(text: str) -> list[str]:
-    """The codes that a text names, without dots; the ends of ranges are not among them."""
-    return [plain_code(match[1]) for match in _IN_TEXT.finditer(_RANGE.sub(" ", text))]
+    """The codes that a text names, without dots; the ends of ranges are not among them, the digits of a series are."""
+    found: list[str] = []
+    for match in _IN_TEXT.finditer(_RANGE.sub(" ", _SERIES.sub(_written_out, text))):
+        found.append(plain_code(match[1]))
+    return found
+
+
+def _written_out(match: re.Match[str]) -> str:
+    """M050-9 and M000, 1,2 & 9 as all the codes that they name."""
+    codes = [plain_code(match[1])]
+    for part in re.finditer(r"([-–—]?)\D*?(\d)", match[2]):
+        codes += _further(codes[-1], part[2], bool(part[1]))
+    return " ".join(codes)
+
+
+def _further(code: str, digit: str, is_range: bool) -> list[str]:
+    """The codes that a last digit behind a code adds: all up to it, or itself."""
+    last = code[-1]
+    if is_range and last.isdigit():
+        return [code[:-1] + str(n) for n in range(int(last) + 1, int(digit) + 1)]
+    return [code[:-1] + digit]
+
+
+def series_of(text: str) -> Series | None:
+    """The codes with which a line of a list begins; None where it begins otherwise, or no title or colon follows them."""
+    first = _FIRST.match(text)
+    if first is None:
+        return None
+    codes, ranges = [first[1] + (first[2] or "")], []
+    at = first.end()
+    while True:
+        if match := _TO_DIGIT.match(text, at):
+            codes += _further(codes[-1], match[1], True)
+        elif match := _NEXT_DIGIT.match(text, at):
+            codes += _further(codes[-1], match[1], False)
+        elif match := _TO_CODE.match(text, at):
+            ranges.append((codes.pop(), match[1] + (match[2] or "")))
+            codes.append(ranges[-1][1])
+        elif match := _NEXT_CODE.match(text, at):
+            codes.append(match[1] + (match[2] or ""))
+        else:
+            break
+        at = match.end()
+    rest = re.match(r"\s*([:–—-]?)\s*(.*)$", text[at:])
+    behind = rest[2] if rest else ""
+    if not (re.match(r"[A-Za-z(\[]", behind) or (rest and rest[1] == ":" and not behind)):
+        return None
+    ends = {end for _, end in ranges}
+    return Series(tuple(code for code in codes if code not in ends), tuple(ranges), behind)
 
 
 def ranges_in(text: str) -> list[tuple[str, str]]:
@@ -99,30 +177,48 @@ def words_of(page: Page) -> Words:
     ]
     lines = {n: page.words[n] for n in numbers if start <= n < min(ends, default=numbers[-1] + 1)}
     listed: list[Listed] = []
+    informational: list[Listed] = []
+    titles: dict[int, str] = {}
+    listed_ranges: list[tuple[str, str]] = []
     logic_lines: dict[int, str] = {}
-    heading = ""
+    heading, since = "", 0  # the heading, and how many codes were listed before it
+    promised = ""  # the heading whose codes, still to come, are for information
     for n, text in lines.items():
-        found = _LISTED.match(text)
-        is_code = bool(found) and not re.fullmatch(r"(?i)(?:or|and)\W*", found[3]) if found else False
+        if _FOR_INFORMATION.search(text) and series_of(text) is None:
+            own = next((name for name in ("diagnosis", "procedure") if re.search(rf"(?i)\b{name[:7]}", text)), None)
+            chosen = [item for item in listed if item.system == own] if own else listed[since:]
+            informational += chosen
+            listed = [item for item in listed if item not in chosen]
+            promised = own or ("" if chosen else heading)
+            continue
+        series = series_of(text)
+        is_code = series is not None and not re.fullmatch(r"(?i)(?:or|and)\W*", series.title)
         if not is_code and (named := _heading(text)) is not None and not (heading == "logic" and named == "exclude"):
-            heading = named
+            heading, since = named, len(listed)
             continue
         if heading == "logic":
             logic_lines[n] = text
-        elif found and heading:
-            kind = "exclude" if heading == "exclude" else "require"
-            listed.append(Listed(n, found[1] + (found[2] or ""), kind, heading if kind == "require" else ""))
+        elif series is not None:
+            titles[n] = series.title
+            if heading:
+                kind = "exclude" if heading == "exclude" else "require"
+                into = informational if promised and promised == heading else listed
+                into += [Listed(n, code, kind, heading if kind == "require" else "") for code in series.codes]
+                listed_ranges += series.ranges
     return Words(
         lines=lines,
         listed=tuple(listed),
         logic=tuple(_logic(logic_lines)),
-        ranges=tuple(span for text in lines.values() for span in ranges_in(text)),
-        ages=tuple(age for n, text in lines.items() for age in _ages(n, text)),
+        ranges=tuple(dict.fromkeys([*(span for text in lines.values() for span in ranges_in(text)), *listed_ranges])),
+        ages=tuple(age for n, text in lines.items() if n not in titles for age in _ages(n, text)),
+        informational=tuple(informational),
+        titles=titles,
     )
 
 
 def _heading(text: str) -> str | None:
-    return next((name for form, name in _HEADINGS if form.search(text)), None)
+    found = next((name for form, name in _HEADINGS if form.search(text)), None)
+    return None if found and _SENTENCE.search(text) else found
 
 
 def _logic(lines: dict[int, str]) -> list[Logic]:
@@ -131,6 +227,8 @@ def _logic(lines: dict[int, str]) -> list[Logic]:
     for n, text in lines.items():
         if re.fullmatch(r"(?i)\W*and\W*", text):
             groups.append({})
+        elif groups[-1] and _AGES.search(text) and not codes_in(text):
+            groups.append({n: text})
         else:
             groups[-1][n] = text
     found = []
@@ -145,11 +243,21 @@ def _logic(lines: dict[int, str]) -> list[Logic]:
                 text=text,
                 codes=tuple(codes_in(text)),
                 kind="exclude" if re.search(r"(?i)\b(?:not|exclud\w*)\b", text) else "require",
-                system=next((name for name in ("procedure", "diagnosis") if name in text.lower()), ""),
+                system=_system(text),
                 position=position[1].lower() if position else "",
             )
         )
     return found
+
+
+def _system(text: str) -> str:
+    """What kind of codes a condition in words names; empty where it names both, or neither."""
+    named = [
+        name
+        for name, form in (("procedure", "procedure"), ("diagnosis", "diagnos[ie]s"))
+        if re.search(f"(?i){form}", text)
+    ]
+    return named[0] if len(named) == 1 else ""
 
 
 def _ages(line: int, text: str) -> list[AgeWords]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ebi_spark.clinical_policy.code_books import covered
 from ebi_spark.clinical_policy.forms import Test
-from ebi_spark.clinical_policy.page import Page
+from ebi_spark.clinical_policy.page import MONTH, Page
 from ebi_spark.clinical_policy.page_words import Words, ranges_in
 from ebi_spark.clinical_policy.patterns import AGE_FIELDS, OPERATORS
 from ebi_spark.clinical_policy.reconcile import KINDS, Finding
@@ -24,8 +24,10 @@ _NULL_KEPT = "The SQL keeps a record without the field: OR … IS NULL."
 
 def to_complete(page: Page, drafts: list[Draft], findings: list[Finding]) -> list[str]:
     """What the page could not say, a line each: no run reads the policy before each is settled."""
+    several = len(set(MONTH.findall(page.updated))) > 1 and "coding updated" not in page.updated.lower()
+    last = ", the last of several" if several else ""
     day = (
-        f"in_force: the page names the month only ({page.revised:%B %Y}); its first day is assumed"
+        f"in_force: the page names the month only ({page.revised:%B %Y}{last}); its first day is assumed"
         if page.revised
         else f"in_force and the revision's name: the page names no month; {NO_DAY} is a placeholder"
     )
@@ -63,6 +65,8 @@ def policy_text(
         "revisions:",
         f"  - revision: {_scalar(f'{page.revised:%Y-%m}' if page.revised else 'undated')}",
         f"    in_force: {{from: {page.revised or NO_DAY}}}  # {TO_COMPLETE}: the day",
+        *(["    baseline:  # the page's own figures of past activity"] if page.baseline else []),
+        *(f"      {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in page.baseline.items()),
         "    clauses:",
     ]
     for draft in drafts:
@@ -183,12 +187,12 @@ def _flow(value: Any) -> str:
     return str(value)
 
 
-def reconciliation_text(page: Page, policy_id: str, drafts: list[Draft], findings: list[Finding]) -> str:
+def reconciliation_text(page: Page, policy_id: str, drafts: list[Draft], findings: list[Finding], words: Words) -> str:
     """The reconciliation as Markdown."""
     lines = [
         f"# {policy_id}: words and SQL of the page",
         "",
-        f"{page.title}. {page.updated or 'The page names no date.'}. Read from `{page.path.name}`; lines are its own.",
+        f"{page.title}. {page.updated or 'The page names no date'}. Read from `{page.path.name}`; lines are its own.",
         "",
         "## Clauses read from the SQL",
         "",
@@ -207,7 +211,32 @@ def reconciliation_text(page: Page, policy_id: str, drafts: list[Draft], finding
             lines += [f"### {kind[0].upper()}{kind[1:]}", ""]
             lines += [f"- line {f.line}{f', `{f.clause}`' if f.clause else ''}: {_cell(f.text)}" for f in of_kind]
             lines.append("")
+    if page.baseline:
+        lines += ["## The page's own figures of past activity", ""]
+        lines += [f"- {name.replace('_', ' ')}: {_cell(_stated(value))}" for name, value in page.baseline.items()]
+        lines.append("")
+    if words.informational:
+        of_line: dict[int, list[str]] = {}
+        for item in words.informational:
+            of_line.setdefault(item.line, []).append(item.code)
+        lines += [
+            "## Codes that the page gives for information",
+            "",
+            "The rule need not have them, and they are not compared.",
+            "",
+        ]
+        lines += [f"- line {n}: {', '.join(codes)}" for n, codes in of_line.items()]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _stated(value: Any) -> str:
+    return (
+        "; ".join(map(str, value))
+        if isinstance(value, list)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
 
 
 def _cell(text: str) -> str:

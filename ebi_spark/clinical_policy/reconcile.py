@@ -132,12 +132,50 @@ def _aliases(notes: Iterable[Note]) -> Iterator[Finding]:
         yield Finding("unbound alias", listed[0].line, "", f"{alias} (line{'s' * (len(listed) > 1)} {lines}): {reason}")
 
 
-def _named(words: Words, system: str, kind: str) -> dict[str, int]:
-    """The codes that the words name for a system (empty: either) on one side, with their lines."""
-    listed = {item.code: item.line for item in words.listed if item.kind == kind and item.system in ("", system)}
-    logic = {code: item.line for item in words.logic if item.kind == kind and item.system in ("", system)
-             for code in item.codes}  # fmt: skip
-    return {**logic, **listed}
+def _named(words: Words, system: str, kind: str, books: dict[str, CodeBook]) -> dict[str, int]:
+    """The codes that the words name for a system (one of :data:`SYSTEMS`) on one side, with their lines."""
+    titles = {item.code: words.titles.get(item.line, "") for item in (*words.listed, *words.informational)}
+    said = [
+        (code, item.line, item.system, titles.get(code))
+        for item in words.logic
+        if item.kind == kind
+        for code in item.codes
+    ]
+    said += [
+        (item.code, item.line, item.system, words.titles.get(item.line, ""))
+        for item in words.listed
+        if item.kind == kind
+    ]
+    return {code: line for code, line, given, title in said if system in _systems(code, given, title, books)}
+
+
+def _systems(code: str, given: str, title: str | None, books: dict[str, CodeBook]) -> tuple[str, ...]:
+    """The systems that a code of the words can be of: what its heading says; where that says nothing, those that know the
+    code, and where both do, the title beside the code decides if it can. A code that its heading's system does not have is of
+    the other where the title is that of the other, or where no title says otherwise (in a sentence of the logic)."""
+    of_heading = tuple(system for system, word in _SYSTEM_WORDS.items() if word == given)
+    known = tuple(system for system in books if books[system].found("starts_with", code))
+    if of_heading and (not known or of_heading[0] in known):
+        return of_heading
+    if of_heading and title is not None and not _shared_words(title, books[known[0]], code):
+        return of_heading
+    if len(known) < 2:
+        return known or tuple(books)[:1]
+    shared = {system: _shared_words(title or "", books[system], code) for system in known}
+    return tuple(system for system in known if shared[system] == max(shared.values()))
+
+
+# Words that titles of both systems have.
+_IN_BOTH = {"other", "unspecified", "specified", "with", "without", "from", "elsewhere", "classified"}
+
+
+def _shared_words(title: str, book: CodeBook, code: str) -> int:
+    said = _telling(title)
+    return max((len(said & _telling(found.title)) for found in book.found("starts_with", code)), default=0)
+
+
+def _telling(title: str) -> set[str]:
+    return set(re.findall(r"[a-z]{4,}", title.lower())) - _IN_BOTH
 
 
 def _side(draft: Draft, leaf: Leaf) -> str:
@@ -153,7 +191,7 @@ def _codes(words: Words, drafts: list[Draft], books: dict[str, CodeBook]) -> Ite
             system, side = SYSTEM_OF[leaf.field], _side(draft, leaf)
             hits = {c.code for pattern in leaf.codes for c in books[system].found(leaf.operator, pattern, leaf.left)}
             matched.setdefault((system, side), set()).update(hits)
-            named = _named(words, _SYSTEM_WORDS[system], side)
+            named = _named(words, system, side, books)
             if not named and not words.ranges and not (draft.use and words.says("cancer")):
                 text = f"the words name no such {SYSTEMS[system]} codes: {_some(leaf.codes)}"
                 yield Finding("in the SQL, not in the words", draft.line, draft.id, text)
@@ -163,14 +201,17 @@ def _codes(words: Words, drafts: list[Draft], books: dict[str, CodeBook]) -> Ite
             if wider := sorted(code for code in hits if not covered(code, named, words.ranges)):
                 text = f"{_titled(wider, books[system])} found by the SQL, not named in the words"
                 yield Finding("wider than the words", draft.line, draft.id, text)
-    for (system, word), side in [((s, w), k) for s, w in _SYSTEM_WORDS.items() for k in ("require", "exclude")]:
-        for code, line in _named(words, word, side).items():
+    for system, side in [(system, side) for system in _SYSTEM_WORDS for side in ("require", "exclude")]:
+        for code, line in _named(words, system, side, books).items():
             known = {c.code for c in books[system].found("starts_with", code)}
-            if not known and any(books[other].found("starts_with", code) for other in books if other != system):
-                continue  # a list of exclusions that does not say its system
             lost = known - matched.get((system, side), set())
             if not known:
-                text = f"{code} stands in the words and is no {SYSTEMS[system]} code in use"
+                asked = (
+                    SYSTEMS[system]
+                    if any(b.found("starts_with", code) for b in books.values())
+                    else " or ".join(SYSTEMS.values())
+                )
+                text = f"{code} stands in the words and is no {asked} code in use"
                 yield Finding("in the words, not in the SQL", line, "", text)
             elif lost == known and not _either(code, side, matched, books):
                 text = f"{_titled([code], books[system])} is {'excluded' if side == 'exclude' else 'asked for'} in words only"

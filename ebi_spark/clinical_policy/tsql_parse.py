@@ -1,14 +1,18 @@
 """T-SQL parsed with sqlglot, strictly: what does not parse, and brackets whose place is open, are refused by line."""
 
+import re
 from collections.abc import Callable
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ParseError, TokenError
 
-from ebi_spark.clinical_policy.page import Page, SqlPart, depth
+from ebi_spark.clinical_policy.page import COMPARISON, LOST_JOIN, LOST_JOIN_REMEDY, Page, SqlPart, depth
 from ebi_spark.clinical_policy.typography import Mend
 from ebi_spark.errors import InputError
+
+# Each place where a lost bracket could stand is tried by reading the whole part again.
+MOST_PLACES = 600
 
 
 class Refused(InputError):
@@ -21,12 +25,15 @@ class Refused(InputError):
 def parsed(
     page: Page, part: SqlPart, text: str, meaning: Callable[[exp.Expr, SqlPart], str]
 ) -> tuple[exp.Expr, Mend | None]:
-    """The part's SQL as a tree. One lost bracket is put back only where every place for it has the same ``meaning``."""
+    """The part's SQL as a tree. One lost bracket is put back only where every place for it has the same ``meaning``; a lost
+    AND or OR is never put back."""
+    _refuse_lost_join(page, part, text)
     if _balanced(text):
         return _tree(page, part, text), None
     missing = depth(text)
     readings: dict[str, str] = {}
-    for place in _boundaries(text) if abs(missing) == 1 else []:
+    places = _boundaries(text) if abs(missing) == 1 else []
+    for place in places if len(places) <= MOST_PLACES else []:
         tried = f"{text[:place]}{')' if missing == 1 else '('}{text[place:]}"
         if not _balanced(tried):
             continue
@@ -42,6 +49,42 @@ def parsed(
     count = f", and {len(readings)} places to put it back read differently" if len(readings) > 1 else ""
     word = "is never closed" if missing > 0 else "closes nothing"
     raise Refused(page, line, f"unbalanced brackets: one {word}{count}", "put the bracket where it belongs")
+
+
+# A value that ends a comparison, then what can only begin another one: a bracket, or a column or function with its operator.
+_TOKEN = re.compile(r"'[^'\n]*'?|\w+|[^\w\s]")
+
+
+def _refuse_lost_join(page: Page, part: SqlPart, text: str) -> None:
+    """A refusal where one condition follows another with neither AND nor OR between, on one line or over several."""
+    code = "\n".join(_without_comment(line) for line in text.split("\n"))
+    before = ""
+    for token in _TOKEN.finditer(code):
+        here = token[0]
+        ended = before.startswith("'") or before == ")" or before.isdigit() or before.lower() == "null"
+        if ended and (here == "(" or (here[0].isalpha() and _begins_condition(code, token.start(), here))):
+            line = code.count("\n", 0, token.start())
+            alone = not code.split("\n")[line][: token.start() - (code.rfind("\n", 0, token.start()) + 1)].strip()
+            place = "this line" if alone else f"{here!r}"
+            raise Refused(page, part.line + line, f"{LOST_JOIN} {place}", LOST_JOIN_REMEDY)
+        before = here
+
+
+def _begins_condition(code: str, at: int, word: str) -> bool:
+    if word.lower() == "not":
+        return not re.match(r"(?i)not\s+(?:like|in|between|null)\b", code[at : at + 40])
+    return word.lower() not in _JOINING and bool(COMPARISON.match(code, at))
+
+
+_JOINING = ("and", "or", "like", "in", "between", "is", "then", "end", "else", "escape", "collate", "as")
+
+
+def _without_comment(line: str) -> str:
+    """The line without its comment; quoted texts may hold hyphens."""
+    for match in re.finditer(r"'[^']*'|--", line):
+        if match[0] == "--":
+            return line[: match.start()]
+    return line
 
 
 def _tree(page: Page, part: SqlPart, text: str) -> exp.Expr:
@@ -123,12 +166,15 @@ def _unbalanced_line(text: str) -> int:
 def _boundaries(text: str) -> list[int]:
     """Places between words where a bracket could have been lost."""
     bare = _bare(text)
-    return [
-        at
-        for at in range(len(text) + 1)
-        if at == len(text) or not (bare[at - 1 : at + 1].isalnum() and len(bare[at - 1 : at + 1]) == 2)
-        if text[:at].count("'") % 2 == 0
-    ]
+    made: list[int] = []
+    quoted = False
+    for at in range(len(text) + 1):
+        # Of a run of blanks the place behind it says the same as those within.
+        within = at < len(text) and (text[at].isspace() or (bare[max(at - 1, 0) : at + 1].isalnum() and at > 0))
+        if not quoted and not within:
+            made.append(at)
+        quoted ^= text[at : at + 1] == "'"
+    return made
 
 
 def line_of(node: exp.Expr) -> int:

@@ -1,13 +1,37 @@
 """Why one record was or was not flagged: every clause with the words it comes from, the value it saw, its verdict."""
 
+import re
 from collections.abc import Collection
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.compile import FIELDS, clause_in_words, compile_test, fields_of, holds
+from ebi_spark.clinical_policy.compile import (
+    AS_SEEN,
+    FIELDS,
+    clause_in_words,
+    compile_test,
+    fields_of,
+    goes_by_meaning,
+    holds,
+)
 from ebi_spark.clinical_policy.model import Policy
+from ebi_spark.default_codes import EPISODE, MISSING, codes_of
 from ebi_spark.flags.judge import basis_day
+
+# A HES key with its year before it.
+_WITH_YEAR = re.compile(r"([0-9]{4}-[0-9]{2})/(.+)")
+
+
+def with_key(asked: str) -> Column:
+    """Whether a record has the key that was asked for. Keys of HES rows before 2012-13 have their year before them in silver
+    (``2010-11/100001``): asked for without it, they are found in every year; and with it, also where a lake holds them bare."""
+    key, hes = F.col("record_id"), F.col("source_system") == "hes"
+    in_any_year = hes & (F.substring(key, 8, 1) == "/") & (F.substring(key, 9, 1 << 20) == asked)
+    found = (key == asked) | in_any_year
+    stated = _WITH_YEAR.fullmatch(asked)
+    return found | (hes & (key == stated[2]) & (F.col("financial_year") == stated[1])) if stated else found
 
 
 def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] | None = None) -> list[dict[str, Any]]:
@@ -23,7 +47,9 @@ def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] |
         verdicts.append(compile_test(revision.scope.test or {}, dataset).alias(f"scope_{number}"))
         for reading in revision.readings.values():
             for clause in reading.deciding:
-                verdicts.append(holds(clause, dataset).alias(f"{number}|{reading.reading}|{clause.id}"))
+                verdicts.append(
+                    holds(clause, dataset, reading.reading).alias(f"{number}|{reading.reading}|{clause.id}")
+                )
     columns = sorted({FIELDS[dataset][name] for name in FIELDS[dataset]})
     rows = records.select(
         "source_system", "dataset", "record_id", "financial_year", basis_day(dataset).alias("_day"), *columns, *verdicts
@@ -40,7 +66,10 @@ def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] |
                 failed = []
                 for clause in reading.clauses:
                     names = sorted(set(fields_of(clause.test))) if clause.test else []
-                    seen = "; ".join(f"{name} = {_shown(row[FIELDS[dataset][name]])}" for name in names)
+                    seen = "; ".join(
+                        f"{name} = {_shown(row[FIELDS[dataset][name]], dataset, name, reading.reading)}"
+                        for name in names
+                    )
                     if clause.kind == "note":
                         verdict = "not codable"
                     else:
@@ -88,8 +117,13 @@ def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] |
     return found
 
 
-def _shown(value: Any) -> str:
-    return "missing" if value is None else str(value)
+def _shown(value: Any, dataset: str, name: str, reading: str) -> str:
+    if value is None:
+        return "missing"
+    column = "" if name in AS_SEEN else FIELDS[dataset][name]
+    codes = {code for code in str(value).split(",") if code not in ("", EPISODE)}
+    missing = goes_by_meaning(reading) and codes and codes <= set(codes_of(column, *MISSING))
+    return f"{value} (a default code: missing)" if missing else str(value)
 
 
 def _verdict(value: bool | None, missing: str, *, scope: bool) -> str:

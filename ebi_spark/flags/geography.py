@@ -60,6 +60,7 @@ class Geography:
 
     ``areas``: the version's sub-ICB locations (of ``ccg_2021`` the CCGs) with their row of ``conf/reference/areas.csv``.
     ``valid``: the days on which each code means an area. ``covered_from``: the first day of the shipped tables.
+    ``shipped``: ``valid`` without what a user's mappings add.
     """
 
     version: str
@@ -68,6 +69,7 @@ class Geography:
     valid: dict[str, list[Interval]]
     steps: tuple[Step, ...]
     covered_from: date
+    shipped: dict[str, tuple[Interval, ...]]
 
     @cached_property
     def days_of_change(self) -> list[date]:
@@ -100,6 +102,12 @@ class Geography:
     def is_valid(self, code: str, day: date) -> bool:
         """Whether the code means an area on the day."""
         return any(since <= day < until for since, until in self.valid.get(code, ()))
+
+    def areas_of_england(self, day: date) -> set[str]:
+        """The codes of all areas that England had on a day by the shipped tables; none before these begin."""
+        return {
+            code for code, intervals in self.shipped.items() if any(since <= day < until for since, until in intervals)
+        }
 
     def covers(self, year: str) -> bool:
         """Whether some code means an area on the first day of the financial year."""
@@ -185,6 +193,16 @@ def apart(geography: Geography, parts: list[str]) -> set[tuple[str, str]]:
     return found
 
 
+def ons_codes() -> dict[str, tuple[str, Interval]]:
+    """Each ONS code of a CCG or sub-ICB location: the NHS's short code of the same area, and the days on which it was of one
+    of the versions that ship. An ONS code changes with an area's boundary, where the short code can stay."""
+    rows = read_rows(resource("conf", "reference", "area_ons_codes.csv"))
+    return {
+        row["ons_code"]: (row["sub_icb_code"], (date.fromisoformat(row["valid_from"]), _end(row["valid_to"])))
+        for row in rows
+    }
+
+
 def versions() -> dict[str, date]:
     """The versions that ship, oldest first, each with the day on which its areas were those of England."""
     rows = read_rows(resource("conf", "reference", "geographies.csv"))
@@ -220,6 +238,7 @@ def read_geography(version: str = CURRENT, mappings: Iterable[Path] = ()) -> Geo
         Step(row["from_code"], row["to_code"], date.fromisoformat(row["from_date"]), float(row["share"]), float(row["lsoas"]))
         for row in read_rows(resource("conf", "reference", "area_successors.csv"))
     ]  # fmt: skip
+    shipped_days = {code: tuple(intervals) for code, intervals in valid.items()}
     covered_from = min(since for intervals in valid.values() for since, _ in intervals)
     own = [step for path in mappings for step in _read_mappings(path)]
     _refuse_repeated(own)
@@ -238,7 +257,7 @@ def read_geography(version: str = CURRENT, mappings: Iterable[Path] = ()) -> Geo
         whole[(step.from_code, step.on)] += step.share
     # Printed shares are rounded: they are made to add up.
     steps += [replace(step, share=step.share / whole[(step.from_code, step.on)]) for _, _, step in own]
-    return Geography(name, as_of, areas, dict(valid), tuple(steps), covered_from)
+    return Geography(name, as_of, areas, dict(valid), tuple(steps), covered_from, shipped_days)
 
 
 def _end(text: str) -> date:

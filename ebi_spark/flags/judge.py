@@ -15,7 +15,14 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.clinical_policy.compile import compile_test, holds, null_columns, stored_four
+from ebi_spark.clinical_policy.compile import (
+    compile_test,
+    goes_by_meaning,
+    has_default_codes,
+    holds,
+    null_columns,
+    stored_four,
+)
 from ebi_spark.clinical_policy.keys import KEY_LENGTH, Needed, needed
 from ebi_spark.clinical_policy.model import READINGS, Clause, Unit
 from ebi_spark.clinical_policy.patterns import one_of
@@ -135,42 +142,46 @@ _DECISIVE = f"transform(filter(_flips, f -> ({_AGAINST.format('f')} = 0) <> _pas
 
 @dataclass(frozen=True, eq=False)
 class _Tests:
-    """Different tests, each with its number, which gives it its place in a record's states and in the masks."""
+    """Different tests, each with its number, which gives it its place in a record's states and in the masks. By name a clause
+    that has the test, and a reading that sees the record as it does."""
 
-    clauses: dict[str, Clause]
+    clauses: dict[str, tuple[Clause, str]]
+    dataset: str
 
     @property
     def numbers(self) -> dict[str, int]:
         """The number of each test."""
         return {name: number for number, name in enumerate(self.clauses)}
 
-    def bits(self, clause: Clause) -> tuple[int, int]:
+    def bits(self, clause: Clause, reading: str) -> tuple[int, int]:
         """The bits of a clause: where false, and where undecided, keep a record from being flagged."""
-        bit = 1 << _place(self.numbers[_test_of(clause)])
+        bit = 1 << _place(self.numbers[_test_of(clause, reading, self.dataset)])
         return bit, bit if clause.missing == "fails" else 0
 
-    def joined(self, clauses: tuple[Clause, ...]) -> dict[str, int]:
+    def joined(self, clauses: tuple[Clause, ...], reading: str) -> dict[str, int]:
         """The bits of several clauses together."""
         fails = drops = 0
         for clause in clauses:
-            bit, dropped = self.bits(clause)
+            bit, dropped = self.bits(clause, reading)
             fails, drops = fails | bit, drops | dropped
         return {"fails": fails, "drops": drops}
 
 
 def _tests_of(unit: Unit) -> _Tests:
     """The different tests of one revision over all readings and flipped decisions."""
-    deciding = [reading.deciding for reading in unit.revision.readings.values()]
-    deciding += [flip.deciding for flip in unit.revision.flips]
-    clauses: dict[str, Clause] = {}
-    for clause in (clause for of_one in deciding for clause in of_one):
-        clauses.setdefault(_test_of(clause), clause)
+    dataset = unit.policy.dataset
+    deciding = [(name, reading.deciding) for name, reading in unit.revision.readings.items()]
+    deciding += [(flip.base, flip.deciding) for flip in unit.revision.flips]
+    clauses: dict[str, tuple[Clause, str]] = {}
+    for reading, of_one in deciding:
+        for clause in of_one:
+            clauses.setdefault(_test_of(clause, reading, dataset), (clause, reading))
     if len(clauses) > MOST_TESTS:
         raise InputError(
             f"policies: {unit.key} has {len(clauses)} different tests, {MOST_TESTS} are the most that one revision can have",
             remedy="join clauses by any_of, or make two policies of it",
         )
-    return _Tests(clauses)
+    return _Tests(clauses, dataset)
 
 
 def _tests_in_common(units: list[Unit]) -> list[_Tests]:
@@ -198,9 +209,9 @@ def _word(tests: list[_Tests], dataset: str, made: dict[str, Column], at: int) -
     word: Column | None = None
     for of_some in dict.fromkeys(tests):
         listed = list(of_some.clauses.items())[at : at + _IN_A_WORD]
-        for name, clause in listed:
+        for name, (clause, reading) in listed:
             if name not in made:
-                made[name] = F.coalesce(holds(clause, dataset).cast("bigint"), undecided)
+                made[name] = F.coalesce(holds(clause, dataset, reading).cast("bigint"), undecided)
         if listed:
             states = [F.shiftleft(made[name], 2 * place) for place, (name, _) in enumerate(listed)]
             condition = F.col("_unit").isin(*[number for number, item in enumerate(tests) if item is of_some])
@@ -215,9 +226,13 @@ def _readings(number: int, unit: Unit, tests: _Tests) -> list[dict[str, Any]]:
     rows = []
     for name in READINGS:
         reading = revision.readings[name]
-        clauses = [dict(zip(("id", "fails", "drops"), (c.id, *tests.bits(c)), strict=True)) for c in reading.deciding]
+        clauses = [
+            dict(zip(("id", "fails", "drops"), (c.id, *tests.bits(c, name)), strict=True)) for c in reading.deciding
+        ]
         flips = [
-            {"decision": flip.decision, **tests.joined(flip.deciding)} for flip in revision.flips if flip.base == name
+            {"decision": flip.decision, **tests.joined(flip.deciding, name)}
+            for flip in revision.flips
+            if flip.base == name
         ]
         rows.append(
             {
@@ -227,7 +242,7 @@ def _readings(number: int, unit: Unit, tests: _Tests) -> list[dict[str, Any]]:
                 "reading": name,
                 "policy_fingerprint": reading.fingerprint,
                 "_first_day": min(item.start for item in policy.revisions),
-                "_all": tests.joined(reading.deciding),
+                "_all": tests.joined(reading.deciding, name),
                 "_clauses": clauses,
                 "_flips": flips,
             }
@@ -235,8 +250,10 @@ def _readings(number: int, unit: Unit, tests: _Tests) -> list[dict[str, Any]]:
     return rows
 
 
-def _test_of(clause: Clause) -> str:
-    return json.dumps([clause.kind, clause.test], sort_keys=True)
+def _test_of(clause: Clause, reading: str, dataset: str) -> str:
+    """The same for clauses that come to the same for every record: readings differ in how they see default codes."""
+    differs = goes_by_meaning(reading) and has_default_codes(clause.test or {}, dataset)
+    return json.dumps([clause.kind, clause.test, *(["by meaning"] if differs else [])], sort_keys=True)
 
 
 # Which records, and which policies for each

@@ -1,6 +1,6 @@
 """Flagged activity by area: one aggregation over the flags for all policies, readings, periods and types of area."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -8,9 +8,11 @@ from pyspark.sql import functions as F
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
 from ebi_spark.flags.geography import SPLIT_ESTIMATE, UNMAPPED_PART, Geography
 from ebi_spark.flags.judge import FLAGGED
+from ebi_spark.rates.code_forms import with_known_codes
 from ebi_spark.rates.located import has_unmapped_part, located
 from ebi_spark.rates.methods import (
     FEW_EVENTS,
+    NO_POPULATION,
     crude_rate,
     dobson_limits,
     repeated_variance,
@@ -22,6 +24,8 @@ from ebi_spark.rates.periods import Period, period_rows, years_of_periods
 from ebi_spark.rates.population import (
     DISTANT_VINTAGE,
     ENGLAND,
+    PARTIAL_POPULATION,
+    UNUSUAL_POPULATION,
     Population,
     area_names,
     band_of,
@@ -75,8 +79,8 @@ def activity_rates(
 ) -> DataFrame:
     """The rows of ``gold/activity_rate`` but ``run_id``, for every one of ``periods``.
 
-    ``flags`` (:func:`prepared`) hold all years of the periods. An area without activity has a row of 0. Under ``partial``
-    coverage nothing is called England. All policies, areas and periods are one aggregation: records are counted by year,
+    ``flags`` (:func:`prepared`) hold all years of the periods. Every area of the version has a row, without activity one of
+    0; an area of whose people the population lacks a part has no rate. Under ``partial`` coverage nothing is called England. All policies, areas and periods are one aggregation: records are counted by year,
     area, sex and band first, and only these counts are spread over the periods that their year is in. ``boards``: the
     boards of each local policy, which has rows of these, of their sub-ICB locations and of providers alone (decision 12).
     """
@@ -124,27 +128,56 @@ def activity_rates(
         F.max("split").alias("split"),
         F.array_sort(F.collect_list(F.struct(_stratum(), "people")))["people"].alias("strata"),
     )
-    named = period_rows(spark, periods)
-    every_area = F.broadcast(named.select(*PERIOD)).join(people, list(WINDOW))
-    # Providers, and areas of which no population says how many people they have. Where records of some year cannot be
-    # placed below England, an area's records of the others are no figure of the period.
-    unplaced = {f"{p.years[-1]}/{len(p.years)}" for p in periods if not all(map(population.covers, p.years))}
-    placed = (F.col("area_type") == "provider") | ~F.concat_ws("/", YEAR, F.col("period_years").cast("string")).isin(
-        sorted(unplaced)
-    )
-    has_people = F.col("population").isNotNull()
-    # One join for areas with and without people: what is counted behind `totals` is counted once.
+    named, names = period_rows(spark, periods), area_names(spark, population)
+    # Areas without people have a row too: whether an area has one must not depend on its records.
+    every_area = F.broadcast(named.select(*PERIOD)).crossJoin(F.broadcast(names.select(*AREA)))
+    every_area = every_area.join(people, [*WINDOW, *AREA], "left")
+    # Where records of some year cannot be placed below England, an area's records of the others are no figure of the
+    # period.
+    unplaced = _in_one_of(period for period in periods if not all(map(population.covers, period.years)))
+    placed = F.col("area_type").isin("provider", "england") | ~unplaced
+    lacking = F.broadcast(_areas_without_people(spark, periods, population))
+    # One join for areas with and without records: what is counted behind `totals` is counted once.
     frame = (
         _of_own_boards(every_area.join(totals, [*PERIOD, *AREA], "full"), population, boards)
-        .where(has_people | ((F.col("area_type") != "england") & placed))
-        .fillna(False, ["distant", "split"])
+        .where(placed)
+        .join(lacking, [*WINDOW, *AREA], "left")
+        .fillna(False, ["distant", "split", "lacking"])
+        .withColumn("unusual", _in_one_of(p for p in periods if any(map(population.is_unusual, p.years))))
+        .withColumn("england_lacking", _in_one_of(p for p in periods if _england_lacks_people(p, population)))
         .join(F.broadcast(named), list(PERIOD))
-        .join(F.broadcast(area_names(spark, population)), list(AREA), "left")
+        .join(F.broadcast(names), list(AREA), "left")
         .join(F.broadcast(national), list(PERIOD), "left")
     )
     if partial:
         frame = frame.where("area_type <> 'england'")
     return _figures(frame, population, partial=partial, local=sorted(boards))
+
+
+def _in_one_of(periods: Iterable[Period]) -> Column:
+    """Whether a row's years are those of one of the periods."""
+    windows = {f"{period.years[-1]}/{len(period.years)}" for period in periods}
+    return F.concat_ws("/", YEAR, F.col("period_years").cast("string")).isin(sorted(windows))
+
+
+def _england_lacks_people(period: Period, population: Population) -> bool:
+    return any(("england", ENGLAND) in population.without_people(year) for year in period.years)
+
+
+def _areas_without_people(spark: SparkSession, periods: Sequence[Period], population: Population) -> DataFrame:
+    """A row a period's years and area of whose people the population of some year lacks a part: ``lacking``."""
+    found = {
+        (years[-1], len(years), *area)
+        for years in {period.years for period in periods}
+        for year in years
+        for area in population.without_people(year)
+    }
+    rows = [(*row, True) for row in sorted(found)]
+    return small_frame(
+        spark,
+        rows,
+        "financial_year string, period_years int, area_type string, area_code string, lacking boolean",
+    )
 
 
 def _of_own_boards(areas: DataFrame, population: Population, boards: Mapping[str, Sequence[str]]) -> DataFrame:
@@ -255,8 +288,8 @@ def _stratum() -> Column:
 
 def prepared(flags: DataFrame, geography: Geography) -> DataFrame:
     """Flags with what the aggregation asks for: ``flagged``, the five-year ``band`` of ``age_years``, and as ``area_code``
-    the sub-ICB location of the version shown."""
-    placed = located(flags, geography)
+    the sub-ICB location of the version shown; a provider code that is none is ``unknown``."""
+    placed = with_known_codes(located(flags, geography))
     return placed.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
 
 
@@ -282,6 +315,8 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool, local: 
     notes = F.array_compact(
         F.array(
             F.when(F.col("distant"), F.lit(DISTANT_VINTAGE)),
+            F.when(F.col("lacking"), F.lit(PARTIAL_POPULATION)),
+            F.when(F.col("unusual") & has_people, F.lit(UNUSUAL_POPULATION)),
             F.when(F.col("back_cast"), F.lit("back_cast")),
             F.when(F.col("partial_year"), F.lit("partial_year")),
             F.when(F.col("split"), F.lit(SPLIT_ESTIMATE)),
@@ -302,7 +337,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool, local: 
         "population",
         "population_vintage",
         F.when(has_people, F.lit(population.standard)).alias("standard_population"),
-        F.when(has_people & ~F.lit(partial) & ~is_local, expected).alias("expected"),
+        F.when(has_people & ~F.lit(partial) & ~is_local & ~F.col("england_lacking"), expected).alias("expected"),
         crude_rate(F.col("activity"), F.col("population")).alias("crude_rate"),
         F.when(computable, standardised_rate(F.col("weighted_rates"), all_weights)).alias("standardised_rate"),
         F.when(computable, lower).alias("lower"),
@@ -314,7 +349,7 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool, local: 
         share_lower.alias("share_lower"),
         share_upper.alias("share_upper"),
         F.when(has_people, F.lit(METHOD)).alias("method"),
-        F.when(~has_people, F.lit("no_population"))
+        F.when(~has_people, F.lit(NO_POPULATION))
         .when(~computable, F.lit("not_calculated"))
         .when(F.col("activity") < FEW_EVENTS, F.lit("few_events"))
         .otherwise(F.lit("ok"))

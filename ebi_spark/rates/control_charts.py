@@ -1,13 +1,14 @@
 """Control charts: what of a difference, or of a change, may be chance alone.
 
-Plain functions on numbers, for the report and for notebooks; the figures come from published tables. Rules and forms are
-those of NHS England's *Making Data Count*, as its R package NHSRplotthedots applies them.
+Plain functions on numbers, for the report and for notebooks; the figures come from published tables. Rules are those of
+NHS England's *Making Data Count*, by default exactly as the R package NHSRplotthedots 0.2.2 applies them.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,11 @@ LEAST_MONTHLY = 10
 RUN = 7
 # 3 / d2 with d2 = 1.128, the mean range of two values of a normal distribution, in the rounding of Making Data Count.
 XMR = 2.66
+# D4, the upper limit of a chart of moving ranges: a range of so many times their mean, or more, is an outlier.
+SCREEN = 3.267
+# ``plot_the_dots``: outlying ranges are left out, and two of three need all three points on one side of the mean.
+# ``unscreened``: every range counts, and two of three may have the third point anywhere (Western Electric's rule).
+Form = Literal["plot_the_dots", "unscreened"]
 # What makes the time between events about normal: Nelson's power for one event, Wilson and Hilferty's for several.
 NELSON, WILSON_HILFERTY = 1 / 3.6, 1 / 3
 
@@ -60,12 +66,14 @@ def over_dispersion(observed: Sequence[float], expected: Sequence[float], tail: 
     return float(np.mean(np.clip(z, low, high) ** 2))
 
 
-def xmr(values: Sequence[float], baseline: Sequence[bool] | None = None) -> ControlChart:
+def xmr(values: Sequence[float], baseline: Sequence[bool] | None = None, form: Form = "plot_the_dots") -> ControlChart:
     """XmR chart of a series: mean ± 2.66 · average moving range, with the rules of :func:`signals`.
 
     ``baseline`` says which points the mean and the ranges are of (default: all); a moving range is between two points that
-    follow one another and are both of it. At least two are wanted. Wheeler, Understanding Variation (1993); NHS England,
-    Making Data Count.
+    follow one another and are both of it. At least two are wanted. As NHSRplotthedots does, ranges of 3.267 times their
+    mean and more are left out, once, and the mean is taken again; the points themselves all stay in the centre.
+    ``form="unscreened"`` keeps every range, as this product did before and as Making Data Count's spreadsheet does.
+    Wheeler, Understanding Variation (1993).
     """
     chosen = [True] * len(values) if baseline is None else list(baseline)
     kept = [value for value, inside in zip(values, chosen, strict=True) if inside]
@@ -79,26 +87,36 @@ def xmr(values: Sequence[float], baseline: Sequence[bool] | None = None) -> Cont
     if not ranges:
         raise ValueError("an XmR chart needs two points that follow one another")
     centre = sum(kept) / len(kept)
+    if form == "plot_the_dots":
+        outlying = SCREEN * sum(ranges) / len(ranges)
+        # Where all ranges are 0 none is below 3.267 times their mean, and none is an outlier.
+        ranges = [each for each in ranges if each < outlying] or ranges
     reach = XMR * sum(ranges) / len(ranges)
-    return ControlChart(centre, centre - reach, centre + reach, signals(values, centre, centre - reach, centre + reach))
+    found = signals(values, centre, centre - reach, centre + reach, form)
+    return ControlChart(centre, centre - reach, centre + reach, found)
 
 
-def signals(values: Sequence[float], centre: float, lower: float, upper: float) -> tuple[tuple[str, ...], ...]:
+def signals(
+    values: Sequence[float], centre: float, lower: float, upper: float, form: Form = "plot_the_dots"
+) -> tuple[tuple[str, ...], ...]:
     """Which rules of Making Data Count each point meets.
 
     ``astronomical``: outside the limits. ``shift``: one of seven or more in a row on one side of the mean. ``trend``: one
-    of seven or more in a row that all rise or all fall. ``two_of_three``: in the outer third towards a limit, or beyond
-    it, with another of three points in a row that is so on the same side.
+    of seven or more in a row that all rise or all fall. ``two_of_three``: near a limit, which is in the outer third
+    towards it and not beyond it, with another of three points in a row that is so, all three on one side of the mean.
+    With ``form="unscreened"`` a point beyond a limit counts as near it, and the third point may be on either side.
     """
     found: list[set[str]] = [set() for _ in values]
     side = [(value > centre) - (value < centre) for value in values]
     step = [0, *((after > before) - (after < before) for before, after in zip(values, values[1:], strict=False))]
+    outside = [value < lower or value > upper for value in values]
     outer = [
         1 if value > centre + (upper - centre) * 2 / 3 else -1 if value < centre - (centre - lower) * 2 / 3 else 0
         for value in values
     ]
-    for number, value in enumerate(values):
-        if value < lower or value > upper:
+    strict = form == "plot_the_dots"
+    for number in range(len(values)):
+        if outside[number]:
             found[number].add("astronomical")
         if number + RUN <= len(values):
             window = range(number, number + RUN)
@@ -110,9 +128,11 @@ def signals(values: Sequence[float], centre: float, lower: float, upper: float) 
             if steps in ({1}, {-1}):
                 for place in window:
                     found[place].add("trend")
+        three = range(number, min(number + 3, len(values)))
         for sign in (1, -1):
-            near = [place for place in range(number, min(number + 3, len(values))) if outer[place] == sign]
-            if len(near) >= 2:
+            near = [place for place in three if outer[place] == sign and not (strict and outside[place])]
+            one_side = len(three) == 3 and all(side[place] == sign for place in three)
+            if len(near) >= 2 and (one_side or not strict):
                 for place in near:
                     found[place].add("two_of_three")
     order = ("astronomical", "shift", "trend", "two_of_three")
@@ -125,15 +145,15 @@ def days_between(dates: Sequence[date]) -> list[int]:
     return [(after - before).days for before, after in zip(ordered, ordered[1:], strict=False)]
 
 
-def t_chart(days: Sequence[float], events: int = 1) -> ControlChart:
+def t_chart(days: Sequence[float], events: int = 1, form: Form = "plot_the_dots") -> ControlChart:
     """Days-between chart of rare events: a point every ``events`` events, its value the days that they took.
 
     Times between events of a constant rate are exponential, of several events gamma; their power y = t^(1/3.6) (Nelson,
     Journal of Quality Technology 26 (1994) 239–240), of several t^(1/3) (Wilson and Hilferty, Proceedings of the National
-    Academy of Sciences 17 (1931) 684–688), is about normal. An XmR chart of y, put back into days; the centre is about
-    the median. Points above say that events have become rarer. The limit below is 0 where y's is negative.
+    Academy of Sciences 17 (1931) 684–688), is about normal. An XmR chart of y (:func:`xmr`, in the ``form`` given), put
+    back into days; the centre is about the median. Points above say that events have become rarer. The limit below is 0 where y's is negative.
     """
     power = NELSON if events == 1 else WILSON_HILFERTY
-    chart = xmr([value**power for value in days])
+    chart = xmr([value**power for value in days], form=form)
     back = [max(0.0, value) ** (1 / power) for value in (chart.centre, chart.lower, chart.upper)]
     return ControlChart(back[0], back[1], back[2], chart.signals)

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from ebi_spark.financial_years import label
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND
 from ebi_spark.flags.geography import NOT_VALID, UNMAPPED, WHOLE, Geography
+from ebi_spark.rates.code_forms import known_code
 from ebi_spark.schemas import RECORD_KEY
 from ebi_spark.small_frames import small_frame
 
@@ -77,17 +78,21 @@ def _with_ways(flags: DataFrame, geography: Geography) -> DataFrame:
 
 def unmapped_areas(flags: DataFrame, geography: Geography) -> DataFrame:
     """The rows of ``gold/unmapped_area`` but ``run_id``: codes of records in scope that are no area of the version, and
-    commissioners that are none at all. ``flags`` are rows of ``gold/activity_flag``."""
+    commissioners that are none at all (``unknown``, where they have not even the form of a code). ``flags`` are rows of ``gold/activity_flag``."""
     inside = _with_ways(flags.where(F.col("area_basis") != OUTSIDE_ENGLAND), geography).where("location IS NULL")
     named = F.col("area_code").isNotNull()
-    on_other_days = named & F.col("known_code").isNull() & (F.col("area_date") >= F.lit(geography.covered_from))
+    # A code that is an area on other days of the years covered; a practice's can be no area at all (NHS England's).
+    is_area = F.col("area_code").isin(sorted(geography.valid))
+    on_other_days = is_area & F.col("known_code").isNull() & (F.col("area_date") >= F.lit(geography.covered_from))
     return (
         inside.select(
             *RECORD_KEY,
             "financial_year",
             F.when(named, F.col("area_basis")).otherwise(F.lit("commissioner")).alias("code_kind"),
-            F.coalesce("area_code", F.upper("commissioner_code")).alias("code"),
-            F.when(on_other_days, F.lit(NOT_VALID)).otherwise(F.lit(UNMAPPED)).alias("reason"),
+            F.coalesce("area_code", known_code(inside, "commissioner_code")).alias("code"),
+            F.when(F.coalesce(on_other_days, F.lit(False)), F.lit(NOT_VALID))
+            .otherwise(F.lit(UNMAPPED))
+            .alias("reason"),
         )
         .where("code IS NOT NULL")
         .groupBy("dataset", "financial_year", "code_kind", "code", "reason")

@@ -12,6 +12,7 @@ from ebi_spark.small_files import read_rows
 PER = 100_000
 Z_95 = 1.959963984540054
 FEW_EVENTS = 10
+NO_POPULATION = "no_population"
 
 
 def crude_rate(events: Column, people: Column) -> Column:
@@ -90,8 +91,9 @@ def wilson_limits(part: Column, whole: Column) -> tuple[Column, Column]:
     square = Z_95 * Z_95
     spread = Z_95 * F.sqrt(square + 4 * part * (1 - F.try_divide(part, whole)))
     lower, upper = ((2 * part + square + side * spread) / (2 * (whole + square)) for side in (-1, 1))
-    # At the ends rounding leaves a trace of the exact 0 and 1.
-    return F.when(whole > 0, F.greatest(lower, F.lit(0.0))), F.when(whole > 0, F.least(upper, F.lit(1.0)))
+    # At the ends rounding leaves a trace of the exact 0 and 1. Spark's greatest and least pass over NULL, so that it is asked for.
+    known = (whole > 0) & part.isNotNull()
+    return F.when(known, F.greatest(lower, F.lit(0.0))), F.when(known, F.least(upper, F.lit(1.0)))
 
 
 def standardised_rate(weighted_rates: Column, weights: Column | float) -> Column:

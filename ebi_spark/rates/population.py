@@ -6,8 +6,9 @@ the driver. They are stored by the areas of their file; on which areas they are 
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pyspark.sql import functions as F
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
 from ebi_spark.flags.geography import Geography, apart, read_geography
+from ebi_spark.flags.lookup_files import read_lookup
 from ebi_spark.rates.population_files import (
     BAND_YEARS,
     LAST_BAND,
@@ -30,6 +32,10 @@ from ebi_spark.small_frames import small_frame
 
 ENGLAND = "E92000001"
 DISTANT_VINTAGE = "distant_vintage"
+PARTIAL_POPULATION = "partial_population"
+UNUSUAL_POPULATION = "unusual_population"
+# (type, code) of an area
+Area = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Population:
     max_days: int
     # Rows of lookups that hold for all days: they say for every year which area a practice or residence is today.
     undated_lookups: bool = False
+    # By vintage how many times the people of the population that ships it has, where that is far from 1.
+    unusual: dict[date, float] = field(default_factory=dict)
 
     def covers(self, year: str) -> bool:
         """Whether records of the year can be placed below England: where no code is known, no activity is no zero."""
@@ -56,6 +64,18 @@ class Population:
     def is_distant(self, year: str) -> bool:
         """Whether that vintage is farther from the year's middle than the configuration's ``max_vintage_days``."""
         return abs((self.vintage_for(year) - midpoint_of(year)).days) > self.max_days
+
+    def is_unusual(self, year: str) -> bool:
+        """Whether that vintage is farther from the one that ships than ``max_population_difference`` allows."""
+        return self.vintage_for(year) in self.unusual
+
+    @cached_property
+    def _without(self) -> dict[date, set[Area]]:
+        return {vintage: areas_without_people(self.geography, people) for vintage, people in self.by_vintage.items()}
+
+    def without_people(self, year: str) -> set[Area]:
+        """The areas, England among them, for which the year's vintage lacks people: they have no rate."""
+        return self._without[self.vintage_for(year)]
 
 
 def band_of(age: Column) -> Column:
@@ -122,10 +142,13 @@ def population_of(
     """Populations with the standard that the configuration names; refuses a vintage that is farther than it allows."""
     standard = config.standard_population
     name = Path(standard).stem if standard.endswith(".csv") else standard
-    lookups = [path for path in (config.practices, config.lsoas) if path]
-    undated = any(not row.get("valid_from") for path in lookups for row in read_rows(path))
-    weights = _weights(standard, by_vintage)
-    population = Population(by_vintage, geography, weights, name, config.max_vintage_days, undated)
+    lookups = ((config.practices, "practice_code"), (config.lsoas, "lsoa"))
+    undated = any(not row.dated for path, key in lookups if path for row in read_lookup(path, key))
+    weights = _weights(standard, by_vintage, geography)
+    shipped = shipped_population(geography)
+    ratios = {vintage: times_as_many(geography, people, shipped) for vintage, people in by_vintage.items()}
+    unusual = {vintage: ratio for vintage, ratio in ratios.items() if abs(ratio - 1) > config.max_population_difference}
+    population = Population(by_vintage, geography, weights, name, config.max_vintage_days, undated, unusual)
     distant = [year for year in years if population.is_distant(year)]
     if distant and config.distant_vintage == "error":
         raise InputError(
@@ -135,35 +158,117 @@ def population_of(
     return population
 
 
-def gaps(population: Population, years: list[str]) -> list[str]:
+def areas_without_people(geography: Geography, people: Vintage) -> set[Area]:
+    """Every area of the version, England included, of whose people the population lacks a part or all.
+
+    England lacks people where one of its areas on the day of the file's codes is not in the file. It lacks none where all
+    are there, also when some of them are no area of the version shown: their people count in England. Where the shipped
+    tables do not say which areas England had (before April 2021, or by codes of the user's own), the user's mappings have to
+    reach each area of the version, or of April 2021.
+    """
+    day, strata = people.area_date, people.strata
+    given = {code for (code, _, _), number in strata.items() if number}
+    lacking = {*geography.areas} - _reached(geography, given, day)
+    of_england = geography.areas_of_england(day)
+    if given and given <= of_england:
+        missing = of_england - given
+        lacking |= _reached(geography, missing, day)
+    else:
+        first = geography.areas_of_england(geography.covered_from)
+        oldest = replace(geography, as_of=geography.covered_from, areas={code: {} for code in first})
+        missing = lacking and first - _reached(oldest, given, day)
+    found = {(kind, geography.areas[code][f"{kind}_code"]) for code in lacking for kind in ("region", "icb", "sub_icb")}
+    return found | ({("england", ENGLAND)} if missing else set())
+
+
+def _reached(geography: Geography, codes: set[str], day: date) -> set[str]:
+    """The areas of the version that codes of a day are, or are a part of."""
+    return {area for code in codes for area, _ in geography.reach(code, day)}
+
+
+def times_as_many(geography: Geography, people: Vintage, other: Vintage) -> float:
+    """How many times the people of ``other`` a population has, in the areas of the version that both have all people of; 1
+    where there is none."""
+    lacking = areas_without_people(geography, people) | areas_without_people(geography, other)
+    sums = []
+    for each in (people, other):
+        by_code: dict[str, int] = defaultdict(int)
+        for (code, _, _), number in each.strata.items():
+            by_code[code] += number
+        sums.append(
+            sum(
+                number * share
+                for code, number in by_code.items()
+                for area, share in geography.reach(code, each.area_date)
+                if ("sub_icb", area) not in lacking
+            )
+        )
+    return sums[0] / sums[1] if sums[1] else 1.0
+
+
+def is_whole(geography: Geography, people: Vintage) -> bool:
+    """Whether a population has the people of all areas of England."""
+    return ("england", ENGLAND) not in areas_without_people(geography, people)
+
+
+def gaps(population: Population, years: list[str], *, partial: bool = False) -> list[str]:
     """What is missing between areas and people, a sentence a vintage and kind: areas of the version without people, and
-    people whose area is none of the version."""
+    people whose area is none of the version. Under ``partial`` coverage England has no rate anyway."""
     found = []
     geography = population.geography
     for vintage in sorted({population.vintage_for(year) for year in years}):
         stored = population.by_vintage[vintage]
+        lacking = areas_without_people(geography, stored)
+        empty = sorted(code for kind, code in lacking if kind == "sub_icb")
         reached = {code: geography.reach(code, stored.area_date) for code, _, _ in stored.strata}
-        empty = sorted({*geography.areas} - {area for parts in reached.values() for area, _ in parts})
         outside = sorted(code for code, parts in reached.items() if not parts)
         people = sum(number for (code, _, _), number in stored.strata.items() if code in outside)
         if empty:
+            counted = [(word, sum(kind == area_type for kind, _ in lacking)) for area_type, word in _KINDS]
+            named = ["England"] if ("england", ENGLAND) in lacking and not partial else []
+            named += [f"{number:,} {word}" for word, number in counted]
             found.append(
-                f"{len(empty):,} of {len(geography.areas):,} areas of {geography.version} have no people in the population of "
-                f"{vintage} (such as {empty[0]}) and so no rates: give a file by these areas, or mappings to them"
+                f"Warning: {len(empty):,} of {len(geography.areas):,} areas of {geography.version} have no people, or not "
+                f"all, in the population of {vintage} ({_some(empty)}). There is no rate for {', '.join(named)}. Give a "
+                "population file with all areas of England, or geography.mappings to them"
+            )
+        if vintage in population.unusual:
+            found.append(
+                f"Warning: the population of {vintage} ({stored.source}) has {population.unusual[vintage]:.3g} times the "
+                "people that the shipped population has in the same areas (max_population_difference): check that the file "
+                "counts people, not thousands, and each of them once"
             )
         if outside:
             found.append(
                 f"{people:,} people of {vintage} count in England only: their areas (such as {outside[0]}) are none of "
                 f"{geography.version}; geography.mappings can say what they became"
             )
+    if population.standard == "england" and not any(
+        is_whole(geography, people) for people in population.by_vintage.values()
+    ):
+        found.append(
+            "No population given has all areas of England: rates are standardised to England in the population that ships "
+            "with the product"
+        )
     return found
 
 
-def _weights(standard: str, by_vintage: dict[date, Vintage]) -> dict[tuple[str, int], float]:
+# The types of area below England that can lack people, in words.
+_KINDS = (("region", "regions"), ("icb", "ICBs"), ("sub_icb", "sub-ICB locations"))
+_NAMED = 10
+
+
+def _some(codes: list[str]) -> str:
+    """The first ten codes, and how many more there are."""
+    more = f" and {len(codes) - _NAMED:,} more" if len(codes) > _NAMED else ""
+    return ", ".join(codes[:_NAMED]) + more
+
+
+def _weights(standard: str, by_vintage: dict[date, Vintage], geography: Geography) -> dict[tuple[str, int], float]:
     """The weight of each sex and band, one fixed set for the whole run so that trends compare."""
     weights: dict[tuple[str, int], float] = defaultdict(float)
     if standard == "england":
-        for (_, sex, band), people in by_vintage[max(by_vintage)].strata.items():
+        for (_, sex, band), people in _england_of(by_vintage, geography).strata.items():
             weights[(sex, band)] += people
         return dict(weights)
     if standard.endswith(".csv"):
@@ -180,6 +285,19 @@ def _weights(standard: str, by_vintage: dict[date, Vintage]) -> dict[tuple[str, 
             for sex in SEXES:
                 weights[(sex, int(row["age_from"]) // BAND_YEARS)] = float(row["people"])
     return dict(weights)
+
+
+def _england_of(by_vintage: dict[date, Vintage], geography: Geography) -> Vintage:
+    """The newest population with all areas of England; without one, the one that ships."""
+    whole = (people for _, people in sorted(by_vintage.items(), reverse=True) if is_whole(geography, people))
+    return next(whole, None) or shipped_population(geography)
+
+
+def shipped_population(geography: Geography) -> Vintage:
+    """The newest vintage of the population that ships with the product."""
+    path = resource("conf", "reference", "population_gp_registered.csv")
+    vintages = read_population_file({"path": str(path), "layout": "bands"}, geography)
+    return vintages[max(vintages)]
 
 
 def _weights_in(path: Path) -> dict[tuple[str, int], float]:
@@ -233,12 +351,13 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
     """A row a year, area, sex and band: ``people``, ``weight`` (of the standard), ``vintage``, ``distant``, and ``split``
     where the area's people or records of the year are known by shares of a split area only.
 
-    People of an area that is none of the version count in England only, as do all in a year of which no code is known.
+    People of an area that is none of the version count in England only, as do all in a year of which no code is known. An
+    area of whose people a part is missing has no row.
     """
     people: dict[tuple[date, str, str, str, int], int] = defaultdict(int)
     vintages = {year: population.vintage_for(year) for year in years}
     geography = population.geography
-    split_people: dict[date, set[tuple[str, str]]] = defaultdict(set)
+    split_people: dict[date, set[Area]] = defaultdict(set)
     for vintage in set(vintages.values()):
         stored = population.by_vintage[vintage]
         parts = {code: geography.reach(code, stored.area_date) for code, _, _ in stored.strata}
@@ -250,7 +369,10 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
         for of_code in parts.values():
             if len(of_code) > 1:
                 split_people[vintage] |= apart(geography, [code for code, _ in of_code])
-    rows = [(*key, number, population.weights[(key[3], key[4])]) for key, number in people.items()]
+    lacking = {(vintage, *area) for year, vintage in vintages.items() for area in population.without_people(year)}
+    rows = [
+        (*key, number, population.weights[(key[3], key[4])]) for key, number in people.items() if key[:3] not in lacking
+    ]
     by_vintage = small_frame(
         spark,
         rows,
@@ -277,7 +399,7 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
 
 
 def area_names(spark: SparkSession, population: Population) -> DataFrame:
-    """A row an area of each type: ``area_type``, ``area_code``, ``area_name``."""
+    """A row an area of the version, England included: ``area_type``, ``area_code``, ``area_name``."""
     areas = {area for code in population.geography.areas for area in members_of(population.geography, code)}
     return small_frame(spark, sorted(areas), "area_type string, area_code string, area_name string")
 

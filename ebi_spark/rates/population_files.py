@@ -1,21 +1,21 @@
 """Readers of population files: the product's own bands, NHS England's registered patients, ONS mid-year estimates.
 
 Each gives people by vintage and by the file's own sub-ICB locations (or CCGs), sex and five-year band, complete and
-reconciled with the file's own totals. All codes of a file are of one version of the areas: what they are on the version
-that is shown is found when rates are made.
+reconciled with the file's own totals. All codes of a file are of one version of the areas, and an ONS code decides which:
+it changes with an area's boundary, where the NHS's short code can stay. What the areas are on the version that is shown is
+found when rates are made.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.geography import Geography, version_on, versions
-from ebi_spark.settings import resource
-from ebi_spark.small_files import read_rows
+from ebi_spark.flags.geography import Geography, Interval, ons_codes, version_on, versions
+from ebi_spark.published_files import PublishedTable, plain_name, read_table
 
 BAND_YEARS = 5
 LAST_BAND = 18  # 90 and over
@@ -29,6 +29,8 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 # What one organisation type is called over the years; older files have clinical commissioning groups.
 _LOCATIONS = ("SUB_ICB_LOCATION_CODE", "SUB_ICB_LOCATION", "SUB ICB LOCATION", "CCG")
 _LAST_AGE = {"gp_registered": 95, "ons_mid_year": 90}
+# Areas whose people are those of locations: rows of them are totals to reconcile with.
+_ONS_WHOLE = re.compile(r"(E92|E40|E54|E12)\d{6}|ENGLAND")
 
 
 @dataclass(frozen=True)
@@ -85,38 +87,50 @@ def _twice(vintage: date, path: Path) -> InputError:
 
 
 def _read_bands(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
-    """The layout ``bands``: a row an area, sex and band."""
+    """The layout ``bands``: a row an area, sex and band. Rows of England are totals to reconcile with; those of regions and
+    ICBs are not read."""
     what = f"population: {path}"
     columns = ("area_type", "area_code", "sex", "age_from", "age_to", "people", "vintage")
     by_vintage: dict[date, Strata] = defaultdict(dict)
-    for number, row in enumerate(read_rows(path, columns), start=2):
-        if row["area_type"] != "sub_icb":
+    england: dict[date, Strata] = defaultdict(dict)
+    for number, row in _rows(_table(path, columns, "give people by sub-ICB location in 19 bands")):
+        kind = row["AREA_TYPE"].lower()
+        if kind in ("region", "icb"):
             continue
+        if kind not in ("sub_icb", "england"):
+            raise InputError(
+                f"{what}, line {number}: area_type is none of sub_icb, icb, region and england", remedy="correct it"
+            )
         try:
-            start, people, vintage = int(row["age_from"]), int(row["people"]), date.fromisoformat(row["vintage"])
-            end = int(row["age_to"]) if row["age_to"] else None
-        except (TypeError, ValueError):
+            start, vintage = int(row["AGE_FROM"]), date.fromisoformat(row["VINTAGE"])
+            end = int(row["AGE_TO"]) if row["AGE_TO"] else None
+        except ValueError:
             raise InputError(
                 f"{what}, line {number}: a number or the vintage cannot be read",
                 remedy="write whole numbers, and the vintage as 2022-10-01",
             ) from None
         last = start == LAST_BAND * BAND_YEARS
-        if start % BAND_YEARS or start > LAST_BAND * BAND_YEARS or (not last and end != start + BAND_YEARS - 1):
+        if (
+            start % BAND_YEARS
+            or not 0 <= start <= LAST_BAND * BAND_YEARS
+            or (not last and end != start + BAND_YEARS - 1)
+        ):
             raise InputError(
-                f"{what}, line {number}: {row['age_from']} to {row['age_to'] or 'over'} is not one of the 19 bands",
+                f"{what}, line {number}: {row['AGE_FROM']} to {row['AGE_TO'] or 'over'} is not one of the 19 bands",
                 remedy="use 0-4, 5-9 … 85-89 and 90 with an empty age_to",
             )
-        if people < 0:
-            raise InputError(f"{what}, line {number}: people is negative", remedy="correct the count")
-        if row["sex"] not in SEXES:
+        people = _people(row["PEOPLE"], f"{what}, line {number}: people")
+        if row["SEX"] not in SEXES:
             raise InputError(f"{what}, line {number}: sex is neither 1 nor 2", remedy="1 is male, 2 is female")
-        code = codes.known(row["area_code"])
+        strata = england[vintage] if kind == "england" else by_vintage[vintage]
+        code = "" if kind == "england" else codes.area_of((row["AREA_CODE"],), f"{what}, line {number}", vintage)
         if code is None:
+            codes.unknown.add(row["AREA_CODE"].upper())
             continue
-        key = (code, row["sex"], start // BAND_YEARS)
-        if key in by_vintage[vintage]:
+        key = (code, row["SEX"], start // BAND_YEARS)
+        if key in strata:
             raise InputError(f"{what}, line {number}: this area, sex and band stand twice", remedy="give each once")
-        by_vintage[vintage][key] = people
+        strata[key] = people
     codes.refuse_unknown()
     if not by_vintage:
         raise InputError(f"{what}: there is no row of area_type sub_icb", remedy="give people by sub-ICB location")
@@ -128,41 +142,52 @@ def _read_bands(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date,
                 f"{what}: {wanted - len(strata)} of {wanted} strata of the vintage {vintage} are missing",
                 remedy="give every area, both sexes and all 19 bands: an absent stratum would shrink the denominator",
             )
+        told = england.get(vintage, {})
+        if told:
+            sums = {("England", ""): (sum(strata.values()), sum(told.values()))}
+            _reconcile(what, f"all locations of {vintage}", sums)
     return by_vintage
 
 
 def _read_gp_registered(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
-    """NHS England's *Patients Registered at a GP Practice* by sex and single year of age (0–94, 95+), one vintage a file.
+    """NHS England's *Patients Registered at a GP Practice* by sex and age, one vintage a file: single years (``AGE``: 0–94,
+    95+) or five-year bands (``AGE_GROUP_5``: 0_4 … 90_94, 95+).
 
     Rows of the sex and age ``ALL`` are totals to reconcile with, as are those of ICBs, regions and England.
     """
     what = f"population: {path}"
-    columns = ("EXTRACT_DATE", "ORG_TYPE", "ORG_CODE", "SEX", "AGE", "NUMBER_OF_PATIENTS")
+    remedy = "give the file by sex and age with sub-ICB locations: gp-reg-pat-prac-sing-age-regions, or gp-reg-pat-prac-quin-age"
+    columns = ("EXTRACT_DATE", "ORG_TYPE", "ORG_CODE", "SEX", "NUMBER_OF_PATIENTS")
+    table = _table(path, columns, remedy)
+    banded = "AGE" not in table.header
+    if banded and "AGE_GROUP_5" not in table.header:
+        raise InputError(f"{what}: the column AGE (or AGE_GROUP_5) is missing", remedy=remedy)
+    of_age, read_age = ("AGE_GROUP_5", _age_group) if banded else ("AGE", _single_age)
     ages: dict[tuple[str, str, int], int] = {}
     own: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)  # type of area → (area, sex) → people
     vintages: set[date] = set()
-    for number, given in enumerate(_named_rows(path, columns), start=2):
-        kind, area, age = given["ORG_TYPE"].upper(), given["ORG_CODE"].upper(), given["AGE"].upper()
+    for number, given in _rows(table):
+        kind, area, age = given["ORG_TYPE"].upper(), given["ORG_CODE"].upper(), given[of_age].upper()
         sex = "ALL" if given["SEX"].upper() == "ALL" else _SEX.get(given["SEX"].upper())
         if sex is None:
             raise InputError(f"{what}, line {number}: SEX is not MALE, FEMALE or ALL", remedy="correct it")
         people = _people(given["NUMBER_OF_PATIENTS"], f"{what}, line {number}: NUMBER_OF_PATIENTS")
         vintages.add(_extract_date(given["EXTRACT_DATE"], f"{what}, line {number}"))
+        if kind in _LOCATIONS and codes.area_of((area, given.get("ONS_CODE", "")), f"{what}, line {number}") is None:
+            codes.unknown.add(area)
         if age == "ALL":
             own["location" if kind in _LOCATIONS else kind][(area, sex)] = people
         elif kind in _LOCATIONS and sex != "ALL":
-            years = _age(age, _LAST_AGE["gp_registered"], f"{what}, line {number}: AGE")
+            years = read_age(age, f"{what}, line {number}: {of_age}")
             if (area, sex, years) in ages:
                 raise InputError(f"{what}, line {number}: this area, sex and age stand twice", remedy="give each once")
             ages[(area, sex, years)] = people
     if not ages:
-        raise InputError(
-            f"{what}: there is no row of ORG_TYPE {_LOCATIONS[0]} (or CCG) by sex and age",
-            remedy="give the file by single year of age, with sub-ICB locations (gp-reg-pat-prac-sing-age-regions)",
-        )
+        raise InputError(f"{what}: there is no row of ORG_TYPE {_LOCATIONS[0]} (or CCG) by sex and age", remedy=remedy)
     if len(vintages) != 1:
         raise InputError(f"{what}: EXTRACT_DATE has {len(vintages)} dates", remedy="give one file an extract")
-    strata = _by_band(ages, what, _LAST_AGE["gp_registered"], codes)
+    last = _LAST_AGE["gp_registered"]
+    strata = _by_band(ages, what, range(0, last + 1, BAND_YEARS) if banded else range(last + 1), codes)
     by_sex: dict[tuple[str, str], int] = defaultdict(int)
     for (area, sex, _), people in ages.items():
         by_sex[(area, sex)] += people
@@ -180,72 +205,94 @@ def _read_gp_registered(path: Path, item: dict[str, str], codes: "_Codes") -> di
 def _read_ons_mid_year(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
     """ONS mid-year estimates of sub-ICB locations: a row an area, columns ``F0`` … ``F90``, ``M0`` … ``M90`` (90 is 90
     and over). Names of the other columns change every year; the area is the field that holds a known code, or a name that
-    ends with one. The vintage is 30 June of the year in the item's ``vintage``, or in the file's name (``mid-2022``)."""
+    ends with one. Rows of England, regions and ICBs are totals to reconcile with. The vintage is 30 June of the year in
+    the item's ``vintage``, or in the file's name or its title lines (``mid-2022``)."""
     what = f"population: {path}"
     last = _LAST_AGE["ons_mid_year"]
-    rows = _named_rows(path, ())
     wanted = [f"{letter}{age}" for letter in "FM" for age in range(last + 1)]
-    there = {re.sub(r"[^A-Z0-9]", "", name): name for name in (rows[0] if rows else {})}
-    missing = [name for name in wanted if name not in there]
-    if missing:
+    table = read_table(path, what, wanted, _bare_name)
+    missing = [name for name in wanted if name not in table.header]
+    if missing or not table.rows:
         raise InputError(
-            f"{what}: {len(missing)} of {len(wanted)} age columns are missing (such as {missing[0]}), or there is no row",
-            remedy="give the estimates by sex and single year of age, columns F0 to F90 and M0 to M90",
+            f"{what}: {len(missing)} of {len(wanted)} age columns are missing (such as {missing[0]}) in line {table.line}, "
+            "the one most like a header"
+            if missing
+            else f"{what}: there is no row below the header (line {table.line})",
+            remedy="give the estimates by sex and single year of age, with columns F0 to F90 and M0 to M90",
         )
-    beyond = [name for name in there if re.fullmatch(r"[FM]\d+", name) and name not in wanted]
+    beyond = [name for name in table.header if re.fullmatch(r"[FM]\d+", name) and name not in wanted]
     if beyond:
         raise InputError(
             f"{what}: {beyond[0]} overlaps {beyond[0][0]}{last}, which is {last} and over", remedy="drop it"
         )
-    total = next((name for short, name in there.items() if short in ("TOTAL", "ALLAGES", "ALLPERSONS")), None)
-    ages, told = {}, {}
-    for number, row in enumerate(rows, start=2):
-        area = codes.found_in(value for name, value in row.items() if not re.fullmatch(r"[FM]\d+", name))
+    total = next((name for name in table.header if name in ("TOTAL", "ALLAGES", "ALLPERSONS")), None)
+    ages: dict[tuple[str, str, int], int] = {}
+    told: dict[tuple[str, str], int] = {}
+    wholes: dict[str, int] = defaultdict(int)
+    for number, row in table.records():
+        if not any(row[name] for name in wanted):
+            continue  # a note below the table
+        named = [value for name, value in row.items() if not re.fullmatch(r"[FM]\d+", name)]
+        where = f"{what}, line {number}"
+        people = {name: _people(row[name], f"{where}: {name}") for name in wanted}
+        area = codes.area_of(named, where)
+        whole = next((value.upper()[:3] for value in named if _ONS_WHOLE.fullmatch(value.upper())), None)
+        if area is None and whole is None:
+            codes.unknown.add(next((value for value in named if value), "?"))
+            continue
         if area is None:
-            codes.unknown.add(next(iter(row.values())))
+            wholes["England" if whole in ("E92", "ENG") else f"the areas {whole}…"] += sum(people.values())
             continue
         if (area, "1", 0) in ages:
-            raise InputError(f"{what}, line {number}: this area stands twice", remedy="give each area once")
-        for name in wanted:
-            people = _people(row[there[name]], f"{what}, line {number}: {name}")
-            ages[(area, _SEX[name[0]], int(name[1:]))] = people
+            raise InputError(f"{where}: this area stands twice", remedy="give each area once")
+        ages |= {(area, _SEX[name[0]], int(name[1:])): count for name, count in people.items()}
         if total:
-            told[(area, "ALL")] = _people(row[total], f"{what}, line {number}: {total}")
-    strata = _by_band(ages, what, last, codes)
+            told[(area, "ALL")] = _people(row[total], f"{where}: {total}")
+    strata = _by_band(ages, what, range(last + 1), codes)
     by_area: dict[str, int] = defaultdict(int)
-    for (area, _, _), people in ages.items():
-        by_area[area] += people
-    _reconcile(what, "an area's ages", {key: (by_area[key[0]], people) for key, people in told.items()})
-    return {_mid_year(path, item, what): strata}
+    for (area, _, _), count in ages.items():
+        by_area[area] += count
+    _reconcile(what, "an area's ages", {key: (by_area[key[0]], count) for key, count in told.items()})
+    everyone = sum(by_area.values())
+    _reconcile(what, "all locations", {(name, ""): (everyone, count) for name, count in wholes.items()})
+    return {_mid_year(path, table.titles, item, what): strata}
+
+
+def _bare_name(name: str) -> str:
+    """A column name without blanks and signs: ``F90+`` is F90."""
+    return re.sub(r"[^A-Z0-9]", "", name.upper())
 
 
 class _Codes:
     """Area codes of a file as the NHS writes them, and the version that they are of; what is not known is gathered, to be
-    told at once."""
+    reported at once."""
 
     def __init__(self, what: str, geography: Geography, stated: str | None) -> None:
         self.what, self.geography, self.stated = what, geography, stated
-        rows = read_rows(resource("conf", "reference", "area_ons_codes.csv"))
-        self.ons = {row["ons_code"]: row["sub_icb_code"] for row in rows}
+        self.ons = ons_codes()
         self.unknown: set[str] = set()
+        # By vintage (None: the file's only one) and area: the ONS codes that the file has for it.
+        self.named: dict[tuple[date | None, str], set[str]] = defaultdict(set)
 
-    def known(self, code: str) -> str | None:
-        """The code of an area, None (and noted) where it is unknown."""
-        found = self.found_in((code,))
-        if found is None:
-            self.unknown.add(code.strip().upper())
-        return found
-
-    def found_in(self, fields: Iterable[str]) -> str | None:
-        """The one area that a row's fields name by its code, or by a name ending in `` - CODE``."""
+    def area_of(self, fields: Iterable[str], where: str, vintage: date | None = None) -> str | None:
+        """The one area that a row's fields name: by its ONS code, its short code, or a name ending in `` - CODE``."""
+        found: dict[str, str] = {}  # kind of code → area
         for value in fields:
             for code in (value.strip().upper(), value.rpartition(" - ")[2].strip().upper()):
-                code = self.ons.get(code, code)
-                if code in self.geography.valid:
-                    return code
-        return None
+                if code in self.ons:
+                    found.setdefault("ons", self.ons[code][0])
+                    self.named[(vintage, self.ons[code][0])].add(code)
+                elif code in self.geography.valid:
+                    found.setdefault("short", code)
+        if len({*found.values()}) > 1:
+            raise InputError(
+                f"{where}: the ONS code is that of {found['ons']}, and the row also names {found['short']}",
+                remedy="correct the row: both codes must be those of one area",
+            )
+        return next(iter(found.values()), None)
 
     def refuse_unknown(self) -> None:
+        """An :class:`InputError` where the file has codes of no known area."""
         if self.unknown:
             raise InputError(
                 f"{self.what}: {len(self.unknown)} area codes are no sub-ICB location that is known "
@@ -256,12 +303,19 @@ class _Codes:
     def read_on(self, vintage: date, strata: Strata) -> tuple[date, str]:
         """The day on which the codes are to be read, and the version they are of: the one that the configuration states,
         else what is valid on the vintage, else the version nearest to it that has every code. The people of one day are
-        published by areas of another, before a change as after it."""
+        published by areas of another, before a change as after it. A code with an ONS code in the file is valid when that is.
+        """
         codes = {code for code, _, _ in strata}
         known = versions()
+        named = {code: self.named.get((vintage, code), set()) | self.named.get((None, code), set()) for code in codes}
+
+        def is_valid(code: str, day: date) -> bool:
+            spans: list[Interval] = [self.ons[ons][1] for ons in named[code]]
+            by_ons = not spans or any(since <= day < until for since, until in spans)
+            return by_ons and self.geography.is_valid(code, day)
 
         def absent(day: date) -> list[str]:
-            return sorted(code for code in codes if not self.geography.is_valid(code, day))
+            return sorted(code for code in codes if not is_valid(code, day))
 
         if self.stated:
             candidates = [known[self.stated]]
@@ -269,40 +323,47 @@ class _Codes:
             candidates = [vintage, *sorted(known.values(), key=lambda day: abs((day - vintage).days))]
         best = min(candidates, key=lambda day: len(absent(day)))  # the first of equals
         if absent(best):
+            code = absent(best)[0]
+            ons = f" ({', '.join(sorted(named[code]))})" if named[code] else ""
             raise InputError(
                 f"{self.what}: {len(absent(best))} of {len(codes)} area codes are of another time than the rest "
-                f"(such as {absent(best)[0]!r}, no area on {best})",
+                f"(such as {code!r}{ons}, no area on {best})",
                 remedy="give the file by the areas of one day, or name its version: `geography: icb_2024` beside its path",
             )
         return best, version_on(best)
 
 
-def _named_rows(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
-    """Rows by column name in upper case without blanks around; an absent field is empty."""
-    rows = [
-        {
-            (name or "").strip().upper(): (value or "").strip()
-            for name, value in row.items()
-            if isinstance(value, str | None)
-        }
-        for row in read_rows(path)
-    ]
-    missing = [name for name in required if not rows or name not in rows[0]]
+def _table(path: Path, required: Iterable[str], remedy: str) -> PublishedTable:
+    """The table of a file that has the required columns."""
+    what = f"population: {path}"
+    names = [plain_name(name) for name in required]
+    table = read_table(path, what, names)
+    missing = [name for name in names if name not in table.header]
     if missing:
         raise InputError(
-            f"population: {path}: the column {missing[0]} is missing, or there is no row", remedy=f"add {missing[0]}"
+            f"{what}: the column {missing[0]} is missing in line {table.line}, the one most like a header",
+            remedy=remedy,
         )
-    return rows
+    if not table.rows:
+        raise InputError(f"{what}: there is no row below the header (line {table.line})", remedy=remedy)
+    return table
 
 
-def _by_band(ages: dict[tuple[str, str, int], int], what: str, last: int, codes: _Codes) -> Strata:
-    """Single years as five-year bands, every area, sex and age there."""
-    areas = {area for area, _, _ in ages}
-    named = {area: codes.known(area) or area for area in areas}
+def _rows(table: PublishedTable) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows with their lines, without notes below the table (a text in the first field alone)."""
+    for line, row in table.records():
+        if any([*row.values()][1:]):
+            yield line, row
+
+
+def _by_band(ages: dict[tuple[str, str, int], int], what: str, starts: range, codes: _Codes) -> Strata:
+    """Years of age, or groups that begin with one of ``starts``, as five-year bands; every area, sex and age there."""
     codes.refuse_unknown()
+    areas = {area for area, _, _ in ages}
+    named = {area: codes.area_of((area,), what) or area for area in areas}
     if len({*named.values()}) < len(areas):
         raise InputError(f"{what}: two area codes stand for one area", remedy="give each area once")
-    wanted = len(areas) * len(SEXES) * (last + 1)
+    wanted = len(areas) * len(SEXES) * len(starts)
     if len(ages) != wanted:
         raise InputError(
             f"{what}: {wanted - len(ages)} of {wanted} areas by sex and age are missing",
@@ -326,17 +387,31 @@ def _reconcile(what: str, of: str, sums: dict[tuple[str, str], tuple[int, int]])
 
 
 def _people(text: str, where: str) -> int:
-    digits = text.replace(",", "")
-    if not re.fullmatch(r"\d+(\.0+)?", digits):
+    """A count of people; thousands may be set apart by commas or blanks."""
+    written = re.fullmatch(r"([0-9]+|[0-9]{1,3}(?:[, \u00a0\u2009\u202f][0-9]{3})+)(?:\.0+)?", text)
+    if not written:
         raise InputError(f"{where} is negative or no whole number", remedy="correct the count")
-    return int(float(digits))
+    return int(re.sub(r"\D", "", written[1]))
 
 
-def _age(text: str, last: int, where: str) -> int:
-    years = int(text.rstrip("+")) if re.fullmatch(r"\d+\+?", text) else -1
+def _single_age(text: str, where: str) -> int:
+    last = _LAST_AGE["gp_registered"]
+    years = int(text.rstrip("+")) if re.fullmatch(r"[0-9]{1,3}\+?", text) else -1
     if not 0 <= years <= last or text.endswith("+") != (years == last):
         raise InputError(f"{where} is not 0 to {last - 1}, {last}+ or ALL", remedy="give single years of age")
     return years
+
+
+def _age_group(text: str, where: str) -> int:
+    """The first year of a five-year group."""
+    last = _LAST_AGE["gp_registered"]
+    written = re.fullmatch(r"([0-9]{1,2})(?:[_-]([0-9]{1,2})|\+)", text)
+    start = int(written[1]) if written else -1
+    open_ended = written is not None and written[2] is None
+    fits = written is not None and (start == last if open_ended else int(written[2]) == start + BAND_YEARS - 1)
+    if not fits or start % BAND_YEARS or start > last or open_ended != (start == last):
+        raise InputError(f"{where} is not 0_4, 5_9 … 90_94, {last}+ or ALL", remedy="give five-year bands of age")
+    return start
 
 
 def _extract_date(text: str, where: str) -> date:
@@ -351,13 +426,14 @@ def _extract_date(text: str, where: str) -> date:
         ) from None
 
 
-def _mid_year(path: Path, item: dict[str, str], what: str) -> date:
+def _mid_year(path: Path, titles: str, item: dict[str, str], what: str) -> date:
     if "vintage" in item:
         return date.fromisoformat(item["vintage"])
-    years = re.findall(r"mid[-_ ]?(20\d\d|19\d\d)", path.name.lower())
+    named = (re.findall(r"mid[-_ ]?(20\d\d|19\d\d)", text.lower()) for text in (path.name, titles))
+    years = next((found for found in named if found), [])
     if len(set(years)) != 1:
         raise InputError(
-            f"{what}: the file's name does not say of which mid-year it is",
+            f"{what}: neither the file's name nor its titles say of which mid-year it is",
             remedy='write `vintage: "2022-06-30"` beside its path, or name the file …mid-2022….csv',
         )
     return date(int(years[0]), 6, 30)

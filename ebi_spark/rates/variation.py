@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.rates.methods import PER
+from ebi_spark.rates.methods import NO_POPULATION, PER
 
 KEY = ("policy_id", "revision", "reading", "financial_year", "period_years", "period")
 SHARES = (10, 25, 50, 75, 90)
@@ -16,22 +16,27 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
     Percentiles are unweighted over the areas of one type with linear interpolation; the published ones cover areas with
     activity, the other ones all areas. N-fold is P90/P10 before rounding, NULL when P10 is 0. Opportunity is
     Σ max(0, rate − P25) × population / 100,000 over areas; "not calculated" where all areas together have fewer events
-    than ``min_national_events`` (decision 16). A type of which there is one area has no row.
+    than ``min_national_events`` (decision 16). Nothing is calculated where an area of the type has no population: the areas
+    that are left are not the nation's. A type of which there is one area has no row.
     """
-    areas = rates.where(F.col("area_type").isin(*AREA_TYPES) & F.col("standardised_rate").isNotNull())
-    active = F.col("activity") > 0
+    below = rates.where(F.col("area_type").isin(*AREA_TYPES))
+    has_rate = F.col("standardised_rate").isNotNull()
+    active = has_rate & (F.col("activity") > 0)
     points = F.array(*[F.lit(share / 100) for share in SHARES])
-    spread = areas.groupBy(*KEY, "area_type").agg(
-        F.count("*").alias("areas"),
+    spread = below.groupBy(*KEY, "area_type").agg(
+        F.count("*").alias("_all_areas"),
+        F.count_if(has_rate).alias("areas"),
         F.count_if(active).alias("areas_with_activity"),
-        F.sum("activity").alias("_events"),
+        F.max(F.col("status") == NO_POPULATION).alias("_lacking"),
+        F.sum(F.when(has_rate, F.col("activity"))).alias("_events"),
         F.percentile(F.when(active, F.col("standardised_rate")), points).alias("_active"),
         F.percentile(F.col("standardised_rate"), points).alias("_all"),
         F.array_sort(F.array_distinct(F.flatten(F.collect_list("notes")))).alias("notes"),
         F.first("coverage").alias("coverage"),
         F.first("geography").alias("geography"),
     )
-    spread = spread.where("areas > 1")  # one board of a local policy varies from nothing
+    spread = spread.where("_all_areas > 1")  # one board of a local policy varies from nothing
+    areas = below.where(has_rate)
     lowest = spread.select(*KEY, "area_type", F.get("_active", F.lit(1)).alias("_p25"))
     excess = (
         areas.join(lowest, [*KEY, "area_type"])
@@ -43,16 +48,17 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
         )
     )
     frame = spread.join(excess, [*KEY, "area_type"], "left")
-    enough = (F.col("_events") >= min_national_events) & F.col("_excess").isNotNull()
+    whole = ~F.col("_lacking")
+    enough = whole & (F.col("_events") >= min_national_events) & F.col("_excess").isNotNull()
     p10, p90 = F.get("_active", F.lit(0)), F.get("_active", F.lit(4))
     return frame.select(
         *KEY,
         "area_type",
         "areas",
         "areas_with_activity",
-        *[F.get("_active", F.lit(n)).alias(f"p{share}") for n, share in enumerate(SHARES)],
-        F.when(p10 > 0, p90 / p10).alias("n_fold"),
-        *[F.get("_all", F.lit(n)).alias(f"all_areas_p{share}") for n, share in enumerate(SHARES)],
+        *[F.when(whole, F.get("_active", F.lit(n))).alias(f"p{share}") for n, share in enumerate(SHARES)],
+        F.when(whole & (p10 > 0), p90 / p10).alias("n_fold"),
+        *[F.when(whole, F.get("_all", F.lit(n))).alias(f"all_areas_p{share}") for n, share in enumerate(SHARES)],
         F.when(enough, F.col("_excess")).alias("opportunity"),
         F.when(enough, F.col("_excess") / F.col("_events")).alias("opportunity_share"),
         F.when(enough, F.lit("ok")).otherwise(F.lit("not_calculated")).alias("status"),

@@ -3,14 +3,23 @@
 from collections.abc import Iterable
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.areas import OUTSIDE_ENGLAND, UNKNOWN
 from ebi_spark.flags.judge import FLAGGED
+from ebi_spark.rates.code_forms import LIKE_A_KEY
 from ebi_spark.rates.methods import count_limits, crude_rate
-from ebi_spark.release.disclosure import control_rates, flagged_share
-from ebi_spark.release.protected import PERIOD, Protected, protected_variation
+from ebi_spark.release.disclosure import (
+    control_rates,
+    counts_behind,
+    expected_unit,
+    flagged_share,
+    published_expected,
+    published_national,
+    rate_unit,
+)
+from ebi_spark.release.protected import AREA, PERIOD, Protected, protected_variation
 from ebi_spark.schemas import VARIATION
 from ebi_spark.small_frames import small_frame
 
@@ -60,46 +69,64 @@ def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule:
     return control_rates(rates.where("area_type = 'england'").unionByName(areas), rule_name, rule)
 
 
+# Notes that all rows of a period have or none.
+OF_PERIOD = ("back_cast", "partial_year", "partial_coverage")
 # What is needed of a rate to control it and to say how areas vary.
 _CONTROLLED = (
     *PERIOD, "area_type", "area_code", "activity", "in_scope", "population", "expected", "standardised_rate",
     "geography",
 )  # fmt: skip
 INDIRECT = (
-    "indirectly standardised by sex and five-year age band to England's rates, from the published count; exact Poisson "
-    "or (10 events and more) Byar limits"
+    "indirectly standardised by sex and five-year age band to England's rates, from the published count and expected events; "
+    "exact Poisson or (10 events and more) Byar limits, of all counts that rounding leaves possible"
 )
 
 
 def to_protect(rates: DataFrame, policies: DataFrame) -> DataFrame:
     """The rows of gold that may be published below England (:func:`of_published_periods`), with England's of the same
     periods, so that no two tables of one area can be set against each other."""
-    return of_published_periods(national_only(rates, policies), policies).select(*_CONTROLLED)
+    rows = of_published_periods(national_only(rates, policies), policies)
+    england = F.col("area_type") == "england"
+    published = {
+        "expected": F.when(england, F.col("expected")).otherwise(published_expected(F.col("expected"))),
+        "standardised_rate": F.when(england, published_national(F.col("population"))["standardised_rate"]).otherwise(
+            F.col("standardised_rate")
+        ),
+    }
+    return rows.withColumns(published).select(*_CONTROLLED)
 
 
-def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str) -> DataFrame:
-    """Rates as they may leave under a protected rule: England's as they stand, below it everything made from the
-    published count.
+def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str, rule: dict[str, Any]) -> DataFrame:
+    """Rates as they may leave under a protected rule: England's, and below it everything made from the published count.
 
     A directly standardised rate is a sum over strata and would give its events back. Below England the rate published is
-    the indirectly standardised one, published count / expected × England's standardised rate: but for the count it holds
-    only populations and England's own rates.
+    the indirectly standardised one, published count / published expected × England's published standardised rate, with limits
+    that hold for every count, and every expected and national rate, that is published so.
     """
-    kept = [*PERIOD, "area_type", "area_code", "activity", "in_scope", "status"]
-    counts = controlled.counts[kept].rename(columns={name: f"_{name}" for name in ("activity", "in_scope", "status")})
-    kinds = {"period_years": "int", "_activity": "long", "_in_scope": "long"}
+    rates = _with_rows_of(rates, controlled)
+    given = ("activity", "in_scope", "status", "expected")
+    counts = controlled.counts[[*PERIOD, *AREA, *given]].rename(columns={name: f"_{name}" for name in given})
+    whole = {"period_years": "int", "_activity": "long", "_in_scope": "long"}
+    kinds = whole | {"_expected": "double"}
     rows = counts.astype(object).where(counts.notna(), None).to_dict("records")
     schema = ", ".join(f"{name} {kinds.get(name, 'string')}" for name in counts.columns)
-    allowed = F.broadcast(small_frame(rates.sparkSession, [_whole(row, kinds) for row in rows], schema))
-    england = rates.where("area_type = 'england'")
-    national = F.broadcast(england.select(*PERIOD, F.col("standardised_rate").alias("_national")))
+    allowed = F.broadcast(small_frame(rates.sparkSession, [_whole(row, whole) for row in rows], schema))
+    england = rates.where("area_type = 'england'").withColumns(published_national(F.col("population")))
+    national = F.broadcast(
+        england.select(
+            *PERIOD, F.col("standardised_rate").alias("_national"), rate_unit(F.col("population")).alias("_unit")
+        )
+    )
     areas = rates.join(allowed, [*PERIOD, "area_type", "area_code"]).join(national, PERIOD, "left")
-    count, per_event = F.col("_activity"), F.col("_national") / F.col("expected")
-    known = F.col("expected") > 0
-    lower, upper = count_limits(count)
+    count, expected = F.col("_activity"), F.col("_expected")
+    known = expected > 0
+    least, most = counts_behind(count, rule)
+    half, half_unit = F.col("_unit") / 2, expected_unit(expected) / 2
+    lower = count_limits(least)[0] * F.greatest(F.col("_national") - half, F.lit(0.0)) / (expected + half_unit)
+    upper = count_limits(most)[1] * (F.col("_national") + half) / (expected - half_unit)
     # Where nothing is expected none was flagged either: a rate of 0 if there are people, none for a provider.
     nobody_expected = F.col("population").isNotNull() & (count == 0)
-    rate = F.when(known, count * per_event).when(nobody_expected, F.col("_national") * 0)
+    rate = F.when(known, count * F.col("_national") / expected).when(nobody_expected, F.col("_national") * 0)
     replaced = {
         "activity": count,
         "in_scope": F.col("_in_scope"),
@@ -107,16 +134,38 @@ def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str) -> 
         "activity_unknown_age_sex": F.lit(None),
         "crude_rate": crude_rate(count, F.col("population")),
         "standardised_rate": rate,
-        "lower": F.when(known, lower * per_event),
-        "upper": F.when(known, upper * per_event),
+        "expected": expected,
+        "lower": F.when(known & count.isNotNull(), lower),
+        "upper": F.when(known & count.isNotNull(), upper),
         # Made of strata and persons, not of the published count.
         **dict.fromkeys(("lower_adjusted", "upper_adjusted", "standard_error"), F.lit(None)),
-        **flagged_share(count, F.col("_in_scope")),
+        **flagged_share(count, F.col("_in_scope"), rule),
         "method": F.when(F.col("population").isNotNull(), F.lit(INDIRECT)),
         "status": F.col("_status"),
     }
     columns = [replaced[name].alias(name) if name in replaced else F.col(name) for name in rates.columns]
     return england.unionByName(areas.select(*columns)).withColumn("disclosure", F.lit(rule_name))
+
+
+def _with_rows_of(rates: DataFrame, controlled: Protected) -> DataFrame:
+    """The rates of gold, and rows of 0 of listed providers that gold has none of in a period."""
+    listed = controlled.counts.loc[controlled.counts["area_type"] == "provider", [*PERIOD, *AREA]]
+    if listed.empty:
+        return rates
+    kinds = ", ".join(f"{name} {'int' if name == 'period_years' else 'string'}" for name in listed.columns)
+    rows = [_whole(row, ["period_years"]) for row in listed.to_dict("records")]
+    absent = small_frame(rates.sparkSession, rows, kinds).join(rates, [*PERIOD, *AREA], "left_anti")
+    of_period = rates.groupBy(*PERIOD).agg(
+        F.first("period").alias("period"),
+        F.first("coverage").alias("coverage"),
+        F.first("geography").alias("geography"),
+        # What is noted of the period as a whole.
+        F.array_intersect(F.first("notes"), F.array(*map(F.lit, OF_PERIOD))).alias("notes"),
+    )
+    zero = {name: F.lit(0).cast("long") for name in ("activity", "in_scope")}
+    rest = {"area_name": F.col("area_code"), "status": F.lit("no_population")}
+    made = absent.join(F.broadcast(of_period), PERIOD).withColumns(zero | rest)
+    return rates.unionByName(made, allowMissingColumns=True)
 
 
 def protected_spread(
@@ -179,58 +228,77 @@ def reading_effects(flags: DataFrame, policies: DataFrame) -> DataFrame:
     return counts.join(default, ["policy_id", "reading"], "left").fillna(False, ["is_default_reading"])
 
 
-def quality(measured: DataFrame, quarantine: DataFrame, flags: DataFrame) -> DataFrame:
-    """National measures of each dataset and year: ``measure``, ``records``, ``of_records``.
+def quality(measured: DataFrame, quarantine: DataFrame, flags: DataFrame, placed: DataFrame) -> DataFrame:
+    """National measures of each dataset and year: ``measure``, ``records``, ``of_records``, ``status``.
 
-    ``measured`` are rows of ``gold/record_quality``. Measures on areas are of records in scope of any policy.
+    ``measured`` are rows of ``gold/record_quality``, ``placed`` of ``gold/unmapped_area``. Of each policy's records in scope:
+    those that are in no area shown, and those from outside England. All but the totals (``records``) is :func:`coarse`.
     """
-    of_year = measured.select("financial_year", "dataset", "of_records", "measure", "records")
+    # Whether a column looks like a key decides whether anything is published; it is no measure of what is.
+    shown = measured.where(~F.col("measure").isin(*LIKE_A_KEY.values()))
+    of_year = shown.select("financial_year", "dataset", "measure", "records", "of_records")
     totals = of_year.where("measure = 'records'").select("financial_year", "dataset", "of_records")
-    aside = (
+    quarantined = (
         quarantine.select("financial_year", "dataset", F.explode("reasons").alias("reason"))
-        .groupBy("financial_year", "dataset", "reason")
+        .groupBy("financial_year", "dataset", F.concat(F.lit("quarantined:"), "reason").alias("measure"))
         .agg(F.count("*").alias("records"))
         .join(totals, ["financial_year", "dataset"], "left")
-        .select(
-            "financial_year",
-            "dataset",
-            "of_records",
-            F.concat(F.lit("quarantined:"), "reason").alias("measure"),
-            "records",
-        )
     )
-    scoped = flags.where("reading = 'as_published'").groupBy("financial_year", "dataset")
-    areas = scoped.agg(
-        F.count("*").alias("of_records"),
-        F.count_if(F.col("area_basis") == UNKNOWN).alias("area_unknown"),
-        F.count_if(F.col("area_basis") == OUTSIDE_ENGLAND).alias("outside_england"),
-    )
-    listed = F.array(
-        *[F.struct(F.lit(n).alias("measure"), F.col(n).alias("records")) for n in ("area_unknown", OUTSIDE_ENGLAND)]
-    )
-    located = areas.select("financial_year", "dataset", "of_records", F.inline(listed))
-    whole = of_year.unionByName(aside).unionByName(located)
-    return whole.withColumn("policy_id", F.lit(None).cast("string"))
+    whole = of_year.unionByName(quarantined).withColumn("policy_id", F.lit(None).cast("string"))
+    of_all = F.col("measure") == "records"
+    return coarse(whole.unionByName(area_quality(flags, placed)), of_all)
 
 
 def area_quality(flags: DataFrame, unmapped: DataFrame) -> DataFrame:
-    """National measures of where records in scope belong: ``area_unmapped`` and ``area_not_valid_on_date`` of each dataset
-    and year (``unmapped``: rows of ``gold/unmapped_area``), and ``area_basis:BASIS`` of each policy and year too."""
+    """Where records in scope belong, before control: ``area_unknown`` and ``outside_england`` of each policy and year, and of each
+    dataset and year ``area_unmapped``, whose code is no area of the version shown or was none on the record's date.
+
+    By which code, and by which basis, is in gold alone: one area can be all of a code's or a basis's records, and parts that
+    add up to a national figure would give the last one away.
+    """
     scoped = flags.where("reading = 'as_published'")
+    key = ["financial_year", "dataset", "policy_id"]
+    measures = {"area_unknown": UNKNOWN, OUTSIDE_ENGLAND: OUTSIDE_ENGLAND}
+    of_policy = scoped.groupBy(*key).agg(
+        F.count("*").alias("of_records"),
+        *[F.count_if(F.col("area_basis") == basis).alias(name) for name, basis in measures.items()],
+    )
+    listed = F.array(*[F.struct(F.lit(name).alias("measure"), F.col(name).alias("records")) for name in measures])
     of_dataset = scoped.groupBy("financial_year", "dataset").agg(
         F.count_distinct("source_system", "record_id").alias("of_records")
     )
-    reasons = (
-        unmapped.groupBy("financial_year", "dataset", F.concat(F.lit("area_"), "reason").alias("measure"))
-        .agg(F.sum("records").alias("records"))
-        .join(of_dataset, ["financial_year", "dataset"], "left")
-        .withColumn("policy_id", F.lit(None).cast("string"))
+    nowhere = unmapped.groupBy("financial_year", "dataset").agg(F.sum("records").alias("records"))
+    of_codes = of_dataset.join(nowhere, ["financial_year", "dataset"], "left").select(
+        *key[:2],
+        F.lit(None).cast("string").alias("policy_id"),
+        F.lit("area_unmapped").alias("measure"),
+        F.coalesce("records", F.lit(0)).alias("records"),
+        "of_records",
     )
-    key = ["financial_year", "dataset", "policy_id"]
-    of_policy = scoped.groupBy(*key).agg(F.count("*").alias("of_records"))
-    bases = (
-        scoped.groupBy(*key, F.concat(F.lit("area_basis:"), "area_basis").alias("measure"))
-        .agg(F.count("*").alias("records"))
-        .join(of_policy, key)
+    return of_policy.select(*key, "of_records", F.inline(listed)).unionByName(of_codes)
+
+
+# A national measure can be of one area's, provider's or board's records: it is given to the nearest hundred.
+COARSE = 100
+
+
+def coarse(measures: DataFrame, whole: Column) -> DataFrame:
+    """``records`` (of ``of_records``) as they may be published, with their ``status``; where ``whole`` holds they stand.
+
+    A measure of fewer than half of :data:`COARSE`, or of all records but so few, is withheld; others go to the nearest multiple.
+    So no release, nor the difference of two, tells a count that a disclosure rule withholds: a value that changes says of a
+    count near 50, 150, … that it is that.
+    """
+    part, half = F.col("records"), COARSE // 2
+    few = (part < half) | F.coalesce(F.col("of_records") - part < half, F.lit(False)) & ~F.startswith(
+        F.col("measure"), F.lit("quarantined:")
     )
-    return bases.unionByName(reasons)
+    rounded = (F.floor((part + half) / COARSE) * COARSE).cast("long")
+    return measures.withColumns(
+        {
+            "records": F.when(whole, part).when(~few, rounded),
+            "status": F.when(whole | ~few, F.lit("ok")).when(part < half, F.lit("withheld_small")).otherwise(
+                F.lit("withheld_secondary")
+            ),
+        }
+    )  # fmt: skip

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from pathlib import Path
@@ -21,6 +21,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.own_files import pages_of, put_pages, refuse_pages
 from ebi_spark.schemas import QUARANTINE, TABLES, YEAR, Table
 from ebi_spark.settings import resource
 from ebi_spark.storage import Lake, side_by_side
@@ -114,9 +115,13 @@ def validate_layer(
     release_id: str | None = None,
     docs: Path | None,
     tell: Callable[[str], None],
+    staged: Mapping[Table, DataFrame] | None = None,
 ) -> GateResult:
     """:func:`validate_layers` of one layer."""
-    return validate_layers(lake, (layer,), years=years, release_id=release_id, docs=docs, tell=tell)[layer]
+    of_layer = (layer,)
+    return validate_layers(lake, of_layer, years=years, release_id=release_id, docs=docs, tell=tell, staged=staged)[
+        layer
+    ]
 
 
 def validate_layers(
@@ -127,11 +132,13 @@ def validate_layers(
     release_id: str | None = None,
     docs: Path | None,
     tell: Callable[[str], None],
+    staged: Mapping[Table, DataFrame] | None = None,
 ) -> dict[str, GateResult]:
     """Check every table of each layer (``silver``, ``flags``, ``rates`` or ``published``), in one checkpoint a layer.
 
     Only rows of ``years`` (None: all) are judged, and of ``published`` only those of ``release_id``, which must be given:
-    a release is held against gold as it stands now. Checks against other tables may read beyond. What is checked is
+    a release is held against gold as it stands now. Rows of the tables in ``staged`` are taken from there, before they are
+    written anywhere. Checks against other tables may read beyond. What is checked is
     measured side by side in Spark. Pages about the result go to a folder of their own in ``docs``, unless a check could
     not be evaluated.
     """
@@ -143,7 +150,7 @@ def validate_layers(
     # Planning the queries takes longest, and each keeps one core busy: a layer alone is measured in two halves.
     halves = 1 if len(suites) > 1 else 2
     parts = [(layer, of_layer[at::halves]) for layer, of_layer in suites.items() for at in range(halves)]
-    answers = side_by_side([partial(_Measuring(lake, years, release_id).violations, part) for _, part in parts])
+    answers = side_by_side([partial(_Measuring(lake, years, release_id, staged).violations, part) for _, part in parts])
     measured = {layer: _Measured() for layer in suites}
     for (layer, _), found in zip(parts, answers, strict=True):
         measured[layer].counts.update(found.counts)
@@ -170,7 +177,8 @@ def _concluded(
                 (warnings if check.severity == "warning" else failed).append(found)
     for problem in (*failed, *warnings):
         tell(f"{problem.table}: {problem.check}: {problem.words} ({problem.violations:,} against it)")
-    versions = {suite.table.full_name: lake.versions_read[suite.table.full_name] for suite in suites}
+    names = [suite.table.full_name for suite in suites]
+    versions = {name: lake.versions_read[name] for name in names if name in lake.versions_read}
     checks = sum(len(suite.checks) for suite in suites)
     return GateResult(not failed, checks, failed, versions, verdict.docs, warnings)
 
@@ -237,8 +245,14 @@ class _Measured:
 class _Measuring:
     """Counts violations; never collects a record."""
 
-    def __init__(self, lake: Lake, years: list[str] | None, release_id: str | None) -> None:
-        self.lake, self.years, self.release_id = lake, years, release_id
+    def __init__(
+        self,
+        lake: Lake,
+        years: list[str] | None,
+        release_id: str | None,
+        staged: Mapping[Table, DataFrame] | None = None,
+    ) -> None:
+        self.lake, self.years, self.release_id, self.staged = lake, years, release_id, staged or {}
         self.every_year: dict[str, DataFrame] = {}
 
     def violations(self, suites: list[Suite]) -> _Measured:
@@ -307,7 +321,8 @@ class _Measuring:
     def whole(self, suite: str) -> DataFrame:
         """All rows of a suite's table, of one version however often it is asked for."""
         if suite not in self.every_year:
-            frame = self.lake.read(_table(suite))
+            table = _table(suite)
+            frame = self.staged[table] if table in self.staged else self.lake.read(table)
             # Tables of figures are small: in one partition their groups and joins need no shuffle, which is most of
             # what a check over them costs.
             self.every_year[suite] = frame if suite in RECORD_SUITES else frame.coalesce(1)
@@ -471,8 +486,9 @@ def _raised(info: Any) -> bool:
 
 def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[tuple[str, str]], docs: Path) -> Path:
     """Data Docs in a folder of their own below ``docs``, put there whole and made to open without the web."""
+    refuse_pages(docs, [layer])
     docs.mkdir(parents=True, exist_ok=True)
-    target = docs / f"expectations-{layer}"
+    target = pages_of(docs, layer)
     with tempfile.TemporaryDirectory(prefix=".expectations-", dir=docs) as folder:
         site = Path(folder) / "site"
         context.add_data_docs_site(
@@ -489,9 +505,7 @@ def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[tuple
         for page in site.rglob("*.html"):
             page.write_text(offline(page.read_text(encoding="utf-8")), encoding="utf-8")
         (site / "index.html").write_text(_index(site, layer, suites, failed), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        site.replace(target)
+        put_pages(site, target)
     return target / "index.html"
 
 

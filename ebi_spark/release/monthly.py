@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import start_of
-from ebi_spark.flags.areas import OUTSIDE_ENGLAND
-from ebi_spark.flags.judge import FLAGGED
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.rates.control_charts import LEAST_MONTHLY
 from ebi_spark.schemas import YEAR
@@ -41,58 +39,69 @@ def published_activity_months(
 
 
 def days_between(
-    flags: DataFrame,
-    activity: DataFrame,
-    months: DataFrame,
-    policies: DataFrame,
-    marked: MarkedMonths,
-    rule_name: str,
-    rule: dict[str, Any],
-    years: Sequence[str],
+    activity: DataFrame, policies: DataFrame, rule_name: str, rule: dict[str, Any], years: Sequence[str]
 ) -> DataFrame:
-    """Days between one group of flagged records in England and the next, of policies too rare for months to carry a chart.
+    """Days in which a group of flagged records in England came together, of policies too rare for months to carry a chart.
 
-    A row a group of so many records, in the order of their dates, that no rule withholds the count (8 where 1 to 7 are):
-    ``number``, ``events``, ``month`` and year of the group's last record, ``days`` since the last record of the group
-    before. Default readings; dated records of months that are not provisional; ``years`` that do not follow one another
-    start anew. Rare: fewer than ``LEAST_MONTHLY`` records in a month on average.
+    ``activity``: rows of ``published/activity_month``. A group is as many whole months, one after another, as it takes to have
+    more records than any rule withholds (8 where 1 to 7 are): ``number``, ``events``, ``days`` of its months, its last ``month``
+    and year. So it holds nothing but what the months say, and no date of a record. Default readings; months that are not
+    provisional; ``years`` that do not follow one another start a new series. Rare: fewer than ``LEAST_MONTHLY`` records in a
+    month on average.
     """
-    group = int(rule["withhold"]["to"]) + 1
-    spark = flags.sparkSession
+    least = int(rule["withhold"]["to"]) + 1
+    spark = activity.sparkSession
     runs: list[tuple[str, int]] = []
     for number, year in enumerate(sorted(years)):
         follows = number and start_of(year).year == start_of(runs[-1][0]).year + 1
         runs.append((year, runs[-1][1] if follows else number))
     default = policies.where("is_default_reading").select(*_READING).distinct()
+    dated = activity.where("month IS NOT NULL")
     rare = (
-        activity.where("month IS NOT NULL")
-        .groupBy(*_READING)
+        dated.groupBy(*_READING)
         .agg(F.avg("activity").alias("_monthly"))
         .where(F.col("_monthly") < LEAST_MONTHLY)
         .select(*_READING)
         .join(default, list(_READING), "left_semi")
     )
-    events = (
-        flags.where((F.col("outcome") == FLAGGED) & (F.col("area_basis") != OUTSIDE_ENGLAND) & F.col("activity_date").isNotNull())
+    # A month under several years (by admission and discharge) is one month.
+    months = (
+        dated.where("NOT provisional")
         .join(F.broadcast(rare), list(_READING), "left_semi")
-        .join(F.broadcast(_latest(months, policies)), "policy_id")
-        .where(~marked.is_provisional(F.trunc("activity_date", "month"), F.col("latest")))
         .join(F.broadcast(small_frame(spark, runs, f"{YEAR} string, run int")), YEAR)
-    )  # fmt: skip
-    within = Window.partitionBy(*_READING, "run")
-    numbered = events.withColumn("_rank", F.row_number().over(within.orderBy("activity_date", "record_id")))
-    ends = numbered.where(F.col("_rank") % group == 0)
-    last = F.lag("activity_date").over(within.orderBy("_rank"))
+        .groupBy(*_READING, "run", "month")
+        .agg(F.max(YEAR).alias(YEAR), F.sum("activity").alias("activity"))
+    )
+    ordered = months.groupBy(*_READING, "run").agg(
+        F.array_sort(F.collect_list(F.struct("month", "activity", YEAR))).alias("_months")
+    )
+    days = "struct<month:date,financial_year:string,events:bigint,days:int>"
+    start = F.struct(
+        F.array().cast(f"array<{days}>").alias("groups"), F.lit(0).cast("long").alias("events"), F.lit(0).alias("days")
+    )
+
+    def add(state: Column, month: Column) -> Column:
+        events = state["events"] + month["activity"]
+        length = state["days"] + F.date_diff(F.add_months(month["month"], 1), month["month"])
+        group = F.struct(
+            month["month"].alias("month"), month[YEAR].alias(YEAR), events.alias("events"), length.alias("days")
+        )
+        full = events >= least
+        return F.struct(
+            F.when(full, F.concat(state["groups"], F.array(group))).otherwise(state["groups"]).alias("groups"),
+            F.when(full, F.lit(0).cast("long")).otherwise(events).alias("events"),
+            F.when(full, F.lit(0)).otherwise(length).alias("days"),
+        )
+
     return (
-        ends.withColumn("days", F.date_diff("activity_date", last))
-        .where("days IS NOT NULL")
-        .withColumn("number", F.row_number().over(Window.partitionBy(*_READING).orderBy("run", "_rank")))
+        ordered.select(*_READING, "run", F.inline(F.aggregate("_months", start, add, lambda state: state["groups"])))
+        .withColumn("number", F.row_number().over(Window.partitionBy(*_READING).orderBy("run", "month")))
         .select(
             *_READING,
             YEAR,
             "number",
-            F.lit(group).alias("events"),
-            F.trunc("activity_date", "month").alias("month"),
+            F.col("events").cast("int").alias("events"),
+            "month",
             "days",
             F.lit(rule_name).alias("disclosure"),
         )
@@ -103,11 +112,12 @@ def published_completeness(months: DataFrame, rule_name: str, *, partial: bool) 
     """Completeness of a data set by month: England's records, and each provider's share of its typical month.
 
     No count of a provider is given. Its share is in tenths, and only where it has ``LEAST_TYPICAL_PUBLISHED`` records in
-    a typical month; else it is withheld. Under ``partial`` coverage nothing is called England.
+    a typical month; a smaller one has no row, whose coming or going would say when it has a record, and is not in England's
+    numbers of providers either. Under ``partial`` coverage nothing is called England.
     """
     key = ["dataset", YEAR, "month"]
-    named = months.where("provider_code IS NOT NULL")
-    large = F.col("typical_month") >= LEAST_TYPICAL_PUBLISHED
+    large = F.col("provider_code").isNotNull() & (F.col("typical_month") >= LEAST_TYPICAL_PUBLISHED)
+    named = months.where(large)
     providers = named.select(
         *key,
         F.lit("provider").alias("area_type"),
@@ -115,16 +125,16 @@ def published_completeness(months: DataFrame, rule_name: str, *, partial: bool) 
         F.lit(None).cast("long").alias("records"),
         F.lit(None).cast("long").alias("providers"),
         F.lit(None).cast("long").alias("providers_low"),
-        F.when(large, F.round("share_of_typical", 1)).alias("share_of_typical"),
-        F.when(large, F.col("low")).alias("low"),
+        F.round("share_of_typical", 1).alias("share_of_typical"),
+        "low",
         "provisional",
         "pandemic",
-        F.when(large, F.lit("ok")).otherwise(F.lit("withheld_small")).alias("status"),
+        F.lit("ok").alias("status"),
     )
     england = months.groupBy(*key, "provisional", "pandemic").agg(
         F.sum("records").alias("records"),
-        F.count_if(F.col("provider_code").isNotNull() & (F.col("records") > 0)).alias("providers"),
-        F.count_if(F.col("provider_code").isNotNull() & F.col("low")).alias("providers_low"),
+        F.count_if(large).alias("providers"),
+        F.count_if(large & F.col("low")).alias("providers_low"),
     )
     national = england.withColumns(
         {

@@ -8,6 +8,7 @@ withheld cell keeps all of its possible values. Those are the rule's whole range
 small for that, every value that is left when nothing below it is published.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -60,15 +61,14 @@ class Thresholds:
 class Measure:
     """One count of every node, and of every node how far the breakdown below it is withheld.
 
-    ``total`` are the bounds of the root: one number, since the national figure stands and the records without an area
-    are taken to be known as well. ``least`` is what every cell is known to have by being there.
+    Node 0 is England, whose figure stands (``national``; else nobody is told the whole). The last node is what is in no
+    area of the table: records of unknown or unmapped areas, or of providers that are not listed. It is never published.
     """
 
     tree: Tree
     counts: Numbers
     rule: Thresholds
-    total: tuple[float, float]
-    least: float = 0.0
+    national: bool = True
     below: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +86,7 @@ class Measure:
             state[nodes] = np.where(everything, ANY, np.where(zeros, SMALL_OR_ZERO, state[nodes]))
             # What lies below a zero is zero: it is withheld too, or its sum would give the zero away.
             under_zero[nodes] = (state[nodes] == SMALL_OR_ZERO) & (self.counts[nodes] == 0)
+        state[-1] = ANY
         return state
 
     def known(self, state: NDArray[np.int64]) -> Bounds:
@@ -97,9 +98,14 @@ class Measure:
             [float(self.rule.high), NO_BOUND],
             high,
         )
-        low = np.maximum(low, np.where(high >= self.least, self.least, 0.0))
-        low[0], high[0] = self.total
+        low[0], high[0] = (self.counts[0], self.counts[0]) if self.national else (0.0, NO_BOUND)
         return low, high
+
+    def to_keep(self, state: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """The cells that have to keep their possible values: those withheld, and what is in no area where that is small."""
+        withheld: NDArray[np.bool_] = state != SHOWN
+        withheld[-1] = bool(self.rule.is_small(self.counts)[-1])
+        return withheld
 
     @cached_property
     def _shown(self) -> Bounds:
@@ -108,47 +114,45 @@ class Measure:
 
 @dataclass(frozen=True)
 class Partner:
-    """Another count of the same cells that a reader knows, and the bounds of (partner − measure) at every cell."""
+    """Another count of the same cells that a reader knows, and the bounds of (partner − measure) at every cell.
+
+    ``elsewhere``: its count in no area, for a reader who knows that."""
 
     bounds: Bounds
     withheld: NDArray[np.bool_]
     difference: tuple[float, float]
+    elsewhere: float | None
 
 
-def protect(measure: Measure, partners: list[Partner]) -> NDArray[np.int64]:
+def protect(measure: Measure, partners: Sequence[Sequence[Partner]]) -> NDArray[np.int64]:
     """Choose what is withheld (``measure.below``) and say what becomes of each cell.
 
-    Every withheld cell of the measure, and of each partner, keeps all of its possible values. A partner that contradicts
-    the measure, as figures of the release before can after areas were corrected, is no knowledge about it and is left out.
+    Every withheld cell of the measure, and of each partner, keeps all of its possible values, for a reader who knows what is
+    in no area and for one who does not. Of a partner there are several forms, from the most that a reader can take for
+    known to the least: the first that does not contradict the measure counts. One that contradicts it in every form, as figures of
+    an earlier release can after areas were corrected, is no knowledge about it and is left out.
     """
-    tree, rule = measure.tree, measure.rule
-    nowhere = np.zeros(len(tree), dtype=np.int64)
+    nowhere = np.zeros(len(measure.tree), dtype=np.int64)
     everywhere = nowhere.copy()
     everywhere[0] = ANY
-    partners = [partner for partner in partners if _solved(measure, everywhere, partner).possible]
-    if not partners:
-        free = np.zeros(len(tree)), np.full(len(tree), NO_BOUND)
-        partners = [Partner(free, nowhere.astype(bool), (-NO_BOUND, NO_BOUND))]
-    best = [_solved(measure, everywhere, partner) for partner in partners]
+    cases: list[_Case] = []
+    for forms in partners:
+        for told in (False, True):
+            found = (_Case(form, told, _solved(measure, everywhere, form, told)) for form in forms)
+            cases += [case for case in found if case.best.possible][:1]
 
     def broken(below: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-        state = measure.cells(below)
-        found = []
-        for number, partner in enumerate(partners):
-            now = _solved(measure, below, partner)
-            for row, withheld in ((0, state != SHOWN), (1, partner.withheld)):
-                low, high = _needed(best[number].low[row], best[number].high[row], rule)
-                lost = withheld & (low <= high) & ((now.low[row] > low) | (now.high[row] < high))
-                found += [(int(node), number, row) for node in np.flatnonzero(lost)]
-        return sorted(found)
+        return sorted(
+            (node, number, row) for number, case in enumerate(cases) for node, row in case.lost(measure, below)
+        )
 
-    inner = tree.has_children()
+    inner = measure.tree.has_children()
     below, lost = nowhere, broken(nowhere)
     while lost:
         worst = lost[0]
         for node, extent in (
             (node, extent)
-            for node in tree.chain(worst[0])
+            for node in measure.tree.chain(worst[0])
             if inner[node]
             for extent in (SMALL_OR_ZERO, ANY)
             if extent > below[node]
@@ -165,12 +169,43 @@ def protect(measure: Measure, partners: list[Partner]) -> NDArray[np.int64]:
     return measure.cells(below)
 
 
-def _solved(measure: Measure, below: NDArray[np.int64], partner: Partner) -> Pair:
-    known = measure.known(measure.cells(below))
-    return solve(measure.tree, Pair.of(known, partner.bounds, partner.difference))
+@dataclass(frozen=True)
+class _Case:
+    """What one reader knows: a partner, whether they are told what is in no area, and the bounds that this leaves where nothing
+    below England is published."""
+
+    partner: Partner
+    told: bool
+    best: Pair
+
+    def lost(self, measure: Measure, below: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Cells (and 0 for the measure, 1 for the partner) that lose a value which they must keep."""
+        now = _solved(measure, below, self.partner, self.told)
+        found = []
+        for row, keep in ((0, measure.to_keep(measure.cells(below))), (1, self.partner.withheld)):
+            low, high = needed(self.best.low[row], self.best.high[row], measure.rule)
+            gone = keep & (low <= high) & ((now.low[row] > low) | (now.high[row] < high))
+            found += [(int(node), row) for node in np.flatnonzero(gone)]
+        return found
 
 
-def _needed(low: Numbers, high: Numbers, rule: Thresholds) -> Bounds:
+def nothing_known(tree: Tree) -> Partner:
+    """The partner that says nothing."""
+    size = len(tree)
+    return Partner((np.zeros(size), np.full(size, NO_BOUND)), np.zeros(size, dtype=bool), (-NO_BOUND, NO_BOUND), None)
+
+
+def _solved(measure: Measure, below: NDArray[np.int64], partner: Partner, told: bool) -> Pair:
+    mine = measure.known(measure.cells(below))
+    theirs = partner.bounds[0].copy(), partner.bounds[1].copy()
+    if told:
+        for bounds, elsewhere in ((mine, measure.counts[-1]), (theirs, partner.elsewhere)):
+            if elsewhere is not None:
+                bounds[0][-1] = bounds[1][-1] = elsewhere
+    return solve(measure.tree, Pair.of(mine, theirs, partner.difference))
+
+
+def needed(low: Numbers, high: Numbers, rule: Thresholds) -> Bounds:
     """The values that a withheld cell must keep, from those that it has when nothing below the root is published."""
     whole = (low <= rule.low) & (high >= rule.high)
     return np.where(whole, float(rule.low), low), np.where(whole, float(rule.high), np.minimum(high, rule.high))

@@ -15,11 +15,13 @@ from pyspark.sql import functions as F
 from ebi_spark import __version__
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.flags.geography import CURRENT, read_geography
+from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.release import figures, monthly
 from ebi_spark.release.gate import GateResult, validate_layer
 from ebi_spark.release.protected import AREA, PERIOD, parents_of, protected_counts
 from ebi_spark.release.protection import Thresholds
+from ebi_spark.release.spreadsheets import without_formulas
 from ebi_spark.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
@@ -48,7 +50,7 @@ from ebi_spark.schemas import (
 )
 from ebi_spark.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.small_frames import small_frame
-from ebi_spark.storage import Lake, published_mask, side_by_side
+from ebi_spark.storage import Lake, conform, published_mask, side_by_side
 
 PUBLISHED = (
     RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
@@ -69,8 +71,8 @@ class Release:
     gate: GateResult
 
 
-def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFrame], dict[str, float]]:
-    """Every published table of a release, before it is written, and the share of cells that protection withholds."""
+def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFrame], float | None]:
+    """Every published table of a release, before it is written, and the share of areas' counts that protection withholds."""
     rule = disclosure_rules()[config.disclosure]
     policies, flags = lake.read(POLICY), lake.read(ACTIVITY_FLAG)
     known = {item["key"]: item for item in caveats()}
@@ -81,19 +83,19 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         if item["applies_to"] != "all"
     ]
     of_policy = F.array_compact(F.array(*[F.lit(key) for key in everywhere], *special))
-    loss: dict[str, float] = {}
+    withheld: float | None = None
     version = shown_geography(lake)
     if rule.get("protected"):
         gold = figures.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
         areas = read_geography(version).areas
-        controlled = protected_counts(gold, parents_of(areas), rule, _before(lake, policies))
-        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure).unionByName(
+        controlled = protected_counts(gold, parents_of(areas), rule, _earlier(lake, policies))
+        rates = figures.protected_rates(lake.read(ACTIVITY_RATE), controlled, config.disclosure, rule).unionByName(
             figures.withheld_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure)
         )
         variation = figures.protected_spread(
             lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
         )
-        loss = controlled.loss
+        withheld = controlled.withheld_share
     else:
         rates = figures.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
         variation = figures.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
@@ -104,11 +106,10 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     england = lake.read(ACTIVITY_RATE).where("area_type = 'england'").select("policy_id").distinct()
     activity = lake.read(ACTIVITY_MONTH).join(F.broadcast(england), "policy_id", "left_semi")
     months = lake.read(PROVIDER_MONTH)
+    of_months = monthly.published_activity_months(activity, months, policies, marked)
     by_month = {
-        PUBLISHED_ACTIVITY_MONTH: monthly.published_activity_months(activity, months, policies, marked),
-        DAYS_BETWEEN: monthly.days_between(
-            flags, activity, months, policies, marked, config.disclosure, rule, lake.years(ACTIVITY_RATE)
-        ),
+        PUBLISHED_ACTIVITY_MONTH: of_months,
+        DAYS_BETWEEN: monthly.days_between(of_months, policies, config.disclosure, rule, lake.years(ACTIVITY_RATE)),
     }
     national = {
         ATTRITION: figures.national_only(figures.published_attrition(lake.read(POLICY_ATTRITION), flags), policies),
@@ -119,7 +120,8 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
             lake.read(RECORD_QUALITY),
             lake.read(QUARANTINE),
             figures.national_only(flags, policies),
-        ).unionByName(figures.area_quality(figures.national_only(flags, policies), lake.read(UNMAPPED_AREA))),
+            lake.read(UNMAPPED_AREA),
+        ),
     }
     if rule.get("protected") and partial_coverage:
         # What is national elsewhere is one board's here, and not controlled.
@@ -132,7 +134,7 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         COMPLETENESS: monthly.published_completeness(months, config.disclosure, partial=partial_coverage),
         PUBLISHED_POLICY: policies,
     }
-    return frames, loss
+    return {table: without_formulas(frame) for table, frame in frames.items()}, withheld
 
 
 def shown_geography(lake: Lake) -> str:
@@ -150,64 +152,70 @@ def shown_geography(lake: Lake) -> str:
     return str(found[0]["geography"]) if found else CURRENT
 
 
-def _before(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
-    """The counts by area that the current release shows, with the thresholds behind them; None before the first."""
-    manifest = current_release(lake)
-    if manifest is None:
+def _earlier(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
+    """The counts by area that every kept release shows, with the thresholds behind them and ``released``, its place among
+    them; None before the first. England's are of each policy's default reading."""
+    if not lake.exists(RELEASE):
         return None
-    rules = disclosure_rules()
-    shown = lake.read(RATE).where(F.col("release_id") == manifest["release_id"])
+    listed = lake.read(RELEASE).select("release_id", "disclosure", F.unix_micros("released_at").alias("at")).collect()
+    order = {row["release_id"]: number for number, row in enumerate(sorted(listed, key=lambda row: row["at"]))}
+    shown = lake.read(RATE).where(F.col("release_id").isin(*order))
     default = F.broadcast(figures.default_readings(policies))
     england = shown.where("area_type = 'england'").join(default, ["policy_id", "reading"], "left_semi")
-    columns = [*PERIOD, *AREA, "activity", "in_scope", "status", "geography"]
+    columns = ["release_id", *PERIOD, *AREA, "activity", "in_scope", "status", "geography"]
     rows: pd.DataFrame = (
         shown.where("area_type <> 'england'").select(*columns).unionByName(england.select(*columns)).toPandas()
     )
-    known = rules.get(manifest["disclosure"])
-    return rows.assign(rule=Thresholds.of(known) if known else None)
+    rules = {name: Thresholds.of(rule) for name, rule in disclosure_rules().items()}
+    known = {row["release_id"]: rules.get(row["disclosure"]) for row in listed}
+    return rows.assign(released=rows["release_id"].map(order), rule=rows["release_id"].map(known))
 
 
 def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Release:
-    """Write every published table under the run's id, check them, and only then name the release as current.
+    """Make every published table, check them all, and only then write them under the run's id and name the release as current.
 
-    What a failed check leaves of the new release is removed again; the old release stands all the while.
+    What is to be checked is kept in memory: nothing that a check refuses is ever below ``published/``, not even in the history
+    of a table. The old release stays current until the new one is whole.
     """
     release_id = lake.run_id
-    tell(f"writing {len(PUBLISHED)} published tables")
-    rows: dict[str, int] = {}
-
-    def write(table: Table, frame: DataFrame) -> None:
-        marked = frame.withColumn("release_id", F.lit(release_id)).coalesce(1)
-        lake.replace(table, marked, {"release_id": [release_id]}, stage="publish")
-        counted = lake.rows_written(table)
-        if counted is None:
-            counted = lake.read(table).where(F.col("release_id") == release_id).count()
-        rows[table.full_name] = counted
-
-    frames, loss = published_frames(lake, config)
-    if loss:
-        tell(
-            f"disclosure control withholds {loss['withheld_share']:.1%} of {loss['cells']:,.0f} counts of areas; small ones "
-            f"alone are {loss['least_withheld_share']:.1%}"
-        )
-    side_by_side([partial(write, table, frame) for table, frame in frames.items()])
-    rows = {table.full_name: rows[table.full_name] for table in PUBLISHED}
+    tell(f"making {len(PUBLISHED)} tables to publish")
+    frames, withheld = published_frames(lake, config)
+    if withheld is not None:
+        tell(f"disclosure control withholds {withheld:.1%} of the counts below England")
+    made = side_by_side([partial(_made, table, frames[table], release_id) for table in PUBLISHED])
+    staged, rows = {}, {}
+    for table, (frame, count) in zip(PUBLISHED, made, strict=True):
+        staged[table], rows[table.full_name] = frame, count
     tell("checking what is to be published")
-    gate = validate_layer(lake, "published", years=None, release_id=release_id, docs=None, tell=tell)
+    gate = validate_layer(lake, "published", years=None, release_id=release_id, docs=None, tell=tell, staged=staged)
     if not gate.success:
-        for table in PUBLISHED:
-            lake.replace(table, lake.read(table).limit(0), {"release_id": [release_id]}, stage="publish")
         failed = gate.failed[0]
         raise DataError(
             f"{failed.table}: {failed.words} ({failed.violations:,} violations; {len(gate.failed)} checks failed); "
             "nothing was published and the old release stands",
             remedy="this is a fault of the product or of a table changed by hand: run the stages again, then report it",
         )
-    _name_current(lake, config, release_id, rows, loss)
+    tell(f"writing {len(PUBLISHED)} published tables")
+    of_release = {"release_id": [release_id]}
+    side_by_side(
+        [
+            partial(lake.replace, table, frame.coalesce(1), of_release, stage="publish")
+            for table, frame in staged.items()
+        ]
+    )
+    _name_current(lake, config, release_id, rows)
     return Release(release_id, rows, gate)
 
 
-def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int], loss: dict[str, float]) -> None:
+def _made(table: Table, frame: DataFrame, release_id: str) -> tuple[DataFrame, int]:
+    """A table's rows of a release, computed once and kept in memory, and how many there are. They are figures, never records:
+    the report takes the same rows to the driver."""
+    marked = conform(frame.withColumn("release_id", F.lit(release_id)), table)
+    rows = marked.coalesce(1).toArrow()
+    return marked.sparkSession.createDataFrame(rows, schema=table.schema), rows.num_rows
+
+
+def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int]) -> None:
     policies = lake.read(POLICY).select("policy_id", "revision", "reading", "policy_fingerprint").collect()
     manifest: dict[str, Any] = {
         "release_id": release_id,
@@ -227,7 +235,8 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
             f"{row['policy_id']}/{row['revision']}/{row['reading']}": row["policy_fingerprint"] for row in policies
         },
         "caveats": {item["key"]: item["text"] for item in caveats()},
-        "disclosure_loss": loss,
+        # How many of the withheld are truly small would narrow what they can be.
+        "disclosure_loss": None,
     }
     earlier = lake.read(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
     row = small_frame(lake.spark, [manifest], RELEASE.schema)
@@ -312,7 +321,4 @@ def report_tables(lake: Lake, release_id: str) -> dict[str, Any]:
 def write_text(path: Path, text: str) -> None:
     """Write a file in one move, so that a reader sees the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.chmod(0o666 & ~published_mask())
-    part.replace(path)
+    write_whole(path, text, 0o666 & ~published_mask())

@@ -31,7 +31,8 @@ def quality(quality: Sequence[Row]) -> tuple[Block, ...]:
                 order=place,
                 cell=_quality_cell,
                 caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their share of those that the "
-                "measure is a part of.",
+                "measure is a part of. Totals are exact; all else is to the nearest 100, since it can be the records of one area "
+                "or provider.",
                 first="Measure",
             )
         )
@@ -47,9 +48,9 @@ def _set_aside(quality: Sequence[Row]) -> list[Block]:
     rows: dict[tuple[str, str], int] = {}
     for row in quality:
         kind, _, reason = str(row["measure"]).partition(":")
-        if kind == "quarantined" and row.get("records") is not None:
+        if kind == "quarantined":
             key = str(row["dataset"]), reason
-            rows[key] = rows.get(key, 0) + int(row["records"])
+            rows[key] = rows.get(key, 0) + int(row.get("records") or 0)
     if not rows:
         return []
     listed = []
@@ -57,7 +58,8 @@ def _set_aside(quality: Sequence[Row]) -> list[Block]:
         columns = dict.fromkeys(name for role in _ROLES.get(dataset, ()) for name in columns_of(reason, role))
         place = ", ".join(columns) or ("those in which the rows differ" if reason == CONFLICT else "the whole line")
         name = wording.DATASETS.get(dataset, dataset)
-        listed.append((name, wording.spoken(reason), wording.count(number), place, REMEDIES.get(reason, "")))
+        shown = wording.count(number) if number else wording.ABSENT_MEASURES["withheld_small"]
+        listed.append((name, wording.spoken(reason), shown, place, REMEDIES.get(reason, "")))
     return [
         Block(
             "grid",
@@ -71,6 +73,8 @@ def _set_aside(quality: Sequence[Row]) -> list[Block]:
 
 
 def _quality_cell(row: Row) -> str:
+    if row.get("status") in wording.ABSENT_MEASURES:
+        return wording.ABSENT_MEASURES[str(row["status"])]
     part = wording.share(row.get("records"), row.get("of_records")) if row.get("measure") != "records" else ""
     return wording.count(row.get("records")) + (f" ({part})" if part else "")
 
@@ -112,14 +116,12 @@ def _of_dataset(rows: Sequence[Row], dataset: str, name: str) -> list[Block]:
         )
     last = max((str(row["financial_year"]) for row in providers), default="")
     of_year = [row for row in providers if str(row["financial_year"]) == last]
-    hidden = {row["area_code"] for row in of_year} - {row["area_code"] for row in of_year if row.get("low") is not None}
     low: dict[str, list[Row]] = {}
     for row in sorted(of_year, key=lambda row: (str(row["area_code"]), str(row["month"]))):
         if row.get("low"):
             low.setdefault(str(row["area_code"]), []).append(row)
     told = f"{name}, {last}: {len(low)} of {len({row['area_code'] for row in of_year})} providers have a low month"
-    if hidden:
-        told += f"; of {len(hidden)} it is withheld, since a typical month has fewer than 100 records"
+    told += ", of those with 100 records or more in a typical month"
     if of_year:
         blocks.append(Block("text", text=told + "."))
     if low:

@@ -6,13 +6,18 @@ from datetime import date
 from typing import Any
 
 from ebi_spark.rates.change import FEWEST, change, error_of_count
-from ebi_spark.rates.control_charts import LEAST_MONTHLY, ControlChart, t_chart, xmr
+from ebi_spark.rates.control_charts import LEAST_MONTHLY, ControlChart, Form, t_chart, xmr
 from ebi_spark.report import charts, wording
 from ebi_spark.report.blocks import Block, drawn
 from ebi_spark.report.rows import Row
 
 # With fewer points limits are too uncertain to draw.
 FEWEST_MONTHS, FEWEST_GROUPS = 12, 8
+# What a chart says of its form.
+_FORMS = {
+    "plot_the_dots": "Limits and rules as NHSRplotthedots has them: outlying moving ranges are left out once.",
+    "unscreened": "Every moving range counts, and of two of three points near a limit the third may be anywhere.",
+}
 
 
 def trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Block, ...]:
@@ -166,8 +171,11 @@ def _error(row: Row) -> float:
     return float(given) if given is not None else error_of_count(row["standardised_rate"], row["activity"])
 
 
-def months(own: dict[str, list[Row]], reading: str, anchor: str, title: str) -> tuple[Block, ...]:
-    """A control chart of the whole's monthly activity; of a rare policy, of the days between groups of its records."""
+def months(
+    own: dict[str, list[Row]], reading: str, anchor: str, title: str, form: Form = "plot_the_dots"
+) -> tuple[Block, ...]:
+    """A control chart of the whole's monthly activity; of a rare policy, of the days between groups of its records.
+    ``form`` is that of :func:`ebi_spark.rates.control_charts.xmr`."""
     counts = _by_month([row for row in own["activity_month"] if row.get("reading") == reading])
     if not counts:
         return (Block("text", text="No activity by month is published for this policy in its default reading."),)
@@ -178,7 +186,7 @@ def months(own: dict[str, list[Row]], reading: str, anchor: str, title: str) -> 
                 "text",
                 text=f"{wording.rate(average)} records a month on average: too few for a chart of counts by month.",
             ),
-            *_days_between([row for row in own["days_between"] if row.get("reading") == reading], anchor, title),
+            *_days_between([row for row in own["days_between"] if row.get("reading") == reading], anchor, title, form),
         )
     plain = [not row["provisional"] and not row["pandemic"] for row in counts]
     if sum(plain) < FEWEST_MONTHS or not any(map(all, zip(plain, plain[1:], strict=False))):
@@ -192,11 +200,11 @@ def months(own: dict[str, list[Row]], reading: str, anchor: str, title: str) -> 
         )
     # Records of a provisional month are still to come: it is drawn, and no rule looks at it.
     settled = sum(not row["provisional"] for row in counts)
-    chart = xmr([row["activity"] for row in counts[:settled]], plain[:settled])
+    chart = xmr([row["activity"] for row in counts[:settled]], plain[:settled], form)
     chart = replace(chart, signals=(*chart.signals, *[()] * (len(counts) - settled)))
     caption = (
         f"Flagged records by month, {wording.month(counts[0]['month'])} to {wording.month(counts[-1]['month'])}: XmR chart, "
-        "mean ± 2.66 × average moving range of the months that are neither provisional nor of the pandemic."
+        f"mean ± 2.66 × average moving range of the months that are neither provisional nor of the pandemic. {_FORMS[form]}"
     )
     return (
         *drawn(charts.by_month(counts, chart, key=f"{anchor}-months", title=title), caption),
@@ -264,22 +272,24 @@ def _month_cell(row: Row | None) -> str:
     return wording.count(row["activity"]) + (" p" if row["provisional"] else "") + (" c" if row["pandemic"] else "")
 
 
-def _days_between(rows: Sequence[Row], anchor: str, title: str) -> list[Block]:
+def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> list[Block]:
     newest = max((str(row["revision"]) for row in rows), default="")
     groups = sorted((row for row in rows if str(row["revision"]) == newest), key=lambda row: int(row["number"]))
     if len(groups) < FEWEST_GROUPS:
         return [
             Block(
                 "text",
-                text=f"There are {len(groups)} intervals between groups of records, fewer than {FEWEST_GROUPS}: no chart of "
-                "the days between them yet.",
+                text=f"There are {len(groups)} groups of months with enough records, fewer than {FEWEST_GROUPS}: no chart of the "
+                "days that they took yet.",
             )
         ]
-    size = int(groups[0]["events"])
-    chart = t_chart([row["days"] for row in groups], size)
+    # Groups end with a month, so that they differ in size: days for as many records as the smallest has.
+    size = min(int(row["events"]) for row in groups)
+    groups = [{**row, "days": row["days"] * size / row["events"], "events": size} for row in groups]
+    chart = t_chart([row["days"] for row in groups], size, form)
     caption = (
-        f"Days in which {size} records came together, one group after another: higher is rarer. Limits as of an XmR chart "
-        "of the cube roots of the days. Single records are not shown, to protect patients."
+        f"Days for {size} records, from groups of whole months, one after another: higher is rarer. Limits as of an XmR chart "
+        f"of the cube roots of the days. {_FORMS[form]} No date of a record is published, to protect patients."
     )
     return [
         *drawn(charts.days_between(groups, chart, key=f"{anchor}-days", title=title), caption),
@@ -288,7 +298,7 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str) -> list[Block]:
                 (wording.month(row["month"]), row["days"], found)
                 for row, found in zip(groups, chart.signals, strict=True)
             ],
-            "Group that ended in",
+            "Group of months that ended in",
             "Days",
         ),
     ]

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ebi_spark.rates.control_charts import Form
 from ebi_spark.report import between_areas, charts, data_quality, over_time, wording
 from ebi_spark.report.blocks import Block, Part, by_year, drawn, slug
 from ebi_spark.report.rows import (
@@ -46,12 +47,18 @@ class PolicyView:
     summary: tuple[str, ...]
 
 
-def build_report(tables: dict[str, pd.DataFrame], *, release: dict[str, Any], over_dispersion: bool = False) -> str:
+def build_report(
+    tables: dict[str, pd.DataFrame],
+    *,
+    release: dict[str, Any],
+    over_dispersion: bool = False,
+    control_charts: Form = "plot_the_dots",
+) -> str:
     """One self-contained HTML page of a release.
 
     ``tables`` maps the names in :data:`TABLES` to the release's rows of those published tables, ``release`` is its row of
     the manifest. A table that is missing or empty leaves a sentence saying so. ``over_dispersion`` widens the limits of
-    funnel plots where areas differ by more than chance. The same rows give the same bytes, in whatever order they come.
+    funnel plots where areas differ by more than chance; ``control_charts`` is the form of charts by month. The same rows give the same bytes, in whatever order they come.
     """
     manifest = {str(key): plain(value) for key, value in release.items()}
     rows = {name: rows_of(tables.get(name)) for name in TABLES}
@@ -68,7 +75,7 @@ def build_report(tables: dict[str, pd.DataFrame], *, release: dict[str, Any], ov
             for caveat in caveats
             if caveat["applies_to"] != "all" and (policy_id in caveat["applies_to"] or caveat["key"] in named)
         )
-        policies.append(_policy(number, policy_id, own, own_caveats, partial, over_dispersion))
+        policies.append(_policy(number, policy_id, own, own_caveats, partial, over_dispersion, control_charts))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -119,6 +126,7 @@ def _policy(
     caveats: tuple[str, ...],
     partial: bool,
     over_dispersion: bool,
+    control_charts: Form,
 ) -> PolicyView:
     anchor = f"policy-{number}-{slug(policy_id)}"
     reading = _default_reading(own)
@@ -137,7 +145,7 @@ def _policy(
         Part(f"{anchor}-says", "What it says", _says(own["policy"], current, reading)),
         Part(f"{anchor}-waterfall", "From records in scope to flagged", _waterfall(own, reading, anchor, chart_title)),
         Part(f"{anchor}-trend", "Trend", over_time.trend(whole, place, anchor, chart_title)),
-        Part(f"{anchor}-months", "Month by month", over_time.months(own, reading, anchor, chart_title)),
+        Part(f"{anchor}-months", "Month by month", over_time.months(own, reading, anchor, chart_title, control_charts)),
         Part(
             f"{anchor}-areas",
             "Variation between areas",

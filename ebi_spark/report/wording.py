@@ -44,6 +44,8 @@ ABSENT = {
 NOTES = {
     "back_cast": "read by a revision that came later",
     "distant_vintage": "population of a distant date",
+    "partial_population": "the population file does not have all of its people",
+    "unusual_population": "the population file has far more or fewer people than expected",
     "partial_year": "incomplete year",
     "split_estimate": "rests on shares of a split area",
     "unmapped_part": "records of a part are counted in England only",
@@ -65,11 +67,18 @@ QUALITY = {
     "no_person": "No pseudonymised person",
     "no_age": "No age",
     "no_sex": "No sex",
+    "procedure_without_code": "A procedure that no code fits",
+    "no_gp_practice": "No GP practice",
+    "gp_practice_not_known": "GP practice not known",
+    "gp_practice_not_applicable": "GP practice not applicable",
+    "provider_not_a_code": "Provider code without the form of one, shown as unknown",
+    "commissioner_not_a_code": "Commissioner code without the form of one",
     "area_unknown": "Area unknown",
-    "area_unmapped": "Area code that nothing maps to the areas shown",
-    "area_not_valid_on_date": "Area code not valid on the record's date",
+    "area_unmapped": "Area code that is none of the areas shown",
     "outside_england": "Outside England",
 }
+# What is printed for a measure of data quality that is withheld.
+ABSENT_MEASURES = {"withheld_small": "fewer than 50", "withheld_secondary": "all, or all but fewer than 50"}
 
 
 def spoken(name: Any) -> str:

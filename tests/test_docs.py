@@ -1,0 +1,50 @@
+"""The documents agree with the product: cited decisions exist, and links between pages lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("conf/*/README.md")])
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+CITED = re.compile(r"[Dd]ecisions? (\d+)(?: (?:to|and) (\d+))?")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as they are made on code hosts."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def decisions() -> set[int]:
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    return {int(number) for number in re.findall(r"^### Decision (\d+):", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_internal_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        there = (page.parent / target).resolve() if target else page
+        if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there)):
+            broken.append(f"{target}#{anchor}" if anchor else target)
+    assert not broken
+
+
+def test_every_decision_that_is_cited_is_written_down() -> None:
+    known = decisions()
+    cited: dict[int, str] = {}
+    for folder in ("ebi_spark", "jobs", "conf", "expectations", "tests", "docs"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in {".py", ".yml", ".md", ".j2"}:
+                for first, last in CITED.findall(path.read_text(encoding="utf-8")):
+                    for number in range(int(first), int(last or first) + 1):
+                        cited[number] = str(path.relative_to(ROOT))
+    assert cited, "no decision is cited anywhere"
+    assert {number: where for number, where in cited.items() if number not in known} == {}
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    known = decisions()
+    assert known == set(range(1, len(known) + 1))
