@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.acquire.tables import read_sources
-from ebi_spark.canonical import copies, sus_plus
+from ebi_spark.canonical import copies, hes, sus_plus
 from ebi_spark.canonical.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.canonical.code_lists import clean_code
 from ebi_spark.canonical.ingest import ingest
@@ -617,6 +617,11 @@ def test_copies_are_compared_by_what_a_record_takes_from_them(
     counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate", "rows_differing_elsewhere")
     audit = {row["role"]: tuple(row[name] for name in counts) for row in lake.read(INGEST_AUDIT).collect()}
     assert audit == {"apcs": (16, 3, 7, 6, 4), "apcs_der": (6, 2, 2, 2, 2)}
+
+
+def test_all_that_a_spell_takes_from_an_episode_is_compared() -> None:
+    taken = {*hes._FROM_FIRST, "discharge_date", "discharge_method", "diagnosis_codes", "procedure_codes"}
+    assert taken <= {*hes.EPISODE_VALUES}
 
 
 @pytest.mark.parametrize("few", [copies.FEW_KEYS, 0])
