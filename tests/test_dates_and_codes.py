@@ -18,6 +18,7 @@ from ebi_spark.acquire.keys import key_with_year
 from ebi_spark.acquire.tables import read_sources
 from ebi_spark.bookkeeping import details_of
 from ebi_spark.canonical.code_lists import clean_code
+from ebi_spark.canonical.content import content
 from ebi_spark.canonical.ingest import ingest
 from ebi_spark.clinical_policy.compile import compile_test
 from ebi_spark.errors import DataError, InputError
@@ -147,9 +148,9 @@ def test_dates_that_cannot_be_true_are_missing_and_noted(
     assert reasons == undischarged | {"11": ["no_usable_date"]} | waiting | undated
     noted = {key: found["attendances"][key]["cleaned"] for key in ("12", "15", "16")}
     assert noted == {
-        "12": ["diagnosis_codes:blank", "appointment_date:sentinel"],
-        "15": ["diagnosis_codes:blank", "appointment_date:after_extract"],
-        "16": ["diagnosis_codes:blank", "appointment_date:after_extract"],
+        "12": ["appointment_date:sentinel"],
+        "15": ["appointment_date:after_extract"],
+        "16": ["appointment_date:after_extract"],
     }
     audit = {row["role"]: row.asDict() for row in lake.read(INGEST_AUDIT).collect()}
     assert audit["opa"]["year_disagrees"] == 1
@@ -443,6 +444,7 @@ def test_an_upsert_does_not_add_old_hes_records_a_second_time(
     assert taken_in(spark, lake, config)["attendances"].keys() == {"2010-11/1", "2"}
     # As an earlier version wrote it.
     earlier = lake.read(OP_ATTENDANCE).where("financial_year = '2010-11'").withColumn("record_id", F.lit("1"))
+    earlier = earlier.withColumn("content", content(OP_ATTENDANCE))
     lake.replace(OP_ATTENDANCE, earlier, {"financial_year": ["2010-11"]}, stage="ingest")
     with pytest.raises(InputError, match="1 HES records of 2010-11 have keys without their year"):
         taken_in(spark, lake, config)
