@@ -381,13 +381,14 @@ def test_default_codes_stay_and_count_by_what_they_mean(
     # No default code has an area, whatever a lookup says of it: the next basis answers.
     def lookup(key: str, *codes: str) -> Any:
         rows = [
-            (code, date(1900, 1, 1), date(9999, 12, 31), area, None, area)
+            (code, date(1900, 1, 1), date(9999, 12, 31), area, None, area, None)
             for code, area in zip(codes, "XYZ", strict=False)
         ]
         return small_frame(
             spark,
             rows,
-            f"{key} string, valid_from date, valid_to date, lookup_area string, area_day date, latest string",
+            f"{key} string, valid_from date, valid_to date, lookup_area string, area_day date, latest string, "
+            "elsewhere string",
         )
 
     lookups = Lookups(
