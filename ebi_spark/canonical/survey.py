@@ -19,8 +19,7 @@ from ebi_spark.acquire.tables import SourceTable
 from ebi_spark.canonical.cleaning import clean
 from ebi_spark.canonical.content import Checksum, told_of
 from ebi_spark.canonical.copies import keyed
-from ebi_spark.canonical.judging import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition, with_year
-from ebi_spark.canonical.worklist import FUTURE
+from ebi_spark.canonical.judging import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, disposition, with_year
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.schemas import YEAR
 from ebi_spark.settings import RunConfig, fingerprint
