@@ -1,4 +1,4 @@
-"""What the product wrote into folders of a user's choice, told apart from what is there besides: only the former is ever
+"""Which files in folders of a user's choice the product wrote, and which were there besides: only the former are ever
 replaced or removed."""
 
 import json

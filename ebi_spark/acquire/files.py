@@ -141,7 +141,7 @@ def _is_there(path: str, where: str) -> bool:
             return False
         raise InputError(
             f"{where}: {path} is a link that leads nowhere",
-            remedy="remove it, or put the file there that it stands for",
+            remedy="remove it, or put the file there that it points to",
         ) from None
     except OSError as error:
         raise _unopened(path, error, where) from None
@@ -241,7 +241,7 @@ def _walked(place: Path, where: str) -> list[Path]:
         linked = next((Path(folder, name) for name in folders if Path(folder, name).is_symlink()), None)
         if linked:
             raise InputError(
-                f"{where}: {linked} is a link to a folder, and the files behind it would not be read",
+                f"{where}: {linked} is a link to a folder, and its files would not be read",
                 remedy="name that folder as a path of its own, and take the link out",
             )
         found += [Path(folder, name) for name in names if not name.startswith(("_", "."))]
@@ -284,7 +284,7 @@ def _refuse_huge_values(path: str, most: int, where: str) -> None:
                         raise InputError(
                             f"{where}: {path}: the column {part.path_in_schema} has a value of more than {most:,} bytes, or a "
                             f"row group with more than {_PART_BYTES:,} bytes of it",
-                            remedy="check that it is the right column, and write the file anew without it or in smaller row "
+                            remedy="check that it is the right column, and write the file again without it or in smaller row "
                             "groups",
                         )
     except (ArrowException, OSError) as error:
