@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from ebi_spark.acquire.files import find_files, is_remote, within
+from ebi_spark.acquire.files import files_below, find_files, is_remote, within
 from ebi_spark.acquire.scan import WHOLE_COPY
 from ebi_spark.errors import BrokenRunError, EbiError, InputError
 from ebi_spark.settings import RunConfig
@@ -28,9 +28,7 @@ def state_of(paths: Iterable[str]) -> State:
     for path in paths:
         if is_remote(path):
             continue
-        place = Path(path)
-        files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else [place]
-        found |= {str(file): _stated(file) for file in files}
+        found |= {str(file): _stated(file) for file in files_below(path)}
     return found
 
 
