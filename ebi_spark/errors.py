@@ -32,7 +32,8 @@ class EbiError(Exception):
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} …"
+    """What is too long loses its middle: the cause is at the end, where a name of a megabyte comes first."""
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]} … {text[-MOST_SHOWN // 2 :]}"
 
 
 class InputError(EbiError):

@@ -1,4 +1,4 @@
-"""What the product wrote into folders of a user's choice, told apart from what is there besides: only the former is ever
+"""Which files in folders of a user's choice the product wrote, and which were there besides: only the former are ever
 replaced or removed."""
 
 import json
@@ -48,13 +48,18 @@ def refuse_place(what: str, path: Path, *, folder: bool) -> None:
 def refuse_report(path: Path) -> None:
     """An :class:`InputError` where the report would take the place of something else."""
     refuse_place("report", path, folder=False)
-    with suppress(FileNotFoundError, NotADirectoryError), path.open("rb") as file:
-        head = file.read(_HEAD).decode("utf-8", errors="replace")
-        if head and not any(mark in head for mark in REPORT_MARKS):
-            raise InputError(
-                f"report: {path} is there, and it is no report of ebi-spark",
-                remedy="name another file, or move this one away; nothing is overwritten",
-            )
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD).decode("utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:
+        head = "what cannot be read"
+    if head and not any(mark in head for mark in REPORT_MARKS):
+        raise InputError(
+            f"report: {path} is there, and it is no report of ebi-spark",
+            remedy="name another file, or move this one away; nothing is overwritten",
+        )
 
 
 def is_current_report(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """What can be known to be wrong before a session starts: a run that would fail at its third stage does not begin."""
 
 import glob
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,11 +30,11 @@ def _policies(config: RunConfig) -> None:
 
 def _lookups(config: RunConfig) -> None:
     for what, path in _named(config):
-        pattern = glob.has_magic(path.name) and not path.exists()
+        pattern = glob.has_magic(path.name) and not os.path.lexists(path)
         found = sorted(path.parent.glob(path.name)) if pattern else [path]
         for one in found:
             refuse_special(one, f"{what}: ")
-        if not any(one.is_file() for one in found):
+        if not any(os.path.isfile(one) for one in found):  # noqa: PTH113 - answers also where a name is too long
             raise InputError(
                 f"{what}: there is no file {path}",
                 remedy="correct the path; it is taken relative to the configuration file",

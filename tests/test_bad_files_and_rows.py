@@ -397,6 +397,7 @@ def piped(folder: Path, pipe: str, stated: str) -> TableSource:
 
 
 def linked(folder: Path, target: Path | str, stated: str) -> TableSource:
+    folder.mkdir(exist_ok=True)
     (folder / "x.csv").symlink_to(target)
     return TableSource("apcs", (str(folder / stated),))
 
@@ -437,6 +438,7 @@ REFUSED: dict[str, Callable[[Path], TableSource]] = {
     "that is a named pipe": lambda folder: piped(folder, "x.csv", "x.csv"),
     "of which a glob finds a named pipe beside others": lambda folder: piped(folder, "x1.csv", "x*.csv"),
     "of which a folder holds a named pipe beside others": lambda folder: piped(folder, "x/y/1.csv", "x"),
+    "of which a folder holds a link to another folder": lambda folder: linked(folder / "x", folder / "lake", "."),
     "that is a device": lambda folder: linked(folder, "/dev/zero", "x.csv"),
     "of which a glob finds a link that leads nowhere": lambda folder: linked(folder, folder / "nowhere", "x*.csv"),
     "whose name has a line break": files({"x\n1/x.csv": text(HEADER, *TWO)}),
@@ -471,7 +473,7 @@ def test_a_file_that_is_refused(
     for words in re.findall(r"`([^`]+)`", page("Files that are refused")[case]):
         assert words.upper() in told.upper(), told
     assert "sources.admitted.apcs" in told
-    assert str(tmp_path / ("lake" if "folder" in case else "x")) in told
+    assert str(tmp_path / ("lake" if case == "that is a folder of none" else "x")) in told
     assert "RX001" not in told and "M545" not in told
     assert not list((tmp_path / "lake").iterdir())
 

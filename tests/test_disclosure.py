@@ -588,7 +588,7 @@ def test_below_england_limits_hold_for_every_count_that_rounding_leaves(spark: S
     for true in range(28, 33):
         for scope in range(58, 63):
             own = binomtest(true, scope).proportion_ci(method="wilson")
-            assert row["share_lower"] <= own.low and own.high <= row["share_upper"]
+            assert row["share_lower"] - 1e-9 <= own.low and own.high <= row["share_upper"] + 1e-9
     few = found["B"]
     assert few["expected"] == 4.0 and few["lower"] < few["standardised_rate"] < few["upper"]
     assert (few["flagged_share"], few["share_lower"], few["share_upper"]) == (None,) * 3, (
@@ -624,8 +624,8 @@ def test_counts_behind_a_published_one_are_those_that_come_out_as_it(spark: Spar
     rows = frame.select("id", "shown", *counts_behind(F.col("shown"), rule)).collect()
     for true in made:
         _, shown, least, most = rows[true]
-        same = [n for n in made if rows[n][1] == shown and n < 115]
-        assert true >= 115 or (least, most) == (min(same), max(same)), true
+        same = [n for n in made if rows[n][1] == shown]
+        assert true >= 113 or (least, most) == (min(same), max(same)), true
     assert all(row[2] is None and row[3] is None for row in rows if row[1] is None)
 
 

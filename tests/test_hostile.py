@@ -162,7 +162,7 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with a lake at a URL": configured("lake: s3://bucket/lake\n" + SOURCES),
     "with `report` at a URL": configured(PLAIN + "report: https://example.org/report.html\n"),
     "with a lake in the home of nobody": configured("lake: ~nobody-of-this-name/lake\n" + SOURCES),
-    "with a lake behind a circle of links": prepared(
+    "with a lake below a circle of links": prepared(
         lambda folder: (folder / "circle").symlink_to(folder / "circle"), "lake: ./circle/lake\n" + SOURCES
     ),
     "with a backtick in a catalogue's name": configured(
@@ -197,7 +197,7 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with a policy that is not there": configured(PLAIN + "policies: [2Y_back_pain_fusoin]\n"),
     "with a policy's id that ends in a line break": prepared(own_policy, PLAIN + "policy_dirs: [mine]\n"),
     "with `docs` that names a file": configured(PLAIN + "docs: op.csv\n", **{"op.csv": "x"}),
-    "with `docs` behind a file": configured(PLAIN + "docs: op.csv/pages\n", **{"op.csv": "x"}),
+    "with `docs` below a file": configured(PLAIN + "docs: op.csv/pages\n", **{"op.csv": "x"}),
     "with `docs` where someone else's folder is": prepared(foreign_pages, PLAIN + "docs: pages\n"),
     "with `report` that names a folder": prepared(lambda folder: (folder / "r").mkdir(), PLAIN + "report: r\n"),
     "with `report` that names another file": configured(PLAIN + "report: run.yml\n"),
@@ -206,11 +206,11 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
         lambda folder: os.mkfifo(folder / "practices.csv"), PLAIN + "geography: {practices: practices.csv}\n"
     ),
     "with a population that is a device": configured(PLAIN + "population: [{path: /dev/zero}]\n"),
-    "with `--lake` and nothing behind it": exiting("--lake", ""),
+    "with `--lake` and no value": exiting("--lake", ""),
     "with an argument that has an escape": exiting("--years", "2021-22\x1b[2J"),
     "with an argument that is no text": exiting("--lake", "a\udcff"),
     "with `--policies` that name none": configured(PLAIN, "--policies", ","),
-    "that generates files behind a file": lambda folder: (
+    "that generates files below a file": lambda folder: (
         (folder / "file").write_text("x"), answer_of(generate.main, "--out", str(folder / "file" / "made")),
     )[-1],
     "that generates files with a seed of thirty digits": lambda folder: answer_of(
@@ -220,7 +220,7 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
         maintain.main, "--lake", str(folder), "--keep-hours", "9" * 12
     ),
     "with an `EBI_SPARK_MASTER` that is elsewhere": in_environment("EBI_SPARK_MASTER", "spark://elsewhere:7077"),
-    "with an option behind `EBI_SPARK_DRIVER_MEMORY`": in_environment(
+    "with an option after `EBI_SPARK_DRIVER_MEMORY`": in_environment(
         "EBI_SPARK_DRIVER_MEMORY", "4g -XX:OnOutOfMemoryError=touch"
     ),
     "with a colon in `EBI_SPARK_JARS`": in_environment("EBI_SPARK_JARS", "/a:/b"),

@@ -345,7 +345,7 @@ def test_a_codes_title_is_no_criterion_and_a_sections_name_no_title(tmp_path: Pa
     assert imported.page.title == "Made-up removal of a plate"
     assert imported.page.baseline == {"records": 987, "unit": "episodes", "year": "2018-19", "standardised_rate": 1.7}
     assert "admission_method" in told(imported, "in the SQL, not in the words")
-    # In the words of the page, or in a remark behind a title, the criterion is one.
+    # In the words of the page, or in a remark after a title, the criterion is one.
     for words in ("Exclude any non-elective admission", "W28.4 Removal of a pin (emergency admissions only)"):
         page = METHOD_PAGE.replace("{gap}", "\nand ").replace("\nCoding logic", f"{words}\n\nCoding logic")
         assert "name no methods" in told(import_page(page_of(tmp_path, page), "plate"), "read as")
@@ -487,7 +487,7 @@ BAD = {
     "a bad label": (f"WHEN {APC}\nTHEN 'x y'", "--id"),
     "a lost AND at the end of a line": (f"WHEN {APC}\napcs.Sex = '1'\nTHEN 'x_y'", "line 6: AND or OR is missing before"),
     "a lost AND at a blank line": (f"{APC}\n\napcs.Sex = '1'", "line 7: AND or OR is missing before this line"),
-    "a lost AND behind the label": (f"WHEN {APC}\nTHEN 'x_y'\n\napcs.Sex = '1'", "line 8: AND or OR is missing before"),
+    "a lost AND after the label": (f"WHEN {APC}\nTHEN 'x_y'\n\napcs.Sex = '1'", "line 8: AND or OR is missing before"),
     "a lost AND within a line": (f"WHEN {APC}\nAND (apcs.Sex = '1' apcs.Sex = '2')\nTHEN 'x_y'", "before 'apcs'"),
     "a line of 5,000 characters": (f"WHEN {APC}\nAND {'a' * 5_000}\nTHEN 'x_y'", "line 6: the line has 5,004 characters"),
     "1,000 brackets in one another": (f"WHEN {APC}\nAND {'(' * 1_000}apcs.Sex = '1'{')' * 1_000}\nTHEN 'x_y'", "nested too deep"),

@@ -253,6 +253,16 @@ def test_rows_that_leave_with_their_file_leave_a_year_due(sources: dict[str, str
     assert not books_of(lake).step_due([SECOND], [F20], {F20: {SECOND: "b"}})
 
 
+def test_a_year_knows_the_files_it_was_last_written_from(sources: dict[str, str]) -> None:
+    """A retry of some files replaces a year that one of them has left, too."""
+    lake = LoggedLake()
+    all_read(lake, sources)
+    assert books_of(lake).files_of([FIRST, SECOND]) == {F19, F20}
+    lake.ran("r2", sources, SECOND, verdicts={F19: {SECOND: "a"}, F20: {FIRST: "b"}})
+    assert books_of(lake).files_of([SECOND]) == {F19}
+    assert books_of(lake).files_of(["2030-31"]) == set()
+
+
 def test_rows_of_no_year_are_told_by_the_last_step_that_read_them(sources: dict[str, str]) -> None:
     lake = LoggedLake()
     lake.ran("r1", sources, FIRST, verdicts={F19: {FIRST: "a", "": "c"}})

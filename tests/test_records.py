@@ -25,7 +25,7 @@ from ebi_spark.flags.apply_policies import judge_records
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.policies.load import load_policies, units
-from ebi_spark.records import duplicates, sus_plus
+from ebi_spark.records import duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
 from ebi_spark.records.ingest import ingest
@@ -617,6 +617,12 @@ def test_copies_are_compared_by_what_a_record_takes_from_them(
     counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate", "rows_differing_elsewhere")
     audit = {row["role"]: tuple(row[name] for name in counts) for row in lake.read(INGEST_AUDIT).collect()}
     assert audit == {"apcs": (16, 3, 7, 6, 4), "apcs_der": (6, 2, 2, 2, 2)}
+
+
+@pytest.mark.parametrize("few", [duplicates.FEW_KEYS, 0])
+def test_all_that_a_spell_takes_from_an_episode_is_compared() -> None:
+    taken = {*hes._FROM_FIRST, "discharge_date", "discharge_method", "diagnosis_codes", "procedure_codes"}
+    assert taken <= {*hes.EPISODE_VALUES}
 
 
 @pytest.mark.parametrize("few", [duplicates.FEW_KEYS, 0])

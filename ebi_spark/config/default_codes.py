@@ -65,9 +65,12 @@ def holds(column: str, code: str) -> Column:
     return F.coalesce(F.col(column).contains(f",{code},"), F.lit(False))
 
 
-def by_meaning(column: str) -> Column:
-    """A column, NULL where it holds nothing but codes that mean "not known" or "not applicable"."""
-    return F.when(~has(column, *MISSING), F.col(column)) if codes_of(column, *MISSING) else F.col(column)
+def by_meaning(column: str, field: str = "") -> Column:
+    """A column, NULL where it holds nothing but codes that mean "not known" or "not applicable". ``field``: what the codes are
+    listed under, where it is not the column."""
+    if not codes_of(field or column, *MISSING):
+        return F.col(column)
+    return F.when(~has(column, *MISSING, field=field), F.col(column))
 
 
 def without_default(column: str, field: str = "") -> Column:

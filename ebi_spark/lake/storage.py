@@ -182,7 +182,7 @@ class Lake:
             for release_id, stated in releases.items():
                 if table.full_name in stated:
                     stated[table.full_name] = counted.get(release_id, 0)
-        for release_id, stated in releases.items():
+        for release_id, stated in ((release_id, stated) for release_id, stated in releases.items() if stated):
             pairs = ", ".join(f"{_literal(name)}, {int(count)}L" for name, count in stated.items())
             where = predicate_of({"release_id": [release_id]})
             # The values are quoted.
@@ -196,6 +196,8 @@ class Lake:
         if self.location.folder:
             for _ in range(2):  # the second commit is written with a checkpoint, which stands for all entries before it
                 self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
+            # The session looks at the log once more: it then reads from the checkpoint, not from what is removed.
+            _ = self.spark.read.format("delta").load(self._path(table)).schema
             delta_log.forget_before_checkpoint(Path(self._path(table)))
             self.spark.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('delta.checkpointInterval')")
             _open_to_others(Path(self._path(table)), self.location.folder)

@@ -109,7 +109,7 @@ def followed_by(first: list[str], then: list[str], directly: bool) -> str:
     """A pattern for a list in which a code of ``then`` comes after one of ``first``, or directly after it.
 
     It is found in one pass, however long the list is: each part looks forward only, and what it has taken it never gives
-    back. What stands behind any code of ``first`` stands behind the earliest one, so nothing else has to be tried. (With a
+    back. What comes after any code of ``first`` comes after the earliest one, so nothing else has to be tried. (With a
     plain ``.*`` between the two, a list in which nothing follows was read again from each code of ``first`` on.)
     """
     if directly:

@@ -214,7 +214,7 @@ def _start(path: Path, lines: dict[int, str]) -> int:
 
 
 def _several(path: Path, lines: dict[int, str], starts: list[int]) -> InputError:
-    """The refusal of a page with several rules, which it names: by the label behind THEN, else by the heading above."""
+    """The refusal of a page with several rules, which it names: by the label after THEN, else by the heading above."""
     names = []
     before = 0
     for start, after in zip(starts, [*starts[1:], len(lines) + 1], strict=True):
@@ -282,7 +282,7 @@ def _parts(
         parts.append(SqlPart(start, "\n".join(rule.values()), ""))
     run: dict[int, str] = {}
     words_since = bool(rule)  # whether an OR that opens the next run would have nothing to join to
-    headed = not rule  # whether words stand above the run, so that it is a part of its own without AND
+    headed = not rule  # whether words come before the run, so that it is a part of its own without AND
 
     def close() -> None:
         nonlocal run, words_since, headed
@@ -364,8 +364,8 @@ def _updated(words: dict[int, str]) -> tuple[str, date | None]:
     else:
         text = next((words[n] for n in numbers if n > asked), "")
         changes = next((words[n] for n in numbers if n > asked and re.match(r"(?i).*coding updated", words[n])), "")
-    told = [part for part in re.split(r"[|;•]", changes or text) if _CHANGED_DATE.search(part) and MONTH.search(part)]
-    months = _months(" ".join(told)) or _months(changes or text)
+    dated = [part for part in re.split(r"[|;•]", changes or text) if _CHANGED_DATE.search(part) and MONTH.search(part)]
+    months = _months(" ".join(dated)) or _months(changes or text)
     return "; ".join(part for part in (text, changes) if part), max(months, default=None)
 
 

@@ -16,7 +16,7 @@ _NEXT_CODE = re.compile(r"\s*(?:,|&|/|\band\b)\s*([A-Z]\d{2})\.?(\d|X)?(?![\d.])
 _SERIES = re.compile(rf"(?<![A-Za-z0-9])({_CODE})((?:\s*(?:[-–—,&]|\band\b)\s*\d(?![\w.]))+)")
 _IN_TEXT = re.compile(rf"(?<![A-Za-z0-9])({_CODE})(?![A-Za-z0-9])")
 _RANGE = re.compile(rf"(?<![A-Za-z0-9])({_CODE})\s*(?:-|–|—|to)\s*({_CODE})(?![A-Za-z0-9])")
-# What may stand behind the words of a heading: its system, a remark in brackets, a colon.
+# What may follow the words of a heading: its system, a remark in brackets, a colon.
 _BEHIND = r"(?:\s*[-–—(]?\s*(?:opcs|icd)[\w. -]*\)?)?\s*(?:\([^()]{1,60}\))?\W*$"
 _HEADINGS = (
     (re.compile(rf"(?i)^\W*(?:the )?coding logic{_BEHIND}"), "logic"),
@@ -54,7 +54,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Series:
-    """The codes at the start of a line, ranges of them, and the text behind: their title."""
+    """The codes at the start of a line, ranges of them, and the text after them: their title."""
 
     codes: tuple[str, ...]
     ranges: tuple[tuple[str, str], ...]
@@ -96,7 +96,7 @@ class Words:
 
     def says(self, pattern: str) -> int | None:
         """The first line on which the words match, ignoring case. A code's title is no criterion, but a remark in brackets
-        behind it is one."""
+        after it is one."""
         for number, text in self.lines.items():
             said = " ".join(re.findall(r"\([^()]*\)", text)) if number in self.titles else text
             if re.search(pattern, said, re.IGNORECASE):
@@ -126,7 +126,7 @@ def _written_out(match: re.Match[str]) -> str:
 
 
 def _further(code: str, digit: str, is_range: bool) -> list[str]:
-    """The codes that a last digit behind a code adds: all up to it, or itself."""
+    """The codes that a last digit after a code adds: all up to it, or itself."""
     last = code[-1]
     if is_range and last.isdigit():
         return [code[:-1] + str(n) for n in range(int(last) + 1, int(digit) + 1)]
@@ -154,11 +154,11 @@ def series_of(text: str) -> Series | None:
             break
         at = match.end()
     rest = re.match(r"\s*([:–—-]?)\s*(.*)$", text[at:])
-    behind = rest[2] if rest else ""
-    if not (re.match(r"[A-Za-z(\[]", behind) or (rest and rest[1] == ":" and not behind)):
+    title = rest[2] if rest else ""
+    if not (re.match(r"[A-Za-z(\[]", title) or (rest and rest[1] == ":" and not title)):
         return None
     ends = {end for _, end in ranges}
-    return Series(tuple(code for code in codes if code not in ends), tuple(ranges), behind)
+    return Series(tuple(code for code in codes if code not in ends), tuple(ranges), title)
 
 
 def ranges_in(text: str) -> list[tuple[str, str]]:

@@ -169,7 +169,7 @@ def _boundaries(text: str) -> list[int]:
     made: list[int] = []
     quoted = False
     for at in range(len(text) + 1):
-        # Of a run of blanks the place behind it says the same as those within.
+        # Of a run of blanks the place after it says the same as those within.
         within = at < len(text) and (text[at].isspace() or (bare[max(at - 1, 0) : at + 1].isalnum() and at > 0))
         if not quoted and not within:
             made.append(at)

@@ -1,7 +1,7 @@
 """What the records of a data set and year hold: counted once when the year's rates are made, so that a publication, which is of
 all years, reads no records."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -9,15 +9,17 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config import default_codes
 from ebi_spark.geography.code_forms import measures as measures_of_codes
+from ebi_spark.geography.record_areas import NAMED_BY
 from ebi_spark.tables.schemas import YEAR
 
-# What of a record can hold a default code, by the measure that counts where it is missing: its column in silver.
+# What of a record can hold a default code, by the measure that counts where it is missing: its columns in silver, the one
+# first that the codes are listed under. What any of them says is not missing.
 _WITH_DEFAULTS = {
-    "diagnosis": "diagnosis_codes",
-    "procedure": "procedure_codes",
-    "commissioner": "commissioner_code",
-    "gp_practice": "gp_practice_code",
-    "provider": "provider_code",
+    "diagnosis": ("diagnosis_codes",),
+    "procedure": ("procedure_codes",),
+    "commissioner": ("commissioner_code",),
+    "gp_practice": NAMED_BY["gp_practice"],
+    "provider": ("provider_code",),
 }
 # A procedure was done that has no code: a fact, and no missing procedure.
 PROCEDURE_WITHOUT_CODE = "procedure_without_code"
@@ -29,15 +31,19 @@ def _without_code() -> Column:
     return reduce(lambda a, b: a | b, [default_codes.holds("procedure_codes", code) for code in facts], F.lit(False))
 
 
-def _missing() -> dict[str, Column]:
+def _missing(present: Collection[str]) -> dict[str, Column]:
     """By measure, how many records say nothing of a thing: in ``no_THING`` all of them, whatever they say instead of it; in
-    ``THING_not_known`` and ``THING_not_applicable`` those that say so by a default code."""
+    ``THING_not_known`` and ``THING_not_applicable`` those of them that say so by a default code. ``present``: the columns that
+    the records have."""
     measures = {}
-    for name, column in _WITH_DEFAULTS.items():
-        measures[f"no_{name}"] = F.count_if(default_codes.by_meaning(column).isNull())
+    for name, (field, *others) in _WITH_DEFAULTS.items():
+        columns = [field, *(column for column in others if column in present)]
+        missing = F.coalesce(*[default_codes.by_meaning(column, field) for column in columns]).isNull()
+        measures[f"no_{name}"] = F.count_if(missing)
         for meaning in default_codes.MISSING:
-            if default_codes.codes_of(column, meaning):
-                measures[f"{name}_{meaning}"] = F.count_if(default_codes.has(column, meaning))
+            if default_codes.codes_of(field, meaning):
+                says_so = [default_codes.has(column, meaning, field=field) for column in columns]
+                measures[f"{name}_{meaning}"] = F.count_if(missing & reduce(lambda a, b: a | b, says_so))
     return measures
 
 
@@ -51,7 +57,7 @@ def record_quality(tables: Iterable[DataFrame]) -> DataFrame:
             "no_age": F.count_if(F.col("age_years").isNull()),
             "no_sex": F.count_if(~F.coalesce(F.col("sex").isin("1", "2"), F.lit(False))),
             "age_not_known": F.count_if(default_codes.has("age")),
-            **_missing(),
+            **_missing(records.columns),
             PROCEDURE_WITHOUT_CODE: F.count_if(_without_code()),
             "no_activity_date": F.count_if(F.col("activity_date").isNull()),
             **measures_of_codes(records),

@@ -20,8 +20,7 @@ from ebi_spark.lake.storage import side_by_side
 from ebi_spark.records.checksums import Checksum, told_of
 from ebi_spark.records.cleaning import clean
 from ebi_spark.records.duplicates import keyed
-from ebi_spark.records.quarantine_summary import FUTURE
-from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID, disposition, with_year
+from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, disposition, with_year
 from ebi_spark.sources.file_inventory import within
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.schemas import YEAR

@@ -43,8 +43,8 @@ EPISODE_KINDS = SPELL_KINDS | {
 }
 # What an episode says of its spell, cleaned.
 EPISODE_VALUES = (
-    *EPISODE_KINDS, "age_years", "diagnosis_codes", "procedure_codes", "first_diagnosis", "first_operation",
-    "financial_year",
+    *RECORD_KINDS, *EPISODE_KINDS, *ALTERNATIVES, "age_years", "diagnosis_codes", "procedure_codes",
+    "first_diagnosis", "first_operation", "financial_year",
 )  # fmt: skip
 
 

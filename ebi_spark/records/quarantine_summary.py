@@ -11,10 +11,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.records.file_counts import Survey
+from ebi_spark.records.row_status import FUTURE
 from ebi_spark.sources.layouts import layouts
 
 CONFLICT = "conflicting_duplicate"
-FUTURE = "future_appointment"
 # Our columns that a reason rests on; those that a role does not have are passed over.
 RESTS_ON = {
     "no_key": ("record_id",),

@@ -20,6 +20,9 @@ from ebi_spark.financial_years import (
 )
 from ebi_spark.records.cleaning import list_of
 
+# The reason of an appointment that is yet to come, in a year that is: no bad row.
+FUTURE = "future_appointment"
+
 # How a day that cannot be true is noted.
 BEFORE, AFTER = "before_first_day", "after_extract"
 

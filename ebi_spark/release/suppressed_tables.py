@@ -257,7 +257,10 @@ class _Table:
 
     def _repeats(self, chosen: dict[str, NDArray[np.int64]]) -> bool:
         """Whether just what the release before shows is published again."""
-        return self.same is not None and all(
+        if self.same is None:
+            return False
+        small = (self.same["status"] == STATUS[SMALL]).to_numpy()
+        return bool((small == (chosen["activity"][1:-1] == SMALL)).all()) and all(
             np.array_equal(
                 np.where(chosen[name] == SHOWN, self.rule.rounded(self.measures[name].counts), np.nan)[1:-1],
                 self.same[name].to_numpy(float),

@@ -127,7 +127,8 @@ def _area_blocks(
     blocks.append(
         Block(
             "grid",
-            text=f"All {len(rows)} {wording.areas(kind)}, {period}",
+            text=f"All {len(rows)} {wording.areas(kind)}, {period}. Limits hold for every count that rounding can have turned into the "
+            "one shown, so they are wider than 95% limits of an exact count.",
             head=(
                 "Area",
                 "Flagged",

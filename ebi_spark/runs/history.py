@@ -6,6 +6,7 @@ A setting or file that is not listed for a stage here counts for every stage: ra
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, replace
 from datetime import date
@@ -477,7 +478,7 @@ def _setting(name: str, value: Any) -> dict[str, str]:
     files: dict[str, str] = {}
     for path in _paths(value):
         place = Path(path)
-        pattern = glob.has_magic(place.name) and not place.exists()
+        pattern = glob.has_magic(place.name) and not os.path.lexists(place)
         matches = sorted(map(str, place.parent.glob(place.name))) if pattern else [path]
         files |= {f"file:{match}": _content(match) for match in matches}
     return {f"setting:{name}": json.dumps(value, default=str, sort_keys=True), **files}

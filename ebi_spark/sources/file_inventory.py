@@ -5,6 +5,7 @@ import glob
 import os
 import re
 from collections.abc import Container, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -107,10 +108,18 @@ def source_bytes(config: RunConfig) -> int | None:
                 found = find_files(table, f"sources.{source.name}.{role}")
             except InputError:
                 continue  # said when it is read
-            for path in map(Path, found):
-                files = (f for f in path.rglob("*") if f.is_file()) if path.is_dir() else (path,)
-                size += sum(file.stat().st_size * _PACKED.get(file.suffix, 1) for file in files)
+            for path in found:
+                for file in files_below(path):
+                    with suppress(OSError):  # said when it is read
+                        size += file.stat().st_size * _PACKED.get(file.suffix, 1)
     return size
+
+
+def files_below(path: str) -> list[Path]:
+    """A file, or all files of a folder that can be seen, sorted."""
+    if not Path(path).is_dir():
+        return [Path(path)]
+    return sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
 
 
 def stored_bytes(lake: Path) -> int:
@@ -123,7 +132,7 @@ def find_files(source: TableSource, where: str) -> list[str]:
     """The files or folders that the source's paths and globs name, sorted; none at all is an error, and so is what is
     neither: a pipe or a device has no end."""
     found: set[str] = set()
-    headers = str(Path(source.headers_file).resolve()) if source.headers_file else None
+    headers = os.path.realpath(source.headers_file) if source.headers_file else None
     for path in source.paths:
         if is_remote(path):
             found.add(path)
@@ -135,7 +144,7 @@ def find_files(source: TableSource, where: str) -> list[str]:
         matches = [
             os.path.normpath(match)
             for match in matches
-            if _is_there(match, where) and str(Path(match).resolve()) != headers
+            if _is_there(match, where) and os.path.realpath(match) != headers
         ]
         if not matches:
             what = "no file matches" if pattern else "there is no file"
@@ -156,12 +165,10 @@ def _is_there(path: str, where: str) -> bool:
             return False
         raise InputError(
             f"{where}: {path} is a link that leads nowhere",
-            remedy="remove it, or put the file there that it stands for",
+            remedy="remove it, or put the file there that it points to",
         ) from None
     except OSError as error:
-        raise InputError(
-            f"{where}: {path} cannot be opened ({error.strerror})", remedy="correct the path or the rights to it"
-        ) from None
+        raise _unopened(path, error, where) from None
     refuse_unusable(f"{where}: the name of a file", path)
     special = special_kind(kind)
     if special:
@@ -178,7 +185,7 @@ def forms_of(path: str, source: TableSource, layout: Layout, where: str, config:
     The files of a folder that are all of one form stand under the folder's path, so that the names of its subfolders
     (``fyear=2122``) stay columns. A Delta table is one.
     """
-    kind = source.format or _guess_format(path)
+    kind = source.format or _guess_format(path, where)
     if kind == "delta":
         return {path: Form("delta", ())}
     files = _files_in(path, kind, source, layout, where)
@@ -212,14 +219,17 @@ def _form_of(path: str, kind: str, source: TableSource, layout: Layout, where: s
         ) from None
 
 
-def _guess_format(path: str) -> str:
+def _guess_format(path: str, where: str) -> str:
     place = Path(path)
     if place.is_dir():
         if (place / "_delta_log").is_dir():
             return "delta"
         return "parquet" if next(place.rglob("*.parquet"), None) else "csv"
-    with place.open("rb") as file:
-        return "parquet" if file.read(4) == b"PAR1" or path.endswith(".parquet") else "csv"
+    try:
+        with place.open("rb") as file:
+            return "parquet" if file.read(4) == b"PAR1" or path.endswith(".parquet") else "csv"
+    except OSError as error:
+        raise _unopened(path, error, where) from None
 
 
 def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> list[str]:
@@ -231,11 +241,8 @@ def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: 
     ending = ".parquet" if kind == "parquet" else ""
     files = [
         str(file)
-        for file in sorted(place.rglob(f"*{ending}"))
-        if not any(part.startswith(("_", ".")) for part in file.relative_to(place).parts)
-        and _is_there(str(file), where)
-        and file.is_file()
-        and file.stat().st_size
+        for file in _walked(place, where)
+        if file.name.endswith(ending) and _is_there(str(file), where) and file.is_file() and file.stat().st_size
     ]
     if kind == "csv":
         headers = source.headers_file or _headers_beside(path, layout.known_names())
@@ -243,6 +250,32 @@ def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: 
     if not files:
         raise InputError(f"{where}: the folder {path} holds no file", remedy="correct the path")
     return files
+
+
+def _walked(place: Path, where: str) -> list[Path]:
+    """What is in a folder and the folders in it, without what is hidden; an :class:`InputError` where one cannot be looked
+    into, or is the link to another: Spark would follow it."""
+
+    def unopened(error: OSError) -> None:
+        raise _unopened(str(error.filename), error, where)
+
+    found: list[Path] = []
+    for folder, folders, names in os.walk(place, onerror=unopened):
+        folders[:] = [name for name in folders if not name.startswith(("_", "."))]
+        linked = next((Path(folder, name) for name in folders if Path(folder, name).is_symlink()), None)
+        if linked:
+            raise InputError(
+                f"{where}: {linked} is a link to a folder, and its files would not be read",
+                remedy="name that folder as a path of its own, and take the link out",
+            )
+        found += [Path(folder, name) for name in names if not name.startswith(("_", "."))]
+    return sorted(found)
+
+
+def _unopened(path: str, error: OSError, where: str) -> InputError:
+    return InputError(
+        f"{where}: {path} cannot be opened ({error.strerror})", remedy="correct the path or the rights to it"
+    )
 
 
 def _parquet_form(path: str, where: str) -> Form:
@@ -275,7 +308,7 @@ def _refuse_huge_values(path: str, most: int, where: str) -> None:
                         raise InputError(
                             f"{where}: {path}: the column {part.path_in_schema} has a value of more than {most:,} bytes, or a "
                             f"row group with more than {_PART_BYTES:,} bytes of it",
-                            remedy="check that it is the right column, and write the file anew without it or in smaller row "
+                            remedy="check that it is the right column, and write the file again without it or in smaller row "
                             "groups",
                         )
     except (ArrowException, OSError) as error:

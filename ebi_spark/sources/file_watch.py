@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import BrokenRunError, EbiError, InputError
-from ebi_spark.sources.file_inventory import find_files, is_remote, within
+from ebi_spark.sources.file_inventory import files_below, find_files, is_remote, within
 from ebi_spark.sources.text_scan import WHOLE_COPY
 
 # How an error of Spark names the file: as a URL, or as Java writes one.
@@ -28,9 +28,7 @@ def state_of(paths: Iterable[str]) -> State:
     for path in paths:
         if is_remote(path):
             continue
-        place = Path(path)
-        files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else [place]
-        found |= {str(file): _stated(file) for file in files}
+        found |= {str(file): _stated(file) for file in files_below(path)}
     return found
 
 
