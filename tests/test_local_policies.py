@@ -27,7 +27,7 @@ from ebi_spark.policies.compile import compile_test, passes
 from ebi_spark.policies.load import load_policies, units
 from ebi_spark.policies.model import Policy
 from ebi_spark.policies.patterns import one_of
-from ebi_spark.policy_import.reconcile import leaves
+from ebi_spark.policies.simplify import leaves
 from ebi_spark.rates.activity import activity_rates, prepared
 from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population

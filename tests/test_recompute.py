@@ -11,7 +11,7 @@ import pytest
 from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.lake.delta_log import CommitInfo
 from ebi_spark.runs import history
-from ebi_spark.runs.due import History, LastLook, StageRun, differences, due, due_at_all, unchecked
+from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, unchecked
 from ebi_spark.runs.history import SETTINGS, Books, uses
 from ebi_spark.tables.schemas import REPEATED_ROW
 from jobs.harness import StageReport, by_name

@@ -16,7 +16,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
-from ebi_spark.geography.boards import of_their_board
+from ebi_spark.geography.boards import restrict_to_board
 from ebi_spark.geography.record_areas import Lookups, with_area
 from ebi_spark.policies.code_prefilter import KEY_LENGTH, Needed, needed
 from ebi_spark.policies.compile import (
@@ -54,7 +54,7 @@ def judge_records(records: DataFrame, dataset: str, units: list[Unit], lookups: 
     """A row a record in scope, revision and reading, with the columns of ``gold/activity_flag`` but ``run_id``."""
     units = [unit for unit in units if unit.policy.dataset == dataset]
     located = with_area(_paired(records, dataset, units), lookups)
-    own = of_their_board(located, units, _area_day())
+    own = restrict_to_board(located, [unit.policy.boards for unit in units], _area_day())
     tests = _tests_in_common(units)
     judged = own.withColumns(_states(tests, dataset)).withColumns(
         {"_false": F.expr(_mask(_IS_FALSE)), "_undecided": F.expr(_mask(_IS_UNDECIDED))}

@@ -4,13 +4,13 @@ Boards began on 1 July 2022. Before that day an area is of the board that its su
 local policy is that of the same places.
 """
 
+from collections.abc import Collection, Sequence
 from datetime import date
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import resource
-from ebi_spark.policies.model import Unit
 from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
 
@@ -42,13 +42,13 @@ def members(board: str) -> list[tuple[str, date, date]]:
     return sorted(found)
 
 
-def of_their_board(located: DataFrame, units: list[Unit], day: Column) -> DataFrame:
+def restrict_to_board(located: DataFrame, boards: Sequence[Collection[str]], day: Column) -> DataFrame:
     """``located`` (records paired with ``_unit``, with ``area_code``) without the pairs in which a local policy meets a
-    patient of another board, or one whose area is not known."""
-    local = [number for number, unit in enumerate(units) if unit.policy.boards]
+    patient of another board, or one whose area is not known. ``boards``: of each unit its boards, none where it is national."""
+    local = [number for number, own in enumerate(boards) if own]
     if not local:
         return located
-    rows = [(number, *member) for number in local for board in units[number].policy.boards for member in members(board)]
+    rows = [(number, *member) for number in local for board in boards[number] for member in members(board)]
     spans = F.broadcast(
         small_frame(located.sparkSession, rows, "_local_unit int, _board_area string, _board_from date, _board_to date")
     )

@@ -10,8 +10,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.policies.compile import clause_in_words
 from ebi_spark.policies.model import Clause, Policy, Revision
 from ebi_spark.policies.patterns import OPERATORS, written_out
-from ebi_spark.policies.simplify import normal_test
-from ebi_spark.policy_import.reconcile import leaves
+from ebi_spark.policies.simplify import leaves, normal_test
 
 
 @dataclass(frozen=True)

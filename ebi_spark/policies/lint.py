@@ -9,10 +9,10 @@ from datetime import date
 from typing import Any
 
 from ebi_spark.policies.code_books import SYSTEM_OF, SYSTEMS, Code, CodeBook, covered
+from ebi_spark.policies.codes_in_words import codes_in, ranges_in
 from ebi_spark.policies.model import Clause, Policy, Revision
 from ebi_spark.policies.patterns import written_out
-from ebi_spark.policy_import.page_words import codes_in, ranges_in
-from ebi_spark.policy_import.reconcile import Leaf, leaves
+from ebi_spark.policies.simplify import Leaf, leaves
 
 # A code used less often than this in its best year comes and goes by chance: its years prove nothing.
 RARE = 20

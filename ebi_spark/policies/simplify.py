@@ -1,8 +1,11 @@
 """Tests in one form: what SQL says at length made short, and two tests that judge alike made equal."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from ebi_spark.policies.compile import parts_of
 from ebi_spark.policies.patterns import MOST_WRITTEN_OUT, OPERATORS, written_out
 
 Test = dict[str, Any]
@@ -83,3 +86,25 @@ def normal_test(test: dict[str, Any]) -> Any:
             for side, codes in test["followed_by"].items()
         }
     return made
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One field's codes in a test, and whether having them speaks for the test."""
+
+    field: str
+    operator: str
+    codes: tuple[str, ...]
+    left: int | None
+    positive: bool
+
+
+def leaves(test: Test, positive: bool = True) -> Iterator[Leaf]:
+    """Every test of codes within a test; ``none_of`` turns what it holds round."""
+    for item in parts_of(test):
+        yield from leaves(item, positive != ("none_of" in test))
+    operator = next((key for key in OPERATORS if key in test), None)
+    if operator:
+        yield Leaf(test["field"], operator, tuple(test[operator]), test.get("left"), positive)
+    for codes in test.get("followed_by", {}).values():
+        yield Leaf(test["field"], "starts_with", tuple(codes), None, positive)

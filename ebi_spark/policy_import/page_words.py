@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass, field
 
+from ebi_spark.policies.codes_in_words import codes_in, further_codes, ranges_in
 from ebi_spark.policy_import.page import Page
 
-_CODE = r"[A-Z]\d{2}(?:\.?\d)?X?"
 # A code at the start of a line, and what may follow it there: a digit that ends a range (M050-9), more last digits (M000, 1,2
 # &9), more codes (V38.2, V38.3), or the last code of a range (V38.2-V38.6).
 _FIRST = re.compile(r"^\W*([A-Z]\d{2})\.?(\d|X)?(?![\d.])")
@@ -13,9 +13,6 @@ _TO_DIGIT = re.compile(r"\s*[-–—]\s*(\d)(?![\w.])")
 _NEXT_DIGIT = re.compile(r"\s*(?:,|&|/|\band\b)\s*(\d)(?![\w.])")
 _TO_CODE = re.compile(r"\s*(?:[-–—]|to\b)\s*([A-Z]\d{2})\.?(\d|X)?(?![\w.])")
 _NEXT_CODE = re.compile(r"\s*(?:,|&|/|\band\b)\s*([A-Z]\d{2})\.?(\d|X)?(?![\d.])")
-_SERIES = re.compile(rf"(?<![A-Za-z0-9])({_CODE})((?:\s*(?:[-–—,&]|\band\b)\s*\d(?![\w.]))+)")
-_IN_TEXT = re.compile(rf"(?<![A-Za-z0-9])({_CODE})(?![A-Za-z0-9])")
-_RANGE = re.compile(rf"(?<![A-Za-z0-9])({_CODE})\s*(?:-|–|—|to)\s*({_CODE})(?![A-Za-z0-9])")
 # What may follow the words of a heading: its system, a remark in brackets, a colon.
 _BEHIND = r"(?:\s*[-–—(]?\s*(?:opcs|icd)[\w. -]*\)?)?\s*(?:\([^()]{1,60}\))?\W*$"
 _HEADINGS = (
@@ -104,35 +101,6 @@ class Words:
         return None
 
 
-def plain_code(text: str) -> str:
-    """A code without its dot."""
-    return text.replace(".", "")
-
-
-def codes_in(text: str) -> list[str]:
-    """The codes that a text names, without dots; the ends of ranges are not among them, the digits of a series are."""
-    found: list[str] = []
-    for match in _IN_TEXT.finditer(_RANGE.sub(" ", _SERIES.sub(_written_out, text))):
-        found.append(plain_code(match[1]))
-    return found
-
-
-def _written_out(match: re.Match[str]) -> str:
-    """M050-9 and M000, 1,2 & 9 as all the codes that they name."""
-    codes = [plain_code(match[1])]
-    for part in re.finditer(r"([-–—]?)\D*?(\d)", match[2]):
-        codes += _further(codes[-1], part[2], bool(part[1]))
-    return " ".join(codes)
-
-
-def _further(code: str, digit: str, is_range: bool) -> list[str]:
-    """The codes that a last digit after a code adds: all up to it, or itself."""
-    last = code[-1]
-    if is_range and last.isdigit():
-        return [code[:-1] + str(n) for n in range(int(last) + 1, int(digit) + 1)]
-    return [code[:-1] + digit]
-
-
 def series_of(text: str) -> Series | None:
     """The codes with which a line of a list begins; None where it begins otherwise, or no title or colon follows them."""
     first = _FIRST.match(text)
@@ -142,9 +110,9 @@ def series_of(text: str) -> Series | None:
     at = first.end()
     while True:
         if match := _TO_DIGIT.match(text, at):
-            codes += _further(codes[-1], match[1], True)
+            codes += further_codes(codes[-1], match[1], True)
         elif match := _NEXT_DIGIT.match(text, at):
-            codes += _further(codes[-1], match[1], False)
+            codes += further_codes(codes[-1], match[1], False)
         elif match := _TO_CODE.match(text, at):
             ranges.append((codes.pop(), match[1] + (match[2] or "")))
             codes.append(ranges[-1][1])
@@ -159,11 +127,6 @@ def series_of(text: str) -> Series | None:
         return None
     ends = {end for _, end in ranges}
     return Series(tuple(code for code in codes if code not in ends), tuple(ranges), title)
-
-
-def ranges_in(text: str) -> list[tuple[str, str]]:
-    """The ranges of codes that a text names, both ends included, without dots."""
-    return [(plain_code(match[1]), plain_code(match[2])) for match in _RANGE.finditer(text)]
 
 
 def words_of(page: Page) -> Words:

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from ebi_spark.policies.code_books import covered
+from ebi_spark.policies.codes_in_words import ranges_in
 from ebi_spark.policies.patterns import AGE_FIELDS, OPERATORS
 from ebi_spark.policies.simplify import Test
 from ebi_spark.policy_import.page import MONTH, Page
-from ebi_spark.policy_import.page_words import Words, ranges_in
+from ebi_spark.policy_import.page_words import Words
 from ebi_spark.policy_import.reconcile import KINDS, Finding
 from ebi_spark.policy_import.rule_clauses import Draft
 

@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ebi_spark.policies.code_books import SYSTEM_OF, SYSTEMS, CodeBook, covered
-from ebi_spark.policies.compile import parts_of
-from ebi_spark.policies.patterns import AGE_FIELDS, OPERATORS
-from ebi_spark.policies.simplify import Test, normal_test, simplified
+from ebi_spark.policies.patterns import AGE_FIELDS
+from ebi_spark.policies.simplify import Leaf, Test, leaves, normal_test, simplified
 from ebi_spark.policy_import.page import Page
 from ebi_spark.policy_import.page_words import Words
 from ebi_spark.policy_import.rule_clauses import Draft
@@ -49,28 +48,6 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One field's codes in a test, and whether having them speaks for the test."""
-
-    field: str
-    operator: str
-    codes: tuple[str, ...]
-    left: int | None
-    positive: bool
-
-
-def leaves(test: Test, positive: bool = True) -> Iterator[Leaf]:
-    """Every test of codes within a test; ``none_of`` turns what it holds round."""
-    for item in parts_of(test):
-        yield from leaves(item, positive != ("none_of" in test))
-    operator = next((key for key in OPERATORS if key in test), None)
-    if operator:
-        yield Leaf(test["field"], operator, tuple(test[operator]), test.get("left"), positive)
-    for codes in test.get("followed_by", {}).values():
-        yield Leaf(test["field"], "starts_with", tuple(codes), None, positive)
 
 
 def reconciled(

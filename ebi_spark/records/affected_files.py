@@ -22,7 +22,6 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.records.duplicates import FEW_KEYS, keyed
 from ebi_spark.records.file_counts import FileCount, years_named
 from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
-from ebi_spark.runs.due import LastLook
 from ebi_spark.sources.file_inventory import stated_for
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.schemas import INGEST_AUDIT, QUARANTINE, REPEATED_ROW, Table

@@ -35,7 +35,6 @@ from ebi_spark.records.moved_records import refuse_in_two_years, years_left
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, unusable_rows
 from ebi_spark.records.row_status import OUTSIDE, QUARANTINED, VALID, keep
 from ebi_spark.records.upsert import refuse_bare_keys
-from ebi_spark.runs.due import LastLook
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.schemas import RECORD_TABLES
 

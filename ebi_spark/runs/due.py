@@ -97,19 +97,6 @@ class Due:
         return bool(self.years)
 
 
-@dataclass(frozen=True)
-class LastLook:
-    """What the last ingest knew of the source files, where since then nothing but some of these has ``changed`` (files or
-    folders as the configuration states them, new ones among them): the ``years`` it stands for, the ``files`` that hold rows
-    of each year, be they set aside, all files ever ``read``, and the years that each run was ``asked`` for (None: all)."""
-
-    changed: frozenset[str]
-    years: Sequence[str]
-    read: frozenset[str]
-    files: Mapping[str, frozenset[str]]
-    asked: Mapping[str, tuple[str, ...] | None]
-
-
 def due(
     years: Iterable[str],
     runs: Sequence[StageRun],

@@ -25,7 +25,6 @@ from ebi_spark.runs.due import (
     READ_BEFORE,
     Due,
     History,
-    LastLook,
     StageRun,
     a_few,
     differences,
