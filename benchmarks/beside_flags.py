@@ -17,8 +17,8 @@ from benchmarks.duckdb_tables import in_folders, quoted, same_rows
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.policies.compile import FIELDS, LIST_FIELDS
-from ebi_spark.policies.load import load_policies, units
-from ebi_spark.policies.model import Clause, Unit
+from ebi_spark.policies.load import load_policies, revision_periods
+from ebi_spark.policies.model import Clause, RevisionPeriod
 from ebi_spark.rates.population import read_population
 
 FLAGS, RATES = "flags.parquet", "rates.parquet"
@@ -67,7 +67,9 @@ def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out:
     """Judge the records in ``out`` and write flags and rates beside them."""
     _inputs(database, config)
     chosen = [
-        unit for unit in units(load_policies(config.policy_dirs, config.policies), config) if not unit.policy.boards
+        unit
+        for unit in revision_periods(load_policies(config.policy_dirs, config.policies), config)
+        if not unit.policy.boards
     ]
     parts = []
     for number, unit in enumerate(chosen):
@@ -126,14 +128,14 @@ def _inputs(database: duckdb.DuckDBPyConnection, config: RunConfig) -> None:
     )
 
 
-def _in_force(unit: Unit) -> str:
+def _in_force(unit: RevisionPeriod) -> str:
     own = "admission_date, " if unit.policy.dataset == "apc" else ""
     day = f"coalesce({own}activity_date, first_day_of(financial_year))"
     since = f"{day} >= DATE '{unit.since}'" if unit.since else "true"
     return f"{since} AND " + (f"{day} < DATE '{unit.until}'" if unit.until else "true")
 
 
-def _judged(unit: Unit) -> str:
+def _judged(unit: RevisionPeriod) -> str:
     """The flags of one revision, a SELECT a reading over tests that are evaluated once."""
     readings = unit.revision.readings
     clauses = list(chain(*(r.deciding for r in readings.values()), *(flip.deciding for flip in unit.revision.flips)))

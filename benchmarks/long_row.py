@@ -19,9 +19,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import LakeLocation, RunConfig
-from ebi_spark.flags.apply_policies import judge_records
+from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.record_areas import Lookups
-from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.records.cleaning import clean
 from ebi_spark.small_frames import small_frame
 from ebi_spark.spark.session import spark_session
@@ -77,9 +77,9 @@ def _seconds(spark: SparkSession, what: str, number: int, repeat: int) -> float:
 
 def _judged(row: DataFrame, dataset: str) -> None:
     cleaned = clean(row, {"procedure_codes": "codes", "diagnosis_codes": "codes"}).drop("cleaned")
-    chosen = units(load_policies(), RunConfig(lake=LakeLocation()))
+    chosen = revision_periods(load_policies(), RunConfig(lake=LakeLocation()))
     nowhere = Lookups(practices=None, lsoas=None, known_codes=(), order=("commissioner",))
-    judge_records(cleaned, dataset, chosen, nowhere).select("outcome", "failed_clauses").collect()
+    apply_policies(cleaned, dataset, chosen, nowhere).select("outcome", "failed_clauses").collect()
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from rich.console import Console
 
 from ebi_spark.config.settings import load_config, resource
 from ebi_spark.config.yaml_documents import load_document
-from ebi_spark.flags.apply_policies import judge_records, scope_totals
+from ebi_spark.flags.apply_policies import apply_policies, scope_totals
 from ebi_spark.geography.record_areas import Lookups, read_lookups
 from ebi_spark.policies.code_books import code_books
-from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.tables.schemas import RECORD_TABLES
 from jobs.harness import new_run_id, opened
 
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         lookups = read_lookups(context.spark, config)
         silver = {dataset: context.lake.read(table) for dataset, table in RECORD_TABLES.items()}
         for number in numbers:
-            chosen = units(made_up[:number], config)
+            chosen = revision_periods(made_up[:number], config)
             times = []
             for _ in range(given.repeat + 1):
                 started = time.monotonic()
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _pass(records: DataFrame, dataset: str, chosen: list[Any], lookups: Lookups) -> int:
     """Flags and step 0 of the attrition of one dataset; the rows judged."""
-    flags = judge_records(records, dataset, chosen, lookups)
+    flags = apply_policies(records, dataset, chosen, lookups)
     counts = flags.groupBy(
         "policy_id", "reading", "outcome", F.size("failed_clauses"), F.size("decisive_decisions")
     ).count()

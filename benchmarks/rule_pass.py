@@ -18,12 +18,12 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from ebi_spark.config.settings import load_config
-from ebi_spark.flags.apply_policies import basis_day, judge_records
+from ebi_spark.flags.apply_policies import apply_policies, basis_day
 from ebi_spark.geography.record_areas import Lookups, read_lookups
 from ebi_spark.policies.code_prefilter import needed
 from ebi_spark.policies.compile import compile_test, passes
-from ebi_spark.policies.load import load_policies, units
-from ebi_spark.policies.model import Unit
+from ebi_spark.policies.load import load_policies, revision_periods
+from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.tables.schemas import RECORD_TABLES
 from jobs.harness import new_run_id, opened
 
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     hits: dict[str, dict[str, int]] = {"rule": {}, "judging": {}}
     with opened(config, Console(stderr=True), new_run_id()) as context:
         lookups = read_lookups(context.spark, config)
-        for unit in units(load_policies(config.policy_dirs, config.policies), config):
+        for unit in revision_periods(load_policies(config.policy_dirs, config.policies), config):
             if unit.policy.boards:
                 continue
             records = context.lake.read(RECORD_TABLES[unit.policy.dataset])
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _ruled(records: DataFrame, unit: Unit) -> int:
+def _ruled(records: DataFrame, unit: RevisionPeriod) -> int:
     """Records that the policy flags as published, by a plain condition."""
     dataset, revision = unit.policy.dataset, unit.revision
     day = basis_day(dataset)
@@ -70,13 +70,13 @@ def _ruled(records: DataFrame, unit: Unit) -> int:
     scope = [compile_test(revision.scope.test or {}, dataset)]
     need = needed(revision.scope.test or {}, dataset)
     if need:  # the quick look that the judging begins with too
-        scope = [F.col(need.column).isNotNull(), need.holds_one, *scope]
+        scope = [F.col(need.column).isNotNull(), need.may_match, *scope]
     return records.where(reduce(and_, [*scope, *span, *clauses])).count()
 
 
-def _judged(records: DataFrame, unit: Unit, lookups: Lookups) -> int:
+def _judged(records: DataFrame, unit: RevisionPeriod, lookups: Lookups) -> int:
     """The same from all that is judged: every reading, every reason kept."""
-    flags = judge_records(records, unit.policy.dataset, [unit], lookups)
+    flags = apply_policies(records, unit.policy.dataset, [unit], lookups)
     counts = flags.groupBy("reading", "outcome", F.size("failed_clauses").alias("failed")).count().collect()
     return sum(row["count"] for row in counts if (row["reading"], row["outcome"]) == ("as_published", "flagged"))
 

@@ -11,8 +11,8 @@ from ebi_spark.flags.compute_flags import attrition_of, flags_of, records_of
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.record_areas import read_lookups
-from ebi_spark.lake.storage import side_by_side
-from ebi_spark.policies.load import load_policies, units
+from ebi_spark.lake.storage import run_in_threads
+from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import Policy
 from ebi_spark.runs.due import Due
 from ebi_spark.tables.schemas import (
@@ -36,7 +36,7 @@ def stage(context: Context, due: Due | None = None) -> None:
     config, lake, spark = context.config, context.lake, context.spark
     only = due.parts if due else None
     policies = load_policies(config.policy_dirs, config.policies)
-    every = units(policies, config)
+    every = revision_periods(policies, config)
     chosen = [unit for unit in every if only is None or unit.policy.id in only]
     lookups = read_lookups(spark, config)
     with context.stage("flag", only) as report:
@@ -64,7 +64,7 @@ def stage(context: Context, due: Due | None = None) -> None:
                 POLICY_COMPARISON: comparison(written, fallen, every),
             }
             run_id = F.lit(context.run_id)
-            side_by_side(
+            run_in_threads(
                 [
                     partial(lake.replace, table, frame.withColumn("run_id", run_id).coalesce(1), of_all, stage="flag")
                     for table, frame in found.items()
@@ -83,7 +83,7 @@ def stage(context: Context, due: Due | None = None) -> None:
             rows: list[Row] = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
             return rows
 
-        decisive, counts = side_by_side([effects, policies_and_counts])
+        decisive, counts = run_in_threads([effects, policies_and_counts])
         report.rows = sum(row["count"] for row in counts)
     shown = RichTable(title="Flagged", title_justify="left")
     for name in ("policy", "revision", "reading"):

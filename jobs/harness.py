@@ -31,7 +31,7 @@ from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import RUN_LOG, TABLES
 
 if TYPE_CHECKING:
-    from ebi_spark.runs.history import Books
+    from ebi_spark.runs.history import RunHistory
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -69,11 +69,11 @@ class Context:
         self.why: list[str] = []
 
     @cached_property
-    def books(self) -> "Books":
+    def books(self) -> "RunHistory":
         """What earlier runs did, held against what stands now."""
-        from ebi_spark.runs.history import Books
+        from ebi_spark.runs.history import RunHistory
 
-        return Books(self.lake, self.config, self.run_id)
+        return RunHistory(self.lake, self.config, self.run_id)
 
     def skip(self, name: str, what: str) -> None:
         """Note that a stage has nothing to do."""

@@ -6,9 +6,9 @@ import sys
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.records.file_counts import Step, refuse_too_many_set_aside
+from ebi_spark.records.file_counts import Step, refuse_too_many_quarantined
 from ebi_spark.records.ingest import write
-from ebi_spark.records.ingest_audit import Ingested
+from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.plan import Plan, plan
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import DUE_FROM, STANDING, VERDICTS
@@ -25,14 +25,14 @@ DATASETS = {"apc": "spells", "op": "attendances"}
 def stage(context: Context, due: Due | None = None, only: frozenset[str] | None = None) -> Plan:
     """Read the configured sources and write the years asked for, in steps that share no file. Of these steps, where
     ``due`` is given, those that the last runs do not cover; where ``only`` is, those that read one of these files."""
-    done = Ingested()
+    done = IngestSummary()
     with context.stage("ingest") as report, watched(context.config, context.lake.versions_written):
         report.years = list(context.config.years or [])
         tables = read_sources(context.spark, context.config)
         noted = column_drift.told(tables, column_drift.last_ingested(context.lake, tables))
         for line in noted:
             context.tell_plainly(line)
-        before = context.books.last_look() if due is not None else None
+        before = context.books.previous_ingest() if due is not None else None
         whole = plan(context.lake, tables, context.config, context.tell, before)
         ahead, standing = _ahead(context, whole, due, only)
         report.years = ahead[0][0].years if ahead else []
@@ -73,7 +73,12 @@ def _ahead(
 
 
 def _write(
-    context: Context, report: StageReport, whole: Plan, ahead: list[tuple[Step, list[str]]], number: int, done: Ingested
+    context: Context,
+    report: StageReport,
+    whole: Plan,
+    ahead: list[tuple[Step, list[str]]],
+    number: int,
+    done: IngestSummary,
 ) -> None:
     """One step, if there is any; behind the last one, whether too much was set aside of the files altogether."""
     report.details["found"] = json.dumps(whole.years)
@@ -87,7 +92,7 @@ def _write(
         if not made.touched:
             context.tell(f"{', '.join(made.years)}: the lake holds the very same records, nothing was written")
     if number >= len(ahead) - 1:
-        refuse_too_many_set_aside(whole.found, context.config)
+        refuse_too_many_quarantined(whole.found, context.config)
 
 
 def _tell_left(context: Context, ahead: list[tuple[Step, list[str]]], number: int) -> None:
@@ -101,8 +106,8 @@ def _tell_left(context: Context, ahead: list[tuple[Step, list[str]]], number: in
     context.tell(f"ingest: {years - sum(len(step.years) for step in rest)} of {years} years done{about}")
 
 
-def _summary(context: Context, whole: Plan, done: Ingested, noted: list[str]) -> None:
-    shown = RichTable(title="Ingested", title_justify="left")
+def _summary(context: Context, whole: Plan, done: IngestSummary, noted: list[str]) -> None:
+    shown = RichTable(title="IngestSummary", title_justify="left")
     for column in ("what", "rows"):
         shown.add_column(column, justify="right" if column == "rows" else "left")
     shown.add_row("years", ", ".join(done.years))

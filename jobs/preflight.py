@@ -8,7 +8,7 @@ from pathlib import Path
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
 from ebi_spark.own_files import refuse_pages, refuse_report
-from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.small_files import refuse_special
 
 LAYERS_CHECKED = ("silver", "flags", "rates", "published")
@@ -25,7 +25,7 @@ def report_file(config: RunConfig) -> Path | None:
 
 
 def _policies(config: RunConfig) -> None:
-    units(load_policies(config.policy_dirs, config.policies), config)
+    revision_periods(load_policies(config.policy_dirs, config.policies), config)
 
 
 def _lookups(config: RunConfig) -> None:

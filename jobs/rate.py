@@ -13,14 +13,14 @@ from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.code_forms import refuse_what_is_no_code, with_known_codes
 from ebi_spark.geography.output_areas import unmapped_areas
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
-from ebi_spark.lake.storage import predicate_of, side_by_side
+from ebi_spark.lake.storage import predicate_of, run_in_threads
 from ebi_spark.rates.completeness import (
     MarkedMonths,
     activity_months,
     completeness,
     provider_months,
 )
-from ebi_spark.rates.compute_rates import rated
+from ebi_spark.rates.compute_rates import compute_rates
 from ebi_spark.rates.periods import in_files_apart, rows_that_follow
 from ebi_spark.rates.population import gaps, population_rows, read_vintages, stored_vintages
 from ebi_spark.rates.population_files import Vintage
@@ -59,7 +59,7 @@ def stage(context: Context, due: Due | None = None) -> None:
         read = read_vintages(config, geography)
         lake.prepare()
         context.tell("counting records by provider and month")
-        side_by_side(
+        run_in_threads(
             [
                 partial(_store, context, read),
                 partial(_write_months, context, years),
@@ -72,7 +72,7 @@ def stage(context: Context, due: Due | None = None) -> None:
         flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
 
         def rates_and_variation() -> DataFrame:
-            made = rated(lake, config, years, months, stored, geography)
+            made = compute_rates(lake, config, years, months, stored, geography)
             for words in gaps(made.population, years, partial=config.coverage == "partial"):
                 context.tell(words)
             context.tell("aggregating flags to rates")
@@ -97,7 +97,7 @@ def stage(context: Context, due: Due | None = None) -> None:
 
         # Each is planning for the most part, which keeps one core busy.
         tasks: list[Callable[[], DataFrame | None]] = [rates_and_variation, monthly, lost_areas]
-        written = side_by_side(tasks)[0]
+        written = run_in_threads(tasks)[0]
         assert written is not None
         _tell_unmapped(context, lake.read(UNMAPPED_AREA).where(in_years))
         report.rows = written.count()

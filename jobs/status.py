@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.geography.code_forms import UNKNOWN_CODE, code_of
 from ebi_spark.lake.storage import Lake
-from ebi_spark.records.quarantine_summary import REFUSED_ROWS, refused_rows, worklist
+from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary, refused_rows
 from ebi_spark.release.publish import current_release
 from ebi_spark.sources import column_drift
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
@@ -49,7 +49,7 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
         "rows": [{"table": t, "year": y, "rows": n} for (t, y), n in sorted(rows.items())]
     }
     if lake.exists(QUARANTINE):
-        found[SET_ASIDE] = worklist(lake.read(QUARANTINE))
+        found[SET_ASIDE] = quarantine_summary(lake.read(QUARANTINE))
     if refused := _refused(lake):
         found[REFUSED] = refused
     found["columns"] = column_drift.in_lake(lake)

@@ -17,9 +17,9 @@ from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import ingest as ingesting
 from ebi_spark.records import plan, upsert
-from ebi_spark.records.file_counts import FileCount, Survey, steps
-from ebi_spark.records.ingest_audit import Ingested
-from ebi_spark.records.quarantine_summary import worklist
+from ebi_spark.records.file_counts import FileCount, FileCounts, steps
+from ebi_spark.records.ingest_audit import IngestSummary
+from ebi_spark.records.quarantine_summary import quarantine_summary
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.reader import read_sources
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
@@ -31,11 +31,11 @@ pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
 @pytest.fixture
 def take_in(
     spark: SparkSession, empty_lake: Callable[[Path], Path], tmp_path: Path
-) -> Callable[..., tuple[Lake, Ingested]]:
+) -> Callable[..., tuple[Lake, IngestSummary]]:
     """Ingest some tables into a lake of the test's own."""
     runs = iter(range(100))
 
-    def taken(mode: str, **tables: str | list[str]) -> tuple[Lake, Ingested]:
+    def taken(mode: str, **tables: str | list[str]) -> tuple[Lake, IngestSummary]:
         folder = tmp_path / "lake"
         if not folder.exists():
             empty_lake(folder)
@@ -243,8 +243,8 @@ def test_the_same_rows_again_change_nothing_whatever_their_order(
 # Years in steps
 
 
-def counted(**files: dict[str | None, int]) -> Survey:
-    return Survey(
+def counted(**files: dict[str | None, int]) -> FileCounts:
+    return FileCounts(
         {("sus_plus", "opa"): {path: FileCount(years=years) for path, years in files.items()}},
         {"op": dict.fromkeys({year for years in files.values() for year in years if year}, 1)},
     )
@@ -416,7 +416,7 @@ def test_rows_set_aside_are_taken_back_in_once(source: Path) -> None:
         ("apcs", "no_key", 3, 3, ["APCS_IDENT"]),
         ("apcs", "no_usable_date", 3, 3, ["DISCHARGE_DATE", "DER_FINANCIAL_YEAR"]),
     ]
-    # Put right at the source: one row of one file. The others stay a worklist.
+    # Put right at the source: one row of one file. The others stay a quarantine_summary.
     write(source / "apcs/2020.csv", [spell(f"2020-{n}", 2020) for n in [0, 1, 2, 3, "X"]], APCS)
     write(source / "der/2020.csv", [derived(f"2020-{n}") for n in [0, 1, 2, 3, "X"]], DER)
     keys = "record_id, dominant_procedure"
@@ -462,7 +462,7 @@ def test_a_worklist_names_the_columns_in_which_rows_contradict_each_other(spark:
         row("2", '{"SEX": "1", "APPTAGE": "8", "LOADED": "2"}'),
         row("3", '{"SEX": "2"}') | {"reasons": ["no_usable_date", "conflicting_duplicate"]},
     ]
-    found = {item["reason"]: item for item in worklist(small_frame(spark, made, QUARANTINE.schema))}
+    found = {item["reason"]: item for item in quarantine_summary(small_frame(spark, made, QUARANTINE.schema))}
     assert found["conflicting_duplicate"]["columns"] == ["APPTAGE", "REFSOURC", "LOADED"]
     assert found["no_usable_date"]["columns"] == ["APPTDATE", "FYEAR"]
     assert (found["no_usable_date"]["rows"], found["conflicting_duplicate"]["rows"]) == (1, 5)

@@ -22,7 +22,7 @@ from ebi_spark.records.ingest import ingest
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.column_drift import in_lake, probable_names, told
 from ebi_spark.sources.families import concatenation, has_code, listed
-from ebi_spark.sources.layouts import Resolved, layouts, likeness
+from ebi_spark.sources.layouts import ColumnMapping, layouts, likeness
 from ebi_spark.sources.reader import Group, SourceTable, read_sources
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE
 from jobs import ingest as ingest_job
@@ -32,7 +32,7 @@ OP = ["ATTENDKEY", "APPTDATE", "ADMINCAT", "APPTAGE"]
 APC = ["EPIKEY", "DISDATE", "EPIORDER", "EPISTART", "PROVSPNOPS", "ADMIDATE", "ADMIMETH", "ADMINCAT", "STARTAGE"]
 
 
-def resolved(*names: str, role: str = "op", **renamed: str) -> Resolved:
+def resolved(*names: str, role: str = "op", **renamed: str) -> ColumnMapping:
     return layouts()[role].resolve([*(OP if role == "op" else APC), *names], renamed, "x.csv")
 
 

@@ -22,7 +22,7 @@ from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import delta_log, storage
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake, prepare_folders
 from ebi_spark.release.publish import PUBLISHED, remove_old_releases
-from ebi_spark.runs.history import READS, Books, details_of
+from ebi_spark.runs.history import READS, RunHistory, details_of
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RATE, RELEASE, RUN_LOG, SCHEMA_VERSION, YEAR, Table
 from jobs import harness, maintain
@@ -361,11 +361,11 @@ def test_the_hour_that_comes_twice_and_a_clock_set_back(lake: Lake, monkeypatch:
         ran("summer", datetime(2024, 10, 27, 0, 30, tzinfo=UTC), "hes_2018")
         ran("winter", datetime(2024, 10, 27, 1, 10, tzinfo=UTC), "hes_2018_protected")
         monkeypatch.setitem(READS, "publish", ())
-        books = Books(lake, RunConfig(lake=lake.location, disclosure="hes_2018_protected"), "now")
+        books = RunHistory(lake, RunConfig(lake=lake.location, disclosure="hes_2018_protected"), "now")
         assert [row["run_id"] for row in books.rows] == ["winter", "summer"]
         assert books.why_publish() == []
         ran("set_back", datetime(2024, 10, 27, 0, 10, tzinfo=UTC), "hes_2018")
-        books = Books(lake, books.config, "now")
+        books = RunHistory(lake, books.config, "now")
         assert [row["run_id"] for row in books.rows] == ["winter", "summer", "set_back"]
         assert books.why_publish() == ["published/release was written by something else"]
         # Around midnight of the last day of a year nothing is taken from the clock but these instants: run ids are UTC.

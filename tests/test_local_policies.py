@@ -16,15 +16,15 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, resource
 from ebi_spark.errors import InputError
-from ebi_spark.flags.apply_policies import _tests_of, judge_records, scope_totals
+from ebi_spark.flags.apply_policies import _tests_of, apply_policies, scope_totals
 from ebi_spark.flags.attrition import attrition
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.boards import EVER, NEVER, members
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.policies.code_books import SYSTEM_OF, code_books
-from ebi_spark.policies.code_prefilter import Needed, needed
+from ebi_spark.policies.code_prefilter import CodePrefilter, needed
 from ebi_spark.policies.compile import compile_test, passes
-from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import Policy
 from ebi_spark.policies.patterns import one_of
 from ebi_spark.policies.simplify import leaves
@@ -214,11 +214,11 @@ CASES: list[tuple[dict[str, Any], list[str] | None, set[str], set[str]]] = [
 
 def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> None:
     policies = load_policies(only=[NATIONAL, DERBY, MERSEY])
-    chosen = units(policies, CONFIG)
+    chosen = revision_periods(policies, CONFIG)
     records = small_frame(
         spark, [BASE | change | {"record_id": str(n)} for n, (change, *_) in enumerate(CASES)], APC_SPELL.schema
     )
-    judged = judge_records(records, "apc", chosen, AREAS)
+    judged = apply_policies(records, "apc", chosen, AREAS)
     rows = judged.collect()
     found = {(int(row["record_id"]), row["policy_id"], row["reading"]): row for row in rows}
     assert len(found) == len(rows)
@@ -308,7 +308,7 @@ def test_codes_that_a_scope_needs(test: dict[str, Any], column: str | None, keys
     dataset = "apc"
     found = needed(test, dataset)
     assert (found and (found.column, found.keys)) == (column and (column, keys))
-    assert found is None or isinstance(found, Needed)
+    assert found is None or isinstance(found, CodePrefilter)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_codes_that_a_scope_needs(test: dict[str, Any], column: str | None, keys
 def test_the_quick_look_at_a_list_of_codes(spark: SparkSession, codes: tuple[str, ...]) -> None:
     texts = ["", "U", "V3", "W36,V37", "U054", "X99,U2131", "V381,V382", "A010", "Y53,W371,Z846", "U055,A01", "B02"]
     frame = small_frame(spark, [(text,) for text in [None, *texts]], "procedure_codes string")
-    look = Needed("procedure_codes", codes, whole=False).holds_one
+    look = CodePrefilter("procedure_codes", codes, whole=False).may_match
     found = {row["procedure_codes"]: row["found"] for row in frame.withColumn("found", look).collect()}
     assert found.pop(None) is None  # undecided, not false: a scope that cannot be decided is counted
     assert found == {text: any(code in text for code in codes) for text in texts}
@@ -402,8 +402,8 @@ def test_many_policies_judge_as_each_alone(spark: SparkSession, tmp_path: Path) 
     plain: list[tuple[Any, ...]] = []
     for dataset, rows, table in (("apc", spells, APC_SPELL), ("op", attended, OP_ATTENDANCE)):
         records = small_frame(spark, rows, table.schema).repartition(2)
-        chosen = units(policies, CONFIG)
-        flags = judge_records(records, dataset, chosen, AREAS)
+        chosen = revision_periods(policies, CONFIG)
+        flags = apply_policies(records, dataset, chosen, AREAS)
         judged += flags.select("policy_id", "reading", "record_id", F.array_join("failed_clauses", ",")).collect()
         assert flags.where("(outcome = 'flagged') <> (size(failed_clauses) = 0)").isEmpty()
         assert {len(_tests_of(unit).clauses) // 32 for unit in chosen if unit.policy.dataset == dataset} == {0, 1}
@@ -430,10 +430,12 @@ def test_a_policy_with_more_tests_than_a_mask_has_bits(spark: SparkSession, tmp_
     def judged(more: int) -> list[Any]:
         document["revisions"][0]["clauses"] = clauses + _aged(more)
         path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
-        chosen = units(load_policies([tmp_path], only=[document["id"]]), CONFIG)
-        return judge_records(records, "op", chosen, AREAS).where("reading = 'as_published'").sort("record_id").collect()
+        chosen = revision_periods(load_policies([tmp_path], only=[document["id"]]), CONFIG)
+        return (
+            apply_policies(records, "op", chosen, AREAS).where("reading = 'as_published'").sort("record_id").collect()
+        )
 
-    most = 63 - len(_tests_of(units(load_policies([tmp_path], only=[document["id"]]), CONFIG)[0]).clauses)
+    most = 63 - len(_tests_of(revision_periods(load_policies([tmp_path], only=[document["id"]]), CONFIG)[0]).clauses)
     known, unknown = judged(most)
     assert known["failed_clauses"] == [f"aged_{n}" for n in range(most) if 5 + 2 * n > 45]
     assert known["missing_clauses"] == []

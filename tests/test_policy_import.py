@@ -13,7 +13,7 @@ from test_policy_property import Maker
 
 from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.errors import InputError
-from ebi_spark.policies.load import load_policies, load_policy, shared_clauses, units
+from ebi_spark.policies.load import load_policies, load_policy, revision_periods, shared_clauses
 from ebi_spark.policies.simplify import normal_test
 from ebi_spark.policy_import.import_page import Imported, import_page, write_imported
 from ebi_spark.policy_import.page_words import series_of
@@ -98,10 +98,10 @@ def test_a_draft_is_refused_by_runs_and_accepted_once_completed(tmp_path: Path) 
     path, report, policy = write_imported(import_page(PAGES["2Y_back_pain_fusion"], "fusion_again"), tmp_path)
     assert "TO COMPLETE" in path.read_text() and report.read_text().startswith("# fusion_again")
     with pytest.raises(InputError, match=r"fusion_again .* is a draft.*in_force"):
-        units([policy], RunConfig(lake=LakeLocation()))
+        revision_periods([policy], RunConfig(lake=LakeLocation()))
     done = "".join(line for line in path.read_text().splitlines(True) if not line.startswith(("to_complete", '  - "')))
     path.write_text(done)
-    assert len(units([load_policy(path, shared_clauses())], RunConfig(lake=LakeLocation()))) == 1
+    assert len(revision_periods([load_policy(path, shared_clauses())], RunConfig(lake=LakeLocation()))) == 1
 
 
 # The grammar of the pages

@@ -44,7 +44,7 @@ class Sources:
         self.folder, self.empty_lake = folder, empty_lake
         self.numbers = itertools.count()
         self.reached: list[list[str] | None] = []
-        found = plan.reach
+        found = plan.find_affected_files
 
         def noted(*given: Any) -> Any:
             reached = found(*given)
@@ -52,7 +52,7 @@ class Sources:
             self.reached.append(files and sorted("/".join(Path(path).parts[-2:]) for path in files))
             return reached
 
-        monkeypatch.setattr(plan, "reach", noted)
+        monkeypatch.setattr(plan, "find_affected_files", noted)
         monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
         empty_lake(folder / "lake")
         self.allow(1.0)

@@ -12,7 +12,8 @@ from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.lake.delta_log import CommitInfo
 from ebi_spark.runs import history
 from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, unchecked
-from ebi_spark.runs.history import SETTINGS, Books, uses
+from ebi_spark.runs.history import SETTINGS, RunHistory, uses
+from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.schemas import REPEATED_ROW
 from jobs.harness import StageReport, by_name
 from jobs.progress import in_words, seconds_left, steps
@@ -217,8 +218,8 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return now
 
 
-def books_of(lake: LoggedLake) -> Books:
-    return Books(lake, RunConfig(lake=AT), "now")  # type: ignore[arg-type]
+def books_of(lake: LoggedLake) -> RunHistory:
+    return RunHistory(lake, RunConfig(lake=AT), "now")  # type: ignore[arg-type]
 
 
 def all_read(lake: LoggedLake, sources: dict[str, str]) -> None:
@@ -296,8 +297,8 @@ def test_a_file_with_rows_of_days_to_come_is_read_again_on_the_first_of_them(sou
     all_read(lake, sources)
     lake.ran("r2", sources, FIRST, verdicts={F19: {FIRST: "b"}}, due_from={F19: "2027-04-01"}, as_they_were=YEARS[1:])
 
-    def on(year: int, month: int, day: int) -> Books:
-        return Books(lake, RunConfig(lake=AT, day=date(year, month, day)), "now")  # type: ignore[arg-type]
+    def on(year: int, month: int, day: int) -> RunHistory:
+        return RunHistory(lake, RunConfig(lake=AT, day=date(year, month, day)), "now")  # type: ignore[arg-type]
 
     assert not on(2027, 3, 31).due_sources()
     books = on(2027, 4, 1)
@@ -305,7 +306,7 @@ def test_a_file_with_rows_of_days_to_come_is_read_again_on_the_first_of_them(sou
     assert books.due_sources().reasons == [f"{told} ({', '.join(YEARS)})"]
     assert books.step_due([FIRST], [F19], {F19: {FIRST: "b"}})
     assert not books.step_due([SECOND], [F20], {F20: {SECOND: "a"}})
-    found = books.last_look()
+    found = books.previous_ingest()
     assert found is not None and found.changed == frozenset({F19})
     # Read again on that day, it waits for the next one.
     lake.ran("r3", sources, FIRST, verdicts={F19: {FIRST: "c"}}, due_from={F19: "2027-06-01"}, as_they_were=YEARS[1:])
@@ -324,17 +325,17 @@ def three_looks(lake: LoggedLake, sources: dict[str, str]) -> None:
 
 def test_what_the_last_look_knew(sources: dict[str, str]) -> None:
     lake = LoggedLake()
-    assert books_of(lake).last_look() is None
+    assert books_of(lake).previous_ingest() is None
     three_looks(lake, sources)
     by_year = {FIRST: {F19}, SECOND: {F20}, "2030-31": {F20}, YEARS[2]: {F21}}
     read = frozenset({F19, F20, F21})
-    assert books_of(lake).last_look() == LastLook(frozenset(), YEARS, read, by_year, {"r1": None})
+    assert books_of(lake).previous_ingest() == PreviousIngest(frozenset(), YEARS, read, by_year, {"r1": None})
     sources |= {f"data:{F19}": "2", "data:/data/22": "1"}
-    found = books_of(lake).last_look()
-    assert found == LastLook(frozenset({F19, "/data/22"}), YEARS, read, by_year, {"r1": None})
+    found = books_of(lake).previous_ingest()
+    assert found == PreviousIngest(frozenset({F19, "/data/22"}), YEARS, read, by_year, {"r1": None})
     # What a later run read stands for itself; years that it found as they were were looked at with it.
     lake.ran("r2", sources, FIRST, verdicts={F19: {SECOND: "a"}}, as_they_were=YEARS[1:])
-    found = books_of(lake).last_look()
+    found = books_of(lake).previous_ingest()
     assert found is not None
     assert (found.changed, found.files) == (frozenset(), {SECOND: {F19, F20}, "2030-31": {F20}, YEARS[2]: {F21}})
 
@@ -361,6 +362,6 @@ def test_what_the_last_look_knew(sources: dict[str, str]) -> None:
 def test_without_one_known_state_all_files_are_looked_at(sources: dict[str, str], what: Any) -> None:
     lake = LoggedLake()
     three_looks(lake, sources)
-    assert books_of(lake).last_look() is not None
+    assert books_of(lake).previous_ingest() is not None
     what(lake, sources)
-    assert books_of(lake).last_look() is None
+    assert books_of(lake).previous_ingest() is None

@@ -21,10 +21,10 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import DateWindow, LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years, year_of_date, year_of_text
-from ebi_spark.flags.apply_policies import judge_records
+from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.lake.storage import Lake, prepare_folders
-from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.records import duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
@@ -140,7 +140,7 @@ def test_concatenations_of_codes_and_marks_in_every_order(spark: SparkSession) -
 LONGEST_METHOD = 11_300
 
 
-@pytest.mark.parametrize("judge", [sus_plus.judge_spells, sus_plus.judge_attendances])
+@pytest.mark.parametrize("judge", [sus_plus.classify_spells, sus_plus.classify_attendances])
 def test_no_row_takes_a_longer_method_than_java_compiles(
     spark: SparkSession,
     tmp_path: Path,
@@ -393,7 +393,7 @@ def write(path: Path, columns: Iterable[str], rows: list[dict[str, str | None]],
 
 
 @dataclass
-class Ingested:
+class IngestSummary:
     spells: dict[str, dict[str, Any]]
     attendances: dict[str, dict[str, Any]]
     quarantine: list[dict[str, Any]]
@@ -403,7 +403,7 @@ class Ingested:
 @pytest.fixture(scope="module", params=[duplicates.FEW_KEYS, 0], ids=["few repeated keys", "too many to bring along"])
 def ingested(
     request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Ingested]:
+) -> Iterator[IngestSummary]:
     patch = pytest.MonkeyPatch()
     patch.setattr(duplicates, "FEW_KEYS", request.param)
     folder = tmp_path_factory.mktemp("records")
@@ -428,7 +428,7 @@ def ingested(
     def rows(table: Any) -> list[dict[str, Any]]:
         return [row.asDict() for row in lake.read(table).collect()]
 
-    yield Ingested(
+    yield IngestSummary(
         spells={row["record_id"]: row for row in rows(APC_SPELL)},
         attendances={row["record_id"]: row for row in rows(OP_ATTENDANCE)},
         quarantine=rows(QUARANTINE),
@@ -467,7 +467,7 @@ SPELLS = {
 }  # fmt: skip
 
 
-def test_spells_are_built_from_episodes(ingested: Ingested) -> None:
+def test_spells_are_built_from_episodes(ingested: IngestSummary) -> None:
     assert set(ingested.spells) == set(SPELLS)
     for key, expected in SPELLS.items():
         spell = ingested.spells[key]
@@ -475,7 +475,7 @@ def test_spells_are_built_from_episodes(ingested: Ingested) -> None:
         assert (spell["source_system"], spell["dataset"]) == ("hes", "apc")
 
 
-def test_attendances_and_their_years(ingested: Ingested) -> None:
+def test_attendances_and_their_years(ingested: IngestSummary) -> None:
     assert set(ingested.attendances) == {"1", "2", "3", "5", "7", "8", "10"}
     assert {row["financial_year"] for row in ingested.attendances.values()} == {"2021-22"}
     assert ingested.attendances["2"]["administrative_category"] == "01"  # of the newer extract
@@ -485,7 +485,7 @@ def test_attendances_and_their_years(ingested: Ingested) -> None:
     assert "administrative_category:one_digit" in ingested.attendances["2"]["cleaned"]
 
 
-def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: Ingested) -> None:
+def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: IngestSummary) -> None:
     why = sorted((row["role"], row["record_id"] or "", *row["reasons"]) for row in ingested.quarantine)
     assert why == [
         ("apc", "", "no_key"),
@@ -512,7 +512,7 @@ def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: Ingested) -> Non
     assert line.startswith("Z1,x,") and line.count(",") == len(EPISODE_COLUMNS) + 2
 
 
-def test_every_row_read_is_accounted_for(ingested: Ingested) -> None:
+def test_every_row_read_is_accounted_for(ingested: IngestSummary) -> None:
     counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate", "rows_outside_years", "records_built")
     found = {name: tuple(row[count] for count in counts) for name, row in ingested.audit.items()}
     assert found == {
@@ -752,9 +752,9 @@ def test_clauses_in_three_valued_logic(
     records = small_frame(
         spark, [base | change | {"record_id": str(number)} for number, (change, *_) in enumerate(cases)], table.schema
     )
-    chosen = units(load_policies(only=[policy]), RunConfig(lake=LakeLocation()))
+    chosen = revision_periods(load_policies(only=[policy]), RunConfig(lake=LakeLocation()))
     nowhere = Lookups(practices=None, lsoas=None, known_codes=(), order=("commissioner",))
-    judged = judge_records(records, base["dataset"], chosen, nowhere).collect()
+    judged = apply_policies(records, base["dataset"], chosen, nowhere).collect()
     flags = {(int(row["record_id"]), row["reading"]): row for row in judged}
     assert len(flags) == len(judged)
     for number, (change, reading, failed, missing) in enumerate(cases):

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from ebi_spark.errors import InputError
 from ebi_spark.geography.boards import restrict_to_board
 from ebi_spark.geography.record_areas import Lookups, with_area
-from ebi_spark.policies.code_prefilter import KEY_LENGTH, Needed, needed
+from ebi_spark.policies.code_prefilter import KEY_LENGTH, CodePrefilter, needed
 from ebi_spark.policies.compile import (
     compile_test,
     goes_by_meaning,
@@ -27,7 +27,7 @@ from ebi_spark.policies.compile import (
     null_columns,
     stored_four,
 )
-from ebi_spark.policies.model import READINGS, Clause, Unit
+from ebi_spark.policies.model import READINGS, Clause, RevisionPeriod
 from ebi_spark.policies.patterns import one_of
 from ebi_spark.small_frames import small_frame
 
@@ -50,7 +50,7 @@ def _area_day() -> Column:
     return F.coalesce(F.col("activity_date"), first_day)
 
 
-def judge_records(records: DataFrame, dataset: str, units: list[Unit], lookups: Lookups) -> DataFrame:
+def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod], lookups: Lookups) -> DataFrame:
     """A row a record in scope, revision and reading, with the columns of ``gold/activity_flag`` but ``run_id``."""
     units = [unit for unit in units if unit.policy.dataset == dataset]
     located = with_area(_paired(records, dataset, units), lookups)
@@ -167,7 +167,7 @@ class _Tests:
         return {"fails": fails, "drops": drops}
 
 
-def _tests_of(unit: Unit) -> _Tests:
+def _tests_of(unit: RevisionPeriod) -> _Tests:
     """The different tests of one revision over all readings and flipped decisions."""
     dataset = unit.policy.dataset
     deciding = [(name, reading.deciding) for name, reading in unit.revision.readings.items()]
@@ -184,7 +184,7 @@ def _tests_of(unit: Unit) -> _Tests:
     return _Tests(clauses, dataset)
 
 
-def _tests_in_common(units: list[Unit]) -> list[_Tests]:
+def _tests_in_common(units: list[RevisionPeriod]) -> list[_Tests]:
     """The tests by which each unit is judged: its own, or those of a unit that has them all."""
     own = [_tests_of(unit) for unit in units]
     kept: list[_Tests] = []
@@ -220,7 +220,7 @@ def _word(tests: list[_Tests], dataset: str, made: dict[str, Column], at: int) -
     return none if word is None else word.otherwise(none)
 
 
-def _readings(number: int, unit: Unit, tests: _Tests) -> list[dict[str, Any]]:
+def _readings(number: int, unit: RevisionPeriod, tests: _Tests) -> list[dict[str, Any]]:
     """A row a reading of the unit: its clauses in order, and the decisions to flip from it."""
     policy, revision = unit.policy, unit.revision
     rows = []
@@ -264,7 +264,7 @@ class _Source:
     """A column in which scopes look for codes: all codes that any of them needs there."""
 
     number: int
-    of: Needed
+    of: CodePrefilter
 
     @property
     def keys(self) -> Column:
@@ -279,23 +279,23 @@ class _Source:
         return F.coalesce(marked, F.array().cast("array<string>"))
 
 
-def _sources(wanted: list[Needed | None]) -> dict[tuple[str, bool], _Source]:
+def _sources(wanted: list[CodePrefilter | None]) -> dict[tuple[str, bool], _Source]:
     codes: dict[tuple[str, bool], set[str]] = {}
     for item in wanted:
         if item is not None:
             codes.setdefault((item.column, item.whole), set()).update(item.codes)
     return {
-        (column, whole): _Source(number, Needed(column, tuple(sorted(listed)), whole))
+        (column, whole): _Source(number, CodePrefilter(column, tuple(sorted(listed)), whole))
         for number, ((column, whole), listed) in enumerate(sorted(codes.items()))
     }
 
 
-def _paired(records: DataFrame, dataset: str, units: list[Unit]) -> DataFrame:
+def _paired(records: DataFrame, dataset: str, units: list[RevisionPeriod]) -> DataFrame:
     """``records`` in scope of a policy on its day, a row a record and unit: ``_unit`` is its place in ``units``."""
     scopes = [unit.revision.scope.test or {} for unit in units]
     wanted = [needed(test, dataset) for test in scopes]
     sources = _sources(wanted)
-    possible = [source.of.holds_one for source in sources.values()]
+    possible = [source.of.may_match for source in sources.values()]
     possible += [compile_test(test, dataset) for test, need in zip(scopes, wanted, strict=True) if need is None]
     in_any = reduce(lambda a, b: a | b, possible, F.lit(False))
     columns = {source.of.column for source in sources.values()}
@@ -337,7 +337,7 @@ def _paired(records: DataFrame, dataset: str, units: list[Unit]) -> DataFrame:
     return kept.drop("_keys", "_record_key", "_key", "_unit_keys", "_since", "_until")
 
 
-def scope_totals(records: DataFrame, dataset: str, units: list[Unit]) -> DataFrame:
+def scope_totals(records: DataFrame, dataset: str, units: list[RevisionPeriod]) -> DataFrame:
     """Of each revision and year, all records of its span (``records_in``) and those whose scope cannot be decided
     (``records_missing``): step 0 of the attrition. Reads the light columns only, and counts them by day first, so that a
     hundred revisions cost what one does. A local policy has the records of all boards here: who is not its own board's

@@ -3,13 +3,13 @@
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.policies.model import Unit
+from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.small_frames import small_frame
 
 _KEY = ("policy_id", "revision", "reading", "financial_year")
 
 
-def steps_of(spark: SparkSession, units: list[Unit]) -> DataFrame:
+def steps_of(spark: SparkSession, units: list[RevisionPeriod]) -> DataFrame:
     """A row a revision, reading and clause: ``step`` 0 is the scope."""
     rows = [
         (unit.policy.id, unit.revision.name, reading.reading, step, clause.id)
@@ -20,7 +20,7 @@ def steps_of(spark: SparkSession, units: list[Unit]) -> DataFrame:
     return small_frame(spark, rows, "policy_id string, revision string, reading string, step int, clause_id string")
 
 
-def attrition(flags: DataFrame, totals: DataFrame, units: list[Unit]) -> DataFrame:
+def attrition(flags: DataFrame, totals: DataFrame, units: list[RevisionPeriod]) -> DataFrame:
     """The rows of ``gold/policy_attrition`` but ``run_id``.
 
     A record leaves at the first clause that it fails; ``records_missing`` are those that the clause dropped only because

@@ -5,11 +5,11 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.flags.apply_policies import judge_records, scope_totals
+from ebi_spark.flags.apply_policies import apply_policies, scope_totals
 from ebi_spark.flags.attrition import attrition
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.lake.storage import Lake
-from ebi_spark.policies.model import Unit
+from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.tables.schemas import RECORD_TABLES, YEAR
 
 
@@ -18,13 +18,13 @@ def records_of(lake: Lake, years: list[str]) -> dict[str, DataFrame]:
     return {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in RECORD_TABLES.items()}
 
 
-def flags_of(records: dict[str, DataFrame], chosen: list[Unit], lookups: Lookups) -> DataFrame:
+def flags_of(records: dict[str, DataFrame], chosen: list[RevisionPeriod], lookups: Lookups) -> DataFrame:
     """The rows of ``gold/activity_flag`` but ``run_id``."""
-    judged = [judge_records(frame, dataset, chosen, lookups) for dataset, frame in records.items()]
+    judged = [apply_policies(frame, dataset, chosen, lookups) for dataset, frame in records.items()]
     return reduce(DataFrame.unionByName, judged)
 
 
-def attrition_of(records: dict[str, DataFrame], flags: DataFrame, chosen: list[Unit]) -> DataFrame:
+def attrition_of(records: dict[str, DataFrame], flags: DataFrame, chosen: list[RevisionPeriod]) -> DataFrame:
     """The rows of ``gold/policy_attrition`` but ``run_id``."""
     totals = [scope_totals(frame, dataset, chosen) for dataset, frame in records.items()]
     return attrition(flags, reduce(DataFrame.unionByName, totals), chosen)

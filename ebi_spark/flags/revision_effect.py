@@ -7,9 +7,9 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.flags.apply_policies import FLAGGED, judge_records
+from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
 from ebi_spark.geography.record_areas import Lookups
-from ebi_spark.policies.model import Policy, Revision, Unit
+from ebi_spark.policies.model import Policy, Revision, RevisionPeriod
 
 
 def revision_effect(
@@ -19,8 +19,8 @@ def revision_effect(
     flagged under each revision, and how many of the flagged ``enter`` (only ``after`` flags them) and ``leave`` (only
     ``before`` does). All counts, in one pass over ``records``.
     """
-    units = [Unit(policy, revision, None, None) for revision in (before, after)]
-    judged = judge_records(records, policy.dataset, units, lookups)
+    units = [RevisionPeriod(policy, revision, None, None) for revision in (before, after)]
+    judged = apply_policies(records, policy.dataset, units, lookups)
     old, new = (F.col("revision") == revision.name for revision in (before, after))
     flagged = F.col("outcome") == FLAGGED
     by_record = judged.groupBy("reading", "financial_year", "area_code", "source_system", "dataset", "record_id").agg(

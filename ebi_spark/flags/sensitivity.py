@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.flags.apply_policies import FLAGGED
 from ebi_spark.flags.attrition import steps_of
-from ebi_spark.policies.model import Unit
+from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.small_frames import small_frame
 
 _YEAR_OF_REVISION = ("policy_id", "revision", "financial_year")
@@ -18,7 +18,7 @@ NATIONAL_ONLY, LOCAL_ONLY = "national_only", "local_only"
 _ALIKE, _EVERY = "alike", "*"
 
 
-def sensitivity(flags: DataFrame, attrition: DataFrame, units: list[Unit]) -> DataFrame:
+def sensitivity(flags: DataFrame, attrition: DataFrame, units: list[RevisionPeriod]) -> DataFrame:
     """The rows of ``gold/policy_sensitivity`` but ``run_id``: a row a revision, base reading, decision and year that was
     read, also where the decision changes nothing. Effects of several decisions need not add up (decision 10)."""
     rows = [
@@ -59,7 +59,7 @@ def sensitivity(flags: DataFrame, attrition: DataFrame, units: list[Unit]) -> Da
     )
 
 
-def comparison(flags: DataFrame, attrition: DataFrame, units: list[Unit]) -> DataFrame:
+def comparison(flags: DataFrame, attrition: DataFrame, units: list[RevisionPeriod]) -> DataFrame:
     """The rows of ``gold/policy_comparison`` but ``run_id``, over records that both a local policy and the national one
     which it extends have in scope.
 

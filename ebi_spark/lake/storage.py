@@ -107,7 +107,7 @@ class Lake:
                 self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {sql_name(str(self.location.catalog), schema)}")
         there = {table.full_name: self.exists(table) for table in TABLES.values()}
         self.migrate([table for table in TABLES.values() if there[table.full_name]])
-        side_by_side([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
+        run_in_threads([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
 
     def migrate(self, tables: Iterable[Table] | None = None) -> list[str]:
         """Bring tables that an older version of the product wrote up to date: columns that are new are added, empty until
@@ -118,7 +118,7 @@ class Lake:
         looked at before any is changed.
         """
         there = [table for table in (TABLES.values() if tables is None else tables) if self.exists(table)]
-        found = dict(zip(there, side_by_side([partial(self._described, table) for table in there]), strict=True))
+        found = dict(zip(there, run_in_threads([partial(self._described, table) for table in there]), strict=True))
         added_columns, properties, done = [], [], []
         for table, (schema, version) in found.items():
             name = table.full_name
@@ -169,7 +169,7 @@ class Lake:
             self._count_again([correction.table for correction in corrections if correction.remove])
         if tables:
             with self._vacuuming():
-                side_by_side([partial(self._forget_history, table) for table in tables])
+                run_in_threads([partial(self._forget_history, table) for table in tables])
         return [f"{table.full_name}: {EMPTIED}" for table in tables]
 
     def _count_again(self, tables: Sequence[Table]) -> None:
@@ -384,7 +384,7 @@ class Lake:
 
         there = [table for table in tables if self.exists(table)]
         with self._vacuuming():
-            done = side_by_side([partial(one, table) for table in there])
+            done = run_in_threads([partial(one, table) for table in there])
         return {table.full_name: result for table, result in zip(there, done, strict=True)}
 
     @contextlib.contextmanager
@@ -440,7 +440,7 @@ def _differences(declared: DataType, held: DataType, prefix: str = "") -> tuple[
     return added, differing
 
 
-def side_by_side(tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
+def run_in_threads(tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
     """Call every task, a few at once, and give their answers in order: planning a query and committing a table keep one
     core busy at most. The first error is raised once all are done; an interrupt does not wait for them."""
     pool = ThreadPoolExecutor(max_workers=4)

@@ -20,7 +20,7 @@ _MOST_WRITTEN_OUT = 200
 
 
 @dataclass(frozen=True)
-class Needed:
+class CodePrefilter:
     """One of ``codes`` has to stand somewhere in ``column``; ``whole``: the column has to be one of them."""
 
     column: str
@@ -33,7 +33,7 @@ class Needed:
         return tuple(sorted({code if self.whole else code[:KEY_LENGTH] for code in self.codes}))
 
     @property
-    def holds_one(self) -> Column:
+    def may_match(self) -> Column:
         """Whether a record holds one of the codes: one quick look at one column. What all codes start with is looked for
         first, as plain text: most records do not hold even that, and a regular expression costs them several times as much."""
         column = F.col(self.column)
@@ -50,19 +50,19 @@ def _shared_start(codes: tuple[str, ...]) -> str:
     return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def needed(test: dict[str, Any], dataset: str) -> Needed | None:
+def needed(test: dict[str, Any], dataset: str) -> CodePrefilter | None:
     """Codes of which a record must hold one for the test to be true; None where no list of codes says it."""
     if "any_of" in test:
         parts = [needed(item, dataset) for item in test["any_of"]]
         first = parts[0]
         if first is None or any(p is None or (p.column, p.whole) != (first.column, first.whole) for p in parts):
             return None
-        return Needed(first.column, tuple(sorted({code for p in parts if p for code in p.codes})), first.whole)
+        return CodePrefilter(first.column, tuple(sorted({code for p in parts if p for code in p.codes})), first.whole)
     if "all_of" in test:
         found = [part for item in test["all_of"] if (part := needed(item, dataset)) is not None]
         return found[0] if found else None  # any part will do: what it finds is judged by the whole test
     if stored_four(test):
-        return Needed("dominant_procedure_4", tuple(test["starts_with"]), True)
+        return CodePrefilter("dominant_procedure_4", tuple(test["starts_with"]), True)
     if "none_of" in test or "left" in test:
         return None
     operator = next((name for name in ("starts_with", "contains") if name in test), None)
@@ -76,4 +76,4 @@ def needed(test: dict[str, Any], dataset: str) -> Needed | None:
         if len(written) > _MOST_WRITTEN_OUT or any(len(code) < KEY_LENGTH or not code.isalnum() for code in written):
             return None
         codes += written
-    return Needed(column, tuple(sorted(set(codes))), False)
+    return CodePrefilter(column, tuple(sorted(set(codes))), False)

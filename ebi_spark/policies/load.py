@@ -14,7 +14,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.policies.checks import check_document, refuse_drafts
 from ebi_spark.policies.compile import FIELDS, fields_of
 from ebi_spark.policies.local_policies import Documents, composed
-from ebi_spark.policies.model import READINGS, Clause, Flip, Policy, PolicyReading, Revision, Unit
+from ebi_spark.policies.model import READINGS, Clause, Flip, Policy, PolicyReading, Revision, RevisionPeriod
 
 
 def load_policies(policy_dirs: Iterable[Path] = (), only: Iterable[str] | None = None) -> list[Policy]:
@@ -126,12 +126,12 @@ def _built(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
     )
 
 
-def units(policies: Iterable[Policy], config: RunConfig) -> list[Unit]:
+def revision_periods(policies: Iterable[Policy], config: RunConfig) -> list[RevisionPeriod]:
     """Which revision reads which span of activity: the one in force on the day, or one fixed for all days."""
     policies = list(policies)
     refuse_drafts(policies)
     ids = {policy.id for policy in policies}
-    chosen: list[Unit] = []
+    chosen: list[RevisionPeriod] = []
     for name in config.fixed_revisions:
         if name not in ids:
             raise InputError(
@@ -146,10 +146,10 @@ def units(policies: Iterable[Policy], config: RunConfig) -> list[Unit]:
                 raise InputError(
                     f"fixed_revisions: {policy.id} has no revision {named!r}", remedy=f"its revisions are: {known}"
                 )
-            chosen.append(Unit(policy, fixed[0], None, None))
+            chosen.append(RevisionPeriod(policy, fixed[0], None, None))
             continue
         for number, revision in enumerate(policy.revisions):
-            chosen.append(Unit(policy, revision, None if number == 0 else revision.start, revision.end))
+            chosen.append(RevisionPeriod(policy, revision, None if number == 0 else revision.start, revision.end))
     return chosen
 
 

@@ -103,7 +103,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Unit:
+class RevisionPeriod:
     """One revision and the span of activity that a run reads by it."""
 
     policy: Policy

@@ -18,7 +18,7 @@ from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, YE
 
 
 @dataclass(frozen=True)
-class Rated:
+class ComputedRates:
     """``rates``: rows of ``gold/activity_rate`` but ``run_id``, of every period that holds a year worked on; the years that
     policies were read in, and those that periods end in."""
 
@@ -28,14 +28,14 @@ class Rated:
     population: Population
 
 
-def rated(
+def compute_rates(
     lake: Lake,
     config: RunConfig,
     years: list[str],
     months: DataFrame,
     stored: dict[date, Vintage],
     geography: Geography,
-) -> Rated:
+) -> ComputedRates:
     """The rates of every single year of ``years`` and of every pooled period that holds one. ``months`` is
     ``gold/provider_month``, ``stored`` the populations."""
     policies = lake.read(POLICY)
@@ -57,4 +57,4 @@ def rated(
         partial=config.coverage == "partial",
         boards={row["policy_id"]: row["boards"] for row in of_boards},
     )
-    return Rated(rates, {row[YEAR] for row in read}, {period.years[-1] for period in periods}, population)
+    return ComputedRates(rates, {row[YEAR] for row in read}, {period.years[-1] for period in periods}, population)

@@ -24,6 +24,7 @@ from ebi_spark.records.file_counts import FileCount, years_named
 from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.sources.file_inventory import stated_for
 from ebi_spark.sources.reader import SourceTable
+from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.schemas import INGEST_AUDIT, QUARANTINE, REPEATED_ROW, Table
 
 # Of more than this share of the bytes, looking at all of them costs no more.
@@ -33,7 +34,7 @@ Place = tuple[str, str]  # system and role
 
 
 @dataclass(frozen=True)
-class Reach:
+class AffectedFiles:
     """``tables``: the source tables over the files to look at alone; ``standing``: years of the last look that these neither
     hold nor held; ``elsewhere``: years that other files hold rows of; ``accounts`` of these files."""
 
@@ -47,7 +48,9 @@ class Reach:
         return not self.elsewhere & set(years)
 
 
-def reach(lake: Lake, tables: list[SourceTable], config: RunConfig, before: LastLook) -> Reach | None:
+def find_affected_files(
+    lake: Lake, tables: list[SourceTable], config: RunConfig, before: PreviousIngest
+) -> AffectedFiles | None:
     """What a change of files reaches after the last look; None where all files have to be looked at."""
     every = {path: state[0] for table in tables for path, state in table.state.items() if state is not None}
     stated = frozenset(path for table in tables for path in table.files)
@@ -81,7 +84,7 @@ def reach(lake: Lake, tables: list[SourceTable], config: RunConfig, before: Last
             return None
         if not shared.num_rows:
             elsewhere = frozenset(year for year, of_year in before.files.items() if (of_year & every.keys()) - files)
-            return Reach(_over(tables, files), frozenset(before.years) - years, elsewhere, accounts)
+            return AffectedFiles(_over(tables, files), frozenset(before.years) - years, elsewhere, accounts)
         if not last:
             files |= _holders(lake, tables, files, shared)
     return None
@@ -166,7 +169,7 @@ def _accounts(
     told: Mapping[tuple[str, str, str], Mapping[str, Any]],
     files: frozenset[str],
     reached: frozenset[str],
-    before: LastLook,
+    before: PreviousIngest,
     years: tuple[str, ...] | None,
 ) -> dict[Place, dict[str, FileCount]] | None:
     """What became of the rows of each file beside ``files``; None where one has no account, or where that of a run that was

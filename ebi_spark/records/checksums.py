@@ -31,11 +31,11 @@ def content(table: Table) -> Column:
 
 
 def told() -> list[Column]:
-    """The aggregates of :func:`told_of` over records, extract dates included."""
-    return told_of(F.xxhash64("content", F.coalesce("extract_date", F.lit("0001-01-01").cast("date"))))
+    """The aggregates of :func:`checksum_columns_of` over records, extract dates included."""
+    return checksum_columns_of(F.xxhash64("content", F.coalesce("extract_date", F.lit("0001-01-01").cast("date"))))
 
 
-def told_of(one: Column) -> list[Column]:
+def checksum_columns_of(one: Column) -> list[Column]:
     """Two aggregates over the hashes of rows that are the same for the same rows in any order, for :class:`Checksum` to
     take in."""
     return [F.bit_xor(one).alias("told_xor"), F.sum(one.bitwiseAND(F.lit(0xFFFFFFFF))).alias("told_sum")]

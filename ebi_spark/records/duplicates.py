@@ -34,7 +34,7 @@ _AS_THEY_ARE = ("raw_names", "raw_values", "content", "source_file", "file_bytes
 
 
 @dataclass(frozen=True)
-class Suspects:
+class RepeatedKeys:
     """The keys of one source table that may stand in more than one row, by hash (a key that shares its hash with another
     is among them, and turns out to be alone). ``hashes`` is None where there are more than :data:`FEW_KEYS`."""
 
@@ -52,7 +52,7 @@ def keyed(rows: DataFrame) -> DataFrame:
     return with_key.withColumn("_hash", F.xxhash64("_key"))
 
 
-def first_look(tables: list[SourceTable]) -> dict[tuple[str, str], Suspects]:
+def scan_for_repeated_keys(tables: list[SourceTable]) -> dict[tuple[str, str], RepeatedKeys]:
     """The suspected keys of each table, from one query over keys alone."""
     looks = []
     for table in tables:
@@ -66,11 +66,11 @@ def first_look(tables: list[SourceTable]) -> dict[tuple[str, str], Suspects]:
         hashes = found.filter(mine).select(["hash"]).rename_columns(["_suspect"])
         number = hashes.num_rows
         frame = table.rows.sparkSession.createDataFrame(hashes) if number <= FEW_KEYS else None
-        suspects[table.system, table.role] = Suspects(frame, number)
+        suspects[table.system, table.role] = RepeatedKeys(frame, number)
     return suspects
 
 
-def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
+def _hashes(table: SourceTable, suspects: RepeatedKeys) -> DataFrame:
     """The suspected keys of a table: ``_suspect``, their hashes."""
     if suspects.hashes is None:
         repeated = keyed(table.rows).groupBy("_hash").count().where("count > 1")
@@ -78,10 +78,10 @@ def _hashes(table: SourceTable, suspects: Suspects) -> DataFrame:
     return F.broadcast(suspects.hashes)
 
 
-def settle(
+def resolve_duplicates(
     lake: Lake,
     tables: list[SourceTable],
-    suspects: dict[tuple[str, str], Suspects],
+    suspects: dict[tuple[str, str], RepeatedKeys],
     config: RunConfig,
     besides: Collection[str] | None = None,
 ) -> None:
@@ -101,7 +101,7 @@ def settle(
     lake.replace(REPEATED_ROW, frame.coalesce(1), {}, stage="ingest")
 
 
-def _settled(table: SourceTable, suspects: Suspects, config: RunConfig) -> DataFrame:
+def _settled(table: SourceTable, suspects: RepeatedKeys, config: RunConfig) -> DataFrame:
     hashes = _hashes(table, suspects)
 
     def suspected(frame: DataFrame, key: Column) -> DataFrame:
@@ -164,7 +164,7 @@ def _compared(rows: DataFrame, table: SourceTable, config: RunConfig) -> tuple[D
         cleaned, own = hes.clean_episodes(rows, config.window(table.system, role), config.bare_year), hes.EPISODE_VALUES
     elif role in ("apcs", "opa", "op"):
         judge = {
-            "apcs": sus_plus.judge_spells, "opa": sus_plus.judge_attendances, "op": hes.judge_attendances,
+            "apcs": sus_plus.classify_spells, "opa": sus_plus.classify_attendances, "op": hes.classify_attendances,
         }[role]  # fmt: skip
         cleaned = judge(rows.withColumn("conflict", F.lit(False)), config.window(table.system, role), config.bare_year)
         own = tuple((APC_SPELL if role == "apcs" else OP_ATTENDANCE).names())
@@ -176,7 +176,7 @@ def _compared(rows: DataFrame, table: SourceTable, config: RunConfig) -> tuple[D
     return cleaned, [name for name in own if name in there]
 
 
-def alone_and_repeated(lake: Lake, table: SourceTable, suspects: Suspects) -> tuple[DataFrame, DataFrame | None]:
+def split_by_uniqueness(lake: Lake, table: SourceTable, suspects: RepeatedKeys) -> tuple[DataFrame, DataFrame | None]:
     """The rows of a source table whose key, if they have one, stands in no other row; and those of repeated keys, from
     ``silver/repeated_row``, where there are any. Both with ``is_duplicate`` (a copy, or superseded: left out),
     ``differs_elsewhere`` (a copy that differs in columns that no record takes) and ``conflict`` (one key, different

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.lake.storage import Lake, side_by_side
-from ebi_spark.records.checksums import Checksum, told, told_of
+from ebi_spark.lake.storage import Lake, run_in_threads
+from ebi_spark.records.checksums import Checksum, checksum_columns_of, told
 from ebi_spark.tables.schemas import INGEST_AUDIT, QUARANTINE, YEAR, Table
 
 File = tuple[str, str]  # system and path
@@ -27,7 +27,7 @@ class Made(NamedTuple):
 
 
 @dataclass
-class Holdings:
+class ExistingRecords:
     """Rows a year, file and run of the record tables, and of what is set aside; ``accounted``: runs that an audit tells
     of."""
 
@@ -75,7 +75,7 @@ class Holdings:
         return {row["source_file"] for row in self.aside if row[YEAR] == year and row["dataset"] in datasets}
 
 
-def holdings(lake: Lake, tables: dict[str, Table], years: Iterable[str]) -> Holdings:
+def existing_records(lake: Lake, tables: dict[str, Table], years: Iterable[str]) -> ExistingRecords:
     """Look at what the lake holds of these years; ``tables`` are those of records, by dataset."""
     years = list(years)
 
@@ -90,17 +90,17 @@ def holdings(lake: Lake, tables: dict[str, Table], years: Iterable[str]) -> Hold
     def of_aside() -> list[Any]:
         if lake.version(QUARANTINE) == 0:
             return []
-        return rows_told(lake.read(QUARANTINE), YEAR, "dataset", "source_file", "run_id")
+        return checksums_of_rows(lake.read(QUARANTINE), YEAR, "dataset", "source_file", "run_id")
 
     def accounted() -> list[Any]:
         return lake.read(INGEST_AUDIT).select("run_id").distinct().collect() if lake.version(INGEST_AUDIT) else []
 
     looks: list[Callable[[], list[Any]]] = [accounted, of_aside, *[partial(of_records, name) for name in tables]]
-    runs, aside, *records = side_by_side(looks)
-    return Holdings(dict(zip(tables, records, strict=True)), aside, frozenset(row["run_id"] for row in runs))
+    runs, aside, *records = run_in_threads(looks)
+    return ExistingRecords(dict(zip(tables, records, strict=True)), aside, frozenset(row["run_id"] for row in runs))
 
 
-def rows_told(aside: DataFrame, *by: str) -> list[Any]:
+def checksums_of_rows(aside: DataFrame, *by: str) -> list[Any]:
     """Rows set aside by groups, as a :class:`Checksum` takes them in: by all that they say but the run that did so."""
     texts: list[Column] = [
         F.coalesce(F.col(name), F.lit("\0"))
@@ -108,12 +108,12 @@ def rows_told(aside: DataFrame, *by: str) -> list[Any]:
     ]
     return (
         aside.groupBy(*by)
-        .agg(F.count("*").alias("rows"), *told_of(F.xxhash64(*texts, F.concat_ws(",", "reasons"))))
+        .agg(F.count("*").alias("rows"), *checksum_columns_of(F.xxhash64(*texts, F.concat_ws(",", "reasons"))))
         .collect()
     )
 
 
-def unaccounted(lake: Lake, table: Table) -> list[str]:
+def has_unrecorded_commits(lake: Lake, table: Table) -> list[str]:
     """The runs that wrote rows of a table which still stand, and that no audit tells of."""
     told_by = lake.read(INGEST_AUDIT).select("run_id").distinct()
     held = lake.read(table).select("run_id").distinct()

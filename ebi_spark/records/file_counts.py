@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import RunConfig, fingerprint
 from ebi_spark.errors import DataError, InputError
-from ebi_spark.lake.storage import side_by_side
-from ebi_spark.records.checksums import Checksum, told_of
+from ebi_spark.lake.storage import run_in_threads
+from ebi_spark.records.checksums import Checksum, checksum_columns_of
 from ebi_spark.records.cleaning import clean
 from ebi_spark.records.duplicates import keyed
 from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, disposition, with_year
@@ -30,7 +30,7 @@ _DATED_BY = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discha
 
 
 @dataclass
-class Judged:
+class ClassifiedTable:
     """One source table judged: ``rows`` a row a source row, ``records`` what is valid of it as canonical records
     (None for a table that only completes another, or only takes records away).
 
@@ -75,7 +75,7 @@ class Step(NamedTuple):
 
 
 @dataclass
-class Survey:
+class FileCounts:
     """Counts by (system, role) and file, and the years found in usable rows by dataset, each with its valid rows (of the
     tables that records are made of). ``unchanged``: what earlier runs counted of the files that this one had no need to look
     at."""
@@ -120,17 +120,17 @@ class Survey:
         return sum(count.rows[QUARANTINED] for path, count in self.files[place].items() if path in files)
 
 
-def survey(judged: list[Judged], config: RunConfig) -> Survey:
+def count_files(judged: list[ClassifiedTable], config: RunConfig) -> FileCounts:
     """Count rows by file, fate, year and reason; collects a row a combination, never a record."""
     years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    counted = side_by_side([partial(_count_files, item, config) for item in judged])
+    counted = run_in_threads([partial(_count_files, item, config) for item in judged])
     for item, (_, found) in zip(judged, counted, strict=True):
         for year, valid in found.items():
             years[item.dataset][year] += valid if item.records is not None else 0
-    return Survey({item.place: files for item, (files, _) in zip(judged, counted, strict=True)}, years)
+    return FileCounts({item.place: files for item, (files, _) in zip(judged, counted, strict=True)}, years)
 
 
-def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount], dict[str, int]]:
+def _count_files(item: ClassifiedTable, config: RunConfig) -> tuple[dict[str, FileCount], dict[str, int]]:
     grouped = [
         rows.withColumn("fate", disposition(config.years))
         .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
@@ -138,7 +138,7 @@ def _count_files(item: Judged, config: RunConfig) -> tuple[dict[str, FileCount],
             F.count("*").alias("count"),
             F.count_if("differs_elsewhere").alias("differing"),
             F.min("due_from").alias("due_from"),
-            *told_of(F.xxhash64("record_id", "is_duplicate")),
+            *checksum_columns_of(F.xxhash64("record_id", "is_duplicate")),
         )
         for rows in item.parts
     ]
@@ -205,7 +205,9 @@ def years_to_replace(present: set[str], config: RunConfig, left: Collection[str]
     return sorted(present)
 
 
-def steps(found: Survey, years: list[str], most: int, left: Mapping[str, Collection[str]] | None = None) -> list[Step]:
+def steps(
+    found: FileCounts, years: list[str], most: int, left: Mapping[str, Collection[str]] | None = None
+) -> list[Step]:
     """The years in order, in steps that share no file, of at most ``most`` rows where a step can be smaller. Files without
     a row of these years go with the first step: what is set aside of them has to be written too. ``left``: years that are
     replaced by nothing, with the files that held them: where a record moved, both of its years change in one commit."""
@@ -250,7 +252,7 @@ def steps(found: Survey, years: list[str], most: int, left: Mapping[str, Collect
     return [step._replace(years=sorted(step.years)) for step in made]
 
 
-def refuse_too_many_set_aside(found: Survey, config: RunConfig) -> None:
+def refuse_too_many_quarantined(found: FileCounts, config: RunConfig) -> None:
     """A :class:`DataError` when a larger share of a source table had to be set aside than the configuration allows.
     Appointments that are yet to come are no bad rows."""
     for system, role in found.files:

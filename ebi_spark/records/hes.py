@@ -67,7 +67,7 @@ def _with_codes(rows: DataFrame) -> DataFrame:
     ).drop("diagnosis_list", "operation_list", "diagnosis", "operation", "diagnosis_concat", "operation_concat")
 
 
-def judge_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """HES outpatient rows judged; a row an appointment."""
     cleaned = with_alternatives(with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS)))
     return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), window, bare_year)
@@ -81,7 +81,7 @@ def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = 
     return dated.withColumn("financial_year", F.coalesce("dated_year", "stated_year"))
 
 
-def judge_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+def classify_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """HES episodes judged; year, discharge date and reasons are those of the whole spell.
 
     A bad episode sends its spell to quarantine: every episode carries the reasons of all. Copies that are left out, and

@@ -9,11 +9,11 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
-from ebi_spark.lake.storage import Lake, side_by_side
+from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records import upsert
 from ebi_spark.records.checksums import told
 from ebi_spark.records.existing_records import File
-from ebi_spark.records.file_counts import FileCount, Judged, Step
+from ebi_spark.records.file_counts import ClassifiedTable, FileCount, Step
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.records.write_records import Outcome
@@ -28,7 +28,7 @@ _NEVER_EMPTY = (
 
 
 @dataclass
-class Ingested:
+class IngestSummary:
     """What an ingest did, for the summary."""
 
     years: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Ingested:
     touched: set[str] = field(default_factory=set)
     empty: list[str] = field(default_factory=list)  # a line for each column that is empty in all records of a file
 
-    def add(self, other: "Ingested") -> None:
+    def add(self, other: "IngestSummary") -> None:
         """Take in what a further step did."""
         self.years = sorted({*self.years, *other.years})
         self.rows_read += other.rows_read
@@ -56,12 +56,12 @@ class Ingested:
                 mine[name] += number
 
 
-def account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, Outcome], aside_written: bool) -> Ingested:
+def account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, Outcome], aside_written: bool) -> IngestSummary:
     """Write the audit of the step's files: what the survey counted, and what silver now holds of this run."""
     built: dict[File, int] = defaultdict(int)
     cleaned: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     filled: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    done = Ingested(step.years)
+    done = IngestSummary(step.years)
 
     def counted(dataset: str) -> list[Any]:
         frame = lake.read(RECORD_TABLES[dataset]).where(F.col(YEAR).isin(*outcomes[dataset].touched))
@@ -71,7 +71,7 @@ def account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, Outcome], a
         return grouped.agg(F.count("*").alias("count"), *told(), *filled).collect()
 
     wrote = [dataset for dataset, outcome in outcomes.items() if outcome.touched]
-    answers = dict(zip(wrote, side_by_side([partial(counted, dataset) for dataset in wrote]), strict=True))
+    answers = dict(zip(wrote, run_in_threads([partial(counted, dataset) for dataset in wrote]), strict=True))
     for dataset, outcome in outcomes.items():
         done.records[dataset] = 0
         weighed_up = bool(outcome.checksums)
@@ -114,7 +114,7 @@ def account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, Outcome], a
 
 
 def _audited(
-    item: Judged,
+    item: ClassifiedTable,
     path: str,
     count: FileCount,
     outcome: Outcome,

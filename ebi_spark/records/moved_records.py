@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError
 from ebi_spark.lake.storage import Lake
-from ebi_spark.records.file_counts import Judged, Survey
+from ebi_spark.records.file_counts import ClassifiedTable, FileCounts
 from ebi_spark.records.row_status import VALID, keep
 from ebi_spark.sources.file_inventory import is_configured
 from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, YEAR, Table
@@ -47,8 +47,8 @@ def years_left(
 
 def refuse_in_two_years(
     lake: Lake,
-    judged: list[Judged],
-    found: Survey,
+    judged: list[ClassifiedTable],
+    found: FileCounts,
     config: RunConfig,
     replaced: Collection[str],
     in_files: Collection[str],

@@ -9,8 +9,8 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import upsert
 from ebi_spark.records.checksums import Checksum
-from ebi_spark.records.existing_records import rows_told, unaccounted
-from ebi_spark.records.file_counts import Judged, Step
+from ebi_spark.records.existing_records import checksums_of_rows, has_unrecorded_commits
+from ebi_spark.records.file_counts import ClassifiedTable, Step
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import DUPLICATE, QUARANTINED, VALID, keep
 from ebi_spark.records.write_records import Outcome
@@ -23,11 +23,11 @@ UNKNOWN_YEAR = "unknown"
 RECORD_ROLES = ("apcs", "opa", "apc", "op")
 
 
-def set_aside(
+def write_quarantine(
     lake: Lake,
     whole: Plan,
-    judged: list[Judged],
-    all_told: list[Judged],
+    judged: list[ClassifiedTable],
+    all_told: list[ClassifiedTable],
     step: Step,
     config: RunConfig,
     outcomes: dict[str, Outcome],
@@ -106,7 +106,9 @@ def _made_good() -> Column:
     return (F.col("_usable") > extract) | ((F.col("_usable") == extract) & ~contradiction)
 
 
-def _replace_aside_by_file(lake: Lake, judged: list[Judged], step: Step, config: RunConfig, frame: DataFrame) -> bool:
+def _replace_aside_by_file(
+    lake: Lake, judged: list[ClassifiedTable], step: Step, config: RunConfig, frame: DataFrame
+) -> bool:
     """After an upsert: what is set aside of the step's files is ``frame``; of other files what stands, less the rows that a
     usable row of their key and extract, or of a later one, makes good. A contradiction takes a later one."""
     key = ["source_system", "role", "record_id"]
@@ -122,7 +124,7 @@ def _replace_aside_by_file(lake: Lake, judged: list[Judged], step: Step, config:
     others = held.where(~F.col("source_file").isin(*step.files)).join(good, key, "left")
     stands = others.where(~F.coalesce(_made_good(), F.lit(False)))
     after = stands.select(*QUARANTINE.names()).unionByName(frame)
-    if _told(after) == _told(held) and not unaccounted(lake, QUARANTINE):
+    if _told(after) == _told(held) and not has_unrecorded_commits(lake, QUARANTINE):
         return False
     lake.replace(QUARANTINE, after, {}, stage="ingest")
     return True
@@ -130,12 +132,12 @@ def _replace_aside_by_file(lake: Lake, judged: list[Judged], step: Step, config:
 
 def _told(aside: DataFrame) -> Checksum:
     found = Checksum()
-    for row in rows_told(aside, "source_file"):
+    for row in checksums_of_rows(aside, "source_file"):
         found.add(row)
     return found
 
 
-def _quarantined(item: Judged, rows: DataFrame, years: list[str], run_id: str) -> DataFrame:
+def _quarantined(item: ClassifiedTable, rows: DataFrame, years: list[str], run_id: str) -> DataFrame:
     return rows.select(
         F.lit(item.table.system).alias("source_system"),
         F.lit(item.dataset).alias("dataset"),

@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.records.file_counts import Survey
+from ebi_spark.records.file_counts import FileCounts
 from ebi_spark.records.row_status import FUTURE
 from ebi_spark.sources.layouts import layouts
 
@@ -48,7 +48,7 @@ def columns_of(reason: str, role: str) -> list[str]:
     return [layout.columns[ours][0] for ours in RESTS_ON.get(reason, ()) if layout and ours in layout.columns]
 
 
-def worklist(quarantine: DataFrame) -> list[dict[str, Any]]:
+def quarantine_summary(quarantine: DataFrame) -> list[dict[str, Any]]:
     """A dict a source table and reason, most rows first: ``role``, ``reason``, ``rows``, ``files``, ``columns`` to look at
     and ``remedy``."""
     named = quarantine.select("role", "source_file", F.explode("reasons").alias("reason"))
@@ -67,7 +67,7 @@ def _with_remedy(item: dict[str, Any], differing: list[str]) -> dict[str, Any]:
     return item | {"columns": columns, "remedy": remedy}
 
 
-def unusable_rows(found: Survey) -> list[dict[str, Any]]:
+def unusable_rows(found: FileCounts) -> list[dict[str, Any]]:
     """The same of source files that were counted and not written: a dict a source table and reason, most rows first."""
     rows: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for place in found.files:
@@ -82,7 +82,7 @@ def unusable_rows(found: Survey) -> list[dict[str, Any]]:
 
 
 def refused_rows(details: str) -> list[dict[str, Any]]:
-    """What the run log has of an ingest's unusable rows, as :func:`worklist` shows it."""
+    """What the run log has of an ingest's unusable rows, as :func:`quarantine_summary` shows it."""
     return [_with_remedy(item, []) for item in json.loads(details)]
 
 

@@ -59,7 +59,7 @@ def with_ages(rows: DataFrame) -> DataFrame:
     return seen.withColumn("age_years", age_in_years(F.col("age")))
 
 
-def judge_spells(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """APCS rows judged, without what stands in APCS_Der. The year is that of the discharge date."""
     kinds = RECORD_KINDS | CODE_KINDS | SPELL_KINDS
     cleaned = with_alternatives(with_ages(clean(rows, kinds, unread=["discharge_date"])))
@@ -103,7 +103,7 @@ def spell_years(
     return dated(alone).unionByName(counted.groupBy("_spell").agg(F.min("_start").alias("_start")))
 
 
-def judge_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
+def classify_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
     """APCS_Der rows judged against the keys of the APCS rows as read (:func:`spell_years`): a row is valid when its spell is
     there. Its year is its spell's."""
     corrupt = F.col("corrupt").isNotNull()
@@ -125,7 +125,7 @@ def judge_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
 
 
 def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
-    """Judged spells with the dominant procedure and primary diagnosis of their one usable APCS_Der row, or NULL.
+    """ClassifiedTable spells with the dominant procedure and primary diagnosis of their one usable APCS_Der row, or NULL.
 
     ``derived`` are rows as read with their copies settled, so that no key can multiply spells.
     """
@@ -150,7 +150,7 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
     ).drop("_derived_id", "_derived_cleaned", "_derived_extract")
 
 
-def judge_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """OPA rows judged. The year is that of the appointment date, without one that of the year column."""
     cleaned = with_alternatives(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)))
     return date_attendances(cleaned, window, bare_year)
@@ -179,7 +179,7 @@ def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | No
     ).drop("conflict", "dated_year", "stated_year", "appointment_date")
 
 
-def judge_withdrawn(rows: DataFrame) -> DataFrame:
+def classify_withdrawn(rows: DataFrame) -> DataFrame:
     """Rows of a list of withdrawn keys judged; of which year the records are is not theirs to say."""
     corrupt = F.col("corrupt").isNotNull()
     return (

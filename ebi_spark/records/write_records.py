@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 from ebi_spark.lake.storage import Lake, conform
 from ebi_spark.records import upsert
 from ebi_spark.records.checksums import Checksum, content, told
-from ebi_spark.records.existing_records import File, Made, unaccounted
-from ebi_spark.records.file_counts import Judged, Step
+from ebi_spark.records.existing_records import File, Made, has_unrecorded_commits
+from ebi_spark.records.file_counts import ClassifiedTable, Step
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import VALID, keep
 from ebi_spark.spark.session import setting
@@ -36,7 +36,7 @@ class Outcome:
     contradicting: DataFrame | None = None
 
 
-def refreshed(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset: str) -> Outcome:
+def refreshed(lake: Lake, whole: Plan, judged: list[ClassifiedTable], step: Step, dataset: str) -> Outcome:
     """Replace the step's years of a dataset in one commit, unless the lake holds the very same records."""
     incoming = _incoming(lake, judged, dataset)
     held = whole.held.files(dataset, step.years)
@@ -67,11 +67,11 @@ def _as_many(whole: Plan, step: Step, dataset: str, held: dict[File, Made]) -> b
     return sum(now.values()) == sum(before.values()) if ("hes", "apc") in whole.found.files else now == before
 
 
-def upserted(lake: Lake, whole: Plan, judged: list[Judged], step: Step, dataset: str) -> Outcome:
+def upserted(lake: Lake, whole: Plan, judged: list[ClassifiedTable], step: Step, dataset: str) -> Outcome:
     """Put the records that are new or newer, take out those withdrawn, in one commit; without any nothing is written."""
     table = RECORD_TABLES[dataset]
     incoming = _incoming(lake, judged, dataset)
-    orphans = unaccounted(lake, table)
+    orphans = has_unrecorded_commits(lake, table)
     weighed = upsert.weighed(incoming, lake, table, dataset, orphans)
     outcome = Outcome([])
     touched: set[str] = set()
@@ -111,7 +111,7 @@ def note_withdrawn(lake: Lake, whole: Plan, step: Step) -> None:
         upsert.note_withdrawn(lake, reduce(DataFrame.unionByName, parts), stage="ingest")
 
 
-def _incoming(lake: Lake, judged: list[Judged], dataset: str) -> DataFrame:
+def _incoming(lake: Lake, judged: list[ClassifiedTable], dataset: str) -> DataFrame:
     """Canonical records of a dataset, of all systems."""
     parts = [
         _canonical(item.records, RECORD_TABLES[dataset], item.table.system, dataset, lake.run_id)

@@ -16,7 +16,7 @@ from ebi_spark import __version__
 from ebi_spark.config.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.geography.area_versions import CURRENT, read_geography
-from ebi_spark.lake.storage import Lake, conform, published_mask, side_by_side
+from ebi_spark.lake.storage import Lake, conform, published_mask, run_in_threads
 from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.release import monthly_tables, published_tables
@@ -186,7 +186,7 @@ def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Relea
     frames, withheld = published_frames(lake, config)
     if withheld is not None:
         tell(f"disclosure control withholds {withheld:.1%} of the counts below England")
-    made = side_by_side([partial(_made, table, frames[table], release_id) for table in PUBLISHED])
+    made = run_in_threads([partial(_made, table, frames[table], release_id) for table in PUBLISHED])
     staged, rows = {}, {}
     for table, (frame, count) in zip(PUBLISHED, made, strict=True):
         staged[table], rows[table.full_name] = frame, count
@@ -201,7 +201,7 @@ def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Relea
         )
     tell(f"writing {len(PUBLISHED)} published tables")
     of_release = {"release_id": [release_id]}
-    side_by_side(
+    run_in_threads(
         [
             partial(lake.replace, table, frame.coalesce(1), of_release, stage="publish")
             for table, frame in staged.items()
@@ -277,7 +277,7 @@ def remove_old_releases(lake: Lake, keep: int, now: datetime | None = None, *, l
         if gone:
             lake.replace(table, lake.read(table).limit(0), {"release_id": sorted(gone)}, stage="maintain")
 
-    side_by_side([partial(remove_rows, table) for table in PUBLISHED if lake.exists(table)])
+    run_in_threads([partial(remove_rows, table) for table in PUBLISHED if lake.exists(table)])
     return old
 
 

@@ -97,7 +97,7 @@ def rate(value: Any, absent: str = "not calculated") -> str:
         return absent
     if value == 0:
         return "0"
-    # Judged after rounding: 0.996 has two significant digits as 1.0, not as 1.00.
+    # ClassifiedTable after rounding: 0.996 has two significant digits as 1.0, not as 1.00.
     magnitude = math.floor(math.log10(abs(float(f"{value:.1e}"))))
     return f"{value:,.{max(1, 1 - magnitude)}f}"
 

@@ -56,7 +56,7 @@ class History:
         for version in range(since + 1, self.newest + 1):
             if version not in known:
                 return None
-            if told_of(known[version]).get("run_id") in besides:
+            if checksum_columns_of(known[version]).get("run_id") in besides:
                 continue
             touched = _touched(known[version], part)
             if touched is None:
@@ -68,7 +68,7 @@ class History:
 def _touched(commit: CommitInfo, part: str) -> frozenset[str] | None:
     if commit.operation in ROWS_UNTOUCHED:
         return frozenset()
-    told = told_of(commit)
+    told = checksum_columns_of(commit)
     parts, years = told.get("parts"), told.get("years")
     if part and isinstance(parts, list) and part not in parts:
         return frozenset()
@@ -76,7 +76,7 @@ def _touched(commit: CommitInfo, part: str) -> frozenset[str] | None:
     return frozenset(years) if commit.operation == "WRITE" and isinstance(years, list) else None
 
 
-def told_of(commit: CommitInfo) -> dict[str, Any]:
+def checksum_columns_of(commit: CommitInfo) -> dict[str, Any]:
     """What the writer of a commit said of it; nothing when it was not this product."""
     try:
         told = json.loads(commit.metadata or "")

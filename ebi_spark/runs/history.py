@@ -17,7 +17,7 @@ from typing import Any
 from ebi_spark.config.settings import RunConfig, TableSource, fingerprint, resource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import Lake
-from ebi_spark.policies.load import load_policies, units
+from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import Policy
 from ebi_spark.runs.due import (
     DONE,
@@ -27,14 +27,15 @@ from ebi_spark.runs.due import (
     History,
     StageRun,
     a_few,
+    checksum_columns_of,
     differences,
     due,
     due_at_all,
-    told_of,
     unchecked,
 )
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
 from ebi_spark.sources.file_inventory import find_files, is_remote, within
+from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     APC_SPELL,
@@ -82,7 +83,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "mode": ("ingest",), "bare_year": ("ingest",), "timezone": ("ingest",), "max_quarantine_share": ("ingest",),
     "max_field_bytes": ("ingest",), "activity_from": ("ingest",), "appointments_ahead_days": ("ingest",),
     "max_unknown_code_share": ("publish",),
-    "day": (),  # a new day alone changes no row but of files with rows of days to come, see Books._uses
+    "day": (),  # a new day alone changes no row but of files with rows of days to come, see RunHistory._uses
     "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
     "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),
     "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),
@@ -105,7 +106,7 @@ _LOGGED = (
 )  # fmt: skip
 
 
-class Books:
+class RunHistory:
     """The run log of a lake, held against what stands now."""
 
     def __init__(self, lake: Lake, config: RunConfig, run_id: str) -> None:
@@ -251,7 +252,7 @@ class Books:
             return Due(["every year"], None, reasons) if reasons else found
         return found
 
-    def last_look(self) -> LastLook | None:
+    def previous_ingest(self) -> PreviousIngest | None:
         """What the last ingest knew, where it came to its end and since then nothing but source files in Python's reach has
         changed or been added; else None. (A file that is gone may have held any year.)"""
         ingests = [row for row in self.rows if row["stage"] == "ingest" and row["outcome"] == DONE]
@@ -290,7 +291,7 @@ class Books:
         asked = {row["run_id"]: _years_asked(row) for row in ingests}
         by_year = {year: frozenset(paths) for year, paths in files.items()}
         paths = frozenset(key.removeprefix("data:") for key in changed)
-        return LastLook(paths, list(years), frozenset(read), by_year, asked)
+        return PreviousIngest(paths, list(years), frozenset(read), by_year, asked)
 
     def _last_of_every_year(self) -> dict[str, Any] | None:
         """The last step of a run that was asked for all years."""
@@ -355,7 +356,7 @@ class Books:
         reasons = due_at_all(runs, histories, reads=READS["publish"], uses=used)
         last = next((run for run in runs if run.outcome == DONE), None)
         later = self.lake.commits(RELEASE, last.written.get(RELEASE.full_name, -1)) if last else []
-        if any(told_of(commit).get("stage") == "publish" for commit in later):
+        if any(checksum_columns_of(commit).get("stage") == "publish" for commit in later):
             # By a run that did not come to its end, or that the log puts in another place (a clock set back).
             reasons.append(f"{RELEASE.full_name} was written by something else")
         return reasons
@@ -527,7 +528,7 @@ def parts(stage: str, config: RunConfig) -> dict[str, str]:
     if stage != "flag":
         return dict(ONE_PART)
     found: dict[str, list[Any]] = {}
-    for unit in units(load_policies(config.policy_dirs, config.policies), config):
+    for unit in revision_periods(load_policies(config.policy_dirs, config.policies), config):
         readings = {name: reading.fingerprint for name, reading in unit.revision.readings.items()}
         flips = [
             [flip.base, flip.decision, flip.undone, [[c.id, c.kind, c.test, c.missing] for c in flip.clauses]]
@@ -556,7 +557,7 @@ def definitions(config: RunConfig) -> str:
     )
 
 
-def refuse_unchecked(books: Books, years: Iterable[str]) -> None:
+def refuse_unchecked(books: RunHistory, years: Iterable[str]) -> None:
     """An :class:`InputError` unless a validation that let them pass holds for every year as it stands now."""
     found = books.unchecked(years)
     if found:

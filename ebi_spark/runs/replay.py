@@ -21,14 +21,14 @@ from ebi_spark.flags.compute_flags import attrition_of, flags_of, records_of
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.storage import Lake, predicate_of
-from ebi_spark.policies.load import units, verdict_fingerprint
+from ebi_spark.policies.load import revision_periods, verdict_fingerprint
 from ebi_spark.policies.model import Clause, Policy, PolicyReading, Revision
-from ebi_spark.rates.compute_rates import rated
+from ebi_spark.rates.compute_rates import compute_rates
 from ebi_spark.rates.periods import rows_that_follow
 from ebi_spark.rates.population import stored_vintages
 from ebi_spark.rates.variation import variation
 from ebi_spark.release.publish import published_frames
-from ebi_spark.runs.due import differences, told_of
+from ebi_spark.runs.due import checksum_columns_of, differences
 from ebi_spark.runs.history import READS, uses
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
@@ -90,7 +90,7 @@ def _stages(lake: Lake, run_id: str) -> dict[str, list[dict[str, Any]]]:
         recent = lake.read(RUN_LOG).where("stage = 'publish' AND outcome = 'done'").orderBy(F.col("started_at").desc())
         known = [row["run_id"] for row in recent.limit(3).collect()]
         raise InputError(
-            f"{run_id} is no run of this lake that flagged, rated or published anything",
+            f"{run_id} is no run of this lake that flagged, compute_rates or published anything",
             remedy=f"the last that published are: {', '.join(known) or 'none'}; `ebi-spark status` lists runs",
         )
     return stages
@@ -179,7 +179,7 @@ def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
     after = _at(lake, {**written, POLICY.full_name: policy_version}, (*_of(written, "gold"), POLICY.full_name))
     policies = recorded_policies(after, set(told))
     fixed = {policy: revision for policy, revision in config.fixed_revisions.items() if policy in told}
-    chosen = units(policies, replace(config, fixed_revisions=fixed))
+    chosen = revision_periods(policies, replace(config, fixed_revisions=fixed))
     years = list(row["years"])
     records = records_of(past, years)
     mine = F.col(YEAR).isin(years) & F.col("policy_id").isin(told)
@@ -197,7 +197,9 @@ def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
     past = _at(lake, versions, (*READS["rate"], POLICY.full_name, *(table.full_name for table in _OWN)))
     after = _at(lake, written, (ACTIVITY_RATE.full_name, RATE_VARIATION.full_name))
     years, geography = list(row["years"]), read_geography(config.geography, config.mappings)
-    made = rated(past, config, years, past.read(PROVIDER_MONTH), stored_vintages(past.read(POPULATION)), geography)
+    made = compute_rates(
+        past, config, years, past.read(PROVIDER_MONTH), stored_vintages(past.read(POPULATION)), geography
+    )
     mine = predicate_of(rows_that_follow(years, made.years_read | {*after.years(ACTIVITY_RATE)}))
     recorded = after.read(ACTIVITY_RATE).where(mine)
     return [
@@ -214,7 +216,9 @@ def _publish(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
             f"the release {run_id} was removed: its published rows are gone",
             remedy="keep more releases (keep_releases, `maintain --keep-releases`) to go over older runs",
         )
-    named = [commit.version for commit in lake.commits(RELEASE, -1) if told_of(commit).get("run_id") == run_id]
+    named = [
+        commit.version for commit in lake.commits(RELEASE, -1) if checksum_columns_of(commit).get("run_id") == run_id
+    ]
     if not named:
         raise InputError(
             f"the history of {RELEASE.full_name} does not go back to {run_id}", remedy="replay a later run"

@@ -31,7 +31,7 @@ from pyspark.sql.types import (
 
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import sql_name
-from ebi_spark.sources.layouts import DAYS, Resolved
+from ebi_spark.sources.layouts import DAYS, ColumnMapping
 
 # Keys have so many digits that floating point may have lost the last ones.
 KEYS = ("record_id", "person_id", "provider_spell_number")
@@ -40,7 +40,7 @@ _TYPED_NUMBERS = ("age", "age_fallback", "episode_order")
 _EXACT_BELOW: dict[type[DataType], int] = {DoubleType: 1 << 53, FloatType: 1 << 24}
 
 
-def refuse_other_types(schema: StructType, resolved: Resolved, where: str) -> None:
+def refuse_other_types(schema: StructType, resolved: ColumnMapping, where: str) -> None:
     """An :class:`InputError` that names column and type where a column that is read has one that does not say what it
     should."""
     types = {item.name: item.dataType for item in schema.fields}
@@ -94,7 +94,7 @@ def united(frames: Sequence[DataFrame]) -> DataFrame:
     )
 
 
-def inexact_key(schema: StructType, resolved: Resolved) -> Column | None:
+def inexact_key(schema: StructType, resolved: ColumnMapping) -> Column | None:
     """Whether a row has a key as a floating-point number too large to be exact; None where no key is one."""
     types = {item.name: item.dataType for item in schema.fields}
     found = []

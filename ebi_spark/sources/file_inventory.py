@@ -44,7 +44,7 @@ _OTHER_FORMATS = (
 
 
 @dataclass(frozen=True)
-class Form:
+class FileFormat:
     """How a group of files is written: format, columns in order and, for CSV, delimiter and header row. Names of CSV
     columns are in upper case, so that files that differ in case alone are one group; Parquet files of one group have the
     same types too, and of text files either all or none have lines that need a second look."""
@@ -179,7 +179,7 @@ def _is_there(path: str, where: str) -> bool:
     return True
 
 
-def forms_of(path: str, source: TableSource, layout: Layout, where: str, config: RunConfig) -> dict[str, Form]:
+def forms_of(path: str, source: TableSource, layout: Layout, where: str, config: RunConfig) -> dict[str, FileFormat]:
     """How a local file is written, from the configuration or from its own first bytes; of a folder every file, by path.
 
     The files of a folder that are all of one form stand under the folder's path, so that the names of its subfolders
@@ -187,7 +187,7 @@ def forms_of(path: str, source: TableSource, layout: Layout, where: str, config:
     """
     kind = source.format or _guess_format(path, where)
     if kind == "delta":
-        return {path: Form("delta", ())}
+        return {path: FileFormat("delta", ())}
     files = _files_in(path, kind, source, layout, where)
     forms = {}
     for file in files:
@@ -209,7 +209,7 @@ def forms_of(path: str, source: TableSource, layout: Layout, where: str, config:
     return {path: alike.pop()} if len(alike) == 1 and kind == "parquet" else forms
 
 
-def _form_of(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> Form:
+def _form_of(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> FileFormat:
     try:
         return _parquet_form(path, where) if kind == "parquet" else _csv_form(path, source, layout, where)
     except (ArrowException, OSError, UnicodeDecodeError, EOFError, csv.Error) as error:
@@ -278,7 +278,7 @@ def _unopened(path: str, error: OSError, where: str) -> InputError:
     )
 
 
-def _parquet_form(path: str, where: str) -> Form:
+def _parquet_form(path: str, where: str) -> FileFormat:
     schema = pq.read_metadata(path).schema
     leaves = [schema.column(number) for number in range(len(schema))]
     for leaf in leaves:
@@ -290,7 +290,7 @@ def _parquet_form(path: str, where: str) -> Form:
                 remedy=f"write {leaf.path} as DATE, as a time stamp in microseconds or as text, or leave it out",
             )
     types = tuple(f"{leaf.path} {leaf.physical_type} {leaf.logical_type}" for leaf in leaves)
-    return Form("parquet", tuple(schema.to_arrow_schema().names), types=types)
+    return FileFormat("parquet", tuple(schema.to_arrow_schema().names), types=types)
 
 
 def _refuse_huge_values(path: str, most: int, where: str) -> None:
@@ -360,7 +360,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
 
 
-def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> Form:
+def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> FileFormat:
     lines = _head(path, source.encoding or "utf-8", where)
     if not lines:
         raise InputError(f"{where}: {path} is empty", remedy="replace the file, or take it out of the configuration")
@@ -404,7 +404,7 @@ def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> For
             f"{len(columns)}",
             remedy="give the headers file that belongs to it, or its `delimiter`",
         )
-    return Form("csv", tuple(name.upper() for name in columns), best, header)
+    return FileFormat("csv", tuple(name.upper() for name in columns), best, header)
 
 
 def _headers(path: str, known: set[str], where: str) -> list[str]:

@@ -92,7 +92,7 @@ class Layout:
             theirs.upper() for ours, theirs in renamed.items() if ours == "record_id" or ours.upper() in names
         }
 
-    def resolve(self, present: list[str], renamed: dict[str, str], where: str) -> "Resolved":
+    def resolve(self, present: list[str], renamed: dict[str, str], where: str) -> "ColumnMapping":
         """Which of the columns that a file has stand for which of ours.
 
         ``present`` are the file's names in any case, ``renamed`` the configuration's ``columns`` (a name of this layout
@@ -149,7 +149,7 @@ class Layout:
                 f"{where}: the column {called} is missing ({self.title})",
                 remedy=f"{hint}map it under `columns: {{{ours}: …}}`, or correct the delimiter or header if all are missing",
             )
-        found = Resolved(
+        found = ColumnMapping(
             single,
             runs,
             concats,
@@ -210,7 +210,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ColumnMapping:
     """Our column → the file's column, families of columns or concatenations, with what is missing (optional columns by our
     name, gaps in a family of numbered ones by its own), what nothing reads, which of ours the configuration ``mapped``, and
     ``notes``: a sentence each on columns that mean the same thing or that leave a gap."""

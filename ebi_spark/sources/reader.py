@@ -17,10 +17,10 @@ from ebi_spark.lake.storage import newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts
 from ebi_spark.sources.column_types import as_read, as_text, inexact_key, refuse_other_types, united
 from ebi_spark.sources.families import concatenation, listed
-from ebi_spark.sources.file_inventory import Form, find_files, forms_of, is_remote, stated_for, within
+from ebi_spark.sources.file_inventory import FileFormat, find_files, forms_of, is_remote, stated_for, within
 from ebi_spark.sources.file_watch import State, state_of
 from ebi_spark.sources.hes_keys import YEARLY_KEYS, key_with_year
-from ebi_spark.sources.layouts import Layout, Resolved, layouts
+from ebi_spark.sources.layouts import ColumnMapping, Layout, layouts
 
 # Some of the rows of a frame, by their key (a column, as text).
 Narrow = Callable[[DataFrame, Column], DataFrame]
@@ -147,10 +147,10 @@ def _all_of(makers: Sequence[Callable[[Narrow], DataFrame]]) -> Callable[[Narrow
 
 def _opened(
     spark: SparkSession, source: TableSource, layout: Layout, where: str, config: RunConfig
-) -> Iterable[tuple[list[str], DataFrame, Resolved, Form | None]]:
+) -> Iterable[tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]]:
     """(paths, their rows as they are, which column is which, the form of lines of text), a group of files each."""
 
-    def typed(paths: list[str], frame: DataFrame) -> tuple[list[str], DataFrame, Resolved, Form | None]:
+    def typed(paths: list[str], frame: DataFrame) -> tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]:
         named = f"{where}: {_named(paths)}"
         resolved = layout.resolve(frame.columns, source.columns, named)
         refuse_other_types(frame.schema, resolved, named)
@@ -160,7 +160,7 @@ def _opened(
         if source.table:
             yield typed([source.table], _as_now(spark, table=source.table))
             return
-        groups: dict[tuple[Form, str], list[str]] = {}
+        groups: dict[tuple[FileFormat, str], list[str]] = {}
         for path in find_files(source, where):
             if is_remote(path):
                 groups.setdefault((_remote_form(spark, path, source), ""), []).append(path)
@@ -217,18 +217,18 @@ def _careful(reader: DataFrameReader) -> DataFrameReader:
     return reader.option("ignoreCorruptFiles", False).option("ignoreMissingFiles", False)
 
 
-def _remote_form(spark: SparkSession, path: str, source: TableSource) -> Form:
+def _remote_form(spark: SparkSession, path: str, source: TableSource) -> FileFormat:
     """The form of a path that only Spark reaches: what the configuration states, else by its name."""
     kind = source.format or ("csv" if ".csv" in path or ".txt" in path else "parquet")
     if kind != "csv":
-        return Form(kind, () if kind == "delta" else (path,))
+        return FileFormat(kind, () if kind == "delta" else (path,))
     first = spark.read.text(path).first()
     delimiter = source.delimiter or max(",|\t;", key=(first[0] if first else "").count)
     columns = tuple(cell.strip().strip('"') for cell in (first[0] if first else "").split(delimiter))
-    return Form("csv", columns, delimiter, source.header is not False)
+    return FileFormat("csv", columns, delimiter, source.header is not False)
 
 
-def _read_csv(spark: SparkSession, form: Form, paths: list[str], encoding: str) -> DataFrame:
+def _read_csv(spark: SparkSession, form: FileFormat, paths: list[str], encoding: str) -> DataFrame:
     fields = [StructField(name, StringType()) for name in _distinct(form.columns)]
     schema = StructType([*fields, StructField(CORRUPT, StringType())])
     return (
@@ -265,10 +265,10 @@ def _distinct(names: tuple[str, ...]) -> list[str]:
 
 def _under_our_names(
     frame: DataFrame,
-    resolved: Resolved,
+    resolved: ColumnMapping,
     layout: Layout,
     source: TableSource,
-    form: Form | None,
+    form: FileFormat | None,
     most_bytes: int,
     bare_year: str | None = None,
     narrow: Narrow | None = None,
@@ -348,7 +348,7 @@ def _behind(uri: Column, start: str, at: int) -> Column:
     return F.when(uri.startswith(start), F.substring(uri.cast("binary"), at + 1, 1 << 20).cast("string"))
 
 
-def _unusable_line(resolved: Resolved, keys: set[str], most_bytes: int) -> Column:
+def _unusable_line(resolved: ColumnMapping, keys: set[str], most_bytes: int) -> Column:
     """Whether a line, though it has the fields it should, is a header that is repeated, or has among the fields that are
     read one that is longer than allowed, holds a NUL byte or could not be decoded."""
     names = [*resolved.single.values(), *(name for _, name in resolved.lists())]

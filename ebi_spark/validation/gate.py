@@ -23,7 +23,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import resource
 from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.lake.storage import Lake, side_by_side
+from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.own_files import pages_of, put_pages, refuse_pages
 from ebi_spark.tables.schemas import QUARANTINE, TABLES, YEAR, Table
 
@@ -150,7 +150,9 @@ def validate_layers(
     # Planning the queries takes longest, and each keeps one core busy: a layer alone is measured in two halves.
     halves = 1 if len(suites) > 1 else 2
     parts = [(layer, of_layer[at::halves]) for layer, of_layer in suites.items() for at in range(halves)]
-    answers = side_by_side([partial(_Measuring(lake, years, release_id, staged).violations, part) for _, part in parts])
+    answers = run_in_threads(
+        [partial(_Measuring(lake, years, release_id, staged).violations, part) for _, part in parts]
+    )
     measured = {layer: _Measured() for layer in suites}
     for (layer, _), found in zip(parts, answers, strict=True):
         measured[layer].counts.update(found.counts)
