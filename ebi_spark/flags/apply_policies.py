@@ -29,6 +29,14 @@ from ebi_spark.policies.compile import (
 )
 from ebi_spark.policies.model import READINGS, Clause, RevisionPeriod
 from ebi_spark.policies.patterns import one_of
+from ebi_spark.clinical_policy.compile import AS_SEEN, FIELDS, compile_test, holds, null_columns, stored_four
+from ebi_spark.clinical_policy.keys import KEY_LENGTH, Needed, needed
+from ebi_spark.clinical_policy.model import AS_PUBLISHED, READINGS, Clause, Unit
+from ebi_spark.clinical_policy.patterns import one_of
+from ebi_spark.default_codes import MISSING, has
+from ebi_spark.errors import InputError
+from ebi_spark.flags.areas import Lookups, with_area
+from ebi_spark.flags.boards import of_their_board
 from ebi_spark.small_frames import small_frame
 
 FLAGGED, NOT_FLAGGED = "flagged", "not_flagged"
@@ -56,8 +64,12 @@ def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod]
     located = with_area(_paired(records, dataset, units), lookups)
     own = restrict_to_board(located, [unit.policy.boards for unit in units], _area_day())
     tests = _tests_in_common(units)
-    judged = own.withColumns(_states(tests, dataset)).withColumns(
-        {"_false": F.expr(_mask(_IS_FALSE)), "_undecided": F.expr(_mask(_IS_UNDECIDED))}
+    judged = _with_states(own, tests, dataset).withColumns(
+        {
+            f"{mask}{seen}": F.expr(_mask(bits, seen))
+            for mask, bits in (("_false", _IS_FALSE), ("_undecided", _IS_UNDECIDED))
+            for seen in (_AS_CODES, _BY_MEANING)
+        }
     )
     readings = small_frame(
         records.sparkSession,
@@ -68,8 +80,15 @@ def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod]
         ],
         _READINGS,
     )
+    codes = F.col("reading") == AS_PUBLISHED  # every other reading sees default codes by their meaning
     verdicts = (
         judged.join(F.broadcast(readings), F.col("_unit") == F.col("_reading_unit"))
+        .withColumns(
+            {
+                mask: F.when(codes, F.col(f"{mask}{_AS_CODES}")).otherwise(F.col(f"{mask}{_BY_MEANING}"))
+                for mask in ("_false", "_undecided")
+            }
+        )
         .withColumn("_passes", F.expr(_PASSES))
         # One step for all that goes through lists: Spark does not compile it, and copies each record before such a step.
         .withColumns(
@@ -112,13 +131,16 @@ def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod]
 # The state of a test is 0 where it is false, 1 where it is true, 2 where it cannot be decided: two bits, a word of 64 for
 # every 32 tests. A mask has one bit a test: those of the first word on even places, those of the second between them.
 _IN_A_WORD = 32
+# A test has a state for a record as its codes are, and one by what default codes mean: the same for nearly every test.
+_AS_CODES, _BY_MEANING = "_as_codes", "_by_meaning"
 _IS_FALSE = "~({0} | shiftrightunsigned({0}, 1))"
 _IS_UNDECIDED = "shiftrightunsigned({0}, 1)"
 _EVEN = f"{sum(1 << place for place in range(0, 64, 2))}L"
 
 
-def _mask(of_a_word: str) -> str:
-    first, second = (f"({of_a_word.format(word)} & {_EVEN})" for word in ("_first_states", "_second_states"))
+def _mask(of_a_word: str, seen: str) -> str:
+    words = (f"_first_states{seen}", f"_second_states{seen}")
+    first, second = (f"({of_a_word.format(word)} & {_EVEN})" for word in words)
     return f"{first} | shiftleft({second}, 1)"
 
 
@@ -142,46 +164,42 @@ _DECISIVE = f"transform(filter(_flips, f -> ({_AGAINST.format('f')} = 0) <> _pas
 
 @dataclass(frozen=True, eq=False)
 class _Tests:
-    """Different tests, each with its number, which gives it its place in a record's states and in the masks. By name a clause
-    that has the test, and a reading that sees the record as it does."""
+    """Different tests, each with its number, which gives it its place in a record's states and in the masks."""
 
-    clauses: dict[str, tuple[Clause, str]]
-    dataset: str
+    clauses: dict[str, Clause]
 
     @property
     def numbers(self) -> dict[str, int]:
         """The number of each test."""
         return {name: number for number, name in enumerate(self.clauses)}
 
-    def bits(self, clause: Clause, reading: str) -> tuple[int, int]:
+    def bits(self, clause: Clause) -> tuple[int, int]:
         """The bits of a clause: where false, and where undecided, keep a record from being flagged."""
-        bit = 1 << _place(self.numbers[_test_of(clause, reading, self.dataset)])
+        bit = 1 << _place(self.numbers[_test_of(clause)])
         return bit, bit if clause.missing == "fails" else 0
 
-    def joined(self, clauses: tuple[Clause, ...], reading: str) -> dict[str, int]:
+    def joined(self, clauses: tuple[Clause, ...]) -> dict[str, int]:
         """The bits of several clauses together."""
         fails = drops = 0
         for clause in clauses:
-            bit, dropped = self.bits(clause, reading)
+            bit, dropped = self.bits(clause)
             fails, drops = fails | bit, drops | dropped
         return {"fails": fails, "drops": drops}
 
 
 def _tests_of(unit: RevisionPeriod) -> _Tests:
     """The different tests of one revision over all readings and flipped decisions."""
-    dataset = unit.policy.dataset
-    deciding = [(name, reading.deciding) for name, reading in unit.revision.readings.items()]
-    deciding += [(flip.base, flip.deciding) for flip in unit.revision.flips]
-    clauses: dict[str, tuple[Clause, str]] = {}
-    for reading, of_one in deciding:
-        for clause in of_one:
-            clauses.setdefault(_test_of(clause, reading, dataset), (clause, reading))
+    deciding = [reading.deciding for reading in unit.revision.readings.values()]
+    deciding += [flip.deciding for flip in unit.revision.flips]
+    clauses: dict[str, Clause] = {}
+    for clause in (clause for of_one in deciding for clause in of_one):
+        clauses.setdefault(_test_of(clause), clause)
     if len(clauses) > MOST_TESTS:
         raise InputError(
             f"policies: {unit.key} has {len(clauses)} different tests, {MOST_TESTS} are the most that one revision can have",
             remedy="join clauses by any_of, or make two policies of it",
         )
-    return _Tests(clauses, dataset)
+    return _Tests(clauses)
 
 
 def _tests_in_common(units: list[RevisionPeriod]) -> list[_Tests]:
@@ -194,22 +212,39 @@ def _tests_in_common(units: list[RevisionPeriod]) -> list[_Tests]:
     return [next(other for other in kept if tests.clauses.keys() <= other.clauses.keys()) for tests in own]
 
 
-def _states(tests: list[_Tests], dataset: str) -> dict[str, Column]:
-    """The states of the tests of a record's unit, by word. The Column of a test that several policies have (cancer, private
-    patients …) is built once."""
+def _states(tests: list[_Tests], dataset: str, reading: str) -> dict[str, Column]:
+    """The states of the tests of a record's unit, by word, as a reading sees the record's codes. The Column of a test that several
+    policies have (cancer, private patients …) is built once."""
     made: dict[str, Column] = {}
     return {
-        name: _word(tests, dataset, made, at) for name, at in (("_first_states", 0), ("_second_states", _IN_A_WORD))
+        name: _word(tests, dataset, reading, made, at)
+        for name, at in (("_first_states", 0), ("_second_states", _IN_A_WORD))
     }
 
 
-def _word(tests: list[_Tests], dataset: str, made: dict[str, Column], at: int) -> Column:
+def _with_states(records: DataFrame, tests: list[_Tests], dataset: str) -> DataFrame:
+    """``records`` with the words of states, as the codes are and by what default codes mean. Few records have a default code:
+    of the others the words are the same, and no test is made twice."""
+    as_codes = _states(tests, dataset, AS_PUBLISHED)
+    seen = records.withColumns({f"{name}{_AS_CODES}": word for name, word in as_codes.items()})
+    columns = sorted(set(FIELDS[dataset].values()) - {FIELDS[dataset][name] for name in AS_SEEN})
+    any_default = reduce(lambda a, b: a | b, [has(column, *MISSING) for column in columns])
+    meant = _states(tests, dataset, READINGS[1])
+    return seen.withColumns(
+        {
+            f"{name}{_BY_MEANING}": F.when(any_default, word).otherwise(F.col(f"{name}{_AS_CODES}"))
+            for name, word in meant.items()
+        }
+    )
+
+
+def _word(tests: list[_Tests], dataset: str, reading: str, made: dict[str, Column], at: int) -> Column:
     """The states of the tests from number ``at`` on, as many as a word holds; 0 where a unit has none of them."""
     undecided, none = F.lit(2).cast("bigint"), F.lit(0).cast("bigint")
     word: Column | None = None
     for of_some in dict.fromkeys(tests):
         listed = list(of_some.clauses.items())[at : at + _IN_A_WORD]
-        for name, (clause, reading) in listed:
+        for name, clause in listed:
             if name not in made:
                 made[name] = F.coalesce(holds(clause, dataset, reading).cast("bigint"), undecided)
         if listed:
@@ -226,13 +261,9 @@ def _readings(number: int, unit: RevisionPeriod, tests: _Tests) -> list[dict[str
     rows = []
     for name in READINGS:
         reading = revision.readings[name]
-        clauses = [
-            dict(zip(("id", "fails", "drops"), (c.id, *tests.bits(c, name)), strict=True)) for c in reading.deciding
-        ]
+        clauses = [dict(zip(("id", "fails", "drops"), (c.id, *tests.bits(c)), strict=True)) for c in reading.deciding]
         flips = [
-            {"decision": flip.decision, **tests.joined(flip.deciding, name)}
-            for flip in revision.flips
-            if flip.base == name
+            {"decision": flip.decision, **tests.joined(flip.deciding)} for flip in revision.flips if flip.base == name
         ]
         rows.append(
             {
@@ -242,7 +273,7 @@ def _readings(number: int, unit: RevisionPeriod, tests: _Tests) -> list[dict[str
                 "reading": name,
                 "policy_fingerprint": reading.fingerprint,
                 "_first_day": min(item.start for item in policy.revisions),
-                "_all": tests.joined(reading.deciding, name),
+                "_all": tests.joined(reading.deciding),
                 "_clauses": clauses,
                 "_flips": flips,
             }
@@ -250,10 +281,8 @@ def _readings(number: int, unit: RevisionPeriod, tests: _Tests) -> list[dict[str
     return rows
 
 
-def _test_of(clause: Clause, reading: str, dataset: str) -> str:
-    """The same for clauses that come to the same for every record: readings differ in how they see default codes."""
-    differs = goes_by_meaning(reading) and has_default_codes(clause.test or {}, dataset)
-    return json.dumps([clause.kind, clause.test, *(["by meaning"] if differs else [])], sort_keys=True)
+def _test_of(clause: Clause) -> str:
+    return json.dumps([clause.kind, clause.test], sort_keys=True)
 
 
 # Which records, and which policies for each

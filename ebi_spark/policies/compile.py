@@ -16,6 +16,9 @@ from pyspark.sql import functions as F
 from ebi_spark.config.default_codes import MISSING, by_meaning, codes_of
 from ebi_spark.policies.model import AS_PUBLISHED, Clause
 from ebi_spark.policies.patterns import one_of
+from ebi_spark.clinical_policy.model import AS_PUBLISHED, Clause
+from ebi_spark.clinical_policy.patterns import one_of
+from ebi_spark.default_codes import by_meaning
 
 _BOTH = {
     "primary_diagnosis": "primary_diagnosis",
@@ -123,11 +126,6 @@ def stored_four(test: dict[str, Any]) -> bool:
     codes = test.get("starts_with", ())
     plain = bool(codes) and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes)
     return plain and test.get("field") == "dominant_procedure" and test.get("left", 4) >= 4
-
-
-def has_default_codes(test: dict[str, Any], dataset: str) -> bool:
-    """Whether a test looks at a field that can hold a default code which means that something is missing."""
-    return any(codes_of(FIELDS[dataset][name], *MISSING) for name in fields_of(test) if name not in AS_SEEN)
 
 
 def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:
