@@ -432,7 +432,7 @@ def test_source_files_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
     config = RunConfig(lake=LakeLocation(folder=tmp_path))
     found = read_table(spark, TableSource("apcs_der", (str(place),)), "sources.a.apcs_der", config)
     assert {row[0]: row[1] for row in found.rows.select("record_id", "source_file").collect()} == wanted
-    with pytest.raises(InputError, match="rename the file or its folder|Spark cannot read"):
+    with pytest.raises(InputError, match="it has a colon"):
         spark_path(str(tmp_path / "[x]" / "co:lon.csv"))
     one = str(place / "[x].csv")
     assert read_table(spark, TableSource("apcs_der", (one,)), "a", config).files == [one]
