@@ -24,7 +24,6 @@ from ebi_spark.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.quoting import sql_name, sql_text, table_parts
 from ebi_spark.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
-from ebi_spark.session import setting
 from ebi_spark.settings import LAYERS, LakeLocation
 
 VERSION_PROPERTY = "ebi_spark.schema_version"
@@ -524,7 +523,10 @@ def refuse_without_catalogue(spark: SparkSession, location: LakeLocation) -> Non
 
 def outlasts_session(spark: SparkSession, catalog: str) -> bool:
     """Whether tables of a catalogue are there after the session."""
-    return catalog != "spark_catalog" or setting(spark, "spark.sql.catalogImplementation") != "in-memory"
+    kind = None
+    with contextlib.suppress(Exception):  # asked without a default, which would be the answer where nothing is set
+        kind = spark.conf.get("spark.sql.catalogImplementation")
+    return catalog != "spark_catalog" or kind != "in-memory"
 
 
 class Commit(NamedTuple):
