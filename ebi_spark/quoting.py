@@ -99,4 +99,12 @@ def java_option(option: str) -> str:
 
 def spark_path(path: str) -> str:
     """The path of one local file for Spark's readers, which would take its brackets, braces and stars for a pattern."""
-    return _GLOB.sub(r"\\\1", path)
+    quoted = _GLOB.sub(r"\\\1", path)
+    if (
+        quoted != path and ":" in path
+    ):  # Spark looks for a file of such a name part by part, and takes the colon for a scheme's
+        raise InputError(
+            f"Spark cannot read {path}: it has a colon as well as one of the signs of a pattern ([ ] {{ }} * ? \\)",
+            remedy="rename the file or its folder",
+        )
+    return quoted

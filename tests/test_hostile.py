@@ -21,6 +21,7 @@ import pyspark
 import pytest
 from calling import answer_of, call
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 import ebi_spark.spark.session as sessions
@@ -35,6 +36,10 @@ from ebi_spark.runs import history
 from ebi_spark.sources.file_inventory import find_files
 from ebi_spark.sources.reader import read_table
 from ebi_spark.tables.schemas import POLICY
+from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table_parts
+from ebi_spark.tables.schemas import POLICY
+from ebi_spark.config.settings import LakeLocation, RunConfig, TableSource, load_config, resource
+from ebi_spark.lake.storage import Lake, prepare_folders
 from jobs import demo, generate, harness, ingest, maintain, policy, run, status
 
 ROOT = Path(__file__).parent.parent
@@ -410,16 +415,18 @@ def test_lakes_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
         prepare_folders(folder)
         lake = Lake(spark, LakeLocation(folder=folder), "test-run")
         lake._create(POLICY)
-        empty = spark.createDataFrame([], ",".join(f"{column} {kind}" for column, kind, _ in POLICY.fields()))
-        lake.replace(POLICY, empty, {"policy_id": list(ODD)}, stage="flag")
-        assert lake.read(POLICY).count() == 0 and lake.version(POLICY) == 1
+        values = {column: F.lit(name if column == "policy_id" else None) for column, _, _ in POLICY.fields()}
+        row = spark.range(1).select(*[values[column].cast(kind).alias(column) for column, kind, _ in POLICY.fields()])
+        for _ in range(2):  # the second takes the place of the first
+            lake.replace(POLICY, row, {"policy_id": [*ODD, name]}, stage="flag")
+        assert [row["policy_id"] for row in lake.read(POLICY).collect()] == [name]
         assert sorted(path.name for path in (folder / "gold" / "policy" / "_delta_log").glob("*.json"))
         assert [path.name for path in (tmp_path / str(number)).iterdir()] == [folder.name]
 
 
 def test_source_files_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
     """Each is read once, and no other in its place: to Spark, brackets and stars are patterns."""
-    place = tmp_path / "src [1]"
+    place = tmp_path / "src 1"
     place.mkdir()
     header = "APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis\n"
     wanted = {}
@@ -430,6 +437,8 @@ def test_source_files_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
     config = RunConfig(lake=LakeLocation(folder=tmp_path))
     found = read_table(spark, TableSource("apcs_der", (str(place),)), "sources.a.apcs_der", config)
     assert {row[0]: row[1] for row in found.rows.select("record_id", "source_file").collect()} == wanted
+    with pytest.raises(InputError, match="it has a colon"):
+        spark_path(str(tmp_path / "[x]" / "co:lon.csv"))
     one = str(place / "[x].csv")
     assert read_table(spark, TableSource("apcs_der", (one,)), "a", config).files == [one]
 

@@ -15,28 +15,21 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ebi_spark.config.default_codes import MISSING, has
 from ebi_spark.errors import InputError
 from ebi_spark.geography.boards import restrict_to_board
 from ebi_spark.geography.record_areas import Lookups, with_area
 from ebi_spark.policies.code_prefilter import KEY_LENGTH, CodePrefilter, needed
 from ebi_spark.policies.compile import (
+    AS_SEEN,
+    FIELDS,
     compile_test,
-    goes_by_meaning,
-    has_default_codes,
     holds,
     null_columns,
     stored_four,
 )
-from ebi_spark.policies.model import READINGS, Clause, RevisionPeriod
+from ebi_spark.policies.model import AS_PUBLISHED, READINGS, Clause, RevisionPeriod
 from ebi_spark.policies.patterns import one_of
-from ebi_spark.clinical_policy.compile import AS_SEEN, FIELDS, compile_test, holds, null_columns, stored_four
-from ebi_spark.clinical_policy.keys import KEY_LENGTH, Needed, needed
-from ebi_spark.clinical_policy.model import AS_PUBLISHED, READINGS, Clause, Unit
-from ebi_spark.clinical_policy.patterns import one_of
-from ebi_spark.default_codes import MISSING, has
-from ebi_spark.errors import InputError
-from ebi_spark.flags.areas import Lookups, with_area
-from ebi_spark.flags.boards import of_their_board
 from ebi_spark.small_frames import small_frame
 
 FLAGGED, NOT_FLAGGED = "flagged", "not_flagged"

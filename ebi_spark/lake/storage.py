@@ -27,6 +27,8 @@ from ebi_spark.lake.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
 from ebi_spark.quoting import sql_name, sql_text, table_parts
 from ebi_spark.spark.session import setting
 from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
+from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
+from ebi_spark.config.settings import LAYERS, LakeLocation
 
 VERSION_PROPERTY = "ebi_spark.schema_version"
 # Besides the year, what a stage may replace alone.
@@ -525,7 +527,10 @@ def refuse_without_catalogue(spark: SparkSession, location: LakeLocation) -> Non
 
 def outlasts_session(spark: SparkSession, catalog: str) -> bool:
     """Whether tables of a catalogue are there after the session."""
-    return catalog != "spark_catalog" or setting(spark, "spark.sql.catalogImplementation") != "in-memory"
+    kind = None
+    with contextlib.suppress(Exception):  # asked without a default, which would be the answer where nothing is set
+        kind = spark.conf.get("spark.sql.catalogImplementation")
+    return catalog != "spark_catalog" or kind != "in-memory"
 
 
 class Commit(NamedTuple):

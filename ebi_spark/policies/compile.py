@@ -13,12 +13,9 @@ from typing import Any
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from ebi_spark.config.default_codes import MISSING, by_meaning, codes_of
+from ebi_spark.config.default_codes import by_meaning
 from ebi_spark.policies.model import AS_PUBLISHED, Clause
 from ebi_spark.policies.patterns import one_of
-from ebi_spark.clinical_policy.model import AS_PUBLISHED, Clause
-from ebi_spark.clinical_policy.patterns import one_of
-from ebi_spark.default_codes import by_meaning
 
 _BOTH = {
     "primary_diagnosis": "primary_diagnosis",
