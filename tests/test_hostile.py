@@ -31,15 +31,11 @@ from ebi_spark.lake import storage
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.own_files import LIST, own_pages, put_pages, refuse_pages, refuse_report, write_whole
 from ebi_spark.policies.load import load_policies
-from ebi_spark.quoting import java_option, sql_name, sql_text, table_parts
+from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table_parts
 from ebi_spark.runs import history
 from ebi_spark.sources.file_inventory import find_files
 from ebi_spark.sources.reader import read_table
 from ebi_spark.tables.schemas import POLICY
-from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table_parts
-from ebi_spark.tables.schemas import POLICY
-from ebi_spark.config.settings import LakeLocation, RunConfig, TableSource, load_config, resource
-from ebi_spark.lake.storage import Lake, prepare_folders
 from jobs import demo, generate, harness, ingest, maintain, policy, run, status
 
 ROOT = Path(__file__).parent.parent

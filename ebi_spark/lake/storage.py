@@ -25,10 +25,7 @@ from ebi_spark.lake import delta_log
 from ebi_spark.lake.delta_log import CommitInfo
 from ebi_spark.lake.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
 from ebi_spark.quoting import sql_name, sql_text, table_parts
-from ebi_spark.spark.session import setting
 from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
-from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
-from ebi_spark.config.settings import LAYERS, LakeLocation
 
 VERSION_PROPERTY = "ebi_spark.schema_version"
 # Besides the year, what a stage may replace alone.
