@@ -7,7 +7,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.flags.compute_flags import attrition_of, flags_of, records_of
+from ebi_spark.flags.compute_flags import compute_attrition, compute_flags, records_by_dataset
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.record_areas import read_lookups
@@ -43,8 +43,8 @@ def stage(context: Context, due: Due | None = None) -> None:
         years = report.years = due.years if due else silver_years(context)
         for remark in lookups.remarks:
             context.tell_plainly(remark)
-        records = records_of(lake, years)
-        flags = flags_of(records, chosen, lookups).withColumn("run_id", F.lit(context.run_id))
+        records = records_by_dataset(lake, years)
+        flags = compute_flags(records, chosen, lookups).withColumn("run_id", F.lit(context.run_id))
         replaced = only if only is not None else config.policies
         where = {YEAR: years} | ({"policy_id": list(replaced)} if replaced else {})
         # What compares policies is made of all of them, also where some alone were judged.
@@ -55,7 +55,7 @@ def stage(context: Context, due: Due | None = None) -> None:
 
         def effects() -> list[Row]:
             context.tell("counting where records fall away")
-            steps = attrition_of(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
+            steps = compute_attrition(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
             lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
             context.tell("flipping each decision alone, comparing local policies with national ones")
             fallen = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))

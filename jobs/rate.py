@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.geography.code_forms import refuse_what_is_no_code, with_known_codes
+from ebi_spark.geography.code_forms import refuse_invalid_codes, with_known_codes
 from ebi_spark.geography.output_areas import unmapped_areas
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.storage import predicate_of, run_in_threads
@@ -21,8 +21,8 @@ from ebi_spark.rates.completeness import (
     provider_months,
 )
 from ebi_spark.rates.compute_rates import compute_rates
-from ebi_spark.rates.periods import in_files_apart, rows_that_follow
-from ebi_spark.rates.population import gaps, population_rows, read_vintages, stored_vintages
+from ebi_spark.rates.periods import rows_to_replace, split_into_files
+from ebi_spark.rates.population import population_rows, population_warnings, read_vintages, stored_vintages
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.rates.variation import variation
@@ -66,23 +66,23 @@ def stage(context: Context, due: Due | None = None) -> None:
                 partial(_write_quality, context, years),
             ]
         )
-        refuse_what_is_no_code(lake.read(RECORD_QUALITY).where(in_years), config)
+        refuse_invalid_codes(lake.read(RECORD_QUALITY).where(in_years), config)
         stored = stored_vintages(lake.read(POPULATION))
         months, policies = lake.read(PROVIDER_MONTH), lake.read(POLICY)
         flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
 
         def rates_and_variation() -> DataFrame:
             made = compute_rates(lake, config, years, months, stored, geography)
-            for words in gaps(made.population, years, partial=config.coverage == "partial"):
+            for words in population_warnings(made.population, years, partial=config.coverage == "partial"):
                 context.tell(words)
             context.tell("aggregating flags to rates")
-            replaced = rows_that_follow(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
-            rates = in_files_apart(made.rates.withColumn("run_id", run_id), made.ends)
+            replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
+            rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
             lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
             written: DataFrame = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
             context.tell("measuring how areas vary")
             spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-            lake.replace(RATE_VARIATION, in_files_apart(spread, made.ends), replaced, stage="rate")
+            lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage="rate")
             return written
 
         def monthly() -> None:

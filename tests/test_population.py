@@ -17,11 +17,11 @@ from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.rates.population import (
     areas_without_people,
-    gaps,
-    population_of,
+    build_population,
     population_rows,
+    population_warnings,
     read_population,
-    shared_out,
+    share_people,
     shipped_population,
 )
 from ebi_spark.rates.population_files import Vintage, read_population_file
@@ -112,7 +112,7 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
     strata = found.strata
     # Two areas are not England: the standard is England's population that ships.
     assert population.weights == shipped_weights()
-    empty, unusual, outside, standard = gaps(population, ["2026-27"])
+    empty, unusual, outside, standard = population_warnings(population, ["2026-27"])
     # 02P alone is in both populations.
     times = sum(n for (area, _, _), n in strata.items() if area == "02P") / shipped_people("02P")
     assert unusual.startswith(f"Warning: the population of 2026-08-01 (old.csv) has {times:.3g} times the people that ")
@@ -122,7 +122,7 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
     assert "(00L, 00N, 00P, 00Q, 00R, 00T, 00V, 00X, 00Y, 01A and 95 more)" in empty
     assert "no rate for England, 7 regions, 36 ICBs, 105 sub-ICB locations" in empty
     assert "standardised to England in the population that ships" in standard
-    assert "no rate for 7 regions" in gaps(population, ["2026-27"], partial=True)[0]
+    assert "no rate for 7 regions" in population_warnings(population, ["2026-27"], partial=True)[0]
     frimley = sum(people for (area, _, _), people in strata.items() if area == "D4U1Y")
     assert outside.startswith(f"{frimley:,} people of 2026-08-01 count in England only: their areas (such as D4U1Y)")
     rows = population_rows(population.by_vintage, "run1")
@@ -194,9 +194,9 @@ def test_the_standard_is_the_newest_population_of_all_england(tmp_path: Path) ->
     now = read_geography()
     whole, few = by_areas(now.areas, date(2026, 5, 1), 7), by_areas(["15N", "00L"], date(2026, 9, 1))
     config = RunConfig(LakeLocation(tmp_path))
-    both = population_of(config, {people.vintage: people for people in (whole, few)}, now, ["2026-27"])
+    both = build_population(config, {people.vintage: people for people in (whole, few)}, now, ["2026-27"])
     assert {*both.weights.values()} == {7.0 * 106}
-    alone = population_of(config, {few.vintage: few}, now, ["2026-27"])
+    alone = build_population(config, {few.vintage: few}, now, ["2026-27"])
     assert alone.weights == shipped_weights() and alone.standard == "england"
 
 
@@ -219,17 +219,17 @@ def test_the_ons_code_decides_which_areas_a_file_has(tmp_path: Path) -> None:
     new = [(codes[1], f"NHS Somewhere ICB - {short}") for short, codes in CHANGED.items()]
     found = read(write(tmp_path / "mid-2022.csv", estimates(new)), "ons_mid_year")[date(2022, 6, 30)]
     assert (found.geography, found.area_date) == ("icb_2024", date(2024, 4, 1))
-    assert {code: now.reach(code, found.area_date) for code in CHANGED} == {code: ((code, 1.0),) for code in CHANGED}
+    assert {code: now.map_code(code, found.area_date) for code in CHANGED} == {code: ((code, 1.0),) for code in CHANGED}
     people = Counter(dict.fromkeys(CHANGED, 0))
     for (code, _, _), number in found.strata.items():
-        people.update(shared_out(number, now.reach(code, found.area_date)))
+        people.update(share_people(number, now.map_code(code, found.area_date)))
     assert people == dict.fromkeys(CHANGED, 182_000)
     # The reverse: clinical commissioning groups, though the short codes are locations on that day.
     old = [(codes[0], f"NHS Somewhere {short}") for short, codes in CHANGED.items()]
     found = read(write(tmp_path / "mid-2023.csv", estimates(old)), "ons_mid_year")[date(2023, 6, 30)]
     assert (found.geography, found.area_date) == ("ccg_2021", date(2021, 4, 1))
     # Glossop, 21 of Tameside and Glossop's 162 small areas, is in Derbyshire since.
-    assert now.reach("01Y", found.area_date) == (("01Y", 0.870370), ("15M", 0.129630))
+    assert now.map_code("01Y", found.area_date) == (("01Y", 0.870370), ("15M", 0.129630))
     # Registered patients have both codes, bands either.
     lines = registered(day="2022-08-01", areas=("15E",))
     ccg = write(tmp_path / "ccg.csv", [line.replace("E38000001", "E38000220") for line in lines])
@@ -386,7 +386,7 @@ def test_a_population_far_from_the_one_that_ships(tmp_path: Path) -> None:
         people = {key: round(number * times) for key, number in shipped.strata.items()}
         vintage = Vintage(date(2025, 8, 1), shipped.area_date, "", "mine.csv", people)
         config = RunConfig(LakeLocation(tmp_path), **settings)  # type: ignore[arg-type]
-        return gaps(population_of(config, {vintage.vintage: vintage}, now, ["2025-26"]), ["2025-26"])
+        return population_warnings(build_population(config, {vintage.vintage: vintage}, now, ["2025-26"]), ["2025-26"])
 
     assert ratio(0.84) == ratio(1.2) == []
     [warning] = ratio(0.001)
@@ -395,9 +395,9 @@ def test_a_population_far_from_the_one_that_ships(tmp_path: Path) -> None:
 
 
 def test_people_of_a_split_area_stay_whole() -> None:
-    assert shared_out(1000, (("15E", 0.114428), ("D2P2L", 0.885572))) == {"15E": 114, "D2P2L": 886}
-    assert shared_out(1, (("A", 0.5), ("B", 0.3), ("C", 0.2))) == {"A": 1, "B": 0, "C": 0}
-    assert shared_out(7, ()) == {}
+    assert share_people(1000, (("15E", 0.114428), ("D2P2L", 0.885572))) == {"15E": 114, "D2P2L": 886}
+    assert share_people(1, (("A", 0.5), ("B", 0.3), ("C", 0.2))) == {"A": 1, "B": 0, "C": 0}
+    assert share_people(7, ()) == {}
 
 
 def change(old: str, new: str) -> Callable[[list[str]], list[str]]:

@@ -56,7 +56,7 @@ def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod]
     units = [unit for unit in units if unit.policy.dataset == dataset]
     located = with_area(_paired(records, dataset, units), lookups)
     own = restrict_to_board(located, [unit.policy.boards for unit in units], _area_day())
-    tests = _tests_in_common(units)
+    tests = _shared_tests(units)
     judged = _with_states(own, tests, dataset).withColumns(
         {
             f"{mask}{seen}": F.expr(_mask(bits, seen))
@@ -180,7 +180,7 @@ class _Tests:
         return {"fails": fails, "drops": drops}
 
 
-def _tests_of(unit: RevisionPeriod) -> _Tests:
+def _distinct_tests(unit: RevisionPeriod) -> _Tests:
     """The different tests of one revision over all readings and flipped decisions."""
     deciding = [reading.deciding for reading in unit.revision.readings.values()]
     deciding += [flip.deciding for flip in unit.revision.flips]
@@ -195,9 +195,9 @@ def _tests_of(unit: RevisionPeriod) -> _Tests:
     return _Tests(clauses)
 
 
-def _tests_in_common(units: list[RevisionPeriod]) -> list[_Tests]:
+def _shared_tests(units: list[RevisionPeriod]) -> list[_Tests]:
     """The tests by which each unit is judged: its own, or those of a unit that has them all."""
-    own = [_tests_of(unit) for unit in units]
+    own = [_distinct_tests(unit) for unit in units]
     kept: list[_Tests] = []
     for tests in sorted(own, key=lambda tests: len(tests.clauses), reverse=True):
         if not any(tests.clauses.keys() <= other.clauses.keys() for other in kept):

@@ -9,7 +9,7 @@ from ebi_spark.small_frames import small_frame
 _KEY = ("policy_id", "revision", "reading", "financial_year")
 
 
-def steps_of(spark: SparkSession, units: list[RevisionPeriod]) -> DataFrame:
+def attrition_steps(spark: SparkSession, units: list[RevisionPeriod]) -> DataFrame:
     """A row a revision, reading and clause: ``step`` 0 is the scope."""
     rows = [
         (unit.policy.id, unit.revision.name, reading.reading, step, clause.id)
@@ -38,7 +38,7 @@ def attrition(flags: DataFrame, totals: DataFrame, units: list[RevisionPeriod]) 
         )
     )
     scoped = flags.groupBy(*_KEY).agg(F.count("*").alias("in_scope"))
-    steps = F.broadcast(steps_of(spark, units))
+    steps = F.broadcast(attrition_steps(spark, units))
     frame = steps.join(totals.where("records_in > 0"), ["policy_id", "revision"])
     frame = (
         frame.join(scoped, list(_KEY), "left")

@@ -13,18 +13,18 @@ from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.tables.schemas import RECORD_TABLES, YEAR
 
 
-def records_of(lake: Lake, years: list[str]) -> dict[str, DataFrame]:
+def records_by_dataset(lake: Lake, years: list[str]) -> dict[str, DataFrame]:
     """The records of the years by dataset."""
     return {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in RECORD_TABLES.items()}
 
 
-def flags_of(records: dict[str, DataFrame], chosen: list[RevisionPeriod], lookups: Lookups) -> DataFrame:
+def compute_flags(records: dict[str, DataFrame], chosen: list[RevisionPeriod], lookups: Lookups) -> DataFrame:
     """The rows of ``gold/activity_flag`` but ``run_id``."""
     judged = [apply_policies(frame, dataset, chosen, lookups) for dataset, frame in records.items()]
     return reduce(DataFrame.unionByName, judged)
 
 
-def attrition_of(records: dict[str, DataFrame], flags: DataFrame, chosen: list[RevisionPeriod]) -> DataFrame:
+def compute_attrition(records: dict[str, DataFrame], flags: DataFrame, chosen: list[RevisionPeriod]) -> DataFrame:
     """The rows of ``gold/policy_attrition`` but ``run_id``."""
     totals = [scope_totals(frame, dataset, chosen) for dataset, frame in records.items()]
     return attrition(flags, reduce(DataFrame.unionByName, totals), chosen)

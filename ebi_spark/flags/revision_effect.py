@@ -39,7 +39,7 @@ def revision_effect(
     )
 
 
-def of_all_areas(by_area: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def sum_over_areas(by_area: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of :func:`revision_effect` added up over areas, by reading and year."""
     totals: dict[tuple[str, str], Counter[str]] = {}
     for row in by_area:

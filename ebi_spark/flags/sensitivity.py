@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.apply_policies import FLAGGED
-from ebi_spark.flags.attrition import steps_of
+from ebi_spark.flags.attrition import attrition_steps
 from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.small_frames import small_frame
 
@@ -98,7 +98,7 @@ def comparison(flags: DataFrame, attrition: DataFrame, units: list[RevisionPerio
     )  # fmt: skip
     periods = attrition.where("step = 0 AND records_in > 0").select(*_YEAR_OF_REVISION, "reading")
     every_clause = (
-        periods.join(F.broadcast(steps_of(spark, local).where("step > 0")), ["policy_id", "revision", "reading"])
+        periods.join(F.broadcast(attrition_steps(spark, local).where("step > 0")), ["policy_id", "revision", "reading"])
         .join(bound, "policy_id")
         .select(*by_year, F.lit(NATIONAL_ONLY).alias("direction"), "clause_id")
     )

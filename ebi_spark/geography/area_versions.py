@@ -82,7 +82,7 @@ class Geography:
         """Every known code in every stretch between two days of change in which it means an area."""
         days = self.days_of_change
         return tuple(
-            Span(code, since, until, self.reach(code, since))
+            Span(code, since, until, self.map_code(code, since))
             for code in sorted(self.valid)
             for since, until in zip(days, days[1:], strict=False)
             if self.is_valid(code, since)
@@ -118,11 +118,11 @@ class Geography:
         found: set[tuple[str, str]] = set()
         for span in self.spans:
             if span.is_split and span.since <= end_of(year) and span.until > start_of(year):
-                found |= apart(self, [code for code, _ in span.parts])
+                found |= areas_of_parts(self, [code for code, _ in span.parts])
         return found
 
     @cached_property
-    def reached_between(self) -> dict[str, Interval]:
+    def mapped_days(self) -> dict[str, Interval]:
         """For each area of the version the days from the first to the last on which some code is it, or a part of it."""
         found: dict[str, Interval] = {}
         for span in self.spans:
@@ -131,7 +131,7 @@ class Geography:
                 found[area] = min(since, span.since), max(until, span.until)
         return found
 
-    def reach(self, code: str, day: date) -> tuple[tuple[str, float], ...]:
+    def map_code(self, code: str, day: date) -> tuple[tuple[str, float], ...]:
         """The areas of the version that a code of a day is, each with its share, by code; nothing where what became of it
         is not known."""
         parts = {code: 1.0} if self.is_valid(code, day) else {}
@@ -182,7 +182,7 @@ class Geography:
         return {old: (size or 0.0) / whole for old, size in sizes.items()}
 
 
-def apart(geography: Geography, parts: list[str]) -> set[tuple[str, str]]:
+def areas_of_parts(geography: Geography, parts: list[str]) -> set[tuple[str, str]]:
     """(type, code) of the areas that the parts of a split area lie in, of those types of area where they do not all lie in
     one."""
     found: set[tuple[str, str]] = set()

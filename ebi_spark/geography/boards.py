@@ -42,15 +42,15 @@ def members(board: str) -> list[tuple[str, date, date]]:
     return sorted(found)
 
 
-def restrict_to_board(located: DataFrame, boards: Sequence[Collection[str]], day: Column) -> DataFrame:
-    """``located`` (records paired with ``_unit``, with ``area_code``) without the pairs in which a local policy meets a
+def restrict_to_board(records: DataFrame, boards: Sequence[Collection[str]], day: Column) -> DataFrame:
+    """``records`` (records paired with ``_unit``, with ``area_code``) without the pairs in which a local policy meets a
     patient of another board, or one whose area is not known. ``boards``: of each unit its boards, none where it is national."""
     local = [number for number, own in enumerate(boards) if own]
     if not local:
-        return located
+        return records
     rows = [(number, *member) for number in local for board in boards[number] for member in members(board)]
     spans = F.broadcast(
-        small_frame(located.sparkSession, rows, "_local_unit int, _board_area string, _board_from date, _board_to date")
+        small_frame(records.sparkSession, rows, "_local_unit int, _board_area string, _board_from date, _board_to date")
     )
     here = (
         (F.col("_unit") == F.col("_local_unit"))
@@ -58,5 +58,5 @@ def restrict_to_board(located: DataFrame, boards: Sequence[Collection[str]], day
         & (day >= F.col("_board_from"))
         & (day < F.col("_board_to"))
     )
-    kept = located.join(spans, here, "left").where(~F.col("_unit").isin(*local) | F.col("_local_unit").isNotNull())
+    kept = records.join(spans, here, "left").where(~F.col("_unit").isin(*local) | F.col("_local_unit").isNotNull())
     return kept.drop("_local_unit", "_board_area", "_board_from", "_board_to")

@@ -79,7 +79,7 @@ def measures(records: DataFrame) -> dict[str, Column]:
     return found
 
 
-def refuse_what_is_no_code(quality: DataFrame, config: RunConfig) -> None:
+def refuse_invalid_codes(quality: DataFrame, config: RunConfig) -> None:
     """A :class:`DataError` where a column of codes looks like a key, or more than ``max_unknown_code_share`` of a data
     set's records have a value that is no code. ``quality``: rows of ``gold/record_quality``."""
     names = {measure: (name, False) for name, measure in NOT_A_CODE.items()}

@@ -14,7 +14,7 @@ from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import RECORD_KEY
 
 
-def ways(spark: SparkSession, geography: Geography) -> DataFrame:
+def area_mapping(spark: SparkSession, geography: Geography) -> DataFrame:
     """A row a known code, stretch of days and sub-ICB location of the version that it is.
 
     ``known_code``, ``since``, ``until`` (exclusive); ``location``, NULL where the code is none of the version; ``low`` and
@@ -49,18 +49,18 @@ def drawn_number() -> Column:
     return F.conv(F.substring(F.sha2(key, 256), 1, 8), 16, 10).cast("double") / F.lit(2.0**32)
 
 
-def located(flags: DataFrame, geography: Geography) -> DataFrame:
+def assign_output_area(flags: DataFrame, geography: Geography) -> DataFrame:
     """``flags``, every row once, with ``area_code`` being the sub-ICB location of the version that the record counts in,
     NULL where its code is none.
 
     A record of a split area is in the part that its practice or residence belongs to by the newest lookups, else in one
     drawn by the shares, the same for all records of a person: counts stay whole and add up.
     """
-    found = _with_ways(flags, geography)
+    found = _join_mapping(flags, geography)
     return found.withColumn("area_code", F.col("location")).select(*flags.columns)
 
 
-def _with_ways(flags: DataFrame, geography: Geography) -> DataFrame:
+def _join_mapping(flags: DataFrame, geography: Geography) -> DataFrame:
     there = (
         (F.col("area_code") == F.col("known_code"))
         & (F.col("area_date") >= F.col("since"))
@@ -73,13 +73,13 @@ def _with_ways(flags: DataFrame, geography: Geography) -> DataFrame:
         .when(decided, F.array_contains("decided_by", F.col("latest_area_code")))
         .otherwise(drawn)
     )
-    return flags.join(F.broadcast(ways(flags.sparkSession, geography)), there & this_part, "left")
+    return flags.join(F.broadcast(area_mapping(flags.sparkSession, geography)), there & this_part, "left")
 
 
 def unmapped_areas(flags: DataFrame, geography: Geography) -> DataFrame:
     """The rows of ``gold/unmapped_area`` but ``run_id``: codes of records in scope that are no area of the version, and
     commissioners that are none at all (``unknown``, where they have not even the form of a code). ``flags`` are rows of ``gold/activity_flag``."""
-    inside = _with_ways(flags.where(F.col("area_basis") != OUTSIDE_ENGLAND), geography).where("location IS NULL")
+    inside = _join_mapping(flags.where(F.col("area_basis") != OUTSIDE_ENGLAND), geography).where("location IS NULL")
     named = F.col("area_code").isNotNull()
     # A code that is an area on other days of the years covered; a practice's can be no area at all (NHS England's).
     is_area = F.col("area_code").isin(sorted(geography.valid))
@@ -106,7 +106,7 @@ def has_unmapped_part(geography: Geography) -> Column:
     of people there count in England only, so that a 0 or a low rate says nothing of it."""
     lacking: dict[tuple[date, date], set[str]] = defaultdict(set)
     for code, row in geography.areas.items():
-        known = geography.reached_between.get(code, (date.max, date.max))
+        known = geography.mapped_days.get(code, (date.max, date.max))
         lacking[known] |= {f"{kind}/{row[f'{kind}_code']}" for kind in ("region", "icb", "sub_icb")}
     first, last = F.substring("period", 1, 7), F.col("financial_year")
     area = F.concat_ws("/", "area_type", "area_code")

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from ebi_spark.flags.apply_policies import FLAGGED
 from ebi_spark.geography.area_versions import SPLIT_ESTIMATE, UNMAPPED_PART, Geography
 from ebi_spark.geography.code_forms import with_known_codes
-from ebi_spark.geography.output_areas import has_unmapped_part, located
+from ebi_spark.geography.output_areas import assign_output_area, has_unmapped_part
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.rates.methods import (
     FEW_EVENTS,
@@ -79,7 +79,7 @@ def activity_rates(
 ) -> DataFrame:
     """The rows of ``gold/activity_rate`` but ``run_id``, for every one of ``periods``.
 
-    ``flags`` (:func:`prepared`) hold all years of the periods. Every area of the version has a row, without activity one of
+    ``flags`` (:func:`prepare_flags`) hold all years of the periods. Every area of the version has a row, without activity one of
     0; an area of whose people the population lacks a part has no rate. Under ``partial`` coverage nothing is called England. All policies, areas and periods are one aggregation: records are counted by year,
     area, sex and band first, and only these counts are spread over the periods that their year is in. ``boards``: the
     boards of each local policy, which has rows of these, of their sub-ICB locations and of providers alone (decision 12).
@@ -286,10 +286,10 @@ def _stratum() -> Column:
     return ((F.col("sex").cast("int") - 1) * (LAST_BAND + 1) + F.col("band")).cast("int").alias("stratum")
 
 
-def prepared(flags: DataFrame, geography: Geography) -> DataFrame:
+def prepare_flags(flags: DataFrame, geography: Geography) -> DataFrame:
     """Flags with what the aggregation asks for: ``flagged``, the five-year ``band`` of ``age_years``, and as ``area_code``
     the sub-ICB location of the version shown; a provider code that is none is ``unknown``."""
-    placed = with_known_codes(located(flags, geography))
+    placed = with_known_codes(assign_output_area(flags, geography))
     return placed.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
 
 

@@ -9,10 +9,10 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.lake.storage import Lake
-from ebi_spark.rates.activity import activity_rates, periods_read, prepared
+from ebi_spark.rates.activity import activity_rates, periods_read, prepare_flags
 from ebi_spark.rates.completeness import months_with_activity
 from ebi_spark.rates.periods import periods_of, years_around
-from ebi_spark.rates.population import Population, population_of
+from ebi_spark.rates.population import Population, build_population
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, YEAR
 
@@ -47,8 +47,8 @@ def compute_rates(
     read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
     periods = periods_of([row.asDict() for row in read], lengths, years)
     involved = sorted({year for period in periods for year in period.years})
-    population = population_of(config, stored, geography, involved or years)
-    wanted = prepared(flags.where(F.col(YEAR).isin(involved)), geography)
+    population = build_population(config, stored, geography, involved or years)
+    wanted = prepare_flags(flags.where(F.col(YEAR).isin(involved)), geography)
     of_boards = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
     rates = activity_rates(
         wanted,

@@ -98,7 +98,7 @@ def years_of_periods(spark: SparkSession, periods: Sequence[Period]) -> DataFram
     )
 
 
-def rows_that_follow(years: Collection[str], held: Iterable[str]) -> list[dict[str, list[Any]]]:
+def rows_to_replace(years: Collection[str], held: Iterable[str]) -> list[dict[str, list[Any]]]:
     """Which rows of a table by period belong to a period that holds one of ``years``: what a rerun of these years replaces.
 
     ``held`` are the years that the table has or will have. Each mapping stands for the rows that have one of its values
@@ -115,7 +115,7 @@ def rows_that_follow(years: Collection[str], held: Iterable[str]) -> list[dict[s
     return where
 
 
-def in_files_apart(frame: DataFrame, years: Collection[str]) -> DataFrame:
+def split_into_files(frame: DataFrame, years: Collection[str]) -> DataFrame:
     """``frame`` (rows by period that end in ``years``) so that a year's single rates and its pooled ones are written to a
     file each: a pooled period that is made anew then leaves the file of the year's single rates as it is."""
     if not years:

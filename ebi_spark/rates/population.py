@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import RunConfig, resource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
-from ebi_spark.geography.area_versions import Geography, apart, read_geography
+from ebi_spark.geography.area_versions import Geography, areas_of_parts, read_geography
 from ebi_spark.geography.lookup_files import read_lookup
 from ebi_spark.rates.population_files import (
     BAND_YEARS,
@@ -133,10 +133,10 @@ def stored_vintages(stored: DataFrame) -> dict[date, Vintage]:
 def read_population(config: RunConfig, years: list[str]) -> Population:
     """The population and standard that the configuration names, from their files, complete and checked."""
     geography = read_geography(config.geography, config.mappings)
-    return population_of(config, read_vintages(config, geography), geography, years)
+    return build_population(config, read_vintages(config, geography), geography, years)
 
 
-def population_of(
+def build_population(
     config: RunConfig, by_vintage: dict[date, Vintage], geography: Geography, years: list[str]
 ) -> Population:
     """Populations with the standard that the configuration names; refuses a vintage that is farther than it allows."""
@@ -146,7 +146,7 @@ def population_of(
     undated = any(not row.dated for path, key in lookups if path for row in read_lookup(path, key))
     weights = _weights(standard, by_vintage, geography)
     shipped = shipped_population(geography)
-    ratios = {vintage: times_as_many(geography, people, shipped) for vintage, people in by_vintage.items()}
+    ratios = {vintage: people_ratio(geography, people, shipped) for vintage, people in by_vintage.items()}
     unusual = {vintage: ratio for vintage, ratio in ratios.items() if abs(ratio - 1) > config.max_population_difference}
     population = Population(by_vintage, geography, weights, name, config.max_vintage_days, undated, unusual)
     distant = [year for year in years if population.is_distant(year)]
@@ -183,10 +183,10 @@ def areas_without_people(geography: Geography, people: Vintage) -> set[Area]:
 
 def _reached(geography: Geography, codes: set[str], day: date) -> set[str]:
     """The areas of the version that codes of a day are, or are a part of."""
-    return {area for code in codes for area, _ in geography.reach(code, day)}
+    return {area for code in codes for area, _ in geography.map_code(code, day)}
 
 
-def times_as_many(geography: Geography, people: Vintage, other: Vintage) -> float:
+def people_ratio(geography: Geography, people: Vintage, other: Vintage) -> float:
     """How many times the people of ``other`` a population has, in the areas of the version that both have all people of; 1
     where there is none."""
     lacking = areas_without_people(geography, people) | areas_without_people(geography, other)
@@ -199,7 +199,7 @@ def times_as_many(geography: Geography, people: Vintage, other: Vintage) -> floa
             sum(
                 number * share
                 for code, number in by_code.items()
-                for area, share in geography.reach(code, each.area_date)
+                for area, share in geography.map_code(code, each.area_date)
                 if ("sub_icb", area) not in lacking
             )
         )
@@ -211,7 +211,7 @@ def is_whole(geography: Geography, people: Vintage) -> bool:
     return ("england", ENGLAND) not in areas_without_people(geography, people)
 
 
-def gaps(population: Population, years: list[str], *, partial: bool = False) -> list[str]:
+def population_warnings(population: Population, years: list[str], *, partial: bool = False) -> list[str]:
     """What is missing between areas and people, a sentence a vintage and kind: areas of the version without people, and
     people whose area is none of the version. Under ``partial`` coverage England has no rate anyway."""
     found = []
@@ -220,7 +220,7 @@ def gaps(population: Population, years: list[str], *, partial: bool = False) -> 
         stored = population.by_vintage[vintage]
         lacking = areas_without_people(geography, stored)
         empty = sorted(code for kind, code in lacking if kind == "sub_icb")
-        reached = {code: geography.reach(code, stored.area_date) for code, _, _ in stored.strata}
+        reached = {code: geography.map_code(code, stored.area_date) for code, _, _ in stored.strata}
         outside = sorted(code for code, parts in reached.items() if not parts)
         people = sum(number for (code, _, _), number in stored.strata.items() if code in outside)
         if empty:
@@ -337,7 +337,7 @@ def members_of(geography: Geography, code: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def shared_out(people: int, parts: tuple[tuple[str, float], ...]) -> dict[str, int]:
+def share_people(people: int, parts: tuple[tuple[str, float], ...]) -> dict[str, int]:
     """People of an area among the areas that it is, in whole people: the largest part takes what rounding leaves."""
     if not parts:
         return {}
@@ -360,15 +360,15 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
     split_people: dict[date, set[Area]] = defaultdict(set)
     for vintage in set(vintages.values()):
         stored = population.by_vintage[vintage]
-        parts = {code: geography.reach(code, stored.area_date) for code, _, _ in stored.strata}
+        parts = {code: geography.map_code(code, stored.area_date) for code, _, _ in stored.strata}
         for (code, sex, band), number in stored.strata.items():
             people[(vintage, "england", ENGLAND, sex, band)] += number
-            for area, part in shared_out(number, parts[code]).items():
+            for area, part in share_people(number, parts[code]).items():
                 for area_type, area_code, _ in members_of(geography, area)[1:]:
                     people[(vintage, area_type, area_code, sex, band)] += part
         for of_code in parts.values():
             if len(of_code) > 1:
-                split_people[vintage] |= apart(geography, [code for code, _ in of_code])
+                split_people[vintage] |= areas_of_parts(geography, [code for code, _ in of_code])
     lacking = {(vintage, *area) for year, vintage in vintages.items() for area in population.without_people(year)}
     rows = [
         (*key, number, population.weights[(key[3], key[4])]) for key, number in people.items() if key[:3] not in lacking
