@@ -443,7 +443,7 @@ def test_a_policy_with_more_tests_than_a_mask_has_bits(spark: SparkSession, tmp_
     assert known["missing_clauses"] == []
     assert [c for c in unknown["failed_clauses"] if c.startswith("aged")] == [f"aged_{n}" for n in range(most)]
     assert unknown["missing_clauses"] == unknown["failed_clauses"]
-    with pytest.raises(InputError, match="64 different tests, 63 are the most") as refused:
+    with pytest.raises(InputError, match="64 different tests; a revision can have at most 63") as refused:
         judged(most + 1)
     assert "any_of" in str(refused.value.remedy)
 
