@@ -288,7 +288,7 @@ def test_the_practice_file_of_ods_is_a_lookup(spark: SparkSession, tmp_path: Pat
     for practices in (epraccur, as_ods, as_ours):
         lookups = read_lookups(spark, RunConfig(LakeLocation(), practices=practices))
         assert lookups.remarks == (
-            f"{practices.name}: 2 of 5 rows have no area of England: 1 are outside England, 1 have another code or none (13Q)",
+            f"{practices.name}: 2 of 5 rows have no area of England: 1 are outside England, 1 have another code or no code (13Q)",
         )
         placed = with_area(records, lookups).select(
             "record", "area_code", "area_date", "latest_area_code", "area_basis"
