@@ -110,21 +110,22 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
     config = RunConfig(LakeLocation(tmp_path), population=({"path": str(path), "layout": "gp_registered"},))
     population = read_population(config, ["2026-27"])
     strata = found.strata
-    # Two areas are not England: the standard is England's population that ships.
+    # Two areas are not all of England, so the standard is England in the shipped population.
     assert population.weights == shipped_weights()
     empty, unusual, outside, standard = population_warnings(population, ["2026-27"])
     # 02P alone is in both populations.
     times = sum(n for (area, _, _), n in strata.items() if area == "02P") / shipped_people("02P")
     assert unusual.startswith(f"Warning: the population of 2026-08-01 (old.csv) has {times:.3g} times the people that ")
     assert empty.startswith(
-        "Warning: 105 of 106 areas of icb_2026 have no people, or not all, in the population of 2026-"
+        "Warning: the population of 2026-08-01 lacks some or all people of 105 of 106 areas of icb_2026 "
     )
     assert "(00L, 00N, 00P, 00Q, 00R, 00T, 00V, 00X, 00Y, 01A and 95 more)" in empty
     assert "no rate for England, 7 regions, 36 ICBs, 105 sub-ICB locations" in empty
-    assert "standardised to England in the population that ships" in standard
+    assert "standardised to England in the shipped population" in standard
     assert "no rate for 7 regions" in population_warnings(population, ["2026-27"], partial=True)[0]
     frimley = sum(people for (area, _, _), people in strata.items() if area == "D4U1Y")
-    assert outside.startswith(f"{frimley:,} people of 2026-08-01 count in England only: their areas (such as D4U1Y)")
+    assert outside.startswith(f"{frimley:,} people in the population of 2026-08-01 count in England's figures only")
+    assert "their areas (such as D4U1Y)" in outside
     rows = population_rows(population.by_vintage, "run1")
     assert len(rows) == 2 * 2 * 19 and sum(row["people"] for row in rows) == sum(strata.values())
     assert {(row["age_from"], row["age_to"]) for row in rows} == {(n, n + 4) for n in range(0, 90, 5)} | {(90, None)}
@@ -529,5 +530,5 @@ def test_a_standard_by_file(tmp_path: Path) -> None:
     assert population.standard == "mine" and population.weights[("2", 18)] == 118
     with pytest.raises(InputError, match="2 of 38 weights are missing"):
         read_population(config(write(tmp_path / "short.csv", ["age_from,people", *bands[1:]])), ["2026-27"])
-    with pytest.raises(InputError, match="line 3: this band stands twice"):
+    with pytest.raises(InputError, match="line 3: this band appears twice"):
         read_population(config(write(tmp_path / "twice.csv", ["age_from,people", bands[0], bands[0]])), ["2026-27"])

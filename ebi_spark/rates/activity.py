@@ -220,8 +220,8 @@ def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Populat
     """One row for each period, area, sex, band and ``person``: ``events`` (flagged records), ``in_scope`` (records) and
     ``single_people`` (people with one flagged record).
 
-    ``person`` is set only for people with several flagged records of the policy. They must be kept apart to count each
-    person once, and because their events are not independent. It is NULL for everyone else.
+    ``person`` is set only on flagged records of people who have several of them for the policy. These people must be kept
+    apart to count each person once, and because their events are not independent. It is NULL on all other records.
     """
     spark = flags.sparkSession
     flagged = F.col("flagged")
