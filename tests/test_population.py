@@ -130,11 +130,11 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
     assert len(rows) == 2 * 2 * 19 and sum(row["people"] for row in rows) == sum(strata.values())
     assert {(row["age_from"], row["age_to"]) for row in rows} == {(n, n + 4) for n in range(0, 90, 5)} | {(90, None)}
     both = write(tmp_path / "both.csv", registered(areas=("D4U1Y", "U2G6B")))
-    with pytest.raises(InputError, match="1 of 2 area codes are of another time than the rest"):
+    with pytest.raises(InputError, match="1 of 2 area codes are not valid on the same day as the rest"):
         read(both)
     with pytest.raises(InputError, match="there is no geography 'icb_2025'"):
         read(path, geography="icb_2025")
-    with pytest.raises(InputError, match="two area codes stand for one area"):
+    with pytest.raises(InputError, match="two area codes name the same area"):
         read(write(tmp_path / "one.csv", registered(areas=("02P", "E38000006"))))
 
 
@@ -240,10 +240,10 @@ def test_the_ons_code_decides_which_areas_a_file_has(tmp_path: Path) -> None:
     # Codes of two days, and a version stated against the codes, are refused.
     mixed = write(tmp_path / "mixed-mid-2022.csv", estimates([new[0], old[1]]))
     with pytest.raises(
-        InputError, match=r"1 of 2 area codes are of another time .*'15E' \(E38000258\), no area on 2022"
+        InputError, match=r"1 of 2 area codes are not valid .*'15E' \(E38000258\), not a valid area code on 2022"
     ):
         read(mixed, "ons_mid_year")
-    with pytest.raises(InputError, match="no area on 2024-04-01"):
+    with pytest.raises(InputError, match="not a valid area code on 2024-04-01"):
         read(tmp_path / "mid-2023.csv", "ons_mid_year", geography="icb_2024")
     wrong = write(tmp_path / "wrong.csv", [line.replace("E38000001", "E38000230") for line in registered()])
     with pytest.raises(InputError, match="line 2: the ONS code is that of 15N, and the row also names 00L"):
