@@ -146,7 +146,7 @@ def activity_rates(
     every_area = F.broadcast(named.select(*PERIOD)).crossJoin(F.broadcast(names.select(*AREA)))
     every_area = every_area.join(people, [*WINDOW, *AREA], "left")
     # If records of one year cannot be placed below England, the records of the other years do not make a figure for the whole
-    # period. Such periods have no rows for areas.
+    # period. Such periods have rows for England and providers only.
     unplaced = _in_one_of(period for period in periods if not all(map(population.covers, period.years)))
     placed = F.col("area_type").isin("provider", "england") | ~unplaced
     lacking = F.broadcast(_areas_without_people(spark, periods, population))

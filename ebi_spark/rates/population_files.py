@@ -418,7 +418,7 @@ def _people(text: str, where: str) -> int:
     """A count of people. Commas or blanks may separate the thousands."""
     written = re.fullmatch(r"([0-9]+|[0-9]{1,3}(?:[, \u00a0\u2009\u202f][0-9]{3})+)(?:\.0+)?", text)
     if not written:
-        raise InputError(f"{where} is not a whole number of 0 or more", remedy="correct the count")
+        raise InputError(f"{where} is negative or not a whole number", remedy="correct the count")
     return int(re.sub(r"\D", "", written[1]))
 
 
