@@ -57,11 +57,11 @@ def attrition(flags: DataFrame, totals: DataFrame, periods: list[RevisionPeriod]
         F.col("records") - F.col("undecided")
     )
     missing = F.when(scope_step, F.col("records_missing")).otherwise(F.col("undecided"))
-    gone = F.sum(F.col("_failed") + F.col("_missing")).over(
+    removed = F.sum(F.col("_failed") + F.col("_missing")).over(
         Window.partitionBy(*_KEY).orderBy("step").rowsBetween(Window.unboundedPreceding, Window.currentRow)
     )
     counted = frame.withColumns({"_failed": failed, "_missing": missing}).withColumn(
-        "_left", F.col("records_in") - gone
+        "_left", F.col("records_in") - removed
     )
     return counted.select(
         *_KEY,

@@ -99,17 +99,17 @@ def refuse_invalid_codes(quality: DataFrame, config: RunConfig) -> None:
         by_year.append((row["financial_year"], row["records"], row["of_records"]))
     limit, problems, columns = config.max_unknown_code_share, [], set()
     for (dataset, name, is_key), years in sorted(counted.items()):
-        invalid, whole = sum(number for _, number, _ in years), sum(total for *_, total in years)
+        affected, whole = sum(number for _, number, _ in years), sum(total for *_, total in years)
         bad = [year for year, number, total in years if total >= LEAST_ROWS_OF_A_YEAR and number > limit * total]
         year_names = ", ".join(sorted(bad or [year for year, number, _ in years if number]))
-        if is_key and invalid:
+        if is_key and affected:
             problems.append(
-                f"{name} of {dataset} has nearly as many different values as persons on {invalid:,} records ({year_names}): it looks "
+                f"{name} of {dataset} has nearly as many different values as persons on {affected:,} records ({year_names}): it looks "
                 "like a key of persons or records"
             )
-        elif not is_key and (bad or invalid > limit * whole):
+        elif not is_key and (bad or affected > limit * whole):
             problems.append(
-                f"{name} of {dataset} is not the code of an organisation or area on {invalid:,} of {whole:,} records "
+                f"{name} of {dataset} is not the code of an organisation or area on {affected:,} of {whole:,} records "
                 f"({year_names}), more than max_unknown_code_share ({limit:g})"
             )
         else:

@@ -86,10 +86,10 @@ def completeness(counts: DataFrame, marked: MarkedMonths) -> DataFrame:
         marked.is_pandemic(F.col("month")).alias("pandemic"),
     )
     there, plain = F.col("records") > 0, ~F.col("provisional") & ~F.col("pandemic")
-    of_provider = Window.partitionBy(*key)
+    provider_window = Window.partitionBy(*key)
     typical = F.coalesce(
-        F.percentile(F.when(there & plain, F.col("records")), F.lit(0.5)).over(of_provider),
-        F.percentile(F.when(there, F.col("records")), F.lit(0.5)).over(of_provider),
+        F.percentile(F.when(there & plain, F.col("records")), F.lit(0.5)).over(provider_window),
+        F.percentile(F.when(there, F.col("records")), F.lit(0.5)).over(provider_window),
     )
     share = F.col("records") / F.col("typical_month")
     low = (share < LOW_SHARE) & (F.col("typical_month") >= LEAST_TYPICAL) & ~F.col("pandemic")
