@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.financial_years import label
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.rates.activity import activity_rates, prepared
+from ebi_spark.rates.activity import activity_rates, prepare_flags
 from ebi_spark.rates.periods import periods_of
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         made_up(spark, given.records, policies, years, locations).write.parquet(f"{folder}/flags")
         seconds: list[float] = []
         for _ in range(given.repeat + 1):
-            flags = prepared(spark.read.parquet(f"{folder}/flags"), geography)
+            flags = prepare_flags(spark.read.parquet(f"{folder}/flags"), geography)
             started = time.monotonic()
             activity_rates(flags, periods, population, partial=False).write.mode("overwrite").parquet(f"{folder}/rates")
             variation(spark.read.parquet(f"{folder}/rates"), 100).write.mode("overwrite").parquet(f"{folder}/spread")

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.geography.code_forms import refuse_what_is_no_code
+from ebi_spark.geography.code_forms import refuse_invalid_codes
 from ebi_spark.own_files import refuse_report
 from ebi_spark.release.publish import (
     current_release,
@@ -38,7 +38,7 @@ def stage(context: Context) -> None:
         report.years = sorted(held)
         refuse_unchecked(context.books, report.years)
         lake.prepare()
-        refuse_what_is_no_code(lake.read(RECORD_QUALITY), context.config)
+        refuse_invalid_codes(lake.read(RECORD_QUALITY), context.config)
         done = publish(lake, context.config, context.tell)
         context.release = done.release_id
         report.rows = sum(done.rows.values())
