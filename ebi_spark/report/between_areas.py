@@ -100,9 +100,7 @@ def _area_blocks(
     # If every published rate is 0 and the others are suppressed, a chart would make areas look alike that are not.
     drawable = any(row[measure] for row in with_rate)
     if not drawable:
-        sentence += (
-            " All of these rates are 0. There is nothing to draw." if with_rate else " There is nothing to draw."
-        )
+        sentence += " All of these rates are 0. There is no chart." if with_rate else " There is no chart."
         if suppressed:
             sentence += " This is expected for a rare intervention: suppressed does not mean none."
     blocks = [Block("text", text=sentence)]

@@ -53,7 +53,7 @@ def by_year(
 ) -> Block:
     """A table with a column for each year, and a line for each revision and label.
 
-    ``label`` names a row, ``order`` sorts the lines and tells them apart, ``cell`` gives the text of a cell, and ``first``
+    ``label`` names a row, ``order`` sorts the lines and identifies them, ``cell`` gives the text of a cell, and ``first``
     is the heading of the first column. A year without a row has a dash.
 
     | financial_year | records | → Measure | 2021-22 | 2022-23 |

@@ -277,7 +277,7 @@ def _month_grid(counts: Sequence[Row], chart: ControlChart | None) -> Block:
     names = ("Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb", "Mar")
     return Block(
         "grid",
-        text=f"Flagged records by month (p provisional, c pandemic){limits}",
+        text=f"Flagged records by month (p = provisional, c = pandemic){limits}",
         head=("Year", *names),
         rows=tuple((year, *(_month_cell(cells.get(name)) for name in names)) for year, cells in sorted(years.items())),
         align="l" + "r" * 12,

@@ -12,8 +12,8 @@ IMAGING_SHARE = 0.05
 FUSION_SHARE_NATIONAL = 4_154 / 16_400_000
 INFLATION_WORDS = (
     "Made-up data. Lumbar fusion is about 60 times as frequent as in national admissions, and about one attendance in "
-    "twenty has imaging of the spine, so that a small run has something to show. No figure here says anything about a real hospital, "
-    "board or patient."
+    "twenty has imaging of the spine, so that a small run has something to show. No figure here says anything about a real "
+    "hospital, ICB or patient."
 )
 # How much both vary between areas: lowest and highest factor of an ICB, and of a location within its ICB, before they are
 # scaled to 1 for England.
