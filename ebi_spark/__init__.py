@@ -1,14 +1,20 @@
 """Evidence-Based Interventions policies over national hospital tables, on Spark and Delta.
 
-The folders tell the way of the data: ``acquire`` reads source tables, ``canonical`` makes records of them,
-``clinical_policy`` turns policies into Columns, ``flags`` judges every record, ``rates`` aggregates, ``release``
-gates, controls disclosure and publishes, ``report`` draws what was published. A folder imports only from those
-before it and from the small modules beside them. ``synthetic`` makes source files to try it all on.
+The folders, in the order in which data passes through them:
+
+- ``sources`` finds and reads source files, and ``records`` cleans them into records (silver);
+- ``geography`` finds the area of each record;
+- ``policies`` turns policies into Columns, ``flags`` applies them to every record, and ``rates`` counts and compares areas;
+- ``validation`` checks the tables, ``release`` suppresses small numbers and publishes, and ``report`` draws the report.
+
+``config``, ``tables``, ``spark``, ``lake`` and ``runs`` serve all of them: settings, table definitions, the session, Delta
+and the history of runs. ``policy_import`` drafts a policy from a published page. ``synthetic`` makes up source files to try
+everything on. ``tests/test_layers.py`` lists which folder may import from which.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("ebi-spark")
-except PackageNotFoundError:  # a checkout put on the path without being installed
+except PackageNotFoundError:  # a checkout that is on the path but not installed
     __version__ = "0.0.0+unknown"
