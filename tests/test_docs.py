@@ -1,5 +1,6 @@
-"""The documents agree with the product: cited decisions exist, and links between pages lead somewhere."""
+"""The documents agree with the product: cited decisions exist, links lead somewhere, generated pages are current."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def test_every_internal_link_leads_somewhere(page: Path) -> None:
         if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there)):
             broken.append(f"{target}#{anchor}" if anchor else target)
     assert not broken
+
+
+def test_generated_pages_are_current() -> None:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    assert spec and spec.loader
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    stale = [page.name for page, text in generate.pages().items() if page.read_text(encoding="utf-8") != text]
+    assert stale == [], "run `make docs`"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
 
 def test_every_decision_that_is_cited_is_written_down() -> None:
