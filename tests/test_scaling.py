@@ -144,7 +144,7 @@ def test_a_national_year_that_was_run_goes_into_the_fit(tmp_path: Path) -> None:
     without, *_ = write_page(state(), tmp_path / "without.json", Assumed())
     found, others = tables(page), tables(without.read_text(encoding="utf-8"))
     assert [len(table) for table in found] == [len(table) for table in others], "the paragraph breaks no table"
-    assert found[2][0][-1] == "160,000,000 rows foretold" and found[2][-1][-1] == "-20.0%"
+    assert found[2][0][-1] == "160,000,000 rows predicted" and found[2][-1][-1] == "-20.0%"
     points_and_year = [*points(KNOWN), Point(160_000_000, 2, said * 1.25)]
     assert found[2][-1][1:5] == [f"{term:,.1f}" for term in astuple(fit(points_and_year))] != others[2][-1][1:5]
     assert "rows of the largest measurement is extrapolation" not in page
