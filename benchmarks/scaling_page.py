@@ -64,8 +64,8 @@ class Fitted:
 
 
 def fitted(state: dict[str, Any], assumed: Assumed) -> Fitted:
-    """Fit every stage and the whole, a national year that was run among them; small runs are left out, since the job
-    compiles and plans otherwise for them."""
+    """Fit every stage and the whole job, including a measured national year. Small runs are left out, because the job compiles and
+    plans differently for them."""
     large = [item for item in state["measurements"] if not item["small"]]
     if "national" in state:
         large.append(state["national"] | {"rows": sum(state["national"]["rows"].values())})
@@ -429,7 +429,7 @@ def _shares(found: Fitted) -> str:
 
 @contextmanager
 def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure on white, for a page that may be read on a dark ground."""
+    """A figure on white, for a page that may have a dark background."""
     style = {
         "svg.hashsalt": "ebi-spark", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 9,
         "legend.fontsize": 8, "legend.title_fontsize": 8, "axes.edgecolor": GREY, "axes.labelcolor": INK,
