@@ -1,9 +1,9 @@
 """Evidence-Based Interventions policies over national hospital tables, on Spark and Delta.
 
-The folders follow the data: ``sources`` reads source tables, ``records`` makes silver from them, ``policies`` turns policies into
-Columns, ``flags`` applies them to every record, ``rates`` aggregates, ``validation`` checks, ``release`` suppresses and publishes,
-``report`` draws what was published. ``runs`` decides what has to be computed. A folder imports only from those above it in the order of
-``tests/test_layers.py``; ``docs/architecture.md`` explains it. ``synthetic`` makes source files for trying it all.
+The folders tell the way of the data: ``acquire`` reads source tables, ``canonical`` makes records of them,
+``clinical_policy`` turns policies into Columns, ``flags`` judges every record, ``rates`` aggregates, ``release``
+gates, controls disclosure and publishes, ``report`` draws what was published. A folder imports only from those
+before it and from the small modules beside them. ``synthetic`` makes source files to try it all on.
 """
 
 from importlib.metadata import PackageNotFoundError, version
