@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ebi_spark.config.settings import load_config
+from ebi_spark.policies.load import load_policies
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("conf/*/README.md")])
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
@@ -40,6 +43,32 @@ def test_generated_pages_are_current() -> None:
     spec.loader.exec_module(generate)
     stale = [page.name for page, text in generate.pages().items() if page.read_text(encoding="utf-8") != text]
     assert stale == [], "run `make docs`"
+
+
+def examples(page: str, first_key: str) -> list[str]:
+    """The YAML examples of a page that begin with a key."""
+    blocks: list[str] = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    return [block for block in blocks if block.startswith(f"{first_key}:")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
+def test_example_configurations_are_read(page: str, tmp_path: Path) -> None:
+    (example,) = examples(page, "lake")
+    path = tmp_path / "run.yml"
+    path.write_text(example, encoding="utf-8")
+    assert [source.name for source in load_config(path).sources] == ["admitted", "outpatient"]
+
+
+def test_the_smallest_configuration_has_ten_lines() -> None:
+    assert len(examples("README.md", "lake")[0].splitlines()) == 10
+
+
+def test_example_policies_are_read(tmp_path: Path) -> None:
+    national, local = examples("docs/policies.md", "id")
+    (tmp_path / "example_knee_washout.yml").write_text(national, encoding="utf-8")
+    (tmp_path / "example_board_fusion.yml").write_text(local, encoding="utf-8")
+    found = {policy.id: policy for policy in load_policies([tmp_path])}
+    assert found["example_knee_washout"].dataset == "apc" and found["example_board_fusion"].boards == ("QJ2",)
 
 
 def test_the_readme_is_short() -> None:
