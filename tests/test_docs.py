@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from test_layers import LAYERS
 
 from ebi_spark.config.settings import load_config
 from ebi_spark.policies.load import load_policies
@@ -73,6 +74,16 @@ def test_example_policies_are_read(tmp_path: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_architecture_page_has_every_folder_in_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = [name for name in LAYERS if (ROOT / "ebi_spark" / name).is_dir()]
+    assert re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE) == folders
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", text))
+    assert (
+        named and [name for name in named if not any((top / name).exists() for top in (ROOT, ROOT / "ebi_spark"))] == []
+    )
 
 
 def test_every_decision_that_is_cited_is_written_down() -> None:
