@@ -1,7 +1,7 @@
-"""The rate stage's aggregation alone: made-up flags of many policies and years to rates of every area and period.
+"""Only the aggregation of the rate stage: from made-up flags of many policies and years to rates of every area and period.
 
-The flags are drawn by Spark itself (no policy is judged) and written once as Parquet; then all rates, single and pooled, and
-their variation are made from them, ``--repeat`` times in one session, without a lake. The first pass is not counted.
+Spark draws the flags (no policy is applied) and writes them once as Parquet. Then all rates, single and pooled, and their variation
+are computed from them ``--repeat`` times in one session, without a lake. The first pass is not counted.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 def made_up(
     spark: SparkSession, records: int, policies: list[str], years: list[str], locations: list[str]
 ) -> DataFrame:
-    """Flags by chance: one person in five comes more than once, a sixth of the records has no known area or person."""
+    """Random flags: one person in five has several, and a sixth of the records has no known area or person."""
 
     def one_of(values: list[str], salt: int) -> Column:
         place = F.pmod(F.xxhash64("id", F.lit(salt)), F.lit(len(values))).cast("int")

@@ -360,7 +360,7 @@ BAD_LOOKUPS = {
     "with a header and nothing else": ["practice_code,sub_icb_code"],
     "with a column twice": ["practice_code,sub_icb_code,sub_icb_code", "A1,15N,15N"],
     "with a date in another form": ["practice_code,sub_icb_code,valid_from", "A1,15N,01/07/2022"],
-    "with a date that is none": ["practice_code,sub_icb_code,valid_to", "A1,15N,20223001"],
+    "with a date that does not exist": ["practice_code,sub_icb_code,valid_to", "A1,15N,20223001"],
     "with a row that ends before it begins": [
         "practice_code,sub_icb_code,valid_from,valid_to", "A1,15N,2022-07-01,2022-07-01",
     ],
