@@ -570,7 +570,7 @@ def test_only_own_pages_are_replaced(tmp_path: Path) -> None:
     assert (target / "empty").is_dir() and (target / "notes.txt").read_text() == "mine"
     (target / "validations" / "c").mkdir()
     (target / "validations" / "c" / "3.html").write_text("mine")
-    with pytest.raises(InputError, match=r"3\.html is there, and ebi-spark did not write it"):
+    with pytest.raises(InputError, match=r"3\.html exists and ebi-spark did not write it"):
         put_pages(made("index.html", "validations/c/3.html"), target)
     assert (target / "validations" / "c" / "3.html").read_text() == "mine"
     # A list that names what lies elsewhere is not followed.
@@ -598,7 +598,7 @@ def test_only_an_own_report_is_replaced(tmp_path: Path) -> None:
         path.write_text(own)
         refuse_report(path)
     path.write_text("<title>My thesis</title>")
-    with pytest.raises(InputError, match="is no report of ebi-spark"):
+    with pytest.raises(InputError, match="is not a report of ebi-spark"):
         refuse_report(path)
     beside = tmp_path / ".report.html.part"
     beside.write_text("mine")

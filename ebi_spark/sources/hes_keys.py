@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import (
     FIRST_YEAR,
-    HES_KEYS_HOLD_FROM,
+    HES_KEYS_UNIQUE_FROM,
     LAST_YEAR,
     day_of_iso,
     iso_day,
@@ -31,8 +31,8 @@ def _written(starts: range) -> dict[str, str]:
 
 
 # Most rows state their year in one of these ways, and need no closer look.
-_EARLIER = _written(range(FIRST_YEAR, HES_KEYS_HOLD_FROM))
-_LATER = _written(range(HES_KEYS_HOLD_FROM, LAST_YEAR))
+_EARLIER = _written(range(FIRST_YEAR, HES_KEYS_UNIQUE_FROM))
+_LATER = _written(range(HES_KEYS_UNIQUE_FROM, LAST_YEAR))
 
 
 def key_with_year(key: Column, year: Column | None, day: Column | None, bare_year: str | None) -> Column:
@@ -51,6 +51,6 @@ def key_with_year(key: Column, year: Column | None, day: Column | None, bare_yea
     of_row = F.coalesce(*found)
     bare = F.trim(key)
     stated = (bare != "") & (F.upper(bare) != "NULL")
-    earlier = stated & of_row.between(label(FIRST_YEAR), label(HES_KEYS_HOLD_FROM - 1))
+    earlier = stated & of_row.between(label(FIRST_YEAR), label(HES_KEYS_UNIQUE_FROM - 1))
     with_year = F.when(earlier, F.concat(of_row, F.lit("/"), bare)).otherwise(key)
     return with_year if year is None else F.when(F.trim(year).isin(*_LATER), key).otherwise(with_year)
