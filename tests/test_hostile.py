@@ -668,7 +668,7 @@ def test_a_socket_is_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_ids_end_where_the_text_does(tmp_path: Path) -> None:
     """To Python, ``$`` is also the place before a line break at the end: so every pattern of every schema."""
     own_policy(tmp_path)
-    with pytest.raises(InputError, match=r"has not the right form"):
+    with pytest.raises(InputError, match=r"does not have the right form"):
         load_policies([tmp_path / "mine"])
     for schema in sorted((ROOT / "conf").glob("*.schema.json")):
         for pattern in re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', schema.read_text(encoding="utf-8")):
