@@ -149,7 +149,7 @@ def test_the_message_on_a_missing_column_names_no_other_field() -> None:
         layouts()["apc"].resolve([name for name in APC if name != "ADMIDATE"], {}, "x.csv")
     assert "ADMIDATE is missing" in refusal.value.message
     assert "ADMINCAT" not in refusal.value.remedy and "nearest" not in refusal.value.remedy
-    with pytest.raises(InputError, match="maps admission_date to ADMIDAT, which") as refusal:
+    with pytest.raises(InputError, match="maps admission_date to ADMIDAT, but") as refusal:
         layouts()["apc"].resolve([n for n in APC if n != "ADMIDATE"], {"admission_date": "ADMIDAT"}, "x.csv")
     assert refusal.value.remedy == "correct `columns`"
 
