@@ -145,7 +145,7 @@ def test_a_catalogue_that_is_not_there_or_would_go_is_refused(
         assert {row[0] for row in spark.sql("SHOW SCHEMAS").collect()} == schemas
         return str(answer["error"]["message"])
 
-    assert "a local session has none that lasts" in refused()
+    assert "a local session has no permanent catalogue" in refused()
     monkeypatch.setattr(sessions, "platform_session", lambda: True)
     assert "ends with it" in refused()
     assert "no catalogue 'nowhere'" in refused("--lake", "nowhere.ebi")
