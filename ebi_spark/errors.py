@@ -10,8 +10,8 @@ MOST_SHOWN = 4000
 def shown(text: str) -> str:
     """A text from outside the product (a column, a path, a setting), made safe to print.
 
-    Characters that a terminal or log would act on (escapes, line breaks, marks that change the direction of writing) are
-    replaced by their escape codes.
+    Characters that a terminal or log would act on (escapes, line breaks, marks that change the direction of writing)
+    are replaced by their escape codes.
     """
     if text.isprintable():
         return text

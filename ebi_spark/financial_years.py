@@ -1,4 +1,5 @@
-"""NHS financial years (April to March, written ``2021-22`` in every table), and reading the dates that they are made from."""
+"""NHS financial years (April to March, written ``2021-22`` in every table), and reading the dates that they are made
+from."""
 
 import re
 from datetime import date
@@ -10,7 +11,8 @@ from ebi_spark.errors import InputError
 
 YEAR_FORM = r"^[0-9]{4}-[0-9]{2}$"
 FIRST_YEAR, LAST_YEAR = 1989, 2099
-# The first year (2012-13) from which a HES key identifies one row. Before it, keys repeat from year to year (decision 23).
+# The first year (2012-13) from which a HES key identifies one row. Before it, keys repeat from year to year (decision
+# 23).
 HES_KEYS_UNIQUE_FROM = 2012
 
 
@@ -59,8 +61,9 @@ def _one_year(text: str) -> int:
 def parse_years(text: str) -> tuple[str, ...]:
     """The labels of the years in ``text``, sorted, without repeats.
 
-    A year is written ``2021-22``, ``2021/22``, ``202122`` or ``2122``. Ranges with ``..`` and lists with commas are allowed.
-    ``2021`` raises an :class:`InputError`, because it is 2020-21 in HES and 2021-22 to most readers; so does anything else.
+    A year is written ``2021-22``, ``2021/22``, ``202122`` or ``2122``. Ranges with ``..`` and lists with commas are
+    allowed. ``2021`` raises an :class:`InputError`, because it is 2020-21 in HES and 2021-22 to most readers; so does
+    anything else.
     """
     starts: set[int] = set()
     for part in str(text).split(","):
@@ -103,8 +106,8 @@ def iso_day(text: Column) -> Column:
 def day_of_iso(iso: Column) -> Column:
     """A DATE from the text that :func:`iso_day` returns; NULL if it is not a date of the calendar.
 
-    A time stamp becomes the date in the session's time zone (Europe/London unless configured). So 1 April at midnight, stored
-    as 23:00Z on 31 March, belongs to the new year.
+    A time stamp becomes the date in the session's time zone (Europe/London unless configured). So 1 April at midnight,
+    stored as 23:00Z on 31 March, belongs to the new year.
     """
     stamp = iso.try_cast("timestamp").cast("date")
     return F.when(F.octet_length(iso) == 10, iso.try_cast("date")).otherwise(stamp)
@@ -140,8 +143,9 @@ def _label(start: Column) -> Column:
 def year_of_text(text: Column, bare_year: str | None = None) -> Column:
     """Label of the financial year that a source writes as text; NULL if it cannot be read (decision 3).
 
-    Four digits are read as the last two digits of two years if the second follows the first. Any other four digits are a
-    calendar year: ``bare_year`` says whether the financial year ``starts`` or ``ends`` in it. Without it they become NULL.
+    Four digits are read as the last two digits of two years if the second follows the first. Any other four digits are
+    a calendar year: ``bare_year`` says whether the financial year ``starts`` or ``ends`` in it. Without it they become
+    NULL.
 
     | text    | bare_year | → label |
     |---------|-----------|---------|
@@ -157,15 +161,18 @@ def year_of_text(text: Column, bare_year: str | None = None) -> Column:
 
 
 def digits_of_year(text: Column) -> Column:
-    """The digits of a year as a source writes it. It may be stored as a number: 910 becomes 0910, and 2122.0 becomes 2122."""
+    """The digits of a year as a source writes it. It may be stored as a number: 910 becomes 0910, and 2122.0 becomes
+    2122."""
     digits = F.regexp_replace(text, r"\.0*\s*$|[^0-9]", "")
     return F.regexp_replace(F.concat(F.lit("0"), digits), r"^0(?=[0-9]{4})", "")
 
 
 def start_of_digits(digits: Column, bare_year: str | None = None) -> Column:
-    """The calendar year (INT) in which the financial year starts, from the digits of :func:`digits_of_year`; NULL if unreadable.
+    """The calendar year (INT) in which the financial year starts, from the digits of :func:`digits_of_year`; NULL if
+    unreadable.
 
-    Years that no source can have are not excluded. Pass a plain column, not an expression: Spark evaluates it many times.
+    Years that no source can have are not excluded. Pass a plain column, not an expression: Spark evaluates it many
+    times.
     """
     first4 = F.substring(digits, 1, 4).try_cast("int")
     pair_start, pair_end = F.substring(digits, 1, 2).try_cast("int"), F.substring(digits, 3, 2).try_cast("int")

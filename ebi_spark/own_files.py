@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ebi_spark.errors import InputError
 
-# A folder of pages has a list of the files written there. Older versions kept no list: their pages are recognised by their
-# index page.
+# A folder of pages has a list of the files written there. Older versions kept no list: their pages are recognised by
+# their index page.
 LIST = ".ebi-spark-wrote.json"
 _OLD_INDEX = "<title>Checks of "
 _OLD_PLACES = ("index.html", "expectations/**/*.html", "validations/**/*.html")
@@ -24,8 +24,8 @@ _HEAD = 1 << 14
 
 
 def refuse_place(what: str, path: Path, *, folder: bool) -> None:
-    """Raise an :class:`InputError` if the product cannot write a folder (or a file) at ``path``, because something else is
-    there or in the way."""
+    """Raise an :class:`InputError` if the product cannot write a folder (or a file) at ``path``, because something else
+    is there or in the way."""
     wanted = "a folder" if folder else "a file"
     remedy = f"name {wanted} of its own; nothing is overwritten"
     for place in (path, *path.parents):
@@ -89,7 +89,8 @@ def pages_of(docs: Path, layer: str) -> Path:
 
 
 def own_pages(folder: Path) -> set[str] | None:
-    """The files that the product wrote into a folder of pages, by path in the folder. None if it did not write the folder."""
+    """The files that the product wrote into a folder of pages, by path in the folder. None if it did not write the
+    folder."""
     with suppress(OSError, ValueError):
         listed = json.loads((folder / LIST).read_text(encoding="utf-8"))
         if isinstance(listed, list):
@@ -107,7 +108,8 @@ def _inside(name: str) -> bool:
 
 
 def put_pages(new: Path, target: Path) -> None:
-    """Move the files of ``new`` into ``target``. They replace the files that the product wrote there before; other files stay.
+    """Move the files of ``new`` into ``target``. They replace the files that the product wrote there before; other
+    files stay.
 
     The list of files is written before the files, so that an interrupted run leaves no file that is not listed.
     """

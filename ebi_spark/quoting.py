@@ -1,7 +1,7 @@
 """Quote text from outside the product for SQL, Java options and Spark paths.
 
-Names of files, tables, columns and settings come from configurations, environments and source files. Each is quoted by a
-function of this module before it is used. A name that cannot be quoted is refused with an error that shows it.
+Names of files, tables, columns and settings come from configurations, environments and source files. Each is quoted by
+a function of this module before it is used. A name that cannot be quoted is refused with an error that shows it.
 """
 
 import re
@@ -28,8 +28,8 @@ def sql_text(text: str) -> str:
 
 
 def table_parts(name: str) -> list[str]:
-    """The parts of a table name as a user writes it: ``catalog.schema.name``, with backticks around a part that has spaces
-    or dots. Raises an :class:`InputError` if the text is not such a name."""
+    """The parts of a table name as a user writes it: ``catalog.schema.name``, with backticks around a part that has
+    spaces or dots. Raises an :class:`InputError` if the text is not such a name."""
     found: list[str] = []
     at = 0
     while match := _PART.match(name, at):
@@ -57,7 +57,8 @@ def refuse_catalogue_name(what: str, name: str) -> None:
 
 
 def refuse_unusable(what: str, text: str) -> None:
-    """Raise an :class:`InputError` if a setting, name or argument is empty or has a character that is not allowed in one."""
+    """Raise an :class:`InputError` if a setting, name or argument is empty or has a character that is not allowed in
+    one."""
     if not text.strip():
         raise InputError(f"{what} is empty", remedy="give it a value, or leave it out")
     found = _UNUSABLE.search(text)
@@ -97,7 +98,8 @@ def java_option(option: str) -> str:
 
 
 def spark_path(path: str) -> str:
-    """The path of one local file for Spark's readers, which would otherwise read brackets, braces and stars as a pattern."""
+    """The path of one local file for Spark's readers, which would otherwise read brackets, braces and stars as a
+    pattern."""
     quoted = _GLOB.sub(r"\\\1", path)
     # Spark looks for a file with such a name part by part, and reads a colon as the end of a URL scheme.
     if quoted != path and ":" in path:

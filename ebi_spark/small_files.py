@@ -14,8 +14,8 @@ MOST_BYTES = 1 << 29
 def refuse_special(path: Path, what: str, most_bytes: int | None = MOST_BYTES) -> None:
     """Raise an :class:`InputError` that begins with ``what`` if a file must not be read.
 
-    That is a pipe, device or socket, which has no end, or a file larger than its kind ever is. A missing file raises nothing:
-    the caller finds out when opening it.
+    That is a pipe, device or socket, which has no end, or a file larger than its kind ever is. A missing file raises
+    nothing: the caller finds out when opening it.
     """
     try:
         found = path.stat()

@@ -1,7 +1,7 @@
 """Turn small tables that are made in Python (lookups, logs, policies) into DataFrames, through Arrow.
 
-``createDataFrame`` with a list starts Python worker processes in classic Spark. With an Arrow table it does not, and an Arrow
-table works the same on Spark Connect.
+``createDataFrame`` with a list starts Python worker processes in classic Spark. With an Arrow table it does not, and an
+Arrow table works the same on Spark Connect.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Default codes: what a source writes if it has no code to give, with the meaning of each (``conf/default_codes.yml``).
 
-``not_known`` and ``not_applicable`` count as missing. A ``fact`` is not missing. The reading ``as_published`` treats every code
-as the published SQL does, and silver keeps every code unchanged (decision 24).
+``not_known`` and ``not_applicable`` count as missing. A ``fact`` is not missing. The reading ``as_published`` treats
+every code as the published SQL does, and silver keeps every code unchanged (decision 24).
 """
 
 from functools import cache, reduce
@@ -46,8 +46,8 @@ def codes_of(column: str, *meanings: str) -> tuple[str, ...]:
 def has(column: str, *meanings: str, field: str = "") -> Column:
     """Whether a record has a default code with one of these meanings (any meaning if none is named). Never NULL.
 
-    A column with a list of codes qualifies if it has such codes and no others. ``field``: the name under which the codes are
-    listed, if it is not the name of the column.
+    A column with a list of codes qualifies if it has such codes and no others. ``field``: the name under which the
+    codes are listed, if it is not the name of the column.
     """
     codes = codes_of(field or column, *meanings)
     if not codes:
@@ -55,8 +55,8 @@ def has(column: str, *meanings: str, field: str = "") -> Column:
     value = F.col(column)
     if column not in LISTS:
         return F.coalesce(F.upper(value.cast("string")).isin(*codes), F.lit(False))
-    # Few lists begin with a default code, and only those are checked as a whole. Without its codes and marks, only the last
-    # comma of ``,X999,|,X999,`` is left.
+    # Few lists begin with a default code, and only those are checked as a whole. Without its codes and marks, only the
+    # last comma of ``,X999,|,X999,`` is left.
     begins = reduce(lambda a, b: a | b, [value.startswith(f",{code},") for code in codes])
     rest = reduce(lambda left, item: F.replace(left, F.lit(f",{item}"), F.lit("")), [*codes, EPISODE], value)
     no_other = rest == ","
@@ -69,7 +69,8 @@ def holds(column: str, code: str) -> Column:
 
 
 def by_meaning(column: str, field: str = "") -> Column:
-    """The column, but NULL if it has only codes that mean "not known" or "not applicable". ``field`` as for :func:`has`."""
+    """The column, but NULL if it has only codes that mean "not known" or "not applicable". ``field`` as for
+    :func:`has`."""
     if not codes_of(field or column, *MISSING):
         return F.col(column)
     return F.when(~has(column, *MISSING, field=field), F.col(column))

@@ -43,8 +43,8 @@ def resource(*parts: str) -> Path:
 class DateWindow:
     """The days on which activity can have taken place (decision 22).
 
-    They begin with ``first`` and end with the date of the extract if that is known. They never end after ``last``, the day of
-    the run. An appointment up to ``ahead`` days later is a future appointment; a later date is a mistake.
+    They begin with ``first`` and end with the date of the extract if that is known. They never end after ``last``, the
+    day of the run. An appointment up to ``ahead`` days later is a future appointment; a later date is a mistake.
     """
 
     first: date
@@ -54,7 +54,8 @@ class DateWindow:
 
 @cache
 def activity_dates() -> dict[str, Any]:
-    """``conf/activity_dates.yml``: the first day of each data set and how far ahead appointments are made, with reasons."""
+    """``conf/activity_dates.yml``: the first day of each data set and how far ahead appointments are made, with
+    reasons."""
     path, schema = resource("conf", "activity_dates.yml"), resource("conf", "activity_dates.schema.json")
     return load_document(path, schema, what="activity dates")
 
@@ -140,8 +141,9 @@ class RunConfig:
     standard_population: str = "england"
     max_vintage_days: int = 731
     distant_vintage: str = "mark"
-    # How much a population may differ from the shipped one in the same areas. England grew by 16% from 2011 to 2026, and 9%
-    # more people are registered at practices than live there. A file that differs by more than 25% probably has another unit.
+    # How much a population may differ from the shipped one in the same areas. England grew by 16% from 2011 to 2026,
+    # and 9% more people are registered at practices than live there. A file that differs by more than 25% probably has
+    # another unit.
     max_population_difference: float = 0.25
     max_quarantine_share: float = 0.05
     max_shrink_share: float = 0.1
@@ -158,7 +160,8 @@ class RunConfig:
     keep_releases: int = 5
     report: Path | None = None
     docs: Path | None = None
-    # The first day of each data set (as text) and how far ahead appointments are made. Reasons: conf/activity_dates.yml.
+    # The first day of each data set (as text) and how far ahead appointments are made. Reasons:
+    # conf/activity_dates.yml.
     activity_from: dict[str, str] = field(default_factory=_first_days)
     appointments_ahead_days: int = field(default_factory=_days_ahead)
     day: date = field(default_factory=today)  # the day of the run: recorded with the run, never set in the file
@@ -228,7 +231,8 @@ LAYERS = ("silver", "gold", "published")
 
 
 def load_config(path: Path) -> RunConfig:
-    """The configuration in a YAML file. Raises an :class:`InputError` with file, line, key and remedy if it is not valid."""
+    """The configuration in a YAML file. Raises an :class:`InputError` with file, line, key and remedy if it is not
+    valid."""
     document = load_document(path, resource("conf", "run.schema.json"), what="configuration")
     base = path.resolve().parent
     for where, text in texts(document):
@@ -239,7 +243,8 @@ def load_config(path: Path) -> RunConfig:
         return value if "://" in value or Path(value).is_absolute() else str(base / value)
 
     def pattern_beside(value: str) -> str:
-        """An absolute path or pattern; characters in the configuration's own folder name are not part of the pattern."""
+        """An absolute path or pattern; characters in the configuration's own folder name are not part of the
+        pattern."""
         whole = beside(value)
         return f"{glob.escape(str(base))}/{value}" if whole != value and glob.has_magic(value) else whole
 
@@ -405,7 +410,8 @@ def disclosure_rules() -> dict[str, Any]:
 
 
 def caveats() -> list[dict[str, Any]]:
-    """What to know before using the figures, from ``conf/caveats.yml``: key, text, and the policies concerned or ``all``."""
+    """What to know before using the figures, from ``conf/caveats.yml``: key, text, and the policies concerned or
+    ``all``."""
     items: list[dict[str, Any]] = load_document(
         resource("conf", "caveats.yml"), resource("conf", "caveats.schema.json"), what="caveats"
     )["caveats"]

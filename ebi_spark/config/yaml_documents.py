@@ -18,8 +18,8 @@ from jsonschema.validators import extend
 from ebi_spark.errors import InputError
 from ebi_spark.small_files import refuse_special
 
-# Limits on bytes, nesting, values (with aliases expanded) and numbers. No configuration or policy needs more, and more could
-# keep the parser busy for minutes, use all memory or exhaust Python's stack.
+# Limits on bytes, nesting, values (with aliases expanded) and numbers. No configuration or policy needs more, and more
+# could keep the parser busy for minutes, use all memory or exhaust Python's stack.
 MOST_BYTES, MOST_DEPTH, MOST_VALUES, MOST_NUMBER = 2_000_000, 50, 200_000, 10**18
 
 # The C parser is ten times as fast: a hundred policies take one second instead of seven.
@@ -128,8 +128,8 @@ def _text(path: Path, what: str) -> str:
 
 
 def _check_size(text: str) -> None:
-    """Raise a YAML error if the text is nested too deep, has too many values with aliases expanded, or has an alias inside
-    its own value. It reads only the parser's events, so nothing is built before the check."""
+    """Raise a YAML error if the text is nested too deep, has too many values with aliases expanded, or has an alias
+    inside its own value. It reads only the parser's events, so nothing is built before the check."""
     open_now: list[list[Any]] = []  # for each open list or mapping: its anchor, and the number of values in it so far
     sizes: dict[Any, int] = {}
     values = 0

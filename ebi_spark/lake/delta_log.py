@@ -1,7 +1,7 @@
 """Read the log of a local Delta table, and the rows of small tables, without a Spark job.
 
-Spark's first query takes longer than a whole run should take that finds nothing to do. Only `storage` uses this module. A
-function returns None if it cannot read something (removed by clean-up, another layout); `storage` then asks Delta.
+Spark's first query takes longer than a whole run should take that finds nothing to do. Only `storage` uses this module.
+A function returns None if it cannot read something (removed by clean-up, another layout); `storage` then asks Delta.
 """
 
 import json
@@ -16,7 +16,8 @@ from pyarrow.lib import ArrowException
 
 
 class CommitInfo(NamedTuple):
-    """One commit: ``operation`` is Delta's name for it, ``metadata`` is the text that its writer added (None if none)."""
+    """One commit: ``operation`` is Delta's name for it, ``metadata`` is the text that its writer added (None if
+    none)."""
 
     version: int
     operation: str
@@ -76,8 +77,8 @@ def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
 
 
 def files(folder: Path) -> list[DataFile] | None:
-    """The files that have the rows of the newest version. None if the log does not go back far enough, or if readers need more
-    than the files (deletion vectors, column mapping)."""
+    """The files that have the rows of the newest version. None if the log does not go back far enough, or if readers
+    need more than the files (deletion vectors, column mapping)."""
     checkpoint = _checkpoint(folder)
     since = -1 if checkpoint is None else checkpoint[0]
     entries = {number: entry for number, entry in sorted(_entries(folder).items()) if number > since}
@@ -102,8 +103,8 @@ def files(folder: Path) -> list[DataFile] | None:
 def rows(folder: Path, columns: Sequence[str]) -> list[dict[str, Any]] | None:
     """Some columns of all rows of a small table without partitions, as a dictionary for each row.
 
-    Maps are dictionaries, times are microseconds since 1970, and a column that a file does not have is None. The result is None
-    as for :func:`files`.
+    Maps are dictionaries, times are microseconds since 1970, and a column that a file does not have is None. The result
+    is None as for :func:`files`.
     """
     current = files(folder)
     if current is None:

@@ -1,7 +1,7 @@
 """A lock that lets only one run write to a local lake. It names its owners, and is taken over only if they have ended.
 
-A run has two processes: Python, and the Java process that Spark runs in, which can outlive Python and continue to write. The
-lock names both with their start times, because process numbers are reused.
+A run has two processes: Python, and the Java process that Spark runs in, which can outlive Python and continue to
+write. The lock names both with their start times, because process numbers are reused.
 """
 
 import contextlib
@@ -121,7 +121,8 @@ def _here() -> dict[str, str]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the name (state, parent, …); None for a process that has ended or is a zombie."""
+    """The fields of /proc/PID/stat after the name (state, parent, …); None for a process that has ended or is a
+    zombie."""
     try:
         found = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
     except (OSError, IndexError):

@@ -1,7 +1,7 @@
 """The lake: read and write its Delta tables. No other module knows their paths and names in SQL.
 
-Every write is one commit, and repeating it does no harm. Tables are created empty with their whole schema, with reader protocol
-1 and without deletion vectors, so that other engines can read them.
+Every write is one commit, and repeating it does no harm. Tables are created empty with their whole schema, with reader
+protocol 1 and without deletion vectors, so that other engines can read them.
 """
 
 import contextlib
@@ -35,14 +35,14 @@ _PROPERTIES = {
     "delta.minWriterVersion": "2",
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
-    # `maintain` decides how long old versions are kept, since it knows which releases need them. By default, Delta forgets the
-    # files of old versions after a week and the versions themselves after a month.
+    # `maintain` decides how long old versions are kept, since it knows which releases need them. By default, Delta
+    # forgets the files of old versions after a week and the versions themselves after a month.
     "delta.deletedFileRetentionDuration": "interval 1000 days",
     "delta.logRetentionDuration": "interval 1000 days",
 }
-# Only small files are compacted: large ones are already sorted the way policies need them. By default, Delta 4.4 ignores the
-# retention given to VACUUM and uses the property above instead, and it refuses a shorter one; the last two settings change
-# that. If a platform does not allow these settings, files stay as long as the property says.
+# Only small files are compacted: large ones are already sorted the way policies need them. By default, Delta 4.4
+# ignores the retention given to VACUUM and uses the property above instead, and it refuses a shorter one; the last two
+# settings change that. If a platform does not allow these settings, files stay as long as the property says.
 _MAINTAINING = {
     "spark.databricks.delta.optimize.minFileSize": str(64 << 20),
     "spark.databricks.delta.optimize.maxFileSize": str(256 << 20),
@@ -114,11 +114,11 @@ class Lake:
     def migrate(self, tables: Iterable[Table] | None = None) -> list[str]:
         """Migrate tables that an older version of the product wrote. Returns what was done, a line for each table.
 
-        New columns are added; they are NULL until their stage runs again. Figures that releases of schema 1 should not have
-        disclosed are set to NULL. Nothing else changes a row.
+        New columns are added; they are NULL until their stage runs again. Figures that releases of schema 1 should not
+        have disclosed are removed. Nothing else changes a row.
 
-        Raises an :class:`InputError` if a table was written by a newer version, or a column has another type. All tables are
-        checked before any is changed.
+        Raises an :class:`InputError` if a table was written by a newer version, or a column has another type. All
+        tables are checked before any is changed.
         """
         there = [table for table in (TABLES.values() if tables is None else tables) if self.exists(table)]
         found = dict(zip(there, run_in_threads([partial(self._described, table) for table in there]), strict=True))
@@ -131,7 +131,8 @@ class Lake:
                     f"{SCHEMA_VERSION})",
                     remedy="install that version; nothing was changed",
                 )
-            # Spark parses types in Java: for a hundred columns that takes as long as a query. So types are compared as text first.
+            # Spark parses types in Java: for a hundred columns that takes as long as a query. So types are compared as
+            # text first.
             existing = {field.name: field.dataType.simpleString() for field in schema.fields}
             same = all(existing.get(column) == kind.replace(" ", "") for column, kind, _ in table.fields())
             added, differing = ({}, []) if same else _differences(table.schema, schema)
@@ -158,9 +159,9 @@ class Lake:
         return done
 
     def _empty_earlier_releases(self, tables: Sequence[Table]) -> list[str]:
-        """Remove figures that earlier versions should not have disclosed from published ``tables``, and the files and log entries
-        that still have them. (In a catalogue the log stays, with the minimum and maximum of each column of each file, because
-        it belongs to the platform.)"""
+        """Remove figures that earlier versions should not have disclosed from published ``tables``, and the files and
+        log entries that still have them. (In a catalogue the log stays, with the minimum and maximum of each column of
+        each file, because it belongs to the platform.)"""
         corrections = [correction for correction in CORRECTIONS if correction.table in tables]
         for correction in corrections:
             name = self.identifier(correction.table)
@@ -193,14 +194,15 @@ class Lake:
             self.spark.sql(f"UPDATE {self.identifier(RELEASE)} SET tables = map({pairs}) WHERE {where}")  # noqa: S608
 
     def _forget_history(self, table: Table) -> None:
-        """Remove every file that is not in the newest version and, for a local table, the log before it: a log entry has the
-        minimum and maximum of each column of the files that it added."""
+        """Remove every file that is not in the newest version and, for a local table, the log before it: a log entry
+        has the minimum and maximum of each column of the files that it added."""
         name = self.identifier(table)
         self.spark.sql(f"VACUUM {name} RETAIN 0 HOURS")
         if self.location.folder:
             for _ in range(2):  # the second commit also writes a checkpoint, which replaces all entries before it
                 self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
-            # Makes the session read the log again, so that it uses the checkpoint and not the entries that are removed next.
+            # Makes the session read the log again, so that it uses the checkpoint and not the entries that are removed
+            # next.
             _ = self.spark.read.format("delta").load(self._path(table)).schema
             delta_log.forget_before_checkpoint(Path(self._path(table)))
             self.spark.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('delta.checkpointInterval')")
@@ -309,8 +311,8 @@ class Lake:
     def small_rows(self, table: Table, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Some columns of all rows of a small table without partitions, as a dictionary for each row.
 
-        Maps are dictionaries. A time is in microseconds since 1970: local time would be ambiguous in the hour that occurs
-        twice in October.
+        Maps are dictionaries. A time is in microseconds since 1970: local time would be ambiguous in the hour that
+        occurs twice in October.
         """
         self._note(table)
         folder = self._folder(table)
@@ -322,8 +324,8 @@ class Lake:
         return [row.asDict() for row in self.read(table).select(*selected).collect()]
 
     def rows_written(self, table: Table) -> int | None:
-        """The number of rows that the newest commit wrote, as Delta counted them. None if the log does not say, and in a
-        catalogue, because the newest commit may be another run's."""
+        """The number of rows that the newest commit wrote, as Delta counted them. None if the log does not say, and in
+        a catalogue, because the newest commit may be another run's."""
         return delta_log.rows_written(Path(self._path(table))) if self.location.folder else None
 
     # Writing
@@ -331,8 +333,8 @@ class Lake:
     def replace(self, table: Table, frame: DataFrame, where: Where | Sequence[Where], *, stage: str) -> None:
         """Replace some rows of a table in one commit.
 
-        A row is replaced if every column in ``where`` has one of the given values; with several mappings, if this is so for any
-        of them. ``frame`` must have only such rows. An empty ``where`` replaces the whole table.
+        A row is replaced if every column in ``where`` has one of the given values; with several mappings, if this is so
+        for any of them. ``frame`` must have only such rows. An empty ``where`` replaces the whole table.
         """
         conformed = conform(frame, table)
         # Later runs see in the history which years and policies a commit can have changed.
@@ -350,8 +352,8 @@ class Lake:
         self._commit(table, writer.option("userMetadata", self._metadata(stage, years=[])))
 
     def _commit(self, table: Table, writer: DataFrameWriter) -> None:
-        """Commit rows; every row of the lake is written here. If another run commits to the same rows at the same time, one of
-        the two commits is refused as a whole."""
+        """Commit rows; every row of the lake is written here. If another run commits to the same rows at the same time,
+        one of the two commits is refused as a whole."""
         try:
             if self.location.folder:
                 writer.save(self._path(table))
@@ -418,8 +420,8 @@ class Lake:
 
 @cache
 def _conflicts() -> tuple[type[Exception], ...]:
-    """All errors that Delta raises if commits conflict, in classic Spark and in Spark Connect. They have no common base class,
-    and the classic ones are raised only after their module has been imported."""
+    """All errors that Delta raises if commits conflict, in classic Spark and in Spark Connect. They have no common base
+    class, and the classic ones are raised only after their module has been imported."""
     import delta.exceptions as classic
 
     found = [getattr(classic, name) for name in classic.__all__]
@@ -454,8 +456,8 @@ def _differences(declared: DataType, existing: DataType, prefix: str = "") -> tu
 def run_in_threads(tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
     """Call every task, a few at the same time, and return their results in order.
 
-    It is faster because planning a query or committing a table uses one core at most. The first error is raised when all tasks
-    have ended; an interrupt does not wait for them.
+    It is faster because planning a query or committing a table uses one core at most. The first error is raised when
+    all tasks have ended; an interrupt does not wait for them.
     """
     pool = ThreadPoolExecutor(max_workers=4)
     try:
@@ -520,7 +522,8 @@ def published_mask() -> int:
 
 
 def refuse_without_catalogue(spark: SparkSession, location: LakeLocation) -> None:
-    """Raise an :class:`InputError` if the session does not have the lake's catalogue, or the catalogue ends with the session."""
+    """Raise an :class:`InputError` if the session does not have the lake's catalogue, or the catalogue ends with the
+    session."""
     if not location.catalog:
         return
     if not outlasts_session(spark, location.catalog):
@@ -555,8 +558,8 @@ class Commit(NamedTuple):
 
 
 def newest_commit(spark: SparkSession, *, table: str = "", path: str = "") -> Commit | None:
-    """The newest commit of a Delta table outside the lake, by name or path. None if it is not a Delta table, or the user may not
-    read its history."""
+    """The newest commit of a Delta table outside the lake, by name or path. None if it is not a Delta table, or the
+    user may not read its history."""
     try:
         named = sql_name(*table_parts(table)) if table else sql_name("delta", path)
         row = spark.sql(f"DESCRIBE HISTORY {named} LIMIT 1").select("version", "timestamp").first()
@@ -566,7 +569,8 @@ def newest_commit(spark: SparkSession, *, table: str = "", path: str = "") -> Co
 
 
 def _named_by_all(each: Sequence[Where], column: str) -> list[str] | None:
-    """All values of a column in the mappings; None if a mapping does not name the column, since it then allows any value."""
+    """All values of a column in the mappings; None if a mapping does not name the column, since it then allows any
+    value."""
     if not all(column in one for one in each):
         return None
     return sorted({str(value) for one in each for value in one[column]})

@@ -1,7 +1,7 @@
 """Warnings about the columns of source tables: missing, probably renamed, new, or gone since the last ingest.
 
-This module covers optional columns and columns that are not used. A missing required column is refused earlier, when the
-layout is matched to the file.
+This module covers optional columns and columns that are not used. A missing required column is refused earlier, when
+the layout is matched to the file.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -23,7 +23,8 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Columns:
-    """The files of one source table: columns that all files lack (our names), and columns that are not used in any file."""
+    """The files of one source table: columns that all files lack (our names), and columns of any file that are not
+    used."""
 
     missing: frozenset[str]
     extra: frozenset[str]
@@ -125,8 +126,8 @@ def _listed(names: Any) -> str:
 def last_ingested(lake: Lake, tables: Iterable[SourceTable]) -> dict[tuple[str, str], Columns]:
     """The columns at the last ingest, by (system, role), from the ingest audit.
 
-    An ingest reads only the files that a change affects. So the files of ``tables`` that the last ingest did not read are
-    included as they were when last read.
+    An ingest reads only the files that a change affects. So the files of ``tables`` that the last ingest did not read
+    are included as they were when last read.
     """
     present = {path for table in tables for path in table.state}
     found: dict[tuple[str, str], list[Group]] = {}
@@ -137,8 +138,8 @@ def last_ingested(lake: Lake, tables: Iterable[SourceTable]) -> dict[tuple[str, 
 
 
 def columns_in_lake(lake: Lake) -> list[dict[str, Any]]:
-    """For `status`: the optional columns that the files of the last ingest lack, with probable new names, and their columns
-    that are not used. A dictionary for each group of files with the same columns."""
+    """For `status`: the optional columns that the files of the last ingest lack, with probable new names, and their
+    columns that are not used. A dictionary for each group of files with the same columns."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for row in _last_audit(lake):
         key = (

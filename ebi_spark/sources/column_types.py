@@ -1,9 +1,9 @@
 """Read columns of Parquet, Delta and catalogue tables as text, and refuse types that do not fit.
 
-Text is not changed. A whole number is written without a fraction, whatever its number type. A date or time stamp is accepted
-only for a date column. A two-character code stored as a number gets its leading zero back in cleaning, like one written as
-``2``. Dates and ages that already have their type keep it, because converting them to text and back would cost time in every
-pass over the rows.
+Text is not changed. A whole number is written without a fraction, whatever its number type. A date or time stamp is
+accepted only for a date column. A two-character code stored as a number gets its leading zero back in cleaning, like
+one written as ``2``. Dates and ages that already have their type keep it, because converting them to text and back
+would cost time in every pass over the rows.
 """
 
 from collections.abc import Sequence
@@ -82,7 +82,8 @@ def as_read(ours: str, name: str, kind: DataType) -> Column:
 
 
 def united(frames: Sequence[DataFrame]) -> DataFrame:
-    """All rows of frames that have the same columns. A column that has not the same type in all of them becomes text."""
+    """All rows of frames that have the same columns. A column that has not the same type in all of them becomes
+    text."""
     kinds = [dict(frame.dtypes) for frame in frames]
     mixed = {name for name in kinds[0] if len({kind[name] for kind in kinds}) > 1}
     return reduce(
@@ -95,7 +96,8 @@ def united(frames: Sequence[DataFrame]) -> DataFrame:
 
 
 def inexact_key(schema: StructType, resolved: ColumnMapping) -> Column | None:
-    """Whether a row has a key stored as a floating-point number that is too large to be exact. None if no key is one."""
+    """Whether a row has a key stored as a floating-point number that is too large to be exact. None if no key is
+    one."""
     types = {item.name: item.dataType for item in schema.fields}
     found = []
     for ours in KEYS:

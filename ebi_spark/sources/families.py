@@ -1,9 +1,10 @@
-"""Read numbered columns of codes (``DIAG_4_01`` … ``DIAG_4_20``) as one list, each code in the place of its column's number.
+"""Read numbered columns of codes (``DIAG_4_01`` … ``DIAG_4_20``) as one list, each code in the place of its column's
+number.
 
-A file can have several families of numbered columns (``OPERTN_4_01`` … and ``OPERTN_01`` …), some of them empty, and the same
-codes again in one concatenated column. For each row, the first family that has a code is read; if none has, the concatenated
-column is read. So no code is lost, and a row never mixes two families. A missing column leaves its place empty: later codes
-do not move up.
+A file can have several families of numbered columns (``OPERTN_4_01`` … and ``OPERTN_01`` …), some of them empty, and
+the same codes again in one concatenated column. For each row, the first family that has a code is read; if none has,
+the concatenated column is read. So no code is lost, and a row never mixes two families. A missing column leaves its
+place empty: later codes do not move up.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ def has_code(text: Column) -> Column:
 def listed(families: Sequence[Sequence[Sequence[Column]]], *, or_else: bool) -> Column:
     """The first family in which a row has a code, as ``array<string>`` with a text for each place.
 
-    ``families``: for each family, for each place, the columns that can fill it (the best first). ``or_else``: another column is
-    read if there is no code, so the list is then NULL.
+    ``families``: for each family, for each place, the columns that can fill it (the best first). ``or_else``: another
+    column is read if there is no code, so the list is then NULL.
 
     | OPERTN_4_01 | OPERTN_4_02 | OPERTN_01 | → list       |
     |-------------|-------------|-----------|--------------|

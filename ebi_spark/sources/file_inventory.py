@@ -26,7 +26,8 @@ DELIMITERS = (",", "|", "\t", ";")
 _HEAD_BYTES = 1 << 20
 # Roughly how many times larger a table is than its file, by the ending of the file name.
 _PACKED = {".parquet": 4, ".gz": 5, ".bz2": 7}
-# The most bytes of one column in one row group of Parquet. No usual writer makes more, and a Java array cannot be larger.
+# The most bytes of one column in one row group of Parquet. No usual writer makes more, and a Java array cannot be
+# larger.
 _PART_BYTES = 1 << 30
 _AS_UTF8 = "save it as UTF-8 (`iconv -f utf-16 -t utf-8`)"
 _UNPACK = "unpack it, or pack it with gzip under a name that ends in .gz"
@@ -47,8 +48,9 @@ _OTHER_FORMATS = (
 class FileFormat:
     """The format of a group of files: kind, columns in order and, for CSV, delimiter and header row.
 
-    CSV column names are in upper case, so that files that differ only in case are one group. Parquet files of one group also
-    have the same types. Text files of one group either all may have lines to check again after parsing, or none has.
+    CSV column names are in upper case, so that files that differ only in case are one group. Parquet files of one group
+    also have the same types. Text files of one group either all may have lines to check again after parsing, or none
+    has.
     """
 
     format: str
@@ -124,7 +126,8 @@ def files_below(path: str) -> list[Path]:
 
 
 def stored_bytes(lake: Path) -> int:
-    """Roughly how large the records of a local lake are as text, in bytes. Old versions are included, so it errs upwards."""
+    """Roughly how large the records of a local lake are as text, in bytes. Old versions are included, so it errs
+    upwards."""
     files = (file for file in (lake / "silver").rglob("*.parquet"))
     return sum(file.stat().st_size for file in files) * _PACKED[".parquet"]
 
@@ -159,7 +162,8 @@ def find_files(source: TableSource, where: str) -> list[str]:
 
 
 def _is_there(path: str, where: str) -> bool:
-    """Whether a file or folder exists. Raises an :class:`InputError` if it is something else, or its name cannot be used."""
+    """Whether a file or folder exists. Raises an :class:`InputError` if it is something else, or its name cannot be
+    used."""
     try:
         kind = Path(path).stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -186,8 +190,8 @@ def file_formats(
 ) -> dict[str, FileFormat]:
     """The format of a local file, or of every file in a folder, by path: from the configuration, otherwise detected.
 
-    If all Parquet files in a folder have one format, the result has only the folder, so that Spark reads the names of its
-    subfolders (``fyear=2122``) as columns. A Delta table is one entry.
+    If all Parquet files in a folder have one format, the result has only the folder, so that Spark reads the names of
+    its subfolders (``fyear=2122``) as columns. A Delta table is one entry.
     """
     kind = source.format or _guess_format(path, where)
     if kind == "delta":
@@ -237,7 +241,8 @@ def _guess_format(path: str, where: str) -> str:
 
 
 def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> list[str]:
-    """The files that Spark would read from a path: in a folder, all except hidden and empty files and a headers file."""
+    """The files that Spark would read from a path: in a folder, all except hidden and empty files and a headers
+    file."""
     place = Path(path)
     if place.is_file():
         return [path]
@@ -256,8 +261,8 @@ def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: 
 
 
 def _walked(place: Path, where: str) -> list[Path]:
-    """All files in a folder and its subfolders, without hidden ones. Raises an :class:`InputError` if a folder cannot be opened,
-    or is a link to another folder (which Spark would follow)."""
+    """All files in a folder and its subfolders, without hidden ones. Raises an :class:`InputError` if a folder cannot
+    be opened, or is a link to another folder (which Spark would follow)."""
 
     def unopened(error: OSError) -> None:
         raise _cannot_open(str(error.filename), error, where)
@@ -297,8 +302,8 @@ def _parquet_format(path: str, where: str) -> FileFormat:
 
 
 def _refuse_huge_values(path: str, most: int, where: str) -> None:
-    """Raise an :class:`InputError` if a Parquet file has a value too large for Java's memory. Values are read only if a column
-    chunk is large enough to contain one."""
+    """Raise an :class:`InputError` if a Parquet file has a value too large for Java's memory. Values are read only if a
+    column chunk is large enough to contain one."""
     try:
         with pq.ParquetFile(path) as file:
             for group in range(file.metadata.num_row_groups):
@@ -334,14 +339,15 @@ def _longest(file: pq.ParquetFile, group: int, column: str) -> int:
 
 
 def _head(path: str, encoding: str, where: str) -> list[str]:
-    """The first two lines of a text file that are not blank; gzip and bzip2 are unpacked. Raises an :class:`InputError` that
-    says what the file is if it is not readable text."""
+    """The first two lines of a text file that are not blank; gzip and bzip2 are unpacked. Raises an :class:`InputError`
+    that says what the file is if it is not readable text."""
     with OPENERS.get(Path(path).suffix, open)(path, "rb") as file:
         data: bytes = file.read(_HEAD_BYTES)
     for first, what, remedy in _OTHER_FORMATS:
         if data.startswith(first):
             raise InputError(f"{where}: {path} cannot be read: it is {what}", remedy=remedy)
-    # Only the line ends that Spark recognises; Python's splitlines has more. A line that is cut off at the end is ignored.
+    # Only the line ends that Spark recognises; Python's splitlines has more. A line that is cut off at the end is
+    # ignored.
     parts = re.split(rb"\r\n|\r|\n", data)
     whole = parts[:-1] if len(data) == _HEAD_BYTES and len(parts) > 1 else parts
     lines = [line for line in whole if line.strip(b"\x1a\x00 \t")]
@@ -396,7 +402,8 @@ def _csv_format(path: str, source: TableSource, layout: Layout, where: str) -> F
         columns = _headers(headers_file, known, where)
         rows = lines[:1]
     first = _cells(rows[0], best) if rows else columns
-    # A delimiter after the last field: in the rows only, it makes a column without a name; in the header only, no column.
+    # A delimiter after the last field: in the rows only, it makes a column without a name; in the header only, no
+    # column.
     if len(first) == len(columns) + 1 and not first[-1]:
         columns = [*columns, ""]
     elif len(first) == len(columns) - 1 and not columns[-1]:
@@ -424,7 +431,8 @@ def _headers(path: str, known: set[str], where: str) -> list[str]:
 
 
 def _headers_beside(path: str, known: set[str]) -> str | None:
-    """A file next to ``path`` with "header" in its name that names at least two known columns; None if there is none."""
+    """A file next to ``path`` with "header" in its name that names at least two known columns; None if there is
+    none."""
     place = Path(path)
     folder = place if place.is_dir() else place.parent
     for candidate in sorted(folder.glob("*[hH]eader*")):

@@ -1,7 +1,7 @@
 """Watch source files while they are read: name the file that breaks a run, and notice a file that changes.
 
-Spark reads a file several times, and reads plain text only up to the length the file had when it was listed. A file that is
-replaced or shortened meanwhile would give too few rows, or rows of two versions, without any error.
+Spark reads a file several times, and reads plain text only up to the length the file had when it was listed. A file
+that is replaced or shortened meanwhile would give too few rows, or rows of two versions, without any error.
 """
 
 import re
@@ -72,8 +72,8 @@ def paths_of(config: RunConfig) -> list[str]:
 def watched(config: RunConfig, written: Mapping[str, int]) -> Iterator[None]:
     """While the sources are read, turn an error in a source file, or a change of it, into an error that names the file.
 
-    The exit status is 2 if nothing was ``written`` (Delta versions by table) yet, otherwise 3. Spark's own message can contain
-    rows, so only a path is taken from it, and only if it is one of the configured files.
+    The exit status is 2 if nothing was ``written`` (Delta versions by table) yet, otherwise 3. Spark's own message can
+    contain rows, so only a path is taken from it, and only if it is one of the configured files.
     """
     paths = paths_of(config)
     before = state_of(paths)

@@ -24,8 +24,8 @@ YEARLY_KEYS = {"apc": ("year_text", "episode_end"), "op": ("year_text", "appoint
 
 
 def _written(starts: range) -> dict[str, str]:
-    """The usual ways to write a year → its label. Years of this century are left out if their last two digits could also mean
-    a year of the last century."""
+    """The usual ways to write a year → its label. Years of this century are left out if their last two digits could
+    also mean a year of the last century."""
     years = [label(start) for start in starts if start < 2000 or start % 100 < FIRST_YEAR % 100]
     return {text: year for year in years for text in (year[2:4] + year[5:], year, year.replace("-", "/"))}
 
@@ -38,8 +38,8 @@ _LATER = _written(range(HES_KEYS_UNIQUE_FROM, LAST_YEAR))
 def key_with_year(key: Column, year: Column | None, day: Column | None, bare_year: str | None) -> Column:
     """The key of a row, with the year in front of it for a row before 2012-13.
 
-    ``year``: the year as the source writes it. ``day``: a date as text or DATE. Either is None if the table has no such column.
-    ``bare_year``: what a year of four digits means (see :func:`year_of_text`).
+    ``year``: the year as the source writes it. ``day``: a date as text or DATE. Either is None if the table has no such
+    column. ``bare_year``: what a year of four digits means (see :func:`year_of_text`).
 
     | key    | year | day        | → key          |
     |--------|------|------------|----------------|

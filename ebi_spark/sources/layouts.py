@@ -1,4 +1,5 @@
-"""Layouts: the column names that each source table can have, from ``conf/layouts.yml``, and how to map a file's columns."""
+"""Layouts: the column names that each source table can have, from ``conf/layouts.yml``, and how to map a file's
+columns."""
 
 import difflib
 import re
@@ -23,14 +24,15 @@ DAYS = ("admission_date", "discharge_date", "appointment_date", "episode_start",
 _DATE_WORDS = re.compile("DATE|_DT|DT_|DAY|START|END")
 _DERIVED = "_DERIVED"
 
-# The columns of a family in order. Each place has the columns that can fill it, the best first; no column if it is missing.
+# The columns of a family in order. Each place has the columns that can fill it, the best first; no column if it is
+# missing.
 Family = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """A set of numbered columns (DIAG_4_01 … DIAG_4_20): the possible names without the number (``forms``), other names of the
-    ``first`` column, and columns that have all the codes in one text (``concat``)."""
+    """A set of numbered columns (DIAG_4_01 … DIAG_4_20): the possible names without the number (``forms``), other names
+    of the ``first`` column, and columns that have all the codes in one text (``concat``)."""
 
     forms: tuple[str, ...]
     first: tuple[str, ...]
@@ -41,7 +43,8 @@ class Numbered:
         return tuple(dict.fromkeys((f"{form}{number:02d}", f"{form}{number}")))
 
     def families(self, available: dict[str, str]) -> list[Family]:
-        """The families that a file has, each up to its last column. ``available``: name in upper case → the file's column."""
+        """The families that a file has, each up to its last column. ``available``: name in upper case → the file's
+        column."""
         firsts = [available[name] for name in self.first if name in available]
         found: list[Family] = []
         for form in self.forms:
@@ -65,8 +68,9 @@ class Numbered:
 class Layout:
     """The columns of one source table (``role``).
 
-    ``columns``: our name → the names that source files use, upper case, the best first. ``alternatives``: groups of our columns
-    that mean the same. ``other_fields``: names, or patterns of names, of fields that are known to be something else.
+    ``columns``: our name → the names that source files use, upper case, the best first. ``alternatives``: groups of our
+    columns that mean the same. ``other_fields``: names, or patterns of names, of fields that are known to be something
+    else.
     """
 
     role: str
@@ -95,9 +99,9 @@ class Layout:
     def resolve(self, present: list[str], renamed: dict[str, str], where: str) -> "ColumnMapping":
         """Map the columns of a file to ours.
 
-        ``present``: the file's column names, in any case. ``renamed``: the ``columns`` setting (our name, or one that source
-        files use → the file's own name). Raises an :class:`InputError` that names ``where`` if a required column is missing, a
-        name appears twice, or the setting names a column that does not exist.
+        ``present``: the file's column names, in any case. ``renamed``: the ``columns`` setting (our name, or one that
+        source files use → the file's own name). Raises an :class:`InputError` that names ``where`` if a required column
+        is missing, a name appears twice, or the setting names a column that does not exist.
         """
         known = self.known_names()
         by_upper: dict[str, str] = {}
@@ -125,7 +129,8 @@ class Layout:
         available = {**by_upper, **override}
         single: dict[str, str] = {}
         for ours, options in self.columns.items():
-            # A column that the configuration maps, by our name or by one of the source's, takes precedence over one found by name.
+            # A column that the configuration maps, by our name or by one of the source's, takes precedence over one
+            # found by name.
             mapped = [name for name in (ours.upper(), *options) if name in override]
             if called := next((name for name in (*mapped, *options) if name in available), None):
                 single[ours] = available[called]
@@ -164,7 +169,8 @@ class Layout:
         return replace(found, extra=extra, notes=tuple(notes))
 
     def wanted(self, ours: str) -> tuple[str, ...]:
-        """The names that our column can have in a file, the best first; for numbered columns, those of the first one."""
+        """The names that our column can have in a file, the best first; for numbered columns, those of the first
+        one."""
         if ours in self.columns:
             return self.columns[ours]
         run = self.numbered.get(ours)
@@ -181,7 +187,8 @@ class Layout:
         return sorted(set(self.columns) - set(single) - enough - {"extract_date"})
 
     def _unread(self, single: dict[str, str], unused: Collection[str]) -> list[str]:
-        """A line for each of our columns for which a file has other columns too, and for other known columns not used."""
+        """A line for each of our columns for which a file has other columns too, and for other known columns not
+        used."""
         by_field: dict[str, list[str]] = {}
         for name in sorted(unused):
             ours = self._field_of.get(name)
@@ -215,10 +222,10 @@ class Layout:
 class ColumnMapping:
     """Which columns of a file are read as which of ours.
 
-    ``single``: our column → the file's column. ``runs``: numbered columns, as families. ``concats``: columns that have all the
-    codes in one text. ``missing``: optional columns by our name, and gaps in numbered columns by their own name. ``extra``:
-    columns that are not used. ``mapped``: our columns that the configuration maps. ``notes``: a sentence each about columns that
-    mean the same or that leave a gap.
+    ``single``: our column → the file's column. ``runs``: numbered columns, as families. ``concats``: columns that have
+    all the codes in one text. ``missing``: optional columns by our name, and gaps in numbered columns by their own
+    name. ``extra``: columns that are not used. ``mapped``: our columns that the configuration maps. ``notes``: a
+    sentence each about columns that mean the same or that leave a gap.
     """
 
     single: dict[str, str]
@@ -283,7 +290,8 @@ def _span(family: Family) -> str:
 
 
 def nearest(layout: Layout, ours: str, wanted: Iterable[str], names: Iterable[str]) -> str | None:
-    """The name among ``names`` (upper case) that is most similar to a ``wanted`` name for our column; None if none is similar."""
+    """The name among ``names`` (upper case) that is most similar to a ``wanted`` name for our column; None if none is
+    similar."""
     likely = [(likeness(layout, ours, name, wanted), name) for name in sorted(names)]
     best = max(likely, key=lambda item: item[0], default=(0.0, ""))
     return best[1] if best[0] >= _NEAR else None
@@ -305,7 +313,8 @@ def likeness(layout: Layout, ours: str, name: str, wanted: Iterable[str]) -> flo
 
 
 def _is_another_field(layout: Layout, ours: str, name: str) -> bool:
-    """Whether a column is known to be something other than ``ours``, or ``ours`` is a date and the name is not that of a date."""
+    """Whether a column is known to be something other than ``ours``, or ``ours`` is a date and the name is not that of
+    a date."""
     fields = _fields_named().get(name)
     if fields and ours not in fields:
         return True

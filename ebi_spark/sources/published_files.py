@@ -26,8 +26,8 @@ _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"
 class PublishedTable:
     """A table as published.
 
-    ``header``: the column names, after ``alike`` of :func:`read_table`. ``line``: the line number of the header. ``rows``: (line
-    number, cells) of every later line that is not blank. ``titles``: the text above the header.
+    ``header``: the column names, after ``alike`` of :func:`read_table`. ``line``: the line number of the header.
+    ``rows``: (line number, cells) of every later line that is not blank. ``titles``: the text above the header.
     """
 
     header: tuple[str, ...]
@@ -51,9 +51,9 @@ def read_table(
 ) -> PublishedTable:
     """The table in a published file.
 
-    The header and delimiter are those with which most of the ``wanted`` columns are found among the first lines. ``alike`` brings
-    column names into one form. The caller checks whether a column is missing; a wanted column that appears twice raises an
-    :class:`InputError`.
+    The header and delimiter are those with which most of the ``wanted`` columns are found among the first lines.
+    ``alike`` brings column names into one form. The caller checks whether a column is missing; a wanted column that
+    appears twice raises an :class:`InputError`.
     """
     text = text_of(path, what)
     names = {*wanted}

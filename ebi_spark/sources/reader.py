@@ -25,8 +25,8 @@ from ebi_spark.sources.layouts import ColumnMapping, Layout, layouts
 Narrow = Callable[[DataFrame, Column], DataFrame]
 
 CORRUPT = "_corrupt_line"
-# The value of ``corrupt`` for a row that has the right number of fields but whose values cannot be trusted. (No real line is
-# empty.)
+# The value of ``corrupt`` for a row that has the right number of fields but whose values cannot be trusted. (No real
+# line is empty.)
 UNUSABLE = ""
 # A line with more fields than this ends the job: Spark's reader reserves memory for each field in every task.
 _FIELDS_OF_A_LINE = 1 << 17
@@ -37,8 +37,9 @@ _REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
 class Group:
     """Files of one format.
 
-    ``missing``: optional columns that they lack. ``extra``: columns that are not used. ``notes``: what the user should know about
-    columns that mean the same. ``read``: our column → the files' column. ``mapped``: our columns that the configuration maps.
+    ``missing``: optional columns that they lack. ``extra``: columns that are not used. ``notes``: what the user should
+    know about columns that mean the same. ``read``: our column → the files' column. ``mapped``: our columns that the
+    configuration maps.
     """
 
     files: tuple[str, ...]
@@ -55,7 +56,8 @@ class SourceTable:
 
     Columns of ``rows``, where a row is a row of a source file:
 
-    - our columns: text, or DATE or INT if all files have the date or age in that type; NULL if a file does not have the column
+    - our columns: text, or DATE or INT if all files have the date or age in that type; NULL if a file does not have the
+      column
     - ``diagnosis``, ``operation``: numbered columns as lists of text; ``…_concat``: the text with all the codes
     - ``corrupt``: the line if it could not be parsed, :data:`UNUSABLE` if its values cannot be trusted, otherwise NULL
     - ``raw_names``, ``raw_values``: the row under the source's own column names, as text
@@ -160,7 +162,8 @@ def _all_of(makers: Sequence[Callable[[Narrow], DataFrame]]) -> Callable[[Narrow
 def _opened(
     spark: SparkSession, source: TableSource, layout: Layout, where: str, config: RunConfig
 ) -> Iterable[tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]]:
-    """(paths, rows as they are in the files, column mapping, format of a text file or None), for each group of files."""
+    """(paths, rows as they are in the files, column mapping, format of a text file or None), for each group of
+    files."""
 
     def typed(paths: list[str], frame: DataFrame) -> tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]:
         named = f"{where}: {_named(paths)}"
@@ -201,9 +204,9 @@ def _opened(
 def _as_now(spark: SparkSession, *, table: str = "", path: str = "") -> DataFrame:
     """A Delta table at its current version.
 
-    Spark reads a source several times, each time its newest version. Without a fixed version, a table that is written to
-    meanwhile would give rows of two versions. A table without a readable history, or one that cannot be read at a version (a
-    view, a table with row filters), is read without one.
+    Spark reads a source several times, each time its newest version. Without a fixed version, a table that is written
+    to meanwhile would give rows of two versions. A table without a readable history, or one that cannot be read at a
+    version (a view, a table with row filters), is read without one.
     """
 
     def read(reader: DataFrameReader) -> DataFrame:
@@ -228,7 +231,8 @@ def _named(paths: list[str]) -> str:
 
 
 def _careful(reader: DataFrameReader) -> DataFrameReader:
-    """A reader that stops at a damaged or missing file, whatever the session's settings: skipping it would lose rows."""
+    """A reader that stops at a damaged or missing file, whatever the session's settings: skipping it would lose
+    rows."""
     return reader.option("ignoreCorruptFiles", False).option("ignoreMissingFiles", False)
 
 
@@ -255,11 +259,11 @@ def _read_csv(spark: SparkSession, form: FileFormat, paths: list[str], encoding:
         .option("escape", '"')
         .option("mode", "PERMISSIVE")
         .option("columnNameOfCorruptRecord", CORRUPT)
-        # With column pruning, Spark parses only the columns that a query needs, and does not notice a line with too many or too
-        # few fields: the same line would be valid in one query and corrupt in the next.
+        # With column pruning, Spark parses only the columns that a query needs, and does not notice a line with too
+        # many or too few fields: the same line would be valid in one query and corrupt in the next.
         .option("columnPruning", False)
-        # With this setting, a quote that is never closed swallows the fields after it: too few are left, and the line is
-        # quarantined. By default the reader stops at the next delimiter, and fields would shift without notice.
+        # With this setting, a quote that is never closed swallows the fields after it: too few are left, and the line
+        # is quarantined. By default the reader stops at the next delimiter, and fields would shift without notice.
         .option("unescapedQuoteHandling", "STOP_AT_CLOSING_QUOTE")
         # Otherwise Spark would read a quoted empty text differently from an empty field.
         .option("emptyValue", "")
@@ -290,8 +294,8 @@ def _under_our_names(
 ) -> DataFrame:
     """``frame`` with the columns of :class:`SourceTable`.
 
-    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means. ``narrow``: keeps some
-    rows, by their key.
+    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means. ``narrow``:
+    keeps some rows, by their key.
     """
     types = {item.name: item.dataType for item in frame.schema.fields}
 
@@ -318,7 +322,8 @@ def _under_our_names(
         runs.append(listed(families, or_else=bool(concats)).alias(ours))
         runs.append(concatenation(concats).alias(f"{ours}_concat"))
     own_names = [name for name in frame.columns if name != CORRUPT]
-    # Two rows of one key are the same if all columns except the extract date agree, whatever the columns' case or order.
+    # Two rows of one key are the same if all columns except the extract date agree, whatever the columns' case or
+    # order.
     compared = sorted((n for n in own_names if n != resolved.single.get("extract_date")), key=str.upper)
     content = F.xxhash64(*[F.coalesce(text(name), F.lit("\0")) for name in compared])
     names = F.array(*[F.lit(name) for name in own_names])
@@ -361,8 +366,8 @@ def _under_our_names(
 
 
 def _after_start(uri: Column, start: str, at: int) -> Column:
-    """A text without its first ``at`` bytes, if it begins with ``start``. Cutting by bytes is faster than searching or counting
-    characters, which would take as long for each row as reading some of its fields."""
+    """A text without its first ``at`` bytes, if it begins with ``start``. Cutting by bytes is faster than searching or
+    counting characters, which would take as long for each row as reading some of its fields."""
     return F.when(uri.startswith(start), F.substring(uri.cast("binary"), at + 1, 1 << 20).cast("string"))
 
 
@@ -386,8 +391,8 @@ def _unusable_line(resolved: ColumnMapping, keys: set[str], most_bytes: int) -> 
 
 
 def raw_json() -> Column:
-    """The source row as JSON text; ``{"line": …}`` for a line that could not be parsed. Only for quarantined rows: computed for
-    every row, it would be the slowest column of the ingest."""
+    """The source row as JSON text; ``{"line": …}`` for a line that could not be parsed. Only for quarantined rows:
+    computed for every row, it would be the slowest column of the ingest."""
     line = F.nullif("corrupt", F.lit(UNUSABLE))
     cells = F.to_json(F.map_from_arrays("raw_names", "raw_values"), {"ignoreNullFields": "false"})
     return F.when(line.isNotNull(), F.to_json(F.struct(line.alias("line")))).otherwise(cells)

@@ -1,11 +1,12 @@
 """Scan every byte of a local text file: can Spark read its lines, and must they be checked again after parsing?
 
-Checking each row in Spark for NUL bytes, undecodable bytes, over-long fields and repeated headers took 2.5 s of processor time
-for a million rows, in each of several passes. Most files have no such lines, and finding that out here takes 0.2 s, once. The
-scan only says that a file may have such lines; :mod:`ebi_spark.sources.reader` then finds them row by row.
+Checking each row in Spark for NUL bytes, undecodable bytes, over-long fields and repeated headers took 2.5 s of
+processor time for a million rows, in each of several passes. Most files have no such lines, and finding that out here
+takes 0.2 s, once. The scan only says that a file may have such lines; :mod:`ebi_spark.sources.reader` then finds them
+row by row.
 
-Spark reads each line whole into memory, several times over, and unpacks a packed file to its end, whatever its size. So a line
-that is too long for Java's memory, and a file that unpacks to more than any real table, are refused here.
+Spark reads each line whole into memory, several times over, and unpacks a packed file to its end, whatever its size. So
+a line that is too long for Java's memory, and a file that unpacks to more than any real table, are refused here.
 """
 
 import bz2
@@ -24,8 +25,8 @@ _CHUNK = 8 << 20
 _LEAST_BLOCK = 1 << 12
 # The longest line that is read, in bytes, unless twice the longest field is more.
 LINE_BYTES = 16 << 20
-# A packed file may unpack to this many times its size, and to a gigabyte in any case. Packing shrinks tables of codes and dates
-# to a tenth or a twentieth, and a decompression bomb to a thousandth.
+# A packed file may unpack to this many times its size, and to a gigabyte in any case. Packing shrinks tables of codes
+# and dates to a tenth or a twentieth, and a decompression bomb to a thousandth.
 UNPACKED_TIMES, UNPACKED_FREELY = 200, 1 << 30
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 _REPLACEMENT = "\ufffd".encode()
@@ -38,9 +39,11 @@ def most_of_a_line(most_bytes: int) -> int:
 
 
 def is_plain(path: str, keys: set[str], header: bool, encoding: str, most_bytes: int, where: str) -> bool:
-    """Whether a file certainly has no over-long field, damaged line or repeated header. ``keys``: names of the key column.
+    """Whether a file certainly has no over-long field, damaged line or repeated header. ``keys``: names of the key
+    column.
 
-    Raises an :class:`InputError` for a packed file that is cut off or unpacks without end, and for a line too long to read.
+    Raises an :class:`InputError` for a packed file that is cut off or unpacks without end, and for a line too long to
+    read.
     """
     # A field that is too long contains a whole block without a line end. (Latin-1 text can be twice as long in UTF-8.)
     block = most_bytes // (2 if encoding == "utf-8" else 4)
@@ -64,7 +67,8 @@ class _Lines:
         self.began = 0
 
     def see(self, at: int, chunk: bytes) -> None:
-        """Take in the next chunk. Raises an :class:`InputError` if a line is too long. A chunk is never longer than that."""
+        """Take in the next chunk. Raises an :class:`InputError` if a line is too long. A chunk is never longer than
+        that."""
         ends = [place for place in (chunk.find(b"\n"), chunk.find(b"\r")) if place >= 0]
         if at + (min(ends) if ends else len(chunk)) - self.began > self.most:
             raise InputError(

@@ -20,8 +20,8 @@ from ebi_spark.errors import InputError
 from ebi_spark.quoting import java_option
 
 VERSIONS = (17, 21)
-# Java must not print anything about an archive that it cannot use (of another build, or of jars that have changed since). It then
-# loads classes as it would without an archive.
+# Java must not print anything about an archive that it cannot use (of another build, or of jars that have changed
+# since). It then loads classes as it would without an archive.
 _QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 
 
@@ -94,8 +94,8 @@ def dump_options(archive: Path) -> str:
     return f"{java_option(f'-XX:ArchiveClassesAtExit={archive}')} {_QUIET}"
 
 
-# A little of everything that a run does, so that Java loads the classes for it: write, partly replace and read a partitioned Delta
-# table, join, use a window, count distinct values, read and write text files.
+# A little of everything that a run does, so that Java loads the classes for it: write, partly replace and read a
+# partitioned Delta table, join, use a window, count distinct values, read and write text files.
 _USE = """
 import sys, tempfile
 from pathlib import Path

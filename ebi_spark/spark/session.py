@@ -1,7 +1,8 @@
-"""The Spark session: the platform's own if there is one, otherwise a local one with Delta, on this machine only and without web UI.
+"""The Spark session: the platform's own if there is one, otherwise a local one with Delta, on this machine only and
+without web UI.
 
-Importing this module starts nothing. Databricks, spark-submit and Spark Connect have their own session and Delta. A local session
-needs Java and Delta's two jars, which :func:`fetch_jars` downloads through Spark's own resolver.
+Importing this module starts nothing. Databricks, spark-submit and Spark Connect have their own session and Delta. A
+local session needs Java and Delta's two jars, which :func:`fetch_jars` downloads through Spark's own resolver.
 """
 
 import contextlib
@@ -45,7 +46,8 @@ def _jar_list() -> list[dict[str, str]]:
 
 
 def local_jars() -> list[Path]:
-    """The paths of Delta's jars, each checked against its sha256. Raises an :class:`InputError` if one is missing or differs."""
+    """The paths of Delta's jars, each checked against its sha256. Raises an :class:`InputError` if one is missing or
+    differs."""
     paths = []
     for jar in _jar_list():
         path = jar_folder() / jar["file"]
@@ -80,8 +82,8 @@ for coordinate in coordinates:
 def fetch_jars(progress: Callable[[str], None]) -> list[Path]:
     """Download Delta's jars unless they are there, and return their paths.
 
-    Spark's own resolver downloads the exact versions, without their dependencies. ``progress`` is called with a line for the
-    user. Raises an :class:`InputError` if a jar cannot be downloaded or is not the right one.
+    Spark's own resolver downloads the exact versions, without their dependencies. ``progress`` is called with a line
+    for the user. Raises an :class:`InputError` if a jar cannot be downloaded or is not the right one.
     """
     with contextlib.suppress(InputError):
         return local_jars()
@@ -111,14 +113,15 @@ def fetch_jars(progress: Callable[[str], None]) -> list[Path]:
     return local_jars()
 
 
-# Rows with many derived columns give methods that are longer than Java compiles by default. Interpreted, they are several times
-# slower.
+# Rows with many derived columns give methods that are longer than Java compiles by default. Interpreted, they are
+# several times slower.
 JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
-# For small data, use only Java's quick compiler (C1) and one garbage collector thread. That takes a third less processor time,
-# because the optimising compiler (C2) would still be busy when the job ends.
+# For small data, use only Java's quick compiler (C1) and one garbage collector thread. That takes a third less
+# processor time, because the optimising compiler (C2) would still be busy when the job ends.
 QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-# For larger data, use `conf/compiler_directives.json`, without a message that it was read. The optimising compiler starts twenty
-# times later than by default: it still compiles the code that processes rows, but not the code that plans queries.
+# For larger data, use `conf/compiler_directives.json`, without a message that it was read. The optimising compiler
+# starts twenty times later than by default: it still compiles the code that processes rows, but not the code that plans
+# queries.
 THOROUGH_JAVA_OPTIONS = (
     "-XX:+UnlockDiagnosticVMOptions -XX:-DisplayVMOutput -XX:Tier4InvocationThreshold=100000 "
     "-XX:Tier4MinInvocationThreshold=12000 -XX:Tier4CompileThreshold=300000 -XX:Tier4BackEdgeThreshold=800000"
@@ -126,17 +129,20 @@ THOROUGH_JAVA_OPTIONS = (
 SMALL_BYTES = 256 << 20
 # Below this, compiling is not worthwhile even for a stage that reads every row.
 TINY_BYTES = 8 << 20
-# For stages with many queries over few rows: generating and compiling code for a query takes longer than answering it without.
+# For stages with many queries over few rows: generating and compiling code for a query takes longer than answering it
+# without.
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-# Bytes of source data for each shuffle partition, so that a partition fits into a task's memory. Spark merges small partitions.
+# Bytes of source data for each shuffle partition, so that a partition fits into a task's memory. Spark merges small
+# partitions.
 SHUFFLED_BYTES = 64 << 20
 MOST_PARTITIONS = 400
 
 # Constraint propagation through dozens of derived columns takes Spark's planner minutes and finds nothing here.
 #
-# In a time zone other than UTC, Delta reads a table's whole log again after each commit to verify its cached list of files. It
-# does so because times before 1884, when zones differed from UTC by odd seconds, may be stored differently in file statistics
-# than they are read. A lake has only recent times (of files, runs and releases). Verifying took a sixth of the time of publishing.
+# In a time zone other than UTC, Delta reads a table's whole log again after each commit to verify its cached list of
+# files. It does so because times before 1884, when zones differed from UTC by odd seconds, may be stored differently in
+# file statistics than they are read. A lake has only recent times (of files, runs and releases). Verifying took a sixth
+# of the time of publishing.
 PLANNING = {
     "spark.sql.constraintPropagation.enabled": "false",
     "spark.databricks.delta.allFilesInCrc.verificationMode.forceOnNonUTC.enabled": "false",
@@ -144,7 +150,8 @@ PLANNING = {
 
 
 def is_small(data_bytes: int | None) -> bool:
-    """Whether a job reads so little data that compiling would take longer than processing it. False if that is unknown."""
+    """Whether a job reads so little data that compiling would take longer than processing it. False if that is
+    unknown."""
     return data_bytes is not None and data_bytes < SMALL_BYTES
 
 
@@ -194,7 +201,8 @@ _MEMORY = re.compile(r"[0-9]{1,7}[kmgtKMGT]b?")
 
 
 def _from_environment(name: str, default: str, form: re.Pattern[str], example: str) -> str:
-    """An environment variable for the local session. Raises an :class:`InputError` if it does not have the right form."""
+    """An environment variable for the local session. Raises an :class:`InputError` if it does not have the right
+    form."""
     value = os.environ.get(name, default)
     if not form.fullmatch(value):
         raise InputError(f"the environment variable {name} cannot be {value!r}", remedy=f"set it to {example}")
@@ -202,8 +210,8 @@ def _from_environment(name: str, default: str, form: re.Pattern[str], example: s
 
 
 def refuse_local_catalogue(lake: LakeLocation) -> None:
-    """Raise an :class:`InputError` for a lake in a catalogue if the session is a local one: its catalogue, and with it the
-    tables, would be lost when the session ends."""
+    """Raise an :class:`InputError` for a lake in a catalogue if the session is a local one: its catalogue, and with it
+    the tables, would be lost when the session ends."""
     if lake.catalog and not platform_session():
         raise InputError(
             f"the lake is in the catalogue {lake.catalog!r}, but a local session has no permanent catalogue; nothing was "
@@ -223,9 +231,9 @@ def spark_session(
 ) -> Iterator[SparkSession]:
     """The session for one job. A local session writes temporary files below ``scratch`` and ends with the job.
 
-    ``data_bytes``: roughly how much data the job reads, in bytes (None: unknown, so it may be much). ``classes_to``: write the
-    class archive there when Java ends. ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` set the size of a local session
-    (default ``local[*]`` and ``4g``).
+    ``data_bytes``: roughly how much data the job reads, in bytes (None: unknown, so it may be much). ``classes_to``:
+    write the class archive there when Java ends. ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` set the size of a
+    local session (default ``local[*]`` and ``4g``).
     """
     if platform_session():
         spark = SparkSession.builder.getOrCreate()
@@ -267,7 +275,8 @@ def spark_session(
         # Spark does not read the size statistics of every page, and they make up a tenth of the time of writing.
         .config("spark.hadoop.parquet.size.statistics.enabled", "false")
         .config("spark.databricks.delta.snapshotPartitions", "2")
-        # Recording the Python line of every column for error messages would double the time of building the ingest's queries.
+        # Recording the Python line of every column for error messages would double the time of building the ingest's
+        # queries.
         .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "4")
         .config("spark.driver.extraJavaOptions", java_options(folder, jars, data_bytes, classes_to))
@@ -299,8 +308,8 @@ def java_options(folder: Path, jars: list[Path], data_bytes: int | None, classes
 
 @contextlib.contextmanager
 def _java_prints_to_standard_error() -> Iterator[None]:
-    """Let a Java that is started in this block print to standard error, so that its own output (VACUUM prints some) does not
-    mix with the output of the job."""
+    """Let a Java that is started in this block print to standard error, so that its own output (VACUUM prints some)
+    does not mix with the output of the job."""
     sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
@@ -331,7 +340,8 @@ def refuse_scratch(folder: Path) -> None:
 
 
 def _java_reads_utf8() -> None:
-    """Make sure that Java starts in a UTF-8 locale. In another one it cannot open files with names that are not ASCII."""
+    """Make sure that Java starts in a UTF-8 locale. In another one it cannot open files with names that are not
+    ASCII."""
     if (locale.nl_langinfo(locale.CODESET) or "").upper().replace("-", "") != "UTF8":
         os.environ["LC_ALL"] = "C.UTF-8"
 

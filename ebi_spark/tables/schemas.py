@@ -1,8 +1,9 @@
 """The tables of a lake: what a row is, which columns it has, how the table is partitioned, and which layer it is in.
 
-Other programs rely on these columns. ``silver`` and ``gold`` hold patients' records and are restricted; ``published`` holds
-only figures that may be shared. Every column is nullable in Delta, because the error for a broken NOT NULL constraint would
-print a patient's row. Columns that must not be null are listed in ``required``, and validation checks them.
+Other programs rely on these columns. ``silver`` and ``gold`` hold patients' records and are restricted; ``published``
+holds only figures that may be shared. Every column is nullable in Delta, because the error for a broken NOT NULL
+constraint would print a patient's row. Columns that must not be null are listed in ``required``, and validation checks
+them.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from functools import cached_property
 
 from pyspark.sql.types import DataType, StructType
 
-# The version of all tables together, stored as a property of each table. Raise it when a column changes its type or meaning:
-# a lake with a higher version than the program's is refused. A new column needs no higher version: `Lake.migrate` adds it.
+# The version of all tables together, stored as a property of each table. Raise it when a column changes its type or
+# meaning: a lake with a higher version than the program's is refused. A new column needs no higher version:
+# `Lake.migrate` adds it.
 SCHEMA_VERSION = 2
 
 YEAR = "financial_year"
@@ -23,8 +25,8 @@ POLICY_KEY = ("policy_id", "revision", "reading")
 class Table:
     """One table of the lake.
 
-    ``row`` says what a row is. ``columns`` lists one column a line: its name, its Spark type and, after ``--``, its meaning.
-    Both are stored in Delta as comments, where users of the tables read them. ``columns`` is parsed once.
+    ``row`` says what a row is. ``columns`` lists one column a line: its name, its Spark type and, after ``--``, its
+    meaning. Both are stored in Delta as comments, where users of the tables read them. ``columns`` is parsed once.
     """
 
     layer: str
@@ -33,9 +35,10 @@ class Table:
     columns: str
     partition_by: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
-    # Delta keeps the minimum and maximum of only these columns in its log. Statistics on every column made writing a third
-    # slower. In tables of records, never name a column here whose values could identify a person. (Policies skip rows by the
-    # page index inside each sorted file, not by these statistics.) If none is named, Delta takes the first 32 columns.
+    # Delta keeps the minimum and maximum of only these columns in its log. Statistics on every column made writing a
+    # third slower. In tables of records, never name a column here whose values could identify a person. (Policies skip
+    # rows by the page index inside each sorted file, not by these statistics.) If none is named, Delta takes the first
+    # 32 columns.
     statistics: tuple[str, ...] = ()
     # False for small tables whose files must stay separate.
     compact: bool = True
@@ -47,7 +50,8 @@ class Table:
 
     @cached_property
     def schema(self) -> StructType:
-        """The columns as a Spark schema, all nullable, with meanings as comments. Shared by all callers: do not change it.
+        """The columns as a Spark schema, all nullable, with meanings as comments. Shared by all callers: do not change
+        it.
 
         Spark parses every type in Java, so it is made only once per table.
         """
