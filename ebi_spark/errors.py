@@ -1,15 +1,18 @@
-"""What a user is told when something is wrong: one message, one remedy, one exit status.
+"""Errors shown to the user: each has a message, a remedy and an exit status.
 
-No message carries a patient's value: files, columns, counts and keys of the configuration only.
+No message contains a patient's value. Messages name only files, columns, counts and keys of the configuration.
 """
 
-# No message is longer: a header can have a column whose name is a megabyte.
+# The longest message, in characters: a header can have a column name of a megabyte.
 MOST_SHOWN = 4000
 
 
 def shown(text: str) -> str:
-    """A text that is not the product's own (a column, a path, a setting), safe to print: whatever a terminal or a log would
-    act on instead of showing it (escapes, line breaks, marks that turn the direction of writing) is written out."""
+    """A text from outside the product (a column, a path, a setting), made safe to print.
+
+    Characters that a terminal or log would act on (escapes, line breaks, marks that change the direction of writing)
+    are replaced by their escape codes.
+    """
     if text.isprintable():
         return text
     return "".join(
@@ -19,36 +22,36 @@ def shown(text: str) -> str:
 
 
 class EbiError(Exception):
-    """An outcome that ends a job. ``message`` says what is wrong and where, ``remedy`` what to do about it."""
+    """An error that ends a job. ``message`` says what is wrong and where; ``remedy`` says what to do about it."""
 
     exit_status = 3
     outcome = "broken"
 
     def __init__(self, message: str, *, remedy: str) -> None:
         self.message, self.remedy = _cut(shown(message)), _cut(shown(remedy))
-        # What the run log keeps of it, besides.
+        # Further facts for the run log.
         self.details: dict[str, str] = {}
         super().__init__(self.message)
 
 
 def _cut(text: str) -> str:
-    """What is too long loses its middle: the cause is at the end, where a name of a megabyte comes first."""
+    """Cut the middle out of a text that is too long: if a very long name comes first, the cause is at the end."""
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]} … {text[-MOST_SHOWN // 2 :]}"
 
 
 class InputError(EbiError):
-    """The call, the configuration, an input file or the environment is wrong; no table was touched."""
+    """The command, the configuration, an input file or the environment is wrong; no table was changed."""
 
     exit_status = 2
     outcome = "refused"
 
 
 class DataError(EbiError):
-    """The data failed a check: nothing was published and the old release stands."""
+    """The data failed a check: nothing was published and the old release stays current."""
 
     exit_status = 1
     outcome = "failed"
 
 
 class BrokenRunError(EbiError):
-    """Something broke midway; what was committed stands and the same call repeats the rest."""
+    """The run failed part-way. What was committed stays in the lake; running the same command again does the rest."""

@@ -1,4 +1,5 @@
-"""NHS financial years: April to March, written ``2021-22`` in every table; and the dates of sources, from which they follow."""
+"""NHS financial years (April to March, written ``2021-22`` in every table), and reading the dates that they are made
+from."""
 
 import re
 from datetime import date
@@ -10,27 +11,28 @@ from ebi_spark.errors import InputError
 
 YEAR_FORM = r"^[0-9]{4}-[0-9]{2}$"
 FIRST_YEAR, LAST_YEAR = 1989, 2099
-# The first year in which HES gives a key to one row only; before it, keys repeat from year to year.
-HES_KEYS_HOLD_FROM = 2012
+# The first year (2012-13) from which a HES key identifies one row. Before it, keys repeat from year to year (decision
+# 23).
+HES_KEYS_UNIQUE_FROM = 2012
 
 
 def label(start: int) -> str:
-    """The label of the financial year that starts on 1 April of ``start``: 2021 → ``2021-22``."""
+    """The label of the financial year that starts on 1 April of the year ``start``: 2021 → ``2021-22``."""
     return f"{start}-{(start + 1) % 100:02d}"
 
 
 def start_of(year: str) -> date:
-    """First day of a year given by its label."""
+    """First day of the financial year with this label."""
     return date(int(year[:4]), 4, 1)
 
 
 def end_of(year: str) -> date:
-    """Last day of a year given by its label."""
+    """Last day of the financial year with this label."""
     return date(int(year[:4]) + 1, 3, 31)
 
 
 def midpoint_of(year: str) -> date:
-    """1 October, the day that a population of the year is wanted for (decision 14)."""
+    """1 October of the financial year with this label: the population nearest to this day is used (decision 14)."""
     return date(int(year[:4]), 10, 1)
 
 
@@ -45,22 +47,23 @@ def _one_year(text: str) -> int:
         first, second = int(match[1]), int(match[2])
         if text == "2021":
             raise InputError(
-                "years: 2021 can be read as the year 2020-21 or as the calendar year 2021",
+                "years: 2021 can mean the financial year 2020-21 or the calendar year 2021",
                 remedy="write 2020-21 or 2021-22",
             )
         if second == (first + 1) % 100:
             return (1900 if first >= 89 else 2000) + first
     raise InputError(
         f"years: {text!r} is not a financial year",
-        remedy="write years as 2021-22, a range as 2018-19..2023-24, or several parted by commas",
+        remedy="write a year as 2021-22, a range as 2018-19..2023-24, or several separated by commas",
     )
 
 
 def parse_years(text: str) -> tuple[str, ...]:
-    """The years that a call names, sorted, without repeats.
+    """The labels of the years in ``text``, sorted, without repeats.
 
-    Understands ``2021-22``, ``2021/22``, ``202122``, ``2122``, ranges with ``..`` and comma lists. A bare ``2021``
-    is refused, since it is 2020-21 in HES and 2021-22 to most readers.
+    A year is written ``2021-22``, ``2021/22``, ``202122`` or ``2122``. Ranges with ``..`` and lists with commas are
+    allowed. ``2021`` raises an :class:`InputError`, because it is 2020-21 in HES and 2021-22 to most readers; so does
+    anything else.
     """
     starts: set[int] = set()
     for part in str(text).split(","):
@@ -74,8 +77,18 @@ def parse_years(text: str) -> tuple[str, ...]:
 
 
 def iso_day(text: Column) -> Column:
-    """``2021-04-01``, ``01/04/2021``, ``20210401`` or a time stamp with its date in ISO order; NULL for other forms. Give a
-    column, not an expression: it is looked at many times."""
+    """A date as text, rewritten so that it starts ``YYYY-MM-DD``; NULL if it has none of these forms.
+
+    | text                  | → result              |
+    |-----------------------|-----------------------|
+    | 2021-04-01            | 2021-04-01            |
+    | 01/04/2021            | 2021-04-01            |
+    | 20210401              | 2021-04-01            |
+    | 2021-04-01 10:15:00   | 2021-04-01 10:15:00   |
+    | 1 April               | NULL                  |
+
+    Pass a plain column, not an expression: Spark evaluates it many times.
+    """
 
     def part(start: int, size: int = 99) -> Column:
         return F.substring(text, start, size)
@@ -91,8 +104,11 @@ def iso_day(text: Column) -> Column:
 
 
 def day_of_iso(iso: Column) -> Column:
-    """A DATE. A time stamp becomes the date in the session's time zone (Europe/London unless configured): a midnight of
-    1 April stored as 23:00Z belongs to the new year."""
+    """A DATE from the text that :func:`iso_day` returns; NULL if it is not a date of the calendar.
+
+    A time stamp becomes the date in the session's time zone (Europe/London unless configured). So 1 April at midnight,
+    stored as 23:00Z on 31 March, belongs to the new year.
+    """
     stamp = iso.try_cast("timestamp").cast("date")
     return F.when(F.octet_length(iso) == 10, iso.try_cast("date")).otherwise(stamp)
 
@@ -103,20 +119,20 @@ def start_of_date(day: Column) -> Column:
 
 
 def year_of_date(day: Column) -> Column:
-    """Label of the financial year that a DATE falls in; NULL for NULL."""
+    """Label of the financial year of a DATE; NULL for NULL."""
     return year_of_start(start_of_date(day))
 
 
 def year_of_start(start: Column) -> Column:
     """Label of the financial year that starts in a calendar year (INT); NULL for NULL."""
-    # Most dates are of years that sources have: their labels are looked up, which costs a fraction of making them.
+    # Looking up a label is many times faster than making it. Only years that no source has are made.
     labels = F.split(F.lit(",".join(label(year) for year in range(FIRST_YEAR, LAST_YEAR + 1))), ",")
     looked_up = F.when(start >= FIRST_YEAR, F.get(labels, start - FIRST_YEAR))
     return F.coalesce(looked_up, _label(start))
 
 
 def start_of_year(year: Column) -> Column:
-    """The calendar year (INT) in which the financial year of a label starts; NULL for NULL."""
+    """The calendar year (INT) in which the financial year with this label starts; NULL for NULL."""
     return F.substring_index(year, "-", 1).try_cast("int")
 
 
@@ -125,25 +141,39 @@ def _label(start: Column) -> Column:
 
 
 def year_of_text(text: Column, bare_year: str | None = None) -> Column:
-    """Label of a year as source tables write it: ``2021-22``, ``2021/22``, ``202122``, ``2122``, ``2021``; else NULL.
+    """Label of the financial year that a source writes as text; NULL if it cannot be read (decision 3).
 
-    Four digits are two years' last digits when the second follows the first (HES: ``2021`` is 2020-21, decision 3).
-    Other four digits are a calendar year: ``bare_year`` says whether the financial year ``starts`` or ``ends`` in it;
-    without it they stay NULL.
+    Four digits are read as the last two digits of two years if the second follows the first. Any other four digits are
+    a calendar year: ``bare_year`` says whether the financial year ``starts`` or ``ends`` in it. Without it they become
+    NULL.
+
+    | text    | bare_year | → label |
+    |---------|-----------|---------|
+    | 2021/22 |           | 2021-22 |
+    | 202122  |           | 2021-22 |
+    | 2122    |           | 2021-22 |
+    | 2021    |           | 2020-21 |
+    | 2019    |           | NULL    |
+    | 2019    | ends      | 2018-19 |
     """
     start = start_of_digits(digits_of_year(text), bare_year)
     return F.when(start.between(FIRST_YEAR, LAST_YEAR), year_of_start(start))
 
 
 def digits_of_year(text: Column) -> Column:
-    """The digits of a year as a source writes it, also where it is a number: 910 is 0910 without its zero, 2122.0 is 2122."""
+    """The digits of a year as a source writes it. It may be stored as a number: 910 becomes 0910, and 2122.0 becomes
+    2122."""
     digits = F.regexp_replace(text, r"\.0*\s*$|[^0-9]", "")
     return F.regexp_replace(F.concat(F.lit("0"), digits), r"^0(?=[0-9]{4})", "")
 
 
 def start_of_digits(digits: Column, bare_year: str | None = None) -> Column:
-    """The calendar year (INT) in which the year that :func:`year_of_text` reads starts, from the digits alone, whether a source
-    can hold such a year or not: they are looked at many times, so give a column, not an expression."""
+    """The calendar year (INT) in which the financial year starts, from the digits of :func:`digits_of_year`; NULL if
+    unreadable.
+
+    Years that no source can have are not excluded. Pass a plain column, not an expression: Spark evaluates it many
+    times.
+    """
     first4 = F.substring(digits, 1, 4).try_cast("int")
     pair_start, pair_end = F.substring(digits, 1, 2).try_cast("int"), F.substring(digits, 3, 2).try_cast("int")
     from_pair = F.when(pair_start >= 89, 1900).otherwise(2000) + pair_start

@@ -1,7 +1,7 @@
-"""Text that is not the product's own, made safe for where it goes: SQL, Java's options, Spark's paths, the terminal.
+"""Quote text from outside the product for SQL, Java options and Spark paths.
 
-Names of files, tables, columns and settings come from configurations, environments and source files. Each passes through one
-function of this module on its way; what cannot be quoted is refused by name.
+Names of files, tables, columns and settings come from configurations, environments and source files. Each is quoted by
+a function of this module before it is used. A name that cannot be quoted is refused with an error that shows it.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from ebi_spark.errors import InputError, shown
 
-# Control characters, ends of lines that only some programs see, and bytes of a name that are no text.
+# Control characters, line ends that only some programs recognise, and bytes of a name that are not valid text.
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _GLOB = re.compile(r"([\\\[\]{}*?])")
 _PART = re.compile(r"`((?:[^`]|``)+)`|([^`.\s]+)")
@@ -18,18 +18,18 @@ _NAME = re.compile(r"[^`./\s]+")
 
 
 def sql_name(*parts: str) -> str:
-    """A name for SQL, each of its parts between backticks."""
+    """A name for SQL, with each part in backticks."""
     return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
 
 
 def sql_text(text: str) -> str:
-    """A text as a literal of SQL."""
+    """A text as an SQL literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def table_parts(name: str) -> list[str]:
-    """The parts of a table's name as a person writes it: ``catalog.schema.name``, a part with blanks or dots between
-    backticks. An :class:`InputError` where it is no such name."""
+    """The parts of a table name as a user writes it: ``catalog.schema.name``, with backticks around a part that has
+    spaces or dots. Raises an :class:`InputError` if the text is not such a name."""
     found: list[str] = []
     at = 0
     while match := _PART.match(name, at):
@@ -42,40 +42,40 @@ def table_parts(name: str) -> list[str]:
         at += 1
     raise InputError(
         f"{name!r} is not the name of a table",
-        remedy="write `catalog.schema.name`, with backticks around a part that has blanks or dots",
+        remedy="write `catalog.schema.name`, with backticks around a part that has spaces or dots",
     )
 
 
 def refuse_catalogue_name(what: str, name: str) -> None:
-    """An :class:`InputError` where a catalogue or schema cannot be called so."""
+    """Raise an :class:`InputError` if ``name`` cannot be the name of a catalogue or schema."""
     refuse_unusable(what, name)
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{what}: a catalogue or schema cannot be called {name!r}",
-            remedy="write its name alone, without quotation marks, backticks, blanks, dots or slashes",
+            remedy="write the name only, without quotation marks, backticks, spaces, dots or slashes",
         )
 
 
 def refuse_unusable(what: str, text: str) -> None:
-    """An :class:`InputError` where a setting, a name or an argument is empty or has a character that cannot be part of
+    """Raise an :class:`InputError` if a setting, name or argument is empty or has a character that is not allowed in
     one."""
     if not text.strip():
         raise InputError(f"{what} is empty", remedy="give it a value, or leave it out")
     found = _UNUSABLE.search(text)
     if found:
         raise InputError(
-            f"{what} has the character {shown(found[0])}, which no name may have: {text}",
-            remedy="take control characters, line breaks and bytes that are not UTF-8 out of it",
+            f"{what} has the character {shown(found[0])}, which is not allowed in a name: {text}",
+            remedy="remove control characters, line breaks and bytes that are not UTF-8",
         )
     if "${" in text:
         raise InputError(
-            f"{what} has ${{, and no environment variable is named so: {text}",
-            remedy="write ${NAME} with letters, digits and underscores, or take the sign out",
+            f"{what} has ${{ without the name of an environment variable: {text}",
+            remedy="write ${NAME} with letters, digits and underscores, or remove the ${",
         )
 
 
 def texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Every text of a document with its place, keys as well as values."""
+    """Every text of a document, keys as well as values, as (place, text)."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, Mapping):
@@ -88,23 +88,23 @@ def texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
 
 
 def java_option(option: str) -> str:
-    """One option in a line of Java's options, as Spark's launcher takes such a line apart."""
-    if any(ord(character) > 0xFFFF for character in option):  # the launcher takes these for two characters
+    """One Java option, quoted the way Spark's launcher expects it in a line of options."""
+    if any(ord(character) > 0xFFFF for character in option):  # the launcher reads each of these as two characters
         raise InputError(
             f"Java cannot be given the name {option.partition('=')[2] or option}: it has a character beyond U+FFFF",
-            remedy="rename the folder, for instance without the picture sign",
+            remedy="rename the folder without that character, such as an emoji",
         )
     return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def spark_path(path: str) -> str:
-    """The path of one local file for Spark's readers, which would take its brackets, braces and stars for a pattern."""
+    """The path of one local file for Spark's readers, which would otherwise read brackets, braces and stars as a
+    pattern."""
     quoted = _GLOB.sub(r"\\\1", path)
-    if (
-        quoted != path and ":" in path
-    ):  # Spark looks for a file of such a name part by part, and takes the colon for a scheme's
+    # Spark looks for a file with such a name part by part, and reads a colon as the end of a URL scheme.
+    if quoted != path and ":" in path:
         raise InputError(
-            f"Spark cannot read {path}: it has a colon as well as one of the signs of a pattern ([ ] {{ }} * ? \\)",
+            f"Spark cannot read {path}: it has a colon as well as a pattern character ([ ] {{ }} * ? \\)",
             remedy="rename the file or its folder",
         )
     return quoted

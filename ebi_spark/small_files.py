@@ -1,4 +1,4 @@
-"""Small CSV files, of the product or of the user, as dictionaries on the driver."""
+"""Small CSV files, the product's own or the user's, read as dictionaries without Spark."""
 
 import csv
 import stat
@@ -7,20 +7,23 @@ from pathlib import Path
 
 from ebi_spark.errors import InputError
 
-# A table of practices or areas has a few megabytes; whoever reads one takes it whole into memory.
+# A table of practices or areas has a few megabytes and is read whole into memory.
 MOST_BYTES = 1 << 29
 
 
 def refuse_special(path: Path, what: str, most_bytes: int | None = MOST_BYTES) -> None:
-    """An :class:`InputError` that begins with ``what`` where a file that would be read is none that ends: a pipe, a device, a
-    socket; or is larger than its kind ever is. One that is not there is left to whoever opens it."""
+    """Raise an :class:`InputError` that begins with ``what`` if a file must not be read.
+
+    That is a pipe, device or socket, which has no end, or a file larger than its kind ever is. A missing file raises
+    nothing: the caller finds out when opening it.
+    """
     try:
         found = path.stat()
     except (OSError, ValueError):
         return
     kind = special_kind(found.st_mode)
     if kind:
-        raise InputError(f"{what}{path} is {kind}", remedy="give an ordinary file: nothing else has an end")
+        raise InputError(f"{what}{path} is {kind}", remedy="give an ordinary file")
     if most_bytes is not None and stat.S_ISREG(found.st_mode) and found.st_size > most_bytes:
         raise InputError(
             f"{what}{path} has {found.st_size:,} bytes; a file of its kind may not have more than {most_bytes:,} bytes",
@@ -29,7 +32,7 @@ def refuse_special(path: Path, what: str, most_bytes: int | None = MOST_BYTES) -
 
 
 def special_kind(mode: int) -> str | None:
-    """What a path is that is neither file nor folder, in words."""
+    """What a path is, in words, if it is neither a file nor a folder; otherwise None."""
     if stat.S_ISFIFO(mode):
         return "a named pipe (FIFO)"
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
@@ -38,7 +41,10 @@ def special_kind(mode: int) -> str | None:
 
 
 def read_rows(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
-    """The rows of a small CSV file as dictionaries; an :class:`InputError` where a ``required`` column is missing."""
+    """The rows of a small CSV file as dictionaries by column name.
+
+    Raises an :class:`InputError` if the file cannot be read, or if ``required`` columns are named and one is missing.
+    """
     refuse_special(path, "")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -47,5 +53,7 @@ def read_rows(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
         raise InputError(f"{path} cannot be read ({type(error).__name__})", remedy="give a readable CSV file") from None
     missing = [name for name in required if not rows or name not in rows[0]]
     if missing:
-        raise InputError(f"{path}: the column {missing[0]} is missing, or there is no row", remedy=f"add {missing[0]}")
+        raise InputError(
+            f"{path}: the column {missing[0]} is missing, or the file has no rows", remedy=f"add {missing[0]}"
+        )
     return rows

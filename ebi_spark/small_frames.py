@@ -1,7 +1,7 @@
-"""Small tables made on the driver (lookups, logs, policies) as DataFrames, through Arrow.
+"""Turn small tables that are made in Python (lookups, logs, policies) into DataFrames, through Arrow.
 
-``createDataFrame`` on a list starts Python workers on the classic engine; an Arrow table does not, and works the same on
-Spark Connect.
+``createDataFrame`` with a list starts Python worker processes in classic Spark. With an Arrow table it does not, and an
+Arrow table works the same on Spark Connect.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,10 @@ from pyspark.sql.types import DataType, StructType
 def small_frame(
     spark: SparkSession, rows: Sequence[Sequence[Any] | Mapping[str, Any]], schema: str | StructType
 ) -> DataFrame:
-    """``rows`` (tuples in the schema's order, or mappings by name) as a DataFrame of exactly ``schema``."""
+    """A DataFrame with exactly ``schema``, from ``rows``: tuples in the schema's order, or mappings by column name.
+
+    A column that a mapping does not name is NULL. A time without a zone is taken as local time.
+    """
     wanted = schema if isinstance(schema, StructType) else DataType.fromDDL(schema)
     assert isinstance(wanted, StructType)
     names = wanted.names
@@ -34,7 +37,7 @@ def small_frame(
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, dict):  # a map, in Arrow a list of pairs
+    if isinstance(value, dict):  # Arrow takes a map as a list of pairs
         return list(value.items())
     if isinstance(value, datetime) and value.tzinfo is None:
         return value.astimezone(UTC)

@@ -29,7 +29,7 @@ def stage(context: Context, due: Due | None = None, only: frozenset[str] | None 
     with context.stage("ingest") as report, watched(context.config, context.lake.versions_written):
         report.years = list(context.config.years or [])
         tables = read_sources(context.spark, context.config)
-        noted = column_drift.told(tables, column_drift.last_ingested(context.lake, tables))
+        noted = column_drift.column_warnings(tables, column_drift.last_ingested(context.lake, tables))
         for line in noted:
             context.tell_plainly(line)
         before = context.books.previous_ingest() if due is not None else None

@@ -52,7 +52,7 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
         found[SET_ASIDE] = quarantine_summary(lake.read(QUARANTINE))
     if refused := _refused(lake):
         found[REFUSED] = refused
-    found["columns"] = column_drift.in_lake(lake)
+    found["columns"] = column_drift.columns_in_lake(lake)
     if lake.exists(UNMAPPED_AREA):
         codes = (
             lake.read(UNMAPPED_AREA)

@@ -564,7 +564,7 @@ def test_a_file_that_breaks(case: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert answer["exit"] == int(status)
     message = answer["error"]["message"]
     assert str(tmp_path / name) in message and words in message
-    assert "same call again" in answer["error"]["remedy"]
+    assert "same command again" in answer["error"]["remedy"]
     assert "RX0" not in json.dumps(answer)
     written = {table for table in answer["tables"] if table in ("silver/apc_spell", "silver/quarantine")}
     assert not written or status == "3"

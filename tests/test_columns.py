@@ -20,7 +20,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.records.checksums import content
 from ebi_spark.records.ingest import ingest
 from ebi_spark.small_frames import small_frame
-from ebi_spark.sources.column_drift import in_lake, probable_names, told
+from ebi_spark.sources.column_drift import column_warnings, columns_in_lake, probable_names
 from ebi_spark.sources.families import concatenation, has_code, listed
 from ebi_spark.sources.layouts import ColumnMapping, layouts, likeness
 from ebi_spark.sources.reader import Group, SourceTable, read_sources
@@ -58,7 +58,7 @@ FAMILIES: dict[str, tuple[list[str], list[list[tuple[str, ...]]], list[str]]] = 
     ),
     "a gap at the front (`OPERTN_02` without `OPERTN_01`)": (
         ["OPERTN_02", "OPERTN_04"], [[(), ("OPERTN_02",), (), ("OPERTN_04",)]],
-        ["the first operation column is missing: OPERTN_02 is the first there"],
+        ["the first operation column is missing; the file begins with OPERTN_02"],
     ),
     "numbers without a leading zero (`OPERTN_1`)": (
         [f"OPERTN_{n}" for n in (1, 2, 10, 11)],
@@ -73,13 +73,13 @@ FAMILIES: dict[str, tuple[list[str], list[list[tuple[str, ...]]], list[str]]] = 
     "a second family (`OPERTN_4_01` beside `OPERTN_01`)": (
         ["OPERTN_4_01", "OPERTN_4_02", "OPERTN_01", "OPERTN_02"],
         [[("OPERTN_4_01",), ("OPERTN_4_02",)], [("OPERTN_01",), ("OPERTN_02",)]],
-        ["OPERTN_4_01 … OPERTN_4_02 and OPERTN_01 … OPERTN_02 mean the same: of each row the first of them that has a code"],
+        ["OPERTN_4_01 … OPERTN_4_02 and OPERTN_01 … OPERTN_02 mean the same: for each row, the first of them that has a code"],
     ),
     "numbered columns and a concatenation (`OPERTN_4_CONCAT`)": (
         ["OPERTN_4_01", "OPERTN_4_CONCAT"], [[("OPERTN_4_01",)]], [],
     ),
     "LSOA of 2011 and of 2021": (
-        ["OPERTN_01", "LSOA11", "LSOA21"], [[("OPERTN_01",)]], ["LSOA11 and LSOA21 mean the same: silver keeps each"],
+        ["OPERTN_01", "LSOA11", "LSOA21"], [[("OPERTN_01",)]], ["LSOA11 and LSOA21 mean the same: silver keeps all of them"],
     ),
     "several names for the person, the provider or the commissioner": (
         ["OPERTN_01", "PROCODET", "PROCODE3"], [[("OPERTN_01",)]],
@@ -149,7 +149,7 @@ def test_the_message_on_a_missing_column_names_no_other_field() -> None:
         layouts()["apc"].resolve([name for name in APC if name != "ADMIDATE"], {}, "x.csv")
     assert "ADMIDATE is missing" in refusal.value.message
     assert "ADMINCAT" not in refusal.value.remedy and "nearest" not in refusal.value.remedy
-    with pytest.raises(InputError, match="maps admission_date to ADMIDAT, which") as refusal:
+    with pytest.raises(InputError, match="maps admission_date to ADMIDAT, but") as refusal:
         layouts()["apc"].resolve([n for n in APC if n != "ADMIDATE"], {"admission_date": "ADMIDAT"}, "x.csv")
     assert refusal.value.remedy == "correct `columns`"
 
@@ -171,10 +171,10 @@ def test_of_several_names_of_one_column_one_is_read_and_the_others_are_reported(
     found = resolved("DIAG_01", "OPERTN_01", "PROCODET", "PROCODE3", "PURCODE", "CCG_RESPONSIBILITY")
     assert found.single["provider_code"] == "PROCODE3"
     assert found.notes == (
-        "provider_code is read from PROCODE3; PROCODET can mean the same, and nothing reads it: to read another one for "
-        "the whole file, map it under `columns: {provider_code: …}`",
-        "commissioner_code is read from CCG_RESPONSIBILITY; PURCODE can mean the same, and nothing reads it: to read "
-        "another one for the whole file, map it under `columns: {commissioner_code: …}`",
+        "provider_code is read from PROCODE3; PROCODET can mean the same and is not used: to read another column "
+        "for the whole file, map it under `columns: {provider_code: …}`",
+        "commissioner_code is read from CCG_RESPONSIBILITY; PURCODE can mean the same and is not used: to read "
+        "another column for the whole file, map it under `columns: {commissioner_code: …}`",
     )
     mapped = resolved("DIAG_01", "OPERTN_01", "PROCODET", "PROCODE3", provider_code="PROCODET")
     assert mapped.single["provider_code"] == "PROCODET"
@@ -187,7 +187,7 @@ def test_of_several_names_of_one_column_one_is_read_and_the_others_are_reported(
 def test_one_of_several_columns_for_the_area_is_enough() -> None:
     both = resolved("DIAG_01", "OPERTN_01", "LSOA11", "LSOA21")
     assert (both.single["lsoa"], both.single["lsoa_2021"]) == ("LSOA11", "LSOA21")
-    assert [note for note in both.notes if "LSOA11 and LSOA21 mean the same: silver keeps each" in note]
+    assert [note for note in both.notes if "LSOA11 and LSOA21 mean the same: silver keeps all of them" in note]
     for names, missing in ((["LSOA11"], []), (["LSOA21"], []), (["LSOA01"], []), ([], ["lsoa"])):
         found = resolved("DIAG_01", "OPERTN_01", *names)
         assert [name for name in found.missing if name.startswith("lsoa")] == missing, names
@@ -199,9 +199,9 @@ def test_files_that_have_a_column_under_different_names_are_reported() -> None:
         Group(("/data/b.csv",), (), (), read={"person_id": "TOKEN_PERSON_ID"}),
     ]
     no_rows: Any = None
-    assert told([SourceTable("hes", "op", no_rows, groups=groups)], {}) == [
-        "hes op: person_id is read from columns of different names, which need not have the same codes: PSEUDO_HESID in "
-        "a.csv, TOKEN_PERSON_ID in b.csv. Map one that all files have under `columns: {person_id: …}`"
+    assert column_warnings([SourceTable("hes", "op", no_rows, groups=groups)], {}) == [
+        "hes op: person_id is read from columns with different names, which may not have the same codes: PSEUDO_HESID in "
+        "a.csv, TOKEN_PERSON_ID in b.csv. Map a column that all files have under `columns: {person_id: …}`"
     ]
 
 
@@ -399,7 +399,7 @@ def test_a_lake_of_the_version_before_is_migrated_and_its_records_are_the_same(
         older = older.partitionBy(*table.partition_by) if table.partition_by else older
         older.option("overwriteSchema", "true").save(str(tmp_path / "lake" / table.full_name))
         assert not set(names) & set(lake.read(table).columns)
-    assert in_lake(lake)[0]["table"] == "sus_plus opa"  # as `status` looks at it, which migrates nothing
+    assert columns_in_lake(lake)[0]["table"] == "sus_plus opa"  # as `status` looks at it, which migrates nothing
     done = [line.split("added ")[1] for line in lake.migrate(list(later))]
     assert done == ["lsoa_2021, lsoa_2001, gp_practice_sus", "column_notes"]
     again = ingest(lake, read_sources(spark, config), config, lambda _: None)

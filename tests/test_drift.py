@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ebi_spark.errors import InputError
 from ebi_spark.sources import text_scan
-from ebi_spark.sources.column_drift import Columns, columns_of, probable_names, told
+from ebi_spark.sources.column_drift import Columns, column_warnings, merge_columns, probable_names
 from ebi_spark.sources.layouts import layouts
 from ebi_spark.sources.reader import Group, SourceTable
 
@@ -29,34 +29,36 @@ def group(*names: str, missing: tuple[str, ...] = (), extra: tuple[str, ...] = (
 
 
 def test_a_missing_column_is_told_with_its_probable_new_name() -> None:
-    lines = told([table(group("a.csv", missing=("gp_practice_code", "sex"), extra=("GP_Practice_Cd", "Ward")))], {})
+    lines = column_warnings(
+        [table(group("a.csv", missing=("gp_practice_code", "sex"), extra=("GP_Practice_Cd", "Ward")))], {}
+    )
     assert lines == [
-        "sus_plus apcs: the column GP_PRACTICE_CODE is missing; GP_Practice_Cd is there and nothing reads it: if it is the "
-        "same, map it under `columns: {gp_practice_code: GP_Practice_Cd}`",
+        "sus_plus apcs: the column GP_PRACTICE_CODE is missing, and GP_Practice_Cd is not used: if they are the same, "
+        "map it under `columns: {gp_practice_code: GP_Practice_Cd}`",
         "sus_plus apcs: optional columns are missing: SEX",
-        "sus_plus apcs: columns that nothing reads: GP_PRACTICE_CD, WARD",
+        "sus_plus apcs: columns that are not used: GP_PRACTICE_CD, WARD",
     ]
 
 
 def test_files_that_differ_are_told_group_by_group() -> None:
-    lines = told([table(group("a.csv", "b.csv"), group("c.csv", missing=("sex",)))], {})
+    lines = column_warnings([table(group("a.csv", "b.csv"), group("c.csv", missing=("sex",)))], {})
     assert lines == ["sus_plus apcs, c.csv: optional columns are missing: SEX"]
 
 
 def test_what_differs_from_the_last_ingest_is_told() -> None:
     before = {("sus_plus", "apcs"): Columns(frozenset({"admission_date"}), frozenset({"WARD", "BED"}))}
     now = table(group("a.csv", missing=("sex",), extra=("Ward", "Theatre")))
-    assert told([now], before)[1:] == [
-        "sus_plus apcs: new since the last ingest, and nothing reads them: THEATRE",
-        "sus_plus apcs: there again since the last ingest: ADMISSION_DATE",
+    assert column_warnings([now], before)[1:] == [
+        "sus_plus apcs: new since the last ingest and not used: THEATRE",
+        "sus_plus apcs: back since the last ingest: ADMISSION_DATE",
         "sus_plus apcs: gone since the last ingest: BED, SEX",
     ]
     same = table(group("a.csv", missing=("admission_date",), extra=("Ward", "Bed")))
-    assert told([same], before) == ["sus_plus apcs: optional columns are missing: ADMISSION_DATE"]
+    assert column_warnings([same], before) == ["sus_plus apcs: optional columns are missing: ADMISSION_DATE"]
 
 
 def test_many_columns_are_counted() -> None:
-    (line,) = told([table(group("a.csv", extra=tuple(f"X{n:03d}" for n in range(212))))], {})
+    (line,) = column_warnings([table(group("a.csv", extra=tuple(f"X{n:03d}" for n in range(212))))], {})
     assert line.endswith("X008, X009 and 202 more (silver/ingest_audit has all)")
 
 
@@ -81,7 +83,7 @@ def test_a_gap_in_numbered_columns_is_missing_by_its_own_name() -> None:
 
 
 def test_the_columns_of_a_role_are_those_of_all_its_files() -> None:
-    both = columns_of([group("a", missing=("sex", "age"), extra=("W",)), group("b", missing=("sex",), extra=("x",))])
+    both = merge_columns([group("a", missing=("sex", "age"), extra=("W",)), group("b", missing=("sex",), extra=("x",))])
     assert both == Columns(frozenset({"sex"}), frozenset({"W", "X"}))
 
 

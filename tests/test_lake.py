@@ -206,7 +206,7 @@ def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
     assert len(refused) <= 1
     for error in refused:
         assert "gold/activity_rate: another run committed to the same rows" in error.message
-        assert "run the same call again" in error.remedy
+        assert "run the same command again" in error.remedy
     assert held()["2021-22"] in ({3}, {4})
     assert held()["2022-23"] == {2}
     assert together(("2021-22", 5)) == []

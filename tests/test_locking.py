@@ -103,7 +103,7 @@ def test_it_is_not_taken_from_the_living_or_the_unseen(lake: Path, holder: Any) 
     path = write(lake, holder)
     with pytest.raises(InputError, match="in use") as refused, locked(lake):
         pass
-    assert "wait for it" in refused.value.remedy
+    assert "wait until it has ended" in refused.value.remedy
     assert json.loads(path.read_text(encoding="utf-8")) == holder
 
 

@@ -15,9 +15,9 @@ TEXTS = {
     "aliases that explode": (
         "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
         + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
-        "line 6: there are more than 200,000 values once aliases are put in place",
+        "line 6: there are more than 200,000 values when aliases are expanded",
     ),
-    "an alias that holds itself": ("lake: &a [*a]", "line 1: the alias 'a' holds itself"),
+    "an alias that holds itself": ("lake: &a [*a]", "line 1: the alias 'a' contains itself"),
     "an alias of nothing": ("lake: *a", "line 1: found undefined alias"),
     "100,000 nested lists": ("lake: " + "[" * 100_000, "nested more than 50 deep"),
     "100,000 lists nested by hyphens": ("- " * 100_000, "nested more than 50 deep"),
@@ -28,14 +28,14 @@ TEXTS = {
     "300,000 values": ("lake: [" + "1," * 300_000 + "]", "more than 200,000 values"),
     "several documents": ("---\nlake: x\n" * 10_000, "line 3: but found another document"),
     "3 MB": ("lake: " + "a" * 3_000_000, "more than 2,000,000 bytes"),
-    "a number of 10,000 digits": ("lake: " + "9" * 10_000, "holds a value that cannot be read (ValueError)"),
+    "a number of 10,000 digits": ("lake: " + "9" * 10_000, "has a value that cannot be read (ValueError)"),
     "a number of 3,000 sixtieths": ("lake: " + "1:" * 3_000 + "1", "line 1: a number of more than 18 digits"),
-    "a list for a key": ("[a]: 1", "line 1: a key is no text (list)"),
-    "a number for a key": ("1: 2", "line 1: a key is no text (int)"),
+    "a list for a key": ("[a]: 1", "line 1: a key is not text (list)"),
+    "a number for a key": ("1: 2", "line 1: a key is not text (int)"),
     "a NUL byte": ("lake: \0x", "not YAML"),
     "a tag of Python": ("lake: !!python/object/apply:os.system [x]", "could not determine a constructor for the tag"),
-    "a list in place of keys": ("[1, 2]", "holds no keys"),
-    "nothing in it": ("", "holds no keys"),
+    "a list in place of keys": ("[1, 2]", "has no keys"),
+    "nothing in it": ("", "has no keys"),
 }
 
 

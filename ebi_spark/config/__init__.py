@@ -1,1 +1,1 @@
-"""The settings of a run and the YAML files they come from."""
+"""The settings of a run, and reading the YAML files that they come from."""

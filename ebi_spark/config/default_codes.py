@@ -1,7 +1,7 @@
-"""Default codes: what a source writes where it has no code to give, and what each of them means (``conf/default_codes.yml``).
+"""Default codes: what a source writes if it has no code to give, with the meaning of each (``conf/default_codes.yml``).
 
-``not_known`` and ``not_applicable`` count as missing, except in the reading ``as_published``, which sees a code as the
-published SQL does. A ``fact`` is not missing. Silver keeps every code as it is.
+``not_known`` and ``not_applicable`` count as missing. A ``fact`` is not missing. The reading ``as_published`` treats
+every code as the published SQL does, and silver keeps every code unchanged (decision 24).
 """
 
 from functools import cache, reduce
@@ -15,14 +15,15 @@ from ebi_spark.errors import InputError
 
 NOT_KNOWN, NOT_APPLICABLE, FACT = "not_known", "not_applicable", "fact"
 MISSING = (NOT_KNOWN, NOT_APPLICABLE)
-# The columns that hold a list of codes, ``,R69X6,``.
+# The columns that have a list of codes, such as ``,R69X6,``.
 LISTS = ("diagnosis_codes", "procedure_codes")
+# The mark between the episodes of a spell.
 EPISODE = "|"
 
 
 @cache
 def default_codes() -> dict[str, dict[str, str]]:
-    """By column of the silver tables: code → meaning."""
+    """For each column of the silver tables: code → meaning."""
     path = resource("conf", "default_codes.yml")
     document = load_document(path, resource("conf", "default_codes.schema.json"), what="default codes")
     found: dict[str, dict[str, str]] = {}
@@ -37,23 +38,25 @@ def default_codes() -> dict[str, dict[str, str]]:
 
 
 def codes_of(column: str, *meanings: str) -> tuple[str, ...]:
-    """The default codes of a column that have one of the meanings; without any meaning named, all of them."""
+    """The default codes of a column that have one of the meanings; all of them if no meaning is named."""
     listed = default_codes().get(column, {})
     return tuple(sorted(code for code, meaning in listed.items() if not meanings or meaning in meanings))
 
 
 def has(column: str, *meanings: str, field: str = "") -> Column:
-    """Whether a record has a default code of one of these meanings (any, where none is named): of a column that holds a list
-    whether it has such codes and no other. ``field``: what the codes are listed under, where it is not the column. Never
-    NULL."""
+    """Whether a record has a default code with one of these meanings (any meaning if none is named). Never NULL.
+
+    A column with a list of codes qualifies if it has such codes and no others. ``field``: the name under which the
+    codes are listed, if it is not the name of the column.
+    """
     codes = codes_of(field or column, *meanings)
     if not codes:
         return F.lit(False)
     value = F.col(column)
     if column not in LISTS:
         return F.coalesce(F.upper(value.cast("string")).isin(*codes), F.lit(False))
-    # Nearly every list begins with another code: only the others are looked at as a whole. What is left of ``,X999,|,X999,``
-    # without its codes and marks is the last comma.
+    # Few lists begin with a default code, and only those are checked as a whole. Without its codes and marks, only the
+    # last comma of ``,X999,|,X999,`` is left.
     begins = reduce(lambda a, b: a | b, [value.startswith(f",{code},") for code in codes])
     rest = reduce(lambda left, item: F.replace(left, F.lit(f",{item}"), F.lit("")), [*codes, EPISODE], value)
     no_other = rest == ","
@@ -61,19 +64,18 @@ def has(column: str, *meanings: str, field: str = "") -> Column:
 
 
 def holds(column: str, code: str) -> Column:
-    """Whether a list of codes holds this one. Never NULL."""
+    """Whether a list of codes includes this code. Never NULL."""
     return F.coalesce(F.col(column).contains(f",{code},"), F.lit(False))
 
 
 def by_meaning(column: str, field: str = "") -> Column:
-    """A column, NULL where it holds nothing but codes that mean "not known" or "not applicable". ``field``: what the codes are
-    listed under, where it is not the column."""
+    """The column, but NULL if it has only codes that mean "not known" or "not applicable". ``field`` as for
+    :func:`has`."""
     if not codes_of(field or column, *MISSING):
         return F.col(column)
     return F.when(~has(column, *MISSING, field=field), F.col(column))
 
 
 def without_default(column: str, field: str = "") -> Column:
-    """A column, NULL where it holds a default code of any meaning. ``field``: what the codes are listed under, where it is not
-    the column."""
+    """The column, but NULL if it has only default codes, of any meaning. ``field`` as for :func:`has`."""
     return F.when(~has(column, field=field), F.col(column)) if codes_of(field or column) else F.col(column)

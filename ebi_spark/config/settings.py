@@ -1,4 +1,4 @@
-"""What a run reads and writes: the YAML configuration as one frozen object, and the files the product ships."""
+"""The YAML configuration of a run as one frozen object, and the files that the product ships."""
 
 import difflib
 import glob
@@ -18,11 +18,11 @@ from ebi_spark.financial_years import parse_years
 from ebi_spark.quoting import refuse_catalogue_name, refuse_unusable, table_parts, texts
 from ebi_spark.small_files import read_rows
 
-# Files and folders beside those of time zones, which Java does not know.
+# Files and folders that are stored among the time zones but that Java does not know as time zones.
 _NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix)/.*")
 AREA_BASES = ("gp_practice", "residence", "commissioner")
 
-# The roles that a source of each system may have, with the one that it cannot do without.
+# The source tables that a source of each system may have.
 ROLES = {
     "sus_plus": ("apcs", "apcs_der", "opa", "apcs_withdrawn", "opa_withdrawn"),
     "hes": ("apc", "op", "op_withdrawn"),
@@ -36,14 +36,16 @@ def resource(*parts: str) -> Path:
         path = root.joinpath(*parts)
         if path.exists():
             return path
-    raise InputError(f"the installation lacks {'/'.join(parts)}", remedy="install ebi-spark again")
+    raise InputError(f"the installation has no {'/'.join(parts)}", remedy="install ebi-spark again")
 
 
 @dataclass(frozen=True)
 class DateWindow:
-    """The days that can be true of a record's activity: from ``first`` to the date of its extract where that is known, and
-    never after ``last``, the day of the run. ``ahead``: an appointment of so many days after that is yet to come; one of a
-    later day is a mistake."""
+    """The days on which activity can have taken place (decision 22).
+
+    They begin with ``first`` and end with the date of the extract if that is known. They never end after ``last``, the
+    day of the run. An appointment up to ``ahead`` days later is a future appointment; a later date is a mistake.
+    """
 
     first: date
     last: date
@@ -52,7 +54,8 @@ class DateWindow:
 
 @cache
 def activity_dates() -> dict[str, Any]:
-    """``conf/activity_dates.yml``: the first days of the data sets and how far ahead appointments are made, with reasons."""
+    """``conf/activity_dates.yml``: the first day of each data set and how far ahead appointments are made, with
+    reasons."""
     path, schema = resource("conf", "activity_dates.yml"), resource("conf", "activity_dates.schema.json")
     return load_document(path, schema, what="activity dates")
 
@@ -67,13 +70,13 @@ def _days_ahead() -> int:
 
 
 def today(timezone: str = "Europe/London") -> date:
-    """The day it is there now."""
+    """Today's date in a time zone."""
     return datetime.now(ZoneInfo(timezone)).date()
 
 
 @dataclass(frozen=True)
 class TableSource:
-    """Where one source table is and what is known of its form; what is None is found out when it is read."""
+    """Where one source table is, and how it is written. What is None is detected when the table is read."""
 
     role: str
     paths: tuple[str, ...] = ()
@@ -88,13 +91,13 @@ class TableSource:
 
     @property
     def where(self) -> str:
-        """The table or paths, for messages."""
+        """The table name or the paths, for messages."""
         return self.table or ", ".join(self.paths)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One delivery: a system and its tables by role."""
+    """One source of the configuration: its system, and its tables by role (``apcs``, ``opa``, …)."""
 
     name: str
     system: str
@@ -103,7 +106,7 @@ class Source:
 
 @dataclass(frozen=True)
 class LakeLocation:
-    """A folder, or a catalogue with one schema a layer."""
+    """Where the lake is: a folder, or a catalogue with one schema for each layer."""
 
     folder: Path | None = None
     catalog: str | None = None
@@ -115,7 +118,7 @@ class LakeLocation:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole configuration, paths resolved, defaults filled in."""
+    """A complete configuration, with absolute paths and with defaults for what is not set."""
 
     lake: LakeLocation
     sources: tuple[Source, ...] = ()
@@ -128,7 +131,7 @@ class RunConfig:
     practices: Path | None = None
     lsoas: Path | None = None
     mappings: tuple[Path, ...] = ()
-    geography: str = "current"  # the version of England's areas that every year is shown on
+    geography: str = "current"  # the version of England's areas in which every year is shown
     area_order: tuple[str, ...] = AREA_BASES
     coverage: str = "national"
     disclosure: str = "hes_2018_protected"
@@ -138,15 +141,16 @@ class RunConfig:
     standard_population: str = "england"
     max_vintage_days: int = 731
     distant_vintage: str = "mark"
-    # How far a population may be from the one that ships, in the same areas. England grew by 16% from 2011 to 2026, and 9%
-    # more people are registered at practices than live there: a file beyond a quarter is probably in another unit.
+    # How much a population may differ from the shipped one in the same areas. England grew by 16% from 2011 to 2026,
+    # and 9% more people are registered at practices than live there. A file that differs by more than 25% probably has
+    # another unit.
     max_population_difference: float = 0.25
     max_quarantine_share: float = 0.05
     max_shrink_share: float = 0.1
     max_unknown_code_share: float = 0.1
     max_columns: int = 2000
     max_field_bytes: int = 1_000_000
-    accept_shrunken: bool = False  # a person's word on the command line, never a setting
+    accept_shrunken: bool = False  # set on the command line only, never in the file
     min_national_events: int = 100
     pooled_years: tuple[int, ...] = (2, 3, 5)
     over_dispersion: bool = False
@@ -156,21 +160,22 @@ class RunConfig:
     keep_releases: int = 5
     report: Path | None = None
     docs: Path | None = None
-    # The first days of the data sets, as text, and how far ahead appointments are made: conf/activity_dates.yml has reasons.
+    # The first day of each data set (as text) and how far ahead appointments are made. Reasons:
+    # conf/activity_dates.yml.
     activity_from: dict[str, str] = field(default_factory=_first_days)
     appointments_ahead_days: int = field(default_factory=_days_ahead)
-    day: date = field(default_factory=today)  # of the run: recorded with it, never a setting
+    day: date = field(default_factory=today)  # the day of the run: recorded with the run, never set in the file
     fingerprint: str = ""
 
     def window(self, system: str, role: str) -> DateWindow:
-        """The days that can be true of the activity that a source table records."""
+        """The days on which the activity in a source table can have taken place."""
         name = system if system == "sus_plus" else f"{system}_{role}"
         return DateWindow(date.fromisoformat(self.activity_from[name]), self.day, self.appointments_ahead_days)
 
     def with_options(
         self, *, lake: str | None = None, years: str | None = None, policies: str | None = None, accept: bool = False
     ) -> "RunConfig":
-        """This configuration with what the command line overrides."""
+        """This configuration, changed by the options of the command line."""
         changed = replace(self, accept_shrunken=accept)
         if lake is not None:
             changed = replace(changed, lake=lake_location(lake, Path.cwd(), "--lake"))
@@ -183,15 +188,18 @@ class RunConfig:
 
 
 def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -> LakeLocation:
-    """Where a lake is: ``catalog.prefix`` (no slash, one dot, no such folder) or a folder relative to ``base``. An
-    :class:`InputError` that begins with ``what`` where it cannot be there."""
+    """The location of a lake from its setting: a mapping, ``catalog.prefix`` or a folder relative to ``base``.
+
+    A text is read as ``catalog.prefix`` if it has no slash and one dot, and no folder of that name exists. Raises an
+    :class:`InputError` that begins with ``what`` if a lake cannot be there.
+    """
     if isinstance(value, dict):
         for key, name in {"catalog": value["catalog"], **value["schemas"]}.items():
             refuse_catalogue_name(f"{what}: {key}", name)
         if len({name.lower() for name in value["schemas"].values()}) < len(LAYERS):
             raise InputError(
-                f"{what}: two of its layers are in one schema",
-                remedy="name a schema for each of silver, gold and published",
+                f"{what}: two of its layers have the same schema",
+                remedy="name a different schema for each of silver, gold and published",
             )
         return LakeLocation(catalog=value["catalog"], schemas=dict(value["schemas"]))
     refuse_unusable(what, value)
@@ -201,20 +209,21 @@ def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -
         if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
             return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
         folder = (base / Path(value).expanduser()).resolve()
-    except (OSError, RuntimeError) as error:  # no such home, a circle of links
+    except (OSError, RuntimeError) as error:  # an unknown home directory, or links in a circle
         raise InputError(
-            f"{what}: {value} leads to no folder ({type(error).__name__})", remedy="write the whole path of the folder"
+            f"{what}: {value} does not lead to a folder ({type(error).__name__})",
+            remedy="write the full path of the folder",
         ) from None
     refuse_unusable(what, str(folder))
     return LakeLocation(folder=folder)
 
 
 def _refuse_url(what: str, value: str) -> None:
-    """A URL would become a folder of that name beside the configuration."""
+    """Raise an :class:`InputError` for a URL: it would become a folder of that name next to the configuration."""
     if "://" in value or value.startswith("dbfs:"):
         raise InputError(
             f"{what} cannot be at a URL: {value}",
-            remedy="name a folder or file of this machine, such as /Volumes/… or /mnt/…",
+            remedy="name a folder or file on this machine, such as /Volumes/… or /mnt/…",
         )
 
 
@@ -222,18 +231,20 @@ LAYERS = ("silver", "gold", "published")
 
 
 def load_config(path: Path) -> RunConfig:
-    """The configuration in a YAML file; an :class:`InputError` names file, line, key and remedy otherwise."""
+    """The configuration in a YAML file. Raises an :class:`InputError` with file, line, key and remedy if it is not
+    valid."""
     document = load_document(path, resource("conf", "run.schema.json"), what="configuration")
     base = path.resolve().parent
     for where, text in texts(document):
-        if not (where.endswith(".delimiter") and text):  # which is a tab or a blank at times
+        if not (where.endswith(".delimiter") and text):  # a delimiter may be a tab or a space
             refuse_unusable(f"configuration: {path}: {where}", text)
 
     def beside(value: str) -> str:
         return value if "://" in value or Path(value).is_absolute() else str(base / value)
 
     def pattern_beside(value: str) -> str:
-        """Of a pattern, the folder of the configuration is none."""
+        """An absolute path or pattern; characters in the configuration's own folder name are not part of the
+        pattern."""
         whole = beside(value)
         return f"{glob.escape(str(base))}/{value}" if whole != value and glob.has_magic(value) else whole
 
@@ -247,7 +258,7 @@ def load_config(path: Path) -> RunConfig:
         for role, given in source["tables"].items():
             if role not in ROLES[source["system"]]:
                 raise InputError(
-                    f"configuration: {path}: sources.{name}.tables.{role} is no table of {source['system']}",
+                    f"configuration: {path}: sources.{name}.tables.{role} is not a table of {source['system']}",
                     remedy=f"its tables are: {', '.join(ROLES[source['system']])}",
                 )
             tables[role] = _table_source(
@@ -256,12 +267,12 @@ def load_config(path: Path) -> RunConfig:
         if "apcs_der" in tables and "apcs" not in tables:
             raise InputError(
                 f"configuration: {path}: sources.{name} has apcs_der without apcs",
-                remedy="name the spells (apcs) that apcs_der belongs to",
+                remedy="add apcs, the spells that the rows of apcs_der belong to",
             )
         if "apcs" in tables and "apcs_der" not in tables:
             raise InputError(
                 f"configuration: {path}: sources.{name} has apcs without apcs_der",
-                remedy="name apcs_der: dominant procedure and primary diagnosis stand there",
+                remedy="add apcs_der, which has the dominant procedure and the primary diagnosis",
             )
         sources.append(Source(name, source["system"], tables))
     _check_mode(document.get("mode", "refresh"), sources, path)
@@ -280,7 +291,7 @@ def load_config(path: Path) -> RunConfig:
     for name, day in settings["activity_from"].items():
         if not _is_date(day):
             raise InputError(
-                f"configuration: {path}: activity_from.{name}: {day!r} is no date of the calendar",
+                f"configuration: {path}: activity_from.{name}: {day!r} is not a date of the calendar",
                 remedy="write a date such as 2003-04-01",
             )
     if settings.get("standard_population", "").endswith(".csv"):
@@ -305,7 +316,7 @@ def load_config(path: Path) -> RunConfig:
         )
     if settings.get("basis") != "fixed" and settings.get("fixed_revisions"):
         raise InputError(
-            f"configuration: {path}: fixed_revisions are given but basis is in_force", remedy="write `basis: fixed`"
+            f"configuration: {path}: fixed_revisions is set but basis is in_force", remedy="write `basis: fixed`"
         )
     known_rules = disclosure_rules()
     if "disclosure" in settings and settings["disclosure"] not in known_rules:
@@ -316,7 +327,9 @@ def load_config(path: Path) -> RunConfig:
         )
     zone = settings.get("timezone", "Europe/London")
     if not _is_zone(zone):
-        raise InputError(f"configuration: {path}: {zone!r} is no time zone", remedy="write one such as Europe/London")
+        raise InputError(
+            f"configuration: {path}: {zone!r} is not a time zone", remedy="write one such as Europe/London"
+        )
     return RunConfig(
         lake=lake_location(document["lake"], base),
         sources=tuple(sources),
@@ -357,38 +370,39 @@ def _is_date(text: str) -> bool:
 
 
 def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
-    """What only one of the modes can do with a table."""
+    """Raise an :class:`InputError` for a source table that cannot be used in this mode."""
     named = {(source.system, role) for source in sources for role in source.tables}
     for source in sources:
         for role in source.tables:
             where = f"configuration: {path}: sources.{source.name}.tables.{role}"
             if mode == "refresh" and role.endswith("_withdrawn"):
                 raise InputError(
-                    f"{where}: lists of withdrawn keys are for `mode: upsert`",
-                    remedy="a refresh replaces whole years: leave withdrawn records out of the extract",
+                    f"{where}: lists of withdrawn keys need `mode: upsert`",
+                    remedy="remove the list and leave withdrawn records out of the extract: a refresh replaces whole years",
                 )
             whose = role.removesuffix("_withdrawn")
             if whose != role and (source.system, whose) not in named:
                 raise InputError(
-                    f"{where}: keys of {whose} are listed as withdrawn, and no source names {whose}",
-                    remedy=f"name {whose} too, with the files of its latest submission: what stands is not written again",
+                    f"{where}: keys of {whose} are listed as withdrawn, but no source has {whose}",
+                    remedy=f"add {whose} with the files of its latest submission: records that have not changed are not "
+                    "written again",
                 )
             if mode == "upsert" and role == "apc":
                 raise InputError(
-                    f"{where}: HES episodes cannot be upserted: a spell is made of all its episodes, and its key is that "
-                    "of the first",
+                    f"{where}: HES episodes cannot be upserted: a spell is made from all its episodes, and its key is "
+                    "the key of the first one",
                     remedy="use `mode: refresh` with the whole year (or the year to date) of episodes",
                 )
 
 
 def fingerprint(definition: Any) -> str:
-    """Sixteen hexadecimal digits of the canonical JSON of a definition: the same for the same meaning."""
+    """A hash (16 hexadecimal digits) of a definition as JSON with sorted keys: the same for the same content."""
     canonical = json.dumps(definition, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def disclosure_rules() -> dict[str, Any]:
-    """The disclosure rules in ``conf/disclosure.yml`` by name."""
+    """The disclosure rules in ``conf/disclosure.yml``, by name."""
     rules: dict[str, Any] = load_document(
         resource("conf", "disclosure.yml"), resource("conf", "disclosure.schema.json"), what="disclosure rules"
     )["rules"]
@@ -396,7 +410,8 @@ def disclosure_rules() -> dict[str, Any]:
 
 
 def caveats() -> list[dict[str, Any]]:
-    """What every figure says of itself, from ``conf/caveats.yml``: key, text, and the policies it is about or ``all``."""
+    """What to know before using the figures, from ``conf/caveats.yml``: key, text, and the policies concerned or
+    ``all``."""
     items: list[dict[str, Any]] = load_document(
         resource("conf", "caveats.yml"), resource("conf", "caveats.schema.json"), what="caveats"
     )["caveats"]
@@ -416,7 +431,7 @@ def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\\\n\r\0' or delimiter.isalnum()):
         raise InputError(
             f"{where}: the delimiter cannot be {delimiter!r}",
-            remedy="write one character that no code has, such as ',' or '|', or \"\\t\" for a tab",
+            remedy="write one character that is in no code, such as ',' or '|', or \"\\t\" for a tab",
         )
     return TableSource(
         role=role,

@@ -1,4 +1,4 @@
-"""YAML read safely, checked against a JSON Schema, with errors that name file, line, key and remedy."""
+"""Read YAML safely and check it against a JSON Schema; errors name file, line, key and remedy."""
 
 import difflib
 import json
@@ -18,16 +18,16 @@ from jsonschema.validators import extend
 from ebi_spark.errors import InputError
 from ebi_spark.small_files import refuse_special
 
-# What no configuration or policy needs, and what could keep the reader busy for minutes, take all memory, or let Python run out
-# of stack: more bytes, more nesting, more values once aliases are put in place.
+# Limits on bytes, nesting, values (with aliases expanded) and numbers. No configuration or policy needs more, and more
+# could keep the parser busy for minutes, use all memory or exhaust Python's stack.
 MOST_BYTES, MOST_DEPTH, MOST_VALUES, MOST_NUMBER = 2_000_000, 50, 200_000, 10**18
 
-# The parser in C is ten times as fast; a hundred policies are a second rather than seven.
+# The C parser is ten times as fast: a hundred policies take one second instead of seven.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _PlainLoader(_SafeLoader):  # type: ignore[misc]
-    """Safe loading in which dates stay text and a doubled key is an error."""
+    """A safe loader that keeps dates as text and raises an error for a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -35,11 +35,11 @@ class _PlainLoader(_SafeLoader):  # type: ignore[misc]
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"a key is no text ({type(key).__name__})", key_node.start_mark
+                    None, None, f"a key is not text ({type(key).__name__})", key_node.start_mark
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                    None, None, f"the key {key!r} appears twice", key_node.start_mark
                 )
             seen.add(key)
         made: dict[Any, Any] = super().construct_mapping(node, deep)
@@ -63,7 +63,11 @@ _ENV_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
-    """The mapping in ``path``, valid under the JSON Schema in ``schema``; ``what`` names it in messages."""
+    """The mapping in the YAML file ``path``, checked against the JSON Schema in ``schema``.
+
+    ``${NAME}`` is replaced by the environment variable. ``what`` names the document in messages. Raises an
+    :class:`InputError` if the file cannot be read or is not valid.
+    """
     text = _text(path, what)
     try:
         _check_size(text)
@@ -71,18 +75,18 @@ def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
+        problem = getattr(error, "problem", None) or "this is not YAML"
         raise InputError(f"{what}: {path}{line}: {problem}", remedy="correct the YAML there") from None
     except (ValueError, RecursionError) as error:  # such as a number of thousands of digits
         raise InputError(
-            f"{what}: {path} holds a value that cannot be read ({type(error).__name__})", remedy="correct the YAML"
+            f"{what}: {path} has a value that cannot be read ({type(error).__name__})", remedy="correct the YAML"
         ) from None
     if not isinstance(document, dict):
-        raise InputError(f"{what}: {path} holds no keys", remedy="write `key: value` lines as the README shows")
+        raise InputError(f"{what}: {path} has no keys", remedy="write `key: value` lines as the README shows")
     checked: dict[str, Any] = _with_environment(document, path, what)
     validator = _validator(schema)
     errors = list(validator.iter_errors(checked))
-    # A misspelt key says more than the right one being absent.
+    # An unknown key (probably misspelt) is reported before a missing one: it helps the user more.
     found = next((e for e in errors if e.validator == "additionalProperties"), None) or best_match(errors)
     if found is not None:
         message, remedy = _explain(found)
@@ -93,13 +97,13 @@ def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """A pattern's ``$`` is the end of the text. To Python it is also the place before a line break at the end."""
+    """Match ``$`` at the end of the text only. Python would also match it before a line break at the end."""
     strict = f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern
     if isinstance(instance, str) and not re.search(strict, instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-# 2.0 is no whole number here, and neither infinity nor "not a number" is within any bounds.
+# 2.0 is not accepted as a whole number, nor infinity or "not a number" as a number.
 _TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many(
     {
         "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
@@ -124,9 +128,9 @@ def _text(path: Path, what: str) -> str:
 
 
 def _check_size(text: str) -> None:
-    """A YAML error where the text is nested too deep, has too many values once aliases are in place, or an alias that
-    holds itself. Looks at the parser's events alone, so that nothing is built before."""
-    open_now: list[list[Any]] = []  # of each list or mapping that is open: its anchor, and the values in it so far
+    """Raise a YAML error if the text is nested too deep, has too many values with aliases expanded, or has an alias
+    inside its own value. It reads only the parser's events, so nothing is built before the check."""
+    open_now: list[list[Any]] = []  # for each open list or mapping: its anchor, and the number of values in it so far
     sizes: dict[Any, int] = {}
     values = 0
     for event in yaml.parse(text, Loader=_SafeLoader):
@@ -146,12 +150,12 @@ def _check_size(text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             added = sizes.get(event.anchor, 1)
             if any(anchor == event.anchor for anchor, _ in open_now):
-                problem = f"the alias {event.anchor!r} holds itself"
+                problem = f"the alias {event.anchor!r} contains itself"
         values += added
         if open_now:
             open_now[-1][1] += added
         if values > MOST_VALUES:
-            problem = f"there are more than {MOST_VALUES:,} values once aliases are put in place"
+            problem = f"there are more than {MOST_VALUES:,} values when aliases are expanded"
         if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
 
@@ -163,7 +167,7 @@ def _validator(schema: Path) -> Draft202012Validator:
 
 
 def line_of(node: yaml.Node | None, path: list[Any]) -> int:
-    """Line (from 1) at which the value under ``path`` starts, or that of its nearest parent found."""
+    """The line (counted from 1) where the value at ``path`` starts, or its nearest parent that is there."""
     line = 1
     for part in [None, *path]:
         if part is not None:
@@ -182,7 +186,7 @@ def _children(node: yaml.Node | None, part: Any) -> Iterator[yaml.Node]:
 
 
 def _with_environment(value: Any, path: Path, what: str) -> Any:
-    """Every ``${NAME}`` in a text replaced by that environment variable; an unset one is an error."""
+    """Replace every ``${NAME}`` in a text by that environment variable; an :class:`InputError` if it is not set."""
     if isinstance(value, dict):
         return {key: _with_environment(item, path, what) for key, item in value.items()}
     if isinstance(value, list):
@@ -198,8 +202,19 @@ def _with_environment(value: Any, path: Path, what: str) -> Any:
     return _ENV_VARIABLE.sub(substitute, value)
 
 
+# The types of JSON Schema, in words for messages.
+_TYPE_WORDS = {
+    "string": "text",
+    "array": "a list",
+    "object": "a mapping of keys",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+
+
 def _explain(error: ValidationError) -> tuple[str, str]:
-    """A schema violation in a user's words, and what to do."""
+    """(message, remedy) for a violation of the schema, in words for the user."""
     schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
     rule: Any = error.validator_value
     instance: Any = error.instance
@@ -215,18 +230,18 @@ def _explain(error: ValidationError) -> tuple[str, str]:
         missing = [key for key in rule if key not in instance]
         return f"the key {missing[0]!r} is missing", f"add `{missing[0]}: …`"
     if error.validator == "type":
-        wanted = rule if isinstance(rule, str) else " or ".join(rule)
-        if wanted == "string" and isinstance(instance, int | float):
+        if rule == "string" and isinstance(instance, int | float):
             return (
-                f"{instance!r} is a number to YAML, so its leading zeros are lost",
+                f"YAML reads {instance!r} as a number, so its leading zeros are lost",
                 'put codes in quotation marks: "02"',
             )
-        return f"this is no {wanted}", schema.get("description", f"give a {wanted}")
+        wanted = " or ".join(_TYPE_WORDS.get(kind, kind) for kind in ([rule] if isinstance(rule, str) else rule))
+        return f"this is not {wanted}", schema.get("description", f"give {wanted}")
     if error.validator == "enum":
         known = [str(choice) for choice in rule]
         near = difflib.get_close_matches(str(instance), known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         return f"{instance!r} is not one of the choices", f"{hint}Choose from: {', '.join(known)}"
     if error.validator == "pattern":
-        return f"{instance!r} has not the right form", schema.get("description", f"it must match {rule}")
+        return f"{instance!r} does not have the right form", schema.get("description", f"it must match {rule}")
     return error.message, schema.get("description", "correct the value")

@@ -1,1 +1,1 @@
-"""The only folder that knows Delta: reading, committing, migrating, locking and maintaining a lake."""
+"""The lake: read, write, migrate, maintain and lock its Delta tables."""

@@ -1,7 +1,7 @@
-"""What the log of a Delta table in a local folder says of itself, and the rows of small tables, read without a Spark job.
+"""Read the log of a local Delta table, and the rows of small tables, without a Spark job.
 
-A first query takes Spark longer than a run that finds nothing to do should take altogether. Only `storage` asks. Whatever cannot
-be read here (cleaned up, another layout) is None, and Delta is asked instead.
+Spark's first query takes longer than a whole run should take that finds nothing to do. Only `storage` uses this module.
+A function returns None if it cannot read something (removed by clean-up, another layout); `storage` then asks Delta.
 """
 
 import json
@@ -16,7 +16,8 @@ from pyarrow.lib import ArrowException
 
 
 class CommitInfo(NamedTuple):
-    """One commit: ``operation`` as Delta names it, ``metadata`` as its writer gave it (None where it gave none)."""
+    """One commit: ``operation`` is Delta's name for it, ``metadata`` is the text that its writer added (None if
+    none)."""
 
     version: int
     operation: str
@@ -24,7 +25,7 @@ class CommitInfo(NamedTuple):
 
 
 class DataFile(NamedTuple):
-    """A file of a table's newest version; ``rows`` is None where its writer did not count them."""
+    """A file of a table's newest version. ``rows`` is None if its writer did not count them."""
 
     path: Path
     partition: dict[str, str | None]
@@ -32,12 +33,12 @@ class DataFile(NamedTuple):
 
 
 def newest_version(folder: Path) -> int | None:
-    """The newest version, by the names of the log's files."""
+    """The newest version, from the names of the log's files."""
     return max(_entries(folder), default=None)
 
 
 def commits_after(folder: Path, version: int) -> list[CommitInfo]:
-    """The commits after ``version`` that the log still has; one that cannot be read is left out."""
+    """The commits after ``version`` that the log still has. Unreadable ones are left out."""
     found = []
     for number, entry in sorted(_entries(folder).items()):
         if number > version:
@@ -48,7 +49,7 @@ def commits_after(folder: Path, version: int) -> list[CommitInfo]:
 
 
 def rows_written(folder: Path) -> int | None:
-    """The rows that the newest commit wrote, by the writer's own count."""
+    """The number of rows that the newest commit wrote, as counted by its writer."""
     entries = _entries(folder)
     info = _action(entries[max(entries)], "commitInfo") if entries else None
     counted = ((info or {}).get("operationMetrics") or {}).get("numOutputRows")
@@ -56,7 +57,7 @@ def rows_written(folder: Path) -> int | None:
 
 
 def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
-    """(schema as Spark's JSON, table properties), from the newest commit or checkpoint that states them."""
+    """(schema as Spark's JSON, table properties), from the newest commit or checkpoint that has them."""
     checkpoint = _checkpoint(folder)
     for number, entry in sorted(_entries(folder).items(), reverse=True):
         if checkpoint is not None and number <= checkpoint[0]:
@@ -76,8 +77,8 @@ def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
 
 
 def files(folder: Path) -> list[DataFile] | None:
-    """The files that hold the newest version's rows; None where the log does not reach back far enough, and for a table that
-    asks readers for more than to read them as they are (deletion vectors, columns under other names)."""
+    """The files that have the rows of the newest version. None if the log does not go back far enough, or if readers
+    need more than the files (deletion vectors, column mapping)."""
     checkpoint = _checkpoint(folder)
     since = -1 if checkpoint is None else checkpoint[0]
     entries = {number: entry for number, entry in sorted(_entries(folder).items()) if number > since}
@@ -100,14 +101,17 @@ def files(folder: Path) -> list[DataFile] | None:
 
 
 def rows(folder: Path, columns: Sequence[str]) -> list[dict[str, Any]] | None:
-    """Columns of all rows of a small table that has no partitions, a dict a row: maps as dicts, times as
-    microseconds since 1970; a column that a file does not have is NULL. None as for :func:`files`."""
-    held = files(folder)
-    if held is None:
+    """Some columns of all rows of a small table without partitions, as a dictionary for each row.
+
+    Maps are dictionaries, times are microseconds since 1970, and a column that a file does not have is None. The result
+    is None as for :func:`files`.
+    """
+    current = files(folder)
+    if current is None:
         return None
     found: list[dict[str, Any]] = []
     try:
-        for file in held:
+        for file in current:
             parquet = pq.ParquetFile(file.path, coerce_int96_timestamp_unit="us")
             there = [name for name in parquet.schema_arrow.names if name in columns]
             if file.partition or not there:
@@ -119,15 +123,15 @@ def rows(folder: Path, columns: Sequence[str]) -> list[dict[str, Any]] | None:
                     table = table.set_column(number, field.name, moments)
             maps = [field.name for field in table.schema if pa.types.is_map(field.type)]
             for row in table.to_pylist():
-                told = {name: row.get(name) for name in columns}
-                found.append(told | {name: dict(told[name]) for name in maps if told[name] is not None})
+                values = {name: row.get(name) for name in columns}
+                found.append(values | {name: dict(values[name]) for name in maps if values[name] is not None})
     except (ArrowException, OSError, ValueError):
         return None
     return found
 
 
 def forget_before_checkpoint(folder: Path) -> None:
-    """Remove the log's entries and checkpoints before the newest checkpoint, as Delta's own clean-up does in time."""
+    """Remove log entries and checkpoints before the newest checkpoint, as Delta's own clean-up does later."""
     checkpoint = _checkpoint(folder)
     if checkpoint is None:
         return
@@ -138,7 +142,7 @@ def forget_before_checkpoint(folder: Path) -> None:
 
 
 def _actions(checkpoint: Path | None, entries: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """What a checkpoint and the commits behind it say of the protocol and of files, in their order."""
+    """The protocol and file actions of a checkpoint and of the commits after it, in order."""
     if checkpoint is not None:
         yield from pq.read_table(checkpoint, columns=["protocol", "add"]).to_pylist()
     for entry in entries:
@@ -151,7 +155,7 @@ def _entries(folder: Path) -> dict[int, Path]:
 
 
 def _checkpoint(folder: Path) -> tuple[int, Path] | None:
-    """The newest whole checkpoint in one file."""
+    """(version, path) of the newest checkpoint that is a single file."""
     found = [
         (int(entry.name.split(".")[0]), entry)
         for entry in (folder / "_delta_log").glob("*.checkpoint.parquet")

@@ -1,7 +1,7 @@
-"""One writer at a time on a local lake: a lock that names its owners and is taken over only from the dead.
+"""A lock that lets only one run write to a local lake. It names its owners, and is taken over only if they have ended.
 
-A run is two processes: Python, and the Java that Spark runs in, which can outlive it and go on writing. The lock names both,
-each with the time it started, since numbers of processes are given out again.
+A run has two processes: Python, and the Java process that Spark runs in, which can outlive Python and continue to
+write. The lock names both with their start times, because process numbers are reused.
 """
 
 import contextlib
@@ -24,20 +24,22 @@ _PROC = Path("/proc")
 
 @dataclass
 class Lock:
-    """A lock that is held; ``name_java`` adds the Java process once there is one."""
+    """A lock that this process has. ``name_java`` adds the Java process after it has started."""
 
     path: Path | None
 
     def name_java(self) -> None:
-        """Name the Java that this process has started as an owner too."""
+        """Add the Java process that this process has started to the owners."""
         if self.path is not None:
             _write(self.path, [os.getpid(), *_java_children(os.getpid())])
 
 
 @contextlib.contextmanager
 def locked(folder: Path | None) -> Iterator[Lock]:
-    """Hold the lake in ``folder`` (None: a catalogue, whose commits need no lock); an :class:`InputError` names who has
-    it."""
+    """Lock the lake in ``folder`` (None: a catalogue, whose commits need no lock).
+
+    Raises an :class:`InputError` that names the owner if another run has the lock.
+    """
     if folder is None:
         yield Lock(None)
         return
@@ -55,21 +57,21 @@ def locked(folder: Path | None) -> Iterator[Lock]:
 
 @contextlib.contextmanager
 def _guarded(path: Path) -> Iterator[None]:
-    """One process at a time looks at the lock and takes it, so that no two take over the same dead one's."""
+    """Let one process at a time check and take the lock, so that no two of them take over the same old lock."""
     with path.with_name(_GUARD).open("w", encoding="utf-8") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         yield
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What the lock says; an empty dictionary when it cannot be understood, None when there is none."""
+    """The content of the lock; an empty dictionary if it cannot be understood, None if there is no lock."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
         return {}
-    if isinstance(found, dict) and "pid" in found:  # as versions before this one wrote it
+    if isinstance(found, dict) and "pid" in found:  # as older versions wrote it
         owner = {"pid": found["pid"], "started": found.get("started", ""), "name": "python"}
         found = {**_here(), "since": found.get("since", "unknown"), "processes": [owner]}
     return found if isinstance(found, dict) else {}
@@ -88,15 +90,15 @@ def _write(path: Path, pids: list[int]) -> None:
 
 
 def _refuse(folder: Path, path: Path, holder: dict[str, Any]) -> None:
-    """Raise unless every owner is known to be dead."""
+    """Raise an :class:`InputError` unless every owner is known to have ended."""
     here, processes = _here(), holder.get("processes", [])
     if holder.get("host") == here["host"] and holder.get("boot") != here["boot"]:
-        return  # the machine was started anew since
+        return  # the machine has been restarted since
     if holder and {key: holder.get(key) for key in here} != here:
         raise InputError(
-            f"the lake {folder} is in use on {holder.get('host', 'another machine')} since {holder.get('since', 'unknown')}: "
-            "whether that run still lives cannot be seen from here",
-            remedy=f"wait for it; when it is certainly gone, remove {path}",
+            f"the lake {folder} has been in use on {holder.get('host', 'another machine')} since "
+            f"{holder.get('since', 'unknown')}; whether that run is still active cannot be seen from here",
+            remedy=f"wait until it has ended; if you are certain that it has, remove {path}",
         )
     alive = [item for item in processes if _alive(item)]
     if alive:
@@ -105,12 +107,12 @@ def _refuse(folder: Path, path: Path, holder: dict[str, Any]) -> None:
         )
         raise InputError(
             f"the lake {folder} is in use by {listed}, since {holder['since']}",
-            remedy="wait for it, or end that run (both its Python and its Java, where both are named)",
+            remedy="wait until it has ended, or end that run (both Python and Java, if both are named)",
         )
 
 
 def _here() -> dict[str, str]:
-    """What has to be the same for a process to be seen: the machine, its start and its view of processes."""
+    """What must be the same for a process to be visible here: the machine, its last start and its process namespace."""
     boot, view = "", ""
     with contextlib.suppress(OSError):
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -119,7 +121,8 @@ def _here() -> dict[str, str]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat behind the name: state, parent …; None for a process that is gone or a zombie."""
+    """The fields of /proc/PID/stat after the name (state, parent, …); None for a process that has ended or is a
+    zombie."""
     try:
         found = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
     except (OSError, IndexError):
@@ -128,7 +131,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in ticks since the machine did."""
+    """When a process started, in clock ticks since the machine started."""
     found = _stat(pid)
     return found[19] if found else None
 
@@ -140,7 +143,7 @@ def _name(pid: int) -> str:
 
 
 def _clock(ticks: str) -> str:
-    """A start in ticks as local time."""
+    """A start time in clock ticks as local time."""
     try:
         uptime = float((_PROC / "uptime").read_text(encoding="ascii").split()[0])
         return time.strftime("%F %T", time.localtime(time.time() - uptime + int(ticks) / os.sysconf("SC_CLK_TCK")))

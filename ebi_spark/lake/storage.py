@@ -1,7 +1,7 @@
-"""The lake: the only module that knows Delta, table names and paths.
+"""The lake: read and write its Delta tables. No other module knows their paths and names in SQL.
 
-Every write is one commit that a rerun repeats without harm. Tables are created empty with their whole schema, reader
-protocol 1 and no deletion vectors, so that other engines read them.
+Every write is one commit, and repeating it does no harm. Tables are created empty with their whole schema, with reader
+protocol 1 and without deletion vectors, so that other engines can read them.
 """
 
 import contextlib
@@ -28,21 +28,21 @@ from ebi_spark.quoting import sql_name, sql_text, table_parts
 from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
 
 VERSION_PROPERTY = "ebi_spark.schema_version"
-# Besides the year, what a stage may replace alone.
+# Apart from the year, the column by which a stage may replace a part of a table.
 PART = "policy_id"
 _PROPERTIES = {
     "delta.minReaderVersion": "1",
     "delta.minWriterVersion": "2",
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
-    # How long a version can be gone back to is for `maintain` to say, which knows the releases that need it. Left to
-    # itself Delta forgets after a week which files old versions had, and after a month the versions.
+    # `maintain` decides how long old versions are kept, since it knows which releases need them. By default, Delta
+    # forgets the files of old versions after a week and the versions themselves after a month.
     "delta.deletedFileRetentionDuration": "interval 1000 days",
     "delta.logRetentionDuration": "interval 1000 days",
 }
-# Only small files are put together: large ones lie sorted as rules want them. Delta 4.4 passes over the retention that VACUUM
-# is given and takes the property above, and it would refuse a shorter one. Where a platform fixes these settings, files stay
-# as long as the property says.
+# Only small files are compacted: large ones are already sorted the way policies need them. By default, Delta 4.4
+# ignores the retention given to VACUUM and uses the property above instead, and it refuses a shorter one; the last two
+# settings change that. If a platform does not allow these settings, files stay as long as the property says.
 _MAINTAINING = {
     "spark.databricks.delta.optimize.minFileSize": str(64 << 20),
     "spark.databricks.delta.optimize.maxFileSize": str(256 << 20),
@@ -51,12 +51,12 @@ _MAINTAINING = {
 }
 
 _Answer = TypeVar("_Answer")
-# Values by column.
+# Which rows are meant: for each column, its possible values.
 Where = Mapping[str, Iterable[str | int]]
 
 
 class Maintained(NamedTuple):
-    """What maintenance made of a table: its files before and after, and their bytes."""
+    """The result of maintaining a table: its number of files before and after, and their bytes after."""
 
     files_before: int
     files: int
@@ -64,13 +64,16 @@ class Maintained(NamedTuple):
 
 
 class Lake:
-    """The tables of one lake. Local folders of silver and gold are closed to others; published has the user's mask."""
+    """The tables of one lake.
+
+    In a local lake only the owner can read silver and gold; published has the permissions that the user's umask gives.
+    """
 
     def __init__(
         self, spark: SparkSession, location: LakeLocation, run_id: str = "", as_of: Mapping[str, int] | None = None
     ) -> None:
         self.spark, self.location, self.run_id = spark, location, run_id
-        # Tables by full name that are read as they stood at a version, to go over an old run again.
+        # Tables (by full name) that are read at an old version, to replay a run.
         self.as_of = dict(as_of or {})
         self.versions_read: dict[str, int] = {}
         self.versions_written: dict[str, int] = {}
@@ -80,7 +83,7 @@ class Lake:
     # Where things are
 
     def identifier(self, table: Table) -> str:
-        """The table's name for SQL: ``catalog.schema.name`` or ``delta.`path` ``."""
+        """The table's name in SQL: ``catalog.schema.name`` or ``delta.`path` ``."""
         if self.location.folder:
             return sql_name("delta", self._path(table))
         return sql_name(str(self.location.catalog), self.location.schemas[table.layer], table.name)
@@ -98,7 +101,7 @@ class Lake:
     # Making
 
     def prepare(self) -> None:
-        """Create what is missing of folders or schemas and tables, and bring tables of an older version up to date."""
+        """Create missing folders (or schemas) and tables, and migrate tables of an older version."""
         if self.location.folder:
             prepare_folders(self.location.folder)
         else:
@@ -109,12 +112,13 @@ class Lake:
         run_in_threads([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
 
     def migrate(self, tables: Iterable[Table] | None = None) -> list[str]:
-        """Bring tables that an older version of the product wrote up to date: columns that are new are added, empty until
-        their stage runs again, and what releases of schema 1 disclosed is emptied. Nothing else changes a row. Gives what was
-        done, a line a table.
+        """Migrate tables that an older version of the product wrote. Returns what was done, a line for each table.
 
-        An :class:`InputError` when a table is of a newer version, or has a column under another type. All tables are
-        looked at before any is changed.
+        New columns are added; they are NULL until their stage runs again. Figures that releases of schema 1 should not
+        have disclosed are removed. Nothing else changes a row.
+
+        Raises an :class:`InputError` if a table was written by a newer version, or a column has another type. All
+        tables are checked before any is changed.
         """
         there = [table for table in (TABLES.values() if tables is None else tables) if self.exists(table)]
         found = dict(zip(there, run_in_threads([partial(self._described, table) for table in there]), strict=True))
@@ -123,17 +127,19 @@ class Lake:
             name = table.full_name
             if version > SCHEMA_VERSION:
                 raise InputError(
-                    f"{name} was written by a newer version of ebi-spark (schema {version}, this one knows {SCHEMA_VERSION})",
+                    f"{name} was written by a newer version of ebi-spark (schema {version}; this version has schema "
+                    f"{SCHEMA_VERSION})",
                     remedy="install that version; nothing was changed",
                 )
-            # Spark parses a type in its Java: a hundred columns take as long as a query.
-            held = {field.name: field.dataType.simpleString() for field in schema.fields}
-            same = all(held.get(column) == kind.replace(" ", "") for column, kind, _ in table.fields())
+            # Spark parses types in Java: for a hundred columns that takes as long as a query. So types are compared as
+            # text first.
+            existing = {field.name: field.dataType.simpleString() for field in schema.fields}
+            same = all(existing.get(column) == kind.replace(" ", "") for column, kind, _ in table.fields())
             added, differing = ({}, []) if same else _differences(table.schema, schema)
             if differing:
                 raise InputError(
                     f"{name} has columns of another type than this version writes: {', '.join(differing)}",
-                    remedy="run the version of ebi-spark that wrote the lake, or begin a new lake; nothing was changed",
+                    remedy="use the version of ebi-spark that wrote the lake, or start a new lake; nothing was changed",
                 )
             if added:
                 listed = ", ".join(f"{column} {kind}" for column, kind in added.items())
@@ -141,21 +147,21 @@ class Lake:
             if version < SCHEMA_VERSION:
                 properties.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({self._properties(table)})")
             if added or version < SCHEMA_VERSION:
-                what = f"added {', '.join(added).replace('`', '')}" if added else "columns as they are"
+                what = f"added {', '.join(added).replace('`', '')}" if added else "no column changed"
                 done.append(f"{name}: schema {version} to {SCHEMA_VERSION}, {what}")
         for statement in added_columns:
             self.spark.sql(statement)
         earlier = [t for t, (_, version) in found.items() if t.layer == "published" and version < CORRECTED_IN]
         done += self._empty_earlier_releases([table for table in earlier if self.version(table) > 0])
-        # The version last: what was stopped before it is done again.
+        # The version is set last, so that an interrupted migration is repeated.
         for statement in properties:
             self.spark.sql(statement)
         return done
 
     def _empty_earlier_releases(self, tables: Sequence[Table]) -> list[str]:
-        """Empty what earlier versions disclosed in published ``tables``, and remove the files and the log that still tell it.
-        (In a catalogue the log stays, with the least and greatest value of each column of each file: it is the
-        platform's.)"""
+        """Remove figures that earlier versions should not have disclosed from published ``tables``, and the files and
+        log entries that still have them. (In a catalogue the log stays, with the minimum and maximum of each column of
+        each file, because it belongs to the platform.)"""
         corrections = [correction for correction in CORRECTIONS if correction.table in tables]
         for correction in corrections:
             name = self.identifier(correction.table)
@@ -172,7 +178,7 @@ class Lake:
         return [f"{table.full_name}: {EMPTIED}" for table in tables]
 
     def _count_again(self, tables: Sequence[Table]) -> None:
-        """State in the manifests how many rows each release has of tables from which some were removed."""
+        """Correct the row counts in the manifests of all releases, for tables from which rows were removed."""
         releases = {
             row["release_id"]: row["tables"] or {} for row in self.small_rows(RELEASE, ["release_id", "tables"])
         }
@@ -188,22 +194,22 @@ class Lake:
             self.spark.sql(f"UPDATE {self.identifier(RELEASE)} SET tables = map({pairs}) WHERE {where}")  # noqa: S608
 
     def _forget_history(self, table: Table) -> None:
-        """Remove every file that the newest version does not have and, of a table in a folder, the log before it: an entry
-        of the log states the least and greatest value of each column of the files it added."""
+        """Remove every file that is not in the newest version and, for a local table, the log before it: a log entry
+        has the minimum and maximum of each column of the files that it added."""
         name = self.identifier(table)
         self.spark.sql(f"VACUUM {name} RETAIN 0 HOURS")
         if self.location.folder:
-            for _ in range(2):  # the second commit is written with a checkpoint, which stands for all entries before it
+            for _ in range(2):  # the second commit also writes a checkpoint, which replaces all entries before it
                 self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
-            # The session looks at the log once more: it then reads from the checkpoint, not from what is removed.
+            # Makes the session read the log again, so that it uses the checkpoint and not the entries that are removed
+            # next.
             _ = self.spark.read.format("delta").load(self._path(table)).schema
             delta_log.forget_before_checkpoint(Path(self._path(table)))
             self.spark.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('delta.checkpointInterval')")
             _open_to_others(Path(self._path(table)), self.location.folder)
 
     def _described(self, table: Table) -> tuple[StructType, int]:
-        """The table's columns as they are, and the version of the schema that it was written under (0 before there was
-        one)."""
+        """(the columns that the table has, the schema version that it was written with; 0 if it has none)."""
         known = delta_log.described(Path(self._path(table))) if self.location.folder else None
         if known is not None:
             schema, properties = StructType.fromJson(known[0]), known[1]
@@ -234,7 +240,10 @@ class Lake:
     # Reading
 
     def read(self, table: Table) -> DataFrame:
-        """The table as it stands, or stood at the version of ``as_of``; its version is noted for the run log."""
+        """The table at its newest version, or at the version in ``as_of``. The version is recorded for the run log.
+
+        Raises an :class:`InputError` if the table does not exist.
+        """
         self._note(table)
         reader, pinned = self.spark.read, self.as_of.get(table.full_name)
         if pinned is not None:
@@ -245,21 +254,19 @@ class Lake:
 
     def _note(self, table: Table) -> None:
         if not self.exists(table):
-            raise InputError(
-                f"{self.location} has no table {table.full_name}", remedy="run the stages before this one first"
-            )
+            raise InputError(f"{self.location} has no table {table.full_name}", remedy="run the earlier stages first")
         if table.full_name not in self.versions_read:
             self.versions_read[table.full_name] = self.version(table)
 
     def _folder(self, table: Table) -> Path | None:
-        """Where the table's own log can be read: not of one in a catalogue, nor as it stood earlier."""
+        """The table's folder if its log can be read directly; None in a catalogue, or if an old version is wanted."""
         return Path(self._path(table)) if self.location.folder and table.full_name not in self.as_of else None
 
     def version(self, table: Table) -> int:
-        """The newest Delta version, or that of ``as_of``."""
+        """The newest Delta version of the table, or the version in ``as_of``."""
         if table.full_name in self.as_of:
             return self.as_of[table.full_name]
-        if self.location.folder:  # asking Delta takes a Spark job; a local log tells by its file names
+        if self.location.folder:  # asking Delta takes a Spark job; the file names of a local log are enough
             newest = delta_log.newest_version(Path(self._path(table)))
             if newest is not None:
                 return newest
@@ -269,15 +276,17 @@ class Lake:
         return int(row["version"])
 
     def foreign_version(self, name: str) -> str | None:
-        """What tells versions of a table outside the lake apart, None where it does not say; as it was when first asked:
-        the rows of the whole run are of that version or a later one, never of an earlier."""
+        """The version and commit time of a table outside the lake, as text; None if it has no readable history.
+
+        It is read once a run. The rows that the run reads are of that version or a later one, never of an earlier one.
+        """
         if name not in self._foreign:
             commit = newest_commit(self.spark, table=name)
             self._foreign[name] = f"{commit.version} {commit.timestamp}" if commit else None
         return self._foreign[name]
 
     def commits(self, table: Table, after: int) -> list[CommitInfo]:
-        """The table's commits after a version, as far as they are still known."""
+        """The table's commits after a version, as far as its history still has them."""
         if not self.exists(table) or self.version(table) <= after:
             return []
         if self.location.folder:
@@ -286,7 +295,7 @@ class Lake:
         return [CommitInfo(*row) for row in rows.select("version", "operation", "userMetadata").collect()]
 
     def years(self, table: Table) -> list[str]:
-        """The financial years that the table holds, sorted; looked for once a version."""
+        """The financial years that have rows in the table, sorted. Cached for each version."""
         self._note(table)
         version = (table.full_name, self.version(table))
         if version not in self._years:
@@ -300,32 +309,35 @@ class Lake:
         return list(self._years[version])
 
     def small_rows(self, table: Table, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Columns of all rows of a small table without partitions: a dict a row, maps as dicts, a time as microseconds since
-        1970 (in the machine's zone it would not be clear in the hour that comes twice in October)."""
+        """Some columns of all rows of a small table without partitions, as a dictionary for each row.
+
+        Maps are dictionaries. A time is in microseconds since 1970: local time would be ambiguous in the hour that
+        occurs twice in October.
+        """
         self._note(table)
         folder = self._folder(table)
         rows = delta_log.rows(folder, columns) if folder else None
         if rows is not None:
             return rows
         times = {name for name, kind, _ in table.fields() if kind == "timestamp"}
-        told = [F.unix_micros(name).alias(name) if name in times else F.col(name) for name in columns]
-        return [row.asDict() for row in self.read(table).select(*told).collect()]
+        selected = [F.unix_micros(name).alias(name) if name in times else F.col(name) for name in columns]
+        return [row.asDict() for row in self.read(table).select(*selected).collect()]
 
     def rows_written(self, table: Table) -> int | None:
-        """The rows that the newest commit wrote, as Delta counted them. None where the log does not say, and in a
-        catalogue, where the newest commit may be another run's."""
+        """The number of rows that the newest commit wrote, as Delta counted them. None if the log does not say, and in
+        a catalogue, because the newest commit may be another run's."""
         return delta_log.rows_written(Path(self._path(table))) if self.location.folder else None
 
     # Writing
 
     def replace(self, table: Table, frame: DataFrame, where: Where | Sequence[Where], *, stage: str) -> None:
-        """Replace, in one commit, the rows for which every column named in ``where`` has one of its values; with several
-        mappings, the rows of any.
+        """Replace some rows of a table in one commit.
 
-        ``frame`` must hold only such rows. An empty ``where`` replaces the whole table.
+        A row is replaced if every column in ``where`` has one of the given values; with several mappings, if this is so
+        for any of them. ``frame`` must have only such rows. An empty ``where`` replaces the whole table.
         """
         conformed = conform(frame, table)
-        # Who comes later sees in the history which years, and which policies, a commit can have changed.
+        # Later runs see in the history which years and policies a commit can have changed.
         each = [where] if isinstance(where, Mapping) else list(where)
         metadata = self._metadata(stage, years=_named_by_all(each, YEAR), parts=_named_by_all(each, PART))
         writer = conformed.write.format("delta").mode("overwrite").option("userMetadata", metadata)
@@ -335,13 +347,13 @@ class Lake:
         self._commit(table, writer)
 
     def append(self, table: Table, frame: DataFrame, *, stage: str) -> None:
-        """Add rows in one commit (logs only: a rerun adds again)."""
+        """Add rows in one commit. For logs only, because a repeated run adds them again."""
         writer = conform(frame, table).write.format("delta").mode("append")
         self._commit(table, writer.option("userMetadata", self._metadata(stage, years=[])))
 
     def _commit(self, table: Table, writer: DataFrameWriter) -> None:
-        """Where every row of the lake is committed. When another run commits to the same rows meanwhile, one of the two
-        is refused whole."""
+        """Commit rows; every row of the lake is written here. If another run commits to the same rows at the same time,
+        one of the two commits is refused as a whole."""
         try:
             if self.location.folder:
                 writer.save(self._path(table))
@@ -352,8 +364,8 @@ class Lake:
                 raise
             raise BrokenRunError(
                 f"{table.full_name}: another run committed to the same rows at the same time ({type(error).__name__}); "
-                "its rows stand, this run's were not written",
-                remedy="run the same call again when the other run has ended",
+                "its rows were kept, this run's were not written",
+                remedy="run the same command again when the other run has ended",
             ) from None
         self._written(table)
 
@@ -369,8 +381,10 @@ class Lake:
     # Keeping
 
     def maintain(self, tables: Iterable[Table], keep_hours: int) -> dict[str, Maintained]:
-        """Compact small files and remove those that no version younger than ``keep_hours`` needs (a week at least, which
-        whoever calls has seen to)."""
+        """Compact small files, and remove files that no version younger than ``keep_hours`` needs.
+
+        The caller makes sure that ``keep_hours`` is at least a week.
+        """
 
         def one(table: Table) -> Maintained:
             before, _ = self.size(table)
@@ -389,7 +403,7 @@ class Lake:
     @contextlib.contextmanager
     def _vacuuming(self) -> Iterator[None]:
         for key, value in _MAINTAINING.items():
-            with contextlib.suppress(Exception):  # a platform that fixes its settings has its own
+            with contextlib.suppress(Exception):  # a platform may not allow the setting
                 self.spark.conf.set(key, value)
         try:
             yield
@@ -399,15 +413,15 @@ class Lake:
                     self.spark.conf.unset(key)
 
     def size(self, table: Table) -> tuple[int, int]:
-        """(files, bytes) of the newest version."""
+        """(number of files, bytes) of the newest version."""
         row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("numFiles", "sizeInBytes").first()
         return (int(row["numFiles"]), int(row["sizeInBytes"])) if row else (0, 0)
 
 
 @cache
 def _conflicts() -> tuple[type[Exception], ...]:
-    """Every class that Delta raises when commits conflict, of the classic engine and of Spark Connect: they have no
-    common ancestor, and the classic ones are raised only once this module is imported."""
+    """All errors that Delta raises if commits conflict, in classic Spark and in Spark Connect. They have no common base
+    class, and the classic ones are raised only after their module has been imported."""
     import delta.exceptions as classic
 
     found = [getattr(classic, name) for name in classic.__all__]
@@ -418,12 +432,12 @@ def _conflicts() -> tuple[type[Exception], ...]:
     return tuple(found)
 
 
-def _differences(declared: DataType, held: DataType, prefix: str = "") -> tuple[dict[str, str], list[str]]:
-    """(columns and fields that ``held`` lacks, by their name in SQL with their type; those it has under another type)."""
+def _differences(declared: DataType, existing: DataType, prefix: str = "") -> tuple[dict[str, str], list[str]]:
+    """(missing columns and fields: name in SQL → type; columns and fields that have another type) of ``existing``."""
     added: dict[str, str] = {}
     differing: list[str] = []
-    if isinstance(declared, StructType) and isinstance(held, StructType):
-        there = {field.name: field.dataType for field in held.fields}
+    if isinstance(declared, StructType) and isinstance(existing, StructType):
+        there = {field.name: field.dataType for field in existing.fields}
         for field in declared.fields:
             name = f"{prefix}{sql_name(field.name)}"
             if field.name not in there:
@@ -432,16 +446,19 @@ def _differences(declared: DataType, held: DataType, prefix: str = "") -> tuple[
             more, other = _differences(field.dataType, there[field.name], f"{name}.")
             added |= more
             differing += other
-    elif isinstance(declared, ArrayType) and isinstance(held, ArrayType):
-        added, differing = _differences(declared.elementType, held.elementType, f"{prefix}element.")
-    elif declared.simpleString() != held.simpleString():
+    elif isinstance(declared, ArrayType) and isinstance(existing, ArrayType):
+        added, differing = _differences(declared.elementType, existing.elementType, f"{prefix}element.")
+    elif declared.simpleString() != existing.simpleString():
         differing.append(prefix.replace("`", "").rstrip("."))
     return added, differing
 
 
 def run_in_threads(tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
-    """Call every task, a few at once, and give their answers in order: planning a query and committing a table keep one
-    core busy at most. The first error is raised once all are done; an interrupt does not wait for them."""
+    """Call every task, a few at the same time, and return their results in order.
+
+    It is faster because planning a query or committing a table uses one core at most. The first error is raised when
+    all tasks have ended; an interrupt does not wait for them.
+    """
     pool = ThreadPoolExecutor(max_workers=4)
     try:
         futures = [pool.submit(task) for task in tasks]
@@ -454,12 +471,13 @@ def run_in_threads(tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
 
 
 def conform(frame: DataFrame, table: Table) -> DataFrame:
-    """``frame`` with exactly the table's columns in its order and types."""
+    """``frame`` with exactly the table's columns, in their order and types."""
     return frame.select([F.col(name).cast(kind).alias(name) for name, kind, _ in table.fields()])
 
 
 def prepare_folders(folder: Path) -> None:
-    """Make a lake's folders: silver and gold for their owner alone. Raises when the place cannot be written."""
+    """Create a lake's folders; only the owner can read silver and gold. Raises an :class:`InputError` if they cannot be
+    written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for layer in LAYERS:
@@ -471,7 +489,8 @@ def prepare_folders(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"the lake {folder} cannot be written ({error.strerror})", remedy="give a folder that this user may write"
+            f"the lake {folder} cannot be written ({error.strerror})",
+            remedy="name a folder that this user may write to",
         ) from None
 
 
@@ -479,9 +498,9 @@ _OF_A_LAKE = {*LAYERS, "docs", "report.html"}
 
 
 def _open_to_others(path: Path, folder: Path) -> None:
-    """Give published files the mode that the user's own mask allows; the job itself runs under 077."""
+    """Give published files the permissions of the user's own umask; the job itself runs with the umask 077."""
     mask = published_mask()
-    # A folder that is more than the lake keeps the rights that its owner gave it.
+    # The lake's folder keeps its permissions if it also has other things in it.
     whole = [folder] if all(entry.name in _OF_A_LAKE for entry in folder.iterdir()) else []
     for entry in (*whole, folder / "published", path, *path.rglob("*")):
         entry.chmod((0o777 if entry.is_dir() else 0o666) & ~mask)
@@ -491,72 +510,74 @@ _USER_MASK: list[int] = []
 
 
 def restrict_new_files() -> None:
-    """Set the process's mask to 077 before Spark starts, and remember the user's own for what is published."""
+    """Set the process's umask to 077 before Spark starts, and remember the user's own for published files."""
     mask = os.umask(0o077)
     if not _USER_MASK:
         _USER_MASK.append(mask)
 
 
 def published_mask() -> int:
-    """The mask that the user had when the job began (022 when unknown)."""
+    """The umask that the user had when the job began (022 if unknown)."""
     return _USER_MASK[0] if _USER_MASK else 0o022
 
 
 def refuse_without_catalogue(spark: SparkSession, location: LakeLocation) -> None:
-    """An :class:`InputError` where the session does not know the lake's catalogue, or would forget it."""
+    """Raise an :class:`InputError` if the session does not have the lake's catalogue, or the catalogue ends with the
+    session."""
     if not location.catalog:
         return
     if not outlasts_session(spark, location.catalog):
         raise InputError(
-            f"the catalogue {location.catalog} of this session ends with it (spark.sql.catalogImplementation is in-memory); "
-            "nothing was written",
+            f"the catalogue {location.catalog} exists only in this session and ends with it "
+            "(spark.sql.catalogImplementation is in-memory); nothing was written",
             remedy="start Spark with a metastore or a catalogue of your platform, or name a folder as the lake",
         )
     try:
         spark.sql(f"SHOW SCHEMAS IN {sql_name(location.catalog)}").head(1)
-    except Exception as error:  # each platform has its own for this
+    except Exception as error:  # each platform raises its own errors here
         condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
         raise InputError(
             f"the session has no catalogue {location.catalog!r} that this user may read ({condition}); nothing was written",
-            remedy="correct its name in `lake`, or ask for the right to use it; a folder as the lake needs none",
+            remedy="correct its name in `lake`, ask for permission to use it, or name a folder as the lake",
         ) from None
 
 
 def outlasts_session(spark: SparkSession, catalog: str) -> bool:
-    """Whether tables of a catalogue are there after the session."""
+    """Whether tables of a catalogue still exist after the session."""
     kind = None
-    with contextlib.suppress(Exception):  # asked without a default, which would be the answer where nothing is set
+    with contextlib.suppress(Exception):  # no default is given: it would be returned if nothing is set
         kind = spark.conf.get("spark.sql.catalogImplementation")
     return catalog != "spark_catalog" or kind != "in-memory"
 
 
 class Commit(NamedTuple):
-    """A version of a Delta table, and when it was committed."""
+    """A version of a Delta table and the time of its commit."""
 
     version: int
     timestamp: datetime
 
 
 def newest_commit(spark: SparkSession, *, table: str = "", path: str = "") -> Commit | None:
-    """The newest commit of a Delta table outside the lake, by name or path; None for what is no Delta table, and where the
-    right to its history is missing."""
+    """The newest commit of a Delta table outside the lake, by name or path. None if it is not a Delta table, or the
+    user may not read its history."""
     try:
         named = sql_name(*table_parts(table)) if table else sql_name("delta", path)
         row = spark.sql(f"DESCRIBE HISTORY {named} LIMIT 1").select("version", "timestamp").first()
-    except Exception:  # each platform has its own for these
+    except Exception:  # each platform raises its own errors here
         return None
     return Commit(row["version"], row["timestamp"]) if row else None
 
 
 def _named_by_all(each: Sequence[Where], column: str) -> list[str] | None:
-    """The values of a column that the mappings name together; None where one does not name it, and so any is meant."""
+    """All values of a column in the mappings; None if a mapping does not name the column, since it then allows any
+    value."""
     if not all(column in one for one in each):
         return None
     return sorted({str(value) for one in each for value in one[column]})
 
 
 def predicate_of(where: Where | Sequence[Where]) -> str:
-    """The SQL condition that a row meets when it has one of the values of every column, of one of the mappings."""
+    """``where`` of :meth:`Lake.replace` as an SQL condition."""
     either = [
         " AND ".join(
             f"{sql_name(column)} IN ({', '.join(_literal(value) for value in values)})"

@@ -97,7 +97,7 @@ def _is_seen(path: str, stated: frozenset[str]) -> bool:
 
 
 def _over(tables: list[SourceTable], files: frozenset[str]) -> list[SourceTable]:
-    return [table.of_files(files & table.state.keys()) for table in tables]
+    return [table.restrict_to_files(files & table.state.keys()) for table in tables]
 
 
 def _tied(

@@ -262,7 +262,7 @@ def of_step(
     def over(wanted: dict[tuple[str, str], set[str]]) -> list[ClassifiedTable]:
         if all(wanted[place] >= held[place] for place in files):
             return whole.judged
-        tables = [table.of_files(frozenset(wanted[table.system, table.role])) for table in whole.tables]
+        tables = [table.restrict_to_files(frozenset(wanted[table.system, table.role])) for table in whole.tables]
         return judge(lake, tables, whole.suspects, config)
 
     records = over(of_years)

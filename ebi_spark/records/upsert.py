@@ -15,7 +15,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
-from ebi_spark.financial_years import HES_KEYS_HOLD_FROM, label
+from ebi_spark.financial_years import HES_KEYS_UNIQUE_FROM, label
 from ebi_spark.lake.storage import Lake
 from ebi_spark.tables.schemas import WITHDRAWN_RECORD, YEAR, Table
 
@@ -39,7 +39,7 @@ def refuse_bare_keys(lake: Lake, table: Table) -> None:
     before this one wrote them: the same records would be added once more under keys that have it."""
     if lake.version(table) == 0:
         return
-    first = label(HES_KEYS_HOLD_FROM)
+    first = label(HES_KEYS_UNIQUE_FROM)
     bare = (F.col("source_system") == "hes") & ~F.col("record_id").like("____-__/%")
     rows = lake.read(table).where((F.col(YEAR) < first) & bare).groupBy(YEAR).count().collect()
     if rows:

@@ -1,1 +1,1 @@
-"""Source tables: files found once, their format and columns, and every row under our own column names."""
+"""Source tables: find the files, detect their format and columns, and read every row under our own column names."""

@@ -1,7 +1,7 @@
-"""What is odd about the columns of the source tables, told to a person: missing, probably renamed, new, gone.
+"""Warnings about the columns of source tables: missing, probably renamed, new, or gone since the last ingest.
 
-A missing column that is required is refused where the layout is resolved; here are the optional ones and those that nothing
-reads, of the files at hand and against the last ingest of the same role.
+This module covers optional columns and columns that are not used. A missing required column is refused earlier, when
+the layout is matched to the file.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -17,31 +17,35 @@ from ebi_spark.sources.layouts import Layout, layouts, likeness
 from ebi_spark.sources.reader import Group, SourceTable
 from ebi_spark.tables.schemas import INGEST_AUDIT
 
+# How many column names a warning lists.
 SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Of the files of one role: what all of them lack, by our names, and what nothing reads of any."""
+    """The files of one source table: columns that all files lack (our names), and columns of any file that are not
+    used."""
 
     missing: frozenset[str]
     extra: frozenset[str]
 
 
-def columns_of(groups: list[Group]) -> Columns:
-    """The groups of one role as one."""
+def merge_columns(groups: list[Group]) -> Columns:
+    """The columns of all groups of files of one source table together."""
     missing = frozenset.intersection(*[frozenset(group.missing) for group in groups])
     return Columns(missing, frozenset(name.upper() for group in groups for name in group.extra))
 
 
 def source_name(layout: Layout, ours: str) -> str:
-    """What the tables call a column of ours; a numbered one has no other name."""
+    """The name that source tables use for our column; a numbered column has no other name."""
     return layout.columns[ours][0] if ours in layout.columns else ours
 
 
 def probable_names(layout: Layout, missing: list[str], extra: list[str]) -> dict[str, str]:
-    """Our name of a missing column → the column that nothing reads and whose name is nearest; each is given once, and
-    none that is known to be another field."""
+    """Our name of a missing column → the unused column with the most similar name.
+
+    Each unused column is suggested once, and never if it is known to be another field.
+    """
     upper = {name.upper(): name for name in extra}
     scored = [(likeness(layout, ours, name, layout.wanted(ours)), ours, name) for ours in missing for name in upper]
     found: dict[str, str] = {}
@@ -51,8 +55,8 @@ def probable_names(layout: Layout, missing: list[str], extra: list[str]) -> dict
     return found
 
 
-def told(tables: list[SourceTable], before: Mapping[tuple[str, str], Columns]) -> list[str]:
-    """A line each for what a person should know of the columns. ``before``: what the last ingest had, by system and role."""
+def column_warnings(tables: list[SourceTable], before: Mapping[tuple[str, str], Columns]) -> list[str]:
+    """Warnings about columns, a line each. ``before``: the columns at the last ingest, by (system, role)."""
     lines = []
     for table in tables:
         layout, last = layouts()[table.role], before.get((table.system, table.role))
@@ -60,17 +64,17 @@ def told(tables: list[SourceTable], before: Mapping[tuple[str, str], Columns]) -
         for group in table.groups:
             where = name if len(table.groups) == 1 else f"{name}, {_files(group)}"
             lines += _missing(layout, group, where) + [f"{where}: {note}" for note in group.notes]
-        lines += [f"{name}: {line}" for line in _of_several_kinds(table.groups)]
-        now = columns_of(table.groups)
+        lines += [f"{name}: {line}" for line in _differing_names(table.groups)]
+        now = merge_columns(table.groups)
         if last is None:
             if now.extra:
-                lines.append(f"{name}: columns that nothing reads: {_listed(now.extra)}")
+                lines.append(f"{name}: columns that are not used: {_listed(now.extra)}")
             continue
         gone = {source_name(layout, ours) for ours in now.missing - last.missing} | (last.extra - now.extra)
         back = {source_name(layout, ours) for ours in last.missing - now.missing}
         for what, names in (
-            ("new since the last ingest, and nothing reads them", now.extra - last.extra),
-            ("there again since the last ingest", back),
+            ("new since the last ingest and not used", now.extra - last.extra),
+            ("back since the last ingest", back),
             ("gone since the last ingest", gone),
         ):
             if names:
@@ -78,8 +82,8 @@ def told(tables: list[SourceTable], before: Mapping[tuple[str, str], Columns]) -
     return lines
 
 
-def _of_several_kinds(groups: list[Group]) -> list[str]:
-    """Our columns that files of one table have under names that need not mean the same."""
+def _differing_names(groups: list[Group]) -> list[str]:
+    """Warnings about columns that files of one table have under different names, which may not have the same codes."""
     lines = []
     for ours in ("person_id", "provider_code", "commissioner_code"):
         first: dict[str, Group] = {}
@@ -89,8 +93,8 @@ def _of_several_kinds(groups: list[Group]) -> list[str]:
         if len(first) > 1:
             named = ", ".join(f"{name} in {_files(group)}" for name, group in first.items())
             lines.append(
-                f"{ours} is read from columns of different names, which need not have the same codes: {named}. Map one that "
-                f"all files have under `columns: {{{ours}: …}}`"
+                f"{ours} is read from columns with different names, which may not have the same codes: {named}. Map a column "
+                f"that all files have under `columns: {{{ours}: …}}`"
             )
     return lines
 
@@ -98,8 +102,8 @@ def _of_several_kinds(groups: list[Group]) -> list[str]:
 def _missing(layout: Layout, group: Group, where: str) -> list[str]:
     near = probable_names(layout, list(group.missing), list(group.extra))
     lines = [
-        f"{where}: the column {source_name(layout, ours)} is missing; {theirs} is there and nothing reads it: if it is the "
-        f"same, map it under `columns: {{{ours}: {theirs}}}`"
+        f"{where}: the column {source_name(layout, ours)} is missing, and {theirs} is not used: if they are the same, map "
+        f"it under `columns: {{{ours}: {theirs}}}`"
         for ours, theirs in near.items()
     ]
     others = [source_name(layout, ours) for ours in group.missing if ours not in near]
@@ -120,18 +124,22 @@ def _listed(names: Any) -> str:
 
 
 def last_ingested(lake: Lake, tables: Iterable[SourceTable]) -> dict[tuple[str, str], Columns]:
-    """The columns that the files of the last ingest of each system and role had, and files of ``tables`` when they were last
-    accounted for: an ingest goes over those alone that a change reaches. A query over the audit."""
+    """The columns at the last ingest, by (system, role), from the ingest audit.
+
+    An ingest reads only the files that a change affects. So the files of ``tables`` that the last ingest did not read
+    are included as they were when last read.
+    """
     present = {path for table in tables for path in table.state}
     found: dict[tuple[str, str], list[Group]] = {}
     for row in _last_audit(lake, present):
         group = Group((row["source_file"],), tuple(row["columns_missing"] or ()), tuple(row["columns_extra"] or ()))
         found.setdefault((row["source_system"], row["role"]), []).append(group)
-    return {place: columns_of(groups) for place, groups in found.items()}
+    return {place: merge_columns(groups) for place, groups in found.items()}
 
 
-def in_lake(lake: Lake) -> list[dict[str, Any]]:
-    """For `status`: what the files of the last ingest lacked, with the probable new name, and what nothing read of them."""
+def columns_in_lake(lake: Lake) -> list[dict[str, Any]]:
+    """For `status`: the optional columns that the files of the last ingest lack, with probable new names, and their
+    columns that are not used. A dictionary for each group of files with the same columns."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for row in _last_audit(lake):
         key = (
@@ -161,18 +169,18 @@ def in_lake(lake: Lake) -> list[dict[str, Any]]:
 
 
 def _last_audit(lake: Lake, besides: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The files of the last ingest of each system and role, and those ``besides``, each as last accounted for."""
+    """The newest audit row of each file of the last ingest of each system and role, and of the files ``besides``."""
     if not lake.exists(INGEST_AUDIT):
         return []
     audit = lake.read(INGEST_AUDIT).where("columns_missing IS NOT NULL OR columns_extra IS NOT NULL")
-    if "column_notes" not in audit.columns:  # a lake that no run of this version has written to
+    if "column_notes" not in audit.columns:  # a lake that this version has not written to yet
         audit = audit.withColumn("column_notes", F.lit(None).cast("array<string>"))
     place = ["source_system", "role"]
     names = (*place, "source_file", "columns_missing", "columns_extra", "column_notes")
     newest = F.max_by("run_id", "written_at").over(Window.partitionBy(*place))
     latest = F.max("written_at").over(Window.partitionBy(*place, "source_file"))
-    told = audit.select(
+    marked = audit.select(
         *names, (F.col("run_id") == newest).alias("_last"), (F.col("written_at") == latest).alias("_latest")
     )
-    rows = told.where("_last OR _latest").orderBy(*names[:3]).collect()
+    rows = marked.where("_last OR _latest").orderBy(*names[:3]).collect()
     return [row.asDict() for row in rows if row["_last"] or row["source_file"] in besides]

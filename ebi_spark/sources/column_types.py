@@ -1,9 +1,9 @@
-"""Columns of Parquet, Delta and catalogue tables as text: the types that keep a value's meaning, and the refusal of others.
+"""Read columns of Parquet, Delta and catalogue tables as text, and refuse types that do not fit.
 
-A text stays as it is; a whole number is written without a fraction, whatever number type holds it; a date or time stamp is
-taken for a date column alone. A two-character code that came as a number gets its zero back in the cleaning, like one that
-came as ``2``. Dates and ages that have their type already keep it: writing them out as text and reading that again would cost
-time in every pass over the rows.
+Text is not changed. A whole number is written without a fraction, whatever its number type. A date or time stamp is
+accepted only for a date column. A two-character code stored as a number gets its leading zero back in cleaning, like
+one written as ``2``. Dates and ages that already have their type keep it, because converting them to text and back
+would cost time in every pass over the rows.
 """
 
 from collections.abc import Sequence
@@ -33,16 +33,16 @@ from ebi_spark.errors import InputError
 from ebi_spark.quoting import sql_name
 from ebi_spark.sources.layouts import DAYS, ColumnMapping
 
-# Keys have so many digits that floating point may have lost the last ones.
+# Keys: they can have so many digits that a floating-point number loses the last ones.
 KEYS = ("record_id", "person_id", "provider_spell_number")
 _TYPED_DAYS = frozenset(DAYS) - {"extract_date"}
 _TYPED_NUMBERS = ("age", "age_fallback", "episode_order")
+# Floating-point types, and the number below which they store every whole number exactly.
 _EXACT_BELOW: dict[type[DataType], int] = {DoubleType: 1 << 53, FloatType: 1 << 24}
 
 
 def refuse_other_types(schema: StructType, resolved: ColumnMapping, where: str) -> None:
-    """An :class:`InputError` that names column and type where a column that is read has one that does not say what it
-    should."""
+    """Raise an :class:`InputError` that names column and type if a column that is read has a type that does not fit."""
     types = {item.name: item.dataType for item in schema.fields}
     for ours, name in [*resolved.single.items(), *resolved.lists()]:
         kind = types[name]
@@ -51,8 +51,8 @@ def refuse_other_types(schema: StructType, resolved: ColumnMapping, where: str) 
             continue
         wanted = "a date or text" if ours in DAYS else "text or a number"
         raise InputError(
-            f"{where}: the column {name} is of type {kind.typeName()}, and {ours} is read from {wanted}",
-            remedy=f"give {name} that type at the source, or name another column: `columns: {{{ours}: …}}`",
+            f"{where}: the column {name} has the type {kind.typeName()}, but {ours} must be {wanted}",
+            remedy=f"change the type of {name} at the source, or map another column: `columns: {{{ours}: …}}`",
         )
 
 
@@ -62,7 +62,7 @@ def as_text(name: str, kind: DataType) -> Column:
     if isinstance(kind, StringType):
         return column
     if isinstance(kind, DoubleType | FloatType):
-        # Not a number is how tools of data frames write a missing one.
+        # Data frame tools write a missing number as NaN ("not a number").
         whole = F.when(F.rint(column) == column, column.try_cast("decimal(38,0)").cast("string"))
         return F.when(~F.isnan(column), F.coalesce(whole, column.cast("string")))
     if isinstance(kind, DecimalType) and kind.scale:
@@ -72,17 +72,18 @@ def as_text(name: str, kind: DataType) -> Column:
 
 
 def as_read(ours: str, name: str, kind: DataType) -> Column:
-    """A column that is read as ``ours``: a DATE or an INT where it is one, else text."""
+    """A column that is read as our column ``ours``: a DATE or an INT if it has that type, otherwise text."""
     column = F.col(sql_name(name))
     if ours in _TYPED_DAYS and isinstance(kind, DateType | TimestampType | TimestampNTZType):
-        return column.cast("date")  # of a time stamp in the session's time zone, as its text would be read
+        return column.cast("date")  # a time stamp in the session's time zone, just as its text would be read
     if ours in _TYPED_NUMBERS and isinstance(kind, ByteType | ShortType | IntegerType):
         return column.cast("int")
     return as_text(name, kind)
 
 
 def united(frames: Sequence[DataFrame]) -> DataFrame:
-    """All rows of frames that have the same columns; one that is not of the same type in all of them is text."""
+    """All rows of frames that have the same columns. A column that has not the same type in all of them becomes
+    text."""
     kinds = [dict(frame.dtypes) for frame in frames]
     mixed = {name for name in kinds[0] if len({kind[name] for kind in kinds}) > 1}
     return reduce(
@@ -95,7 +96,8 @@ def united(frames: Sequence[DataFrame]) -> DataFrame:
 
 
 def inexact_key(schema: StructType, resolved: ColumnMapping) -> Column | None:
-    """Whether a row has a key as a floating-point number too large to be exact; None where no key is one."""
+    """Whether a row has a key stored as a floating-point number that is too large to be exact. None if no key is
+    one."""
     types = {item.name: item.dataType for item in schema.fields}
     found = []
     for ours in KEYS:

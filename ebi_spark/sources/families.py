@@ -1,9 +1,10 @@
-"""Numbered columns of codes as one list, each code in the place that its column's number gives it.
+"""Read numbered columns of codes (``DIAG_4_01`` … ``DIAG_4_20``) as one list, each code in the place of its column's
+number.
 
-A file can have several families of them (``OPERTN_4_01`` … beside ``OPERTN_01`` …), some of them empty, and the same codes
-once more as a concatenation. Of each row the first family that has a code is read, and the concatenation where none has: so
-nothing is lost, and no two families are mixed in one row. A column that is missing leaves its place empty: what comes after
-it does not move up.
+A file can have several families of numbered columns (``OPERTN_4_01`` … and ``OPERTN_01`` …), some of them empty, and
+the same codes again in one concatenated column. For each row, the first family that has a code is read; if none has,
+the concatenated column is read. So no code is lost, and a row never mixes two families. A missing column leaves its
+place empty: later codes do not move up.
 """
 
 from collections.abc import Sequence
@@ -12,18 +13,26 @@ from functools import reduce
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-# What marks that there is no code, and the word NULL.
+# What can be in a text without being a code: separators, and the word NULL.
 _NO_CODE = r"[\s.&,|-]|\bNULL\b"
 
 
 def has_code(text: Column) -> Column:
-    """Whether a text, of one or of several columns, has any code."""
+    """Whether a text, from one column or several, has any code. Never NULL."""
     return F.coalesce(F.regexp_replace(F.upper(text), _NO_CODE, "") != "", F.lit(False))
 
 
 def listed(families: Sequence[Sequence[Sequence[Column]]], *, or_else: bool) -> Column:
-    """``array<string>``, a text a place, of the first family in which a row has a code. ``or_else``: there is something else
-    to read, so that the list is NULL for a row without any code."""
+    """The first family in which a row has a code, as ``array<string>`` with a text for each place.
+
+    ``families``: for each family, for each place, the columns that can fill it (the best first). ``or_else``: another
+    column is read if there is no code, so the list is then NULL.
+
+    | OPERTN_4_01 | OPERTN_4_02 | OPERTN_01 | → list       |
+    |-------------|-------------|-----------|--------------|
+    | V371        | Z665        | V37       | [V371, Z665] |
+    |             |             | V37       | [V37]        |
+    """
     lists = [[_first_with_code(place) for place in family] for family in families]
     if not lists:
         return F.lit(None).cast("array<string>")
@@ -34,13 +43,13 @@ def listed(families: Sequence[Sequence[Sequence[Column]]], *, or_else: bool) -> 
 
 
 def _any_has_code(places: Sequence[Column]) -> Column:
-    # Most rows that have a code have one in the first place: the others are then not looked at.
+    # Most rows that have a code have one in the first place, so that the others need not be checked.
     first, *others = places
     return has_code(first) | has_code(F.concat_ws(",", *others)) if others else has_code(first)
 
 
 def concatenation(texts: Sequence[Column]) -> Column:
-    """The first concatenation in which a row has a code."""
+    """The first of the concatenated columns in which a row has a code."""
     return _first_with_code(texts)
 
 

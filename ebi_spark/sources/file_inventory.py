@@ -1,4 +1,4 @@
-"""Finding the files of a source table and seeing how each is written, before Spark reads a row."""
+"""Find the files of a source table and detect the format of each, before Spark reads a row."""
 
 import csv
 import glob
@@ -24,13 +24,14 @@ from ebi_spark.sources.text_scan import OPENERS, WHOLE_COPY, is_plain, most_of_a
 
 DELIMITERS = (",", "|", "\t", ";")
 _HEAD_BYTES = 1 << 20
-# How many times larger than its file a table of this ending is, roughly.
+# Roughly how many times larger a table is than its file, by the ending of the file name.
 _PACKED = {".parquet": 4, ".gz": 5, ".bz2": 7}
-# No writer puts so much of one column into one row group, and Java has no array for it.
+# The most bytes of one column in one row group of Parquet. No usual writer makes more, and a Java array cannot be
+# larger.
 _PART_BYTES = 1 << 30
 _AS_UTF8 = "save it as UTF-8 (`iconv -f utf-16 -t utf-8`)"
 _UNPACK = "unpack it, or pack it with gzip under a name that ends in .gz"
-# First bytes of files that are no plain text, what they are and what to do.
+# Files that are not plain text: their first bytes, what they are, and the remedy.
 _OTHER_FORMATS = (
     (b"\xff\xfe", "UTF-16 text", _AS_UTF8),
     (b"\xfe\xff", "UTF-16 text", _AS_UTF8),
@@ -45,38 +46,40 @@ _OTHER_FORMATS = (
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How a group of files is written: format, columns in order and, for CSV, delimiter and header row. Names of CSV
-    columns are in upper case, so that files that differ in case alone are one group; Parquet files of one group have the
-    same types too, and of text files either all or none have lines that need a second look."""
+    """The format of a group of files: kind, columns in order and, for CSV, delimiter and header row.
+
+    CSV column names are in upper case, so that files that differ only in case are one group. Parquet files of one group
+    also have the same types. Text files of one group either all may have lines to check again after parsing, or none
+    has.
+    """
 
     format: str
     columns: tuple[str, ...]
     delimiter: str = ","
     header: bool = True
     types: tuple[str, ...] = ()
-    plain: bool = False  # no line of text needs a second look
+    plain: bool = False  # no line has to be checked again after parsing
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path names a store that Python's file functions do not reach."""
+    """Whether a path is in a store that Python's file functions cannot read."""
     return "://" in path or path.startswith("dbfs:")
 
 
 def within(path: str, stated: str) -> bool:
-    """Whether a file is the one that a configuration states, or lies in the folder that it states."""
+    """Whether a file is the path that a configuration states, or is in the folder that it states."""
     return path == stated or path.startswith(f"{stated.rstrip('/')}/")
 
 
 def stated_for(path: str, stated: Container[str]) -> str | None:
-    """The one among many files and folders, as a configuration states them, that a local file is or lies in."""
+    """Which of the ``stated`` files and folders of a configuration a local file is, or is in; None if none."""
     while path and path not in stated:
         path = path.rpartition("/")[0]
     return path or None
 
 
 def is_configured(path: str, sources: Iterable[Source]) -> bool:
-    """Whether a file, or a table of a catalogue, is one that the configuration names, by its path, its folder or a pattern,
-    whether or not it is there."""
+    """Whether the configuration names a file (by path, folder or pattern) or a catalogue table. It need not exist."""
     named = [table for source in sources for table in source.tables.values()]
     return any(
         path == table.table or any(_matches(path.split("/"), _spelt(stated).split("/")) for stated in table.paths)
@@ -89,7 +92,7 @@ def _spelt(stated: str) -> str:
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:
-    """Whether a path is what a pattern names, or lies in a folder that it names."""
+    """Whether a path matches a pattern, or is in a folder that matches it. Both are split at slashes."""
     if not pattern:
         return True
     if pattern[0] == "**":
@@ -98,7 +101,7 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 
 
 def source_bytes(config: RunConfig) -> int | None:
-    """How large the sources are, as text and roughly; None where they are not all local files."""
+    """Roughly how large the sources are as text, in bytes. None if not all of them are local files."""
     size = 0
     for source in config.sources:
         for role, table in source.tables.items():
@@ -107,40 +110,43 @@ def source_bytes(config: RunConfig) -> int | None:
             try:
                 found = find_files(table, f"sources.{source.name}.{role}")
             except InputError:
-                continue  # said when it is read
+                continue  # the error is raised again when the table is read
             for path in found:
                 for file in files_below(path):
-                    with suppress(OSError):  # said when it is read
+                    with suppress(OSError):  # reported when the file is read
                         size += file.stat().st_size * _PACKED.get(file.suffix, 1)
     return size
 
 
 def files_below(path: str) -> list[Path]:
-    """A file, or all files of a folder that can be seen, sorted."""
+    """The file itself, or all readable files in a folder, sorted."""
     if not Path(path).is_dir():
         return [Path(path)]
     return sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
 
 
 def stored_bytes(lake: Path) -> int:
-    """How large the records of a local lake are, as text and roughly; old versions count, which errs upwards."""
+    """Roughly how large the records of a local lake are as text, in bytes. Old versions are included, so it errs
+    upwards."""
     files = (file for file in (lake / "silver").rglob("*.parquet"))
     return sum(file.stat().st_size for file in files) * _PACKED[".parquet"]
 
 
 def find_files(source: TableSource, where: str) -> list[str]:
-    """The files or folders that the source's paths and globs name, sorted; none at all is an error, and so is what is
-    neither: a pipe or a device has no end."""
+    """The files or folders that the paths and patterns of a source name, sorted.
+
+    Raises an :class:`InputError` if there are none, or if one is neither file nor folder, such as a pipe or device.
+    """
     found: set[str] = set()
     headers = os.path.realpath(source.headers_file) if source.headers_file else None
     for path in source.paths:
         if is_remote(path):
             found.add(path)
             continue
-        # A name with a bracket that is there is that file's; else it is a pattern.
+        # A path with brackets or stars is a pattern, unless a file with exactly that name exists.
         pattern = glob.has_magic(path) and not os.path.lexists(path)
         matches = sorted(glob.glob(path, recursive=True)) if pattern else [path]
-        # Spelt as Spark names the file of a row, without ``..``: what is known of a file is known by its path.
+        # Written as Spark names the file of a row, without ``..``, because files are compared by their path.
         matches = [
             os.path.normpath(match)
             for match in matches
@@ -149,41 +155,43 @@ def find_files(source: TableSource, where: str) -> list[str]:
         if not matches:
             what = "no file matches" if pattern else "there is no file"
             raise InputError(
-                f"{where}: {what} {path}", remedy="correct the path; it is taken relative to the configuration file"
+                f"{where}: {what} {path}", remedy="correct the path; it is relative to the configuration file"
             )
         found.update(matches)
     return sorted(found)
 
 
 def _is_there(path: str, where: str) -> bool:
-    """Whether there is a file or folder of that name; an :class:`InputError` where it is something else, or cannot be read
-    because of what it is called."""
+    """Whether a file or folder exists. Raises an :class:`InputError` if it is something else, or its name cannot be
+    used."""
     try:
         kind = Path(path).stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         if not Path(path).is_symlink():
             return False
         raise InputError(
-            f"{where}: {path} is a link that leads nowhere",
-            remedy="remove it, or put the file there that it points to",
+            f"{where}: {path} is a link to a file that does not exist",
+            remedy="remove the link, or restore the file that it points to",
         ) from None
     except OSError as error:
-        raise _unopened(path, error, where) from None
+        raise _cannot_open(path, error, where) from None
     refuse_unusable(f"{where}: the name of a file", path)
     special = special_kind(kind)
     if special:
         raise InputError(
             f"{where}: {path} is {special}",
-            remedy="name ordinary files, or a pattern that leaves it out: nothing else has an end",
+            remedy="name ordinary files only, or a pattern that excludes it",
         )
     return True
 
 
-def forms_of(path: str, source: TableSource, layout: Layout, where: str, config: RunConfig) -> dict[str, FileFormat]:
-    """How a local file is written, from the configuration or from its own first bytes; of a folder every file, by path.
+def file_formats(
+    path: str, source: TableSource, layout: Layout, where: str, config: RunConfig
+) -> dict[str, FileFormat]:
+    """The format of a local file, or of every file in a folder, by path: from the configuration, otherwise detected.
 
-    The files of a folder that are all of one form stand under the folder's path, so that the names of its subfolders
-    (``fyear=2122``) stay columns. A Delta table is one.
+    If all Parquet files in a folder have one format, the result has only the folder, so that Spark reads the names of
+    its subfolders (``fyear=2122``) as columns. A Delta table is one entry.
     """
     kind = source.format or _guess_format(path, where)
     if kind == "delta":
@@ -191,7 +199,7 @@ def forms_of(path: str, source: TableSource, layout: Layout, where: str, config:
     files = _files_in(path, kind, source, layout, where)
     forms = {}
     for file in files:
-        form = _form_of(file, kind, source, layout, where)
+        form = _file_format(file, kind, source, layout, where)
         if len(form.columns) > config.max_columns:
             raise InputError(
                 f"{where}: {file} has {len(form.columns):,} columns, more than the {config.max_columns:,} that the "
@@ -209,9 +217,9 @@ def forms_of(path: str, source: TableSource, layout: Layout, where: str, config:
     return {path: alike.pop()} if len(alike) == 1 and kind == "parquet" else forms
 
 
-def _form_of(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> FileFormat:
+def _file_format(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> FileFormat:
     try:
-        return _parquet_form(path, where) if kind == "parquet" else _csv_form(path, source, layout, where)
+        return _parquet_format(path, where) if kind == "parquet" else _csv_format(path, source, layout, where)
     except (ArrowException, OSError, UnicodeDecodeError, EOFError, csv.Error) as error:
         raise InputError(
             f"{where}: {path} cannot be read as {kind} ({type(error).__name__})",
@@ -229,12 +237,12 @@ def _guess_format(path: str, where: str) -> str:
         with place.open("rb") as file:
             return "parquet" if file.read(4) == b"PAR1" or path.endswith(".parquet") else "csv"
     except OSError as error:
-        raise _unopened(path, error, where) from None
+        raise _cannot_open(path, error, where) from None
 
 
 def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> list[str]:
-    """The files that Spark would read of a path: of a folder all but hidden and empty ones; a list of headers beside
-    rows of CSV is none of them."""
+    """The files that Spark would read from a path: in a folder, all except hidden and empty files and a headers
+    file."""
     place = Path(path)
     if place.is_file():
         return [path]
@@ -248,16 +256,16 @@ def _files_in(path: str, kind: str, source: TableSource, layout: Layout, where: 
         headers = source.headers_file or _headers_beside(path, layout.known_names())
         files = [file for file in files if not headers or Path(file).resolve() != Path(headers).resolve()]
     if not files:
-        raise InputError(f"{where}: the folder {path} holds no file", remedy="correct the path")
+        raise InputError(f"{where}: the folder {path} has no files", remedy="correct the path")
     return files
 
 
 def _walked(place: Path, where: str) -> list[Path]:
-    """What is in a folder and the folders in it, without what is hidden; an :class:`InputError` where one cannot be looked
-    into, or is the link to another: Spark would follow it."""
+    """All files in a folder and its subfolders, without hidden ones. Raises an :class:`InputError` if a folder cannot
+    be opened, or is a link to another folder (which Spark would follow)."""
 
     def unopened(error: OSError) -> None:
-        raise _unopened(str(error.filename), error, where)
+        raise _cannot_open(str(error.filename), error, where)
 
     found: list[Path] = []
     for folder, folders, names in os.walk(place, onerror=unopened):
@@ -266,27 +274,27 @@ def _walked(place: Path, where: str) -> list[Path]:
         if linked:
             raise InputError(
                 f"{where}: {linked} is a link to a folder, and its files would not be read",
-                remedy="name that folder as a path of its own, and take the link out",
+                remedy="name that folder as a path of its own, and remove the link",
             )
         found += [Path(folder, name) for name in names if not name.startswith(("_", "."))]
     return sorted(found)
 
 
-def _unopened(path: str, error: OSError, where: str) -> InputError:
+def _cannot_open(path: str, error: OSError, where: str) -> InputError:
     return InputError(
-        f"{where}: {path} cannot be opened ({error.strerror})", remedy="correct the path or the rights to it"
+        f"{where}: {path} cannot be opened ({error.strerror})", remedy="correct the path or its permissions"
     )
 
 
-def _parquet_form(path: str, where: str) -> FileFormat:
+def _parquet_format(path: str, where: str) -> FileFormat:
     schema = pq.read_metadata(path).schema
     leaves = [schema.column(number) for number in range(len(schema))]
     for leaf in leaves:
         kind = leaf.logical_type.type
         if kind in ("TIME", "FLOAT16") or (kind == "TIMESTAMP" and "nanoseconds" in str(leaf.logical_type)):
-            told = "a time stamp in nanoseconds" if kind == "TIMESTAMP" else f"of type {kind}"
+            type_text = "a time stamp in nanoseconds" if kind == "TIMESTAMP" else f"of type {kind}"
             raise InputError(
-                f"{where}: {path}: the column {leaf.path} is {told}, which Spark does not read",
+                f"{where}: {path}: the column {leaf.path} is {type_text}, which Spark cannot read",
                 remedy=f"write {leaf.path} as DATE, as a time stamp in microseconds or as text, or leave it out",
             )
     types = tuple(f"{leaf.path} {leaf.physical_type} {leaf.logical_type}" for leaf in leaves)
@@ -294,8 +302,8 @@ def _parquet_form(path: str, where: str) -> FileFormat:
 
 
 def _refuse_huge_values(path: str, most: int, where: str) -> None:
-    """An :class:`InputError` where a Parquet file has a value that Java would not survive. Only where a column's part is large
-    enough to have one are its values looked at."""
+    """Raise an :class:`InputError` if a Parquet file has a value too large for Java's memory. Values are read only if a
+    column chunk is large enough to contain one."""
     try:
         with pq.ParquetFile(path) as file:
             for group in range(file.metadata.num_row_groups):
@@ -319,7 +327,7 @@ def _refuse_huge_values(path: str, most: int, where: str) -> None:
 
 
 def _longest(file: pq.ParquetFile, group: int, column: str) -> int:
-    """Bytes of the longest value of a column in one row group."""
+    """The length in bytes of the longest value of a column in one row group."""
     longest = 0
     for batch in file.iter_batches(batch_size=1 << 14, row_groups=[group], columns=[column]):
         values = batch.column(0)
@@ -331,26 +339,27 @@ def _longest(file: pq.ParquetFile, group: int, column: str) -> int:
 
 
 def _head(path: str, encoding: str, where: str) -> list[str]:
-    """The first two lines of a text file (gzip and bzip2 understood) that are not blank; a file that is no text that
-    can be read is refused by what it is."""
+    """The first two lines of a text file that are not blank; gzip and bzip2 are unpacked. Raises an :class:`InputError`
+    that says what the file is if it is not readable text."""
     with OPENERS.get(Path(path).suffix, open)(path, "rb") as file:
         data: bytes = file.read(_HEAD_BYTES)
     for first, what, remedy in _OTHER_FORMATS:
         if data.startswith(first):
             raise InputError(f"{where}: {path} cannot be read: it is {what}", remedy=remedy)
-    # Line ends as Spark sees them; Python's splitlines knows more. A line that the head cuts tells nothing.
+    # Only the line ends that Spark recognises; Python's splitlines has more. A line that is cut off at the end is
+    # ignored.
     parts = re.split(rb"\r\n|\r|\n", data)
     whole = parts[:-1] if len(data) == _HEAD_BYTES and len(parts) > 1 else parts
     lines = [line for line in whole if line.strip(b"\x1a\x00 \t")]
     if lines and b"\x00" in lines[0]:
         raise InputError(
-            f"{where}: {path} cannot be read: NUL bytes stand in its first line, so it is UTF-16 text, or damaged",
+            f"{where}: {path} cannot be read: its first line has NUL bytes, so it is UTF-16 text or damaged",
             remedy=f"{_AS_UTF8}, or replace the file with a whole copy",
         )
     if len(data) == _HEAD_BYTES and len(parts) == 1:
         raise InputError(
             f"{where}: {path} cannot be read: its first line does not end within {_HEAD_BYTES:,} bytes",
-            remedy="check that the file is a table with a row a line",
+            remedy="check that the file is a table with one row on each line",
         )
     name = "utf-8-sig" if encoding == "utf-8" else encoding
     return [line.decode(name, errors="replace") for line in lines[:2]]
@@ -360,10 +369,10 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
 
 
-def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> FileFormat:
+def _csv_format(path: str, source: TableSource, layout: Layout, where: str) -> FileFormat:
     lines = _head(path, source.encoding or "utf-8", where)
     if not lines:
-        raise InputError(f"{where}: {path} is empty", remedy="replace the file, or take it out of the configuration")
+        raise InputError(f"{where}: {path} is empty", remedy="replace the file, or remove it from the configuration")
     known = layout.known_names() | {name.upper() for name in source.columns.values()}
     choices = [source.delimiter] if source.delimiter else list(DELIMITERS)
     best = max(choices, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))
@@ -374,7 +383,7 @@ def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> Fil
     better = sum(cell.upper() in known for cell in _cells(lines[0], near)) > max(hits, 1)
     if hits == 0 and (header or better):
         raise InputError(
-            f"{where}: {path}: no known column in the first line as read with delimiter {best!r}",
+            f"{where}: {path}: the first line has no known column name when read with the delimiter {best!r}",
             remedy=f"write `delimiter: {near!r}`"
             if better
             else "check that this is the right table and that it has a header row",
@@ -393,22 +402,23 @@ def _csv_form(path: str, source: TableSource, layout: Layout, where: str) -> Fil
         columns = _headers(headers_file, known, where)
         rows = lines[:1]
     first = _cells(rows[0], best) if rows else columns
-    # A delimiter behind the last field, in the rows or in the header alone: a column without a name, or none.
+    # A delimiter after the last field: in the rows only, it makes a column without a name; in the header only, no
+    # column.
     if len(first) == len(columns) + 1 and not first[-1]:
         columns = [*columns, ""]
     elif len(first) == len(columns) - 1 and not columns[-1]:
         columns = columns[:-1]
     if not header and len(first) != len(columns):
         raise InputError(
-            f"{where}: {path} has {len(first)} columns as read with delimiter {best!r}, its headers file names "
+            f"{where}: {path} has {len(first)} columns when read with the delimiter {best!r}, but its headers file names "
             f"{len(columns)}",
-            remedy="give the headers file that belongs to it, or its `delimiter`",
+            remedy="name the right headers file, or state the `delimiter`",
         )
     return FileFormat("csv", tuple(name.upper() for name in columns), best, header)
 
 
 def _headers(path: str, known: set[str], where: str) -> list[str]:
-    """Column names of a headers file: one line with any delimiter, or one name a line."""
+    """The column names in a headers file: one line with any delimiter, or one name on each line."""
     refuse_special(Path(path), f"{where}: the headers file ", _HEAD_BYTES)
     try:
         lines = [line for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
@@ -421,7 +431,8 @@ def _headers(path: str, known: set[str], where: str) -> list[str]:
 
 
 def _headers_beside(path: str, known: set[str]) -> str | None:
-    """A file beside ``path`` whose name says header and whose words are known columns."""
+    """A file next to ``path`` with "header" in its name that names at least two known columns; None if there is
+    none."""
     place = Path(path)
     folder = place if place.is_dir() else place.parent
     for candidate in sorted(folder.glob("*[hH]eader*")):

@@ -1,7 +1,7 @@
-"""Source files while they are read: the one that breaks a run is named, and one that changes is noticed.
+"""Watch source files while they are read: name the file that breaks a run, and notice a file that changes.
 
-Spark reads a file several times and, of plain text, no further than the length it was listed with. One that is replaced or
-cut short meanwhile would give fewer rows, or those of two states, without any error.
+Spark reads a file several times, and reads plain text only up to the length the file had when it was listed. A file
+that is replaced or shortened meanwhile would give too few rows, or rows of two versions, without any error.
 """
 
 import re
@@ -15,15 +15,15 @@ from ebi_spark.errors import BrokenRunError, EbiError, InputError
 from ebi_spark.sources.file_inventory import files_below, find_files, is_remote, within
 from ebi_spark.sources.text_scan import WHOLE_COPY
 
-# How an error of Spark names the file: as a URL, or as Java writes one.
+# How Spark's errors name a file: as a URL, or as a Java path.
 _NAMED = re.compile(r"(?:reading file|File does not exist:|FileNotFoundException: File)\s+(?:file:)?/*(/.*)")
-_STILL = "let nothing write to the source files while they are read, then make the same call again"
+_STILL = "make sure that nothing writes to the source files during a run, then run the same command again"
 
 State = Mapping[str, tuple[int, int, int] | None]
 
 
 def state_of(paths: Iterable[str]) -> State:
-    """Size, time and identity of each local file, and of each file of a folder."""
+    """Size, time of change and inode of each local file and of each file in a local folder; None for a missing file."""
     found: dict[str, tuple[int, int, int] | None] = {}
     for path in paths:
         if is_remote(path):
@@ -41,10 +41,10 @@ def _stated(file: Path) -> tuple[int, int, int] | None:
 
 
 def refuse_changed(before: State) -> None:
-    """An :class:`InputError` when a file is not what it was; nothing has been replaced by what was read of it."""
+    """Raise an :class:`InputError` if a file has changed; nothing was replaced by rows read from it."""
     changed = _changed(before)
     if changed:
-        raise InputError(f"{changed}; nothing was replaced by what was read of it", remedy=_STILL)
+        raise InputError(f"{changed}; nothing in the lake was replaced by its rows", remedy=_STILL)
 
 
 def _changed(before: State) -> str | None:
@@ -57,23 +57,23 @@ def _changed(before: State) -> str | None:
 
 
 def paths_of(config: RunConfig) -> list[str]:
-    """All files and folders that the configuration's sources name and that are there."""
+    """All existing files and folders that the sources of the configuration name."""
     found: list[str] = []
     for source in config.sources:
         for role, table in source.tables.items():
             try:
                 found += [] if table.table else find_files(table, f"sources.{source.name}.{role}")
             except InputError:
-                continue  # said when it is read
+                continue  # the error is raised again when the table is read
     return found
 
 
 @contextmanager
 def watched(config: RunConfig, written: Mapping[str, int]) -> Iterator[None]:
-    """While the sources are read: what keeps one of them from being read to its end becomes an error that names it.
+    """While the sources are read, turn an error in a source file, or a change of it, into an error that names the file.
 
-    Status 2 while ``written`` (versions by table) is empty, 3 once something stands. Of the engine's own text, which can
-    hold rows, only the path is looked for, and told only where it is one of the configuration's files.
+    The exit status is 2 if nothing was ``written`` (Delta versions by table) yet, otherwise 3. Spark's own message can
+    contain rows, so only a path is taken from it, and only if it is one of the configured files.
     """
     paths = paths_of(config)
     before = state_of(paths)
@@ -97,7 +97,7 @@ def watched(config: RunConfig, written: Mapping[str, int]) -> Iterator[None]:
 def _named_in(error: BaseException, known: State, paths: list[str]) -> str | None:
     for found in _NAMED.findall(str(error)):
         for text in (found, unquote(found)):
-            # A name can have blanks and end with a full stop, so what is known says where it ends.
+            # A file name can have spaces or end with a full stop, so its end is found by comparing it with known names.
             named = max((path for path in known if text.startswith(path)), key=len, default=None)
             if named:
                 return named
@@ -111,5 +111,5 @@ def _error(what: str, remedy: str, written: Mapping[str, int]) -> EbiError:
     if not written:
         return InputError(f"{what}; nothing was written", remedy=remedy)
     return BrokenRunError(
-        f"{what}; the run broke midway: what was committed stands and the old release with it", remedy=remedy
+        f"{what}; the run failed part-way: what was committed stays, and so does the old release", remedy=remedy
     )

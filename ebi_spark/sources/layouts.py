@@ -1,4 +1,5 @@
-"""What the columns of each source table are called, from ``conf/layouts.yml``."""
+"""Layouts: the column names that each source table can have, from ``conf/layouts.yml``, and how to map a file's
+columns."""
 
 import difflib
 import re
@@ -13,35 +14,37 @@ import yaml
 from ebi_spark.config.settings import resource
 from ebi_spark.errors import InputError
 
-# How far the columns of a family can be numbered.
+# The highest number of a numbered column.
 MOST_NUMBERED = 99
-# How alike two names have to be for one to be suggested for the other.
+# How similar two names must be (0 to 1) for one to be suggested for the other.
 _NEAR = 0.85
 # Our columns that are dates.
 DAYS = ("admission_date", "discharge_date", "appointment_date", "episode_start", "episode_end", "extract_date")
-# What the name of a column with a date says.
+# What the name of a date column contains.
 _DATE_WORDS = re.compile("DATE|_DT|DT_|DAY|START|END")
 _DERIVED = "_DERIVED"
 
-# The columns of a family in order. A place has the columns that can fill it, the best first, or none where one is missing.
+# The columns of a family in order. Each place has the columns that can fill it, the best first; no column if it is
+# missing.
 Family = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """A family of numbered columns (DIAG_4_01 … DIAG_4_20), the other names of its ``first`` column, and the concatenations
-    that say the same in one column."""
+    """A set of numbered columns (DIAG_4_01 … DIAG_4_20): the possible names without the number (``forms``), other names
+    of the ``first`` column, and columns that have all the codes in one text (``concat``)."""
 
     forms: tuple[str, ...]
     first: tuple[str, ...]
     concat: tuple[str, ...]
 
     def names(self, form: str, number: int) -> tuple[str, ...]:
-        """What the column of one number is called, the best name first."""
+        """The possible names of the column with this number, the best first."""
         return tuple(dict.fromkeys((f"{form}{number:02d}", f"{form}{number}")))
 
     def families(self, available: dict[str, str]) -> list[Family]:
-        """The families of which a file has a column, each up to its last one. ``available``: name → the file's column."""
+        """The families that a file has, each up to its last column. ``available``: name in upper case → the file's
+        column."""
         firsts = [available[name] for name in self.first if name in available]
         found: list[Family] = []
         for form in self.forms:
@@ -56,17 +59,18 @@ class Numbered:
         return found or ([(tuple(firsts),)] if firsts else [])
 
     def all_names(self) -> set[str]:
-        """Every name that a column of the family, or of its concatenation, can have."""
+        """Every name that a numbered column, or a column with all the codes, can have."""
         numbers = range(1, MOST_NUMBERED + 1)
         return {*(n for form in self.forms for i in numbers for n in self.names(form, i)), *self.first, *self.concat}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of one role: our name → the names that the tables use, best first, upper case.
+    """The columns of one source table (``role``).
 
-    ``alternatives``: our columns that mean the same thing. ``other_fields``: names, or patterns of names, that are known to
-    be none of ours.
+    ``columns``: our name → the names that source files use, upper case, the best first. ``alternatives``: groups of our
+    columns that mean the same. ``other_fields``: names, or patterns of names, of fields that are known to be something
+    else.
     """
 
     role: str
@@ -78,7 +82,7 @@ class Layout:
     other_fields: tuple[str, ...] = ()
 
     def known_names(self) -> set[str]:
-        """Every source name that means something, upper case."""
+        """Every column name that the layout knows, upper case."""
         return {*self._field_of, *(name for run in self.numbered.values() for name in run.all_names())}
 
     @property
@@ -86,18 +90,18 @@ class Layout:
         return {name: ours for ours, options in self.columns.items() for name in options}
 
     def key_names(self, renamed: dict[str, str]) -> set[str]:
-        """What the column of the key can be called, upper case."""
+        """The names that the key column can have, upper case."""
         names = set(self.columns["record_id"])
         return names | {
             theirs.upper() for ours, theirs in renamed.items() if ours == "record_id" or ours.upper() in names
         }
 
     def resolve(self, present: list[str], renamed: dict[str, str], where: str) -> "ColumnMapping":
-        """Which of the columns that a file has stand for which of ours.
+        """Map the columns of a file to ours.
 
-        ``present`` are the file's names in any case, ``renamed`` the configuration's ``columns`` (a name of this layout
-        or of the tables: the file's own name). A missing required column or a name that stands twice is an
-        :class:`InputError` that names ``where``.
+        ``present``: the file's column names, in any case. ``renamed``: the ``columns`` setting (our name, or one that
+        source files use → the file's own name). Raises an :class:`InputError` that names ``where`` if a required column
+        is missing, a name appears twice, or the setting names a column that does not exist.
         """
         known = self.known_names()
         by_upper: dict[str, str] = {}
@@ -105,7 +109,7 @@ class Layout:
             upper = name.strip().strip("\ufeff").upper()
             if upper in by_upper and upper in known:
                 raise InputError(
-                    f"{where}: the column {upper} stands twice (names differ in case only, if at all)",
+                    f"{where}: the column {upper} appears twice (upper and lower case make no difference)",
                     remedy="remove or rename one of them at the source",
                 )
             by_upper.setdefault(upper, name)
@@ -113,19 +117,20 @@ class Layout:
             if theirs.upper() not in by_upper:
                 near = nearest(self, self.field_named(ours), [theirs.upper()], by_upper)
                 raise InputError(
-                    f"{where}: the configuration maps {ours} to {theirs}, which is no column there",
+                    f"{where}: the configuration maps {ours} to {theirs}, but the file has no such column",
                     remedy=f"did you mean {near}?" if near else "correct `columns`",
                 )
             if ours not in self.columns and ours.upper() not in known:
                 raise InputError(
-                    f"{where}: the configuration maps {ours}, which the layout {self.role} does not know",
+                    f"{where}: the configuration maps {ours}, which is not a column of the layout {self.role}",
                     remedy=f"use one of: {', '.join(self.columns)}",
                 )
         override = {ours.upper(): by_upper[theirs.upper()] for ours, theirs in renamed.items()}
         available = {**by_upper, **override}
         single: dict[str, str] = {}
         for ours, options in self.columns.items():
-            # What the configuration maps, by our name or by any that the tables use, goes before what is found.
+            # A column that the configuration maps, by our name or by one of the source's, takes precedence over one
+            # found by name.
             mapped = [name for name in (ours.upper(), *options) if name in override]
             if called := next((name for name in (*mapped, *options) if name in available), None):
                 single[ours] = available[called]
@@ -143,7 +148,7 @@ class Layout:
             ours = missing[0]
             wanted = self.wanted(ours)
             near = nearest(self, ours, wanted, [name for name in by_upper if name not in known])
-            hint = f"the nearest name there is {by_upper[near]}: " if near else ""
+            hint = f"the most similar name in the file is {by_upper[near]}: " if near else ""
             called = wanted[0] if ours in self.columns else f"{wanted[0]} … or {self.numbered[ours].concat[0]}"
             raise InputError(
                 f"{where}: the column {called} is missing ({self.title})",
@@ -159,43 +164,47 @@ class Layout:
         used = found.used()
         unused = {upper: name for upper, name in by_upper.items() if name not in used}
         notes = self._unread(single, unused) + self._beside_each_other(single)
-        notes += [note for ours in self.numbered for note in _of_families(ours, runs, concats)]
+        notes += [note for ours in self.numbered for note in _family_notes(ours, runs, concats)]
         extra = tuple(sorted(name for upper, name in unused.items() if upper not in known))
         return replace(found, extra=extra, notes=tuple(notes))
 
     def wanted(self, ours: str) -> tuple[str, ...]:
-        """The names that a column of ours can have, the best first; of numbered ones those of the first."""
+        """The names that our column can have in a file, the best first; for numbered columns, those of the first
+        one."""
         if ours in self.columns:
             return self.columns[ours]
         run = self.numbered.get(ours)
         return (*(run.names(form, 1)[0] for form in run.forms), *run.first, *run.concat) if run else (ours,)
 
     def field_named(self, name: str) -> str:
-        """Our column that the configuration names, by our name or by one that the tables use."""
+        """Our name of a column that the configuration names by our name or by one that source files use."""
         return name if name in self.columns else self._field_of.get(name.upper(), name)
 
     def _missing(self, single: Collection[str]) -> list[str]:
-        """Our optional columns that are missing; of several that mean the same thing one is enough."""
+        """Our optional columns that are missing. If several columns mean the same, one of them is enough."""
         enough = {ours for group in self.alternatives if any(name in single for name in group) for ours in group}
-        enough |= {ours for group in self.alternatives for ours in group[1:]}  # the first stands for its group
+        enough |= {ours for group in self.alternatives for ours in group[1:]}  # only the first of a group is reported
         return sorted(set(self.columns) - set(single) - enough - {"extract_date"})
 
     def _unread(self, single: dict[str, str], unused: Collection[str]) -> list[str]:
-        """A line for each of our columns of which a file has further names, and for other known columns that are not read."""
+        """A line for each of our columns for which a file has other columns too, and for other known columns not
+        used."""
         by_field: dict[str, list[str]] = {}
         for name in sorted(unused):
             ours = self._field_of.get(name)
             if ours is not None:
                 by_field.setdefault(ours, []).append(name)
         lines = [
-            f"{ours} is read from {single[ours].upper()}; {', '.join(names)} can mean the same, and nothing reads "
-            f"{'it' if len(names) == 1 else 'them'}: to read another one for the whole file, map it under "
+            f"{ours} is read from {single[ours].upper()}; {', '.join(names)} can mean the same and "
+            f"{'is' if len(names) == 1 else 'are'} not used: to read another column for the whole file, map it under "
             f"`columns: {{{ours}: …}}`"
             for ours, names in by_field.items()
         ]
         numbered = {name for run in self.numbered.values() for name in run.all_names()}
         others = [name for name in sorted(unused) if name in numbered]
-        return lines + ([f"nothing reads {', '.join(others)}: `columns` maps another column there"] if others else [])
+        return lines + (
+            [f"not used: {', '.join(others)}, because `columns` maps another column in its place"] if others else []
+        )
 
     def _beside_each_other(self, single: dict[str, str]) -> list[str]:
         lines = []
@@ -203,7 +212,7 @@ class Layout:
             names = list(dict.fromkeys(single[ours].upper() for ours in group if ours in single))
             if len(names) > 1:
                 lines.append(
-                    f"{' and '.join(names)} mean the same: silver keeps each, and the first that the lookup knows on the "
+                    f"{' and '.join(names)} mean the same: silver keeps all of them, and the first that the lookup has on the "
                     "record's date gives the area"
                 )
         return lines
@@ -211,9 +220,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class ColumnMapping:
-    """Our column → the file's column, families of columns or concatenations, with what is missing (optional columns by our
-    name, gaps in a family of numbered ones by its own), what nothing reads, which of ours the configuration ``mapped``, and
-    ``notes``: a sentence each on columns that mean the same thing or that leave a gap."""
+    """Which columns of a file are read as which of ours.
+
+    ``single``: our column → the file's column. ``runs``: numbered columns, as families. ``concats``: columns that have
+    all the codes in one text. ``missing``: optional columns by our name, and gaps in numbered columns by their own
+    name. ``extra``: columns that are not used. ``mapped``: our columns that the configuration maps. ``notes``: a
+    sentence each about columns that mean the same or that leave a gap.
+    """
 
     single: dict[str, str]
     runs: dict[str, list[Family]]
@@ -224,7 +237,7 @@ class ColumnMapping:
     notes: tuple[str, ...] = ()
 
     def lists(self) -> list[tuple[str, str]]:
-        """(our name, the file's column) of all numbered columns and concatenations."""
+        """(our name, the file's column) of all numbered columns and columns with all the codes."""
         numbered = [(ours, families) for ours, families in self.runs.items()]
         found = [
             (ours, name) for ours, families in numbered for family in families for place in family for name in place
@@ -237,7 +250,7 @@ class ColumnMapping:
 
 
 def _gaps(run: Numbered, available: dict[str, str]) -> list[str]:
-    """The names of columns that are missing before the last one of their family."""
+    """The names of numbered columns that are missing before the last one of their family."""
     gaps = []
     for form in run.forms:
         there = [any(name in available for name in run.names(form, number)) for number in range(1, MOST_NUMBERED + 1)]
@@ -248,26 +261,26 @@ def _gaps(run: Numbered, available: dict[str, str]) -> list[str]:
     return gaps
 
 
-def _of_families(ours: str, runs: dict[str, list[Family]], concats: dict[str, list[str]]) -> list[str]:
-    """What a person should know of the numbered columns of one kind."""
+def _family_notes(ours: str, runs: dict[str, list[Family]], concats: dict[str, list[str]]) -> list[str]:
+    """What the user should know about the numbered columns of one kind, a line each."""
     families = runs.get(ours, [])
     lines = []
     for family in families:
         if not family[0]:
             at = next(number for number, place in enumerate(family) if place)
             lines.append(
-                f"the first {ours} column is missing: {family[at][0].upper()} is the first there. Its codes are read, and "
-                f"what rests on the first {ours} of a row is missing; map the column under `columns`"
+                f"the first {ours} column is missing; the file begins with {family[at][0].upper()}. Its codes are read, but "
+                f"whatever needs the first {ours} of a row is missing: map the column under `columns`"
             )
         for place in family:
             if len(place) > 1:
                 names = " and ".join(name.upper() for name in place)
-                lines.append(f"{names} mean the same: of each row the first that has a code is read")
-    # That a concatenation says the same as the columns beside it is usual.
+                lines.append(f"{names} mean the same: for each row, the first that has a code is read")
+    # A file usually has the same codes in numbered columns and in one text, so that is not mentioned.
     for sets in ([_span(family) for family in families], [name.upper() for name in concats.get(ours, ())]):
         if len(sets) > 1:
             named = f"{', '.join(sets[:-1])} and {sets[-1]}"
-            lines.append(f"{named} mean the same: of each row the first of them that has a code is read")
+            lines.append(f"{named} mean the same: for each row, the first of them that has a code is read")
     return lines
 
 
@@ -277,15 +290,18 @@ def _span(family: Family) -> str:
 
 
 def nearest(layout: Layout, ours: str, wanted: Iterable[str], names: Iterable[str]) -> str | None:
-    """The name among ``names`` (upper case) that is most like one of those ``wanted`` for our column ``ours``."""
+    """The name among ``names`` (upper case) that is most similar to a ``wanted`` name for our column; None if none is
+    similar."""
     likely = [(likeness(layout, ours, name, wanted), name) for name in sorted(names)]
     best = max(likely, key=lambda item: item[0], default=(0.0, ""))
     return best[1] if best[0] >= _NEAR else None
 
 
 def likeness(layout: Layout, ours: str, name: str, wanted: Iterable[str]) -> float:
-    """How like a name (upper case) is to one of those ``wanted`` for our column ``ours``, from 0 to 1. It is 0 below what
-    makes a suggestion, and for a column that is known to be another field."""
+    """How similar a name (upper case) is to the most similar ``wanted`` name for our column, from 0 to 1.
+
+    It is 0 for a name that is not similar enough to be suggested, and for a column that is known to be another field.
+    """
     if _is_another_field(layout, ours, name):
         return 0.0
     scores = [
@@ -297,8 +313,8 @@ def likeness(layout: Layout, ours: str, name: str, wanted: Iterable[str]) -> flo
 
 
 def _is_another_field(layout: Layout, ours: str, name: str) -> bool:
-    """Whether a column is known to be something else than ``ours``, or its name says that it is no date where one is
-    wanted."""
+    """Whether a column is known to be something other than ``ours``, or ``ours`` is a date and the name is not that of
+    a date."""
     fields = _fields_named().get(name)
     if fields and ours not in fields:
         return True
@@ -309,7 +325,7 @@ def _is_another_field(layout: Layout, ours: str, name: str) -> bool:
 
 @cache
 def _fields_named() -> dict[str, frozenset[str]]:
-    """Every name that some source table has → what it is called here."""
+    """Every column name of the source tables → our names for it."""
     found: dict[str, set[str]] = {}
     for layout in layouts().values():
         for ours, options in layout.columns.items():
@@ -320,7 +336,7 @@ def _fields_named() -> dict[str, frozenset[str]]:
 
 @cache
 def layouts() -> dict[str, Layout]:
-    """All layouts by role."""
+    """All layouts, by role."""
     text = resource("conf", "layouts.yml").read_text(encoding="utf-8")
     document: dict[str, dict[str, Any]] = yaml.safe_load(text)
     return {

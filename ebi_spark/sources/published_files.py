@@ -1,5 +1,5 @@
-"""Small tables as their publishers save them, read on the driver: in a ZIP archive, below title lines, with semicolons or a
-byte order mark."""
+"""Read small published tables without Spark, as their publishers save them: in a ZIP archive, below title lines, with
+semicolons or with a byte order mark."""
 
 import csv
 import gzip
@@ -13,9 +13,9 @@ from typing import IO
 
 from ebi_spark.errors import InputError
 
-# No published table of people by area, or of practices, is larger once unpacked.
+# No published table of people by area, or of practices, is larger when unpacked.
 MOST_BYTES = 256_000_000
-# Titles and notes that stand above a table.
+# The most lines of titles and notes above a table.
 _TITLE_LINES = 50
 _DELIMITERS = ",;\t|"
 _WORKBOOK = "[Content_Types].xml"
@@ -24,8 +24,11 @@ _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """``header``: the column names as :func:`read_table` made them alike, ``line`` the header's line in the file, ``rows``
-    every later line that is not blank, with its number, ``titles`` the text above the header."""
+    """A table as published.
+
+    ``header``: the column names, after ``alike`` of :func:`read_table`. ``line``: the line number of the header.
+    ``rows``: (line number, cells) of every later line that is not blank. ``titles``: the text above the header.
+    """
 
     header: tuple[str, ...]
     line: int
@@ -33,21 +36,25 @@ class PublishedTable:
     titles: str
 
     def records(self) -> list[tuple[int, dict[str, str]]]:
-        """The rows by column name, each with its line; an absent field is empty."""
+        """(line number, cells by column name) of each row; a missing cell is an empty text."""
         blank = ("",) * len(self.header)
         return [(line, dict(zip(self.header, (*cells, *blank), strict=False))) for line, cells in self.rows]
 
 
 def plain_name(name: str) -> str:
-    """A column name in upper case, without blanks around."""
+    """A column name in upper case, without spaces around it."""
     return name.strip().upper()
 
 
 def read_table(
     path: Path, what: str, wanted: Collection[str], alike: Callable[[str], str] = plain_name
 ) -> PublishedTable:
-    """The table in a published file. Its header is the line, and its delimiter the one, that has most of the columns
-    ``wanted`` (which of them are missing is for the caller to say)."""
+    """The table in a published file.
+
+    The header and delimiter are those with which most of the ``wanted`` columns are found among the first lines.
+    ``alike`` brings column names into one form. The caller checks whether a column is missing; a wanted column that
+    appears twice raises an :class:`InputError`.
+    """
     text = text_of(path, what)
     names = {*wanted}
     best: tuple[int, str, int] | None = None
@@ -57,7 +64,7 @@ def read_table(
             if best is None or found > best[0]:
                 best = (found, delimiter, number)
     if best is None:
-        raise InputError(f"{what} is empty", remedy="give the file again")
+        raise InputError(f"{what} is empty", remedy="replace the file with a complete copy")
     _, delimiter, place = best
     lines = list(_lines(text, delimiter, what))
     line, header = lines[place]
@@ -70,7 +77,7 @@ def read_table(
 
 
 def read_lines(path: Path, what: str) -> list[tuple[int, tuple[str, ...]]]:
-    """The lines of a comma-separated file without a header row that are not blank, each with its number."""
+    """(line number, cells) of each line that is not blank, in a comma-separated file without a header row."""
     return list(_lines(text_of(path, what), ",", what))
 
 
@@ -88,7 +95,7 @@ def _lines(text: str, delimiter: str, what: str) -> Iterator[tuple[int, tuple[st
 
 
 def text_of(path: Path, what: str) -> str:
-    """The text of a file, unpacked where it is a ZIP archive of one CSV file or packed with gzip."""
+    """The text of a file, unpacked if it is a ZIP archive with one CSV file or is packed with gzip."""
     try:
         if not path.is_file():
             raise InputError(f"{what}: there is no such file", remedy="correct the path")
@@ -103,7 +110,7 @@ def text_of(path: Path, what: str) -> str:
                 data = _limited(unpacked, what)
     except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
         raise InputError(f"{what} cannot be read ({type(error).__name__})", remedy="give a readable file") from None
-    # Spreadsheets save UTF-8, UTF-16 ("Unicode text") or, for names with accents, Windows-1252.
+    # Spreadsheet programs save UTF-8, UTF-16 ("Unicode text") or, for names with accents, Windows-1252.
     utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     for encoding in ("utf-16",) if utf_16 else ("utf-8-sig", "cp1252"):
         try:
@@ -132,11 +139,11 @@ def _only_member(data: bytes, what: str) -> bytes:
             listed = ", ".join(sorted(tables)[:4]) or "no CSV file"
             raise InputError(
                 f"{what} is a ZIP archive with {len(tables)} CSV files ({listed})",
-                remedy="unpack it and give the path of the file that is wanted",
+                remedy="unpack it and give the path of the right file",
             )
         with archive.open(tables[0]) as member:
             return _limited(member, what)
 
 
 def _is_workbook(what: str) -> InputError:
-    return InputError(f"{what} is a workbook", remedy="save the sheet that has the table as CSV (UTF-8)")
+    return InputError(f"{what} is an Excel workbook", remedy="save the sheet that has the table as CSV (UTF-8)")

@@ -1,5 +1,4 @@
-"""Source tables as DataFrames: their columns under our names, text or what has its type already, with the file each row
-stands in."""
+"""Source tables as DataFrames under our column names, with the file that each row is in."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,26 +16,31 @@ from ebi_spark.lake.storage import newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts
 from ebi_spark.sources.column_types import as_read, as_text, inexact_key, refuse_other_types, united
 from ebi_spark.sources.families import concatenation, listed
-from ebi_spark.sources.file_inventory import FileFormat, find_files, forms_of, is_remote, stated_for, within
+from ebi_spark.sources.file_inventory import FileFormat, file_formats, find_files, is_remote, stated_for, within
 from ebi_spark.sources.file_watch import State, state_of
 from ebi_spark.sources.hes_keys import YEARLY_KEYS, key_with_year
 from ebi_spark.sources.layouts import ColumnMapping, Layout, layouts
 
-# Some of the rows of a frame, by their key (a column, as text).
+# A function that keeps some of the rows of a frame, given the frame and its key as text.
 Narrow = Callable[[DataFrame, Column], DataFrame]
 
 CORRUPT = "_corrupt_line"
-# What ``corrupt`` is of a row that has as many fields as it should and yet cannot be taken at its word. (No line is empty.)
+# The value of ``corrupt`` for a row that has the right number of fields but whose values cannot be trusted. (No real
+# line is empty.)
 UNUSABLE = ""
-# A line with more fields than this ends the job: Spark's reader keeps a place for each in every task.
+# A line with more fields than this ends the job: Spark's reader reserves memory for each field in every task.
 _FIELDS_OF_A_LINE = 1 << 17
 _REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Files of one form: what they lack, what nothing reads of them, and what a person should know of columns that mean
-    the same thing. ``read``: our column → the files' column; ``mapped``: those of ours that the configuration maps."""
+    """Files of one format.
+
+    ``missing``: optional columns that they lack. ``extra``: columns that are not used. ``notes``: what the user should
+    know about columns that mean the same. ``read``: our column → the files' column. ``mapped``: our columns that the
+    configuration maps.
+    """
 
     files: tuple[str, ...]
     missing: tuple[str, ...]
@@ -48,12 +52,19 @@ class Group:
 
 @dataclass
 class SourceTable:
-    """All of one role of one system, from however many sources and files.
+    """All rows of one source table (system and role), from any number of sources and files.
 
-    ``rows`` has our names (text; DATE or INT where all files have a date or an age so), lists of text for numbered columns (``diagnosis``, ``operation``), ``corrupt`` (the
-    line when it could not be parsed, :data:`UNUSABLE` when its values cannot be trusted, else NULL), ``raw_names`` and ``raw_values`` (the row under the table's own names, text),
-    ``content`` (a hash of the whole row but its extract date), ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text).
-    ``only``: the files, as ``source_file`` has them, where the rows are those of some files alone.
+    Columns of ``rows``, where a row is a row of a source file:
+
+    - our columns: text, or DATE or INT if all files have the date or age in that type; NULL if a file does not have the
+      column
+    - ``diagnosis``, ``operation``: numbered columns as lists of text; ``…_concat``: the text with all the codes
+    - ``corrupt``: the line if it could not be parsed, :data:`UNUSABLE` if its values cannot be trusted, otherwise NULL
+    - ``raw_names``, ``raw_values``: the row under the source's own column names, as text
+    - ``content``: a hash of the whole row except its extract date
+    - ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text)
+
+    ``only``: the files (as in ``source_file``) to which the rows are restricted; None if they are not restricted.
     """
 
     system: str
@@ -61,25 +72,27 @@ class SourceTable:
     rows: DataFrame
     files: list[str] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
-    state: State = field(default_factory=dict)  # of its files, before the first was opened
+    state: State = field(default_factory=dict)  # state of its files before the first was opened
     only: frozenset[str] | None = None
     narrowed: Callable[[Narrow], DataFrame] | None = None  # see :meth:`where_key`
 
     def group_of(self, path: str) -> Group:
-        """What is known of the file that rows name as theirs."""
+        """The group of a file, by its name in ``source_file``."""
         return next(
             (g for g in self.groups if any(within(path, stated) for stated in g.files)),
             self.groups[0],
         )
 
     def where_key(self, narrow: Narrow) -> DataFrame:
-        """The rows that ``narrow`` leaves of a frame by its key as text, a column that it is given. What no rule of the
-        table rests on is then made of these rows alone: hashes and raw values of all rows take most of a pass."""
-        assert self.narrowed is not None, "only of a table as it was read"
+        """Only the rows that ``narrow`` keeps, given a frame and its key as text.
+
+        Hashes and raw values are then computed for these rows only; for all rows they take most of the time of a pass.
+        """
+        assert self.narrowed is not None, "only a table as it was read can be narrowed"
         return self.narrowed(narrow)
 
-    def of_files(self, files: frozenset[str]) -> "SourceTable":
-        """The rows of some of the files alone; Spark then opens no other."""
+    def restrict_to_files(self, files: frozenset[str]) -> "SourceTable":
+        """Only the rows of some files; Spark then opens no others."""
         these = F.col("source_file").isin(*files) if files else F.lit(False)
         whole, stated = self.narrowed, set(self.files)
         return replace(
@@ -93,7 +106,7 @@ class SourceTable:
 
 
 def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
-    """One :class:`SourceTable` a system and role that the configuration names, in the configuration's order."""
+    """One :class:`SourceTable` for each system and role of the configuration, in its order."""
     groups: dict[tuple[str, str], list[tuple[str, TableSource]]] = {}
     for source in config.sources:
         for role, table in source.tables.items():
@@ -117,7 +130,7 @@ def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
 
 
 def read_table(spark: SparkSession, source: TableSource, where: str, config: RunConfig) -> SourceTable:
-    """One configured table; anything that keeps it from being read is an :class:`InputError` that names ``where``."""
+    """One configured table. Raises an :class:`InputError` that names ``where`` if it cannot be read."""
     layout = layouts()[source.role]
     files = [] if source.table else find_files(source, where)
     state = state_of(files)
@@ -127,9 +140,10 @@ def read_table(spark: SparkSession, source: TableSource, where: str, config: Run
     for paths, frame, resolved, form in _opened(spark, source, layout, where, config):
         if config.mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
             raise InputError(
-                f"{where}: {source.where} does not say of which extract its rows are, and an upsert lets the later one win",
-                remedy=f"name its column `columns: {{extract_date: …}}` ({layout.columns['extract_date'][0]} is found by "
-                'itself), or state `extract_date: "2022-06-30"` beside each path',
+                f"{where}: {source.where} does not say from which extract its rows are; an upsert needs to know, because the "
+                "later extract wins",
+                remedy=f"map the column that has it, `columns: {{extract_date: …}}` ({layout.columns['extract_date'][0]} is "
+                'found without that), or add `extract_date: "2022-06-30"` next to each path',
             )
         named = partial(
             _under_our_names, frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year
@@ -148,7 +162,8 @@ def _all_of(makers: Sequence[Callable[[Narrow], DataFrame]]) -> Callable[[Narrow
 def _opened(
     spark: SparkSession, source: TableSource, layout: Layout, where: str, config: RunConfig
 ) -> Iterable[tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]]:
-    """(paths, their rows as they are, which column is which, the form of lines of text), a group of files each."""
+    """(paths, rows as they are in the files, column mapping, format of a text file or None), for each group of
+    files."""
 
     def typed(paths: list[str], frame: DataFrame) -> tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]:
         named = f"{where}: {_named(paths)}"
@@ -165,7 +180,7 @@ def _opened(
             if is_remote(path):
                 groups.setdefault((_remote_form(spark, path, source), ""), []).append(path)
                 continue
-            for file, form in forms_of(path, source, layout, where, config).items():
+            for file, form in file_formats(path, source, layout, where, config).items():
                 base = path if form.format == "parquet" and file != path else ""
                 groups.setdefault((form, base), []).append(file)
         for (form, base), paths in groups.items():
@@ -182,29 +197,32 @@ def _opened(
     except AnalysisException as error:
         raise InputError(
             f"{where}: {source.where} cannot be read ({error.getCondition() or 'unreadable'})",
-            remedy="check that the table or path exists, is whole and is of the format stated",
+            remedy="check that the table or path exists, is complete and has the stated format",
         ) from None
 
 
 def _as_now(spark: SparkSession, *, table: str = "", path: str = "") -> DataFrame:
-    """A Delta table at its present version: Spark reads a source several times, and the newest version each time, so that
-    one that is written to meanwhile would give rows of two states. What has no history to ask for, or cannot be read at a
-    version (a view, a table with row filters), is read as it is."""
+    """A Delta table at its current version.
+
+    Spark reads a source several times, each time its newest version. Without a fixed version, a table that is written
+    to meanwhile would give rows of two versions. A table without a readable history, or one that cannot be read at a
+    version (a view, a table with row filters), is read without one.
+    """
 
     def read(reader: DataFrameReader) -> DataFrame:
         return reader.table(sql_name(*table_parts(table))) if table else reader.format("delta").load(path)
 
     commit = newest_commit(spark, table=table, path=path)
     if commit is not None:
-        with suppress(Exception):  # what is wrong with the table itself is said where it is read as it is
+        with suppress(Exception):  # a fault of the table itself is reported by the read below
             frame = read(spark.read.option("versionAsOf", commit.version))
-            if frame.columns:  # asked for here: Spark Connect would find out later that it cannot be had
+            if frame.columns:  # resolves the table now; Spark Connect would otherwise report a missing version later
                 return frame
     return read(spark.read)
 
 
 def _for_spark(paths: list[str]) -> list[str]:
-    """Paths as Spark's readers take them: local ones are of files that were found, others can be patterns."""
+    """Paths for Spark's readers. Local paths are names of files that were found; remote ones can be patterns."""
     return [path if is_remote(path) else spark_path(path) for path in paths]
 
 
@@ -213,12 +231,13 @@ def _named(paths: list[str]) -> str:
 
 
 def _careful(reader: DataFrameReader) -> DataFrameReader:
-    """A reader that stops at a file that is damaged or gone, whatever the session says: passing over it loses rows."""
+    """A reader that stops at a damaged or missing file, whatever the session's settings: skipping it would lose
+    rows."""
     return reader.option("ignoreCorruptFiles", False).option("ignoreMissingFiles", False)
 
 
 def _remote_form(spark: SparkSession, path: str, source: TableSource) -> FileFormat:
-    """The form of a path that only Spark reaches: what the configuration states, else by its name."""
+    """The format of a path that only Spark can read: as the configuration states, otherwise by its name."""
     kind = source.format or ("csv" if ".csv" in path or ".txt" in path else "parquet")
     if kind != "csv":
         return FileFormat(kind, () if kind == "delta" else (path,))
@@ -240,20 +259,20 @@ def _read_csv(spark: SparkSession, form: FileFormat, paths: list[str], encoding:
         .option("escape", '"')
         .option("mode", "PERMISSIVE")
         .option("columnNameOfCorruptRecord", CORRUPT)
-        # Where a query asks for some columns only, Spark cuts just these out of each line and does not see that the line has
-        # more or fewer fields than it should: the same line would be sound to one query and corrupt to the next.
+        # With column pruning, Spark parses only the columns that a query needs, and does not notice a line with too
+        # many or too few fields: the same line would be valid in one query and corrupt in the next.
         .option("columnPruning", False)
-        # A quote that is never closed takes in the fields behind it, so that too few are left and the line is set aside.
-        # By default the reader takes the text up to the next delimiter, wherever that stands, and fields shift unseen.
+        # With this setting, a quote that is never closed swallows the fields after it: too few are left, and the line
+        # is quarantined. By default the reader stops at the next delimiter, and fields would shift without notice.
         .option("unescapedQuoteHandling", "STOP_AT_CLOSING_QUOTE")
-        # Text as it is: Spark would otherwise read a quoted empty text as something else than an empty field.
+        # Otherwise Spark would read a quoted empty text differently from an empty field.
         .option("emptyValue", "")
         .csv(_for_spark(paths))
     )
 
 
 def _distinct(names: tuple[str, ...]) -> list[str]:
-    """Names made distinct (case ignored) so that Spark takes them; repeated ones are never read."""
+    """Column names made distinct (ignoring case), as Spark requires. Repeated ones are never read."""
     seen: dict[str, int] = {}
     distinct = []
     for name in names:
@@ -273,8 +292,11 @@ def _under_our_names(
     bare_year: str | None = None,
     narrow: Narrow | None = None,
 ) -> DataFrame:
-    """``frame`` with every column of the layout (NULL where the file has none) and its lineage. ``form``: of lines of text.
-    ``bare_year``: what a year of four digits means. ``narrow``: what leaves some of its rows alone, by their key."""
+    """``frame`` with the columns of :class:`SourceTable`.
+
+    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means. ``narrow``:
+    keeps some rows, by their key.
+    """
     types = {item.name: item.dataType for item in frame.schema.fields}
 
     def text(name: str) -> Column:
@@ -300,7 +322,8 @@ def _under_our_names(
         runs.append(listed(families, or_else=bool(concats)).alias(ours))
         runs.append(concatenation(concats).alias(f"{ours}_concat"))
     own_names = [name for name in frame.columns if name != CORRUPT]
-    # What makes two rows of one key the same: every column but the extract's date, whatever its case or place.
+    # Two rows of one key are the same if all columns except the extract date agree, whatever the columns' case or
+    # order.
     compared = sorted((n for n in own_names if n != resolved.single.get("extract_date")), key=str.upper)
     content = F.xxhash64(*[F.coalesce(text(name), F.lit("\0")) for name in compared])
     names = F.array(*[F.lit(name) for name in own_names])
@@ -321,7 +344,7 @@ def _under_our_names(
         ]
     else:
         uri = F.col("_metadata.file_path")
-        path = _behind(uri, "file:///", 7).otherwise(_behind(uri, "file:/", 5).otherwise(uri))
+        path = _after_start(uri, "file:///", 7).otherwise(_after_start(uri, "file:/", 5).otherwise(uri))
         decoded = F.when(path.contains("%"), F.url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))).otherwise(path)
         lineage = [
             decoded.alias("source_file"),
@@ -342,15 +365,17 @@ def _under_our_names(
     )
 
 
-def _behind(uri: Column, start: str, at: int) -> Column:
-    """What stands behind the first ``at`` bytes of a text that begins so. By bytes: looking for the place, or counting
-    characters, would take each row as long as some of its fields."""
+def _after_start(uri: Column, start: str, at: int) -> Column:
+    """A text without its first ``at`` bytes, if it begins with ``start``. Cutting by bytes is faster than searching or
+    counting characters, which would take as long for each row as reading some of its fields."""
     return F.when(uri.startswith(start), F.substring(uri.cast("binary"), at + 1, 1 << 20).cast("string"))
 
 
 def _unusable_line(resolved: ColumnMapping, keys: set[str], most_bytes: int) -> Column:
-    """Whether a line, though it has the fields it should, is a header that is repeated, or has among the fields that are
-    read one that is longer than allowed, holds a NUL byte or could not be decoded."""
+    """Whether a line cannot be used although it has the right number of fields.
+
+    It is a repeated header, or a field that is read is longer than allowed, has a NUL byte or could not be decoded.
+    """
     names = [*resolved.single.values(), *(name for _, name in resolved.lists())]
     fields = [F.col(sql_name(name)) for name in dict.fromkeys(names)]
     together = F.concat_ws("\x1f", *fields)
@@ -366,8 +391,8 @@ def _unusable_line(resolved: ColumnMapping, keys: set[str], most_bytes: int) -> 
 
 
 def raw_json() -> Column:
-    """The source row as JSON text; of a line that could not be parsed, the line as ``{"line": …}``. Made only of what is set
-    aside: made of every row it would be the dearest column of the ingest."""
+    """The source row as JSON text; ``{"line": …}`` for a line that could not be parsed. Only for quarantined rows:
+    computed for every row, it would be the slowest column of the ingest."""
     line = F.nullif("corrupt", F.lit(UNUSABLE))
     cells = F.to_json(F.map_from_arrays("raw_names", "raw_values"), {"ignoreNullFields": "false"})
     return F.when(line.isNotNull(), F.to_json(F.struct(line.alias("line")))).otherwise(cells)

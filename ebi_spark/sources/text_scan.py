@@ -1,13 +1,12 @@
-"""A quick look at every byte of a local text file: whether Spark can take its lines at all, and whether any of them needs a
-second look once it is parsed.
+"""Scan every byte of a local text file: can Spark read its lines, and must they be checked again after parsing?
 
-Looking at each row for NUL bytes, undecodable ones, over-long fields and repeated headers took Spark 2.5 s of a processor for
-a million rows, in each of several passes; most files have none, and finding that out here takes 0.2 s, once.
-What is found is only that such lines may be there: which
-they are, :mod:`ebi_spark.sources.reader` sees row by row.
+Checking each row in Spark for NUL bytes, undecodable bytes, over-long fields and repeated headers took 2.5 s of
+processor time for a million rows, in each of several passes. Most files have no such lines, and finding that out here
+takes 0.2 s, once. The scan only says that a file may have such lines; :mod:`ebi_spark.sources.reader` then finds them
+row by row.
 
-Spark takes each line whole into memory, several times over, and unpacks a packed file to its end, however long that is. A line
-that would end its Java, and a file that unpacks to more than any table does, are refused here.
+Spark reads each line whole into memory, several times over, and unpacks a packed file to its end, whatever its size. So
+a line that is too long for Java's memory, and a file that unpacks to more than any real table, are refused here.
 """
 
 import bz2
@@ -20,32 +19,33 @@ from typing import Any
 
 from ebi_spark.errors import InputError
 
-# How files whose names end so are opened; Spark goes by the same endings.
+# How packed files are opened, by the ending of their name; Spark uses the same endings.
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 _CHUNK = 8 << 20
 _LEAST_BLOCK = 1 << 12
-# The longest line that is read, unless twice what a field may have is more.
+# The longest line that is read, in bytes, unless twice the longest field is more.
 LINE_BYTES = 16 << 20
-# How many times its size a packed file may unpack to, beyond the first gigabyte. Tables of codes and dates shrink to a tenth
-# or a twentieth, a bomb to a thousandth.
+# A packed file may unpack to this many times its size, and to a gigabyte in any case. Packing shrinks tables of codes
+# and dates to a tenth or a twentieth, and a decompression bomb to a thousandth.
 UNPACKED_TIMES, UNPACKED_FREELY = 200, 1 << 30
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 _REPLACEMENT = "\ufffd".encode()
-WHOLE_COPY = (
-    "put a whole copy of it in place (`gzip -t` and the like tell whether it is one), then make the same call again"
-)
+WHOLE_COPY = "replace the file with a whole copy (check it, such as with `gzip -t`), then run the same command again"
 
 
 def most_of_a_line(most_bytes: int) -> int:
-    """How many bytes a line, or one value of Parquet, may have where a field may have ``most_bytes``."""
+    """The longest line, or value of Parquet, in bytes, if a field may have ``most_bytes``."""
     return max(LINE_BYTES, 2 * most_bytes)
 
 
 def is_plain(path: str, keys: set[str], header: bool, encoding: str, most_bytes: int, where: str) -> bool:
-    """Whether no line of a file can have an over-long field, be damaged or be a header that is repeated. ``keys``: what the
-    column of the key can be called. An :class:`InputError` for a packed file that breaks off or unpacks without end, and for
-    a line that is too long to be read."""
-    # Somewhere in a field that is too long, a whole block has no end of a line. (Latin-1 doubles as UTF-8.)
+    """Whether a file certainly has no over-long field, damaged line or repeated header. ``keys``: names of the key
+    column.
+
+    Raises an :class:`InputError` for a packed file that is cut off or unpacks without end, and for a line too long to
+    read.
+    """
+    # A field that is too long contains a whole block without a line end. (Latin-1 text can be twice as long in UTF-8.)
     block = most_bytes // (2 if encoding == "utf-8" else 4)
     lines = _Lines(path, most_of_a_line(most_bytes), where)
     seen = _Plain(keys, header, encoding, block)
@@ -60,28 +60,29 @@ def is_plain(path: str, keys: set[str], header: bool, encoding: str, most_bytes:
 
 
 class _Lines:
-    """Where the line begins that a chunk of a file ends in."""
+    """Tracks where the current line began, chunk by chunk, to find a line that is too long."""
 
     def __init__(self, path: str, most: int, where: str) -> None:
         self.path, self.most, self.where = path, most, where
         self.began = 0
 
     def see(self, at: int, chunk: bytes) -> None:
-        """Go on; an :class:`InputError` where a line is longer than is read. No chunk is longer than such a line."""
+        """Take in the next chunk. Raises an :class:`InputError` if a line is too long. A chunk is never longer than
+        that."""
         ends = [place for place in (chunk.find(b"\n"), chunk.find(b"\r")) if place >= 0]
         if at + (min(ends) if ends else len(chunk)) - self.began > self.most:
             raise InputError(
                 f"{self.where}: {self.path} has a line of more than {self.most:,} bytes, which begins at byte {self.began:,}; "
                 "nothing was written",
-                remedy="check that the file is a table with a row a line, and replace it with a whole copy; if its fields are "
-                "right, raise `max_field_bytes`",
+                remedy="check that the file is a table with one row on each line, and replace it with a whole copy; if its "
+                "fields are right, raise `max_field_bytes`",
             )
         if ends:
             self.began = at + max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
 
 
 class _Plain:
-    """What has been seen of a file so far that no line of which needs a second look."""
+    """Checks, chunk by chunk, that no line of a file has to be checked again after parsing."""
 
     def __init__(self, keys: set[str], header: bool, encoding: str, block: int) -> None:
         self.names = [key.lower().encode() for key in keys]
@@ -90,7 +91,7 @@ class _Plain:
         self.decoder = codecs.getincrementaldecoder("utf-8")()
 
     def is_plain(self, at: int, chunk: bytes) -> bool:
-        """Whether that is so of the next chunk too."""
+        """Whether this still holds after the next chunk."""
         block = self.block
         if b"\x00" in chunk or any(
             chunk.find(b"\n", start, start + block) < 0 and chunk.find(b"\r", start, start + block) < 0
@@ -114,7 +115,7 @@ class _Plain:
         return True
 
     def ends(self) -> bool:
-        """Whether the file does not end within a character."""
+        """Whether the file does not end in the middle of a character."""
         try:
             self.decoder.decode(b"", final=True)
         except UnicodeDecodeError:
@@ -135,5 +136,5 @@ def _chunks(path: str, block: int, where: str) -> Iterator[tuple[int, bytes]]:
                 raise InputError(
                     f"{where}: {path} unpacks to more than {UNPACKED_TIMES} times its size, and more than {most:,} bytes; "
                     "nothing was written",
-                    remedy="check that it is a packed table; unpack it yourself if it is right",
+                    remedy="check that it is a packed table; if it is, unpack it yourself",
                 )

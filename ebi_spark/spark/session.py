@@ -1,7 +1,8 @@
-"""The Spark session: the platform's own where there is one, else a local one with Delta, on loopback, without UI.
+"""The Spark session: the platform's own if there is one, otherwise a local one with Delta, on this machine only and
+without web UI.
 
-Nothing here runs at import. Databricks, spark-submit and Spark Connect bring their session and Delta; a machine of its
-own needs Java and Delta's two jars, which :func:`fetch_jars` brings through Spark's own resolver.
+Importing this module starts nothing. Databricks, spark-submit and Spark Connect have their own session and Delta. A
+local session needs Java and Delta's two jars, which :func:`fetch_jars` downloads through Spark's own resolver.
 """
 
 import contextlib
@@ -26,15 +27,15 @@ from ebi_spark.spark.java import archive_options, dump_options, require_java
 
 
 def jar_folder() -> Path:
-    """Where Delta's jars are kept: ``EBI_SPARK_JARS``, else the user's cache."""
+    """The folder of Delta's jars: ``EBI_SPARK_JARS`` if set, otherwise in the user's cache."""
     given = os.environ.get("EBI_SPARK_JARS")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(given) if given else cache / "ebi-spark" / "jars"
     refuse_unusable("the folder of Delta's jars", str(folder))
     if os.pathsep in str(folder) or "*" in str(folder):
         raise InputError(
-            f"Delta's jars cannot be in {folder}: Java takes {os.pathsep!r} and '*' in a class path for signs of its own",
-            remedy="name a folder without them in EBI_SPARK_JARS",
+            f"Delta's jars cannot be in {folder}: {os.pathsep!r} and '*' have a meaning of their own in a Java class path",
+            remedy="name a folder without these characters in EBI_SPARK_JARS",
         )
     return folder
 
@@ -45,25 +46,26 @@ def _jar_list() -> list[dict[str, str]]:
 
 
 def local_jars() -> list[Path]:
-    """Delta's jars, each checked against its sha256; an :class:`InputError` says how to get what is missing."""
+    """The paths of Delta's jars, each checked against its sha256. Raises an :class:`InputError` if one is missing or
+    differs."""
     paths = []
     for jar in _jar_list():
         path = jar_folder() / jar["file"]
         if not path.is_file():
             raise InputError(
                 f"Delta's jar {jar['file']} is not in {jar_folder()}",
-                remedy="run `make setup` with the network, or copy the jar there and set EBI_SPARK_JARS",
+                remedy="run `make setup` with network access, or copy the jar to a folder and name it in EBI_SPARK_JARS",
             )
         if hashlib.sha256(path.read_bytes()).hexdigest() != jar["sha256"]:
             raise InputError(
-                f"Delta's jar {path} is not the one that was locked (its sha256 differs)",
+                f"Delta's jar {path} is not the one listed in conf/jars.yml (its sha256 differs)",
                 remedy="remove it and run `make setup`",
             )
         paths.append(path)
     return paths
 
 
-# Run in a process of its own, so that the resolver's session is gone before the job's own starts.
+# Runs in a process of its own, so that the session that downloads jars has ended before the job's own starts.
 _RESOLVE = """
 import sys
 from pyspark.sql import SparkSession
@@ -77,13 +79,17 @@ for coordinate in coordinates:
 """
 
 
-def fetch_jars(tell: Callable[[str], None]) -> list[Path]:
-    """Bring what is missing of Delta's jars by exact version, without transitives, through Spark's own resolver."""
+def fetch_jars(progress: Callable[[str], None]) -> list[Path]:
+    """Download Delta's jars unless they are there, and return their paths.
+
+    Spark's own resolver downloads the exact versions, without their dependencies. ``progress`` is called with a line
+    for the user. Raises an :class:`InputError` if a jar cannot be downloaded or is not the right one.
+    """
     with contextlib.suppress(InputError):
         return local_jars()
     require_java()
     jars = _jar_list()
-    tell(f"fetching {', '.join(jar['file'] for jar in jars)}")
+    progress(f"downloading {', '.join(jar['file'] for jar in jars)}")
     with tempfile.TemporaryDirectory(prefix="ebi-spark-ivy-") as ivy:
         coordinates = [f"ivy://{jar['group']}:{jar['artifact']}:{jar['version']}?transitive=false" for jar in jars]
         environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
@@ -98,7 +104,7 @@ def fetch_jars(tell: Callable[[str], None]) -> list[Path]:
             right = [path for path in found if hashlib.sha256(path.read_bytes()).hexdigest() == jar["sha256"]]
             if not right:
                 raise InputError(
-                    f"Delta's jar {jar['file']} could not be had{' as locked: its sha256 differs' if found else ''}",
+                    f"Delta's jar {jar['file']} could not be downloaded{': its sha256 differs' if found else ''}",
                     remedy="check the network, or copy the jar into a folder and name that folder in EBI_SPARK_JARS",
                 )
             part = jar_folder() / f"{jar['file']}.{os.getpid()}.part"
@@ -107,32 +113,36 @@ def fetch_jars(tell: Callable[[str], None]) -> list[Path]:
     return local_jars()
 
 
-# Rows of many derived columns make methods longer than the JVM compiles unless told to; interpreted, they are several
-# times slower.
+# Rows with many derived columns give methods that are longer than Java compiles by default. Interpreted, they are
+# several times slower.
 JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
-# For small data: the quick compiler and one collector thread take a third less processor time in all, since the other
-# compiler is still at work when the job ends.
+# For small data, use only Java's quick compiler (C1) and one garbage collector thread. That takes a third less
+# processor time, because the optimising compiler (C2) would still be busy when the job ends.
 QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-# For the rest: `conf/compiler_directives.json`, and not a word about its having been read. The other compiler waits twenty
-# times as long as Java has it: what rows go through is reached all the same, and planning, which is over by then, is spared.
+# For larger data, use `conf/compiler_directives.json`, without a message that it was read. The optimising compiler
+# starts twenty times later than by default: it still compiles the code that processes rows, but not the code that plans
+# queries.
 THOROUGH_JAVA_OPTIONS = (
     "-XX:+UnlockDiagnosticVMOptions -XX:-DisplayVMOutput -XX:Tier4InvocationThreshold=100000 "
     "-XX:Tier4MinInvocationThreshold=12000 -XX:Tier4CompileThreshold=300000 -XX:Tier4BackEdgeThreshold=800000"
 )
 SMALL_BYTES = 256 << 20
-# Below this not even a stage that goes through every row is worth compiling for.
+# Below this, compiling is not worthwhile even for a stage that reads every row.
 TINY_BYTES = 8 << 20
-# Of small data, stages of many queries over few rows: writing out and compiling a query's code takes longer than answering
-# it without.
+# For stages with many queries over few rows: generating and compiling code for a query takes longer than answering it
+# without.
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-# A partition of a shuffle should fit a task's memory: so many bytes of source each, and Spark joins what turns out small.
+# Bytes of source data for each shuffle partition, so that a partition fits into a task's memory. Spark merges small
+# partitions.
 SHUFFLED_BYTES = 64 << 20
 MOST_PARTITIONS = 400
 
-# Inferring constraints through dozens of derived columns takes Spark's planner minutes and finds nothing here. And where the
-# time zone is not UTC, Delta reads a table's whole log again after each commit, to hold the list of files that it has kept
-# against it: times before 1884, of zones apart from UTC by odd seconds, may be written to a file's statistics otherwise
-# than they are read. The lake's times are those of files, runs and releases. It was a sixth of what publishing took.
+# Constraint propagation through dozens of derived columns takes Spark's planner minutes and finds nothing here.
+#
+# In a time zone other than UTC, Delta reads a table's whole log again after each commit to verify its cached list of
+# files. It does so because times before 1884, when zones differed from UTC by odd seconds, may be stored differently in
+# file statistics than they are read. A lake has only recent times (of files, runs and releases). Verifying took a sixth
+# of the time of publishing.
 PLANNING = {
     "spark.sql.constraintPropagation.enabled": "false",
     "spark.databricks.delta.allFilesInCrc.verificationMode.forceOnNonUTC.enabled": "false",
@@ -140,17 +150,18 @@ PLANNING = {
 
 
 def is_small(data_bytes: int | None) -> bool:
-    """Whether a job is known to read so little that its time goes into compiling rather than into rows."""
+    """Whether a job reads so little data that compiling would take longer than processing it. False if that is
+    unknown."""
     return data_bytes is not None and data_bytes < SMALL_BYTES
 
 
 def is_tiny(data_bytes: int | None) -> bool:
-    """Whether a job is known to read next to nothing."""
+    """Whether a job reads almost no data. False if that is unknown."""
     return data_bytes is not None and data_bytes < TINY_BYTES
 
 
 def setting(spark: SparkSession, key: str) -> str | None:
-    """A setting of the session; None where it has none, or where the platform does not tell (serverless)."""
+    """A setting of the session; None if it is not set, or if the platform does not show it (serverless)."""
     with contextlib.suppress(Exception):
         return spark.conf.get(key, None)
     return None
@@ -158,7 +169,7 @@ def setting(spark: SparkSession, key: str) -> str | None:
 
 @contextlib.contextmanager
 def with_settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
-    """Settings of the session for a while, as far as the platform lets a job make them."""
+    """Change settings of the session within a ``with`` block, as far as the platform allows."""
     before: dict[str, str] = {}
     try:
         for key, value in settings.items():
@@ -174,23 +185,24 @@ def with_settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[
 
 @contextlib.contextmanager
 def uncompiled(spark: SparkSession) -> Iterator[None]:
-    """Answer queries without compiling code for each: worth it where many queries see few rows."""
+    """Answer queries without compiling code for each, which is faster for many queries over few rows."""
     with with_settings(spark, UNCOMPILED):
         yield
 
 
 def platform_session() -> bool:
-    """Whether Databricks, spark-submit or Spark Connect brings the session."""
+    """Whether the session comes from Databricks, spark-submit or Spark Connect."""
     return any(os.environ.get(name) for name in ("DATABRICKS_RUNTIME_VERSION", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE"))
 
 
-# What the environment may ask of a local session.
+# The accepted forms of the environment variables for a local session.
 _MASTER = re.compile(r"local(?:\[(?:[0-9]{1,4}|\*)(?:, ?[0-9]{1,2})?\])?")
 _MEMORY = re.compile(r"[0-9]{1,7}[kmgtKMGT]b?")
 
 
 def _from_environment(name: str, default: str, form: re.Pattern[str], example: str) -> str:
-    """A variable that sizes the local session; an :class:`InputError` where it is of another form."""
+    """An environment variable for the local session. Raises an :class:`InputError` if it does not have the right
+    form."""
     value = os.environ.get(name, default)
     if not form.fullmatch(value):
         raise InputError(f"the environment variable {name} cannot be {value!r}", remedy=f"set it to {example}")
@@ -198,13 +210,14 @@ def _from_environment(name: str, default: str, form: re.Pattern[str], example: s
 
 
 def refuse_local_catalogue(lake: LakeLocation) -> None:
-    """An :class:`InputError` for a lake in a catalogue where the session would be a local one: its catalogue ends with it,
-    and with it go the tables."""
+    """Raise an :class:`InputError` for a lake in a catalogue if the session is a local one: its catalogue, and with it
+    the tables, would be lost when the session ends."""
     if lake.catalog and not platform_session():
         raise InputError(
-            f"the lake is in the catalogue {lake.catalog!r}, and a local session has none that lasts; nothing was written",
-            remedy="name a folder (such as ./lake) as the lake, or run where a catalogue is: Databricks, spark-submit or "
-            "Spark Connect",
+            f"the lake is in the catalogue {lake.catalog!r}, but a local session has no permanent catalogue; nothing was "
+            "written",
+            remedy="name a folder (such as ./lake) as the lake, or run on a platform with a catalogue: Databricks, "
+            "spark-submit or Spark Connect",
         )
 
 
@@ -216,17 +229,19 @@ def spark_session(
     data_bytes: int | None = None,
     classes_to: Path | None = None,
 ) -> Iterator[SparkSession]:
-    """The session for one job; a local one keeps all it spills below ``scratch`` and ends with the job. ``data_bytes``:
-    roughly how much data the job reads (None: unknown, so it may be much). ``classes_to``: a local Java's archive of
-    classes, written as it ends.
+    """The session for one job. A local session writes temporary files below ``scratch`` and ends with the job.
 
-    ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` size the local one (default ``local[*]`` and ``4g``).
+    ``data_bytes``: roughly how much data the job reads, in bytes (None: unknown, so it may be much). ``classes_to``:
+    write the class archive there when Java ends. ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` set the size of a
+    local session (default ``local[*]`` and ``4g``).
     """
     if platform_session():
         spark = SparkSession.builder.getOrCreate()
         spark.conf.set("spark.sql.session.timeZone", timezone)
         for key, value in PLANNING.items():
-            with contextlib.suppress(Exception):  # serverless fixes most settings: planning is slower there, no more
+            with contextlib.suppress(
+                Exception
+            ):  # serverless does not allow most settings; planning is then only slower
                 spark.conf.set(key, value)
         yield spark
         return
@@ -244,7 +259,7 @@ def spark_session(
         SparkSession.builder.appName("ebi-spark")
         .master(master)
         .config("spark.driver.memory", memory)
-        # On the class path rather than shipped: the session starts seconds sooner.
+        # On the class path instead of as Spark packages: the session starts some seconds faster.
         .config("spark.driver.extraClassPath", os.pathsep.join(map(str, jars)))
         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
         .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
@@ -257,10 +272,11 @@ def spark_session(
         .config("spark.sql.session.timeZone", timezone)
         .config("spark.sql.shuffle.partitions", str(_shuffle_partitions(data_bytes)))
         .config("spark.sql.parquet.compression.codec", "zstd")
-        # Sizes and nulls of every page, which Spark does not read and which are a tenth of what writing costs.
+        # Spark does not read the size statistics of every page, and they make up a tenth of the time of writing.
         .config("spark.hadoop.parquet.size.statistics.enabled", "false")
         .config("spark.databricks.delta.snapshotPartitions", "2")
-        # Keeps the Python call site of every column for error texts; building the ingest's frames takes twice as long.
+        # Recording the Python line of every column for error messages would double the time of building the ingest's
+        # queries.
         .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "4")
         .config("spark.driver.extraJavaOptions", java_options(folder, jars, data_bytes, classes_to))
@@ -278,7 +294,7 @@ def spark_session(
 
 
 def java_options(folder: Path, jars: list[Path], data_bytes: int | None, classes_to: Path | None = None) -> str:
-    """The options that a local Java starts with, each quoted as Spark's launcher takes them apart."""
+    """The options for a local Java, each quoted the way Spark's launcher expects."""
     return " ".join(
         [
             java_option(f"-Djava.io.tmpdir={folder}"),
@@ -292,8 +308,8 @@ def java_options(folder: Path, jars: list[Path], data_bytes: int | None, classes
 
 @contextlib.contextmanager
 def _java_prints_to_standard_error() -> Iterator[None]:
-    """What Java prints by itself (VACUUM does) would stand between the lines of a job: the Java that is started here takes
-    standard error for its standard output."""
+    """Let a Java that is started in this block print to standard error, so that its own output (VACUUM prints some)
+    does not mix with the output of the job."""
     sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
@@ -305,7 +321,7 @@ def _java_prints_to_standard_error() -> Iterator[None]:
 
 
 def _compiling(data_bytes: int | None) -> str:
-    """How Java compiles, for so much data."""
+    """The Java options for compiling, by how much data the job reads."""
     if is_small(data_bytes):
         return f"{JAVA_OPTIONS} {QUICK_JAVA_OPTIONS}"
     directives = resource("conf", "compiler_directives.json")
@@ -313,18 +329,19 @@ def _compiling(data_bytes: int | None) -> str:
 
 
 def refuse_scratch(folder: Path) -> None:
-    """An :class:`InputError` where Spark could not keep what it spills in a folder, because of its name."""
-    refuse_unusable("the folder for what Spark spills", str(folder))
+    """Raise an :class:`InputError` if Spark cannot use a folder for temporary files because of its name."""
+    refuse_unusable("the folder for Spark's temporary files", str(folder))
     if "," in str(folder):
         raise InputError(
-            f"Spark would take {folder} for several folders, since its name has a comma",
+            f"Spark would read {folder} as several folders, because its name has a comma",
             remedy="name a lake (or TMPDIR) without a comma in its path",
         )
     java_option(str(folder))
 
 
 def _java_reads_utf8() -> None:
-    """A Java started under another locale cannot open a file whose name is not plain ASCII."""
+    """Make sure that Java starts in a UTF-8 locale. In another one it cannot open files with names that are not
+    ASCII."""
     if (locale.nl_langinfo(locale.CODESET) or "").upper().replace("-", "") != "UTF8":
         os.environ["LC_ALL"] = "C.UTF-8"
 
@@ -337,7 +354,7 @@ def _shuffle_partitions(data_bytes: int | None) -> int:
 
 
 def _swept(scratch: Path) -> Path:
-    """The scratch folder, rid of what killed processes left in it."""
+    """The scratch folder, after removing what killed processes left in it."""
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in scratch.glob("spark-*"):
         ours = re.fullmatch(r"spark-([0-9]+)-\w+", left.name)

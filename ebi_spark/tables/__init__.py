@@ -1,1 +1,1 @@
-"""What every table of a lake is: rows, columns and their meanings, keys and partitions."""
+"""Every table of a lake: what its rows and columns mean, its keys and its partitions."""

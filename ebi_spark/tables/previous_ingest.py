@@ -1,4 +1,4 @@
-"""What an ingest is told of the one before it, as a plain object."""
+"""What the last ingest knew, passed to the next one as a plain object."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PreviousIngest:
-    """What the last ingest knew of the source files, when only source files have changed since.
+    """What the last ingest knew about the source files. Used only when nothing but source files has changed since.
 
-    ``changed``: the changed files, or folders as the configuration names them, including new ones. ``years``: the years it
-    covers. ``files``: the files that have rows of each year, quarantined rows included. ``read``: every file ever read.
-    ``asked``: the years that each run was asked for (None: all).
+    ``changed``: the files that changed or are new, or the folders that the configuration names for them. ``years``: the
+    financial years that the last ingest covers. ``files``: for each year, the files that have rows of it, quarantined
+    rows included. ``read``: every file ever read. ``asked``: for each run, the years it was asked for (None: all
+    years).
     """
 
     changed: frozenset[str]

@@ -1,16 +1,19 @@
-"""The tables of a lake: what a row is, its columns and types, its partition, and where it may be read.
+"""The tables of a lake: what a row is, which columns it has, how the table is partitioned, and which layer it is in.
 
-Outside programs rely on these columns. ``silver`` and ``gold`` hold records of patients and are restricted;
-``published`` holds only what may leave. Columns are nullable in Delta (a NOT NULL violation would print a patient's
-row); what must not be null is listed in ``required`` and checked by the gate.
+Other programs rely on these columns. ``silver`` and ``gold`` hold patients' records and are restricted; ``published``
+holds only figures that may be shared. Every column is nullable in Delta, because the error for a broken NOT NULL
+constraint would print a patient's row. Columns that must not be null are listed in ``required``, and validation checks
+them.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from pyspark.sql.types import DataType, StructType
 
-# What the tables mean together, kept as a property of each. A column that is added needs nothing here: `Lake.migrate` sees
-# it. Raise it when a column changes its type or its meaning: lakes under a higher one than the program's are refused.
+# The version of all tables together, stored as a property of each table. Raise it when a column changes its type or
+# meaning: a lake with a higher version than the program's is refused. A new column needs no higher version:
+# `Lake.migrate` adds it.
 SCHEMA_VERSION = 2
 
 YEAR = "financial_year"
@@ -20,7 +23,11 @@ POLICY_KEY = ("policy_id", "revision", "reading")
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the lake: ``columns`` is Spark DDL, a column a line, each with its meaning behind ``--``."""
+    """One table of the lake.
+
+    ``row`` says what a row is. ``columns`` lists one column a line: its name, its Spark type and, after ``--``, its
+    meaning. Both are stored in Delta as comments, where users of the tables read them. ``columns`` is parsed once.
+    """
 
     layer: str
     name: str
@@ -28,23 +35,28 @@ class Table:
     columns: str
     partition_by: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
-    # Delta keeps minimum and maximum of these alone, in its log: statistics on every column made writing a third dearer, and
-    # in tables of records no column may stand here whose values could tell of a person. (Rules skip by the page index inside
-    # each sorted file, not by these.) Without any, Delta takes the first 32 columns.
+    # Delta keeps the minimum and maximum of only these columns in its log. Statistics on every column made writing a
+    # third slower. In tables of records, never name a column here whose values could identify a person. (Policies skip
+    # rows by the page index inside each sorted file, not by these statistics.) If none is named, Delta takes the first
+    # 32 columns.
     statistics: tuple[str, ...] = ()
-    # Small tables whose files must stay apart are not compacted.
+    # False for small tables whose files must stay separate.
     compact: bool = True
 
     @property
     def full_name(self) -> str:
-        """``layer/name``, as documents and messages call it."""
+        """``layer/name``, the name used in documents and messages."""
         return f"{self.layer}/{self.name}"
 
-    @property
+    @cached_property
     def schema(self) -> StructType:
-        """The columns as a Spark schema, all nullable, meanings as comments."""
+        """The columns as a Spark schema, all nullable, with meanings as comments. Shared by all callers: do not change
+        it.
+
+        Spark parses every type in Java, so it is made only once per table.
+        """
         schema = StructType()
-        for name, spark_type, meaning in self.fields():
+        for name, spark_type, meaning in self._fields:
             schema.add(
                 name, DataType.fromDDL(spark_type), nullable=True, metadata={"comment": meaning} if meaning else None
             )
@@ -52,46 +64,50 @@ class Table:
 
     def fields(self) -> list[tuple[str, str, str]]:
         """(name, Spark type, meaning) of each column, in order."""
+        return list(self._fields)
+
+    @cached_property
+    def _fields(self) -> tuple[tuple[str, str, str], ...]:
         fields = []
         for line in filter(str.strip, self.columns.splitlines()):
             declared, _, meaning = line.strip().partition(" -- ")
             name, _, spark_type = declared.strip().partition(" ")
             fields.append((name, spark_type.strip(), meaning.strip()))
-        return fields
+        return tuple(fields)
 
     def names(self) -> list[str]:
         """Column names in order."""
-        return [name for name, _, _ in self.fields()]
+        return [name for name, _, _ in self._fields]
 
 
 _RECORD = """
     source_system string -- sus_plus or hes
-    dataset string -- apc or op
-    record_id string -- the source's own key as bare text; of HES rows before 2012-13 with the year before it, 2010-11/100001
-    person_id string -- pseudonymised person; NULL where the source has none
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    record_id string -- the source's own key as text; HES keys before 2012-13 start with the year, such as 2010-11/100001
+    person_id string -- pseudonymised person; NULL if the source has none
     financial_year string -- April to March, such as 2021-22
-    activity_date date -- the date that decides the year: discharge, or appointment
-    provider_code string
-    commissioner_code string
-    gp_practice_code string
-    lsoa string -- residence, lower layer super output area: of 2011, or of a census that the source does not name
-    sex string -- 1 male, 2 female; everything else as the source has it
-    age int -- as the published SQL sees it, baby codes and impossible ages included
-    age_years int -- completed years; baby codes 0, above 120 NULL
+    activity_date date -- the date that decides the year: discharge date (apc) or appointment date (op)
+    provider_code string -- the organisation that gave the care, as the source has it
+    commissioner_code string -- the organisation that pays for the care, as the source has it
+    gp_practice_code string -- the patient's GP practice
+    lsoa string -- small area (LSOA) of the home address: of the 2011 census, or of a census that the source does not name
+    sex string -- 1 male, 2 female; any other value is as in the source
+    age int -- the age that the published SQL uses: baby codes (7000 and above) and impossible ages are not corrected
+    age_years int -- age in completed years: baby codes become 0, ages above 120 become NULL
     administrative_category string -- 01 NHS, 02 private, 03 amenity, 04 category II
-    diagnosis_codes string -- ICD-10, ,E119,J849,|,I801, : a comma before and after each code, | between episodes
-    procedure_codes string -- OPCS-4 in the same form; NULL when there is none
-    treatment_function string
-    lsoa_2021 string -- residence by the areas of 2021; NULL in rows that an older version wrote
-    lsoa_2001 string -- residence by the areas of 2001 (HES alone)
-    gp_practice_sus string -- the practice as SUS derived it (SUS+ alone)
+    diagnosis_codes string -- ICD-10 codes, such as ,E119,J849,|,I801, with a comma before and after each code and | between episodes
+    procedure_codes string -- OPCS-4 codes in the same form; NULL if there are none
+    treatment_function string -- the specialty that treated the patient
+    lsoa_2021 string -- small area (LSOA) of the home address, 2021 census; NULL in rows written by older versions
+    lsoa_2001 string -- small area (LSOA) of the home address, 2001 census (HES only)
+    gp_practice_sus string -- the GP practice as derived by SUS (SUS+ only)
 """
 _LINEAGE = """
-    cleaned array<string> -- field:kind of each value that reading changed (blank, null_text, case, dots, padding, sentinel)
-    extract_date date -- of the extract that the record stands in, where the source or the configuration says
-    content bigint -- hash of the values above but `cleaned`: tells whether two extracts say the same
-    source_file string
-    run_id string
+    cleaned array<string> -- field:kind of each value that cleaning changed (blank, null_text, case, dots, padding, sentinel)
+    extract_date date -- date of the extract that has the record; NULL if neither source nor configuration gives it
+    content bigint -- hash of all columns above except `cleaned`, to see whether two extracts agree
+    source_file string -- path of the source file that has the record
+    run_id string -- the run that wrote the row
 """
 
 APC_SPELL = Table(
@@ -100,17 +116,17 @@ APC_SPELL = Table(
     "a hospital provider spell of an admitted patient",
     _RECORD
     + """
-    admission_date date
-    discharge_date date
-    admission_method string
-    discharge_method string
-    patient_classification string
-    dominant_procedure string -- the whole code, upper case, no dots
-    dominant_procedure_4 string -- its first four characters, which rules test; rows are sorted by it
-    primary_diagnosis string
-    dominance_basis string -- what dominant procedure and primary diagnosis rest on
-    incomplete_spell boolean -- HES: an episode of the spell stands in a file that was not read
-    episodes int -- source rows that made the spell
+    admission_date date -- first day of the spell
+    discharge_date date -- last day of the spell
+    admission_method string -- how the patient was admitted, as the source codes it (11 to 13: elective)
+    discharge_method string -- how the spell ended, as the source codes it
+    patient_classification string -- day case, regular attender or other, as the source codes it
+    dominant_procedure string -- the procedure that represents the whole spell: OPCS-4, upper case, no dots
+    dominant_procedure_4 string -- its first four characters, which policies test; rows are sorted by it
+    primary_diagnosis string -- the main condition treated: ICD-10, upper case, no dots
+    dominance_basis string -- how dominant procedure and primary diagnosis were found
+    incomplete_spell boolean -- HES: an episode of the spell is in a file that was not read
+    episodes int -- number of source rows that make up the spell
 """
     + _LINEAGE,
     partition_by=(YEAR,),
@@ -123,9 +139,9 @@ OP_ATTENDANCE = Table(
     "an outpatient attendance or appointment",
     _RECORD
     + """
-    attendance_status string -- 5 and 6 attended
-    first_attendance string
-    referral_source string
+    attendance_status string -- 5 and 6: the patient attended
+    first_attendance string -- whether it is a first or follow-up attendance, as the source has it
+    referral_source string -- who referred the patient, as the source has it
 """
     + _LINEAGE,
     partition_by=(YEAR,),
@@ -135,18 +151,18 @@ OP_ATTENDANCE = Table(
 QUARANTINE = Table(
     "silver",
     "quarantine",
-    "a source row that cannot be used, with every reason",
+    "a source row that cannot be used, with every reason why",
     """
-    source_system string
-    dataset string
+    source_system string -- sus_plus or hes
+    dataset string -- apc (admitted patient care) or op (outpatients)
     role string -- the source table: apcs, apcs_der, opa, apc, op
-    record_id string -- as far as known
-    financial_year string -- as far as known, else unknown
-    reasons array<string>
-    source_file string
-    raw string -- the row as JSON text
-    extract_date date -- of the extract that the row stands in, as far as known
-    run_id string
+    record_id string -- the source's own key; NULL if it could not be read
+    financial_year string -- such as 2021-22; the word unknown if it could not be decided
+    reasons array<string> -- every reason why the row cannot be used
+    source_file string -- path of the source file that has the row
+    raw string -- the whole source row as JSON text
+    extract_date date -- date of the extract that has the row; NULL if unknown
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=("source_system", "dataset", "role", YEAR, "reasons", "source_file", "raw", "run_id"),
@@ -155,23 +171,23 @@ QUARANTINE = Table(
 REPEATED_ROW = Table(
     "silver",
     "repeated_row",
-    "a source row of the last ingest whose key stands in more than one row of its table, as read",
+    "a source row of the last ingest whose key is on more than one row of its source table, as it was read",
     """
-    source_system string
+    source_system string -- sus_plus or hes
     role string -- the source table: apcs, apcs_der, opa, apc, op
-    record_id string
-    conflict boolean -- rows of the key differ and no extract date says which is right: one of each content is in quarantine
-    is_duplicate boolean -- a further copy, or superseded by a later extract: left out
-    differs_elsewhere boolean -- a further copy that differs in columns that no record takes
-    fields map<string,string> -- the row's columns, under the names of the canonical records
-    lists map<string,array<string>> -- its runs of numbered columns
-    raw_names array<string> -- the table's own column names
-    raw_values array<string>
-    content bigint -- hash of the row but its extract date
-    source_file string
-    file_bytes bigint
-    file_modified timestamp
-    run_id string
+    record_id string -- the key
+    conflict boolean -- rows with this key differ and no extract date shows which is right: one row of each version is quarantined
+    is_duplicate boolean -- left out: a repeat of a row that was kept, or replaced by a later extract
+    differs_elsewhere boolean -- a duplicate that differs from the kept row, but only in columns that silver does not keep
+    fields map<string,string> -- the row's values, by our column names
+    lists map<string,array<string>> -- its numbered columns (diagnosis, operation) as lists
+    raw_names array<string> -- the column names of the source file
+    raw_values array<string> -- the values in those columns
+    content bigint -- hash of the whole row except its extract date
+    source_file string -- path of the source file that has the row
+    file_bytes bigint -- size of that file
+    file_modified timestamp -- when that file was last changed
+    run_id string -- the run that wrote the row
 """,
     required=("source_system", "role", "record_id", "conflict", "is_duplicate", "content", "source_file", "run_id"),
     statistics=("role",),
@@ -179,34 +195,34 @@ REPEATED_ROW = Table(
 INGEST_AUDIT = Table(
     "silver",
     "ingest_audit",
-    "what became of the rows of one source file in one run",
+    "one source file in one run: how many rows were read and what happened to them",
     """
-    run_id string
-    source_system string
-    dataset string
-    role string
-    source_file string
-    file_bytes bigint
-    file_modified timestamp
+    run_id string -- the run that read the file
+    source_system string -- sus_plus or hes
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    role string -- the source table: apcs, apcs_der, opa, apc, op
+    source_file string -- path of the file
+    file_bytes bigint -- size of the file
+    file_modified timestamp -- when the file was last changed
     rows_read bigint -- always rows_valid + rows_quarantined + rows_duplicate + rows_outside_years
-    rows_valid bigint
-    rows_quarantined bigint
-    rows_aside_before bigint -- of the rows set aside: that stood in quarantine word for word, and were not written again
-    rows_duplicate bigint -- further copies, and rows that a later extract supersedes
-    rows_differing_elsewhere bigint -- of the duplicates: copies that differ in columns that no record takes
-    rows_outside_years bigint -- of years that the run was not asked for
-    records_built bigint -- spells or attendances that this run wrote of the valid rows
-    records_unchanged bigint -- that the lake held already, word for word: not written again
-    records_older bigint -- upsert: that the lake holds of a later extract, or knows to be withdrawn since
-    records_withdrawn bigint -- upsert: taken out of the lake because this file lists their keys
-    rows_checksum string -- of the records that came of the file, whatever their order; NULL where none did
-    year_disagrees bigint -- rows whose year column says another year than the date
-    reasons map<string,bigint> -- rows by reason of quarantine
-    cleaned map<string,bigint> -- values that reading changed, by field:kind
+    rows_valid bigint -- rows that can be used
+    rows_quarantined bigint -- rows that cannot be used
+    rows_aside_before bigint -- quarantined rows that were already in quarantine with the same content, so not written again
+    rows_duplicate bigint -- repeats of a row that was kept, and rows replaced by a later extract
+    rows_differing_elsewhere bigint -- duplicates that differ from the kept row, but only in columns that silver does not keep
+    rows_outside_years bigint -- rows of years that the run was not asked for
+    records_built bigint -- spells or attendances that this run wrote from the valid rows
+    records_unchanged bigint -- records not written because the lake already has the same content
+    records_older bigint -- upsert: records not written because the lake has a later extract of them, or they were withdrawn since
+    records_withdrawn bigint -- upsert: records removed from the lake because this file lists their keys
+    rows_checksum string -- checksum of the records made from the file, in any order; NULL if none were made
+    year_disagrees bigint -- rows whose year column disagrees with the date that decides the year
+    reasons map<string,bigint> -- quarantined rows by reason
+    cleaned map<string,bigint> -- number of values that cleaning changed, by field:kind
     columns_missing array<string> -- optional columns that the file does not have
-    columns_extra array<string> -- columns that nothing reads
-    column_notes array<string> -- columns that mean the same thing and which of them is read, and gaps in numbered ones
-    written_at timestamp
+    columns_extra array<string> -- columns of the file that are not used
+    column_notes array<string> -- columns with the same meaning and which of them was read, and gaps in numbered columns
+    written_at timestamp -- when this row was written
 """,
     required=("run_id", "source_system", "dataset", "role", "source_file", "rows_read", "rows_valid",
               "rows_quarantined", "rows_duplicate", "rows_outside_years"),
@@ -214,14 +230,14 @@ INGEST_AUDIT = Table(
 WITHDRAWN_RECORD = Table(
     "silver",
     "withdrawn_record",
-    "a key that a source has withdrawn, with the latest extract that says so",
+    "a key that a source has withdrawn, with the latest extract that lists it",
     """
-    source_system string
-    dataset string
-    record_id string
-    extract_date date -- records of this extract and of earlier ones are out
-    source_file string
-    run_id string
+    source_system string -- sus_plus or hes
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    record_id string -- the key
+    extract_date date -- a record with this key from this extract or an earlier one is removed
+    source_file string -- path of the list of withdrawn keys
+    run_id string -- the run that wrote the row
 """,
     required=("source_system", "dataset", "record_id", "extract_date", "source_file", "run_id"),
     statistics=("dataset",),
@@ -229,53 +245,53 @@ WITHDRAWN_RECORD = Table(
 POPULATION = Table(
     "silver",
     "population",
-    "people of one area, sex and age band on one day, as a population file has them",
+    "the number of people of one area, sex and age band on one day, from a population file",
     """
-    vintage date -- the day of which the count is
+    vintage date -- the day that the count is for
     area_type string -- sub_icb
-    area_code string -- as the file names it, in the NHS's short form
-    geography string -- the version whose areas these are; empty where only the user's mappings know them
-    area_date date -- the day on which the area's code is to be read
+    area_code string -- the area in the file, as a short NHS code
+    geography string -- version of the geography that the area belongs to; empty if only your own mappings have the area
+    area_date date -- the day on which the area code is looked up
     sex string -- 1 male, 2 female
-    age_from int -- completed years
-    age_to int -- inclusive; NULL for 90 and over
-    people bigint
-    source string -- the file's name
-    run_id string
+    age_from int -- youngest age of the band, in completed years
+    age_to int -- oldest age of the band; NULL for 90 and over
+    people bigint -- number of people
+    source string -- name of the population file
+    run_id string -- the run that wrote the row
 """,
     required=("vintage", "area_type", "area_code", "geography", "area_date", "sex", "age_from", "people", "source"),
 )
 ACTIVITY_FLAG = Table(
     "gold",
     "activity_flag",
-    "a record in scope of a policy, judged under one revision and reading",
+    "a record in scope of a policy, with its outcome under one revision and reading",
     """
-    policy_id string
-    revision string
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy
     reading string -- as_published, as_intended or guidance_coded
-    policy_fingerprint string
-    back_cast boolean -- the record is older than the policy's first revision
-    source_system string
-    dataset string
-    record_id string
-    person_id string
-    financial_year string
-    activity_date date
-    provider_code string
-    commissioner_code string
-    area_code string -- sub-ICB location or CCG, as the source names it; NULL where unknown
-    area_date date -- the day on which the area's code is to be read; NULL without a code
-    latest_area_code string -- where the newest rows of the lookups put the practice, else the residence
-    area_basis string -- gp_practice, residence, commissioner, outside_england or unknown
-    sex string
-    age int
-    age_years int
+    policy_fingerprint string -- changes when the definition of the policy revision and reading changes
+    back_cast boolean -- the record is older than the policy's first revision, which is applied to it all the same
+    source_system string -- sus_plus or hes
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    record_id string -- key of the record in silver
+    person_id string -- pseudonymised person; NULL if the source has none
+    financial_year string -- April to March, such as 2021-22
+    activity_date date -- the date that decides the year: discharge date (apc) or appointment date (op)
+    provider_code string -- the organisation that gave the care
+    commissioner_code string -- the organisation that pays for the care
+    area_code string -- sub-ICB location or CCG, before it is mapped to the geography shown; NULL if unknown
+    area_date date -- the day on which the area code is looked up; NULL if there is no area code
+    latest_area_code string -- area of the practice, otherwise of the residence, by the newest rows of the lookups
+    area_basis string -- what gave the area: gp_practice, residence, commissioner, outside_england or unknown
+    sex string -- 1 male, 2 female; any other value is as in the source
+    age int -- the age that the published SQL uses, not corrected
+    age_years int -- age in completed years: baby codes become 0, ages above 120 become NULL
     outcome string -- flagged or not_flagged
     failed_clauses array<string> -- every clause that kept the record from being flagged
-    missing_clauses array<string> -- every clause that could not be decided, passed or not
+    missing_clauses array<string> -- every clause that could not be decided because a value is missing, whether it passed or failed
     near_miss boolean -- exactly one clause failed
-    decisive_decisions array<string> -- decisions that, flipped alone, turn the outcome; none for guidance_coded, no base
-    run_id string
+    decisive_decisions array<string> -- decisions that change the outcome if that one decision is reversed; empty for guidance_coded
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, "policy_fingerprint", *RECORD_KEY, YEAR, "area_basis", "outcome", "failed_clauses",
@@ -287,44 +303,44 @@ POLICY = Table(
     "policy",
     "a policy revision under one reading",
     """
-    policy_id string
-    revision string
-    reading string
-    is_default_reading boolean
-    dataset string
-    title string
-    publisher string
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy
+    reading string -- as_published, as_intended or guidance_coded
+    is_default_reading boolean -- true for the reading that figures are published by
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    title string -- title of the policy
+    publisher string -- who published the policy
     source string -- the page or document
-    in_force_from date
-    in_force_to date -- exclusive; NULL while in force
-    in_force_dated string -- how the source gives the day: stated, month (its first day is taken) or inferred
-    extends string -- the national policy that a local one extends; NULL for a national policy
-    boards array<string> -- integrated care boards whose patients alone it is for; NULL for a national policy
-    policy_fingerprint string
-    publish_years int -- how many years each figure below England is of: single years, or windows that do not overlap
-    publish_first_year string -- one of these windows begins with it, so that they never shift
-    clauses array<struct<clause_id:string,step:int,kind:string,words:string,test:string,missing:string,coding:string,decision:string,because:string>>
-    definition string -- the whole definition as JSON text
-    run_id string
+    in_force_from date -- first day of the revision
+    in_force_to date -- first day on which the revision no longer applies; NULL while in force
+    in_force_dated string -- how the source gives the first day: stated, month (the first of the month is used) or inferred
+    extends string -- the national policy that a local policy extends; NULL for a national policy
+    boards array<string> -- ICBs whose patients a local policy is for; NULL for a national policy
+    policy_fingerprint string -- changes when the definition of the policy revision and reading changes
+    publish_years int -- number of years in each figure published below England: 1, or more for periods that do not overlap
+    publish_first_year string -- a year with which one of these periods begins; it fixes all the others
+    clauses array<struct<clause_id:string,step:int,kind:string,words:string,test:string,missing:string,coding:string,decision:string,because:string>> -- each clause: words are the source's own, test is what is applied, because is our reason
+    definition string -- the whole policy definition as JSON text
+    run_id string -- the run that wrote the row
 """,
     required=(*POLICY_KEY, "policy_fingerprint", "publish_years", "publish_first_year", "definition"),
 )
 POLICY_ATTRITION = Table(
     "gold",
     "policy_attrition",
-    "one step of a policy's waterfall in one year; step 0 is the scope, over all records of the dataset",
+    "one step of a policy's attrition in one year: how many records a clause removes; step 0 is the scope, out of all records of the dataset",
     """
-    policy_id string
-    revision string
-    reading string
-    financial_year string
-    step int
-    clause_id string
-    records_in bigint -- always records_failed + records_missing + records_left
-    records_failed bigint
-    records_missing bigint -- dropped on NULL only
-    records_left bigint
-    run_id string
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy
+    reading string -- as_published, as_intended or guidance_coded
+    financial_year string -- April to March, such as 2021-22
+    step int -- order of the clause; 0 is the scope
+    clause_id string -- the clause
+    records_in bigint -- records before this step; always records_failed + records_missing + records_left
+    records_failed bigint -- records that fail the clause
+    records_missing bigint -- records removed only because a value that the clause needs is missing
+    records_left bigint -- records that remain after this step
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=(
@@ -341,24 +357,24 @@ POLICY_ATTRITION = Table(
 POLICY_SENSITIVITY = Table(
     "gold",
     "policy_sensitivity",
-    "one decision of a policy flipped alone from one reading in one year; effects need not add up",
+    "the effect of reversing one decision of a policy, starting from one reading, in one year; effects need not add up",
     """
-    policy_id string
-    revision string
-    base_reading string -- as_published or as_intended
-    decision string
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy
+    base_reading string -- the reading started from: as_published or as_intended
+    decision string -- the decision that is reversed
     source string -- the reading that makes the decision, or sensitivity
-    direction string -- made where the base does not make it, undone where it does
+    direction string -- made if the base reading does not make the decision, undone if it does
     clause_id string -- the clause that the decision adds or changes
-    financial_year string
-    in_scope bigint
-    flagged bigint -- by the base reading
-    flagged_flipped bigint -- always flagged + added - removed
-    added bigint
-    removed bigint
-    words string -- of the source
-    because string
-    run_id string
+    financial_year string -- April to March, such as 2021-22
+    in_scope bigint -- records in scope of the policy
+    flagged bigint -- records flagged by the base reading
+    flagged_flipped bigint -- records flagged with the decision reversed; always flagged + added - removed
+    added bigint -- records flagged only with the decision reversed
+    removed bigint -- records flagged only by the base reading
+    words string -- the words of the source
+    because string -- the reason for the decision
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=("policy_id", "revision", "base_reading", "decision", "source", "direction", YEAR, "in_scope", "flagged",
@@ -367,66 +383,66 @@ POLICY_SENSITIVITY = Table(
 POLICY_COMPARISON = Table(
     "gold",
     "policy_comparison",
-    "records of a year that a local policy and the national one judge apart, by the clause that keeps them unflagged",
+    "records of a year that only one of a local and its national policy flags, by the clause that the other policy fails them on",
     """
     policy_id string -- the local policy
-    revision string
-    reading string
-    national_policy_id string
-    financial_year string
-    direction string -- national_only: flagged by the national policy alone; local_only: by the local alone
-    clause_id string -- of the policy that does not flag them
-    records bigint -- kept by this clause, among others perhaps
-    records_alone bigint -- kept by this clause alone
-    records_differing bigint -- of this direction, by whatever clause
-    records_compared bigint -- in scope of both
-    run_id string
+    revision string -- the revision of the policy
+    reading string -- as_published, as_intended or guidance_coded
+    national_policy_id string -- the national policy that it extends
+    financial_year string -- April to March, such as 2021-22
+    direction string -- national_only: only the national policy flags them; local_only: only the local policy flags them
+    clause_id string -- the clause that failed, in the policy that does not flag them
+    records bigint -- records that fail this clause, and perhaps others
+    records_alone bigint -- records that fail only this clause
+    records_differing bigint -- all records of this direction, whichever clause failed
+    records_compared bigint -- records in scope of both policies
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, "national_policy_id", YEAR, "direction", "clause_id", "records", "records_alone",
               "records_differing", "records_compared"),
 )  # fmt: skip
 _RATE_KEY = """
-    policy_id string
-    revision string
-    reading string
-    financial_year string -- the last year of a pooled period
-    period_years int
-    period string -- such as 2021-22, or 2019-20..2021-22
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy
+    reading string -- as_published, as_intended or guidance_coded
+    financial_year string -- such as 2021-22; the last year if several are pooled
+    period_years int -- number of years that are pooled; 1 for a single year
+    period string -- such as 2021-22 or, pooled, 2019-20..2021-22
     area_type string -- england, region, icb, sub_icb or provider
 """
 ACTIVITY_RATE = Table(
     "gold",
     "activity_rate",
-    "flagged activity of an area and period under one policy reading",
+    "the flagged activity and rate of one area and period under one policy revision and reading",
     _RATE_KEY
     + """
-    area_code string
-    area_name string
-    activity bigint -- flagged records
-    in_scope bigint -- records with the policy's procedure, flagged or not
-    people_flagged bigint -- distinct persons among the flagged records that have one
-    activity_unknown_age_sex bigint -- flagged records without age or sex: in the crude rate only
-    population bigint -- people of all ages; over a pooled period person-years
-    population_vintage date -- of a pooled period the newest
-    standard_population string
-    expected double -- records flagged at England's rates by sex and age; NULL without population or England
-    crude_rate double -- per 100,000
-    standardised_rate double -- directly standardised by age and sex, per 100,000
-    lower double -- 95% limits of the standardised rate, per 100,000, every event independent
-    upper double
-    lower_adjusted double -- the same limits, with the variance of people who have several events
-    upper_adjusted double
-    standard_error double -- of the directly standardised rate, with that variance; per 100,000
-    flagged_share double -- activity / in_scope: the flagged among all procedures in scope
-    share_lower double -- 95% limits of the share (Wilson)
-    share_upper double
-    method string
+    area_code string -- code of the area or provider
+    area_name string -- name of the area or provider
+    activity bigint -- number of flagged records
+    in_scope bigint -- number of records with the policy's procedure, flagged or not
+    people_flagged bigint -- number of different people among the flagged records that name a person
+    activity_unknown_age_sex bigint -- flagged records of unknown age or sex: counted in the crude rate only
+    population bigint -- people of all ages; person-years if years are pooled
+    population_vintage date -- the day that the population is for; if years are pooled, the latest
+    standard_population string -- the population by whose age and sex the rate is standardised
+    expected double -- number of flagged records if England's rates by age and sex applied; NULL without a population or a figure for England
+    crude_rate double -- flagged records per 100,000 people
+    standardised_rate double -- directly standardised for age and sex, per 100,000 people
+    lower double -- lower 95% confidence limit of the standardised rate, per 100,000, treating all events as independent
+    upper double -- upper 95% confidence limit, likewise
+    lower_adjusted double -- lower limit with the extra variance from people who have several events
+    upper_adjusted double -- upper limit, likewise
+    standard_error double -- standard error of the directly standardised rate with that extra variance, per 100,000
+    flagged_share double -- activity / in_scope: the share of procedures in scope that are flagged
+    share_lower double -- lower 95% confidence limit of the share (Wilson)
+    share_upper double -- upper 95% confidence limit of the share (Wilson)
+    method string -- how the rate was calculated
     status string -- ok, few_events, no_population or not_calculated
-    notes array<string> -- distant_vintage, partial_population, unusual_population, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
-    coverage string -- national, or partial: an extract of one board
-    geography string -- the version whose areas these are
-    run_id string
+    notes array<string> -- what to know about the figure: distant_vintage, partial_population, unusual_population, back_cast, partial_year, partial_coverage, local_policy, split_estimate, unmapped_part, …
+    coverage string -- national, or partial for an extract of a part of England
+    geography string -- version of the geography that the area belongs to
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "area_code", "activity", "status", "notes"),
@@ -438,26 +454,26 @@ RATE_VARIATION = Table(
     "how the standardised rates of one type of area vary in a period",
     _RATE_KEY
     + """
-    areas bigint
-    areas_with_activity bigint
-    p10 double -- over areas with activity, unweighted, linear interpolation
-    p25 double
-    p50 double
-    p75 double
-    p90 double
+    areas bigint -- number of areas
+    areas_with_activity bigint -- number of areas with flagged records
+    p10 double -- 10th percentile of the rates of areas with activity, per 100,000; unweighted, linear interpolation
+    p25 double -- 25th percentile, likewise
+    p50 double -- median, likewise
+    p75 double -- 75th percentile, likewise
+    p90 double -- 90th percentile, likewise
     n_fold double -- p90 / p10 before rounding; NULL when p10 is 0
-    all_areas_p10 double -- the same over all areas, those without activity included
-    all_areas_p25 double
-    all_areas_p50 double
-    all_areas_p75 double
-    all_areas_p90 double
-    opportunity double -- records above the 25th percentile's rate, summed over areas
-    opportunity_share double -- of the areas' activity
+    all_areas_p10 double -- 10th percentile of the rates of all areas, with or without activity
+    all_areas_p25 double -- 25th percentile, likewise
+    all_areas_p50 double -- median, likewise
+    all_areas_p75 double -- 75th percentile, likewise
+    all_areas_p90 double -- 90th percentile, likewise
+    opportunity double -- records above the 25th percentile's rate, summed over areas; not a target
+    opportunity_share double -- opportunity as a share of the areas' activity
     status string -- ok or not_calculated
-    notes array<string>
-    coverage string
-    geography string
-    run_id string
+    notes array<string> -- what to know about the figures, as in activity_rate
+    coverage string -- national, or partial for an extract of a part of England
+    geography string -- version of the geography that the areas belong to
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "areas", "areas_with_activity", "status"),
@@ -466,16 +482,16 @@ RATE_VARIATION = Table(
 ACTIVITY_MONTH = Table(
     "gold",
     "activity_month",
-    "a policy reading's records of one month, of the whole of England (under partial coverage: of the extract)",
+    "the records of one month under one policy reading, for the whole of England (for partial coverage: the whole extract)",
     """
-    policy_id string
-    revision string
-    reading string
-    financial_year string
-    month date -- its first day; NULL for records without a date
-    activity bigint -- flagged records
-    in_scope bigint
-    run_id string
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy
+    reading string -- as_published, as_intended or guidance_coded
+    financial_year string -- April to March, such as 2021-22
+    month date -- first day of the month; NULL for records without a date
+    activity bigint -- number of flagged records
+    in_scope bigint -- number of records with the policy's procedure, flagged or not
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "activity", "in_scope"),
@@ -483,19 +499,19 @@ ACTIVITY_MONTH = Table(
 PROVIDER_MONTH = Table(
     "gold",
     "provider_month",
-    "the records of a provider in one month, beside its typical month of the year",
+    "the records of one provider in one month, compared with its typical month of that year",
     """
-    dataset string
-    financial_year string
-    provider_code string -- NULL for records without one
-    month date -- its first day; only months in which the data set has a record
-    records bigint -- of all procedures, not of a policy
-    provisional boolean -- among the latest months of the data set: records are still to come
-    pandemic boolean
-    typical_month double -- median of the provider's months with records in the year, marked ones left out
-    share_of_typical double
-    low boolean -- less than half of a typical month of 20 records or more
-    run_id string
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    financial_year string -- April to March, such as 2021-22
+    provider_code string -- NULL for records without a provider
+    month date -- first day of the month; only months in which the data set has a record
+    records bigint -- all records, whatever the procedure
+    provisional boolean -- one of the latest months of the data set: more records are expected
+    pandemic boolean -- one of the months marked as pandemic
+    typical_month double -- median of the provider's months with records in the year, without provisional and pandemic months
+    share_of_typical double -- records / typical_month
+    low boolean -- fewer than half the records of a typical month, where a typical month has 20 records or more
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=("dataset", YEAR, "month", "records", "provisional", "pandemic", "typical_month", "low"),
@@ -503,16 +519,16 @@ PROVIDER_MONTH = Table(
 UNMAPPED_AREA = Table(
     "gold",
     "unmapped_area",
-    "a code of records in scope that is no area of the version shown: they count in England only",
+    "a code that cannot be mapped to an area of the geography shown; its records in scope count in England only",
     """
-    dataset string
-    financial_year string
-    code_kind string -- what the code stands for: gp_practice, residence (their area in the lookup) or commissioner
-    code string
-    reason string -- unmapped: nothing says what area it is; not_valid_on_date: it is one on other days
-    records bigint
-    geography string -- the version shown
-    run_id string
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    financial_year string -- April to March, such as 2021-22
+    code_kind string -- what gave the code: gp_practice or residence (their area in the lookup), or commissioner
+    code string -- the code
+    reason string -- unmapped: no mapping has the code; not_valid_on_date: the code has an area, but not on this date
+    records bigint -- number of records in scope with the code
+    geography string -- version of the geography shown
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=("dataset", YEAR, "code_kind", "code", "reason", "records", "geography"),
@@ -520,14 +536,14 @@ UNMAPPED_AREA = Table(
 RECORD_QUALITY = Table(
     "gold",
     "record_quality",
-    "one measure of what the records of a data set and year hold, whatever policy they are of",
+    "one measure of data quality over all records of a data set and year, in scope of a policy or not",
     """
-    dataset string
-    financial_year string
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    financial_year string -- April to March, such as 2021-22
     measure string -- records, no_person, no_age, no_procedure, procedure_not_applicable, procedure_without_code, …
-    records bigint
+    records bigint -- number of records that the measure counts
     of_records bigint -- all records of the data set and year
-    run_id string
+    run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),
     required=("dataset", YEAR, "measure", "records", "of_records"),
@@ -537,73 +553,79 @@ RUN_LOG = Table(
     "run_log",
     "one stage of one run",
     """
-    run_id string
-    stage string
-    started_at timestamp
-    ended_at timestamp
+    run_id string -- the run
+    stage string -- ingest, flag, rate, validate, publish and others
+    started_at timestamp -- when the stage began
+    ended_at timestamp -- when the stage ended
     outcome string -- done, failed or broken
-    years array<string>
-    rows bigint
-    code_version string
+    years array<string> -- financial years that the stage worked on
+    rows bigint -- rows that the stage wrote
+    code_version string -- version of ebi-spark
     configuration string -- fingerprint of the configuration file
-    versions_read map<string,bigint> -- Delta version of each table read
-    versions_written map<string,bigint>
+    versions_read map<string,bigint> -- Delta version of each table that was read
+    versions_written map<string,bigint> -- Delta version of each table that was written
     details map<string,string> -- further facts as text, never a patient's value
 """,
     required=("run_id", "stage", "started_at", "outcome"),
 )
 
 
+_RUN_ID = "\n    run_id string -- the run that wrote the row\n"
+_RELEASE_ID = "\n    release_id string -- the release that the row belongs to\n"
+
+
 def _published(columns: str) -> str:
-    return "\n    release_id string\n" + columns.replace("\n    run_id string\n", "\n")
+    """The columns of a gold table as published: with the release instead of the run."""
+    return _RELEASE_ID + columns.replace(_RUN_ID, "\n")
 
 
 RATE = Table(
     "published",
     "rate",
-    "a rate after disclosure control",
+    "the activity and rate of one area and period after disclosure control",
     _published(
         ACTIVITY_RATE.columns.replace(
             "status string -- ok, few_events, no_population or not_calculated",
             "status string -- ok, few_events, no_population, not_calculated, withheld_small or withheld_secondary",
         )
     )
-    + "    disclosure string -- the rule applied\n    caveats array<string> -- keys of conf/caveats.yml\n",
+    + "    disclosure string -- the disclosure rule that was applied\n"
+    + "    caveats array<string> -- what to know before using the figure: keys of release.caveats\n",
     partition_by=("release_id", YEAR),
     required=("release_id", *ACTIVITY_RATE.required[:-3], "status", "notes", "disclosure"),
 )
 VARIATION = Table(
     "published",
     "variation",
-    "the variation between areas after disclosure control",
-    _published(RATE_VARIATION.columns) + "    disclosure string\n",
+    "how the standardised rates of one type of area vary in a period, after disclosure control",
+    _published(RATE_VARIATION.columns) + "    disclosure string -- the disclosure rule that was applied\n",
     partition_by=("release_id", YEAR),
     required=("release_id", *[name for name in RATE_VARIATION.required if name != "areas_with_activity"], "disclosure"),
 )
 ATTRITION = Table(
     "published",
     "attrition",
-    "one step of a policy's waterfall in one year, national",
-    _published(POLICY_ATTRITION.columns) + "    near_miss bigint -- records that failed this clause alone\n",
+    "one step of a policy's attrition in one year, for England: how many records a clause removes",
+    _published(POLICY_ATTRITION.columns) + "    near_miss bigint -- records that fail only this clause\n",
     partition_by=("release_id", YEAR),
     required=("release_id", *POLICY_ATTRITION.required),
 )
 READING_EFFECT = Table(
     "published",
     "reading_effect",
-    "what one reading flags in a year, national, beside the policy as published",
+    "the records that one reading flags in a year, for England, compared with the reading as_published",
     """
-    release_id string
-    policy_id string
-    revision string
-    reading string
-    financial_year string
-    in_scope bigint
-    flagged bigint
-    flagged_as_published bigint
-    added bigint -- flagged under this reading, not as published
-    removed bigint -- flagged as published, not under this reading
-    is_default_reading boolean
+    release_id string -- the release that the row belongs to
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy
+    reading string -- as_published, as_intended or guidance_coded
+    financial_year string -- April to March, such as 2021-22
+    in_scope bigint -- records in scope of the policy
+    flagged bigint -- records flagged by this reading
+    flagged_as_published bigint -- records flagged by the reading as_published
+    added bigint -- records flagged by this reading but not by as_published
+    removed bigint -- records flagged by as_published but not by this reading
+    is_default_reading boolean -- true for the reading that figures are published by
 """,
     partition_by=("release_id", YEAR),
     required=("release_id", *POLICY_KEY, YEAR, "in_scope", "flagged", "flagged_as_published", "added", "removed"),
@@ -611,7 +633,7 @@ READING_EFFECT = Table(
 SENSITIVITY = Table(
     "published",
     "sensitivity",
-    "one decision of a policy flipped alone from one reading in one year, national",
+    "the effect of reversing one decision of a policy, starting from one reading, in one year, for England",
     _published(POLICY_SENSITIVITY.columns),
     partition_by=("release_id", YEAR),
     required=("release_id", *POLICY_SENSITIVITY.required),
@@ -619,16 +641,16 @@ SENSITIVITY = Table(
 QUALITY = Table(
     "published",
     "quality",
-    "one national measure of the data's quality in a year",
+    "one measure of data quality in a year, for England",
     """
-    release_id string
-    financial_year string
-    dataset string
-    policy_id string -- the policy whose records in scope are measured; NULL: of all records, or of all policies
+    release_id string -- the release that the row belongs to
+    financial_year string -- April to March, such as 2021-22
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    policy_id string -- the policy whose records in scope are measured; NULL if all records, or those of all policies, are
     measure string -- records, no_age, area_unknown, area_unmapped, outside_england, quarantined:REASON, …
-    records bigint -- to the nearest 100, but for the totals (records)
-    of_records bigint -- what the measure is a part of
-    status string -- ok, withheld_small (fewer than 50, or none) or withheld_secondary (all but fewer than 50, or all)
+    records bigint -- rounded to the nearest 100, except for the measure records, which is the total
+    of_records bigint -- the total that the measure is a part of
+    status string -- ok, withheld_small (suppressed: fewer than 50, or none) or withheld_secondary (suppressed: all but fewer than 50, or all)
 """,
     partition_by=("release_id", YEAR),
     required=("release_id", YEAR, "dataset", "measure"),
@@ -636,28 +658,28 @@ QUALITY = Table(
 PUBLISHED_ACTIVITY_MONTH = Table(
     "published",
     "activity_month",
-    "a policy reading's records of one month, national",
+    "the records of one month under one policy reading, for England",
     _published(ACTIVITY_MONTH.columns)
-    + "    provisional boolean -- among the latest months of the data set: records are still to come\n"
-    + "    pandemic boolean\n",
+    + "    provisional boolean -- one of the latest months of the data set: more records are expected\n"
+    + "    pandemic boolean -- one of the months marked as pandemic\n",
     partition_by=("release_id", YEAR),
     required=("release_id", *ACTIVITY_MONTH.required, "provisional", "pandemic"),
 )
 DAYS_BETWEEN = Table(
     "published",
     "days_between",
-    "months that follow one another with enough flagged records together, national, of a policy too rare for a chart by month",
+    "a group of consecutive months that together have enough flagged records to publish, for England; only for policies too rare for a monthly chart",
     """
-    release_id string
-    policy_id string
-    revision string
-    reading string
-    financial_year string -- of the group's last month
-    number int -- groups in the order of their months
-    events int -- records in the group's months: more than the disclosure rule withholds
+    release_id string -- the release that the row belongs to
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy
+    reading string -- as_published, as_intended or guidance_coded
+    financial_year string -- year of the group's last month
+    number int -- place of the group in time order
+    events int -- flagged records in the group's months: always more than the disclosure rule suppresses
     month date -- first day of the group's last month
-    days int -- of the group's months, which are whole
-    disclosure string
+    days int -- number of days in the group's months, which are whole months
+    disclosure string -- the disclosure rule that was applied
 """,
     partition_by=("release_id", YEAR),
     required=("release_id", *POLICY_KEY, YEAR, "number", "events", "month", "days", "disclosure"),
@@ -665,23 +687,23 @@ DAYS_BETWEEN = Table(
 COMPLETENESS = Table(
     "published",
     "completeness",
-    "how complete a month of a data set is: England's, and a provider's against its own typical month",
+    "how complete the records of one month of a data set are, for England and for each provider compared with its own typical month",
     """
-    release_id string
-    dataset string
-    financial_year string
-    month date -- its first day
+    release_id string -- the release that the row belongs to
+    dataset string -- apc (admitted patient care) or op (outpatients)
+    financial_year string -- April to March, such as 2021-22
+    month date -- first day of the month
     area_type string -- england or provider
-    area_code string
-    records bigint -- of all procedures; England's alone
-    providers bigint -- providers that have rows; England's row
-    providers_low bigint -- of these, with less than half of their typical month; England's row
-    share_of_typical double -- a provider's records by its typical month of the year, in tenths
-    low boolean -- less than half of it
-    provisional boolean -- among the latest months of the data set: records are still to come
-    pandemic boolean
-    status string -- ok; providers with fewer than 100 records in a typical month have no rows
-    disclosure string
+    area_code string -- England or the code of the provider
+    records bigint -- all records, whatever the procedure; given for England only
+    providers bigint -- number of providers that have rows in this table; given for England only
+    providers_low bigint -- how many of these have less than half of their typical month; given for England only
+    share_of_typical double -- a provider's records divided by those of its typical month of the year, rounded to tenths
+    low boolean -- less than half of a typical month
+    provisional boolean -- one of the latest months of the data set: more records are expected
+    pandemic boolean -- one of the months marked as pandemic
+    status string -- ok; a provider with fewer than 100 records in a typical month has no rows
+    disclosure string -- the disclosure rule that was applied
 """,
     partition_by=("release_id", YEAR),
     required=("release_id", "dataset", YEAR, "month", "area_type", "area_code", "provisional", "pandemic", "status",
@@ -690,7 +712,7 @@ COMPLETENESS = Table(
 PUBLISHED_POLICY = Table(
     "published",
     "policy",
-    "a policy revision under one reading, with the words behind each clause",
+    "a policy revision under one reading, with the source's words for each clause",
     _published(POLICY.columns),
     partition_by=("release_id",),
     required=("release_id", *POLICY.required),
@@ -698,24 +720,24 @@ PUBLISHED_POLICY = Table(
 RELEASE = Table(
     "published",
     "release",
-    "a release; exactly one is current",
+    "a release: a set of published tables that belong together; exactly one release is current",
     """
-    release_id string
-    is_current boolean
-    released_at timestamp
-    run_id string
-    code_version string
-    configuration string
-    disclosure string
-    coverage string
-    geography string -- the version whose areas the figures are of
-    years array<string>
-    tables map<string,bigint> -- rows of each published table in this release
-    versions map<string,bigint> -- Delta version of each published table that holds it
-    sources map<string,bigint> -- Delta version of each gold table that it was made from
-    policy_fingerprints map<string,string> -- policy/revision/reading: fingerprint
-    caveats map<string,string> -- what every figure says of itself, by key
-    disclosure_loss map<string,double> -- always NULL: how many of the withheld are small would narrow what they can be
+    release_id string -- the release
+    is_current boolean -- true for the release that readers should use
+    released_at timestamp -- when it was released
+    run_id string -- the run that published it
+    code_version string -- version of ebi-spark
+    configuration string -- fingerprint of the configuration file
+    disclosure string -- the disclosure rule that was applied
+    coverage string -- national, or partial for an extract of a part of England
+    geography string -- version of the geography that the areas belong to
+    years array<string> -- financial years in the release
+    tables map<string,bigint> -- number of rows of each published table in this release
+    versions map<string,bigint> -- Delta version of each published table that has this release
+    sources map<string,bigint> -- Delta version of each gold table that the release was made from
+    policy_fingerprints map<string,string> -- fingerprint by policy/revision/reading
+    caveats map<string,string> -- what to know before using the figures, by key
+    disclosure_loss map<string,double> -- always NULL: saying how many suppressed values are small would help to recover them
 """,
     required=("release_id", "is_current", "released_at", "run_id"),
 )
