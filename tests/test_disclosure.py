@@ -13,10 +13,10 @@ from pyspark.sql import functions as F
 from scipy.stats import binomtest
 
 from ebi_spark.config.settings import disclosure_rules, resource
-from ebi_spark.release.disclosure_rules import controlled_count, counts_behind
+from ebi_spark.release.disclosure_rules import controlled_count, possible_counts
 from ebi_spark.release.interval_bounds import NO_BOUND, Pair, Tree, solve
-from ebi_spark.release.published_tables import of_published_periods, protected_rates, to_protect
-from ebi_spark.release.suppressed_tables import PERIOD, Protected, protected_counts, protected_variation
+from ebi_spark.release.published_tables import in_published_periods, rates_to_suppress, suppressed_rates
+from ebi_spark.release.suppressed_tables import PERIOD, SuppressedCounts, suppressed_counts, suppressed_variation
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import ACTIVITY_RATE
@@ -51,7 +51,7 @@ def table(flagged: dict[str, int], more: dict[str, int] | None = None, providers
 
 
 def published(truth: pd.DataFrame, rule: dict[str, Any] = HES, before: pd.DataFrame | None = None) -> pd.DataFrame:
-    counts = protected_counts(truth, PARENTS, rule, before).counts
+    counts = suppressed_counts(truth, PARENTS, rule, before).counts
     england = truth[truth["area_type"] == "england"].assign(status="ok")
     return pd.concat([england, counts], ignore_index=True)
 
@@ -60,7 +60,7 @@ def as_before(*releases: pd.DataFrame) -> pd.DataFrame:
     """Releases, the oldest first, as the next one knows them."""
     return pd.concat(
         [
-            release.assign(rule=[Thresholds.of(HES)] * len(release), released=number)
+            release.assign(rule=[Thresholds.from_rule(HES)] * len(release), released=number)
             for number, release in enumerate(releases)
         ],
         ignore_index=True,
@@ -208,7 +208,7 @@ def test_all_releases_together_tell_more_than_each_pair(monkeypatch: pytest.Monk
         flagged[code] += 1
     truths.append(table(flagged, more))
     assert narrowed_over(sequence(truths), truths, PARENTS) == []
-    monkeypatch.setattr("ebi_spark.release.suppressed_tables.keeps", lambda *_: True)
+    monkeypatch.setattr("ebi_spark.release.suppressed_tables.keeps_possible_values", lambda *_: True)
     assert narrowed_over(sequence(truths), truths, PARENTS)
 
 
@@ -352,7 +352,7 @@ def test_below_england_a_policy_has_periods_that_never_overlap_or_shift(spark: S
         for last in starts if last - length + 1 in starts
     ]  # fmt: skip
     kinds = "reading string, period_years int, financial_year string, period string, policy_id string"
-    kept = of_published_periods(
+    kept = in_published_periods(
         small_frame(spark, rows, kinds),
         small_frame(spark, chosen, "policy_id string, reading string, is_default_reading boolean, publish_years int, "
                                    "publish_first_year string"),
@@ -379,24 +379,24 @@ def test_other_publishers_thresholds(name: str, small: range, step: int) -> None
 
 def test_little_more_than_the_small_cells_is_lost() -> None:
     truth = table({"A": 120, "B": 90, "C": 3, "D": 25, "E": 88, "F": 41, "G": 62, "H": 5, "J": 73}, {"A": 30, "H": 40})
-    done = protected_counts(truth, PARENTS, HES)
-    assert done.withheld_share == 2 / 16
+    done = suppressed_counts(truth, PARENTS, HES)
+    assert done.suppressed_share == 2 / 16
     cells = done.counts.set_index("area_code")
     assert cells.loc["H", "status"] == "withheld_small" and cells.loc["A", "activity"] == 120
     assert cells.loc["R1", "activity"] == 365 and cells.loc["H", "in_scope"] == 45
-    assert protected_counts(table({}), PARENTS, HES).withheld_share == 0.0
+    assert suppressed_counts(table({}), PARENTS, HES).suppressed_share == 0.0
 
 
 def test_england_alone_has_nothing_to_control() -> None:
-    done = protected_counts(CASES["nothing at all"].iloc[:1], PARENTS, HES)
-    assert done.counts.empty and done.withheld_share == 0.0
-    assert protected_variation(done.counts, HES, 100).empty
+    done = suppressed_counts(CASES["nothing at all"].iloc[:1], PARENTS, HES)
+    assert done.counts.empty and done.suppressed_share == 0.0
+    assert suppressed_variation(done.counts, HES, 100).empty
 
 
 def test_without_england_the_areas_are_still_controlled() -> None:
     truth = table({"A": 30, "C": 2, "G": 31})
     extract = truth[truth["area_type"] != "england"]
-    counts = protected_counts(extract, PARENTS, HES).counts.set_index("area_code")
+    counts = suppressed_counts(extract, PARENTS, HES).counts.set_index("area_code")
     assert np.isnan(counts.loc["C", "activity"]) and counts.loc["G", "activity"] == 30
 
 
@@ -405,8 +405,8 @@ def test_without_england_the_areas_are_still_controlled() -> None:
 def test_figures_of_variation_are_the_same_whatever_is_withheld(flagged: list[int], values: list[int]) -> None:
     """Percentiles are recomputed with other values in the withheld cells: what is published may not change."""
     truth = table({code: 7 * n for code, n in zip(LOCATIONS, flagged, strict=True)} | {"A": flagged[0]})
-    done = protected_counts(truth, PARENTS, HES)
-    spread = protected_variation(done.counts, HES, 10).set_index("area_type").loc["sub_icb"]
+    done = suppressed_counts(truth, PARENTS, HES)
+    spread = suppressed_variation(done.counts, HES, 10).set_index("area_type").loc["sub_icb"]
     rows = done.counts[done.counts["area_type"] == "sub_icb"]
     other = np.clip(values, np.where(rows["status"] == "withheld_small", 1, 0), 7)
     counts = rows["activity"].to_numpy(float)
@@ -426,7 +426,7 @@ def test_figures_of_variation_are_the_same_whatever_is_withheld(flagged: list[in
 
 def test_variation_of_large_counts_is_all_there() -> None:
     truth = table({code: 100 + 10 * n for n, code in enumerate(LOCATIONS)})
-    spread = protected_variation(protected_counts(truth, PARENTS, HES).counts, HES, 100).set_index("area_type")
+    spread = suppressed_variation(suppressed_counts(truth, PARENTS, HES).counts, HES, 100).set_index("area_type")
     row = spread.loc["sub_icb"]
     rates = np.arange(100, 190, 10) / 10.0  # per 100,000 of a million people
     assert [row[f"p{share}"] for share in (10, 25, 50, 75, 90)] == pytest.approx(
@@ -457,7 +457,7 @@ def test_bounds_are_those_of_exhaustive_search(data: Any) -> None:
             )
             if whole and all(difference[0] <= b - a <= difference[1] for a, b in zip(x, y, strict=True)):
                 found.append((x, y))
-    solved = solve(tree, Pair.of(known[0], known[1], difference))
+    solved = solve(tree, Pair.from_bounds(known[0], known[1], difference))
     assert solved.possible == bool(found)
     if found:
         values = np.array(found)
@@ -545,14 +545,14 @@ def released_rates(spark: SparkSession, areas: list[dict[str, Any]], **england: 
         "policy_id string, reading string, is_default_reading boolean, publish_years int, publish_first_year string, "
         "boards array<string>",
     )  # fmt: skip
-    shown = to_protect(rates, policies).toPandas()
+    shown = rates_to_suppress(rates, policies).toPandas()
     national = shown.loc[shown["area_type"] == "england", "standardised_rate"].iloc[0]
     given = pd.DataFrame([period | row | row["shown"] for row in areas]).drop(columns="shown")
     exact = shown.set_index("area_code")["expected"]
     given = given.assign(
         national_events=840.0, national_rate=national, expected=[exact.get(code) for code in given["area_code"]]
     )
-    released = protected_rates(rates, Protected(given), "hes_2018_protected", HES)
+    released = suppressed_rates(rates, SuppressedCounts(given), "hes_2018_protected", HES)
     return {row["area_code"]: row.asDict() for row in released.collect()}
 
 
@@ -621,7 +621,7 @@ def test_counts_behind_a_published_one_are_those_that_come_out_as_it(spark: Spar
     rule = disclosure_rules()[name]
     made = {n: n for n in range(120) if not rule["withhold"]["from"] <= n <= rule["withhold"]["to"]}
     frame = spark.range(120).select("id", controlled_count(F.col("id"), rule).alias("shown"))
-    rows = frame.select("id", "shown", *counts_behind(F.col("shown"), rule)).collect()
+    rows = frame.select("id", "shown", *possible_counts(F.col("shown"), rule)).collect()
     for true in made:
         _, shown, least, most = rows[true]
         same = [n for n in made if rows[n][1] == shown]
@@ -641,7 +641,7 @@ def test_a_provider_has_no_rate_though_its_count_of_zero_stands(spark: SparkSess
         for item in truth.to_dict("records")
     ]  # fmt: skip
     rates = small_frame(spark, rows, ACTIVITY_RATE.schema)
-    released = protected_rates(rates, protected_counts(truth, PARENTS, HES), "hes_2018_protected", HES)
+    released = suppressed_rates(rates, suppressed_counts(truth, PARENTS, HES), "hes_2018_protected", HES)
     found = {row["area_code"]: row for row in released.collect()}
     assert (found["Y"]["activity"], found["Y"]["standardised_rate"], found["Y"]["crude_rate"]) == (0, None, None)
     assert (found["X"]["activity"], found["X"]["standardised_rate"]) == (55, None)
@@ -656,9 +656,9 @@ def test_nothing_varies_where_an_area_has_no_population() -> None:
         | {"expected": 20.0, "national_events": 100.0, "national_rate": 5.0}
         for n, code in enumerate("ABCD", start=1)
     ]
-    [whole] = protected_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
+    [whole] = suppressed_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
     assert (whole["areas"], whole["status"], whole["p50"]) == (4, "ok", 25 / 20 * 5.0)
     rows[3] |= {"population": None, "expected": None, "status": "no_population"}
-    [part] = protected_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
+    [part] = suppressed_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
     assert (part["areas"], part["status"]) == (3, "not_calculated")
     assert pd.isna(part["p50"]) and pd.isna(part["n_fold"]) and pd.isna(part["opportunity"])

@@ -148,7 +148,7 @@ def test_measures_of_quality_are_coarse(spark: SparkSession) -> None:
         ("no_procedure", 1184, 1234), ("no_commissioner", 1185, 1234), ("quarantined:undischarged", 151, 20), ("area_unmapped", 4, 4),
     ]  # fmt: skip
     measured = small_frame(spark, rows, "measure string, records long, of_records long")
-    shown = published_tables.coarse(measured, F.col("measure") == "records").collect()
+    shown = published_tables.round_quality_measures(measured, F.col("measure") == "records").collect()
     assert {row["measure"]: (row["records"], row["status"]) for row in shown} == {
         "records": (1234, "ok"),
         "no_age": (None, "withheld_small"),

@@ -386,7 +386,7 @@ def test_what_earlier_versions_disclosed_is_emptied_in_every_release_kept(
     policies = small_frame(
         lake.spark, [{"policy_id": "P", "reading": "as_published", "is_default_reading": True}], POLICY.schema
     )
-    before = publishing._before(Lake(lake.spark, lake.location), policies)
+    before = publishing._earlier_releases(Lake(lake.spark, lake.location), policies)
     lines = Lake(lake.spark, lake.location, "migration").migrate()
     emptied = [line for line in lines if "what earlier versions disclosed was emptied" in line]
     assert len(emptied) == 6
@@ -419,7 +419,7 @@ def test_what_earlier_versions_disclosed_is_emptied_in_every_release_kept(
 
     # What the next release counts as known is what it was; and the releases are whole by their manifests.
     again = Lake(lake.spark, lake.location, "later")
-    after = publishing._before(again, policies)
+    after = publishing._earlier_releases(again, policies)
     assert before is not None and after is not None
     places = ["area_type", "area_code", "activity", "in_scope", "status"]
     known = before[before["area_code"] != "4447771238"][places].sort_values(places).to_dict("records")
