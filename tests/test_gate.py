@@ -31,7 +31,7 @@ FINGERPRINT = "0123456789abcdef"
 
 
 def good() -> Tables:
-    """A whole small lake: twelve spells, of which ten are flagged as published and eleven as intended."""
+    """A small complete lake: twelve spells, of which ten are flagged as published and eleven as intended."""
     record = YEAR | {"source_system": "sus_plus", "activity_date": date(2021, 5, 1), "provider_code": "RX1"}
     record |= {"age": 40, "age_years": 40, "sex": "1", "run_id": "run1"}
     spells = [
@@ -254,7 +254,7 @@ def good() -> Tables:
 def frame_of(spark: SparkSession, table: Table, rows: list[Row]) -> DataFrame:
     names = table.names()
     assert not {key for row in rows for key in row} - {*names, "run_id"}
-    # By Arrow the rows lie in the plan itself; from tuples every query would start Python for them.
+    # With Arrow the rows are part of the query plan. With tuples every query would start Python for them.
     arrow = pa.Table.from_pylist(
         [{name: row.get(name) for name in names} for row in rows], to_arrow_schema(table.schema)
     )
@@ -262,7 +262,7 @@ def frame_of(spark: SparkSession, table: Table, rows: list[Row]) -> DataFrame:
 
 
 class Frames:
-    """What the gate asks of a lake, from rows; only the tables that are asked for become frames."""
+    """Replaces a lake in the gate's tests: its tables are made from rows when they are first read."""
 
     def __init__(self, spark: SparkSession, tables: Tables, frames: dict[str, DataFrame] | None = None) -> None:
         self.spark, self.frames = spark, frames or {}
@@ -276,14 +276,14 @@ class Frames:
 
 
 def violations(spark: SparkSession, suite: str, check: str, tables: Tables) -> int:
-    """Violations of one check that is made over the rows of a table together."""
+    """The violations of one check of a suite."""
     lake: Any = Frames(spark, tables)
     whole = load_suite(suite)
     kept = tuple(item for item in whole.checks if item.id == check)
     return gate._ViolationCounter(lake, None, None).violations([replace(whole, checks=kept)]).counts[(suite, check)]
 
 
-# What must fail each condition on a row: the first row of the good table with these values.
+# Rows that must fail each condition on a row: the first row of the good table, with these values.
 BAD_ROWS: dict[str, dict[str, list[Row]]] = {
     "apc_spell": {
         "source_system_known": [{"source_system": "other"}, {"source_system": None}],
@@ -570,7 +570,7 @@ def change_all(table: str, **values: Any) -> Callable[[Tables], None]:
     return apply
 
 
-# What must fail each check over several rows or tables.
+# Changes that must fail each check over several rows or tables.
 BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     "apc_spell": {
         "one_row_a_record": [add("apc_spell")],
@@ -692,7 +692,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
                 tables["published_rate"][1] | {"financial_year": year, "period_years": 3}
                 for year in ("2021-22", "2022-23")
             ),
-            # a window over a year that stands there on its own
+            # a window over a year that is also there as a single year
             add("published_rate", 1, financial_year="2022-23", period_years=2),
         ],
         "england_as_in_gold": [
@@ -868,7 +868,7 @@ def test_years_and_release_restrict_what_is_checked(spark: SparkSession) -> None
     assert checked("ingest_audit", ["2020-21"], None) == 2  # an audit row belongs to a run
 
 
-def test_a_failed_gate_says_what_is_wrong_without_a_value(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_failed_gate_says_what_is_wrong_without_values_of_records(spark: SparkSession, tmp_path: Path) -> None:
     tables, lines = good(), []
     bad = {"age_years": 133, "record_id": " SECRET", "provider_code": None}
     tables["op_attendance"] = [row | bad for row in tables["op_attendance"]]
@@ -918,7 +918,7 @@ def test_missing_and_mistyped_columns_are_failed_checks(spark: SparkSession) -> 
 
 
 @pytest.mark.parametrize("suite", ["apc_spell", "op_attendance"])
-def test_a_key_in_two_years_fails_whichever_of_them_is_checked(spark: SparkSession, suite: str) -> None:
+def test_a_key_in_two_years_fails_in_either_year(spark: SparkSession, suite: str) -> None:
     tables = good()
     add(suite, financial_year="2019-20")(tables)
     lake: Any = Frames(spark, tables)
@@ -927,7 +927,7 @@ def test_a_key_in_two_years_fails_whichever_of_them_is_checked(spark: SparkSessi
         assert found.counts[suite, "one_row_a_record"] == 1
 
 
-def test_equal_hashes_of_different_keys_are_no_repetition(spark: SparkSession) -> None:
+def test_different_keys_with_equal_hashes_are_not_repeated_keys(spark: SparkSession) -> None:
     # xxhash64 passes over NULLs, so these two keys have one hash.
     tables = good()
     tables["op_attendance"] = [
@@ -937,7 +937,7 @@ def test_equal_hashes_of_different_keys_are_no_repetition(spark: SparkSession) -
     assert violations(spark, "op_attendance", "one_row_a_record", tables) == 0
 
 
-def test_earlier_runs_may_have_lost_years_to_newer_ones(spark: SparkSession) -> None:
+def test_newer_runs_may_have_replaced_years_of_earlier_runs(spark: SparkSession) -> None:
     tables = good()
     older = tables["ingest_audit"][0] | {"run_id": "run0", "written_at": datetime(2021, 1, 1, tzinfo=UTC)}
     tables["ingest_audit"].append(older)
@@ -957,20 +957,20 @@ def test_rows_quarantined_before_belong_to_the_run_that_quarantined_them(spark: 
     assert violations(spark, "quarantine", "agrees_with_audit", tables) > 0
 
 
-def test_exceptions_are_seen_in_both_shapes() -> None:
+def test_exceptions_are_found_in_both_forms() -> None:
     assert gate._raised({"raised_exception": True})
     assert gate._raised({"('metric', 'x')": {"raised_exception": True}})
     assert not gate._raised({"raised_exception": False}) and not gate._raised({}) and not gate._raised(None)
 
 
-def test_offline_pages_keep_their_words() -> None:
+def test_offline_pages_keep_their_text() -> None:
     page = '<html><head><link href="https://a/b.css"><style>@import "x";</style></head><body onload="f()"><p>kept</p>'
     page += '<script src="https://a"></script><img src="https://a/b.png"/><footer>buy</footer></body></html>'
     text = offline(page)
     assert "<p>kept</p>" in text and "https" not in text and "onload" not in text and "buy" not in text
 
 
-def test_types_of_the_contract_are_compared_whole(spark: SparkSession) -> None:
+def test_declared_types_are_compared_completely(spark: SparkSession) -> None:
     table = TABLES["gold/policy"]
     rows = frame_of(spark, table, good()["policy"])
     other = rows.withColumn("clauses", F.transform("clauses", lambda c: F.struct(c["clause_id"].alias("clause_id"))))
