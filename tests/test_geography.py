@@ -25,7 +25,7 @@ from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
 from ebi_spark.release.publish import shown_geography
-from ebi_spark.release.suppressed_tables import parents_of, protected_counts
+from ebi_spark.release.suppressed_tables import parents_of, suppressed_counts
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
 from tests.test_population import listed
@@ -472,7 +472,7 @@ def test_another_version_than_the_release_before_is_withheld() -> None:
 
     def released(now: pd.DataFrame, before: pd.DataFrame | None) -> pd.DataFrame:
         version = now["geography"].iloc[0]
-        done = protected_counts(now, parents_of(read_geography(version).areas), rule, before).counts
+        done = suppressed_counts(now, parents_of(read_geography(version).areas), rule, before).counts
         england = now[now["area_type"] == "england"].assign(status="ok")
         return pd.concat([england, done.assign(geography=version)]).assign(rule=None)
 
