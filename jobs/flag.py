@@ -76,7 +76,7 @@ def stage(context: Context, due: Due | None = None) -> None:
             return rows
 
         def policies_and_counts() -> list[Row]:
-            if context.books.policies_stand():
+            if context.history.policies_unchanged():
                 lake.versions_read[POLICY.full_name] = lake.version(POLICY)
             else:
                 _write_policies(context, policies)

@@ -36,7 +36,7 @@ def stage(context: Context) -> None:
                 "nothing was published: the lake holds no rates", remedy="run the stages before this one first"
             )
         report.years = sorted(held)
-        refuse_unchecked(context.books, report.years)
+        refuse_unchecked(context.history, report.years)
         lake.prepare()
         refuse_what_is_no_code(lake.read(RECORD_QUALITY), context.config)
         done = publish(lake, context.config, context.tell)

@@ -1,4 +1,4 @@
-"""Many files over time: submissions in any order, the same rows again, years in steps, rows taken back in."""
+"""Many files over time: submissions in any order, the same rows again, years in batches, rows taken back in."""
 
 import random
 from collections import Counter
@@ -17,7 +17,7 @@ from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import ingest as ingesting
 from ebi_spark.records import plan, upsert
-from ebi_spark.records.file_counts import FileCount, FileCounts, steps
+from ebi_spark.records.file_counts import FileCount, FileCounts, batches
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.quarantine_summary import quarantine_summary
 from ebi_spark.small_frames import small_frame
@@ -109,8 +109,8 @@ def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path)
     version = lake.version(OP_ATTENDANCE)
     lake, again = take_in("upsert", **submissions[-1])
     assert lake.version(OP_ATTENDANCE) == version
-    assert (again.touched, again.records) == (set(), {"op": 0})
-    assert sum(again.kept_back[fate] for fate in ("unchanged", "older", "withdrawn since")) == 22
+    assert (again.changed_years, again.records) == (set(), {"op": 0})
+    assert sum(again.not_written[fate] for fate in ("unchanged", "older", "withdrawn since")) == 22
 
 
 def accounted(lake: Lake, table: Table) -> None:
@@ -224,7 +224,7 @@ def test_the_same_rows_again_change_nothing_whatever_their_order(
     write(tmp_path / "d.csv", more[::-1], DER)
     lake, again = take_in("refresh", **paths)
     assert {table.full_name: lake.version(table) for table in (APC_SPELL, QUARANTINE)} == versions
-    assert (again.touched, again.records, again.kept_back) == (set(), {"apc": 0}, {"unchanged": 20})
+    assert (again.changed_years, again.records, again.not_written) == (set(), {"apc": 0}, {"unchanged": 20})
     told = rows(lake, INGEST_AUDIT, "role", "rows_checksum", "records_built + records_unchanged")
     assert told[0] == told[1] != told[2]
     # One value of one derived row: the checksum differs, and it is written.
@@ -240,7 +240,7 @@ def test_the_same_rows_again_change_nothing_whatever_their_order(
     assert lake.version(QUARANTINE) > versions["silver/quarantine"]
 
 
-# Years in steps
+# Years in batches
 
 
 def counted(**files: dict[str | None, int]) -> FileCounts:
@@ -255,14 +255,14 @@ def test_years_that_files_tie_go_together() -> None:
         a={"2019-20": 5}, b={"2020-21": 5, "2021-22": 1}, c={"2021-22": 5, None: 1}, d={"2022-23": 5}, e={None: 2}
     )
     years = ["2019-20", "2020-21", "2021-22", "2022-23"]
-    made = steps(found, years, 1)
-    assert [(step.years, sorted(step.files)) for step in made] == [
+    made = batches(found, years, 1)
+    assert [(batch.years, sorted(batch.files)) for batch in made] == [
         (["2019-20"], ["a", "e"]), (["2020-21", "2021-22"], ["b", "c"]), (["2022-23"], ["d"]),
     ]  # fmt: skip
-    assert [step.years for step in steps(found, years, 100)] == [years]
-    assert [step.years for step in steps(found, ["2022-23"], 1)] == [["2022-23"]]
-    # Every file is in one step, those of other years too: each is accounted for once.
-    assert sorted(steps(found, ["2022-23"], 1)[0].files) == ["a", "b", "c", "d", "e"]
+    assert [batch.years for batch in batches(found, years, 100)] == [years]
+    assert [batch.years for batch in batches(found, ["2022-23"], 1)] == [["2022-23"]]
+    # Every file is in one batch, those of other years too: each is accounted for once.
+    assert sorted(batches(found, ["2022-23"], 1)[0].files) == ["a", "b", "c", "d", "e"]
 
 
 CONFIG = """
@@ -288,19 +288,19 @@ def source(empty_lake: Callable[[Path], Path], tmp_path: Path) -> Path:
 def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import run
 
-    monkeypatch.setattr(plan, "STEP_ROWS", 1)
+    monkeypatch.setattr(plan, "BATCH_ROWS", 1)
     monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
-    written = ingest.write
+    written = ingest.write_batch
     seen: list[list[str]] = []
 
     def stopped_at(number: int) -> None:
-        def write_or_stop(lake: Any, whole: Any, step: Any, *more: Any) -> Any:
+        def write_or_stop(lake: Any, whole: Any, batch: Any, *more: Any) -> Any:
             if len(seen) == number:
                 raise KeyboardInterrupt
-            seen.append(step.years)
-            return written(lake, whole, step, *more)
+            seen.append(batch.years)
+            return written(lake, whole, batch, *more)
 
-        monkeypatch.setattr(ingest, "write", write_or_stop)
+        monkeypatch.setattr(ingest, "write_batch", write_or_stop)
 
     stopped_at(2)
     assert call(run.main, source)["exit"] == 130
@@ -313,13 +313,13 @@ def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypat
         "silver/apc_spell": "record_id, financial_year, source_file",
         "silver/quarantine": "record_id, financial_year, reasons, source_file",
     }
-    in_steps = {table: state(source, table, columns) for table, columns in whole.items()}
-    assert [len(found) for found in in_steps.values()] == [12, 6]
+    in_batches = {table: state(source, table, columns) for table, columns in whole.items()}
+    assert [len(found) for found in in_batches.values()] == [12, 6]
     audit = state(source, "silver/ingest_audit", "role, source_file, rows_read, rows_valid, rows_quarantined")
     assert sorted({row[:2] for row in audit}) == sorted(row[:2] for row in audit), "each file is accounted for once"
     assert sum(row[2] for row in audit) == 3 * 6 + 3 * 4 + 1
 
-    # A year whose file changes is read alone; the others are not even looked at again by their step.
+    # A year whose file changes is read alone; the others are not even looked at again by their batch.
     seen.clear()
     write(source / "apcs/2020.csv", [spell(f"2020-{n}", 2020, Admission_Method="12") for n in range(4)], APCS)
     assert call(run.main, source)["exit"] == 130
@@ -335,7 +335,7 @@ def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypat
     assert len(left) == len(aside) - 1
 
     # All years at once come to the same.
-    monkeypatch.setattr(plan, "STEP_ROWS", 10**9)
+    monkeypatch.setattr(plan, "BATCH_ROWS", 10**9)
     before = {table: state(source, table, columns) for table, columns in whole.items()}
     assert call(ingest.main, source)["exit"] == 0
     assert {table: state(source, table, columns) for table, columns in whole.items()} == before
@@ -381,27 +381,27 @@ def test_a_file_that_changes_changes_what_counts_of_others(
         rows = [spell(key, year) for key, year in dated] if name.startswith("apcs") else [derived(key) for key in of]
         write(source / f"{name}.csv", rows, APCS if name.startswith("apcs") else DER)
 
-    def steps_of_a_run() -> int:
-        """How many steps a run takes, by the log."""
+    def batches_of_a_run() -> int:
+        """How many batches a run takes, by the log."""
         ended = state(source, "gold/run_log", "started_at")
-        assert call(run.main, source, "--accept")["exit"] == 130
+        assert call(run.main, source, "--accept-shrinkage")["exit"] == 130
         return len(state(source, "gold/run_log", "started_at")) - len(ended)
 
-    monkeypatch.setattr(plan, "STEP_ROWS", 1)
+    monkeypatch.setattr(plan, "BATCH_ROWS", 1)
     for name in ("apcs/2021", "der/2019", "der/2021"):
         put(name, other.get(name, []))
     put("apcs/2019", before)
     # Files that hold rows of the same year go together.
-    assert steps_of_a_run() == (2 if "apcs/2021" in other else 1)
+    assert batches_of_a_run() == (2 if "apcs/2021" in other else 1)
     put("apcs/2019", after)
-    assert steps_of_a_run() == 2
+    assert batches_of_a_run() == 2
     found = {table: state(source, table, columns) for table, columns in WHOLE.items()}
-    # The same values again: its own step is looked at, and finds nothing to write; the other is not.
+    # The same values again: its own batch is looked at, and finds nothing to write; the other is not.
     put("apcs/2019", after)
-    assert steps_of_a_run() == 1
-    assert steps_of_a_run() == 0
+    assert batches_of_a_run() == 1
+    assert batches_of_a_run() == 0
     assert found == {table: state(source, table, columns) for table, columns in WHOLE.items()}
-    monkeypatch.setattr(plan, "STEP_ROWS", 10**9)
+    monkeypatch.setattr(plan, "BATCH_ROWS", 10**9)
     empty_lake(source / "anew/lake")
     assert call(ingest.main, source, "--lake", str(source / "anew/lake"))["exit"] == 0
     assert found == {table: state(source / "anew", table, columns) for table, columns in WHOLE.items()}

@@ -201,7 +201,7 @@ def test_a_change_reaches_its_years_and_its_keys(sources: Sources) -> None:
     # A new year; and a new file that contradicts a key of a year that stands.
     sources.put("apcs/2022", [spell("2022-0", 2022)])
     sources.put("opa/again", [visit("2017-1", 2022, Age_at_Start_of_Episode_SUS="47")])
-    sources.run("--accept")
+    sources.run("--accept-shrinkage")
     assert sources.reached.pop() == [
         "apcs/2017.csv", "apcs/2022.csv", "der/2017.csv", "opa/2017.csv", "opa/again.csv"
     ]  # fmt: skip
@@ -235,7 +235,7 @@ def test_a_record_whose_date_is_corrected_leaves_its_year(sources: Sources, monk
     # The year that it leaves counts for the check on years that shrink.
     told = sources.run(exit=1)["error"]
     assert "silver/apc_spell: 2021-22 has 0 usable rows in the source files and 1 in the lake" in told["message"]
-    assert "--accept" in told["remedy"]
+    assert "--accept-shrinkage" in told["remedy"]
     # A version that did not know this wrote the record a second time, and left what was set aside.
     with monkeypatch.context() as before:
         before.setattr(plan, "years_left", lambda *_, **__: {})
@@ -245,7 +245,7 @@ def test_a_record_whose_date_is_corrected_leaves_its_year(sources: Sources, monk
     # The next one puts it right, whatever else is as it was.
     monkeypatch.setattr(history, "STAGE_VERSIONS", dict.fromkeys(history.STAGES, 99))
     sources.run(exit=1)
-    sources.run("--accept")
+    sources.run("--accept-shrinkage")
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2022-23": 31}
     assert sources.held() == sources.anew()
     ended = state(sources.folder, "gold/run_log", "started_at")
@@ -278,7 +278,7 @@ def test_a_release_counts_a_record_that_moved_once(
     assert (found["2021-22"], found["2021-22..2022-23"], found["2022-23"], found["2020-21"]) == (1, 31, 30, 1)
     write(tmp_path / "apcs/all.csv", [*thirty, spell("M", 2022)], APCS)
     assert call(run.main, tmp_path)["exit"] == 1
-    answer = call(run.main, tmp_path, "--accept")
+    answer = call(run.main, tmp_path, "--accept-shrinkage")
     assert answer["exit"] == 0, answer["error"]
     assert published(answer) == {"2022-23": 31, "2020-21": 1}
     # Then nothing is left to do, of any year.
@@ -286,7 +286,7 @@ def test_a_release_counts_a_record_that_moved_once(
     # A year of which nothing is left is the only thing to do: its flags and rates go.
     (tmp_path / "apcs/gone.csv").unlink()
     monkeypatch.setattr(run, "_validate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert call(run.main, tmp_path, "--accept")["exit"] == 130
+    assert call(run.main, tmp_path, "--accept-shrinkage")["exit"] == 130
     for table in ("activity_flag", "policy_attrition", "activity_rate", "activity_month", "provider_month"):
         assert state(tmp_path, f"gold/{table}", "DISTINCT financial_year") == [("2022-23",)], table
 
@@ -301,7 +301,7 @@ def test_a_file_that_is_gone_takes_its_years_with_it(sources: Sources) -> None:
     told = sources.run(exit=1)["error"]
     assert "2019-20 has 0 usable rows in the source files and 4 in the lake" in told["message"]
     assert set(spells_by_year(sources)) == {"2018-19", "2019-20", "2020-21", "2021-22"}
-    sources.run("--accept")
+    sources.run("--accept-shrinkage")
     assert set(spells_by_year(sources)) == {"2018-19", "2020-21", "2021-22"}
     assert sources.held() == sources.anew()
     # A file that the configuration names no more is another matter: its years stay.
@@ -337,11 +337,11 @@ def test_a_record_is_never_in_a_year_that_a_run_does_not_replace(sources: Source
     assert told["remedy"] == "run again with `--years 2021-22,2022-23`"
     told = sources.run("--years", "2021-22,2022-23", exit=1)["error"]
     assert "2021-22 has 0 usable rows in the source files and 29 in the lake" in told["message"]
-    sources.run("--years", "2021-22,2022-23", "--accept")
+    sources.run("--years", "2021-22,2022-23", "--accept-shrinkage")
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2022-23": 31}
     # A key of a year whose file is no source.
     sources.put("apcs/2021", first)
-    sources.run("--accept")
+    sources.run("--accept-shrinkage")
     sources.configure("apcs: apcs/*.csv", "apcs: apcs/2022.csv")
     sources.put("apcs/2022", [*second, spell("2021-0", 2022)])
     told = sources.run(exit=1)["error"]
@@ -362,7 +362,7 @@ def test_what_is_refused_is_refused_of_all_files(sources: Sources) -> None:
     sources.year(2019, visits=[visit("", 2019)] * 2)
     told = sources.run(exit=1)
     assert sources.reached.pop() is not None
-    assert "sus_plus opa: 2 of 22 rows had to be set aside (no_key 2)" in told["error"]["message"]
+    assert "sus_plus opa: 2 of 22 rows were quarantined (no_key 2)" in told["error"]["message"]
     # Where the last run did not come to its end, all files are looked at: nobody knows what it did.
     sources.year(2019)
     sources.run()
@@ -375,7 +375,7 @@ def test_what_is_refused_is_refused_of_all_files(sources: Sources) -> None:
         "silver/op_attendance: 2018-19 has 0 usable rows in the source files and 4 in the lake"
         in told["error"]["message"]
     )
-    sources.run("--accept")
+    sources.run("--accept-shrinkage")
     assert sources.reached.pop() is not None
     assert sources.held() == sources.anew()
     # So does a lake of which no file has attendances any more.
@@ -477,7 +477,7 @@ def test_whatever_changes_the_lake_is_what_all_files_make(sources: Sources, seed
             there.add(year)
             changed += 1
             drawn(year)
-        sources.run("--accept")
+        sources.run("--accept-shrinkage")
         assert sources.held() == sources.anew(), (seed, number)
     # Not by looking at all of them each time.
     assert len([files for files in sources.reached if files]) >= changed / 3
