@@ -619,7 +619,6 @@ def test_copies_are_compared_by_what_a_record_takes_from_them(
     assert audit == {"apcs": (16, 3, 7, 6, 4), "apcs_der": (6, 2, 2, 2, 2)}
 
 
-@pytest.mark.parametrize("few", [duplicates.FEW_KEYS, 0])
 def test_all_that_a_spell_takes_from_an_episode_is_compared() -> None:
     taken = {*hes._FROM_FIRST, "discharge_date", "discharge_method", "diagnosis_codes", "procedure_codes"}
     assert taken <= {*hes.EPISODE_VALUES}

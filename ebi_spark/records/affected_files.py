@@ -70,7 +70,7 @@ def find_affected_files(
     left = previous.read - size_of.keys()
     if any(Path(path).exists() for path in left if stated_for(path, configured)):
         return None
-    if any(size_of[path] and _is_seen(path, configured) for path in size_of.keys() - changed - previous.read):
+    if any(size_of[path] and _is_read_by_spark(path, configured) for path in size_of.keys() - changed - previous.read):
         return None
     gone = frozenset(path for path in left if stated_for(path, previous.changed))
 
@@ -80,7 +80,7 @@ def find_affected_files(
     if too_many(changed):
         return None
     files, last_audits = changed, _last_audits(lake)
-    years = frozenset(years_named(_over(tables, changed), config))
+    years = frozenset(years_named(_restricted_to(tables, changed), config))
     # Files that share a key bring in keys of their own, so look once more.
     for last in (False, True):
         files, years = _connected(files, gone, years, previous.files, frozenset(size_of))
@@ -94,19 +94,19 @@ def find_affected_files(
             other_years = frozenset(
                 year for year, year_files in previous.files.items() if (year_files & size_of.keys()) - files
             )
-            return AffectedFiles(_over(tables, files), frozenset(previous.years) - years, other_years, counts)
+            return AffectedFiles(_restricted_to(tables, files), frozenset(previous.years) - years, other_years, counts)
         if not last:
             files |= _files_with_keys(lake, tables, files, shared)
     return None
 
 
-def _is_seen(path: str, configured: frozenset[str]) -> bool:
+def _is_read_by_spark(path: str, configured: frozenset[str]) -> bool:
     """Whether Spark reads this file of a folder. It does not if the file, or a folder in its path, is hidden."""
     inside = path.removeprefix(stated_for(path, configured) or "")
     return not any(part.startswith(("_", ".")) for part in inside.split("/"))
 
 
-def _over(tables: list[SourceTable], files: frozenset[str]) -> list[SourceTable]:
+def _restricted_to(tables: list[SourceTable], files: frozenset[str]) -> list[SourceTable]:
     return [table.of_files(files & table.state.keys()) for table in tables]
 
 

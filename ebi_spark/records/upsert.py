@@ -117,11 +117,11 @@ def _is_withdrawn() -> Column:
     return extract("_withdrawn_extract_date") >= extract("extract_date")
 
 
-def merged(compared_with_lake: DataFrame, lake: Lake, table: Table, dataset: str, years: list[str]) -> DataFrame:
-    """All records of ``years`` as they should be: what the lake has, less what is replaced or withdrawn, and what the
-    submission writes. ``years`` include those of both sides, so that a record that moves to another year leaves the
-    old one."""
-    written = compared_with_lake.where(F.col(OUTCOME).isin(*WRITTEN)).drop(OUTCOME, EXISTING_YEAR)
+def merged(compared: DataFrame, lake: Lake, table: Table, dataset: str, years: list[str]) -> DataFrame:
+    """All records of ``years`` as they should be: what the lake has, less what is replaced or withdrawn, plus what the
+    submission writes (``compared``, from :func:`compared_with_lake`). ``years`` include those of both sides, so
+    that a record that moves to another year leaves the old one."""
+    written = compared.where(F.col(OUTCOME).isin(*WRITTEN)).drop(OUTCOME, EXISTING_YEAR)
     keys = written.select(*[F.col(name).alias(f"_written_{name}") for name in KEY])
     withdrawn = _withdrawn(lake, dataset, "_withdrawn_")
     kept = (

@@ -210,7 +210,7 @@ class RunHistory:
 
     def _writes_other_years(self, stage: str) -> bool:
         """Whether the stage's commits change rows of years that it did not work on. An ingest that replaces years does
-        not. When such a run stops early, the commits of its last batch then do not count as its own."""
+        not. Then the commits of a run's last batch, if the run stopped in it, count as written by something else."""
         return stage != "ingest" or self.config.mode == "upsert"
 
     def _ingest_runs(self) -> list[StageRun]:
@@ -257,9 +257,9 @@ class RunHistory:
         return found
 
     def previous_ingest(self) -> PreviousIngest | None:
-        """What the last ingest knew of the source files. None unless it was completed and since then nothing but
-        source files has changed, all of them files that Python can see. A file that is gone also gives None: it may
-        have had rows of any year."""
+        """What the last ingest knew of the source files. None unless it was completed, Python can see all source
+        files, and since then only source files have changed or been added. A file that is gone also gives None: it
+        may have had rows of any year."""
         ingests = [row for row in self.rows if row["stage"] == "ingest" and row["outcome"] == DONE]
         last = self._last_run_by_year()
         all_years = self._last_run_of_all_years()
@@ -295,7 +295,7 @@ class RunHistory:
             return None
         files: dict[str, set[str]] = {}
         read: set[str] = set()
-        for row in ingests:  # of each file by the last step that read it
+        for row in ingests:  # for each file, the last batch that read it
             recorded = json.loads((row["details"] or {}).get(OUTCOME_FINGERPRINTS, "{}"))
             for path in recorded.keys() - read:
                 for year in recorded[path].keys() - {""}:
@@ -390,8 +390,8 @@ class RunHistory:
         for layer, names in CHECKED.items():
             runs = self._checks(layer)
             recorded = stage_inputs("validate", self.config, self.lake, self.run_id)
-            of = sorted({*years, *existing}) if layer == "rates" else years
-            found[layer] = due(of, runs, self.histories(names, runs), reads=names, inputs=recorded)
+            to_check = sorted({*years, *existing}) if layer == "rates" else years
+            found[layer] = due(to_check, runs, self.histories(names, runs), reads=names, inputs=recorded)
         return found
 
     def unchecked(self, years: Iterable[str], layers: Iterable[str] = CHECKED) -> dict[str, str]:
@@ -555,14 +555,14 @@ def parts(stage: str, config: RunConfig) -> dict[str, str]:
     if stage != "flag":
         return dict(ONE_PART)
     found: dict[str, list[Any]] = {}
-    for unit in revision_periods(load_policies(config.policy_dirs, config.policies), config):
-        readings = {name: reading.fingerprint for name, reading in unit.revision.readings.items()}
+    for period in revision_periods(load_policies(config.policy_dirs, config.policies), config):
+        readings = {name: reading.fingerprint for name, reading in period.revision.readings.items()}
         flips = [
             [flip.base, flip.decision, flip.undone, [[c.id, c.kind, c.test, c.missing] for c in flip.clauses]]
-            for flip in unit.revision.flips
+            for flip in period.revision.flips
         ]
-        recorded = [unit.revision.name, unit.since, unit.until, readings, flips, unit.policy.boards]
-        found.setdefault(unit.policy.id, []).append(recorded)
+        recorded = [period.revision.name, period.since, period.until, readings, flips, period.policy.boards]
+        found.setdefault(period.policy.id, []).append(recorded)
     return {policy: fingerprint(recorded) for policy, recorded in found.items()}
 
 
