@@ -155,20 +155,20 @@ class Context:
 def by_name(stages: list[StageReport]) -> list[StageReport]:
     """One report for each stage: the batches of a stage are added up."""
     found: dict[str, StageReport] = {}
-    for step in stages:
-        so_far = found.get(step.name)
+    for report in stages:
+        so_far = found.get(report.name)
         if so_far is None:
-            found[step.name] = replace(step)
+            found[report.name] = replace(report)
         else:
-            so_far.seconds, so_far.rows = so_far.seconds + step.seconds, so_far.rows + step.rows
-            so_far.years = sorted({*(so_far.years or []), *(step.years or [])})
+            so_far.seconds, so_far.rows = so_far.seconds + report.seconds, so_far.rows + report.rows
+            so_far.years = sorted({*(so_far.years or []), *(report.years or [])})
     return list(found.values())
 
 
 def _stage_json(stage: StageReport) -> dict[str, Any]:
-    as_json_fields = {"name": stage.name, "seconds": round(stage.seconds, 1), "rows": stage.rows}
-    as_json_fields |= {"years": stage.years or [], "why": stage.why}
-    return as_json_fields | ({"skipped": True} if stage.skipped else {})
+    shown_fields = {"name": stage.name, "seconds": round(stage.seconds, 1), "rows": stage.rows}
+    shown_fields |= {"years": stage.years or [], "why": stage.why}
+    return shown_fields | ({"skipped": True} if stage.skipped else {})
 
 
 def new_run_id() -> str:
