@@ -23,16 +23,23 @@ from jobs.harness import JobParser, common_options, guarded, headed, opened_lake
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark explain``."""
     parser = JobParser(prog="ebi-spark explain", description=__doc__)
-    parser.add_argument("--lake", required=True)
+    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
     parser.add_argument(
         "--record",
         required=True,
         metavar="RECORD_ID",
         help="the record's key in the source; for HES before 2012-13 with or without its year",
     )
-    parser.add_argument("--dataset", choices=("apc", "op"))
-    parser.add_argument("--policy", metavar="ID")
-    parser.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR")
+    parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
+    parser.add_argument("--policy", metavar="ID", help="one policy (default: all)")
+    parser.add_argument(
+        "--policies-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of further policies; can be given more than once",
+    )
     common_options(parser)
     arguments = parser.parse_args(argv)
 

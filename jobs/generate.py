@@ -25,7 +25,9 @@ def main(argv: list[str] | None = None) -> int:
         "--attendances", type=int, default=200_000, help="attendances over all years (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same rows (default %(default)s)")
-    parser.add_argument("--system", choices=("sus_plus", "hes"), default="sus_plus")
+    parser.add_argument(
+        "--system", choices=("sus_plus", "hes"), default="sus_plus", help="layout (default %(default)s)"
+    )
     parser.add_argument(
         "--format", choices=("csv", "parquet", "mixed"), default="csv", help="file format (default %(default)s)"
     )

@@ -381,9 +381,8 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
             "run the same call again: it resumes from there",
         )
     except Exception as error:
-        if (
-            _INTERRUPTED
-        ):  # an interrupt can end the session in the middle of a call, which then fails with some other error
+        # An interrupt can end the session in the middle of a call, which then fails with some other error.
+        if _INTERRUPTED:
             ended(
                 INTERRUPTED,
                 "interrupted",

@@ -26,12 +26,15 @@ MOST_HOURS = 100 * 365 * 24
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark maintain``."""
     parser = JobParser(prog="ebi-spark maintain", description=__doc__)
-    parser.add_argument("--lake", required=True)
+    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
     parser.add_argument(
-        "--keep-releases", type=int, metavar="N", help="default: keep_releases of the last published configuration"
+        "--keep-releases",
+        type=int,
+        metavar="N",
+        help="keep this many releases (default: keep_releases of the last published configuration)",
     )
     parser.add_argument(
-        "--keep-hours", type=int, default=KEEP_HOURS,
+        "--keep-hours", type=int, default=KEEP_HOURS, metavar="N",
         help="keep table versions for at least this many hours (default %(default)s); versions that a kept release was "
         "made from are kept as long as the release",
     )  # fmt: skip

@@ -21,8 +21,8 @@ from jobs.harness import (
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark replay``."""
     parser = JobParser(prog="ebi-spark replay", description=__doc__)
-    parser.add_argument("run", metavar="RUN_ID", help="a run of `ebi-spark status`")
-    parser.add_argument("--lake", required=True)
+    parser.add_argument("run", metavar="RUN_ID", help="the id of a run, as `ebi-spark status` lists them")
+    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
     flag_with_earlier_spelling(
         parser,
         "--ignore-code-changes",

@@ -24,7 +24,7 @@ SHOWN_CODES = 20
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark status``."""
     parser = JobParser(prog="ebi-spark status", description=__doc__)
-    parser.add_argument("--lake", required=True)
+    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
     common_options(parser)
     arguments = parser.parse_args(argv)
 
