@@ -43,7 +43,7 @@ MOST_COMPARED = 1_000_000
 
 
 def columns_of(reason: str, role: str) -> list[str]:
-    """The source's columns that a reason depends on, under the names that the table usually has them."""
+    """The source's columns that a reason depends on, under the names that source tables usually give them."""
     layout = layouts().get(role)
     return [layout.columns[ours][0] for ours in REASON_COLUMNS.get(reason, ()) if layout and ours in layout.columns]
 
