@@ -82,7 +82,7 @@ def stage(context: Context, due: Due | None = None) -> None:
             return rows
 
         def write_policies_and_count() -> list[Row]:
-            if context.books.policies_stand():
+            if context.history.policies_unchanged():
                 lake.versions_read[POLICY.full_name] = lake.version(POLICY)
             else:
                 _write_policies(context, policies)

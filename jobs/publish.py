@@ -37,7 +37,7 @@ def stage(context: Context) -> None:
                 remedy="run the earlier stages first, or `ebi-spark run`",
             )
         report.years = sorted(years)
-        refuse_unchecked(context.books, report.years)
+        refuse_unchecked(context.history, report.years)
         lake.prepare()
         refuse_invalid_codes(lake.read(RECORD_QUALITY), context.config)
         release = publish(lake, context.config, context.tell)
