@@ -18,14 +18,14 @@ from pyspark.sql import functions as F
 from ebi_spark.errors import InputError
 from ebi_spark.geography.boards import restrict_to_board
 from ebi_spark.geography.record_areas import Lookups, with_area
-from ebi_spark.policies.code_prefilter import KEY_LENGTH, CodePrefilter, needed
+from ebi_spark.policies.code_prefilter import KEY_LENGTH, CodePrefilter, code_prefilter
 from ebi_spark.policies.compile import (
     compile_test,
-    goes_by_meaning,
     has_default_codes,
     holds,
     null_columns,
     stored_four,
+    uses_code_meaning,
 )
 from ebi_spark.policies.model import READINGS, Clause, RevisionPeriod
 from ebi_spark.policies.patterns import one_of
@@ -252,7 +252,7 @@ def _readings(number: int, unit: RevisionPeriod, tests: _Tests) -> list[dict[str
 
 def _test_of(clause: Clause, reading: str, dataset: str) -> str:
     """The same for clauses that come to the same for every record: readings differ in how they see default codes."""
-    differs = goes_by_meaning(reading) and has_default_codes(clause.test or {}, dataset)
+    differs = uses_code_meaning(reading) and has_default_codes(clause.test or {}, dataset)
     return json.dumps([clause.kind, clause.test, *(["by meaning"] if differs else [])], sort_keys=True)
 
 
@@ -293,7 +293,7 @@ def _sources(wanted: list[CodePrefilter | None]) -> dict[tuple[str, bool], _Sour
 def _paired(records: DataFrame, dataset: str, units: list[RevisionPeriod]) -> DataFrame:
     """``records`` in scope of a policy on its day, a row a record and unit: ``_unit`` is its place in ``units``."""
     scopes = [unit.revision.scope.test or {} for unit in units]
-    wanted = [needed(test, dataset) for test in scopes]
+    wanted = [code_prefilter(test, dataset) for test in scopes]
     sources = _sources(wanted)
     possible = [source.of.may_match for source in sources.values()]
     possible += [compile_test(test, dataset) for test, need in zip(scopes, wanted, strict=True) if need is None]

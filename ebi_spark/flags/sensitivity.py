@@ -24,7 +24,7 @@ def sensitivity(flags: DataFrame, attrition: DataFrame, units: list[RevisionPeri
     rows = [
         (
             unit.policy.id, unit.revision.name, flip.base, flip.decision, flip.source,
-            "undone" if flip.undone else "made", flip.clause, flip.words, flip.because,
+            "undone" if flip.undone else "made", flip.clause, flip.source_text, flip.rationale,
         )
         for unit in units
         for flip in unit.revision.flips
