@@ -134,7 +134,7 @@ def show_import(imported: Imported, policy_path: Path, report_path: Path, also_a
     console.print(clauses)
     findings = _table("line", "finding", "clause", "details", title="Comparison of the page's words with its SQL")
     for finding in imported.findings:
-        findings.add_row(str(finding.line), finding.kind, finding.clause, finding.text)
+        findings.add_row(str(finding.line), finding.title, finding.clause, finding.text)
     console.print(findings)
     console.print("To complete before a run can use the policy:")
     for point in imported.open_points:

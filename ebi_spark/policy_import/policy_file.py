@@ -208,10 +208,13 @@ def reconciliation_text(page: Page, policy_id: str, drafts: list[Draft], finding
     if not findings:
         lines.append("None: the words and the SQL agree.")
     for kind in KINDS:
-        of_kind = [finding for finding in findings if finding.kind == kind]
-        if of_kind:
-            lines += [f"### {kind[0].upper()}{kind[1:]}", ""]
-            lines += [f"- line {f.line}{f', `{f.clause}`' if f.clause else ''}: {_cell(f.text)}" for f in of_kind]
+        findings_of_kind = [finding for finding in findings if finding.kind == kind]
+        if findings_of_kind:
+            title = findings_of_kind[0].title
+            lines += [f"### {title[0].upper()}{title[1:]}", ""]
+            lines += [
+                f"- line {f.line}{f', `{f.clause}`' if f.clause else ''}: {_cell(f.text)}" for f in findings_of_kind
+            ]
             lines.append("")
     if page.baseline:
         lines += ["## Past activity as stated on the page", ""]

@@ -34,6 +34,15 @@ KINDS = (
     "read as",
     "mended",
 )
+# How people see a kind, where its name alone does not say enough.
+_TITLES = {
+    "position": "position of a code",
+    "precedence": "AND and OR without brackets",
+    "unbound alias": "alias of another table",
+    "not taken over": "left out",
+    "read as": "how the page was read",
+    "mended": "repaired typing and typesetting",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,11 @@ class Finding:
     line: int
     clause: str
     text: str
+
+    @property
+    def title(self) -> str:
+        """The kind as people see it."""
+        return _TITLES.get(self.kind, self.kind)
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as ``--json`` prints it."""

@@ -50,7 +50,11 @@ def parse(
         kind = "closing" if missing == 1 else "opening"
         what = f"a missing {kind} bracket added (the meaning is the same in every place where it fits)"
         return _tree(page, part, next(iter(readings.values()))), Repair(line, what)
-    count = f", and the rule has {len(readings)} meanings, depending on where a bracket is added" if len(readings) > 1 else ""
+    count = (
+        f", and the rule has {len(readings)} meanings, depending on where a bracket is added"
+        if len(readings) > 1
+        else ""
+    )
     word = "is never closed" if missing > 0 else "closes nothing"
     raise Refused(page, line, f"unbalanced brackets: one {word}{count}", "add or remove the bracket where it belongs")
 
