@@ -84,9 +84,6 @@ class Context:
         """Print one line of progress on standard error."""
         self._say(Text(shown(message)))
 
-    # Earlier names.
-    tell = tell_plainly = progress
-
     def _say(self, line: Text) -> None:
         self.console.print(Text.assemble((f"{datetime.now():%H:%M:%S}", "dim"), "  ", line), highlight=False)
 

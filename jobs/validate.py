@@ -41,7 +41,7 @@ def stage(context: Context, due: dict[str, Due] | None = None) -> None:
             layer: result
             for years, layers in together.items()
             for layer, result in validate_layers(
-                lake, layers, years=list(years), docs=docs, progress=context.tell
+                lake, layers, years=list(years), docs=docs, progress=context.progress
             ).items()
         }
         for layer, result in results.items():

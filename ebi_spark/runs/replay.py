@@ -21,7 +21,7 @@ from ebi_spark.flags.compute_flags import compute_attrition, compute_flags, reco
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.storage import Lake, predicate_of
-from ebi_spark.policies.load import revision_periods, verdict_fingerprint
+from ebi_spark.policies.load import outcome_fingerprint, revision_periods
 from ebi_spark.policies.model import Clause, Policy, PolicyReading, Revision
 from ebi_spark.rates.compute_rates import compute_rates
 from ebi_spark.rates.periods import rows_to_replace
@@ -279,9 +279,9 @@ def recorded_policies(lake: Lake, ids: set[str]) -> list[Policy]:
 
 def _reading(row: Any) -> PolicyReading:
     definition = json.loads(row["definition"])
-    clauses = tuple(Clause(**clause) for clause in definition["clauses"])
+    clauses = tuple(Clause.from_definition(clause) for clause in definition["clauses"])
     start: date = row["in_force_from"]
-    found = verdict_fingerprint(definition, row["revision"], row["reading"], clauses, start, row["in_force_to"])
+    found = outcome_fingerprint(definition, row["revision"], row["reading"], clauses, start, row["in_force_to"])
     if found != row["policy_fingerprint"]:
         raise InputError(
             f"{POLICY.full_name}: the definition of {row['policy_id']}/{row['revision']}/{row['reading']} does not match "
