@@ -1,7 +1,7 @@
 """The tables of a lake: what a row is, which columns it has, how the table is partitioned, and which layer it is in.
 
-Other programs rely on these columns. ``silver`` and ``gold`` hold patients' records and are restricted; ``published``
-holds only figures that may be shared. Every column is nullable in Delta, because the error for a broken NOT NULL
+Other programs rely on these columns. ``silver`` and ``gold`` have patients' records and are restricted; ``published``
+has only figures that may be shared. Every column is nullable in Delta, because the error for a broken NOT NULL
 constraint would print a patient's row. Columns that must not be null are listed in ``required``, and validation checks
 them.
 """
