@@ -3,17 +3,17 @@
 # checkout but the packaging tools' caches and ~/.cache/ebi-spark (EBI_SPARK_JARS moves the latter).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench lock clean
+.PHONY: help setup demo test soak lint docs bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
-# Processes that share the test files, each with a Spark of its own: more need 3 GB of memory and two cores each.
+# Test processes, each with its own Spark session. Each one more needs 3 GB of memory and two cores.
 WORKERS ?= 2
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: $(READY) ## virtual environment, locked packages, Delta's jars, a check of Java, an archive of Spark's classes
+setup: $(READY) ## virtual environment, locked packages, Delta's jars, a check of Java, a cache of Java classes
 	@$(BIN)/python -m jobs.setup
 
 $(READY): requirements.lock requirements-build.lock pyproject.toml
@@ -38,7 +38,7 @@ test: $(READY) ## lint, types and tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-soak: $(READY) ## runs stopped and killed, at 20 random moments too, an error at every commit, a full disk: over half an hour
+soak: $(READY) ## long tests: runs stopped, killed at random moments, failing at every commit, a full disk; over half an hour
 	@$(BIN)/python -m pytest -m soak -s tests
 
 lint: $(READY) ## lint and types alone
@@ -46,10 +46,13 @@ lint: $(READY) ## lint and types alone
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(READY) ## the benchmarks beside DuckDB, at a size that takes a few minutes
+docs: $(READY) ## the generated pages: docs/tables.md and the keys in docs/configuration.md
+	@$(BIN)/python docs/generate.py
+
+bench: $(READY) ## benchmarks against DuckDB, at a size that takes a few minutes
 	@$(BIN)/python -m benchmarks.run
 
-lock: $(READY) ## resolve the dependencies anew (needs the network)
+lock: $(READY) ## resolve the dependencies again (needs the network)
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --group build -o requirements-build.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

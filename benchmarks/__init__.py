@@ -1,1 +1,1 @@
-"""What the jobs cost, measured beside DuckDB in the same run. Nothing here sets a threshold."""
+"""The cost of the jobs, measured beside DuckDB in the same run. Nothing here sets a threshold."""

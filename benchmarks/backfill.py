@@ -1,5 +1,5 @@
-"""A backfill of many years measured: seconds and memory of its steps, what one year of them costs that comes anew, and
-what a provider with a third of the rows costs.
+"""Measures a backfill of many years: seconds and memory of its batches, the cost of one year that has changed, and the cost of a
+provider with a third of the rows.
 
 ``python -m benchmarks.backfill``: makes years of source files, runs the whole job over the first few of them, over these
 with every third row given to one provider, over all, and again after the files of one year have changed. Memory must not
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--few", type=int, default=3, help="years of the small backfills (default %(default)s; 0: none)"
     )
-    parser.add_argument("--repeat", type=int, default=1, help="of the one year that comes anew (default %(default)s)")
+    parser.add_argument("--repeat", type=int, default=1, help="of the one year that has changed (default %(default)s)")
     parser.add_argument("--spells", type=int, default=1_000_000, help="a year (default %(default)s)")
     parser.add_argument("--attendances", type=int, default=1_000_000, help="a year (default %(default)s)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="source files to use, or to make and keep")
@@ -114,7 +114,7 @@ def _link(path: Path, place: Path) -> None:
 
 
 def _linked(source: Path, target: Path) -> Path:
-    """The same files, to be replaced without harm to those that are kept."""
+    """Link the same files, so that they can be replaced without changing those that are kept."""
     for path in source.rglob("*.*"):
         if path.suffix in (".parquet", ".csv", ".yml"):
             place = target / path.relative_to(source)
@@ -124,7 +124,7 @@ def _linked(source: Path, target: Path) -> Path:
 
 
 def _shorten(source: Path, year: str) -> None:
-    """Take the last row from each file of a year."""
+    """Remove the last row from each file of a year."""
     for path in (source / "data").rglob(f"*{year}*.parquet"):
         shorter = path.with_suffix(".new")
         with duckdb.connect(config={"threads": 2}) as connection:

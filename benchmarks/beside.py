@@ -1,11 +1,11 @@
 """The same work by DuckDB: the tables of silver as Parquet, and the published SQL.
 
-``ingest`` writes what the product's ingest does: records with ``cleaned`` and ``content``, sorted as silver is (each table as a
-whole: DuckDB has no sorting by parts), rows set aside with their reasons and raw values, and the account of each file.
-``normalise`` writes records alone, without ``cleaned`` and ``content``, unsorted. ``published`` runs the pages' SQL, quotes and aliases
-mended and character classes as regular expressions, on the raw files. ``compare`` is not timed: it says whether silver
-and DuckDB's tables hold the same rows, and what the published SQL finds in the latter. ``flags`` goes on from the records of
-``ingest`` to flags and rates (:mod:`benchmarks.beside_flags`).
+``ingest`` writes what the product's ingest writes: records with ``cleaned`` and ``content``, sorted as silver is (each table as a
+whole, because DuckDB cannot sort by parts), quarantined rows with their reasons and raw values, and the audit of each file.
+``normalise`` writes only the records, without ``cleaned`` and ``content``, unsorted. ``published`` runs the pages' SQL on the raw files,
+with quotes and aliases repaired and character classes as regular expressions. ``compare`` is not timed: it says whether silver and
+DuckDB's tables have the same rows, and what the published SQL finds in DuckDB's. ``flags`` continues from the records of ``ingest``
+to flags and rates (:mod:`benchmarks.beside_flags`).
 """
 
 import argparse
@@ -98,7 +98,7 @@ SELECT 'sus_plus' AS source_system, 'op' AS dataset, a.OPA_Ident::VARCHAR AS rec
 FROM opa_once a WHERE financial_year IS NOT NULL
 """
 
-# What `cleaned` tells of: (field, how a change of it is told, the source's column), in the order that silver lists them.
+# The fields in `cleaned`: (field, how a change is noted, the source's column), in silver's order.
 _FIRST = (
     ("provider_code", "text", "a.Der_Provider_Code"),
     ("commissioner_code", "text", "a.Der_Commissioner_Code"),
@@ -133,7 +133,7 @@ _NOTED = {
 }
 _SORTED_BY = {"apc_spell": "dominant_procedure_4", "op_attendance": "procedure_codes"}
 
-# Keys whose rows contradict each other; then the rows that are set aside, with why.
+# Keys whose rows contradict each other; then the quarantined rows with their reasons.
 _SET_ASIDE = """
 CREATE TEMP TABLE {name}_contradicting AS
   SELECT {key} AS against FROM (SELECT DISTINCT * FROM {name} WHERE {key} IN (SELECT again FROM {name}_again))
@@ -235,7 +235,7 @@ def raw_views(database: duckdb.DuckDBPyConnection, source: Path) -> None:
 
 
 def ingest(source: Path, out: Path, threads: int) -> dict[str, Any]:
-    """Write all that the product's ingest does, and say how long each table took."""
+    """Write everything that the product's ingest writes; return the seconds of each table."""
     database = connected(threads)
     seconds = _records(database, source, out, whole=True)
     started = time.monotonic()
@@ -280,7 +280,7 @@ def _whole(query: str, table: str) -> str:
 
 
 def normalise(source: Path, out: Path, threads: int) -> dict[str, Any]:
-    """Write both normalised tables, partitioned by year, and say how long each took."""
+    """Write both normalised tables, partitioned by year; return the seconds of each."""
     seconds = _records(connected(threads), source, out, whole=False)
     return {"seconds": sum(seconds.values()), "tables": seconds}
 
@@ -306,7 +306,7 @@ def _records(database: duckdb.DuckDBPyConnection, source: Path, out: Path, *, wh
 
 
 def published(source: Path, threads: int, repeat: int) -> dict[str, Any]:
-    """The published SQL on the raw files, once unmeasured and then ``repeat`` times."""
+    """Run the published SQL on the raw files, once without timing and then ``repeat`` times."""
     database = connected(threads)
     raw_views(database, source)
     database.execute(_RAW_VIEWS)
@@ -314,7 +314,7 @@ def published(source: Path, threads: int, repeat: int) -> dict[str, Any]:
 
 
 def flags(source: Path, out: Path, threads: int) -> dict[str, Any]:
-    """Write flags and rates from the records of :func:`ingest`, and say how long that took."""
+    """Write flags and rates from the records of :func:`ingest`; return the seconds."""
     database, config = connected(threads), load_config(source / "run.yml")
     started = time.monotonic()
     flags_and_rates(database, config, out)
@@ -351,7 +351,7 @@ def _rules(database: duckdb.DuckDBPyConnection, repeat: int) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Do one piece of work and print what it took as JSON."""
+    """Do one piece of work and print its seconds as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.beside", description=__doc__)
     parser.add_argument("work", choices=("ingest", "normalise", "flags", "published", "compare"))
     parser.add_argument("--source", type=Path, help="the folder that `ebi-spark generate` made")

@@ -1,8 +1,8 @@
-"""What the product's flags and rates hold, by DuckDB, from the records that :mod:`benchmarks.beside` wrote.
+"""The product's flags and rates, made by DuckDB from the records that :mod:`benchmarks.beside` wrote.
 
-Tests of the national policies' YAML become SQL; every record in scope is judged by three readings, with the clauses against
-it, those undecided, the decisions that would turn its outcome, and its area; then counts and directly standardised
-rates of England, of each area that the flags name, and of each provider. Less than the product does: no local policies,
+Tests of the national policies' YAML become SQL. Every record in scope gets a row for each of three readings, with the clauses that
+failed, those that were undecided, the decisions that would change its outcome, and its area. Then come counts and directly standardised
+rates of England, of each area that the flags name, and of each provider. This is less than the product does: no local policies,
 no LSOA lookups, one vintage of people, no attrition, no pooled years, no intervals, no figures by month, nothing published.
 """
 
@@ -64,7 +64,7 @@ WHERE c.area.code IS NOT NULL GROUP BY ALL
 
 
 def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out: Path) -> None:
-    """Judge the records in ``out`` and write flags and rates beside them."""
+    """Apply the policies to the records in ``out`` and write flags and rates beside them."""
     _inputs(database, config)
     chosen = [
         unit
@@ -89,7 +89,7 @@ def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out:
 def compare_flags(
     database: duckdb.DuckDBPyConnection, lake: Path, out: Path, policies: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
-    """Whether the lake's flags of these policies, and its figures of England, are what DuckDB made of its own records."""
+    """Whether the lake's flags of these policies and its figures of England equal those that DuckDB made from its own records."""
     of_policies = f"policy_id IN ({', '.join(map(quoted, policies))})"
     ours = f"{in_folders(lake / 'gold' / 'activity_flag')} WHERE {of_policies}"
     england = (
@@ -136,7 +136,7 @@ def _in_force(unit: RevisionPeriod) -> str:
 
 
 def _judged(unit: RevisionPeriod) -> str:
-    """The flags of one revision, a SELECT a reading over tests that are evaluated once."""
+    """The flags of one revision: one SELECT for each reading, over tests that are evaluated once."""
     readings = unit.revision.readings
     clauses = list(chain(*(r.deciding for r in readings.values()), *(flip.deciding for flip in unit.revision.flips)))
     tests: dict[str, str] = {}

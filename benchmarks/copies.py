@@ -1,5 +1,5 @@
-"""Many source rows from few: a part that is made up, and copies of it under keys and patients of their own. Making all of
-them up takes an hour for a national year, copying minutes."""
+"""Many source rows from few: a part that is made up, and copies of it with their own keys and patients. Making up all rows of a
+national year takes an hour; copying takes minutes."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from benchmarks.measure import measured
 
 KEYS = {"apcs": "APCS_Ident", "apcs_der": "APCS_Ident", "opa": "OPA_Ident"}
 PERSON = "Der_Pseudo_NHS_Number"
-# More than any number that is made up.
+# Larger than any made-up number.
 APART = 10**13
 
 
@@ -26,7 +26,7 @@ def made_part(place: Path, rows: int, year: str, seed: int, tell: Callable[[str]
 
 
 def write_copies(part: Path, target: Path, numbers: Mapping[str, int]) -> None:
-    """So many copies of each table of a part into ``target``; ``run.yml`` comes last."""
+    """Write that many copies of each table of a part into ``target``; ``run.yml`` is written last."""
     for table, number in numbers.items():
         files = sorted((part / "data" / table).glob("*.parquet"))
         (target / "data" / table).mkdir(parents=True, exist_ok=True)

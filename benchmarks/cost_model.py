@@ -1,8 +1,8 @@
-"""A cost model of the job, fitted to measurements: which part of the time is fixed, which grows with the rows, and
-which of both more cores shorten.
+"""A cost model of the job, fitted to measurements: which part of the time is fixed, which part grows with the rows, and which
+parts more cores shorten.
 
 Seconds = fixed + shared / cores + rows * (each row + shared each row / cores). No term is below 0, and the squares of
-the relative errors are least, so that a small run counts as much as a large one.
+the relative errors are smallest, so that a small run counts as much as a large one.
 """
 
 import statistics
@@ -15,13 +15,13 @@ from scipy.optimize import nnls
 
 MILLION = 1_000_000
 LEAST_SIZES, LEAST_CORES = 3, 2
-# What a stage takes is known to a tenth of a second.
+# The time of a stage is known to a tenth of a second.
 LEAST_SECONDS = 0.1
 DRAWS = 500
 
 
 class TooFewPointsError(ValueError):
-    """The measurements cannot tell the model's terms apart, or cannot be held against it."""
+    """The measurements cannot separate the model's terms, or cannot be compared with it."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class Prediction:
     high: float
 
     def times(self, runs: int) -> "Prediction":
-        """So many runs one after the other."""
+        """That many runs, one after the other."""
         return Prediction(self.cores, self.fitted * runs, self.low * runs, self.high * runs)
 
 
 def fit(points: Sequence[Point]) -> Model:
-    """The model of some measurements; a :class:`TooFewPointsError` says how many more it takes."""
+    """The model of some measurements. A :class:`TooFewPointsError` says how many more are needed."""
     sizes, cores = ({getattr(point, name) for point in points} for name in ("rows", "cores"))
     if len(sizes) < LEAST_SIZES or len(cores) < LEAST_CORES:
         raise TooFewPointsError(
@@ -92,7 +92,7 @@ def fit(points: Sequence[Point]) -> Model:
 
 
 def quality(model: Model, points: Sequence[Point]) -> Quality:
-    """How a fitted model holds against its own measurements, and without those of the largest size."""
+    """How well a fitted model predicts its own measurements, and those of the largest size when it is fitted without them."""
     errors = [abs(_error(model, point)) for point in points]
     largest = max(point.rows for point in points)
     without = _solved([point for point in points if point.rows != largest])
@@ -120,7 +120,7 @@ def refits(points: Sequence[Point], seed: int = 0) -> Refits:
 def predicted(
     model: Model, held: Quality, others: Refits, rows: int, cores: int, measured: int, efficiency: float
 ) -> Prediction:
-    """What a run takes on so many cores. The ends of the range are the 5th and the 95th of a hundred drawn refits, or
+    """The time of a run on that many cores. The ends of the range are the 5th and the 95th of a hundred drawn refits, or
     those without a size where they lie further out, moved by the worst error with which the largest size was foretold.
     At the low end all cores divide the shared work; at the high end those beyond the ``measured`` ones add less, so
     that all are worth ``efficiency`` of their number."""

@@ -13,7 +13,7 @@ def quoted(value: str | Path) -> str:
 
 
 def in_folders(folder: Path) -> str:
-    """The table whose Parquet files lie in a folder, in the folders of its partitions."""
+    """The table whose Parquet files are in a folder, with a folder for each partition."""
     return f"read_parquet({quoted(folder / '**' / '*.parquet')}, hive_partitioning = true)"
 
 

@@ -1,9 +1,8 @@
-"""One row of N codes and one of ten times as many, cleaned and judged by all shipped policies: ten times as long would be in
-proportion, and 20 times as long or more ends with status 1. A test that goes over a text again and again would take a
-hundred times as long.
+"""Cleans one row of N codes and one of ten times as many, and applies all shipped policies to them. Ten times as long would be
+proportional; 20 times as long or more ends with status 1. A test that backtracks through a text would take a hundred times as long.
 
-Every row is timed ``--repeat`` times after a pass that is not counted, in one session; what starting a query costs is in the
-times, so ratios below 10 are to be expected.
+Every row is timed ``--repeat`` times in one session, after a pass that is not counted. The times include the start of a query, so
+expect ratios below 10.
 """
 
 import argparse
@@ -32,7 +31,7 @@ BASE: dict[str, Any] = {
     "source_system": "sus_plus", "record_id": "1", "financial_year": "2023-24", "activity_date": date(2024, 1, 3),
     "age": 45, "age_years": 45, "administrative_category": "01", "diagnosis_codes": "M545", "primary_diagnosis": "M545",
 }  # fmt: skip
-# What the row holds, before its codes that repeat, between them, and after them: field, start, repeated, end.
+# The content of the row: field, its start, the codes that repeat, its end.
 ROWS = {
     "imaging of which no site follows": ("op", "procedure_codes", "Z665", ",U132", ""),
     "imaging and its site at the end": ("op", "procedure_codes", "U132", ",U142", ",Z665"),

@@ -1,9 +1,9 @@
-"""The rule pass of many policies at once: all silver records judged by 2, 10, 50 or 100 of them, nothing written.
+"""Applies many policies at once: 2, 10, 50 or 100 of them to all silver records, without writing.
 
 The policies are the shipped ones with other procedures: made up, half of them over spells and half over attendances. It
 does what :mod:`jobs.flag` does before it writes (three readings, the reasons, decisions flipped, areas, attrition's step
-0), in one session: the first pass of each number is not counted. The more policies, the more records are in scope of some:
-the answer says how many rows each pass judged.
+0), in one session; the first pass of each number is not counted. With more policies, more records are in scope of at least one: the
+answer says how many rows each pass produced.
 """
 
 import argparse
@@ -35,7 +35,7 @@ CODES_A_POLICY = 6
 
 
 def write_policies(folder: Path, number: int, seed: int = 1) -> None:
-    """``number`` policies as YAML files: the two shipped ones by turns, each with procedures of its own."""
+    """``number`` policies as YAML files: the two shipped ones in turn, each with its own procedures."""
     draws = random.Random(seed)
     codes = sorted(code for code in code_books()["opcs4"].codes if code[0] not in "OXYZ")
     schema = resource("conf", "policy.schema.json")
@@ -57,7 +57,7 @@ def write_policies(folder: Path, number: int, seed: int = 1) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Judge silver by each number of policies ``--repeat`` times and print seconds and rows as JSON."""
+    """Apply each number of policies to silver ``--repeat`` times; print seconds and rows as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.many_policies", description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--lake", required=True)
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _pass(records: DataFrame, dataset: str, chosen: list[Any], lookups: Lookups) -> int:
-    """Flags and step 0 of the attrition of one dataset; the rows judged."""
+    """Flags and step 0 of the attrition of one dataset; returns the number of rows."""
     flags = apply_policies(records, dataset, chosen, lookups)
     counts = flags.groupBy(
         "policy_id", "reading", "outcome", F.size("failed_clauses"), F.size("decisive_decisions")

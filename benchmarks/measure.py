@@ -1,5 +1,5 @@
-"""One measured child process: wall clock, processor time and peak memory of it and all its descendants, and the JSON
-that it prints."""
+"""Measures one child process: wall clock, processor time and peak memory of it and all its descendants, and the JSON that
+it prints."""
 
 import json
 import os
@@ -18,13 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class ChildFailedError(RuntimeError):
-    """A measured process did not end with status 0; its message stood on standard error."""
+    """A measured process did not end with status 0; its message was on standard error."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """``seconds`` of wall clock from start to end, ``answer`` as printed; ``peak_bytes`` and ``processor_seconds`` are
-    None where there is no /proc. A process that lived between two looks is in neither."""
+    None where there is no /proc. A process that lived only between two samples is in neither."""
 
     seconds: float
     peak_bytes: int | None
@@ -77,7 +77,7 @@ def measured(
 
 @dataclass(frozen=True)
 class Used:
-    """What one process has of memory now and has used of processors so far."""
+    """The memory that one process has now, and the processor time that it has used."""
 
     bytes: int
     seconds: float

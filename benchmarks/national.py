@@ -1,7 +1,7 @@
-"""A national year, raw files to published, once: seconds of each stage, processor time and peak memory of the whole.
+"""Runs a national year once, from raw files to published: seconds of each stage, processor time and peak memory of the whole.
 
-``python -m benchmarks.national --data DIR --work DIR``: a part of the rows is made up; the rest are copies of it under keys
-and patients of their own.
+``python -m benchmarks.national --data DIR --work DIR``: a part of the rows is made up; the rest are copies of it with
+their own keys and patients.
 """
 
 import argparse
@@ -23,7 +23,7 @@ MEGABYTE = 1 << 20
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print (and write, with ``--out``) what the year took."""
+    """Print (and write, with ``--out``) the time and memory of the year."""
     parser = argparse.ArgumentParser(prog="benchmarks.national", description=__doc__)
     parser.add_argument("--year", default="2023-24")
     parser.add_argument("--spells", type=int, default=20_000_000)

@@ -1,7 +1,7 @@
-"""The rate stage's aggregation alone: made-up flags of many policies and years to rates of every area and period.
+"""Only the aggregation of the rate stage: from made-up flags of many policies and years to rates of every area and period.
 
-The flags are drawn by Spark itself (no policy is judged) and written once as Parquet; then all rates, single and pooled, and
-their variation are made from them, ``--repeat`` times in one session, without a lake. The first pass is not counted.
+Spark draws the flags (no policy is applied) and writes them once as Parquet. Then all rates, single and pooled, and their variation
+are computed from them ``--repeat`` times in one session, without a lake. The first pass is not counted.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.financial_years import label
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.rates.activity import activity_rates, prepared
+from ebi_spark.rates.activity import activity_rates, prepare_flags
 from ebi_spark.rates.periods import periods_of
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         made_up(spark, given.records, policies, years, locations).write.parquet(f"{folder}/flags")
         seconds: list[float] = []
         for _ in range(given.repeat + 1):
-            flags = prepared(spark.read.parquet(f"{folder}/flags"), geography)
+            flags = prepare_flags(spark.read.parquet(f"{folder}/flags"), geography)
             started = time.monotonic()
             activity_rates(flags, periods, population, partial=False).write.mode("overwrite").parquet(f"{folder}/rates")
             variation(spark.read.parquet(f"{folder}/rates"), 100).write.mode("overwrite").parquet(f"{folder}/spread")
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 def made_up(
     spark: SparkSession, records: int, policies: list[str], years: list[str], locations: list[str]
 ) -> DataFrame:
-    """Flags by chance: one person in five comes more than once, a sixth of the records has no known area or person."""
+    """Random flags: one person in five has several, and a sixth of the records has no known area or person."""
 
     def one_of(values: list[str], salt: int) -> Column:
         place = F.pmod(F.xxhash64("id", F.lit(salt)), F.lit(len(values))).cast("int")

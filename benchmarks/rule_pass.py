@@ -1,8 +1,7 @@
-"""The rule pass alone: every silver record held against every policy, a policy at a time, nothing written.
+"""Only the rules: applies every policy to every silver record, one policy at a time, without writing.
 
-The *rule* asks what the SQL beside it asks: which records the published reading flags. The *judging* is what
-:mod:`jobs.flag` does before it writes: three readings, every reason, the area. Both are counted, in one session; the first
-pass of each is not timed.
+The *rule* asks what DuckDB's SQL asks: which records the published reading flags. The *judging* is what :mod:`jobs.flag` does before
+it writes: three readings, every reason, the area. Both results are counted, in one session; the first pass of each is not timed.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from jobs.harness import new_run_id, opened
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Judge silver ``--repeat`` times and print seconds and hits by policy as JSON."""
+    """Apply the policies to silver ``--repeat`` times; print seconds and hits by policy as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.rule_pass", description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--lake", required=True)
@@ -69,13 +68,13 @@ def _ruled(records: DataFrame, unit: RevisionPeriod) -> int:
     clauses = [passes(clause, dataset) for clause in revision.readings["as_published"].deciding]
     scope = [compile_test(revision.scope.test or {}, dataset)]
     need = needed(revision.scope.test or {}, dataset)
-    if need:  # the quick look that the judging begins with too
+    if need:  # the prefilter that applying policies begins with too
         scope = [F.col(need.column).isNotNull(), need.may_match, *scope]
     return records.where(reduce(and_, [*scope, *span, *clauses])).count()
 
 
 def _judged(records: DataFrame, unit: RevisionPeriod, lookups: Lookups) -> int:
-    """The same from all that is judged: every reading, every reason kept."""
+    """The same from the full result: every reading and every reason."""
     flags = apply_policies(records, unit.policy.dataset, [unit], lookups)
     counts = flags.groupBy("reading", "outcome", F.size("failed_clauses").alias("failed")).count().collect()
     return sum(row["count"] for row in counts if (row["reading"], row["outcome"]) == ("as_published", "flagged"))

@@ -1,7 +1,7 @@
-"""The jobs measured beside DuckDB on made-up data: ``python -m benchmarks.run``.
+"""Measures the jobs beside DuckDB on made-up data: ``python -m benchmarks.run``.
 
-Every repetition runs the product's own jobs as processes of their own, and between them DuckDB on the same files, so
-that both meet the same machine at the same time.
+Every repetition runs the product's jobs in their own processes and, between them, DuckDB on the same files, so that both run on
+the same machine at the same time.
 """
 
 import argparse
@@ -30,7 +30,7 @@ MEGABYTE = 1 << 20
 
 @dataclass
 class Line:
-    """One thing that is measured: its repetitions, the rows it went through, what it is set beside."""
+    """One thing that is measured: its repetitions, its rows, and what it is compared with."""
 
     name: str
     rows: int
@@ -227,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2, help="of Spark and of DuckDB (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions of everything (default %(default)s)")
-    parser.add_argument("--policies", default="2,10,50,100", metavar="N,N", help="numbers of policies to judge by at once; "
+    parser.add_argument("--policies", default="2,10,50,100", metavar="N,N", help="numbers of policies to apply at once; "
                         "'' for none (default %(default)s)")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="made-up Parquet files to use, or to make and keep")
     parser.add_argument(
@@ -241,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(given, name):
             setattr(given, name, getattr(given, name).resolve())
     console = Console(stderr=True)
-    # As an interrupt: the process under measurement ends too, and the lakes are removed.
+    # Like an interrupt: the measured process ends too, and the lakes are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if given.work:
         given.work.mkdir(parents=True, exist_ok=True)

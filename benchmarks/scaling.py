@@ -1,8 +1,7 @@
-"""The whole job measured by rows and cores, and from it ``docs/scaling.md``: ``python -m benchmarks.scaling``.
+"""Measures the whole job by rows and cores, and makes ``docs/scaling.md`` from it: ``python -m benchmarks.scaling``.
 
-Every measurement is one process on made-up files of one financial year into a fresh lake, and stands in the JSON of
-``--out`` as soon as it is made: a bench that was interrupted makes only what is missing. The page beside that JSON is
-drawn from it alone.
+Every measurement is one process, from made-up files of one financial year into a new lake. It is stored in the JSON of ``--out`` at
+once, so that an interrupted benchmark makes only what is missing. The page beside that JSON is drawn only from it.
 """
 
 import argparse
@@ -35,7 +34,7 @@ YEAR = "2023-24"
 
 
 class StateError(RuntimeError):
-    """The measurements kept so far do not go with what is asked for."""
+    """The stored measurements do not match the arguments."""
 
 
 class Bench:
@@ -57,7 +56,7 @@ class Bench:
                 raise StateError(f"{given.out} was measured with another {' and '.join(differ)}: name another --out")
 
     def run(self) -> None:
-        """Make what is missing, every size and core count once before any of them a second time."""
+        """Measure what is missing: every size and core count once, before any of them a second time."""
         made = {(item["size"], item["cores"], item["repetition"]) for item in self.state["measurements"]}
         ahead = [
             (size, cores, repetition)
@@ -73,14 +72,14 @@ class Bench:
             keep(self.state, self.given.out)
 
     def source(self, size: int) -> Path:
-        """Source files of so many rows, copies of one part, written unless they are there."""
+        """Source files of that many rows, copies of one part; written unless they exist."""
         given = self.given
         data: Path = given.data or self.folder
         named = f"1-1-{given.attendances_a_spell}-seed-{given.seed}"
         folder = data / f"{size}-rows-{named}"
         if not folder.exists():
             made = made_part(data / f"part-of-{given.part}-seed-{given.seed}", given.part, YEAR, given.seed, self.tell)
-            part = folder.with_name(folder.name + ".part")  # what an interrupted bench left of it is of no use
+            part = folder.with_name(folder.name + ".part")  # left by an interrupted benchmark: not usable
             shutil.rmtree(part, ignore_errors=True)
             self.tell(f"copying {size:,} rows")
             spells = size // (2 + given.attendances_a_spell) // given.part
@@ -114,7 +113,7 @@ class Bench:
 
 
 def keep(state: dict[str, Any], out: Path) -> None:
-    """Write the file anew, whole or not at all."""
+    """Replace the file, completely or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
     part.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
@@ -131,7 +130,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What the measurements depend on, without a name of the machine."""
+    """What the measurements depend on, without the machine's name."""
     lines = (PROC / "cpuinfo").read_text(encoding="utf-8").splitlines()
     processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     home = os.environ.get("JAVA_HOME")
@@ -168,22 +167,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--attendances-a-spell", type=int, default=2, metavar="N",
                         help="attendances for each spell and its derived row (default %(default)s)")  # fmt: skip
     parser.add_argument("--part", type=int, default=500_000, metavar="N",
-                        help="spells, derived rows and attendances that are made up; all else are copies of them under "
-                        "keys and patients of their own (default %(default)s)")  # fmt: skip
+                        help="spells, derived rows and attendances that are made up; the rest are copies of them with "
+                        "their own keys and patients (default %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "scaling.json", metavar="FILE",
-                        help="the measurements; page and figures go beside (default docs/scaling.json)")  # fmt: skip
+                        help="the measurements; page and figures are written beside (default docs/scaling.json)")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="made-up Parquet files to use, or to make and keep")
     parser.add_argument("--work", type=Path, metavar="DIR",
                         help="where lakes are written (default: a temporary folder)")  # fmt: skip
     parser.add_argument("--national", type=Path, metavar="FILE",
-                        help="a national year really run, as `benchmarks.national --out` wrote it: kept with the "
-                        "measurements, one more point of the fit")  # fmt: skip
+                        help="a measured national year, as `benchmarks.national --out` wrote it: stored with the "
+                        "measurements as one more point of the fit")  # fmt: skip
     parser.add_argument("--page-only", action="store_true", help="draw the page from the JSON, measure nothing")
     parser.add_argument("--clusters", type=numbers, default="2,16,32,64,128", metavar="N,N",
                         help="core counts to predict for (default %(default)s)")  # fmt: skip
     parser.add_argument("--price", type=float, default=Assumed.price,
-                        help="of an hour of one core (default %(default)s: round, nobody's price)")  # fmt: skip
+                        help="of an hour of one core (default %(default)s: an assumption)")  # fmt: skip
     parser.add_argument("--efficiency", type=float, default=Assumed.efficiency,
                         help="at worst, of cores beyond the measured ones (default %(default)s)")  # fmt: skip
     parser.add_argument("--night", type=float, default=Assumed.night_hours, metavar="HOURS",
@@ -206,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(given, name):
             setattr(given, name, getattr(given, name).resolve())
     console = Console(stderr=True)
-    # As an interrupt: the process under measurement ends too, and its lake is removed.
+    # Like an interrupt: the measured process ends too, and its lake is removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if given.page_only:
@@ -234,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"benchmark: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
-        print("benchmark: interrupted; the same call goes on from here", file=sys.stderr)
+        print("benchmark: interrupted; the same call continues from here", file=sys.stderr)
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""``docs/scaling.md`` and its figures, drawn from measurements and assumptions alone: the same give the same bytes."""
+"""``docs/scaling.md`` and its figures, drawn only from measurements and assumptions: the same input gives the same bytes."""
 
 import io
 import re
@@ -64,8 +64,8 @@ class Fitted:
 
 
 def fitted(state: dict[str, Any], assumed: Assumed) -> Fitted:
-    """Fit every stage and the whole, a national year that was run among them; small runs are left out, since the job
-    compiles and plans otherwise for them."""
+    """Fit every stage and the whole job, including a measured national year. Small runs are left out, because the job compiles and
+    plans differently for them."""
     large = [item for item in state["measurements"] if not item["small"]]
     if "national" in state:
         large.append(state["national"] | {"rows": sum(state["national"]["rows"].values())})
@@ -116,10 +116,9 @@ def _head(state: dict[str, Any], names: dict[str, str]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     return f"""# Scaling
 
-How long the whole job takes by rows and cores, and what that says of a national dozen years. This page and its figures
-are made by `python -m benchmarks.scaling` from [{names["measurements"]}]({names["measurements"]}), where every
-measurement stands: whatever is changed by hand is lost with the next run. `--page-only` draws them anew, with your
-`--price` for one.
+How long the whole job takes by rows and cores, and what that means for a dozen national years. `python -m benchmarks.scaling`
+makes this page and its figures from [{names["measurements"]}]({names["measurements"]}), which has every measurement. A change by
+hand is lost with the next run. `--page-only` draws the page again without measuring, for example with your `--price`.
 
 | | |
 |---|---|
@@ -144,7 +143,7 @@ def _measured(state: dict[str, Any], found: Fitted, names: dict[str, str]) -> st
             f"| {rows:,}{'*' if items[0]['small'] else ''} | {cores} | {stages} | **{_count(seconds)}** | "
             f"{faster:.2f} | {processor} | {_count(rows / seconds)} | {peak} |"
         )
-    starred = "\n\n\\* Small data, for which the job compiles and plans otherwise: shown, not fitted." if any(
+    starred = "\n\n\\* Small data, for which the job compiles and plans differently: shown, not fitted." if any(
         item["small"] for item in state["measurements"]
     ) else ""  # fmt: skip
     table = "\n".join(lines)
@@ -153,9 +152,10 @@ def _measured(state: dict[str, Any], found: Fitted, names: dict[str, str]) -> st
     medians = f" Seconds are medians of up to {repeats} repetitions." if repeats > 1 else ""
     return f"""## Measured
 
-Made-up SUS+ files (Parquet) of one financial year, one spell to one derived row to {mix} attendances, into a fresh
-lake. {state["part"]:,} rows of each table were made up, the others are copies of them under keys and patients of their own. The job, with Java's compilers and collectors, was held to the cores. Start and end is what no stage accounts for:
-Python, the session.{medians}
+Made-up SUS+ files (Parquet) of one financial year, with one derived row and {mix} attendances for each spell, into a new lake.
+{state["part"]:,} rows of each table were made up; the others are copies of them with their own keys and patients. The job, with
+Java's compilers and collectors, was limited to the cores. "Start and end" is the time outside all stages: Python and the
+session.{medians}
 
 | Source rows | Cores | {header} | Times as fast | Processor s | Rows/s | Peak MB |
 |---:|---:|{"---:|" * (len(STAGES) + 6)}
@@ -194,16 +194,16 @@ def _model(found: Fitted, names: dict[str, str]) -> str:
     table = "\n".join(lines)
     return f"""## Cost model
 
-Seconds = fixed + shared / cores + million rows × (each million + shared each million / cores), no term below 0, least
-squares of relative errors. The terms divided by cores are what more cores shorten; the others stay.
+Seconds = fixed + shared / cores + million rows × (each million + shared each million / cores). No term is below 0. The fit is by least
+squares of relative errors. More cores shorten the terms that are divided by cores, and not the others.
 
-| Stage | fixed | shared | each million | shared each million | median error | worst error | {largest:,} rows foretold |
+| Stage | fixed | shared | each million | shared each million | median error | worst error | {largest:,} rows predicted |
 |---|---:|---:|---:|---:|---:|---:|---:|
 {table}
 
-The last column is the test that counts: the largest size, on {_listed(cores)} core{"s" if cores != [1] else ""}, foretold from the smaller ones
-alone, against what was measured. Terms of one stage can stand in for each other where its times hardly differ; their
-sum is surer than each of them.
+The last column is the most important test: the largest size, on {_listed(cores)} core{"s" if cores != [1] else ""}, predicted from the smaller
+sizes only, compared with the measurement. Where the times of a stage hardly differ, its terms can replace each other; their sum is
+more certain than each of them.
 
 ![Share of each stage in the whole job, as fitted]({names["shares"]})"""
 
@@ -225,30 +225,29 @@ def _national(state: dict[str, Any], found: Fitted, assumed: Assumed) -> str:
     most = max(other.fixed + other.row * NATIONAL_ROWS / MILLION for other in refitted)
     return f"""## A national year, and a dozen
 
-{SPELLS / MILLION:.0f} million spells, as many derived rows, {ATTENDANCES / MILLION:.0f} million attendances; a dozen
-is {YEARS} such years one after the other, each with its fixed seconds. As fitted, and in brackets from the
-low to the high end.
+A national year has {SPELLS / MILLION:.0f} million spells, as many derived rows and {ATTENDANCES / MILLION:.0f} million attendances. A dozen is {YEARS} such years,
+one after the other, each with its fixed seconds. The figures are as fitted, with the low and the high end in brackets.
 
 | Cores | A year | A dozen years | Core-hours of the dozen | Cost of the dozen |
 |---:|---:|---:|---:|---:|
 {table}
 {_really(state, found)}
-- **Cost** is core-hours times **{_price(assumed.price)} an hour of one core: an assumption, nobody's price** and in no
-  currency. Put yours in with `--price`. Storage, network, a driver beside the workers and time in which a cluster
-  starts are not in it.
-- **Low end**: the 5th of a hundred refits (of {len(found.others.drawn)}, with the model's errors dealt out anew) or a
-  refit without one of the sizes, whichever is lower, and cores that share the shared work perfectly. **High end**:
-  likewise the 95th, and cores beyond {on} such that all are worth {assumed.efficiency:.0%} of their number. Both are
-  moved by the worst error with which the largest size was foretold.
-- **More than {on} cores is extrapolation**: no such machine was measured, and neither end is a bound that must hold.{_rows_beyond(largest)}
-- What no core shortens: {_time(floor)} a year as fitted, {_time(most)} by the worst refit.
-- The stages' own models add up to {_time(added)} for a year on {on} cores, the whole job's says
+- **Cost** is core-hours times **{_price(assumed.price)} for an hour of one core. This is an assumption, not a price**, and has no
+  currency. Give yours with `--price`. It does not include storage, network, a driver besides the workers, or the time in which a
+  cluster starts.
+- **Low end**: the 5th percentile of {len(found.others.drawn)} refits with the model's errors redistributed, or a refit without one of the
+  sizes, whichever is lower; cores share the shared work perfectly. **High end**: likewise the 95th percentile; with more than {on}
+  cores, all together are worth {assumed.efficiency:.0%} of their number. Both ends are moved by the worst error with which the
+  largest size was predicted.
+- **More than {on} cores is extrapolation**: no such machine was measured, and the actual time can be outside both ends.{_rows_beyond(largest)}
+- More cores do not shorten {_time(floor)} of a year as fitted, or {_time(most)} by the worst refit.
+- The models of the stages add up to {_time(added)} for a year on {on} cores; the model of the whole job gives
   {_time(whole.seconds(NATIONAL_ROWS, on))}.{_mix(state)}"""
 
 
 def _rows_beyond(largest: int) -> str:
     times = NATIONAL_ROWS / largest
-    return f"\n  So are {times:.0f} times the rows of the largest measurement." if times > 1.5 else ""
+    return f"\n  {times:.0f} times the rows of the largest measurement is extrapolation too." if times > 1.5 else ""
 
 
 def _really(state: dict[str, Any], found: Fitted) -> str:
@@ -258,7 +257,7 @@ def _really(state: dict[str, Any], found: Fitted) -> str:
     rows, seconds, on = sum(run["rows"].values()), run["seconds"], run["cores"]
     foretold = [error for point, error in found.qualities[WHOLE].held_out if (point.rows, point.cores) == (rows, on)]
     said = (
-        f" From the other measurements alone the model would have said {_time((1 + foretold[0]) * seconds)}, {foretold[0]:+.0%}."
+        f" From the other measurements alone the model predicts {_time((1 + foretold[0]) * seconds)}, {foretold[0]:+.0%}."
         if foretold
         else ""
     )
@@ -267,9 +266,9 @@ def _really(state: dict[str, Any], found: Fitted) -> str:
     used = run["processor_seconds"]  # none where there is no /proc
     processor = f", {_count(used)} processor seconds" if used else ""
     return f"""
-**Really run once**, on {on} cores, {run["day"]}, code of commit {run["commit"] or "unknown"}: {tables}, from raw files to
-published in **{_time(seconds)}** ({stages}){processor}, peak memory of all processes {run["peak_megabytes"]:,} MB. The fit has
-it among its points.{said}
+**Measured once**, on {on} cores, {run["day"]}, code of commit {run["commit"] or "unknown"}: {tables}, from raw files to
+published in **{_time(seconds)}** ({stages}){processor}, peak memory of all processes {run["peak_megabytes"]:,} MB. The fit
+includes it.{said}
 """
 
 
@@ -277,9 +276,9 @@ def _mix(state: dict[str, Any]) -> str:
     mix, national = state["attendances_a_spell"], ATTENDANCES // SPELLS
     if mix == national:
         return ""
-    beside = " (the one that was run too)" if "national" in state else ""
+    beside = " (the measured one too)" if "national" in state else ""
     return (
-        f"\n- The model counts rows, whatever they are. Measured were {mix} attendances to a spell, a national year "
+        f"\n- The model counts all rows alike. The measurements have {mix} attendances to a spell, a national year "
         f"has {national}{beside}: `--attendances-a-spell {national}` measures that."
     )
 
@@ -293,7 +292,7 @@ def _advice(state: dict[str, Any], found: Fitted, assumed: Assumed) -> str:
     )
     return f"""## Which cluster
 
-The fewest of the cores above that are in time even at the high end:
+The fewest of the cores above that finish in time even at the high end:
 
 | What | Within | Cores | As fitted, low to high end | Cost |
 |---|---|---:|---:|---:|
@@ -301,8 +300,8 @@ The fewest of the cores above that are in time even at the high end:
 {_advised("one national year", "an evening", assumed.evening_hours, year, assumed.price)}
 
 Memory: the largest measurement's peak was {peak:,} MB on {cores} core{"s" if cores > 1 else ""}, Python included.
-Workers with so much for every {cores} of their cores are no worse off than what was measured; less was not tried. Java
-may fill its driver memory ({state["machine"]["driver_memory"]}) before it clears up, so a peak near that is no need."""
+Workers that have as much for every {cores} of their cores match what was measured; less was not tried. Java may fill its driver memory
+({state["machine"]["driver_memory"]}) before it frees any, so a peak near that size does not mean that it is needed."""
 
 
 def _advised(what: str, within: str, hours: float, found: Prediction | None, price: float) -> str:
@@ -315,14 +314,14 @@ def _advised(what: str, within: str, hours: float, found: Prediction | None, pri
 def _limits(state: dict[str, Any], found: Fitted) -> str:
     return f"""## What this does not say
 
-- One process with threads was measured, never a cluster: shuffles over a network, object storage, executors that are
-  lost and a driver that waits for all are not in it, beyond the high end's allowance.
-- The model is a straight line in rows. Sorting and what no longer fits in memory and is spilled grow faster; the memory
-  of a worker was not varied.
-- The files are made up: real ones have more odd values, columns that nothing reads and their own sizes of files. Text
-  files take longer than Parquet.
-- Two cores of a virtual machine may be two threads of one core of the processor: then the step to
-  {found.measured_cores} shows less than whole cores would."""
+- One process with threads was measured, never a cluster. Shuffles over a network, object storage, lost executors and a driver that
+  waits for all of them are not included, beyond the allowance of the high end.
+- The model is a straight line in rows. Sorting, and data that no longer fits in memory and is spilled to disk, grow faster. The memory of
+  a worker was not varied.
+- The files are made up. Real ones have more odd values, columns that nothing reads, and other file sizes. Text files take longer than
+  Parquet.
+- Two cores of a virtual machine may be two threads of one processor core. Then the step to {found.measured_cores} shows less than whole
+  cores would."""
 
 
 def _seconds(item: dict[str, Any], name: str) -> float:
@@ -430,7 +429,7 @@ def _shares(found: Fitted) -> str:
 
 @contextmanager
 def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure on white, for a page that may be read on a dark ground."""
+    """A figure on white, for a page that may have a dark background."""
     style = {
         "svg.hashsalt": "ebi-spark", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"], "font.size": 9,
         "legend.fontsize": 8, "legend.title_fontsize": 8, "axes.edgecolor": GREY, "axes.labelcolor": INK,

@@ -1,4 +1,4 @@
-"""Silver records judged by every policy: flags, attrition and the policy table."""
+"""Applies every policy to the silver records and writes flags, attrition and the policy table."""
 
 import sys
 from functools import partial
@@ -7,7 +7,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.flags.compute_flags import attrition_of, flags_of, records_of
+from ebi_spark.flags.compute_flags import compute_attrition, compute_flags, records_by_dataset
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.record_areas import read_lookups
@@ -27,55 +27,61 @@ from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
 FLIPPED_FROM = ("as_published", "as_intended")
-MOST_TOLD = 3
+MOST_DECISIONS_SHOWN = 3
 
 
 def stage(context: Context, due: Due | None = None) -> None:
-    """Judge the records of the years asked for, one pass a dataset, and replace these years' flags; where given, only of
-    the years and policies that are ``due``."""
+    """Apply the policies to the records of the years asked for and replace the flags of these years, in one pass for each
+    dataset. With ``due``, only the years and policies that are due."""
     config, lake, spark = context.config, context.lake, context.spark
     only = due.parts if due else None
     policies = load_policies(config.policy_dirs, config.policies)
     every = revision_periods(policies, config)
-    chosen = [unit for unit in every if only is None or unit.policy.id in only]
+    chosen = [period for period in every if only is None or period.policy.id in only]
     lookups = read_lookups(spark, config)
     with context.stage("flag", only) as report:
         years = report.years = due.years if due else silver_years(context)
         for remark in lookups.remarks:
             context.tell_plainly(remark)
-        records = records_of(lake, years)
-        flags = flags_of(records, chosen, lookups).withColumn("run_id", F.lit(context.run_id))
+        records = records_by_dataset(lake, years)
+        flags = compute_flags(records, chosen, lookups).withColumn("run_id", F.lit(context.run_id))
         replaced = only if only is not None else config.policies
         where = {YEAR: years} | ({"policy_id": list(replaced)} if replaced else {})
-        # What compares policies is made of all of them, also where some alone were judged.
-        of_all = {YEAR: years} | ({"policy_id": list(config.policies)} if config.policies else {})
-        context.tell("judging records")
+        # Comparisons are made over all policies, even where only some were applied in this run.
+        where_all_policies = {YEAR: years} | ({"policy_id": list(config.policies)} if config.policies else {})
+        context.tell("applying the policies to the records")
         lake.replace(ACTIVITY_FLAG, flags.repartition(YEAR), where, stage="flag")
         written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
 
-        def effects() -> list[Row]:
-            context.tell("counting where records fall away")
-            steps = attrition_of(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
+        def write_effects() -> list[Row]:
+            context.tell("counting the records that each clause removes")
+            steps = compute_attrition(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
             lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
-            context.tell("flipping each decision alone, comparing local policies with national ones")
-            fallen = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
+            context.tell("measuring the effect of each decision, comparing local policies with national ones")
+            attrition = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
             found = {
-                POLICY_SENSITIVITY: sensitivity(written, fallen, every),
-                POLICY_COMPARISON: comparison(written, fallen, every),
+                POLICY_SENSITIVITY: sensitivity(written, attrition, every),
+                POLICY_COMPARISON: comparison(written, attrition, every),
             }
             run_id = F.lit(context.run_id)
             run_in_threads(
                 [
-                    partial(lake.replace, table, frame.withColumn("run_id", run_id).coalesce(1), of_all, stage="flag")
+                    partial(
+                        lake.replace,
+                        table,
+                        frame.withColumn("run_id", run_id).coalesce(1),
+                        where_all_policies,
+                        stage="flag",
+                    )
                     for table, frame in found.items()
                 ]
             )
-            turning = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
-            turned = turning.groupBy("policy_id", "base_reading", "decision").agg(F.sum("added"), F.sum("removed"))
-            rows: list[Row] = turned.collect()
+            effects = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
+            summed = effects.groupBy("policy_id", "base_reading", "decision").agg(F.sum("added"), F.sum("removed"))
+            rows: list[Row] = summed.collect()
             return rows
 
-        def policies_and_counts() -> list[Row]:
+        def write_policies_and_count() -> list[Row]:
             if context.books.policies_stand():
                 lake.versions_read[POLICY.full_name] = lake.version(POLICY)
             else:
@@ -83,7 +89,7 @@ def stage(context: Context, due: Due | None = None) -> None:
             rows: list[Row] = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
             return rows
 
-        decisive, counts = run_in_threads([effects, policies_and_counts])
+        decisive, counts = run_in_threads([write_effects, write_policies_and_count])
         report.rows = sum(row["count"] for row in counts)
     shown = RichTable(title="Flagged", title_justify="left")
     for name in ("policy", "revision", "reading"):
@@ -99,12 +105,13 @@ def stage(context: Context, due: Due | None = None) -> None:
         star = " (default)" if defaults.get(policy_id) == reading else ""
         shown.add_row(policy_id, revision, reading + star, f"{scoped:,}", f"{flagged:,}", f"{flagged / scoped:.1%}")
     context.summary.append(shown)
-    _tell_decisions(context, defaults, decisive)
+    _show_decisions(context, defaults, decisive)
 
 
-def _tell_decisions(context: Context, defaults: dict[str, str], decisive: list[Row]) -> None:
-    """The decisions that move each policy's figure most: from its default reading, where decisions are flipped from it."""
-    shown = RichTable(title="Decisions that move the figure most, each flipped alone", title_justify="left")
+def _show_decisions(context: Context, defaults: dict[str, str], decisive: list[Row]) -> None:
+    """Add a table of the three decisions that change each policy's count most. They are reversed from the default reading
+    where effects are counted from it, and otherwise from ``as_intended``."""
+    shown = RichTable(title="Coding decisions with the largest effect, each reversed on its own", title_justify="left")
     for name in ("policy", "from", "decision"):
         shown.add_column(name)
     for name in ("adds", "removes"):
@@ -112,14 +119,14 @@ def _tell_decisions(context: Context, defaults: dict[str, str], decisive: list[R
     for policy_id, default in sorted(defaults.items()):
         base = default if default in FLIPPED_FROM else FLIPPED_FROM[-1]
         moved = [row for row in decisive if (row[0], row[1]) == (policy_id, base) and row[3] + row[4]]
-        for row in sorted(moved, key=lambda row: (-row[3] - row[4], row[2]))[:MOST_TOLD]:
+        for row in sorted(moved, key=lambda row: (-row[3] - row[4], row[2]))[:MOST_DECISIONS_SHOWN]:
             shown.add_row(policy_id, base, row[2], f"{row[3]:,}", f"{row[4]:,}")
     if shown.row_count:
         context.summary.append(shown)
 
 
 def stage_policies(context: Context) -> None:
-    """Write the policies alone: their words have changed, no verdict has."""
+    """Write only the policy table: the text of policies has changed, and no outcome of a record has."""
     policies = load_policies(context.config.policy_dirs, context.config.policies)
     with context.stage("flag") as report:
         report.years = []

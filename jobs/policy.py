@@ -144,7 +144,7 @@ def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         views.show_changes(policy, before, after, found)
     if not arguments.lake:
         return
-    from ebi_spark.flags.revision_effect import of_all_areas, revision_effect
+    from ebi_spark.flags.revision_effect import revision_effect, sum_over_areas
     from ebi_spark.geography.record_areas import read_lookups
     from ebi_spark.tables.schemas import RECORD_TABLES
 
@@ -156,7 +156,7 @@ def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
             (row.asDict() for row in effect.collect()),
             key=lambda row: (row["reading"], row["financial_year"], row["area_code"] or ""),
         )
-        outcome["effect"] = of_all_areas(outcome["effect_by_area"])
+        outcome["effect"] = sum_over_areas(outcome["effect_by_area"])
     if not arguments.json:
         views.show_effect(policy, outcome["effect"], outcome["effect_by_area"])
 

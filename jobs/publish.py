@@ -1,4 +1,4 @@
-"""The release: disclosure control, the published tables, their own checks, the manifest, the report."""
+"""Publish a release: apply disclosure control, check and write the published tables, and draw the report."""
 
 import sys
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.geography.code_forms import refuse_what_is_no_code
+from ebi_spark.geography.code_forms import refuse_invalid_codes
 from ebi_spark.own_files import refuse_report
 from ebi_spark.release.publish import (
     current_release,
@@ -22,40 +22,41 @@ from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUA
 from jobs.harness import Context, run_with, stage_parser
 from jobs.preflight import report_file
 
-# A release holds every year of these.
-YEARS_OF = (POLICY_ATTRITION, ACTIVITY_RATE)
+# A release has all years of these tables.
+TABLES_OF_YEARS = (POLICY_ATTRITION, ACTIVITY_RATE)
 
 
 def stage(context: Context) -> None:
-    """Publish what was validated; refuse when any table has changed since."""
+    """Publish the tables as they were validated. An error if a table has changed since then."""
     lake = context.lake
     with context.stage("publish") as report:
-        held = {year for table in YEARS_OF for year in (lake.years(table) if lake.exists(table) else [])}
-        if not held:
+        years = {year for table in TABLES_OF_YEARS for year in (lake.years(table) if lake.exists(table) else [])}
+        if not years:
             raise InputError(
-                "nothing was published: the lake holds no rates", remedy="run the stages before this one first"
+                "nothing was published: the lake has no rates",
+                remedy="run the earlier stages first, or `ebi-spark run`",
             )
-        report.years = sorted(held)
+        report.years = sorted(years)
         refuse_unchecked(context.books, report.years)
         lake.prepare()
-        refuse_what_is_no_code(lake.read(RECORD_QUALITY), context.config)
-        done = publish(lake, context.config, context.tell)
-        context.release = done.release_id
-        report.rows = sum(done.rows.values())
+        refuse_invalid_codes(lake.read(RECORD_QUALITY), context.config)
+        release = publish(lake, context.config, context.tell)
+        context.release = release.release_id
+        report.rows = sum(release.rows.values())
         draw_report(context)
         removed = remove_old_releases(lake, context.config.keep_releases)
         if removed:
-            context.tell(f"removed {len(removed)} releases beyond keep_releases: {context.config.keep_releases}")
-    shown = RichTable(title=f"Published as {done.release_id}", title_justify="left")
+            context.tell(f"removed {len(removed)} old releases (keep_releases: {context.config.keep_releases})")
+    shown = RichTable(title=f"Published as {release.release_id}", title_justify="left")
     shown.add_column("table")
     shown.add_column("rows", justify="right")
-    for name, rows in done.rows.items():
+    for name, rows in release.rows.items():
         shown.add_row(name, f"{rows:,}")
     context.summary.append(shown)
 
 
 def draw_report(context: Context) -> None:
-    """Draw the current release, in the folder of a local lake or where the configuration says."""
+    """Draw the report of the current release, in the folder of a local lake or where the configuration says."""
     lake = context.lake
     path = report_path(context)
     if path is None:
@@ -74,44 +75,48 @@ def draw_report(context: Context) -> None:
         refuse_report(path)
         write_text(path, page)
     except (OSError, InputError) as error:
-        why = error.message if isinstance(error, InputError) else f"{path} cannot be written ({error.strerror})"
+        reason = error.message if isinstance(error, InputError) else f"{path} cannot be written ({error.strerror})"
         raise BrokenRunError(
-            f"{manifest.get('release_id')} is the current release, and its report was not drawn: {why}",
-            remedy="make room for the report or name another place (`report: …`), then run the same call again",
+            f"the release {manifest.get('release_id')} is current, but its report could not be drawn: {reason}",
+            remedy="make room for the report or choose another place (`report: …`), then run the same command again",
         ) from None
     context.report = str(path)
 
 
 def redraw_report(context: Context) -> None:
-    """Draw the report of the current release once more, where there are both."""
+    """Draw the report of the current release again, if there is a report and a release."""
     path = report_path(context)
     if path is not None and path.exists() and current_release(context.lake):
         draw_report(context)
 
 
 def report_path(context: Context) -> Path | None:
-    """Where the report goes; None for a catalogue lake without a configured place."""
+    """Where the report is written. None for a catalogue lake without a configured place."""
     return report_file(context.config)
 
 
-def back_to(release_id: str) -> Callable[[Context], None]:
-    """The stage that makes an earlier release the current one again."""
+def roll_back_stage(release_id: str) -> Callable[[Context], None]:
+    """A stage that makes an earlier release the current one again."""
 
-    def stage_back(context: Context) -> None:
+    def stage_of_roll_back(context: Context) -> None:
         with context.stage("roll_back"):
             roll_back(context.lake, release_id)
             context.release = release_id
             draw_report(context)
 
-    return stage_back
+    return stage_of_roll_back
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark publish``."""
     parser = stage_parser("publish", __doc__ or "")
-    parser.add_argument("--release", metavar="ID", help="go back to this earlier release instead of making a new one")
+    parser.add_argument(
+        "--release",
+        metavar="ID",
+        help="make this earlier release the current one again, instead of publishing a new one",
+    )
     arguments = parser.parse_args(argv)
-    return run_with(arguments, [back_to(arguments.release) if arguments.release else stage])
+    return run_with(arguments, [roll_back_stage(arguments.release) if arguments.release else stage])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Flags aggregated to rates by area and how areas vary."""
+"""Aggregates flags to rates by area and measures how areas vary."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.geography.code_forms import refuse_what_is_no_code, with_known_codes
+from ebi_spark.geography.code_forms import refuse_invalid_codes, with_known_codes
 from ebi_spark.geography.output_areas import unmapped_areas
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.storage import predicate_of, run_in_threads
@@ -21,8 +21,8 @@ from ebi_spark.rates.completeness import (
     provider_months,
 )
 from ebi_spark.rates.compute_rates import compute_rates
-from ebi_spark.rates.periods import in_files_apart, rows_that_follow
-from ebi_spark.rates.population import gaps, population_rows, read_vintages, stored_vintages
+from ebi_spark.rates.periods import rows_to_replace, split_into_files
+from ebi_spark.rates.population import population_rows, population_warnings, read_vintages, stored_vintages
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.rates.variation import variation
@@ -48,8 +48,8 @@ from jobs.years import silver_years
 
 
 def stage(context: Context, due: Due | None = None) -> None:
-    """Aggregate the flags of the years asked for, or ``due``, replace these years' rates and every pooled period that holds
-    one."""
+    """Aggregate the flags of the years asked for, or of those that are ``due``. Replaces the rates of these years and of
+    every pooled period that includes one of them."""
     config, lake = context.config, context.lake
     with context.stage("rate") as report:
         years = report.years = due.years if due else silver_years(context)
@@ -61,45 +61,49 @@ def stage(context: Context, due: Due | None = None) -> None:
         context.tell("counting records by provider and month")
         run_in_threads(
             [
-                partial(_store, context, read),
+                partial(_store_populations, context, read),
                 partial(_write_months, context, years),
                 partial(_write_quality, context, years),
             ]
         )
-        refuse_what_is_no_code(lake.read(RECORD_QUALITY).where(in_years), config)
+        refuse_invalid_codes(lake.read(RECORD_QUALITY).where(in_years), config)
         stored = stored_vintages(lake.read(POPULATION))
         months, policies = lake.read(PROVIDER_MONTH), lake.read(POLICY)
         flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
 
-        def rates_and_variation() -> DataFrame:
+        def write_rates_and_variation() -> DataFrame:
             made = compute_rates(lake, config, years, months, stored, geography)
-            for words in gaps(made.population, years, partial=config.coverage == "partial"):
-                context.tell(words)
-            context.tell("aggregating flags to rates")
-            replaced = rows_that_follow(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
-            rates = in_files_apart(made.rates.withColumn("run_id", run_id), made.ends)
+            for warning in population_warnings(made.population, years, partial=config.coverage == "partial"):
+                context.tell(warning)
+            context.tell("calculating rates from the flags")
+            replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
+            rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
             lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
             written: DataFrame = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
             context.tell("measuring how areas vary")
             spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-            lake.replace(RATE_VARIATION, in_files_apart(spread, made.ends), replaced, stage="rate")
+            lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage="rate")
             return written
 
-        def monthly() -> None:
+        def write_months_of_policies() -> None:
             inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
             scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
             counted = activity_months(inside, scoped, policies, months.where(in_years)).withColumn("run_id", run_id)
             lake.replace(ACTIVITY_MONTH, counted.repartition(YEAR), {YEAR: years}, stage="rate")
 
-        def lost_areas() -> None:
-            lost = unmapped_areas(flags.where(in_years), geography).withColumn("run_id", run_id)
-            lake.replace(UNMAPPED_AREA, lost.repartition(YEAR), {YEAR: years}, stage="rate")
+        def write_unmapped_areas() -> None:
+            unmapped = unmapped_areas(flags.where(in_years), geography).withColumn("run_id", run_id)
+            lake.replace(UNMAPPED_AREA, unmapped.repartition(YEAR), {YEAR: years}, stage="rate")
 
-        # Each is planning for the most part, which keeps one core busy.
-        tasks: list[Callable[[], DataFrame | None]] = [rates_and_variation, monthly, lost_areas]
+        # Each task mostly plans its query, which keeps one core busy, so they run side by side.
+        tasks: list[Callable[[], DataFrame | None]] = [
+            write_rates_and_variation,
+            write_months_of_policies,
+            write_unmapped_areas,
+        ]
         written = run_in_threads(tasks)[0]
         assert written is not None
-        _tell_unmapped(context, lake.read(UNMAPPED_AREA).where(in_years))
+        _report_unmapped(context, lake.read(UNMAPPED_AREA).where(in_years))
         report.rows = written.count()
         default = policies.where("is_default_reading").select("policy_id", "revision", "reading").distinct()
         national = written.where("area_type = 'england' AND period_years = 1").join(
@@ -124,12 +128,12 @@ def stage(context: Context, due: Due | None = None) -> None:
 
 
 def _write_months(context: Context, years: list[str]) -> None:
-    """``gold/provider_month``, with these years counted anew."""
+    """Write ``gold/provider_month``, with the given years counted again."""
     config, lake, in_years = context.config, context.lake, F.col(YEAR).isin(years)
     columns = ("dataset", YEAR, "provider_code", "person_id", "record_id", "activity_date")
     records = [lake.read(table).where(in_years).select(*columns) for table in (APC_SPELL, OP_ATTENDANCE)]
     fresh = provider_months(with_known_codes(reduce(DataFrame.unionByName, records)))
-    # Which months are the latest depends on all years: the marks of other years' rows may move.
+    # Which months are the latest depends on all years, so rows of other years may be marked differently now.
     earlier = lake.read(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
     marked = MarkedMonths(config.provisional_months, config.pandemic_months)
     complete = completeness(earlier.unionByName(fresh), marked).withColumn("run_id", F.lit(context.run_id))
@@ -137,25 +141,27 @@ def _write_months(context: Context, years: list[str]) -> None:
 
 
 def _write_quality(context: Context, years: list[str]) -> None:
+    """Write ``gold/record_quality`` for the given years."""
     lake, in_years = context.lake, F.col(YEAR).isin(years)
     measured = record_quality(lake.read(table).where(in_years) for table in (APC_SPELL, OP_ATTENDANCE))
     measured = measured.withColumn("run_id", F.lit(context.run_id))
     lake.replace(RECORD_QUALITY, measured.repartition(YEAR), {YEAR: years}, stage="rate")
 
 
-def _store(context: Context, read: dict[date, Vintage]) -> None:
-    """The populations of the configuration in silver, in one commit unless it holds just these."""
+def _store_populations(context: Context, read: dict[date, Vintage]) -> None:
+    """Write the configured populations to silver in one commit, unless silver already has exactly these."""
     if stored_vintages(context.lake.read(POPULATION)) != read:
         rows = small_frame(context.spark, population_rows(read, context.run_id), POPULATION.schema)
         context.lake.replace(POPULATION, rows.coalesce(1), {}, stage="rate")
 
 
-def _tell_unmapped(context: Context, unmapped: DataFrame) -> None:
+def _report_unmapped(context: Context, unmapped: DataFrame) -> None:
+    """Say how many records in scope have an area code that cannot be placed below England."""
     counted = unmapped.groupBy("reason").agg(F.count_distinct("code").alias("codes"), F.sum("records").alias("records"))
     for row in counted.orderBy("reason").collect():
         context.tell(
-            f"{row['records']:,} records in scope count in England only: their {row['codes']:,} area codes are "
-            f"{row['reason']} (gold/unmapped_area lists them; geography.mappings can say what they became)"
+            f"{row['records']:,} records in scope count in England's figures only, because their {row['codes']:,} area codes "
+            f"are {row['reason']}. gold/unmapped_area lists the codes; a file in geography.mappings can say what became of them"
         )
 
 

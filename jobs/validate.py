@@ -39,7 +39,9 @@ def stage(context: Context, due: dict[str, Due] | None = None) -> None:
         results = {
             layer: result
             for years, layers in together.items()
-            for layer, result in validate_layers(lake, layers, years=list(years), docs=docs, tell=context.tell).items()
+            for layer, result in validate_layers(
+                lake, layers, years=list(years), docs=docs, progress=context.tell
+            ).items()
         }
         for layer, result in results.items():
             # What publish compares: the versions that were checked.
@@ -49,7 +51,7 @@ def stage(context: Context, due: dict[str, Due] | None = None) -> None:
             failed += result.failed
         context.summary.append(shown)
         if failed:
-            listed = "; ".join(f"{item.table}: {item.words} ({item.violations:,})" for item in failed[:5])
+            listed = "; ".join(f"{item.table}: {item.description} ({item.violations:,})" for item in failed[:5])
             raise DataError(
                 f"{len(failed)} checks failed: {listed}{' …' if len(failed) > 5 else ''}; nothing was published and the "
                 "old release stands",

@@ -75,7 +75,7 @@ SPELLS: dict[str, Lines] = {
     ),
     # Taken to the next delimiter, the comma in the list makes up for the one that is lost: as many fields, all shifted.
     "with such a quote before a quoted field": lambda n: line(n, Administrative_Category=b'"01'),
-    "with text behind a closing quote": lambda n: line(n, Note=b'"a"b'),
+    "with text after a closing quote": lambda n: line(n, Note=b'"a"b'),
     "with a quote never closed in the last field": lambda n: line(n, Remark=b'"a'),
     "broken in two inside quotes": lambda n: line(n, Note=b'"a\nRX%03d b"' % n),
     "broken in two by a carriage return": lambda n: line(n, Note=b"a\rRX%03d b" % n),
@@ -83,10 +83,10 @@ SPELLS: dict[str, Lines] = {
     "with too many fields": lambda n: line(n) + b",x,y",
     "with 30,000 fields": lambda n: line(n) + b"," * 30_000,
     "with a delimiter at its end that the others do not have": lambda n: line(n) + b",",
-    "of delimiters alone": lambda n: b"," * (len(COLUMNS) - 1),
-    "that is the header again": lambda n: HEADER,
-    "that is the header again, in small letters behind a byte order mark": lambda n: b"\xef\xbb\xbf" + HEADER.lower(),
-    "behind a byte order mark, in the middle of a file": lambda n: b"\xef\xbb\xbf" + line(n),
+    "of delimiters only": lambda n: b"," * (len(COLUMNS) - 1),
+    "that repeats the header": lambda n: HEADER,
+    "that repeats the header, in small letters after a byte order mark": lambda n: b"\xef\xbb\xbf" + HEADER.lower(),
+    "after a byte order mark, in the middle of a file": lambda n: b"\xef\xbb\xbf" + line(n),
     "with a NUL byte in a read field": lambda n: line(n, Admission_Method=b"1\x001"),
     "with a NUL byte in another field": lambda n: line(n, Note=b"a\x00b"),
     "with a Latin-1 byte in a read field": lambda n: line(n, Sex=b"\xe9"),
@@ -98,23 +98,25 @@ SPELLS: dict[str, Lines] = {
     "of blanks and tabs": lambda n: b" \t  ",
     "of an end-of-file mark (Ctrl-Z)": lambda n: b"\x1a",
     "without a key": lambda n: line(n, APCS_Ident=b" "),
-    "with the word NULL for a key": lambda n: line(n, APCS_Ident=b"NULL"),
+    "with the word NULL as its key": lambda n: line(n, APCS_Ident=b"NULL"),
     "without a discharge date": lambda n: line(n, Discharge_Date=b""),
-    "with 1801-01-01 for a discharge date": lambda n: line(n, Discharge_Date=b"1801-01-01"),
-    "with 9999-12-31 for a discharge date": lambda n: line(n, Discharge_Date=b"9999-12-31"),
+    "with 1801-01-01 as its discharge date": lambda n: line(n, Discharge_Date=b"1801-01-01"),
+    "with 9999-12-31 as its discharge date": lambda n: line(n, Discharge_Date=b"9999-12-31"),
     "with a discharge date in 2222": lambda n: line(n, Discharge_Date=b"2222-05-03"),
     "with a discharge date before the first day of its data set": lambda n: line(n, Discharge_Date=b"1995-05-03"),
-    "with a discharge date that is none (30 February)": lambda n: line(n, Discharge_Date=b"2022-02-30"),
+    "with a discharge date that does not exist (30 February)": lambda n: line(n, Discharge_Date=b"2022-02-30"),
     "with a discharge date in words": lambda n: line(n, Discharge_Date=b"in May"),
     "with the day before the month": lambda n: line(n, Discharge_Date=b"03/05/2021"),
-    "that stands twice": lambda n: line(n) + b"\n" + line(n),
-    "that stands twice, different in a column that nothing reads": lambda n: line(n) + b"\n" + line(n, Note=b"other"),
-    "that stands twice and cannot be used": lambda n: line(n, Discharge_Date=b"") + b"\n" + line(n, Discharge_Date=b""),
-    "that cannot be used, and that a later extract supersedes": lambda n: (
+    "that appears twice": lambda n: line(n) + b"\n" + line(n),
+    "that appears twice, different in a column that nothing reads": lambda n: line(n) + b"\n" + line(n, Note=b"other"),
+    "that appears twice and cannot be used": lambda n: (
+        line(n, Discharge_Date=b"") + b"\n" + line(n, Discharge_Date=b"")
+    ),
+    "that cannot be used, and that a later extract replaces": lambda n: (
         line(n, Discharge_Date=b"") + b"\n" + line(n, Extract_Date=b"2022-06-30")
     ),
-    "whose key another line has with other content": lambda n: line(n) + b"\n" + line(n, Sex=b"2"),
-    "with a code of no code list": lambda n: line(n, Admission_Method=b"ZZ"),
+    "whose key is also in another line, with other content": lambda n: line(n) + b"\n" + line(n, Sex=b"2"),
+    "with a code that is in no code list": lambda n: line(n, Admission_Method=b"ZZ"),
     "with one digit of a two-digit code": lambda n: line(n, Administrative_Category=b"1"),
     "with blanks around its values": lambda n: line(n, Admission_Method=b" 11 "),
     "with an age in words": lambda n: line(n, Age_At_Start_of_Spell_SUS=b"forty"),
@@ -133,13 +135,13 @@ CASES = [*SPELLS, *DERIVED, *EPISODES]
 NUMBER = {case: 100 + at for at, case in enumerate(CASES)}
 # Lines that cannot bear a mark, by what the quarantine keeps of them; a file has one line of the kind.
 UNMARKED = {
-    "of delimiters alone": '"DER_PROVIDER_CODE":null',
-    "that is the header again": '"APCS_IDENT":"APCS_Ident"',
-    "that is the header again, in small letters behind a byte order mark": '"APCS_IDENT":"\ufeffapcs_ident"',
+    "of delimiters only": '"DER_PROVIDER_CODE":null',
+    "that repeats the header": '"APCS_IDENT":"APCS_Ident"',
+    "that repeats the header, in small letters after a byte order mark": '"APCS_IDENT":"\ufeffapcs_ident"',
 }  # fmt: skip
 # What a record must say, besides being one
 TOLD: dict[str, dict[str, Any]] = {
-    "with a code of no code list": {"admission_method": "ZZ"},
+    "with a code that is in no code list": {"admission_method": "ZZ"},
     "with one digit of a two-digit code": {
         "administrative_category": "01", "cleaned": ["administrative_category:one_digit"],
     },
@@ -212,7 +214,7 @@ def test_every_line_but_the_blank_ones_is_accounted_for(fates: dict[str, Any]) -
     expected = page("Rows of text files")
     lines = sum(gets != "no row" for gets in expected.values())
     once = sum(gets.endswith("once") for gets in expected.values())
-    lines += once + sum(gets.startswith("set aside") and ", both" in gets for gets in expected.values())
+    lines += once + sum(gets.startswith("quarantined") and ", both" in gets for gets in expected.values())
     assert fates["done"].rows_read == lines
     assert len(fates["records"]) == sum(gets.startswith("record") for gets in expected.values())
     assert len(fates["aside"]) == lines - len(fates["records"]) - once
@@ -288,22 +290,22 @@ HEADER_TURNED = ",".join(reversed(COLUMNS)).encode()
 HEADERS = ("\n".join(COLUMNS)).encode()
 READ: dict[str, Callable[[Path], TableSource]] = {
     "with CR LF": file("x.csv", text(HEADER, *TWO, end=b"\r\n")),
-    "with CR alone": file("x.csv", text(HEADER, *TWO, end=b"\r")),
-    "without an end to its last line": file("x.csv", text(HEADER, *TWO)[:-1]),
+    "with CR only": file("x.csv", text(HEADER, *TWO, end=b"\r")),
+    "whose last line does not end": file("x.csv", text(HEADER, *TWO)[:-1]),
     "that begins with a byte order mark": file("x.csv", b"\xef\xbb\xbf" + text(HEADER, *TWO)),
     "that begins with a byte order mark and has no header row": files(
         {"x/x.csv": b"\xef\xbb\xbf" + text(*TWO), "x/headers.txt": HEADERS}
     ),
     "that begins with blank lines": file("x.csv", text(b"", b"  ", HEADER, *TWO)),
-    "with a delimiter behind the last field of every row": file(
+    "with a delimiter after the last field of every row": file(
         "x.csv", text(HEADER, *[row + b"," for row in TWO])
     ),
-    "with a delimiter behind the header alone": file("x.csv", text(HEADER + b",", *TWO)),
+    "with a delimiter after the header only": file("x.csv", text(HEADER + b",", *TWO)),
     "packed with gzip": file("x.csv.gz", gzip.compress(text(HEADER, *TWO))),
     "packed with bzip2": file("x.csv.bz2", bz2.compress(text(HEADER, *TWO))),
     "in Latin-1, as stated": files({"x.csv": text(HEADER, line(1, Sex=b"\xe9"), line(2))}, encoding="iso-8859-1"),
     "with a header and nothing else": file("x.csv", text(HEADER)),
-    "that Spark left empty in a folder of others": files({"x/a.csv": text(HEADER, *TWO), "x/b.csv": b""}),
+    "that Spark wrote empty, in a folder with others": files({"x/a.csv": text(HEADER, *TWO), "x/b.csv": b""}),
     "with its columns in another order than the others of its folder": files(
         {"x/a.csv": text(HEADER, *TWO), "x/b.csv": text(HEADER_TURNED, turned(3), turned(4))}
     ),
@@ -355,7 +357,7 @@ def read(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 @pytest.mark.parametrize("case", READ)
 def test_a_file_that_is_read(case: str, read: dict[str, list[dict[str, Any]]]) -> None:
-    count, aside = re.fullmatch(r"(\d) rows?(?:, and (\d) set aside .*)?", page("Files that are read")[case]).groups()  # type: ignore[union-attr]
+    count, aside = re.fullmatch(r"(\d) rows?(?:, and (\d) quarantined .*)?", page("Files that are read")[case]).groups()  # type: ignore[union-attr]
     usable = sorted((row for row in read[case] if row["corrupt"] is None), key=lambda row: row["record_id"])
     assert [row["record_id"] for row in usable] == [str(number) for number in range(1, int(count) + 1)]
     assert len(read[case]) == int(count) + int(aside or 0)
@@ -404,9 +406,9 @@ def linked(folder: Path, target: Path | str, stated: str) -> TableSource:
 
 REFUSED: dict[str, Callable[[Path], TableSource]] = {
     "that is not there": lambda folder: TableSource("apcs", (str(folder / "x.csv"),)),
-    "of which a glob finds none": lambda folder: TableSource("apcs", (str(folder / "x*.csv"),)),
+    "that a glob does not find": lambda folder: TableSource("apcs", (str(folder / "x*.csv"),)),
     "with nothing in it": file("x.csv", b""),
-    "of blank lines alone": file("x.csv", b"\n \n\n"),
+    "of blank lines only": file("x.csv", b"\n \n\n"),
     "in UTF-16": file("x.csv", text(HEADER, *TWO).decode().encode("utf-16")),
     "in UTF-16 without a byte order mark": file("x.csv", text(HEADER, *TWO).decode().encode("utf-16-le")),
     "with NUL bytes in its header": file("x.csv", text(HEADER.replace(b"Sex", b"S\x00x"), *TWO)),
@@ -434,13 +436,13 @@ REFUSED: dict[str, Callable[[Path], TableSource]] = {
     "of Parquet with true and false for a code": parquets({"Sex": [True, False]}),
     "of Parquet with a date for a code": parquets({"Sex": [date(2021, 1, 1), None]}),
     "of Parquet with time stamps in nanoseconds": parquets({"Discharge_Date": NANOSECONDS}),
-    "that is a folder of none": lambda folder: TableSource("apcs", (str(folder / "lake"),)),
+    "that is an empty folder": lambda folder: TableSource("apcs", (str(folder / "lake"),)),
     "that is a named pipe": lambda folder: piped(folder, "x.csv", "x.csv"),
-    "of which a glob finds a named pipe beside others": lambda folder: piped(folder, "x1.csv", "x*.csv"),
-    "of which a folder holds a named pipe beside others": lambda folder: piped(folder, "x/y/1.csv", "x"),
-    "of which a folder holds a link to another folder": lambda folder: linked(folder / "x", folder / "lake", "."),
+    "that is a named pipe, found by a glob beside others": lambda folder: piped(folder, "x1.csv", "x*.csv"),
+    "that is a named pipe, in a folder beside others": lambda folder: piped(folder, "x/y/1.csv", "x"),
+    "that is a link to another folder, in a folder": lambda folder: linked(folder / "x", folder / "lake", "."),
     "that is a device": lambda folder: linked(folder, "/dev/zero", "x.csv"),
-    "of which a glob finds a link that leads nowhere": lambda folder: linked(folder, folder / "nowhere", "x*.csv"),
+    "that is a link that leads nowhere, found by a glob": lambda folder: linked(folder, folder / "nowhere", "x*.csv"),
     "whose name has a line break": files({"x\n1/x.csv": text(HEADER, *TWO)}),
     "whose name is too long": lambda folder: TableSource("apcs", (str(folder / ("x" * 5000)),)),
     "with a line of more than 16 MB": file("x.csv", text(HEADER, TWO[0], line(2, Note=b"x" * (17 << 20)), line(3))),
@@ -473,7 +475,7 @@ def test_a_file_that_is_refused(
     for words in re.findall(r"`([^`]+)`", page("Files that are refused")[case]):
         assert words.upper() in told.upper(), told
     assert "sources.admitted.apcs" in told
-    assert str(tmp_path / ("lake" if case == "that is a folder of none" else "x")) in told
+    assert str(tmp_path / ("lake" if case == "that is an empty folder" else "x")) in told
     assert "RX001" not in told and "M545" not in told
     assert not list((tmp_path / "lake").iterdir())
 
@@ -525,7 +527,7 @@ def delete(folder: Path) -> None:
 # Case → what makes the file, the step of the ingest at which something happens to it, and what
 Happens = tuple[Callable[[Path], str], tuple[ModuleType, str], Callable[[Path], None]]
 BREAK: dict[str, Happens | tuple[Callable[[Path], str]]] = {
-    "packed with gzip and cut behind its first megabyte": (late_cut,),
+    "packed with gzip and cut after its first megabyte": (late_cut,),
     "of Parquet with a damaged page of keys": (lambda folder: damaged(folder, "APCS_Ident"),),
     "of Parquet with a damaged page of codes": (lambda folder: damaged(folder, "Der_Diagnosis_All"),),
     "replaced before anything is written": (whole, (plan, "resolve_duplicates"), replace),

@@ -473,9 +473,9 @@ CONFIG = "lake: ./lake\nsources:\n  o: {system: sus_plus, tables: {opa: {path: o
 GOOD, ODD = "2024-06-03", "soon"
 MAPPED: dict[str, tuple[str, list[str], list[str]]] = {
     "of a date, most of which are dates": ("appointment_date: Request_Date", [GOOD] * 4, [GOOD, GOOD, ODD, ""]),
-    "of a date, most of which are none": ("appointment_date: Request_Date", [GOOD] * 4, [GOOD, ODD, ODD, ""]),
+    "of a date, most of which are not dates": ("appointment_date: Request_Date", [GOOD] * 4, [GOOD, ODD, ODD, ""]),
     "of a date, by the name that the tables use": ("Appointment_Date: Sex", [GOOD] * 4, [GOOD] * 4),
-    "of an extract date that holds none": ("extract_date: Administrative_Category", [GOOD] * 4, [GOOD] * 4),
+    "of an extract date without any date": ("extract_date: Administrative_Category", [GOOD] * 4, [GOOD] * 4),
     "of an age that holds dates": ("age: Request_Date", [GOOD] * 4, [GOOD] * 4),
 }
 

@@ -69,7 +69,7 @@ def test_xmr_limits_by_hand() -> None:
     # No range spans a point that is left out.
     chart = xmr([10, 12, 90, 11, 14], [True, True, False, True, True])
     assert (chart.centre, chart.upper) == pytest.approx((47 / 4, 47 / 4 + 2.66 * 2.5), rel=1e-9)
-    with pytest.raises(ValueError, match="two points"):
+    with pytest.raises(ValueError, match="two consecutive points"):
         xmr([10, 11], [True, False])
 
 

@@ -68,7 +68,7 @@ def test_england_has_its_records_and_no_rate(done: tuple[Path, dict[str, Any]]) 
     for table in ("gold/rate_variation", "published/variation"):
         assert rows(folder, table, "status, p50, opportunity", "true") == [("not_calculated", None, None)]
     report = (folder / "lake/report.html").read_text(encoding="utf-8")
-    assert "the population file does not have all of its people" in report
+    assert "The population file lacks some of this area&#39;s people." in report
 
 
 def test_practices_outside_england_and_of_nhs_england(done: tuple[Path, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Disclosure control under attack: what is published must leave every withheld cell all of its possible values."""
+"""Attacks on disclosure control: published tables must leave every suppressed cell all of its possible values."""
 
 import csv
 from typing import Any
@@ -13,10 +13,10 @@ from pyspark.sql import functions as F
 from scipy.stats import binomtest
 
 from ebi_spark.config.settings import disclosure_rules, resource
-from ebi_spark.release.disclosure_rules import controlled_count, counts_behind
+from ebi_spark.release.disclosure_rules import controlled_count, possible_counts
 from ebi_spark.release.interval_bounds import NO_BOUND, Pair, Tree, solve
-from ebi_spark.release.published_tables import of_published_periods, protected_rates, to_protect
-from ebi_spark.release.suppressed_tables import PERIOD, Protected, protected_counts, protected_variation
+from ebi_spark.release.published_tables import in_published_periods, rates_to_suppress, suppressed_rates
+from ebi_spark.release.suppressed_tables import PERIOD, SuppressedCounts, suppressed_counts, suppressed_variation
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import ACTIVITY_RATE
@@ -33,7 +33,7 @@ LOCATIONS = [code for icbs in SHAPE.values() for codes in icbs.values() for code
 
 def table(flagged: dict[str, int], more: dict[str, int] | None = None, providers: dict[str, tuple[int, int]] | None = None,
           unknown: int = 0) -> pd.DataFrame:  # fmt: skip
-    """The true figures: ``flagged`` by location (others 0), ``more`` in scope besides, ``unknown`` without an area."""
+    """True figures: ``flagged`` records by location (others 0), ``more`` unflagged records in scope, ``unknown`` without an area."""
     counts: dict[tuple[str, str], list[int]] = {}
     for code in LOCATIONS:
         pair = flagged.get(code, 0), flagged.get(code, 0) + (more or {}).get(code, 0)
@@ -51,16 +51,16 @@ def table(flagged: dict[str, int], more: dict[str, int] | None = None, providers
 
 
 def published(truth: pd.DataFrame, rule: dict[str, Any] = HES, before: pd.DataFrame | None = None) -> pd.DataFrame:
-    counts = protected_counts(truth, PARENTS, rule, before).counts
+    counts = suppressed_counts(truth, PARENTS, rule, before).counts
     england = truth[truth["area_type"] == "england"].assign(status="ok")
     return pd.concat([england, counts], ignore_index=True)
 
 
 def as_before(*releases: pd.DataFrame) -> pd.DataFrame:
-    """Releases, the oldest first, as the next one knows them."""
+    """Earlier releases, the oldest first, as the next release gets them."""
     return pd.concat(
         [
-            release.assign(rule=[Thresholds.of(HES)] * len(release), released=number)
+            release.assign(rule=[Thresholds.from_rule(HES)] * len(release), released=number)
             for number, release in enumerate(releases)
         ],
         ignore_index=True,
@@ -68,7 +68,7 @@ def as_before(*releases: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_hes_2018(truth: pd.DataFrame) -> pd.DataFrame:
-    """The rule as NHS Digital wrote it: small counts withheld, others rounded, nothing else."""
+    """The rule as NHS Digital wrote it: small counts are suppressed, others are rounded, and nothing else is done."""
     frame = truth.assign(status="ok")
     below = frame["area_type"] != "england"
     frame.loc[below & frame["activity"].between(1, 7), "status"] = "withheld_small"
@@ -95,7 +95,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_withheld_cell_can_be_narrowed(case: str) -> None:
+def test_no_suppressed_cell_can_be_narrowed(case: str) -> None:
     release = published(CASES[case])
     assert narrowed(release, PARENTS, truth=CASES[case]) == []
     truth = CASES[case].set_index(["area_type", "area_code"])
@@ -106,13 +106,13 @@ def test_no_withheld_cell_can_be_narrowed(case: str) -> None:
     assert narrowed(release, PARENTS, unknown=unknown, truth=CASES[case]) == []
 
 
-def test_the_rule_without_protection_is_broken_by_the_same_attack() -> None:
+def test_the_same_attack_breaks_the_rule_without_secondary_suppression() -> None:
     broken = {case for case, truth in CASES.items() if narrowed(as_hes_2018(truth), PARENTS)}
     assert broken == set(CASES) - {"nothing at all", "providers, one of them small"}
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_random_tables_withstand(seed: int) -> None:
+def test_random_tables_resist_the_attack(seed: int) -> None:
     draw = np.random.default_rng(seed)
     level = (0.3, 1.5, 4, 9, 20, 60)[seed % 6]
     flagged = {code: int(draw.poisson(level) * draw.integers(0, 2 + seed % 6)) for code in LOCATIONS}
@@ -123,7 +123,7 @@ def test_random_tables_withstand(seed: int) -> None:
     assert narrowed(published(truth), PARENTS, truth=truth) == []
 
 
-def test_a_second_release_gives_nothing_away() -> None:
+def test_a_second_release_reveals_nothing() -> None:
     first = {"A": 12, "B": 9, "C": 3, "D": 20, "E": 8, "F": 7, "G": 31, "J": 12}
     then = as_before(published(table(first)))
     for added in ({"A": 13}, {"H": 1}, {"F": 8}, {"C": 4, "H": 2}, {"A": 14, "B": 10, "D": 44, "G": 80}, {}, {"A": 11}):
@@ -136,7 +136,7 @@ def test_a_second_release_gives_nothing_away() -> None:
 
 
 def sequence(truths: list[pd.DataFrame], *, careless: bool = False) -> list[pd.DataFrame]:
-    """Each table published with those before it in view."""
+    """Publish each table, taking the releases before it into account (unless ``careless``)."""
     releases: list[pd.DataFrame] = []
     for truth in truths:
         releases.append(published(truth, before=None if careless or not releases else as_before(*releases)))
@@ -144,7 +144,7 @@ def sequence(truths: list[pd.DataFrame], *, careless: bool = False) -> list[pd.D
 
 
 def grown(table_: dict[str, int], draw: np.random.Generator, most: int) -> dict[str, int]:
-    """Counts by code after a few records more at some of them; now and then one fewer."""
+    """Counts by code after a few records were added to some of them. Sometimes one record is removed."""
     after = dict(table_)
     for code in draw.choice(sorted(after), size=int(draw.integers(1, 4))):
         after[code] = max(0, after[code] + int(draw.integers(-1, most)))
@@ -152,8 +152,8 @@ def grown(table_: dict[str, int], draw: np.random.Generator, most: int) -> dict[
 
 
 @pytest.mark.parametrize("seed", [1, 3, 8, 9])
-def test_four_releases_in_a_row_give_nothing_away(seed: int) -> None:
-    """Records that come, move and go, providers among them: everything published is read together after each release."""
+def test_four_releases_in_a_row_reveal_nothing(seed: int) -> None:
+    """Records are added, moved and removed, providers too. All releases are attacked together after each new one."""
     draw = np.random.default_rng(seed)
     level = (0.6, 3, 8, 25, 60)[seed % 5]
     flagged = {code: int(draw.poisson(level) * draw.integers(0, 3)) for code in LOCATIONS}
@@ -176,7 +176,7 @@ OTHERS = {"V": (60, 70), "W": (45, 52), "Y": (90, 99), "Z": (52, 60)}
 
 
 def coming(code: str, *counts: int) -> list[pd.DataFrame]:
-    """Tables in which a provider has one count after another, with England's figures rising by as much."""
+    """Tables in which a provider has these counts one after another. England's figures rise by the same amounts."""
     tables = []
     for number, count in enumerate(counts):
         flagged = BASE | {"A": BASE["A"] + count}
@@ -186,7 +186,7 @@ def coming(code: str, *counts: int) -> list[pd.DataFrame]:
 
 
 @pytest.mark.parametrize("counts", [(0, 1, 1, 2), (0, 7, 8, 9), (12, 13, 1, 0)])
-def test_a_provider_that_comes_or_goes_is_not_counted_by_that(counts: tuple[int, ...]) -> None:
+def test_a_provider_that_comes_or_goes_does_not_reveal_its_count(counts: tuple[int, ...]) -> None:
     truths = coming("NEW", *counts)
     releases = sequence(truths)
     for length in (2, 4):
@@ -198,8 +198,8 @@ def test_a_provider_that_comes_or_goes_is_not_counted_by_that(counts: tuple[int,
         assert not set(few) & listed or max(counts) > 7, "a row is no news of a small count"
 
 
-def test_all_releases_together_tell_more_than_each_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why there is an integer program at the end: what each two counts leave open, all of them together can close."""
+def test_all_releases_together_reveal_more_than_each_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason for the final integer program: all counts together can reveal what no pair of counts reveals."""
     draw = np.random.default_rng(23)
     flagged = {code: int(draw.poisson(12) * draw.integers(0, 3)) for code in LOCATIONS}
     more = {code: int(draw.poisson(1.0)) for code in LOCATIONS}
@@ -208,18 +208,18 @@ def test_all_releases_together_tell_more_than_each_pair(monkeypatch: pytest.Monk
         flagged[code] += 1
     truths.append(table(flagged, more))
     assert narrowed_over(sequence(truths), truths, PARENTS) == []
-    monkeypatch.setattr("ebi_spark.release.suppressed_tables.keeps", lambda *_: True)
+    monkeypatch.setattr("ebi_spark.release.suppressed_tables.keeps_possible_values", lambda *_: True)
     assert narrowed_over(sequence(truths), truths, PARENTS)
 
 
-def test_releases_made_without_the_others_in_view_are_broken_by_the_same_attack() -> None:
+def test_the_same_attack_breaks_releases_that_ignore_earlier_ones() -> None:
     truths = [table(BASE | {"C": 3, "F": count}) for count in (7, 8)]
     assert narrowed_over(sequence(truths), truths, PARENTS) == []
     assert narrowed_over(sequence(truths, careless=True), truths, PARENTS)
 
 
-def test_a_row_that_appears_with_a_record_would_give_it_away() -> None:
-    """Why providers keep their rows: with a row only for those with a record, England's one more is that provider's."""
+def test_a_row_that_appears_with_a_record_would_reveal_it() -> None:
+    """The reason why providers keep their rows: if a row appeared with a record, it would show whose record England's new one is."""
     before, after = (published(truth) for truth in coming("NEW", 0, 1)[:2])
     row = after[after["area_type"] == "provider"].iloc[:1]
     row = row.assign(area_code="NEW", activity=np.nan, in_scope=np.nan, status="withheld_small")
@@ -228,7 +228,7 @@ def test_a_row_that_appears_with_a_record_would_give_it_away() -> None:
 
 
 def test_listed_providers_have_a_row_in_every_period_and_stay() -> None:
-    """A provider is listed once a count in scope is not small, with 0 where it has none, and stays as long as a release is kept."""
+    """A provider is listed once its count in scope is not small. It has 0 where it has no records, and stays while a release is kept."""
     first = table(BASE, {"D": 49}, OTHERS | {"NEW": (3, 7)})
     second = of_period(table(BASE, {"D": 49}, OTHERS | {"NEW": (2, 8)}), "2022-23", 1)
     third = of_period(table(BASE, {"D": 49}, {"V": (60, 70)}), "2023-24", 1)
@@ -246,8 +246,8 @@ def test_listed_providers_have_a_row_in_every_period_and_stay() -> None:
     assert set(rows(alone, "2021-22")) == {*OTHERS, "NEW"}
 
 
-def test_what_is_in_no_area_is_not_given_away_as_the_rest() -> None:
-    """England's figure less its areas' can be one area's records: those of a code that the areas shown do not have."""
+def test_records_in_no_area_are_not_revealed_as_the_remainder() -> None:
+    """England's figure minus its areas' can be the records of one area, whose code is not among the areas shown."""
     truth = table({"J": 12}, unknown=3)
     release = published(truth)
     assert narrowed_over([release], [truth], PARENTS) == []
@@ -255,7 +255,7 @@ def test_what_is_in_no_area_is_not_given_away_as_the_rest() -> None:
     assert [cell for cell in narrowed_over([shown], [truth], PARENTS) if "unknown" in cell]
 
 
-def test_a_reading_stays_withheld_beside_another_of_any_release_kept() -> None:
+def test_a_reading_stays_suppressed_while_a_kept_release_shows_another() -> None:
     truth = table({"A": 30, "D": 12, "G": 31})
     first = published(truth).assign(reading="as_intended")
     second = published(truth, before=as_before(first))
@@ -264,13 +264,13 @@ def test_a_reading_stays_withheld_beside_another_of_any_release_kept() -> None:
         assert release.loc[release["area_type"] != "england", ["activity", "in_scope"]].isna().all(axis=None)
 
 
-def test_the_same_figures_again_are_published_the_same() -> None:
+def test_unchanged_figures_are_published_unchanged() -> None:
     truth = table({"A": 3, "B": 9, "D": 12, "G": 31, "H": 2}, {"D": 3})
     first = published(truth)
     pd.testing.assert_frame_equal(published(truth, before=as_before(first)), first)
 
 
-def test_another_reading_does_not_stand_beside_the_one_before() -> None:
+def test_another_reading_is_not_published_next_to_the_earlier_one() -> None:
     truth = table({"A": 30, "D": 12, "G": 31})
     then = as_before(published(truth)).assign(reading="as_intended")
     now = published(truth, before=then)
@@ -281,7 +281,7 @@ def of_period(truth: pd.DataFrame, year: str, length: int) -> pd.DataFrame:
     return truth.assign(financial_year=year, period_years=length)
 
 
-# Three years of a rare policy, and the window that pools them.
+# Three years of a rare policy, and the window of all three years.
 RARE = [
     {"A": 8, "B": 2, "D": 9, "G": 12, "H": 1},
     {"A": 8, "B": 9, "D": 4, "G": 8, "J": 3},
@@ -295,8 +295,8 @@ WINDOW = of_period(
 )
 
 
-def test_a_window_is_protected_beside_englands_years() -> None:
-    """What is published of a rare policy: England by year and pooled, its areas by window alone."""
+def test_a_window_is_safe_next_to_englands_years() -> None:
+    """A rare policy: England is published by year and pooled, areas by window only."""
     release = published(WINDOW)
     years = [year.assign(status="withheld_secondary", activity=year["activity"].where(year["area_type"] == "england"),
                          in_scope=year["in_scope"].where(year["area_type"] == "england")) for year in SINGLE]  # fmt: skip
@@ -304,20 +304,20 @@ def test_a_window_is_protected_beside_englands_years() -> None:
     assert narrowed(release, PARENTS, truth=WINDOW) == []
     zero = release.loc[release["activity"] == 0, ["area_type", "area_code"]].itertuples(index=False, name=None)
     none = {str(tuple(code)) for code in zero}
-    # A window's zero says that each year was zero: zeros stand.
+    # A zero for the window says that each year was zero, and zeros are published.
     found = [cell for cell in narrowed(release, PARENTS, years=years) if not any(code in cell for code in none)]
     assert found == []
 
 
-def test_single_years_beside_their_window_would_give_cells_away() -> None:
-    """Why below England it is the one or the other: each is safe alone, and their difference is not."""
+def test_single_years_next_to_their_window_would_reveal_cells() -> None:
+    """The reason why areas have either years or windows: each is safe alone, but their difference is not."""
     years = [published(year) for year in SINGLE]
     assert all(narrowed(year, PARENTS) == [] for year in years)
     assert narrowed(published(WINDOW), PARENTS, years=years)
 
 
 @pytest.mark.parametrize("first", ["years", "window"])
-def test_a_policy_that_moves_between_years_and_windows_gives_nothing_away(first: str) -> None:
+def test_a_policy_that_moves_between_years_and_windows_reveals_nothing(first: str) -> None:
     years = [published(year) for year in SINGLE]
     if first == "years":
         then = as_before(pd.concat(years, ignore_index=True))
@@ -332,7 +332,7 @@ def test_a_policy_that_moves_between_years_and_windows_gives_nothing_away(first:
         assert [cell for cell in found if cell.startswith("now")] == []
     for table_ in shown:
         assert table_.loc[table_["area_type"] != "england", ["activity", "in_scope"]].isna().all(axis=None)
-    # Periods that have no year in common with those of before are published as ever.
+    # Periods that have no year in common with earlier ones are published as usual.
     apart = of_period(WINDOW, "2024-25", 3)
     pd.testing.assert_frame_equal(published(apart, before=then), published(apart))
 
@@ -352,7 +352,7 @@ def test_below_england_a_policy_has_periods_that_never_overlap_or_shift(spark: S
         for last in starts if last - length + 1 in starts
     ]  # fmt: skip
     kinds = "reading string, period_years int, financial_year string, period string, policy_id string"
-    kept = of_published_periods(
+    kept = in_published_periods(
         small_frame(spark, rows, kinds),
         small_frame(spark, chosen, "policy_id string, reading string, is_default_reading boolean, publish_years int, "
                                    "publish_first_year string"),
@@ -369,7 +369,7 @@ def test_other_publishers_thresholds(name: str, small: range, step: int) -> None
     truth = table({"A": 5, "B": 4, "C": 6, "D": 20, "G": 31, "H": 2}, {"D": 3})
     release = published(truth, disclosure_rules()[name])
     assert narrowed(release, PARENTS, step=step, small=small) == []
-    # What is in no area can be one area's too: where nothing is rounded, two such records are the rest of England's.
+    # Records in no area can be from one area. Without rounding, two such records are England's figure minus its areas'.
     alone = table({"A": 5, "B": 4, "C": 6, "D": 20, "G": 31, "H": 2}, {"D": 3}, unknown=2)
     assert narrowed(published(alone, disclosure_rules()[name]), PARENTS, step=step, small=small) == []
     cells = release.set_index("area_code")["activity"]
@@ -377,36 +377,36 @@ def test_other_publishers_thresholds(name: str, small: range, step: int) -> None
     assert cells["R2"] == {1: 33, 5: 35}[step]
 
 
-def test_little_more_than_the_small_cells_is_lost() -> None:
+def test_few_cells_but_the_small_ones_are_suppressed() -> None:
     truth = table({"A": 120, "B": 90, "C": 3, "D": 25, "E": 88, "F": 41, "G": 62, "H": 5, "J": 73}, {"A": 30, "H": 40})
-    done = protected_counts(truth, PARENTS, HES)
-    assert done.withheld_share == 2 / 16
+    done = suppressed_counts(truth, PARENTS, HES)
+    assert done.suppressed_share == 2 / 16
     cells = done.counts.set_index("area_code")
     assert cells.loc["H", "status"] == "withheld_small" and cells.loc["A", "activity"] == 120
     assert cells.loc["R1", "activity"] == 365 and cells.loc["H", "in_scope"] == 45
-    assert protected_counts(table({}), PARENTS, HES).withheld_share == 0.0
+    assert suppressed_counts(table({}), PARENTS, HES).suppressed_share == 0.0
 
 
-def test_england_alone_has_nothing_to_control() -> None:
-    done = protected_counts(CASES["nothing at all"].iloc[:1], PARENTS, HES)
-    assert done.counts.empty and done.withheld_share == 0.0
-    assert protected_variation(done.counts, HES, 100).empty
+def test_england_alone_needs_no_suppression() -> None:
+    done = suppressed_counts(CASES["nothing at all"].iloc[:1], PARENTS, HES)
+    assert done.counts.empty and done.suppressed_share == 0.0
+    assert suppressed_variation(done.counts, HES, 100).empty
 
 
-def test_without_england_the_areas_are_still_controlled() -> None:
+def test_without_england_the_areas_are_still_suppressed() -> None:
     truth = table({"A": 30, "C": 2, "G": 31})
     extract = truth[truth["area_type"] != "england"]
-    counts = protected_counts(extract, PARENTS, HES).counts.set_index("area_code")
+    counts = suppressed_counts(extract, PARENTS, HES).counts.set_index("area_code")
     assert np.isnan(counts.loc["C", "activity"]) and counts.loc["G", "activity"] == 30
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 14), min_size=9, max_size=9), st.lists(st.integers(0, 9), min_size=9, max_size=9))
-def test_figures_of_variation_are_the_same_whatever_is_withheld(flagged: list[int], values: list[int]) -> None:
-    """Percentiles are recomputed with other values in the withheld cells: what is published may not change."""
+def test_variation_is_the_same_for_all_values_of_suppressed_cells(flagged: list[int], values: list[int]) -> None:
+    """Percentiles are calculated again with other values in the suppressed cells. Published ones must not change."""
     truth = table({code: 7 * n for code, n in zip(LOCATIONS, flagged, strict=True)} | {"A": flagged[0]})
-    done = protected_counts(truth, PARENTS, HES)
-    spread = protected_variation(done.counts, HES, 10).set_index("area_type").loc["sub_icb"]
+    done = suppressed_counts(truth, PARENTS, HES)
+    spread = suppressed_variation(done.counts, HES, 10).set_index("area_type").loc["sub_icb"]
     rows = done.counts[done.counts["area_type"] == "sub_icb"]
     other = np.clip(values, np.where(rows["status"] == "withheld_small", 1, 0), 7)
     counts = rows["activity"].to_numpy(float)
@@ -424,9 +424,9 @@ def test_figures_of_variation_are_the_same_whatever_is_withheld(flagged: list[in
         assert spread["areas_with_activity"] == (filled > 0).sum()
 
 
-def test_variation_of_large_counts_is_all_there() -> None:
+def test_variation_of_large_counts_is_complete() -> None:
     truth = table({code: 100 + 10 * n for n, code in enumerate(LOCATIONS)})
-    spread = protected_variation(protected_counts(truth, PARENTS, HES).counts, HES, 100).set_index("area_type")
+    spread = suppressed_variation(suppressed_counts(truth, PARENTS, HES).counts, HES, 100).set_index("area_type")
     row = spread.loc["sub_icb"]
     rates = np.arange(100, 190, 10) / 10.0  # per 100,000 of a million people
     assert [row[f"p{share}"] for share in (10, 25, 50, 75, 90)] == pytest.approx(
@@ -457,7 +457,7 @@ def test_bounds_are_those_of_exhaustive_search(data: Any) -> None:
             )
             if whole and all(difference[0] <= b - a <= difference[1] for a, b in zip(x, y, strict=True)):
                 found.append((x, y))
-    solved = solve(tree, Pair.of(known[0], known[1], difference))
+    solved = solve(tree, Pair.from_bounds(known[0], known[1], difference))
     assert solved.possible == bool(found)
     if found:
         values = np.array(found)
@@ -468,7 +468,7 @@ def test_bounds_are_those_of_exhaustive_search(data: Any) -> None:
 
 
 def people() -> np.ndarray:
-    """People by area (sub-ICB locations, ICBs, regions) and stratum, from the population that is shipped."""
+    """People by area (sub-ICB locations, ICBs, regions) and stratum, from the shipped population."""
     with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
         areas = {row["sub_icb_code"]: row for row in csv.DictReader(file) if not row["valid_to"]}
     with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
@@ -481,18 +481,18 @@ def people() -> np.ndarray:
     return np.vstack([wide, *parts])
 
 
-# How many events apart what is possible of a stratum must stay: more than the small counts, 1 to 7.
+# The possible values of a stratum must span at least this many events: more than the small counts, 1 to 7.
 STATED_WIDTH = 8.0
 
 
 @pytest.mark.parametrize("total", [20, 300, 4000])
-def test_expected_events_leave_englands_strata_open(total: int) -> None:
-    """Solved from all that is published of 106 areas and those above them, before and after one man of 20 to 24 is added."""
+def test_expected_events_do_not_reveal_englands_strata(total: int) -> None:
+    """An attack with all published figures of 106 areas and the areas above them, before and after one man aged 20 to 24 is added."""
     by_area = people()
     england = by_area[: -(len(by_area) - 106)].sum(axis=0)
     draw = np.random.default_rng(total)
     events = draw.multinomial(total, england * (d := np.linspace(0.2, 1.8, 38)) / (england * d).sum()).astype(float)
-    # Of another standard population than the year's, so that England's rate depends on the strata.
+    # A standard population other than the year's, so that England's rate depends on the strata.
     weights = 1e5 * draw.uniform(0.7, 1.3, 38) / england.sum()
 
     def seen(events: np.ndarray) -> Strata:
@@ -513,7 +513,7 @@ def test_expected_events_leave_englands_strata_open(total: int) -> None:
     assert len(before.of_one_more(seen(added))) >= 30, "nearly every stratum can be the record's"
 
 
-def test_exact_expected_events_would_give_englands_strata() -> None:
+def test_exact_expected_events_would_reveal_englands_strata() -> None:
     by_area = people()
     england = by_area[: -(len(by_area) - 106)].sum(axis=0)
     events = np.random.default_rng(1).integers(0, 30, 38).astype(float)
@@ -528,7 +528,7 @@ ENGLAND = {"area_type": "england", "area_code": "E92000001", "population": 56_00
 
 
 def released_rates(spark: SparkSession, areas: list[dict[str, Any]], **england: Any) -> dict[str, Any]:
-    """Rates as they are published, by code, of areas with the true counts and with what is published of them."""
+    """Published rates by code, for areas with their true counts and their published counts."""
     period = dict(zip(PERIOD, KEY, strict=True))
     rest = {
         "period": "2021-22",
@@ -545,14 +545,14 @@ def released_rates(spark: SparkSession, areas: list[dict[str, Any]], **england: 
         "policy_id string, reading string, is_default_reading boolean, publish_years int, publish_first_year string, "
         "boards array<string>",
     )  # fmt: skip
-    shown = to_protect(rates, policies).toPandas()
+    shown = rates_to_suppress(rates, policies).toPandas()
     national = shown.loc[shown["area_type"] == "england", "standardised_rate"].iloc[0]
     given = pd.DataFrame([period | row | row["shown"] for row in areas]).drop(columns="shown")
     exact = shown.set_index("area_code")["expected"]
     given = given.assign(
         national_events=840.0, national_rate=national, expected=[exact.get(code) for code in given["area_code"]]
     )
-    released = protected_rates(rates, Protected(given), "hes_2018_protected", HES)
+    released = suppressed_rates(rates, SuppressedCounts(given), "hes_2018_protected", HES)
     return {row["area_code"]: row.asDict() for row in released.collect()}
 
 
@@ -563,12 +563,12 @@ def area(code: str, true: int, shown: float, scope: float, expected: float | Non
     return row | more | {"shown": {"activity": shown, "in_scope": scope, "status": status}}
 
 
-def test_below_england_limits_hold_for_every_count_that_rounding_leaves(spark: SparkSession) -> None:
+def test_limits_below_england_hold_for_every_count_that_rounding_leaves_possible(spark: SparkSession) -> None:
     areas = [area("A", 31, 30.0, 60.0, 31.2), area("B", 11, 10.0, 15.0, 4.1), area("C", 5, np.nan, 60.0, 9.8),
              area("D", 0, 0.0, 60.0, 2.0), area("P", 0, 0.0, np.nan, None, area_type="provider", population=None, absent=True)]  # fmt: skip
     found = released_rates(spark, areas)
     england = found["E92000001"]
-    # A record makes 0.0018 per 100,000 of 56 million: figures are multiples of 0.002, limits outwards.
+    # One record is 0.0018 per 100,000 of 56 million people. So rates are multiples of 0.002, and limits are rounded outwards.
     assert [england[name] for name in ("standardised_rate", "lower", "upper", "standard_error")] == [
         1.5,
         1.4,
@@ -578,7 +578,7 @@ def test_below_england_limits_hold_for_every_count_that_rounding_leaves(spark: S
     assert (england["activity"], england["flagged_share"]) == (840, 0.42)
     row = found["A"]
     assert (row["expected"], row["standardised_rate"]) == (31.0, pytest.approx(30 * 1.5 / 31))
-    # A published 30 is 28 to 32, 31 expected are 30.5 to 31.5, and 1.5 is 1.499 to 1.501.
+    # A published count of 30 means 28 to 32, 31 expected events mean 30.5 to 31.5, and a rate of 1.5 means 1.499 to 1.501.
     low, high = 28 * (1 - 1 / (9 * 28) - 1.959963984540054 / (3 * 28**0.5)) ** 3, 33 * (1 - 1 / 297 + 1.959963984540054 / (3 * 33**0.5)) ** 3  # fmt: skip
     assert (row["lower"], row["upper"]) == (pytest.approx(low * 1.499 / 31.5), pytest.approx(high * 1.501 / 30.5))
     ends = [binomtest(n, of).proportion_ci(method="wilson") for n, of in ((28, 62), (32, 58))]
@@ -603,7 +603,7 @@ def test_below_england_limits_hold_for_every_count_that_rounding_leaves(spark: S
 
 
 def test_nothing_published_changes_with_what_is_rounded_away(spark: SparkSession) -> None:
-    """The same counts of areas under other events of England by sex and age: no column may differ."""
+    """The same counts of areas with other events of England by sex and age. No column may differ."""
     shown = [
         released_rates(
             spark,
@@ -617,11 +617,11 @@ def test_nothing_published_changes_with_what_is_rounded_away(spark: SparkSession
 
 
 @pytest.mark.parametrize("name", ["hes_2018", "five_or_fewer", "under_five"])
-def test_counts_behind_a_published_one_are_those_that_come_out_as_it(spark: SparkSession, name: str) -> None:
+def test_possible_counts_are_those_that_are_published_as_this_value(spark: SparkSession, name: str) -> None:
     rule = disclosure_rules()[name]
     made = {n: n for n in range(120) if not rule["withhold"]["from"] <= n <= rule["withhold"]["to"]}
     frame = spark.range(120).select("id", controlled_count(F.col("id"), rule).alias("shown"))
-    rows = frame.select("id", "shown", *counts_behind(F.col("shown"), rule)).collect()
+    rows = frame.select("id", "shown", *possible_counts(F.col("shown"), rule)).collect()
     for true in made:
         _, shown, least, most = rows[true]
         same = [n for n in made if rows[n][1] == shown]
@@ -629,8 +629,8 @@ def test_counts_behind_a_published_one_are_those_that_come_out_as_it(spark: Spar
     assert all(row[2] is None and row[3] is None for row in rows if row[1] is None)
 
 
-def test_a_provider_has_no_rate_though_its_count_of_zero_stands(spark: SparkSession) -> None:
-    """No population, no rate: neither for a count nor for none; an area with people and no event has a rate of 0."""
+def test_a_provider_has_no_rate_even_with_a_published_count_of_zero(spark: SparkSession) -> None:
+    """Without a population there is no rate, for any count. An area with people and no event has a rate of 0."""
     truth = table({"A": 30, "G": 25}, {"A": 9}, {"X": (55, 60), "Y": (0, 9)})
     period = {"policy_id": KEY[0], "revision": KEY[1], "reading": KEY[2], "financial_year": KEY[3], "period_years": 1}
     rows = [
@@ -641,24 +641,24 @@ def test_a_provider_has_no_rate_though_its_count_of_zero_stands(spark: SparkSess
         for item in truth.to_dict("records")
     ]  # fmt: skip
     rates = small_frame(spark, rows, ACTIVITY_RATE.schema)
-    released = protected_rates(rates, protected_counts(truth, PARENTS, HES), "hes_2018_protected", HES)
+    released = suppressed_rates(rates, suppressed_counts(truth, PARENTS, HES), "hes_2018_protected", HES)
     found = {row["area_code"]: row for row in released.collect()}
     assert (found["Y"]["activity"], found["Y"]["standardised_rate"], found["Y"]["crude_rate"]) == (0, None, None)
     assert (found["X"]["activity"], found["X"]["standardised_rate"]) == (55, None)
     assert (found["J"]["activity"], found["J"]["standardised_rate"], found["J"]["lower"]) == (0, 0.0, 0.0)
 
 
-def test_nothing_varies_where_an_area_has_no_population() -> None:
-    """Areas that are left when some lack people are not the nation's."""
+def test_variation_is_not_calculated_if_an_area_has_no_population() -> None:
+    """If some areas have no population, the remaining areas are not the whole of England."""
     rows = [
         dict(zip(("policy_id", "revision", "reading", "financial_year", "period_years"), KEY, strict=True))
         | {"area_type": "sub_icb", "area_code": code, "activity": 10.0 * n, "status": "ok", "population": 1000.0}
         | {"expected": 20.0, "national_events": 100.0, "national_rate": 5.0}
         for n, code in enumerate("ABCD", start=1)
     ]
-    [whole] = protected_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
+    [whole] = suppressed_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
     assert (whole["areas"], whole["status"], whole["p50"]) == (4, "ok", 25 / 20 * 5.0)
     rows[3] |= {"population": None, "expected": None, "status": "no_population"}
-    [part] = protected_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
+    [part] = suppressed_variation(pd.DataFrame(rows), HES, 100).to_dict("records")
     assert (part["areas"], part["status"]) == (3, "not_calculated")
     assert pd.isna(part["p50"]) and pd.isna(part["n_fold"]) and pd.isna(part["opportunity"])

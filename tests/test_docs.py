@@ -1,9 +1,14 @@
-"""The documents agree with the product: cited decisions exist, and links between pages lead somewhere."""
+"""The documents agree with the product: cited decisions exist, links lead somewhere, generated pages are current."""
 
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+from test_layers import LAYERS
+
+from ebi_spark.config.settings import load_config
+from ebi_spark.policies.load import load_policies
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("conf/*/README.md")])
@@ -30,6 +35,55 @@ def test_every_internal_link_leads_somewhere(page: Path) -> None:
         if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there)):
             broken.append(f"{target}#{anchor}" if anchor else target)
     assert not broken
+
+
+def test_generated_pages_are_current() -> None:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    assert spec and spec.loader
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    stale = [page.name for page, text in generate.pages().items() if page.read_text(encoding="utf-8") != text]
+    assert stale == [], "run `make docs`"
+
+
+def examples(page: str, first_key: str) -> list[str]:
+    """The YAML examples of a page that begin with a key."""
+    blocks: list[str] = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    return [block for block in blocks if block.startswith(f"{first_key}:")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
+def test_example_configurations_are_read(page: str, tmp_path: Path) -> None:
+    (example,) = examples(page, "lake")
+    path = tmp_path / "run.yml"
+    path.write_text(example, encoding="utf-8")
+    assert [source.name for source in load_config(path).sources] == ["admitted", "outpatient"]
+
+
+def test_the_smallest_configuration_has_ten_lines() -> None:
+    assert len(examples("README.md", "lake")[0].splitlines()) == 10
+
+
+def test_example_policies_are_read(tmp_path: Path) -> None:
+    national, local = examples("docs/policies.md", "id")
+    (tmp_path / "example_knee_washout.yml").write_text(national, encoding="utf-8")
+    (tmp_path / "example_board_fusion.yml").write_text(local, encoding="utf-8")
+    found = {policy.id: policy for policy in load_policies([tmp_path])}
+    assert found["example_knee_washout"].dataset == "apc" and found["example_board_fusion"].boards == ("QJ2",)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_architecture_page_has_every_folder_in_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = [name for name in LAYERS if (ROOT / "ebi_spark" / name).is_dir()]
+    assert re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE) == folders
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", text))
+    assert (
+        named and [name for name in named if not any((top / name).exists() for top in (ROOT, ROOT / "ebi_spark"))] == []
+    )
 
 
 def test_every_decision_that_is_cited_is_written_down() -> None:

@@ -1,4 +1,4 @@
-"""The gate: good tables pass every suite, and for each check there is a table that fails it."""
+"""The gate: good tables pass every suite, and every check has a table that fails it."""
 
 import re
 from collections.abc import Callable
@@ -31,7 +31,7 @@ FINGERPRINT = "0123456789abcdef"
 
 
 def good() -> Tables:
-    """A whole small lake: twelve spells, of which ten are flagged as published and eleven as intended."""
+    """A small complete lake: twelve spells, of which ten are flagged as published and eleven as intended."""
     record = YEAR | {"source_system": "sus_plus", "activity_date": date(2021, 5, 1), "provider_code": "RX1"}
     record |= {"age": 40, "age_years": 40, "sex": "1", "run_id": "run1"}
     spells = [
@@ -58,8 +58,8 @@ def good() -> Tables:
             "records_built": 2,
         },
     ]
-    aside = {"source_system": "sus_plus", "dataset": "apc", "role": "apcs", "financial_year": "unknown"}
-    aside |= {"reasons": ["undischarged"], "source_file": "apcs.csv", "raw": "{}", "run_id": "run1"}
+    quarantined = {"source_system": "sus_plus", "dataset": "apc", "role": "apcs", "financial_year": "unknown"}
+    quarantined |= {"reasons": ["undischarged"], "source_file": "apcs.csv", "raw": "{}", "run_id": "run1"}
     clauses = [{"clause_id": name, "step": step} for step, name in enumerate(("procedure", "age", "diagnosis"))]
     policy = {"dataset": "apc", "policy_fingerprint": FINGERPRINT, "definition": '{"id": "P"}', "clauses": clauses}
     policy |= {"in_force_from": date(2021, 4, 1), "in_force_to": date(2022, 4, 1), "in_force_dated": "month"}
@@ -70,8 +70,8 @@ def good() -> Tables:
         INTENDED | policy | {"is_default_reading": False},
         PUBLISHED | policy | local,
     ]
-    judged = {key: record[key] for key in ("source_system", "activity_date", "provider_code", "age_years", "run_id")}
-    judged |= YEAR | {"dataset": "apc", "policy_fingerprint": FINGERPRINT, "missing_clauses": []}
+    flag = {key: record[key] for key in ("source_system", "activity_date", "provider_code", "age_years", "run_id")}
+    flag |= YEAR | {"dataset": "apc", "policy_fingerprint": FINGERPRINT, "missing_clauses": []}
     flags = []
     for reading, failing in (
         (PUBLISHED, {10: ["age"], 11: ["age", "diagnosis"]}),
@@ -83,13 +83,13 @@ def good() -> Tables:
             outcome = {"failed_clauses": failed, "near_miss": len(failed) == 1}
             outcome["outcome"] = "not_flagged" if failed else "flagged"
             outcome["decisive_decisions"] = ["older"] if reading is PUBLISHED and n == 10 else []
-            flags.append(reading | judged | area | outcome | {"record_id": f"a{n}"})
-    # The local policy has two of the records and flags one: the age clause, which it asks anew, keeps the other.
+            flags.append(reading | flag | area | outcome | {"record_id": f"a{n}"})
+    # The local policy has two of the records and flags one: the age clause, which it repeats, removes the other.
     for n in range(2):
         area = {"area_basis": "gp_practice", "area_code": "A1", "decisive_decisions": []}
         failed = ["age"] * n
         outcome = {"failed_clauses": failed, "near_miss": bool(n), "outcome": "not_flagged" if n else "flagged"}
-        flags.append(PUBLISHED | {"policy_id": "L"} | judged | area | outcome | {"record_id": f"a{n}"})
+        flags.append(PUBLISHED | {"policy_id": "L"} | flag | area | outcome | {"record_id": f"a{n}"})
     turned = YEAR | {"decision": "older", "source": "as_intended", "clause_id": "age", "because": "why", "words": "who"}
     sensitivities = [
         {**{key: value for key, value in reading.items() if key != "reading"}, "base_reading": reading["reading"]}
@@ -204,7 +204,7 @@ def good() -> Tables:
     return {
         "apc_spell": spells,
         "op_attendance": attendances,
-        "quarantine": [aside],
+        "quarantine": [quarantined],
         "ingest_audit": audits,
         "population": population,
         "policy": policies,
@@ -254,7 +254,7 @@ def good() -> Tables:
 def frame_of(spark: SparkSession, table: Table, rows: list[Row]) -> DataFrame:
     names = table.names()
     assert not {key for row in rows for key in row} - {*names, "run_id"}
-    # By Arrow the rows lie in the plan itself; from tuples every query would start Python for them.
+    # With Arrow the rows are part of the query plan. With tuples every query would start Python for them.
     arrow = pa.Table.from_pylist(
         [{name: row.get(name) for name in names} for row in rows], to_arrow_schema(table.schema)
     )
@@ -262,7 +262,7 @@ def frame_of(spark: SparkSession, table: Table, rows: list[Row]) -> DataFrame:
 
 
 class Frames:
-    """What the gate asks of a lake, from rows; only the tables that are asked for become frames."""
+    """Replaces a lake in the gate's tests: its tables are made from rows when they are first read."""
 
     def __init__(self, spark: SparkSession, tables: Tables, frames: dict[str, DataFrame] | None = None) -> None:
         self.spark, self.frames = spark, frames or {}
@@ -276,14 +276,14 @@ class Frames:
 
 
 def violations(spark: SparkSession, suite: str, check: str, tables: Tables) -> int:
-    """Violations of one check that is made over the rows of a table together."""
+    """The violations of one check of a suite."""
     lake: Any = Frames(spark, tables)
     whole = load_suite(suite)
     kept = tuple(item for item in whole.checks if item.id == check)
-    return gate._Measuring(lake, None, None).violations([replace(whole, checks=kept)]).counts[(suite, check)]
+    return gate._ViolationCounter(lake, None, None).violations([replace(whole, checks=kept)]).counts[(suite, check)]
 
 
-# What must fail each condition on a row: the first row of the good table with these values.
+# Rows that must fail each condition on a row: the first row of the good table, with these values.
 BAD_ROWS: dict[str, dict[str, list[Row]]] = {
     "apc_spell": {
         "source_system_known": [{"source_system": "other"}, {"source_system": None}],
@@ -570,7 +570,7 @@ def change_all(table: str, **values: Any) -> Callable[[Tables], None]:
     return apply
 
 
-# What must fail each check over several rows or tables.
+# Changes that must fail each check over several rows or tables.
 BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     "apc_spell": {
         "one_row_a_record": [add("apc_spell")],
@@ -692,7 +692,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
                 tables["published_rate"][1] | {"financial_year": year, "period_years": 3}
                 for year in ("2021-22", "2022-23")
             ),
-            # a window over a year that stands there on its own
+            # a window over a year that is also there as a single year
             add("published_rate", 1, financial_year="2022-23", period_years=2),
         ],
         "england_as_in_gold": [
@@ -817,10 +817,10 @@ def test_a_bad_table_fails_its_check(
     assert violations(spark, suite, check, tables) > 0
 
 
-# The whole way: Spark, Great Expectations, pages
+# End to end: Spark, Great Expectations, pages
 
 
-def tell(_: str) -> None:
+def progress(_: str) -> None:
     pass
 
 
@@ -828,7 +828,9 @@ def tell(_: str) -> None:
 def test_good_tables_pass(spark: SparkSession, layer: str, tmp_path: Path) -> None:
     lake: Any = Frames(spark, good())
     release = "R1" if layer == "published" else None
-    result = validate_layer(lake, layer, years=["2020-21", "2021-22"], release_id=release, docs=tmp_path, tell=tell)
+    result = validate_layer(
+        lake, layer, years=["2020-21", "2021-22"], release_id=release, docs=tmp_path, progress=progress
+    )
     assert (result.failed, result.warnings) == ([], [])
     assert result.success and result.checks == sum(len(load_suite(name).checks) for name in LAYER_SUITES[layer])
     pages = list(tmp_path.rglob("*.html"))
@@ -848,30 +850,30 @@ def test_a_lake_is_checked_at_its_versions(spark: SparkSession, tmp_path: Path) 
     for name in (*layer, "activity_flag", "apc_spell", "op_attendance", "policy"):
         table = load_suite(name).table
         lake.replace(table, frame_of(spark, table, good()[name]).coalesce(1), {}, stage="test")
-    result = validate_layer(lake, "rates", years=["2021-22"], docs=None, tell=tell)
+    result = validate_layer(lake, "rates", years=["2021-22"], docs=None, progress=progress)
     assert result.success and result.docs is None
     assert result.versions == {f"gold/{name}": 0 for name in layer}
 
 
-def test_years_and_release_restrict_what_is_judged(spark: SparkSession) -> None:
+def test_years_and_release_restrict_what_is_checked(spark: SparkSession) -> None:
     lake: Any = Frames(spark, good())
 
-    def judged(suite: str, years: list[str] | None, release_id: str | None) -> int:
-        return gate._Measuring(lake, years, release_id).rows(suite).count()
+    def checked(suite: str, years: list[str] | None, release_id: str | None) -> int:
+        return gate._ViolationCounter(lake, years, release_id).rows(suite).count()
 
-    assert judged("published_rate", None, "R1") == len(good()["published_rate"])
-    assert judged("published_rate", None, "R9") == 0
-    assert judged("activity_rate", ["2020-21"], None) == 1
-    assert judged("quarantine", ["2020-21"], None) == 1  # its year is unknown
-    assert judged("ingest_audit", ["2020-21"], None) == 2  # an audit row belongs to a run
+    assert checked("published_rate", None, "R1") == len(good()["published_rate"])
+    assert checked("published_rate", None, "R9") == 0
+    assert checked("activity_rate", ["2020-21"], None) == 1
+    assert checked("quarantine", ["2020-21"], None) == 1  # its year is unknown
+    assert checked("ingest_audit", ["2020-21"], None) == 2  # an audit row belongs to a run
 
 
-def test_a_failed_gate_says_what_is_wrong_without_a_value(spark: SparkSession, tmp_path: Path) -> None:
-    tables, told = good(), []
+def test_a_failed_gate_says_what_is_wrong_without_values_of_records(spark: SparkSession, tmp_path: Path) -> None:
+    tables, lines = good(), []
     bad = {"age_years": 133, "record_id": " SECRET", "provider_code": None}
     tables["op_attendance"] = [row | bad for row in tables["op_attendance"]]
     lake: Any = Frames(spark, tables)
-    result = validate_layer(lake, "silver", years=["2021-22"], docs=tmp_path, tell=told.append)
+    result = validate_layer(lake, "silver", years=["2021-22"], docs=tmp_path, progress=lines.append)
     found = {(item.table, item.check): item.violations for item in result.failed}
     assert not result.success and result.docs is not None
     assert found == {
@@ -880,10 +882,10 @@ def test_a_failed_gate_says_what_is_wrong_without_a_value(spark: SparkSession, t
             ("record_id_bare", 2), ("age_years_in_range", 2), ("age_years_from_age", 2), ("one_row_a_record", 1)
         )
     }  # fmt: skip
-    # A warning is told and does not close the gate.
+    # A warning is reported, and the gate still passes.
     assert [item.check for item in result.warnings] == ["mostly_with_provider"]
     pages = "".join(page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html"))
-    assert "SECRET" not in pages + "".join(told) and "133" not in "".join(told)
+    assert "SECRET" not in pages + "".join(lines) and "133" not in "".join(lines)
     assert ">failed<" in result.docs.read_text(encoding="utf-8")
 
 
@@ -893,38 +895,39 @@ def test_missing_and_mistyped_columns_are_failed_checks(spark: SparkSession) -> 
         load_suite(name).table.full_name: frame_of(spark, load_suite(name).table, tables[name])
         for name in ("apc_spell", "quarantine")
     }
-    spells, aside = TABLES["silver/apc_spell"].full_name, QUARANTINE.full_name
+    spells, quarantine = TABLES["silver/apc_spell"].full_name, QUARANTINE.full_name
     frames[spells] = frames[spells].drop("age_years").withColumn("more", F.lit(1))
-    frames[aside] = frames[aside].withColumn("reasons", F.lit("undischarged"))
+    frames[quarantine] = frames[quarantine].withColumn("reasons", F.lit("undischarged"))
     lake: Any = Frames(spark, tables, frames)
-    result = validate_layer(lake, "silver", years=["2021-22"], docs=None, tell=tell)
-    words = {(item.table, item.check): item.words for item in result.failed}
-    assert set(words) == {
+    result = validate_layer(lake, "silver", years=["2021-22"], docs=None, progress=progress)
+    descriptions = {(item.table, item.check): item.description for item in result.failed}
+    assert set(descriptions) == {
         (spells, "columns_there"),
         (spells, "age_years_in_range"),
         (spells, "age_years_from_age"),
-        (aside, "columns_of_their_type"),
-        (aside, "not_null_reasons"),
-        (aside, "reason_given"),
+        (quarantine, "columns_of_their_type"),
+        (quarantine, "not_null_reasons"),
+        (quarantine, "reason_given"),
     }
-    assert words[(spells, "columns_there")].endswith("(not so: age_years)")
+    assert descriptions[(spells, "columns_there")].endswith("(columns: age_years)")
     assert (
-        "cannot be checked: the column reasons of silver/quarantine has another type" in words[(aside, "reason_given")]
+        "cannot be checked: the column reasons of silver/quarantine has another type"
+        in descriptions[(quarantine, "reason_given")]
     )
     assert [item.check for item in result.warnings] == ["mostly_with_age"]
 
 
 @pytest.mark.parametrize("suite", ["apc_spell", "op_attendance"])
-def test_a_key_in_two_years_fails_whichever_of_them_is_checked(spark: SparkSession, suite: str) -> None:
+def test_a_key_in_two_years_fails_in_either_year(spark: SparkSession, suite: str) -> None:
     tables = good()
     add(suite, financial_year="2019-20")(tables)
     lake: Any = Frames(spark, tables)
     for year in ("2019-20", "2021-22"):
-        found = gate._Measuring(lake, [year], None).violations([load_suite(suite)])
+        found = gate._ViolationCounter(lake, [year], None).violations([load_suite(suite)])
         assert found.counts[suite, "one_row_a_record"] == 1
 
 
-def test_equal_hashes_of_different_keys_are_no_repetition(spark: SparkSession) -> None:
+def test_different_keys_with_equal_hashes_are_not_repeated_keys(spark: SparkSession) -> None:
     # xxhash64 passes over NULLs, so these two keys have one hash.
     tables = good()
     tables["op_attendance"] = [
@@ -934,7 +937,7 @@ def test_equal_hashes_of_different_keys_are_no_repetition(spark: SparkSession) -
     assert violations(spark, "op_attendance", "one_row_a_record", tables) == 0
 
 
-def test_earlier_runs_may_have_lost_years_to_newer_ones(spark: SparkSession) -> None:
+def test_newer_runs_may_have_replaced_years_of_earlier_runs(spark: SparkSession) -> None:
     tables = good()
     older = tables["ingest_audit"][0] | {"run_id": "run0", "written_at": datetime(2021, 1, 1, tzinfo=UTC)}
     tables["ingest_audit"].append(older)
@@ -942,7 +945,7 @@ def test_earlier_runs_may_have_lost_years_to_newer_ones(spark: SparkSession) -> 
     assert violations(spark, "quarantine", "agrees_with_audit", tables) == 0
 
 
-def test_rows_that_stood_aside_before_belong_to_the_run_that_set_them_aside(spark: SparkSession) -> None:
+def test_rows_quarantined_before_belong_to_the_run_that_quarantined_them(spark: SparkSession) -> None:
     tables = good()
     later = datetime(2031, 1, 1, tzinfo=UTC)
     tables["ingest_audit"] += [
@@ -954,23 +957,23 @@ def test_rows_that_stood_aside_before_belong_to_the_run_that_set_them_aside(spar
     assert violations(spark, "quarantine", "agrees_with_audit", tables) > 0
 
 
-def test_exceptions_are_seen_in_both_shapes() -> None:
+def test_exceptions_are_found_in_both_forms() -> None:
     assert gate._raised({"raised_exception": True})
     assert gate._raised({"('metric', 'x')": {"raised_exception": True}})
     assert not gate._raised({"raised_exception": False}) and not gate._raised({}) and not gate._raised(None)
 
 
-def test_offline_pages_keep_their_words() -> None:
+def test_offline_pages_keep_their_text() -> None:
     page = '<html><head><link href="https://a/b.css"><style>@import "x";</style></head><body onload="f()"><p>kept</p>'
     page += '<script src="https://a"></script><img src="https://a/b.png"/><footer>buy</footer></body></html>'
     text = offline(page)
     assert "<p>kept</p>" in text and "https" not in text and "onload" not in text and "buy" not in text
 
 
-def test_types_of_the_contract_are_compared_whole(spark: SparkSession) -> None:
+def test_declared_types_are_compared_completely(spark: SparkSession) -> None:
     table = TABLES["gold/policy"]
     rows = frame_of(spark, table, good()["policy"])
     other = rows.withColumn("clauses", F.transform("clauses", lambda c: F.struct(c["clause_id"].alias("clause_id"))))
     assert isinstance(other.schema["clauses"].dataType, T.ArrayType)
     lake: Any = Frames(spark, {}, {table.full_name: other})
-    assert gate._Measuring(lake, None, None)._deviations("policy") == ([], ["clauses"])
+    assert gate._ViolationCounter(lake, None, None)._column_differences("policy") == ([], ["clauses"])

@@ -17,15 +17,15 @@ from ebi_spark.config.settings import LakeLocation, RunConfig, disclosure_rules,
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.lookup_files import AreaCodes, read_lookup
-from ebi_spark.geography.output_areas import located, unmapped_areas
+from ebi_spark.geography.output_areas import assign_output_area, unmapped_areas
 from ebi_spark.geography.record_areas import Lookups, lookup_spans, read_lookups, with_area
 from ebi_spark.lake.storage import Lake
-from ebi_spark.rates.activity import activity_rates, by_area, prepared
+from ebi_spark.rates.activity import activity_rates, by_area, prepare_flags
 from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.rates.variation import variation
 from ebi_spark.release.publish import shown_geography
-from ebi_spark.release.suppressed_tables import parents_of, protected_counts
+from ebi_spark.release.suppressed_tables import parents_of, suppressed_counts
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
 from tests.test_population import listed
@@ -68,17 +68,17 @@ def test_the_shipped_versions() -> None:
 
 def test_a_code_means_something_only_with_a_date() -> None:
     now, then, oldest = read_geography(), read_geography("icb_2024"), read_geography("ccg_2021")
-    assert now.reach("02P", SPRING_2021) == now.reach("02P", SPRING_2026) == (("02P", 1.0),)
+    assert now.map_code("02P", SPRING_2021) == now.map_code("02P", SPRING_2026) == (("02P", 1.0),)
     # Tameside and Glossop, of which Glossop (21 of 162 LSOAs) went to Derbyshire.
     for geography in (now, then):
-        assert geography.reach("01Y", SPRING_2021) == (("01Y", 0.870370), ("15M", 0.129630))
-        assert geography.reach("01Y", SUMMER_2022) == (("01Y", 1.0),)
-    assert oldest.reach("01Y", SUMMER_2022) == (("01Y", 1.0),)
-    back = dict(oldest.reach("15M", SPRING_2026))
+        assert geography.map_code("01Y", SPRING_2021) == (("01Y", 0.870370), ("15M", 0.129630))
+        assert geography.map_code("01Y", SUMMER_2022) == (("01Y", 1.0),)
+    assert oldest.map_code("01Y", SUMMER_2022) == (("01Y", 1.0),)
+    back = dict(oldest.map_code("15M", SPRING_2026))
     assert back == pytest.approx({"15M": 621 / 642, "01Y": 21 / 642})
     # Nothing that ships says where Frimley went, or where Thames Valley's new location came from.
-    assert (now.reach("D4U1Y", SUMMER_2022), then.reach("D4U1Y", SUMMER_2022)) == ((), (("D4U1Y", 1.0),))
-    assert (then.reach("U2G6B", SPRING_2026), now.reach("U2G6B", SPRING_2026)) == ((), (("U2G6B", 1.0),))
+    assert (now.map_code("D4U1Y", SUMMER_2022), then.map_code("D4U1Y", SUMMER_2022)) == ((), (("D4U1Y", 1.0),))
+    assert (then.map_code("U2G6B", SPRING_2026), now.map_code("U2G6B", SPRING_2026)) == ((), (("U2G6B", 1.0),))
     assert not now.is_valid("U2G6B", SUMMER_2022) and not now.is_valid("D4U1Y", SPRING_2026)
     assert not now.is_valid("02P", date(2021, 3, 31)) and not now.covers("2020-21") and now.covers("2021-22")
     # The Black Country and West Birmingham lost a part inside its region; boards differ, the region does not.
@@ -97,16 +97,16 @@ def test_own_mappings(tmp_path: Path) -> None:
         "01Y,01Y,2022-07-01,0.9", "01Y,15M,2022-07-01,0.1",
     )  # fmt: skip
     now = read_geography("icb_2026", [own])
-    assert now.reach("00C", date(2015, 1, 1)) == now.reach("16C", date(2020, 6, 1)) == (("16C", 1.0),)
+    assert now.map_code("00C", date(2015, 1, 1)) == now.map_code("16C", date(2020, 6, 1)) == (("16C", 1.0),)
     assert not now.is_valid("16C", date(2020, 3, 31)) and not now.is_valid("00C", date(2020, 4, 1))
-    assert now.reach("03X", date(2018, 5, 1)) == (("15E", 0.5), ("15M", 0.5))
-    assert now.reach("D4U1Y", SPRING_2021) == (("92A", 0.4), ("U2G6B", 0.6))
-    assert now.reach("01Y", SPRING_2021) == (("01Y", 0.9), ("15M", 0.1))  # in the place of the shipped shares
+    assert now.map_code("03X", date(2018, 5, 1)) == (("15E", 0.5), ("15M", 0.5))
+    assert now.map_code("D4U1Y", SPRING_2021) == (("92A", 0.4), ("U2G6B", 0.6))
+    assert now.map_code("01Y", SPRING_2021) == (("01Y", 0.9), ("15M", 0.1))  # in the place of the shipped shares
     assert now.covers("2015-16")
     # Backwards: of areas that several went into, no size is known but by the shipped tables.
     then = read_geography("icb_2024", [own])
-    assert then.reach("U2G6B", SPRING_2026) == (("D4U1Y", 1.0),)
-    assert then.reach("92A", SPRING_2026) == ()
+    assert then.map_code("U2G6B", SPRING_2026) == (("D4U1Y", 1.0),)
+    assert then.map_code("92A", SPRING_2026) == ()
 
 
 BAD_MAPPINGS = {
@@ -187,7 +187,7 @@ def test_records_in_the_areas_of_a_version(spark: SparkSession) -> None:
     ]
     flags = flags_of(spark, [*people, *others])
     geography = read_geography()
-    rows = {row["record_id"]: row["area_code"] for row in located(flags, geography).collect()}
+    rows = {row["record_id"]: row["area_code"] for row in assign_output_area(flags, geography).collect()}
     assert len(rows) == len(people) + len(others)
     expected = ["15M" if drawn(f"someone{n}") >= 0.870370 else "01Y" for n in range(200)]
     assert [rows[str(n)] for n in range(200)] == expected
@@ -288,7 +288,7 @@ def test_the_practice_file_of_ods_is_a_lookup(spark: SparkSession, tmp_path: Pat
     for practices in (epraccur, as_ods, as_ours):
         lookups = read_lookups(spark, RunConfig(LakeLocation(), practices=practices))
         assert lookups.remarks == (
-            f"{practices.name}: 2 of 5 rows have no area of England: 1 are outside England, 1 have another code or none (13Q)",
+            f"{practices.name}: 2 of 5 rows have no area of England: 1 are outside England, 1 have another code or no code (13Q)",
         )
         placed = with_area(records, lookups).select(
             "record", "area_code", "area_date", "latest_area_code", "area_basis"
@@ -360,7 +360,7 @@ BAD_LOOKUPS = {
     "with a header and nothing else": ["practice_code,sub_icb_code"],
     "with a column twice": ["practice_code,sub_icb_code,sub_icb_code", "A1,15N,15N"],
     "with a date in another form": ["practice_code,sub_icb_code,valid_from", "A1,15N,01/07/2022"],
-    "with a date that is none": ["practice_code,sub_icb_code,valid_to", "A1,15N,20223001"],
+    "with a date that does not exist": ["practice_code,sub_icb_code,valid_to", "A1,15N,20223001"],
     "with a row that ends before it begins": [
         "practice_code,sub_icb_code,valid_from,valid_to", "A1,15N,2022-07-01,2022-07-01",
     ],
@@ -401,7 +401,7 @@ def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path)
         config = RunConfig(LakeLocation(tmp_path), geography=version, max_vintage_days=10_000)
         population = read_population(config, years)
         geography: Geography = population.geography
-        made = activity_rates(prepared(flags, geography), read, population, partial=False)
+        made = activity_rates(prepare_flags(flags, geography), read, population, partial=False)
         everything = made.toPandas()
         pooled = everything[everything["period_years"] == 2].set_index(["financial_year", "area_type"]).sort_index()
         # Areas have no figure of two years when records of one cannot be placed.
@@ -441,7 +441,7 @@ def test_rates_on_two_versions_of_the_areas(spark: SparkSession, tmp_path: Path)
         assert located_events == (20 if version == "icb_2024" else 10)
         assert of_2022.loc["england"]["activity"].tolist() == [20]
     # The last of them: one pass gives the same as counting each type of area by itself.
-    seen = by_area(prepared(flags, geography), population).groupBy("area_type").count().collect()
+    seen = by_area(prepare_flags(flags, geography), population).groupBy("area_type").count().collect()
     counted = {row["area_type"]: row["count"] for row in seen}
     assert counted == {"england": 40, "provider": 40, "sub_icb": 20, "icb": 20, "region": 20}
     spread = variation(made.where("period = '2022-23'").withColumn("run_id", F.lit("r")), 1)
@@ -472,7 +472,7 @@ def test_another_version_than_the_release_before_is_withheld() -> None:
 
     def released(now: pd.DataFrame, before: pd.DataFrame | None) -> pd.DataFrame:
         version = now["geography"].iloc[0]
-        done = protected_counts(now, parents_of(read_geography(version).areas), rule, before).counts
+        done = suppressed_counts(now, parents_of(read_geography(version).areas), rule, before).counts
         england = now[now["area_type"] == "england"].assign(status="ok")
         return pd.concat([england, done.assign(geography=version)]).assign(rule=None)
 
@@ -513,7 +513,7 @@ def test_a_population_of_a_few_areas_never_makes_england(spark: SparkSession, tm
         years = ["2026-27", "2027-28"]
         periods = [Period("P", "2021-04", "as_published", tuple(years[:n])) for n in (1, 2)]
         periods.append(Period("P", "2021-04", "as_published", ("2027-28",)))
-        placed = prepared(flags_of(spark, rows), read_geography())
+        placed = prepare_flags(flags_of(spark, rows), read_geography())
         return activity_rates(placed, periods, read_population(config, years), partial=partial)
 
     rows = [at(SPRING_2026, code, person_id=f"{code}-{n}") for code in (*six, other) for n in range(12)]

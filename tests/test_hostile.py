@@ -162,8 +162,8 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with a variable of Spark's in the lake's name": configured("lake: ./${env:HOME}\n" + SOURCES),
     "with a lake at a URL": configured("lake: s3://bucket/lake\n" + SOURCES),
     "with `report` at a URL": configured(PLAIN + "report: https://example.org/report.html\n"),
-    "with a lake in the home of nobody": configured("lake: ~nobody-of-this-name/lake\n" + SOURCES),
-    "with a lake below a circle of links": prepared(
+    "with a lake in the home of an unknown user": configured("lake: ~nobody-of-this-name/lake\n" + SOURCES),
+    "with a lake below links that lead to each other": prepared(
         lambda folder: (folder / "circle").symlink_to(folder / "circle"), "lake: ./circle/lake\n" + SOURCES
     ),
     "with a backtick in a catalogue's name": configured(
@@ -178,7 +178,7 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with a lake in a catalogue, in a local session": configured(
         "lake: {catalog: main, schemas: {silver: s, gold: g, published: p}}\n" + SOURCES
     ),
-    "with a table whose name is none": configured(
+    "with a table whose name cannot be a name": configured(
         'lake: ./lake\nsources: {a: {system: hes, tables: {op: {table: "x; DROP TABLE y"}}}}\n'
     ),
     "with a value that contains itself": configured(PLAIN + "policies: &a [*a]\n"),
@@ -210,7 +210,7 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with `--lake` and no value": exiting("--lake", ""),
     "with an argument that has an escape": exiting("--years", "2021-22\x1b[2J"),
     "with an argument that is no text": exiting("--lake", "a\udcff"),
-    "with `--policies` that name none": configured(PLAIN, "--policies", ","),
+    "with `--policies` that name no policy": configured(PLAIN, "--policies", ","),
     "that generates files below a file": lambda folder: (
         (folder / "file").write_text("x"), answer_of(generate.main, "--out", str(folder / "file" / "made")),
     )[-1],
@@ -220,7 +220,7 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "that keeps versions for longer than a century": lambda folder: answer_of(
         maintain.main, "--lake", str(folder), "--keep-hours", "9" * 12
     ),
-    "with an `EBI_SPARK_MASTER` that is elsewhere": in_environment("EBI_SPARK_MASTER", "spark://elsewhere:7077"),
+    "with an `EBI_SPARK_MASTER` on another machine": in_environment("EBI_SPARK_MASTER", "spark://elsewhere:7077"),
     "with an option after `EBI_SPARK_DRIVER_MEMORY`": in_environment(
         "EBI_SPARK_DRIVER_MEMORY", "4g -XX:OnOutOfMemoryError=touch"
     ),

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, resource
 from ebi_spark.errors import InputError
-from ebi_spark.flags.apply_policies import _tests_of, apply_policies, scope_totals
+from ebi_spark.flags.apply_policies import _distinct_tests, apply_policies, scope_totals
 from ebi_spark.flags.attrition import attrition
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.boards import EVER, NEVER, members
@@ -28,7 +28,7 @@ from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import Policy
 from ebi_spark.policies.patterns import one_of
 from ebi_spark.policies.simplify import leaves
-from ebi_spark.rates.activity import activity_rates, prepared
+from ebi_spark.rates.activity import activity_rates, prepare_flags
 from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.small_frames import small_frame
@@ -272,7 +272,7 @@ def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> Non
     keys = steps.where("step = 0").select("policy_id", "revision", "reading", "financial_year").collect()
     periods = [Period(*key[:3], (key[3],)) for key in keys]
     population = read_population(CONFIG, ["2022-23", "2024-25"])
-    placed = prepared(flags, population.geography)
+    placed = prepare_flags(flags, population.geography)
     rates = activity_rates(placed, periods, population, partial=False, boards=boards)
     shown = {
         (row["policy_id"], row["area_type"], row["area_code"]): (row["activity"], row["in_scope"], row["expected"], row["notes"])
@@ -406,7 +406,7 @@ def test_many_policies_judge_as_each_alone(spark: SparkSession, tmp_path: Path) 
         flags = apply_policies(records, dataset, chosen, AREAS)
         judged += flags.select("policy_id", "reading", "record_id", F.array_join("failed_clauses", ",")).collect()
         assert flags.where("(outcome = 'flagged') <> (size(failed_clauses) = 0)").isEmpty()
-        assert {len(_tests_of(unit).clauses) // 32 for unit in chosen if unit.policy.dataset == dataset} == {0, 1}
+        assert {len(_distinct_tests(unit).clauses) // 32 for unit in chosen if unit.policy.dataset == dataset} == {0, 1}
         plain += _plainly([p for p in policies if p.dataset == dataset], dataset, records)
     assert len(judged) == len(set(judged)) > 500
     assert {tuple(row) for row in judged} == set(plain)
@@ -435,13 +435,15 @@ def test_a_policy_with_more_tests_than_a_mask_has_bits(spark: SparkSession, tmp_
             apply_policies(records, "op", chosen, AREAS).where("reading = 'as_published'").sort("record_id").collect()
         )
 
-    most = 63 - len(_tests_of(revision_periods(load_policies([tmp_path], only=[document["id"]]), CONFIG)[0]).clauses)
+    most = 63 - len(
+        _distinct_tests(revision_periods(load_policies([tmp_path], only=[document["id"]]), CONFIG)[0]).clauses
+    )
     known, unknown = judged(most)
     assert known["failed_clauses"] == [f"aged_{n}" for n in range(most) if 5 + 2 * n > 45]
     assert known["missing_clauses"] == []
     assert [c for c in unknown["failed_clauses"] if c.startswith("aged")] == [f"aged_{n}" for n in range(most)]
     assert unknown["missing_clauses"] == unknown["failed_clauses"]
-    with pytest.raises(InputError, match="64 different tests, 63 are the most") as refused:
+    with pytest.raises(InputError, match="64 different tests; a revision can have at most 63") as refused:
         judged(most + 1)
     assert "any_of" in str(refused.value.remedy)
 

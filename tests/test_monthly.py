@@ -1,4 +1,4 @@
-"""Months: completeness against a typical month, national activity, and the days between groups of rare events."""
+"""Monthly tables: completeness compared with a typical month, national activity, and days between groups of rare events."""
 
 from datetime import date, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ def year_of(day: date) -> str:
 
 @pytest.fixture(scope="module")
 def months(spark: SparkSession) -> DataFrame:
-    """2021-22: BIG has 100 a month but 49 in November; GONE stops after October; SMALL has 10, 4 in November; of nobody 3."""
+    """2021-22: BIG has 100 a month but 49 in November. GONE stops after October. SMALL has 10, but 4 in November. No provider: 3."""
     sent = {"BIG": [100] * 12, "GONE": [30] * 7 + [0] * 5, "SMALL": [10] * 12, None: [3] * 12}
     sent["BIG"][7], sent["SMALL"][7] = 49, 4
     rows = [
@@ -46,7 +46,7 @@ def months(spark: SparkSession) -> DataFrame:
     return completeness(provider_months(records), MARKED)
 
 
-def test_a_month_is_held_against_the_providers_own_typical_month(months: DataFrame) -> None:
+def test_a_month_is_compared_with_the_providers_own_typical_month(months: DataFrame) -> None:
     found = {(row["provider_code"], row["month"]): row.asDict() for row in months.collect()}
     assert len(found) == 4 * 12, "every provider has every month"
     assert [month for (_, month), row in sorted(found.items(), key=str) if row["provisional"]] == YEAR_2021[-2:] * 4
@@ -68,7 +68,7 @@ def test_completeness_is_published_without_a_count_of_a_provider(months: DataFra
     shown = monthly_tables.published_completeness(months, "hes_2018_protected", partial=False).collect()
     november = {row["area_code"]: row.asDict() for row in shown if row["month"] == YEAR_2021[7]}
     england = november.pop("E92000001")
-    # A row of a small provider, or England's number of them, would say when it has a record.
+    # A row of a small provider would show when it has a record. England's number of providers would too.
     assert (england["records"], england["providers"], england["providers_low"]) == (49 + 0 + 4 + 3, 1, 1)
     assert {code: (row["share_of_typical"], row["low"], row["status"]) for code, row in november.items()} == {
         "BIG": (0.5, True, "ok")
@@ -101,8 +101,8 @@ def test_activity_by_month_has_zeros_and_undated_records(spark: SparkSession, mo
     assert {row["month"] for row in named if row["pandemic"]} == {*YEAR_2021[:3]}
 
 
-def test_days_between_are_of_whole_months_that_no_rule_withholds(spark: SparkSession) -> None:
-    """Three records a month for three years of which the second is not there; the last two months are provisional."""
+def test_days_between_cover_whole_months_that_no_rule_suppresses(spark: SparkSession) -> None:
+    """Three records a month for three years. The second year is missing, and the last two months are provisional."""
     years = ("2019-20", "2021-22")
     counts = {
         date(first + month // 12, month % 12 + 1, 1): 3 for first in (2019, 2021) for month in range(3, 15)
@@ -128,7 +128,7 @@ def test_days_between_are_of_whole_months_that_no_rule_withholds(spark: SparkSes
             for row in frame.orderBy("number").collect()
         ]
 
-    # By hand: April to June have 3 + 3 + 9, then three months each have 9; what is left at an end is no group yet.
+    # By hand: April to June have 3 + 3 + 9, then three months each have 9. The rest at the end is not yet a group.
     assert between(0) == [
         (1, "2019-20", date(2019, 6, 1), 15, 30 + 31 + 30),
         (2, "2019-20", date(2019, 9, 1), 9, 31 + 31 + 30),
@@ -141,14 +141,14 @@ def test_days_between_are_of_whole_months_that_no_rule_withholds(spark: SparkSes
     assert between(7) == [], "months carry a chart of their own"
 
 
-def test_measures_of_quality_are_coarse(spark: SparkSession) -> None:
-    """One area, provider or board can be all of a measure's records: only hundreds, and nothing near none or all."""
+def test_quality_measures_are_rounded_to_hundreds(spark: SparkSession) -> None:
+    """All records of a measure can be from one area, provider or board. So only hundreds are given, and nothing near none or all."""
     rows = [
         ("records", 1234, 1234), ("no_age", 0, 1234), ("no_sex", 4, 1234), ("no_person", 49, 1234), ("no_diagnosis", 50, 1234),
         ("no_procedure", 1184, 1234), ("no_commissioner", 1185, 1234), ("quarantined:undischarged", 151, 20), ("area_unmapped", 4, 4),
     ]  # fmt: skip
     measured = small_frame(spark, rows, "measure string, records long, of_records long")
-    shown = published_tables.coarse(measured, F.col("measure") == "records").collect()
+    shown = published_tables.round_quality_measures(measured, F.col("measure") == "records").collect()
     assert {row["measure"]: (row["records"], row["status"]) for row in shown} == {
         "records": (1234, "ok"),
         "no_age": (None, "withheld_small"),

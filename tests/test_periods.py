@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.storage import predicate_of
-from ebi_spark.rates.activity import activity_rates, prepared
-from ebi_spark.rates.periods import Period, periods_of, rows_that_follow
+from ebi_spark.rates.activity import activity_rates, prepare_flags
+from ebi_spark.rates.periods import Period, periods_of, rows_to_replace
 from ebi_spark.rates.population import ENGLAND, Population
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.small_frames import small_frame
@@ -60,7 +60,7 @@ def test_what_a_rerun_replaces_is_what_holds_its_years(spark: SparkSession) -> N
     rows = [(year, length) for year in held for length in range(1, 11)]
     frame = small_frame(spark, rows, "financial_year string, period_years int")
     rerun = ["2010-11", "2015-16"]
-    found = frame.where(predicate_of(rows_that_follow(rerun, held))).collect()
+    found = frame.where(predicate_of(rows_to_replace(rerun, held))).collect()
     wanted = {
         (year, length)
         for year, length in rows
@@ -169,7 +169,7 @@ def rated(spark: SparkSession) -> list[dict[str, Any]]:
     answers = []
     for rows, parts in ((records(), 1), (shuffled, 3)):
         flags = small_frame(spark, rows, columns).repartition(parts)
-        frame = activity_rates(prepared(flags, GEOGRAPHY), periods, population(), partial=False)
+        frame = activity_rates(prepare_flags(flags, GEOGRAPHY), periods, population(), partial=False)
         found = frame.orderBy("financial_year", "period_years", "area_type", "area_code").collect()
         answers.append([row.asDict() for row in found])
     one, other = answers

@@ -472,7 +472,7 @@ def test_explain_and_status_answer(done: dict[str, Any], source: Path, capsys: p
     judged = {policy for (policy,) in rows(source, "gold/activity_flag", "policy_id", f"record_id = '{record}'")}
     assert {item["policy_id"] for item in explained if item["outcome"] != "not in scope"} <= judged
     elsewhere = [item for item in explained if item["policy_id"] in LOCAL and item["policy_id"] not in judged]
-    assert elsewhere and all("none of theirs" in item["why"] for item in elsewhere)
+    assert elsewhere and all("not one of their patients" in item["why"] for item in elsewhere)
     assert status.main(["--lake", str(lake(source)), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["status"]
     assert told["release"][0]["release_id"] == done["release"]

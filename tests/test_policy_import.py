@@ -490,7 +490,7 @@ BAD = {
     "a lost AND after the label": (f"WHEN {APC}\nTHEN 'x_y'\n\napcs.Sex = '1'", "line 8: AND or OR is missing before"),
     "a lost AND within a line": (f"WHEN {APC}\nAND (apcs.Sex = '1' apcs.Sex = '2')\nTHEN 'x_y'", "before 'apcs'"),
     "a line of 5,000 characters": (f"WHEN {APC}\nAND {'a' * 5_000}\nTHEN 'x_y'", "line 6: the line has 5,004 characters"),
-    "1,000 brackets in one another": (f"WHEN {APC}\nAND {'(' * 1_000}apcs.Sex = '1'{')' * 1_000}\nTHEN 'x_y'", "nested too deep"),
+    "1,000 nested brackets": (f"WHEN {APC}\nAND {'(' * 1_000}apcs.Sex = '1'{')' * 1_000}\nTHEN 'x_y'", "nested too deep"),
 }  # fmt: skip
 
 

@@ -17,11 +17,11 @@ from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.rates.population import (
     areas_without_people,
-    gaps,
-    population_of,
+    build_population,
     population_rows,
+    population_warnings,
     read_population,
-    shared_out,
+    share_people,
     shipped_population,
 )
 from ebi_spark.rates.population_files import Vintage, read_population_file
@@ -110,30 +110,31 @@ def test_a_file_by_areas_of_another_day_than_its_vintage(tmp_path: Path) -> None
     config = RunConfig(LakeLocation(tmp_path), population=({"path": str(path), "layout": "gp_registered"},))
     population = read_population(config, ["2026-27"])
     strata = found.strata
-    # Two areas are not England: the standard is England's population that ships.
+    # Two areas are not all of England, so the standard is England in the shipped population.
     assert population.weights == shipped_weights()
-    empty, unusual, outside, standard = gaps(population, ["2026-27"])
+    empty, unusual, outside, standard = population_warnings(population, ["2026-27"])
     # 02P alone is in both populations.
     times = sum(n for (area, _, _), n in strata.items() if area == "02P") / shipped_people("02P")
     assert unusual.startswith(f"Warning: the population of 2026-08-01 (old.csv) has {times:.3g} times the people that ")
     assert empty.startswith(
-        "Warning: 105 of 106 areas of icb_2026 have no people, or not all, in the population of 2026-"
+        "Warning: the population of 2026-08-01 lacks some or all people of 105 of 106 areas of icb_2026 "
     )
     assert "(00L, 00N, 00P, 00Q, 00R, 00T, 00V, 00X, 00Y, 01A and 95 more)" in empty
     assert "no rate for England, 7 regions, 36 ICBs, 105 sub-ICB locations" in empty
-    assert "standardised to England in the population that ships" in standard
-    assert "no rate for 7 regions" in gaps(population, ["2026-27"], partial=True)[0]
+    assert "standardised to England in the shipped population" in standard
+    assert "no rate for 7 regions" in population_warnings(population, ["2026-27"], partial=True)[0]
     frimley = sum(people for (area, _, _), people in strata.items() if area == "D4U1Y")
-    assert outside.startswith(f"{frimley:,} people of 2026-08-01 count in England only: their areas (such as D4U1Y)")
+    assert outside.startswith(f"{frimley:,} people in the population of 2026-08-01 count in England's figures only")
+    assert "their areas (such as D4U1Y)" in outside
     rows = population_rows(population.by_vintage, "run1")
     assert len(rows) == 2 * 2 * 19 and sum(row["people"] for row in rows) == sum(strata.values())
     assert {(row["age_from"], row["age_to"]) for row in rows} == {(n, n + 4) for n in range(0, 90, 5)} | {(90, None)}
     both = write(tmp_path / "both.csv", registered(areas=("D4U1Y", "U2G6B")))
-    with pytest.raises(InputError, match="1 of 2 area codes are of another time than the rest"):
+    with pytest.raises(InputError, match="1 of 2 area codes are not valid on the same day as the rest"):
         read(both)
     with pytest.raises(InputError, match="there is no geography 'icb_2025'"):
         read(path, geography="icb_2025")
-    with pytest.raises(InputError, match="two area codes stand for one area"):
+    with pytest.raises(InputError, match="two area codes name the same area"):
         read(write(tmp_path / "one.csv", registered(areas=("02P", "E38000006"))))
 
 
@@ -194,9 +195,9 @@ def test_the_standard_is_the_newest_population_of_all_england(tmp_path: Path) ->
     now = read_geography()
     whole, few = by_areas(now.areas, date(2026, 5, 1), 7), by_areas(["15N", "00L"], date(2026, 9, 1))
     config = RunConfig(LakeLocation(tmp_path))
-    both = population_of(config, {people.vintage: people for people in (whole, few)}, now, ["2026-27"])
+    both = build_population(config, {people.vintage: people for people in (whole, few)}, now, ["2026-27"])
     assert {*both.weights.values()} == {7.0 * 106}
-    alone = population_of(config, {few.vintage: few}, now, ["2026-27"])
+    alone = build_population(config, {few.vintage: few}, now, ["2026-27"])
     assert alone.weights == shipped_weights() and alone.standard == "england"
 
 
@@ -219,17 +220,17 @@ def test_the_ons_code_decides_which_areas_a_file_has(tmp_path: Path) -> None:
     new = [(codes[1], f"NHS Somewhere ICB - {short}") for short, codes in CHANGED.items()]
     found = read(write(tmp_path / "mid-2022.csv", estimates(new)), "ons_mid_year")[date(2022, 6, 30)]
     assert (found.geography, found.area_date) == ("icb_2024", date(2024, 4, 1))
-    assert {code: now.reach(code, found.area_date) for code in CHANGED} == {code: ((code, 1.0),) for code in CHANGED}
+    assert {code: now.map_code(code, found.area_date) for code in CHANGED} == {code: ((code, 1.0),) for code in CHANGED}
     people = Counter(dict.fromkeys(CHANGED, 0))
     for (code, _, _), number in found.strata.items():
-        people.update(shared_out(number, now.reach(code, found.area_date)))
+        people.update(share_people(number, now.map_code(code, found.area_date)))
     assert people == dict.fromkeys(CHANGED, 182_000)
     # The reverse: clinical commissioning groups, though the short codes are locations on that day.
     old = [(codes[0], f"NHS Somewhere {short}") for short, codes in CHANGED.items()]
     found = read(write(tmp_path / "mid-2023.csv", estimates(old)), "ons_mid_year")[date(2023, 6, 30)]
     assert (found.geography, found.area_date) == ("ccg_2021", date(2021, 4, 1))
     # Glossop, 21 of Tameside and Glossop's 162 small areas, is in Derbyshire since.
-    assert now.reach("01Y", found.area_date) == (("01Y", 0.870370), ("15M", 0.129630))
+    assert now.map_code("01Y", found.area_date) == (("01Y", 0.870370), ("15M", 0.129630))
     # Registered patients have both codes, bands either.
     lines = registered(day="2022-08-01", areas=("15E",))
     ccg = write(tmp_path / "ccg.csv", [line.replace("E38000001", "E38000220") for line in lines])
@@ -239,10 +240,10 @@ def test_the_ons_code_decides_which_areas_a_file_has(tmp_path: Path) -> None:
     # Codes of two days, and a version stated against the codes, are refused.
     mixed = write(tmp_path / "mixed-mid-2022.csv", estimates([new[0], old[1]]))
     with pytest.raises(
-        InputError, match=r"1 of 2 area codes are of another time .*'15E' \(E38000258\), no area on 2022"
+        InputError, match=r"1 of 2 area codes are not valid .*'15E' \(E38000258\), not a valid area code on 2022"
     ):
         read(mixed, "ons_mid_year")
-    with pytest.raises(InputError, match="no area on 2024-04-01"):
+    with pytest.raises(InputError, match="not a valid area code on 2024-04-01"):
         read(tmp_path / "mid-2023.csv", "ons_mid_year", geography="icb_2024")
     wrong = write(tmp_path / "wrong.csv", [line.replace("E38000001", "E38000230") for line in registered()])
     with pytest.raises(InputError, match="line 2: the ONS code is that of 15N, and the row also names 00L"):
@@ -386,7 +387,7 @@ def test_a_population_far_from_the_one_that_ships(tmp_path: Path) -> None:
         people = {key: round(number * times) for key, number in shipped.strata.items()}
         vintage = Vintage(date(2025, 8, 1), shipped.area_date, "", "mine.csv", people)
         config = RunConfig(LakeLocation(tmp_path), **settings)  # type: ignore[arg-type]
-        return gaps(population_of(config, {vintage.vintage: vintage}, now, ["2025-26"]), ["2025-26"])
+        return population_warnings(build_population(config, {vintage.vintage: vintage}, now, ["2025-26"]), ["2025-26"])
 
     assert ratio(0.84) == ratio(1.2) == []
     [warning] = ratio(0.001)
@@ -395,9 +396,9 @@ def test_a_population_far_from_the_one_that_ships(tmp_path: Path) -> None:
 
 
 def test_people_of_a_split_area_stay_whole() -> None:
-    assert shared_out(1000, (("15E", 0.114428), ("D2P2L", 0.885572))) == {"15E": 114, "D2P2L": 886}
-    assert shared_out(1, (("A", 0.5), ("B", 0.3), ("C", 0.2))) == {"A": 1, "B": 0, "C": 0}
-    assert shared_out(7, ()) == {}
+    assert share_people(1000, (("15E", 0.114428), ("D2P2L", 0.885572))) == {"15E": 114, "D2P2L": 886}
+    assert share_people(1, (("A", 0.5), ("B", 0.3), ("C", 0.2))) == {"A": 1, "B": 0, "C": 0}
+    assert share_people(7, ()) == {}
 
 
 def change(old: str, new: str) -> Callable[[list[str]], list[str]]:
@@ -422,7 +423,7 @@ BAD = {
     ),
     "overlapping_age": (change("00L,E38000001,MALE,7,", "00L,E38000001,MALE,95,"), ["line", "AGE", "95+"]),
     "twice": (lambda lines: [*lines, lines[1]], ["line 393", "twice"]),
-    "two_dates": (lambda lines: [*lines[:-1], lines[-1].replace("2026-08", "2026-09")], ["2 dates"]),
+    "two_dates": (lambda lines: [*lines[:-1], lines[-1].replace("2026-08", "2026-09")], ["2 different dates"]),
     "no_date": (change("2026-08-01", "August"), ["line 2", "EXTRACT_DATE"]),
     "sex": (change(",FEMALE,", ",F?,"), ["line 2", "SEX"]),
     "column": (change("NUMBER_OF_PATIENTS", "PATIENTS"), ["NUMBER_OF_PATIENTS", "missing"]),
@@ -475,7 +476,7 @@ BAD_BANDS = {
     "overlapping_last_band": (change("00N,2,85,89,", "00N,2,85,,"), ["line 76", "85 to over"]),
     "unknown_area": (change("00N", "QQQ"), ["1 area codes", "'QQQ'", "geography.mappings"]),
     "band_twice": (lambda lines: [*lines, lines[-1]], ["line 78", "twice"]),
-    "no_number": (change("00N,2,5,9,10", "00N,2,5,9,ten"), ["line 60", "no whole number"]),
+    "no_number": (change("00N,2,5,9,10", "00N,2,5,9,ten"), ["line 60", "not a whole number"]),
     "sex": (change("00N,2,5,9,10", "00N,3,5,9,10"), ["line 60", "sex"]),
     "england": (lambda lines: [*lines, "england,E92000001,1,0,4,21,2022-10-01"], ["reconcile", "760", "21", "England"]),
     "kind_of_area": (lambda lines: [*lines, "ward,E05000001,1,0,4,21,2022-10-01"], ["line 78", "area_type"]),
@@ -529,5 +530,5 @@ def test_a_standard_by_file(tmp_path: Path) -> None:
     assert population.standard == "mine" and population.weights[("2", 18)] == 118
     with pytest.raises(InputError, match="2 of 38 weights are missing"):
         read_population(config(write(tmp_path / "short.csv", ["age_from,people", *bands[1:]])), ["2026-27"])
-    with pytest.raises(InputError, match="line 3: this band stands twice"):
+    with pytest.raises(InputError, match="line 3: this band appears twice"):
         read_population(config(write(tmp_path / "twice.csv", ["age_from,people", bands[0], bands[0]])), ["2026-27"])

@@ -1,5 +1,5 @@
-"""What may not be published: codes that are none, formulas, a release that its checks refuse, and what earlier versions
-disclosed."""
+"""What must not be published: values that are not codes, formulas, a release that fails its checks, and figures that earlier
+versions disclosed."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from source_rows import OPA, attendance, write
 
 from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.errors import DataError
-from ebi_spark.geography.code_forms import LIKE_A_KEY, NOT_A_CODE, refuse_what_is_no_code, with_known_codes
+from ebi_spark.geography.code_forms import LIKE_A_KEY, NOT_A_CODE, refuse_invalid_codes, with_known_codes
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.release import publish as publishing
@@ -41,7 +41,7 @@ CONFIG = RunConfig(lake=LakeLocation(folder=Path("lake")))
 
 
 PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"
-# Case of the page → provider, commissioner, what is shown of them
+# Case in docs/bad-input.md → provider, commissioner, and what is published of them
 SHOWN: dict[str, tuple[str | None, ...]] = {
     "of an NHS trust and a sub-ICB location": ("RX1", "15E", "RX1", "15E"),
     "in small letters, with blanks": (" rx1 ", "d4u1y", "RX1", "D4U1Y"),
@@ -70,7 +70,7 @@ def test_the_page_lists_these_codes_and_no_others() -> None:
     assert all(said[case] in ("", gets) and (gets == said[case]) == bool(said[case]) for case, gets in rows)
 
 
-def test_what_is_no_code_is_unknown(spark: SparkSession) -> None:
+def test_values_that_are_not_codes_are_unknown(spark: SparkSession) -> None:
     rows = small_frame(spark, [(*row[:2], "P12", "R12") for row in SHOWN.values()], CODES)
     found = [tuple(row)[:2] for row in with_known_codes(rows).collect()]
     assert found == [row[2:] for row in SHOWN.values()]
@@ -85,7 +85,7 @@ def records(spark: SparkSession, rows: DataFrame) -> DataFrame:
 
 
 def like_keys(spark: SparkSession, count: int, provider: str, person: str) -> bool:
-    """Whether the provider column, made of a row's number by an SQL expression, looks like a key."""
+    """Whether the provider column looks like a key. It is calculated from a row's number by a SQL expression."""
     rows = spark.range(count).selectExpr("id", f"{provider} AS provider_code", f"{person} AS person_id")
     made = record_quality([records(spark, rows.withColumn("commissioner_code", F.lit("15E")))])
     found = {row["measure"]: row["records"] for row in made.collect()}
@@ -94,7 +94,7 @@ def like_keys(spark: SparkSession, count: int, provider: str, person: str) -> bo
     return found[LIKE_A_KEY["provider_code"]] == count
 
 
-# Five characters with a letter: the form of a code.
+# Five characters, one of them a letter, have the form of a code.
 CODE = "concat('P', lpad(cast({} AS string), 4, '0'))"
 
 
@@ -122,23 +122,23 @@ def counted(spark: SparkSession, *rows: tuple[str, str, int, int]) -> DataFrame:
     )
 
 
-def test_a_share_of_no_codes_is_refused_by_data_set_and_by_year(spark: SparkSession) -> None:
+def test_too_many_values_that_are_not_codes_are_refused_by_data_set_and_by_year(spark: SparkSession) -> None:
     no_code, key = NOT_A_CODE["provider_code"], LIKE_A_KEY["provider_code"]
     few = [("2020-21", no_code, 2, 4), ("2021-22", no_code, 90, 1_000), ("2021-22", key, 0, 1_000)]
-    refuse_what_is_no_code(counted(spark, *few), CONFIG)
+    refuse_invalid_codes(counted(spark, *few), CONFIG)
     with pytest.raises(DataError) as refused:
-        refuse_what_is_no_code(counted(spark, *few, ("2022-23", no_code, 12, 100)), CONFIG)
+        refuse_invalid_codes(counted(spark, *few, ("2022-23", no_code, 12, 100)), CONFIG)
     assert "provider_code of op is not the code" in refused.value.message
     assert "on 104 of 1,104 records" in refused.value.message
     assert "(2022-23)" in refused.value.message and "max_unknown_code_share" in refused.value.message
     assert "mapped to provider_code" in refused.value.remedy
     with pytest.raises(DataError, match="120 of 1,004"):
-        refuse_what_is_no_code(counted(spark, ("2020-21", no_code, 4, 4), ("2021-22", no_code, 116, 1_000)), CONFIG)
+        refuse_invalid_codes(counted(spark, ("2020-21", no_code, 4, 4), ("2021-22", no_code, 116, 1_000)), CONFIG)
     with pytest.raises(DataError, match="it looks like a key"):
-        refuse_what_is_no_code(counted(spark, ("2021-22", key, 300, 300)), CONFIG)
+        refuse_invalid_codes(counted(spark, ("2021-22", key, 300, 300)), CONFIG)
 
 
-def test_no_text_that_a_spreadsheet_runs_is_published(spark: SparkSession) -> None:
+def test_no_text_that_a_spreadsheet_would_run_is_published(spark: SparkSession) -> None:
     texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "＝1", "\n-1", "plain", "a=b", "", None]
     rows = [(text, [text], {"words": text}, -1.5) for text in texts]
     kinds = "text string, listed array<string>, inner struct<words:string>, number double"
@@ -150,7 +150,7 @@ def test_no_text_that_a_spreadsheet_runs_is_published(spark: SparkSession) -> No
     assert {row["number"] for row in found} == {-1.5}
 
 
-# The whole way
+# End to end
 
 YEAR = "2021-22"
 COLUMNS = [*OPA, "Der_Pseudo_NHS_Number", "Der_Provider_Code", "Der_Commissioner_Code"]
@@ -159,7 +159,7 @@ ODD = ("4447771238", "=HYPERLINK(1)", "MRS JONES")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Attendances of 147 persons at two providers; three of them have no provider's code, and one of these no commissioner's."""
+    """Attendances of 147 persons at two providers. Three have no provider code, and one of these has no commissioner code."""
     folder = tmp_path_factory.mktemp("published")
     rows = [
         attendance(f"k{number}", Der_Pseudo_NHS_Number=f"{7_000_000_000 + number % 147}")
@@ -184,7 +184,7 @@ def shown(folder: Path, table: str, columns: str, where: str = "true") -> list[t
 
 
 def outside_restricted_tables(folder: Path) -> str:
-    """All that stands below published/, in report and pages, and in gold but the flags."""
+    """Everything in published/, in the report and pages, and in gold except the flags."""
     lake = folder / "lake"
     with duckdb_on_delta() as reader:
         tables = [path.parent for path in sorted(lake.glob("*/*/_delta_log")) if path.parts[-3] != "silver"]
@@ -204,7 +204,7 @@ def done(one_session: None, not_compiled: None, source: Path) -> dict[str, Any]:
     return answer
 
 
-def test_what_is_no_code_leaves_the_records_nowhere(
+def test_values_that_are_not_codes_appear_in_records_only(
     done: dict[str, Any], source: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     providers = shown(source, "published/completeness", "DISTINCT area_code", "area_type = 'provider'")
@@ -221,15 +221,15 @@ def test_what_is_no_code_leaves_the_records_nowhere(
 
 
 def below_published(source: Path) -> dict[str, bytes]:
-    """Every file below published/ and its content, but for names that a file system adds."""
+    """Every file in published/ with its content, without files that a file system adds."""
     folder = source / "lake" / "published"
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_release_that_is_refused_never_lands(
+def test_a_refused_release_is_never_written(
     done: dict[str, Any], source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An area's count of 3 in the frames: refused, and not one file below published/ is another, history included."""
+    """An area has a count of 3. The release is refused, and no file in published/ changes, not even the history."""
     before = below_published(source)
     frames = publishing.published_frames
 
@@ -245,11 +245,10 @@ def test_a_release_that_is_refused_never_lands(
     assert below_published(source) == before
 
 
-def test_what_a_broken_release_leaves_was_checked(
+def test_rows_of_a_broken_release_were_checked(
     done: dict[str, Any], source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that breaks between the tables: no row of a release is below published/ before all of them were checked, and
-    maintenance removes what is left."""
+    """A run breaks between two tables. All rows were checked before the first was written, and maintenance removes the rest."""
     order: list[str] = []
     check, replace = publishing.validate_layer, Lake.replace
 
@@ -277,7 +276,7 @@ def test_what_a_broken_release_leaves_was_checked(
     assert shown(source, "published/rate", releases) == [(1,)]
 
 
-def test_a_person_column_taken_for_the_provider_is_refused(
+def test_a_person_column_mapped_to_the_provider_is_refused(
     done: dict[str, Any], source: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = (source / "run.yml").read_text()
@@ -296,17 +295,17 @@ def test_a_person_column_taken_for_the_provider_is_refused(
     assert "7000000" not in "".join(capfd.readouterr()) + json.dumps(refused) + outside_restricted_tables(source)
 
 
-# What earlier versions published
+# Figures of earlier versions
 
-TELLING = 4711.25  # stands nowhere else
+DISCLOSIVE = 4711.25  # stands nowhere else
 
 
 def earlier_lake(lake: Lake) -> None:
-    """Two releases of schema 1, a third that was refused and removed again, and what a person column left."""
+    """Two releases of schema 1, a third that was refused and removed again, and the number of a person as a provider."""
     rate = {"policy_id": "P", "revision": "R", "reading": "as_published", YEAR_COLUMN: YEAR, "period_years": 1}
     figures = dict.fromkeys(
         ("expected", "standardised_rate", "lower", "upper", "lower_adjusted", "upper_adjusted", "standard_error"),
-        TELLING,
+        DISCLOSIVE,
     )
     figures |= {"share_lower": 0.25, "share_upper": 0.5, "crude_rate": 2.5, "population": 1_000, "in_scope": 40}
     rates: list[dict[str, Any]] = []
@@ -328,7 +327,13 @@ def earlier_lake(lake: Lake) -> None:
         spread.append(
             of
             | rate
-            | {"area_type": "icb", "areas": 3, "p50": TELLING, "all_areas_p90": TELLING, "opportunity": TELLING}
+            | {
+                "area_type": "icb",
+                "areas": 3,
+                "p50": DISCLOSIVE,
+                "all_areas_p90": DISCLOSIVE,
+                "opportunity": DISCLOSIVE,
+            }
         )
         days.append(of | rate | {"number": 1, "events": 8, "days": 4711})
         measures += [
@@ -349,7 +354,7 @@ def earlier_lake(lake: Lake) -> None:
     stated = {table.full_name: len(rows) // 3 for table, rows in tables.items()} | {"published/policy": 0}
     manifests = [
         {"release_id": f"r{n}", "is_current": n == 2, "released_at": datetime(2026, 5, n, tzinfo=UTC), "tables": stated}
-        | {"disclosure": "hes_2018_protected", "disclosure_loss": {"least_withheld_share": TELLING}}
+        | {"disclosure": "hes_2018_protected", "disclosure_loss": {"least_withheld_share": DISCLOSIVE}}
         for n in (1, 2)
     ]
     lake.append(RELEASE, small_frame(lake.spark, manifests, RELEASE.schema), stage="publish")
@@ -359,8 +364,8 @@ def earlier_lake(lake: Lake) -> None:
             lake.spark.sql(of_one)
 
 
-def tells(folder: Path) -> list[str]:
-    """The files below a folder in which a telling value or a person's number stands, history and logs included."""
+def files_with_secrets(folder: Path) -> list[str]:
+    """The files in a folder that contain a disclosive value or a person's number, including history and logs."""
     found = []
     for path in folder.rglob("*"):
         if path.is_file():
@@ -375,24 +380,24 @@ def tells(folder: Path) -> list[str]:
     return found
 
 
-def test_what_earlier_versions_disclosed_is_emptied_in_every_release_kept(
+def test_figures_that_earlier_versions_disclosed_are_emptied_in_every_kept_release(
     lake_at: Callable[[Path], Lake], tmp_path: Path
 ) -> None:
     lake = lake_at(tmp_path / "lake")
     earlier_lake(lake)
-    assert {name.split("/")[0] for name in tells(tmp_path / "lake/published")} == {
+    assert {name.split("/")[0] for name in files_with_secrets(tmp_path / "lake/published")} == {
         "rate", "variation", "days_between", "release", "completeness",
     }  # fmt: skip
     policies = small_frame(
         lake.spark, [{"policy_id": "P", "reading": "as_published", "is_default_reading": True}], POLICY.schema
     )
-    before = publishing._before(Lake(lake.spark, lake.location), policies)
+    before = publishing._earlier_releases(Lake(lake.spark, lake.location), policies)
     lines = Lake(lake.spark, lake.location, "migration").migrate()
-    emptied = [line for line in lines if "what earlier versions disclosed was emptied" in line]
-    assert len(emptied) == 6
-    assert tells(tmp_path / "lake/published") == []
+    emptied = [line for line in lines if "emptied figures" in line]
+    assert len(emptied) == sum(table.layer == "published" for table in TABLES.values())
+    assert files_with_secrets(tmp_path / "lake/published") == []
 
-    # What another engine reads; the release that was refused is in no version.
+    # Read by another engine. No version of a table has the refused release.
     assert shown(tmp_path, "published/rate", "DISTINCT expected, standardised_rate, lower, upper, standard_error") == [
         (None,) * 5
     ]
@@ -417,9 +422,9 @@ def test_what_earlier_versions_disclosed_is_emptied_in_every_release_kept(
             with pytest.raises(Exception, match=r"VERSION|version|checkpoint|reconstruct"):
                 lake.spark.read.format("delta").option("versionAsOf", 1).load(lake._path(table)).collect()
 
-    # What the next release counts as known is what it was; and the releases are whole by their manifests.
+    # The next release takes the same counts into account as before, and the tables still match their manifests.
     again = Lake(lake.spark, lake.location, "later")
-    after = publishing._before(again, policies)
+    after = publishing._earlier_releases(again, policies)
     assert before is not None and after is not None
     places = ["area_type", "area_code", "activity", "in_scope", "status"]
     known = before[before["area_code"] != "4447771238"][places].sort_values(places).to_dict("records")

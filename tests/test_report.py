@@ -1,6 +1,6 @@
-"""The report: what it prints is what was published, nothing is loaded from outside, and gaps are said in words.
+"""The report shows what was published, loads nothing from outside, and explains missing figures in words.
 
-The frames are made up, shaped like the published tables; no row describes anything real.
+The frames are made up in the shape of the published tables. No row describes anything real.
 """
 
 import ast
@@ -9,6 +9,7 @@ import math
 import random
 import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ebi_spark.config.settings import disclosure_rules
+from ebi_spark.config.settings import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
 from ebi_spark.report import build_report, charts, wording
-from ebi_spark.report.page import standing_caveats
+from ebi_spark.report.page import report_caveats
 from ebi_spark.report.rows import mapping, rows_of
 from ebi_spark.tables import schemas
 
@@ -50,7 +51,7 @@ TABLES = {
 
 
 def framed(rows: list[dict[str, Any]], table: schemas.Table) -> pd.DataFrame:
-    """The rows with every column of the contract, and none that it does not have."""
+    """The rows with all columns of the table. A column that the table does not have fails the test."""
     for row in rows:
         assert not set(row) - set(table.names()), set(row) - set(table.names())
     return pd.DataFrame([{"release_id": "r-7", **row} for row in rows], columns=table.names())
@@ -73,7 +74,7 @@ def rate_row(policy: str, year: str, area_type: str, code: str, name: str, **giv
     }  # fmt: skip
 
 
-def withheld_row(policy: str, year: str, code: str, name: str, status: str, **given: Any) -> dict[str, Any]:
+def suppressed_row(policy: str, year: str, code: str, name: str, status: str, **given: Any) -> dict[str, Any]:
     row = rate_row(policy, year, "icb", code, name, activity=None, population=1_100_000, **given)
     return {**row, "status": status}
 
@@ -86,7 +87,7 @@ def clause(step: int, clause_id: str, kind: str, words: str, test: str, **given:
 
 
 def sample() -> dict[str, pd.DataFrame]:
-    """Two policies over four years and 42 boards: imaging common, fusion withheld in single years."""
+    """Two policies over four years and 42 ICBs: imaging is common, fusion is suppressed in single years."""
     random.seed(3)
     names = [
         f"NHS {a} and {b} Integrated Care Board"
@@ -104,7 +105,7 @@ def sample() -> dict[str, pd.DataFrame]:
     for code, name, number in zip(codes, names, people, strict=True):
         place = codes.index(code)
         status = "withheld_secondary" if place % 6 == 0 else "withheld_small"
-        rates.append(withheld_row(FUSION, YEARS[-1], code, name, status))
+        rates.append(suppressed_row(FUSION, YEARS[-1], code, name, status))
         pooled = {"period_years": 3, "period": "2020-21..2022-23"}
         if place < 30:
             rates.append(
@@ -114,9 +115,9 @@ def sample() -> dict[str, pd.DataFrame]:
                 )
             )  # fmt: skip
         else:
-            rates.append(withheld_row(FUSION, YEARS[-1], code, name, "withheld_small", **pooled))
+            rates.append(suppressed_row(FUSION, YEARS[-1], code, name, "withheld_small", **pooled))
         if place == 41:
-            rates.append(withheld_row(IMAGING, YEARS[-1], code, name, "withheld_small"))
+            rates.append(suppressed_row(IMAGING, YEARS[-1], code, name, "withheld_small"))
         else:
             expected = number * 98.2 / 100_000
             events = round(expected * random.lognormvariate(0, 0.16) / 5) * 5
@@ -234,7 +235,7 @@ def sample() -> dict[str, pd.DataFrame]:
 
 
 def by_month() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Three years of months: imaging with one month far above, fusion too rare; and who sent how much."""
+    """Three years of months. Imaging has one very high month, fusion is rare. Also the records that each provider sent."""
     months, complete = [], []
     for number in range(36):
         year, month = divmod(3 + number, 12)
@@ -265,7 +266,7 @@ def by_month() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[st
 
 
 def few_boards() -> dict[str, pd.DataFrame]:
-    """The sample with five boards: quicker to draw."""
+    """The sample with five ICBs, which is quicker to draw."""
     tables = sample()
     rates = tables["rate"]
     tables["rate"] = rates[rates.area_code.isin(["E92", "Q00", "Q01", "Q02", "Q40", "Q41"])].reset_index(drop=True)
@@ -293,7 +294,7 @@ def manifest(**changed: Any) -> dict[str, Any]:
 
 
 class Page(HTMLParser):
-    """What a reader gets: tables by caption, headings, paragraphs, labels of drawings, and everything that links."""
+    """What a reader sees: tables by caption, headings, paragraphs, labels of charts, and links."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -362,7 +363,7 @@ class Page(HTMLParser):
             self.tables[name] = self._rows
 
     def table(self, start: str, number: int = 0) -> dict[str, dict[str, str]]:
-        """The ``number``-th table whose caption starts so, as first cell → column → cell."""
+        """The ``number``-th table whose caption starts with ``start``, as first cell → column → cell."""
         head, *body = [rows for caption, rows in self.tables.items() if caption.startswith(start)][number]
         return {row[0]: dict(zip(head, row, strict=True)) for row in body}
 
@@ -424,16 +425,17 @@ def test_every_attrition_figure_is_printed_as_given(page: Page) -> None:
             assert by_year[f"{row['step']}. {clause_name}"]["2022-23"] == line["Left"]
 
 
-def test_areas_without_a_rate_are_counted_and_called_withheld(page: Page) -> None:
+def test_areas_without_a_rate_are_counted_and_called_suppressed(page: Page) -> None:
     assert page.says(
-        "2022-23: of 42 ICBs, 0 have a published rate; 42 are withheld (35 for small numbers, 7 to protect another cell)"
+        "2022-23: of 42 ICBs, 0 have a published rate; 42 are suppressed "
+        "(35 for a small number, 7 so that a small number elsewhere cannot be worked out)"
     )
-    assert page.says("2020-21 to 2022-23: of 42 ICBs, 30 have a published rate; 12 are withheld")
-    assert page.says("2022-23: of 42 ICBs, 41 have a published rate; 1 is withheld (1 for small numbers).")
+    assert page.says("2020-21 to 2022-23: of 42 ICBs, 30 have a published rate; 12 are suppressed")
+    assert page.says("2022-23: of 42 ICBs, 41 have a published rate; 1 is suppressed (1 for a small number).")
     fusion = page.table("All 42 ICBs, 2022-23", 1)
     assert len(fusion) == 42
     for line in fusion.values():
-        assert {line[name] for name in ("Flagged", "Crude", "Standardised", "95% limits")} == {"withheld"}
+        assert {line[name] for name in ("Flagged", "Crude", "Standardised", "95% limits")} == {"suppressed"}
 
 
 def test_areas_with_only_crude_rates_are_compared_by_those(page: Page) -> None:
@@ -446,27 +448,27 @@ def test_variation_is_printed_and_gaps_are_spelled_out(page: Page) -> None:
     imaging, earlier, fusion = (
         next(iter(page.table(start, number).values()))
         for start, number in (
-            ("Percentiles of the standardised rate", 0),
+            ("Percentiles (P10 to P90) of the standardised rate", 0),
             ("Variation in earlier periods", 0),
-            ("Percentiles of the standardised rate", 1),
+            ("Percentiles (P10 to P90) of the standardised rate", 1),
         )
     )
     assert (imaging["P10"], imaging["P25"], imaging["N-fold"]) == ("71.2", "84.0", "1.8")
     assert imaging["Opportunity"] == "8,964 (23.5%)"
     assert earlier["Opportunity"] == "not calculated"
-    assert {fusion[name] for name in ("P10", "P90", "N-fold", "Opportunity", "With activity")} == {"withheld"}
+    assert {fusion[name] for name in ("P10", "P90", "N-fold", "Opportunity", "With activity")} == {"suppressed"}
 
 
 def test_readings_clauses_and_quality_are_printed(page: Page) -> None:
-    effect = page.table("The readings beside the policy as published, 2022-23.")
+    effect = page.table("The readings compared with the policy as published, 2022-23.")
     assert effect["guidance coded"]["Added"] == "634"
     assert effect["guidance coded"]["Removed"] == "226"
     assert effect["as intended (default)"]["Flagged"] == "1,242"
     says = page.table("The clauses of revision 2022-08, as published.")
     assert says["age"]["The page's words"] == "Patient age >= 19 years"
     assert says["age"]["If not recorded"] == "drops the record"
-    decisions = page.table("The decisions that make the other readings")
-    assert len(decisions) == 1  # both stand under one reading, which is the first cell
+    decisions = page.table("The decisions that the other readings are based on")
+    assert len(decisions) == 1  # both are under one reading, which is the first cell
     listed = next(rows for caption, rows in page.tables.items() if caption.startswith("The decisions"))
     assert [row[4] for row in listed[1:]] == ["proxy", "not codable"]
     quality = page.table("Admitted patient care")
@@ -489,8 +491,8 @@ def test_months_are_drawn_with_their_limits_and_signals(page: Page) -> None:
         "4,800 c",
     )
     assert any(f"limits {wording.rate(mean - reach)} to {wording.rate(mean + reach)}" in text for text in page.texts)
-    assert page.says("1.5 records a month on average: too few for a chart of counts by month.")
-    assert any("days in which 8 records came together, 9 groups" in label for label in page.labels)
+    assert page.says("There are 1.5 records a month on average, which is too few for a chart of counts by month.")
+    assert any("days in which 8 records occurred, 9 groups" in label for label in page.labels)
 
 
 def test_a_chart_says_its_form_and_screens_outlying_ranges_unless_asked() -> None:
@@ -499,7 +501,7 @@ def test_a_chart_says_its_form_and_screens_outlying_ranges_unless_asked() -> Non
     plain = [4_800 + 400 * (number % 2) if number != 20 else 9_200 for number in range(15, 34)]
     mean = sum(plain) / len(plain)
     for form, average, words in (
-        ("plot_the_dots", 400, "as NHSRplotthedots has them"),
+        ("plot_the_dots", 400, "are those of NHSRplotthedots"),
         ("unscreened", (16 * 400 + 2 * 4_000) / 18, "Every moving range counts"),
     ):
         drawn = Page(build_report(rows, release=manifest(), control_charts=form))  # type: ignore[arg-type]
@@ -517,21 +519,21 @@ def test_change_and_flagged_share_are_printed(page: Page) -> None:
     rows = next(rows for caption, rows in page.tables.items() if caption.startswith("Change of the rate"))
     assert [row[2] for row in rows[1:] if row[0] == "2021-22 to 2022-23"] == ["1.49 to 1.52"]
     assert [row[0] for row in rows[1:]][-1] == "2019-20 to 2022-23", "and the last against the first"
-    share = page.table("Of all records with the policy's procedure")
+    share = page.table("Flagged records as a share of all records with the policy's procedure")
     assert share["2022-23"]["People flagged"] == "58,321" and share["2022-23"]["Share (95% limits)"] == "–"
 
 
 def test_completeness_names_the_providers_that_sent_little(page: Page) -> None:
     latest = page.table("Admitted patient care: the latest twelve months")
     assert latest["October 2022"] == {
-        "Month": "October 2022", "Records": "1,300,000", "Providers": "140", "Of these low": "1", "Mark": "–",
+        "Month": "October 2022", "Records": "1,300,000", "Providers": "140", "Providers with a low month": "1", "Mark": "–",
     }  # fmt: skip
-    assert latest["March 2023"]["Mark"] == "provisional: records still to come"
+    assert latest["March 2023"]["Mark"] == "provisional: more records are expected"
     assert page.says(
-        "Admitted patient care, 2022-23: 1 of 2 providers have a low month, of those with 100 records or more"
+        "Admitted patient care, 2022-23: 1 of 2 providers with 100 records or more in a typical month have a low month."
     )
     low = page.table("Admitted patient care: low months by provider")
-    assert low["RX1"]["Months, and their share of a typical one"] == "October 2022 20%"
+    assert low["RX1"]["Low months, as a percentage of a typical month"] == "October 2022 20%"
 
 
 def test_limits_allow_for_repeated_events_where_these_are_published() -> None:
@@ -540,7 +542,7 @@ def test_limits_allow_for_repeated_events_where_these_are_published() -> None:
     row |= {"flagged_share": 0.25, "share_lower": 0.21, "share_upper": 0.3}
     page = Page(build_report({**empty(), "rate": framed([row], schemas.RATE)}, release=manifest()))
     assert page.says("(95% limits 1.1 to 1.9)")
-    share = page.table("Of all records with the policy's procedure")
+    share = page.table("Flagged records as a share of all records with the policy's procedure")
     assert share["2022-23"]["Share (95% limits)"] == "25.0% (21.0 to 30.0)"
 
 
@@ -549,10 +551,10 @@ def test_windows_are_explained() -> None:
     tables["policy"] = tables["policy"].assign(publish_years=3, publish_first_year="2018-19")
     tables["rate"] = tables["rate"][tables["rate"].area_type == "england"]
     page = Page(build_report(tables, release=manifest()))
-    assert page.says("in windows of 3 years that do not overlap, one of which begins with 2018-19.")
+    assert page.says("for windows of 3 years that do not overlap. One window begins with 2018-19.")
 
 
-def test_funnels_widen_on_request_where_nothing_is_withheld() -> None:
+def test_funnels_widen_on_request_where_nothing_is_suppressed() -> None:
     tables = few_boards()
     rates = tables["rate"]
     tables["rate"] = rates[(rates.policy_id == IMAGING) & (rates.status == "ok")].reset_index(drop=True)
@@ -560,32 +562,34 @@ def test_funnels_widen_on_request_where_nothing_is_withheld() -> None:
     tables["rate"].loc[boards, "standardised_rate"] = [60.0, 80.0, 100.0, 140.0][: boards.sum()]
     plain, wide = (Page(build_report(tables, release=manifest(), over_dispersion=wider)) for wider in (False, True))
     for page in (plain, wide):
-        assert page.says("where chance alone gives about 1: areas differ by more than chance.")
-    assert plain.says("may be chance alone (Poisson limits).") and wide.says("(Poisson limits widened by √φ).")
-    withheld = Page(build_report(few_boards(), release=manifest(), over_dispersion=True))
-    assert withheld.says("cannot be said while some are withheld") and not withheld.says("widened")
+        assert page.says("ICBs differ far more than chance would explain; recording may be one reason (overdispersion ")
+    assert plain.says("(Poisson limits).") and wide.says("(Poisson limits, widened for overdispersion).")
+    suppressed = Page(build_report(few_boards(), release=manifest(), over_dispersion=True))
+    assert suppressed.says("is not calculated, because some areas are suppressed.") and not suppressed.says("widened")
 
 
 def test_provenance_says_what_made_the_figures(page: Page) -> None:
     facts = {row[0]: row[1] for row in page.tables["The release."][1:]}
     assert facts["Release"] == "r-7"
-    assert facts["Made"] == "12 March 2026, 14:05 UTC"
+    assert facts["Published"] == "12 March 2026, 14:05 UTC"
     assert facts["Run"] == "run-20260312-4711"
     assert facts["Code version"] == "0.1.0+abc1234"
     assert facts["Configuration (fingerprint)"] == "0123456789abcdef"
-    assert "1 to 7 are withheld" in facts["Disclosure control"]
+    assert "1 to 7 are suppressed" in facts["Disclosure control"]
     assert page.table("Delta versions of the gold tables")["gold/activity_rate"]["Version"] == "31"
     assert page.table("The published tables")["rate"] == {"Table": "rate", "Rows": "93", "Delta version": "12"}
     assert page.table("Fingerprints")[f"{FUSION}, 2022-08, as_published"]["Fingerprint"] == "cafe0123cafe0123"
 
 
-def test_standing_caveats_are_those_of_the_policies_they_are_about(page: Page, html: str) -> None:
-    assert page.says("question, not a verdict")
+def test_caveats_are_shown_for_the_policies_they_apply_to(page: Page, html: str) -> None:
+    texts = {caveat["key"]: " ".join(caveat["text"].split()) for caveat in caveats()}
+    assert page.says(texts["question_not_verdict"])
     fusion = html[html.index(">Fusion surgery for back pain</h2>") :].partition('<h2 id="quality"')[0]
     imaging = html.partition(">Fusion surgery for back pain</h2>")[0]
     assert "Diagnostic Imaging Dataset" in imaging and "Diagnostic Imaging Dataset" not in fusion
-    assert "pending human review" in " ".join(fusion.split())
-    own = standing_caveats({"question_not_verdict": "The release's own words.", "new_one": "Only this release."})
+    assert page.says(texts["article_under_review"])
+    assert texts["article_under_review"] in unescape(" ".join(fusion.split()))
+    own = report_caveats({"question_not_verdict": "The release's own words.", "new_one": "Only this release."})
     assert [item["text"] for item in own if item["key"] == "question_not_verdict"] == ["The release's own words."]
     assert own[-1] == {"key": "new_one", "text": "Only this release.", "applies_to": "all"}
     row = rate_row(FUSION, "2022-23", "england", "E92", "England", activity=900, caveats=["imaging_elsewhere"])
@@ -609,14 +613,14 @@ def test_ids_are_unique_and_every_reference_is_met(html: str, page: Page) -> Non
         assert reference in page.ids
 
 
-def test_the_decision_that_moves_most_stands_first(page: Page) -> None:
-    moved = page.table("From as published, 1,038 records flagged")
-    assert list(moved) == ["missing category kept", "cleaned age"]
-    first = moved["missing category kept"]
+def test_the_decision_that_changes_most_records_is_first(page: Page) -> None:
+    changes = page.table("From as published, 1,038 records flagged")
+    assert list(changes) == ["missing category kept", "cleaned age"]
+    first = changes["missing category kept"]
     assert (first["Adds"], first["Removes"], first["Then flagged"]) == ("1,204", "0", "2,242")
     assert first["Why"] == "why missing_category_kept"
-    assert page.says("Without effect alone: unknown age kept.")
-    assert page.says("From as intended, 977 records flagged: no decision alone changes that.")
+    assert page.says("Decisions that change nothing by themselves: unknown age kept.")
+    assert page.says("From as intended, 977 records flagged: no single decision changes that.")
 
 
 def test_the_same_rows_in_another_order_give_the_same_bytes(html: str) -> None:
@@ -655,16 +659,16 @@ def empty() -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(columns=table.names()) for name, table in TABLES.items()}
 
 
-def test_an_empty_release_says_so() -> None:
+def test_an_empty_release_is_described_as_empty() -> None:
     page = Page(build_report(empty(), release=manifest(years=[], sources=None, versions=None, tables=None)))
-    assert page.says("This release holds no policy.")
-    assert page.says("This release holds no measures of data quality.")
+    assert page.says("This release has no policies.")
+    assert page.says("This release has no measures of data quality.")
     assert not page.labels
-    assert Page(build_report({}, release={})).says("This release holds no policy.")
+    assert Page(build_report({}, release={})).says("This release has no policies.")
 
 
-def test_a_release_of_an_earlier_version_is_drawn_without_what_was_emptied() -> None:
-    """As `Lake.migrate` leaves it: no standardised rate, limit, percentile or day between records, few measures of quality."""
+def test_a_release_of_an_earlier_version_is_drawn_without_the_values_that_migration_removed() -> None:
+    """After `Lake.migrate` it has no standardised rate, limit, percentile or days between records, and few measures of quality."""
     tables = sample()
     for correction in CORRECTIONS:
         if correction.table.name in tables:
@@ -684,11 +688,11 @@ def test_a_release_of_an_earlier_version_is_drawn_without_what_was_emptied() -> 
 
 def test_a_policy_without_figures_says_so_everywhere() -> None:
     page = Page(build_report({**empty(), "policy": sample()["policy"]}, release=manifest()))
-    assert page.says("This release has no figures for this policy in the reading as published.")
+    assert page.says("This release has no figures for this policy under its main definition (as published).")
     assert not page.labels
     for words in (
-        "No attrition",
-        "No rates for the whole",
+        "The release does not show how many records each clause removes",
+        "No overall rates",
         "No rates of several areas",
         "No variation",
         "No near misses",
@@ -698,7 +702,7 @@ def test_a_policy_without_figures_says_so_everywhere() -> None:
     assert page.table("Flagged records in")[TITLES[FUSION]]["Flagged"] == "no data"
 
 
-def test_zero_events_in_a_single_year_are_zero_and_not_withheld() -> None:
+def test_zero_events_in_a_single_year_are_shown_as_zero() -> None:
     row = rate_row(FUSION, "2022-23", "england", "E92", "England", activity=0)
     row.update(standardised_rate=0.0, lower=0.0, upper=0.0062)
     steps = [
@@ -722,11 +726,11 @@ def test_zero_events_in_a_single_year_are_zero_and_not_withheld() -> None:
     )
     assert page.says("0 records were flagged: 0 per 100,000 people")
     assert page.says("(95% limits 0 to 0.0062)")
-    assert page.says("One year only: there is no trend yet.")
+    assert page.says("There is only one year, so there is no trend yet.")
     assert page.table("Flagged records in the latest year")[TITLES[FUSION]]["Flagged"] == "0"
 
 
-def test_withheld_everywhere_is_withheld_and_never_zero() -> None:
+def test_figures_suppressed_everywhere_are_never_shown_as_zero() -> None:
     tables = few_boards()
     rates = tables["rate"]
     for name in ("activity", "in_scope", "people_flagged", "crude_rate", "standardised_rate", "lower", "upper"):
@@ -734,23 +738,23 @@ def test_withheld_everywhere_is_withheld_and_never_zero() -> None:
     rates["status"] = "withheld_secondary"
     page = Page(build_report(tables, release=manifest()))
     line = page.table("Flagged records in the latest year")[TITLES[FUSION]]
-    assert [line[name] for name in ("Flagged", "Rate", "95% limits")] == ["withheld"] * 3
-    assert page.says("the records flagged are withheld")
+    assert [line[name] for name in ("Flagged", "Rate", "95% limits")] == ["suppressed"] * 3
+    assert page.says("the number of records flagged is suppressed")
     assert not any("ranked" in text or "funnel" in text for text in page.texts)
 
 
-def test_zeros_beside_withheld_areas_are_not_drawn_as_alike() -> None:
+def test_zeros_are_not_drawn_if_other_areas_are_suppressed() -> None:
     tables = few_boards()
     rates = tables["rate"]
     shown = (rates.area_type == "icb") & (rates.status == "ok") & (rates.policy_id == IMAGING)
     for name in ("activity", "crude_rate", "standardised_rate", "lower", "upper"):
         rates.loc[shown, name] = 0
     page = Page(build_report(tables, release=manifest()))
-    assert page.says("4 have a published rate; 1 is withheld (1 for small numbers). All of these rates are 0.")
+    assert page.says("4 have a published rate; 1 is suppressed (1 for a small number). All of these rates are 0.")
     assert not any(TITLES[IMAGING] in label and "areas" in label for label in page.labels)
 
 
-def test_without_a_population_the_crude_count_stands_and_the_rate_is_explained() -> None:
+def test_without_a_population_the_count_is_shown_and_the_missing_rate_explained() -> None:
     tables = few_boards()
     rates = tables["rate"]
     rates["population"] = pd.array([None] * len(rates), dtype="Int64")
@@ -772,9 +776,37 @@ def test_a_population_of_a_few_areas_gives_areas_a_rate_and_england_none() -> No
     rates.loc[england, "notes"] = pd.Series([["partial_population"]] * len(rates))[england.to_numpy()].to_numpy()
     page = Page(build_report(tables, release=manifest()))
     line = page.table("Flagged records in the latest year")[TITLES[IMAGING]]
-    assert line["Status"] == "no population; the population file does not have all of its people"
+    assert line["Status"] == "no population; note 1"
+    assert page.says("Note 1: The population file lacks some of this area's people.")
     assert page.says("58,321 records were flagged: no standardised rate (no population)")
-    assert page.says("No funnel plot: there is no national rate to draw limits around.")
+    assert page.says("There is no funnel plot, because there is no national rate to draw limits around.")
+
+
+def test_long_notes_are_explained_once_under_the_table() -> None:
+    def named(vintage: Any, **given: Any) -> dict[str, Any]:
+        row = rate_row(
+            FUSION, "2022-23", "england", "E92", "England", activity=900, population_vintage=vintage, **given
+        )
+        return row | {"notes": ["back_cast", "distant_vintage", "partial_year"]}
+
+    rows = [named(pd.Timestamp(2026, 8, 1).date()), named(pd.Timestamp(2026, 8, 1).date(), revision="2024-01-made-up")]
+    page = Page(build_report({**empty(), "rate": framed(rows, schemas.RATE)}, release=manifest()))
+    notes = [
+        "Note 1: The policy came into force later; shown for comparison only.",
+        "Note 2: The population estimate is of August 2026, more than three years after this period.",
+    ]
+    trend = page.table("Flagged records and rates per 100,000 people in England.")
+    assert {line["Status"] for line in trend.values()} == {"published; note 1; note 2; incomplete year"}
+    assert [text for text in page.texts if text.startswith("Note ")] == notes * 2, "under the summary and the trend"
+    for vintage, period_years, words in (
+        (pd.Timestamp(2018, 3, 1).date(), 1, "is of March 2018, more than four years before this period."),
+        (pd.Timestamp(2018, 3, 1).date(), 3, "is of March 2018, more than two years before this period."),
+        (pd.Timestamp(2023, 10, 1).date(), 1, "is of a date far from this period."),
+        (None, 1, "is of a date far from this period."),
+    ):
+        footnotes = wording.Footnotes()
+        wording.status(named(vintage, period_years=period_years), footnotes)
+        assert footnotes.texts[1] == f"The population estimate {words}"
 
 
 def test_an_extract_is_never_called_england() -> None:
@@ -784,20 +816,20 @@ def test_an_extract_is_never_called_england() -> None:
     assert not any("in England" in caption for caption in page.tables)
 
 
-def test_a_local_policy_without_a_national_row_speaks_of_its_board() -> None:
+def test_a_local_policy_without_a_national_row_describes_its_icb() -> None:
     row = rate_row(
         FUSION, "2022-23", "icb", "QJ2", "NHS Derby and Derbyshire Integrated Care Board",
         activity=1_240, population=1_090_000,
     )  # fmt: skip
-    row["in_scope"] = None  # small: controlled on its own, although the row's status is ok
+    row["in_scope"] = None  # a small number: suppressed by itself, although the row's status is ok
     tables = {**empty(), "rate": framed([row], schemas.RATE), "policy": sample()["policy"]}
     page = Page(build_report(tables, release=manifest()))
     assert page.says("In Derby and Derbyshire in 2022-23, 1,240 records were")
     trend = page.table("Flagged records and rates per 100,000 people in Derby and Derbyshire.")
-    assert (trend["2022-23"]["In scope"], trend["2022-23"]["Flagged"]) == ("withheld", "1,240")
+    assert (trend["2022-23"]["In scope"], trend["2022-23"]["Flagged"]) == ("suppressed", "1,240")
 
 
-def test_two_revisions_of_one_year_stand_side_by_side() -> None:
+def test_two_revisions_of_one_year_are_both_shown() -> None:
     tables = few_boards()
     made_up = {name: frame.assign(revision="2024-01-made-up") for name, frame in tables.items() if "revision" in frame}
     both = {**tables, **{name: pd.concat([tables[name], frame]) for name, frame in made_up.items()}}
@@ -807,7 +839,7 @@ def test_two_revisions_of_one_year_stand_side_by_side() -> None:
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_funnel_limits_are_about_those_of_the_poisson_distribution() -> None:
+def test_funnel_limits_are_close_to_those_of_the_poisson_distribution() -> None:
     from scipy.stats import poisson
 
     for people in (500_000, 1_500_000, 3_000_000):
@@ -841,7 +873,7 @@ def test_maps_and_missing_values_come_in_several_forms() -> None:
     assert rows_of(frame)[0] == {"n": 1.5, "t": None, "l": ["x"]}
 
 
-def test_every_disclosure_rule_can_be_said() -> None:
+def test_every_disclosure_rule_has_a_description() -> None:
     for name in disclosure_rules():
         facts = dict(Page(build_report(empty(), release=manifest(disclosure=name))).tables["The release."][1:])
         assert facts["Disclosure control"].startswith(f"{name} (")
@@ -865,7 +897,7 @@ def test_the_notebook_runs_over_a_lake_of_published_tables(tmp_path: Path) -> No
     stale = {name: frame.assign(release_id="r-6") for name, frame in tables.items()}
     for name in TABLES:
         frame = pd.concat([stale[name], tables[name]], ignore_index=True)
-        # What is null in every row has no type that Delta knows; the published tables have one by their schema.
+        # A column that is null in every row has no type that Delta knows. The published tables get it from their schema.
         frame = frame.drop(columns=["clauses", "notes", "caveats"], errors="ignore").dropna(axis=1, how="all")
         write_deltalake(
             str(tmp_path / "published" / name),

@@ -120,8 +120,10 @@ def test_the_page_has_its_tables_and_figures(tmp_path: Path) -> None:
     dozen = 12 * KNOWN.seconds(160_000_000, 2) / 3600
     assert national[1][2].startswith(f"{dozen:.1f} h") and national[1][4].startswith(f"{dozen * 2 * 2:,.2f} ")
     assert [row[0] for row in advised[1:]] == ["12 national years", "one national year"]
-    assert "2.00 an hour of one core: an assumption" in page and "More than 2 cores is extrapolation" in page
-    assert "are made by `python -m benchmarks.scaling`" in page and "The files are made up" in page
+    assert (
+        "2.00 for an hour of one core. This is an assumption" in page and "More than 2 cores is extrapolation" in page
+    )
+    assert "`python -m benchmarks.scaling`\nmakes this page" in page and "The files are made up" in page
     assert [path.name for path in written[1:]] == ["s-seconds.svg", "s-stages.svg"]
     for path in written[1:]:
         assert f"]({path.name})" in page and path.read_text(encoding="utf-8").rstrip().endswith("</svg>")
@@ -144,7 +146,7 @@ def test_a_national_year_that_was_run_goes_into_the_fit(tmp_path: Path) -> None:
     without, *_ = write_page(state(), tmp_path / "without.json", Assumed())
     found, others = tables(page), tables(without.read_text(encoding="utf-8"))
     assert [len(table) for table in found] == [len(table) for table in others], "the paragraph breaks no table"
-    assert found[2][0][-1] == "160,000,000 rows foretold" and found[2][-1][-1] == "-20.0%"
+    assert found[2][0][-1] == "160,000,000 rows predicted" and found[2][-1][-1] == "-20.0%"
     points_and_year = [*points(KNOWN), Point(160_000_000, 2, said * 1.25)]
     assert found[2][-1][1:5] == [f"{term:,.1f}" for term in astuple(fit(points_and_year))] != others[2][-1][1:5]
     assert "rows of the largest measurement" not in page

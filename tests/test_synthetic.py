@@ -1,4 +1,4 @@
-"""Made-up data: the same for the same seed, like the national counts, one truth behind both systems."""
+"""The made-up data is the same for the same seed, resembles the national counts, and agrees between both systems."""
 
 import csv
 import re
@@ -44,7 +44,7 @@ def hes_folder(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def read(folder: Path, role: str) -> pd.DataFrame:
-    """All yearly files of a role as text, columns in upper case, ``FILE_YEAR`` added."""
+    """All yearly files of a role as text, with columns in upper case and a column ``FILE_YEAR``."""
     frames = []
     for path in sorted((folder / "data" / role).glob("*.csv")):
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]
@@ -85,7 +85,7 @@ def op(hes_folder: Path) -> pd.DataFrame:
 
 
 def codes_of(text: str) -> list[str]:
-    """The codes in a concatenation, four characters each."""
+    """The codes in a concatenated text, four characters each."""
     if text.strip() in ("", "NULL"):
         return []
     return [code.strip().upper().replace(".", "")[:4] for code in re.split(r"\|\||,", text) if code.strip()]
@@ -101,13 +101,13 @@ def small(spark: SparkSession) -> Lookups:
 
 
 def rows_of(frame: pd.DataFrame) -> list[tuple[str, ...]]:
-    """All rows as text, in an order of their own."""
+    """All rows as text, sorted."""
     text = frame.astype(object).where(frame.notna(), "").astype(str)
     return sorted(text.itertuples(index=False, name=None))
 
 
 def in_partitions(frame: DataFrame) -> list[tuple[str, ...]]:
-    """The rows of a layout's frame that some file takes."""
+    """The rows of a layout's frame that go to a file."""
     kept = frame.where("file >= 0").drop("file")
     return rows_of(kept.select(*[F.col(name).cast("string") for name in kept.columns]).toArrow().to_pandas())
 
@@ -130,7 +130,7 @@ def test_another_seed_gives_other_rows(spark: SparkSession, small: Lookups, opa:
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(InputError, match="not an empty folder"):
         generate(spark, tmp_path, years=["2021-22"], spells=1, attendances=1, seed=1, system="hes")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -140,7 +140,7 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(spark: SparkSessio
     [{"years": []}, {"spells": 0}, {"system": "sus"}, {"file_format": "xlsx"}],
     ids=lambda w: next(iter(w)),
 )
-def test_what_cannot_be_made_is_refused_before_anything_is_written(
+def test_bad_arguments_are_refused_before_anything_is_written(
     spark: SparkSession, tmp_path: Path, wrong: dict[str, object]
 ) -> None:
     call: dict[str, object] = {
@@ -170,7 +170,7 @@ def test_the_run_configuration_finds_every_file(sus_folder: Path, hes_folder: Pa
         assert found == {path for path in (folder / "data").glob("*/*") if path.is_file()}
 
 
-def test_each_year_is_one_file_with_its_own_habits(sus_folder: Path, hes_folder: Path) -> None:
+def test_each_year_is_one_file_with_its_own_spelling_and_delimiter(sus_folder: Path, hes_folder: Path) -> None:
     heads = {p.stem: p.read_text().split("\n")[0] for p in (sus_folder / "data" / "apcs").glob("*.csv")}
     assert sorted(heads) == [f"apcs_{year}" for year in YEARS]
     assert {name[:10] for name in heads.values()} == {"APCS_Ident", "apcs_ident", "APCS_IDENT"}
@@ -181,7 +181,7 @@ def test_each_year_is_one_file_with_its_own_habits(sus_folder: Path, hes_folder:
     assert len(headers) == len(next(csv.reader([first["2019-20"]])))
 
 
-def test_keys_tell_records_apart_but_for_the_stated_doubles(apcs: pd.DataFrame, apc: pd.DataFrame) -> None:
+def test_keys_are_unique_but_for_the_stated_duplicates(apcs: pd.DataFrame, apc: pd.DataFrame) -> None:
     keys = apcs.APCS_IDENT[apcs.APCS_IDENT != ""]
     assert keys.nunique() == pytest.approx(SPELLS, abs=SPELLS * shares.NO_KEY * 4 + 4)
     doubled = apcs[apcs.APCS_IDENT.isin(keys[keys.duplicated()])]
@@ -206,7 +206,7 @@ def test_years_are_spelt_in_three_ways_and_agree_with_the_date(apcs: pd.DataFram
 
 
 def near(share: float, rows: int) -> object:
-    """A share of so many rows within five standard errors."""
+    """A share of this many rows, within five standard errors."""
     return pytest.approx(share, abs=5 * (share * (1 - share) / rows) ** 0.5 + 1e-9)
 
 
@@ -232,7 +232,7 @@ def test_shares_are_as_stated(apcs: pd.DataFrame, apcs_der: pd.DataFrame, opa: p
     assert blank.mean() == pytest.approx(shares.OP_DIAGNOSIS_BLANK, abs=0.03)
 
 
-def test_policy_activity_is_there_and_differs_between_boards(
+def test_policy_activity_exists_and_differs_between_boards(
     apcs: pd.DataFrame, apcs_der: pd.DataFrame, opa: pd.DataFrame
 ) -> None:
     spells = apcs.drop_duplicates("APCS_IDENT").merge(apcs_der.drop_duplicates("APCS_IDENT"), on="APCS_IDENT")
@@ -275,7 +275,7 @@ def test_codes_suit_the_patient(apcs: pd.DataFrame) -> None:
     assert births.AGE_AT_START_OF_SPELL_SUS.isin(["7001", ""]).mean() > 0.99
 
 
-def test_patients_come_back(apcs: pd.DataFrame, opa: pd.DataFrame) -> None:
+def test_patients_have_several_records(apcs: pd.DataFrame, opa: pd.DataFrame) -> None:
     counts = apcs.drop_duplicates("APCS_IDENT").DER_PSEUDO_NHS_NUMBER.value_counts()
     assert 1.2 < counts.mean() < 4
     assert len(set(counts.index) & set(opa.DER_PSEUDO_NHS_NUMBER)) > 0.1 * len(counts)
@@ -283,19 +283,19 @@ def test_patients_come_back(apcs: pd.DataFrame, opa: pd.DataFrame) -> None:
     assert (sexes == 1).all()
 
 
-def test_episodes_of_a_spell_hang_together(apc: pd.DataFrame) -> None:
+def test_episodes_of_a_spell_are_consistent(apc: pd.DataFrame) -> None:
     episodes = apc[apc.EPIKEY != ""].drop_duplicates("EPIKEY")
     spell = ["PSEUDO_HESID", "PROCODE3", "PROVSPNOPS", "ADMIDATE"]
     assert episodes.groupby("PROVSPNOPS")[spell].nunique().max().max() == 1
     several = 0
-    # The first year's file before this one was not asked for, so its spells may lack an early episode.
+    # The file before the first year was not generated, so spells of the first year can lack an early episode.
     for _, group in episodes[YEARS[0] < episodes.FILE_YEAR].groupby("PROVSPNOPS"):
         if len(group) == 1 or set(group.FILE_YEAR) & {YEARS[0]}:
             continue
         group = group.sort_values("EPIORDER")
         orders = list(group.EPIORDER.astype(int))
         if orders != list(range(1, len(orders) + 1)):
-            continue  # the quarter of a doubled or keyless episode
+            continue  # an episode was dropped above, for example because it has no key
         several += 1
         assert group.EPISTART.iloc[0] == group.ADMIDATE.iloc[0]
         finished = group[group.EPISTAT == "3"]
@@ -331,7 +331,7 @@ def test_both_systems_describe_the_same_spells(apcs: pd.DataFrame, apcs_der: pd.
     ours = both.DER_DIAGNOSIS_ALL.map(codes_of)
     theirs = lists.map(lambda text: [code for code in text.split(",") if code])
     same = [a == b for a, b, whole in zip(ours, theirs, complete, strict=True) if whole]
-    assert sum(same) / len(same) > 0.995  # an early episode may be lost with a doubled row
+    assert sum(same) / len(same) > 0.995  # an early episode can be missing because of a duplicate row
 
 
 def test_the_hes_proxy_for_dominance_agrees_but_for_the_stated_share(apcs_der: pd.DataFrame, apc: pd.DataFrame) -> None:

@@ -19,9 +19,9 @@ TEXTS = {
     ),
     "an alias that holds itself": ("lake: &a [*a]", "line 1: the alias 'a' contains itself"),
     "an alias of nothing": ("lake: *a", "line 1: found undefined alias"),
-    "100,000 lists in one another": ("lake: " + "[" * 100_000, "nested more than 50 deep"),
-    "100,000 lists by hyphens": ("- " * 100_000, "nested more than 50 deep"),
-    "mappings in one another by indentation": (
+    "100,000 nested lists": ("lake: " + "[" * 100_000, "nested more than 50 deep"),
+    "100,000 lists nested by hyphens": ("- " * 100_000, "nested more than 50 deep"),
+    "mappings nested by indentation": (
         "\n".join(" " * n + "a:" for n in range(300)),
         "line 51: lists and mappings",
     ),

@@ -1,1 +1,1 @@
-"""Every record in scope of a policy judged under each reading, with the clauses that kept it from being flagged."""
+"""Applies every policy, under each reading, to the records in its scope, and lists the clauses that each record failed."""

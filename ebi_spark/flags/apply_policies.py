@@ -1,10 +1,12 @@
-"""Records judged by all policies in one pass, at a cost that hardly grows with their number.
+"""Applies all policies to the records in one pass. The cost hardly grows with the number of policies.
 
-A plain condition keeps the records that any policy can have in scope (a fraction of a percent). Each is paired, through
-the codes it holds, with the few revisions that ask for them, and only there are clauses evaluated: each different test of
-a revision once, for all readings and for every decision flipped alone. Revisions that differ in their scopes alone, or in
-what one of them leaves out, have these tests in common. What is false and undecided then stands in two bit masks, and a
-reading is a choice of bits: the plan has one such expression, however many policies there are.
+1. A simple filter keeps the records that can be in scope of any policy (a fraction of a percent).
+2. Each of these records is paired, through its codes, with the few revisions whose scope needs one of those codes.
+3. Clauses are evaluated for these pairs only. Each distinct test of a revision is evaluated once and serves all readings
+   and every decision reversed on its own. Revisions share their tests where they differ only in scope, or where the tests
+   of one are a subset of those of another.
+4. Two bit masks record which tests are false and which are undecided. A reading is a selection of bits, so the query plan
+   has one such expression, however many policies there are.
 """
 
 import json
@@ -33,31 +35,43 @@ from ebi_spark.policies.patterns import one_of
 from ebi_spark.small_frames import small_frame
 
 FLAGGED, NOT_FLAGGED = "flagged", "not_flagged"
-# The bits of a long without its sign.
+# A long has 63 bits besides its sign.
 MOST_TESTS = 63
 _ANY_RECORD = "*"
 
 
 def basis_day(dataset: str) -> Column:
-    """The day by which a revision is in force for a record: admission, or appointment (decision 11). A record without
-    it goes by the first day of its financial year."""
+    """The day that decides which revision applies to a record (decision 11): the admission date of a spell, or the
+    appointment date of an attendance. A record without that date uses its activity date, and without either the first day
+    of its financial year."""
     own = [F.col("admission_date")] if dataset == "apc" else []
     return F.coalesce(*own, _area_day())
 
 
 def _area_day() -> Column:
-    """The day on which a record's area is looked up."""
+    """The day for which a record's area is looked up: its activity date, or else the first day of its financial year."""
     first_day = F.to_date(F.concat(F.substring("financial_year", 1, 4), F.lit("-04-01")))
     return F.coalesce(F.col("activity_date"), first_day)
 
 
-def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod], lookups: Lookups) -> DataFrame:
-    """A row a record in scope, revision and reading, with the columns of ``gold/activity_flag`` but ``run_id``."""
-    units = [unit for unit in units if unit.policy.dataset == dataset]
-    located = with_area(_paired(records, dataset, units), lookups)
-    own = restrict_to_board(located, [unit.policy.boards for unit in units], _area_day())
-    tests = _tests_in_common(units)
-    judged = _with_states(own, tests, dataset).withColumns(
+def apply_policies(records: DataFrame, dataset: str, periods: list[RevisionPeriod], lookups: Lookups) -> DataFrame:
+    """One row for each record in scope, revision and reading, with the columns of ``gold/activity_flag`` except ``run_id``.
+
+    | record_id | policy_id           | reading      | → outcome   | failed_clauses | near_miss |
+    |-----------|---------------------|--------------|-------------|----------------|-----------|
+    | 1         | 2Y_back_pain_fusion | as_published | flagged     | []             | false     |
+    | 1         | 2Y_back_pain_fusion | as_intended  | not_flagged | [age]          | true      |
+    | 2         | (in no scope)       |              | (no row)    |                |           |
+
+    ``records`` are rows of the silver table of ``dataset``; ``periods`` of other datasets are ignored. ``missing_clauses``
+    lists the clauses that could not be decided, ``decisive_decisions`` the decisions that change the outcome when reversed
+    alone. Area columns are NULL where the area is unknown. Raises an :class:`InputError` for a revision with too many tests.
+    """
+    periods = [period for period in periods if period.policy.dataset == dataset]
+    with_areas = with_area(_paired(records, dataset, periods), lookups)
+    own = restrict_to_board(with_areas, [period.policy.boards for period in periods], _area_day())
+    tests = _shared_tests(periods)
+    evaluated = _with_states(own, tests, dataset).withColumns(
         {
             f"{mask}{seen}": F.expr(_mask(bits, seen))
             for mask, bits in (("_false", _IS_FALSE), ("_undecided", _IS_UNDECIDED))
@@ -68,14 +82,14 @@ def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod]
         records.sparkSession,
         [
             row
-            for number, (unit, found) in enumerate(zip(units, tests, strict=True))
-            for row in _readings(number, unit, found)
+            for number, (period, found) in enumerate(zip(periods, tests, strict=True))
+            for row in _readings(number, period, found)
         ],
         _READINGS,
     )
-    codes = F.col("reading") == AS_PUBLISHED  # every other reading sees default codes by their meaning
-    verdicts = (
-        judged.join(F.broadcast(readings), F.col("_unit") == F.col("_reading_unit"))
+    codes = F.col("reading") == AS_PUBLISHED  # every other reading takes default codes by their meaning
+    outcomes = (
+        evaluated.join(F.broadcast(readings), F.col("_unit") == F.col("_reading_unit"))
         .withColumns(
             {
                 mask: F.when(codes, F.col(f"{mask}{_AS_CODES}")).otherwise(F.col(f"{mask}{_BY_MEANING}"))
@@ -83,7 +97,7 @@ def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod]
             }
         )
         .withColumn("_passes", F.expr(_PASSES))
-        # One step for all that goes through lists: Spark does not compile it, and copies each record before such a step.
+        # One step for all expressions over lists: Spark does not compile them, and copies each record before such a step.
         .withColumns(
             {
                 "failed_clauses": F.expr(_FAILED),
@@ -92,7 +106,7 @@ def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod]
             }
         )
     )
-    return verdicts.select(
+    return outcomes.select(
         "policy_id",
         "revision",
         "reading",
@@ -121,24 +135,25 @@ def apply_policies(records: DataFrame, dataset: str, units: list[RevisionPeriod]
     )
 
 
-# The state of a test is 0 where it is false, 1 where it is true, 2 where it cannot be decided: two bits, a word of 64 for
-# every 32 tests. A mask has one bit a test: those of the first word on even places, those of the second between them.
+# The state of a test is 0 (false), 1 (true) or 2 (cannot be decided). It takes two bits, so one 64-bit word has the states
+# of 32 tests. A mask has one bit for each test: even positions for tests of the first word, odd ones for the second.
 _IN_A_WORD = 32
-# A test has a state for a record as its codes are, and one by what default codes mean: the same for nearly every test.
+# Each test has two states for a record: one with the codes as written, and one with default codes taken by their meaning.
+# The two are the same for nearly every record.
 _AS_CODES, _BY_MEANING = "_as_codes", "_by_meaning"
 _IS_FALSE = "~({0} | shiftrightunsigned({0}, 1))"
 _IS_UNDECIDED = "shiftrightunsigned({0}, 1)"
 _EVEN = f"{sum(1 << place for place in range(0, 64, 2))}L"
 
 
-def _mask(of_a_word: str, seen: str) -> str:
+def _mask(word_expression: str, seen: str) -> str:
     words = (f"_first_states{seen}", f"_second_states{seen}")
-    first, second = (f"({of_a_word.format(word)} & {_EVEN})" for word in words)
+    first, second = (f"({word_expression.format(word)} & {_EVEN})" for word in words)
     return f"{first} | shiftleft({second}, 1)"
 
 
 def _place(number: int) -> int:
-    """The bit of a test in a mask."""
+    """The position of a test's bit in a mask."""
     word, place = divmod(number, _IN_A_WORD)
     return 2 * place + word
 
@@ -148,16 +163,16 @@ _READINGS = (
     "_all struct<fails:bigint,drops:bigint>, _clauses array<struct<id:string,fails:bigint,drops:bigint>>, "
     "_flips array<struct<decision:string,fails:bigint,drops:bigint>>"
 )
-_AGAINST = "((_false & {0}.fails) | (_undecided & {0}.drops))"
-_PASSES = f"{_AGAINST.format('_all')} = 0"
-_FAILED = f"transform(filter(_clauses, c -> {_AGAINST.format('c')} <> 0), c -> c.id)"
+_BLOCKING = "((_false & {0}.fails) | (_undecided & {0}.drops))"
+_PASSES = f"{_BLOCKING.format('_all')} = 0"
+_FAILED = f"transform(filter(_clauses, c -> {_BLOCKING.format('c')} <> 0), c -> c.id)"
 _MISSING = "transform(filter(_clauses, c -> (_undecided & c.fails) <> 0), c -> c.id)"
-_DECISIVE = f"transform(filter(_flips, f -> ({_AGAINST.format('f')} = 0) <> _passes), f -> f.decision)"
+_DECISIVE = f"transform(filter(_flips, f -> ({_BLOCKING.format('f')} = 0) <> _passes), f -> f.decision)"
 
 
 @dataclass(frozen=True, eq=False)
 class _Tests:
-    """Different tests, each with its number, which gives it its place in a record's states and in the masks."""
+    """Distinct tests. The number of each gives its position in a record's states and in the masks."""
 
     clauses: dict[str, Clause]
 
@@ -167,12 +182,12 @@ class _Tests:
         return {name: number for number, name in enumerate(self.clauses)}
 
     def bits(self, clause: Clause) -> tuple[int, int]:
-        """The bits of a clause: where false, and where undecided, keep a record from being flagged."""
-        bit = 1 << _place(self.numbers[_test_of(clause)])
+        """The bits of a clause: one mask for *false keeps a record from being flagged*, one for *undecided does so too*."""
+        bit = 1 << _place(self.numbers[_test_key(clause)])
         return bit, bit if clause.missing == "fails" else 0
 
     def joined(self, clauses: tuple[Clause, ...]) -> dict[str, int]:
-        """The bits of several clauses together."""
+        """The combined bits of several clauses."""
         fails = drops = 0
         for clause in clauses:
             bit, dropped = self.bits(clause)
@@ -180,24 +195,24 @@ class _Tests:
         return {"fails": fails, "drops": drops}
 
 
-def _tests_of(unit: RevisionPeriod) -> _Tests:
-    """The different tests of one revision over all readings and flipped decisions."""
-    deciding = [reading.deciding for reading in unit.revision.readings.values()]
-    deciding += [flip.deciding for flip in unit.revision.flips]
+def _distinct_tests(period: RevisionPeriod) -> _Tests:
+    """The distinct tests of one revision, over all its readings and reversed decisions."""
+    deciding = [reading.deciding for reading in period.revision.readings.values()]
+    deciding += [flip.deciding for flip in period.revision.flips]
     clauses: dict[str, Clause] = {}
-    for clause in (clause for of_one in deciding for clause in of_one):
-        clauses.setdefault(_test_of(clause), clause)
+    for clause in (clause for listed in deciding for clause in listed):
+        clauses.setdefault(_test_key(clause), clause)
     if len(clauses) > MOST_TESTS:
         raise InputError(
-            f"policies: {unit.key} has {len(clauses)} different tests, {MOST_TESTS} are the most that one revision can have",
-            remedy="join clauses by any_of, or make two policies of it",
+            f"policies: {period.key} has {len(clauses)} different tests; a revision can have at most {MOST_TESTS}",
+            remedy="combine clauses with any_of, or split the policy in two",
         )
     return _Tests(clauses)
 
 
-def _tests_in_common(units: list[RevisionPeriod]) -> list[_Tests]:
-    """The tests by which each unit is judged: its own, or those of a unit that has them all."""
-    own = [_tests_of(unit) for unit in units]
+def _shared_tests(periods: list[RevisionPeriod]) -> list[_Tests]:
+    """The tests to evaluate for each revision period: its own, or those of a period whose tests include them all."""
+    own = [_distinct_tests(period) for period in periods]
     kept: list[_Tests] = []
     for tests in sorted(own, key=lambda tests: len(tests.clauses), reverse=True):
         if not any(tests.clauses.keys() <= other.clauses.keys() for other in kept):
@@ -206,8 +221,8 @@ def _tests_in_common(units: list[RevisionPeriod]) -> list[_Tests]:
 
 
 def _states(tests: list[_Tests], dataset: str, reading: str) -> dict[str, Column]:
-    """The states of the tests of a record's unit, by word, as a reading sees the record's codes. The Column of a test that several
-    policies have (cancer, private patients …) is built once."""
+    """The two words of test states for a record's revision period, with codes taken as ``reading`` takes them. The Column of
+    a test that several policies share (cancer, private patients …) is built once."""
     made: dict[str, Column] = {}
     return {
         name: _word(tests, dataset, reading, made, at)
@@ -216,8 +231,9 @@ def _states(tests: list[_Tests], dataset: str, reading: str) -> dict[str, Column
 
 
 def _with_states(records: DataFrame, tests: list[_Tests], dataset: str) -> DataFrame:
-    """``records`` with the words of states, as the codes are and by what default codes mean. Few records have a default code:
-    of the others the words are the same, and no test is made twice."""
+    """``records`` with the words of test states, for codes as written and for default codes taken by their meaning.
+
+    Few records have a default code. All others have the same words for both, so their tests are evaluated once."""
     as_codes = _states(tests, dataset, AS_PUBLISHED)
     seen = records.withColumns({f"{name}{_AS_CODES}": word for name, word in as_codes.items()})
     columns = sorted(set(FIELDS[dataset].values()) - {FIELDS[dataset][name] for name in AS_SEEN})
@@ -232,25 +248,25 @@ def _with_states(records: DataFrame, tests: list[_Tests], dataset: str) -> DataF
 
 
 def _word(tests: list[_Tests], dataset: str, reading: str, made: dict[str, Column], at: int) -> Column:
-    """The states of the tests from number ``at`` on, as many as a word holds; 0 where a unit has none of them."""
+    """The states of the tests from number ``at`` on, as many as fit in a word; 0 where a period has no such test."""
     undecided, none = F.lit(2).cast("bigint"), F.lit(0).cast("bigint")
     word: Column | None = None
-    for of_some in dict.fromkeys(tests):
-        listed = list(of_some.clauses.items())[at : at + _IN_A_WORD]
+    for group in dict.fromkeys(tests):
+        listed = list(group.clauses.items())[at : at + _IN_A_WORD]
         for name, clause in listed:
             if name not in made:
                 made[name] = F.coalesce(holds(clause, dataset, reading).cast("bigint"), undecided)
         if listed:
             states = [F.shiftleft(made[name], 2 * place) for place, (name, _) in enumerate(listed)]
-            condition = F.col("_unit").isin(*[number for number, item in enumerate(tests) if item is of_some])
+            condition = F.col("_unit").isin(*[number for number, item in enumerate(tests) if item is group])
             found = reduce(lambda a, b: a.bitwiseOR(b), states)
             word = F.when(condition, found) if word is None else word.when(condition, found)
     return none if word is None else word.otherwise(none)
 
 
-def _readings(number: int, unit: RevisionPeriod, tests: _Tests) -> list[dict[str, Any]]:
-    """A row a reading of the unit: its clauses in order, and the decisions to flip from it."""
-    policy, revision = unit.policy, unit.revision
+def _readings(number: int, period: RevisionPeriod, tests: _Tests) -> list[dict[str, Any]]:
+    """One row for each reading of the period: its clauses in order, and the decisions to reverse from it."""
+    policy, revision = period.policy, period.revision
     rows = []
     for name in READINGS:
         reading = revision.readings[name]
@@ -274,28 +290,28 @@ def _readings(number: int, unit: RevisionPeriod, tests: _Tests) -> list[dict[str
     return rows
 
 
-def _test_of(clause: Clause) -> str:
+def _test_key(clause: Clause) -> str:
     return json.dumps([clause.kind, clause.test], sort_keys=True)
 
 
-# Which records, and which policies for each
+# Which records can be in scope, and of which policies
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A column in which scopes look for codes: all codes that any of them needs there."""
+    """A column in which scopes search for codes, with all the codes that any of them needs there."""
 
     number: int
-    of: CodePrefilter
+    prefilter: CodePrefilter
 
     @property
     def keys(self) -> Column:
-        """The keys that a record holds, each once and marked with the source."""
-        column = F.col(self.of.column)
-        if self.of.whole:
+        """The distinct keys in a record's column, each prefixed with the number of the source."""
+        column = F.col(self.prefilter.column)
+        if self.prefilter.whole:
             return F.array_compact(F.array(F.concat(F.lit(f"{self.number}:"), column)))
-        starts = one_of({code[:KEY_LENGTH] for code in self.of.codes})
-        # A look-ahead, so that keys which overlap are all found.
+        starts = one_of({code[:KEY_LENGTH] for code in self.prefilter.codes})
+        # A look-ahead finds overlapping keys too.
         found = F.array_distinct(F.regexp_extract_all(column, F.lit(f"(?=({starts}))"), F.lit(1)))
         marked = F.transform(found, lambda key: F.concat(F.lit(f"{self.number}:"), key))
         return F.coalesce(marked, F.array().cast("array<string>"))
@@ -312,30 +328,30 @@ def _sources(wanted: list[CodePrefilter | None]) -> dict[tuple[str, bool], _Sour
     }
 
 
-def _paired(records: DataFrame, dataset: str, units: list[RevisionPeriod]) -> DataFrame:
-    """``records`` in scope of a policy on its day, a row a record and unit: ``_unit`` is its place in ``units``."""
-    scopes = [unit.revision.scope.test or {} for unit in units]
+def _paired(records: DataFrame, dataset: str, periods: list[RevisionPeriod]) -> DataFrame:
+    """One row for each record and revision period whose scope it is in on its day; ``_unit`` is the index in ``periods``."""
+    scopes = [period.revision.scope.test or {} for period in periods]
     wanted = [needed(test, dataset) for test in scopes]
     sources = _sources(wanted)
-    possible = [source.of.may_match for source in sources.values()]
+    possible = [source.prefilter.may_match for source in sources.values()]
     possible += [compile_test(test, dataset) for test, need in zip(scopes, wanted, strict=True) if need is None]
     in_any = reduce(lambda a, b: a | b, possible, F.lit(False))
-    columns = {source.of.column for source in sources.values()}
+    columns = {source.prefilter.column for source in sources.values()}
     if len(columns) == 1 and None not in wanted:
-        # Where the one column is NULL no scope holds: said apart, so that the scan skips by it.
+        # Where the only column is NULL, no scope can be met. A separate condition lets the scan skip such data.
         in_any = F.col(columns.pop()).isNotNull() & in_any
     rows = []
-    for number, (unit, need) in enumerate(zip(units, wanted, strict=True)):
+    for number, (period, need) in enumerate(zip(periods, wanted, strict=True)):
         source = sources[need.column, need.whole] if need else None
         keys = [f"{source.number}:{key}" for key in need.keys] if need and source else [_ANY_RECORD]
-        rows += [(key, number, keys, unit.since, unit.until) for key in keys]
+        rows += [(key, number, keys, period.since, period.until) for key in keys]
     table = small_frame(
         records.sparkSession, rows, "_key string, _unit int, _unit_keys array<string>, _since date, _until date"
     )
-    held = [source.keys for source in sources.values()]
+    keys_by_source = [source.keys for source in sources.values()]
     if None in wanted:
-        held.append(F.array(F.lit(_ANY_RECORD)))
-    every_key = F.concat(*held) if held else F.array().cast("array<string>")
+        keys_by_source.append(F.array(F.lit(_ANY_RECORD)))
+    every_key = F.concat(*keys_by_source) if keys_by_source else F.array().cast("array<string>")
     candidates = (
         records.where(in_any)
         .withColumn("_keys", every_key)
@@ -347,7 +363,7 @@ def _paired(records: DataFrame, dataset: str, units: list[RevisionPeriod]) -> Da
     in_span = (F.col("_since").isNull() | (day >= F.col("_since"))) & (
         F.col("_until").isNull() | (day < F.col("_until"))
     )
-    # Where the stored four characters are the whole scope, their key has said it all.
+    # Where the scope only asks for the stored four characters, the matching key already decides it.
     in_scope: Column | None = None
     for number, test in enumerate(scopes):
         if not stored_four(test):
@@ -359,20 +375,23 @@ def _paired(records: DataFrame, dataset: str, units: list[RevisionPeriod]) -> Da
     return kept.drop("_keys", "_record_key", "_key", "_unit_keys", "_since", "_until")
 
 
-def scope_totals(records: DataFrame, dataset: str, units: list[RevisionPeriod]) -> DataFrame:
-    """Of each revision and year, all records of its span (``records_in``) and those whose scope cannot be decided
-    (``records_missing``): step 0 of the attrition. Reads the light columns only, and counts them by day first, so that a
-    hundred revisions cost what one does. A local policy has the records of all boards here: who is not its own board's
-    patient is out of its scope."""
-    units = [unit for unit in units if unit.policy.dataset == dataset]
+def scope_totals(records: DataFrame, dataset: str, periods: list[RevisionPeriod]) -> DataFrame:
+    """One row for each policy, revision and financial year: step 0 of the attrition.
+
+    ``records_in`` counts all records on days when the revision is in force, ``records_missing`` those whose scope cannot be
+    decided. Records of all boards count for a local policy too: other boards' patients are out of its scope.
+
+    Reads only small columns and counts by day first, so that a hundred revisions cost as much as one.
+    """
+    periods = [period for period in periods if period.policy.dataset == dataset]
     undecided: dict[str, Column] = {}
     rows = []
-    for unit in units:
-        test = unit.revision.scope.test or {}
+    for period in periods:
+        test = period.revision.scope.test or {}
         columns = null_columns(test, dataset)
         name = columns[0] if columns else json.dumps(test, sort_keys=True)
         undecided.setdefault(name, F.col(name).isNull() if columns else compile_test(test, dataset).isNull())
-        rows.append((unit.policy.id, unit.revision.name, list(undecided).index(name), unit.since, unit.until))
+        rows.append((period.policy.id, period.revision.name, list(undecided).index(name), period.since, period.until))
     spans = small_frame(
         records.sparkSession, rows, "policy_id string, revision string, _test int, _since date, _until date"
     )

@@ -1,4 +1,4 @@
-"""Why one record was or was not flagged: every clause with the words it comes from, the value it saw, its verdict."""
+"""Explains why a record was or was not flagged: each clause with its source text, the value it tested and its result."""
 
 import re
 from collections.abc import Collection
@@ -20,13 +20,16 @@ from ebi_spark.policies.compile import (
 )
 from ebi_spark.policies.model import Policy
 
-# A HES key with its year before it.
+# A HES key that begins with its financial year.
 _WITH_YEAR = re.compile(r"([0-9]{4}-[0-9]{2})/(.+)")
 
 
 def with_key(asked: str) -> Column:
-    """Whether a record has the key that was asked for. Keys of HES rows before 2012-13 have their year before them in silver
-    (``2010-11/100001``): asked for without it, they are found in every year; and with it, also where a lake holds them bare."""
+    """Whether a record has the key that was asked for.
+
+    In silver, keys of HES rows before 2012-13 begin with their year (``2010-11/100001``). A key asked for without a year
+    matches that key in every year. A key asked for with a year also matches a record of that year whose key has no year.
+    """
     key, hes = F.col("record_id"), F.col("source_system") == "hes"
     in_any_year = hes & (F.substring(key, 8, 1) == "/") & (F.substring(key, 9, 1 << 20) == asked)
     found = (key == asked) | in_any_year
@@ -34,25 +37,26 @@ def with_key(asked: str) -> Column:
     return found | (hes & (key == stated[2]) & (F.col("financial_year") == stated[1])) if stated else found
 
 
-def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] | None = None) -> list[dict[str, Any]]:
-    """One item a record, revision and reading. ``records`` is the one record asked for (of each source system that has
-    it): this is the only place that brings records' values to the driver.
+def explain_record(
+    records: DataFrame, policy: Policy, flagged_policies: Collection[str] | None = None
+) -> list[dict[str, Any]]:
+    """One item for each record, revision and reading, with its outcome and its clauses.
 
-    ``judged``: the policies by which ``gold/activity_flag`` judged the record (None: there are no flags yet). Whose patient
-    the record is rests on the lookups of the run, so of a local policy the flags say whether it is one of its board's.
+    ``records`` holds the one record asked for, once for each source system that has it. No other code brings the values of
+    records to the driver. ``flagged_policies``: the policies for which ``gold/activity_flag`` has rows of this record
+    (None: there are no flags yet). The board of a patient depends on the lookups of the run, so only these flags show
+    whether the patient is one of a local policy's own board.
     """
     dataset = policy.dataset
-    verdicts: list[Column] = []
+    results: list[Column] = []
     for number, revision in enumerate(policy.revisions):
-        verdicts.append(compile_test(revision.scope.test or {}, dataset).alias(f"scope_{number}"))
+        results.append(compile_test(revision.scope.test or {}, dataset).alias(f"scope_{number}"))
         for reading in revision.readings.values():
             for clause in reading.deciding:
-                verdicts.append(
-                    holds(clause, dataset, reading.reading).alias(f"{number}|{reading.reading}|{clause.id}")
-                )
+                results.append(holds(clause, dataset, reading.reading).alias(f"{number}|{reading.reading}|{clause.id}"))
     columns = sorted({FIELDS[dataset][name] for name in FIELDS[dataset]})
     rows = records.select(
-        "source_system", "dataset", "record_id", "financial_year", basis_day(dataset).alias("_day"), *columns, *verdicts
+        "source_system", "dataset", "record_id", "financial_year", basis_day(dataset).alias("_day"), *columns, *results
     ).collect()
     found = []
     for row in rows:
@@ -74,7 +78,7 @@ def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] |
                         verdict = "not codable"
                     else:
                         key = f"scope_{number}" if clause.kind == "scope" else f"{number}|{reading.reading}|{clause.id}"
-                        verdict = _verdict(row[key], clause.missing, scope=clause.kind == "scope")
+                        verdict = _result(row[key], clause.missing, scope=clause.kind == "scope")
                         if verdict.startswith("fails"):
                             failed.append(clause.id)
                     clauses.append(
@@ -88,18 +92,21 @@ def explain_record(records: DataFrame, policy: Policy, judged: Collection[str] |
                         }
                     )
                 scoped = row[f"scope_{number}"] is True
-                elsewhere = scoped and bool(policy.boards) and judged is not None and policy.id not in judged
+                elsewhere = (
+                    scoped
+                    and bool(policy.boards)
+                    and flagged_policies is not None
+                    and policy.id not in flagged_policies
+                )
                 scoped = scoped and not elsewhere
                 flagged = scoped and not failed
                 outcome = "flagged" if flagged else ("not flagged" if scoped else "not in scope")
-                span = "back-cast: older than the first revision" if earlier else ""
+                span = "back-cast: the record is older than the first revision" if earlier else ""
                 span = span if in_force else "this revision was not in force on the record's day"
                 failure = f"failed {', '.join(failed)}" if scoped and failed else ""
-                boards = f"for patients of {', '.join(policy.boards)} alone" if policy.boards else ""
+                boards = f"only for patients of {', '.join(policy.boards)}" if policy.boards else ""
                 if elsewhere:
-                    boards += (
-                        ", and gold/activity_flag has no row of this record: it is none of theirs, or not judged yet"
-                    )
+                    boards += "; gold/activity_flag has no row for this record, so it is either not one of their patients or not evaluated yet"
                 found.append(
                     {
                         "policy_id": policy.id,
@@ -126,7 +133,7 @@ def _shown(value: Any, dataset: str, name: str, reading: str) -> str:
     return f"{value} (a default code: missing)" if missing else str(value)
 
 
-def _verdict(value: bool | None, missing: str, *, scope: bool) -> str:
+def _result(value: bool | None, missing: str, *, scope: bool) -> str:
     if value is None:
         return "not in scope (cannot be decided)" if scope else f"{missing} (cannot be decided)"
     if scope:

@@ -1,4 +1,4 @@
-"""The policies of a run as rows, so that a BI tool can show the words behind a number."""
+"""The policies of a run as rows, so that a BI tool can show the policy text behind a figure."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from ebi_spark.tables.schemas import POLICY
 
 
 def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> DataFrame:
-    """The rows of ``gold/policy``: one a revision and reading."""
+    """The rows of ``gold/policy``: one for each policy, revision and reading, with its clauses in order."""
     rows: list[dict[str, Any]] = []
     for policy in policies:
         for revision in policy.revisions:

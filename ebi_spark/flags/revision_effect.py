@@ -1,4 +1,4 @@
-"""What one revision of a policy changes against another: the same records judged by both, whatever their day."""
+"""Compares two revisions of a policy on the same records, whatever the records' dates."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,15 +15,17 @@ from ebi_spark.policies.model import Policy, Revision, RevisionPeriod
 def revision_effect(
     records: DataFrame, policy: Policy, before: Revision, after: Revision, lookups: Lookups
 ) -> DataFrame:
-    """A row a reading, financial year and area of the records (``area_code``, NULL where unknown): records in scope and
-    flagged under each revision, and how many of the flagged ``enter`` (only ``after`` flags them) and ``leave`` (only
-    ``before`` does). All counts, in one pass over ``records``.
+    """One row for each reading, financial year and area (``area_code``, NULL where unknown). All figures count records.
+
+    ``in_scope_before``, ``in_scope_after``, ``flagged_before`` and ``flagged_after`` count records under each revision.
+    ``enter`` counts records that only ``after`` flags, ``leave`` those that only ``before`` flags. ``records`` are rows of
+    the policy's silver table and are read once.
     """
-    units = [RevisionPeriod(policy, revision, None, None) for revision in (before, after)]
-    judged = apply_policies(records, policy.dataset, units, lookups)
+    periods = [RevisionPeriod(policy, revision, None, None) for revision in (before, after)]
+    flags = apply_policies(records, policy.dataset, periods, lookups)
     old, new = (F.col("revision") == revision.name for revision in (before, after))
     flagged = F.col("outcome") == FLAGGED
-    by_record = judged.groupBy("reading", "financial_year", "area_code", "source_system", "dataset", "record_id").agg(
+    by_record = flags.groupBy("reading", "financial_year", "area_code", "source_system", "dataset", "record_id").agg(
         F.bool_or(old).alias("in_scope_before"),
         F.bool_or(new).alias("in_scope_after"),
         F.bool_or(old & flagged).alias("before"),
@@ -39,8 +41,8 @@ def revision_effect(
     )
 
 
-def of_all_areas(by_area: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of :func:`revision_effect` added up over areas, by reading and year."""
+def sum_over_areas(by_area: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The counts of :func:`revision_effect` added up over all areas: one item for each reading and financial year."""
     totals: dict[tuple[str, str], Counter[str]] = {}
     for row in by_area:
         counts = {

@@ -1,33 +1,38 @@
-"""What each decision alone adds to and takes from a reading, and which records local and national policies judge apart.
+"""What each decision alone adds to a reading or removes from it, and where local and national policies disagree.
 
-Both are counts over the flags: a flag names the decisions that, flipped alone, would turn its outcome.
+Both count rows of ``gold/activity_flag``. Each row names the decisions that would change its outcome if reversed alone.
 """
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.apply_policies import FLAGGED
-from ebi_spark.flags.attrition import steps_of
+from ebi_spark.flags.attrition import attrition_steps
 from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.small_frames import small_frame
 
 _YEAR_OF_REVISION = ("policy_id", "revision", "financial_year")
 _RECORD = ("financial_year", "source_system", "dataset", "record_id")
 NATIONAL_ONLY, LOCAL_ONLY = "national_only", "local_only"
-# No clause and no direction: records judged alike, and all records of a direction, while they are counted together.
+# Used only while counting: the direction of records on which both policies agree, and the clause id that stands for *all
+# records of a direction*.
 _ALIKE, _EVERY = "alike", "*"
 
 
-def sensitivity(flags: DataFrame, attrition: DataFrame, units: list[RevisionPeriod]) -> DataFrame:
-    """The rows of ``gold/policy_sensitivity`` but ``run_id``: a row a revision, base reading, decision and year that was
-    read, also where the decision changes nothing. Effects of several decisions need not add up (decision 10)."""
+def sensitivity(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPeriod]) -> DataFrame:
+    """The rows of ``gold/policy_sensitivity`` except ``run_id``.
+
+    One row for each revision, base reading, decision and financial year with records, including decisions that change
+    nothing. ``added`` and ``removed`` count the records that reversing this decision alone would add to the flagged ones or
+    remove from them. The effects of several decisions need not add up (decision 10).
+    """
     rows = [
         (
-            unit.policy.id, unit.revision.name, flip.base, flip.decision, flip.source,
+            period.policy.id, period.revision.name, flip.base, flip.decision, flip.source,
             "undone" if flip.undone else "made", flip.clause, flip.words, flip.because,
         )
-        for unit in units
-        for flip in unit.revision.flips
+        for period in periods
+        for flip in period.revision.flips
     ]  # fmt: skip
     decisions = small_frame(
         flags.sparkSession,
@@ -35,7 +40,7 @@ def sensitivity(flags: DataFrame, attrition: DataFrame, units: list[RevisionPeri
         "policy_id string, revision string, base_reading string, decision string, source string, direction string, "
         "clause_id string, words string, because string",
     )
-    # The waterfall has counted already what is in scope and what is flagged.
+    # The attrition already has the counts of records in scope and flagged.
     base = (
         attrition.groupBy(*_YEAR_OF_REVISION, F.col("reading").alias("base_reading"))
         .agg(
@@ -46,45 +51,49 @@ def sensitivity(flags: DataFrame, attrition: DataFrame, units: list[RevisionPeri
         .where("_read > 0")
     )
     flagged = F.col("outcome") == FLAGGED
-    turned = (
+    changed = (
         flags.withColumn("decision", F.explode("decisive_decisions"))
         .groupBy(*_YEAR_OF_REVISION, F.col("reading").alias("base_reading"), "decision")
         .agg(F.count_if(~flagged).alias("added"), F.count_if(flagged).alias("removed"))
     )
     return (
         base.join(F.broadcast(decisions), ["policy_id", "revision", "base_reading"])
-        .join(turned, [*_YEAR_OF_REVISION, "base_reading", "decision"], "left")
+        .join(changed, [*_YEAR_OF_REVISION, "base_reading", "decision"], "left")
         .fillna(0, ["added", "removed"])
         .withColumn("flagged_flipped", F.col("flagged") + F.col("added") - F.col("removed"))
     )
 
 
-def comparison(flags: DataFrame, attrition: DataFrame, units: list[RevisionPeriod]) -> DataFrame:
-    """The rows of ``gold/policy_comparison`` but ``run_id``, over records that both a local policy and the national one
-    which it extends have in scope.
+def comparison(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPeriod]) -> DataFrame:
+    """The rows of ``gold/policy_comparison`` except ``run_id``: records on which a local policy and the national policy that
+    it extends disagree, among the records in scope of both.
 
-    A row a local revision, reading, year, direction and clause. ``national_only``: the national policy flags the record and
-    the local does not, by a clause of the local one; every such clause has a row, also of 0. ``local_only``: the other way
-    round, by a clause of the national one, where there are any. A record kept by several clauses counts at each.
+    One row for each local revision, reading, financial year, direction and clause. ``national_only``: the national policy
+    flags the record, and this clause of the local policy keeps it from being flagged; every clause of the local policy has
+    a row, with 0 where it keeps none. ``local_only``: the local policy flags the record, and this clause of the national
+    policy does not; only clauses with such records have a row. A record that fails several clauses counts for each of
+    them; ``records_alone`` counts the records that fail this clause only.
     """
     spark = flags.sparkSession
-    local = [unit for unit in units if unit.policy.boards and unit.policy.extends]
-    pairs = sorted({(unit.policy.id, unit.policy.extends) for unit in local})
-    bound = F.broadcast(small_frame(spark, pairs, "policy_id string, national_policy_id string"))
+    local = [period for period in periods if period.policy.boards and period.policy.extends]
+    pairs = sorted({(period.policy.id, period.policy.extends) for period in local})
+    extended = F.broadcast(small_frame(spark, pairs, "policy_id string, national_policy_id string"))
     flagged = F.col("outcome") == FLAGGED
-    of_locals, of_nationals = (F.col("policy_id").isin([pair[place] for pair in pairs]) for place in (0, 1))
-    of_local = flags.where(of_locals).select(
+    is_local, is_national = (F.col("policy_id").isin([pair[place] for pair in pairs]) for place in (0, 1))
+    local_flags = flags.where(is_local).select(
         "policy_id", "revision", "reading", *_RECORD, flagged.alias("_local"), "failed_clauses"
     )
-    of_national = flags.where(of_nationals).select(
+    national_flags = flags.where(is_national).select(
         F.col("policy_id").alias("national_policy_id"),
         "reading",
         *_RECORD,
         flagged.alias("_national"),
         F.col("failed_clauses").alias("_national_failed"),
     )
-    # One board's patients are few beside the nation's.
-    both = of_national.join(F.broadcast(of_local.join(bound, "policy_id")), ["national_policy_id", "reading", *_RECORD])
+    # One board has far fewer patients than the nation, so its flags are broadcast.
+    both = national_flags.join(
+        F.broadcast(local_flags.join(extended, "policy_id")), ["national_policy_id", "reading", *_RECORD]
+    )
     by_year = ["policy_id", "revision", "reading", "national_policy_id", "financial_year"]
     differs = F.col("_national") != F.col("_local")
     kept_by = F.when(F.col("_national"), F.col("failed_clauses")).otherwise(F.col("_national_failed"))
@@ -96,10 +105,12 @@ def comparison(flags: DataFrame, attrition: DataFrame, units: list[RevisionPerio
         .groupBy(*by_year, "direction", "clause_id")
         .agg(F.count("*").alias("records"), F.count_if(F.size("_kept_by") == 1).alias("records_alone"))
     )  # fmt: skip
-    periods = attrition.where("step = 0 AND records_in > 0").select(*_YEAR_OF_REVISION, "reading")
+    counted_years = attrition.where("step = 0 AND records_in > 0").select(*_YEAR_OF_REVISION, "reading")
     every_clause = (
-        periods.join(F.broadcast(steps_of(spark, local).where("step > 0")), ["policy_id", "revision", "reading"])
-        .join(bound, "policy_id")
+        counted_years.join(
+            F.broadcast(attrition_steps(spark, local).where("step > 0")), ["policy_id", "revision", "reading"]
+        )
+        .join(extended, "policy_id")
         .select(*by_year, F.lit(NATIONAL_ONLY).alias("direction"), "clause_id")
     )
     every = F.when(F.col("clause_id") == _EVERY, F.col("records")).otherwise(F.lit(0))

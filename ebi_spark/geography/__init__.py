@@ -1,1 +1,1 @@
-"""Areas through time, the area of a record, boards, and the version of the areas that a run shows."""
+"""Areas and how they change over time, the area of a record, boards, and the geography version that a run shows."""

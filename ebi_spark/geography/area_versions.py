@@ -1,9 +1,10 @@
-"""Areas through time: which codes mean an area on a day, and what each of them is on the one version that is shown.
+"""How areas change over time: which codes are valid on a day, and which area each code is on the version that a run shows.
 
-The shipped tables begin with the clinical commissioning groups of April 2021; a user's mappings go before them, or take
-the place of a shipped one. Areas change on a few days only: between two of them a code means one thing. A code reaches an
-area of the version by what became of it, day of change by day of change, forwards or backwards. Where an area was split,
-the shares say how much of it each part is: counts of small areas in what ships, so estimates, and marked as such.
+A version is the set of areas that England had on one day. The shipped tables begin with the clinical commissioning groups
+(CCGs) of April 2021. A user's mappings can describe earlier changes, or replace a shipped one. Areas change on a few days
+only, and between two of these a code always means the same area. To find the area of the version, a code is followed
+through each day of change, forwards or backwards. Where an area was split, shares say how much of it went to each part.
+Shipped shares count small areas (LSOAs), not people, so figures that rest on them are marked as estimates.
 """
 
 from collections import defaultdict
@@ -23,14 +24,15 @@ SPLIT_ESTIMATE = "split_estimate"
 UNMAPPED_PART = "unmapped_part"
 UNMAPPED, NOT_VALID = "unmapped", "not_valid_on_date"
 WHOLE = 1 - 1e-9
-_SHARES_ROUNDED = 1e-3  # how far printed shares of one area may be from 1
+_SHARES_ROUNDED = 1e-3  # the shares of one area are rounded in print: their sum may differ from 1 by this much
 
 Interval = tuple[date, date]  # from inclusive, to exclusive
 
 
 @dataclass(frozen=True)
 class Step:
-    """What became of a part of an area on a day; ``small_areas`` is its size where it is known."""
+    """On the day ``on`` a share of ``from_code`` became a part of ``to_code``. ``small_areas`` is the size of that part in
+    LSOAs, where it is known."""
 
     from_code: str
     to_code: str
@@ -41,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Span:
-    """A code between two days of change, and the areas of the version that it is: none, one, or the shares of several."""
+    """A code between two days of change, with the areas of the version that it belongs to: none, one, or shares of several."""
 
     code: str
     since: date
@@ -50,17 +52,20 @@ class Span:
 
     @property
     def is_split(self) -> bool:
-        """Whether a record or its people can only be put in one of several areas by estimate."""
+        """Whether records and people with this code can be placed in one of several areas only by an estimate."""
         return len(self.parts) > 1 or any(share < WHOLE for _, share in self.parts)
 
 
 @dataclass(frozen=True)
 class Geography:
-    """One version of England's areas, and the way of every known code to it.
+    """One version of England's areas, and how every known code maps to it.
 
-    ``areas``: the version's sub-ICB locations (of ``ccg_2021`` the CCGs) with their row of ``conf/reference/areas.csv``.
-    ``valid``: the days on which each code means an area. ``covered_from``: the first day of the shipped tables.
-    ``shipped``: ``valid`` without what a user's mappings add.
+    - ``areas``: the sub-ICB locations of the version (for ``ccg_2021`` the CCGs), each with its row of
+      ``conf/reference/areas.csv``.
+    - ``valid``: the days on which each code is valid, that is, names an area.
+    - ``steps``: all changes of areas, shipped ones and a user's.
+    - ``covered_from``: the first day of the shipped tables.
+    - ``shipped``: like ``valid``, without the codes that a user's mappings add.
     """
 
     version: str
@@ -73,16 +78,16 @@ class Geography:
 
     @cached_property
     def days_of_change(self) -> list[date]:
-        """Every day on which some code begins, ends or changes, sorted."""
+        """The sorted days on which any code begins, ends or changes."""
         days = {day for intervals in self.valid.values() for interval in intervals for day in interval}
         return sorted(days | {step.on for step in self.steps} | {date.min, date.max})
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
-        """Every known code in every stretch between two days of change in which it means an area."""
+        """One span for each known code and each stretch between two days of change in which the code is valid."""
         days = self.days_of_change
         return tuple(
-            Span(code, since, until, self.reach(code, since))
+            Span(code, since, until, self.map_code(code, since))
             for code in sorted(self.valid)
             for since, until in zip(days, days[1:], strict=False)
             if self.is_valid(code, since)
@@ -90,40 +95,41 @@ class Geography:
 
     @cached_property
     def newest(self) -> dict[str, date]:
-        """For each known code the first day of the newest stretch in which it means an area."""
+        """For each known code, the first day of the newest stretch in which it is valid."""
         return {span.code: span.since for span in sorted(self.spans, key=lambda span: span.since)}
 
     @cached_property
     def newest_area(self) -> dict[str, str]:
-        """The area of the version that each known code, as it was last understood, is as a whole."""
+        """For each known code, the area of the version that it belongs to in its newest stretch. Codes that belong to no area
+        then, or are split, are left out."""
         last = {span.code: span for span in sorted(self.spans, key=lambda span: span.since)}
         return {code: span.parts[0][0] for code, span in last.items() if span.parts and not span.is_split}
 
     def is_valid(self, code: str, day: date) -> bool:
-        """Whether the code means an area on the day."""
+        """Whether the code names an area on the day."""
         return any(since <= day < until for since, until in self.valid.get(code, ()))
 
     def areas_of_england(self, day: date) -> set[str]:
-        """The codes of all areas that England had on a day by the shipped tables; none before these begin."""
+        """The codes of all areas that England had on a day, by the shipped tables; empty for days before these begin."""
         return {
             code for code, intervals in self.shipped.items() if any(since <= day < until for since, until in intervals)
         }
 
     def covers(self, year: str) -> bool:
-        """Whether some code means an area on the first day of the financial year."""
+        """Whether any code is valid on the first day of the financial year."""
         return any(span.since <= start_of(year) < span.until for span in self.spans)
 
     def split_areas(self, year: str) -> set[tuple[str, str]]:
-        """(type, code) of every area whose figures of the year rest on shares of a split area."""
+        """(type, code) of every area whose figures for the year rest on shares of a split area."""
         found: set[tuple[str, str]] = set()
         for span in self.spans:
             if span.is_split and span.since <= end_of(year) and span.until > start_of(year):
-                found |= apart(self, [code for code, _ in span.parts])
+                found |= areas_of_parts(self, [code for code, _ in span.parts])
         return found
 
     @cached_property
-    def reached_between(self) -> dict[str, Interval]:
-        """For each area of the version the days from the first to the last on which some code is it, or a part of it."""
+    def mapped_days(self) -> dict[str, Interval]:
+        """For each area of the version, the days between the first and the last on which any code maps to it or a part of it."""
         found: dict[str, Interval] = {}
         for span in self.spans:
             for area, _ in span.parts:
@@ -131,9 +137,9 @@ class Geography:
                 found[area] = min(since, span.since), max(until, span.until)
         return found
 
-    def reach(self, code: str, day: date) -> tuple[tuple[str, float], ...]:
-        """The areas of the version that a code of a day is, each with its share, by code; nothing where what became of it
-        is not known."""
+    def map_code(self, code: str, day: date) -> tuple[tuple[str, float], ...]:
+        """The areas of the version that a code belongs to, given its meaning on ``day``: (area, share) sorted by area. Empty
+        where the code is not valid on the day, or where the tables do not say what became of it."""
         parts = {code: 1.0} if self.is_valid(code, day) else {}
         forwards = [change for change in self.days_of_change if day < change <= self.as_of]
         backwards = [change for change in reversed(self.days_of_change) if self.as_of < change <= day]
@@ -163,14 +169,15 @@ class Geography:
         return any(since < day <= until for since, until in self.valid.get(code, ()))
 
     def _after(self, code: str, day: date) -> dict[str, float]:
-        """What a code of the day before is on a day of change."""
+        """The codes, with shares, that a code valid the day before has become on a day of change."""
         steps = self._leaving.get((code, day))
         if steps:
             return {step.to_code: step.share for step in steps}
         return {code: 1.0} if self.is_valid(code, day) else {}
 
     def _before(self, code: str, day: date) -> dict[str, float]:
-        """What a code of a day of change was the day before: one area, or several whose sizes are known."""
+        """The codes, with shares, that made up a code the day before a day of change: one, or several if all their sizes are
+        known. Empty otherwise."""
         sizes = {step.from_code: step.small_areas for step in self._entering.get((code, day), ())}
         if (code, day) not in self._leaving and self._valid_before(code, day):
             sizes[code] = None
@@ -182,9 +189,9 @@ class Geography:
         return {old: (size or 0.0) / whole for old, size in sizes.items()}
 
 
-def apart(geography: Geography, parts: list[str]) -> set[tuple[str, str]]:
-    """(type, code) of the areas that the parts of a split area lie in, of those types of area where they do not all lie in
-    one."""
+def areas_of_parts(geography: Geography, parts: list[str]) -> set[tuple[str, str]]:
+    """(type, code) of the areas that contain the parts of a split area. Includes every sub-ICB location, and ICBs and regions
+    only where the parts lie in more than one."""
     found: set[tuple[str, str]] = set()
     for kind in ("sub_icb", "icb", "region"):
         codes = {geography.areas[part][f"{kind}_code"] for part in parts}
@@ -194,8 +201,8 @@ def apart(geography: Geography, parts: list[str]) -> set[tuple[str, str]]:
 
 
 def ons_codes() -> dict[str, tuple[str, Interval]]:
-    """Each ONS code of a CCG or sub-ICB location: the NHS's short code of the same area, and the days on which it was of one
-    of the versions that ship. An ONS code changes with an area's boundary, where the short code can stay."""
+    """For each ONS code of a CCG or sub-ICB location: the NHS short code of the same area, and the days on which the code
+    belonged to a shipped version. An ONS code changes with the area's boundary, while the short code can stay the same."""
     rows = read_rows(resource("conf", "reference", "area_ons_codes.csv"))
     return {
         row["ons_code"]: (row["sub_icb_code"], (date.fromisoformat(row["valid_from"]), _end(row["valid_to"])))
@@ -204,26 +211,30 @@ def ons_codes() -> dict[str, tuple[str, Interval]]:
 
 
 def versions() -> dict[str, date]:
-    """The versions that ship, oldest first, each with the day on which its areas were those of England."""
+    """The shipped versions, oldest first, each with a day on which its areas were those of England."""
     rows = read_rows(resource("conf", "reference", "geographies.csv"))
     return {row["version"]: date.fromisoformat(row["as_of"]) for row in rows}
 
 
 def version_on(day: date) -> str:
-    """The version whose areas were those of England on a day; empty before the first."""
+    """The name of the version that was in use on a day; empty before the first version."""
     rows = read_rows(resource("conf", "reference", "geographies.csv"))
-    held = [row["version"] for row in rows if date.fromisoformat(row["valid_from"]) <= day < _end(row["valid_to"])]
-    return held[0] if held else ""
+    in_use = [row["version"] for row in rows if date.fromisoformat(row["valid_from"]) <= day < _end(row["valid_to"])]
+    return in_use[0] if in_use else ""
 
 
 def resolved(version: str) -> str:
-    """A version's own name: ``current`` is the newest."""
+    """The name of a version; ``current`` stands for the newest."""
     known = versions()
     return max(known, key=lambda name: known[name]) if version == CURRENT else version
 
 
 def read_geography(version: str = CURRENT, mappings: Iterable[Path] = ()) -> Geography:
-    """The version, with the shipped ways to it and those of the user's mappings, checked."""
+    """The version with all changes of areas: the shipped ones and those of the user's mapping files.
+
+    A user's rows replace the shipped rows of the same code and day. Raises an :class:`InputError` that names the file and
+    line where a mapping is wrong.
+    """
     name = resolved(version)
     as_of = versions()[name]
     rows = read_rows(resource("conf", "reference", "areas.csv"))
@@ -242,20 +253,20 @@ def read_geography(version: str = CURRENT, mappings: Iterable[Path] = ()) -> Geo
     covered_from = min(since for intervals in valid.values() for since, _ in intervals)
     own = [step for path in mappings for step in _read_mappings(path)]
     _refuse_repeated(own)
-    overruled = {(step.from_code, step.on) for _, _, step in own}
-    steps = [step for step in shipped if (step.from_code, step.on) not in overruled]
+    replaced = {(step.from_code, step.on) for _, _, step in own}
+    steps = [step for step in shipped if (step.from_code, step.on) not in replaced]
     _extend(valid, own)
     for path, line, step in own:
         if not any(since <= step.on < until for since, until in valid.get(step.to_code, ())):
             raise InputError(
-                f"geography.mappings: {path}, line {line}: to_code {step.to_code!r} is no area on {step.on}",
-                remedy="give a code of conf/reference/areas.csv that is valid on from_date, or a further row that says what "
-                "became of it",
+                f"geography.mappings: {path}, line {line}: to_code {step.to_code!r} is not a valid area code on {step.on}",
+                remedy="give a code of conf/reference/areas.csv that is valid on from_date, or add a row that says what became "
+                "of this code",
             )
     whole: dict[tuple[str, date], float] = defaultdict(float)
     for _, _, step in own:
         whole[(step.from_code, step.on)] += step.share
-    # Printed shares are rounded: they are made to add up.
+    # Shares are rounded in print, so they are scaled to add up to 1.
     steps += [replace(step, share=step.share / whole[(step.from_code, step.on)]) for _, _, step in own]
     return Geography(name, as_of, areas, dict(valid), tuple(steps), covered_from, shipped_days)
 
@@ -265,7 +276,8 @@ def _end(text: str) -> date:
 
 
 def _extend(valid: dict[str, list[Interval]], own: list[tuple[Path, int, Step]]) -> None:
-    """Codes that only a user's mappings know mean an area until the day of their step, from that of the one before."""
+    """Add to ``valid`` the codes that only a user's mappings know: each is valid until the day on which it changes, from the
+    day on which another row created it (or from the beginning of time)."""
     begins = {(step.to_code, step.on) for _, _, step in own}
     for code, on in sorted({(step.from_code, step.on) for _, _, step in own}):
         if not any(since < on <= until for since, until in valid.get(code, ())):
@@ -274,7 +286,7 @@ def _extend(valid: dict[str, list[Interval]], own: list[tuple[Path, int, Step]])
 
 
 def _read_mappings(path: Path) -> list[tuple[Path, int, Step]]:
-    """The steps in a user's file, each with its line: ``from_code``, ``to_code``, ``from_date``, ``share``."""
+    """The rows of a user's file as (path, line, step). Columns: ``from_code``, ``to_code``, ``from_date``, ``share``."""
     what = f"geography.mappings: {path}"
     steps: list[tuple[Path, int, Step]] = []
     for line, row in enumerate(read_rows(path, ("from_code", "to_code", "from_date", "share")), start=2):
@@ -285,7 +297,7 @@ def _read_mappings(path: Path) -> list[tuple[Path, int, Step]]:
             on = date.fromisoformat((row["from_date"] or "").strip())
         except ValueError:
             raise InputError(
-                f"{what}, line {line}: from_date is not of the form 2020-04-01",
+                f"{what}, line {line}: from_date is not a date such as 2020-04-01",
                 remedy="give the first day on which to_code is valid",
             ) from None
         try:
@@ -294,23 +306,23 @@ def _read_mappings(path: Path) -> list[tuple[Path, int, Step]]:
             share = -1.0
         if not 0 < share <= 1:
             raise InputError(
-                f"{what}, line {line}: share is not above 0 and at most 1",
-                remedy="give the part of from_code that went to to_code, such as 1 or 0.25",
+                f"{what}, line {line}: share must be above 0 and at most 1",
+                remedy="give the share of from_code that went to to_code, such as 1 or 0.25",
             )
         steps.append((path, line, Step(codes[0], codes[1], on, share)))
     return steps
 
 
 def _refuse_repeated(own: list[tuple[Path, int, Step]]) -> None:
-    """Each pair of codes once a day, and the shares of an area adding up to 1."""
+    """Raise an :class:`InputError` where a pair of codes appears twice for a day, or the shares of an area do not add up to 1."""
     seen: set[tuple[str, str, date]] = set()
     shares: dict[tuple[str, date], list[tuple[Path, int, float]]] = defaultdict(list)
     for path, line, step in own:
         key = (step.from_code, step.to_code, step.on)
         if key in seen:
             raise InputError(
-                f"geography.mappings: {path}, line {line}: {step.from_code} to {step.to_code} on {step.on} stands twice",
-                remedy="give each pair of codes once a day",
+                f"geography.mappings: {path}, line {line}: {step.from_code} to {step.to_code} on {step.on} appears twice",
+                remedy="keep one row for each pair of codes and day",
             )
         seen.add(key)
         shares[(step.from_code, step.on)].append((path, line, step.share))
@@ -320,5 +332,5 @@ def _refuse_repeated(own: list[tuple[Path, int, Step]]) -> None:
             path, line, _ = listed[-1]
             raise InputError(
                 f"geography.mappings: {path}, line {line}: the shares of {code} on {on} add up to {whole:g}, not 1",
-                remedy="say where all of it went; a part that is nowhere any more still needs its area",
+                remedy="add rows until every part of the area is listed with the area that it went to",
             )

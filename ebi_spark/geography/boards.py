@@ -1,7 +1,7 @@
-"""Which area codes belong to an integrated care board, and from which day to which.
+"""Which area codes belong to an integrated care board (ICB), and on which days.
 
-Boards began on 1 July 2022. Before that day an area is of the board that its successor came to: so back-cast activity of a
-local policy is that of the same places.
+Boards began on 1 July 2022. Before that day an area counts as part of the board that its successor joined, so the back-cast
+activity of a local policy covers the same places.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,7 +18,8 @@ EVER, NEVER = date(1900, 1, 1), date(9999, 12, 31)
 
 
 def members(board: str) -> list[tuple[str, date, date]]:
-    """(area code, from, to exclusive) of the sub-ICB locations of a board and of the areas that became one as a whole."""
+    """(area code, first day, end day exclusive) of the sub-ICB locations of a board, and of areas that became one of these
+    in full."""
     rows = read_rows(resource("conf", "reference", "areas.csv"))
     spans: dict[str, list[tuple[date, date, str]]] = {}
     for row in rows:
@@ -28,29 +29,33 @@ def members(board: str) -> list[tuple[str, date, date]]:
     found: list[tuple[str, date, date]] = []
     for code, listed in spans.items():
         listed.sort()
-        for number, (since, until, of) in enumerate(listed):
-            if of != board:
+        for number, (since, until, icb) in enumerate(listed):
+            if icb != board:
                 continue
             if number and found and found[-1][0] == code and found[-1][2] == since:
-                found[-1] = (code, found[-1][1], until)  # renamed, not moved
+                found[-1] = (code, found[-1][1], until)  # the same board before and after: one longer span
             else:
                 found.append((code, since if number else EVER, until))
-    held = {code for code, _, _ in found}
+    current = {code for code, _, _ in found}
     for row in read_rows(resource("conf", "reference", "area_successors.csv")):
-        if row["to_code"] in held and float(row["share"]) == 1.0 and row["from_code"] not in held:
+        if row["to_code"] in current and float(row["share"]) == 1.0 and row["from_code"] not in current:
             found.append((row["from_code"], EVER, date.fromisoformat(row["from_date"])))
     return sorted(found)
 
 
-def restrict_to_board(located: DataFrame, boards: Sequence[Collection[str]], day: Column) -> DataFrame:
-    """``located`` (records paired with ``_unit``, with ``area_code``) without the pairs in which a local policy meets a
-    patient of another board, or one whose area is not known. ``boards``: of each unit its boards, none where it is national."""
+def restrict_to_board(records: DataFrame, boards: Sequence[Collection[str]], day: Column) -> DataFrame:
+    """Remove the pairs of a record and a local policy whose patient belongs to another board, or whose area is unknown.
+
+    ``records`` has one row for each record and revision period, with ``_unit`` (the number of the period) and
+    ``area_code``. ``boards`` lists the boards of each period, empty for a national policy. ``day``: the day for which the
+    board of an area is looked up.
+    """
     local = [number for number, own in enumerate(boards) if own]
     if not local:
-        return located
+        return records
     rows = [(number, *member) for number in local for board in boards[number] for member in members(board)]
     spans = F.broadcast(
-        small_frame(located.sparkSession, rows, "_local_unit int, _board_area string, _board_from date, _board_to date")
+        small_frame(records.sparkSession, rows, "_local_unit int, _board_area string, _board_from date, _board_to date")
     )
     here = (
         (F.col("_unit") == F.col("_local_unit"))
@@ -58,5 +63,5 @@ def restrict_to_board(located: DataFrame, boards: Sequence[Collection[str]], day
         & (day >= F.col("_board_from"))
         & (day < F.col("_board_to"))
     )
-    kept = located.join(spans, here, "left").where(~F.col("_unit").isin(*local) | F.col("_local_unit").isNotNull())
+    kept = records.join(spans, here, "left").where(~F.col("_unit").isin(*local) | F.col("_local_unit").isNotNull())
     return kept.drop("_local_unit", "_board_area", "_board_from", "_board_to")

@@ -1,8 +1,8 @@
-"""Whether a provider or commissioner code of a source can be one at all: what is not is published as ``unknown``.
+"""Checks whether values in the provider and commissioner columns are valid codes. Invalid ones are published as ``unknown``.
 
-A column that is mapped by mistake can hold anything, also keys of persons. So a value counts as a code only where it has the
-form of one (``conf/code_forms.yml``) and is not the key of its own row's person or record. What is no code is shown nowhere
-outside the restricted tables, and is counted in ``gold/record_quality``.
+A column that was mapped by mistake can hold anything, including identifiers of persons. So a value is a valid code only if
+it has the form of one (``conf/code_forms.yml``) and is not the key of the person or record in its own row. Invalid values
+are never shown outside the restricted tables. ``gold/record_quality`` counts them.
 """
 
 from functools import cache, reduce
@@ -19,16 +19,17 @@ UNKNOWN_CODE = "unknown"
 KINDS = {"provider_code": "provider", "commissioner_code": "commissioner"}
 _KEYS = ("person_id", "record_id")
 
-# Measures of gold/record_quality: records whose value is no code; all records with a value where these look like keys.
+# Measures of gold/record_quality: records whose value is not a valid code; and, where a column looks like a key, all its
+# records with a value.
 NOT_A_CODE = {"provider_code": "provider_not_a_code", "commissioner_code": "commissioner_not_a_code"}
 LIKE_A_KEY = {"provider_code": "provider_like_a_key", "commissioner_code": "commissioner_like_a_key"}
 
-# A value a person (or record) on so many rows and values is a key: a provider has many persons. Drawn evenly from 150
-# providers, 200 records have 1.8 for each value.
+# On this many rows and distinct values, about one person (or record) for each value means that the column is a key, because
+# a provider has many patients. 200 records drawn evenly from 150 providers have 1.8 persons for each value.
 LEAST_ROWS, LEAST_VALUES, PERSONS_A_VALUE = 200, 100, 1.2
-# Without persons to compare: fewer than five rows a value on so many rows would be more than 2,000 providers.
+# A test that needs no persons: fewer than five rows for each value on this many rows would mean over 2,000 providers.
 LEAST_ROWS_ALONE, ROWS_A_VALUE = 10_000, 5
-# A single year is judged by itself from so many rows on.
+# A single year is checked on its own if it has at least this many rows.
 LEAST_ROWS_OF_A_YEAR = 100
 
 
@@ -41,31 +42,35 @@ def _pattern(kind: str) -> str:
 
 
 def code_of(value: Column, kind: str) -> Column:
-    """The code in upper case and without blanks at its ends; NULL for what has not the form of a ``kind``."""
+    """The code in upper case without leading or trailing blanks; NULL where it does not have the form of a ``kind`` code."""
     tidy = F.upper(F.trim(value))
     return F.when(tidy.rlike(_pattern(kind)), tidy)
 
 
 def known_code(frame: DataFrame, name: str) -> Column:
-    """The code in the column ``name`` of ``frame``, NULL where there is none, ``unknown`` where it is no code."""
+    """The code in the column ``name`` of ``frame``: NULL where it is missing, ``unknown`` where it is not a valid code."""
     return F.coalesce(_code(frame, name), F.when(F.col(name).isNotNull(), F.lit(UNKNOWN_CODE)))
 
 
 def with_known_codes(frame: DataFrame) -> DataFrame:
-    """``frame`` with ``unknown`` for what is no code in its columns of provider and commissioner codes."""
+    """``frame`` with invalid values in its provider and commissioner columns replaced by ``unknown``."""
     return frame.withColumns({name: known_code(frame, name) for name in KINDS if name in frame.columns})
 
 
 def _code(frame: DataFrame, name: str) -> Column:
-    """The code, NULL where it has not the form of one or is the key of the row's person or record."""
+    """The code; NULL where it does not have the form of one, or is the key of the row's person or record."""
     code = code_of(F.col(name), KINDS[name])
     keys = [F.coalesce(code == F.upper(F.trim(key)), F.lit(False)) for key in _KEYS if key in frame.columns]
     return F.when(~reduce(or_, keys), code) if keys else code
 
 
 def measures(records: DataFrame) -> dict[str, Column]:
-    """Aggregates over records of a data set and year: how many have a value that is no code, and how many a value where the
-    column looks like a key of persons or records. Counts of different values are estimates, the same for the same records."""
+    """Aggregates over the records of a data set and year, by name of the measure. All count records.
+
+    For each column: the records whose value is not a valid code; and the records with a valid code where the column looks
+    like a key of persons or records (otherwise 0). Numbers of distinct values are estimates, but the same records always
+    give the same estimate.
+    """
     found: dict[str, Column] = {}
     for name in KINDS:
         code = _code(records, name)
@@ -79,30 +84,33 @@ def measures(records: DataFrame) -> dict[str, Column]:
     return found
 
 
-def refuse_what_is_no_code(quality: DataFrame, config: RunConfig) -> None:
-    """A :class:`DataError` where a column of codes looks like a key, or more than ``max_unknown_code_share`` of a data
-    set's records have a value that is no code. ``quality``: rows of ``gold/record_quality``."""
+def refuse_invalid_codes(quality: DataFrame, config: RunConfig) -> None:
+    """Raise a :class:`DataError` where a column of codes looks like a key, or where too many of its values are invalid.
+
+    Too many is more than ``max_unknown_code_share`` of a data set's records, or of the records of one year that has at
+    least 100. ``quality``: rows of ``gold/record_quality``.
+    """
     names = {measure: (name, False) for name, measure in NOT_A_CODE.items()}
     names |= {measure: (name, True) for name, measure in LIKE_A_KEY.items()}
     counted: dict[tuple[str, str, bool], list[tuple[str, int, int]]] = {}
     for row in quality.where(F.col("measure").isin(*names)).collect():
         name, is_key = names[row["measure"]]
-        of = counted.setdefault((row["dataset"], name, is_key), [])
-        of.append((row["financial_year"], row["records"], row["of_records"]))
+        by_year = counted.setdefault((row["dataset"], name, is_key), [])
+        by_year.append((row["financial_year"], row["records"], row["of_records"]))
     limit, problems, columns = config.max_unknown_code_share, [], set()
     for (dataset, name, is_key), years in sorted(counted.items()):
-        against, whole = sum(number for _, number, _ in years), sum(of_records for *_, of_records in years)
-        bad = [year for year, number, of in years if of >= LEAST_ROWS_OF_A_YEAR and number > limit * of]
-        of_years = ", ".join(sorted(bad or [year for year, number, _ in years if number]))
-        if is_key and against:
+        affected, whole = sum(number for _, number, _ in years), sum(total for *_, total in years)
+        bad = [year for year, number, total in years if total >= LEAST_ROWS_OF_A_YEAR and number > limit * total]
+        year_names = ", ".join(sorted(bad or [year for year, number, _ in years if number]))
+        if is_key and affected:
             problems.append(
-                f"{name} of {dataset} has nearly as many different values as persons on {against:,} records ({of_years}): it looks "
+                f"{name} of {dataset} has nearly as many different values as persons on {affected:,} records ({year_names}): it looks "
                 "like a key of persons or records"
             )
-        elif not is_key and (bad or against > limit * whole):
+        elif not is_key and (bad or affected > limit * whole):
             problems.append(
-                f"{name} of {dataset} is not the code of an organisation or area on {against:,} of {whole:,} records "
-                f"({of_years}), more than max_unknown_code_share ({limit:g})"
+                f"{name} of {dataset} is not the code of an organisation or area on {affected:,} of {whole:,} records "
+                f"({year_names}), more than max_unknown_code_share ({limit:g})"
             )
         else:
             continue
@@ -111,6 +119,6 @@ def refuse_what_is_no_code(quality: DataFrame, config: RunConfig) -> None:
         raise DataError(
             f"{'; '.join(problems)}; nothing was published",
             remedy=f"correct the column that is mapped to {' and '.join(sorted(columns))} (`columns` of the source) and run the "
-            f"same call again. If only values of other forms are right: raise max_unknown_code_share, and they are published "
-            f"as `{UNKNOWN_CODE}`",
+            f"same command again. If the column is right and its codes only have another form, raise max_unknown_code_share: these "
+            f"codes are then published as `{UNKNOWN_CODE}`",
         )

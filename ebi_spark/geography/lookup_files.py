@@ -1,9 +1,9 @@
-"""Lookups of practices and small areas as they are given: the product's own columns, or the practice file of the NHS's
-Organisation Data Service (ODS, ``epraccur``: 27 columns, no header row).
+"""Reads the user's lookup files of GP practices and small areas.
 
-A lookup names areas by whatever code its source has: sub-ICB locations and CCGs, their ONS codes, commissioners of five
-characters, boards. Practices belong to other nations, to NHS England or the armed forces too, so a code that is no area of
-England is kept, not refused.
+A lookup has either the product's own columns, or is the practice file of the NHS's Organisation Data Service (ODS,
+``epraccur``: 27 columns, no header row). It names areas by whatever codes its source has: sub-ICB locations and CCGs, their
+ONS codes, five-character commissioners, or boards. Practices can also belong to other nations, NHS England or the armed
+forces, so a code that is not an area of England is kept, not refused.
 """
 
 import re
@@ -20,24 +20,25 @@ from ebi_spark.small_files import read_rows
 from ebi_spark.sources.published_files import plain_name, read_lines, read_table
 
 EVER, NEVER = date(1900, 1, 1), date(9999, 12, 31)
-# Commissioners of Wales (7A), Northern Ireland (Z), Scotland (S) and the islands, and ONS codes of these nations.
+# Codes of commissioners in Wales (7A), Northern Ireland (Z), Scotland (S) and the islands, and ONS codes of these nations.
 OUTSIDE = r"^(7A|6[A-C]|S[0-9]|ZC|ZT)"
 _OUTSIDE_ONS = re.compile(r"[WSNLM]\d{8}")
-# Columns of published lookups; an ONS code of an area is read where there is no short one.
+# Columns of published lookups. The ONS code of an area is read only where there is no short code.
 _AREA, _ONS_AREA = "SUB_ICB_CODE", "SUB_ICB_ONS_CODE"
 _PUBLISHED_NAMES = (
     (re.compile(r"LSOA\d\dCD"), "LSOA"),
     (re.compile(r"SUB_ICB_LOCATION_CODE|(SICBL|CCG)\d\dCDH"), _AREA),
     (re.compile(r"ONS_SUB_ICB_LOCATION_CODE|(SICBL|CCG)\d\dCD"), _ONS_AREA),
 )
-# Places in a row of epraccur, from 0.
+# Positions of columns in epraccur, from 0.
 _ODS_COLUMNS = 27
 _CODE, _OPENED, _CLOSED, _COMMISSIONER, _JOINED, _LEFT = 0, 10, 11, 14, 15, 16
 
 
 @dataclass(frozen=True)
 class LookupRow:
-    """``code`` has the area ``area`` from ``since`` to ``until`` (exclusive); a row without dates holds for all days."""
+    """The practice or small area ``code`` belongs to ``area`` from ``since`` to ``until`` (exclusive). A row without dates
+    (``dated`` is false) is valid on all days."""
 
     line: int
     code: str
@@ -48,15 +49,17 @@ class LookupRow:
 
 
 def read_lookup(path: Path, key: str) -> list[LookupRow]:
-    """The rows of a lookup whose column ``key`` has the practices or small areas; an :class:`InputError` names file, line
-    and remedy."""
+    """The rows of a lookup file. ``key`` is the column of the practices (``practice_code``) or small areas (``lsoa``).
+
+    Raises an :class:`InputError` that names the file, the line and the remedy.
+    """
     table = read_table(path, str(path), (key.upper(), _AREA, _ONS_AREA), _known_as)
     if key == "practice_code" and key.upper() not in table.header and len(table.header) == _ODS_COLUMNS:
         return list(_ods_rows(path))
     area = _ONS_AREA if _ONS_AREA in table.header and _AREA not in table.header else _AREA
     for name in (key.upper(), area):
         if name not in table.header or not table.rows:
-            also = " (or give ODS's epraccur.csv as it is)" if key == "practice_code" else ""
+            also = " (or give ODS's epraccur.csv unchanged)" if key == "practice_code" else ""
             raise InputError(
                 f"{path}: the column {name.lower()} is missing, or there is no row", remedy=f"add {name.lower()}{also}"
             )
@@ -71,7 +74,7 @@ def read_lookup(path: Path, key: str) -> list[LookupRow]:
 
 
 def _known_as(name: str) -> str:
-    """A column by our name where it is one of NHS England's practice map or of an ONS lookup of small areas."""
+    """Our name for a column of NHS England's practice mapping or of an ONS small-area lookup; otherwise its own name."""
     plain = plain_name(name)
     for pattern, ours in _PUBLISHED_NAMES:
         if pattern.fullmatch(plain):
@@ -88,7 +91,7 @@ def _ods_rows(path: Path) -> Iterator[LookupRow]:
             )
         since, last = cells[_JOINED] or cells[_OPENED], cells[_LEFT] or cells[_CLOSED]
         row = _row(path, line, cells[_CODE], cells[_COMMISSIONER], since, last)
-        # A practice that closed before it came to this commissioner was never of it.
+        # A practice that closed before it joined this commissioner never belonged to it.
         if row.since < row.until:
             yield row
 
@@ -96,7 +99,7 @@ def _ods_rows(path: Path) -> Iterator[LookupRow]:
 def _row(path: Path, line: int, code: str, area: str, since: str, until: str) -> LookupRow:
     first, end = _day(path, line, since), _day(path, line, until)
     if end and _is_ods(until):
-        # In ODS's form of a date the last day belongs to the span.
+        # A date in ODS's form (20220630) is the last day, so it belongs to the span.
         end = min(end, NEVER - timedelta(days=1)) + timedelta(days=1)
     return LookupRow(line, code.upper(), area.upper(), first or EVER, end or NEVER, first is not None)
 
@@ -115,19 +118,19 @@ def _day(path: Path, line: int, text: str) -> date | None:
     except ValueError:
         raise InputError(
             f"{path}, line {line}: a date is not of the form 2022-07-01 (or 20220701, as ODS writes it)",
-            remedy="correct it",
+            remedy="correct the date",
         ) from None
 
 
 @dataclass(frozen=True)
 class AreaCodes:
-    """What the codes that lookups use for areas mean."""
+    """Translates the area codes of a lookup into sub-ICB locations or CCGs."""
 
     geography: Geography
 
     def location(self, code: str) -> tuple[str | None, Interval | None]:
-        """The sub-ICB location or CCG that a code means, None where it is none; and the days of an ONS code, whose area is that
-        of these days whatever the record's."""
+        """The sub-ICB location or CCG that a code names (None if it names none), and for an ONS code the days on which that
+        code is valid. An ONS code always means the area of those days, whatever the date of the record."""
         if code in self._ons:
             return self._ons[code]
         for known in (code, code[:3] if len(code) == 5 else "", self._only_location.get(code, "")):
@@ -136,7 +139,7 @@ class AreaCodes:
         return None, None
 
     def is_outside(self, code: str) -> bool:
-        """Whether a code is a commissioner or area of another nation, or of the islands."""
+        """Whether a code is a commissioner or area of another UK nation or of the islands."""
         return bool(re.match(OUTSIDE, code) or _OUTSIDE_ONS.fullmatch(code))
 
     @cached_property
@@ -145,7 +148,7 @@ class AreaCodes:
 
     @cached_property
     def _only_location(self) -> dict[str, str]:
-        """The location of each board, by its NHS and ONS code, that has always had just that one."""
+        """For boards that have only ever had one sub-ICB location: that location, by the board's NHS code and ONS code."""
         locations: dict[str, set[str]] = {}
         for row in read_rows(resource("conf", "reference", "areas.csv")):
             locations.setdefault(row["icb_code"], set()).add(row["sub_icb_code"])
@@ -154,10 +157,11 @@ class AreaCodes:
         return only | {row["ons_code"]: only[row["icb_code"]] for row in by_ons if row["icb_code"] in only}
 
     def spans(self, row: LookupRow, area: str, interval: Interval | None) -> Iterator[tuple[date, date, date | None]]:
-        """(from, to exclusive, the day on which the area's code is to be read; None: the record's own) of a row.
+        """The spans of a row: (first day, end day exclusive, day for which the area's code is interpreted).
 
-        A row without dates holds for all days, so its code is that of the newest areas that have it. An ONS code is read
-        within its own days.
+        The third item is None where the code is interpreted on the record's own date. A row without dates is valid on all
+        days, so its code is interpreted in its newest stretch. An ONS code is interpreted within the days on which it is
+        valid, so a row can give up to three spans.
         """
         if not row.dated:
             yield row.since, row.until, self._newest(area, interval)
@@ -171,7 +175,7 @@ class AreaCodes:
             yield from (part for part in parts if part[0] < part[1])
 
     def _newest(self, area: str, interval: Interval | None) -> date:
-        """The first day of the newest stretch in which a code is an area, of those that an interval touches."""
+        """The first day of the newest stretch in which a code is valid, among those that overlap the interval (if given)."""
         first, end = interval or (date.min, date.max)
         newest = self.geography.newest[area]
         if newest < end:

@@ -1,4 +1,4 @@
-"""Records in the areas of the version that is shown, and those whose code is none of it."""
+"""Assigns records to the areas of the version that a run shows, and lists codes that cannot be assigned."""
 
 from collections import defaultdict
 from datetime import date
@@ -14,12 +14,18 @@ from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import RECORD_KEY
 
 
-def ways(spark: SparkSession, geography: Geography) -> DataFrame:
-    """A row a known code, stretch of days and sub-ICB location of the version that it is.
+def area_mapping(spark: SparkSession, geography: Geography) -> DataFrame:
+    """One row for each known code, stretch of days and sub-ICB location of the version that the code belongs to then.
 
-    ``known_code``, ``since``, ``until`` (exclusive); ``location``, NULL where the code is none of the version; ``low`` and
-    ``high``, the part of 0 to 1 that goes to it of a split area; ``decided_by``, the latest codes of a record that say that
-    it is this part, and ``decided_by_any`` for all parts (both NULL where nothing was split).
+    | known_code | since      | until (exclusive) | location | low  | high | decided_by | decided_by_any |
+    |------------|------------|-------------------|----------|------|------|------------|----------------|
+    | 02P        | 2021-04-01 | …                 | 02P      | 0.0  | 1.0  | NULL       | NULL           |
+    | 01Y        | 2021-04-01 | 2022-07-01        | 01Y      | 0.0  | 0.87 | [01Y, …]   | [01Y, 15M, …]  |
+    | 01Y        | 2021-04-01 | 2022-07-01        | 15M      | 0.87 | 1.0  | [15M, …]   | [01Y, 15M, …]  |
+
+    ``location`` is NULL where the code belongs to no area of the version. ``low`` and ``high`` bound the part of the range
+    0 to 1 that falls to this location when an area was split. ``decided_by`` lists the values of ``latest_area_code`` that
+    put a record in this part, ``decided_by_any`` those that put it in any part; both are NULL where nothing was split.
     """
     rows = []
     for span in geography.spans:
@@ -29,7 +35,7 @@ def ways(spark: SparkSession, geography: Geography) -> DataFrame:
         every = sorted({code for codes in deciding.values() for code in codes})
         low = 0.0
         for part, share in span.parts or ((None, 1.0),):
-            # Shares that add up to 1 but for rounding leave no record out.
+            # Where shares add up to 1 except for rounding, the last one ends at 1, so that no record is left out.
             high = 1.0 if low + share > WHOLE else low + share
             decided = (deciding[part], every) if part and span.is_split else (None, None)
             rows.append((span.code, span.since, span.until, part, low, high, *decided))
@@ -43,25 +49,33 @@ def ways(spark: SparkSession, geography: Geography) -> DataFrame:
 
 
 def drawn_number() -> Column:
-    """A number from 0 to 1 that is always the same for one person, without one for one record: the first 32 bits of the
-    SHA-256 of its key."""
+    """A number from 0 to 1 that is always the same for a person, or for a record that has no person: the first 32 bits of
+    the SHA-256 of the person's or record's key, divided by 2³²."""
     key = F.coalesce(F.col("person_id"), F.concat_ws("/", *RECORD_KEY))
     return F.conv(F.substring(F.sha2(key, 256), 1, 8), 16, 10).cast("double") / F.lit(2.0**32)
 
 
-def located(flags: DataFrame, geography: Geography) -> DataFrame:
-    """``flags``, every row once, with ``area_code`` being the sub-ICB location of the version that the record counts in,
-    NULL where its code is none.
+def assign_output_area(flags: DataFrame, geography: Geography) -> DataFrame:
+    """``flags`` with ``area_code`` replaced by the sub-ICB location of the version in which the record counts.
 
-    A record of a split area is in the part that its practice or residence belongs to by the newest lookups, else in one
-    drawn by the shares, the same for all records of a person: counts stay whole and add up.
+    Every row appears once. ``area_code`` is NULL where the record's code belongs to no area of the version. A record of a
+    split area goes to the part that its practice or residence belongs to by the newest rows of the lookups. If they do not
+    say, the part is drawn at random by the shares, with the same result for all records of a person. So counts stay whole
+    numbers and add up.
+
+    | record_id | area_code | area_date  | latest_area_code | → area_code |
+    |-----------|-----------|------------|------------------|-------------|
+    | 1         | 02P       | 2021-05-01 | NULL             | 02P         |
+    | 2         | 01Y       | 2021-05-01 | 15M              | 15M         |
+    | 3         | 13Q       | 2021-05-01 | NULL             | NULL        |
     """
-    found = _with_ways(flags, geography)
+    found = _join_mapping(flags, geography)
     return found.withColumn("area_code", F.col("location")).select(*flags.columns)
 
 
-def _with_ways(flags: DataFrame, geography: Geography) -> DataFrame:
-    there = (
+def _join_mapping(flags: DataFrame, geography: Geography) -> DataFrame:
+    """``flags`` with the row of :func:`area_mapping` that applies to each record, NULL columns where there is none."""
+    same_code_and_day = (
         (F.col("area_code") == F.col("known_code"))
         & (F.col("area_date") >= F.col("since"))
         & (F.col("area_date") < F.col("until"))
@@ -73,15 +87,20 @@ def _with_ways(flags: DataFrame, geography: Geography) -> DataFrame:
         .when(decided, F.array_contains("decided_by", F.col("latest_area_code")))
         .otherwise(drawn)
     )
-    return flags.join(F.broadcast(ways(flags.sparkSession, geography)), there & this_part, "left")
+    return flags.join(F.broadcast(area_mapping(flags.sparkSession, geography)), same_code_and_day & this_part, "left")
 
 
 def unmapped_areas(flags: DataFrame, geography: Geography) -> DataFrame:
-    """The rows of ``gold/unmapped_area`` but ``run_id``: codes of records in scope that are no area of the version, and
-    commissioners that are none at all (``unknown``, where they have not even the form of a code). ``flags`` are rows of ``gold/activity_flag``."""
-    inside = _with_ways(flags.where(F.col("area_basis") != OUTSIDE_ENGLAND), geography).where("location IS NULL")
+    """The rows of ``gold/unmapped_area`` except ``run_id``: area codes of records in scope that belong to no area of the
+    version, with the number of ``records``.
+
+    Where a record has no area code at all, its commissioner code is listed instead (``unknown`` if that does not have the
+    form of a code). ``reason`` is ``not_valid_on_date`` for a code that is valid on other days, and otherwise ``unmapped``.
+    ``flags`` are rows of ``gold/activity_flag``; records from outside England are left out.
+    """
+    inside = _join_mapping(flags.where(F.col("area_basis") != OUTSIDE_ENGLAND), geography).where("location IS NULL")
     named = F.col("area_code").isNotNull()
-    # A code that is an area on other days of the years covered; a practice's can be no area at all (NHS England's).
+    # A code that names an area, but on other days. A practice's code may never name one (NHS England's 13Q).
     is_area = F.col("area_code").isin(sorted(geography.valid))
     on_other_days = is_area & F.col("known_code").isNull() & (F.col("area_date") >= F.lit(geography.covered_from))
     return (
@@ -102,11 +121,12 @@ def unmapped_areas(flags: DataFrame, geography: Geography) -> DataFrame:
 
 
 def has_unmapped_part(geography: Geography) -> Column:
-    """Whether a row's area (``area_type``, ``area_code``) has a location that no code of a year of its ``period`` is: records
-    of people there count in England only, so that a 0 or a low rate says nothing of it."""
+    """Whether a row's area (``area_type``, ``area_code``) includes a location to which no code maps in some year of its
+    ``period``. Records of people there count in England's figures only, so a count of 0 or a low rate says nothing about
+    the area."""
     lacking: dict[tuple[date, date], set[str]] = defaultdict(set)
     for code, row in geography.areas.items():
-        known = geography.reached_between.get(code, (date.max, date.max))
+        known = geography.mapped_days.get(code, (date.max, date.max))
         lacking[known] |= {f"{kind}/{row[f'{kind}_code']}" for kind in ("region", "icb", "sub_icb")}
     first, last = F.substring("period", 1, 7), F.col("financial_year")
     area = F.concat_ws("/", "area_type", "area_code")

@@ -1,10 +1,10 @@
-"""The area of a record: the practice's sub-ICB location on the day, else the residence's, else the commissioner's.
+"""Finds the area of a record: the sub-ICB location of the GP practice on the day, or of the home address, or the commissioner.
 
-A record can name its practice, or its residence, in several columns (areas of 2011 and of 2021): the first that the lookup
-knows on the day counts. Lookups are small tables read on the driver; the order is a setting, and ``area_basis`` says on every
-record which one answered (decision 5). A default code has no area: the next basis answers. The area is the one that the source
-names; what it is on the version of the areas that a run shows
-is found when rates are made (``flags.geography``).
+The order of these three is a setting, and ``area_basis`` says on every record which one gave the area (decision 5). A record
+can name its practice or its residence in several columns (small areas of 2011 and of 2021): the first one that the lookup
+knows on the day counts. A default code has no area, so the next basis is tried. Lookups are small tables that are read on
+the driver. The area is stored as the source names it; when rates are computed it is assigned to an area of the version that
+the run shows (:mod:`ebi_spark.geography.output_areas`).
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.lookup_files import OUTSIDE, AreaCodes, read_lookup
 from ebi_spark.small_frames import small_frame
 
-# What a lookup's code is looked for in, in this order.
+# The columns of a record that can hold a code of the lookup, in the order in which they are tried.
 NAMED_BY = {
     "gp_practice": ("gp_practice_code", "gp_practice_sus"),
     "residence": ("lsoa", "lsoa_2021", "lsoa_2001"),
@@ -33,8 +33,8 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Lookups:
-    """Practice and residence lookups (None where not supplied) and every sub-ICB or CCG code that is known; ``remarks`` says
-    what rows of the lookups have no area of England."""
+    """The practice and residence lookups (None where not supplied), every known code of a sub-ICB location or CCG, and the
+    ``order`` of the bases. ``remarks``: messages about rows of the lookups without an area of England."""
 
     practices: DataFrame | None
     lsoas: DataFrame | None
@@ -44,7 +44,7 @@ class Lookups:
 
 
 def read_lookups(spark: SparkSession, config: RunConfig) -> Lookups:
-    """The lookups that the configuration names, checked; an :class:`InputError` names file, column and line."""
+    """Read and check the lookups that the configuration names. Raises an :class:`InputError` naming file, column and line."""
     geography = read_geography(config.geography, config.mappings)
     remarks: list[str] = []
     return Lookups(
@@ -56,14 +56,20 @@ def read_lookups(spark: SparkSession, config: RunConfig) -> Lookups:
     )
 
 
-# (practice or small area, from, to exclusive, area, day of the area's code, area of the newest span, a code that is no area)
+# (practice or small area, first day, end day exclusive, area, day for which the area's code is interpreted, area of the newest
+# span, a code that is not an area)
 Span = tuple[str, date, date, str | None, date | None, str | None, str | None]
 
 
 def _lookup(spark: SparkSession, path: Path, key: str, geography: Geography, remarks: list[str]) -> DataFrame:
-    """A row a code and span of days: ``key``, ``valid_from``, ``valid_to`` (exclusive), ``lookup_area`` (``outside_england``
-    for another nation's), ``area_day`` (the day on which the area's code is to be read; NULL: the record's own), ``latest``
-    (the area of the newest span) and, where the lookup names a code that is no area at all, ``elsewhere``."""
+    """One row for each code of the lookup and span of days.
+
+    - ``key``: the practice or small area; ``valid_from`` and ``valid_to`` (exclusive): the span.
+    - ``lookup_area``: the area, ``outside_england`` for another nation's, NULL for a code that is not an area.
+    - ``area_day``: the day for which the area's code is interpreted; NULL stands for the record's own date.
+    - ``latest``: the area of the newest span.
+    - ``elsewhere``: the code that the lookup gives, where it is not an area.
+    """
     return small_frame(
         spark,
         lookup_spans(path, key, geography, remarks),
@@ -72,10 +78,11 @@ def _lookup(spark: SparkSession, path: Path, key: str, geography: Geography, rem
 
 
 def lookup_spans(path: Path, key: str, geography: Geography, remarks: list[str]) -> list[Span]:
-    """The spans of a lookup, checked; to ``remarks`` comes what rows have no area of England.
+    """The checked spans of a lookup. Adds a message to ``remarks`` if some rows have no area of England.
 
-    Codes that are no area (NHS England's, of the armed forces, of CCGs that nothing maps) do not keep the rest of a lookup
-    from being used; one that has no area of England is refused.
+    Some rows can have codes that are not areas (NHS England, the armed forces, CCGs that no table maps); the rest of the
+    lookup is still used. A lookup without any area of England is refused with an :class:`InputError`, as is one with
+    overlapping spans.
     """
     codes, given = AreaCodes(geography), read_lookup(path, key)
     spans: dict[str, list[tuple[date, date, str | None, date | None, str | None]]] = {}
@@ -95,13 +102,13 @@ def lookup_spans(path: Path, key: str, geography: Geography, remarks: list[str])
     if len(given) == outside.total() + elsewhere.total():
         raise InputError(
             f"{path}: {len(elsewhere)} codes in sub_icb_code are no sub-ICB location (such as "
-            f"{sorted(elsewhere or outside)[0]!r}), and no row has one",
-            remedy="use the codes of conf/reference/areas.csv, or say in geography.mappings what they became",
+            f"{sorted(elsewhere or outside)[0]!r}), and no row has an area of England",
+            remedy="use the codes of conf/reference/areas.csv, or list in a file of geography.mappings what they became",
         )
     if outside or elsewhere:
         remarks.append(
             f"{path.name}: {outside.total() + elsewhere.total():,} of {len(given):,} rows have no area of England: "
-            f"{outside.total():,} are outside England, {elsewhere.total():,} have another code or none"
+            f"{outside.total():,} are outside England, {elsewhere.total():,} have another code or no code"
             + (f" ({', '.join(code for code, _ in elsewhere.most_common(5))})" if elsewhere else "")
         )
     rows: list[Span] = []
@@ -111,7 +118,8 @@ def lookup_spans(path: Path, key: str, geography: Geography, remarks: list[str])
             if earlier[1] > later[0]:
                 raise InputError(
                     f"{path}: {key} {code} has overlapping spans",
-                    remedy="end one where the next begins: valid_to is the first day after, in ODS's form (20220630) the last day",
+                    remedy="end each span where the next begins. valid_to is the day after the last one; a date in ODS's form "
+                    "(20220630) is the last day itself",
                 )
         latest = listed[-1][2] if listed[-1][2] != OUTSIDE_ENGLAND else None
         rows += [(code, *span[:4], latest, span[4]) for span in listed]
@@ -119,12 +127,22 @@ def lookup_spans(path: Path, key: str, geography: Geography, remarks: list[str])
 
 
 def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
-    """``records`` with ``area_code`` (sub-ICB location as its source names it, NULL where unknown), ``area_date`` (the day
-    on which that code is to be read), ``latest_area_code`` (where the newest rows of the lookups put the record's practice,
-    else its residence) and ``area_basis``."""
+    """``records`` with four more columns.
+
+    - ``area_code``: the sub-ICB location as the source names it; NULL where it is unknown or outside England.
+    - ``area_date``: the day for which that code is interpreted.
+    - ``latest_area_code``: the area of the record's practice, or else of its residence, by the newest rows of the lookups.
+    - ``area_basis``: what gave the area: ``gp_practice``, ``residence``, ``commissioner``, ``outside_england`` or ``unknown``.
+
+    | gp_practice_code | commissioner_code | → area_code | area_basis      |
+    |------------------|-------------------|-------------|-----------------|
+    | A81001 (in 02P)  | 15M00             | 02P         | gp_practice     |
+    | NULL             | 15M00             | 15M         | commissioner    |
+    | NULL             | 7A1               | NULL        | outside_england |
+    """
     day = F.coalesce(F.col("activity_date"), F.to_date(F.concat(F.substring("financial_year", 1, 4), F.lit("-04-01"))))
     frame = records.withColumn("_day", day)
-    # A lake that no run of this version has written to lacks some of them.
+    # A lake that this version has not written to yet lacks some of these columns.
     named_by = {basis: [n for n in names if n in records.columns] for basis, names in NAMED_BY.items()}
     found: dict[str, Column] = {}
     for basis, table, key in (
@@ -134,7 +152,7 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
         if table is not None:
             frame = _looked_up(frame, table, key, named_by[basis], NAMED_BY[basis][0], f"_{basis}")
             found[basis] = F.col(f"_{basis}")
-    # The whole code where it is a sub-ICB location of five characters, else its first three (15M00 → 15M).
+    # A code that is a sub-ICB location as a whole is used as it is, otherwise its first three characters (15M00 → 15M).
     commissioner = F.upper(without_default("commissioner_code"))
     short = F.substring(commissioner, 1, 3)
     found["commissioner"] = F.when(commissioner.isin(*lookups.known_codes), commissioner).when(
@@ -153,8 +171,8 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
     basis_column = F.when(code == OUTSIDE_ENGLAND, F.lit(OUTSIDE_ENGLAND)).otherwise(basis_column)
     basis_column = F.coalesce(basis_column, F.when(outside, F.lit(OUTSIDE_ENGLAND)))
     looked_up = [basis for basis in ordered if basis != "commissioner"]
-    # A code that is no area (NHS England's) does not keep the next basis from answering; where none does it is the record's,
-    # and is listed as unmapped.
+    # Where a lookup gives a code that is not an area (NHS England's), the next basis is tried. If none gives an area, that code
+    # becomes the record's area code and is listed as unmapped.
     for basis in looked_up:
         named = basis_column.isNull() & F.col(f"_{basis}_elsewhere").isNotNull()
         code = F.when(named, F.col(f"_{basis}_elsewhere")).otherwise(code)
@@ -178,9 +196,12 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
 
 
 def _looked_up(frame: DataFrame, table: DataFrame, key: str, columns: list[str], field: str, into: str) -> DataFrame:
-    """``frame`` with what a lookup says on its ``_day`` of the first of ``columns`` that it knows then: the area as ``into``,
-    and beside it ``…_day`` and ``…_latest``, all NULL where it knows none; ``…_elsewhere`` where it names a code that is no
-    area. ``field``: what the default codes of these columns are listed under, which no lookup has."""
+    """``frame`` joined with a lookup on its day ``_day``, by the first of ``columns`` that the lookup knows on that day.
+
+    Adds the area as ``into``, with ``…_day`` and ``…_latest`` (see :func:`_lookup`); all are NULL where the lookup knows none
+    of the columns. ``…_elsewhere`` is the code that the lookup gives where it is not an area. ``field``: the name under which
+    default codes of these columns are listed; they never match a lookup.
+    """
     parts = {"": "lookup_area", "_day": "area_day", "_latest": "latest", "_elsewhere": "elsewhere"}
     areas: list[str] = []
     for number, column in enumerate(columns):
@@ -201,13 +222,13 @@ def _looked_up(frame: DataFrame, table: DataFrame, key: str, columns: list[str],
         frame = frame.join(dated, condition, "left").drop(f"{area}_key", f"{area}_from", f"{area}_to")
         areas.append(area)
 
-    def of_first_known(part: str) -> Column:
+    def first_known(part: str) -> Column:
         answer = F.lit(None)
         for area in reversed(areas):
             answer = F.when(F.col(area).isNotNull(), F.col(f"{area}{part}")).otherwise(answer)
         return answer
 
-    chosen = frame.withColumns({f"{into}{part}": of_first_known(part) for part in parts if part != "_elsewhere"})
+    chosen = frame.withColumns({f"{into}{part}": first_known(part) for part in parts if part != "_elsewhere"})
     elsewhere = [F.col(f"{area}_elsewhere") for area in areas] or [F.lit(None).cast("string")]
     chosen = chosen.withColumn(f"{into}_elsewhere", F.coalesce(*elsewhere))
     return chosen.drop(*[f"{area}{part}" for area in areas for part in parts])

@@ -1,9 +1,9 @@
-"""What releases of earlier versions disclosed: emptied in every release kept when a lake is brought up to date.
+"""Figures that releases of earlier versions disclosed. They are emptied in every kept release when a lake is migrated.
 
-Schema 1 published figures from which withheld ones could be worked out: how many cells were truly small, exact expected
-events and the rates made from them, the days between records, national measures that can be one area's or provider's, and
-whatever was mapped to the provider. Counts, their status and England's counts stay: the next release is protected
-together with them, since they may have been read.
+Releases of schema 1 had figures from which suppressed counts could be calculated: how many cells were truly small, exact
+expected events and the rates calculated from them, the days between records, and national measures that can be about one
+area or provider. They also published whatever was mapped to the provider column. Counts, their status and England's
+counts are kept, because people may have read them; suppression in the next release takes them into account.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from ebi_spark.tables.schemas import COMPLETENESS, DAYS_BETWEEN, QUALITY, RATE, RELEASE, VARIATION, Table
 
-# The first schema whose releases disclose none of it.
+# The first schema whose releases do not have these figures.
 CORRECTED_IN = 2
-EMPTIED = "what earlier versions disclosed was emptied, and old files removed"
+EMPTIED = "emptied figures from which suppressed counts could be calculated, and removed old files"
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Of a published table: the SQL value that columns get, and the SQL condition of rows that are removed."""
+    """Changes to a published table: new values of columns (SQL by column), and a SQL condition for the rows to remove."""
 
     table: Table
     values: Mapping[str, str] = field(default_factory=dict)

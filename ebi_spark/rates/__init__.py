@@ -1,1 +1,1 @@
-"""Flagged activity by area and period: counts, crude and directly standardised rates, and how areas vary."""
+"""Flagged activity by area and period: counts, crude and directly standardised rates, and variation between areas."""

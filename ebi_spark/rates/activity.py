@@ -1,4 +1,4 @@
-"""Flagged activity by area: one aggregation over the flags for all policies, readings, periods and types of area."""
+"""Counts and rates of flagged activity by area, in one aggregation over all policies, readings, periods and types of area."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from ebi_spark.flags.apply_policies import FLAGGED
 from ebi_spark.geography.area_versions import SPLIT_ESTIMATE, UNMAPPED_PART, Geography
 from ebi_spark.geography.code_forms import with_known_codes
-from ebi_spark.geography.output_areas import has_unmapped_part, located
+from ebi_spark.geography.output_areas import assign_output_area, has_unmapped_part
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.rates.methods import (
     FEW_EVENTS,
@@ -40,19 +40,25 @@ KEY = (*POLICY_KEY, YEAR)
 WINDOW = (YEAR, "period_years")
 PERIOD = (*POLICY_KEY, *WINDOW)
 AREA = ("area_type", "area_code")
-_PLACE = ("area_basis", "area_code", "provider_code")
+_PLACE_COLUMNS = ("area_basis", "area_code", "provider_code")
 METHOD = (
     "directly standardised by sex and five-year age band; Dobson limits on Byar (10 events and more) or exact Poisson"
 )
 
 
 def by_area(flags: DataFrame, population: Population) -> DataFrame:
-    """``flags`` with a row for each area that the record counts in: England, region, ICB, sub-ICB location, provider.
+    """One row for each row of ``flags`` and area in which it counts: England, region, ICB, sub-ICB location, provider.
 
-    Records from outside England count nowhere; a record without an area of the version counts in England only (and at its
-    provider). Further columns are carried along. One pass: a record's areas stand in a list, which is then unrolled.
+    Records from outside England count nowhere. A record without an area of the version counts only in England and at its
+    provider. The columns ``area_basis``, ``area_code`` and ``provider_code`` are replaced by ``area_type`` and
+    ``area_code``; all others are kept. The areas of a record are collected in a list and exploded, so the data is read once.
+
+    | record_id | area_code | provider_code | → area_type | area_code |
+    |-----------|-----------|---------------|-------------|-----------|
+    | 1         | NULL      | RX1           | england     | E92000001 |
+    | 1         | NULL      | RX1           | provider    | RX1       |
     """
-    carried = [name for name in flags.columns if name not in _PLACE]
+    carried = [name for name in flags.columns if name not in _PLACE_COLUMNS]
     inside = flags.where(F.col("area_basis") != OUTSIDE_ENGLAND).join(
         F.broadcast(memberships(flags.sparkSession, population)), F.col("area_code") == F.col("location"), "left"
     )
@@ -77,12 +83,19 @@ def activity_rates(
     partial: bool,
     boards: Mapping[str, Sequence[str]] | None = None,
 ) -> DataFrame:
-    """The rows of ``gold/activity_rate`` but ``run_id``, for every one of ``periods``.
+    """The rows of ``gold/activity_rate`` except ``run_id``, for all of ``periods``.
 
-    ``flags`` (:func:`prepared`) hold all years of the periods. Every area of the version has a row, without activity one of
-    0; an area of whose people the population lacks a part has no rate. Under ``partial`` coverage nothing is called England. All policies, areas and periods are one aggregation: records are counted by year,
-    area, sex and band first, and only these counts are spread over the periods that their year is in. ``boards``: the
-    boards of each local policy, which has rows of these, of their sub-ICB locations and of providers alone (decision 12).
+    One row for each policy, revision, reading, period and area. Counts are of records, rates are per 100,000 people (for
+    pooled years per 100,000 person-years). Every area of the version has a row, with 0 where it has no activity. An area
+    has no rate (NULL, status ``no_population``) where the population lacks some of its people.
+
+    - ``flags``: the result of :func:`prepare_flags` for all years of the periods.
+    - ``partial``: coverage is partial, so there are no rows for England.
+    - ``boards``: the boards of each local policy. A local policy has rows only for these boards, their sub-ICB locations and
+      providers (decision 12).
+
+    Records are first counted by year, area, sex and age band. Only these counts are then assigned to the periods that
+    include their year, so all policies, areas and periods need a single aggregation.
     """
     boards = boards or {}
     spark = flags.sparkSession
@@ -99,19 +112,19 @@ def activity_rates(
         F.sum(F.when(F.col("people") > 0, weighted * weighted * F.col("events"))).alias("variance"),
         F.max((F.col("people") == 0) & (F.col("events") > 0)).alias("empty_stratum"),
     )
-    # The people who come more than once stand in rows of their own; all others share one, each event on its own.
-    of_repeater = F.col("person").isNotNull()
-    squares = repeated_variance(F.when(of_repeater, F.col("weighted")))
+    # Each person with several events has rows of their own. All other people share one row, as their events are independent.
+    has_repeats = F.col("person").isNotNull()
+    squares = repeated_variance(F.when(has_repeats, F.col("weighted")))
     totals = persons.groupBy(*PERIOD, *AREA).agg(
         F.sum("activity").alias("activity"),
         F.sum("in_scope").alias("in_scope"),
-        (F.sum("single_people") + F.count_if(of_repeater & (F.col("activity") > 0))).alias("people_flagged"),
+        (F.sum("single_people") + F.count_if(has_repeats & (F.col("activity") > 0))).alias("people_flagged"),
         F.sum("unknown").alias("activity_unknown_age_sex"),
         F.sum("events").alias("events"),
         F.sum("weighted").alias("weighted_rates"),
         F.sum("variance").alias("weighted_variances"),
         (
-            F.coalesce(F.sum(F.when(~of_repeater, F.col("variance"))), F.lit(0.0)) + F.coalesce(squares, F.lit(0.0))
+            F.coalesce(F.sum(F.when(~has_repeats, F.col("variance"))), F.lit(0.0)) + F.coalesce(squares, F.lit(0.0))
         ).alias("repeated_variances"),
         F.max("empty_stratum").alias("empty_stratum"),
     )
@@ -129,17 +142,17 @@ def activity_rates(
         F.array_sort(F.collect_list(F.struct(_stratum(), "people")))["people"].alias("strata"),
     )
     named, names = period_rows(spark, periods), area_names(spark, population)
-    # Areas without people have a row too: whether an area has one must not depend on its records.
+    # Areas without people have a row too: whether an area has a row must not depend on its records.
     every_area = F.broadcast(named.select(*PERIOD)).crossJoin(F.broadcast(names.select(*AREA)))
     every_area = every_area.join(people, [*WINDOW, *AREA], "left")
-    # Where records of some year cannot be placed below England, an area's records of the others are no figure of the
-    # period.
+    # If records of one year cannot be placed below England, the records of the other years do not make a figure for the whole
+    # period. Such periods have rows for England and providers only.
     unplaced = _in_one_of(period for period in periods if not all(map(population.covers, period.years)))
     placed = F.col("area_type").isin("provider", "england") | ~unplaced
     lacking = F.broadcast(_areas_without_people(spark, periods, population))
-    # One join for areas with and without records: what is counted behind `totals` is counted once.
+    # One join serves areas with and without records, so that Spark computes `totals` only once.
     frame = (
-        _of_own_boards(every_area.join(totals, [*PERIOD, *AREA], "full"), population, boards)
+        _restrict_to_own_boards(every_area.join(totals, [*PERIOD, *AREA], "full"), population, boards)
         .where(placed)
         .join(lacking, [*WINDOW, *AREA], "left")
         .fillna(False, ["distant", "split", "lacking"])
@@ -151,21 +164,23 @@ def activity_rates(
     )
     if partial:
         frame = frame.where("area_type <> 'england'")
-    return _figures(frame, population, partial=partial, local=sorted(boards))
+    return _rate_columns(frame, population, partial=partial, local=sorted(boards))
 
 
 def _in_one_of(periods: Iterable[Period]) -> Column:
-    """Whether a row's years are those of one of the periods."""
+    """Whether a row's period has the same years as one of the periods."""
     windows = {f"{period.years[-1]}/{len(period.years)}" for period in periods}
     return F.concat_ws("/", YEAR, F.col("period_years").cast("string")).isin(sorted(windows))
 
 
 def _england_lacks_people(period: Period, population: Population) -> bool:
+    """Whether the population of some year of the period lacks people of England."""
     return any(("england", ENGLAND) in population.without_people(year) for year in period.years)
 
 
 def _areas_without_people(spark: SparkSession, periods: Sequence[Period], population: Population) -> DataFrame:
-    """A row a period's years and area of whose people the population of some year lacks a part: ``lacking``."""
+    """One row (``lacking`` is true) for each window of years and area where the population of some year lacks people of the
+    area."""
     found = {
         (years[-1], len(years), *area)
         for years in {period.years for period in periods}
@@ -180,8 +195,8 @@ def _areas_without_people(spark: SparkSession, periods: Sequence[Period], popula
     )
 
 
-def _of_own_boards(areas: DataFrame, population: Population, boards: Mapping[str, Sequence[str]]) -> DataFrame:
-    """Rows of areas (with ``policy_id``) without those that a local policy does not have."""
+def _restrict_to_own_boards(areas: DataFrame, population: Population, boards: Mapping[str, Sequence[str]]) -> DataFrame:
+    """``areas`` (which have ``policy_id``) without the areas for which a local policy has no rows."""
     if not boards:
         return areas
     rows = {
@@ -202,10 +217,11 @@ def _of_own_boards(areas: DataFrame, population: Population, boards: Mapping[str
 
 
 def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Population) -> DataFrame:
-    """A row a period, area, sex, band and ``person``: ``events`` flagged, ``in_scope``, ``single_people``.
+    """One row for each period, area, sex, band and ``person``: ``events`` (flagged records), ``in_scope`` (records) and
+    ``single_people`` (people with one flagged record).
 
-    ``person`` is NULL but for people with several flagged records of the policy: only theirs have to be told apart, to
-    count them once and because their events are not independent.
+    ``person`` is set only on flagged records of people who have several of them for the policy. These people must be kept
+    apart to count each person once, and because their events are not independent. It is NULL on all other records.
     """
     spark = flags.sparkSession
     flagged = F.col("flagged")
@@ -218,7 +234,7 @@ def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Populat
     )
     place = ["area_basis", "area_code", "provider_code"]
     cells = (
-        # Few of all: a table of them in memory, a part at a time, spares sorting all flags.
+        # Repeaters are few, so hashing them in memory, one partition at a time, avoids sorting all flags.
         flags.join(repeaters.hint("shuffle_hash"), [*POLICY_KEY, "person_id"], "left")
         .withColumn("person", F.when(flagged & F.col("repeated"), F.col("person_id")))
         .groupBy(*POLICY_KEY, F.col(YEAR).alias("member"), *place, "sex", "band", "person")
@@ -238,8 +254,10 @@ def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Populat
 
 
 def _events_of_england(flags: DataFrame, periods: Sequence[Period]) -> DataFrame:
-    """A row a period, sex and band with any: ``events`` flagged in England. Taken from the flags themselves: of
-    :func:`_by_stratum` Spark would make everything a second time."""
+    """One row for each period, sex and band with flagged records in England: ``events``.
+
+    Counted from the flags directly, because Spark would compute the result of :func:`_by_stratum` a second time.
+    """
     counted = (
         flags.where(F.col("flagged") & (F.col("area_basis") != OUTSIDE_ENGLAND))
         .groupBy(*POLICY_KEY, F.col(YEAR).alias("member"), "sex", "band")
@@ -250,8 +268,11 @@ def _events_of_england(flags: DataFrame, periods: Sequence[Period]) -> DataFrame
 
 
 def strata_of_periods(spark: SparkSession, periods: Sequence[Period], population: Population) -> DataFrame:
-    """A row a period's years, area, sex and band: ``people`` (person-years), ``weight``, ``vintage`` (the newest),
-    ``distant`` and ``split`` (of any year). An area is there where it has people in all of the years."""
+    """One row for each window of years, area, sex and band: ``people`` (person-years), ``weight`` of the standard population,
+    ``vintage`` (the newest), ``distant`` and ``split`` (true if true for any year).
+
+    An area has rows only where it has people in all years of the window.
+    """
     spans = sorted({period.years for period in periods})
     windows = small_frame(
         spark,
@@ -282,18 +303,22 @@ def _known_stratum() -> Column:
 
 
 def _stratum() -> Column:
-    """Index of a sex and band among the strata, all of which every area has."""
+    """Index of a sex and band among the strata. Every area has all strata."""
     return ((F.col("sex").cast("int") - 1) * (LAST_BAND + 1) + F.col("band")).cast("int").alias("stratum")
 
 
-def prepared(flags: DataFrame, geography: Geography) -> DataFrame:
-    """Flags with what the aggregation asks for: ``flagged``, the five-year ``band`` of ``age_years``, and as ``area_code``
-    the sub-ICB location of the version shown; a provider code that is none is ``unknown``."""
-    placed = with_known_codes(located(flags, geography))
+def prepare_flags(flags: DataFrame, geography: Geography) -> DataFrame:
+    """``flags`` (rows of ``gold/activity_flag``) made ready for :func:`activity_rates`.
+
+    Adds ``flagged`` and ``band`` (the index of the five-year band of ``age_years``). ``area_code`` becomes the sub-ICB
+    location of the version shown, and invalid provider and commissioner codes become ``unknown``.
+    """
+    placed = with_known_codes(assign_output_area(flags, geography))
     return placed.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})
 
 
-def _figures(frame: DataFrame, population: Population, *, partial: bool, local: list[str]) -> DataFrame:
+def _rate_columns(frame: DataFrame, population: Population, *, partial: bool, local: list[str]) -> DataFrame:
+    """The columns of ``gold/activity_rate`` from counts and weighted sums; ``local`` lists the local policies."""
     all_weights = float(sum(population.weights.values()))
     counts = ["activity", "in_scope", "people_flagged", "activity_unknown_age_sex", "events"]
     filled = frame.fillna(0, counts).fillna(0.0, ["weighted_rates", "weighted_variances", "repeated_variances"])
@@ -303,13 +328,13 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool, local: 
     lower, upper = dobson_limits(events, rates, F.col("weighted_variances"), all_weights)
     lower_adjusted, upper_adjusted = dobson_limits(events, rates, repeated, all_weights)
     share_lower, share_upper = wilson_limits(F.col("activity"), F.col("in_scope"))
-    # Indirect standardisation: Σ n·(x/n of England) over sex and band; areas of one period share the rates.
+    # Indirect standardisation: Σ n·(x/n of England) over sex and band. All areas of a period use the same rates of England.
     expected = F.aggregate(
         F.coalesce("rates", F.array().cast("array<struct<stratum:int,rate:double>>")),
         F.lit(0.0),
         lambda total, each: total + each["rate"] * F.get("strata", each["stratum"]),
     )
-    # A lookup that holds for all days says of every year where its records belong today.
+    # A lookup without dates places the records of every year in an area of today, so no part of an area is unmapped.
     unmapped = F.lit(False) if population.undated_lookups else has_unmapped_part(population.geography)
     is_local = F.col("policy_id").isin(*local) if local else F.lit(False)
     notes = F.array_compact(
@@ -361,11 +386,11 @@ def _figures(frame: DataFrame, population: Population, *, partial: bool, local: 
 
 
 def periods_read(attrition: DataFrame, flags: DataFrame, months: DataFrame, policies: DataFrame) -> DataFrame:
-    """A row a policy revision, reading and year that was read: ``policy_fingerprint``, ``partial_year``, ``back_cast``.
+    """One row for each policy, revision, reading and year with records: ``policy_fingerprint``, ``partial_year``,
+    ``back_cast``.
 
-    ``months`` says of each dataset and year how many calendar months have activity (fewer than 12 is a partial year),
-    ``policies`` (rows of ``gold/policy``) which dataset a policy is of. The fingerprint is that of the flags; NULL where
-    the year has none.
+    ``months`` gives the number of calendar months with activity for each dataset and year; fewer than 12 make a partial
+    year. ``policies`` are rows of ``gold/policy``. The fingerprint is that of the flags, NULL where the year has no flags.
     """
     scope = attrition.where("step = 0 AND records_in > 0").select(*KEY)
     cast = flags.groupBy(*KEY).agg(

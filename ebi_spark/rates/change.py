@@ -1,6 +1,6 @@
-"""Change of a rate from one period to another, with what chance alone can make of it.
+"""The change of a rate from one period to another, with its confidence interval.
 
-Plain functions on numbers, for the report and for notebooks; the figures come from published tables.
+Plain functions on numbers, for the report and for notebooks. The figures come from published tables.
 """
 
 import math
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from ebi_spark.rates.control_charts import Z_95
 
-# Fewer events in either period, and an approximation by the normal distribution cannot be relied on.
+# With fewer events in either period, the normal approximation is not reliable.
 FEWEST = 10
 
 
 @dataclass(frozen=True)
 class Change:
-    """A rate against an earlier one: their ratio and their difference (per 100,000), each with its 95% interval."""
+    """A rate compared with an earlier one: the ratio and the difference (per 100,000), each with its 95% interval."""
 
     ratio: float
     ratio_lower: float
@@ -25,10 +25,10 @@ class Change:
 
 
 def change(earlier: float, earlier_error: float, later: float, later_error: float) -> Change:
-    """Ratio and difference of two independent rates with their standard errors.
+    """Ratio and difference of two independent rates, given with their standard errors (all per 100,000).
 
-    The ratio's interval is exp(ln(r₂/r₁) ± z·√(s₁²/r₁² + s₂²/r₂²)), the difference's r₂ − r₁ ± z·√(s₁² + s₂²). Both rates are
-    above 0. Rothman, Greenland and Lash, Modern Epidemiology, 3rd ed. (2008), chapter 14; Boyle and Parkin, Cancer
+    The ratio's interval is exp(ln(r₂/r₁) ± z·√(s₁²/r₁² + s₂²/r₂²)), the difference's r₂ − r₁ ± z·√(s₁² + s₂²). Both rates must
+    be above 0. Rothman, Greenland and Lash, Modern Epidemiology, 3rd ed. (2008), chapter 14; Boyle and Parkin, Cancer
     Registration: Principles and Methods (IARC 1991), chapter 11.
     """
     ratio = later / earlier
@@ -38,5 +38,5 @@ def change(earlier: float, earlier_error: float, later: float, later_error: floa
 
 
 def error_of_count(rate: float, events: float) -> float:
-    """Standard error of a rate that is a count times a known factor: r/√O, the count being Poisson."""
+    """Standard error of a rate that is a Poisson count times a known factor: r/√O, in the unit of the rate."""
     return rate / math.sqrt(events)

@@ -1,6 +1,7 @@
-"""How complete the records are: a provider's months against its own typical month, and what is known of months themselves.
+"""How complete the records are: each provider's months compared with its own typical month, and months to read with care.
 
-A rate says nothing of a provider that sent half of a year. Counts here are of all records of a data set, not of a policy.
+A rate does not show that a provider sent only half a year of records. Counts here are of all records of a data set, not of
+a policy.
 """
 
 from collections.abc import Sequence
@@ -13,30 +14,33 @@ from pyspark.sql import functions as F
 from ebi_spark.flags.apply_policies import FLAGGED
 from ebi_spark.tables.schemas import YEAR
 
-# A month with less than half of the typical records is low; a provider with fewer than 20 a month can halve by chance.
+# A month with less than half of the typical number of records is low. Below 20 records a month, a halving can be chance.
 LOW_SHARE = 0.5
 LEAST_TYPICAL = 20
 
 
 @dataclass(frozen=True)
 class MarkedMonths:
-    """Which months are to be read with care: the latest ``provisional`` months of a data set, since records are still to
-    come, and those of the pandemic, from ``pandemic[0]`` to ``pandemic[1]`` (first days of months)."""
+    """Months to read with care: the latest ``provisional`` months of a data set, for which records are still to come, and
+    the months of the pandemic, from ``pandemic[0]`` to ``pandemic[1]`` (first days of months, both included)."""
 
     provisional: int
     pandemic: tuple[date, date]
 
     def is_provisional(self, month: Column, latest: Column) -> Column:
-        """Whether a month is among the latest of its data set, ``latest`` being the last."""
+        """Whether a month is among the latest of its data set; ``latest`` is the last month with records."""
         return F.coalesce(month > F.add_months(latest, -self.provisional), F.lit(False))
 
     def is_pandemic(self, month: Column) -> Column:
-        """Whether a month is one of the pandemic's."""
+        """Whether a month is one of the months of the pandemic."""
         return F.coalesce(month.between(*map(F.lit, self.pandemic)), F.lit(False))
 
 
 def provider_months(records: DataFrame) -> DataFrame:
-    """Dated records by data set, year, provider (NULL without one) and month (its first day)."""
+    """One row for each data set, year, provider (NULL where missing) and month (its first day): ``records``, a count.
+
+    Records without a date are left out.
+    """
     return (
         records.where("activity_date IS NOT NULL")
         .groupBy("dataset", YEAR, "provider_code", F.trunc("activity_date", "month").alias("month"))
@@ -45,14 +49,21 @@ def provider_months(records: DataFrame) -> DataFrame:
 
 
 def completeness(counts: DataFrame, marked: MarkedMonths) -> DataFrame:
-    """The rows of ``gold/provider_month`` but ``run_id``, from :func:`provider_months` of all years (a row a month).
+    """The rows of ``gold/provider_month`` except ``run_id``, from the rows of :func:`provider_months` for all years.
 
-    Every provider of a year has a row for every month in which the data set has any record, 0 included. Its typical month
-    is the median of that year's months with records, leaving out those marked where that leaves any. ``low``: less than
-    half of it, in a provider with 20 or more in a typical month. The pandemic's months are never low: they are marked.
+    | provider_code | month      | records | → typical_month | share_of_typical | low   |
+    |---------------|------------|---------|-----------------|------------------|-------|
+    | RX1           | 2021-04-01 | 100     | 100.0           | 1.0              | false |
+    | RX1           | 2021-05-01 | 40      | 100.0           | 0.4              | true  |
+    | RX1           | 2021-06-01 | 0       | 100.0           | 0.0              | true  |
+
+    Every provider of a year has a row for every month of that year in which the data set has any record, with 0 where the
+    provider has none. ``typical_month`` is the median number of records over the provider's months of that year that have
+    records. Provisional and pandemic months are left out of the median unless there are no others. A month is ``low`` if it
+    has less than half of the typical number and the typical number is 20 or more. Pandemic months are never low.
     """
     key = ["dataset", YEAR, "provider_code"]
-    # Windows rather than joins: the counts behind them are read once, and NULL is a provider like others.
+    # Windows instead of joins: the counts are read once, and NULL is treated as a provider like any other.
     known = counts.select(
         *counts.columns,
         F.max("month").over(Window.partitionBy("dataset")).alias("latest"),
@@ -75,10 +86,10 @@ def completeness(counts: DataFrame, marked: MarkedMonths) -> DataFrame:
         marked.is_pandemic(F.col("month")).alias("pandemic"),
     )
     there, plain = F.col("records") > 0, ~F.col("provisional") & ~F.col("pandemic")
-    of_provider = Window.partitionBy(*key)
+    provider_window = Window.partitionBy(*key)
     typical = F.coalesce(
-        F.percentile(F.when(there & plain, F.col("records")), F.lit(0.5)).over(of_provider),
-        F.percentile(F.when(there, F.col("records")), F.lit(0.5)).over(of_provider),
+        F.percentile(F.when(there & plain, F.col("records")), F.lit(0.5)).over(provider_window),
+        F.percentile(F.when(there, F.col("records")), F.lit(0.5)).over(provider_window),
     )
     share = F.col("records") / F.col("typical_month")
     low = (share < LOW_SHARE) & (F.col("typical_month") >= LEAST_TYPICAL) & ~F.col("pandemic")
@@ -86,16 +97,18 @@ def completeness(counts: DataFrame, marked: MarkedMonths) -> DataFrame:
 
 
 def months_with_activity(months: DataFrame) -> DataFrame:
-    """How many calendar months of each data set and year have a record: ``dataset``, ``financial_year``, ``months``."""
+    """The number of calendar months with records for each data set and year: ``dataset``, ``financial_year``, ``months``."""
     return months.where("records > 0").groupBy("dataset", YEAR).agg(F.count_distinct("month").alias("months"))
 
 
 def activity_months(flags: DataFrame, read: DataFrame, policies: DataFrame, months: DataFrame) -> DataFrame:
-    """The rows of ``gold/activity_month`` but ``run_id``: England's records of each policy reading by month.
+    """The rows of ``gold/activity_month`` except ``run_id``: England's flagged and in-scope records by month.
 
-    ``flags`` are rows of ``gold/activity_flag`` without records from outside England, ``read`` has a row a policy reading and year that was
-    read, ``months`` are rows of ``gold/provider_month``: a month in which the data set has records and the policy none is
-    a row of 0. Records without a date have a row of their own, without a month.
+    One row for each policy, revision, reading and month. A month in which the data set has records and the policy has none
+    has a row with 0. Records without a date are counted in a row whose month is NULL.
+
+    ``flags`` are rows of ``gold/activity_flag`` without records from outside England. ``read`` has one row for each policy,
+    revision, reading and year with records. ``months`` are rows of ``gold/provider_month``.
     """
     key = ["policy_id", "revision", "reading", YEAR]
     dataset = policies.select("policy_id", "dataset").distinct()

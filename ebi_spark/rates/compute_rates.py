@@ -1,4 +1,4 @@
-"""The rates of some years of a lake: what the rate stage writes and a replay makes again."""
+"""Computes the rates of some years of a lake, for the rate stage and for a replay."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -9,18 +9,18 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.lake.storage import Lake
-from ebi_spark.rates.activity import activity_rates, periods_read, prepared
+from ebi_spark.rates.activity import activity_rates, periods_read, prepare_flags
 from ebi_spark.rates.completeness import months_with_activity
 from ebi_spark.rates.periods import periods_of, years_around
-from ebi_spark.rates.population import Population, population_of
+from ebi_spark.rates.population import Population, build_population
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, YEAR
 
 
 @dataclass(frozen=True)
 class ComputedRates:
-    """``rates``: rows of ``gold/activity_rate`` but ``run_id``, of every period that holds a year worked on; the years that
-    policies were read in, and those that periods end in."""
+    """``rates``: the rows of ``gold/activity_rate`` except ``run_id``, for every period that includes a year asked for.
+    ``years_read``: the years in which policies have records. ``ends``: the last years of the periods."""
 
     rates: DataFrame
     years_read: set[str]
@@ -36,25 +36,27 @@ def compute_rates(
     stored: dict[date, Vintage],
     geography: Geography,
 ) -> ComputedRates:
-    """The rates of every single year of ``years`` and of every pooled period that holds one. ``months`` is
-    ``gold/provider_month``, ``stored`` the populations."""
+    """The rates of every year in ``years`` and of every pooled period that includes one of them.
+
+    ``months`` are rows of ``gold/provider_month``, ``stored`` the populations by vintage.
+    """
     policies = lake.read(POLICY)
     windows = {row["publish_years"] for row in policies.select("publish_years").distinct().collect()}
     lengths = {1, *config.pooled_years, *windows}
-    # Years that share a pooled period with one of the run.
+    # The years that can share a pooled period with one of the years asked for.
     near = F.col(YEAR).isin(years_around(years, max(lengths) - 1))
     flags, attrition = lake.read(ACTIVITY_FLAG).where(near), lake.read(POLICY_ATTRITION).where(near)
     read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
     periods = periods_of([row.asDict() for row in read], lengths, years)
     involved = sorted({year for period in periods for year in period.years})
-    population = population_of(config, stored, geography, involved or years)
-    wanted = prepared(flags.where(F.col(YEAR).isin(involved)), geography)
-    of_boards = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
+    population = build_population(config, stored, geography, involved or years)
+    ready_flags = prepare_flags(flags.where(F.col(YEAR).isin(involved)), geography)
+    local_policies = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
     rates = activity_rates(
-        wanted,
+        ready_flags,
         periods,
         population,
         partial=config.coverage == "partial",
-        boards={row["policy_id"]: row["boards"] for row in of_boards},
+        boards={row["policy_id"]: row["boards"] for row in local_policies},
     )
     return ComputedRates(rates, {row[YEAR] for row in read}, {period.years[-1] for period in periods}, population)

@@ -1,6 +1,6 @@
-"""Control charts: what of a difference, or of a change, may be chance alone.
+"""Control charts: which differences between areas, or changes over time, chance alone could explain.
 
-Plain functions on numbers, for the report and for notebooks; the figures come from published tables. Rules are those of
+Plain functions on numbers, for the report and for notebooks. The figures come from published tables. The rules are those of
 NHS England's *Making Data Count*, by default exactly as the R package NHSRplotthedots 0.2.2 applies them.
 """
 
@@ -13,25 +13,25 @@ from typing import Literal
 import numpy as np
 
 Z_95, Z_998 = 1.959963984540054, 3.090232306167813
-# Months of fewer events than this on average carry no XmR chart: a count that is often 0 has no symmetrical limits.
+# Below this average number of events a month there is no XmR chart: limits of a count that is often 0 are not symmetrical.
 LEAST_MONTHLY = 10
-# Points that make a shift (on one side of the mean) and a trend (each above, or each below, the one before).
+# The number of points in a row that make a shift (all on one side of the mean) or a trend (all rising or all falling).
 RUN = 7
-# 3 / d2 with d2 = 1.128, the mean range of two values of a normal distribution, in the rounding of Making Data Count.
+# 3 / d2 with d2 = 1.128, the mean range of two values of a normal distribution, rounded as in Making Data Count.
 XMR = 2.66
-# D4, the upper limit of a chart of moving ranges: a range of so many times their mean, or more, is an outlier.
+# D4, the upper limit of a chart of moving ranges: a range of this many times the mean range, or more, is an outlier.
 SCREEN = 3.267
-# ``plot_the_dots``: outlying ranges are left out, and two of three need all three points on one side of the mean.
-# ``unscreened``: every range counts, and two of three may have the third point anywhere (Western Electric's rule).
+# ``plot_the_dots``: outlying ranges are left out, and the two-of-three rule needs all three points on one side of the mean.
+# ``unscreened``: every range counts, and the third point of two of three may be anywhere (Western Electric's rule).
 Form = Literal["plot_the_dots", "unscreened"]
-# What makes the time between events about normal: Nelson's power for one event, Wilson and Hilferty's for several.
+# Powers that make the time between events about normal: Nelson's for one event, Wilson and Hilferty's for several.
 NELSON, WILSON_HILFERTY = 1 / 3.6, 1 / 3
 
 
 @dataclass(frozen=True)
 class ControlChart:
-    """Centre and limits of a series, and for every point which rules it meets: ``astronomical``, ``shift``, ``trend``,
-    ``two_of_three``."""
+    """Centre and limits of a series, in its unit. ``signals`` lists for each point the rules that it meets:
+    ``astronomical``, ``shift``, ``trend``, ``two_of_three``."""
 
     centre: float
     lower: float
@@ -40,7 +40,7 @@ class ControlChart:
 
 
 def funnel_limits(national: float, population: float, z: float, phi: float = 1.0) -> tuple[float, float]:
-    """Between which rates per 100,000 an area of this population lies if it differs from the nation by chance only.
+    """The range of rates per 100,000 for an area of this population that differs from the nation by chance only.
 
     Poisson limits: of E = national · population / 100,000 expected events an area has about (√E ± z·√φ/2)², because the
     square root of a Poisson count has a standard deviation of one half whatever E is; the lower limit is 0 while
@@ -49,15 +49,15 @@ def funnel_limits(national: float, population: float, z: float, phi: float = 1.0
     rate. Spiegelhalter, Statistics in Medicine 24 (2005) 1185–1202.
     """
     root = math.sqrt(national * population / 100_000)
-    scale, reach = 100_000 / population, z * math.sqrt(max(phi, 1.0)) / 2
-    return max(0.0, root - reach) ** 2 * scale, (root + reach) ** 2 * scale
+    scale, half_width = 100_000 / population, z * math.sqrt(max(phi, 1.0)) / 2
+    return max(0.0, root - half_width) ** 2 * scale, (root + half_width) ** 2 * scale
 
 
 def over_dispersion(observed: Sequence[float], expected: Sequence[float], tail: float = 0.1) -> float:
-    """Spiegelhalter's multiplicative factor φ: how much more areas vary than by chance; 1 is chance alone.
+    """Spiegelhalter's multiplicative factor φ: how much more areas vary than chance alone would explain (φ = 1).
 
-    φ = Σ z²/I over I areas, z = 2(√O − √E), the ``tail`` lowest and highest of them winsorised (set to that percentile), so
-    that a few outliers do not hide themselves. Spiegelhalter, Quality and Safety in Health Care 14 (2005) 347–351.
+    φ = Σ z²/I over I areas, z = 2(√O − √E). The lowest and the highest share ``tail`` of the z are winsorised (set to that
+    percentile), so that a few outliers do not widen the limits until they lie within them. Returns 1 without areas. Spiegelhalter, Quality and Safety in Health Care 14 (2005) 347–351.
     """
     z = 2 * (np.sqrt(np.asarray(observed, float)) - np.sqrt(np.asarray(expected, float)))
     if not len(z):
@@ -69,10 +69,11 @@ def over_dispersion(observed: Sequence[float], expected: Sequence[float], tail: 
 def xmr(values: Sequence[float], baseline: Sequence[bool] | None = None, form: Form = "plot_the_dots") -> ControlChart:
     """XmR chart of a series: mean ± 2.66 · average moving range, with the rules of :func:`signals`.
 
-    ``baseline`` says which points the mean and the ranges are of (default: all); a moving range is between two points that
-    follow one another and are both of it. At least two are wanted. As NHSRplotthedots does, ranges of 3.267 times their
-    mean and more are left out, once, and the mean is taken again; the points themselves all stay in the centre.
-    ``form="unscreened"`` keeps every range, as this product did before and as Making Data Count's spreadsheet does.
+    ``baseline`` marks the points from which the mean and the moving ranges are calculated (default: all). A moving range is
+    the difference of two consecutive points that are both in the baseline. Without any, a :class:`ValueError` is raised. As
+    in NHSRplotthedots, ranges of 3.267 times their mean or more are left out once, and the mean range is calculated again;
+    no point is left out of the centre. ``form="unscreened"`` keeps every range, as this product did before and as Making
+    Data Count's spreadsheet does.
     Wheeler, Understanding Variation (1993).
     """
     chosen = [True] * len(values) if baseline is None else list(baseline)
@@ -85,26 +86,29 @@ def xmr(values: Sequence[float], baseline: Sequence[bool] | None = None, form: F
         if both
     ]
     if not ranges:
-        raise ValueError("an XmR chart needs two points that follow one another")
+        raise ValueError("an XmR chart needs two consecutive points of the baseline")
     centre = sum(kept) / len(kept)
     if form == "plot_the_dots":
         outlying = SCREEN * sum(ranges) / len(ranges)
-        # Where all ranges are 0 none is below 3.267 times their mean, and none is an outlier.
+        # Where all ranges are 0, none is below 3.267 times their mean, but none is an outlier either: all are kept.
         ranges = [each for each in ranges if each < outlying] or ranges
-    reach = XMR * sum(ranges) / len(ranges)
-    found = signals(values, centre, centre - reach, centre + reach, form)
-    return ControlChart(centre, centre - reach, centre + reach, found)
+    half_width = XMR * sum(ranges) / len(ranges)
+    found = signals(values, centre, centre - half_width, centre + half_width, form)
+    return ControlChart(centre, centre - half_width, centre + half_width, found)
 
 
 def signals(
     values: Sequence[float], centre: float, lower: float, upper: float, form: Form = "plot_the_dots"
 ) -> tuple[tuple[str, ...], ...]:
-    """Which rules of Making Data Count each point meets.
+    """The rules of Making Data Count that each point meets, in the order of ``values``.
 
-    ``astronomical``: outside the limits. ``shift``: one of seven or more in a row on one side of the mean. ``trend``: one
-    of seven or more in a row that all rise or all fall. ``two_of_three``: near a limit, which is in the outer third
-    towards it and not beyond it, with another of three points in a row that is so, all three on one side of the mean.
-    With ``form="unscreened"`` a point beyond a limit counts as near it, and the third point may be on either side.
+    - ``astronomical``: the point is outside the limits.
+    - ``shift``: it is one of seven or more points in a row on one side of the mean.
+    - ``trend``: it is one of seven or more points in a row that all rise or all fall.
+    - ``two_of_three``: it is one of at least two points near the same limit among three in a row that are all on one side
+      of the mean. Near means in the outer third between mean and limit, not beyond the limit.
+
+    With ``form="unscreened"`` a point beyond a limit counts as near it too, and the third point may be on either side.
     """
     found: list[set[str]] = [set() for _ in values]
     side = [(value > centre) - (value < centre) for value in values]
@@ -123,7 +127,7 @@ def signals(
             if side[number] and len({side[place] for place in window}) == 1:
                 for place in window:
                     found[place].add("shift")
-            # The first of a trend has no step of its own: six steps join seven points.
+            # Seven points are joined by six steps, so the step into the first point does not count.
             steps = {step[place] for place in window[1:]}
             if steps in ({1}, {-1}):
                 for place in window:
@@ -140,18 +144,20 @@ def signals(
 
 
 def days_between(dates: Sequence[date]) -> list[int]:
-    """Days between each event and the one before, in the order of their dates: one number less than dates."""
+    """The days from each event to the next, in order of date: one number fewer than there are dates."""
     ordered = sorted(dates)
     return [(after - before).days for before, after in zip(ordered, ordered[1:], strict=False)]
 
 
 def t_chart(days: Sequence[float], events: int = 1, form: Form = "plot_the_dots") -> ControlChart:
-    """Days-between chart of rare events: a point every ``events`` events, its value the days that they took.
+    """Chart of the days between rare events: one point for every ``events`` events, whose value is the days that they took.
 
-    Times between events of a constant rate are exponential, of several events gamma; their power y = t^(1/3.6) (Nelson,
-    Journal of Quality Technology 26 (1994) 239–240), of several t^(1/3) (Wilson and Hilferty, Proceedings of the National
-    Academy of Sciences 17 (1931) 684–688), is about normal. An XmR chart of y (:func:`xmr`, in the ``form`` given), put
-    back into days; the centre is about the median. Points above say that events have become rarer. The limit below is 0 where y's is negative.
+    At a constant rate, the time t to one event has an exponential distribution, and the time to several a gamma
+    distribution. The power y = t^(1/3.6) for one event (Nelson, Journal of Quality Technology 26 (1994) 239–240), or
+    y = t^(1/3) for several (Wilson and Hilferty, Proceedings of the National Academy of Sciences 17 (1931) 684–688), is about
+    normal. The chart is an XmR chart of y (:func:`xmr`, with this ``form``), converted back into days. Its centre is about
+    the median. Points above the upper limit show that events have become rarer. The lower limit is 0 where that of y is
+    negative.
     """
     power = NELSON if events == 1 else WILSON_HILFERTY
     chart = xmr([value**power for value in days], form=form)

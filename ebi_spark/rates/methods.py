@@ -1,4 +1,4 @@
-"""Rates and their limits as Columns, each with its formula and source.
+"""Rates and their confidence limits as Columns, each with its formula and source.
 
 All rates are per 100,000. Limits are at 95% (z = 1.959963984540054).
 """
@@ -35,7 +35,7 @@ def byar_upper(events: Column) -> Column:
 
 
 def count_limits(events: Column) -> tuple[Column, Column]:
-    """95% limits of a count: exact Poisson below 10 (from ``conf/reference``), Byar's from 10 on."""
+    """95% limits of a count: exact Poisson limits below 10 (from ``conf/reference``), Byar's limits from 10."""
     lower, upper = byar_lower(events), byar_upper(events)
     rows = read_rows(resource("conf", "reference", "poisson_limits.csv"))
     exact_lower = F.array(*[F.lit(float(row["lower95"])) for row in sorted(rows, key=lambda row: int(row["x"]))])
@@ -48,7 +48,7 @@ def count_limits(events: Column) -> tuple[Column, Column]:
 
 
 def crude_limits(events: Column, people: Column) -> tuple[Column, Column]:
-    """95% limits of a crude rate per 100,000: those of the count over the people; NULL without people."""
+    """95% limits of a crude rate per 100,000: the limits of the count divided by the people; NULL without people."""
     return tuple(crude_rate(limit, people) for limit in count_limits(events))  # type: ignore[return-value]
 
 
@@ -61,25 +61,25 @@ def standardised_ratio(events: Column, expected: Column) -> Column:
 
 
 def ratio_limits(events: Column, expected: Column) -> tuple[Column, Column]:
-    """95% limits of an indirectly standardised ratio: those of the count O over E, which counts as known."""
+    """95% limits of an indirectly standardised ratio: the limits of the count O divided by E, which is taken as known."""
     return tuple(standardised_ratio(limit, expected) for limit in count_limits(events))  # type: ignore[return-value]
 
 
-def repeated_variance(of_person: Column) -> Column:
-    """Aggregate: the variance of a sum to which people contribute several events, V = Σ c² over people.
+def repeated_variance(person_sum: Column) -> Column:
+    """Aggregate: the variance of a sum to which people can contribute several events, V = Σ c² over people.
 
-    ``of_person`` is what one person adds to the sum. Counting events that is their number f, and V = Σ f²·V_f with V_f
-    people of f events (a Poisson count each); in a directly standardised rate it is Σ w·f/n over the strata that the
-    person's events are in (over pooled years more than one), so that V = Σ(w²·Σf²·V_f/n²)/(Σw)² where nobody changes
-    stratum. Where nobody has two events it is the plain variance. OHID, Technical guide: confidence intervals (2018);
+    ``person_sum`` (c) is what one person adds to the sum. For a count of events, c is the person's number of events f, and
+    V = Σ f²·V_f, where V_f is the number of people with f events (each a Poisson count). For a directly standardised rate, c
+    is Σ w·f/n over the strata of the person's events (over pooled years these can be several), so that
+    V = Σ(w²·Σf²·V_f/n²)/(Σw)² where nobody changes stratum. If nobody has two events, V is the plain variance. OHID, Technical guide: confidence intervals (2018);
     Carriere and Roos, Statistics in Medicine 16 (1997) 57–69.
     """
-    return F.sum(of_person * of_person)
+    return F.sum(person_sum * person_sum)
 
 
 def standard_error(weighted_variances: Column, weights: float) -> Column:
-    """Standard error of a directly standardised rate, per 100,000: √V, V = Σ(w²x/n²)/(Σw)² or its form for repeated
-    events."""
+    """Standard error of a directly standardised rate, per 100,000: √V with V = Σ(w²x/n²)/(Σw)², or V for repeated events
+    (:func:`repeated_variance`)."""
     return F.sqrt(weighted_variances) / weights * PER
 
 
@@ -91,7 +91,7 @@ def wilson_limits(part: Column, whole: Column) -> tuple[Column, Column]:
     square = Z_95 * Z_95
     spread = Z_95 * F.sqrt(square + 4 * part * (1 - F.try_divide(part, whole)))
     lower, upper = ((2 * part + square + side * spread) / (2 * (whole + square)) for side in (-1, 1))
-    # At the ends rounding leaves a trace of the exact 0 and 1. Spark's greatest and least pass over NULL, so that it is asked for.
+    # Rounding can push limits slightly below 0 or above 1. Spark's greatest and least ignore NULL, so NULL is tested for first.
     known = (whole > 0) & part.isNotNull()
     return F.when(known, F.greatest(lower, F.lit(0.0))), F.when(known, F.least(upper, F.lit(1.0)))
 
@@ -104,10 +104,10 @@ def standardised_rate(weighted_rates: Column, weights: Column | float) -> Column
 def dobson_limits(
     events: Column, weighted_rates: Column, weighted_variances: Column, weights: float
 ) -> tuple[Column, Column]:
-    """95% limits of a directly standardised rate: r + √(V/O)·(L(O) − O), and likewise above.
+    """95% limits of a directly standardised rate: r + √(V/O)·(L(O) − O), and the same with U(O) for the upper limit.
 
-    V = Σ(w²x/n²)/(Σw)²; L, U the limits of the count O. Dobson and others, Statistics in Medicine 10 (1991) 457–462.
-    With no event the lower limit is 0 and the upper cannot be had this way (NULL).
+    V = Σ(w²x/n²)/(Σw)²; L and U are the limits of the count O. Dobson and others, Statistics in Medicine 10 (1991) 457–462.
+    Without events the lower limit is 0 and the upper one cannot be calculated this way (NULL).
     """
     rate = weighted_rates / weights
     spread = F.sqrt(weighted_variances / (weights * weights) / events)

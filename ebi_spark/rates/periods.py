@@ -1,6 +1,6 @@
-"""The periods that rates are of: single financial years, and pooled years that roll forward by a year.
+"""The periods of rates: single financial years, and pooled years that roll forward by a year.
 
-Periods are few (policies × years × lengths), so they are made on the driver; what belongs to them is aggregated in Spark.
+There are few periods (policies × years × lengths), so they are built on the driver. Records are aggregated in Spark.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,13 +14,15 @@ from ebi_spark.financial_years import label, start_of
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import YEAR
 
-# No longer period can be configured: which rows a rerun replaces must not depend on the configuration of earlier runs.
+# The longest period that can be configured. A fixed limit is needed because the rows that a rerun replaces must not depend on
+# the configuration of earlier runs.
 LONGEST = 10
 
 
 @dataclass(frozen=True)
 class Period:
-    """One policy revision and reading over ``years``, which follow one another; a note holds if it holds of any year."""
+    """One policy, revision and reading over consecutive ``years``. ``partial_year`` and ``back_cast`` are true if they are true
+    for any of the years."""
 
     policy_id: str
     revision: str
@@ -41,17 +43,18 @@ def years_before(year: str, length: int) -> tuple[str, ...]:
     return tuple(label(start) for start in range(last - length + 1, last + 1))
 
 
-def years_around(years: Collection[str], reach: int) -> list[str]:
-    """All years that are no more than ``reach`` years from one of ``years``, these included."""
-    starts = {start_of(year).year + step for year in years for step in range(-reach, reach + 1)}
+def years_around(years: Collection[str], distance: int) -> list[str]:
+    """All years at most ``distance`` years from one of ``years``, which are included."""
+    starts = {start_of(year).year + step for year in years for step in range(-distance, distance + 1)}
     return [label(start) for start in sorted(starts)]
 
 
 def periods_of(read: Iterable[Mapping[str, Any]], lengths: Iterable[int], touched: Collection[str]) -> list[Period]:
-    """Every period of a length (single years always) that holds one of the years ``touched``.
+    """Every period of one of ``lengths`` (and every single year) that includes a year of ``touched``.
 
-    ``read`` has a row a policy revision, reading and year that was read, as :func:`ebi_spark.rates.activity.periods_read`
-    gives them. A pooled period is there only where all of its years are, judged by one definition of the policy.
+    ``read`` has one row for each policy, revision, reading and year with records, as
+    :func:`ebi_spark.rates.activity.periods_read` returns them. A pooled period exists only if all its years have records and
+    were flagged by one and the same definition of the policy.
     """
     years: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
     for row in read:
@@ -73,7 +76,7 @@ def periods_of(read: Iterable[Mapping[str, Any]], lengths: Iterable[int], touche
 
 
 def period_rows(spark: SparkSession, periods: Sequence[Period]) -> DataFrame:
-    """A row a period: its key, ``period``, ``partial_year``, ``back_cast``."""
+    """One row for each period: its key, its name ``period``, ``partial_year`` and ``back_cast``."""
     rows = [
         (p.policy_id, p.revision, p.reading, p.years[-1], len(p.years), p.name, p.partial_year, p.back_cast)
         for p in periods
@@ -87,7 +90,8 @@ def period_rows(spark: SparkSession, periods: Sequence[Period]) -> DataFrame:
 
 
 def years_of_periods(spark: SparkSession, periods: Sequence[Period]) -> DataFrame:
-    """A row a period and year of it: the policy's key, ``member`` (the year), ``financial_year``, ``period_years``."""
+    """One row for each period and year in it: the key of the policy, ``member`` (the year), ``financial_year`` (the last year
+    of the period) and ``period_years`` (how many years it has)."""
     rows = [
         (p.policy_id, p.revision, p.reading, member, p.years[-1], len(p.years)) for p in periods for member in p.years
     ]
@@ -98,16 +102,16 @@ def years_of_periods(spark: SparkSession, periods: Sequence[Period]) -> DataFram
     )
 
 
-def rows_that_follow(years: Collection[str], held: Iterable[str]) -> list[dict[str, list[Any]]]:
-    """Which rows of a table by period belong to a period that holds one of ``years``: what a rerun of these years replaces.
+def rows_to_replace(years: Collection[str], existing: Iterable[str]) -> list[dict[str, list[Any]]]:
+    """The rows that a rerun of ``years`` replaces in a table by period: those of every period that includes one of ``years``.
 
-    ``held`` are the years that the table has or will have. Each mapping stands for the rows that have one of its values
-    in each of its columns, as :meth:`ebi_spark.lake.storage.Lake.replace` takes them. Single years beside ``years`` are never
-    among them.
+    ``existing`` are the years that the table has or will have. Each mapping selects the rows that have one of the listed
+    values in each of its columns, as :meth:`ebi_spark.lake.storage.Lake.replace` expects. Rows of other single years are
+    never selected.
     """
     where: list[dict[str, list[Any]]] = [{YEAR: sorted(years)}]
     starts = [start_of(year).year for year in years]
-    for later in sorted(set(held) - set(years)):
+    for later in sorted(set(existing) - set(years)):
         last = start_of(later).year
         distance = min((last - start for start in starts if start < last), default=LONGEST)
         if distance < LONGEST:
@@ -115,9 +119,12 @@ def rows_that_follow(years: Collection[str], held: Iterable[str]) -> list[dict[s
     return where
 
 
-def in_files_apart(frame: DataFrame, years: Collection[str]) -> DataFrame:
-    """``frame`` (rows by period that end in ``years``) so that a year's single rates and its pooled ones are written to a
-    file each: a pooled period that is made anew then leaves the file of the year's single rates as it is."""
+def split_into_files(frame: DataFrame, years: Collection[str]) -> DataFrame:
+    """``frame`` repartitioned so that the single-year rates and the pooled rates of each year are written to separate files.
+
+    Rewriting a pooled period then leaves the file of the single-year rates untouched. ``frame`` has rows of periods that end
+    in one of ``years``.
+    """
     if not years:
         return frame.coalesce(1)
     ordered = F.array(*[F.lit(year) for year in sorted(years)])

@@ -1,8 +1,7 @@
-"""People by area, sex and five-year age band: the table the product ships, or the user's own, stored in silver; and the
-standard that rates are weighted to.
+"""People by area, sex and five-year age band (the shipped table or the user's own), and the standard population of rates.
 
-Populations are of all ages, also for policies on adults (decision 14). Tables are small: they are read and checked on
-the driver. They are stored by the areas of their file; on which areas they are shown is a matter of the rates.
+Populations cover all ages, also for policies on adults (decision 14). The tables are small, so they are read and checked on
+the driver. Silver stores them by the areas of their file; they are assigned to the areas shown when rates are computed.
 """
 
 from collections import defaultdict
@@ -18,7 +17,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import RunConfig, resource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
-from ebi_spark.geography.area_versions import Geography, apart, read_geography
+from ebi_spark.geography.area_versions import Geography, areas_of_parts, read_geography
 from ebi_spark.geography.lookup_files import read_lookup
 from ebi_spark.rates.population_files import (
     BAND_YEARS,
@@ -40,33 +39,33 @@ Area = tuple[str, str]
 
 @dataclass(frozen=True)
 class Population:
-    """People by vintage, the version of the areas that they are shown on, and the weights of the standard."""
+    """People by vintage (the day of the estimate), the geography version shown, and the weights of the standard population."""
 
     by_vintage: dict[date, Vintage]
     geography: Geography
     weights: dict[tuple[str, int], float]
     standard: str
     max_days: int
-    # Rows of lookups that hold for all days: they say for every year which area a practice or residence is today.
+    # Whether some lookup row has no dates. Such rows place the records of every year in an area of today.
     undated_lookups: bool = False
-    # By vintage how many times the people of the population that ships it has, where that is far from 1.
+    # By vintage: its number of people as a multiple of the shipped population's, where that is far from 1.
     unusual: dict[date, float] = field(default_factory=dict)
 
     def covers(self, year: str) -> bool:
-        """Whether records of the year can be placed below England: where no code is known, no activity is no zero."""
+        """Whether records of the year can be placed below England. If not, an area without activity must not be shown as 0."""
         return self.undated_lookups or self.geography.covers(year)
 
     def vintage_for(self, year: str) -> date:
-        """The vintage nearest to 1 October of the year; the earlier of two equally near."""
+        """The vintage nearest to 1 October of the financial year; of two equally near, the earlier."""
         middle = midpoint_of(year)
         return min(sorted(self.by_vintage), key=lambda vintage: abs((vintage - middle).days))
 
     def is_distant(self, year: str) -> bool:
-        """Whether that vintage is farther from the year's middle than the configuration's ``max_vintage_days``."""
+        """Whether the year's vintage is more than the configured ``max_vintage_days`` from 1 October of the year."""
         return abs((self.vintage_for(year) - midpoint_of(year)).days) > self.max_days
 
     def is_unusual(self, year: str) -> bool:
-        """Whether that vintage is farther from the one that ships than ``max_population_difference`` allows."""
+        """Whether the year's vintage differs from the shipped population by more than ``max_population_difference``."""
         return self.vintage_for(year) in self.unusual
 
     @cached_property
@@ -74,25 +73,28 @@ class Population:
         return {vintage: areas_without_people(self.geography, people) for vintage, people in self.by_vintage.items()}
 
     def without_people(self, year: str) -> set[Area]:
-        """The areas, England among them, for which the year's vintage lacks people: they have no rate."""
+        """The areas (England can be one) for which the year's vintage lacks some people. They have no rate."""
         return self._without[self.vintage_for(year)]
 
 
 def band_of(age: Column) -> Column:
-    """Index of the five-year band of an age in years: 0 for 0–4 … 18 for 90 and over; NULL for unknown."""
-    # least() passes over NULL: an unknown age would be 90 and over.
+    """Index of the five-year band of an age in years: 0 for 0–4, up to 18 for 90 and over; NULL for an unknown age."""
+    # least() ignores NULL, so an unknown age would become 90 and over.
     return F.when(age.isNotNull(), F.least(F.floor(age / BAND_YEARS), F.lit(LAST_BAND))).cast("int")
 
 
 def read_vintages(config: RunConfig, geography: Geography) -> dict[date, Vintage]:
-    """The populations that the configuration names, or the one that ships, each complete and checked."""
+    """The populations that the configuration names (or the shipped one) by vintage, read and checked.
+
+    Raises an :class:`InputError` for a file that is incomplete or inconsistent, and for a vintage that is in two files.
+    """
     by_vintage: dict[date, Vintage] = {}
     shipped = resource("conf", "reference", "population_gp_registered.csv")
     for item in config.population or ({"path": str(shipped), "layout": "bands"},):
         for vintage, people in read_population_file(dict(item), geography).items():
             if vintage in by_vintage:
                 raise InputError(
-                    f"population: the vintage {vintage} stands in two files, {item['path']} being the second",
+                    f"population: the vintage {vintage} is in two files; the second is {item['path']}",
                     remedy="give each vintage once",
                 )
             by_vintage[vintage] = people
@@ -100,7 +102,7 @@ def read_vintages(config: RunConfig, geography: Geography) -> dict[date, Vintage
 
 
 def population_rows(by_vintage: dict[date, Vintage], run_id: str) -> list[dict[str, Any]]:
-    """The rows of ``silver/population``."""
+    """The rows of ``silver/population``: one for each vintage, area, sex and age band."""
     return [
         {
             "vintage": people.vintage,
@@ -121,7 +123,7 @@ def population_rows(by_vintage: dict[date, Vintage], run_id: str) -> list[dict[s
 
 
 def stored_vintages(stored: DataFrame) -> dict[date, Vintage]:
-    """The populations in the rows of ``silver/population``."""
+    """The populations by vintage, from the rows of ``silver/population``."""
     found: dict[date, Vintage] = {}
     for row in stored.collect():
         given = Vintage(row["vintage"], row["area_date"], row["geography"], row["source"], {})
@@ -131,22 +133,25 @@ def stored_vintages(stored: DataFrame) -> dict[date, Vintage]:
 
 
 def read_population(config: RunConfig, years: list[str]) -> Population:
-    """The population and standard that the configuration names, from their files, complete and checked."""
+    """The population and standard that the configuration names, read from their files and checked."""
     geography = read_geography(config.geography, config.mappings)
-    return population_of(config, read_vintages(config, geography), geography, years)
+    return build_population(config, read_vintages(config, geography), geography, years)
 
 
-def population_of(
+def build_population(
     config: RunConfig, by_vintage: dict[date, Vintage], geography: Geography, years: list[str]
 ) -> Population:
-    """Populations with the standard that the configuration names; refuses a vintage that is farther than it allows."""
+    """The populations together with the standard that the configuration names.
+
+    With ``distant_vintage: error``, raises an :class:`InputError` if a year has no vintage within ``max_vintage_days``.
+    """
     standard = config.standard_population
     name = Path(standard).stem if standard.endswith(".csv") else standard
     lookups = ((config.practices, "practice_code"), (config.lsoas, "lsoa"))
     undated = any(not row.dated for path, key in lookups if path for row in read_lookup(path, key))
     weights = _weights(standard, by_vintage, geography)
     shipped = shipped_population(geography)
-    ratios = {vintage: times_as_many(geography, people, shipped) for vintage, people in by_vintage.items()}
+    ratios = {vintage: people_ratio(geography, people, shipped) for vintage, people in by_vintage.items()}
     unusual = {vintage: ratio for vintage, ratio in ratios.items() if abs(ratio - 1) > config.max_population_difference}
     population = Population(by_vintage, geography, weights, name, config.max_vintage_days, undated, unusual)
     distant = [year for year in years if population.is_distant(year)]
@@ -159,19 +164,20 @@ def population_of(
 
 
 def areas_without_people(geography: Geography, people: Vintage) -> set[Area]:
-    """Every area of the version, England included, of whose people the population lacks a part or all.
+    """The areas of the version, England included, for which the population lacks some or all people.
 
-    England lacks people where one of its areas on the day of the file's codes is not in the file. It lacks none where all
-    are there, also when some of them are no area of the version shown: their people count in England. Where the shipped
-    tables do not say which areas England had (before April 2021, or by codes of the user's own), the user's mappings have to
-    reach each area of the version, or of April 2021.
+    England lacks people if one of the areas that it had on the day of the file's codes is not in the file. If all of them
+    are in the file, England lacks nobody, even if some of them belong to no area of the version shown: their people count in
+    England. For days or codes that the shipped tables do not cover (before April 2021, or codes of the user's own), England
+    is complete if, through the user's mappings, the file's codes reach every area of the version, or every area of April
+    2021.
     """
     day, strata = people.area_date, people.strata
     given = {code for (code, _, _), number in strata.items() if number}
     lacking = {*geography.areas} - _reached(geography, given, day)
-    of_england = geography.areas_of_england(day)
-    if given and given <= of_england:
-        missing = of_england - given
+    england_then = geography.areas_of_england(day)
+    if given and given <= england_then:
+        missing = england_then - given
         lacking |= _reached(geography, missing, day)
     else:
         first = geography.areas_of_england(geography.covered_from)
@@ -182,13 +188,13 @@ def areas_without_people(geography: Geography, people: Vintage) -> set[Area]:
 
 
 def _reached(geography: Geography, codes: set[str], day: date) -> set[str]:
-    """The areas of the version that codes of a day are, or are a part of."""
-    return {area for code in codes for area, _ in geography.reach(code, day)}
+    """The areas of the version to which the given codes belong, in full or in part, by their meaning on the day."""
+    return {area for code in codes for area, _ in geography.map_code(code, day)}
 
 
-def times_as_many(geography: Geography, people: Vintage, other: Vintage) -> float:
-    """How many times the people of ``other`` a population has, in the areas of the version that both have all people of; 1
-    where there is none."""
+def people_ratio(geography: Geography, people: Vintage, other: Vintage) -> float:
+    """The number of people as a multiple of that of ``other``, in the areas of the version that are complete in both. 1.0
+    where there are no such areas."""
     lacking = areas_without_people(geography, people) | areas_without_people(geography, other)
     sums = []
     for each in (people, other):
@@ -199,7 +205,7 @@ def times_as_many(geography: Geography, people: Vintage, other: Vintage) -> floa
             sum(
                 number * share
                 for code, number in by_code.items()
-                for area, share in geography.reach(code, each.area_date)
+                for area, share in geography.map_code(code, each.area_date)
                 if ("sub_icb", area) not in lacking
             )
         )
@@ -207,20 +213,24 @@ def times_as_many(geography: Geography, people: Vintage, other: Vintage) -> floa
 
 
 def is_whole(geography: Geography, people: Vintage) -> bool:
-    """Whether a population has the people of all areas of England."""
+    """Whether a population has all people of England."""
     return ("england", ENGLAND) not in areas_without_people(geography, people)
 
 
-def gaps(population: Population, years: list[str], *, partial: bool = False) -> list[str]:
-    """What is missing between areas and people, a sentence a vintage and kind: areas of the version without people, and
-    people whose area is none of the version. Under ``partial`` coverage England has no rate anyway."""
+def population_warnings(population: Population, years: list[str], *, partial: bool = False) -> list[str]:
+    """Messages about populations that do not fit the areas, one for each vintage and kind of problem.
+
+    Problems are: areas of the version without all their people, an unusual number of people, people whose area belongs to no
+    area of the version, and no population for England as the standard. Under ``partial`` coverage England has no rate
+    anyway, so it is not named among the areas without one.
+    """
     found = []
     geography = population.geography
     for vintage in sorted({population.vintage_for(year) for year in years}):
         stored = population.by_vintage[vintage]
         lacking = areas_without_people(geography, stored)
         empty = sorted(code for kind, code in lacking if kind == "sub_icb")
-        reached = {code: geography.reach(code, stored.area_date) for code, _, _ in stored.strata}
+        reached = {code: geography.map_code(code, stored.area_date) for code, _, _ in stored.strata}
         outside = sorted(code for code, parts in reached.items() if not parts)
         people = sum(number for (code, _, _), number in stored.strata.items() if code in outside)
         if empty:
@@ -228,44 +238,44 @@ def gaps(population: Population, years: list[str], *, partial: bool = False) -> 
             named = ["England"] if ("england", ENGLAND) in lacking and not partial else []
             named += [f"{number:,} {word}" for word, number in counted]
             found.append(
-                f"Warning: {len(empty):,} of {len(geography.areas):,} areas of {geography.version} have no people, or not "
-                f"all, in the population of {vintage} ({_some(empty)}). There is no rate for {', '.join(named)}. Give a "
-                "population file with all areas of England, or geography.mappings to them"
+                f"Warning: the population of {vintage} lacks some or all people of {len(empty):,} of {len(geography.areas):,} areas "
+                f"of {geography.version} ({_some(empty)}). There is no rate for {', '.join(named)}. Give a population file with "
+                "all areas of England, or list in a file of geography.mappings what its areas became"
             )
         if vintage in population.unusual:
             found.append(
                 f"Warning: the population of {vintage} ({stored.source}) has {population.unusual[vintage]:.3g} times the "
-                "people that the shipped population has in the same areas (max_population_difference): check that the file "
-                "counts people, not thousands, and each of them once"
+                "people that the shipped population has in the same areas, which differs by more than "
+                "max_population_difference. Check that the file counts people, not thousands, and each person once"
             )
         if outside:
             found.append(
-                f"{people:,} people of {vintage} count in England only: their areas (such as {outside[0]}) are none of "
-                f"{geography.version}; geography.mappings can say what they became"
+                f"{people:,} people in the population of {vintage} count in England's figures only, because their areas (such as "
+                f"{outside[0]}) belong to no area of {geography.version}. A file in geography.mappings can say what became of "
+                "these areas"
             )
     if population.standard == "england" and not any(
         is_whole(geography, people) for people in population.by_vintage.values()
     ):
         found.append(
-            "No population given has all areas of England: rates are standardised to England in the population that ships "
-            "with the product"
+            "No given population has all areas of England, so rates are standardised to England in the shipped population"
         )
     return found
 
 
-# The types of area below England that can lack people, in words.
+# The types of area below England that can lack people, with their plural names.
 _KINDS = (("region", "regions"), ("icb", "ICBs"), ("sub_icb", "sub-ICB locations"))
 _NAMED = 10
 
 
 def _some(codes: list[str]) -> str:
-    """The first ten codes, and how many more there are."""
+    """The first ten codes as text, and how many more there are."""
     more = f" and {len(codes) - _NAMED:,} more" if len(codes) > _NAMED else ""
     return ", ".join(codes[:_NAMED]) + more
 
 
 def _weights(standard: str, by_vintage: dict[date, Vintage], geography: Geography) -> dict[tuple[str, int], float]:
-    """The weight of each sex and band, one fixed set for the whole run so that trends compare."""
+    """The weight of each sex and band: one set for the whole run, so that years can be compared."""
     weights: dict[tuple[str, int], float] = defaultdict(float)
     if standard == "england":
         for (_, sex, band), people in _england_of(by_vintage, geography).strata.items():
@@ -288,37 +298,39 @@ def _weights(standard: str, by_vintage: dict[date, Vintage], geography: Geograph
 
 
 def _england_of(by_vintage: dict[date, Vintage], geography: Geography) -> Vintage:
-    """The newest population with all areas of England; without one, the one that ships."""
+    """The newest population that has all people of England, or else the shipped one."""
     whole = (people for _, people in sorted(by_vintage.items(), reverse=True) if is_whole(geography, people))
     return next(whole, None) or shipped_population(geography)
 
 
 def shipped_population(geography: Geography) -> Vintage:
-    """The newest vintage of the population that ships with the product."""
+    """The newest vintage of the shipped population."""
     path = resource("conf", "reference", "population_gp_registered.csv")
     vintages = read_population_file({"path": str(path), "layout": "bands"}, geography)
     return vintages[max(vintages)]
 
 
 def _weights_in(path: Path) -> dict[tuple[str, int], float]:
-    """The weights in a file of the user's: ``age_from``, ``people`` and, where the sexes differ, ``sex``."""
+    """The weights in a user's file with the columns ``age_from``, ``people`` and, where the sexes differ, ``sex``."""
     what = f"standard_population: {path}"
     weights: dict[tuple[str, int], float] = {}
     for number, row in enumerate(read_rows(path, ("age_from", "people")), start=2):
         try:
             start, people = int(row["age_from"]), float(row["people"])
         except (TypeError, ValueError):
-            raise InputError(f"{what}, line {number}: a number cannot be read", remedy="write plain numbers") from None
+            raise InputError(
+                f"{what}, line {number}: age_from or people is not a number", remedy="write plain numbers"
+            ) from None
         band, odd = divmod(start, BAND_YEARS)
         sexes = SEXES if not row.get("sex") else (row["sex"],)
         if odd or not 0 <= band <= LAST_BAND or people < 0 or not {*sexes} <= {*SEXES}:
             raise InputError(
-                f"{what}, line {number}: this is not the weight of one of the 19 bands (0, 5 … 90) of sex 1 or 2",
-                remedy="give five-year bands, 90 and over being the last, with weights that are not negative",
+                f"{what}, line {number}: the row is not a weight for one of the 19 bands (0, 5 … 90) of sex 1 or 2",
+                remedy="give five-year bands, the last one 90 and over, and no negative weights",
             )
         for sex in sexes:
             if (sex, band) in weights:
-                raise InputError(f"{what}, line {number}: this band stands twice", remedy="give each once")
+                raise InputError(f"{what}, line {number}: this band appears twice", remedy="give each band once")
             weights[(sex, band)] = people
     wanted = len(SEXES) * (LAST_BAND + 1)
     if len(weights) != wanted or not sum(weights.values()):
@@ -327,7 +339,7 @@ def _weights_in(path: Path) -> dict[tuple[str, int], float]:
 
 
 def members_of(geography: Geography, code: str) -> list[tuple[str, str, str]]:
-    """(area type, code, name) of every area that a sub-ICB location of the version belongs to, itself included."""
+    """(area type, code, name) of every area to which a sub-ICB location of the version belongs, itself included."""
     row = geography.areas[code]
     return [
         ("england", ENGLAND, "England"),
@@ -337,8 +349,9 @@ def members_of(geography: Geography, code: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def shared_out(people: int, parts: tuple[tuple[str, float], ...]) -> dict[str, int]:
-    """People of an area among the areas that it is, in whole people: the largest part takes what rounding leaves."""
+def share_people(people: int, parts: tuple[tuple[str, float], ...]) -> dict[str, int]:
+    """Divide the people of an area among its ``parts`` (area, share), in whole people. The largest part takes the rounding
+    difference; shares that do not add up to 1 divide only that part of the people."""
     if not parts:
         return {}
     largest = max(parts, key=lambda part: part[1])[0]
@@ -348,11 +361,12 @@ def shared_out(people: int, parts: tuple[tuple[str, float], ...]) -> dict[str, i
 
 
 def strata_frame(spark: SparkSession, population: Population, years: list[str]) -> DataFrame:
-    """A row a year, area, sex and band: ``people``, ``weight`` (of the standard), ``vintage``, ``distant``, and ``split``
-    where the area's people or records of the year are known by shares of a split area only.
+    """One row for each financial year, area, sex and band: ``people``, ``weight`` (of the standard population), ``vintage``,
+    ``distant`` and ``split``.
 
-    People of an area that is none of the version count in England only, as do all in a year of which no code is known. An
-    area of whose people a part is missing has no row.
+    ``split`` is true where the area's people, or its records of the year, are known only through shares of a split area.
+    People whose area belongs to no area of the version count in England only. In a year without any known code there are
+    rows for England only. An area that lacks some of its people has no row.
     """
     people: dict[tuple[date, str, str, str, int], int] = defaultdict(int)
     vintages = {year: population.vintage_for(year) for year in years}
@@ -360,15 +374,15 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
     split_people: dict[date, set[Area]] = defaultdict(set)
     for vintage in set(vintages.values()):
         stored = population.by_vintage[vintage]
-        parts = {code: geography.reach(code, stored.area_date) for code, _, _ in stored.strata}
+        parts = {code: geography.map_code(code, stored.area_date) for code, _, _ in stored.strata}
         for (code, sex, band), number in stored.strata.items():
             people[(vintage, "england", ENGLAND, sex, band)] += number
-            for area, part in shared_out(number, parts[code]).items():
+            for area, part in share_people(number, parts[code]).items():
                 for area_type, area_code, _ in members_of(geography, area)[1:]:
                     people[(vintage, area_type, area_code, sex, band)] += part
-        for of_code in parts.values():
-            if len(of_code) > 1:
-                split_people[vintage] |= apart(geography, [code for code, _ in of_code])
+        for code_parts in parts.values():
+            if len(code_parts) > 1:
+                split_people[vintage] |= areas_of_parts(geography, [code for code, _ in code_parts])
     lacking = {(vintage, *area) for year, vintage in vintages.items() for area in population.without_people(year)}
     rows = [
         (*key, number, population.weights[(key[3], key[4])]) for key, number in people.items() if key[:3] not in lacking
@@ -399,13 +413,14 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
 
 
 def area_names(spark: SparkSession, population: Population) -> DataFrame:
-    """A row an area of the version, England included: ``area_type``, ``area_code``, ``area_name``."""
+    """One row for each area of the version, England included: ``area_type``, ``area_code``, ``area_name``."""
     areas = {area for code in population.geography.areas for area in members_of(population.geography, code)}
     return small_frame(spark, sorted(areas), "area_type string, area_code string, area_name string")
 
 
 def memberships(spark: SparkSession, population: Population) -> DataFrame:
-    """A row a sub-ICB location of the version: ``location``, and ``areas``, those below England that it counts in."""
+    """One row for each sub-ICB location of the version: ``location``, and ``areas``, a list of the areas below England in which
+    it counts."""
     rows = [
         (
             code,

@@ -1,9 +1,9 @@
 """Readers of population files: the product's own bands, NHS England's registered patients, ONS mid-year estimates.
 
-Each gives people by vintage and by the file's own sub-ICB locations (or CCGs), sex and five-year band, complete and
-reconciled with the file's own totals. All codes of a file are of one version of the areas, and an ONS code decides which:
-it changes with an area's boundary, where the NHS's short code can stay. What the areas are on the version that is shown is
-found when rates are made.
+Each reader returns people by vintage, sub-ICB location (or CCG) as coded in the file, sex and five-year band. It checks that
+nothing is missing and that the sums agree with the file's own totals. All codes of a file must belong to one version of the
+areas. ONS codes help to tell which: they change with an area's boundary, while the NHS short code can stay the same. The
+areas are assigned to the version that a run shows when rates are computed.
 """
 
 import re
@@ -26,19 +26,19 @@ Strata = dict[tuple[str, str, int], int]
 
 _SEX = {"MALE": "1", "FEMALE": "2", "M": "1", "F": "2", "1": "1", "2": "2"}
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-# What one organisation type is called over the years; older files have clinical commissioning groups.
+# Names of the organisation type over the years. Older files have clinical commissioning groups (CCGs).
 _LOCATIONS = ("SUB_ICB_LOCATION_CODE", "SUB_ICB_LOCATION", "SUB ICB LOCATION", "CCG")
 _LAST_AGE = {"gp_registered": 95, "ons_mid_year": 90}
-# Areas whose people are those of locations: rows of them are totals to reconcile with.
+# Codes and names of England, regions and ICBs. Their rows are totals of locations, used as a check.
 _ONS_WHOLE = re.compile(r"(E92|E40|E54|E12)\d{6}|ENGLAND")
 
 
 @dataclass(frozen=True)
 class Vintage:
-    """The people of one day, complete: by area code as the file has it, sex and band.
+    """The people on one day, ``vintage``, by area code as the file has it, sex and band. No stratum is missing.
 
-    ``area_date`` is the day on which those codes are to be read, ``geography`` the version whose areas they are (empty:
-    of the user's mappings alone), ``source`` the file's name.
+    ``area_date`` is the day for which the area codes are interpreted. ``geography`` is the version to which they belong (empty
+    if only the user's mappings have them), ``source`` the name of the file.
     """
 
     vintage: date
@@ -49,7 +49,10 @@ class Vintage:
 
 
 def read_population_file(item: dict[str, str], geography: Geography) -> dict[date, Vintage]:
-    """The people in the files of one item of ``population``; its path may be a pattern, one vintage a file."""
+    """The people by vintage in the file, or files, of one item of the setting ``population``. Its path can be a pattern.
+
+    Raises an :class:`InputError` that names the file, the line where there is one, and the remedy.
+    """
     readers: dict[str, Callable[[Path, dict[str, str], _Codes], dict[date, Strata]]] = {
         "bands": _read_bands,
         "gp_registered": _read_gp_registered,
@@ -58,8 +61,8 @@ def read_population_file(item: dict[str, str], geography: Geography) -> dict[dat
     layout, path = item.get("layout", "bands"), Path(item["path"])
     if "vintage" in item and layout != "ons_mid_year":
         raise InputError(
-            f"population: {path}: a vintage is given, but files of the layout {layout} carry their own",
-            remedy="leave `vintage` out",
+            f"population: {path}: `vintage` is set, but files of the layout {layout} carry their own",
+            remedy="remove `vintage` from this item",
         )
     paths = sorted(path.parent.glob(path.name)) if any(sign in path.name for sign in "*?[") else [path]
     if not paths:
@@ -67,7 +70,7 @@ def read_population_file(item: dict[str, str], geography: Geography) -> dict[dat
     if item.get("geography", "") not in ("", *versions()):
         raise InputError(
             f"population: {path}: there is no geography {item['geography']!r}",
-            remedy=f"the versions are: {', '.join(versions())}",
+            remedy=f"choose one of the versions: {', '.join(versions())}",
         )
     by_vintage: dict[date, Vintage] = {}
     for one in paths:
@@ -81,14 +84,14 @@ def read_population_file(item: dict[str, str], geography: Geography) -> dict[dat
 
 def _twice(vintage: date, path: Path) -> InputError:
     return InputError(
-        f"population: the vintage {vintage} stands in two files, {path} being the second",
+        f"population: the vintage {vintage} is in two files; the second is {path}",
         remedy="give each vintage once",
     )
 
 
 def _read_bands(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
-    """The layout ``bands``: a row an area, sex and band. Rows of England are totals to reconcile with; those of regions and
-    ICBs are not read."""
+    """Read the layout ``bands``: one row for each area, sex and band. Rows of England are used to check the sum; rows of
+    regions and ICBs are ignored."""
     what = f"population: {path}"
     columns = ("area_type", "area_code", "sex", "age_from", "age_to", "people", "vintage")
     by_vintage: dict[date, Strata] = defaultdict(dict)
@@ -99,15 +102,15 @@ def _read_bands(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date,
             continue
         if kind not in ("sub_icb", "england"):
             raise InputError(
-                f"{what}, line {number}: area_type is none of sub_icb, icb, region and england", remedy="correct it"
+                f"{what}, line {number}: area_type is not sub_icb, icb, region or england", remedy="correct area_type"
             )
         try:
             start, vintage = int(row["AGE_FROM"]), date.fromisoformat(row["VINTAGE"])
             end = int(row["AGE_TO"]) if row["AGE_TO"] else None
         except ValueError:
             raise InputError(
-                f"{what}, line {number}: a number or the vintage cannot be read",
-                remedy="write whole numbers, and the vintage as 2022-10-01",
+                f"{what}, line {number}: age_from, age_to or vintage cannot be read",
+                remedy="write ages as whole numbers and the vintage as 2022-10-01",
             ) from None
         last = start == LAST_BAND * BAND_YEARS
         if (
@@ -117,11 +120,11 @@ def _read_bands(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date,
         ):
             raise InputError(
                 f"{what}, line {number}: {row['AGE_FROM']} to {row['AGE_TO'] or 'over'} is not one of the 19 bands",
-                remedy="use 0-4, 5-9 … 85-89 and 90 with an empty age_to",
+                remedy="use the bands 0 to 4, 5 to 9 … 85 to 89, and 90 with an empty age_to",
             )
         people = _people(row["PEOPLE"], f"{what}, line {number}: people")
         if row["SEX"] not in SEXES:
-            raise InputError(f"{what}, line {number}: sex is neither 1 nor 2", remedy="1 is male, 2 is female")
+            raise InputError(f"{what}, line {number}: sex is not 1 or 2", remedy="write 1 for male, 2 for female")
         strata = england[vintage] if kind == "england" else by_vintage[vintage]
         code = "" if kind == "england" else codes.area_of((row["AREA_CODE"],), f"{what}, line {number}", vintage)
         if code is None:
@@ -129,72 +132,82 @@ def _read_bands(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date,
             continue
         key = (code, row["SEX"], start // BAND_YEARS)
         if key in strata:
-            raise InputError(f"{what}, line {number}: this area, sex and band stand twice", remedy="give each once")
+            raise InputError(
+                f"{what}, line {number}: this area, sex and band appear twice", remedy="give each combination once"
+            )
         strata[key] = people
     codes.refuse_unknown()
     if not by_vintage:
-        raise InputError(f"{what}: there is no row of area_type sub_icb", remedy="give people by sub-ICB location")
+        raise InputError(f"{what}: there is no row with area_type sub_icb", remedy="give people by sub-ICB location")
     for vintage, strata in by_vintage.items():
         areas = {area for area, _, _ in strata}
         wanted = len(areas) * len(SEXES) * (LAST_BAND + 1)
         if len(strata) != wanted:
             raise InputError(
                 f"{what}: {wanted - len(strata)} of {wanted} strata of the vintage {vintage} are missing",
-                remedy="give every area, both sexes and all 19 bands: an absent stratum would shrink the denominator",
+                remedy="give every area, both sexes and all 19 bands: a missing stratum would make the denominator too small",
             )
-        told = england.get(vintage, {})
-        if told:
-            sums = {("England", ""): (sum(strata.values()), sum(told.values()))}
+        stated = england.get(vintage, {})
+        if stated:
+            sums = {("England", ""): (sum(strata.values()), sum(stated.values()))}
             _reconcile(what, f"all locations of {vintage}", sums)
     return by_vintage
 
 
 def _read_gp_registered(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
-    """NHS England's *Patients Registered at a GP Practice* by sex and age, one vintage a file: single years (``AGE``: 0–94,
-    95+) or five-year bands (``AGE_GROUP_5``: 0_4 … 90_94, 95+).
+    """Read NHS England's *Patients Registered at a GP Practice* by sex and age, which has one vintage in each file.
 
-    Rows of the sex and age ``ALL`` are totals to reconcile with, as are those of ICBs, regions and England.
+    Ages are single years (``AGE``: 0–94, 95+) or five-year bands (``AGE_GROUP_5``: 0_4 … 90_94, 95+). Rows with sex and age
+    ``ALL``, and rows of ICBs, regions and England, are totals used as a check.
     """
     what = f"population: {path}"
-    remedy = "give the file by sex and age with sub-ICB locations: gp-reg-pat-prac-sing-age-regions, or gp-reg-pat-prac-quin-age"
+    remedy = "give the file with sub-ICB locations by sex and age: gp-reg-pat-prac-sing-age-regions or gp-reg-pat-prac-quin-age"
     columns = ("EXTRACT_DATE", "ORG_TYPE", "ORG_CODE", "SEX", "NUMBER_OF_PATIENTS")
     table = _table(path, columns, remedy)
     banded = "AGE" not in table.header
     if banded and "AGE_GROUP_5" not in table.header:
         raise InputError(f"{what}: the column AGE (or AGE_GROUP_5) is missing", remedy=remedy)
-    of_age, read_age = ("AGE_GROUP_5", _age_group) if banded else ("AGE", _single_age)
+    age_column, read_age = ("AGE_GROUP_5", _age_group) if banded else ("AGE", _single_age)
     ages: dict[tuple[str, str, int], int] = {}
-    own: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)  # type of area → (area, sex) → people
+    stated: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)  # totals: type of area → (area, sex) → people
     vintages: set[date] = set()
     for number, given in _rows(table):
-        kind, area, age = given["ORG_TYPE"].upper(), given["ORG_CODE"].upper(), given[of_age].upper()
+        kind, area, age = given["ORG_TYPE"].upper(), given["ORG_CODE"].upper(), given[age_column].upper()
         sex = "ALL" if given["SEX"].upper() == "ALL" else _SEX.get(given["SEX"].upper())
         if sex is None:
-            raise InputError(f"{what}, line {number}: SEX is not MALE, FEMALE or ALL", remedy="correct it")
+            raise InputError(f"{what}, line {number}: SEX is not MALE, FEMALE or ALL", remedy="correct SEX")
         people = _people(given["NUMBER_OF_PATIENTS"], f"{what}, line {number}: NUMBER_OF_PATIENTS")
         vintages.add(_extract_date(given["EXTRACT_DATE"], f"{what}, line {number}"))
         if kind in _LOCATIONS and codes.area_of((area, given.get("ONS_CODE", "")), f"{what}, line {number}") is None:
             codes.unknown.add(area)
         if age == "ALL":
-            own["location" if kind in _LOCATIONS else kind][(area, sex)] = people
+            stated["location" if kind in _LOCATIONS else kind][(area, sex)] = people
         elif kind in _LOCATIONS and sex != "ALL":
-            years = read_age(age, f"{what}, line {number}: {of_age}")
+            years = read_age(age, f"{what}, line {number}: {age_column}")
             if (area, sex, years) in ages:
-                raise InputError(f"{what}, line {number}: this area, sex and age stand twice", remedy="give each once")
+                raise InputError(
+                    f"{what}, line {number}: this area, sex and age appear twice", remedy="give each combination once"
+                )
             ages[(area, sex, years)] = people
     if not ages:
-        raise InputError(f"{what}: there is no row of ORG_TYPE {_LOCATIONS[0]} (or CCG) by sex and age", remedy=remedy)
+        raise InputError(
+            f"{what}: there is no row with ORG_TYPE {_LOCATIONS[0]} (or CCG), a sex and an age", remedy=remedy
+        )
     if len(vintages) != 1:
-        raise InputError(f"{what}: EXTRACT_DATE has {len(vintages)} dates", remedy="give one file an extract")
+        raise InputError(
+            f"{what}: EXTRACT_DATE has {len(vintages)} different dates", remedy="give one file for each extract"
+        )
     last = _LAST_AGE["gp_registered"]
     strata = _by_band(ages, what, range(0, last + 1, BAND_YEARS) if banded else range(last + 1), codes)
     by_sex: dict[tuple[str, str], int] = defaultdict(int)
     for (area, sex, _), people in ages.items():
         by_sex[(area, sex)] += people
         by_sex[(area, "ALL")] += people
-    _reconcile(what, "an area's ages", {key: (by_sex[key], told) for key, told in own.pop("location", {}).items()})
+    _reconcile(
+        what, "an area's ages", {key: (by_sex[key], people) for key, people in stated.pop("location", {}).items()}
+    )
     everyone = sum(ages.values())
-    for kind, totals in own.items():
+    for kind, totals in stated.items():
         if re.search("REGION|ICB|STP|ENGLAND", kind):
             whole = [people for (_, sex), people in totals.items() if sex == "ALL"]
             if whole:
@@ -203,10 +216,13 @@ def _read_gp_registered(path: Path, item: dict[str, str], codes: "_Codes") -> di
 
 
 def _read_ons_mid_year(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
-    """ONS mid-year estimates of sub-ICB locations: a row an area, columns ``F0`` … ``F90``, ``M0`` … ``M90`` (90 is 90
-    and over). Names of the other columns change every year; the area is the field that holds a known code, or a name that
-    ends with one. Rows of England, regions and ICBs are totals to reconcile with. The vintage is 30 June of the year in
-    the item's ``vintage``, or in the file's name or its title lines (``mid-2022``)."""
+    """Read the ONS mid-year estimates of sub-ICB locations: one row for each area.
+
+    Columns ``F0`` … ``F90`` and ``M0`` … ``M90`` have the people of each age (90 is 90 and over). The names of the other
+    columns change every year, so the area is found as the field with a known code, or with a name that ends with one. Rows
+    of England, regions and ICBs are totals used as a check. The vintage is the item's ``vintage``, or else 30 June of the
+    year in the file's name or its title lines (``mid-2022``).
+    """
     what = f"population: {path}"
     last = _LAST_AGE["ons_mid_year"]
     wanted = [f"{letter}{age}" for letter in "FM" for age in range(last + 1)]
@@ -215,19 +231,19 @@ def _read_ons_mid_year(path: Path, item: dict[str, str], codes: "_Codes") -> dic
     if missing or not table.rows:
         raise InputError(
             f"{what}: {len(missing)} of {len(wanted)} age columns are missing (such as {missing[0]}) in line {table.line}, "
-            "the one most like a header"
+            "the line most like a header"
             if missing
             else f"{what}: there is no row below the header (line {table.line})",
-            remedy="give the estimates by sex and single year of age, with columns F0 to F90 and M0 to M90",
+            remedy="give the estimates by sex and single year of age, with the columns F0 to F90 and M0 to M90",
         )
     beyond = [name for name in table.header if re.fullmatch(r"[FM]\d+", name) and name not in wanted]
     if beyond:
         raise InputError(
-            f"{what}: {beyond[0]} overlaps {beyond[0][0]}{last}, which is {last} and over", remedy="drop it"
+            f"{what}: {beyond[0]} overlaps {beyond[0][0]}{last}, which is {last} and over", remedy="remove this column"
         )
     total = next((name for name in table.header if name in ("TOTAL", "ALLAGES", "ALLPERSONS")), None)
     ages: dict[tuple[str, str, int], int] = {}
-    told: dict[tuple[str, str], int] = {}
+    stated: dict[tuple[str, str], int] = {}
     wholes: dict[str, int] = defaultdict(int)
     for number, row in table.records():
         if not any(row[name] for name in wanted):
@@ -244,38 +260,41 @@ def _read_ons_mid_year(path: Path, item: dict[str, str], codes: "_Codes") -> dic
             wholes["England" if whole in ("E92", "ENG") else f"the areas {whole}…"] += sum(people.values())
             continue
         if (area, "1", 0) in ages:
-            raise InputError(f"{where}: this area stands twice", remedy="give each area once")
+            raise InputError(f"{where}: this area appears twice", remedy="give each area once")
         ages |= {(area, _SEX[name[0]], int(name[1:])): count for name, count in people.items()}
         if total:
-            told[(area, "ALL")] = _people(row[total], f"{where}: {total}")
+            stated[(area, "ALL")] = _people(row[total], f"{where}: {total}")
     strata = _by_band(ages, what, range(last + 1), codes)
     by_area: dict[str, int] = defaultdict(int)
     for (area, _, _), count in ages.items():
         by_area[area] += count
-    _reconcile(what, "an area's ages", {key: (by_area[key[0]], count) for key, count in told.items()})
+    _reconcile(what, "an area's ages", {key: (by_area[key[0]], count) for key, count in stated.items()})
     everyone = sum(by_area.values())
     _reconcile(what, "all locations", {(name, ""): (everyone, count) for name, count in wholes.items()})
     return {_mid_year(path, table.titles, item, what): strata}
 
 
 def _bare_name(name: str) -> str:
-    """A column name without blanks and signs: ``F90+`` is F90."""
+    """A column name without blanks and signs: ``F90+`` becomes ``F90``."""
     return re.sub(r"[^A-Z0-9]", "", name.upper())
 
 
 class _Codes:
-    """Area codes of a file as the NHS writes them, and the version that they are of; what is not known is gathered, to be
-    reported at once."""
+    """Reads the area codes of one file, and finds the version to which they belong. Unknown codes are collected in
+    ``unknown`` and reported together."""
 
     def __init__(self, what: str, geography: Geography, stated: str | None) -> None:
         self.what, self.geography, self.stated = what, geography, stated
         self.ons = ons_codes()
         self.unknown: set[str] = set()
-        # By vintage (None: the file's only one) and area: the ONS codes that the file has for it.
+        # The ONS codes of the file, by vintage (None where the file has only one vintage) and area.
         self.named: dict[tuple[date | None, str], set[str]] = defaultdict(set)
 
     def area_of(self, fields: Iterable[str], where: str, vintage: date | None = None) -> str | None:
-        """The one area that a row's fields name: by its ONS code, its short code, or a name ending in `` - CODE``."""
+        """The area that the fields of a row name, by ONS code, short code, or a name that ends in `` - CODE``.
+
+        None if they name no known area. Raises an :class:`InputError` if they name two different ones.
+        """
         found: dict[str, str] = {}  # kind of code → area
         for value in fields:
             for code in (value.strip().upper(), value.rpartition(" - ")[2].strip().upper()):
@@ -287,23 +306,26 @@ class _Codes:
         if len({*found.values()}) > 1:
             raise InputError(
                 f"{where}: the ONS code is that of {found['ons']}, and the row also names {found['short']}",
-                remedy="correct the row: both codes must be those of one area",
+                remedy="correct the row: both codes must be of the same area",
             )
         return next(iter(found.values()), None)
 
     def refuse_unknown(self) -> None:
-        """An :class:`InputError` where the file has codes of no known area."""
+        """Raise an :class:`InputError` if the file has codes of unknown areas."""
         if self.unknown:
             raise InputError(
-                f"{self.what}: {len(self.unknown)} area codes are no sub-ICB location that is known "
+                f"{self.what}: {len(self.unknown)} area codes are no sub-ICB location or CCG that the product knows "
                 f"(such as {sorted(self.unknown)[0]!r})",
-                remedy="use the codes of conf/reference/areas.csv, or say in geography.mappings what they became",
+                remedy="use the codes of conf/reference/areas.csv, or list in a file of geography.mappings what they became",
             )
 
     def read_on(self, vintage: date, strata: Strata) -> tuple[date, str]:
-        """The day on which the codes are to be read, and the version they are of: the one that the configuration states,
-        else what is valid on the vintage, else the version nearest to it that has every code. The people of one day are
-        published by areas of another, before a change as after it. A code with an ONS code in the file is valid when that is.
+        """The day for which the area codes are interpreted, and the version to which they belong.
+
+        The configured version (``geography`` of the item) is used if there is one. Otherwise it is the day of the vintage, if
+        all codes are valid then, or else the nearest version that has all codes: people of one day are sometimes published by
+        the areas of another, before or after a change. If the file has an ONS code for an area, the area's code is valid only
+        on days on which the ONS code is. Raises an :class:`InputError` if no single day fits all codes.
         """
         codes = {code for code, _, _ in strata}
         known = versions()
@@ -326,22 +348,22 @@ class _Codes:
             code = absent(best)[0]
             ons = f" ({', '.join(sorted(named[code]))})" if named[code] else ""
             raise InputError(
-                f"{self.what}: {len(absent(best))} of {len(codes)} area codes are of another time than the rest "
-                f"(such as {code!r}{ons}, no area on {best})",
-                remedy="give the file by the areas of one day, or name its version: `geography: icb_2024` beside its path",
+                f"{self.what}: {len(absent(best))} of {len(codes)} area codes are not valid on the same day as the rest "
+                f"(such as {code!r}{ons}, not a valid area code on {best})",
+                remedy="use the areas of one day in the file, or name its version next to its path, such as `geography: icb_2024`",
             )
         return best, version_on(best)
 
 
 def _table(path: Path, required: Iterable[str], remedy: str) -> PublishedTable:
-    """The table of a file that has the required columns."""
+    """The table in a file, checked for the required columns and for rows."""
     what = f"population: {path}"
     names = [plain_name(name) for name in required]
     table = read_table(path, what, names)
     missing = [name for name in names if name not in table.header]
     if missing:
         raise InputError(
-            f"{what}: the column {missing[0]} is missing in line {table.line}, the one most like a header",
+            f"{what}: the column {missing[0]} is missing in line {table.line}, the line most like a header",
             remedy=remedy,
         )
     if not table.rows:
@@ -350,24 +372,28 @@ def _table(path: Path, required: Iterable[str], remedy: str) -> PublishedTable:
 
 
 def _rows(table: PublishedTable) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows with their lines, without notes below the table (a text in the first field alone)."""
+    """The rows with their line numbers, without notes below the table (rows with text in the first field only)."""
     for line, row in table.records():
         if any([*row.values()][1:]):
             yield line, row
 
 
 def _by_band(ages: dict[tuple[str, str, int], int], what: str, starts: range, codes: _Codes) -> Strata:
-    """Years of age, or groups that begin with one of ``starts``, as five-year bands; every area, sex and age there."""
+    """People by area, sex and five-year band, from people by single year or group of age.
+
+    ``starts``: the first ages of all years or groups that must be present. Raises an :class:`InputError` if an area, sex or
+    age is missing, or two codes name the same area.
+    """
     codes.refuse_unknown()
     areas = {area for area, _, _ in ages}
     named = {area: codes.area_of((area,), what) or area for area in areas}
     if len({*named.values()}) < len(areas):
-        raise InputError(f"{what}: two area codes stand for one area", remedy="give each area once")
+        raise InputError(f"{what}: two area codes name the same area", remedy="give each area once")
     wanted = len(areas) * len(SEXES) * len(starts)
     if len(ages) != wanted:
         raise InputError(
             f"{what}: {wanted - len(ages)} of {wanted} areas by sex and age are missing",
-            remedy="give every area, both sexes and every age: an absent stratum would shrink the denominator",
+            remedy="give every area, both sexes and every age: a missing stratum would make the denominator too small",
         )
     strata: Strata = defaultdict(int)
     for (area, sex, age), people in ages.items():
@@ -375,22 +401,24 @@ def _by_band(ages: dict[tuple[str, str, int], int], what: str, starts: range, co
     return dict(strata)
 
 
-def _reconcile(what: str, of: str, sums: dict[tuple[str, str], tuple[int, int]]) -> None:
-    apart = {key: pair for key, pair in sums.items() if pair[0] != pair[1]}
-    if apart:
-        (name, _), (added, told) = next(iter(sorted(apart.items())))
+def _reconcile(what: str, summed: str, sums: dict[tuple[str, str], tuple[int, int]]) -> None:
+    """Raise an :class:`InputError` if a sum differs from the file's total. ``sums`` has pairs (our sum, the file's total);
+    ``summed`` says in the message what was added up."""
+    differing = {key: pair for key, pair in sums.items() if pair[0] != pair[1]}
+    if differing:
+        (name, _), (added, stated) = next(iter(sorted(differing.items())))
         raise InputError(
-            f"{what}: {len(apart)} totals do not reconcile; the first: {of} add up to {added:,}, the file says {told:,} "
+            f"{what}: {len(differing)} totals do not reconcile. The first: {summed} add up to {added:,}, the file says {stated:,} "
             f"({name})",
-            remedy="download the file again; if rows were taken out, take their totals out too",
+            remedy="download the file again. If you removed rows, remove their totals too",
         )
 
 
 def _people(text: str, where: str) -> int:
-    """A count of people; thousands may be set apart by commas or blanks."""
+    """A count of people. Commas or blanks may separate the thousands."""
     written = re.fullmatch(r"([0-9]+|[0-9]{1,3}(?:[, \u00a0\u2009\u202f][0-9]{3})+)(?:\.0+)?", text)
     if not written:
-        raise InputError(f"{where} is negative or no whole number", remedy="correct the count")
+        raise InputError(f"{where} is negative or not a whole number", remedy="correct the count")
     return int(re.sub(r"\D", "", written[1]))
 
 
@@ -403,7 +431,7 @@ def _single_age(text: str, where: str) -> int:
 
 
 def _age_group(text: str, where: str) -> int:
-    """The first year of a five-year group."""
+    """The first age of a five-year group."""
     last = _LAST_AGE["gp_registered"]
     written = re.fullmatch(r"([0-9]{1,2})(?:[_-]([0-9]{1,2})|\+)", text)
     start = int(written[1]) if written else -1
@@ -422,7 +450,7 @@ def _extract_date(text: str, where: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise InputError(
-            f"{where}: EXTRACT_DATE is not of the form 2026-08-01 or 01Aug2026", remedy="correct it"
+            f"{where}: EXTRACT_DATE is not a date such as 2026-08-01 or 01Aug2026", remedy="correct EXTRACT_DATE"
         ) from None
 
 
@@ -433,7 +461,7 @@ def _mid_year(path: Path, titles: str, item: dict[str, str], what: str) -> date:
     years = next((found for found in named if found), [])
     if len(set(years)) != 1:
         raise InputError(
-            f"{what}: neither the file's name nor its titles say of which mid-year it is",
-            remedy='write `vintage: "2022-06-30"` beside its path, or name the file …mid-2022….csv',
+            f"{what}: neither the file's name nor its titles say which mid-year it is for",
+            remedy='write `vintage: "2022-06-30"` next to its path, or rename the file to contain mid-2022',
         )
     return date(int(years[0]), 6, 30)

@@ -1,5 +1,5 @@
-"""What the records of a data set and year hold: counted once when the year's rates are made, so that a publication, which is of
-all years, reads no records."""
+"""Counts what the records of each data set and year lack. This is done once, with the year's rates, so that publishing (which
+covers all years) need not read the records again."""
 
 from collections.abc import Collection, Iterable
 from functools import reduce
@@ -12,8 +12,8 @@ from ebi_spark.geography.code_forms import measures as measures_of_codes
 from ebi_spark.geography.record_areas import NAMED_BY
 from ebi_spark.tables.schemas import YEAR
 
-# What of a record can hold a default code, by the measure that counts where it is missing: its columns in silver, the one
-# first that the codes are listed under. What any of them says is not missing.
+# The fields that can contain default codes, with their columns in silver. The key is the name used in the measures. Default
+# codes are listed under the first column. A field is missing only if all of its columns are.
 _WITH_DEFAULTS = {
     "diagnosis": ("diagnosis_codes",),
     "procedure": ("procedure_codes",),
@@ -21,20 +21,23 @@ _WITH_DEFAULTS = {
     "gp_practice": NAMED_BY["gp_practice"],
     "provider": ("provider_code",),
 }
-# A procedure was done that has no code: a fact, and no missing procedure.
+# A procedure was done for which there is no code. That is a fact, not a missing procedure.
 PROCEDURE_WITHOUT_CODE = "procedure_without_code"
 
 
 def _without_code() -> Column:
-    """Whether a record has a procedure that no code fits."""
+    """Whether a record has a procedure for which there is no code."""
     facts = default_codes.codes_of("procedure_codes", default_codes.FACT)
     return reduce(lambda a, b: a | b, [default_codes.holds("procedure_codes", code) for code in facts], F.lit(False))
 
 
 def _missing(present: Collection[str]) -> dict[str, Column]:
-    """By measure, how many records say nothing of a thing: in ``no_THING`` all of them, whatever they say instead of it; in
-    ``THING_not_known`` and ``THING_not_applicable`` those of them that say so by a default code. ``present``: the columns that
-    the records have."""
+    """Aggregates by name of the measure: how many records lack a field.
+
+    ``no_FIELD`` counts all records without a usable value, including those with a default code in its place.
+    ``FIELD_not_known`` and ``FIELD_not_applicable`` count those among them with a default code of that meaning. ``present``:
+    the columns that the records have.
+    """
     measures = {}
     for name, (field, *others) in _WITH_DEFAULTS.items():
         columns = [field, *(column for column in others if column in present)]
@@ -48,7 +51,15 @@ def _missing(present: Collection[str]) -> dict[str, Column]:
 
 
 def record_quality(tables: Iterable[DataFrame]) -> DataFrame:
-    """The rows of ``gold/record_quality`` but ``run_id``, of the records given: rows of the silver tables."""
+    """The rows of ``gold/record_quality`` except ``run_id``: one for each data set, financial year and measure.
+
+    | dataset | financial_year | of_records | measure   | records |
+    |---------|----------------|------------|-----------|---------|
+    | apc     | 2021-22        | 1000       | no_person | 12      |
+    | apc     | 2021-22        | 1000       | no_age    | 0       |
+
+    ``records`` counts the records to which the measure applies, among ``of_records``. ``tables`` are rows of silver tables.
+    """
     parts = []
     for records in tables:
         measures = {

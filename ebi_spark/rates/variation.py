@@ -1,4 +1,4 @@
-"""How the standardised rates of areas vary: percentiles, N-fold and the reduction opportunity, as EBI pages print them."""
+"""How standardised rates vary between areas: percentiles, N-fold and the opportunity, as on the published EBI pages."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,13 +11,17 @@ AREA_TYPES = ("region", "icb", "sub_icb")
 
 
 def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
-    """The rows of ``gold/rate_variation`` but ``run_id``, from rows of ``gold/activity_rate``.
+    """The rows of ``gold/rate_variation`` except ``run_id``, from rows of ``gold/activity_rate``: one for each policy, revision,
+    reading, period and type of area.
 
-    Percentiles are unweighted over the areas of one type with linear interpolation; the published ones cover areas with
-    activity, the other ones all areas. N-fold is P90/P10 before rounding, NULL when P10 is 0. Opportunity is
-    Σ max(0, rate − P25) × population / 100,000 over areas; "not calculated" where all areas together have fewer events
-    than ``min_national_events`` (decision 16). Nothing is calculated where an area of the type has no population: the areas
-    that are left are not the nation's. A type of which there is one area has no row.
+    - Percentiles (per 100,000) are not weighted, over the areas of one type, with linear interpolation. ``p10`` to ``p90``
+      cover areas with activity and are published; ``all_areas_p10`` to ``all_areas_p90`` cover all areas.
+    - ``n_fold`` is P90 divided by P10, before rounding; NULL where P10 is 0.
+    - ``opportunity`` is a number of records: Σ max(0, rate − P25) × population / 100,000 over areas. It is NULL with the
+      status ``not_calculated`` where all areas together have fewer events than ``min_national_events`` (decision 16).
+
+    Percentiles, N-fold and opportunity are NULL where an area of the type has no population, because the other areas do not make up the whole. A type
+    with only one area has no row.
     """
     below = rates.where(F.col("area_type").isin(*AREA_TYPES))
     has_rate = F.col("standardised_rate").isNotNull()
@@ -35,7 +39,7 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
         F.first("coverage").alias("coverage"),
         F.first("geography").alias("geography"),
     )
-    spread = spread.where("_all_areas > 1")  # one board of a local policy varies from nothing
+    spread = spread.where("_all_areas > 1")  # one board of a local policy cannot be compared with others
     areas = below.where(has_rate)
     lowest = spread.select(*KEY, "area_type", F.get("_active", F.lit(1)).alias("_p25"))
     excess = (

@@ -1,14 +1,15 @@
-"""What can be worked out about the cells of a table of nested areas: exact bounds of every count, by interval arithmetic.
+"""Calculates what a reader can work out from a table of nested areas: exact bounds of every count, by interval arithmetic.
 
-A table is a tree: England's records with a known area at its root, regions below it, ICBs, sub-ICB locations; providers
-are a tree of their own of one level. Of every node two counts x and y are known to lie between bounds, and so does their
-difference d = y − x (flagged and in scope; or the same count in two releases). Every count of a node is the sum of those of
-its children.
+A table is a tree: England's records with a known area at the root, then regions, ICBs and sub-ICB locations. Providers
+are a separate tree with one level. Each node has two counts x and y. They lie between known bounds, and so does their
+difference d = y − x. (x and y are flagged records and records in scope, or the same count in two releases.) Every count
+of a node is the sum of the counts of its children.
 
-The bounds found are exact: no solver can narrow them, and every whole number between them is part of a whole solution. For
-the sets {lo ≤ (x, y, y − x) ≤ hi} have edges in three directions only, so that their sums and intersections are again such
-sets, with bounds that add up once they are tight; and with whole bounds the corners are whole, since the sums over two
-nested families make a totally unimodular matrix. On a tree one pass up and one down reach every consequence.
+The calculated bounds are exact: no solver can narrow them, and every whole number between them is part of a solution in
+whole numbers. The proof: the sets {lo ≤ (x, y, y − x) ≤ hi} have edges in three directions only. Their sums and
+intersections are therefore sets of the same form, and their bounds add up once they are tight. With whole bounds the
+corners are whole, because the sums over two nested families make a totally unimodular matrix. On a tree, one pass up and
+one pass down find every consequence.
 """
 
 from dataclasses import dataclass, field
@@ -17,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
-# Stands for "no bound"; counts are far below it, and sums of it stay exact in floating point.
+# Means "no bound". Counts are far smaller, and sums of it are exact in floating point.
 NO_BOUND = 1e9
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Nodes by the index of their parent; node 0 is the root (parent -1), parents stand before their children."""
+    """A tree given by the index of each node's parent. Node 0 is the root (parent -1). Parents come before children."""
 
     parent: NDArray[np.int64]
     levels: tuple[NDArray[np.int64], ...] = field(init=False)
@@ -39,7 +40,7 @@ class Tree:
         return len(self.parent)
 
     def chain(self, node: int) -> list[int]:
-        """The node, its parent, and so on up to the root."""
+        """The node, its parent and every further ancestor up to the root."""
         nodes = [node]
         while nodes[-1]:
             nodes.append(int(self.parent[nodes[-1]]))
@@ -60,8 +61,8 @@ class Pair:
     high: Numbers
 
     @classmethod
-    def of(cls, x: tuple[Numbers, Numbers], y: tuple[Numbers, Numbers], d: tuple[float, float]) -> "Pair":
-        """From the bounds of x and y by node, and those that d has at every node."""
+    def from_bounds(cls, x: tuple[Numbers, Numbers], y: tuple[Numbers, Numbers], d: tuple[float, float]) -> "Pair":
+        """Build it from the lower and upper bounds of x and y by node, and the bounds of d, which are the same at every node."""
         count = len(x[0])
         return cls(
             np.stack([x[0], y[0], np.full(count, d[0])]).astype(float),
@@ -70,16 +71,16 @@ class Pair:
 
     @property
     def possible(self) -> bool:
-        """Whether any solution is left."""
+        """Whether no lower bound exceeds its upper bound."""
         return bool((self.low <= self.high).all())
 
 
 def solve(tree: Tree, known: Pair) -> Pair:
-    """The exact bounds that follow from ``known`` for every node."""
+    """The exact bounds of every node that follow from the bounds in ``known`` and the sums of the tree."""
     low, high = known.low.copy(), known.high.copy()
     sums: dict[int, tuple[Numbers, Numbers]] = {}
-    everyone = np.arange(len(tree))
-    _tighten(low, high, everyone)
+    all_nodes = np.arange(len(tree))
+    _tighten(low, high, all_nodes)
     for depth in range(len(tree.levels) - 1, -1, -1):
         children = tree.levels[depth]
         above = tree.parent[children]
@@ -94,7 +95,7 @@ def solve(tree: Tree, known: Pair) -> Pair:
     for depth, children in enumerate(tree.levels):
         above = tree.parent[children]
         total_low, total_high = sums[depth]
-        # What the parent leaves when all siblings are as large, or as small, as they can be.
+        # What is left of the parent when all siblings are as large, or as small, as possible.
         at_least = low[:, above] - (total_high[:, above] - high[:, children])
         at_most = high[:, above] - (total_low[:, above] - low[:, children])
         low[:, children] = np.maximum(low[:, children], at_least)
@@ -108,7 +109,7 @@ def _sums(groups: NDArray[np.int64], values: Numbers, size: int) -> Numbers:
 
 
 def _tighten(low: Numbers, high: Numbers, nodes: NDArray[np.int64]) -> None:
-    """Make the three bounds of each node follow from one another (shortest paths between x, y and 0)."""
+    """Narrow the bounds of x, y and d of each node by one another (shortest paths between x, y and 0)."""
     x, y, d = 0, 1, 2
     low[d, nodes] = np.maximum(low[d, nodes], low[y, nodes] - high[x, nodes])
     high[d, nodes] = np.minimum(high[d, nodes], high[y, nodes] - low[x, nodes])

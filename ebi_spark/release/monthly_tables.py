@@ -1,4 +1,4 @@
-"""What is published by month: national activity, the days between the events of rare policies, and completeness."""
+"""Published tables by month: national activity, days between events of rare policies, and completeness."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from ebi_spark.rates.control_charts import LEAST_MONTHLY
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import YEAR
 
-# A provider's share of its typical month is given in tenths, and only where a tenth is ten records or more: so it tells
-# no count that a disclosure rule would withhold.
+# A provider's share of its typical month is published in tenths, and only where a tenth is ten records or more. So it
+# reveals no count that a disclosure rule would suppress.
 LEAST_TYPICAL_PUBLISHED = 100
 
 _READING = ("policy_id", "revision", "reading")
 
 
 def _latest(months: DataFrame, policies: DataFrame) -> DataFrame:
-    """A row a policy: ``latest``, the last month that its data set has records of."""
+    """One row for each policy: ``policy_id`` and ``latest``, the last month in which its data set has records."""
     latest = months.where("records > 0").groupBy("dataset").agg(F.max("month").alias("latest"))
     return policies.select("policy_id", "dataset").distinct().join(latest, "dataset").drop("dataset")
 
@@ -28,7 +28,10 @@ def _latest(months: DataFrame, policies: DataFrame) -> DataFrame:
 def published_activity_months(
     activity: DataFrame, months: DataFrame, policies: DataFrame, marked: MarkedMonths
 ) -> DataFrame:
-    """``gold/activity_month`` with its marked months. All of it is national, and national figures stand."""
+    """``gold/activity_month`` with the columns ``provisional`` and ``pandemic``.
+
+    All figures are national and are therefore published unchanged.
+    """
     latest = F.broadcast(_latest(months, policies))
     return activity.join(latest, "policy_id", "left").withColumns(
         {
@@ -41,13 +44,20 @@ def published_activity_months(
 def days_between(
     activity: DataFrame, policies: DataFrame, rule_name: str, rule: dict[str, Any], years: Sequence[str]
 ) -> DataFrame:
-    """Days in which a group of flagged records in England came together, of policies too rare for months to carry a chart.
+    """How many days it takes for a group of flagged records to occur in England, for rare policies.
 
-    ``activity``: rows of ``published/activity_month``. A group is as many whole months, one after another, as it takes to have
-    more records than any rule withholds (8 where 1 to 7 are): ``number``, ``events``, ``days`` of its months, its last ``month``
-    and year. So it holds nothing but what the months say, and no date of a record. Default readings; months that are not
-    provisional; ``years`` that do not follow one another start a new series. Rare: fewer than ``LEAST_MONTHLY`` records in a
-    month on average.
+    A policy is rare if it has fewer than ``LEAST_MONTHLY`` records in a month on average, too few for a monthly chart.
+    ``activity`` has rows of ``published/activity_month``. A group consists of consecutive whole months and ends as soon as it
+    has more records than the rule suppresses (8 records, where 1 to 7 are suppressed). Each row has the group's
+    ``number``, ``events``, ``days`` in its months, last ``month`` and financial year. It says nothing that the published
+    months do not say, and gives no date of a record. Only default readings and months that are not provisional are used.
+    A gap between ``years`` starts a new series.
+
+    | month   | activity | → number | events | days | month   |
+    |---------|----------|----------|--------|------|---------|
+    | 2021-04 | 5        |          |        |      |         |
+    | 2021-05 | 4        | 1        | 9      | 61   | 2021-05 |
+    | 2021-06 | 8        | 2        | 8      | 30   | 2021-06 |
     """
     least = int(rule["withhold"]["to"]) + 1
     spark = activity.sparkSession
@@ -64,7 +74,7 @@ def days_between(
         .select(*_READING)
         .join(default, list(_READING), "left_semi")
     )
-    # A month under several years (by admission and discharge) is one month.
+    # A month that appears under several years (by admission and by discharge) is one month.
     months = (
         dated.where("NOT provisional")
         .join(F.broadcast(rare), list(_READING), "left_semi")
@@ -109,11 +119,12 @@ def days_between(
 
 
 def published_completeness(months: DataFrame, rule_name: str, *, partial: bool) -> DataFrame:
-    """Completeness of a data set by month: England's records, and each provider's share of its typical month.
+    """How complete each month of a data set is: England's records, and each provider's share of its typical month.
 
-    No count of a provider is given. Its share is in tenths, and only where it has ``LEAST_TYPICAL_PUBLISHED`` records in
-    a typical month; a smaller one has no row, whose coming or going would say when it has a record, and is not in England's
-    numbers of providers either. Under ``partial`` coverage nothing is called England.
+    ``months`` has rows of ``gold/provider_month`` with their marks. No count of a provider is published. Its share is rounded to
+    tenths. A provider with fewer than ``LEAST_TYPICAL_PUBLISHED`` records in a typical month has no row, because a row that
+    appears or disappears would show when it has a record. England's numbers of providers leave such providers out too.
+    With ``partial`` coverage there are no rows for England.
     """
     key = ["dataset", YEAR, "month"]
     large = F.col("provider_code").isNotNull() & (F.col("typical_month") >= LEAST_TYPICAL_PUBLISHED)

@@ -1,4 +1,4 @@
-"""A release: all published tables under one id, or none. The manifest is written last."""
+"""Makes a release: all published tables under one id, or none of them. The manifest is written last."""
 
 import difflib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.release import monthly_tables, published_tables
 from ebi_spark.release.spreadsheets import without_formulas
-from ebi_spark.release.suppressed_tables import AREA, PERIOD, parents_of, protected_counts
+from ebi_spark.release.suppressed_tables import AREA, PERIOD, parents_of, suppressed_counts
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import (
@@ -57,14 +57,13 @@ PUBLISHED = (
     PUBLISHED_POLICY,
 )  # fmt: skip
 
-
-# How long a release that was replaced is kept whatever else: readers may hold its id.
+# How long a replaced release is kept in any case, because readers may still use its id.
 GRACE = timedelta(hours=1)
 
 
 @dataclass
 class Release:
-    """What was released: rows by table, and the gate that let it through."""
+    """A release that was written: its rows by table, and the result of its checks."""
 
     release_id: str
     rows: dict[str, int]
@@ -72,45 +71,49 @@ class Release:
 
 
 def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFrame], float | None]:
-    """Every published table of a release, before it is written, and the share of areas' counts that protection withholds."""
+    """Every published table of a release before it is written, and the share of the counts below England that is suppressed.
+
+    The share is None under a rule without secondary suppression. An :class:`InputError` if gold has rates by several versions
+    of the areas.
+    """
     rule = disclosure_rules()[config.disclosure]
     policies, flags = lake.read(POLICY), lake.read(ACTIVITY_FLAG)
-    known = {item["key"]: item for item in caveats()}
-    everywhere = [key for key, item in known.items() if item["applies_to"] == "all"]
-    special = [
+    caveats_by_key = {item["key"]: item for item in caveats()}
+    general = [key for key, item in caveats_by_key.items() if item["applies_to"] == "all"]
+    of_some_policies = [
         F.when(F.col("policy_id").isin(*item["applies_to"]), F.lit(key))
-        for key, item in known.items()
+        for key, item in caveats_by_key.items()
         if item["applies_to"] != "all"
     ]
-    of_policy = F.array_compact(F.array(*[F.lit(key) for key in everywhere], *special))
-    withheld: float | None = None
+    policy_caveats = F.array_compact(F.array(*[F.lit(key) for key in general], *of_some_policies))
+    suppressed_share: float | None = None
     version = shown_geography(lake)
     if rule.get("protected"):
-        gold = published_tables.to_protect(lake.read(ACTIVITY_RATE), policies).toPandas()
+        gold = published_tables.rates_to_suppress(lake.read(ACTIVITY_RATE), policies).toPandas()
         areas = read_geography(version).areas
-        controlled = protected_counts(gold, parents_of(areas), rule, _earlier(lake, policies))
-        rates = published_tables.protected_rates(
+        controlled = suppressed_counts(gold, parents_of(areas), rule, _earlier_releases(lake, policies))
+        rates = published_tables.suppressed_rates(
             lake.read(ACTIVITY_RATE), controlled, config.disclosure, rule
-        ).unionByName(published_tables.withheld_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure))
-        variation = published_tables.protected_spread(
+        ).unionByName(published_tables.suppressed_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure))
+        variation = published_tables.variation_from_counts(
             lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
         )
-        withheld = controlled.withheld_share
+        suppressed_share = controlled.suppressed_share
     else:
         rates = published_tables.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
         variation = published_tables.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
     partial_coverage = config.coverage == "partial"
     marked = MarkedMonths(config.provisional_months, config.pandemic_months)
-    # Months are published of policies that are England's alone: of an extract, or of one board's own policy, they would be
-    # small counts that no rule looks at.
+    # Months are published only for policies that have figures for England. For an extract, or for a board's own policy, they
+    # would be small counts without disclosure control.
     england = lake.read(ACTIVITY_RATE).where("area_type = 'england'").select("policy_id").distinct()
     activity = lake.read(ACTIVITY_MONTH).join(F.broadcast(england), "policy_id", "left_semi")
     months = lake.read(PROVIDER_MONTH)
-    of_months = monthly_tables.published_activity_months(activity, months, policies, marked)
+    published_months = monthly_tables.published_activity_months(activity, months, policies, marked)
     by_month = {
-        PUBLISHED_ACTIVITY_MONTH: of_months,
+        PUBLISHED_ACTIVITY_MONTH: published_months,
         DAYS_BETWEEN: monthly_tables.days_between(
-            of_months, policies, config.disclosure, rule, lake.years(ACTIVITY_RATE)
+            published_months, policies, config.disclosure, rule, lake.years(ACTIVITY_RATE)
         ),
     }
     national = {
@@ -119,7 +122,7 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         ),
         READING_EFFECT: published_tables.national_only(published_tables.reading_effects(flags, policies), policies),
         SENSITIVITY: published_tables.national_only(lake.read(POLICY_SENSITIVITY), policies),
-        # A local policy's records are in scope of the national one already.
+        # The records of a local policy are already in scope of the national policy.
         QUALITY: published_tables.quality(
             lake.read(RECORD_QUALITY),
             lake.read(QUARANTINE),
@@ -128,37 +131,44 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         ),
     }
     if rule.get("protected") and partial_coverage:
-        # What is national elsewhere is one board's here, and not controlled.
+        # Under partial coverage these tables would show one board's figures without disclosure control.
         national = {table: frame.limit(0) for table, frame in national.items()}
     frames = {
-        RATE: rates.withColumn("caveats", of_policy),
+        RATE: rates.withColumn("caveats", policy_caveats),
         VARIATION: variation,
         **national,
         **by_month,
         COMPLETENESS: monthly_tables.published_completeness(months, config.disclosure, partial=partial_coverage),
         PUBLISHED_POLICY: policies,
     }
-    return {table: without_formulas(frame) for table, frame in frames.items()}, withheld
+    return {table: without_formulas(frame) for table, frame in frames.items()}, suppressed_share
 
 
 def shown_geography(lake: Lake) -> str:
-    """The version of the areas that gold's rates are of. An :class:`InputError` where some years have another than the rest:
-    what is published below England holds one version, or areas of one could be set against those of the other."""
+    """The version of the areas in gold's rates, such as ``icb_2026``; ``current`` if there are no rates.
+
+    An :class:`InputError` if years have different versions. A release has one version only: otherwise suppressed counts could
+    be calculated from areas of the two versions that overlap.
+    """
     found = (
         lake.read(ACTIVITY_RATE).groupBy("geography").agg(F.array_sort(F.collect_set(YEAR)).alias("years")).collect()
     )
     if len(found) > 1:
         listed = "; ".join(f"{row['geography']}: {', '.join(row['years'])}" for row in sorted(found, key=str))
         raise InputError(
-            f"nothing was published: gold/activity_rate holds several versions of the areas ({listed})",
+            f"nothing was published: gold/activity_rate has rates by several versions of the areas ({listed})",
             remedy="run `ebi-spark rate` and `ebi-spark validate` for all years with one `geography.version`",
         )
     return str(found[0]["geography"]) if found else CURRENT
 
 
-def _earlier(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
-    """The counts by area that every kept release shows, with the thresholds behind them and ``released``, its place among
-    them; None before the first. England's are of each policy's default reading."""
+def _earlier_releases(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
+    """The published counts by area of every release that is still kept. None before the first release.
+
+    Columns: ``release_id``, :data:`PERIOD`, :data:`AREA`, ``activity``, ``in_scope``, ``status``, ``geography``; ``rule``, the
+    :class:`Thresholds` of the release; and ``released``, the position of the release in time (0 is the oldest). England's rows
+    are of each policy's default reading.
+    """
     if not lake.exists(RELEASE):
         return None
     listed = lake.read(RELEASE).select("release_id", "disclosure", F.unix_micros("released_at").alias("at")).collect()
@@ -170,56 +180,60 @@ def _earlier(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
     rows: pd.DataFrame = (
         shown.where("area_type <> 'england'").select(*columns).unionByName(england.select(*columns)).toPandas()
     )
-    rules = {name: Thresholds.of(rule) for name, rule in disclosure_rules().items()}
-    known = {row["release_id"]: rules.get(row["disclosure"]) for row in listed}
-    return rows.assign(released=rows["release_id"].map(order), rule=rows["release_id"].map(known))
+    rules = {name: Thresholds.from_rule(rule) for name, rule in disclosure_rules().items()}
+    rule_by_release = {row["release_id"]: rules.get(row["disclosure"]) for row in listed}
+    return rows.assign(released=rows["release_id"].map(order), rule=rows["release_id"].map(rule_by_release))
 
 
-def publish(lake: Lake, config: RunConfig, tell: Callable[[str], None]) -> Release:
-    """Make every published table, check them all, and only then write them under the run's id and name the release as current.
+def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None]) -> Release:
+    """Make every published table, check them all, write them under the run's id and then make the release current.
 
-    What is to be checked is kept in memory: nothing that a check refuses is ever below ``published/``, not even in the history
-    of a table. The old release stays current until the new one is whole.
+    The tables are checked in memory. Rows that fail a check are therefore never written to ``published/``, not even to the
+    history of a table. The previous release stays current until the new one is complete. A :class:`DataError` if a check
+    fails; an :class:`InputError` as in :func:`published_frames`.
     """
     release_id = lake.run_id
-    tell(f"making {len(PUBLISHED)} tables to publish")
-    frames, withheld = published_frames(lake, config)
-    if withheld is not None:
-        tell(f"disclosure control withholds {withheld:.1%} of the counts below England")
-    made = run_in_threads([partial(_made, table, frames[table], release_id) for table in PUBLISHED])
+    progress(f"preparing {len(PUBLISHED)} tables for the release")
+    frames, suppressed_share = published_frames(lake, config)
+    if suppressed_share is not None:
+        progress(f"disclosure control suppresses {suppressed_share:.1%} of the counts below England")
+    computed = run_in_threads([partial(_compute, table, frames[table], release_id) for table in PUBLISHED])
     staged, rows = {}, {}
-    for table, (frame, count) in zip(PUBLISHED, made, strict=True):
+    for table, (frame, count) in zip(PUBLISHED, computed, strict=True):
         staged[table], rows[table.full_name] = frame, count
-    tell("checking what is to be published")
-    gate = validate_layer(lake, "published", years=None, release_id=release_id, docs=None, tell=tell, staged=staged)
+    progress("checking the tables before they are published")
+    gate = validate_layer(
+        lake, "published", years=None, release_id=release_id, docs=None, progress=progress, staged=staged
+    )
     if not gate.success:
         failed = gate.failed[0]
         raise DataError(
-            f"{failed.table}: {failed.words} ({failed.violations:,} violations; {len(gate.failed)} checks failed); "
-            "nothing was published and the old release stands",
-            remedy="this is a fault of the product or of a table changed by hand: run the stages again, then report it",
+            f"{failed.table}: {failed.description} ({failed.violations:,} violations; {len(gate.failed)} checks failed); "
+            "nothing was published, and the previous release is still current",
+            remedy="a table was changed by hand, or this is a fault in ebi-spark: run all stages again, and report it if it "
+            "happens again",
         )
-    tell(f"writing {len(PUBLISHED)} published tables")
-    of_release = {"release_id": [release_id]}
+    progress(f"writing {len(PUBLISHED)} published tables")
+    partition = {"release_id": [release_id]}
     run_in_threads(
-        [
-            partial(lake.replace, table, frame.coalesce(1), of_release, stage="publish")
-            for table, frame in staged.items()
-        ]
+        [partial(lake.replace, table, frame.coalesce(1), partition, stage="publish") for table, frame in staged.items()]
     )
-    _name_current(lake, config, release_id, rows)
+    _make_current(lake, config, release_id, rows)
     return Release(release_id, rows, gate)
 
 
-def _made(table: Table, frame: DataFrame, release_id: str) -> tuple[DataFrame, int]:
-    """A table's rows of a release, computed once and kept in memory, and how many there are. They are figures, never records:
-    the report takes the same rows to the driver."""
-    marked = conform(frame.withColumn("release_id", F.lit(release_id)), table)
-    rows = marked.coalesce(1).toArrow()
-    return marked.sparkSession.createDataFrame(rows, schema=table.schema), rows.num_rows
+def _compute(table: Table, frame: DataFrame, release_id: str) -> tuple[DataFrame, int]:
+    """A table's rows in a release, computed once and kept in memory, and their number.
+
+    The rows are figures, never records. The report collects the same rows on the driver.
+    """
+    with_release = conform(frame.withColumn("release_id", F.lit(release_id)), table)
+    rows = with_release.coalesce(1).toArrow()
+    return with_release.sparkSession.createDataFrame(rows, schema=table.schema), rows.num_rows
 
 
-def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int]) -> None:
+def _make_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int]) -> None:
+    """Write the manifest row of a release as the current one. All other releases become not current, in the same commit."""
     policies = lake.read(POLICY).select("policy_id", "revision", "reading", "policy_fingerprint").collect()
     manifest: dict[str, Any] = {
         "release_id": release_id,
@@ -239,7 +253,7 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
             f"{row['policy_id']}/{row['revision']}/{row['reading']}": row["policy_fingerprint"] for row in policies
         },
         "caveats": {item["key"]: item["text"] for item in caveats()},
-        # How many of the withheld are truly small would narrow what they can be.
+        # The number of suppressed counts that are truly small would narrow their possible values, so it is not published.
         "disclosure_loss": None,
     }
     earlier = lake.read(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
@@ -248,42 +262,44 @@ def _name_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
 
 
 def remove_old_releases(lake: Lake, keep: int, now: datetime | None = None, *, leftovers: bool = False) -> list[str]:
-    """Remove all but the newest ``keep`` releases and the current one; gives the ids of those removed. With ``leftovers``
-    also the rows of releases that were never named, which killed runs left.
+    """Remove all releases but the newest ``keep`` and the current one. Returns the ids of the removed releases.
 
-    The release before stays for an hour after it was replaced: who looked up the current one just before that still finds
-    its rows.
+    The previous release is kept for an hour (:data:`GRACE`) after it was replaced, so that readers who had just looked up its
+    id still find its rows. With ``leftovers``, rows of releases without a manifest are removed too; runs that were killed
+    leave such rows.
     """
     if not lake.exists(RELEASE):
         return []
-    # As numbers: a time of the machine's zone is not clear in the hour that comes twice in October.
+    # As numbers: local times are ambiguous in the hour that occurs twice in October.
     listed = lake.read(RELEASE).select("release_id", "is_current", F.unix_micros("released_at").alias("at"))
     releases = sorted(listed.collect(), key=lambda row: row["at"], reverse=True)
     at_least = ((now or datetime.now(UTC)) - GRACE).timestamp() * 1e6
-    fresh = any(row["is_current"] and row["at"] > at_least for row in releases)
-    kept = {row["release_id"] for row in releases[: max(keep, 2 if fresh else 1)]}
+    just_replaced = any(row["is_current"] and row["at"] > at_least for row in releases)
+    kept = {row["release_id"] for row in releases[: max(keep, 2 if just_replaced else 1)]}
     old = [row["release_id"] for row in releases if row["release_id"] not in kept and not row["is_current"]]
     if old:
-        # The manifest first: who joins to it never sees a release whose rows are going.
+        # The manifest first, so that readers who join to it never see a release whose rows are being removed.
         remaining = lake.read(RELEASE).where(~F.col("release_id").isin(old)).coalesce(1)
         lake.replace(RELEASE, remaining, {}, stage="maintain")
-    stay = {row["release_id"] for row in releases} - set(old)
+    remaining_ids = {row["release_id"] for row in releases} - set(old)
 
     def remove_rows(table: Table) -> None:
-        gone = set(old)
+        unwanted = set(old)
         if leftovers:
-            held = lake.read(table).select("release_id").distinct().collect()
-            gone |= {row["release_id"] for row in held} - stay
-        if gone:
-            lake.replace(table, lake.read(table).limit(0), {"release_id": sorted(gone)}, stage="maintain")
+            found = lake.read(table).select("release_id").distinct().collect()
+            unwanted |= {row["release_id"] for row in found} - remaining_ids
+        if unwanted:
+            lake.replace(table, lake.read(table).limit(0), {"release_id": sorted(unwanted)}, stage="maintain")
 
     run_in_threads([partial(remove_rows, table) for table in PUBLISHED if lake.exists(table)])
     return old
 
 
 def roll_back(lake: Lake, release_id: str) -> None:
-    """Name an earlier release as the current one: one row of the manifest, in one commit. An :class:`InputError` when
-    there is no such release, or its tables no longer hold all of it."""
+    """Make an earlier release the current one, by one commit to the manifest.
+
+    An :class:`InputError` if there is no such release, or if a table no longer has all of its rows.
+    """
     releases = {row["release_id"]: row for row in lake.read(RELEASE).select("release_id", "tables").collect()}
     if release_id not in releases:
         near = difflib.get_close_matches(release_id, releases, n=1, cutoff=0.0)
@@ -292,25 +308,25 @@ def roll_back(lake: Lake, release_id: str) -> None:
             remedy=f"did you mean {near[0]}? `ebi-spark status` lists the releases" if near else "publish one first",
         )
     for table in PUBLISHED:
-        held = lake.read(table).where(F.col("release_id") == release_id).count()
+        found = lake.read(table).where(F.col("release_id") == release_id).count()
         stated = releases[release_id]["tables"].get(table.full_name)
-        if stated is not None and held != stated:
+        if stated is not None and found != stated:
             raise InputError(
-                f"{table.full_name} holds {held:,} rows of release {release_id}, its manifest says {stated:,}",
-                remedy="it was removed by maintenance or changed by hand: choose another release, or publish anew",
+                f"{table.full_name} has {found:,} rows of release {release_id}, but its manifest says {stated:,}",
+                remedy="maintenance removed rows or somebody changed the table by hand: choose another release, or publish a new one",
             )
-    named = lake.read(RELEASE).withColumn("is_current", F.col("release_id") == release_id)
-    lake.replace(RELEASE, named.coalesce(1), {}, stage="roll_back")
+    releases_now = lake.read(RELEASE).withColumn("is_current", F.col("release_id") == release_id)
+    lake.replace(RELEASE, releases_now.coalesce(1), {}, stage="roll_back")
 
 
 def current_release_id(lake: Lake) -> str | None:
-    """The id of the current release, None before the first; asks no query of a local lake."""
+    """The id of the current release, or None before the first. In a local lake this needs no query."""
     rows = lake.small_rows(RELEASE, ["release_id", "is_current"]) if lake.exists(RELEASE) else []
     return next((row["release_id"] for row in rows if row["is_current"]), None)
 
 
 def current_release(lake: Lake) -> dict[str, Any] | None:
-    """The manifest row of the current release, None before the first."""
+    """The manifest row of the current release, or None before the first."""
     if not lake.exists(RELEASE):
         return None
     rows = lake.read(RELEASE).where("is_current").collect()
@@ -318,11 +334,11 @@ def current_release(lake: Lake) -> dict[str, Any] | None:
 
 
 def report_tables(lake: Lake, release_id: str) -> dict[str, Any]:
-    """The published tables of a release as pandas frames: national figures and areas, never records."""
+    """The published tables of a release as pandas frames by table name. They are national and area figures, never records."""
     return {table.name: lake.read(table).where(F.col("release_id") == release_id).toPandas() for table in PUBLISHED}
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one move, so that a reader sees the old one or the new one."""
+    """Write a file in one step, so that a reader sees either the old or the new file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text, 0o666 & ~published_mask())

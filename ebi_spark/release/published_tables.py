@@ -1,4 +1,4 @@
-"""The published tables made from gold and silver: rates under disclosure control, everything else national."""
+"""Makes the published tables from gold and silver: rates under disclosure control, and national tables."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,14 +12,14 @@ from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND, UNKNOWN
 from ebi_spark.rates.methods import count_limits, crude_rate
 from ebi_spark.release.disclosure_rules import (
     control_rates,
-    counts_behind,
     expected_unit,
     flagged_share,
+    possible_counts,
     published_expected,
     published_national,
     rate_unit,
 )
-from ebi_spark.release.suppressed_tables import AREA, PERIOD, Protected, protected_variation
+from ebi_spark.release.suppressed_tables import AREA, PERIOD, SuppressedCounts, suppressed_variation
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import VARIATION
 
@@ -27,14 +27,22 @@ _REVISION_YEAR = ("policy_id", "revision", "financial_year")
 
 
 def default_readings(policies: DataFrame) -> DataFrame:
-    """``policy_id``, ``reading`` of each policy's default."""
+    """One row for each policy, with its default reading: ``policy_id``, ``reading``."""
     return policies.where("is_default_reading").select("policy_id", "reading").distinct()
 
 
-def of_published_periods(frame: DataFrame, policies: DataFrame) -> DataFrame:
-    """The rows of each policy's default reading and of the periods in which it is published below England: single years,
-    or windows of ``publish_years`` years of which one begins with ``publish_first_year``. They never overlap, and never
-    shift when a year is added (decision 19)."""
+def in_published_periods(frame: DataFrame, policies: DataFrame) -> DataFrame:
+    """The rows of each policy's default reading, in the periods for which the policy is published below England.
+
+    These periods are single years, or windows of ``publish_years`` years, one of which begins with ``publish_first_year``.
+    Windows never overlap, and do not move when a year is added (decision 19).
+
+    | financial_year | period_years | with publish_years 3, publish_first_year 2018-19 |
+    |----------------|--------------|--------------------------------------------------|
+    | 2020-21        | 3            | kept (2018-19 to 2020-21)                        |
+    | 2021-22        | 3            | removed                                          |
+    | 2021-22        | 1            | removed                                          |
+    """
     names = ["policy_id", "reading", "publish_years", "publish_first_year"]
     chosen = policies.where("is_default_reading").select(*names).distinct()
     offset = F.expr("int(substr(period, 1, 4)) - int(substr(publish_first_year, 1, 4))")
@@ -43,36 +51,44 @@ def of_published_periods(frame: DataFrame, policies: DataFrame) -> DataFrame:
 
 
 def national_only(frame: DataFrame, policies: DataFrame) -> DataFrame:
-    """``frame`` without local policies: counts of one board's patients, which no national table may show."""
+    """``frame`` without local policies. Their counts are of one board's patients, so no national table may show them."""
     local = policies.where("boards IS NOT NULL").select("policy_id").distinct()
     return frame.join(F.broadcast(local), "policy_id", "left_anti")
 
 
-def withheld_local_rates(rates: DataFrame, policies: DataFrame, rule_name: str) -> DataFrame:
-    """The areas of local policies with every figure withheld: under a protected rule the same patients stand under the
-    national policy already, and two tables of one area could be set against each other."""
+def suppressed_local_rates(rates: DataFrame, policies: DataFrame, rule_name: str) -> DataFrame:
+    """The areas of local policies, with every figure suppressed.
+
+    This is for rules with secondary suppression. The same patients are already counted under the national policy, and
+    suppressed counts could be calculated from two tables about one area.
+    """
     local = policies.where("boards IS NOT NULL")
-    areas = of_published_periods(rates.where("area_type IN ('icb', 'sub_icb')"), local)
-    gone = {
+    areas = in_published_periods(rates.where("area_type IN ('icb', 'sub_icb')"), local)
+    suppressed = {
         "activity", "in_scope", "flagged_share", "share_lower", "share_upper", "people_flagged",
         "activity_unknown_age_sex", "expected", "crude_rate", "standardised_rate", "lower", "upper", "lower_adjusted",
         "upper_adjusted", "standard_error", "method",
     }  # fmt: skip
-    columns = [F.lit(None).alias(name) if name in gone else F.col(name) for name in areas.columns if name != "status"]
+    columns = [
+        F.lit(None).alias(name) if name in suppressed else F.col(name) for name in areas.columns if name != "status"
+    ]
     return areas.select(*columns, F.lit("withheld_secondary").alias("status"), F.lit(rule_name).alias("disclosure"))
 
 
 def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule: dict[str, Any]) -> DataFrame:
-    """Rates as they may leave: all readings and periods for England, below it :func:`of_published_periods`, so that no
-    two figures of one area can be set against each other."""
-    areas = of_published_periods(rates.where("area_type <> 'england'"), policies)
+    """Rates as published under a rule without secondary suppression.
+
+    England has all readings and periods. Below England only rows of :func:`in_published_periods` are published, so that
+    readers cannot compare two overlapping figures of one area.
+    """
+    areas = in_published_periods(rates.where("area_type <> 'england'"), policies)
     return control_rates(rates.where("area_type = 'england'").unionByName(areas), rule_name, rule)
 
 
-# Notes that all rows of a period have or none.
-OF_PERIOD = ("back_cast", "partial_year", "partial_coverage")
-# What is needed of a rate to control it and to say how areas vary.
-_CONTROLLED = (
+# Notes about a whole period: either all of its rows have one, or no row has it.
+_PERIOD_NOTES = ("back_cast", "partial_year", "partial_coverage")
+# The columns of a rate that suppression and the variation between areas need.
+_COLUMNS_TO_SUPPRESS = (
     *PERIOD, "area_type", "area_code", "activity", "in_scope", "population", "expected", "standardised_rate",
     "geography",
 )  # fmt: skip
@@ -82,10 +98,13 @@ INDIRECT = (
 )
 
 
-def to_protect(rates: DataFrame, policies: DataFrame) -> DataFrame:
-    """The rows of gold that may be published below England (:func:`of_published_periods`), with England's of the same
-    periods, so that no two tables of one area can be set against each other."""
-    rows = of_published_periods(national_only(rates, policies), policies)
+def rates_to_suppress(rates: DataFrame, policies: DataFrame) -> DataFrame:
+    """The rows of gold to which suppression is applied: national policies in the periods of :func:`in_published_periods`.
+
+    England's rows of the same periods are included. ``expected`` below England and England's ``standardised_rate`` are rounded
+    as they will be published.
+    """
+    rows = in_published_periods(national_only(rates, policies), policies)
     england = F.col("area_type") == "england"
     published = {
         "expected": F.when(england, F.col("expected")).otherwise(published_expected(F.col("expected"))),
@@ -93,38 +112,42 @@ def to_protect(rates: DataFrame, policies: DataFrame) -> DataFrame:
             F.col("standardised_rate")
         ),
     }
-    return rows.withColumns(published).select(*_CONTROLLED)
+    return rows.withColumns(published).select(*_COLUMNS_TO_SUPPRESS)
 
 
-def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str, rule: dict[str, Any]) -> DataFrame:
-    """Rates as they may leave under a protected rule: England's, and below it everything made from the published count.
+def suppressed_rates(rates: DataFrame, controlled: SuppressedCounts, rule_name: str, rule: dict[str, Any]) -> DataFrame:
+    """Rates as published under a rule with secondary suppression.
 
-    A directly standardised rate is a sum over strata and would give its events back. Below England the rate published is
-    the indirectly standardised one, published count / published expected × England's published standardised rate, with limits
-    that hold for every count, and every expected and national rate, that is published so.
+    Below England every figure is calculated from the published count. A directly standardised rate is a sum over strata, and
+    the true count could be calculated from it. Areas therefore have an indirectly standardised rate: published count /
+    published expected events × England's published standardised rate. Its limits hold for every true count, expected value
+    and national rate that would be published as these. England's rows keep their counts; their standardised rates and limits
+    are rounded.
     """
-    rates = _with_rows_of(rates, controlled)
-    given = ("activity", "in_scope", "status", "expected")
-    counts = controlled.counts[[*PERIOD, *AREA, *given]].rename(columns={name: f"_{name}" for name in given})
-    whole = {"period_years": "int", "_activity": "long", "_in_scope": "long"}
-    kinds = whole | {"_expected": "double"}
+    rates = _with_listed_providers(rates, controlled)
+    published = ("activity", "in_scope", "status", "expected")
+    counts = controlled.counts[[*PERIOD, *AREA, *published]].rename(columns={name: f"_{name}" for name in published})
+    integers = {"period_years": "int", "_activity": "long", "_in_scope": "long"}
+    types = integers | {"_expected": "double"}
     rows = counts.astype(object).where(counts.notna(), None).to_dict("records")
-    schema = ", ".join(f"{name} {kinds.get(name, 'string')}" for name in counts.columns)
-    allowed = F.broadcast(small_frame(rates.sparkSession, [_whole(row, whole) for row in rows], schema))
+    schema = ", ".join(f"{name} {types.get(name, 'string')}" for name in counts.columns)
+    published_counts = F.broadcast(
+        small_frame(rates.sparkSession, [_with_integers(row, integers) for row in rows], schema)
+    )
     england = rates.where("area_type = 'england'").withColumns(published_national(F.col("population")))
     national = F.broadcast(
         england.select(
             *PERIOD, F.col("standardised_rate").alias("_national"), rate_unit(F.col("population")).alias("_unit")
         )
     )
-    areas = rates.join(allowed, [*PERIOD, "area_type", "area_code"]).join(national, PERIOD, "left")
+    areas = rates.join(published_counts, [*PERIOD, "area_type", "area_code"]).join(national, PERIOD, "left")
     count, expected = F.col("_activity"), F.col("_expected")
     known = expected > 0
-    least, most = counts_behind(count, rule)
+    least, most = possible_counts(count, rule)
     half, half_unit = F.col("_unit") / 2, expected_unit(expected) / 2
     lower = count_limits(least)[0] * F.greatest(F.col("_national") - half, F.lit(0.0)) / (expected + half_unit)
     upper = count_limits(most)[1] * (F.col("_national") + half) / (expected - half_unit)
-    # Where nothing is expected none was flagged either: a rate of 0 if there are people, none for a provider.
+    # Without expected events, an area where none were flagged has a rate of 0, but a provider (no population) has none.
     nobody_expected = F.col("population").isNotNull() & (count == 0)
     rate = F.when(known, count * F.col("_national") / expected).when(nobody_expected, F.col("_national") * 0)
     replaced = {
@@ -137,7 +160,7 @@ def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str, rul
         "expected": expected,
         "lower": F.when(known & count.isNotNull(), lower),
         "upper": F.when(known & count.isNotNull(), upper),
-        # Made of strata and persons, not of the published count.
+        # These are calculated from strata and persons, not from the published count.
         **dict.fromkeys(("lower_adjusted", "upper_adjusted", "standard_error"), F.lit(None)),
         **flagged_share(count, F.col("_in_scope"), rule),
         "method": F.when(F.col("population").isNotNull(), F.lit(INDIRECT)),
@@ -147,76 +170,87 @@ def protected_rates(rates: DataFrame, controlled: Protected, rule_name: str, rul
     return england.unionByName(areas.select(*columns)).withColumn("disclosure", F.lit(rule_name))
 
 
-def _with_rows_of(rates: DataFrame, controlled: Protected) -> DataFrame:
-    """The rates of gold, and rows of 0 of listed providers that gold has none of in a period."""
+def _with_listed_providers(rates: DataFrame, controlled: SuppressedCounts) -> DataFrame:
+    """The rates of gold, with a row of zeros for each listed provider that has no row in a period.
+
+    Listed providers are those in ``controlled``.
+    """
     listed = controlled.counts.loc[controlled.counts["area_type"] == "provider", [*PERIOD, *AREA]]
     if listed.empty:
         return rates
-    kinds = ", ".join(f"{name} {'int' if name == 'period_years' else 'string'}" for name in listed.columns)
-    rows = [_whole(row, ["period_years"]) for row in listed.to_dict("records")]
-    absent = small_frame(rates.sparkSession, rows, kinds).join(rates, [*PERIOD, *AREA], "left_anti")
-    of_period = rates.groupBy(*PERIOD).agg(
+    schema = ", ".join(f"{name} {'int' if name == 'period_years' else 'string'}" for name in listed.columns)
+    rows = [_with_integers(row, ["period_years"]) for row in listed.to_dict("records")]
+    absent = small_frame(rates.sparkSession, rows, schema).join(rates, [*PERIOD, *AREA], "left_anti")
+    periods = rates.groupBy(*PERIOD).agg(
         F.first("period").alias("period"),
         F.first("coverage").alias("coverage"),
         F.first("geography").alias("geography"),
-        # What is noted of the period as a whole.
-        F.array_intersect(F.first("notes"), F.array(*map(F.lit, OF_PERIOD))).alias("notes"),
+        # Notes about the period as a whole.
+        F.array_intersect(F.first("notes"), F.array(*map(F.lit, _PERIOD_NOTES))).alias("notes"),
     )
     zero = {name: F.lit(0).cast("long") for name in ("activity", "in_scope")}
     rest = {"area_name": F.col("area_code"), "status": F.lit("no_population")}
-    made = absent.join(F.broadcast(of_period), PERIOD).withColumns(zero | rest)
-    return rates.unionByName(made, allowMissingColumns=True)
+    zero_rows = absent.join(F.broadcast(periods), PERIOD).withColumns(zero | rest)
+    return rates.unionByName(zero_rows, allowMissingColumns=True)
 
 
-def protected_spread(
-    variation: DataFrame, controlled: Protected, rule_name: str, rule: dict[str, Any], min_national_events: int
+def variation_from_counts(
+    variation: DataFrame, controlled: SuppressedCounts, rule_name: str, rule: dict[str, Any], min_national_events: int
 ) -> DataFrame:
-    """Variation between areas of each policy's default reading, made from published figures alone."""
-    measured = protected_variation(controlled.counts, rule, min_national_events)
+    """Variation between areas of each policy's default reading, calculated from published figures only."""
+    measured = suppressed_variation(controlled.counts, rule, min_national_events)
     names = [name for name in VARIATION.names() if name in measured.columns]
-    whole = dict.fromkeys(("areas", "areas_with_activity", "period_years"), "long")
+    integers = ("areas", "areas_with_activity", "period_years")
     rows = measured.astype(object).where(measured.notna(), None).to_dict("records")
-    kinds = {item.name: item.dataType.simpleString() for item in VARIATION.schema.fields}
-    schema = ", ".join(f"{name} {kinds[name]}" for name in names)
-    made = small_frame(variation.sparkSession, [_whole(row, whole) for row in rows], schema)
+    types = {item.name: item.dataType.simpleString() for item in VARIATION.schema.fields}
+    schema = ", ".join(f"{name} {types[name]}" for name in names)
+    calculated = small_frame(variation.sparkSession, [_with_integers(row, integers) for row in rows], schema)
     labels = variation.select(*PERIOD, "area_type", "period", "notes", "coverage", "geography")
-    return made.join(labels, [*PERIOD, "area_type"]).withColumn("disclosure", F.lit(rule_name))
+    return calculated.join(labels, [*PERIOD, "area_type"]).withColumn("disclosure", F.lit(rule_name))
 
 
-def _whole(row: dict[Any, Any], names: Iterable[str]) -> dict[str, Any]:
-    """A row of pandas with its counts as whole numbers."""
+def _with_integers(row: dict[Any, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A pandas row with the columns ``names`` as integers, because pandas keeps nullable counts as floats."""
     return {name: int(value) if name in names and value is not None else value for name, value in row.items()}
 
 
 def published_variation(variation: DataFrame, policies: DataFrame, rule_name: str) -> DataFrame:
-    """Variation between areas of the default reading, in the periods of the rates."""
-    return of_published_periods(variation, policies).withColumn("disclosure", F.lit(rule_name))
+    """Variation between areas of the default reading, in the periods of :func:`in_published_periods`."""
+    return in_published_periods(variation, policies).withColumn("disclosure", F.lit(rule_name))
 
 
 def published_attrition(attrition: DataFrame, flags: DataFrame) -> DataFrame:
-    """The waterfalls, with the records that failed each clause alone."""
+    """The attrition of each policy, with ``near_miss``: the records that failed only this clause."""
     key = [*_REVISION_YEAR, "reading", "clause_id"]
-    near = (
+    near_misses = (
         flags.where("near_miss")
         .withColumn("clause_id", F.get("failed_clauses", F.lit(0)))
         .groupBy(*key)
         .agg(F.count("*").alias("near_miss"))
     )
-    return attrition.join(near, key, "left").fillna(0, ["near_miss"])
+    return attrition.join(near_misses, key, "left").fillna(0, ["near_miss"])
 
 
 def reading_effects(flags: DataFrame, policies: DataFrame) -> DataFrame:
-    """A row a revision, reading and year: what the reading flags, and what it adds to and takes from the policy as
-    published."""
+    """One row for each revision, reading and year, comparing the reading with the policy as published.
+
+    Columns: the key, ``in_scope``, ``flagged``, ``flagged_as_published``, ``added`` (flagged by this reading only), ``removed``
+    (flagged as published only) and ``is_default_reading``.
+
+    | reading      | in_scope | flagged | flagged_as_published | added | removed |
+    |--------------|----------|---------|----------------------|-------|---------|
+    | as_published | 120      | 40      | 40                   | 0     | 0       |
+    | as_intended  | 120      | 47      | 40                   | 9     | 2       |
+    """
     record = [*_REVISION_YEAR, "source_system", "dataset", "record_id"]
     flagged = F.col("outcome") == FLAGGED
     as_published = F.when(F.col("reading") == "as_published", flagged)
-    # All readings of a record at once: one pass over the flags where a join would take two.
-    of_record = flags.groupBy(*record).agg(
+    # Group all readings of a record: this reads the flags once, where a join would read them twice.
+    by_record = flags.groupBy(*record).agg(
         F.max(as_published).alias("_published"),
         F.collect_list(F.struct("reading", flagged.alias("_flagged"))).alias("_each"),
     )
-    joined = of_record.select(*_REVISION_YEAR, "_published", F.inline("_each"))
+    joined = by_record.select(*_REVISION_YEAR, "_published", F.inline("_each"))
     counts = joined.groupBy(*_REVISION_YEAR, "reading").agg(
         F.count("*").alias("in_scope"),
         F.count_if("_flagged").alias("flagged"),
@@ -228,76 +262,85 @@ def reading_effects(flags: DataFrame, policies: DataFrame) -> DataFrame:
     return counts.join(default, ["policy_id", "reading"], "left").fillna(False, ["is_default_reading"])
 
 
-def quality(measured: DataFrame, quarantine: DataFrame, flags: DataFrame, placed: DataFrame) -> DataFrame:
-    """National measures of each dataset and year: ``measure``, ``records``, ``of_records``, ``status``.
+def quality(measured: DataFrame, quarantine: DataFrame, flags: DataFrame, unmapped: DataFrame) -> DataFrame:
+    """National measures of data quality for each data set and year.
 
-    ``measured`` are rows of ``gold/record_quality``, ``placed`` of ``gold/unmapped_area``. Of each policy's records in scope:
-    those that are in no area shown, and those from outside England. All but the totals (``records``) is :func:`coarse`.
+    Columns: the key, ``policy_id`` (NULL for a measure of the whole data set), ``measure``, ``records``, ``of_records``, ``status``.
+    ``measured`` has rows of ``gold/record_quality``, ``unmapped`` rows of ``gold/unmapped_area``. Measures of each policy come
+    from :func:`area_quality`. All measures but the totals (``records``) are rounded by :func:`round_quality_measures`.
     """
-    # Whether a column looks like a key decides whether anything is published; it is no measure of what is.
+    # These measures only decide whether anything is published. They are not measures of the published records.
     shown = measured.where(~F.col("measure").isin(*LIKE_A_KEY.values()))
-    of_year = shown.select("financial_year", "dataset", "measure", "records", "of_records")
-    totals = of_year.where("measure = 'records'").select("financial_year", "dataset", "of_records")
+    by_year = shown.select("financial_year", "dataset", "measure", "records", "of_records")
+    totals = by_year.where("measure = 'records'").select("financial_year", "dataset", "of_records")
     quarantined = (
         quarantine.select("financial_year", "dataset", F.explode("reasons").alias("reason"))
         .groupBy("financial_year", "dataset", F.concat(F.lit("quarantined:"), "reason").alias("measure"))
         .agg(F.count("*").alias("records"))
         .join(totals, ["financial_year", "dataset"], "left")
     )
-    whole = of_year.unionByName(quarantined).withColumn("policy_id", F.lit(None).cast("string"))
-    of_all = F.col("measure") == "records"
-    return coarse(whole.unionByName(area_quality(flags, placed)), of_all)
+    of_data_set = by_year.unionByName(quarantined).withColumn("policy_id", F.lit(None).cast("string"))
+    is_total = F.col("measure") == "records"
+    return round_quality_measures(of_data_set.unionByName(area_quality(flags, unmapped)), is_total)
 
 
 def area_quality(flags: DataFrame, unmapped: DataFrame) -> DataFrame:
-    """Where records in scope belong, before control: ``area_unknown`` and ``outside_england`` of each policy and year, and of each
-    dataset and year ``area_unmapped``, whose code is no area of the version shown or was none on the record's date.
+    """Records in scope whose area is a problem, before they are rounded.
 
-    By which code, and by which basis, is in gold alone: one area can be all of a code's or a basis's records, and parts that
-    add up to a national figure would give the last one away.
+    ``area_unknown`` and ``outside_england`` are given for each policy and year. ``area_unmapped`` is given for each data set and
+    year: records whose code is not an area of the version shown, or was not an area on the record's date.
+
+    Only gold has these counts by code and by basis. All records with one code or basis can be from one area, and from parts
+    that add up to a national figure the missing part could be calculated.
     """
     scoped = flags.where("reading = 'as_published'")
     key = ["financial_year", "dataset", "policy_id"]
     measures = {"area_unknown": UNKNOWN, OUTSIDE_ENGLAND: OUTSIDE_ENGLAND}
-    of_policy = scoped.groupBy(*key).agg(
+    by_policy = scoped.groupBy(*key).agg(
         F.count("*").alias("of_records"),
         *[F.count_if(F.col("area_basis") == basis).alias(name) for name, basis in measures.items()],
     )
     listed = F.array(*[F.struct(F.lit(name).alias("measure"), F.col(name).alias("records")) for name in measures])
-    of_dataset = scoped.groupBy("financial_year", "dataset").agg(
+    by_dataset = scoped.groupBy("financial_year", "dataset").agg(
         F.count_distinct("source_system", "record_id").alias("of_records")
     )
-    nowhere = unmapped.groupBy("financial_year", "dataset").agg(F.sum("records").alias("records"))
-    of_codes = of_dataset.join(nowhere, ["financial_year", "dataset"], "left").select(
+    unmapped_records = unmapped.groupBy("financial_year", "dataset").agg(F.sum("records").alias("records"))
+    unmapped_measure = by_dataset.join(unmapped_records, ["financial_year", "dataset"], "left").select(
         *key[:2],
         F.lit(None).cast("string").alias("policy_id"),
         F.lit("area_unmapped").alias("measure"),
         F.coalesce("records", F.lit(0)).alias("records"),
         "of_records",
     )
-    return of_policy.select(*key, "of_records", F.inline(listed)).unionByName(of_codes)
+    return by_policy.select(*key, "of_records", F.inline(listed)).unionByName(unmapped_measure)
 
 
-# A national measure can be of one area's, provider's or board's records: it is given to the nearest hundred.
-COARSE = 100
+# All records behind a national measure can be from one area, provider or board, so it is rounded to the nearest hundred.
+QUALITY_STEP = 100
 
 
-def coarse(measures: DataFrame, whole: Column) -> DataFrame:
-    """``records`` (of ``of_records``) as they may be published, with their ``status``; where ``whole`` holds they stand.
+def round_quality_measures(measures: DataFrame, is_total: Column) -> DataFrame:
+    """``records`` as published, with a ``status``. Rows where ``is_total`` is true keep their number.
 
-    A measure of fewer than half of :data:`COARSE`, or of all records but so few, is withheld; others go to the nearest multiple.
-    So no release, nor the difference of two, tells a count that a disclosure rule withholds: a value that changes says of a
-    count near 50, 150, … that it is that.
+    A measure is suppressed if it counts fewer than half of :data:`QUALITY_STEP` records, or all of ``of_records`` but fewer than
+    that (``quarantined:`` measures are not part of ``of_records``, so only the first applies to them). Other measures are rounded to the nearest multiple. So neither a release nor the difference between two
+    releases reveals a count that a disclosure rule suppresses: a changed value only reveals that a count is near 50, 150, …
+
+    | measure  | records | of_records | → records | status             |
+    |----------|---------|------------|-----------|--------------------|
+    | no_age   | 312     | 2,000      | 300       | ok                 |
+    | no_age   | 12      | 2,000      | NULL      | withheld_small     |
+    | no_age   | 1,990   | 2,000      | NULL      | withheld_secondary |
     """
-    part, half = F.col("records"), COARSE // 2
-    few = (part < half) | F.coalesce(F.col("of_records") - part < half, F.lit(False)) & ~F.startswith(
+    count, half = F.col("records"), QUALITY_STEP // 2
+    few = (count < half) | F.coalesce(F.col("of_records") - count < half, F.lit(False)) & ~F.startswith(
         F.col("measure"), F.lit("quarantined:")
     )
-    rounded = (F.floor((part + half) / COARSE) * COARSE).cast("long")
+    rounded = (F.floor((count + half) / QUALITY_STEP) * QUALITY_STEP).cast("long")
     return measures.withColumns(
         {
-            "records": F.when(whole, part).when(~few, rounded),
-            "status": F.when(whole | ~few, F.lit("ok")).when(part < half, F.lit("withheld_small")).otherwise(
+            "records": F.when(is_total, count).when(~few, rounded),
+            "status": F.when(is_total | ~few, F.lit("ok")).when(count < half, F.lit("withheld_small")).otherwise(
                 F.lit("withheld_secondary")
             ),
         }

@@ -1,8 +1,9 @@
-"""Whether a new release, read beside all earlier ones that are kept, leaves every withheld cell its possible values.
+"""Checks that a new release, read together with all kept earlier releases, leaves every suppressed cell its possible values.
 
-:mod:`ebi_spark.release.suppression` looks at two counts at a time, which it does exactly and fast. This is the last check before a
-table is taken: one integer program over everything that is published of a period, both counts in every release, which looks for
-a whole solution in which a withheld cell has its least value, and one in which it has its greatest.
+:mod:`ebi_spark.release.suppression` compares two counts at a time, which is exact and fast. This module is the last check
+before a table is accepted. It builds one integer program over everything that is published about a period: both counts, in
+every release. For each suppressed cell it looks for a solution in whole numbers where the cell has its smallest value, and
+for another where it has its largest value.
 """
 
 from collections.abc import Sequence
@@ -12,35 +13,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebi_spark.release.interval_bounds import NO_BOUND, Numbers, Tree
-from ebi_spark.release.suppression import Bounds, Thresholds, needed
+from ebi_spark.release.suppression import Bounds, Thresholds, values_to_keep
 
-# The two counts of a cell, the first a part of the second.
+# The two counts of a cell. The first is a part of the second.
 MEASURES = ("activity", "in_scope")
-# Far more steps than one solution takes, and solutions than one table takes; with more there is no proof.
+# Limits on the steps of one solution and on the solutions for one table, far above what is normally needed. If a limit is
+# reached, nothing is proved and the table is not accepted.
 _STEPS, _SOLUTIONS = 10_000, 600
 
 
 @dataclass(frozen=True)
-class State:
-    """What one release says of a table: the bounds of every node's counts, which cells are withheld, England's figures, and
-    per count the most that a reader may take for known (``strict``: a provider without a row had none)."""
+class PublishedState:
+    """What one release says about a table, for each of the two counts.
+
+    ``england`` has England's figures, ``bounds`` the bounds of every node's count and ``suppressed`` its suppressed cells.
+    ``strict`` has narrower bounds, for a reader who assumes the most (that a provider without a row had no records).
+    """
 
     england: dict[str, float]
     bounds: dict[str, Bounds]
     strict: dict[str, Bounds]
-    withheld: dict[str, NDArray[np.bool_]]
+    suppressed: dict[str, NDArray[np.bool_]]
 
-    def taken_strictly(self) -> "State":
-        """The same for a reader who takes the most for known."""
+    def read_strictly(self) -> "PublishedState":
+        """The same state for a reader who assumes the most."""
         return replace(self, bounds=self.strict)
 
 
-def keeps(tree: Tree, earlier: Sequence[State], now: State, blind: State, rule: Thresholds) -> bool:
-    """Whether every withheld cell of every release can still have the least and the greatest value that it has when ``now``
-    says nothing below England (``blind``)."""
-    taken = [[state.taken_strictly() for state in earlier], list(earlier)]
-    # Releases that contradict each other are no knowledge: then what is less sure is left out, then the oldest.
-    for kept in (states[oldest:] for oldest in range(len(earlier)) for states in taken):
+def keeps_possible_values(
+    tree: Tree, earlier: Sequence[PublishedState], now: PublishedState, blind: PublishedState, rule: Thresholds
+) -> bool:
+    """Whether every suppressed cell of every release keeps its possible values when ``now`` is published.
+
+    A cell must still be able to have the smallest and the largest value that it can have with ``blind``, which is the new
+    release with nothing below England.
+    """
+    readings = [[state.read_strictly() for state in earlier], list(earlier)]
+    # Releases that contradict each other say nothing together. Then the strict assumptions are left out, then the oldest release.
+    for kept in (states[oldest:] for oldest in range(len(earlier)) for states in readings):
         attack = _Program(tree, [*kept, now])
         if attack.solve() is None:
             continue
@@ -50,7 +60,7 @@ def keeps(tree: Tree, earlier: Sequence[State], now: State, blind: State, rule: 
             if any(end is None for end in ends):
                 return False
             least, most, low, high = (float(end) for end in ends if end is not None)
-            lowest, greatest = (float(end) for end in needed(np.array(low), np.array(high), rule))
+            lowest, greatest = (float(end) for end in values_to_keep(np.array(low), np.array(high), rule))
             if lowest <= greatest and (least > lowest or most < greatest):
                 return False
         return True
@@ -58,9 +68,9 @@ def keeps(tree: Tree, earlier: Sequence[State], now: State, blind: State, rule: 
 
 
 class _Program:
-    """Unknown whole numbers: each count of each node in each release, in the order release, count, node."""
+    """An integer program. Its unknowns are each count of each node in each release, in the order release, count, node."""
 
-    def __init__(self, tree: Tree, states: Sequence[State]) -> None:
+    def __init__(self, tree: Tree, states: Sequence[PublishedState]) -> None:
         from scipy import sparse
 
         self.states, self.solutions = states, 0
@@ -84,7 +94,7 @@ class _Program:
                 for before, after in zip(states, states[1:], strict=False)
                 for name in MEASURES
             ]
-            # A reader takes it that records were only added, or only removed, as England's figure shows.
+            # A reader assumes that records were only added or only removed, depending on how England's figure changed.
             low.append(np.repeat(np.minimum(changes, 0), size))
             high.append(np.repeat(np.maximum(changes, 0), size))
         self.matrix = sparse.csr_matrix(sparse.vstack(blocks))
@@ -96,8 +106,11 @@ class _Program:
     def solve(
         self, cells: Sequence[int] = (), sign: int = 1, at_most: float = NO_BOUND, at_least: float = 0.0
     ) -> Numbers | None:
-        """A whole solution in which the sum over ``cells`` is as large as can be (``sign`` 1; -1: as small), what a cell has
-        above ``at_most`` or below ``at_least`` not counting; None where there is none."""
+        """A solution in whole numbers where the sum over ``cells`` is as large (``sign`` 1) or as small (-1) as possible.
+
+        A cell's value above ``at_most`` or below ``at_least`` does not count towards the sum. None if there is no solution, or if
+        none was found within the limits.
+        """
         from scipy import sparse
         from scipy.optimize import Bounds as Limits
         from scipy.optimize import LinearConstraint, milp
@@ -106,7 +119,7 @@ class _Program:
         self.solutions += 1
         if (self.bounds[0] > self.bounds[1]).any() or self.solutions > _SOLUTIONS:
             return None
-        # What counts of a cell: a number of its own, at most the cell and `at_most`; or at least both.
+        # The part of a cell that counts is an extra variable: at most the cell and `at_most`, or at least the cell and `at_least`.
         chosen = sparse.csr_matrix((np.ones(extra), (range(extra), list(cells))), (extra, count))
         whole = sparse.vstack(
             [
@@ -130,27 +143,29 @@ class _Program:
         return None if found.x is None or not found.success else np.round(found.x[:count])
 
     def furthest(self, cell: int, sign: int) -> float | None:
-        """The greatest (``sign`` 1) or least value that a cell can have."""
+        """The largest (``sign`` 1) or smallest (-1) value that a cell can have. None if there is no solution."""
         found = self.solve([cell], sign)
         return None if found is None else float(found[cell])
 
     def not_reached(self, rule: Thresholds) -> list[int]:
-        """The withheld cells that cannot have all values from the rule's least to its greatest. One solution serves as many cells
-        as it can."""
-        withheld = np.concatenate([state.withheld[name] for state in self.states for name in MEASURES])
-        lost: set[int] = set()
+        """The suppressed cells that cannot have both the rule's smallest and its largest small count.
+
+        Each solution tries to settle as many cells as possible.
+        """
+        suppressed = np.concatenate([state.suppressed[name] for state in self.states for name in MEASURES])
+        narrowed: set[int] = set()
         for sign, value in ((1, float(rule.high)), (-1, float(rule.low))):
-            left = np.setdiff1d(np.flatnonzero(withheld), sorted(lost))
+            left = np.setdiff1d(np.flatnonzero(suppressed), sorted(narrowed))
             while len(left):
                 found = self.solve(left.tolist(), sign, *((value, 0.0) if sign > 0 else (NO_BOUND, value)))
-                there = left[:0] if found is None else left[(found[left] - value) * sign >= 0]
-                if len(there):
-                    left = np.setdiff1d(left, there)
+                reached = left[:0] if found is None else left[(found[left] - value) * sign >= 0]
+                if len(reached):
+                    left = np.setdiff1d(left, reached)
                     continue
                 cell, best = int(left[0]), self.furthest(int(left[0]), sign)
                 if best is None or (best - value) * sign < 0:
-                    lost.add(cell)
+                    narrowed.add(cell)
                 if best is None:
-                    return sorted(lost)
+                    return sorted(narrowed)
                 left = left[1:]
-        return sorted(lost)
+        return sorted(narrowed)

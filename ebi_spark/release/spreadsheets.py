@@ -1,19 +1,20 @@
-"""Texts that a spreadsheet would run: none of them is published as it is.
+"""Keeps spreadsheets from running published texts as formulas.
 
-A cell that begins with ``=``, ``+``, ``-`` or ``@`` is a formula to a spreadsheet, and a published table is soon a CSV file. Such
-a text (of a policy file, or a name in a user's lookup) gets an apostrophe in front, which makes it a text again.
+Published tables are often exported as CSV files. A spreadsheet treats a cell that begins with ``=``, ``+``, ``-`` or ``@``
+as a formula. Such a text, from a policy file or a name in a user's lookup, gets an apostrophe in front, so that the
+spreadsheet shows it as text.
 """
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, StringType, StructType
 
-# Also in full width, and behind blanks, tabs or line breaks, which some spreadsheets leave out.
+# Includes full-width signs, and signs after blanks, tabs or line breaks, which some spreadsheets ignore.
 FORMULA = r"^\s*[=+\-@＝＋－＠]"
 
 
 def without_formulas(frame: DataFrame) -> DataFrame:
-    """``frame`` with an apostrophe before each text that a spreadsheet would run, also inside lists and structures."""
+    """``frame`` with an apostrophe before each text that a spreadsheet would run, including texts in lists and structs."""
     return frame.select([_safe(F.col(field.name), field.dataType).alias(field.name) for field in frame.schema.fields])
 
 

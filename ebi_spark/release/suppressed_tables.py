@@ -1,7 +1,8 @@
-"""Figures below England under a rule that protects what it withholds: counts, and all else made from published counts.
+"""Figures below England under a rule with secondary suppression: the counts, and the variation calculated from them.
 
-The frames are pandas on the driver: a row an area, period and policy, never a record. What is not made from a published
-count is not published below England at all: people, records of unknown age or sex, other readings, periods that overlap.
+The frames are pandas frames on the driver, with one row for each area, period and policy, and never a record. Figures that
+cannot be calculated from a published count are not published below England at all: people, records of unknown age or
+sex, other readings, and overlapping periods.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,97 +16,121 @@ from numpy.typing import NDArray
 from ebi_spark.rates.methods import FEW_EVENTS, PER
 from ebi_spark.rates.variation import AREA_TYPES, SHARES
 from ebi_spark.release.interval_bounds import NO_BOUND, Numbers, Tree
-from ebi_spark.release.release_sequence import MEASURES, State, keeps
-from ebi_spark.release.suppression import ANY, SHOWN, SMALL, SMALL_OR_ZERO, Measure, Partner, Thresholds, protect
+from ebi_spark.release.release_sequence import MEASURES, PublishedState, keeps_possible_values
+from ebi_spark.release.suppression import (
+    ANY,
+    SHOWN,
+    SMALL,
+    SMALL_OR_ZERO,
+    Measure,
+    Partner,
+    Thresholds,
+    choose_suppression,
+)
 
 PERIOD = ["policy_id", "revision", "reading", "financial_year", "period_years"]
 AREA = ["area_type", "area_code"]
-# Events in England from which on those expected of its areas are published.
+# Expected events of areas are published only where England has at least this many events.
 LEAST_EXPECTED = 20
 STATUS = {SMALL: "withheld_small", SMALL_OR_ZERO: "withheld_secondary", ANY: "withheld_secondary"}
 
-# (type, code) of an area → (type, code) of the one that it is a part of
+# (type, code) of an area → (type, code) of the area that it is a part of
 Parents = dict[tuple[str, str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Protected:
-    """Counts as they may be published, a row an area and period, beside ``population``, ``expected`` and England's
-    ``national_events`` and ``national_rate``."""
+class SuppressedCounts:
+    """Counts as published, one row for each area and period, with England's figures next to them.
+
+    Columns: :data:`PERIOD`, :data:`AREA`, ``activity`` and ``in_scope`` (missing where suppressed), ``status``, ``population``,
+    ``expected``, and England's ``national_events`` and ``national_rate``.
+    """
 
     counts: pd.DataFrame
 
     @property
-    def withheld_share(self) -> float:
-        """The share of the cells of ``activity`` that are withheld: what anybody can count."""
+    def suppressed_share(self) -> float:
+        """The share of the cells of ``activity`` that are suppressed. Every reader can count this too."""
         return float(self.counts["activity"].isna().mean()) if len(self.counts) else 0.0
 
 
-def protected_counts(
-    rates: pd.DataFrame, parents: Parents, rule: dict[str, Any], before: pd.DataFrame | None = None
-) -> Protected:
-    """The counts of every area and period that may be published.
+def suppressed_counts(
+    rates: pd.DataFrame, parents: Parents, rule: dict[str, Any], earlier: pd.DataFrame | None = None
+) -> SuppressedCounts:
+    """The counts of every area and period as published.
 
-    ``rates``: ``PERIOD``, ``AREA``, ``activity``, ``in_scope``, ``population``, ``expected`` (rounded), ``standardised_rate``,
-    ``geography`` (the version of the areas); England's rows where there are any, below it one reading of periods that do
-    not overlap. ``before``: the same with ``status`` and ``rule`` (:class:`Thresholds`) as earlier releases, which stay readable,
-    published them; ``released`` numbers these in the order of their times.
+    ``rates`` has :data:`PERIOD`, :data:`AREA`, ``activity``, ``in_scope``, ``population``, ``expected`` (rounded),
+    ``standardised_rate`` and ``geography`` (the version of the areas). It includes England's rows where there are any. Below
+    England it has one reading, and periods that do not overlap.
+
+    ``earlier`` has the counts as published by earlier releases that can still be read, with ``status``, ``rule``
+    (:class:`Thresholds`) and ``released`` (0 for the oldest release, and so on).
+
+    | area_type | activity | in_scope | → activity | in_scope | status             |
+    |-----------|----------|----------|------------|----------|--------------------|
+    | icb       | 23       | 51       | 25         | 50       | ok                 |
+    | icb       | 4        | 18       | NULL       | 20       | withheld_small     |
+    | icb       | 0        | 9        | NULL       | 10       | withheld_secondary |
     """
-    thresholds = Thresholds.of(rule)
-    before = _numbered(before)
-    rates = _with_listed_providers(rates, thresholds, before)
+    thresholds = Thresholds.from_rule(rule)
+    earlier = _with_release_numbers(earlier)
+    rates = _with_listed_providers(rates, thresholds, earlier)
     parts: list[pd.DataFrame] = []
-    older = {} if before is None else dict(iter(before.groupby(PERIOD, sort=False)))
-    releases = _releases(before)
+    earlier_by_period = {} if earlier is None else dict(iter(earlier.groupby(PERIOD, sort=False)))
+    releases = _published_periods(earlier)
     for key, period in rates.groupby(PERIOD, sort=True):
         england = period[period["area_type"] == "england"]
-        past = older.get(key)
-        # The same activity under another reading or revision, or as part of a period of another length, would be a second
-        # table to set against this one.
-        clash = any(
-            _same_records(shown, key) and (shown[3:] != key[3:] or key not in there)
-            for there, given in releases
-            for shown in given - {key}
+        earlier_of_period = earlier_by_period.get(key)
+        # If an earlier release shows the same records under another reading or revision, or in a period of another length,
+        # readers could compare that table with this one.
+        overlaps = any(
+            _same_records(shown, key) and (shown[3:] != key[3:] or key not in periods)
+            for periods, periods_with_counts in releases
+            for shown in periods_with_counts - {key}
         )
-        # So would areas of another version be, each overlapping several of these.
-        moved = past is not None and _versions(past) | _versions(period) != _versions(period)
+        # The same is true of areas of another version, because each overlaps several areas of this one.
+        other_version = earlier_of_period is not None and _versions(earlier_of_period) | _versions(period) != _versions(
+            period
+        )
         for is_provider in (False, True):
             areas = period[(period["area_type"] != "england") & ((period["area_type"] == "provider") == is_provider)]
             if not areas.empty:
-                table = _Table.of(areas, parents, england, past, thresholds)
-                parts.append(table.control(everything=clash or (moved and not is_provider)))
+                table = _Table.build(areas, parents, england, earlier_of_period, thresholds)
+                parts.append(table.suppress(everything=overlaps or (other_version and not is_provider)))
     national = rates[rates["area_type"] == "england"].rename(
         columns={"activity": "national_events", "standardised_rate": "national_rate"}
     )
     columns = [*PERIOD, *AREA, "activity", "in_scope", "status", "population", "expected"]
     counts = (pd.concat(parts, ignore_index=True) if parts else rates.iloc[:0].assign(status=""))[columns]
     counts = counts.merge(national[[*PERIOD, "national_events", "national_rate"]], on=PERIOD, how="left")
-    # With so few events even rounded sums of all areas would narrow down who they were.
+    # With so few events, even rounded expected events of all areas would narrow down the sex and age of the patients.
     counts["expected"] = counts["expected"].where(counts["national_events"] >= LEAST_EXPECTED)
-    return Protected(counts)
+    return SuppressedCounts(counts)
 
 
-def _numbered(before: pd.DataFrame | None) -> pd.DataFrame | None:
-    if before is None or before.empty:
+def _with_release_numbers(earlier: pd.DataFrame | None) -> pd.DataFrame | None:
+    """``earlier`` with the column ``released`` (0 if it is missing). None if there are no rows."""
+    if earlier is None or earlier.empty:
         return None
-    return before if "released" in before else before.assign(released=0)
+    return earlier if "released" in earlier else earlier.assign(released=0)
 
 
-def _with_listed_providers(rates: pd.DataFrame, rule: Thresholds, before: pd.DataFrame | None) -> pd.DataFrame:
-    """The rates with a row for each listed provider in every period of a policy, 0 where it has no record, and with no
-    other provider. A row that came and went with a provider's records would say when it had some.
+def _with_listed_providers(rates: pd.DataFrame, rule: Thresholds, earlier: pd.DataFrame | None) -> pd.DataFrame:
+    """The rates with one row for each listed provider in every period of a policy, and without other providers.
 
-    Listed is who has a count in scope that is not small in any period of the policy, or a row in a release that is kept.
+    A provider is listed if its count in scope is larger than a small count in any period of the policy, or if it has a row
+    in a release that is kept. Counts are 0 where a listed provider has no records. If rows appeared and disappeared with a
+    provider's records, they would show when it had some.
     """
     is_provider = rates["area_type"] == "provider"
     large = rates[is_provider & (rates["in_scope"] > rule.high)]
     names = ["policy_id", "area_code"]
     listed = [large[names]]
-    if before is not None:
-        listed.append(before.loc[before["area_type"] == "provider", names])
-    wanted = pd.concat(listed).drop_duplicates()
+    if earlier is not None:
+        listed.append(earlier.loc[earlier["area_type"] == "provider", names])
+    listed_providers = pd.concat(listed).drop_duplicates()
     periods = rates.drop_duplicates(PERIOD)[[*PERIOD, *(["geography"] if "geography" in rates else [])]]
-    every = periods.merge(wanted, on="policy_id").assign(area_type="provider")
+    every = periods.merge(listed_providers, on="policy_id").assign(area_type="provider")
     rows = every.merge(rates[is_provider].drop(columns="geography", errors="ignore"), on=[*PERIOD, *AREA], how="left")
     rows = rows.fillna({"activity": 0, "in_scope": 0})
     areas = rates[~is_provider]
@@ -113,14 +138,15 @@ def _with_listed_providers(rates: pd.DataFrame, rule: Thresholds, before: pd.Dat
 
 
 def _versions(rates: pd.DataFrame) -> set[str]:
+    """The versions of the areas in ``rates``."""
     return set(rates["geography"].dropna()) if "geography" in rates else set()
 
 
-def _releases(before: pd.DataFrame | None) -> list[tuple[set[tuple[Any, ...]], set[tuple[Any, ...]]]]:
-    """Of each earlier release the keys of the periods below England, and of those for which it shows an area's count."""
-    if before is None:
+def _published_periods(earlier: pd.DataFrame | None) -> list[tuple[set[tuple[Any, ...]], set[tuple[Any, ...]]]]:
+    """For each earlier release: the keys of its periods below England, and of those where it shows a count of an area."""
+    if earlier is None:
         return []
-    areas = before[before["area_type"] != "england"]
+    areas = earlier[earlier["area_type"] != "england"]
 
     def keys(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
         return {tuple(row) for row in rows[PERIOD].drop_duplicates().to_numpy()}
@@ -129,33 +155,42 @@ def _releases(before: pd.DataFrame | None) -> list[tuple[set[tuple[Any, ...]], s
 
 
 def _same_records(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    """Whether two keys of :data:`PERIOD` are of one policy and have a year in common."""
+    """Whether two keys of :data:`PERIOD` are of the same policy and have a year in common."""
     ends = [int(str(key[3])[:4]) for key in (one, other)]
     return bool(one[0] == other[0] and max(ends[0] - one[4], ends[1] - other[4]) < min(ends))
 
 
 @dataclass
 class _Table:
-    """One period of one breakdown of England: the areas, their tree (node 0 the whole, the last what is in no area), what is to
-    be published and what earlier releases published, the oldest first."""
+    """One period of one breakdown of England.
+
+    ``areas`` are in the order of the nodes of ``tree``. Node 0 is England, and the last node has the records in no area.
+    ``measures`` are the counts to be published, and ``earlier`` what earlier releases published, the oldest first.
+    """
 
     areas: pd.DataFrame
     tree: Tree
     rule: Thresholds
     measures: dict[str, Measure]
-    earlier: list[State]
-    same: pd.DataFrame | None  # the rows of the release before, where England's figures are still those
+    earlier: list[PublishedState]
+    unchanged: pd.DataFrame | None  # the rows of the latest release, if England's figures have not changed since
 
     @classmethod
-    def of(
-        cls, areas: pd.DataFrame, parents: Parents, england: pd.DataFrame, past: pd.DataFrame | None, rule: Thresholds
+    def build(
+        cls,
+        areas: pd.DataFrame,
+        parents: Parents,
+        england: pd.DataFrame,
+        earlier: pd.DataFrame | None,
+        rule: Thresholds,
     ) -> "_Table":
+        """Build the tree, the counts and the earlier states from frames as in :func:`suppressed_counts`."""
         codes = list(zip(areas["area_type"], areas["area_code"], strict=True))
-        there = set(codes)
+        known_codes = set(codes)
 
         def depth(code: tuple[str, str]) -> int:
             above = parents.get(code)
-            return 1 + depth(above) if above in there else 1  # type: ignore[arg-type]
+            return 1 + depth(above) if above in known_codes else 1  # type: ignore[arg-type]
 
         order = sorted(range(len(codes)), key=lambda index: depth(codes[index]))
         node = {codes[index]: number for number, index in enumerate(order, start=1)}
@@ -170,40 +205,40 @@ class _Table:
             total = float(england[name].iloc[0]) if national else inside
             counts = np.concatenate([[total], below, [max(total - inside, 0.0)]])
             measures[name] = Measure(tree, counts, rule, national)
-        states: list[State] = []
-        same = None
-        # Without England's figures nothing says how a count can have changed.
-        for _, release in past.groupby("released", sort=True) if past is not None and national else ():
+        states: list[PublishedState] = []
+        unchanged = None
+        # Without England's figures a reader cannot know how a count can have changed.
+        for _, release in earlier.groupby("released", sort=True) if earlier is not None and national else ():
             nation = release[release["area_type"] == "england"]
             if nation.empty:
                 continue
-            own = release[release["area_type"].eq("provider") == bool(areas["area_type"].eq("provider").all())]
-            rows = own.set_index(AREA).reindex(pd.MultiIndex.from_frame(areas[AREA]))
-            state = _state(rows, nation, own["rule"].dropna(), rule)
+            breakdown = release[release["area_type"].eq("provider") == bool(areas["area_type"].eq("provider").all())]
+            rows = breakdown.set_index(AREA).reindex(pd.MultiIndex.from_frame(areas[AREA]))
+            state = _state(rows, nation, breakdown["rule"].dropna(), rule)
             if state is not None and not (states and _equal(states[-1], state)):
                 states.append(state)
-            unchanged = all(float(nation[name].iloc[0]) == float(england[name].iloc[0]) for name in MEASURES)
-            same = rows if unchanged else None
-        return cls(areas, tree, rule, measures, states, same)
+            same_figures = all(float(nation[name].iloc[0]) == float(england[name].iloc[0]) for name in MEASURES)
+            unchanged = rows if same_figures else None
+        return cls(areas, tree, rule, measures, states, unchanged)
 
-    def control(self, *, everything: bool) -> pd.DataFrame:
-        """The areas with what may be published of them."""
-        whole = np.full(len(self.tree), ANY)
-        whole[0] = SHOWN
+    def suppress(self, *, everything: bool) -> pd.DataFrame:
+        """The areas with their counts as published. ``everything``: suppress every count below England."""
+        all_suppressed = np.full(len(self.tree), ANY)
+        all_suppressed[0] = SHOWN
         if everything:
-            chosen = dict.fromkeys(MEASURES, whole)
+            chosen = dict.fromkeys(MEASURES, all_suppressed)
         else:
             activity, in_scope = (self.measures[name] for name in MEASURES)
-            # Nothing of what is in scope is chosen yet, but its small cells will be withheld.
-            hidden = self._beside(in_scope, whole, self.rule.is_small(in_scope.counts), (0.0, NO_BOUND))
-            flagged = protect(activity, [[hidden], *self._earlier("activity")])
-            beside = self._beside(activity, flagged, activity.to_keep(flagged), (-NO_BOUND, 0.0))
-            scoped = protect(in_scope, [[beside], *self._earlier("in_scope")])
-            tries = [(flagged, scoped), (flagged, whole), (whole, whole)]
+            # Suppression of the records in scope is not chosen yet, but their small cells will be suppressed in any case.
+            partner = self._partner(in_scope, all_suppressed, self.rule.is_small(in_scope.counts), (0.0, NO_BOUND))
+            flagged = choose_suppression(activity, [[partner], *self._earlier_partners("activity")])
+            partner = self._partner(activity, flagged, activity.must_keep_values(flagged), (-NO_BOUND, 0.0))
+            scoped = choose_suppression(in_scope, [[partner], *self._earlier_partners("in_scope")])
+            choices = [(flagged, scoped), (flagged, all_suppressed), (all_suppressed, all_suppressed)]
             chosen = next(
-                found
-                for found in (dict(zip(MEASURES, each, strict=True)) for each in tries)
-                if found["activity"] is whole or self._keeps(found, whole)
+                choice
+                for choice in (dict(zip(MEASURES, states, strict=True)) for states in choices)
+                if choice["activity"] is all_suppressed or self._is_safe(choice, all_suppressed)
             )
         result = self.areas.copy()
         for name, state in chosen.items():
@@ -217,16 +252,20 @@ class _Table:
         result["status"] = [STATUS.get(state, given) for state, given in zip(states, plain, strict=True)]
         return result
 
-    def _beside(
-        self, measure: Measure, state: NDArray[np.int64], withheld: NDArray[np.bool_], difference: tuple[float, float]
+    def _partner(
+        self, measure: Measure, state: NDArray[np.int64], suppressed: NDArray[np.bool_], difference: tuple[float, float]
     ) -> Partner:
-        withheld = withheld.copy()
-        withheld[0] = False
-        return Partner(measure.known(state), withheld, difference, float(measure.counts[-1]))
+        """The other count of this release, as a partner in choosing what is suppressed."""
+        suppressed = suppressed.copy()
+        suppressed[0] = False
+        return Partner(measure.known(state), suppressed, difference, float(measure.counts[-1]))
 
-    def _earlier(self, name: str) -> Iterator[list[Partner]]:
-        """What each earlier release says of a count, and how it can have changed since: a reader takes it that between two
-        releases records were only added, or only removed, as England's figures show."""
+    def _earlier_partners(self, name: str) -> Iterator[list[Partner]]:
+        """What each earlier release says about a count, and how the count can have changed since, in several forms.
+
+        A reader assumes that between two releases records were only added or only removed, depending on how England's
+        figures changed.
+        """
         measure = self.measures[name]
         added = removed = 0.0
         latest = float(measure.counts[0])
@@ -234,96 +273,101 @@ class _Table:
             change, latest = latest - state.england[name], state.england[name]
             added, removed = added + max(change, 0.0), removed + max(-change, 0.0)
             yield [
-                Partner(bounds, state.withheld[name], (-added, removed), elsewhere)
+                Partner(bounds, state.suppressed[name], (-added, removed), elsewhere)
                 for bounds in (state.strict[name], state.bounds[name])
-                # Records in no area are taken to be as many as now, or not known.
+                # The number of records in no area is assumed to be the same as now, or unknown.
                 for elsewhere in (float(measure.counts[-1]), None)
             ]
 
-    def _keeps(self, chosen: dict[str, NDArray[np.int64]], whole: NDArray[np.int64]) -> bool:
-        """Whether this may stand beside all that earlier releases say."""
-        nothing = all(np.array_equal(chosen[name][1:-1], whole[1:-1]) for name in MEASURES)
-        if not self.earlier or nothing or self._repeats(chosen):
+    def _is_safe(self, chosen: dict[str, NDArray[np.int64]], all_suppressed: NDArray[np.int64]) -> bool:
+        """Whether this choice can be published, given what all earlier releases say."""
+        shows_nothing = all(np.array_equal(chosen[name][1:-1], all_suppressed[1:-1]) for name in MEASURES)
+        if not self.earlier or shows_nothing or self._repeats_latest(chosen):
             return True
 
-        def state(of: dict[str, NDArray[np.int64]]) -> State:
-            known = {name: self.measures[name].known(of[name]) for name in MEASURES}
-            withheld = {name: self.measures[name].to_keep(chosen[name]) for name in MEASURES}
+        def published_state(cells: dict[str, NDArray[np.int64]]) -> PublishedState:
+            known = {name: self.measures[name].known(cells[name]) for name in MEASURES}
+            suppressed = {name: self.measures[name].must_keep_values(chosen[name]) for name in MEASURES}
             england = {name: float(self.measures[name].counts[0]) for name in MEASURES}
-            return State(england, known, known, withheld)
+            return PublishedState(england, known, known, suppressed)
 
-        blind = state(dict.fromkeys(MEASURES, whole))
-        return keeps(self.tree, self.earlier, state(chosen), blind, self.rule)
+        blind = published_state(dict.fromkeys(MEASURES, all_suppressed))
+        return keeps_possible_values(self.tree, self.earlier, published_state(chosen), blind, self.rule)
 
-    def _repeats(self, chosen: dict[str, NDArray[np.int64]]) -> bool:
-        """Whether just what the release before shows is published again."""
-        if self.same is None:
+    def _repeats_latest(self, chosen: dict[str, NDArray[np.int64]]) -> bool:
+        """Whether this choice publishes exactly what the latest release shows."""
+        if self.unchanged is None:
             return False
-        small = (self.same["status"] == STATUS[SMALL]).to_numpy()
+        small = (self.unchanged["status"] == STATUS[SMALL]).to_numpy()
         return bool((small == (chosen["activity"][1:-1] == SMALL)).all()) and all(
             np.array_equal(
                 np.where(chosen[name] == SHOWN, self.rule.rounded(self.measures[name].counts), np.nan)[1:-1],
-                self.same[name].to_numpy(float),
+                self.unchanged[name].to_numpy(float),
                 equal_nan=True,
             )
             for name in MEASURES
         )
 
 
-def _state(rows: pd.DataFrame, nation: pd.DataFrame, rules: pd.Series, rule: Thresholds) -> State | None:
-    """What a release says: ``rows`` by area as published, NaN throughout where it has no row of an area; None where it says
-    nothing."""
-    then = next((item for item in rules if isinstance(item, Thresholds)), rule)
+def _state(rows: pd.DataFrame, nation: pd.DataFrame, rules: pd.Series, rule: Thresholds) -> PublishedState | None:
+    """What an earlier release says about a table. None if it has no row of any of the areas.
+
+    ``rows`` are its rows in the order of the areas. All values are NaN where it has no row of an area. ``nation`` is its row of
+    England. ``rules`` are its thresholds, and ``rule`` is used where these are not known.
+    """
+    thresholds = next((item for item in rules if isinstance(item, Thresholds)), rule)
     if rows["status"].isna().all():
         return None
     absent = rows["status"].isna().to_numpy()
-    bounds, strict, withheld, england = {}, {}, {}, {}
+    bounds, strict, suppressed, england = {}, {}, {}, {}
     for name in MEASURES:
         published = rows[name].to_numpy(float)
-        low, high = then.behind(np.nan_to_num(published))
+        low, high = thresholds.possible_counts(np.nan_to_num(published))
         missing = np.isnan(published) & ~absent
         small = missing & (rows["status"] == "withheld_small").to_numpy() & (name == "activity")
-        low = np.where(missing, np.where(small, then.low, 0.0), low)
-        high = np.where(missing, np.where(small, then.high, NO_BOUND), high)
+        low = np.where(missing, np.where(small, thresholds.low, 0.0), low)
+        high = np.where(missing, np.where(small, thresholds.high, NO_BOUND), high)
         england[name] = total = float(nation[name].iloc[0])
-        # A provider without a row has none (earlier versions), or so few that it is not listed.
-        few = np.where(absent, float(then.high), high)
+        # A provider without a row has no records (in earlier versions), or too few to be listed.
+        few = np.where(absent, float(thresholds.high), high)
         bounds[name] = np.array([total, *low, 0.0]), np.array([total, *few, NO_BOUND])
         none = np.where(absent, 0.0, high)
-        # In earlier versions a provider had a row only with a record in scope: none then says 0.
-        rows_tell = name == "in_scope" and absent.size and not (published == 0).any() and _providers(rows)
-        least = np.where(~absent & (low == 0), 1.0, low) if rows_tell else low
+        # In earlier versions a provider had a row only if it had a record in scope, so a provider with a row has at least 1.
+        rows_only_with_records = (
+            name == "in_scope" and absent.size and not (published == 0).any() and _all_providers(rows)
+        )
+        least = np.where(~absent & (low == 0), 1.0, low) if rows_only_with_records else low
         strict[name] = np.array([total, *least, 0.0]), np.array([total, *none, NO_BOUND])
-        withheld[name] = np.array([False, *(missing | absent), False])
-    return State(england, bounds, strict, withheld)
+        suppressed[name] = np.array([False, *(missing | absent), False])
+    return PublishedState(england, bounds, strict, suppressed)
 
 
-def _providers(rows: pd.DataFrame) -> bool:
+def _all_providers(rows: pd.DataFrame) -> bool:
     return bool((rows.index.get_level_values("area_type") == "provider").all())
 
 
-def _equal(one: State, other: State) -> bool:
+def _equal(one: PublishedState, other: PublishedState) -> bool:
     return all(
         one.england[name] == other.england[name]
         and np.array_equal(one.bounds[name], other.bounds[name])
-        and np.array_equal(one.withheld[name], other.withheld[name])
+        and np.array_equal(one.suppressed[name], other.suppressed[name])
         for name in MEASURES
     )
 
 
-def protected_variation(areas: pd.DataFrame, rule: dict[str, Any], min_national_events: int) -> pd.DataFrame:
-    """How areas vary, by :data:`PERIOD` and type of area, from nothing but published figures.
+def suppressed_variation(areas: pd.DataFrame, rule: dict[str, Any], min_national_events: int) -> pd.DataFrame:
+    """How areas vary, for each :data:`PERIOD` and type of area, calculated from published figures only.
 
-    ``areas``: rows with ``activity`` as published (NULL where withheld), ``status``, ``population``, ``expected`` events,
-    ``national_rate`` and ``national_events`` (of England). A figure is given where it is the same whatever the withheld
-    cells hold, so that it tells nothing about them.
+    ``areas`` has rows with ``activity`` as published (missing where suppressed), ``status``, ``population``, ``expected`` events,
+    and England's ``national_rate`` and ``national_events``. A figure is given only where it is the same for all possible values of
+    the suppressed cells, so that it reveals nothing about them.
     """
     rows = []
     chosen = areas[areas["area_type"].isin(AREA_TYPES)]
     for key, group in chosen.groupby([*PERIOD, "area_type"], sort=True):
         have_people = group["population"].notna()
         spread: dict[str, Any] = {"areas": int(have_people.sum()), "status": "not_calculated"}
-        if have_people.all():  # the areas that are left are not the nation's
+        if have_people.all():  # otherwise the areas with a population are not the whole of England
             spread = _spread(group, rule, min_national_events)
         rows.append(dict(zip([*PERIOD, "area_type"], key, strict=True)) | spread)
     names = [*PERIOD, "area_type", "areas", "areas_with_activity", *_points(""), "n_fold", *_points("all_areas_")]
@@ -341,34 +385,37 @@ def _spread(group: pd.DataFrame, rule: dict[str, Any], min_national_events: int)
     national = float(group["national_events"].iloc[0])
     per_event = (group["national_rate"] / group["expected"].where(group["expected"] > 0)).to_numpy(float)
     people = group["population"].to_numpy(float)
-    # An area without events has a rate of 0, whatever is expected.
+    # An area without events has a rate of 0, whatever its expected events are.
     per_event = np.where(events == 0, 0.0, per_event)
     least = np.where(small, rule["withhold"]["from"], np.where(unknown, 0.0, events)) * per_event
     ceiling = NO_BOUND if np.isnan(national) else national
     most = np.where(small, rule["withhold"]["to"], np.where(unknown, ceiling, events)) * per_event
     active = small | (events > 0)
     enough = national >= min_national_events
-    answer: dict[str, Any] = {
+    result: dict[str, Any] = {
         "areas": len(group),
         "areas_with_activity": None if unknown.any() else int(active.sum()),
     }
-    # With zeros among the withheld it is not known which areas have activity.
+    # If zeros may be among the suppressed cells, it is not known which areas have activity.
     chosen = active if not unknown.any() else np.zeros(len(group), dtype=bool)
     for prefix, where in (("", chosen), ("all_areas_", np.ones(len(group), dtype=bool))):
-        answer |= dict(zip(_points(prefix), _settled_percentiles(least[where], most[where]), strict=True))
-    p10, p25, p90 = answer["p10"], answer["p25"], answer["p90"]
-    answer["n_fold"] = p90 / p10 if p10 and p90 is not None else None
+        result |= dict(zip(_points(prefix), _certain_percentiles(least[where], most[where]), strict=True))
+    p10, p25, p90 = result["p10"], result["p25"], result["p90"]
+    result["n_fold"] = p90 / p10 if p10 and p90 is not None else None
     above = None if p25 is None else [np.maximum(0, end - p25) @ people / PER for end in (least, most)]
-    settled = enough and above is not None and bool(above[0] == above[1])
-    answer["opportunity"] = float(above[0]) if above is not None and settled else None
-    answer["opportunity_share"] = answer["opportunity"] / national if settled else None
+    certain = enough and above is not None and bool(above[0] == above[1])
+    result["opportunity"] = float(above[0]) if above is not None and certain else None
+    result["opportunity_share"] = result["opportunity"] / national if certain else None
     hidden = bool(unknown.any() or small.any())
-    answer["status"] = "ok" if settled else "withheld_secondary" if enough and hidden else "not_calculated"
-    return answer
+    result["status"] = "ok" if certain else "withheld_secondary" if enough and hidden else "not_calculated"
+    return result
 
 
-def _settled_percentiles(least: Numbers, most: Numbers) -> Iterable[float | None]:
-    """Percentiles that are the same at either end: as none falls when a value rises, they are the same in between."""
+def _certain_percentiles(least: Numbers, most: Numbers) -> Iterable[float | None]:
+    """The percentiles that are equal for the smallest and the largest values, None for others.
+
+    A percentile never falls when a value rises, so it is then the same for all values in between.
+    """
     if not len(least) or np.isnan(least).any():
         return [None] * len(SHARES)
     ends = np.percentile(least, SHARES), np.percentile(most, SHARES)
@@ -376,7 +423,7 @@ def _settled_percentiles(least: Numbers, most: Numbers) -> Iterable[float | None
 
 
 def parents_of(hierarchy: dict[str, dict[str, str]]) -> Parents:
-    """The area above each sub-ICB location and ICB, from the rows of ``conf/reference/areas.csv``."""
+    """The area that each sub-ICB location and ICB is a part of, from the rows of ``conf/reference/areas.csv``."""
     above: Parents = {}
     for row in hierarchy.values():
         above[("sub_icb", row["sub_icb_code"])] = ("icb", row["icb_code"])

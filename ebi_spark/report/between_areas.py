@@ -1,4 +1,4 @@
-"""A policy between areas: ranked rates, funnel plots, and how much areas differ."""
+"""How a policy's rates vary between areas: ranked rates, funnel plots, percentiles and opportunity."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,18 +6,21 @@ from typing import Any
 
 from ebi_spark.rates.control_charts import over_dispersion as dispersion_of
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, drawn, slug
-from ebi_spark.report.rows import WITHHELD, Row, limits_of, measure_of
+from ebi_spark.report.blocks import Block, chart_block, slug
+from ebi_spark.report.rows import SUPPRESSED, Row, limits_of, measure_of
 
-# Which type of area to compare: boards commission; an extract of one board has only its smaller areas.
+# The first of these types with several areas is compared. ICBs come first because they commission care; an extract of one
+# ICB has only its sub-ICB locations.
 AREA_ORDER = ("icb", "sub_icb", "region")
 
 
 def areas(
     rates: Sequence[Row], whole: Sequence[Row], anchor: str, title: str, *, policy: Row | None, over_dispersion: bool
 ) -> tuple[Block, ...]:
-    """The newest period's areas, ranked and as a funnel: of every length of period that is published. ``policy`` (its row)
-    says in which periods that is."""
+    """The areas of the newest period, ranked and as a funnel plot, for every length of period that is published.
+
+    ``policy`` is the row of the policy's newest revision. It says in which periods the policy is published.
+    """
     kind = next(
         (kind for kind in AREA_ORDER if len({row["area_code"] for row in rates if row["area_type"] == kind}) > 1), None
     )
@@ -25,14 +28,14 @@ def areas(
     if kind is None:
         return (
             *window,
-            Block("text", text="No rates of several areas are published for this policy in its default reading."),
+            Block("text", text="No rates of several areas are published for this policy's main definition."),
         )
     blocks: list[Block] = window
-    of_kind = [row for row in rates if row["area_type"] == kind]
-    for length in sorted({row.get("period_years") or 1 for row in of_kind}):
-        of_length = [row for row in of_kind if (row.get("period_years") or 1) == length]
-        last = max(str(row["financial_year"]) for row in of_length)
-        latest = [row for row in of_length if str(row["financial_year"]) == last]
+    rows_of_kind = [row for row in rates if row["area_type"] == kind]
+    for length in sorted({row.get("period_years") or 1 for row in rows_of_kind}):
+        rows_of_length = [row for row in rows_of_kind if (row.get("period_years") or 1) == length]
+        last = max(str(row["financial_year"]) for row in rows_of_length)
+        latest = [row for row in rows_of_length if str(row["financial_year"]) == last]
         for revision in sorted({str(row["revision"]) for row in latest}):
             shown = sorted(
                 (row for row in latest if str(row["revision"]) == revision),
@@ -69,8 +72,8 @@ def _window(policy: Row | None) -> list[Block]:
     return [
         Block(
             "text",
-            text=f"Below England this policy is published in windows of {years} years that do not overlap, one of which begins "
-            f"with {policy['publish_first_year']}. A window is there once all of its years are.",
+            text=f"Below England this policy is published for windows of {years} years that do not overlap. One window begins "
+            f"with {policy['publish_first_year']}. A window is published once data for all of its years are available.",
         )
     ]
 
@@ -81,54 +84,58 @@ def _area_blocks(
     measure = measure_of(rows)
     with_rate = [row for row in rows if row.get(measure) is not None]
     statuses = Counter(str(row.get("status")) for row in rows if row.get(measure) is None)
-    withheld = sum(statuses[name] for name in WITHHELD)
+    suppressed = sum(statuses[name] for name in SUPPRESSED)
     sentence = f"{period}: of {len(rows)} {wording.areas(kind)}, {len(with_rate)} have a published rate"
-    if withheld:
-        reasons = zip(WITHHELD, ("for small numbers", "to protect another cell"), strict=True)
+    if suppressed:
+        reasons = zip(
+            SUPPRESSED, ("for a small number", "so that a small number elsewhere cannot be worked out"), strict=True
+        )
         why = ", ".join(f"{statuses[name]} {reason}" for name, reason in reasons if statuses[name])
-        sentence += f"; {withheld} {'is' if withheld == 1 else 'are'} withheld ({why})"
-    others = {name: number for name, number in sorted(statuses.items()) if name not in WITHHELD}
+        sentence += f"; {suppressed} {'is' if suppressed == 1 else 'are'} suppressed ({why})"
+    others = {name: number for name, number in sorted(statuses.items()) if name not in SUPPRESSED}
     for name, number in others.items():
-        reason = "no rate given" if name == "ok" else wording.STATUSES.get(name, wording.spoken(name))
+        reason = "no rate given" if name == "ok" else wording.STATUSES.get(name, wording.in_words(name))
         sentence += f"; {number} without a rate ({reason})"
     sentence += "."
-    # Where all rates given are 0, the others being withheld, a chart would show areas alike that are not.
+    # If every published rate is 0 and the others are suppressed, a chart would make areas look alike that are not.
     drawable = any(row[measure] for row in with_rate)
     if not drawable:
-        sentence += (
-            " All of these rates are 0. There is nothing to draw." if with_rate else " There is nothing to draw."
-        )
-        if withheld:
-            sentence += " That is a right answer for a rare intervention: withheld does not mean none."
+        sentence += " All of these rates are 0. There is no chart." if with_rate else " There is no chart."
+        if suppressed:
+            sentence += " This is expected for a rare intervention: suppressed does not mean none."
     blocks = [Block("text", text=sentence)]
     national = None if nation is None else nation.get(measure)
     if drawable:
         named = f"{title}, {period}"
-        left_out = f" {withheld} withheld, not drawn." if withheld else ""
-        blocks += drawn(
+        left_out = f" {suppressed} suppressed, not shown." if suppressed else ""
+        blocks += chart_block(
             charts.caterpillar(rows, national=national, key=f"{key}-ranked", title=named),
-            f"{wording.areas(kind)} ranked by {wording.MEASURES[measure].lower()} per 100,000, "
+            f"{_capital(wording.areas(kind))} ranked by {wording.MEASURES[measure].lower()} per 100,000, "
             f"{'with 95% limits, ' if any(limits_of(row) for row in with_rate) else ''}{period}.{left_out}",
         )
         if national is None:
-            blocks.append(Block("text", text="No funnel plot: there is no national rate to draw limits around."))
+            blocks.append(
+                Block("text", text="There is no funnel plot, because there is no national rate to draw limits around.")
+            )
         else:
-            # Areas whose small counts are withheld are not there by chance: without them φ would be too large.
-            phi = None if withheld else _dispersion(with_rate, measure, national)
+            # Suppressed areas have small counts. Overdispersion without them would be too large.
+            phi = None if suppressed else _dispersion(with_rate, measure, national)
             wider = adjust and phi is not None and phi > 1
-            blocks += drawn(
+            blocks += chart_block(
                 charts.funnel(
                     rows, national=national, key=f"{key}-funnel", title=named, phi=phi if wider and phi else 1.0
                 ),
-                f"{wording.areas(kind)} by population, {period}: between the limits a difference from the national rate "
-                f"may be chance alone ({'Poisson limits widened by √φ' if wider else 'Poisson limits'}).{left_out}",
+                f"{_capital(wording.areas(kind))} by population, {period}. Chance alone may explain why an area between the "
+                "limits differs from the national rate "
+                f"({'Poisson limits, widened for overdispersion' if wider else 'Poisson limits'}).{left_out}",
             )
-            blocks.append(Block("text", text=_dispersion_words(phi)))
+            blocks.append(Block("text", text=_dispersion_words(phi, kind)))
+    footnotes = wording.Footnotes()
     blocks.append(
         Block(
             "grid",
-            text=f"All {len(rows)} {wording.areas(kind)}, {period}. Limits hold for every count that rounding can have turned into the "
-            "one shown, so they are wider than 95% limits of an exact count.",
+            text=f"All {len(rows)} {wording.areas(kind)}, {period}. A rounded count can stand for several exact counts. The limits "
+            "cover all of them, so they are wider than 95% limits of an exact count.",
             head=(
                 "Area",
                 "Flagged",
@@ -142,17 +149,18 @@ def _area_blocks(
             rows=tuple(
                 (
                     wording.area_name(row),
-                    wording.counted(row, "activity"),
+                    wording.count_in(row, "activity"),
                     wording.flagged_share(row),
-                    wording.counted(row, "population"),
-                    wording.rated(row, "crude_rate"),
-                    wording.rated(row, "standardised_rate"),
+                    wording.count_in(row, "population"),
+                    wording.rate_in(row, "crude_rate"),
+                    wording.rate_in(row, "standardised_rate"),
                     wording.limits(row),
-                    wording.status(row),
+                    wording.status(row, footnotes),
                 )
                 for row in rows
             ),
             align="lrrrrrrw",
+            footnotes=tuple(footnotes.texts),
             fold=True,
         )
     )
@@ -160,24 +168,40 @@ def _area_blocks(
 
 
 def _dispersion(rows: Sequence[Row], measure: str, national: float) -> float:
-    """How much more than by chance the drawn areas differ, of those with people."""
-    there = [(row, charts.people_of(row, national)) for row in rows if charts.people_of(row, national)]
-    observed = [row[measure] * people / 100_000 for row, people in there]
-    return dispersion_of(observed, [national * people / 100_000 for _, people in there])
+    """The overdispersion of the areas that have people: about 1 if they differ by chance alone."""
+    with_people = [(row, charts.people_of(row, national)) for row in rows if charts.people_of(row, national)]
+    observed = [row[measure] * people / 100_000 for row, people in with_people]
+    return dispersion_of(observed, [national * people / 100_000 for _, people in with_people])
 
 
-def _dispersion_words(phi: float | None) -> str:
+# Overdispersion above this is "far more than chance".
+_FAR_MORE = 2
+
+
+def _dispersion_words(phi: float | None, kind: str) -> str:
     if phi is None:
-        return "How much more than by chance the areas differ (φ) cannot be said while some are withheld."
-    words = f"φ is {wording.rate(phi)}, where chance alone gives about 1: areas differ by "
-    return words + ("more than chance." if phi > 1 else "no more than chance.")
+        return (
+            "Overdispersion (whether areas differ more than chance would explain) is not calculated, because some areas "
+            "are suppressed."
+        )
+    given = f"(overdispersion {wording.rate(phi)}; chance alone gives about 1)"
+    names = _capital(wording.areas(kind))
+    if phi <= 1:
+        return f"{names} differ no more than chance would explain {given}."
+    more = "far more" if phi > _FAR_MORE else "more"
+    return f"{names} differ {more} than chance would explain; recording may be one reason {given}."
+
+
+def _capital(text: str) -> str:
+    """The text with a capital first letter; the others keep theirs."""
+    return text[:1].upper() + text[1:]
 
 
 def spread(variation: Sequence[Row], reading: str) -> tuple[Block, ...]:
-    """Percentiles, N-fold and opportunity: the newest period of each length, and earlier ones folded away."""
+    """Percentiles, N-fold and opportunity of the newest period of each length. Earlier periods are folded."""
     rows = [row for row in variation if row.get("reading") == reading]
     if not rows:
-        return (Block("text", text="No variation is published for this policy in its default reading."),)
+        return (Block("text", text="No variation is published for this policy's main definition."),)
     order = list(wording.AREA_TYPES)
 
     def place(row: Row) -> tuple[Any, ...]:
@@ -187,18 +211,22 @@ def spread(variation: Sequence[Row], reading: str) -> tuple[Block, ...]:
             str(row["financial_year"]), str(row["revision"]),
         )  # fmt: skip
 
-    ends: dict[tuple[str, int], str] = {}
+    last_years: dict[tuple[str, int], str] = {}
     for row in rows:
         kind = (str(row["area_type"]), row.get("period_years") or 1)
-        ends[kind] = max(ends.get(kind, ""), str(row["financial_year"]))
+        last_years[kind] = max(last_years.get(kind, ""), str(row["financial_year"]))
     newest = [
-        row for row in rows if str(row["financial_year"]) == ends[(str(row["area_type"]), row.get("period_years") or 1)]
+        row
+        for row in rows
+        if str(row["financial_year"]) == last_years[(str(row["area_type"]), row.get("period_years") or 1)]
     ]
     earlier = [row for row in rows if row not in newest]
     explanation = (
-        "Percentiles of the standardised rate per 100,000, over areas with activity and unweighted. N-fold is the 90th "
-        "over the 10th percentile. Opportunity is the number of records above the 25th percentile's rate, summed over "
-        "areas: a sum, not a target. A dash stands where a figure would tell what is withheld, or has no areas to rest on."
+        "Percentiles (P10 to P90) of the standardised rate per 100,000. Areas without activity are left out; every other "
+        "area counts the same, whatever its size. N-fold is P90 divided by P10. Opportunity: how many fewer records there "
+        "would be if every area were at the rate of the lowest quarter. It is not a target. Only areas with a rate above "
+        "P25 add to it. A dash means that the figure would reveal a suppressed number, or that there are no areas to "
+        "calculate it from."
     )
     blocks = [_variation_grid(sorted(newest, key=place), explanation)]
     if earlier:
@@ -208,13 +236,14 @@ def spread(variation: Sequence[Row], reading: str) -> tuple[Block, ...]:
 
 def _variation_grid(rows: Sequence[Row], caption: str, *, fold: bool = False) -> Block:
     several = len({str(row["revision"]) for row in rows}) > 1
+    footnotes = wording.Footnotes()
     return Block(
         "grid",
         text=caption,
         head=(
             "Areas",
             "Period",
-            "Number",
+            "Areas in total",
             "With activity",
             "P10",
             "P25",
@@ -229,33 +258,32 @@ def _variation_grid(rows: Sequence[Row], caption: str, *, fold: bool = False) ->
             (
                 wording.areas(row["area_type"]),
                 wording.period(row) + (f" ({row['revision']})" if several else ""),
-                wording.counted(row, "areas"),
-                wording.counted(row, "areas_with_activity"),
+                wording.count_in(row, "areas"),
+                wording.count_in(row, "areas_with_activity"),
                 *(
-                    wording.rate(row.get(name), "withheld" if row.get("status") in WITHHELD else "–")
+                    wording.rate(row.get(name), "suppressed" if row.get("status") in SUPPRESSED else "–")
                     for name in ("p10", "p25", "p50", "p75", "p90", "n_fold")
                 ),
                 _opportunity(row),
-                _variation_status(row),
+                _variation_status(row, footnotes),
             )
             for row in rows
         ),
         align="lnrrrrrrrrrl",
+        footnotes=tuple(footnotes.texts),
         fold=fold,
     )
 
 
-def _variation_status(row: Row) -> str:
-    # The percentiles of a rare intervention stand although its opportunity does not.
+def _variation_status(row: Row, footnotes: wording.Footnotes) -> str:
+    # A rare intervention can have percentiles but no opportunity.
     if row.get("status") == "not_calculated" and row.get("p50") is not None:
         row = {**row, "status": "opportunity_not_calculated"}
-    return wording.status(row, ok="calculated")
+    return wording.status(row, footnotes, ok="calculated")
 
 
 def _opportunity(row: Row) -> str:
     if row.get("opportunity") is None:
-        return wording.absent_of(row)
-    of_activity = row.get("opportunity_share")
-    return wording.count(row["opportunity"]) + (
-        f" ({wording.share(of_activity, 1)})" if of_activity is not None else ""
-    )
+        return wording.reason_missing(row)
+    part = row.get("opportunity_share")
+    return wording.count(row["opportunity"]) + (f" ({wording.share(part, 1)})" if part is not None else "")

@@ -1,7 +1,7 @@
-"""The report's charts, each as one SVG text: no outside font, the same bytes for the same figures.
+"""The report's charts, each as an SVG text without outside fonts. The same figures give the same bytes.
 
-A chart takes rows of one published table, as :func:`ebi_spark.report.rows.rows_of` makes them, and a ``key`` that
-keeps its ids apart from those of the other charts of a page. It is None where there is nothing to draw.
+A function takes rows of one published table, as :func:`ebi_spark.report.rows.rows_of` returns them, and a ``key`` that
+makes the chart's ids unique on the page. It returns None if there is nothing to draw.
 """
 
 import io
@@ -23,16 +23,17 @@ from ebi_spark.rates.control_charts import Z_95, Z_998, ControlChart, funnel_lim
 from ebi_spark.report import wording
 from ebi_spark.report.rows import Row, limits_of, measure_of
 
-# Okabe and Ito's palette, told apart by every kind of colour vision; shapes and hatches say the same in print.
+# Okabe and Ito's palette, which people with any kind of colour vision can distinguish. Shapes and hatches show the same
+# without colour.
 BLUE, VERMILLION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#8A8F98", "#1F2933"
 PALE = "#D9DDE2"
-# Narrow enough that the text still reads when a telephone shrinks the drawing to 360 pixels.
+# In inches. Narrow enough that the text is legible when a phone shrinks the drawing to 360 pixels.
 WIDTH = 4.8
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing as SVG text and what it shows in words; a notebook displays it by itself."""
+    """A chart as SVG text, and what it shows in words. A notebook displays it directly."""
 
     svg: str
     alt: str
@@ -42,9 +43,9 @@ class Chart:
 
 
 def attrition(steps: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """A waterfall: how many records in scope each clause takes away, and how many are left flagged.
+    """A waterfall: how many records in scope each clause removes, and how many are left and flagged.
 
-    The step that finds the scope is left out: it starts from all records of the dataset and would hide the others.
+    Step 0, which finds the scope, is left out: it starts from all records of the data set and would dwarf the other steps.
     """
     ordered = sorted(steps, key=lambda step: int(step["step"]))
     scope = next((step for step in ordered if step["step"] == 0), None)
@@ -53,28 +54,28 @@ def attrition(steps: Sequence[Row], *, key: str, title: str) -> Chart | None:
         return None
     start = int(scope["records_left"] if scope else clauses[0]["records_in"])
     left = int(clauses[-1]["records_left"]) if clauses else start
-    labels = ["in scope", *(wording.spoken(step["clause_id"]) for step in clauses)]
+    labels = ["in scope", *(wording.in_words(step["clause_id"]) for step in clauses)]
     with _drawing(0.34 * len(labels) + 0.9) as (figure, axes):
         axes.barh([0], [start], color=BLUE, height=0.62)
-        _beside(axes, start, 0, wording.count(start))
+        _label(axes, start, 0, wording.count(start))
         for place, step in enumerate(clauses, start=1):
-            stays = int(step["records_left"])
+            kept = int(step["records_left"])
             failed, missing = int(step["records_failed"]), int(step["records_missing"])
-            axes.barh([place], [stays], color=BLUE, height=0.62)
-            axes.barh([place], [failed], left=[stays], color=PALE, height=0.62)
+            axes.barh([place], [kept], color=BLUE, height=0.62)
+            axes.barh([place], [failed], left=[kept], color=PALE, height=0.62)
             axes.barh(
                 [place],
                 [missing],
-                left=[stays + failed],
+                left=[kept + failed],
                 color="white",
                 edgecolor=VERMILLION,
                 hatch="////",
                 height=0.62,
                 linewidth=0.8 if missing else 0,
             )
-            gone = failed + missing
-            text = f"{wording.count(stays)} left" + (f" (−{wording.count(gone)})" if gone else "")
-            _beside(axes, stays + gone, place, text)
+            removed = failed + missing
+            text = f"{wording.count(kept)} left" + (f" (−{wording.count(removed)})" if removed else "")
+            _label(axes, kept + removed, place, text)
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.4, -0.6)
         axes.set_xlim(0, max(start, 1) * 1.36)
@@ -83,7 +84,7 @@ def attrition(steps: Sequence[Row], *, key: str, title: str) -> Chart | None:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         handles = [
             mpl.patches.Patch(color=BLUE, label="left"),
-            mpl.patches.Patch(color=PALE, label="taken out"),
+            mpl.patches.Patch(color=PALE, label="removed"),
             mpl.patches.Patch(facecolor="white", edgecolor=VERMILLION, hatch="////", label="dropped: not recorded"),
         ]
         _legend(figure, handles)
@@ -92,9 +93,9 @@ def attrition(steps: Sequence[Row], *, key: str, title: str) -> Chart | None:
 
 
 def trend(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """A rate by year: standardised with its 95% limits, and crude beside it."""
+    """The standardised rate by year with its 95% limits, and the crude rate."""
     ordered = sorted(rows, key=lambda row: (str(row["financial_year"]), str(row.get("revision"))))
-    shown = [row for row in ordered if _numbers(row, "standardised_rate") or _numbers(row, "crude_rate")]
+    shown = [row for row in ordered if _has(row, "standardised_rate") or _has(row, "crude_rate")]
     if not shown:
         return None
     years = sorted({str(row["financial_year"]) for row in ordered})
@@ -102,14 +103,14 @@ def trend(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
     with _drawing(2.7) as (figure, axes):
         for number, revision in enumerate(revisions):
             own = [row for row in shown if str(row.get("revision")) == revision]
-            # Two revisions of one year stand beside each other, not on top of each other.
+            # Two revisions of the same year are drawn side by side, so that neither hides the other.
             shift = 0.12 * (number - (len(revisions) - 1) / 2)
             places = [years.index(str(row["financial_year"])) + shift for row in own]
-            of_revision = f", revision {revision}" if len(revisions) > 1 else ""
+            revision_text = f", revision {revision}" if len(revisions) > 1 else ""
             colour = (BLUE, VERMILLION, INK, ORANGE)[number % 4]
             for name, drawn_as, mark, line, own_colour, above in (
                 ("standardised_rate", "standardised, 95% limits", "o", "-", colour, 3),
-                # Small crosses over the points: the two rates often coincide, and both must show.
+                # Small crosses on top of the points: the two rates are often equal, and both must be visible.
                 ("crude_rate", "crude", "x", ":", INK if colour != INK else GREY, 4),
             ):
                 values = [math.nan if row.get(name) is None else row[name] for row in own]
@@ -117,7 +118,7 @@ def trend(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
                     continue
                 axes.plot(
                     places, values, color=own_colour, marker=mark, linestyle=line, linewidth=1.2,
-                    markersize=6 if mark == "o" else 4, markerfacecolor="white", label=drawn_as + of_revision, zorder=above,
+                    markersize=6 if mark == "o" else 4, markerfacecolor="white", label=drawn_as + revision_text, zorder=above,
                 )  # fmt: skip
                 if name == "standardised_rate":
                     _whiskers(axes, places, own, colour, upright=True)
@@ -131,29 +132,29 @@ def trend(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
         _legend(figure, axes.get_legend_handles_labels()[0], 1 if len(revisions) > 1 else 2)
         first, last = shown[0], shown[-1]
         measure = measure_of(shown)
-        words = f"from {wording.rated(first, measure)} in {first['financial_year']} to " if len(shown) > 1 else ""
+        words = f"from {wording.rate_in(first, measure)} in {first['financial_year']} to " if len(shown) > 1 else ""
         alt = (
-            f"{title}: {wording.MEASURES[measure].lower()} {words}{wording.rated(last, measure)} "
+            f"{title}: {wording.MEASURES[measure].lower()} {words}{wording.rate_in(last, measure)} "
             f"in {last['financial_year']} per 100,000."
         )
         return _chart(figure, key, alt)
 
 
 def caterpillar(rows: Sequence[Row], *, national: float | None, key: str, title: str) -> Chart | None:
-    """The areas ranked by their rate with 95% limits, against the national rate; areas without a rate are left out.
+    """The areas ranked by their rate with 95% limits, and the national rate. Areas without a rate are left out.
 
-    None also where every rate is 0.
+    Returns None if every rate is 0.
     """
     measure = measure_of(rows)
     shown = sorted(
         (row for row in rows if row.get(measure) is not None),
         key=lambda row: (row[measure], wording.area_name(row), str(row.get("area_code"))),
     )
-    # Zeros alone (all others withheld) would look as if the areas were alike.
+    # If all other rates are suppressed, a chart of zeros would make the areas look alike.
     if not shown or not any(row[measure] for row in shown):
         return None
     with _drawing(0.165 * len(shown) + 1.0) as (figure, axes):
-        kinds = [_against(row, national) if measure == "standardised_rate" else "" for row in shown]
+        kinds = [_side(row, national) if measure == "standardised_rate" else "" for row in shown]
         for kind, colour, marker, label in (
             ("above", VERMILLION, "^", "above the national rate"),
             ("below", BLUE, "v", "below"),
@@ -187,16 +188,21 @@ def caterpillar(rows: Sequence[Row], *, national: float | None, key: str, title:
 
 
 def people_of(row: Row, national: float) -> float:
-    """The people whom an area's limits rest on: as many as would have its expected events at the national rate, which
-    allows for age and sex; its population where nothing is expected of it. 0 without either."""
+    """The number of people that sets the width of an area's limits.
+
+    It is the number who would have the area's expected events at the national rate, which allows for age and sex. An area
+    without expected events has its population, and 0 without a population.
+    """
     if row.get("expected"):
         return float(row["expected"]) * 100_000 / national
     return float(row.get("population") or 0)
 
 
 def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str, phi: float = 1.0) -> Chart | None:
-    """Each area's rate against its people (:func:`people_of`), with the limits of :func:`funnel_limits` at 95% and 99.8%,
-    widened by ``phi``."""
+    """A funnel plot: each area's rate by its number of people (:func:`people_of`).
+
+    The limits are those of :func:`funnel_limits` at 95% and 99.8%, widened by the overdispersion ``phi``.
+    """
     measure = measure_of(rows)
     if not national or not any(row.get(measure) for row in rows):
         return None
@@ -230,12 +236,12 @@ def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str,
                 [row["population"] for row in outside], [row[measure] for row in outside], "D", color=VERMILLION,
                 markersize=4.5, label="area outside 99.8%", clip_on=False, zorder=3,
             )  # fmt: skip
-        # A few large outliers may be named; two dozen names would bury the points.
+        # Up to six outliers have their names. More names would hide the points.
         places: list[tuple[float, float]] = []
         for row in outside if len(outside) <= 6 else []:
             right = row["population"] > (largest + smallest) / 2
             at = (row["population"] / largest, row[measure] / max(other[measure] for other in shown))
-            # Beside another name it goes a line higher.
+            # A name close to other names is moved up, one line for each of them.
             above = sum(abs(at[0] - x) < 0.35 and abs(at[1] - y) < 0.06 for x, y in places)
             places.append(at)
             axes.annotate(
@@ -244,7 +250,7 @@ def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str,
                 parse_math=False,
             )  # fmt: skip
         axes.set_xlim(smallest, largest)
-        # Not from 0 for a common intervention: its limits are too narrow to be told apart there.
+        # The axis need not start at 0: the limits of a common intervention would be too close together to distinguish.
         heights = [rate for band in bands for both in band for rate in both] + [row[measure] for row in shown]
         room = 0.06 * (max(heights) - min(heights)) or 1
         axes.set_ylim(max(0.0, min(heights) - room), max(heights) + room)
@@ -265,26 +271,26 @@ def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str,
 
 
 def readings(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """What each reading flags beside the policy as published: records added to the right, removed to the left."""
+    """How each reading differs from the policy as published: records added to the right, records removed to the left."""
     shown = [row for row in rows if row.get("added") is not None and row.get("removed") is not None]
     shown = [row for row in shown if row["reading"] != "as_published"]
     if not shown:
         return None
     with _drawing(0.42 * len(shown) + 0.95) as (figure, axes):
-        reach = max(max(row["added"], row["removed"]) for row in shown) or 1
+        longest = max(max(row["added"], row["removed"]) for row in shown) or 1
         for place, row in enumerate(shown):
             axes.barh([place], [row["added"]], color=BLUE, height=0.55)
             axes.barh([place], [-row["removed"]], color=ORANGE, hatch="////", edgecolor="white", height=0.55)
-            _beside(axes, row["added"], place, f"+{wording.count(row['added'])}")
-            _beside(axes, -row["removed"], place, f"−{wording.count(row['removed'])}", before=True)
+            _label(axes, row["added"], place, f"+{wording.count(row['added'])}")
+            _label(axes, -row["removed"], place, f"−{wording.count(row['removed'])}", before=True)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(shown)), [_short(wording.reading(row["reading"])) for row in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        # Room for the numbers, but none for a side on which nothing happens.
+        # Leave room for the numbers on both sides, and for bars only where there are any.
         removed = max(row["removed"] for row in shown)
         added = max(row["added"] for row in shown)
-        axes.set_xlim(-removed - 0.24 * reach, added + 0.24 * reach)
-        axes.set_xlabel("Records, beside as published")
+        axes.set_xlim(-removed - 0.24 * longest, added + 0.24 * longest)
+        axes.set_xlabel("Records, compared with the published policy")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{abs(x):,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         handles = [
@@ -301,7 +307,7 @@ def readings(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
 
 
 def by_month(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str) -> Chart | None:
-    """An XmR chart of flagged records by month; months that are not of the baseline are hollow."""
+    """An XmR chart of flagged records by month. Provisional months and months of the pandemic are hollow."""
     values = [row["activity"] for row in rows]
     ends = [f"{row['month']:%b %Y}" for row in (rows[0], rows[-1])]
     alt = f"{title}: XmR chart by month, {ends[0]} to {ends[1]}, mean {wording.rate(limits.centre)}"
@@ -311,12 +317,10 @@ def by_month(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str)
 
 
 def days_between(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str) -> Chart | None:
-    """A days-between chart: a point a group of records, in the order of their dates."""
+    """A chart of the days between records: a point for each group of records, in the order of their dates."""
     values = [row["days"] for row in rows]
     size = int(rows[0]["events"])
-    alt = (
-        f"{title}: days in which {size} records came together, {len(rows)} groups, centre {wording.rate(limits.centre)}"
-    )
+    alt = f"{title}: days in which {size} records occurred, {len(rows)} groups, centre {wording.rate(limits.centre)}"
     step = math.ceil(len(rows) / 5)
     ticks = {place: f"{row['month']:%b %Y}" for place, row in enumerate(rows) if place % step == 0}
     return _control(values, limits, [False] * len(rows), ticks, f"Days for {size} records", key, alt, "centre")
@@ -371,7 +375,7 @@ def _control(
 
 
 def records_by_month(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """National records of a data set by month, for completeness; marked months are hollow."""
+    """National records of a data set by month. Provisional months and months of the pandemic are hollow."""
     if len(rows) < 2:
         return None
     values = [row["records"] for row in rows]
@@ -397,12 +401,12 @@ def records_by_month(rows: Sequence[Row], *, key: str, title: str) -> Chart | No
 
 @contextmanager
 def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of the house style, made without pyplot: no state that another drawing could change."""
+    """A figure in the report's style, made without pyplot, whose global state another drawing could change."""
     style = {
         "svg.hashsalt": "ebi-spark",
         "svg.fonttype": "none",
         "font.family": "sans-serif",
-        # DejaVu lays out and is wider than what a browser then picks, so no label outgrows its place.
+        # matplotlib uses DejaVu to place labels. It is wider than the fonts that a browser then uses, so labels fit.
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9,
         "text.parse_math": False,
@@ -418,7 +422,7 @@ def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
         "axes.formatter.useoffset": False,
     }
     with mpl.rc_context():
-        # What a user's matplotlibrc says must not move a byte of the report.
+        # A user's matplotlibrc must not change the report.
         mpl.rcdefaults()
         mpl.rcParams.update(style)
         figure = Figure(figsize=(WIDTH, max(height, 1.2)), layout="constrained")
@@ -427,9 +431,9 @@ def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
 
 
 def _chart(figure: Figure, key: str, alt: str) -> Chart:
-    """The figure as SVG that can stand inside a page: no prolog, ids of its own, its words as its label."""
+    """The figure as SVG that can be part of a page: no prolog, ids that are unique on the page, ``alt`` as its label."""
     out = io.BytesIO()
-    # Without metadata nothing tells the day or the library's version.
+    # Metadata would give the day and the library's version, which change the bytes.
     figure.savefig(
         out,
         format="svg",
@@ -456,7 +460,7 @@ def _whiskers(axes: Axes, places: Sequence[float], rows: Sequence[Row], colour: 
             draw(place, *both, color=colour, linewidth=1.2, zorder=2)
 
 
-def _beside(axes: Axes, at: float, place: float, text: str, *, before: bool = False) -> None:
+def _label(axes: Axes, at: float, place: float, text: str, *, before: bool = False) -> None:
     axes.annotate(
         text,
         (at, place),
@@ -474,12 +478,12 @@ def _legend(figure: Figure, handles: Sequence[Any], columns: int = 3) -> None:
         figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=8)
 
 
-def _numbers(row: Row, name: str) -> bool:
+def _has(row: Row, name: str) -> bool:
     return row.get(name) is not None
 
 
-def _against(row: Row, national: float | None) -> str:
-    """On which side of the national rate both limits of an area lie; empty where they enclose it."""
+def _side(row: Row, national: float | None) -> str:
+    """``above`` or ``below`` if both limits of an area are on that side of the national rate; otherwise empty."""
     both = limits_of(row)
     if both is None or national is None:
         return ""

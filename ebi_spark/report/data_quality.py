@@ -1,18 +1,18 @@
-"""What is known of the data behind all figures: missing values and completeness."""
+"""The quality of the data behind all figures: missing values, quarantined rows and completeness."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from ebi_spark.records.quarantine_summary import CONFLICT, REMEDIES, columns_of
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, by_year, drawn
+from ebi_spark.report.blocks import Block, by_year, chart_block
 from ebi_spark.report.rows import Row
 
 
-def quality(quality: Sequence[Row]) -> tuple[Block, ...]:
-    """The national measures of each data set by year."""
-    if not quality:
-        return (Block("text", text="This release holds no measures of data quality."),)
+def quality(rows: Sequence[Row]) -> tuple[Block, ...]:
+    """The national measures of each data set by year, then the quarantined rows. ``rows`` are those of ``quality``."""
+    if not rows:
+        return (Block("text", text="This release has no measures of data quality."),)
     known = list(wording.QUALITY)
 
     def place(row: Row) -> tuple[Any, ...]:
@@ -20,51 +20,53 @@ def quality(quality: Sequence[Row]) -> tuple[Block, ...]:
         return (known.index(name) if name in known else len(known), name)
 
     blocks = []
-    for dataset in sorted({str(row["dataset"]) for row in quality}):
+    for dataset in sorted({str(row["dataset"]) for row in rows}):
         blocks.append(
             by_year(
-                [row for row in quality if str(row["dataset"]) == dataset],
+                [row for row in rows if str(row["dataset"]) == dataset],
                 label=lambda row: (
                     wording.quality_measure(str(row["measure"]))
                     + (f" ({row['policy_id']})" if row.get("policy_id") else "")
                 ),
                 order=place,
                 cell=_quality_cell,
-                caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their share of those that the "
-                "measure is a part of. Totals are exact; all else is to the nearest 100, since it can be the records of one area "
-                "or provider.",
+                caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their percentage of the records "
+                "that the measure is a part of. Totals are exact. Every other number is rounded to the nearest 100, because it "
+                "could be the records of one area or provider.",
                 first="Measure",
             )
         )
-    return (*blocks, *_set_aside(quality))
+    return (*blocks, *_quarantine(rows))
 
 
 # The source tables of each data set.
 _ROLES = {"apc": ("apcs", "apc"), "op": ("opa", "op")}
 
 
-def _set_aside(quality: Sequence[Row]) -> list[Block]:
-    """What rows were set aside for, which columns to look at, and what to do."""
-    rows: dict[tuple[str, str], int] = {}
+def _quarantine(quality: Sequence[Row]) -> list[Block]:
+    """Why rows were quarantined, which columns to check, and what to do."""
+    counts: dict[tuple[str, str], int] = {}
     for row in quality:
         kind, _, reason = str(row["measure"]).partition(":")
         if kind == "quarantined":
             key = str(row["dataset"]), reason
-            rows[key] = rows.get(key, 0) + int(row.get("records") or 0)
-    if not rows:
+            counts[key] = counts.get(key, 0) + int(row.get("records") or 0)
+    if not counts:
         return []
     listed = []
-    for (dataset, reason), number in sorted(rows.items(), key=lambda item: (-item[1], item[0])):
+    for (dataset, reason), number in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         columns = dict.fromkeys(name for role in _ROLES.get(dataset, ()) for name in columns_of(reason, role))
-        place = ", ".join(columns) or ("those in which the rows differ" if reason == CONFLICT else "the whole line")
+        where = ", ".join(columns) or (
+            "the columns in which the rows differ" if reason == CONFLICT else "the whole line"
+        )
         name = wording.DATASETS.get(dataset, dataset)
-        shown = wording.count(number) if number else wording.ABSENT_MEASURES["withheld_small"]
-        listed.append((name, wording.spoken(reason), shown, place, REMEDIES.get(reason, "")))
+        shown = wording.count(number) if number else wording.SUPPRESSED_MEASURES["withheld_small"]
+        listed.append((name, wording.in_words(reason), shown, where, REMEDIES.get(reason, "")))
     return [
         Block(
             "grid",
-            text="Rows that could not be used, of all years. `ebi-spark status` lists them by source table.",
-            head=("Data set", "Reason", "Rows", "Columns to look at", "What to do"),
+            text="Quarantined rows (rows that could not be used), all years. `ebi-spark status` lists them by source table.",
+            head=("Data set", "Reason", "Rows", "Columns to check", "What to do"),
             rows=tuple(listed),
             align="lwrww",
             fold=True,
@@ -73,36 +75,36 @@ def _set_aside(quality: Sequence[Row]) -> list[Block]:
 
 
 def _quality_cell(row: Row) -> str:
-    if row.get("status") in wording.ABSENT_MEASURES:
-        return wording.ABSENT_MEASURES[str(row["status"])]
+    if row.get("status") in wording.SUPPRESSED_MEASURES:
+        return wording.SUPPRESSED_MEASURES[str(row["status"])]
     part = wording.share(row.get("records"), row.get("of_records")) if row.get("measure") != "records" else ""
     return wording.count(row.get("records")) + (f" ({part})" if part else "")
 
 
 def completeness(rows: Sequence[Row]) -> tuple[Block, ...]:
-    """Records by month and data set, and the providers that sent less than half of their typical month."""
+    """Records by month for each data set, and the providers that sent less than half of their typical month."""
     blocks: list[Block] = []
     for dataset in sorted({str(row["dataset"]) for row in rows}):
         own = [row for row in rows if str(row["dataset"]) == dataset]
-        blocks += _of_dataset(own, dataset, wording.DATASETS.get(dataset, dataset))
+        blocks += _dataset_blocks(own, dataset, wording.DATASETS.get(dataset, dataset))
     return tuple(blocks)
 
 
-def _of_dataset(rows: Sequence[Row], dataset: str, name: str) -> list[Block]:
+def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]:
     national = sorted((row for row in rows if row["area_type"] == wording.NATIONAL), key=lambda row: str(row["month"]))
     providers = [row for row in rows if row["area_type"] == "provider"]
     blocks: list[Block] = []
     if national:
-        blocks += drawn(
+        blocks += chart_block(
             charts.records_by_month(national, key=f"completeness-{dataset}", title=name),
-            f"{name}: records by month, all procedures. Provisional months, which will grow, and the pandemic's are hollow.",
+            f"{name}: records by month, all procedures. Hollow points are provisional months, which will grow, and months of the pandemic.",
         )
         blocks.append(
             Block(
                 "grid",
-                text=f"{name}: the latest twelve months. A provider's month is low when it holds less than half of its typical "
-                "month of the year (median of its months that are not marked).",
-                head=("Month", "Records", "Providers", "Of these low", "Mark"),
+                text=f"{name}: the latest twelve months. A provider's month is low if it has less than half as many records as "
+                "the provider's typical month of that year (the median of its months that are not marked).",
+                head=("Month", "Records", "Providers", "Providers with a low month", "Mark"),
                 rows=tuple(
                     (
                         wording.month(row["month"]),
@@ -115,21 +117,26 @@ def _of_dataset(rows: Sequence[Row], dataset: str, name: str) -> list[Block]:
             )
         )
     last = max((str(row["financial_year"]) for row in providers), default="")
-    of_year = [row for row in providers if str(row["financial_year"]) == last]
+    latest = [row for row in providers if str(row["financial_year"]) == last]
     low: dict[str, list[Row]] = {}
-    for row in sorted(of_year, key=lambda row: (str(row["area_code"]), str(row["month"]))):
+    for row in sorted(latest, key=lambda row: (str(row["area_code"]), str(row["month"]))):
         if row.get("low"):
             low.setdefault(str(row["area_code"]), []).append(row)
-    told = f"{name}, {last}: {len(low)} of {len({row['area_code'] for row in of_year})} providers have a low month"
-    told += ", of those with 100 records or more in a typical month"
-    if of_year:
-        blocks.append(Block("text", text=told + "."))
+    if latest:
+        number = len({row["area_code"] for row in latest})
+        blocks.append(
+            Block(
+                "text",
+                text=f"{name}, {last}: {len(low)} of {number} providers with 100 records or more in a typical month have a "
+                "low month.",
+            )
+        )
     if low:
         blocks.append(
             Block(
                 "grid",
                 text=f"{name}: low months by provider, {last}",
-                head=("Provider", "Months, and their share of a typical one"),
+                head=("Provider", "Low months, as a percentage of a typical month"),
                 rows=tuple(
                     (
                         code,

@@ -1,4 +1,4 @@
-"""A policy over time: its rates by year with limits, their change, and control charts by month."""
+"""A policy over time: its rates by year with limits, the change in the rate, and control charts by month."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,20 +8,23 @@ from typing import Any
 from ebi_spark.rates.change import FEWEST, change, error_of_count
 from ebi_spark.rates.control_charts import LEAST_MONTHLY, ControlChart, Form, t_chart, xmr
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, drawn
+from ebi_spark.report.blocks import Block, chart_block
 from ebi_spark.report.rows import Row
 
-# With fewer points limits are too uncertain to draw.
+# With fewer points than these, control limits are too uncertain to draw.
 FEWEST_MONTHS, FEWEST_GROUPS = 12, 8
-# What a chart says of its form.
+# How a chart describes its form.
 _FORMS = {
-    "plot_the_dots": "Limits and rules as NHSRplotthedots has them: outlying moving ranges are left out once.",
-    "unscreened": "Every moving range counts, and of two of three points near a limit the third may be anywhere.",
+    "plot_the_dots": "Limits and rules are those of NHSRplotthedots: outlying moving ranges are left out once.",
+    "unscreened": "Every moving range counts. For the rule of two of three points near a limit, the third point may be anywhere.",
 }
 
 
 def trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Block, ...]:
-    """Rates of the whole by year, then pooled, with limits; and how they changed."""
+    """Rates by year and for pooled years, with limits, and the change in the rate.
+
+    ``whole`` are the rows of England, of the whole extract, or of the one ICB of a local policy. ``place`` is its name.
+    """
     rows = sorted(
         (row for row in whole if (row.get("period_years") or 1) == 1),
         key=lambda row: (str(row["financial_year"]), str(row["revision"])),
@@ -31,15 +34,15 @@ def trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Bl
         key=lambda row: (row["period_years"], str(row["financial_year"]), str(row["revision"])),
     )
     if not rows and not pooled:
-        return (Block("text", text="No rates for the whole are published for this policy in its default reading."),)
-    blocks = drawn(
+        return (Block("text", text="No overall rates are published for this policy's main definition."),)
+    blocks = chart_block(
         charts.trend(rows, key=f"{anchor}-trend", title=title),
         f"Flagged records per 100,000 people in {place}: standardised by age and sex with 95% limits, and crude.",
     )
     if not blocks:
         blocks = [Block("text", text="No rate is published for a single year, so there is no chart.")]
     if len({str(row["financial_year"]) for row in rows}) == 1:
-        blocks.append(Block("text", text="One year only: there is no trend yet."))
+        blocks.append(Block("text", text="There is only one year, so there is no trend yet."))
     several = len({str(row["revision"]) for row in whole}) > 1
     if rows:
         repeats = any(row.get("lower_adjusted") is not None for row in rows)
@@ -50,7 +53,7 @@ def trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Bl
         blocks.append(
             _rates(
                 pooled,
-                f"Pooled years in {place}, rolling by a year: records and rates per 100,000 person-years",
+                f"Pooled years in {place}, in windows that each start a year later: records and rates per 100,000 person-years",
                 several,
                 fold=bool(rows),
             )
@@ -59,6 +62,7 @@ def trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Bl
 
 
 def _rates(rows: Sequence[Row], caption: str, several: bool, *, fold: bool = False) -> Block:
+    footnotes = wording.Footnotes()
     return Block(
         "grid",
         text=caption,
@@ -66,32 +70,33 @@ def _rates(rows: Sequence[Row], caption: str, several: bool, *, fold: bool = Fal
         rows=tuple(
             (
                 wording.period(row) + (f" ({row['revision']})" if several else ""),
-                *(wording.counted(row, name) for name in ("in_scope", "activity", "population")),
-                wording.rated(row, "crude_rate"),
-                wording.rated(row, "standardised_rate"),
+                *(wording.count_in(row, name) for name in ("in_scope", "activity", "population")),
+                wording.rate_in(row, "crude_rate"),
+                wording.rate_in(row, "standardised_rate"),
                 wording.limits(row),
-                wording.status(row),
+                wording.status(row, footnotes),
             )
             for row in rows
         ),
         align="nrrrrrrw",
+        footnotes=tuple(footnotes.texts),
         fold=fold,
     )
 
 
 def _shares(rows: Sequence[Row], several: bool) -> list[Block]:
-    """The flagged among all procedures in scope, and people beside records."""
+    """Flagged records as a share of records in scope, and the number of people flagged."""
     return [
         Block(
             "grid",
-            text="Of all records with the policy's procedure, the flagged ones; and the people that they are of.",
+            text="Flagged records as a share of all records with the policy's procedure, and how many people they belong to.",
             head=("Period", "Flagged", "In scope", "Share (95% limits)", "People flagged"),
             rows=tuple(
                 (
                     wording.period(row) + (f" ({row['revision']})" if several else ""),
-                    *(wording.counted(row, name) for name in ("activity", "in_scope")),
+                    *(wording.count_in(row, name) for name in ("activity", "in_scope")),
                     wording.flagged_share(row),
-                    wording.counted(row, "people_flagged"),
+                    wording.count_in(row, "people_flagged"),
                 )
                 for row in rows
             ),
@@ -101,8 +106,10 @@ def _shares(rows: Sequence[Row], several: bool) -> list[Block]:
 
 
 def _changes(whole: Sequence[Row], place: str) -> list[Block]:
-    """How the rate changed, over the shortest periods that carry it and do not overlap: each against the one before, and
-    the last against the first."""
+    """The change in the rate: each period against the one before, and the last against the first.
+
+    The periods do not overlap. They are the shortest that have enough events.
+    """
     revisions: dict[str, list[Row]] = {}
     for row in whole:
         revisions.setdefault(str(row.get("revision")), []).append(row)
@@ -118,8 +125,8 @@ def _changes(whole: Sequence[Row], place: str) -> list[Block]:
     return [
         Block(
             "grid",
-            text=f"Change of the rate in {place}: ratio and difference per 100,000, with 95% intervals. Where an interval of "
-            "the ratio holds 1, chance alone may have made the difference.",
+            text=f"Change of the rate in {place}: ratio and difference per 100,000, with 95% intervals. If the interval of the "
+            "ratio includes 1, chance alone may explain the change.",
             head=("From … to …", "Ratio", "95% interval", "Difference", "95% interval"),
             rows=tuple(lines),
             align="nrrrr",
@@ -128,24 +135,25 @@ def _changes(whole: Sequence[Row], place: str) -> list[Block]:
 
 
 def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """The pairs of periods to compare, of the shortest length in which every period with a rate has enough events."""
     for length in sorted({row.get("period_years") or 1 for row in rows}):
-        of_length = {
+        with_rate = {
             int(str(row["financial_year"])[:4]): row
             for row in rows
             if (row.get("period_years") or 1) == length and row.get("standardised_rate")
         }
-        carried = {last: row for last, row in of_length.items() if (row.get("activity") or 0) >= FEWEST}
-        if len(carried) < 2 or len(carried) < len(of_length):
+        enough = {last: row for last, row in with_rate.items() if (row.get("activity") or 0) >= FEWEST}
+        if len(enough) < 2 or len(enough) < len(with_rate):
             continue
-        newest = max(carried)
-        apart = [last for last in sorted(carried) if (newest - last) % length == 0]
+        newest = max(enough)
+        separate = [last for last in sorted(enough) if (newest - last) % length == 0]
         pairs = [
-            (carried[one], carried[other])
-            for one, other in zip(apart, apart[1:], strict=False)
+            (enough[one], enough[other])
+            for one, other in zip(separate, separate[1:], strict=False)
             if other - one == length
         ]
-        if len(apart) > 2:
-            pairs.append((carried[apart[0]], carried[newest]))
+        if len(separate) > 2:
+            pairs.append((enough[separate[0]], enough[newest]))
         if pairs:
             return pairs
     return []
@@ -174,17 +182,20 @@ def _error(row: Row) -> float:
 def months(
     own: dict[str, list[Row]], reading: str, anchor: str, title: str, form: Form = "plot_the_dots"
 ) -> tuple[Block, ...]:
-    """A control chart of the whole's monthly activity; of a rare policy, of the days between groups of its records.
-    ``form`` is that of :func:`ebi_spark.rates.control_charts.xmr`."""
+    """A control chart of flagged records by month; for a rare policy, of the days between groups of records.
+
+    ``own`` has the policy's rows of ``activity_month`` and ``days_between``. ``form`` is that of
+    :func:`ebi_spark.rates.control_charts.xmr`.
+    """
     counts = _by_month([row for row in own["activity_month"] if row.get("reading") == reading])
     if not counts:
-        return (Block("text", text="No activity by month is published for this policy in its default reading."),)
+        return (Block("text", text="No activity by month is published for this policy's main definition."),)
     average = sum(row["activity"] for row in counts) / len(counts)
     if average < LEAST_MONTHLY:
         return (
             Block(
                 "text",
-                text=f"{wording.rate(average)} records a month on average: too few for a chart of counts by month.",
+                text=f"There are {wording.rate(average)} records a month on average, which is too few for a chart of counts by month.",
             ),
             *_days_between([row for row in own["days_between"] if row.get("reading") == reading], anchor, title, form),
         )
@@ -193,21 +204,22 @@ def months(
         return (
             Block(
                 "text",
-                text=f"{sum(plain)} months are neither provisional nor of the pandemic: fewer than {FEWEST_MONTHS}, so "
-                "there are no control limits yet.",
+                text=f"{sum(plain)} months are neither provisional nor in the pandemic. Control limits need at least "
+                f"{FEWEST_MONTHS} such months, with two of them in a row.",
             ),
             _month_grid(counts, None),
         )
-    # Records of a provisional month are still to come: it is drawn, and no rule looks at it.
-    settled = sum(not row["provisional"] for row in counts)
-    chart = xmr([row["activity"] for row in counts[:settled]], plain[:settled], form)
-    chart = replace(chart, signals=(*chart.signals, *[()] * (len(counts) - settled)))
+    # Provisional months will gain records. The chart shows them, but no rule applies to them.
+    final = sum(not row["provisional"] for row in counts)
+    chart = xmr([row["activity"] for row in counts[:final]], plain[:final], form)
+    chart = replace(chart, signals=(*chart.signals, *[()] * (len(counts) - final)))
     caption = (
-        f"Flagged records by month, {wording.month(counts[0]['month'])} to {wording.month(counts[-1]['month'])}: XmR chart, "
-        f"mean ± 2.66 × average moving range of the months that are neither provisional nor of the pandemic. {_FORMS[form]}"
+        f"Flagged records by month, {wording.month(counts[0]['month'])} to {wording.month(counts[-1]['month'])}: XmR chart. "
+        "Limits are the mean ± 2.66 × the average moving range of the months that are neither provisional nor in the "
+        f"pandemic. {_FORMS[form]}"
     )
     return (
-        *drawn(charts.by_month(counts, chart, key=f"{anchor}-months", title=title), caption),
+        *chart_block(charts.by_month(counts, chart, key=f"{anchor}-months", title=title), caption),
         *_signals(
             [
                 (wording.month(row["month"]), row["activity"], found)
@@ -221,19 +233,26 @@ def months(
 
 
 def _by_month(rows: Sequence[Row]) -> list[Row]:
-    """Records by month over all revisions: the latest run of months without a gap, in order."""
+    """Records by month, added up over all revisions. Only the months after the last gap are kept, in order.
+
+    | month   | revision | activity | → month | activity |
+    |---------|----------|----------|---------|----------|
+    | 2022-07 | 2018-11  | 50       | 2022-07 | 50       |
+    | 2022-08 | 2018-11  | 20       | 2022-08 | 60       |
+    | 2022-08 | 2022-08  | 40       |         |          |
+    """
     sums: dict[date, Row] = {}
     for row in rows:
         month = row.get("month")
         if not isinstance(month, date):
             continue
-        into = sums.setdefault(
+        total = sums.setdefault(
             month, {"month": month, "activity": 0, "in_scope": 0, "provisional": False, "pandemic": False}
         )
-        into["activity"] += row["activity"]
-        into["in_scope"] += row["in_scope"]
+        total["activity"] += row["activity"]
+        total["in_scope"] += row["in_scope"]
         for mark in wording.MONTH_MARKS:
-            into[mark] = into[mark] or bool(row.get(mark))
+            total[mark] = total[mark] or bool(row.get(mark))
     unbroken: list[Row] = []
     for month in sorted(sums):
         before = unbroken[-1]["month"] if unbroken else month
@@ -258,7 +277,7 @@ def _month_grid(counts: Sequence[Row], chart: ControlChart | None) -> Block:
     names = ("Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb", "Mar")
     return Block(
         "grid",
-        text=f"Flagged records by month (p provisional, c pandemic){limits}",
+        text=f"Flagged records by month (p = provisional, c = pandemic){limits}",
         head=("Year", *names),
         rows=tuple((year, *(_month_cell(cells.get(name)) for name in names)) for year, cells in sorted(years.items())),
         align="l" + "r" * 12,
@@ -279,26 +298,27 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
         return [
             Block(
                 "text",
-                text=f"There are {len(groups)} groups of months with enough records, fewer than {FEWEST_GROUPS}: no chart of the "
-                "days that they took yet.",
+                text=f"There are {len(groups)} groups of months with enough records. A chart of the days between records needs "
+                f"at least {FEWEST_GROUPS}.",
             )
         ]
-    # Groups end with a month, so that they differ in size: days for as many records as the smallest has.
+    # A group is whole months, so groups differ in size. Scale the days of each to the size of the smallest group.
     size = min(int(row["events"]) for row in groups)
     groups = [{**row, "days": row["days"] * size / row["events"], "events": size} for row in groups]
     chart = t_chart([row["days"] for row in groups], size, form)
     caption = (
-        f"Days for {size} records, from groups of whole months, one after another: higher is rarer. Limits as of an XmR chart "
-        f"of the cube roots of the days. {_FORMS[form]} No date of a record is published, to protect patients."
+        f"Days in which {size} records occurred, from consecutive groups of whole months: higher means rarer. Limits are "
+        f"those of an XmR chart of the cube roots of the days. {_FORMS[form]} No date of a record is published, to protect "
+        "patients."
     )
     return [
-        *drawn(charts.days_between(groups, chart, key=f"{anchor}-days", title=title), caption),
+        *chart_block(charts.days_between(groups, chart, key=f"{anchor}-days", title=title), caption),
         *_signals(
             [
                 (wording.month(row["month"]), row["days"], found)
                 for row, found in zip(groups, chart.signals, strict=True)
             ],
-            "Group of months that ended in",
+            "Last month of the group",
             "Days",
         ),
     ]
@@ -307,11 +327,13 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
 def _signals(points: Sequence[tuple[str, Any, tuple[str, ...]]], first: str, second: str) -> list[Block]:
     found = [point for point in points if point[2]]
     if not found:
-        return [Block("text", text="No point meets a rule of Making Data Count: what differs may be chance alone.")]
+        return [
+            Block("text", text="No point meets a rule of Making Data Count: chance alone may explain the differences.")
+        ]
     return [
         Block(
             "grid",
-            text=f"{len(found)} of {len(points)} points meet a rule of Making Data Count: signals to look into",
+            text=f"{len(found)} of {len(points)} points meet a rule of Making Data Count: find out why",
             head=(first, second, "Rule"),
             rows=tuple(
                 (name, wording.count(value), "; ".join(wording.SIGNALS[rule] for rule in rules))

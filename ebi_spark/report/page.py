@@ -1,6 +1,6 @@
-"""The report as one HTML text, made of a release's published rows.
+"""The report of a release: one HTML page, made from the release's published rows.
 
-Here every figure becomes text; ``page.html.j2`` only lays the texts out, and escapes all of them.
+This module turns every figure into text. ``page.html.j2`` lays the texts out and escapes them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,12 +15,12 @@ from ebi_spark.config.settings import caveats, disclosure_rules
 from ebi_spark.own_files import REPORT_VERSION
 from ebi_spark.rates.control_charts import Form
 from ebi_spark.report import between_areas, charts, data_quality, over_time, wording
-from ebi_spark.report.blocks import Block, Part, by_year, drawn, slug
+from ebi_spark.report.blocks import Block, Part, by_year, chart_block, slug
 from ebi_spark.report.rows import (
     Row,
     clauses_of,
     day,
-    is_withheld,
+    is_suppressed,
     limits_of,
     listing,
     mapping,
@@ -32,12 +32,12 @@ TABLES = (
     "rate", "variation", "attrition", "reading_effect", "sensitivity", "activity_month", "days_between", "policy", "quality",
     "completeness",
 )  # fmt: skip
-NOT_OF_A_POLICY = ("quality", "completeness")
+WITHOUT_POLICY = ("quality", "completeness")
 
 
 @dataclass(frozen=True)
 class PolicyView:
-    """A policy's section."""
+    """The texts of a policy's section and its row of the summary."""
 
     anchor: str
     title: str
@@ -55,28 +55,32 @@ def build_report(
     over_dispersion: bool = False,
     control_charts: Form = "plot_the_dots",
 ) -> str:
-    """One self-contained HTML page of a release.
+    """The report of a release as one HTML page that loads nothing from elsewhere.
 
-    ``tables`` maps the names in :data:`TABLES` to the release's rows of those published tables, ``release`` is its row of
-    the manifest. A table that is missing or empty leaves a sentence saying so. ``over_dispersion`` widens the limits of
-    funnel plots where areas differ by more than chance; ``control_charts`` is the form of charts by month. The same rows give the same bytes, in whatever order they come.
+    ``tables`` maps the names in :data:`TABLES` to the release's rows of those published tables. ``release`` is its row of
+    the manifest. Where a table is missing or empty, the page says so. ``over_dispersion`` widens the limits of funnel plots
+    where areas differ more than chance would explain. ``control_charts`` is the form of the charts by month. The same rows
+    give the same bytes, whatever their order.
     """
     manifest = {str(key): plain(value) for key, value in release.items()}
     rows = {name: rows_of(tables.get(name)) for name in TABLES}
-    caveats = standing_caveats(mapping(manifest.get("caveats")))
+    all_caveats = report_caveats(mapping(manifest.get("caveats")))
     partial = manifest.get("coverage") == "partial"
-    ids = sorted({str(row["policy_id"]) for name in rows if name not in NOT_OF_A_POLICY for row in rows[name]})
+    ids = sorted({str(row["policy_id"]) for name in rows if name not in WITHOUT_POLICY for row in rows[name]})
     policies = []
+    footnotes = wording.Footnotes()
     for number, policy_id in enumerate(ids, start=1):
         own = {name: [row for row in table if row.get("policy_id") == policy_id] for name, table in rows.items()}
-        # A release may name caveats on the rates themselves, such as those of a policy that this file does not know.
+        # Rates can name caveats themselves, for example those of a policy that conf/caveats.yml does not list.
         named = {str(key) for row in own["rate"] for key in listing(row.get("caveats"))}
         own_caveats = tuple(
             caveat["text"]
-            for caveat in caveats
+            for caveat in all_caveats
             if caveat["applies_to"] != "all" and (policy_id in caveat["applies_to"] or caveat["key"] in named)
         )
-        policies.append(_policy(number, policy_id, own, own_caveats, partial, over_dispersion, control_charts))
+        policies.append(
+            _policy(number, policy_id, own, own_caveats, partial, over_dispersion, control_charts, footnotes)
+        )
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -94,18 +98,18 @@ def build_report(
         coverage=_coverage(manifest.get("coverage")),
         disclosure=_disclosure(manifest.get("disclosure")),
         policies=policies,
-        summary=_summary(policies, partial),
+        summary=_summary(policies, partial, footnotes),
         quality=data_quality.quality(rows["quality"]) + data_quality.completeness(rows["completeness"]),
-        caveats=tuple(caveat["text"] for caveat in caveats if caveat["applies_to"] == "all"),
+        caveats=tuple(caveat["text"] for caveat in all_caveats if caveat["applies_to"] == "all"),
         provenance=_provenance(manifest),
     )
 
 
-def standing_caveats(released: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The caveats of ``conf/caveats.yml``: key, text, and the policies each is about or ``all``.
+def report_caveats(released: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The caveats of ``conf/caveats.yml``. Each has ``key``, ``text`` and ``applies_to``: a list of policies, or ``all``.
 
-    ``released`` are a release's own texts by key. They go before those of this version of the product, and a key that
-    this version does not know is about all policies.
+    ``released`` has a release's own texts by key. They replace the texts in ``conf/caveats.yml``. A key that is not in
+    that file applies to all policies.
     """
     released = released or {}
     known = [{**caveat, "text": str(released.get(caveat["key"], caveat["text"]))} for caveat in caveats()]
@@ -129,6 +133,7 @@ def _policy(
     partial: bool,
     over_dispersion: bool,
     control_charts: Form,
+    footnotes: wording.Footnotes,
 ) -> PolicyView:
     anchor = f"policy-{number}-{slug(policy_id)}"
     reading = _default_reading(own)
@@ -144,7 +149,7 @@ def _policy(
     newest = _newest(whole)
     chart_title = f"{title} ({wording.reading(reading)})"
     parts = (
-        Part(f"{anchor}-says", "What it says", _says(own["policy"], current, reading)),
+        Part(f"{anchor}-says", "What the policy says", _clauses(own["policy"], current, reading)),
         Part(f"{anchor}-waterfall", "From records in scope to flagged", _waterfall(own, reading, anchor, chart_title)),
         Part(f"{anchor}-trend", "Trend", over_time.trend(whole, place, anchor, chart_title)),
         Part(f"{anchor}-months", "Month by month", over_time.months(own, reading, anchor, chart_title, control_charts)),
@@ -156,7 +161,7 @@ def _policy(
         Part(f"{anchor}-spread", "How much areas differ", between_areas.spread(own["variation"], reading)),
         Part(f"{anchor}-near", "Near misses", _near_misses(own["attrition"], reading)),
         Part(f"{anchor}-readings", "What each reading changes", _readings(own, anchor, title)),
-        Part(f"{anchor}-decides", "Which decision decides", _sensitivity(own["sensitivity"])),
+        Part(f"{anchor}-decides", "What each coding decision changes", _sensitivity(own["sensitivity"])),
     )
     return PolicyView(
         anchor=anchor,
@@ -165,12 +170,12 @@ def _policy(
         headline=_headline(newest, place, reading),
         caveats=caveats,
         parts=parts,
-        summary=_summary_row(title, newest, reading),
+        summary=_summary_row(title, newest, reading, footnotes),
     )
 
 
 def _default_reading(own: dict[str, list[Row]]) -> str:
-    """The policy's default reading: what its newest revision says, else what the effects say."""
+    """The policy's default reading: that of its newest revision; without one, that of the effects of readings."""
     for name in ("policy", "reading_effect"):
         marked = [row for row in own[name] if row.get("is_default_reading")]
         if marked:
@@ -191,18 +196,18 @@ def _facts(policy_id: str, current: Row | None, reading: str) -> tuple[tuple[str
             ("Data", wording.DATASETS.get(dataset, dataset)),
             ("Revision", f"{current['revision']}, {_in_force(current)}"),
         ]
-    facts.append(("Default reading", wording.reading(reading) + (f": {meaning}" if meaning else "")))
+    facts.append(("Main definition (reading)", wording.reading(reading) + (f": {meaning}" if meaning else "")))
     return tuple(facts)
 
 
 def _in_force(policy: Row) -> str:
     start, end = policy.get("in_force_from"), policy.get("in_force_to")
-    words = f"in force from {day(start)}" if start else "no date given"
-    return f"{words} until before {day(end)}" if end else words
+    words = f"in force from {day(start)}" if start else "no start date given"
+    return f"{words}, until the day before {day(end)}" if end else words
 
 
 def _whole(rates: Sequence[Row]) -> list[Row]:
-    """The rows of the nation; of a local policy, which has none, those of the one board that it is judged for."""
+    """The rows of England. A local policy has none: the rows of the one ICB that it applies to."""
     national = [row for row in rates if row["area_type"] == wording.NATIONAL]
     if national:
         return national
@@ -213,12 +218,12 @@ def _whole(rates: Sequence[Row]) -> list[Row]:
 def _place_name(whole: Sequence[Row], partial: bool) -> str:
     if whole and whole[0]["area_type"] != wording.NATIONAL:
         return wording.area_name(whole[0])
-    # What is read is an extract: its total is not England's, whatever the row is called.
+    # With partial coverage the total is not England's, although its row says so.
     return "the whole extract" if partial else "England"
 
 
 def _newest(whole: Iterable[Row]) -> list[Row]:
-    """The single-year rows of the last year, a row a revision, the newest revision first."""
+    """The single-year rows of the last year: a row for each revision, the newest revision first."""
     single = [row for row in whole if (row.get("period_years") or 1) == 1]
     last = max((str(row["financial_year"]) for row in single), default="")
     return sorted(
@@ -230,16 +235,18 @@ def _newest(whole: Iterable[Row]) -> list[Row]:
 
 def _headline(newest: Sequence[Row], place: str, reading: str) -> str:
     if not newest:
-        return f"This release has no figures for this policy in the reading {wording.reading(reading)}."
+        return f"This release has no figures for this policy under its main definition ({wording.reading(reading)})."
     sentences = []
     for row in newest:
-        of_revision = f" under revision {row['revision']}" if len(newest) > 1 else ""
-        if is_withheld(row):
-            sentences.append(f"In {place} in {row['financial_year']}, the records flagged{of_revision} are withheld.")
+        revision_text = f" under revision {row['revision']}" if len(newest) > 1 else ""
+        if is_suppressed(row):
+            sentences.append(
+                f"In {place} in {row['financial_year']}, the number of records flagged{revision_text} is suppressed."
+            )
             continue
         sentences.append(
-            f"In {place} in {row['financial_year']}, {wording.counted(row, 'activity')} "
-            f"{'record was' if row.get('activity') == 1 else 'records were'} flagged{of_revision}: {_rate_words(row)}."
+            f"In {place} in {row['financial_year']}, {wording.count_in(row, 'activity')} "
+            f"{'record was' if row.get('activity') == 1 else 'records were'} flagged{revision_text}: {_rate_words(row)}."
         )
     return " ".join(sentences)
 
@@ -247,49 +254,51 @@ def _headline(newest: Sequence[Row], place: str, reading: str) -> str:
 def _rate_words(row: Row) -> str:
     if row.get("standardised_rate") is None:
         reason = wording.STATUSES.get(str(row.get("status")), "not calculated")
-        without = f"no standardised rate ({reason})" if row.get("status") != "ok" else "no standardised rate"
+        words = f"no standardised rate ({reason})" if row.get("status") != "ok" else "no standardised rate"
         crude = row.get("crude_rate")
-        return without if crude is None else f"{without}, a crude rate of {wording.rate(crude)} per 100,000 people"
+        return words if crude is None else f"{words}, a crude rate of {wording.rate(crude)} per 100,000 people"
     words = f"{wording.rate(row['standardised_rate'])} per 100,000 people, standardised by age and sex"
     return words if limits_of(row) is None else f"{words} (95% limits {wording.limits(row)})"
 
 
-def _summary_row(title: str, newest: Sequence[Row], reading: str) -> tuple[str, ...]:
+def _summary_row(title: str, newest: Sequence[Row], reading: str, footnotes: wording.Footnotes) -> tuple[str, ...]:
     if not newest:
         return (title, "–", "no data", "no data", "no data", wording.reading(reading), "no figures in this release")
     row = newest[0]
-    status = wording.status(row)
+    status = wording.status(row, footnotes)
     if len(newest) > 1:
-        status += f"; revision {row['revision']} of {len(newest)} that read this year"
+        status += f"; revision {row['revision']}, the newest of {len(newest)} that apply to this year"
     return (
         title,
         str(row["financial_year"]),
-        wording.counted(row, "activity"),
-        wording.rated(row, "standardised_rate"),
-        wording.limits(row) if row.get("standardised_rate") is not None else wording.absent_of(row),
+        wording.count_in(row, "activity"),
+        wording.rate_in(row, "standardised_rate"),
+        wording.limits(row) if row.get("standardised_rate") is not None else wording.reason_missing(row),
         wording.reading(reading),
         status,
     )
 
 
-def _summary(policies: Sequence[PolicyView], partial: bool) -> Block:
-    place = "the whole extract" if partial else "England; a local policy: its own board"
+def _summary(policies: Sequence[PolicyView], partial: bool, footnotes: wording.Footnotes) -> Block:
+    place = "the whole extract" if partial else "England"
+    local = "" if partial else "; local policies cover their own ICB only"
     return Block(
         "grid",
-        text=f"Flagged records in the latest year, in the policy's default reading ({place}). "
+        text=f"Flagged records in the latest year in {place}, using each policy's main definition{local}. "
         "Rates are standardised by age and sex, per 100,000 people.",
         head=("Policy", "Year", "Flagged", "Rate", "95% limits", "Reading", "Status"),
         rows=tuple(policy.summary for policy in policies),
         align="llrrrll",
+        footnotes=tuple(footnotes.texts),
     )
 
 
-def _says(policies: Sequence[Row], current: Row | None, reading: str) -> tuple[Block, ...]:
+def _clauses(policies: Sequence[Row], current: Row | None, reading: str) -> tuple[Block, ...]:
     if current is None:
-        return (Block("text", text="This release does not hold the policy's clauses."),)
+        return (Block("text", text="This release does not have the policy's clauses."),)
     rows = []
     for clause in clauses_of(current):
-        name = wording.spoken(clause.get("clause_id"))
+        name = wording.in_words(clause.get("clause_id"))
         if clause.get("kind") == "scope":
             name += " (decides the scope)"
         coding = str(clause.get("coding") or "coded")
@@ -300,7 +309,7 @@ def _says(policies: Sequence[Row], current: Row | None, reading: str) -> tuple[B
             (
                 name,
                 str(clause.get("words") or "–"),
-                str(clause.get("test") or "no code says it"),
+                str(clause.get("test") or "cannot be coded"),
                 undecided,
                 wording.CODINGS.get(coding, coding),
                 str(clause.get("because") or "–"),
@@ -312,14 +321,14 @@ def _says(policies: Sequence[Row], current: Row | None, reading: str) -> tuple[B
             Block(
                 "grid",
                 text=f"The clauses of revision {current['revision']}, {wording.reading(reading)}. A record in scope is "
-                "flagged when it passes every one.",
-                head=("Clause", "The page's words", "Test", "If not recorded", "Coding", "Why it is read so"),
+                "flagged if it passes every clause.",
+                head=("Clause", "The page's words", "Test", "If not recorded", "Coding", "Why it is coded this way"),
                 rows=tuple(rows),
                 align="lwcllw",
             )
         )
     else:
-        blocks.append(Block("text", text="This release does not hold the policy's clauses."))
+        blocks.append(Block("text", text="This release does not have the policy's clauses."))
     others = sorted(
         {(_start(row), str(row["revision"])) for row in policies} - {(_start(current), str(current["revision"]))}
     )
@@ -338,28 +347,35 @@ def _start(policy: Row) -> str:
 def _waterfall(own: dict[str, list[Row]], reading: str, anchor: str, title: str) -> tuple[Block, ...]:
     steps = [row for row in own["attrition"] if row.get("reading") == reading]
     if not steps:
-        return (Block("text", text="No attrition is published for this policy in its default reading."),)
+        return (
+            Block(
+                "text",
+                text="The release does not show how many records each clause removes for this policy's main definition.",
+            ),
+        )
     last = max(str(row["financial_year"]) for row in steps)
     latest = [row for row in steps if str(row["financial_year"]) == last]
     revisions = sorted({str(row["revision"]) for row in latest})
     blocks: list[Block] = []
     for revision in revisions:
         chosen = sorted((row for row in latest if str(row["revision"]) == revision), key=lambda row: int(row["step"]))
-        of_revision = f", revision {revision}" if len(revisions) > 1 else ""
-        blocks += drawn(
-            charts.attrition(chosen, key=f"{anchor}-waterfall-{slug(revision)}", title=f"{title}, {last}{of_revision}"),
-            f"Records in scope that each clause takes out, and those left, {last}{of_revision}.",
+        revision_text = f", revision {revision}" if len(revisions) > 1 else ""
+        blocks += chart_block(
+            charts.attrition(
+                chosen, key=f"{anchor}-waterfall-{slug(revision)}", title=f"{title}, {last}{revision_text}"
+            ),
+            f"How many records in scope each clause removes, and how many are left, {last}{revision_text}.",
         )
         blocks.append(
             Block(
                 "grid",
-                text=f"Every step, {last}{of_revision}. Records in are always those that failed, those dropped because "
-                "the record does not say, and those left.",
+                text=f"Every step, {last}{revision_text}. Records in = failed + not recorded (dropped because the record lacks the "
+                "value that the clause needs) + left.",
                 head=("Step", "Clause", "Records in", "Failed", "Not recorded", "Left"),
                 rows=tuple(
                     (
                         str(row["step"]),
-                        wording.spoken(row["clause_id"]) + (" (scope, of all records)" if row["step"] == 0 else ""),
+                        wording.in_words(row["clause_id"]) + (" (scope, from all records)" if row["step"] == 0 else ""),
                         *(
                             wording.count(row.get(name))
                             for name in ("records_in", "records_failed", "records_missing", "records_left")
@@ -374,7 +390,7 @@ def _waterfall(own: dict[str, list[Row]], reading: str, anchor: str, title: str)
         blocks.append(
             by_year(
                 steps,
-                label=lambda row: f"{row['step']}. {wording.spoken(row['clause_id'])}",
+                label=lambda row: f"{row['step']}. {wording.in_words(row['clause_id'])}",
                 order=lambda row: (int(row["step"]), str(row["clause_id"])),
                 cell=lambda row: wording.count(row.get("records_left")),
                 caption="Records left after each step, by year.",
@@ -385,25 +401,25 @@ def _waterfall(own: dict[str, list[Row]], reading: str, anchor: str, title: str)
 
 
 def _near_misses(attrition: Sequence[Row], reading: str) -> tuple[Block, ...]:
-    # The scope keeps records from having a row at all: nothing in it is a near miss.
+    # Step 0 finds the records in scope. A record outside the scope cannot be a near miss.
     rows = [
         row
         for row in attrition
         if row.get("reading") == reading and row["step"] != 0 and row.get("near_miss") is not None
     ]
     if not rows:
-        return (Block("text", text="No near misses are published for this policy in its default reading."),)
+        return (Block("text", text="No near misses are published for this policy's main definition."),)
     last = max(str(row["financial_year"]) for row in rows)
     total = sum(row["near_miss"] for row in rows if str(row["financial_year"]) == last)
     return (
         Block(
             "text",
-            text=f"A near miss is a record in scope that one clause alone kept from being flagged: {wording.count(total)} "
-            f"in {last}.",
+            text=f"A near miss is a record in scope that failed exactly one clause, so it was not flagged. There were "
+            f"{wording.count(total)} in {last}.",
         ),
         by_year(
             rows,
-            label=lambda row: wording.spoken(row["clause_id"]),
+            label=lambda row: wording.in_words(row["clause_id"]),
             order=lambda row: (int(row["step"]), str(row["clause_id"])),
             cell=lambda row: wording.count(row.get("near_miss")),
             caption="Records that failed this clause and no other, by year.",
@@ -427,18 +443,18 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
         revisions = sorted({str(row["revision"]) for row in latest})
         for revision in revisions:
             chosen = sorted((row for row in latest if str(row["revision"]) == revision), key=place)
-            of_revision = f", revision {revision}" if len(revisions) > 1 else ""
-            blocks += drawn(
+            revision_text = f", revision {revision}" if len(revisions) > 1 else ""
+            blocks += chart_block(
                 charts.readings(
-                    chosen, key=f"{anchor}-readings-{slug(revision)}", title=f"{title}, {last}{of_revision}"
+                    chosen, key=f"{anchor}-readings-{slug(revision)}", title=f"{title}, {last}{revision_text}"
                 ),
-                f"Records that each reading flags more and less than the policy as published, {last}{of_revision}.",
+                f"How many records each reading adds to and removes from those flagged as published, {last}{revision_text}.",
             )
             blocks.append(
                 Block(
                     "grid",
-                    text=f"The readings beside the policy as published, {last}{of_revision}.",
-                    head=("Reading", "What it is", "In scope", "Flagged", "As published", "Added", "Removed"),
+                    text=f"The readings compared with the policy as published, {last}{revision_text}.",
+                    head=("Reading", "What it means", "In scope", "Flagged", "As published", "Added", "Removed"),
                     rows=tuple(
                         (
                             wording.reading(row["reading"]) + (" (default)" if row.get("is_default_reading") else ""),
@@ -471,7 +487,7 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
         blocks.append(
             Block(
                 "grid",
-                text="The decisions that make the other readings",
+                text="The decisions that the other readings are based on",
                 head=("Reading", "Decision", "Clause", "Test", "Coding", "Why"),
                 rows=tuple(decisions),
                 align="lllclw",
@@ -482,7 +498,7 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
 
 
 def _sensitivity(rows: Sequence[Row]) -> tuple[Block, ...]:
-    """A table a revision and base reading of the latest year, the decision that moves most records first."""
+    """A table for each revision and base reading of the latest year. The decision that changes most records is first."""
     if not rows:
         return (Block("text", text="No effects of single decisions are published for this policy."),)
     last = max(str(row["financial_year"]) for row in rows)
@@ -490,8 +506,8 @@ def _sensitivity(rows: Sequence[Row]) -> tuple[Block, ...]:
     blocks = [
         Block(
             "text",
-            text=f"Each decision flipped alone, {last}: made where the reading does not make it, undone where it does. "
-            "Effects of several decisions need not add up.",
+            text=f"What happens to the count if one coding decision at a time is changed, {last}. A decision that the reading "
+            "does not make is made; a decision that it makes is undone. The effects of several decisions need not add up.",
         )
     ]
     several = len({str(row["revision"]) for row in latest}) > 1
@@ -500,39 +516,43 @@ def _sensitivity(rows: Sequence[Row]) -> tuple[Block, ...]:
         key=lambda item: (item[0], list(wording.READINGS).index(item[1])),
     ):
         chosen = [row for row in latest if (str(row["revision"]), str(row["base_reading"])) == (revision, base)]
-        moved = [row for row in chosen if row["added"] or row["removed"]]
-        idle = sorted(wording.spoken(row["decision"]) for row in chosen if not (row["added"] or row["removed"]))
-        of_revision = f", revision {revision}" if several else ""
-        start = f"From {wording.reading(base)}{of_revision}, {wording.count(chosen[0]['flagged'])} records flagged"
-        if moved:
-            moved.sort(key=lambda row: (-(row["added"] + row["removed"]), str(row["decision"])))
+        with_effect = [row for row in chosen if row["added"] or row["removed"]]
+        without_effect = sorted(
+            wording.in_words(row["decision"]) for row in chosen if not (row["added"] or row["removed"])
+        )
+        revision_text = f", revision {revision}" if several else ""
+        start = f"From {wording.reading(base)}{revision_text}, {wording.count(chosen[0]['flagged'])} records flagged"
+        if with_effect:
+            with_effect.sort(key=lambda row: (-(row["added"] + row["removed"]), str(row["decision"])))
             blocks.append(
                 Block(
                     "grid",
                     text=f"{start}.",
-                    head=("Decision", "Flipped", "The source's words", "Why", "Adds", "Removes", "Then flagged"),
+                    head=("Decision", "Change", "The source's words", "Why", "Adds", "Removes", "Then flagged"),
                     rows=tuple(
                         (
-                            wording.spoken(row["decision"]),
+                            wording.in_words(row["decision"]),
                             str(row["direction"]),
                             str(row.get("words") or "–"),
                             str(row.get("because") or "–"),
                             *(wording.count(row.get(name)) for name in ("added", "removed", "flagged_flipped")),
                         )
-                        for row in moved
+                        for row in with_effect
                     ),
                     align="llwwrrr",
                 )
             )
         else:
-            blocks.append(Block("text", text=f"{start}: no decision alone changes that."))
-        if moved and idle:
-            blocks.append(Block("text", text=f"Without effect alone: {', '.join(idle)}."))
+            blocks.append(Block("text", text=f"{start}: no single decision changes that."))
+        if with_effect and without_effect:
+            blocks.append(
+                Block("text", text=f"Decisions that change nothing by themselves: {', '.join(without_effect)}.")
+            )
     return tuple(blocks)
 
 
 def _decisions(policies: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The clauses that a decision added or changed, each under the first reading that has it."""
+    """The clauses that a decision added or changed. Each is listed once, under the first reading that has it."""
     newest: dict[str, Row] = {}
     for row in policies:
         name = str(row["reading"])
@@ -556,9 +576,9 @@ def _decisions(policies: Sequence[Row]) -> list[tuple[str, ...]]:
             found.append(
                 (
                     wording.reading(name),
-                    wording.spoken(decision),
-                    wording.spoken(clause.get("clause_id")),
-                    str(clause.get("test") or "no code says it"),
+                    wording.in_words(decision),
+                    wording.in_words(clause.get("clause_id")),
+                    str(clause.get("test") or "cannot be coded"),
                     wording.CODINGS.get(coding, coding),
                     str(clause.get("because") or "–"),
                 )
@@ -566,15 +586,15 @@ def _decisions(policies: Sequence[Row]) -> list[tuple[str, ...]]:
     return found
 
 
-# --- what is said once ------------------------------------------------------------------------------------------------
+# --- the release ------------------------------------------------------------------------------------------------------
 
 
 def _provenance(manifest: Row) -> tuple[Block, ...]:
-    """The manifest's row: what made these figures, so that they can be made again."""
+    """From the manifest's row: the code, configuration and table versions needed to reproduce the figures."""
     years = ", ".join(sorted(str(year) for year in listing(manifest.get("years"))))
     facts = [
         ("Release", str(manifest.get("release_id", "unknown"))),
-        ("Made", wording.moment(manifest["released_at"]) if manifest.get("released_at") else "unknown"),
+        ("Published", wording.moment(manifest["released_at"]) if manifest.get("released_at") else "unknown"),
         ("Run", str(manifest.get("run_id") or "unknown")),
         ("Code version", str(manifest.get("code_version") or "unknown")),
         ("Configuration (fingerprint)", str(manifest.get("configuration") or "unknown")),
@@ -589,7 +609,7 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
         blocks.append(
             Block(
                 "grid",
-                text="Fingerprints of the policies: the same for the same rule, whatever its file looks like",
+                text="Fingerprints of the policies. A fingerprint changes when a rule changes, not when only the layout of its file does.",
                 head=("Policy, revision, reading", "Fingerprint"),
                 rows=tuple((name.replace("/", ", "), str(value)) for name, value in sorted(fingerprints.items())),
                 align="lc",
@@ -627,22 +647,22 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
 def _coverage(coverage: Any) -> str:
     return {
         "national": "national: the whole of England",
-        "partial": "partial: an extract, so no figure here is England's",
+        "partial": "partial: an extract, so no figure here is for the whole of England",
     }.get(str(coverage), str(coverage or "unknown"))
 
 
 def _disclosure(name: Any) -> str:
-    """A disclosure rule and what it means. A release may name a rule that this version does not know."""
+    """A disclosure rule and what it means. For a rule that this version does not know, only its name."""
     rule = disclosure_rules().get(str(name))
     if rule is None:
         return str(name or "unknown")
     words = [f"{name} ({rule['title']})"]
     if "withhold" in rule:
         words.append(
-            f"counts of areas from {rule['withhold']['from']} to {rule['withhold']['to']} are withheld"
-            + (f", others go to the nearest {rule['round_to']}" if rule.get("round_to", 1) > 1 else "")
-            + ("; national figures stand" if rule.get("national") == "stands" else "")
+            f"counts of areas from {rule['withhold']['from']} to {rule['withhold']['to']} are suppressed"
+            + (f", others are rounded to the nearest {rule['round_to']}" if rule.get("round_to", 1) > 1 else "")
+            + ("; national figures are shown unchanged" if rule.get("national") == "stands" else "")
         )
-    # What further a rule does, in its own words.
+    # Further texts of the rule.
     words += [str(rule[key]) for key in ("meaning", "protects", "notes") if isinstance(rule.get(key), str)]
     return ": ".join(words[:2]) + "".join(f". {more}" for more in words[2:])

@@ -1,4 +1,4 @@
-"""Published tables as plain rows: one form for what pandas, Spark and deltalake hand over in several."""
+"""Published tables as plain rows: the same form, whether the tables come from pandas, Spark or deltalake."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,18 +9,18 @@ import pandas as pd
 
 Row = dict[str, Any]
 
-WITHHELD = ("withheld_small", "withheld_secondary")
+SUPPRESSED = ("withheld_small", "withheld_secondary")
 
 
 def rows_of(frame: pd.DataFrame | None) -> list[Row]:
-    """The rows of a frame as dicts in which what is missing is None and arrays are lists."""
+    """The rows of a frame as dicts: a missing value is None, an array is a list."""
     if frame is None:
         return []
     return [{str(name): plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
 
 
 def plain(value: Any) -> Any:
-    """A value without numpy or pandas in it: NaN, NaT and NA are None, arrays lists, numbers Python's own."""
+    """A value without numpy or pandas types: NaN, NaT and NA become None, arrays lists, numbers Python numbers."""
     if value is None or isinstance(value, str | bool | int | bytes):
         return value
     if isinstance(value, Mapping):
@@ -49,7 +49,7 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def listing(value: Any) -> list[Any]:
-    """An array column as a list; nothing is the empty list, a bare text a list of one."""
+    """An array column as a list. A missing value is an empty list, a single value a list of one."""
     value = plain(value)
     if value is None:
         return []
@@ -57,14 +57,14 @@ def listing(value: Any) -> list[Any]:
 
 
 def clauses_of(policy: Row) -> list[Row]:
-    """The clauses of a policy's row in order; out of its definition where the column is empty."""
+    """The clauses of a policy's row in order of their steps; from its definition if the column is empty."""
     clauses = [dict(clause) for clause in listing(policy.get("clauses")) if isinstance(clause, dict)]
     if not clauses and policy.get("definition"):
         try:
             given = json.loads(policy["definition"]).get("clauses", [])
         except (ValueError, AttributeError):
             return []
-        # The definition's test is structure, not words; compact JSON still shows the codes.
+        # The definition has each test as an object, not in words. As JSON it still shows the codes.
         clauses = [
             {
                 **clause,
@@ -81,21 +81,24 @@ def clauses_of(policy: Row) -> list[Row]:
     return sorted(numbered, key=lambda clause: int(clause["step"]))
 
 
-def is_withheld(row: Row) -> bool:
-    """Whether disclosure control took the row's figures away."""
-    return row.get("status") in WITHHELD
+def is_suppressed(row: Row) -> bool:
+    """Whether disclosure control suppressed the row's figures."""
+    return row.get("status") in SUPPRESSED
 
 
 def measure_of(rows: Iterable[Row]) -> str:
-    """The rate to compare areas by: standardised where any is published, else crude.
+    """The rate to compare areas by: standardised if any row has one, otherwise crude.
 
-    Disclosure rules may publish only rates of controlled counts, and those are crude.
+    Some disclosure rules publish only rates of rounded or suppressed counts, and those are crude.
     """
     return "standardised_rate" if any(row.get("standardised_rate") is not None for row in rows) else "crude_rate"
 
 
 def limits_of(row: Row) -> tuple[float, float] | None:
-    """The 95% limits, where both are published: those that allow for repeated events of one person where these are."""
+    """The 95% limits, or None unless both are published.
+
+    The limits that allow for several events of one person come first; the simple ones are used if those are missing.
+    """
     for names in (("lower_adjusted", "upper_adjusted"), ("lower", "upper")):
         lower, upper = (row.get(name) for name in names)
         if lower is not None and upper is not None:
@@ -104,7 +107,7 @@ def limits_of(row: Row) -> tuple[float, float] | None:
 
 
 def day(value: Any) -> str:
-    """A date as 1 August 2022; a text stays as it is."""
+    """A date as 1 August 2022. A text is unchanged."""
     if isinstance(value, date):
         return f"{value.day} {value:%B %Y}"
     return str(value)

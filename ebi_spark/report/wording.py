@@ -1,10 +1,10 @@
-"""How figures and the tables' short names are put to a reader."""
+"""Figures, and the short names in the tables, in words for a reader of the report."""
 
 import math
 from datetime import date, datetime
 from typing import Any
 
-from ebi_spark.report.rows import WITHHELD, Row, day, limits_of
+from ebi_spark.report.rows import SUPPRESSED, Row, day, limits_of
 
 READINGS = {
     "as_published": "as published",
@@ -17,8 +17,8 @@ READING_MEANINGS = {
     "guidance_coded": "as intended, with the clinical exclusions of the guidance as codes",
 }
 NATIONAL = "england"
-# Counts that disclosure control may take away from an area.
-CONTROLLED = ("activity", "in_scope", "people_flagged")
+# Counts that disclosure control may suppress for an area while the row's status stays ok.
+SUPPRESSIBLE = ("activity", "in_scope", "people_flagged")
 DATASETS = {"apc": "Admitted patient care", "op": "Outpatients"}
 AREA_TYPES = {
     "england": ("England", "England"),
@@ -31,33 +31,42 @@ STATUSES = {
     "few_events": "fewer than 10 events: rate unreliable",
     "no_population": "no population",
     "not_calculated": "not calculated",
-    "withheld_small": "withheld (small numbers)",
-    "withheld_secondary": "withheld (protects another cell)",
+    "withheld_small": "suppressed (small number)",
+    "withheld_secondary": "suppressed so that a small number elsewhere cannot be worked out",
 }
-# What stands in the place of a figure that is not there.
+# What a cell shows in place of a missing figure.
 ABSENT = {
     "few_events": "too few events",
     "no_population": "no population",
-    "withheld_small": "withheld",
-    "withheld_secondary": "withheld",
+    "withheld_small": "suppressed",
+    "withheld_secondary": "suppressed",
 }
 NOTES = {
-    "back_cast": "read by a revision that came later",
-    "distant_vintage": "population of a distant date",
-    "partial_population": "the population file does not have all of its people",
-    "unusual_population": "the population file has far more or fewer people than expected",
     "partial_year": "incomplete year",
-    "split_estimate": "rests on shares of a split area",
-    "unmapped_part": "records of a part are counted in England only",
     "partial_coverage": "extract, not the whole of England",
-    "local_policy": "a local policy: its own board's patients only",
+    "local_policy": "a local policy: patients of its own ICB only",
 }
-MONTH_MARKS = {"provisional": "provisional: records still to come", "pandemic": "pandemic"}
+# Notes that are too long for a cell: a numbered footnote under the table explains each one once.
+FOOTNOTES = {
+    "back_cast": "The policy came into force later; shown for comparison only.",
+    "distant_vintage": "The population estimate is of a date far from this period.",
+    "partial_population": "The population file lacks some of this area's people.",
+    "unusual_population": "The population file has far more or far fewer people than expected.",
+    "split_estimate": (
+        "This may be an estimate. An area was split, and records that lookups could not place were given to its parts by "
+        "their shares of small areas (LSOAs), not of people."
+    ),
+    "unmapped_part": (
+        "No area code of this period covers all of this area. Records of people in the missing part count in England only, "
+        "so a 0 or a low rate says nothing about them."
+    ),
+}
+MONTH_MARKS = {"provisional": "provisional: more records are expected", "pandemic": "pandemic"}
 SIGNALS = {
     "astronomical": "outside the limits",
     "shift": "seven or more in a row on one side of the mean",
-    "trend": "seven or more in a row that rise or fall",
-    "two_of_three": "two of three in a row near one limit",
+    "trend": "seven or more in a row that all rise or all fall",
+    "two_of_three": "two of three in a row near the same limit",
 }
 CODINGS = {"coded": "coded", "proxy": "proxy", "not_codable": "not codable", "not_applicable": "not applicable"}
 MISSING = {"fails": "drops the record", "passes": "keeps the record"}
@@ -67,22 +76,22 @@ QUALITY = {
     "no_person": "No pseudonymised person",
     "no_age": "No age",
     "no_sex": "No sex",
-    "procedure_without_code": "A procedure that no code fits",
+    "procedure_without_code": "A procedure that no code describes",
     "no_gp_practice": "No GP practice",
     "gp_practice_not_known": "GP practice not known",
     "gp_practice_not_applicable": "GP practice not applicable",
-    "provider_not_a_code": "Provider code without the form of one, shown as unknown",
-    "commissioner_not_a_code": "Commissioner code without the form of one",
+    "provider_not_a_code": "Provider code in the wrong format, shown as unknown",
+    "commissioner_not_a_code": "Commissioner code in the wrong format",
     "area_unknown": "Area unknown",
-    "area_unmapped": "Area code that is none of the areas shown",
+    "area_unmapped": "Area code that does not belong to any area shown",
     "outside_england": "Outside England",
 }
-# What is printed for a measure of data quality that is withheld.
-ABSENT_MEASURES = {"withheld_small": "fewer than 50", "withheld_secondary": "all, or all but fewer than 50"}
+# What a suppressed measure of data quality shows.
+SUPPRESSED_MEASURES = {"withheld_small": "fewer than 50", "withheld_secondary": "all, or all but fewer than 50"}
 
 
-def spoken(name: Any) -> str:
-    """A short name as words: ``primary_diagnosis`` is primary diagnosis."""
+def in_words(name: Any) -> str:
+    """A short name as words: ``primary_diagnosis`` becomes primary diagnosis."""
     return str(name).replace("_", " ")
 
 
@@ -92,63 +101,63 @@ def count(value: Any, absent: str = "–") -> str:
 
 
 def rate(value: Any, absent: str = "not calculated") -> str:
-    """A rate to one decimal; below 1 to two significant digits, so that a rare event is not printed as 0.0."""
+    """A rate to one decimal place. Below 1 it has two significant digits, so that a rare event does not show as 0.0."""
     if value is None:
         return absent
     if value == 0:
         return "0"
-    # ClassifiedTable after rounding: 0.996 has two significant digits as 1.0, not as 1.00.
+    # The magnitude after rounding: 0.996 has two significant digits as 1.0, not as 1.00.
     magnitude = math.floor(math.log10(abs(float(f"{value:.1e}"))))
     return f"{value:,.{max(1, 1 - magnitude)}f}"
 
 
 def share(part: Any, whole: Any) -> str:
-    """A part of a whole as a percentage; nothing where there is no whole."""
+    """A part of a whole as a percentage; empty if the part is missing, or the whole is missing or 0."""
     return f"{rate(100 * part / whole)}%" if part is not None and whole else ""
 
 
-def absent_of(row: Row) -> str:
-    """What stands for a figure that this row does not have."""
+def reason_missing(row: Row) -> str:
+    """What a cell shows when the row lacks a figure."""
     return ABSENT.get(str(row.get("status")), "not calculated")
 
 
-def counted(row: Row, name: str) -> str:
-    """A count of a rate's row. A withheld one says so: it must never look like 0.
+def count_in(row: Row, name: str) -> str:
+    """The count in a column of a row. A suppressed count says so: it must never look like 0.
 
-    Below the nation each count is controlled on its own, so one may be withheld in a row whose status is ok.
+    Below England each count is controlled separately, so a count may be suppressed in a row whose status is ok.
     """
-    controlled = name in CONTROLLED and row.get("area_type", NATIONAL) != NATIONAL
-    return count(row.get(name), "withheld" if controlled or row.get("status") in WITHHELD else "not given")
+    suppressible = name in SUPPRESSIBLE and row.get("area_type", NATIONAL) != NATIONAL
+    return count(row.get(name), "suppressed" if suppressible or row.get("status") in SUPPRESSED else "not given")
 
 
-def rated(row: Row, name: str) -> str:
-    """A rate of a row, or why there is none."""
-    return rate(row.get(name), absent_of(row))
+def rate_in(row: Row, name: str) -> str:
+    """The rate in a column of a row, or why it is missing."""
+    return rate(row.get(name), reason_missing(row))
 
 
 def limits(row: Row) -> str:
-    """The 95% limits of a row, or why there are none."""
+    """The 95% limits of a row, or why they are missing."""
     both = limits_of(row)
     if both is None:
-        return "withheld" if row.get("status") in WITHHELD else "not given"
+        return "suppressed" if row.get("status") in SUPPRESSED else "not given"
     return f"{rate(both[0])} to {rate(both[1])}"
 
 
 def flagged_share(row: Row) -> str:
-    """The flagged among the records in scope, with 95% limits, or why it is not there."""
+    """Flagged records as a percentage of records in scope, with 95% limits, or why it is missing."""
     if row.get("flagged_share") is None:
-        return "withheld" if row.get("status") in WITHHELD else "–"
-    share_of = [100 * row[name] for name in ("flagged_share", "share_lower", "share_upper")]
-    return f"{rate(share_of[0])}% ({rate(share_of[1])} to {rate(share_of[2])})"
+        return "suppressed" if row.get("status") in SUPPRESSED else "–"
+    percentage, lower, upper = (rate(100 * row[name]) for name in ("flagged_share", "share_lower", "share_upper"))
+    return f"{percentage}% ({lower} to {upper})"
 
 
 def month(value: Any) -> str:
-    """A month by its first day: May 2021."""
+    """The month of a date: May 2021."""
     return f"{value:%B %Y}" if isinstance(value, date) else str(value)
 
 
 def month_marks(row: Row) -> str:
-    """What is to be known of a month."""
+    """Whether a month is provisional or in the pandemic; a dash if neither."""
     return "; ".join(words for name, words in MONTH_MARKS.items() if row.get(name)) or "–"
 
 
@@ -157,42 +166,86 @@ def period(row: Row) -> str:
     return str(row.get("period") or row.get("financial_year")).replace("..", " to ")
 
 
-def status(row: Row, ok: str = "published") -> str:
-    """A row's status and notes in words."""
+class Footnotes:
+    """The footnotes of one table, in the order in which its rows first need them."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        """The mark for a footnote with this text: ``note 1``. The same text always has the same mark."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return f"note {self.texts.index(text) + 1}"
+
+
+def status(row: Row, footnotes: Footnotes, ok: str = "published") -> str:
+    """A row's status and notes in words. Long notes become marks for ``footnotes``."""
     name = str(row.get("status"))
-    parts = [ok if name == "ok" else STATUSES.get(name, spoken(name))]
-    parts += [NOTES.get(str(note), spoken(note)) for note in row.get("notes") or []]
+    parts = [ok if name == "ok" else STATUSES.get(name, in_words(name))]
+    for note in map(str, row.get("notes") or []):
+        if note == "distant_vintage":
+            parts.append(footnotes.mark(_distant_population(row)))
+        elif note in FOOTNOTES:
+            parts.append(footnotes.mark(FOOTNOTES[note]))
+        else:
+            parts.append(NOTES.get(note, in_words(note)))
     return "; ".join(parts)
+
+
+_NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def _distant_population(row: Row) -> str:
+    """How far the population estimate is from the row's period, where the row gives its date."""
+    estimated, year = row.get("population_vintage"), str(row.get("financial_year"))[:4]
+    if not isinstance(estimated, date) or not year.isdigit():
+        return FOOTNOTES["distant_vintage"]
+    first = date(int(year) - int(row.get("period_years") or 1) + 1, 4, 1)
+    after = date(int(year) + 1, 3, 31)
+    day_estimated = date(estimated.year, estimated.month, estimated.day)
+    days, side = max(
+        ((day_estimated - after).days, "after"),
+        ((first - day_estimated).days, "before"),
+    )
+    years = int(days / 365.25)
+    if years < 1:
+        return FOOTNOTES["distant_vintage"]
+    number = _NUMBERS[years] if years < len(_NUMBERS) else str(years)
+    return (
+        f"The population estimate is of {month(estimated)}, more than {number} {'year' if years == 1 else 'years'} {side} "
+        "this period."
+    )
 
 
 def reading(name: Any) -> str:
     """A reading's name in words."""
-    return READINGS.get(str(name), spoken(name))
+    return READINGS.get(str(name), in_words(name))
 
 
 def areas(area_type: Any, number: int = 2) -> str:
     """A type of area in words."""
-    one, many = AREA_TYPES.get(str(area_type), (spoken(area_type), spoken(area_type)))
+    one, many = AREA_TYPES.get(str(area_type), (in_words(area_type), in_words(area_type)))
     return one if number == 1 else many
 
 
 def area_name(row: Row) -> str:
-    """An area's name short enough for an axis; its code where it has no name."""
+    """An area's name, short enough for an axis. An area without a name has its code."""
     name = str(row.get("area_name") or row.get("area_code") or "unknown")
     return name.removeprefix("NHS ").removesuffix(" Integrated Care Board").strip() or name
 
 
 def quality_measure(name: str) -> str:
-    """A measure of data quality in words; what follows a colon names the kind."""
+    """A measure of data quality in words. In a measure such as ``quarantined:no_key`` the text after the colon is the kind."""
     if name in QUALITY:
         return QUALITY[name]
     head, _, kind = name.partition(":")
-    words = spoken(head).capitalize()
-    return f"{words}: {spoken(kind)}" if kind else words
+    words = in_words(head).capitalize()
+    return f"{words}: {in_words(kind)}" if kind else words
 
 
 def moment(value: Any) -> str:
-    """A point in time, in UTC where the value says a zone."""
+    """A point in time, in UTC if the value has a time zone."""
     if isinstance(value, datetime):
         zone = " UTC" if value.utcoffset() is not None else ""
         if value.utcoffset():

@@ -17,14 +17,14 @@ from pyspark.sql import functions as F
 from ebi_spark import __version__
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
-from ebi_spark.flags.compute_flags import attrition_of, flags_of, records_of
+from ebi_spark.flags.compute_flags import compute_attrition, compute_flags, records_by_dataset
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.storage import Lake, predicate_of
 from ebi_spark.policies.load import revision_periods, verdict_fingerprint
 from ebi_spark.policies.model import Clause, Policy, PolicyReading, Revision
 from ebi_spark.rates.compute_rates import compute_rates
-from ebi_spark.rates.periods import rows_that_follow
+from ebi_spark.rates.periods import rows_to_replace
 from ebi_spark.rates.population import stored_vintages
 from ebi_spark.rates.variation import variation
 from ebi_spark.release.publish import published_frames
@@ -181,12 +181,12 @@ def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
     fixed = {policy: revision for policy, revision in config.fixed_revisions.items() if policy in told}
     chosen = revision_periods(policies, replace(config, fixed_revisions=fixed))
     years = list(row["years"])
-    records = records_of(past, years)
+    records = records_by_dataset(past, years)
     mine = F.col(YEAR).isin(years) & F.col("policy_id").isin(told)
     recorded = after.read(ACTIVITY_FLAG).where(mine)
     return [
-        (ACTIVITY_FLAG, recorded, flags_of(records, chosen, read_lookups(lake.spark, config))),
-        (POLICY_ATTRITION, after.read(POLICY_ATTRITION).where(mine), attrition_of(records, recorded, chosen)),
+        (ACTIVITY_FLAG, recorded, compute_flags(records, chosen, read_lookups(lake.spark, config))),
+        (POLICY_ATTRITION, after.read(POLICY_ATTRITION).where(mine), compute_attrition(records, recorded, chosen)),
     ]
 
 
@@ -200,7 +200,7 @@ def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
     made = compute_rates(
         past, config, years, past.read(PROVIDER_MONTH), stored_vintages(past.read(POPULATION)), geography
     )
-    mine = predicate_of(rows_that_follow(years, made.years_read | {*after.years(ACTIVITY_RATE)}))
+    mine = predicate_of(rows_to_replace(years, made.years_read | {*after.years(ACTIVITY_RATE)}))
     recorded = after.read(ACTIVITY_RATE).where(mine)
     return [
         (ACTIVITY_RATE, recorded, made.rates),

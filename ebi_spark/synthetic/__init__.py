@@ -1,6 +1,6 @@
-"""Made-up SUS+ and HES files that look real: no row describes a real patient, hospital or practice.
+"""Made-up SUS+ and HES files that look real. No row describes a real patient, hospital or practice.
 
-What they are made with stands in :mod:`ebi_spark.synthetic.shares` and in ``docs/made-up-data.md``.
+:mod:`ebi_spark.synthetic.shares` has the assumptions behind the data, and ``docs/made-up-data.md`` explains them.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from ebi_spark.synthetic.writing import OutputFile, files_for, globs, write_run,
 __all__ = ["INFLATION_WORDS", "generate"]
 
 FILE_FORMATS = ("csv", "parquet", "mixed")
-HEADERLESS = ("op", 1)  # this HES table's second year comes without a header row, with a headers file beside
+HEADERLESS = ("op", 1)  # the second year of this HES table has no header row; a separate file lists its columns
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A table to write: its frame, the plan of its rows, and what a file calls the columns."""
+    """A table to write: its frame, the plan of its rows, and a function that gives the column names of a year's file."""
 
     name: str
     frame: DataFrame
@@ -47,11 +47,15 @@ def generate(
     file_format: str = "csv",
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
-    """Write made-up source files, practices and a run configuration; give the rows of each table.
+    """Write made-up source files, practices and a run configuration. Returns the number of rows of each table.
 
-    ``years`` are labels such as ``2021-22``; ``spells`` and ``attendances`` are spread evenly over them. The
-    same arguments give the same rows, however many cores or files there are. ``mixed`` writes the last year
-    as Parquet and the others as CSV. Raises :class:`InputError` for a folder that is not empty.
+    ``years`` are labels such as ``2021-22``. ``spells`` and ``attendances`` are totals, spread evenly over the years. The
+    same arguments give the same rows, however many cores or files there are. ``system`` is ``sus_plus`` or ``hes``.
+    ``file_format`` is ``csv``, ``parquet`` or ``mixed``, which writes the last year as Parquet and the others as CSV.
+    ``progress`` is called with a line for each table.
+
+    Raises :class:`InputError` if ``out`` exists and is not an empty folder, if no year is given, if ``spells`` or
+    ``attendances`` is less than 1, or if the system or format is unknown.
     """
     _check(out, years, spells, attendances, system, file_format)
     out.mkdir(parents=True, exist_ok=True)
@@ -77,40 +81,41 @@ def generate(
 
 
 def _tables(
-    spark: SparkSession, system: str, spells: Plan, attendances: Plan, small: Lookups, seed: int
+    spark: SparkSession, system: str, spells: Plan, attendances: Plan, tables: Lookups, seed: int
 ) -> list[_Table]:
     if system == "hes":
         return [
-            _Table("apc", hes.apc(spark, spells, small, seed), spells, hes.column_names),
-            _Table("op", hes.op(spark, attendances, small, seed), attendances, hes.column_names),
+            _Table("apc", hes.apc(spark, spells, tables, seed), spells, hes.column_names),
+            _Table("op", hes.op(spark, attendances, tables, seed), attendances, hes.column_names),
         ]
 
-    def cased(plan: Plan, shift: int) -> Callable[[list[str], int], list[str]]:
+    def names_in_case(plan: Plan, shift: int) -> Callable[[list[str], int], list[str]]:
         return lambda names, start: sus_plus.column_case(names, plan.starts.index(start) + shift)
 
-    told = sus_plus.admitted(spark, spells, small, seed)
+    admitted = sus_plus.admitted(spark, spells, tables, seed)
     return [
-        _Table("apcs", sus_plus.apcs(told, seed), spells, cased(spells, 0)),
-        _Table("apcs_der", sus_plus.apcs_der(told, seed), spells, cased(spells, 1)),
-        _Table("opa", sus_plus.opa(spark, attendances, small, seed), attendances, cased(attendances, 2)),
+        _Table("apcs", sus_plus.apcs(admitted, seed), spells, names_in_case(spells, 0)),
+        _Table("apcs_der", sus_plus.apcs_der(admitted, seed), spells, names_in_case(spells, 1)),
+        _Table("opa", sus_plus.opa(spark, attendances, tables, seed), attendances, names_in_case(attendances, 2)),
     ]
 
 
 def _check(out: Path, years: Sequence[str], spells: int, attendances: int, system: str, file_format: str) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(
-            f"generate: {out} exists and is not empty", remedy="name a new folder, or empty this one yourself"
+            f"generate: {out} exists and is not an empty folder",
+            remedy="name a new folder, or empty this one yourself",
         )
     if not years:
-        raise InputError("generate: no year is named", remedy="name one, such as 2021-22")
+        raise InputError("generate: no year is given", remedy="give one, such as 2021-22")
     if spells < 1 or attendances < 1:
-        raise InputError("generate: spells and attendances have to be 1 or more", remedy="ask for at least one of each")
+        raise InputError("generate: spells and attendances must be 1 or more", remedy="ask for at least one of each")
     for what, value, known in (
         ("system", system, ("sus_plus", "hes")),
         ("format", file_format, FILE_FORMATS),
     ):
         if value not in known:
-            raise InputError(f"generate: there is no {what} {value!r}", remedy=f"write one of {', '.join(known)}")
+            raise InputError(f"generate: unknown {what} {value!r}", remedy=f"use one of {', '.join(known)}")
 
 
 def _output(out: Path, system: str, table: _Table, number: int, columns: list[str], file_format: str) -> OutputFile:
@@ -129,7 +134,7 @@ def _output(out: Path, system: str, table: _Table, number: int, columns: list[st
 
 
 def _sources(out: Path, system: str) -> dict[str, tuple[str, dict[str, dict[str, object]]]]:
-    """Entries of the run configuration."""
+    """The sources of the run configuration: name → (system, role → table entry)."""
     data = out / "data"
     admitted, outpatient = (("apc",), ("op",)) if system == "hes" else (("apcs", "apcs_der"), ("opa",))
     entries: dict[str, dict[str, object]] = {
@@ -146,12 +151,13 @@ def _sources(out: Path, system: str) -> dict[str, tuple[str, dict[str, dict[str,
 
 @contextlib.contextmanager
 def _without_whole_stage_code(spark: SparkSession) -> Iterator[None]:
-    """Rows this wide outgrow the 64 KB of one generated method: compile column by column at once instead."""
+    """Switch whole-stage code generation off: for rows this wide the generated method would exceed 64 KB, and Spark would
+    only fall back after trying."""
     name = "spark.sql.codegen.wholeStage"
     before = spark.conf.get(name, "true")
     try:
         spark.conf.set(name, "false")
-    except Exception:  # a platform that refuses the setting does without it, more slowly
+    except Exception:  # a platform that refuses the setting still works, more slowly
         yield
         return
     try:

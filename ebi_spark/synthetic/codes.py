@@ -1,9 +1,9 @@
-"""Diagnosis and procedure codes as often as the national tables count them, given who the patient is.
+"""Diagnosis and procedure codes, as frequent as in the national tables and suited to the patient.
 
-The national counts are of all positions together. A first position takes only what can stand there (no
-history of, no site of operation); the other positions take what is left, so that all together follow the
-counts again. Likewise a code that only some groups of patients can have is drawn in these groups only, and
-as much more often there.
+The national counts are of all positions together. A first position only takes codes that can be first (no history of a
+disease, no site of an operation). The other positions make up the difference, so that all positions together have the
+national frequencies. In the same way a code that only some groups of patients can have is drawn for those groups only,
+and more often there.
 """
 
 import csv
@@ -15,18 +15,17 @@ from random import Random
 from ebi_spark.config.settings import resource
 from ebi_spark.synthetic.draws import sampled
 
-# Groups of patients, in the order of the tables: the newborn, children, women giving birth, then by age and
-# sex.
+# Groups of patients, in the order of the tables: the newborn, children, women giving birth, then by age and sex.
 NEWBORN, CHILD, MATERNITY, WOMAN, MAN, OLDER_WOMAN, OLDER_MAN = range(7)
-# Assumed share of all codes that each group's records carry, and codes of a record's episode on average.
+# Assumed share of all codes that belongs to each group, and the average number of codes in an episode.
 CODE_VOLUMES = (0.015, 0.035, 0.04, 0.11, 0.09, 0.36, 0.35)
 MEAN_DIAGNOSES = 6.5
-MEAN_PROCEDURES = 2.7  # where there is any
-# Lists that a group's episodes are drawn from, and codes in each.
+MEAN_PROCEDURES = 2.7  # in an episode that has any
+# A group's episodes draw their codes from 2**LIST_BITS lists. The maximum numbers are the lengths of these lists.
 LIST_BITS = 13
 MOST_DIAGNOSES, MOST_PROCEDURES = 20, 12
 
-# How often a group has a code, against the others; the first pattern that fits a code counts.
+# How often each group has a code, relative to the other groups. The first pattern that matches a code decides.
 Rules = tuple[tuple[str, tuple[float, ...]], ...]
 _DIAGNOSIS_GROUPS: Rules = (
     (r"P|Z38|Q[0-2]", (1, 0.02, 0, 0, 0, 0, 0)),
@@ -53,14 +52,14 @@ _PROCEDURE_GROUPS: Rules = (
     (r"X[78]|X29", (0.02, 0.3, 0.05, 0.6, 0.5, 1, 1)),
     (r"", (0.01, 0.5, 0.1, 1, 1, 1, 1)),
 )
-# What does not stand first: history, status, external causes and risk factors; sites, methods and levels.
+# Codes that cannot be first: history, status, external causes and risk factors; sites, methods and levels.
 _NOT_FIRST_DIAGNOSIS = r"Z(?!38|49|51|45|46|08|09|12|30|3[57]|4[0-8])|[VWXY]|I10|E78|F17|B9[5-7]|R54|E66|E11|Z86"
 _NOT_FIRST_PROCEDURE = r"[YZO]|V55|X7|X8|X9"
 
 
 @lru_cache(maxsize=4)
 def national_counts(table: str, year: str = "2023_24") -> dict[str, int]:
-    """Uses of each code of ``icd10`` or ``opcs4`` in a year, from the shipped reference table."""
+    """How often each code of ``icd10`` or ``opcs4`` was used in a year, from the shipped reference table."""
     path = resource("conf", "reference", f"{table}_codes.csv")
     with path.open(encoding="utf-8", newline="") as file:
         return {row["code"]: int(row[f"uses_{year}"]) for row in csv.DictReader(file) if row[f"uses_{year}"]}
@@ -72,7 +71,7 @@ def diagnosis_lists(group: int, seed: int) -> list[str]:
 
 
 def procedure_lists(group: int, seed: int) -> list[str]:
-    """As many lists of twelve OPCS-4 codes."""
+    """``2**LIST_BITS`` lists of twelve OPCS-4 codes, for a group of patients."""
     return _lists("opcs4", _PROCEDURE_GROUPS, _NOT_FIRST_PROCEDURE, 1 / MEAN_PROCEDURES, MOST_PROCEDURES, group, seed)
 
 
@@ -85,7 +84,7 @@ def _lists(
     other = _left_over(weights, first, share_first)
     random = Random(f"{seed}:{table}:{group}")
     count = 1 << LIST_BITS
-    # Systematic first codes hold their shares exactly; the lists are shuffled, not the draws thinned.
+    # Systematic sampling gives the first codes their exact shares. Shuffling then puts them in random order.
     firsts = sampled(first, count)
     random.shuffle(firsts)
     others = random.choices(list(other), list(other.values()), k=count * (length - 1))
@@ -108,8 +107,6 @@ def _weights(table: str, rules: Rules) -> list[dict[str, float]]:
 
 
 def _left_over(group: Mapping[str, float], first: Mapping[str, float], share_first: float) -> dict[str, float]:
-    """What further positions have to draw from, so that all positions together have the weights of
-    ``group``.
-    """
+    """The weights for the further positions. All positions together then have the weights of ``group``."""
     taken = share_first * sum(group.values()) / sum(first.values())
     return {code: left for code, weight in group.items() if (left := weight - taken * first.get(code, 0.0)) > 1e-9}

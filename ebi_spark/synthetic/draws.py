@@ -1,4 +1,4 @@
-"""Draws as Spark columns: pure functions of (seed, row key, name), never of partition, core or order."""
+"""Random draws as Spark columns. A draw depends on seed, row key and name only, never on partition, core or order."""
 
 import hashlib
 from bisect import bisect_left
@@ -11,19 +11,19 @@ from pyspark.sql import functions as F
 
 
 def salt(seed: int, name: str) -> int:
-    """A signed 64-bit number for a seed and a field's name."""
+    """A signed 64-bit number that depends on a seed and a field's name."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big", signed=True)
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of one kind of row: ``key`` tells rows apart, names tell draws apart."""
+    """The draws of one kind of row. ``key`` identifies the row and a name identifies the draw."""
 
     seed: int
     key: Column
 
     def bits(self, name: str, *more: Column) -> Column:
-        """64 even bits as a BIGINT."""
+        """64 uniformly distributed bits as a BIGINT."""
         return F.xxhash64(self.key, *more, F.lit(salt(self.seed, name)))
 
     def uniform(self, name: str, *more: Column) -> Column:
@@ -32,7 +32,7 @@ class Draws:
 
     def chance(self, name: str, share: float, *more: Column) -> Column:
         """True for a share of the rows."""
-        # Comparing integers spares a multiplication a row.
+        # Comparing integers saves a multiplication for each row.
         return F.shiftrightunsigned(self.bits(name, *more), 32) < F.lit(round(share * 2**32))
 
     def below(self, name: str, limit: Column | int, *more: Column) -> Column:
@@ -41,21 +41,21 @@ class Draws:
         return F.pmod(self.bits(name, *more), bound).cast("int")
 
     def pick(self, name: str, weights: Mapping[str, float]) -> Column:
-        """A value as often as it weighs, to 1 in 1,024."""
+        """A value, drawn in proportion to its weight. Shares are exact to 1 in 1,024."""
         table = slots(weights)
         return table.at(self.slot(name, table.bits))
 
     def slot(self, name: str, bits: int, *more: Column) -> Column:
-        """An INT of so many bits."""
+        """An INT from 0 to 2**``bits`` - 1."""
         return F.shiftrightunsigned(self.bits(name, *more), 64 - bits).cast("int")
 
 
 @dataclass(frozen=True)
 class Slots:
-    """A short list of values as text of one width, one after the other, repeated as often as they weigh.
+    """Values in one byte string, each padded to ``width`` and repeated in proportion to its weight.
 
-    A draw is then one slice of a byte string: no search, no join. A value's share is right to 1 in 2**bits.
-    Long lists would swell the query plan: they are joined (:mod:`lookups`).
+    A draw is then one slice of the string, without a search or a join. A value's share is exact to 1 in 2**``bits``. Long
+    lists would make the query plan too large: they are joined instead (:mod:`lookups`).
     """
 
     width: int
@@ -69,16 +69,16 @@ class Slots:
 
 
 def slots(weights: Mapping[str, float], bits: int = 10) -> Slots:
-    """A table of value → weight."""
+    """The slots for a mapping of value → weight."""
     width = max(map(len, weights))
     return Slots(width, bits, "".join(value.ljust(width) for value in sampled(weights, 1 << bits)).encode("ascii"))
 
 
 def sampled(weights: Mapping[str, float], count: int) -> list[str]:
-    """As many values as asked for, each as often as it weighs.
+    """``count`` values, each as often as its weight says.
 
-    Systematic sampling: the k-th is the value at the k-th step of the cumulative weight, so that values
-    rarer than a step still turn up as often as they should together.
+    This is systematic sampling: the k-th value is the one at the k-th step of the cumulative weight. Values rarer than one
+    step still appear, together, as often as they should.
     """
     names = list(weights)
     sums = list(accumulate(weights.values()))

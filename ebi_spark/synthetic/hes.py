@@ -18,10 +18,10 @@ APC_DIAGNOSES, OP_DIAGNOSES, PROCEDURES = 20, 12, 24
 
 
 def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
-    """One row an episode, some twice, in the file of the year that the episode ended in.
+    """A row for each episode, in the file of the year in which the episode ended. Some rows come twice.
 
-    So an episode of a spell that went over 1 April can be in the file before its spell's; the first year's
-    spells may have lost one to a file that nobody asked for.
+    In a spell that includes 1 April, an early episode can be in the file of the year before. A spell of the first year can
+    therefore lack an episode, because the file before was not generated.
     """
     frame = truth.spells(plan.rows(spark), plan, tables, seed)
     frame = frame.withColumn("episode", F.explode(F.sequence(F.lit(1), F.col("episodes"))))
@@ -36,7 +36,7 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
             "file_start": F.col("start") - earlier,
         }
     )
-    frame = _twice(frame, Draws(seed, F.col("row") * 2), F.col("episode"))
+    frame = _with_duplicates(frame, Draws(seed, F.col("row") * 2), F.col("episode"))
     frame = truth.with_codes(frame, tables, seed, F.col("episode"))
     draws = Draws(seed, F.col("row") * 2)
     last = F.col("episode") == F.col("episodes")
@@ -60,7 +60,7 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
         F.col("method").alias("ADMIMETH"),
         F.coalesce(F.col("category"), F.lit("")).alias("ADMINCAT"),
         F.col("class").alias("CLASSPAT"),
-        # Discharge stands on the last episode only.
+        # Only the last episode has the discharge.
         F.when(last & ~out, _date(F.col("discharge_day"))).otherwise(F.lit(NO_DATE)).alias("DISDATE"),
         F.when(F.col("conflict"), F.lit("9"))
         .when(last & ~out, F.col("discharge_method"))
@@ -93,9 +93,9 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
 
 
 def op(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
-    """One row an appointment, some twice."""
+    """A row for each appointment. Some rows come twice."""
     draws = Draws(seed, F.col("row") * 2 + 1)
-    frame = truth.attendances(_twice(plan.rows(spark), draws), plan, tables, seed)
+    frame = truth.attendances(_with_duplicates(plan.rows(spark), draws), plan, tables, seed)
     frame = frame.withColumns({"file": F.col("year"), "file_start": F.col("start")})
     age = truth.recorded_age(draws, F.col("age_days"))
     return frame.select(
@@ -126,19 +126,19 @@ def op(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame
     )
 
 
-def _twice(frame: DataFrame, draws: Draws, *more: Column) -> DataFrame:
-    """Few rows come twice, identical or, where ``conflict``, with another content."""
-    same = F.array(F.lit(False), F.lit(False))
-    copies = (
-        F.when(draws.chance("hes:double", shares.DUPLICATES, *more), same)
+def _with_duplicates(frame: DataFrame, draws: Draws, *more: Column) -> DataFrame:
+    """The rows, a few of them twice: identical, or with other values where ``conflict`` is true."""
+    identical = F.array(F.lit(False), F.lit(False))
+    conflicts = (
+        F.when(draws.chance("hes:double", shares.DUPLICATES, *more), identical)
         .when(draws.chance("hes:conflict", shares.CONFLICTS, *more), F.array(F.lit(False), F.lit(True)))
         .otherwise(F.array(F.lit(False)))
     )
-    return frame.select("*", F.explode(copies).alias("conflict"))
+    return frame.select("*", F.explode(conflicts).alias("conflict"))
 
 
 def _key(draws: Draws, number: Column, name: str, *more: Column) -> Column:
-    """Twelve digits, twenty in later years: more than a 64-bit integer holds."""
+    """Twelve digits; in later years twenty, which is more than fits in a 64-bit integer."""
     digits = F.lpad(number.cast("string"), 11, "0")
     long = F.col("file_start") >= shares.FIRST_LONG_KEY_YEAR
     key = F.concat(F.when(long, F.lit("150000003")).otherwise(F.lit("5")), digits)
@@ -146,7 +146,7 @@ def _key(draws: Draws, number: Column, name: str, *more: Column) -> Column:
 
 
 def _person(seed: int) -> Column:
-    """32 hexadecimal digits."""
+    """A person's pseudonym: 32 hexadecimal digits."""
     number = F.col("person_number")
     halves = [F.lpad(F.hex(F.xxhash64(number, F.lit(salt(seed, f"hes:{half}")))), 16, "0") for half in "ab"]
     return F.concat(*halves)
@@ -158,25 +158,25 @@ def _site() -> Column:
 
 
 def _codes(listed: str, stem: str, most: int) -> list[Column]:
-    """A column a position and the concatenation; what is empty is marked as this file does it."""
+    """A column for each position, and the concatenation. An empty position has the mark of its file (``EMPTY_MARKS``)."""
     marks = F.array(*map(F.lit, shares.EMPTY_MARKS))
     empty = F.element_at(marks, F.pmod(F.col("file"), F.lit(len(shares.EMPTY_MARKS))) + 1)
     columns = []
     for position in range(1, most + 1):
         filler = F.lit(NO_OPERATION) if stem == "OPERTN" and position == 1 else empty
         code = F.substring(listed, 5 * position - 4, 4)
-        if stem == "DIAG":  # the older columns hold six characters, the newer ones four
+        if stem == "DIAG":  # older files have six characters in these columns, newer ones four
             marked = (F.col("file_start") <= shares.LAST_OLD_NAMES_YEAR) & (F.col("marked") == position)
             code = F.when(marked, F.concat(code, F.coalesce("mark", F.lit("")))).otherwise(code)
-        there = F.length(listed) >= 5 * position - 1
-        columns.append(F.when(there, code).otherwise(filler).alias(f"{stem}_4_{position:02d}"))
+        present = F.length(listed) >= 5 * position - 1
+        columns.append(F.when(present, code).otherwise(filler).alias(f"{stem}_4_{position:02d}"))
     nothing = NO_OPERATION.ljust(4) if stem == "OPERTN" else ""
     whole = F.when(F.length(listed) > 0, F.col(listed)).otherwise(F.lit(nothing))
     return [*columns, whole.alias(f"{stem}_4_CONCAT")]
 
 
 def column_names(names: list[str], start: int) -> list[str]:
-    """Column names as a year's file has them: ``DIAG_01`` for ``DIAG_4_01`` in older ones."""
+    """Column names in a year's file. Older files have ``DIAG_01`` instead of ``DIAG_4_01``."""
     if start > shares.LAST_OLD_NAMES_YEAR:
         return names
     return [re.sub(r"_4_(\d\d)$", r"_\1", name) for name in names]

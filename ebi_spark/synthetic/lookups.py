@@ -1,4 +1,4 @@
-"""Small tables that the made-up rows are joined with: who lives where, and which codes go together."""
+"""Small tables to join with the made-up rows: who lives where, which codes go together, and the days of each year."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +15,22 @@ from ebi_spark.synthetic.places import places
 
 CELL_BITS = 15
 DAY_BITS = 12
-STEPS = 1_000_000  # a share of 1 in the columns of thresholds
+STEPS = 1_000_000  # a threshold of this value means a share of 1
 
 
 @dataclass(frozen=True)
 class Lookups:
     """The tables of one run, each for a broadcast join.
 
-    ``cells``: ``cell_slot`` (2**CELL_BITS of them, as many for a cell as it has users of hospitals),
-    ``place``, ``person_sex``, ``band``. ``places``: ``place``, ``location``, ``trust``, ``first_practice``,
-    ``practices``, ``fusion_below``, ``imaging_below`` (in ``STEPS``). ``lists``: ``list_slot`` (group of
-    patients, then list), ``listed_diagnoses``, ``listed_procedures``: codes of four characters joined by
-    commas. ``spell_days``, ``attendance_days``: ``day_slot`` (place of the year, then slot), ``start`` of
-    the year, ``drawn_day`` since 1970.
+    - ``cells``, a row for each of 2**CELL_BITS slots: ``cell_slot``, ``place``, ``person_sex``, ``band``. A cell (place, sex
+      and age band) has slots in proportion to its hospital use.
+    - ``places``, a row for each sub-ICB location: ``place`` (its number), ``location`` (its code), ``trust``,
+      ``first_practice``, ``practices`` (how many), and the thresholds ``fusion_below`` and ``imaging_below`` (of ``STEPS``).
+    - ``lists``, a row for each list of codes: ``list_slot`` (group of patients × 2**LIST_BITS + number of the list),
+      ``listed_diagnoses`` and ``listed_procedures`` (codes of four characters, joined by commas).
+    - ``spell_days`` and ``attendance_days``, a row for each of 2**DAY_BITS slots of each year: ``day_slot`` (number of the
+      year × 2**DAY_BITS + slot), ``start`` (the calendar year that the financial year starts in), ``drawn_day`` (days since
+      1970).
     """
 
     cells: DataFrame
@@ -38,7 +41,7 @@ class Lookups:
 
 
 def lookups(spark: SparkSession, starts: Sequence[int], seed: int) -> Lookups:
-    """Build the tables for the years that start in ``starts``, and a seed."""
+    """Build the tables for the financial years that start in the calendar years ``starts``."""
     return Lookups(
         F.broadcast(spark.createDataFrame(_cells())),
         F.broadcast(spark.createDataFrame(_places(seed))),

@@ -1,4 +1,4 @@
-"""Made-up practices, providers and small areas, hung on the real boards and locations."""
+"""Made-up practices, providers and small areas in the real ICBs and sub-ICB locations."""
 
 import csv
 import hashlib
@@ -9,16 +9,15 @@ from pathlib import Path
 from ebi_spark.config.settings import resource
 from ebi_spark.synthetic import shares
 
-# Frimley's location until 1 April 2026; its people are counted under Thames Valley's new one in the 2026
-# table.
+# Frimley's location until 1 April 2026, and the new location of Thames Valley that has its people in the 2026 table.
 CHANGED_2026 = ("D4U1Y", "U2G6B")
 PEOPLE_A_PRACTICE = 10_000
-SMALL_AREAS = 250  # a location
+SMALL_AREAS = 250  # in each location
 
 
 @dataclass(frozen=True)
 class Places:
-    """Locations in the order of their codes, with people by sex and band (as in the population table)."""
+    """Sub-ICB locations in the order of their codes, with people by sex and age band (as in the population table)."""
 
     locations: tuple[str, ...]
     boards: tuple[str, ...]
@@ -31,7 +30,7 @@ class Places:
 
     @cached_property
     def practice_starts(self) -> tuple[int, ...]:
-        """Number of the first practice of each location, and last the number of all practices."""
+        """The number of the first practice of each location; the last item is the number of all practices."""
         starts = [0]
         for total in self.totals:
             starts.append(starts[-1] + max(3, total // PEOPLE_A_PRACTICE))
@@ -39,25 +38,25 @@ class Places:
 
     @cached_property
     def providers(self) -> tuple[str, ...]:
-        """One made-up trust a location, with second letters that real trusts' codes do not have."""
+        """A made-up trust for each location. Its second letter is one that the codes of real trusts do not have."""
         signs = "0123456789ABCDEFGHJKLMNPQRSTVWXYZ"
         return tuple(f"R{'IOUZ'[i // len(signs)]}{signs[i % len(signs)]}" for i in range(len(self.locations)))
 
     def factors(self, seed: int, policy: str) -> tuple[float, ...]:
-        """How much more or less of a policy's activity each location has."""
+        """How much more or less of a policy's activity each location has than England: 1 is the same."""
         low, high = shares.BOARD_FACTOR
         near, far = shares.LOCATION_FACTOR
         raw = [
-            (low + (high - low) * _even(f"{seed}:{policy}:{board}"))
-            * (near + (far - near) * _even(f"{seed}:{policy}:{board}:{code}"))
+            (low + (high - low) * _uniform(f"{seed}:{policy}:{board}"))
+            * (near + (far - near) * _uniform(f"{seed}:{policy}:{board}:{code}"))
             for code, board in zip(self.locations, self.boards, strict=True)
         ]
-        # England's share stays as stated, whatever the seed.
+        # Scaled so that England's share is the stated one, whatever the seed.
         mean = sum(factor * people for factor, people in zip(raw, self.totals, strict=True)) / sum(self.totals)
         return tuple(factor / mean for factor in raw)
 
     def write_practices(self, path: Path) -> int:
-        """Write ``practice_code, sub_icb_code, valid_from, valid_to``; give the number of rows."""
+        """Write ``practice_code, sub_icb_code, valid_from, valid_to`` as CSV. Returns the number of rows."""
         rows = []
         for place, code in enumerate(self.locations):
             for number in range(self.practice_starts[place], self.practice_starts[place + 1]):
@@ -78,7 +77,7 @@ def practice_code(number: int) -> str:
     return f"{chr(ord('A') + number // 1_000)}9{number % 1_000:03d}{number % 7}"
 
 
-def _even(text: str) -> float:
+def _uniform(text: str) -> float:
     """A number in [0, 1) that is the same for the same text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 

@@ -1,23 +1,22 @@
-"""Every share that the made-up data is made with, by name, stated once for tests and report.
+"""The shares and frequencies behind the made-up data. The generator and its tests both use them.
 
-Shares are of the rows that the name speaks of. Where no source is named the figure is an assumption of ours.
+A share is of the rows that its name describes. A figure without a named source is our own assumption.
 """
 
-# --- what is inflated, and in which words to say so -----------------------------------------------
-# Lumbar fusion in the dominant position of spells of a person of 12 to 85; about 0.025% of national
-# admissions.
+# --- what is inflated, and a text that says so ----------------------------------------------------
+# Spells of people aged 12 to 85 with lumbar fusion as dominant procedure. Nationally: about 0.025% of admissions.
 FUSION_SHARE = 0.02
-# Imaging of the spine among attendances of a person of 10 and over.
+# Attendances of people aged 10 and over with imaging of the spine.
 IMAGING_SHARE = 0.05
 # National 2023-24: 4,154 uses of V382-V386 and V404 in about 16.4 million admissions.
 FUSION_SHARE_NATIONAL = 4_154 / 16_400_000
 INFLATION_WORDS = (
-    "Made-up data. Lumbar fusion is about 60 times as frequent as in national admissions, and imaging of the "
-    "spine is set to one attendance in twenty, so that a small run shows something; no figure here says "
-    "anything about a real hospital, board or patient."
+    "Made-up data. Lumbar fusion is about 60 times as frequent as in national admissions, and about one attendance in "
+    "twenty has imaging of the spine, so that a small run has something to show. No figure here says anything about a real "
+    "hospital, ICB or patient."
 )
-# Spread of both between areas: lowest and highest factor of a board, and of a location within it, before they
-# are scaled to 1 for England.
+# How much both vary between areas: lowest and highest factor of an ICB, and of a location within its ICB, before they are
+# scaled to 1 for England.
 BOARD_FACTOR = (0.35, 2.0)
 LOCATION_FACTOR = (0.8, 1.25)
 
@@ -25,32 +24,32 @@ LOCATION_FACTOR = (0.8, 1.25)
 FUSION_BACK_PAIN_PRIMARY = 0.65  # M545 or M549 as primary diagnosis; the others have stenosis, disc disease
 FUSION_DEFORMITY = 0.14  # M40-M43, M872 as a secondary diagnosis: the published exclusions
 FUSION_CANCER = 0.03  # C or D37-D48 as a secondary diagnosis
-FUSION_GUIDANCE = 0.16  # what the words of the guidance exclude and the SQL does not (M45X, M809, M533, ...)
-FUSION_DECOMPRESSION = 0.10  # a decompression besides
+FUSION_GUIDANCE = 0.16  # codes that the guidance excludes in words but the SQL does not (M45X, M809, M533, ...)
+FUSION_DECOMPRESSION = 0.10  # also a decompression
 FUSION_PRIVATE = 0.06
 FUSION_NON_ELECTIVE = 0.06
-FUSION_SPECIALISED_COMMISSIONER = 0.25  # commissioned by NHS England, not a board
+FUSION_SPECIALISED_COMMISSIONER = 0.25  # commissioned by NHS England, not by an ICB
 
 # --- outpatients ----------------------------------------------------------------------------------
 OP_DIAGNOSIS_BLANK = 0.95  # "outpatient diagnoses are usually blank"
-OP_DIAGNOSIS_CANCER = 0.06  # of those imaged that have a diagnosis
+OP_DIAGNOSIS_CANCER = 0.06  # of attendances with imaging and a diagnosis
 OP_PROCEDURE_SHARE = 0.38  # attendances with any procedure code, apart from imaging
-IMAGING_SITELESS = 0.55  # U054, U055; the rest U13x, U21x with a site
-IMAGING_LUMBAR_SITE = 0.55  # of those with a site: Z665 or O162; the rest another part of the body
-IMAGING_SITE_BEFORE = 0.04  # of those with a site: the site stands before the imaging code
+IMAGING_SITELESS = 0.55  # U054, U055; the others are U13x or U21x with a site
+IMAGING_LUMBAR_SITE = 0.55  # of those with a site: Z665 or O162; the others are another part of the body
+IMAGING_SITE_BEFORE = 0.04  # of those with a site: the site comes before the imaging code
 APPOINTMENT_DATE_MISSING = 0.0005
 
 # --- who and where --------------------------------------------------------------------------------
 BIRTH_SHARE = 0.035  # spells of the newborn
-MATERNITY_SHARE = 0.33  # of the spells of women of 15 to 45
+MATERNITY_SHARE = 0.33  # of the spells of women aged 15 to 45
 NOT_ENGLAND = 0.006  # residents of Wales and elsewhere
-NO_PRACTICE = 0.006  # V81997, V81998, V81999 or none
+NO_PRACTICE = 0.006  # V81997, V81998, V81999
 SPECIALISED_COMMISSIONER = 0.03
 OTHER_PROVIDER = 0.14  # not the trust of the patient's own area
 INDEPENDENT_PROVIDER = 0.09  # elective care at an independent hospital
 SHORT_COMMISSIONER = 0.3  # `15M` rather than `15M00`
 
-# --- values that analysts have to mend: they belong to the record, so both systems have them ------
+# --- values that analysts have to clean: they are part of the record, so both systems have them ----
 SEX_UNKNOWN = 0.002  # 0, 9, X
 AGE_NONSENSE = 0.0004  # above 120
 CATEGORY_PRIVATE = 0.012
@@ -59,36 +58,36 @@ CATEGORY_TWO = 0.001
 CATEGORY_MISSING = 0.004
 UNDISCHARGED = 0.002  # no discharge date; in HES the last episode is unfinished
 NO_DIAGNOSIS = 0.003  # spells without any
-DIAGNOSIS_MARK = 0.06  # of episodes: one code has a 5th digit, or `-` and D or A for dagger and asterisk
+DIAGNOSIS_MARK = 0.06  # of episodes: one code has a 5th digit, or `-D` (dagger) or `-A` (asterisk)
 
 # --- how SUS+ writes it ---------------------------------------------------------------------------
 STYLE_PADDED = 0.5  # `||E119 ,J849 ||I801 ` rather than `||E119,J849||I801`
 NO_LEADING_BARS = 0.1
 WITH_DOTS = 0.02
 LOWER_CASE = 0.01
-TEXT_NULL = 0.3  # of what is missing: the text NULL; an empty text for TEXT_BLANK; else nothing
+TEXT_NULL = 0.3  # of missing values: the text NULL; for TEXT_BLANK a blank; otherwise nothing
 TEXT_BLANK = 0.2
 FIRST_AGE_MISSING = 0.02
 SINGLE_DIGIT_CATEGORY = 0.1  # `2` for `02`
-DOMINANT_OTHER = 0.03  # SUS's grouper picks another procedure than the HES proxy would
-PRIMARY_NOT_LISTED = 0.002  # the spell's primary diagnosis does not stand in the list
+DOMINANT_OTHER = 0.03  # SUS's grouper picks a procedure that the HES proxy would not
+PRIMARY_NOT_LISTED = 0.002  # the spell's primary diagnosis is not in its list of diagnoses
 DER_MISSING = 0.001  # spells without their row in _Der
 DER_STRAY = 0.0005  # rows of _Der without a spell
 
 # --- rows, both systems ---------------------------------------------------------------------------
 DUPLICATES = 0.001  # identical rows
-CONFLICTS = 0.0002  # the same key with another content
+CONFLICTS = 0.0002  # the same key with other values
 NO_KEY = 0.0002
 
 # --- HES ------------------------------------------------------------------------------------------
-EMPTY_MARKS = ("", "&", "-")  # by file: how an empty code column is filled
-LAST_PIPE_YEAR = 2018  # files of 2018-19 and before are parted by bars
-LAST_OLD_NAMES_YEAR = 2015  # files of 2015-16 and before write DIAG_01, OPERTN_01
+EMPTY_MARKS = ("", "&", "-")  # what an empty code column contains; each file uses one of them
+LAST_PIPE_YEAR = 2018  # files up to 2018-19 have `|` as delimiter
+LAST_OLD_NAMES_YEAR = 2015  # files up to 2015-16 have DIAG_01, OPERTN_01
 FIRST_LONG_KEY_YEAR = 2021  # keys have 20 digits from 2021-22
 
-# --- frequencies that no table here gives ---------------------------------------------------------
-# Use of hospitals by age (0-4, 5-9, ... 90 and over) against the average, a curve of our own that follows the
-# well-known shape: high in infancy, low in childhood, rising from 50.
+# --- frequencies for which we ship no published table ---------------------------------------------
+# Hospital use by age (0-4, 5-9, ... 90 and over) relative to the average. Our own curve, with the well-known shape: high in
+# infancy, low in childhood, rising from 50.
 AGE_CURVE = (
     1.0,
     0.4,
@@ -110,7 +109,7 @@ AGE_CURVE = (
     2.7,
     2.5,
 )
-# Days of the year: April ... March, then Monday ... Sunday.
+# Relative activity by month (April ... March) and by weekday (Monday ... Sunday).
 MONTHS = (0.97, 1.0, 1.01, 1.0, 0.96, 1.01, 1.05, 1.05, 0.94, 1.0, 0.98, 1.03)
 WEEKDAYS_SPELLS = (1.1, 1.12, 1.13, 1.12, 1.1, 0.75, 0.68)
 WEEKDAYS_ATTENDANCES = (1.3, 1.35, 1.33, 1.3, 1.15, 0.35, 0.22)
@@ -157,8 +156,8 @@ REFERRAL_SOURCES = {
     "17": 2,
     "06": 2,
 }
-# Outpatient procedures: no table here counts them. Half are assessments of these kinds, half follow the
-# admitted codes.
+# Outpatient procedures, for which we ship no counts. 70% of coded attendances have one of these codes; the others
+# have codes like those of admitted patients.
 OP_PROCEDURES = {"X621": 30, "X622": 20, "X623": 8, "X629": 6, "X628": 3, "X638": 2, "C871": 5, "C873": 6,
                  "D144": 3, "U222": 4, "U201": 8, "E253": 4, "Q554": 5, "H259": 2, "M459": 2, "S575": 3,
                  "X372": 2}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Made-up spells and attendances in the layout of the national SUS+ tables, with their mess."""
+"""Made-up spells and attendances in the layout of the national SUS+ tables, with the errors of real extracts."""
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -15,17 +15,17 @@ _EPISODES = range(1, truth.MOST_EPISODES + 1)
 
 
 def admitted(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
-    """The spells with the codes of all their episodes, which both tables below are written from."""
+    """The spells with the codes of all their episodes. :func:`apcs` and :func:`apcs_der` are made from it."""
     frame = truth.spells(plan.rows(spark), plan, tables, seed)
     for episode in _EPISODES:
         frame = truth.with_codes(frame, tables, seed, F.lit(episode), f"_{episode}")
     return frame
 
 
-def apcs(told: DataFrame, seed: int) -> DataFrame:
-    """``tbl_Data_SEM_APCS``: one row a spell, some twice; codes of all episodes in one text."""
+def apcs(admitted_spells: DataFrame, seed: int) -> DataFrame:
+    """``tbl_Data_SEM_APCS``: a row for each spell, with the codes of all episodes in one text. Some rows come twice."""
     draws = Draws(seed, F.col("row") * 2)
-    frame = _copied(told, draws, "apcs")
+    frame = _with_copies(admitted_spells, draws, "apcs")
     activity = F.when(F.col("undischarged"), F.col("admission_day")).otherwise(F.col("discharge_day"))
     ages = truth.recorded_age(draws, F.col("age_days"))
     return frame.select(
@@ -49,7 +49,7 @@ def apcs(told: DataFrame, seed: int) -> DataFrame:
         F.col("class").alias("Patient_Classification"),
         to_date(F.col("admission_day")).alias("Admission_Date"),
         F.when(~F.col("undischarged"), to_date(F.col("discharge_day"))).alias("Discharge_Date"),
-        # The one thing in which such a copy differs. No record takes it, so the two count once.
+        # The only column in which a conflicting copy differs. Silver does not keep it, so the two rows count once.
         (F.col("stay") + F.when(F.col("copy") == _CONFLICT, 1).otherwise(0)).alias("Der_Spell_LoS"),
         F.col("specialty").alias("Der_Admit_Treatment_Function_Code"),
         _concatenated(draws, "diagnoses", [_with_mark(f"_{e}") for e in _EPISODES]).alias("Der_Diagnosis_All"),
@@ -59,11 +59,11 @@ def apcs(told: DataFrame, seed: int) -> DataFrame:
     )
 
 
-def apcs_der(told: DataFrame, seed: int) -> DataFrame:
-    """``tbl_Data_SEM_APCS_Der``: one row a spell, but for a few that are missing, doubled or stray."""
+def apcs_der(admitted_spells: DataFrame, seed: int) -> DataFrame:
+    """``tbl_Data_SEM_APCS_Der``: a row for each spell. A few rows are missing, come twice, or belong to no spell."""
     draws = Draws(seed, F.col("row") * 2)
-    there = told.where(~draws.chance("der_missing", shares.DER_MISSING))
-    frame = _copied(there, draws, "apcs_der", stray=shares.DER_STRAY)
+    present = admitted_spells.where(~draws.chance("der_missing", shares.DER_MISSING))
+    frame = _with_copies(present, draws, "apcs_der", stray=shares.DER_STRAY)
     dominant, primary = dominance(draws)
     stray = F.col("copy") == _STRAY
     return frame.select(
@@ -82,9 +82,9 @@ def apcs_der(told: DataFrame, seed: int) -> DataFrame:
 
 
 def opa(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
-    """``tbl_Data_SEM_OPA``: one row an appointment, some twice."""
+    """``tbl_Data_SEM_OPA``: a row for each appointment. Some rows come twice."""
     draws = Draws(seed, F.col("row") * 2 + 1)
-    frame = truth.attendances(_copied(plan.rows(spark), draws, "opa"), plan, tables, seed)
+    frame = truth.attendances(_with_copies(plan.rows(spark), draws, "opa"), plan, tables, seed)
     ages = truth.recorded_age(draws, F.col("age_days"))
     conflict = F.col("copy") == _CONFLICT
     return frame.select(
@@ -114,17 +114,17 @@ def opa(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
 
 
 def ident(row: Column) -> Column:
-    """The key of a spell or attendance in SUS+; HES carries it as ``SUSRECID``."""
+    """The key of a spell or attendance in SUS+. HES has it as ``SUSRECID``."""
     return F.lit(300_000_000_000) + row * 13 + F.pmod(F.xxhash64(row), F.lit(13))
 
 
 def dominance(draws: Draws) -> tuple[Column, Column]:
-    """What SUS's grouper picks: dominant procedure and primary diagnosis of a spell with ``diagnoses_1`` ...
-    .
+    """The dominant procedure and primary diagnosis of a spell, as SUS's grouper would pick them.
 
-    The first procedure of the first episode that has one, with the first diagnosis of that episode, else of
-    the first episode; for ``DOMINANT_OTHER`` of the spells a later procedure, so that the HES proxy is wrong
-    there.
+    The row has ``diagnoses_1``, ``procedures_1`` and so on for each episode. The dominant procedure is the first procedure of
+    the first episode that has one. The primary diagnosis is the first diagnosis of that episode, or of the first episode if
+    none has a procedure. A share of ``DOMINANT_OTHER`` of the spells has a later procedure instead, so that the HES proxy
+    is wrong there.
     """
     operated = [F.length(f"procedures_{e}") > 0 for e in _EPISODES]
 
@@ -142,14 +142,14 @@ def dominance(draws: Draws) -> tuple[Column, Column]:
 
 
 def _with_mark(suffix: str) -> Column:
-    """The diagnoses of an episode with the mark that one of the codes may have."""
-    codes, place = F.col(f"diagnoses{suffix}"), 5 * F.col(f"marked{suffix}") - 1
-    inserted = F.concat(F.substring(codes, F.lit(1), place), f"mark{suffix}", F.substring(codes, place + 1, F.lit(200)))
+    """The diagnoses of an episode, with the mark (``mark``) after the code at position ``marked``, if there is one."""
+    codes, end = F.col(f"diagnoses{suffix}"), 5 * F.col(f"marked{suffix}") - 1
+    inserted = F.concat(F.substring(codes, F.lit(1), end), f"mark{suffix}", F.substring(codes, end + 1, F.lit(200)))
     return F.when(F.col(f"mark{suffix}").isNull(), codes).otherwise(inserted)
 
 
-def _copied(rows: DataFrame, draws: Draws, table: str, stray: float = 0.0) -> DataFrame:
-    """Rows with ``copy``: few come twice, identical or in conflict, or bring a stray one along."""
+def _with_copies(rows: DataFrame, draws: Draws, table: str, stray: float = 0.0) -> DataFrame:
+    """The rows with a column ``copy``. A few come twice (identical or in conflict) or with a row that belongs to no spell."""
 
     def ints(*values: int) -> Column:
         return F.array(*[F.lit(value) for value in values])
@@ -180,16 +180,16 @@ def _category(draws: Draws) -> Column:
 
 
 def _or_missing(draws: Draws, name: str, value: Column) -> Column:
-    """The value, or one of the ways in which extracts write that there is none."""
-    even = draws.uniform(f"missing:{name}")
-    nothing = F.when(even < shares.TEXT_NULL, F.lit("NULL")).when(
-        even < shares.TEXT_NULL + shares.TEXT_BLANK, F.lit(" ")
+    """The value, or for a missing value one of the ways in which extracts write it: ``NULL``, a blank or nothing."""
+    uniform = draws.uniform(f"missing:{name}")
+    nothing = F.when(uniform < shares.TEXT_NULL, F.lit("NULL")).when(
+        uniform < shares.TEXT_NULL + shares.TEXT_BLANK, F.lit(" ")
     )
     return F.when(value.isNull(), nothing).otherwise(value)
 
 
 def _written(draws: Draws, name: str, text: Column) -> Column:
-    """Codes with dots or in lower case now and then."""
+    """The codes; a few have dots or are in lower case."""
     dotted = F.regexp_replace(text, "([A-Z][0-9]{2})([0-9])", "$1.$2")
     return (
         F.when(draws.chance(f"dots:{name}", shares.WITH_DOTS), dotted)
@@ -203,7 +203,7 @@ def _concatenated(draws: Draws, name: str, episodes: list[Column]) -> Column:
     padded = draws.chance("padded", shares.STYLE_PADDED)
     parts = [F.when(F.length(codes) > 0, codes) for codes in episodes]
     plain = F.concat_ws("||", *parts)
-    # `E119 ,J849 ,K869 ||I801 ,I802`: codes of four are padded to five, also before the bars.
+    # `E119 ,J849 ,K869 ||I801 ,I802`: codes of four characters are padded to five, also before the bars.
     spaced = F.concat_ws(" ||", *[F.replace(part, F.lit(","), F.lit(" ,")) for part in parts])
     style = F.when(padded, spaced).otherwise(plain)
     bars = F.when(draws.chance(f"bars:{name}", shares.NO_LEADING_BARS), F.lit("")).otherwise(F.lit("||"))
@@ -212,12 +212,12 @@ def _concatenated(draws: Draws, name: str, episodes: list[Column]) -> Column:
 
 
 def _year() -> Column:
-    """The financial year as the file spells it: 2021-22, 2021/22 or 202122, one after the other."""
+    """The financial year as the file writes it. The files use 2021-22, 2021/22 and 202122 in turn."""
     sign = F.element_at(F.array(*map(F.lit, YEAR_SIGNS)), F.pmod(F.col("year"), F.lit(len(YEAR_SIGNS))) + 1)
     return F.concat(F.col("start").cast("string"), sign, F.lpad(((F.col("start") + 1) % 100).cast("string"), 2, "0"))
 
 
 def column_case(names: list[str], file_number: int) -> list[str]:
-    """Column names as a file has them: as documented, lower case or upper case."""
+    """The column names in a file. The files use the documented spelling, lower case and upper case in turn."""
     change = (str, str.lower, str.upper)[file_number % 3]
     return [change(name) for name in names]

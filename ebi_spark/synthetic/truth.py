@@ -1,7 +1,7 @@
-"""What happened: made-up spells and attendances, before any system writes them down in its own way.
+"""The made-up spells and attendances themselves, before SUS+ or HES records them in its own way.
 
-Both systems' files come from these frames, so that one seed gives the same patients, dates and codes in both.
-Everything is a column expression on ``spark.range``; a row depends on the seed and its own number only.
+The files of both systems come from these frames, so one seed gives the same patients, dates and codes in both. Everything
+is a column expression on ``spark.range``: a row depends on the seed and its own number only.
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,10 @@ _FRIMLEY_ENDS = (date(2026, 4, 1) - EPOCH).days
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of one table: numbered through, ``a_year`` of them for each of ``starts`` (the last has the
-    rest).
+    """How the rows of one table are numbered: ``rows_per_year`` for each year, and the remainder for the last year.
 
-    ``starts`` are the calendar years that the financial years start in; ``files`` those that a year is
-    written in.
+    ``starts`` are the calendar years that the financial years start in. ``total`` is the number of all rows, ``intake`` the
+    number of patients in a yearly intake, and ``files`` the number of files for each year.
     """
 
     starts: tuple[int, ...]
@@ -37,8 +36,8 @@ class Plan:
     files: int
 
     @property
-    def a_year(self) -> int:
-        """Rows of a year."""
+    def rows_per_year(self) -> int:
+        """The number of rows of each year but the last, which has the remainder."""
         return -(-self.total // len(self.starts))
 
     @property
@@ -47,21 +46,23 @@ class Plan:
         return [f"{start}-{(start + 1) % 100:02d}" for start in self.starts]
 
     def rows(self, spark: SparkSession) -> DataFrame:
-        """``row`` numbers and the place of their year among ``starts``, each partition within one year."""
+        """``row``, a number from 0, and ``year``, its position in ``starts``. Each partition has rows of one year."""
         years = len(self.starts)
-        numbers = spark.range(0, self.a_year * years, 1, years * self.files).withColumnRenamed("id", "row")
-        year = F.floor(F.col("row") / self.a_year).cast("int")
+        numbers = spark.range(0, self.rows_per_year * years, 1, years * self.files).withColumnRenamed("id", "row")
+        year = F.floor(F.col("row") / self.rows_per_year).cast("int")
         return numbers.where(F.col("row") < self.total).withColumn("year", year)
 
 
 def spells(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
-    """One row a spell, from its ``row`` number and ``year``.
+    """A row for each spell, from a frame with ``row`` and ``year``.
 
-    Days are days since 1970. ``admission_day``, ``discharge_day`` (there also while ``undischarged``);
-    ``born``; ``age_days`` at admission; ``nonsense_age`` (else NULL); ``method``, ``category`` (NULL:
-    missing), ``class``, ``discharge_method``, ``specialty``; ``episodes`` 1 to 3; ``group`` as in
-    :mod:`codes`; ``fusion``; ``sex``, ``provider``, ``commissioner``, ``practice``, ``small_area`` as
-    recorded.
+    Adds, among others:
+
+    - ``admission_day``, ``discharge_day`` (present even if ``undischarged`` is true) and ``born``, in days since 1970;
+    - ``age_days`` at admission, ``stay`` in days, ``episodes`` (1 to 3), ``fusion`` and ``elective`` (true or false);
+    - ``method``, ``category`` (NULL if missing), ``class``, ``discharge_method`` and ``specialty`` as codes;
+    - ``group``, the group of patients as in :mod:`codes`;
+    - ``sex``, ``provider``, ``commissioner``, ``practice`` and ``small_area`` as recorded.
     """
     draws = Draws(seed, F.col("row") * 2)
     frame = _dated(frame, tables.spell_days, draws, "discharge_day").withColumn(
@@ -97,7 +98,7 @@ def spells(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> DataFram
             "method": F.when(F.col("group") == codes.NEWBORN, draws.pick("method", shares.METHODS_BIRTH))
             .when(F.col("group") == codes.MATERNITY, draws.pick("method", shares.METHODS_MATERNITY))
             .when(F.col("elective"), draws.pick("method", shares.METHODS_ELECTIVE))
-            # An urgent fusion comes as an emergency, not as a transfer.
+            # An urgent fusion is an emergency admission, not a transfer.
             .when(F.col("fusion"), F.lit("21"))
             .otherwise(draws.pick("method", shares.METHODS_EMERGENCY)),
             "class": F.when(F.col("group").isin(codes.NEWBORN, codes.MATERNITY), F.lit("5"))
@@ -128,7 +129,7 @@ def spells(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> DataFram
     )
     frame = frame.withColumns(
         {
-            # Who is counted as an infant of the year cannot be older than the admission allows.
+            # A patient cannot be born after the admission.
             "age_days": F.greatest(F.col("admission_day") - F.col("born"), F.lit(0)),
             "undischarged": draws.chance("undischarged", shares.UNDISCHARGED),
             "discharge_method": F.when(F.col("fusion") | F.col("birth"), F.lit("1")).otherwise(
@@ -151,11 +152,14 @@ def spells(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> DataFram
 
 
 def attendances(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
-    """One row an appointment, from its ``row`` number and ``year``.
+    """A row for each appointment, from a frame with ``row`` and ``year``.
 
-    ``day`` days since 1970 (there also when ``undated``); ``age_days``; ``imaging``; ``status``, ``first``,
-    ``specialty``, ``referral``, ``category`` (NULL: missing); ``diagnoses``, ``procedures``, ``mark`` and
-    ``marked`` as in :func:`with_codes`; and what :func:`spells` has of patient and place.
+    Adds, among others:
+
+    - ``day`` in days since 1970 (present even if ``undated`` is true), ``age_days``, and ``imaging`` (true or false);
+    - ``status``, ``first``, ``specialty``, ``referral`` and ``category`` (NULL if missing) as codes;
+    - ``diagnoses``, ``procedures``, ``mark`` and ``marked``, as in :func:`with_codes`;
+    - the columns about patient and place that :func:`spells` has.
     """
     draws = Draws(seed, F.col("row") * 2 + 1)
     frame = _dated(frame, tables.attendance_days, draws, "day")
@@ -177,14 +181,14 @@ def attendances(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> Dat
         }
     )
     attended = F.col("status").isin("5", "6")
-    # Lists of codes are wanted by few.
+    # Only a few attendances need a list of codes.
     frame = _listed(frame, tables, draws, attended & draws.chance("coded", shares.OP_PROCEDURE_SHARE))
     frame = frame.withColumns(
         {
             "specialty": F.when(F.col("imaging"), draws.pick("specialty", shares.SPECIALTIES_IMAGING)).otherwise(
                 draws.pick("specialty", shares.SPECIALTIES_OP)
             ),
-            # Few who do not come have anything recorded as done.
+            # Of the patients who do not attend, a few still have imaging recorded.
             "procedures": F.when(
                 F.col("imaging") & (attended | draws.chance("booked", 0.3)), _imaging_procedures(draws)
             )
@@ -201,18 +205,24 @@ def attendances(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> Dat
 
 
 def with_codes(frame: DataFrame, tables: Lookups, seed: int, episode: Column, suffix: str = "") -> DataFrame:
-    """Add ``diagnoses`` and ``procedures`` of an episode (1, 2, 3) of each spell, and ``mark`` and
-    ``marked``.
+    """Add the columns ``diagnoses``, ``procedures``, ``mark`` and ``marked`` for an episode (1, 2 or 3) of each spell.
 
-    Both lists are text, codes of four characters joined by commas, empty where there is none. ``mark`` is
-    what stands after the code at position ``marked``: a 5th digit, or ``-`` with D or A; NULL mostly.
+    ``diagnoses`` and ``procedures`` are text: codes of four characters joined by commas, empty without codes. ``mark`` is the
+    text after the diagnosis at position ``marked``: a 5th digit, ``-D`` or ``-A``; usually NULL. ``suffix`` is added to the
+    names of the four columns.
+
+    | diagnoses | mark | marked | → as written |
+    |-----------|------|--------|--------------|
+    | M545,E119 | -D   | 2      | M545,E119-D  |
+    | M545,E119 | NULL | 1      | M545,E119    |
+    |           | NULL | 1      |              |
     """
     draws = Draws(seed, F.col("row") * 2)
-    there = episode <= F.col("episodes")
-    diagnosed = there & ~draws.chance("no_diagnosis", shares.NO_DIAGNOSIS)
+    exists = episode <= F.col("episodes")
+    diagnosed = exists & ~draws.chance("no_diagnosis", shares.NO_DIAGNOSIS)
     many = F.when(F.col("fusion"), 1.5).when(F.col("elective"), 3.2).when(F.col("group") < 3, 2.5).otherwise(7.5)
     number = F.floor(-F.log(1 - draws.uniform("diagnoses", episode)) * many).cast("int") + 1
-    theme = F.col("fusion") & (episode == 1)
+    fusion_episode = F.col("fusion") & (episode == 1)
     likely = (
         F.when(F.col("class").isin("3", "4"), 0.6)
         .when(F.col("elective"), F.when(episode == 1, 0.95).otherwise(0.4))
@@ -220,20 +230,20 @@ def with_codes(frame: DataFrame, tables: Lookups, seed: int, episode: Column, su
         .when(F.col("group") == codes.MATERNITY, 0.75)
         .otherwise(F.when(episode == 1, 0.4).otherwise(0.3))
     )
-    operated = there & (draws.uniform("operated", episode) < likely)
+    operated = exists & (draws.uniform("operated", episode) < likely)
     operations = F.floor(-F.log(1 - draws.uniform("procedures", episode)) * 2.2).cast("int") + 1
-    frame = _listed(frame, tables, draws, there, episode)
+    frame = _listed(frame, tables, draws, exists, episode)
     diagnoses, procedures = F.col("listed_diagnoses"), F.col("listed_procedures")
     further = F.substring(diagnoses, F.lit(6), 5 * F.least(number - 1, F.lit(8)) - 1)
     return _marked(
         frame.withColumns(
             {
                 "diagnoses": F.when(
-                    diagnosed & theme, F.concat_ws(",", _fusion_diagnoses(draws), F.when(number > 1, further))
+                    diagnosed & fusion_episode, F.concat_ws(",", _fusion_diagnoses(draws), F.when(number > 1, further))
                 )
                 .when(diagnosed, leading(diagnoses, number))
                 .otherwise(F.lit("")),
-                "procedures": F.when(theme, _fusion_procedures(draws))
+                "procedures": F.when(fusion_episode, _fusion_procedures(draws))
                 .when(operated, leading(procedures, operations))
                 .otherwise(F.lit("")),
             }
@@ -245,30 +255,30 @@ def with_codes(frame: DataFrame, tables: Lookups, seed: int, episode: Column, su
 
 
 def leading(listed: Column, number: Column) -> Column:
-    """The first codes of a list in text."""
+    """The first ``number`` codes of a list in text."""
     return F.substring(listed, F.lit(1), 5 * number - 1)
 
 
 def number_of(listed: Column) -> Column:
-    """How many codes a list in text has."""
+    """The number of codes of a list in text."""
     return F.floor((F.length(listed) + 1) / 5).cast("int")
 
 
-def _listed(frame: DataFrame, tables: Lookups, draws: Draws, there: Column, *more: Column) -> DataFrame:
-    """Join a list of codes that goes with the group of patients; none where it is not wanted."""
+def _listed(frame: DataFrame, tables: Lookups, draws: Draws, wanted: Column, *more: Column) -> DataFrame:
+    """Join a list of codes that suits the group of patients. A row where ``wanted`` is false gets none."""
     slot = F.col("group") * (1 << codes.LIST_BITS) + draws.slot("list", codes.LIST_BITS, *more)
-    return frame.withColumn("list_slot", F.when(there, slot)).join(tables.lists, "list_slot", "left").drop("list_slot")
+    return frame.withColumn("list_slot", F.when(wanted, slot)).join(tables.lists, "list_slot", "left").drop("list_slot")
 
 
 def _marked(frame: DataFrame, draws: Draws, suffix: str, *more: Column) -> DataFrame:
-    """Add ``mark`` and ``marked``, rid of the columns of the lists, with the names of the episode."""
-    even = draws.uniform("mark", *more)
+    """Add ``mark`` and ``marked``, drop the columns of the lists, and add ``suffix`` to the names of the code columns."""
+    uniform = draws.uniform("mark", *more)
     share = shares.DIAGNOSIS_MARK
     digit = draws.below("digit", 10, *more).cast("string")
     columns = {
         "mark": F.when(
-            (even < share) & (F.length("diagnoses") > 0),
-            F.when(even < 0.5 * share, F.lit("-D")).when(even < 0.7 * share, F.lit("-A")).otherwise(digit),
+            (uniform < share) & (F.length("diagnoses") > 0),
+            F.when(uniform < 0.5 * share, F.lit("-D")).when(uniform < 0.7 * share, F.lit("-A")).otherwise(digit),
         ),
         "marked": 1 + draws.below("marked", F.greatest(number_of(F.col("diagnoses")), F.lit(1)), *more),
     }
@@ -279,7 +289,7 @@ def _marked(frame: DataFrame, draws: Draws, suffix: str, *more: Column) -> DataF
 
 
 def episode_days(episode: Column) -> tuple[Column, Column]:
-    """First and last day of an episode of a spell; episodes follow each other without a gap."""
+    """The first and last day of an episode of a spell. There are no gaps between episodes."""
     return (
         F.col("admission_day") + F.floor(F.col("stay") * (episode - 1) / F.col("episodes")).cast("int"),
         F.col("admission_day") + F.floor(F.col("stay") * episode / F.col("episodes")).cast("int"),
@@ -292,7 +302,7 @@ def to_date(day: Column) -> Column:
 
 
 def recorded_age(draws: Draws, age_days: Column) -> Column:
-    """Age in years as both systems record it; a few above 120."""
+    """Age in years as both systems record it. A few ages are above 120."""
     nonsense = draws.chance("nonsense", shares.AGE_NONSENSE)
     return F.when(nonsense, 121 + draws.below("nonsense_age", 79)).otherwise(whole_years(age_days))
 
@@ -303,7 +313,7 @@ def whole_years(age_days: Column) -> Column:
 
 
 def baby_code(age_days: Column) -> Column:
-    """7001 to 7007 for the days of the first year, else NULL."""
+    """7001 to 7007 in the first year of life, otherwise NULL."""
     return (
         F.when(age_days < 1, 7001)
         .when(age_days < 7, 7002)
@@ -316,26 +326,26 @@ def baby_code(age_days: Column) -> Column:
 
 
 def _dated(frame: DataFrame, days: DataFrame, draws: Draws, name: str) -> DataFrame:
-    """Add a day of the row's year, by season and weekday, and the calendar ``start`` of that year."""
+    """Add a day in the row's year, drawn by season and weekday, and ``start``, the calendar year that it starts in."""
     slot = F.col("year") * (1 << DAY_BITS) + draws.slot("day", DAY_BITS)
     dated = frame.withColumn("day_slot", slot).join(days, "day_slot").drop("day_slot")
     return dated.withColumnRenamed("drawn_day", name)
 
 
 def _category(draws: Draws, private: Column) -> Column:
-    even = draws.uniform("category")
+    uniform = draws.uniform("category")
     known = private + shares.CATEGORY_AMENITY
     return (
-        F.when(even < private, F.lit("02"))
-        .when(even < known, F.lit("03"))
-        .when(even < known + shares.CATEGORY_TWO, F.lit("04"))
-        .when(even < known + shares.CATEGORY_TWO + shares.CATEGORY_MISSING, F.lit(None))
+        F.when(uniform < private, F.lit("02"))
+        .when(uniform < known, F.lit("03"))
+        .when(uniform < known + shares.CATEGORY_TWO, F.lit("04"))
+        .when(uniform < known + shares.CATEGORY_TWO + shares.CATEGORY_MISSING, F.lit(None))
         .otherwise(F.lit("01"))
     )
 
 
 def _recorded(frame: DataFrame, draws: Draws, day: Column, specialised: Column, planned: Column) -> DataFrame:
-    """Add sex, provider, commissioner, practice and small area as they stand on the record."""
+    """Add sex, provider, commissioner, practice and small area as recorded."""
     trusts = places().providers
     code = F.col("location")
     code = F.when((code == CHANGED_2026[1]) & (day < _FRIMLEY_ENDS), F.lit(CHANGED_2026[0])).otherwise(code)

@@ -1,4 +1,4 @@
-"""Files of the made-up tables and the run configuration that reads them."""
+"""Write the files of the made-up tables, and the run configuration that reads them."""
 
 import math
 import shutil
@@ -9,13 +9,13 @@ from pathlib import Path
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
-# Up to here a table's year is one file; above, files of about so many rows.
-ROWS_A_FILE = 500_000
+# A year of a table is one file up to this number of rows. A larger one is split into files of about this size.
+ROWS_PER_FILE = 500_000
 
 
 @dataclass(frozen=True)
 class OutputFile:
-    """One year's file (or files) of a table: ``headers_file`` gets the names that the file lacks."""
+    """The file (or files) of a table's year. With ``headers_file`` the column names go there, not into the file."""
 
     name: str
     format: str
@@ -25,14 +25,15 @@ class OutputFile:
 
 
 def files_for(rows: int) -> int:
-    """Files, and so tasks, that one table's year is written in."""
-    return max(1, math.ceil(rows / ROWS_A_FILE))
+    """The number of files, and so of Spark tasks, for a table's year with this many rows."""
+    return max(1, math.ceil(rows / ROWS_PER_FILE))
 
 
 def write_table(frame: DataFrame, folder: Path, outputs: dict[int, OutputFile], *, one_file: bool) -> int:
-    """Write a frame into one file (or more) for each number in its column ``file``; give the rows written.
+    """Write a frame to a file (or several) for each number in its column ``file``. Returns the number of rows written.
 
-    All years that are written alike are one Spark job; column names come in afterwards, each file's own.
+    One Spark job writes all years that share a format and delimiter. The header rows, which differ between files, are added
+    afterwards.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = 0
@@ -67,7 +68,7 @@ def write_table(frame: DataFrame, folder: Path, outputs: dict[int, OutputFile], 
 
 
 def _assemble(path: Path, output: OutputFile, parts: list[Path]) -> None:
-    """One CSV file of its header row, or a headers file beside, and the parts."""
+    """Join the parts to one CSV file. The column names become its header row, or go to a separate headers file."""
     header = output.delimiter.join(output.columns) + "\n"
     with path.open("wb") as whole:
         if output.headers_file:
@@ -81,7 +82,7 @@ def _assemble(path: Path, output: OutputFile, parts: list[Path]) -> None:
 
 
 def write_run(path: Path, years: Sequence[str], sources: dict[str, tuple[str, dict[str, dict[str, object]]]]) -> None:
-    """Write the run configuration: sources as name → (system, role → table entry)."""
+    """Write the run configuration. ``sources`` maps a name to (system, role → table entry)."""
     lines = [
         "# Made-up data: see docs/made-up-data.md. Run it with: ebi-spark run --config run.yml",
         "lake: ./lake",
@@ -98,7 +99,7 @@ def write_run(path: Path, years: Sequence[str], sources: dict[str, tuple[str, di
 
 
 def globs(folder: Path, base: Path) -> list[str]:
-    """Patterns, relative to ``base``, that find every file written to a folder."""
+    """Patterns, relative to ``base``, that match every data file in a folder."""
     kinds = sorted({path.suffix for path in folder.iterdir() if path.suffix in (".csv", ".parquet")})
     return [f"{folder.relative_to(base).as_posix()}/*{kind}" for kind in kinds]
 

@@ -1,1 +1,1 @@
-"""Checks of every layer: suites, how they are measured, and what Great Expectations makes of them."""
+"""Checks of every layer: the suites, counting violations in Spark, and evaluating the counts in Great Expectations."""

@@ -1,9 +1,9 @@
-"""The gate: what must hold of every table before anything rests on it, measured by Spark, judged by Great Expectations.
+"""The gate: the checks that every table must pass before later stages use it.
 
 Each suite in ``expectations/`` states the checks of one table. Spark counts the violations of all checks of a layer in
-one query or two; Great Expectations gets the one row of counts, so that no patient's value can reach its results, its log or its
-pages, and a hundred expectations cost no hundred Spark jobs (on a Spark frame of one row 120 of them took 20 s, on pandas
-1 s).
+one or two queries. Great Expectations then evaluates a single row of counts. No patient's value can therefore reach its
+results, log or pages, and a hundred expectations do not need a hundred Spark jobs. (120 expectations took 20 seconds on
+a Spark frame of one row and 1 second on pandas.)
 """
 
 import html
@@ -44,7 +44,7 @@ LAYER_SUITES = {
         "published_policy",
     ),
 }
-# Tables that hold a row a record; all others hold figures.
+# Tables with one row for each record. All other tables have figures.
 RECORD_SUITES = ("apc_spell", "op_attendance", "quarantine", "activity_flag")
 EVERY_YEAR = "_every_year"
 RELEASE_ID = "release_id"
@@ -57,10 +57,14 @@ ROW_COUNT = "expect_table_row_count_to_equal"
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its ``kind`` says how ``rule`` (SQL, or columns) is to be read; ``words`` say what it means."""
+    """One check.
+
+    ``kind`` is one of :data:`KINDS` or ``schema``, and says what ``rule`` is: a SQL condition, a SQL query or column names.
+    ``description`` says in a sentence what must be true.
+    """
 
     id: str
-    words: str
+    description: str
     kind: str
     rule: str | tuple[str, ...]
     severity: str = "critical"
@@ -68,7 +72,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Groups:
-    """Totals of several tables side by side: ``totals`` are SQL queries with at most one row a group, columns ``by``."""
+    """Totals of several tables that are compared group by group.
+
+    ``by`` are the columns of a group. Each query in ``totals`` has these columns and at most one row for each group.
+    """
 
     by: tuple[str, ...]
     totals: tuple[str, ...]
@@ -76,7 +83,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Suite:
-    """The checks of one table, and the groups that those of the kind ``group`` see."""
+    """The checks of one table, and the totals that its checks of the kind ``group`` compare."""
 
     name: str
     table: Table
@@ -86,18 +93,21 @@ class Suite:
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A check that does not hold: how many rows, groups or columns are against it (1 where it could not be made)."""
+    """A failed check: how many rows, groups or columns violate it (1 where it could not be evaluated)."""
 
     table: str
     check: str
-    words: str
+    description: str
     violations: int
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """What the gate found. ``warnings`` do not close it; ``versions`` are the Delta versions that were checked;
-    ``docs`` is the index of the pages written, if any."""
+    """The result of checking one layer.
+
+    ``failed`` are critical checks; ``warnings`` do not make ``success`` false. ``versions`` are the Delta versions that were
+    checked. ``docs`` is the index page, if pages were written.
+    """
 
     success: bool
     checks: int
@@ -114,14 +124,14 @@ def validate_layer(
     years: list[str] | None,
     release_id: str | None = None,
     docs: Path | None,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
     staged: Mapping[Table, DataFrame] | None = None,
 ) -> GateResult:
-    """:func:`validate_layers` of one layer."""
-    of_layer = (layer,)
-    return validate_layers(lake, of_layer, years=years, release_id=release_id, docs=docs, tell=tell, staged=staged)[
-        layer
-    ]
+    """Check one layer, as :func:`validate_layers` does."""
+    results = validate_layers(
+        lake, (layer,), years=years, release_id=release_id, docs=docs, progress=progress, staged=staged
+    )
+    return results[layer]
 
 
 def validate_layers(
@@ -131,74 +141,88 @@ def validate_layers(
     years: list[str] | None,
     release_id: str | None = None,
     docs: Path | None,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
     staged: Mapping[Table, DataFrame] | None = None,
 ) -> dict[str, GateResult]:
-    """Check every table of each layer (``silver``, ``flags``, ``rates`` or ``published``), in one checkpoint a layer.
+    """Check every table of each layer (``silver``, ``flags``, ``rates`` or ``published``), with one checkpoint for each layer.
 
-    Only rows of ``years`` (None: all) are judged, and of ``published`` only those of ``release_id``, which must be given:
-    a release is held against gold as it stands now. Rows of the tables in ``staged`` are taken from there, before they are
-    written anywhere. Checks against other tables may read beyond. What is checked is
-    measured side by side in Spark. Pages about the result go to a folder of their own in ``docs``, unless a check could
-    not be evaluated.
+    Only rows of ``years`` are checked (None: all years). The layer ``published`` needs a ``release_id``: only rows of that
+    release are checked, and they are compared with gold as it is now. Other layers must not have one (``ValueError``).
+    Tables in ``staged`` are checked as given there, before they are written. A check that compares tables may read other
+    rows. Layers are counted in parallel. Pages about each layer are written to a folder of its own in ``docs``, unless
+    Great Expectations could not evaluate a check.
     """
     suites = {layer: [load_suite(name) for name in LAYER_SUITES[layer]] for layer in layers}
     if any((layer == "published") != (release_id is not None) for layer in suites):
-        raise ValueError("release_id belongs to the layer `published`, and that to one release")
-    for layer, of_layer in suites.items():
-        tell(f"checking {layer}: {sum(len(suite.checks) for suite in of_layer)} checks of {len(of_layer)} tables")
-    # Planning the queries takes longest, and each keeps one core busy: a layer alone is measured in two halves.
+        raise ValueError("give a release_id for the layer `published`, and for no other layer")
+    for layer, layer_suites in suites.items():
+        checks = sum(len(suite.checks) for suite in layer_suites)
+        progress(f"checking {layer}: {checks} checks of {len(layer_suites)} tables")
+    # Planning the queries takes longest and keeps one core busy, so a single layer is counted in two halves.
     halves = 1 if len(suites) > 1 else 2
-    parts = [(layer, of_layer[at::halves]) for layer, of_layer in suites.items() for at in range(halves)]
-    answers = run_in_threads(
-        [partial(_Measuring(lake, years, release_id, staged).violations, part) for _, part in parts]
+    parts = [(layer, layer_suites[half::halves]) for layer, layer_suites in suites.items() for half in range(halves)]
+    results = run_in_threads(
+        [partial(_ViolationCounter(lake, years, release_id, staged).violations, part) for _, part in parts]
     )
-    measured = {layer: _Measured() for layer in suites}
-    for (layer, _), found in zip(parts, answers, strict=True):
-        measured[layer].counts.update(found.counts)
-        measured[layer].notes.update(found.notes)
-    return {layer: _concluded(lake, layer, of_layer, measured[layer], docs, tell) for layer, of_layer in suites.items()}
+    violations = {layer: _Violations() for layer in suites}
+    for (layer, _), found in zip(parts, results, strict=True):
+        violations[layer].counts.update(found.counts)
+        violations[layer].notes.update(found.notes)
+    return {
+        layer: _gate_result(lake, layer, layer_suites, violations[layer], docs, progress)
+        for layer, layer_suites in suites.items()
+    }
 
 
-def _concluded(
-    lake: Lake, layer: str, suites: list[Suite], measured: "_Measured", docs: Path | None, tell: Callable[[str], None]
+def _gate_result(
+    lake: Lake,
+    layer: str,
+    suites: list[Suite],
+    violations: "_Violations",
+    docs: Path | None,
+    progress: Callable[[str], None],
 ) -> GateResult:
-    verdict = _judge(layer, suites, measured.counts, docs)
+    """Evaluate the counts of one layer, and report each failed check and warning as a progress line."""
+    evaluation = _evaluate_checks(layer, suites, violations.counts, docs)
     failed: list[FailedCheck] = []
     warnings: list[FailedCheck] = []
     for suite in suites:
         for check in suite.checks:
             key = (suite.name, check.id)
-            if key in verdict.failed:
-                words = check.words
-                if key in measured.notes:
-                    words = f"{words} ({measured.notes[key]})"
-                if key in verdict.raised:
-                    words = f"{words} (Great Expectations could not evaluate this)"
-                found = FailedCheck(suite.table.full_name, check.id, words, max(1, measured.counts[key]))
+            if key in evaluation.failed:
+                description = check.description
+                if key in violations.notes:
+                    description = f"{description} ({violations.notes[key]})"
+                if key in evaluation.raised:
+                    description = f"{description} (Great Expectations could not evaluate this)"
+                found = FailedCheck(suite.table.full_name, check.id, description, max(1, violations.counts[key]))
                 (warnings if check.severity == "warning" else failed).append(found)
-    for problem in (*failed, *warnings):
-        tell(f"{problem.table}: {problem.check}: {problem.words} ({problem.violations:,} against it)")
+    for label, problems in (("Failed", failed), ("Warning", warnings)):
+        for item in problems:
+            progress(f"{label}: {item.table}: {item.description} (violations of {item.check}: {item.violations:,})")
     names = [suite.table.full_name for suite in suites]
     versions = {name: lake.versions_read[name] for name in names if name in lake.versions_read}
     checks = sum(len(suite.checks) for suite in suites)
-    return GateResult(not failed, checks, failed, versions, verdict.docs, warnings)
+    return GateResult(not failed, checks, failed, versions, evaluation.docs, warnings)
 
 
-# What is to be checked
+# The suites
 
 
 @cache
 def load_suite(name: str) -> Suite:
-    """The suite in ``expectations/NAME.yml``, with the checks that follow from the table's contract in front."""
+    """The suite in ``expectations/NAME.yml``. The checks that follow from the table's declared columns come first.
+
+    An :class:`InputError` for a file with an unknown table, a repeated check, or checks of groups without ``groups``.
+    """
     path = resource("expectations", f"{name}.yml")
     document = load_document(path, resource("expectations", "suite.schema.json"), what="expectations")
     if document["table"] not in TABLES:
         raise InputError(f"expectations: {path}: there is no table {document['table']}", remedy="correct `table`")
     table = TABLES[document["table"]]
     checks = [
-        Check("columns_there", f"Every column of {table.full_name} is there.", "schema", ()),
-        Check("columns_of_their_type", f"Every column of {table.full_name} has its type.", "schema", ()),
+        Check("columns_there", f"{table.full_name} has every column that it should have.", "schema", ()),
+        Check("columns_of_their_type", f"Every column of {table.full_name} has the right type.", "schema", ()),
         *[
             Check(f"not_null_{column}", f"{column} is never missing.", "row", f"{column} IS NOT NULL")
             for column in table.required
@@ -208,44 +232,46 @@ def load_suite(name: str) -> Suite:
     names = [check.id for check in checks]
     twice = sorted({item for item in names if names.count(item) > 1})
     if twice:
-        raise InputError(f"expectations: {path}: the check {twice[0]} stands twice", remedy="name each check once")
-    given = document.get("groups")
-    groups = Groups(tuple(given["by"]), tuple(given["totals"])) if given else None
+        raise InputError(
+            f"expectations: {path}: the check {twice[0]} appears twice", remedy="give each check its own id"
+        )
+    grouping = document.get("groups")
+    groups = Groups(tuple(grouping["by"]), tuple(grouping["totals"])) if grouping else None
     if groups is None and any(check.kind == "group" for check in checks):
-        raise InputError(f"expectations: {path} has checks of groups without `groups`", remedy="add `groups`")
+        raise InputError(f"expectations: {path} has checks of the kind `group` but no `groups`", remedy="add `groups`")
     return Suite(name, table, tuple(checks), groups)
 
 
 def _check(item: dict[str, Any], path: Path) -> Check:
-    given = [kind for kind in KINDS if kind in item]
-    if len(given) != 1:
+    kinds = [kind for kind in KINDS if kind in item]
+    if len(kinds) != 1:
         raise InputError(
-            f"expectations: {path}: the check {item['id']} must say one of {', '.join(KINDS)}",
-            remedy="give exactly one",
+            f"expectations: {path}: the check {item['id']} must have exactly one of {', '.join(KINDS)}",
+            remedy="give exactly one of them",
         )
-    rule = item[given[0]]
+    rule = item[kinds[0]]
     return Check(
         item["id"],
         item["words"],
-        given[0],
-        tuple(rule) if given[0] in ("unique", "unique_every_year") else rule,
+        kinds[0],
+        tuple(rule) if kinds[0] in ("unique", "unique_every_year") else rule,
         item.get("severity", "critical"),
     )
 
 
-# Measuring, in Spark
+# Counting violations, in Spark
 
 
 @dataclass
-class _Measured:
-    """Violations by suite and check; a note where a check could not be made or says which columns are wrong."""
+class _Violations:
+    """Violations by suite and check. A note names the wrong columns, or says why a check could not be evaluated."""
 
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     notes: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-class _Measuring:
-    """Counts violations; never collects a record."""
+class _ViolationCounter:
+    """Counts violations. It never collects a record."""
 
     def __init__(
         self,
@@ -257,107 +283,109 @@ class _Measuring:
         self.lake, self.years, self.release_id, self.staged = lake, years, release_id, staged or {}
         self.every_year: dict[str, DataFrame] = {}
 
-    def violations(self, suites: list[Suite]) -> _Measured:
-        """The violations of every check, in one Spark query (a second one only where keys seem to be repeated)."""
-        measured = _Measured()
+    def violations(self, suites: list[Suite]) -> _Violations:
+        """The violations of every check, in one Spark query. Where keys seem to be repeated, a second query counts exactly."""
+        violations = _Violations()
         parts: list[DataFrame] = []
         checks_of_part: dict[str, list[tuple[str, str]]] = {}
-        suspects: dict[tuple[str, str], tuple[DataFrame, tuple[str, ...]]] = {}
+        keys_by_check: dict[tuple[str, str], tuple[DataFrame, tuple[str, ...]]] = {}
 
-        def measure(frame: DataFrame, counts: list[Column], keys: list[tuple[str, str]]) -> None:
+        def add_query(frame: DataFrame, counts: list[Column], keys: list[tuple[str, str]]) -> None:
             part = f"{keys[0][0]}/{len(parts)}"
             parts.append(frame.select(F.lit(part).alias("part"), F.array(*counts).alias("counts")))
             checks_of_part[part] = keys
 
         for suite in suites:
             frame = self.rows(suite.name)
-            self._schema(suite, measured)
+            self._schema(suite, violations)
             aggregates: dict[tuple[str, str], Column] = {}
             grouped: dict[tuple[str, str], Column] = {}
             for check in suite.checks:
                 key = (suite.name, check.id)
                 if check.kind == "schema":
                     continue
-                obstacle = self._obstacle(suite, check)
-                if obstacle:
-                    measured.counts[key], measured.notes[key] = 1, f"cannot be checked: {obstacle}"
+                reason = self._reason_not_checkable(suite, check)
+                if reason:
+                    violations.counts[key], violations.notes[key] = 1, f"cannot be checked: {reason}"
                 elif check.kind == "row":
-                    aggregates[key] = _against(check)
+                    aggregates[key] = _violation_count(check)
                 elif check.kind == "group":
-                    grouped[key] = _against(check)
+                    grouped[key] = _violation_count(check)
                 elif check.kind == "total":
                     aggregates[key] = F.expr(f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END")
                 elif check.kind in ("unique", "unique_every_year"):
-                    # Equal keys have equal hashes: eight bytes a row are shuffled rather than the whole key.
+                    # Equal keys have equal hashes, so eight bytes of each row are shuffled instead of the whole key.
                     keyed = frame if check.kind == "unique" else self.whole(suite.name)
-                    suspects[key] = (keyed, tuple(check.rule))
+                    keys_by_check[key] = (keyed, tuple(check.rule))
                     hashed = keyed.groupBy(F.xxhash64(*check.rule).alias("_hash")).count()
-                    measure(_surplus(hashed), [F.col("surplus")], [key])
+                    add_query(_surplus(hashed), [F.col("surplus")], [key])
                 else:
-                    measure(self._query(str(check.rule)).toDF("violations"), [F.col("violations")], [key])
+                    add_query(self._query(str(check.rule)).toDF("violations"), [F.col("violations")], [key])
             for counts, grouping in ((aggregates, False), (grouped, True)):
                 if counts:
                     source = self._groups(suite) if grouping else frame
                     names = [f"c{number}" for number in range(len(counts))]
                     counted = source.agg(*[c.alias(n) for c, n in zip(counts.values(), names, strict=True)])
-                    measure(counted, [F.col(name) for name in names], list(counts))
+                    add_query(counted, [F.col(name) for name in names], list(counts))
         for row in reduce(DataFrame.unionByName, parts).collect() if parts else []:
-            measured.counts.update(zip(checks_of_part[row["part"]], map(int, row["counts"]), strict=True))
-        for key, (frame, columns) in suspects.items():
-            if measured.counts[key]:  # repeated keys, or merely equal hashes: now exactly
+            violations.counts.update(zip(checks_of_part[row["part"]], map(int, row["counts"]), strict=True))
+        for key, (frame, columns) in keys_by_check.items():
+            if violations.counts[key]:  # either repeated keys or different keys with equal hashes: count exactly
                 exact = _surplus(frame.groupBy(*columns).count()).first()
-                measured.counts[key] = int(exact["surplus"]) if exact else 1
-        return measured
+                violations.counts[key] = int(exact["surplus"]) if exact else 1
+        return violations
 
     def rows(self, suite: str) -> DataFrame:
-        """The rows of a suite's table that are judged."""
+        """The rows of a suite's table that are checked."""
         frame, table = self.whole(suite), _table(suite)
         if self.years is not None and YEAR in frame.columns:
             unknown = [UNKNOWN_YEAR] if table == QUARANTINE else []
-            # A NULL year is in no list of years: it is kept, so that it is found missing.
+            # A NULL year is in no list of years. It is kept, so that the check for missing years finds it.
             frame = frame.where(F.col(YEAR).isin(*self.years, *unknown) | F.col(YEAR).isNull())
         if self.release_id is not None and RELEASE_ID in frame.columns and table.layer == "published":
             frame = frame.where(F.col(RELEASE_ID) == self.release_id)
         return frame
 
     def whole(self, suite: str) -> DataFrame:
-        """All rows of a suite's table, of one version however often it is asked for."""
+        """All rows of a suite's table. Every call gives the same version of the table."""
         if suite not in self.every_year:
             table = _table(suite)
             frame = self.staged[table] if table in self.staged else self.lake.read(table)
-            # Tables of figures are small: in one partition their groups and joins need no shuffle, which is most of
-            # what a check over them costs.
+            # Tables of figures are small. In one partition their groups and joins need no shuffle, and shuffles are most
+            # of the cost of checking them.
             self.every_year[suite] = frame if suite in RECORD_SUITES else frame.coalesce(1)
         return self.every_year[suite]
 
-    def _deviations(self, suite: str) -> tuple[list[str], list[str]]:
-        """Columns that are missing, and columns of another type than the contract says."""
-        there = {item.name: item.dataType.simpleString() for item in self.whole(suite).schema.fields}
+    def _column_differences(self, suite: str) -> tuple[list[str], list[str]]:
+        """Columns that are missing, and columns that have another type than declared."""
+        found = {item.name: item.dataType.simpleString() for item in self.whole(suite).schema.fields}
         declared = {item.name: item.dataType.simpleString() for item in _table(suite).schema.fields}
-        missing = [name for name in declared if name not in there]
-        return missing, [name for name, kind in declared.items() if name in there and there[name] != kind]
+        missing = [name for name in declared if name not in found]
+        return missing, [name for name, kind in declared.items() if name in found and found[name] != kind]
 
-    def _schema(self, suite: Suite, measured: _Measured) -> None:
-        missing, mistyped = self._deviations(suite.name)
+    def _schema(self, suite: Suite, violations: _Violations) -> None:
+        missing, mistyped = self._column_differences(suite.name)
         for check, columns in (("columns_there", missing), ("columns_of_their_type", mistyped)):
-            measured.counts[(suite.name, check)] = len(columns)
+            violations.counts[(suite.name, check)] = len(columns)
             if columns:
-                measured.notes[(suite.name, check)] = f"not so: {', '.join(columns)}"
+                violations.notes[(suite.name, check)] = f"columns: {', '.join(columns)}"
 
-    def _obstacle(self, suite: Suite, check: Check) -> str | None:
-        """Why a check cannot be made: a column it names is missing or has another type."""
+    def _reason_not_checkable(self, suite: Suite, check: Check) -> str | None:
+        """Why a check cannot be evaluated: a column that it names is missing or has another type. None if it can be."""
         rules = [check.rule] if isinstance(check.rule, str) else list(check.rule)
         if check.kind == "group" and suite.groups:
-            # Its own names are those of the totals; what can be missing stands in their queries.
+            # The condition names columns of the totals. Only the queries behind them name columns of tables.
             rules = list(suite.groups.totals)
         queries = check.kind in ("group", "count_of_violations")
         sources = {name.removesuffix(EVERY_YEAR) for rule in rules for name in _placeholders(rule)}
         names = sources if queries else {suite.name}
-        words = {word for rule in rules for word in re.findall(r"\w+", rule)}
+        names_in_rules = {word for rule in rules for word in re.findall(r"\w+", rule)}
         for name in sorted(names):
-            for columns, problem in zip(self._deviations(name), ("is missing", "has another type"), strict=True):
+            for columns, problem in zip(
+                self._column_differences(name), ("is missing", "has another type"), strict=True
+            ):
                 for column in columns:
-                    if column in words:
+                    if column in names_in_rules:
                         return f"the column {column} of {_table(name).full_name} {problem}"
         return None
 
@@ -369,7 +397,7 @@ class _Measuring:
         return self.lake.spark.sql(sql, **frames)  # type: ignore[arg-type]
 
     def _groups(self, suite: Suite) -> DataFrame:
-        """The totals of every query in one row a group: a union rather than joins, so one shuffle at most."""
+        """One row for each group, with the totals of every query. A union needs at most one shuffle, joins would need more."""
         assert suite.groups is not None
         totals = [self._query(sql) for sql in suite.groups.totals]
         stacked = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), totals)
@@ -387,35 +415,40 @@ def _placeholders(sql: str) -> list[str]:
     return sorted(set(re.findall(r"\{(\w+)\}", sql)))
 
 
-def _against(check: Check) -> Column:
-    """How many rows do not meet a condition; one that cannot be decided is not met."""
+def _violation_count(check: Check) -> Column:
+    """How many rows do not meet a condition. A condition that is NULL is not met."""
     return F.expr(f"count_if(NOT coalesce(({check.rule}), false))")
 
 
 def _surplus(counted: DataFrame) -> DataFrame:
+    """How many rows have a key that another row already has, from the ``count`` of rows by key."""
     return counted.agg(F.coalesce(F.sum(F.col("count") - 1), F.lit(0)).alias("surplus"))
 
 
-# Judging, in Great Expectations
+# Evaluating the counts, in Great Expectations
 
 
 @dataclass
-class _Verdict:
+class _Evaluation:
+    """Suite and check of those that failed, and of those that raised an exception; the index page, if written."""
+
     failed: set[tuple[str, str]]
     raised: set[tuple[str, str]]
     docs: Path | None
 
 
-def _judge(layer: str, suites: list[Suite], counts: dict[tuple[str, str], int], docs: Path | None) -> _Verdict:
-    """One checkpoint over the counts: each must be 0."""
-    # Before the import, which takes seconds and would otherwise ask the web.
+def _evaluate_checks(
+    layer: str, suites: list[Suite], counts: dict[tuple[str, str], int], docs: Path | None
+) -> _Evaluation:
+    """Run one checkpoint over the counts. Each count must be 0."""
+    # Set before the import, which takes seconds and would otherwise contact the web.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
     import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.expectations.registry import list_registered_expectation_implementations
 
-    # An expectation that is not known would be dropped with no more than a line in the log.
+    # Great Expectations drops an unknown expectation and only writes a line to its log.
     unknown = {IN_SET, ROW_COUNT} - set(list_registered_expectation_implementations())
     if unknown:
         raise BrokenRunError(
@@ -435,7 +468,7 @@ def _judge(layer: str, suites: list[Suite], counts: dict[tuple[str, str], int], 
             {
                 "type": IN_SET,
                 "kwargs": {"column": _column(suite.name, check.id), "value_set": [0]},
-                "description": html.escape(check.words),  # the pages show it as it is
+                "description": html.escape(check.description),  # the pages do not escape it
                 "severity": check.severity,
                 "meta": {"suite": suite.name, "check": check.id},
             }
@@ -460,14 +493,14 @@ def _judge(layer: str, suites: list[Suite], counts: dict[tuple[str, str], int], 
         if _raised(item.exception_info):
             raised.add(key)
     expected = sum(len(suite.checks) + 1 for suite in suites)
-    against = {key for key, count in counts.items() if count != 0}
-    if len(results) != expected or len(counts) != expected - len(suites) or failed != against | raised:
+    violated = {key for key, count in counts.items() if count != 0}
+    if len(results) != expected or len(counts) != expected - len(suites) or failed != violated | raised:
         raise BrokenRunError(
-            f"the checks of {layer} were not all made: {len(results)} of {expected} evaluated, {len(counts)} counted",
-            remedy="this is a fault of the product: report it with the suites in expectations/",
+            f"the checks of {layer} are incomplete: {len(results)} of {expected} evaluated, {len(counts)} counted",
+            remedy="this is a fault in ebi-spark: report it with the suites in expectations/",
         )
     pages = _write_docs(context, layer, suites, failed, docs) if docs and not raised else None
-    return _Verdict(failed, raised, pages)
+    return _Evaluation(failed, raised, pages)
 
 
 def _column(suite: str, check: str) -> str:
@@ -475,7 +508,7 @@ def _column(suite: str, check: str) -> str:
 
 
 def _raised(info: Any) -> bool:
-    """Whether an expectation broke; Great Expectations tells it flat or by metric."""
+    """Whether an expectation raised an exception. Great Expectations says so directly or by metric."""
     if not isinstance(info, dict):
         return False
     if "raised_exception" in info:
@@ -487,7 +520,7 @@ def _raised(info: Any) -> bool:
 
 
 def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[tuple[str, str]], docs: Path) -> Path:
-    """Data Docs in a folder of their own below ``docs``, put there whole and made to open without the web."""
+    """Write Data Docs to a folder of their own in ``docs``. They open without a web connection and appear all at once."""
     refuse_pages(docs, [layer])
     docs.mkdir(parents=True, exist_ok=True)
     target = pages_of(docs, layer)
@@ -512,20 +545,20 @@ def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[tuple
 
 
 def _index(site: Path, layer: str, suites: list[Suite], failed: set[tuple[str, str]]) -> str:
-    """An index that needs no script, in place of the one that Great Expectations draws with several from the web."""
+    """An index page without scripts. The one by Great Expectations loads several scripts from the web."""
     lines = []
     for suite in suites:
         page = next(_pages(site / "validations" / suite.name), None)
         name = html.escape(suite.table.full_name)
         link = f'<a href="{page.relative_to(site).as_posix()}">{name}</a>' if page else name
-        against = [check for check in suite.checks if (suite.name, check.id) in failed]
-        outcome = "failed" if any(check.severity == "critical" for check in against) else "passed"
-        listed = "<br>".join(f"{check.severity}: {html.escape(check.words)}" for check in against)
+        not_met = [check for check in suite.checks if (suite.name, check.id) in failed]
+        outcome = "failed" if any(check.severity == "critical" for check in not_met) else "passed"
+        listed = "<br>".join(f"{check.severity}: {html.escape(check.description)}" for check in not_met)
         lines.append(f"<tr><td>{link}</td><td>{len(suite.checks)}</td><td>{outcome}</td><td>{listed}</td></tr>")
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="UTF-8"><title>Checks of {layer}</title>{_STYLE}</head>'
-        f"<body><h4>Checks of {layer}</h4><p>Spark counted the rows against each check; Great Expectations judged the "
-        "counts. No page holds a value of a record.</p><table><thead><tr><th>Table</th><th>Checks</th><th>Outcome</th><th>Not met</th>"
+        f"<body><h4>Checks of {layer}</h4><p>Spark counted the violations of each check, and Great Expectations evaluated "
+        "the counts. These pages contain no values from records.</p><table><thead><tr><th>Table</th><th>Checks</th><th>Outcome</th><th>Not met</th>"
         f"</tr></thead><tbody>{''.join(lines)}</tbody></table></body></html>\n"
     )
 
@@ -534,7 +567,7 @@ def _pages(folder: Path) -> Iterator[Path]:
     return iter(sorted(folder.rglob("*.html")))
 
 
-# What the pages would take from the web: their look and the signs for passed and failed.
+# Replaces the style that the pages would load from the web, with the marks for passed and failed.
 _STYLE = """<style>
 body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
 h4{font-size:1.3rem}h5{font-size:1rem;margin:1.2rem 0 .2rem;font-family:ui-monospace,monospace}
@@ -557,7 +590,7 @@ _FROM_THE_WEB = (
 
 
 def offline(page: str) -> str:
-    """A page of Data Docs without anything that is loaded from elsewhere or needs a script, in a plain style."""
+    """A page of Data Docs in a plain style, without scripts and without anything loaded from elsewhere."""
     for pattern in _FROM_THE_WEB:
         page = pattern.sub("", page)
     return page.replace("</head>", f"{_STYLE}</head>", 1)
