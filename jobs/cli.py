@@ -1,4 +1,4 @@
-"""The console script: ``ebi-spark COMMAND``, one command a job."""
+"""The console script: ``ebi-spark COMMAND``, with one command for each job."""
 
 import importlib
 import sys
@@ -6,23 +6,23 @@ import sys
 from ebi_spark import __version__
 
 COMMANDS = {
-    "run": "every stage below, in order",
-    "ingest": "source tables into silver records",
-    "flag": "records judged by every policy",
-    "rate": "flags aggregated to rates by area",
-    "validate": "the gate over silver, flags and rates",
+    "run": "run the stages ingest to publish, in order",
+    "ingest": "read source tables into silver records",
+    "flag": "apply every policy to the records",
+    "rate": "aggregate flags to rates by area",
+    "validate": "check silver, flags and rates before they are published",
     "publish": "disclosure control, published tables, release, report",
-    "generate": "made-up source files to try it all on",
+    "generate": "make up source files to try everything on",
     "policy": "list, show, lint and compare policies; import a published page",
-    "explain": "one record, clause by clause",
-    "replay": "an old run made again from what it recorded, and compared",
-    "status": "what is in a lake",
-    "maintain": "compaction, vacuum, old releases",
+    "explain": "explain the flags of one record, clause by clause",
+    "replay": "compute an old run again and compare the result",
+    "status": "show what is in a lake",
+    "maintain": "compact and vacuum tables, remove old releases",
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Dispatch to the job named first."""
+    """Call the job that is named first."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
@@ -39,17 +39,17 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         job = importlib.import_module(f"jobs.{command}")
-    except KeyboardInterrupt:  # the job itself minds it; until it does, there is nothing to say but that it ended
+    except KeyboardInterrupt:  # the job has not started yet, so nothing needs to be undone
         print("ebi-spark: interrupted; nothing was done", file=sys.stderr)
         return 130
     return int(job.main(rest))
 
 
 def task() -> None:
-    """The same for a scheduler that knows failure only as an exception (Databricks wheel tasks)."""
+    """The same, for a scheduler that knows failure only as an exception (Databricks wheel tasks)."""
     status = main()
     if status:
-        raise RuntimeError(f"ebi-spark ended with status {status}; its message stands above")
+        raise RuntimeError(f"ebi-spark ended with status {status}; see its message above")
 
 
 def _usage() -> str:

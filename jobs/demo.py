@@ -1,4 +1,4 @@
-"""The main job on made-up data, from nothing: source files, run, where everything is."""
+"""Run the main job on made-up data, from nothing: source files, run, and where to find everything."""
 
 import shutil
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from jobs import generate, run
 
 FOLDER = Path("demo")
-# There while made-up files are being written: what it finds without, the demo does not remove.
+# This file exists while made-up files are being written. Without it, the demo does not remove what it finds.
 BEGUN = FOLDER / ".source-begun"
 
 
@@ -17,8 +17,10 @@ def main() -> int:
     config = source / "run.yml"
     if not config.exists():
         if BEGUN.exists():
-            shutil.rmtree(source, ignore_errors=True)  # what an interrupted demo left
-        if not source.exists() or not any(source.iterdir()):  # else it is someone's own, which `generate` refuses
+            shutil.rmtree(source, ignore_errors=True)  # files of an interrupted demo
+        if not source.exists() or not any(
+            source.iterdir()
+        ):  # else the files belong to somebody, and `generate` refuses the folder
             FOLDER.mkdir(exist_ok=True)
             BEGUN.touch()
         status = generate.main(["--out", str(source)])
@@ -29,9 +31,9 @@ def main() -> int:
     if status == 0:
         print(
             f"""
-Look at it:
-  {FOLDER}/lake/report.html            what was found, drawn (opens offline)
-  {FOLDER}/lake/docs/                  what was checked, a folder of pages a layer
+See the results:
+  {FOLDER}/lake/report.html            the findings as charts and tables (opens offline)
+  {FOLDER}/lake/docs/                  the checks, a folder of pages for each layer
   .venv/bin/ebi-spark status --lake {FOLDER}/lake
   .venv/bin/ebi-spark policy show 2Y_back_pain_fusion"""
         )

@@ -1,6 +1,6 @@
-"""One record, clause by clause, for each policy, revision and reading.
+"""Explain one record, clause by clause, for each policy, revision and reading.
 
-Prints the record's values on standard output: the one place where they are ever shown.
+Prints the record's values on standard output: the only place where they are ever shown.
 """
 
 import sys
@@ -23,16 +23,23 @@ from jobs.harness import JobParser, common_options, guarded, headed, opened_lake
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark explain``."""
     parser = JobParser(prog="ebi-spark explain", description=__doc__)
-    parser.add_argument("--lake", required=True)
+    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
     parser.add_argument(
         "--record",
         required=True,
         metavar="RECORD_ID",
-        help="the source's key, for HES before 2012-13 with or without its year",
+        help="the record's key in the source; for HES before 2012-13 with or without its year",
     )
-    parser.add_argument("--dataset", choices=("apc", "op"))
-    parser.add_argument("--policy", metavar="ID")
-    parser.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR")
+    parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
+    parser.add_argument("--policy", metavar="ID", help="one policy (default: all)")
+    parser.add_argument(
+        "--policies-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of further policies; can be given more than once",
+    )
     common_options(parser)
     arguments = parser.parse_args(argv)
 
@@ -43,16 +50,16 @@ def main(argv: list[str] | None = None) -> int:
             for dataset in [arguments.dataset] if arguments.dataset else list(RECORD_TABLES):
                 asked = with_key(arguments.record) & (F.col("dataset") == dataset)
                 records = context.lake.read(RECORD_TABLES[dataset]).where(asked)
-                judged = _judged(context.lake, asked) if any(policy.boards for policy in policies) else None
+                applied = _applied_policies(context.lake, asked) if any(policy.boards for policy in policies) else None
                 for policy in policies:
                     if policy.dataset == dataset:
-                        found += explain_record(records, policy, judged)
+                        found += explain_record(records, policy, applied)
                 if not any(policy.dataset == dataset for policy in policies) and not records.isEmpty():
                     found += [{"policy_id": None}]
             if not found:
                 raise InputError(
                     "no record of that id is in silver" + (f" ({arguments.dataset})" if arguments.dataset else ""),
-                    remedy="check the id and the dataset; `ebi-spark status` shows which years are there",
+                    remedy="check the id and the dataset; `ebi-spark status` shows which years the lake has",
                 )
             outcome["explained"] = found
         if not arguments.json:
@@ -63,8 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
 
-def _judged(lake: Lake, asked: Column) -> set[str] | None:
-    """The policies that judged the record; None where the lake has no flags."""
+def _applied_policies(lake: Lake, asked: Column) -> set[str] | None:
+    """The policies that apply to the record; None where the lake has no flags."""
     if not lake.exists(ACTIVITY_FLAG) or not lake.years(ACTIVITY_FLAG):
         return None
     rows = lake.read(ACTIVITY_FLAG).where(asked).select("policy_id").distinct().collect()
@@ -77,7 +84,7 @@ def _print(item: dict[str, Any]) -> None:
     console.print(headed(head, f"  record {item['source_system']} {item['dataset']} {item['record_id']}"))
     console.print(headed(item["outcome"], f": {item['why']}" if item["why"] else ""))
     table = RichTable()
-    for name in ("clause", "the page's words", "test", "value seen", "verdict"):
+    for name in ("clause", "source text", "test", "value", "result"):
         table.add_column(name, overflow="fold")
     for clause in item["clauses"]:
         table.add_row(clause["clause_id"], clause["words"], clause["test"], clause["value"], clause["verdict"])

@@ -42,22 +42,22 @@ def stage(context: Context, due: Due | None = None) -> None:
     with context.stage("flag", only) as report:
         years = report.years = due.years if due else silver_years(context)
         for remark in lookups.remarks:
-            context.tell_plainly(remark)
+            context.progress(remark)
         records = records_by_dataset(lake, years)
         flags = compute_flags(records, chosen, lookups).withColumn("run_id", F.lit(context.run_id))
         replaced = only if only is not None else config.policies
         where = {YEAR: years} | ({"policy_id": list(replaced)} if replaced else {})
         # Comparisons are made over all policies, even where only some were applied in this run.
         where_all_policies = {YEAR: years} | ({"policy_id": list(config.policies)} if config.policies else {})
-        context.tell("applying the policies to the records")
+        context.progress("applying the policies to the records")
         lake.replace(ACTIVITY_FLAG, flags.repartition(YEAR), where, stage="flag")
         written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
 
         def write_effects() -> list[Row]:
-            context.tell("counting the records that each clause removes")
+            context.progress("counting the records that each clause removes")
             steps = compute_attrition(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
             lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
-            context.tell("measuring the effect of each decision, comparing local policies with national ones")
+            context.progress("measuring the effect of each decision, comparing local policies with national ones")
             attrition = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
             found = {
                 POLICY_SENSITIVITY: sensitivity(written, attrition, every),
@@ -82,7 +82,7 @@ def stage(context: Context, due: Due | None = None) -> None:
             return rows
 
         def write_policies_and_count() -> list[Row]:
-            if context.books.policies_stand():
+            if context.history.policies_unchanged():
                 lake.versions_read[POLICY.full_name] = lake.version(POLICY)
             else:
                 _write_policies(context, policies)

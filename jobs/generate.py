@@ -1,4 +1,4 @@
-"""Made-up source files in the layout of SUS+ or HES, with a run.yml that reads them."""
+"""Make up source files in the layout of SUS+ or HES, with a run.yml that reads them."""
 
 import sys
 from pathlib import Path
@@ -11,20 +11,26 @@ from ebi_spark.financial_years import parse_years
 from ebi_spark.own_files import refuse_place
 from jobs.harness import JobParser, common_options, guarded
 
-# Roughly, as text.
+# A rough figure for text files.
 BYTES_A_ROW = 200
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark generate``."""
     parser = JobParser(prog="ebi-spark generate", description=__doc__)
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is new or empty")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
     parser.add_argument("--years", default="2021-22..2023-24", help="financial years (default %(default)s)")
     parser.add_argument("--spells", type=int, default=60_000, help="spells over all years (default %(default)s)")
-    parser.add_argument("--attendances", type=int, default=200_000, help="attendances over all years")
+    parser.add_argument(
+        "--attendances", type=int, default=200_000, help="attendances over all years (default %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same rows (default %(default)s)")
-    parser.add_argument("--system", choices=("sus_plus", "hes"), default="sus_plus")
-    parser.add_argument("--format", choices=("csv", "parquet", "mixed"), default="csv", help="of the files")
+    parser.add_argument(
+        "--system", choices=("sus_plus", "hes"), default="sus_plus", help="layout (default %(default)s)"
+    )
+    parser.add_argument(
+        "--format", choices=("csv", "parquet", "mixed"), default="csv", help="file format (default %(default)s)"
+    )
     common_options(parser)
     arguments = parser.parse_args(argv)
 
@@ -54,11 +60,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_empty(folder: Path) -> None:
-    """Refuse a folder that holds anything, and one that cannot be made."""
+    """Refuse a folder that is not empty, and one that cannot be created."""
     refuse_place("--out", folder.absolute(), folder=True)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
-            f"{folder} is there and not empty", remedy="name a new or empty folder: nothing is overwritten"
+            f"{folder} exists and is not empty", remedy="name a new or empty folder: nothing is overwritten"
         )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 BROKEN = 3
-# Stages that ask many queries of few rows each, where the data is small.
+# Stages that run many queries of few rows each, where the data is small.
 _FEW_ROWS = ("flag", "publish")
 
 
@@ -46,14 +46,14 @@ class StageReport:
     name: str
     seconds: float = 0.0
     rows: int = 0
-    years: list[str] | None = None  # worked on; None while not known
+    years: list[str] | None = None  # those worked on; None while not known
     details: dict[str, str] = field(default_factory=dict)  # for the run log
-    why: list[str] = field(default_factory=list)  # what made it necessary, where that was weighed
+    why: list[str] = field(default_factory=list)  # the reasons that it was due, where these were determined
     skipped: bool = False
 
 
 class Context:
-    """One run: its configuration, session and lake, and what it has to tell."""
+    """One run: its configuration, session and lake, and what it reports."""
 
     def __init__(
         self, config: RunConfig, lake: Any, run_id: str, console: Console, data_bytes: int | None = None
@@ -69,23 +69,20 @@ class Context:
         self.why: list[str] = []
 
     @cached_property
-    def books(self) -> "RunHistory":
-        """What earlier runs did, held against what stands now."""
+    def history(self) -> "RunHistory":
+        """What earlier runs did, compared with the present state."""
         from ebi_spark.runs.history import RunHistory
 
         return RunHistory(self.lake, self.config, self.run_id)
 
     def skip(self, name: str, what: str) -> None:
-        """Note that a stage has nothing to do."""
+        """Record that a stage has nothing to do."""
         self.stages.append(StageReport(name, skipped=True))
         self._say(headed(name, f": nothing to do, {what}"))
 
-    def tell(self, message: str) -> None:
-        """One line of progress, on standard error."""
+    def progress(self, message: str) -> None:
+        """Print one line of progress on standard error."""
         self._say(Text(shown(message)))
-
-    # The same; the name is from when some lines could have marks of their own.
-    tell_plainly = tell
 
     def _say(self, line: Text) -> None:
         self.console.print(Text.assemble((f"{datetime.now():%H:%M:%S}", "dim"), "  ", line), highlight=False)
@@ -94,8 +91,8 @@ class Context:
     def stage(self, name: str, only: list[str] | None = None) -> Iterator[StageReport]:
         """Time a stage and write its row of the run log, also when it fails.
 
-        What later runs compare is looked at before the stage begins: a file or table that changes while it is at work is
-        then seen as changed. ``only``: of the stage's parts (policies) no others are worked on.
+        The inputs that later runs compare are recorded before the stage begins: a file or table that changes while
+        the stage works is then seen as changed. ``only``: the parts (policies) that the stage works on; None: all.
         """
         from ebi_spark.runs.history import READS, details_of
         from ebi_spark.spark.session import is_small, is_tiny, uncompiled
@@ -119,7 +116,7 @@ class Context:
             outcome, report.details = "failed", report.details | {"message": error.message} | error.details
             raise
         except KeyboardInterrupt:
-            outcome = "interrupted"  # the session may be going too: nothing more is asked of it
+            outcome = "interrupted"  # the session may be ending too: do not use it any more
             raise
         except BaseException as error:
             details_of_it = error.details if isinstance(error, EbiError) else {}
@@ -149,39 +146,39 @@ class Context:
             "details": details,
         }
         self.lake.append(RUN_LOG, small_frame(self.spark, [row], RUN_LOG.schema), stage=report.name)
-        self.books.note(row)
+        self.history.note(row)
 
 
 def by_name(stages: list[StageReport]) -> list[StageReport]:
-    """The steps of one stage as one."""
+    """One report for each stage: the batches of a stage are added up."""
     found: dict[str, StageReport] = {}
-    for step in stages:
-        so_far = found.get(step.name)
+    for report in stages:
+        so_far = found.get(report.name)
         if so_far is None:
-            found[step.name] = replace(step)
+            found[report.name] = replace(report)
         else:
-            so_far.seconds, so_far.rows = so_far.seconds + step.seconds, so_far.rows + step.rows
-            so_far.years = sorted({*(so_far.years or []), *(step.years or [])})
+            so_far.seconds, so_far.rows = so_far.seconds + report.seconds, so_far.rows + report.rows
+            so_far.years = sorted({*(so_far.years or []), *(report.years or [])})
     return list(found.values())
 
 
-def _told(stage: StageReport) -> dict[str, Any]:
-    told = {"name": stage.name, "seconds": round(stage.seconds, 1), "rows": stage.rows}
-    told |= {"years": stage.years or [], "why": stage.why}
-    return told | ({"skipped": True} if stage.skipped else {})
+def _stage_json(stage: StageReport) -> dict[str, Any]:
+    shown_fields = {"name": stage.name, "seconds": round(stage.seconds, 1), "rows": stage.rows}
+    shown_fields |= {"years": stage.years or [], "why": stage.why}
+    return shown_fields | ({"skipped": True} if stage.skipped else {})
 
 
 def new_run_id() -> str:
-    """An id that sorts by time."""
+    """A run id that sorts by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
 class JobParser(argparse.ArgumentParser):
-    """Arguments of a command. A wrong one ends the job like any other error: one message with the remedy, status 2, and
-    with ``--json`` the object that every job prints."""
+    """The arguments of a command. A wrong one ends the job like any other error: one message with the remedy, status
+    2, and with ``--json`` the object that every job prints."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse; what was given is kept, to see ``--json`` though the rest cannot be read."""
+        """Parse as argparse does, but keep the arguments, so that ``--json`` is known even if the rest cannot be read."""
         self._given = list(sys.argv[1:] if args is None else args)
         for argument in self._given:
             try:
@@ -194,7 +191,7 @@ class JobParser(argparse.ArgumentParser):
         """Raise SystemExit with status 2."""
 
         command = self.prog.removeprefix("ebi-spark ")
-        self._refuse(InputError(f"{command}: {message}", remedy=f"`{self.prog} --help` lists what it takes"))
+        self._refuse(InputError(f"{command}: {message}", remedy=f"`{self.prog} --help` lists the options"))
 
     def _refuse(self, error: InputError) -> NoReturn:
         def wrong(*_: Any) -> None:
@@ -208,14 +205,35 @@ def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
     parser = JobParser(prog=f"ebi-spark {name}", description=doc)
     parser.set_defaults(job=name)
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the run's YAML configuration")
-    parser.add_argument("--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the configuration's")
-    parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
-    parser.add_argument("--policies", metavar="ID,ID", help="policy ids, instead of the configuration's")
     parser.add_argument(
-        "--accept", action="store_true", help="take a year though it has far fewer rows than the lake holds"
+        "--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the one in the configuration"
+    )
+    parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
+    parser.add_argument("--policies", metavar="ID,ID", help="policy ids, instead of those in the configuration")
+    flag_with_earlier_spelling(
+        parser, "--accept-shrinkage", "--accept", "accept a year even if it has far fewer rows than in the lake"
     )
     common_options(parser)
     return parser
+
+
+def flag_with_earlier_spelling(parser: argparse.ArgumentParser, spelling: str, earlier: str, words: str) -> None:
+    """Add a flag that also works under its ``earlier`` spelling. That one is not in the help, and prints a note on
+    standard error."""
+    option = parser.add_argument(spelling, action="store_true", help=words)
+    parser.add_argument(
+        earlier, action=_EarlierSpelling, dest=option.dest, nargs=0, const=spelling, default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )  # fmt: skip
+
+
+class _EarlierSpelling(argparse.Action):
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, True)
+        print(
+            f"ebi-spark: {option_string} is now {self.const}; the old spelling still works in this release",
+            file=sys.stderr,
+        )
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
@@ -227,16 +245,16 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 def run_stages(
     name: str, doc: str, stages: Sequence[Callable[[Context], object]], argv: list[str] | None = None
 ) -> int:
-    """A whole job from its arguments; returns the exit status."""
+    """Run a whole job from its arguments; returns the exit status."""
     return run_with(stage_parser(name, doc).parse_args(argv), stages)
 
 
 def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context], object]]) -> int:
-    """A whole job: configure, start, call each stage in order, sum up; returns the exit status."""
+    """Run a whole job: configure, start, call each stage in order, summarise. Returns the exit status."""
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
         config = load_config(arguments.config).with_options(
-            lake=arguments.lake, years=arguments.years, policies=arguments.policies, accept=arguments.accept
+            lake=arguments.lake, years=arguments.years, policies=arguments.policies, accept=arguments.accept_shrinkage
         )
         from jobs.preflight import preflight
 
@@ -247,7 +265,7 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
                 for stage in stages:
                     stage(context)
             finally:
-                outcome["stages"] = list(map(_told, by_name(context.stages)))
+                outcome["stages"] = list(map(_stage_json, by_name(context.stages)))
                 outcome["tables"] = dict(sorted(context.tables.items()))
                 outcome["release"], outcome["report"] = context.release, context.report
             if not arguments.json:
@@ -257,11 +275,13 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
 
 
 def bring_up_to_date(context: Context) -> list[str]:
-    """Migrate the lake and say what was done. Where that emptied what earlier releases disclosed, their report is drawn again
-    too. Gives what was done, a line a table."""
+    """Migrate the lake and say what was done. Returns one line for each table.
+
+    Where the migration emptied figures that earlier releases disclosed, the report is drawn again too.
+    """
     lines: list[str] = context.lake.migrate()
     for line in lines:
-        context.tell(line)
+        context.progress(line)
     if any(EMPTIED in line for line in lines):
         from jobs.publish import redraw_report
 
@@ -271,7 +291,7 @@ def bring_up_to_date(context: Context) -> list[str]:
 
 @contextmanager
 def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context]:
-    """A session and the lake of a configuration; a local lake is locked for the while."""
+    """A session and the lake of a configuration. A local lake is locked meanwhile."""
     from ebi_spark.lake.locking import locked
     from ebi_spark.lake.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
     from ebi_spark.sources.file_inventory import source_bytes, stored_bytes
@@ -291,7 +311,7 @@ def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context
         ) as spark,
     ):
         lock.name_java()
-        _mind_signals()  # Spark has put a handler of its own in place
+        _handle_signals()  # Spark has replaced the handlers by its own
         refuse_without_catalogue(spark, config.lake)
         yield Context(config, Lake(spark, config.lake, run_id), run_id, console, data_bytes)
 
@@ -304,7 +324,7 @@ def _known_bytes(*sizes: int | None) -> int | None:
 
 @contextmanager
 def opened_lake(lake: str, console: Console) -> Iterator[Context]:
-    """A session and an existing lake, to look at."""
+    """A session and an existing lake, for commands that only look at it."""
     location: LakeLocation = lake_location(lake, Path.cwd(), "--lake")
     if location.folder and not (location.folder / "silver").is_dir():
         raise InputError(
@@ -319,15 +339,15 @@ def opened_lake(lake: str, console: Console) -> Iterator[Context]:
     restrict_new_files()
     scratch = location.folder / "silver" / "_scratch" if location.folder else None
     with spark_session(scratch, data_bytes=0) as spark:
-        _mind_signals()
+        _handle_signals()
         refuse_without_catalogue(spark, location)
         yield Context(RunConfig(lake=location), Lake(spark, location), "", console)
 
 
 def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, debug: bool) -> int:
-    """Call ``work`` and turn whatever happens into one message and an exit status."""
+    """Call ``work``, and turn whatever happens into one message and an exit status."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    for stream in (sys.stdout, sys.stderr):  # a terminal that does not know a letter shows its number
+    for stream in (sys.stdout, sys.stderr):  # a terminal without a character shows its number
         with suppress(Exception):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     console = SafeConsole(stderr=True)
@@ -343,7 +363,7 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
 
     _INTERRUPTED.clear()
     logging.disable(logging.NOTSET)
-    _mind_signals()
+    _handle_signals()
     try:
         work(console, outcome)
     except EbiError as error:
@@ -351,21 +371,30 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
             traceback.print_exc()
         ended(error.exit_status, error.outcome, error.message, error.remedy)
     except KeyboardInterrupt:
-        ended(INTERRUPTED, "interrupted", "interrupted; what was committed stands", "the same call goes on from there")
+        ended(
+            INTERRUPTED,
+            "interrupted",
+            "interrupted; everything committed so far is kept",
+            "run the same call again: it resumes from there",
+        )
     except Exception as error:
-        if _INTERRUPTED:  # what an interrupt tore down shows as some other error
+        # An interrupt can end the session in the middle of a call, which then fails with some other error.
+        if _INTERRUPTED:
             ended(
-                INTERRUPTED, "interrupted", "interrupted; what was committed stands", "the same call repeats the rest"
+                INTERRUPTED,
+                "interrupted",
+                "interrupted; everything committed so far is kept",
+                "run the same call again: it resumes from there",
             )
             return _finished(outcome, as_json)
         if debug:
             traceback.print_exc()
-        # The text of an engine's error can carry rows: its class and condition have to do.
+        # The text of an engine's error can contain rows, so only its class and condition are shown.
         condition = getattr(error, "getCondition", lambda: None)() or ""
         kind = type(error).__name__ + (f" {condition}" if condition else "")
         broken = BrokenRunError(
-            f"the run broke midway ({kind}); what was committed stands and the old release with it",
-            remedy="run the same call again; `--debug` shows the traceback (which can carry records: do not pass it on)",
+            f"the run stopped with an error ({kind}); everything committed so far is kept, and so is the current release",
+            remedy="run the same call again; `--debug` shows the traceback (it can contain records: do not share it)",
         )
         ended(broken.exit_status, broken.outcome, broken.message, broken.remedy)
     return _finished(outcome, as_json)
@@ -378,7 +407,7 @@ def _finished(outcome: dict[str, Any], as_json: bool) -> int:
     return int(outcome["exit"])
 
 
-# What JSON leaves as it is, and a terminal would act on.
+# Characters that JSON does not escape and a terminal would act on.
 _RAW = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
@@ -389,7 +418,7 @@ def _as_number(found: re.Match[str]) -> str:
 _INTERRUPTED: list[bool] = []
 
 
-def _mind_signals() -> None:
+def _handle_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
 
@@ -399,20 +428,20 @@ def _interrupt(*_: Any) -> None:
     if _INTERRUPTED:
         os._exit(INTERRUPTED)
     _INTERRUPTED.append(True)
-    # What a session was asked as it ends fails, and Py4J would log each such answer with a traceback.
+    # Calls to a session that is ending fail, and Py4J would log each failure with a traceback.
     logging.disable(logging.CRITICAL)
     raise KeyboardInterrupt
 
 
 class SafeConsole(Console):
-    """A console on which a text is what it says: nothing in it is markup, and nothing reaches the terminal that would act on
-    it. Only the lines of a text are kept as such."""
+    """A console that prints text literally: nothing in it is read as markup, and nothing reaches the terminal that it
+    would act on. Only line breaks keep their meaning."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """As rich, of a text that is safe to print."""
+        """Render as rich does, from a text that is safe to print."""
         return super().render_str("\n".join(map(shown, text.split("\n"))), **options)
 
 
@@ -422,7 +451,7 @@ def headed(head: str, rest: str = "", style: str = "bold") -> Text:
 
 
 def table_of_lines(title: str, lines: list[str]) -> RichTable:
-    """Lines for the summary, each as it is."""
+    """Lines for the summary, unchanged."""
     table = RichTable(title=title, title_justify="left", show_header=False)
     table.add_column("what", overflow="fold")
     for line in lines:
@@ -431,13 +460,13 @@ def table_of_lines(title: str, lines: list[str]) -> RichTable:
 
 
 def output_console() -> Console:
-    """Standard output; wide enough for the tables where it is no terminal but a file or a log."""
+    """Standard output. It is wide enough for the tables where it is not a terminal but a file or a log."""
     console = SafeConsole()
     return console if console.is_terminal else SafeConsole(width=140)
 
 
 def show_summary(context: Context) -> None:
-    """What was done, and where the time went, on standard output."""
+    """Print what was done, and where the time went, on standard output."""
     console = output_console()
     for table in context.summary:
         console.print(table)

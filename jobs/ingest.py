@@ -1,4 +1,4 @@
-"""Source tables into silver: records by financial year, quarantine and the account of every file."""
+"""Read the source tables into silver: records by financial year, quarantine, and the audit of every file."""
 
 import json
 import sys
@@ -6,12 +6,12 @@ import sys
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.records.file_counts import Step, refuse_too_many_quarantined
-from ebi_spark.records.ingest import write
+from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
+from ebi_spark.records.ingest import write_batch
 from ebi_spark.records.ingest_audit import IngestSummary
-from ebi_spark.records.plan import Plan, plan
+from ebi_spark.records.plan import Plan, plan_ingest
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import DUE_FROM, STANDING, VERDICTS
+from ebi_spark.runs.history import DUE_FROM, OUTCOME_FINGERPRINTS, UNCHANGED_YEARS
 from ebi_spark.sources import column_drift
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.sources.reader import read_sources
@@ -23,134 +23,144 @@ DATASETS = {"apc": "spells", "op": "attendances"}
 
 
 def stage(context: Context, due: Due | None = None, only: frozenset[str] | None = None) -> Plan:
-    """Read the configured sources and write the years asked for, in steps that share no file. Of these steps, where
-    ``due`` is given, those that the last runs do not cover; where ``only`` is, those that read one of these files."""
+    """Read the configured sources and write the years asked for, in batches that share no file.
+
+    With ``due``, only the batches that the last runs do not cover. With ``only``, only the batches that read one of
+    these files.
+    """
     done = IngestSummary()
     with context.stage("ingest") as report, watched(context.config, context.lake.versions_written):
         report.years = list(context.config.years or [])
         tables = read_sources(context.spark, context.config)
-        noted = column_drift.column_warnings(tables, column_drift.last_ingested(context.lake, tables))
-        for line in noted:
-            context.tell_plainly(line)
-        before = context.books.previous_ingest() if due is not None else None
-        whole = plan(context.lake, tables, context.config, context.tell, before)
-        ahead, standing = _ahead(context, whole, due, only)
-        report.years = ahead[0][0].years if ahead else []
-        report.details[STANDING] = json.dumps(standing)
-        _write(context, report, whole, ahead, 0, done)
-    for number in range(1, len(ahead)):
-        _tell_left(context, ahead, number)
-        context.why = ahead[number][1]
+        column_warnings = column_drift.column_warnings(tables, column_drift.last_ingested(context.lake, tables))
+        for line in column_warnings:
+            context.progress(line)
+        previous = context.history.previous_ingest() if due is not None else None
+        plan = plan_ingest(context.lake, tables, context.config, context.progress, previous)
+        to_write, unchanged = _batches_to_write(context, plan, due, only)
+        report.years = to_write[0][0].years if to_write else []
+        report.details[UNCHANGED_YEARS] = json.dumps(unchanged)
+        _write(context, report, plan, to_write, 0, done)
+    for number in range(1, len(to_write)):
+        _show_progress(context, to_write, number)
+        context.why = to_write[number][1]
         with context.stage("ingest") as report, watched(context.config, context.lake.versions_written):
-            report.years = ahead[number][0].years
-            _write(context, report, whole, ahead, number, done)
-    _summary(context, whole, done, noted)
-    return whole
+            report.years = to_write[number][0].years
+            _write(context, report, plan, to_write, number, done)
+    _summary(context, plan, done, column_warnings)
+    return plan
 
 
-def _ahead(
-    context: Context, whole: Plan, due: Due | None, only: frozenset[str] | None
-) -> tuple[list[tuple[Step, list[str]]], list[str]]:
-    """The steps to do, each with what made it necessary; and the years that are as they were."""
-    chosen: list[tuple[Step, list[str]]] = []
-    standing = whole.standing
-    for step in whole.steps:
-        # A year that one of these files held before is replaced too: a record may have moved out of it.
-        if only is not None and not (step.files | context.books.files_of(step.years)) & only:
+def _batches_to_write(
+    context: Context, plan: Plan, due: Due | None, only: frozenset[str] | None
+) -> tuple[list[tuple[Batch, list[str]]], list[str]]:
+    """The batches to write, each with the reasons for it; and the years that have not changed."""
+    chosen: list[tuple[Batch, list[str]]] = []
+    unchanged = plan.unchanged_years
+    for batch in plan.batches:
+        # A year that one of these files had rows of before is replaced too: a record may have moved out of it.
+        if only is not None and not (batch.files | context.history.files_of(batch.years)) & only:
             continue
-        why = context.books.step_due(step.years, step.files, whole.found.verdicts(step)) if due else None
-        left = [year for year in step.years if year in whole.left]
-        if why is None or why or left:
-            because = why.reasons if why else []
-            because += [f"no source file has rows of {', '.join(left)} any more"] if left else []
-            chosen.append((step, because))
+        batch_due = (
+            context.history.batch_due(batch.years, batch.files, plan.file_counts.outcome_fingerprints(batch))
+            if due
+            else None
+        )
+        emptied = [year for year in batch.years if year in plan.emptied]
+        if batch_due is None or batch_due or emptied:
+            reasons = batch_due.reasons if batch_due else []
+            reasons += [f"no source file has rows of {', '.join(emptied)} any more"] if emptied else []
+            chosen.append((batch, reasons))
         else:
-            standing += step.years
-            context.tell(f"{', '.join(step.years)}: its source files are as they were")
+            unchanged += batch.years
+            context.progress(f"{', '.join(batch.years)}: the source files have not changed")
     if len(chosen) > 1:
-        context.tell(f"{sum(len(step.years) for step, _ in chosen)} years in {len(chosen)} steps")
-    return chosen, standing
+        context.progress(f"{sum(len(batch.years) for batch, _ in chosen)} years in {len(chosen)} batches")
+    return chosen, unchanged
 
 
 def _write(
     context: Context,
     report: StageReport,
-    whole: Plan,
-    ahead: list[tuple[Step, list[str]]],
+    plan: Plan,
+    to_write: list[tuple[Batch, list[str]]],
     number: int,
     done: IngestSummary,
 ) -> None:
-    """One step, if there is any; behind the last one, whether too much was set aside of the files altogether."""
-    report.details["found"] = json.dumps(whole.years)
-    if ahead:
-        step = ahead[number][0]
-        made = write(context.lake, whole, step, context.config, context.tell)
-        report.details[VERDICTS] = json.dumps(whole.found.verdicts(step))
-        report.details[DUE_FROM] = json.dumps(whole.found.due_from(step), default=str)
+    """Write one batch, if there is any. After the last one, check whether too many rows of the files were quarantined
+    overall."""
+    report.details["found"] = json.dumps(plan.years)
+    if to_write:
+        batch = to_write[number][0]
+        made = write_batch(context.lake, plan, batch, context.config, context.progress)
+        report.details[OUTCOME_FINGERPRINTS] = json.dumps(plan.file_counts.outcome_fingerprints(batch))
+        report.details[DUE_FROM] = json.dumps(plan.file_counts.due_from(batch), default=str)
         report.rows = made.rows_read
         done.add(made)
-        if not made.touched:
-            context.tell(f"{', '.join(made.years)}: the lake holds the very same records, nothing was written")
-    if number >= len(ahead) - 1:
-        refuse_too_many_quarantined(whole.found, context.config)
+        if not made.changed_years:
+            context.progress(f"{', '.join(made.years)}: the lake already has the same records, nothing was written")
+    if number >= len(to_write) - 1:
+        refuse_too_many_quarantined(plan.file_counts, context.config)
 
 
-def _tell_left(context: Context, ahead: list[tuple[Step, list[str]]], number: int) -> None:
+def _show_progress(context: Context, to_write: list[tuple[Batch, list[str]]], number: int) -> None:
     stages = [stage for stage in context.stages if stage.name == "ingest" and not stage.skipped][-number:]
-    # By the rows of each step's own years: the first one also looks at those of all other files.
-    paces = [(stage.seconds, step.rows) for stage, (step, _) in zip(stages, ahead, strict=False)]
-    rest = [step for step, _ in ahead[number:]]
-    left = seconds_left(paces, sum(step.rows for step in rest))
-    about = f", about {in_words(left)} left of this stage" if left is not None else ""
-    years = sum(len(step.years) for step, _ in ahead)
-    context.tell(f"ingest: {years - sum(len(step.years) for step in rest)} of {years} years done{about}")
+    # Speeds are by the rows of each batch's own years, though the first batch also reads those of all other files.
+    paces = [(stage.seconds, batch.rows) for stage, (batch, _) in zip(stages, to_write, strict=False)]
+    rest = [batch for batch, _ in to_write[number:]]
+    remaining = seconds_left(paces, sum(batch.rows for batch in rest))
+    about = f", about {in_words(remaining)} left in this stage" if remaining is not None else ""
+    years = sum(len(batch.years) for batch, _ in to_write)
+    context.progress(f"ingest: {years - sum(len(batch.years) for batch in rest)} of {years} years done{about}")
 
 
-def _summary(context: Context, whole: Plan, done: IngestSummary, noted: list[str]) -> None:
-    shown = RichTable(title="IngestSummary", title_justify="left")
+def _summary(context: Context, plan: Plan, done: IngestSummary, column_warnings: list[str]) -> None:
+    shown = RichTable(title="Ingested", title_justify="left")
     for column in ("what", "rows"):
         shown.add_column(column, justify="right" if column == "rows" else "left")
     shown.add_row("years", ", ".join(done.years))
     shown.add_row("source rows read", f"{done.rows_read:,}")
     for dataset, number in done.records.items():
         shown.add_row(f"{DATASETS[dataset]} written", f"{number:,}")
-    for fate, number in sorted(done.kept_back.items()):
-        shown.add_row(f"records {fate}", f"{number:,}")
+    for outcome, number in sorted(done.not_written.items()):
+        shown.add_row(f"records {outcome}", f"{number:,}")
     if done.differing:
-        shown.add_row("copies that differ in columns that nothing reads", f"{done.differing:,}")
-    shown.add_row("rows set aside", f"{whole.found.total('quarantined'):,}")
+        shown.add_row("duplicates that differ in columns that are not used", f"{done.differing:,}")
+    shown.add_row("rows quarantined", f"{plan.file_counts.total('quarantined'):,}")
     for reason, number in sorted(done.reasons.items()):
         shown.add_row(f"  {reason}", f"{number:,}")
     context.summary.append(shown)
     for line in done.empty:
-        context.tell_plainly(line)
-    if noted or done.empty:
-        context.summary.append(table_of_lines("Columns of the source tables", noted + done.empty))
+        context.progress(line)
+    if column_warnings or done.empty:
+        context.summary.append(table_of_lines("Columns of the source tables", column_warnings + done.empty))
 
 
-def retry(context: Context) -> None:
-    """Read the files again of which rows are set aside, under the configuration as it is now."""
-    before = _set_aside(context)
+def retry_quarantine(context: Context) -> None:
+    """Read the files that have quarantined rows again, under the present configuration."""
+    before = _quarantine_counts(context)
     if not before:
-        context.skip("ingest", "no row is set aside")
+        context.skip("ingest", "no row is in quarantine")
         return
     files = frozenset(path for path, _ in before)
-    whole = stage(context, only=files)
-    after = _set_aside(context)
-    shown = RichTable(title="Rows set aside", title_justify="left")
+    plan = stage(context, only=files)
+    after = _quarantine_counts(context)
+    shown = RichTable(title="Quarantined rows", title_justify="left")
     for column in ("reason", "before", "now"):
         shown.add_column(column, justify="left" if column == "reason" else "right")
     for reason in sorted({reason for _, reason in (*before, *after)}):
         numbers = [sum(n for (_, of), n in rows.items() if of == reason) for rows in (before, after)]
         shown.add_row(reason, *(f"{number:,}" for number in numbers))
     context.summary.append(shown)
-    gone = sorted(files - {path for counts in whole.found.files.values() for path in counts})
+    gone = sorted(files - {path for counts in plan.file_counts.files.values() for path in counts})
     if gone:
-        context.tell(f"no source any more, so not read: {', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}")
+        context.progress(
+            f"not read, because they are no longer a source: {', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}"
+        )
 
 
-def _set_aside(context: Context) -> dict[tuple[str, str], int]:
-    """Rows in quarantine by (file, reason)."""
+def _quarantine_counts(context: Context) -> dict[tuple[str, str], int]:
+    """The number of quarantined rows by (file, reason)."""
     if not context.lake.exists(QUARANTINE):
         return {}
     reasons = context.lake.read(QUARANTINE).select("source_file", F.explode("reasons").alias("reason"))
@@ -162,10 +172,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = stage_parser("ingest", __doc__ or "")
     parser.add_argument(
         "--retry-quarantine", action="store_true",
-        help="read again only the files of which rows are set aside, after they or the configuration were put right",
+        help="read again only the files that have quarantined rows, after you have corrected them or the configuration",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
-    return run_with(arguments, [retry if arguments.retry_quarantine else stage])
+    return run_with(arguments, [retry_quarantine if arguments.retry_quarantine else stage])
 
 
 if __name__ == "__main__":

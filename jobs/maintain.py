@@ -1,5 +1,5 @@
-"""Old releases, compaction, vacuum and an account of every table; brings a lake of an older version up to date. Safe while
-readers read."""
+"""Remove old releases, compact and vacuum the tables, and bring a lake of an older version up to date. Safe while
+others read."""
 
 import math
 import sys
@@ -26,14 +26,17 @@ MOST_HOURS = 100 * 365 * 24
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark maintain``."""
     parser = JobParser(prog="ebi-spark maintain", description=__doc__)
-    parser.add_argument("--lake", required=True)
+    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
     parser.add_argument(
-        "--keep-releases", type=int, metavar="N", help="default: keep_releases of the last published configuration"
+        "--keep-releases",
+        type=int,
+        metavar="N",
+        help="keep this many releases (default: keep_releases of the last published configuration)",
     )
     parser.add_argument(
-        "--keep-hours", type=int, default=KEEP_HOURS,
-        help="how long table versions can be gone back to at least (default %(default)s); those that a kept release was "
-        "made from are kept as long as it is",
+        "--keep-hours", type=int, default=KEEP_HOURS, metavar="N",
+        help="keep table versions for at least this many hours (default %(default)s); versions that a kept release was "
+        "made from are kept as long as the release",
     )  # fmt: skip
     common_options(parser)
     arguments = parser.parse_args(argv)
@@ -41,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     def work(console: Console, outcome: dict[str, Any]) -> None:
         if arguments.keep_hours < LEAST_HOURS:
             raise InputError(
-                f"--keep-hours {arguments.keep_hours}: readers and runs that began before could lose files under their hands",
+                f"--keep-hours {arguments.keep_hours}: readers and runs that are under way could lose files that they still need",
                 remedy=f"give at least {LEAST_HOURS} (a week)",
             )
         if arguments.keep_hours > MOST_HOURS:
@@ -50,18 +53,18 @@ def main(argv: list[str] | None = None) -> int:
                 remedy=f"give at most {MOST_HOURS}",
             )
         if arguments.keep_releases is not None and arguments.keep_releases < 1:
-            raise InputError("--keep-releases has to be at least 1", remedy="the current release always stays")
+            raise InputError("--keep-releases has to be at least 1", remedy="the current release is always kept")
         with opened_lake(arguments.lake, console) as context, locked(context.config.lake.folder) as lock:
             lock.name_java()
             lake: Lake = context.lake
             outcome["migrated"] = bring_up_to_date(context)
             keep = arguments.keep_releases or int(
-                context.books.fact("publish", "keep_releases") or RunConfig.keep_releases
+                context.history.fact("publish", "keep_releases") or RunConfig.keep_releases
             )
             outcome["removed_releases"] = remove_old_releases(lake, keep, leftovers=True)
-            context.tell(f"removed {len(outcome['removed_releases'])} old releases")
+            context.progress(f"removed {len(outcome['removed_releases'])} old releases")
             hours = outcome["kept_hours"] = max(arguments.keep_hours, _hours_of_oldest_release(lake))
-            context.tell(f"compacting and vacuuming: versions of the last {hours:,} hours stay")
+            context.progress(f"compacting and vacuuming: versions of the last {hours:,} hours are kept")
             done = lake.maintain(TABLES.values(), hours)
             outcome["maintained"] = [{"table": name, **result._asdict()} for name, result in done.items()]
         if not arguments.json:
@@ -71,13 +74,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _hours_of_oldest_release(lake: Lake) -> int:
-    """Since when table versions are needed to go over the runs of all releases again."""
+    """For how many hours table versions have to be kept, to be able to replay the runs of all releases."""
     if not lake.exists(RELEASE):
         return 0
     oldest = lake.read(RELEASE).agg(F.min(F.unix_micros("released_at")).alias("at")).first()
     if oldest is None or oldest["at"] is None:
         return 0
-    # What a release was made from was the newest version then, so its files were let go only later; a run takes its time.
+    # The versions that a release was made from were the newest ones then, so their files were removed only later. A
+    # day is added because a run takes time.
     seconds = datetime.now(UTC).timestamp() - float(oldest["at"]) / 1e6
     return math.ceil(seconds / 3600) + 24
 

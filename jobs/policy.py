@@ -1,4 +1,4 @@
-"""Policies as a run would read them: list, show, import a published page, lint, diff."""
+"""List, show, import, check (lint) and compare (diff) policies."""
 
 import argparse
 import sys
@@ -17,11 +17,12 @@ from jobs import policy_views as views
 from jobs.harness import JobParser, common_options, guarded, opened_lake
 
 _COMMANDS = {
-    "list": "every policy, a line each",
-    "show": "one policy, clause by clause; with a lake, what each of its decisions alone changes",
-    "import": "a published coding page into a policy file and a reconciliation of its words with its SQL",
-    "lint": "every pattern of every policy, or of one, looked up in the code books; status 1 when something is to change",
-    "diff": "what changed between two revisions of a policy; with a lake, how many records enter and leave, by year and area",
+    "list": "List all policies.",
+    "show": "Show one policy, clause by clause. With --lake, also show how each of its decisions changes the counts.",
+    "import": "Turn a published coding page into a policy file, and compare the page's words with its SQL.",
+    "lint": "Check all policy codes, or those of one policy, against ICD-10 and OPCS-4. Exits 1 if it finds a problem.",
+    "diff": "Compare two revisions of a policy. With --lake, also count the records that become flagged or stop being "
+    "flagged, by year and area.",
 }
 
 
@@ -29,36 +30,40 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark policy``."""
     parser = JobParser(prog="ebi-spark policy", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in _COMMANDS.items():
-        command = commands.add_parser(name, help=what, description=what)
+    for name, description in _COMMANDS.items():
+        command = commands.add_parser(name, help=description, description=description)
         if name == "show":
-            command.add_argument("id")
-            command.add_argument("--lake", metavar="LAKE", help="what each decision alone changes in this lake")
+            command.add_argument("id", help="the id of the policy")
+            command.add_argument(
+                "--lake", metavar="LAKE", help="show how each decision changes the counts of this lake"
+            )
         if name == "import":
-            command.add_argument("file", type=Path, metavar="FILE", help="the page as text")
-            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where both files are written")
-            command.add_argument("--id", metavar="ID", help="the policy's id, instead of the label behind THEN")
+            command.add_argument("file", type=Path, metavar="FILE", help="the page, saved as text in UTF-8")
+            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for both files")
+            command.add_argument("--id", metavar="ID", help="an id for the policy, instead of the label after THEN")
         if name == "diff":
-            command.add_argument("id")
-            command.add_argument("before", metavar="REV")
-            command.add_argument("after", metavar="REV")
-            command.add_argument("--lake", metavar="LAKE", help="judge this lake's records by both revisions")
+            command.add_argument("id", help="the id of the policy")
+            command.add_argument("before", metavar="REV", help="the name of the older revision")
+            command.add_argument("after", metavar="REV", help="the name of the newer revision")
+            command.add_argument("--lake", metavar="LAKE", help="apply both revisions to the records of this lake")
         if name == "lint":
-            command.add_argument("id", nargs="?", help="one policy instead of all")
+            command.add_argument("id", nargs="?", help="check only this policy")
             command.add_argument("--codes", type=Path, action="append", default=[], metavar="FILE",
-                                 help="a code book of your own (CSV) in place of the shipped one of its system")  # fmt: skip
-        command.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR")
-        command.add_argument("--config", type=Path, metavar="FILE", help="take the configuration's policy_dirs")
+                                 help="use this code book (CSV) instead of the shipped one for its code system")  # fmt: skip
+        command.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR",
+                             help="also load the policies in this folder; may be repeated")  # fmt: skip
+        command.add_argument("--config", type=Path, metavar="FILE",
+                             help="also load the policies in the policy_dirs of this configuration")  # fmt: skip
         common_options(command)
     arguments = parser.parse_args(argv)
-    works = {"list": _list, "import": _import, "lint": _lint}
-    of_lake = {"diff": _diff, "show": _show}
+    plain_commands = {"list": _list, "import": _import, "lint": _lint}
+    lake_commands = {"diff": _diff, "show": _show}
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
-        if arguments.command in of_lake:
-            of_lake[arguments.command](arguments, console, outcome)
+        if arguments.command in lake_commands:
+            lake_commands[arguments.command](arguments, console, outcome)
         else:
-            works[arguments.command](arguments, outcome)
+            plain_commands[arguments.command](arguments, outcome)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
@@ -89,8 +94,8 @@ def _show(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
     from ebi_spark.tables.schemas import POLICY_SENSITIVITY
 
     with opened_lake(arguments.lake, console) as context:
-        of_policy = context.lake.read(POLICY_SENSITIVITY).where(F.col("policy_id") == arguments.id)
-        totals = of_policy.groupBy("revision", "base_reading", "decision", "source", "direction").agg(
+        rows = context.lake.read(POLICY_SENSITIVITY).where(F.col("policy_id") == arguments.id)
+        totals = rows.groupBy("revision", "base_reading", "decision", "source", "direction").agg(
             *[F.sum(name).alias(name) for name in ("flagged", "added", "removed")]
         )
         outcome["sensitivity"] = sorted(
@@ -130,7 +135,7 @@ def _lint(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
         raise DataError(
             f"lint: {len(findings)} finding{'s' * (len(findings) > 1)} in {len({f.policy for f in findings})} of "
             f"{views.counted(policies)}",
-            remedy="change what each finding says, or correct the code book given with --codes",
+            remedy="make the change that each finding names, or correct the code book given with --codes",
         )
 
 

@@ -1,4 +1,4 @@
-"""Policies on the terminal: lists, clauses, what an import found, what lint found, what a revision changed."""
+"""Print policies on the terminal: lists, clauses, the results of import and lint, and what a revision changed."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from jobs.harness import headed, output_console
 
 
 def as_dict(policy: Policy) -> dict[str, Any]:
-    """A policy for ``--json``."""
+    """A policy as ``--json`` prints it."""
     return {
         "id": policy.id,
         "title": policy.title,
@@ -29,8 +29,8 @@ def as_dict(policy: Policy) -> dict[str, Any]:
 
 
 def show_list(policies: list[Policy]) -> None:
-    """A line a policy."""
-    table = _table("id", "title", "dataset", "for", "revisions", "default reading", "file")
+    """Print a table with a row for each policy."""
+    table = _table("id", "title", "dataset", "area", "revisions", "default reading", "file")
     for policy in policies:
         revisions = ", ".join(f"{r.name} (from {r.start})" for r in policy.revisions)
         draft = f" (draft, {len(policy.to_complete)} to complete)" if policy.to_complete else ""
@@ -47,104 +47,112 @@ def show_list(policies: list[Policy]) -> None:
 
 
 def show_policy(policy: Policy) -> None:
-    """One policy, a table a revision and reading."""
+    """Print one policy, with a table for each revision and reading."""
     console = output_console()
     console.print(headed(policy.id, f"  {policy.title}"))
     console.print(f"{policy.source['publisher']}: {policy.source['page']} ({policy.source.get('updated', 'undated')})")
     if policy.boards:
-        console.print(f"extends {policy.extends}; for patients of {', '.join(policy.boards)} alone", highlight=False)
+        console.print(f"extends {policy.extends}; only for patients of {', '.join(policy.boards)}", highlight=False)
     if policy.source.get("review"):
         console.print(f"review: {policy.source['review']}", highlight=False)
     for point in policy.to_complete:
         console.print(headed("to complete", f"  {point}", "yellow"), highlight=False)
     for revision in policy.revisions:
         until = f" to {revision.end}" if revision.end else ""
-        if revision.because:
-            console.print(f"revision {revision.name}: {revision.because}", highlight=False)
+        if revision.rationale:
+            console.print(f"revision {revision.name}: {revision.rationale}", highlight=False)
         for day, words in revision.regime:
             console.print(f"{day}: {words}", highlight=False)
         for reading in revision.readings.values():
-            star = ", the default" if reading.reading == policy.default_reading else ""
+            default = " (the default)" if reading.reading == policy.default_reading else ""
             table = _table(
                 "clause",
                 "the page's words",
                 "test",
-                "undecided",
+                "if it cannot be decided",
                 "coding",
                 "decision",
-                title=f"revision {revision.name} (in force from {revision.start}{until}{_DATED[revision.dated]}), reading {reading.reading}{star}, "
-                f"fingerprint {reading.fingerprint}",
+                title=f"revision {revision.name} (in force from {revision.start}{until}{_DATED[revision.dated]}), "
+                f"reading {reading.reading}{default}, fingerprint {reading.fingerprint}",
             )
             for clause in reading.clauses:
                 undecided = clause.missing if clause.decides else ("not in scope" if clause.kind == "scope" else "")
-                decision = f"{clause.decision}: {clause.because}" if clause.decision else clause.because
+                decision = f"{clause.decision}: {clause.rationale}" if clause.decision else clause.rationale
                 test = clause_in_words(clause)
                 coding = clause.coding.replace("_", " ")
-                row = (clause.id, clause.words, test, undecided, coding, decision)
+                row = (clause.id, clause.source_text, test, undecided, coding, decision)
                 table.add_row(*row)
             console.print(table)
         if revision.flips:
             console.print(_flips(revision))
 
 
-_DATED = {"stated": "", "month": ", of which the source gives the month", "inferred": ", inferred"}
+_DATED = {
+    "stated": "",
+    "month": "; the source gives only the month",
+    "inferred": "; the source gives no date, this one is inferred",
+}
 
 
 def _flips(revision: Revision) -> RichTable:
-    """The decisions that are flipped alone, each once, with the readings that they are flipped from."""
-    title = f"revision {revision.name}: decisions that gold/policy_sensitivity flips alone"
-    table = _table("decision", "of", "flipped from", "clause", "the source's words", "because", title=title)
+    """A table of the decisions that are reversed one at a time, with the readings from which each is reversed."""
+    title = f"revision {revision.name}: decisions that gold/policy_sensitivity reverses one at a time"
+    table = _table("decision", "made by", "changed reading", "clause", "the source's words", "reason", title=title)
     bases: dict[tuple[str, str], list[str]] = {}
     for flip in revision.flips:
-        bases.setdefault((flip.source, flip.decision), []).append(f"{flip.base}{' (undone)' if flip.undone else ''}")
+        direction = " (decision removed)" if flip.undone else " (decision added)"
+        bases.setdefault((flip.source, flip.decision), []).append(f"{flip.base}{direction}")
     for (source, decision), listed in bases.items():
         flip = next(f for f in revision.flips if (f.source, f.decision) == (source, decision))
-        row = (decision, source, ", ".join(listed), flip.clause, flip.words, flip.because)
+        row = (decision, source, ", ".join(listed), flip.clause, flip.source_text, flip.rationale)
         table.add_row(*row)
     return table
 
 
 def show_sensitivity(rows: list[dict[str, Any]]) -> None:
-    """What each decision alone adds and removes in a lake, all its years together, the most moving first."""
-    table = _table("revision", "from", "decision", title="Each decision flipped alone, all years of the lake")
-    for name in ("flagged", "adds", "removes"):
+    """Print how many records become flagged or stop being flagged if one decision is reversed, over all years of the lake."""
+    title = "What happens to the count if one decision at a time is changed, all years of the lake"
+    table = _table("revision", "reading", "decision", title=title)
+    for name in ("flagged now", "would be added", "would be removed"):
         table.add_column(name, justify="right")
     for row in rows:
         counts = [f"{row[name]:,}" for name in ("flagged", "added", "removed")]
-        direction = " (undone)" if row["direction"] == "undone" else ""
+        direction = " (decision removed)" if row["direction"] == "undone" else " (decision added)"
         table.add_row(row["revision"], row["base_reading"], row["decision"] + direction, *counts)
     output_console().print(table)
 
 
 def show_import(imported: Imported, policy_path: Path, report_path: Path, also_at: str | None) -> None:
-    """What was read from a page, what its words and SQL disagree on, what is left to do."""
+    """Print the clauses read from a page, what its words and SQL disagree on, and what is left to do."""
     console = output_console()
     page = imported.page
     console.print(headed(imported.policy_id, f"  {page.title} ({page.updated or 'undated'})"))
-    clauses = _table("line", "clause", "read as", "undecided", title="Clauses read from the SQL")
+    clauses = _table("line", "clause", "read as", "if it cannot be decided", title="Clauses read from the SQL")
     for draft in imported.drafts:
         undecided = "not in scope" if draft.scope else draft.missing
         clauses.add_row(str(draft.line), draft.id, in_words(draft.test, draft.kind), undecided)
     console.print(clauses)
-    findings = _table("line", "finding", "clause", "what", title="Words and SQL held against each other")
+    findings = _table("line", "finding", "clause", "details", title="Comparison of the page's words with its SQL")
     for finding in imported.findings:
-        findings.add_row(str(finding.line), finding.kind, finding.clause, finding.text)
+        findings.add_row(str(finding.line), finding.title, finding.clause, finding.text)
     console.print(findings)
-    console.print("To complete, before a run reads the policy:")
+    console.print("To complete before a run can use the policy:")
     for point in imported.open_points:
         console.print(f"  • {point}", highlight=False)
     if also_at:
-        console.print(f"  • {imported.policy_id} stands in {also_at} too: import with another --id, or make this a revision of it",
-                      highlight=False)  # fmt: skip
+        console.print(
+            f"  • {imported.policy_id} is also the id of {also_at}: import with another --id, or add this as a revision there",
+            highlight=False,
+        )
     console.print(f"policy          {policy_path}", highlight=False, soft_wrap=True)
     console.print(f"reconciliation  {report_path}", highlight=False, soft_wrap=True)
 
 
 def show_lint(policies: list[Policy], findings: list[LintFinding], patterns: int, books: dict[str, CodeBook]) -> None:
-    """What to change, or that nothing is."""
+    """Print the findings of lint, and how much was checked."""
     console = output_console()
     if findings:
-        table = _table("policy", "revision", "clause", "pattern", "finding", "what to change")
+        table = _table("policy", "revision", "clause", "code or pattern", "finding", "what to change")
         for item in findings:
             clause = item.clause if item.reading == "as_published" else f"{item.clause} ({item.reading})"
             row = (item.policy, item.revision, clause, item.pattern, f"{item.kind}: {item.text}", item.change)
@@ -154,35 +162,37 @@ def show_lint(policies: list[Policy], findings: list[LintFinding], patterns: int
         f"{SYSTEMS[system]} ({len(book.codes):,} codes, {book.first_year} to {book.last_year})"
         for system, book in books.items()
     )
-    told = f"{len(findings)} to change" if findings else "nothing to change"
-    console.print(f"{counted(policies)}, {patterns} patterns looked up in {known}: {told}", highlight=False)
+    result = f"{len(findings)} finding{'s' * (len(findings) > 1)}" if findings else "no problem found"
+    console.print(f"{counted(policies)}, {patterns} code patterns checked against {known}: {result}", highlight=False)
 
 
 def counted(policies: list[Policy]) -> str:
-    """How many policies, in words."""
+    """The number of policies, such as ``1 policy`` or ``4 policies``."""
     return f"{len(policies)} {'policy' if len(policies) == 1 else 'policies'}"
 
 
 def show_changes(policy: Policy, before: Revision, after: Revision, found: list[Change]) -> None:
-    """What changed, in words and clauses."""
+    """Print what changed between two revisions."""
     console = output_console()
     console.print(headed(policy.id, f"  from revision {before.name} to {after.name}"), highlight=False)
     if not found:
         console.print("nothing changed", highlight=False)
         return
-    table = _table("reading", "clause", "what", "from", "to")
+    table = _table("reading", "clause", "change", "from", "to")
     for change in found:
         shown = (change.before, change.after) if change.kind in ("words", "missing", "coding", "in_force") else ("", "")
         table.add_row(*(change.reading, change.clause, change.text, *shown))
     console.print(table)
-    judging = sum(change.judges for change in found)
-    console.print(f"{len(found)} changes; {judging} of them can change a verdict", highlight=False)
+    effective = sum(change.changes_outcomes for change in found)
+    plural = "s" * (len(found) > 1)
+    console.print(f"{len(found)} change{plural}; {effective} can change the outcome of a record", highlight=False)
 
 
 def show_effect(policy: Policy, effect: list[dict[str, Any]], by_area: list[dict[str, Any]]) -> None:
-    """Records that enter and leave, a row a reading and year; under the default reading also the areas that it changes."""
-    table = _table("reading", "year", title="The same records judged by both revisions")
-    for name in ("in scope", "flagged before", "flagged after", "enter", "leave"):
+    """Print how many records become flagged or stop being flagged, by reading and year; for the default reading also by area,
+    for the areas in which anything changes."""
+    table = _table("reading", "year", title="Both revisions applied to the same records")
+    for name in ("in scope", "flagged before", "flagged after", "newly flagged", "no longer flagged"):
         table.add_column(name, justify="right")
     for row in effect:
         star = " (default)" if row["reading"] == policy.default_reading else ""
@@ -195,8 +205,8 @@ def show_effect(policy: Policy, effect: list[dict[str, Any]], by_area: list[dict
     changed = [r for r in by_area if r["reading"] == policy.default_reading and r["enter"] + r["leave"]]
     if not changed:
         return
-    areas = _table("area", "year", title=f"Areas that change, {policy.default_reading}")
-    for name in ("flagged before", "flagged after", "enter", "leave"):
+    areas = _table("area", "year", title=f"Areas in which the count changes, reading {policy.default_reading}")
+    for name in ("flagged before", "flagged after", "newly flagged", "no longer flagged"):
         areas.add_column(name, justify="right")
     for row in sorted(changed, key=lambda r: (r["area_code"] or "", r["financial_year"])):
         counts = [f"{row[name]:,}" for name in ("flagged_before", "flagged_after", "enter", "leave")]

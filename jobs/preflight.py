@@ -1,4 +1,4 @@
-"""What can be known to be wrong before a session starts: a run that would fail at its third stage does not begin."""
+"""Checks before a session starts: a run that would fail at its third stage does not begin."""
 
 import glob
 import os
@@ -15,12 +15,12 @@ LAYERS_CHECKED = ("silver", "flags", "rates", "published")
 
 
 def docs_folder(config: RunConfig) -> Path | None:
-    """Where the pages of the checks go; None for a catalogue lake without a configured place."""
+    """The folder for the validation pages; None for a catalogue lake without a configured folder."""
     return config.docs or (config.lake.folder / "docs" if config.lake.folder else None)
 
 
 def report_file(config: RunConfig) -> Path | None:
-    """Where the report goes; None for a catalogue lake without a configured place."""
+    """The path of the report; None for a catalogue lake without a configured path."""
     return config.report or (config.lake.folder / "report.html" if config.lake.folder else None)
 
 
@@ -73,6 +73,6 @@ CHECKS: dict[str, tuple[Callable[[RunConfig], None], ...]] = {
 
 
 def preflight(config: RunConfig, job: str) -> None:
-    """Raise the first :class:`InputError` that the stages of a job would come upon after others have committed."""
+    """Raise the first :class:`InputError` that the stages of a job would otherwise meet after others have committed."""
     for check in CHECKS.get(job, ()):
         check(config)

@@ -1,13 +1,14 @@
-"""Many years in steps: which years go together, and how long the rest will take."""
+"""Divides many years into batches, and estimates how long the rest will take."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-# Records that one step of `flag` goes through at most (a single year may be more): a step is committed and noted in the
-# run log, so that a run that is stopped goes on behind it. Smaller steps cost more starts than they save.
-STEP_RECORDS = 8_000_000
+# The number of records that one batch of `flag` reads at most (a single year may be more). Each batch is committed and
+# noted in the run log, so an interrupted run resumes after its last completed batch. Smaller batches would cost more
+# in start-up than they save.
+BATCH_RECORDS = 8_000_000
 
 
-def steps(years: Iterable[str], records: Mapping[str, int], most: int = STEP_RECORDS) -> list[list[str]]:
+def batches(years: Iterable[str], records: Mapping[str, int], most: int = BATCH_RECORDS) -> list[list[str]]:
     """``years`` in order, in groups of at most ``most`` records where a group has more than one year."""
     found: list[list[str]] = []
     size = 0
@@ -22,13 +23,14 @@ def steps(years: Iterable[str], records: Mapping[str, int], most: int = STEP_REC
 
 
 def seconds_left(done: Sequence[tuple[float, int]], records: int) -> float | None:
-    """Seconds for ``records`` more at the pace of what is ``done`` ((seconds, records) each); None before anything is."""
-    seconds, of = sum(item[0] for item in done), sum(item[1] for item in done)
-    return seconds / of * records if of else None
+    """The seconds that ``records`` more will take at the speed of what is ``done`` ((seconds, records) each); None
+    before anything is."""
+    seconds, records_done = sum(item[0] for item in done), sum(item[1] for item in done)
+    return seconds / records_done * records if records_done else None
 
 
 def in_words(seconds: float) -> str:
-    """A length of time, roughly: people plan by it."""
+    """A length of time, rounded for people to plan by."""
     if seconds < 90:
         return f"{max(10, round(seconds / 10) * 10)} s"
     if seconds < 5400:

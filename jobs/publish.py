@@ -37,16 +37,16 @@ def stage(context: Context) -> None:
                 remedy="run the earlier stages first, or `ebi-spark run`",
             )
         report.years = sorted(years)
-        refuse_unchecked(context.books, report.years)
+        refuse_unchecked(context.history, report.years)
         lake.prepare()
         refuse_invalid_codes(lake.read(RECORD_QUALITY), context.config)
-        release = publish(lake, context.config, context.tell)
+        release = publish(lake, context.config, context.progress)
         context.release = release.release_id
         report.rows = sum(release.rows.values())
         draw_report(context)
         removed = remove_old_releases(lake, context.config.keep_releases)
         if removed:
-            context.tell(f"removed {len(removed)} old releases (keep_releases: {context.config.keep_releases})")
+            context.progress(f"removed {len(removed)} old releases (keep_releases: {context.config.keep_releases})")
     shown = RichTable(title=f"Published as {release.release_id}", title_justify="left")
     shown.add_column("table")
     shown.add_column("rows", justify="right")
@@ -63,7 +63,7 @@ def draw_report(context: Context) -> None:
         return
     from ebi_spark.report import build_report
 
-    context.tell("drawing the report")
+    context.progress("drawing the report")
     manifest = current_release(lake) or {}
     page = build_report(
         report_tables(lake, manifest["release_id"]),

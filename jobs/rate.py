@@ -58,7 +58,7 @@ def stage(context: Context, due: Due | None = None) -> None:
         in_years = F.col(YEAR).isin(years)
         read = read_vintages(config, geography)
         lake.prepare()
-        context.tell("counting records by provider and month")
+        context.progress("counting records by provider and month")
         run_in_threads(
             [
                 partial(_store_populations, context, read),
@@ -74,13 +74,13 @@ def stage(context: Context, due: Due | None = None) -> None:
         def write_rates_and_variation() -> DataFrame:
             made = compute_rates(lake, config, years, months, stored, geography)
             for warning in population_warnings(made.population, years, partial=config.coverage == "partial"):
-                context.tell(warning)
-            context.tell("calculating rates from the flags")
+                context.progress(warning)
+            context.progress("calculating rates from the flags")
             replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
             rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
             lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
             written: DataFrame = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
-            context.tell("measuring how areas vary")
+            context.progress("measuring how areas vary")
             spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
             lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage="rate")
             return written
@@ -159,7 +159,7 @@ def _report_unmapped(context: Context, unmapped: DataFrame) -> None:
     """Say how many records in scope have an area code that cannot be placed below England."""
     counted = unmapped.groupBy("reason").agg(F.count_distinct("code").alias("codes"), F.sum("records").alias("records"))
     for row in counted.orderBy("reason").collect():
-        context.tell(
+        context.progress(
             f"{row['records']:,} records in scope count in England's figures only, because their {row['codes']:,} area codes "
             f"are {row['reason']}. gold/unmapped_area lists the codes; a file in geography.mappings can say what became of them"
         )

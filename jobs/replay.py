@@ -1,4 +1,4 @@
-"""An old run gone over again: what it wrote, made anew and held against what it wrote. Writes nothing."""
+"""Compute an old run again, and compare the result with what it wrote. Writes nothing."""
 
 import sys
 from typing import Any
@@ -8,42 +8,58 @@ from rich.table import Table as RichTable
 
 from ebi_spark.errors import DataError
 from ebi_spark.runs.replay import Comparison, replay
-from jobs.harness import JobParser, common_options, guarded, opened_lake, output_console
+from jobs.harness import (
+    JobParser,
+    common_options,
+    flag_with_earlier_spelling,
+    guarded,
+    opened_lake,
+    output_console,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark replay``."""
     parser = JobParser(prog="ebi-spark replay", description=__doc__)
-    parser.add_argument("run", metavar="RUN_ID", help="a run of `ebi-spark status`")
-    parser.add_argument("--lake", required=True)
-    parser.add_argument(
-        "--anyway", action="store_true", help="though program or files are not those of the run: shows what they change"
+    parser.add_argument("run", metavar="RUN_ID", help="the id of a run, as `ebi-spark status` lists them")
+    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+    flag_with_earlier_spelling(
+        parser,
+        "--ignore-code-changes",
+        "--anyway",
+        "replay even if the program or its files have changed since the run: shows what that does to the figures",
     )
     common_options(parser)
     arguments = parser.parse_args(argv)
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
         with opened_lake(arguments.lake, console) as context:
-            results = replay(context.lake, arguments.run, anyway=arguments.anyway, tell=context.tell)
+            results = replay(
+                context.lake,
+                arguments.run,
+                ignore_code_changes=arguments.ignore_code_changes,
+                progress=context.progress,
+            )
         outcome["compared"] = [vars(item) for item in results]
         if not arguments.json:
             _print(arguments.run, results)
         differing = [item.table for item in results if item.differing]
         if differing:
             raise DataError(
-                f"made again, {', '.join(differing)} {'is' if len(differing) == 1 else 'are'} not as run {arguments.run} "
-                "wrote it",
-                remedy="the table shows how many rows differ; a table changed by hand, or another Spark, can be the cause",
+                f"computed again, {', '.join(differing)} {'differs' if len(differing) == 1 else 'differ'} from what run "
+                f"{arguments.run} wrote",
+                remedy="the table shows how many rows differ; a table changed by hand, or another version of Spark, can be "
+                "the cause",
             )
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
 
 def _print(run_id: str, results: list[Comparison]) -> None:
-    shown = RichTable(title=f"Run {run_id} made again", title_justify="left")
+    shown = RichTable(title=f"Run {run_id} computed again", title_justify="left")
     for name in ("stage", "table"):
         shown.add_column(name)
-    for name in ("rows recorded", "rows made again", "differing"):
+    for name in ("rows recorded", "rows computed again", "differing"):
         shown.add_column(name, justify="right")
     shown.add_column("")
     for item in results:

@@ -1,5 +1,5 @@
-"""What local Spark needs besides Python packages: Java, Delta's jars, and for quicker starts an archive of the classes
-that it loads."""
+"""Set up what local Spark needs besides Python packages: Java, Delta's jars, and a Java class cache so that later
+sessions start faster."""
 
 import sys
 
@@ -9,16 +9,16 @@ from jobs.harness import guarded
 
 
 def main() -> int:
-    """Check Java, bring the jars, make the archive."""
+    """Check Java, fetch the jars, build the class cache."""
 
-    def tell(message: str) -> None:
+    def progress(message: str) -> None:
         print(message, file=sys.stderr)
 
     def work(console: object, _: dict[str, object]) -> None:
         require_java()
-        jars = fetch_jars(tell)
-        if not platform_session():  # which brings a Java of its own
-            keep_classes(jars, tell)
+        jars = fetch_jars(progress)
+        if not platform_session():  # a platform has its own Java
+            keep_classes(jars, progress)
 
     return guarded(work, as_json=False, debug=False)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What is in a lake: years and rows, policies, last runs, what is set aside, the current release."""
+"""Show what is in a lake: years and rows, policies, the last runs, quarantined rows, the current release."""
 
 import sys
 from typing import Any
@@ -15,7 +15,7 @@ from ebi_spark.sources import column_drift
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
 from jobs.harness import Context, JobParser, common_options, guarded, headed, opened_lake, output_console
 
-SET_ASIDE = "quarantine"
+QUARANTINE_TITLE = "quarantine"
 REFUSED = "rows that the last ingest could not use (it was refused and wrote nothing)"
 LOST_CODES = "area codes that count in England only"
 SHOWN_CODES = 20
@@ -24,7 +24,7 @@ SHOWN_CODES = 20
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark status``."""
     parser = JobParser(prog="ebi-spark status", description=__doc__)
-    parser.add_argument("--lake", required=True)
+    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
     common_options(parser)
     arguments = parser.parse_args(argv)
 
@@ -49,14 +49,14 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
         "rows": [{"table": t, "year": y, "rows": n} for (t, y), n in sorted(rows.items())]
     }
     if lake.exists(QUARANTINE):
-        found[SET_ASIDE] = quarantine_summary(lake.read(QUARANTINE))
+        found[QUARANTINE_TITLE] = quarantine_summary(lake.read(QUARANTINE))
     if refused := _refused(lake):
         found[REFUSED] = refused
     found["columns"] = column_drift.columns_in_lake(lake)
     if lake.exists(UNMAPPED_AREA):
         codes = (
             lake.read(UNMAPPED_AREA)
-            # An earlier version listed whatever stood in the column.
+            # An earlier version listed any text in the column, not only codes.
             .withColumn("code", F.coalesce(code_of(F.col("code"), "commissioner"), F.lit(UNKNOWN_CODE)))
             .groupBy("code", "reason")
             .agg(F.array_sort(F.collect_set("financial_year")).alias("years"), F.sum("records").alias("records"))
@@ -76,7 +76,7 @@ def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
 
 
 def _refused(lake: Lake) -> list[dict[str, Any]]:
-    """Why no row, or too few, could be used by the last ingest; nothing where it was not refused for that."""
+    """The unusable rows of the last ingest where it was refused because of them; else nothing."""
     if not lake.exists(RUN_LOG):
         return []
     ingests = lake.read(RUN_LOG).where("stage = 'ingest'").orderBy(F.col("started_at").desc(), F.col("run_id").desc())

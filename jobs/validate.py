@@ -1,4 +1,5 @@
-"""The gate: one Great Expectations checkpoint each over silver, flags and rates of the years worked on."""
+"""Check silver, flags and rates of the years worked on, with one Great Expectations checkpoint for each, before
+anything is published."""
 
 import json
 import sys
@@ -15,8 +16,8 @@ from jobs.years import silver_years
 
 
 def stage(context: Context, due: dict[str, Due] | None = None) -> None:
-    """Check every table, of the years asked for or, by layer, of those ``due``; the first failed check ends the run with
-    status 1 before anything is published."""
+    """Check every table: for the years asked for, or with ``due`` for the years given for each layer. Any failed check
+    ends the run with status 1 before anything is published."""
     config, lake = context.config, context.lake
     docs = docs_folder(config)
     shown = RichTable(title="Validated", title_justify="left")
@@ -25,26 +26,26 @@ def stage(context: Context, due: dict[str, Due] | None = None) -> None:
     with context.stage("validate") as report:
         if due is None:
             years = silver_years(context)
-            # Rates of other years have changed with these: pooled periods that hold one, marks of months.
-            follow = context.books.unchecked(lake.years(ACTIVITY_RATE), ["rates"])
-            of_layer = {"silver": years, "flags": years, "rates": sorted({*years, *follow})}
+            # Rates of other years depend on these years too: pooled periods that include one, marks of months.
+            dependent = context.history.unchecked(lake.years(ACTIVITY_RATE), ["rates"])
+            years_by_layer = {"silver": years, "flags": years, "rates": sorted({*years, *dependent})}
         else:
-            of_layer = {layer: found.years for layer, found in due.items() if found}
-        report.years = sorted({year for years in of_layer.values() for year in years})
-        report.details = {f"years:{layer}": json.dumps(years) for layer, years in of_layer.items()}
+            years_by_layer = {layer: found.years for layer, found in due.items() if found}
+        report.years = sorted({year for years in years_by_layer.values() for year in years})
+        report.details = {f"years:{layer}": json.dumps(years) for layer, years in years_by_layer.items()}
         failed = []
         together: dict[tuple[str, ...], list[str]] = {}
-        for layer, years in of_layer.items():
+        for layer, years in years_by_layer.items():
             together.setdefault(tuple(years), []).append(layer)
         results = {
             layer: result
             for years, layers in together.items()
             for layer, result in validate_layers(
-                lake, layers, years=list(years), docs=docs, progress=context.tell
+                lake, layers, years=list(years), docs=docs, progress=context.progress
             ).items()
         }
         for layer, result in results.items():
-            # What publish compares: the versions that were checked.
+            # `publish` compares these: the versions that were checked.
             lake.versions_read.update(result.versions)
             report.rows += result.checks
             shown.add_row(layer, f"{result.checks:,}", f"{len(result.failed):,}")
@@ -54,8 +55,8 @@ def stage(context: Context, due: dict[str, Due] | None = None) -> None:
             listed = "; ".join(f"{item.table}: {item.description} ({item.violations:,})" for item in failed[:5])
             raise DataError(
                 f"{len(failed)} checks failed: {listed}{' …' if len(failed) > 5 else ''}; nothing was published and the "
-                "old release stands",
-                remedy="mend the source or the table named; the validation pages say what each check means",
+                "old release is still current",
+                remedy="correct the source or the table named; the validation pages say what each check means",
             )
 
 

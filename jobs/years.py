@@ -1,4 +1,4 @@
-"""Which years a stage works on."""
+"""Decides which years a stage works on."""
 
 from collections import defaultdict
 
@@ -7,12 +7,12 @@ from ebi_spark.runs.due import DONE
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE, APC_SPELL, OP_ATTENDANCE, POLICY_ATTRITION, YEAR
 from jobs.harness import Context
 
-# What stays of a year of which silver has lost every record, until its stages have run again.
-_MADE_OF_RECORDS = (ACTIVITY_FLAG, POLICY_ATTRITION, ACTIVITY_RATE)
+# Tables that keep rows of a year after silver has lost all its records, until their stages have run again.
+_DERIVED_TABLES = (ACTIVITY_FLAG, POLICY_ATTRITION, ACTIVITY_RATE)
 
 
 def silver_records(context: Context) -> dict[str, int]:
-    """Records of each year in silver."""
+    """The number of records of each year in silver."""
     found: dict[str, int] = defaultdict(int)
     for table in (APC_SPELL, OP_ATTENDANCE):
         for row in context.lake.read(table).groupBy(YEAR).count().collect():
@@ -21,19 +21,23 @@ def silver_records(context: Context) -> dict[str, int]:
 
 
 def silver_years(context: Context) -> list[str]:
-    """The years asked for, which silver must hold; without any, every year that it holds. Years of which silver has lost
-    every record are among them while flags or rates of them are left."""
+    """The years asked for, which silver must have; without any, all years that it has.
+
+    A year whose records silver has lost is included as long as flags or rates of it are left.
+    """
     lake, asked = context.lake, context.config.years
-    held = {year for table in (APC_SPELL, OP_ATTENDANCE) for year in lake.years(table)}
-    emptied = {year for table in _MADE_OF_RECORDS if lake.exists(table) for year in lake.years(table)} - held
+    existing = {year for table in (APC_SPELL, OP_ATTENDANCE) for year in lake.years(table)}
+    emptied = {year for table in _DERIVED_TABLES if lake.exists(table) for year in lake.years(table)} - existing
     done = (
-        {year for run in context.books.runs("ingest") if run.outcome == DONE for year in run.years} if asked else set()
+        {year for run in context.history.runs("ingest") if run.outcome == DONE for year in run.years}
+        if asked
+        else set()
     )
-    absent = [year for year in asked or () if year not in held | emptied | done]
-    years = sorted((held | emptied) & set(asked) if asked else held | emptied)
+    absent = [year for year in asked or () if year not in existing | emptied | done]
+    years = sorted((existing | emptied) & set(asked) if asked else existing | emptied)
     if absent or not years:
         raise InputError(
-            f"silver holds no records of {', '.join(absent or asked or ()) or 'any year'}",
-            remedy=f"run `ebi-spark ingest` for them first; it holds {', '.join(sorted(held)) or 'nothing'}",
+            f"silver has no records of {', '.join(absent or asked or ()) or 'any year'}",
+            remedy=f"run `ebi-spark ingest` for them first; it has {', '.join(sorted(existing)) or 'nothing'}",
         )
     return years

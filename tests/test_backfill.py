@@ -1,4 +1,5 @@
-"""Many files over time: submissions in any order, the same rows again, years in steps, rows taken back in."""
+"""Many files over time: submissions in any order, the same rows again, years in batches, and quarantined rows that are
+corrected."""
 
 import random
 from collections import Counter
@@ -17,7 +18,7 @@ from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import ingest as ingesting
 from ebi_spark.records import plan, upsert
-from ebi_spark.records.file_counts import FileCount, FileCounts, steps
+from ebi_spark.records.file_counts import FileCount, FileCounts, batches
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.quarantine_summary import quarantine_summary
 from ebi_spark.small_frames import small_frame
@@ -62,7 +63,7 @@ def rows(lake: Lake, table: Table, *columns: str) -> list[tuple[Any, ...]]:
 
 def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path) -> None:
     draw = random.Random(20)
-    # What stands at the end, worked out key by key: the latest extract's row, unless a list of that day or later has it.
+    # The expected end result, key by key: the latest extract's row, unless a list of that day or later has the key.
     latest: dict[str, tuple[str, str, str]] = {}
     gone: dict[str, str] = {}
     submissions: list[dict[str, str]] = []
@@ -109,12 +110,12 @@ def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path)
     version = lake.version(OP_ATTENDANCE)
     lake, again = take_in("upsert", **submissions[-1])
     assert lake.version(OP_ATTENDANCE) == version
-    assert (again.touched, again.records) == (set(), {"op": 0})
-    assert sum(again.kept_back[fate] for fate in ("unchanged", "older", "withdrawn since")) == 22
+    assert (again.changed_years, again.records) == (set(), {"op": 0})
+    assert sum(again.not_written[fate] for fate in ("unchanged", "older", "withdrawn since")) == 22
 
 
-def accounted(lake: Lake, table: Table) -> None:
-    """Every row of a run is in that run's account."""
+def audited(lake: Lake, table: Table) -> None:
+    """Every row of a run is in the audit of that run."""
     counts = {APC_SPELL: "records_built", OP_ATTENDANCE: "records_built", QUARANTINE: "rows_quarantined"}
     audit = rows(lake, INGEST_AUDIT, "run_id", "dataset", counts[table])
     held = Counter(rows(lake, table, "run_id", "dataset"))
@@ -134,16 +135,16 @@ def test_submissions_that_contradict_meet_or_break_off(
         "apcs": write(tmp_path / "a1.csv", [spell("1", **one), spell("2", **one)], APCS),
         "apcs_der": write(tmp_path / "d1.csv", [derived("1", **one), derived("2", **one)], DER),
     }
-    # Broken off before its account: the same call writes again what nobody accounted for.
+    # Stopped before its audit: the same call writes again what is in no audit.
     with monkeypatch.context() as patch:
         patch.setattr(Lake, "append", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             take_in("upsert", **first)
     lake, _ = take_in("upsert", **first)
     for table in (APC_SPELL, OP_ATTENDANCE, QUARANTINE):
-        accounted(lake, table)
+        audited(lake, table)
 
-    # Of one extract, two files say different things of A. While that is taken in, another submission brings D.
+    # Two files of one extract say different things about A. While one is ingested, another submission adds D.
     other = write(tmp_path / "other.csv", [attendance("A", Der_Procedure_All="U054", **one), attendance("C", **one)])
     meanwhile = write(tmp_path / "meanwhile.csv", [attendance("D", **one)])
     merged = upsert.merged
@@ -166,7 +167,7 @@ def test_submissions_that_contradict_meet_or_break_off(
     assert aside == [("A", ["conflicting_duplicate"]), (None, ["no_key"])]
     assert (2, 1, 1, 1) in rows(lake, INGEST_AUDIT, "rows_read", "rows_valid", "rows_quarantined", "records_built")
 
-    # A file put right in its place says what is so; a later extract settles the contradiction and nothing is left of it.
+    # A corrected file replaces what it said before; a later extract resolves the conflict, and nothing is left of it.
     write(tmp_path / "first.csv", [attendance("A", Der_Procedure_All="U133", **one), attendance("B", **one)])
     lake, _ = take_in("upsert", opa=first["opa"])
     assert rows(lake, OP_ATTENDANCE, *codes)[0] == ("A", ",U133,")
@@ -183,7 +184,7 @@ def test_submissions_that_contradict_meet_or_break_off(
 
 
 def test_a_row_that_comes_late_is_a_copy_though_it_could_not_be_used(take_in: Any, tmp_path: Path) -> None:
-    """An undischarged spell, and the extract that discharges it: in either order, and together, nothing is set aside."""
+    """An undischarged spell, and the extract that discharges it: in either order, and together, nothing is quarantined."""
     other = spell("2", Extract_Date="2022-01-10")
     early = write(tmp_path / "early.csv", [spell("1", Discharge_Date="", Extract_Date="2022-01-10"), other], APCS)
     late = write(tmp_path / "late.csv", [spell("1", Extract_Date="2022-02-10"), spell("")], APCS)
@@ -196,7 +197,7 @@ def test_a_row_that_comes_late_is_a_copy_though_it_could_not_be_used(take_in: An
     assert done.reasons == {}
     audit = [row for row in rows(lake, INGEST_AUDIT, "source_file", *counts) if row[0] == early]
     assert audit == [(early, 2, 1, 0, 1, [])] * 2
-    # One of a later extract than the record's is no copy of it.
+    # A row of a later extract than the record's is not a duplicate of it.
     write(tmp_path / "early.csv", [spell("1", Discharge_Date="", Extract_Date="2022-03-10"), other], APCS)
     lake, _ = take_in("upsert", apcs=early, apcs_der=no_row)
     assert sorted(rows(lake, QUARANTINE, "reasons")) == [(["no_key"],), (["undischarged"],)]
@@ -216,23 +217,23 @@ def test_the_same_rows_again_change_nothing_whatever_their_order(
         with pytest.raises(ZeroDivisionError):
             take_in("refresh", **paths)
     lake, first = take_in("refresh", **paths)
-    accounted(lake, APC_SPELL)
-    accounted(lake, QUARANTINE)
+    audited(lake, APC_SPELL)
+    audited(lake, QUARANTINE)
     assert first.records == {"apc": 20}
     versions = {table.full_name: lake.version(table) for table in (APC_SPELL, QUARANTINE)}
     write(tmp_path / "a.csv", [bad, *spells[::-1]], APCS)
     write(tmp_path / "d.csv", more[::-1], DER)
     lake, again = take_in("refresh", **paths)
     assert {table.full_name: lake.version(table) for table in (APC_SPELL, QUARANTINE)} == versions
-    assert (again.touched, again.records, again.kept_back) == (set(), {"apc": 0}, {"unchanged": 20})
+    assert (again.changed_years, again.records, again.not_written) == (set(), {"apc": 0}, {"unchanged": 20})
     told = rows(lake, INGEST_AUDIT, "role", "rows_checksum", "records_built + records_unchanged")
     assert told[0] == told[1] != told[2]
-    # One value of one derived row: the checksum differs, and it is written.
+    # One value of one derived row has changed: the checksum differs, and the records are written.
     write(tmp_path / "d.csv", [*more[1:], derived("0", Spell_Primary_Diagnosis="M549")], DER)
     lake, changed = take_in("refresh", **paths)
     assert changed.records == {"apc": 20}
     assert len({row[0] for row in rows(lake, INGEST_AUDIT, "rows_checksum") if row[0]}) == 2
-    # One quarantined row that reads otherwise is written too, though there are as many.
+    # One quarantined row has changed: it is written too, even though the number of rows is the same.
     versions = {table.full_name: lake.version(table) for table in (APC_SPELL, QUARANTINE)}
     write(tmp_path / "a.csv", [spell("", Discharge_Date="later"), *spells], APCS)
     lake, _ = take_in("refresh", **paths)
@@ -240,7 +241,7 @@ def test_the_same_rows_again_change_nothing_whatever_their_order(
     assert lake.version(QUARANTINE) > versions["silver/quarantine"]
 
 
-# Years in steps
+# Years in batches
 
 
 def counted(**files: dict[str | None, int]) -> FileCounts:
@@ -250,19 +251,19 @@ def counted(**files: dict[str | None, int]) -> FileCounts:
     )
 
 
-def test_years_that_files_tie_go_together() -> None:
+def test_years_linked_by_files_are_in_one_batch() -> None:
     found = counted(
         a={"2019-20": 5}, b={"2020-21": 5, "2021-22": 1}, c={"2021-22": 5, None: 1}, d={"2022-23": 5}, e={None: 2}
     )
     years = ["2019-20", "2020-21", "2021-22", "2022-23"]
-    made = steps(found, years, 1)
-    assert [(step.years, sorted(step.files)) for step in made] == [
+    made = batches(found, years, 1)
+    assert [(batch.years, sorted(batch.files)) for batch in made] == [
         (["2019-20"], ["a", "e"]), (["2020-21", "2021-22"], ["b", "c"]), (["2022-23"], ["d"]),
     ]  # fmt: skip
-    assert [step.years for step in steps(found, years, 100)] == [years]
-    assert [step.years for step in steps(found, ["2022-23"], 1)] == [["2022-23"]]
-    # Every file is in one step, those of other years too: each is accounted for once.
-    assert sorted(steps(found, ["2022-23"], 1)[0].files) == ["a", "b", "c", "d", "e"]
+    assert [batch.years for batch in batches(found, years, 100)] == [years]
+    assert [batch.years for batch in batches(found, ["2022-23"], 1)] == [["2022-23"]]
+    # Every file is in one batch, those of other years too: each is audited for once.
+    assert sorted(batches(found, ["2022-23"], 1)[0].files) == ["a", "b", "c", "d", "e"]
 
 
 CONFIG = """
@@ -285,22 +286,22 @@ def source(empty_lake: Callable[[Path], Path], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_backfill_resumes_after_its_last_batch(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import run
 
-    monkeypatch.setattr(plan, "STEP_ROWS", 1)
+    monkeypatch.setattr(plan, "BATCH_ROWS", 1)
     monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
-    written = ingest.write
+    written = ingest.write_batch
     seen: list[list[str]] = []
 
     def stopped_at(number: int) -> None:
-        def write_or_stop(lake: Any, whole: Any, step: Any, *more: Any) -> Any:
+        def write_or_stop(lake: Any, whole: Any, batch: Any, *more: Any) -> Any:
             if len(seen) == number:
                 raise KeyboardInterrupt
-            seen.append(step.years)
-            return written(lake, whole, step, *more)
+            seen.append(batch.years)
+            return written(lake, whole, batch, *more)
 
-        monkeypatch.setattr(ingest, "write", write_or_stop)
+        monkeypatch.setattr(ingest, "write_batch", write_or_stop)
 
     stopped_at(2)
     assert call(run.main, source)["exit"] == 130
@@ -313,20 +314,20 @@ def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypat
         "silver/apc_spell": "record_id, financial_year, source_file",
         "silver/quarantine": "record_id, financial_year, reasons, source_file",
     }
-    in_steps = {table: state(source, table, columns) for table, columns in whole.items()}
-    assert [len(found) for found in in_steps.values()] == [12, 6]
+    in_batches = {table: state(source, table, columns) for table, columns in whole.items()}
+    assert [len(found) for found in in_batches.values()] == [12, 6]
     audit = state(source, "silver/ingest_audit", "role, source_file, rows_read, rows_valid, rows_quarantined")
-    assert sorted({row[:2] for row in audit}) == sorted(row[:2] for row in audit), "each file is accounted for once"
+    assert sorted({row[:2] for row in audit}) == sorted(row[:2] for row in audit), "each file is audited for once"
     assert sum(row[2] for row in audit) == 3 * 6 + 3 * 4 + 1
 
-    # A year whose file changes is read alone; the others are not even looked at again by their step.
+    # A year whose file changes is the only one read; the batches of the others are not processed again.
     seen.clear()
     write(source / "apcs/2020.csv", [spell(f"2020-{n}", 2020, Admission_Method="12") for n in range(4)], APCS)
     assert call(run.main, source)["exit"] == 130
     assert seen == [["2020-21"]]
     assert [len(state(source, table, columns)) for table, columns in whole.items()] == [12, 4]
 
-    # One year alone: what is set aside of the other files, and is of no year, stands as it did.
+    # One year alone: quarantined rows of the other files, and rows without a year, stay unchanged.
     write(source / "apcs/2019.csv", [spell(f"2019-{n}", 2019) for n in range(4)] + [spell("", 2019)], APCS)
     aside = state(source, "silver/quarantine", whole["silver/quarantine"])
     assert call(ingest.main, source, "--years", "2019-20")["exit"] == 0
@@ -334,8 +335,8 @@ def test_a_backfill_that_is_stopped_goes_on_where_it_was(source: Path, monkeypat
     assert [(row[0], row[2]) for row in aside if row not in left] == [("2019-X", ["no_usable_date"])]
     assert len(left) == len(aside) - 1
 
-    # All years at once come to the same.
-    monkeypatch.setattr(plan, "STEP_ROWS", 10**9)
+    # All years at once give the same result.
+    monkeypatch.setattr(plan, "BATCH_ROWS", 10**9)
     before = {table: state(source, table, columns) for table, columns in whole.items()}
     assert call(ingest.main, source)["exit"] == 0
     assert {table: state(source, table, columns) for table, columns in whole.items()} == before
@@ -351,11 +352,11 @@ WHOLE = {
 @pytest.mark.parametrize(
     ("before", "after", "other"),
     [
-        # Keys of two years with two contents, of which none counts: the file lets go of one and brings another.
+        # Keys of two years with two contents, so that none counts: the file loses one key and gains another.
         (["S"], ["T"], {"apcs/2021": ["S", "T"]}),
-        # The spell of a row of APCS_Der that stands in another file.
+        # The spell of a row of APCS_Der in another file.
         (["S"], [], {"der/2021": ["S"]}),
-        # A row of the other file's year, which leaves with its key.
+        # A row of the other file's year, which disappears with its key.
         (["S of 2021"], [], {}),
     ],
 )
@@ -381,33 +382,33 @@ def test_a_file_that_changes_changes_what_counts_of_others(
         rows = [spell(key, year) for key, year in dated] if name.startswith("apcs") else [derived(key) for key in of]
         write(source / f"{name}.csv", rows, APCS if name.startswith("apcs") else DER)
 
-    def steps_of_a_run() -> int:
-        """How many steps a run takes, by the log."""
+    def batches_of_a_run() -> int:
+        """How many batches a run takes, by the log."""
         ended = state(source, "gold/run_log", "started_at")
-        assert call(run.main, source, "--accept")["exit"] == 130
+        assert call(run.main, source, "--accept-shrinkage")["exit"] == 130
         return len(state(source, "gold/run_log", "started_at")) - len(ended)
 
-    monkeypatch.setattr(plan, "STEP_ROWS", 1)
+    monkeypatch.setattr(plan, "BATCH_ROWS", 1)
     for name in ("apcs/2021", "der/2019", "der/2021"):
         put(name, other.get(name, []))
     put("apcs/2019", before)
-    # Files that hold rows of the same year go together.
-    assert steps_of_a_run() == (2 if "apcs/2021" in other else 1)
+    # Files that have rows of the same year are in the same batch.
+    assert batches_of_a_run() == (2 if "apcs/2021" in other else 1)
     put("apcs/2019", after)
-    assert steps_of_a_run() == 2
+    assert batches_of_a_run() == 2
     found = {table: state(source, table, columns) for table, columns in WHOLE.items()}
-    # The same values again: its own step is looked at, and finds nothing to write; the other is not.
+    # The same values again: its own batch is processed and finds nothing to write; the other batch is not processed.
     put("apcs/2019", after)
-    assert steps_of_a_run() == 1
-    assert steps_of_a_run() == 0
+    assert batches_of_a_run() == 1
+    assert batches_of_a_run() == 0
     assert found == {table: state(source, table, columns) for table, columns in WHOLE.items()}
-    monkeypatch.setattr(plan, "STEP_ROWS", 10**9)
+    monkeypatch.setattr(plan, "BATCH_ROWS", 10**9)
     empty_lake(source / "anew/lake")
     assert call(ingest.main, source, "--lake", str(source / "anew/lake"))["exit"] == 0
     assert found == {table: state(source / "anew", table, columns) for table, columns in WHOLE.items()}
 
 
-def test_rows_set_aside_are_taken_back_in_once(source: Path) -> None:
+def test_quarantined_rows_are_read_again_once_corrected(source: Path) -> None:
     assert call(ingest.main, source)["exit"] == 0
     aside = "record_id, reasons, source_file"
     assert len(state(source, "silver/quarantine", aside)) == 6
@@ -416,7 +417,7 @@ def test_rows_set_aside_are_taken_back_in_once(source: Path) -> None:
         ("apcs", "no_key", 3, 3, ["APCS_IDENT"]),
         ("apcs", "no_usable_date", 3, 3, ["DISCHARGE_DATE", "DER_FINANCIAL_YEAR"]),
     ]
-    # Put right at the source: one row of one file. The others stay a quarantine_summary.
+    # Corrected at the source: one row of one file. The other rows stay in quarantine.
     write(source / "apcs/2020.csv", [spell(f"2020-{n}", 2020) for n in [0, 1, 2, 3, "X"]], APCS)
     write(source / "der/2020.csv", [derived(f"2020-{n}") for n in [0, 1, 2, 3, "X"]], DER)
     keys = "record_id, dominant_procedure"
@@ -428,7 +429,7 @@ def test_rows_set_aside_are_taken_back_in_once(source: Path) -> None:
         assert ("2020-X", "V382") in held
         assert len(state(source, "silver/quarantine", aside)) == 4
 
-    # By a mapping in the configuration: the date stands in another column.
+    # By a mapping in the configuration: the date is in another column.
     moved = [*APCS, "Ended"]
     for year in (2019, 2021):
         records = [{**spell(f"{year}-{n}", year), "Ended": f"{year}-06-01"} for n in range(4)]
@@ -450,7 +451,7 @@ def test_rows_set_aside_are_taken_back_in_once(source: Path) -> None:
     assert call(ingest.main, source, "--retry-quarantine")["stages"][0]["skipped"]
 
 
-def test_a_worklist_names_the_columns_in_which_rows_contradict_each_other(spark: SparkSession) -> None:
+def test_the_quarantine_summary_names_the_columns_in_which_rows_conflict(spark: SparkSession) -> None:
     def row(key: str, raw: str) -> dict[str, Any]:
         return {"source_system": "hes", "dataset": "op", "role": "op", "record_id": key, "raw": raw, "source_file": "f",
                 "reasons": ["conflicting_duplicate"]}  # fmt: skip

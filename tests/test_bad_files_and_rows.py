@@ -532,7 +532,7 @@ BREAK: dict[str, Happens | tuple[Callable[[Path], str]]] = {
     "of Parquet with a damaged page of codes": (lambda folder: damaged(folder, "Der_Diagnosis_All"),),
     "replaced before anything is written": (whole, (plan, "resolve_duplicates"), replace),
     "deleted before anything is written": (whole, (plan, "scan_for_repeated_keys"), delete),
-    "replaced after the records are written": (whole, (canonical, "account"), replace),
+    "replaced after the records are written": (whole, (canonical, "write_audit"), replace),
 }
 
 

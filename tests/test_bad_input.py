@@ -3,14 +3,16 @@
 import gzip
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from calling import call, duckdb_on_delta
 
 import ebi_spark.spark.session as sessions
-from jobs import cli, flag, generate, ingest, run
+from jobs import cli, flag, generate, ingest, replay, run
 
 APCS = (
     "APCS_Ident,Der_Pseudo_NHS_Number,Sex,Der_Provider_Code,Der_Commissioner_Code,Administrative_Category,"
@@ -205,7 +207,7 @@ revisions:
 
 
 @pytest.mark.usefixtures("one_session")
-def test_bad_rows_are_set_aside_and_too_many_stop_the_run(source: Path) -> None:
+def test_bad_rows_are_quarantined_and_too_many_stop_the_run(source: Path) -> None:
     bad = [",9,1,RXX,15M00,01,,,2021-22,45,,11,2021-05-01,2021-05-03\n", SPELL.format(id=77).replace("2021-05-03", "")]
     (source / "apcs.csv").write_text((source / "apcs.csv").read_text() + "".join(bad))
     stopped = call(run.main, source)
@@ -239,9 +241,9 @@ def test_a_year_that_shrinks_waits_for_a_persons_word(source: Path) -> None:
     refused = call(ingest.main, source)
     assert (refused["exit"], refused["outcome"]) == (1, "failed")
     assert "2021-22 has 8 usable rows in the source files and 10 in the lake" in refused["error"]["message"]
-    assert "--accept" in refused["error"]["remedy"]
+    assert "--accept-shrinkage" in refused["error"]["remedy"]
     assert spells() == 10
-    assert call(ingest.main, source, "--accept")["exit"] == 0
+    assert call(ingest.main, source, "--accept-shrinkage")["exit"] == 0
     assert spells() == 8
 
 
@@ -257,3 +259,25 @@ def test_a_wrong_call_gets_the_same_answer_as_any_other_error(
     assert (answer["exit"], answer["outcome"]) == (2, "refused")
     assert arguments[0] in answer["error"]["message"]
     assert "--help" in answer["error"]["remedy"]
+
+
+@pytest.mark.usefixtures("no_session")
+@pytest.mark.parametrize(
+    ("job", "spelling", "earlier"),
+    [(ingest, "accept-shrinkage", "accept"), (replay, "ignore-code-changes", "anyway")],
+)
+def test_an_earlier_spelling_of_an_option_still_works_and_says_so(
+    job: Any, spelling: str, earlier: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[bool] = []
+    monkeypatch.setattr(ingest, "run_with", lambda arguments, _: given.append(arguments.accept_shrinkage) or 0)
+    monkeypatch.setattr(replay, "opened_lake", lambda *_: nullcontext(SimpleNamespace(lake=None, progress=None)))
+    monkeypatch.setattr(replay, "replay", lambda *_, ignore_code_changes, **__: given.append(ignore_code_changes) or [])
+    arguments = ["--config", "run.yml"] if job is ingest else ["20240101T000000Z-000000", "--lake", "lake", "--json"]
+    notes = []
+    for option in ([], [f"--{spelling}"], [f"--{earlier}"]):
+        assert job.main([*arguments, *option]) == 0
+        notes.append(capsys.readouterr().err)
+    assert given == [False, True, True]
+    assert notes[:2] == ["", ""]
+    assert f"--{earlier} is now --{spelling}" in notes[2]

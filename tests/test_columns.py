@@ -403,7 +403,7 @@ def test_a_lake_of_the_version_before_is_migrated_and_its_records_are_the_same(
     done = [line.split("added ")[1] for line in lake.migrate(list(later))]
     assert done == ["lsoa_2021, lsoa_2001, gp_practice_sus", "column_notes"]
     again = ingest(lake, read_sources(spark, config), config, lambda _: None)
-    assert (again.touched, again.kept_back) == (set(), {"unchanged": 2})
+    assert (again.changed_years, again.not_written) == (set(), {"unchanged": 2})
     rows = lake.read(OP_ATTENDANCE).select("lsoa", "lsoa_2021").collect()
     assert [tuple(row) for row in rows] == [("E01020000", None)] * 2
 
@@ -514,7 +514,7 @@ def test_status_lists_why_no_row_could_be_used(tmp_path: Path, empty_lake: Calla
     empty_lake(tmp_path / "lake")
     refused = call(ingest_job.main, source(tmp_path, "", ["NULL", "", ODD], ["", "", ""], year=""))
     assert (refused["exit"], refused["outcome"]) == (2, "refused")
-    assert refused["error"]["message"] == "the source files hold no usable row (opa no_usable_date 3)"
+    assert refused["error"]["message"] == "the source files have no usable rows (opa no_usable_date 3)"
     assert "`ebi-spark status` lists the reasons" in refused["error"]["remedy"]
     listed = answer_of(status.main, "--lake", str(tmp_path / "lake"))["status"]
     (why,) = listed[status.REFUSED]

@@ -22,7 +22,7 @@ from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.boards import EVER, NEVER, members
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.policies.code_books import SYSTEM_OF, code_books
-from ebi_spark.policies.code_prefilter import CodePrefilter, needed
+from ebi_spark.policies.code_prefilter import CodePrefilter, code_prefilter
 from ebi_spark.policies.compile import compile_test, passes
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import Policy
@@ -64,7 +64,7 @@ def test_shipped_local_policies_extend_the_national_one() -> None:
                 for c in above.clauses
             )
             added = [clause for clause in own.values() if clause.id not in {c.id for c in above.clauses}]
-            assert all(clause.words and clause.coding for clause in added)
+            assert all(clause.source_text and clause.coding for clause in added)
     assert policies[DERBY].revisions[0].regime == (
         (date(2024, 3, 18), "Prior approval ended; the policy itself did not"),
     )
@@ -125,19 +125,19 @@ revisions:
     ("old", "new", "line", "message", "remedy"),
     [
         ("2Y_back_pain_fusion", "2Y_back_pain_fusoin", 2, "there is no policy '2Y_back_pain_fusoin'", "2Y_back_pain_fusion"),
-        ("extends: 2Y_back_pain_fusion", "extends: local", 2, "in a circle: local → local", "leave one"),
+        ("extends: 2Y_back_pain_fusion", "extends: local", 2, "in a circle: local → local", "remove one"),
         ("[QJ2]", "[QJ22]", 3, "no integrated care board 'QJ22'", "did you mean QJ2 (NHS Derby"),
-        ("id: stenosis", "id: age", 11, "'age' stands twice: 2Y_back_pain_fusion", "id of its own"),
-        ("M480", "MM80", 11, "a code that is no code", "correct"),
-        ("title: Local", "title: Local\ndataset: op", 5, "judges apc", "leave `dataset` out"),
+        ("id: stenosis", "id: age", 11, "'age' appears twice: 2Y_back_pain_fusion", "different id"),
+        ("M480", "MM80", 11, "an invalid code", "correct"),
+        ("title: Local", "title: Local\ndataset: op", 5, "has the dataset apc", "leave `dataset` out"),
         ("extends: 2Y_back_pain_fusion\n", "", 1, "'dataset' is missing", "add `dataset"),
         ("exclude: {field: any_diagnosis, contains: [\"M480\"]}", "require: {field: age, between: [19, 300]}", 11,
          "an impossible age", "0 to 120"),
         (', missing: passes}\n', ', missing: passes}\n  - revision: "2"\n    in_force: {from: 2023-04-01, to: 2024-05-01}\n'
          '    clauses: [{id: x, words: X, coding: not_codable}]\n', 9, "overlap", "end 2 with"),
-        ("missing: passes}", "missing: passes}\n      - {id: y, words: Y, covered_by: nothing}", 12, "no clause with a test",
+        ("missing: passes}", "missing: passes}\n      - {id: y, words: Y, covered_by: nothing}", 12, "not a clause with a test",
          "did you mean"),
-        ("missing: passes}", "missing: passes}\n      - {id: y, words: Y, covered_by: y}", 12, "no clause with a test", "did you mean"),
+        ("missing: passes}", "missing: passes}\n      - {id: y, words: Y, covered_by: y}", 12, "not a clause with a test", "did you mean"),
         ("missing: passes}", "missing: passes}\n    sensitivities: [{id: z, words: Z, because: Z, clause: nothing, missing: fails}]",
          12, "there is no clause 'nothing'", "did you mean"),
     ],
@@ -306,7 +306,7 @@ def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> Non
 )  # fmt: skip
 def test_codes_that_a_scope_needs(test: dict[str, Any], column: str | None, keys: tuple[str, ...]) -> None:
     dataset = "apc"
-    found = needed(test, dataset)
+    found = code_prefilter(test, dataset)
     assert (found and (found.column, found.keys)) == (column and (column, keys))
     assert found is None or isinstance(found, CodePrefilter)
 

@@ -8,7 +8,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.policies.code_prefilter import needed
+from ebi_spark.policies.code_prefilter import code_prefilter
 from ebi_spark.policies.compile import compile_test, followed_by, parts_of
 from ebi_spark.policies.load import load_policies
 from ebi_spark.policies.patterns import one_of
@@ -102,7 +102,7 @@ def test_a_row_of_megabytes_is_cleaned_and_judged(spark: SparkSession) -> None:
     )
     cleaned = clean(frame, {"procedure_codes": "codes"})
     test = {"field": "any_procedure", "followed_by": {"first": ["U13[2356]"], "then": ["Z665"]}}
-    quick = needed({"field": "any_procedure", "contains": ["U13[2356]"]}, "op")
+    quick = code_prefilter({"field": "any_procedure", "contains": ["U13[2356]"]}, "op")
     assert quick is not None
     found = cleaned.select(
         "record_id", compile_test(test, "op"), quick.may_match, F.length("procedure_codes")

@@ -23,7 +23,7 @@ from ebi_spark.config.settings import resource
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.runs import history
-from ebi_spark.runs.replay import compared
+from ebi_spark.runs.replay import compare_tables
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import ACTIVITY_RATE, TABLES, Table
 from jobs import explain, flag, ingest, maintain, publish, rate, replay, run, status, validate
@@ -534,7 +534,7 @@ def test_a_new_policy_is_judged_alone_and_flows_on(done: dict[str, Any], source:
     assert [row for row in figures(source) if row[0] != "made_up"] == before
     # And gone again when it is no longer asked for.
     (source / "run.yml").write_text(given, encoding="utf-8")
-    assert "made_up is no longer asked for" in "; ".join(call(run.main, source)["stages"][1]["why"])
+    assert "made_up is no longer configured" in "; ".join(call(run.main, source)["stages"][1]["why"])
     assert figures(source) == before
 
 
@@ -628,7 +628,7 @@ def test_an_old_run_made_again_is_what_it_was(
     commits = len(list(lake(source).rglob("_delta_log/*.json")))
     again = replayed()
     assert again["exit"] == 0, again["error"]
-    found = {item["table"]: (item["recorded"], item["again"], item["differing"]) for item in again["compared"]}
+    found = {item["table"]: (item["recorded"], item["again"], item["differing"]) for item in again["compare_tables"]}
     published = [name for name in TABLES if name.startswith("published/") and name != "published/release"]
     gold = ["gold/activity_flag", "gold/policy_attrition", "gold/activity_rate", "gold/rate_variation"]
     assert sorted(found) == sorted(gold + published)
@@ -637,7 +637,7 @@ def test_an_old_run_made_again_is_what_it_was(
 
     unknown = replayed("20200101T000000Z-000000")
     assert unknown["exit"] == 2
-    assert "the last that published are: 20" in unknown["error"]["remedy"]
+    assert "the last runs that published are: 20" in unknown["error"]["remedy"]
     with monkeypatch.context() as patch:
         patch.setattr(history, "STAGE_VERSIONS", dict.fromkeys(history.STAGES, 99))
         other = replayed()
@@ -668,7 +668,7 @@ def test_a_replay_finds_what_differs(spark: SparkSession) -> None:
     again[2]["crude_rate"] = 3.001
     again[3]["crude_rate"] = None
     again[4]["crude_rate"] = 5.0 * (1 + 1e-15)
-    found = compared(
+    found = compare_tables(
         "rate",
         ACTIVITY_RATE,
         small_frame(spark, rates, ACTIVITY_RATE.schema),

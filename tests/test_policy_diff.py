@@ -60,16 +60,17 @@ def test_changes_in_clauses_and_words(policies: Path) -> None:
     found = {(c["reading"], c["clause"], c["kind"]): (c["text"], c["judges"]) for c in answer["changes"]}
     published = {key[1:]: value for key, value in found.items() if key[0] == "as_published"}
     assert published[("procedure", "test")] == (
-        "dominant_procedure also W854; dominant_procedure no more W853", True
+        "dominant_procedure adds W854; dominant_procedure drops W853", True
     )  # fmt: skip
     assert published[("procedure", "words")][1] is False
-    also, no_more = published[("injury", "test")][0].split("; ")
-    assert also.startswith("any_diagnosis also M23, S830") and no_more == "any_diagnosis no more S83"
-    assert published[("injury", "missing")] == ("a record that cannot be decided fails, now passes", True)
+    added, removed = published[("injury", "test")][0].split("; ")
+    assert added.startswith("any_diagnosis adds M23, S830") and removed == "any_diagnosis drops S83"
+    text = "a record on which the clause cannot be decided: fails becomes passes"
+    assert published[("injury", "missing")] == (text, True)
     assert published[("age", "test")] == ("age between 19 and 120 becomes age ≥ 19", True)
     assert published[("private_patient", "dropped")][1] and published[("method", "added")][1]
     assert ("", "", "in_force") in found
-    # What as_intended takes over from as_published is told once; its age is the same in both.
+    # A change that as_intended shares with as_published is listed once; its own test of age is the same in both.
     assert not [key for key in found if key[0] == "as_intended"]
     assert call("diff", "made_up", "one", "one", "--policies-dir", str(policies))["changes"] == []
 

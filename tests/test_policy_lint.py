@@ -9,7 +9,7 @@ from calling import answer_of
 
 from ebi_spark.errors import InputError
 from ebi_spark.policies.code_books import code_books
-from ebi_spark.policies.patterns import canonical, no_code, written_out
+from ebi_spark.policies.patterns import canonical, why_not_a_code, written_out
 from jobs import policy as job
 
 POLICY = """id: made_up
@@ -145,12 +145,12 @@ def test_canonical_patterns(pattern: str, form: str) -> None:
 
 @pytest.mark.parametrize("code", ["M545", "C[0-9][0-9]", "D0", "M45X", "T08X", "C", "M54595", "M17[^0]", "M_7"])
 def test_codes(code: str) -> None:
-    assert no_code(code) is None
+    assert why_not_a_code(code) is None
 
 
 @pytest.mark.parametrize("code", ["5M45", "MM45", "M5X4", "M545999", "[0-9]54", "M54[A-C]", ""])
 def test_no_codes(code: str) -> None:
-    assert no_code(code)
+    assert why_not_a_code(code)
 
 
 def test_an_unknown_policy(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""What a change of some source files reaches: after it, the lake is what all files would make of an empty one, and no more
-files were looked at than had to be."""
+"""The files that an ingest reads again after some source files have changed. Afterwards the lake is what all files
+would make of an empty one, and no more files were read than necessary."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ max_quarantine_share: {share}
 sources:
   both: {{system: sus_plus, tables: {{apcs: apcs/*.csv, apcs_der: der/*.csv, opa: [opa/*.csv]}}}}
 """
-HELD = {
+TABLE_COLUMNS = {
     "silver/apc_spell": "record_id, financial_year, age, dominant_procedure, dominance_basis, source_file",
     "silver/op_attendance": "record_id, financial_year, age, source_file",
     "silver/quarantine": "role, record_id, financial_year, reasons, source_file, raw",
@@ -38,19 +38,19 @@ HELD = {
 
 
 class Sources:
-    """Source files of some years, a lake, and which files each look went over (None: all)."""
+    """Source files of some years, a lake, and the files that each ingest read again (None: all)."""
 
     def __init__(self, folder: Path, empty_lake: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.empty_lake = folder, empty_lake
         self.numbers = itertools.count()
-        self.reached: list[list[str] | None] = []
+        self.affected: list[list[str] | None] = []
         found = plan.find_affected_files
 
         def noted(*given: Any) -> Any:
-            reached = found(*given)
-            files = [path for table in reached.tables for path in table.state] if reached else None
-            self.reached.append(files and sorted("/".join(Path(path).parts[-2:]) for path in files))
-            return reached
+            affected = found(*given)
+            files = [path for table in affected.tables for path in table.state] if affected else None
+            self.affected.append(files and sorted("/".join(Path(path).parts[-2:]) for path in files))
+            return affected
 
         monkeypatch.setattr(plan, "find_affected_files", noted)
         monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
@@ -72,7 +72,7 @@ class Sources:
     def year(
         self, year: int, *, spells: Iterable[Row] = (), more: Iterable[Row] = (), visits: Iterable[Row] = ()
     ) -> None:
-        """A year's three files: four sound rows each, and others."""
+        """The three files of a year, with four usable rows each, and further rows."""
         keys = [f"{year}-{number}" for number in range(4)]
         self.put(f"apcs/{year}", [*(spell(key, year) for key in keys), *spells])
         self.put(f"der/{year}", [*(derived(key) for key in keys), *more])
@@ -82,20 +82,20 @@ class Sources:
         (self.folder / f"{name}.csv").unlink()
 
     def run(self, *options: str, exit: int = 130) -> dict[str, Any]:
-        """A run, up to behind its ingest."""
+        """A run that is interrupted after its ingest."""
         answer = call(run.main, self.folder, *options)
         assert answer["exit"] == exit, answer["error"]
         return answer
 
-    def held(self) -> dict[str, list[tuple[Any, ...]]]:
-        return {table: state(self.folder, table, columns) for table, columns in HELD.items()}
+    def lake_state(self) -> dict[str, list[tuple[Any, ...]]]:
+        return {table: state(self.folder, table, columns) for table, columns in TABLE_COLUMNS.items()}
 
-    def anew(self) -> dict[str, list[tuple[Any, ...]]]:
+    def state_from_scratch(self) -> dict[str, list[tuple[Any, ...]]]:
         """What all files make of an empty lake."""
-        place = self.folder / f"anew-{next(self.numbers)}"
+        place = self.folder / f"scratch-{next(self.numbers)}"
         self.empty_lake(place / "lake")
         assert call(ingest.main, self.folder, "--lake", str(place / "lake"))["exit"] == 0
-        return {table: state(place, table, columns) for table, columns in HELD.items()}
+        return {table: state(place, table, columns) for table, columns in TABLE_COLUMNS.items()}
 
 
 @pytest.fixture
@@ -149,21 +149,21 @@ def test_rows_of_days_to_come_are_read_again_on_their_day(sources: Sources, monk
     )
     on(2022, 6, 30)
     sources.run()
-    first = sources.held()
+    first = sources.lake_state()
     assert visits() == {"to come 1": ("2022-23", None)}
-    looks = len(sources.reached)
+    ingests = len(sources.affected)
     on(2022, 7, 9)
     sources.run()
-    assert (sources.held(), len(sources.reached)) == (first, looks)
+    assert (sources.lake_state(), len(sources.affected)) == (first, ingests)
     on(2022, 7, 10)
     sources.run()
-    assert sources.reached[looks:] == [["opa/2022.csv"]]
+    assert sources.affected[ingests:] == [["opa/2022.csv"]]
     assert visits() == {"to come 1": ("2022-23", date(2022, 7, 10))}
     on(2023, 5, 2)
     sources.run()
     assert visits().keys() == {"to come 1", "to come 2"}
-    assert sources.held() == sources.anew()
-    assert sources.held()["silver/quarantine"] == []
+    assert sources.lake_state() == sources.state_from_scratch()
+    assert sources.lake_state()["silver/quarantine"] == []
 
 
 UNDATED = {"Discharge_Date": "", "Der_Financial_Year": ""}
@@ -171,7 +171,7 @@ UNDATED = {"Discharge_Date": "", "Der_Financial_Year": ""}
 
 def test_a_change_reaches_its_years_and_its_keys(sources: Sources) -> None:
     for year in range(2017, 2022):
-        # Set aside, a copy within the file, and set aside without a year.
+        # A quarantined row, a duplicate within the file, and a quarantined row without a year.
         sources.year(
             year,
             spells=[spell("", year), spell(f"{year}-0", year), spell(f"{year}-U", **UNDATED)],
@@ -180,44 +180,47 @@ def test_a_change_reaches_its_years_and_its_keys(sources: Sources) -> None:
         )
     sources.put("der/late", [derived("2018-U")])
     sources.run()
-    assert sources.reached == []
+    assert sources.affected == []
 
-    # Nothing but its own year.
+    # Only its own year is affected.
     sources.year(2019, spells=[spell("2019-9", 2019), spell("2019-U", 2019)])
     sources.run()
-    assert sources.reached.pop() == ["apcs/2019.csv", "der/2019.csv", "opa/2019.csv"]
-    assert sources.held() == sources.anew()
+    assert sources.affected.pop() == ["apcs/2019.csv", "der/2019.csv", "opa/2019.csv"]
+    assert sources.lake_state() == sources.state_from_scratch()
     log = state(sources.folder, "gold/run_log", "started_at, details")
     assert json.loads(log[-1][1]["found"]) == [f"{year}-{year % 100 + 1}" for year in range(2017, 2022)]
     sources.run()
-    assert sources.reached == [], "nothing is due"
+    assert sources.affected == [], "nothing is due"
 
-    # A spell that has its discharge now: its derived row stands in a file of no year of its own, beside one of another year.
+    # A spell that has its discharge now: its derived row is in a file without a year of its own, next to a row of
+    # another year.
     sources.year(2018, spells=[spell("2018-U", 2018)])
     sources.run()
-    assert sources.reached.pop() == ["apcs/2018.csv", "der/2018.csv", "der/late.csv", "opa/2018.csv"]
-    assert ("2018-U", "2018-19", 45, "V382", "sus_grouper") in [row[:5] for row in sources.held()["silver/apc_spell"]]
+    assert sources.affected.pop() == ["apcs/2018.csv", "der/2018.csv", "der/late.csv", "opa/2018.csv"]
+    assert ("2018-U", "2018-19", 45, "V382", "sus_grouper") in [
+        row[:5] for row in sources.lake_state()["silver/apc_spell"]
+    ]
 
-    # A new year; and a new file that contradicts a key of a year that stands.
+    # A new year; and a new file with a conflicting row for a key of an unchanged year.
     sources.put("apcs/2022", [spell("2022-0", 2022)])
     sources.put("opa/again", [visit("2017-1", 2022, Age_at_Start_of_Episode_SUS="47")])
-    sources.run("--accept")
-    assert sources.reached.pop() == [
+    sources.run("--accept-shrinkage")
+    assert sources.affected.pop() == [
         "apcs/2017.csv", "apcs/2022.csv", "der/2017.csv", "opa/2017.csv", "opa/again.csv"
     ]  # fmt: skip
-    assert sources.held() == sources.anew()
-    # It lets go of the key again.
+    assert sources.lake_state() == sources.state_from_scratch()
+    # The file loses the key again.
     sources.put("opa/again", [visit("2022-1", 2022)])
     sources.run()
-    assert sources.reached.pop() == [
+    assert sources.affected.pop() == [
         "apcs/2017.csv", "apcs/2022.csv", "der/2017.csv", "opa/2017.csv", "opa/again.csv"
     ]  # fmt: skip
-    assert sources.held() == sources.anew()
+    assert sources.lake_state() == sources.state_from_scratch()
 
 
 def spells_by_year(sources: Sources) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for key, year, *_ in sources.held()["silver/apc_spell"]:
+    for key, year, *_ in sources.lake_state()["silver/apc_spell"]:
         found.setdefault(year, []).append(key)
     return found
 
@@ -230,24 +233,24 @@ def test_a_record_whose_date_is_corrected_leaves_its_year(sources: Sources, monk
     sources.put("opa/all", [visit("V", 2022)])
     sources.run()
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2021-22": 1, "2022-23": 30}
-    assert [row[2] for row in sources.held()["silver/quarantine"]] == ["2021-22"]
+    assert [row[2] for row in sources.lake_state()["silver/quarantine"]] == ["2021-22"]
     sources.put("apcs/all", [*thirty, spell("M", 2022), spell("Q", 2021, Discharge_Date="soon")])
-    # The year that it leaves counts for the check on years that shrink.
+    # The year that it leaves is part of the check for years that shrink.
     told = sources.run(exit=1)["error"]
     assert "silver/apc_spell: 2021-22 has 0 usable rows in the source files and 1 in the lake" in told["message"]
-    assert "--accept" in told["remedy"]
-    # A version that did not know this wrote the record a second time, and left what was set aside.
+    assert "--accept-shrinkage" in told["remedy"]
+    # An earlier version wrote the record a second time, and left the quarantined row.
     with monkeypatch.context() as before:
         before.setattr(plan, "years_left", lambda *_, **__: {})
         before.setattr(plan, "refuse_in_two_years", lambda *_, **__: None)
         sources.run()
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2021-22": 1, "2022-23": 31}
-    # The next one puts it right, whatever else is as it was.
+    # The next version corrects this, even if nothing else has changed.
     monkeypatch.setattr(history, "STAGE_VERSIONS", dict.fromkeys(history.STAGES, 99))
     sources.run(exit=1)
-    sources.run("--accept")
+    sources.run("--accept-shrinkage")
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2022-23": 31}
-    assert sources.held() == sources.anew()
+    assert sources.lake_state() == sources.state_from_scratch()
     ended = state(sources.folder, "gold/run_log", "started_at")
     sources.run()
     assert state(sources.folder, "gold/run_log", "started_at") == ended, "nothing is due"
@@ -278,15 +281,15 @@ def test_a_release_counts_a_record_that_moved_once(
     assert (found["2021-22"], found["2021-22..2022-23"], found["2022-23"], found["2020-21"]) == (1, 31, 30, 1)
     write(tmp_path / "apcs/all.csv", [*thirty, spell("M", 2022)], APCS)
     assert call(run.main, tmp_path)["exit"] == 1
-    answer = call(run.main, tmp_path, "--accept")
+    answer = call(run.main, tmp_path, "--accept-shrinkage")
     assert answer["exit"] == 0, answer["error"]
     assert published(answer) == {"2022-23": 31, "2020-21": 1}
-    # Then nothing is left to do, of any year.
+    # Then no year has anything left to do.
     assert all(stage.get("skipped") for stage in call(run.main, tmp_path)["stages"])
-    # A year of which nothing is left is the only thing to do: its flags and rates go.
+    # A year that has lost all its records is the only one due: its flags and rates are removed.
     (tmp_path / "apcs/gone.csv").unlink()
     monkeypatch.setattr(run, "_validate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert call(run.main, tmp_path, "--accept")["exit"] == 130
+    assert call(run.main, tmp_path, "--accept-shrinkage")["exit"] == 130
     for table in ("activity_flag", "policy_attrition", "activity_rate", "activity_month", "provider_month"):
         assert state(tmp_path, f"gold/{table}", "DISTINCT financial_year") == [("2022-23",)], table
 
@@ -301,10 +304,10 @@ def test_a_file_that_is_gone_takes_its_years_with_it(sources: Sources) -> None:
     told = sources.run(exit=1)["error"]
     assert "2019-20 has 0 usable rows in the source files and 4 in the lake" in told["message"]
     assert set(spells_by_year(sources)) == {"2018-19", "2019-20", "2020-21", "2021-22"}
-    sources.run("--accept")
+    sources.run("--accept-shrinkage")
     assert set(spells_by_year(sources)) == {"2018-19", "2020-21", "2021-22"}
-    assert sources.held() == sources.anew()
-    # A file that the configuration names no more is another matter: its years stay.
+    assert sources.lake_state() == sources.state_from_scratch()
+    # A file that is no longer in the configuration is different: its years stay.
     sources.configure("apcs: apcs/*.csv, apcs_der: der/*.csv, opa: [opa/*.csv]",
                       "apcs: apcs/202*.csv, apcs_der: der/202*.csv, opa: [opa/202*.csv]")  # fmt: skip
     sources.run()
@@ -322,26 +325,26 @@ def test_a_record_is_never_in_a_year_that_a_run_does_not_replace(sources: Source
     sources.put("opa/all", [])
     sources.run()
     sources.put("apcs/2021", moved)
-    before = sources.held()
+    before = sources.lake_state()
     told = sources.run("--years", "2022-23", exit=1)["error"]
     assert "silver/apc_spell: 1 record of 2022-23 is in the lake under 2021-22 too" in told["message"]
     assert told["remedy"] == "run again with `--years 2021-22,2022-23`"
-    assert sources.held() == before, "nothing was committed"
+    assert sources.lake_state() == before, "nothing was committed"
     sources.run("--years", "2021-22,2022-23")
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2021-22": 29, "2022-23": 31}
-    assert sources.held() == sources.anew()
-    # A file that leaves a year for good, and brings no key of it: the year is due too.
+    assert sources.lake_state() == sources.state_from_scratch()
+    # A file that no longer has rows of a year, and has none of that year's keys: the year is due too.
     sources.put("apcs/2021", [spell("new", 2022)])
     told = sources.run("--years", "2022-23", exit=1)["error"]
     assert "2021.csv no longer has rows of 2021-22" in told["message"]
     assert told["remedy"] == "run again with `--years 2021-22,2022-23`"
     told = sources.run("--years", "2021-22,2022-23", exit=1)["error"]
     assert "2021-22 has 0 usable rows in the source files and 29 in the lake" in told["message"]
-    sources.run("--years", "2021-22,2022-23", "--accept")
+    sources.run("--years", "2021-22,2022-23", "--accept-shrinkage")
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2022-23": 31}
-    # A key of a year whose file is no source.
+    # A key of a year whose file is not a source.
     sources.put("apcs/2021", first)
-    sources.run("--accept")
+    sources.run("--accept-shrinkage")
     sources.configure("apcs: apcs/*.csv", "apcs: apcs/2022.csv")
     sources.put("apcs/2022", [*second, spell("2021-0", 2022)])
     told = sources.run(exit=1)["error"]
@@ -357,28 +360,28 @@ def test_what_is_refused_is_refused_of_all_files(sources: Sources) -> None:
     # A fourth of the file, a twentieth of the table.
     sources.year(2019, visits=[visit("", 2019)])
     sources.run()
-    assert sources.reached.pop() is not None
+    assert sources.affected.pop() is not None
     # A tenth of the table.
     sources.year(2019, visits=[visit("", 2019)] * 2)
     told = sources.run(exit=1)
-    assert sources.reached.pop() is not None
-    assert "sus_plus opa: 2 of 22 rows had to be set aside (no_key 2)" in told["error"]["message"]
-    # Where the last run did not come to its end, all files are looked at: nobody knows what it did.
+    assert sources.affected.pop() is not None
+    assert "sus_plus opa: 2 of 22 rows were quarantined (no_key 2)" in told["error"]["message"]
+    # When the last run did not end, all files are read: what it did is not known.
     sources.year(2019)
     sources.run()
-    assert sources.reached == []
-    # A year that loses its attendances waits for a person's word.
+    assert sources.affected == []
+    # A year that loses its attendances waits for a person's decision.
     sources.put("opa/2018", [])
     told = sources.run(exit=1)
-    assert sources.reached.pop() is not None
+    assert sources.affected.pop() is not None
     assert (
         "silver/op_attendance: 2018-19 has 0 usable rows in the source files and 4 in the lake"
         in told["error"]["message"]
     )
-    sources.run("--accept")
-    assert sources.reached.pop() is not None
-    assert sources.held() == sources.anew()
-    # So does a lake of which no file has attendances any more.
+    sources.run("--accept-shrinkage")
+    assert sources.affected.pop() is not None
+    assert sources.lake_state() == sources.state_from_scratch()
+    # So does a lake when no file has attendances any more.
     for year in range(2017, 2022):
         sources.put(f"opa/{year}", [])
     told = sources.run(exit=1)
@@ -399,11 +402,11 @@ def test_a_file_that_leaves_a_folder_lets_go_of_its_keys(sources: Sources) -> No
     (sources.folder / "late/one.csv").unlink()
     sources.run()
     # The year of the file that stays in the folder, and that of the key.
-    assert sources.reached.pop() == [
+    assert sources.affected.pop() == [
         "apcs/2017.csv", "apcs/2021.csv", "der/2017.csv", "der/2021.csv", "late/two.csv", "opa/2017.csv", "opa/2021.csv"
     ]  # fmt: skip
     assert state(sources.folder, "silver/quarantine", "record_id") == []
-    assert sources.held() == sources.anew()
+    assert sources.lake_state() == sources.state_from_scratch()
 
 
 def test_a_spell_of_a_year_that_was_not_asked_for_leaves_its_derived_row(sources: Sources) -> None:
@@ -413,13 +416,15 @@ def test_a_spell_of_a_year_that_was_not_asked_for_leaves_its_derived_row(sources
     sources.run()
     sources.year(2019, spells=[spell("2019-9", 2019)])
     sources.run()
-    assert sources.reached.pop() == ["apcs/2019.csv", "der/2019.csv", "opa/2019.csv"]
+    assert sources.affected.pop() == ["apcs/2019.csv", "der/2019.csv", "opa/2019.csv"]
     sources.put("apcs/2017", [spell("2017-9", 2017)])
     sources.year(2019, spells=[spell("2019-8", 2019)])
     sources.run()
-    assert sources.reached.pop() is None
-    assert {row[:2] for row in sources.held()["silver/quarantine"]} == {("apcs_der", f"2017-{n}") for n in range(4)}
-    assert sources.held() == sources.anew()
+    assert sources.affected.pop() is None
+    assert {row[:2] for row in sources.lake_state()["silver/quarantine"]} == {
+        ("apcs_der", f"2017-{n}") for n in range(4)
+    }
+    assert sources.lake_state() == sources.state_from_scratch()
 
 
 @pytest.mark.parametrize(
@@ -477,7 +482,7 @@ def test_whatever_changes_the_lake_is_what_all_files_make(sources: Sources, seed
             there.add(year)
             changed += 1
             drawn(year)
-        sources.run("--accept")
-        assert sources.held() == sources.anew(), (seed, number)
-    # Not by looking at all of them each time.
-    assert len([files for files in sources.reached if files]) >= changed / 3
+        sources.run("--accept-shrinkage")
+        assert sources.lake_state() == sources.state_from_scratch(), (seed, number)
+    # The result does not come from reading all files each time.
+    assert len([files for files in sources.affected if files]) >= changed / 3

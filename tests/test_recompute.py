@@ -12,11 +12,11 @@ from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.lake.delta_log import CommitInfo
 from ebi_spark.runs import history
 from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, unchecked
-from ebi_spark.runs.history import SETTINGS, RunHistory, uses
+from ebi_spark.runs.history import SETTINGS, RunHistory, stage_inputs
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.schemas import REPEATED_ROW
 from jobs.harness import StageReport, by_name
-from jobs.progress import in_words, seconds_left, steps
+from jobs.progress import batches, in_words, seconds_left
 
 SILVER, FLAGS = "silver/apc_spell", "gold/activity_flag"
 YEARS = ["2021-22", "2022-23", "2023-24"]
@@ -35,7 +35,7 @@ def flagged(run_id: str = "r1", **changed: Any) -> StageRun:
 
 def flag_due(*runs: StageRun, silver: History | None = None, flags: History | None = None, **changed: Any) -> Any:
     histories = {SILVER: silver or History(4), FLAGS: flags or History(7)}
-    given: dict[str, Any] = {"reads": [SILVER], "uses": USED, "parts": POLICIES} | changed
+    given: dict[str, Any] = {"reads": [SILVER], "inputs": USED, "parts": POLICIES} | changed
     return due(YEARS, runs, histories, **given)
 
 
@@ -48,7 +48,7 @@ def test_nothing_is_due_when_nothing_changed() -> None:
     [
         ({"runs": []}, YEARS, None, "not done yet"),
         ({"silver": History(5, [write(5, ["2022-23"])])}, ["2022-23"], None, "silver/apc_spell has changed"),
-        # A commit of another hand, or one that the log no longer has, can have changed any year.
+        # A commit made by another tool, or one that the log no longer has, can have changed any year.
         ({"silver": History(5, [CommitInfo(5, "UPDATE", None)])}, YEARS, None, "silver/apc_spell has changed"),
         ({"silver": History(5, [CommitInfo(5, "WRITE", '{"a": 1}')])}, YEARS, None, "silver/apc_spell has changed"),
         ({"silver": History(5, [CommitInfo(5, "WRITE", '["years"]')])}, YEARS, None, "silver/apc_spell has changed"),
@@ -59,13 +59,13 @@ def test_nothing_is_due_when_nothing_changed() -> None:
         ({"flags": History(8, [write(8, ["2023-24"], ["B"])])}, ["2023-24"], ["B"], "was written by something else"),
         ({"parts": POLICIES | {"B": "b2"}}, YEARS, ["B"], "B has changed"),
         ({"parts": POLICIES | {"C": "c1"}}, YEARS, ["C"], "C is new"),
-        ({"parts": {"A": "a1"}}, YEARS, None, "B is no longer asked for"),
-        ({"uses": USED | {"setting:basis": '"fixed"'}}, YEARS, None, "the setting basis has changed"),
-        ({"uses": USED | {"file:/data/practices.csv": "f2"}}, YEARS, None, "the file practices.csv has changed"),
-        ({"uses": USED | {"program:": "p2"}}, YEARS, None, "the program has changed"),
+        ({"parts": {"A": "a1"}}, YEARS, None, "B is no longer configured"),
+        ({"inputs": USED | {"setting:basis": '"fixed"'}}, YEARS, None, "the setting basis has changed"),
+        ({"inputs": USED | {"file:/data/practices.csv": "f2"}}, YEARS, None, "the file practices.csv has changed"),
+        ({"inputs": USED | {"program:": "p2"}}, YEARS, None, "the program has changed"),
         ({"runs": [flagged(outcome="broken")]}, YEARS, None, "not done yet"),
         ({"runs": [flagged(years=frozenset(YEARS[:2]))]}, YEARS[2:], None, "not done yet"),
-        ({"runs": [flagged(uses={})]}, YEARS, None, "did not note"),
+        ({"runs": [flagged(inputs={})]}, YEARS, None, "did not record its inputs"),
     ],
 )  # fmt: skip
 def test_what_changed_is_due_and_no_more(what: dict[str, Any], years: list[str], parts: Any, reason: str) -> None:
@@ -101,10 +101,10 @@ def test_reasons_name_years_and_a_few_of_many_names() -> None:
 def test_a_release_follows_any_year() -> None:
     run = StageRun("r1", "done", frozenset(), {SILVER: 4}, {}, USED)
     same = {SILVER: History(5, [CommitInfo(5, "OPTIMIZE", None)])}
-    assert due_at_all([run], same, reads=[SILVER], uses=USED) == []
+    assert due_at_all([run], same, reads=[SILVER], inputs=USED) == []
     changed = {SILVER: History(5, [write(5, ["2021-22"])])}
-    assert due_at_all([run], changed, reads=[SILVER], uses=USED) == ["silver/apc_spell has changed (2021-22)"]
-    assert due_at_all([], same, reads=[SILVER], uses=USED) == ["not done yet"]
+    assert due_at_all([run], changed, reads=[SILVER], inputs=USED) == ["silver/apc_spell has changed (2021-22)"]
+    assert due_at_all([], same, reads=[SILVER], inputs=USED) == ["not done yet"]
 
 
 def test_a_year_is_publishable_when_its_last_validation_let_it_pass_and_still_holds() -> None:
@@ -125,43 +125,43 @@ class _NoLake:
         return None
 
 
-def test_every_setting_says_whose_rows_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_says_which_stages_depend_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new key of the configuration counts for every stage until it is listed; here it has to be."""
     assert {item.name for item in fields(RunConfig)} == set(SETTINGS)
     config = RunConfig(lake=LakeLocation(folder=tmp_path))
     lake: Any = _NoLake()
-    told = {stage: uses(stage, config, lake, "r") for stage in history.STAGES}
+    told = {stage: stage_inputs(stage, config, lake, "r") for stage in history.STAGES}
     other = replace(config, coverage="partial")
-    assert {s for s in history.STAGES if uses(s, other, lake, "r") != told[s]} == {"rate", "publish"}
+    assert {s for s in history.STAGES if stage_inputs(s, other, lake, "r") != told[s]} == {"rate", "publish"}
     # Files count by what is in them, not by their times.
     people = tmp_path / "people.csv"
     people.write_text("a", encoding="utf-8")
     config = replace(config, population=({"path": str(tmp_path / "*.csv"), "layout": "bands"},))
-    first = uses("rate", config, lake, "r")
+    first = stage_inputs("rate", config, lake, "r")
     people.touch()
-    assert uses("rate", config, lake, "r") == first
+    assert stage_inputs("rate", config, lake, "r") == first
     people.write_text("b", encoding="utf-8")
-    assert differences(first, uses("rate", config, lake, "r")) == ["the file people.csv has changed"]
+    assert differences(first, stage_inputs("rate", config, lake, "r")) == ["the file people.csv has changed"]
     monkeypatch.delitem(SETTINGS, "coverage")
-    assert all("setting:coverage" in uses(stage, config, lake, "r") for stage in history.STAGES)
+    assert all("setting:coverage" in stage_inputs(stage, other, lake, "r") for stage in history.STAGES)
 
 
-def test_many_years_go_in_steps_of_bounded_size() -> None:
+def test_many_years_go_in_batches_of_bounded_size() -> None:
     records = {"2019-20": 3, "2020-21": 4, "2021-22": 12, "2022-23": 5, "2023-24": 5}
-    assert steps(reversed(records), records, most=10) == [
+    assert batches(reversed(records), records, most=10) == [
         ["2019-20", "2020-21"], ["2021-22"], ["2022-23", "2023-24"],
     ]  # fmt: skip
-    assert steps([], records) == []
+    assert batches([], records) == []
     assert seconds_left([], 5) is None
     assert seconds_left([(10, 5), (20, 10)], 7) == 14
     assert [in_words(seconds) for seconds in (3, 61, 200, 7200)] == ["10 s", "60 s", "3 min", "2.0 h"]
 
 
-def test_steps_of_a_stage_are_told_as_one() -> None:
-    steps_of = [StageReport("flag", 2.0, 5, ["2021-22"]), StageReport("flag", 3.0, 6, ["2022-23"]), StageReport("rate")]
-    found = [(stage.name, stage.seconds, stage.rows, stage.years) for stage in by_name(steps_of)]
+def test_batches_of_a_stage_are_reported_as_one() -> None:
+    reports = [StageReport("flag", 2.0, 5, ["2021-22"]), StageReport("flag", 3.0, 6, ["2022-23"]), StageReport("rate")]
+    found = [(stage.name, stage.seconds, stage.rows, stage.years) for stage in by_name(reports)]
     assert found == [("flag", 5.0, 11, ["2021-22", "2022-23"]), ("rate", 0.0, 0, None)]
-    assert steps_of[0].seconds == 2.0
+    assert reports[0].seconds == 2.0
 
 
 AT = LakeLocation(folder=Path("/lake"))
@@ -194,7 +194,7 @@ class LoggedLake:
         self.written.append(CommitInfo(len(self.written) + 1, "WRITE", told))
 
     def ran(self, run: str, used: dict[str, str], *years: str, wrote: bool = True, **details: Any) -> None:
-        """A step of an ingest that came to its end."""
+        """A batch of an ingest that was completed."""
         if wrote:
             self.commit(run, *years)
         told = {"asked": "every year", "found": json.dumps(YEARS)} | {
@@ -214,11 +214,11 @@ class LoggedLake:
 def sources(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What the files are now."""
     now = {f"data:{file}": "1" for file in (F19, F20, F21)}
-    monkeypatch.setattr(history, "uses", lambda *_: dict(now))
+    monkeypatch.setattr(history, "stage_inputs", lambda *_: dict(now))
     return now
 
 
-def books_of(lake: LoggedLake) -> RunHistory:
+def history_of(lake: LoggedLake) -> RunHistory:
     return RunHistory(lake, RunConfig(lake=AT), "now")  # type: ignore[arg-type]
 
 
@@ -228,57 +228,57 @@ def all_read(lake: LoggedLake, sources: dict[str, str]) -> None:
         lake.ran("r1", sources, year, verdicts={file: {year: "a"}})
 
 
-def test_years_that_were_looked_at_are_not_due_again(sources: dict[str, str]) -> None:
+def test_years_whose_files_were_checked_are_not_due_again(sources: dict[str, str]) -> None:
     lake = LoggedLake()
     all_read(lake, sources)
-    assert not books_of(lake).due_sources()
+    assert not history_of(lake).due_sources()
     sources[f"data:{F19}"] = "2"
-    assert books_of(lake).due_sources().years == YEARS
-    assert books_of(lake).step_due([FIRST], [F19], {F19: {FIRST: "b"}})
-    assert not books_of(lake).step_due([SECOND], [F20], {F20: {SECOND: "a"}})
+    assert history_of(lake).due_sources().years == YEARS
+    assert history_of(lake).batch_due([FIRST], [F19], {F19: {FIRST: "b"}})
+    assert not history_of(lake).batch_due([SECOND], [F20], {F20: {SECOND: "a"}})
     lake.ran("r2", sources, FIRST, verdicts={F19: {FIRST: "b"}}, as_they_were=YEARS[1:])
-    assert not books_of(lake).due_sources()
-    # Not what something else writes to them.
-    lake.commit("of another hand", SECOND)
-    assert books_of(lake).due_sources().years == [SECOND]
+    assert not history_of(lake).due_sources()
+    # But what another tool writes to them is due.
+    lake.commit("another tool", SECOND)
+    assert history_of(lake).due_sources().years == [SECOND]
 
 
-def test_rows_that_leave_with_their_file_leave_a_year_due(sources: dict[str, str]) -> None:
+def test_a_year_that_lost_rows_with_their_file_is_due(sources: dict[str, str]) -> None:
     lake = LoggedLake()
     lake.ran("r1", sources, FIRST, SECOND, verdicts={F19: {FIRST: "a", SECOND: "a"}, F20: {SECOND: "b"}})
     sources[f"data:{F19}"] = "2"
     for _ in range(2):
-        found = books_of(lake).step_due([SECOND], [F20], {F20: {SECOND: "b"}})
-        assert found.reasons == ["other files change what becomes of rows of 19"]
+        found = history_of(lake).batch_due([SECOND], [F20], {F20: {SECOND: "b"}})
+        assert found.reasons == ["other files change the status of rows in 19"]
     lake.ran("r2", sources, SECOND, verdicts={F20: {SECOND: "b"}})
-    assert not books_of(lake).step_due([SECOND], [F20], {F20: {SECOND: "b"}})
+    assert not history_of(lake).batch_due([SECOND], [F20], {F20: {SECOND: "b"}})
 
 
 def test_a_year_knows_the_files_it_was_last_written_from(sources: dict[str, str]) -> None:
     """A retry of some files replaces a year that one of them has left, too."""
     lake = LoggedLake()
     all_read(lake, sources)
-    assert books_of(lake).files_of([FIRST, SECOND]) == {F19, F20}
+    assert history_of(lake).files_of([FIRST, SECOND]) == {F19, F20}
     lake.ran("r2", sources, SECOND, verdicts={F19: {SECOND: "a"}, F20: {FIRST: "b"}})
-    assert books_of(lake).files_of([SECOND]) == {F19}
-    assert books_of(lake).files_of(["2030-31"]) == set()
+    assert history_of(lake).files_of([SECOND]) == {F19}
+    assert history_of(lake).files_of(["2030-31"]) == set()
 
 
-def test_rows_of_no_year_are_told_by_the_last_step_that_read_them(sources: dict[str, str]) -> None:
+def test_rows_without_a_year_are_known_from_the_last_batch_that_read_them(sources: dict[str, str]) -> None:
     lake = LoggedLake()
     lake.ran("r1", sources, FIRST, verdicts={F19: {FIRST: "a", "": "c"}})
-    assert books_of(lake).step_due([FIRST], [F19], {F19: {FIRST: "a"}})
+    assert history_of(lake).batch_due([FIRST], [F19], {F19: {FIRST: "a"}})
     lake.ran("r2", sources, FIRST, verdicts={F19: {FIRST: "a"}})
-    assert not books_of(lake).step_due([FIRST], [F19], {F19: {FIRST: "a"}})
+    assert not history_of(lake).batch_due([FIRST], [F19], {F19: {FIRST: "a"}})
 
 
-def test_what_a_run_wrote_that_broke_off_is_due_though_its_cause_is_gone(sources: dict[str, str]) -> None:
+def test_what_a_stopped_run_wrote_is_due_even_if_its_cause_is_gone(sources: dict[str, str]) -> None:
     lake = LoggedLake()
     all_read(lake, sources)
-    # Its first step ended, its second committed and no more.
+    # Its first batch was completed; its second committed and stopped before its row of the log.
     lake.ran("r2", sources | {f"data:{F19}": "2"}, FIRST, verdicts={F19: {FIRST: "b"}})
     lake.commit("r2", SECOND)
-    found = books_of(lake).step_due([SECOND], [F20], {F20: {SECOND: "a"}})
+    found = history_of(lake).batch_due([SECOND], [F20], {F20: {SECOND: "a"}})
     assert found.reasons == [f"{SILVER} was written by something else ({SECOND})"]
 
 
@@ -287,12 +287,12 @@ def test_a_run_of_named_years_hides_no_other_year_of_a_file(sources: dict[str, s
     all_read(lake, sources)
     sources["data:/data/22"] = "1"  # of a year that was not asked for
     lake.ran("r2", sources, FIRST, wrote=False, asked="named years", as_they_were=YEARS[1:])
-    assert books_of(lake).due_sources().years == ["every year"]
+    assert history_of(lake).due_sources().years == ["every year"]
     lake.ran("r3", sources, wrote=False, as_they_were=YEARS)
-    assert not books_of(lake).due_sources()
+    assert not history_of(lake).due_sources()
 
 
-def test_a_file_with_rows_of_days_to_come_is_read_again_on_the_first_of_them(sources: dict[str, str]) -> None:
+def test_a_file_with_rows_of_future_days_is_read_again_on_the_first_of_them(sources: dict[str, str]) -> None:
     lake = LoggedLake()
     all_read(lake, sources)
     lake.ran("r2", sources, FIRST, verdicts={F19: {FIRST: "b"}}, due_from={F19: "2027-04-01"}, as_they_were=YEARS[1:])
@@ -302,10 +302,10 @@ def test_a_file_with_rows_of_days_to_come_is_read_again_on_the_first_of_them(sou
 
     assert not on(2027, 3, 31).due_sources()
     books = on(2027, 4, 1)
-    told = "the source 19 has rows of a day that was still to come"
+    told = "the source file 19 has rows of a day that was in the future"
     assert books.due_sources().reasons == [f"{told} ({', '.join(YEARS)})"]
-    assert books.step_due([FIRST], [F19], {F19: {FIRST: "b"}})
-    assert not books.step_due([SECOND], [F20], {F20: {SECOND: "a"}})
+    assert books.batch_due([FIRST], [F19], {F19: {FIRST: "b"}})
+    assert not books.batch_due([SECOND], [F20], {F20: {SECOND: "a"}})
     found = books.previous_ingest()
     assert found is not None and found.changed == frozenset({F19})
     # Read again on that day, it waits for the next one.
@@ -316,26 +316,26 @@ def test_a_file_with_rows_of_days_to_come_is_read_again_on_the_first_of_them(sou
     assert not on(2030, 1, 1).due_sources()
 
 
-def three_looks(lake: LoggedLake, sources: dict[str, str]) -> None:
-    """Three years, each of a file of its own; a row of the second's file is set aside under a year that none has."""
+def three_batches(lake: LoggedLake, sources: dict[str, str]) -> None:
+    """Three years, each of a file of its own; a row of the second file is in quarantine under a year that no file has."""
     told = {F19: {FIRST: "a"}, F20: {SECOND: "a", "2030-31": "b", "": "c"}, F21: {YEARS[2]: "a"}}
     for year, file in zip(YEARS, (F19, F20, F21), strict=True):
         lake.ran("r1", sources, year, verdicts={file: told[file]})
 
 
-def test_what_the_last_look_knew(sources: dict[str, str]) -> None:
+def test_what_the_previous_ingest_knew(sources: dict[str, str]) -> None:
     lake = LoggedLake()
-    assert books_of(lake).previous_ingest() is None
-    three_looks(lake, sources)
+    assert history_of(lake).previous_ingest() is None
+    three_batches(lake, sources)
     by_year = {FIRST: {F19}, SECOND: {F20}, "2030-31": {F20}, YEARS[2]: {F21}}
     read = frozenset({F19, F20, F21})
-    assert books_of(lake).previous_ingest() == PreviousIngest(frozenset(), YEARS, read, by_year, {"r1": None})
+    assert history_of(lake).previous_ingest() == PreviousIngest(frozenset(), YEARS, read, by_year, {"r1": None})
     sources |= {f"data:{F19}": "2", "data:/data/22": "1"}
-    found = books_of(lake).previous_ingest()
+    found = history_of(lake).previous_ingest()
     assert found == PreviousIngest(frozenset({F19, "/data/22"}), YEARS, read, by_year, {"r1": None})
-    # What a later run read stands for itself; years that it found as they were were looked at with it.
+    # A later run replaces what was known of the files it read; years that it found unchanged were checked at the same time.
     lake.ran("r2", sources, FIRST, verdicts={F19: {SECOND: "a"}}, as_they_were=YEARS[1:])
-    found = books_of(lake).previous_ingest()
+    found = history_of(lake).previous_ingest()
     assert found is not None
     assert (found.changed, found.files) == (frozenset(), {SECOND: {F19, F20}, "2030-31": {F20}, YEARS[2]: {F21}})
 
@@ -347,21 +347,21 @@ def test_what_the_last_look_knew(sources: dict[str, str]) -> None:
         pytest.param(lambda lake, now: now.update({"setting:bare_year": "x"}), id="a setting has changed"),
         pytest.param(lambda lake, now: now.update({"data:s3://there/22": "r3"}), id="a file that Python cannot see"),
         pytest.param(lambda lake, now: now.update({"table:a.b": "1"}), id="a table that Python cannot see"),
-        pytest.param(lambda lake, now: lake.commit("of another hand", SECOND), id="another hand wrote"),
-        pytest.param(lambda lake, now: setattr(lake, "repeated", 1), id="a look broke off before its first step"),
+        pytest.param(lambda lake, now: lake.commit("another tool", SECOND), id="another tool wrote"),
+        pytest.param(lambda lake, now: setattr(lake, "repeated", 1), id="an ingest stopped before its first batch"),
         pytest.param(
             lambda lake, now: lake.ran("r2", now | {f"data:{F19}": "2"}, FIRST, verdicts={F19: {FIRST: "b"}}),
-            id="a look broke off behind its first step",
+            id="an ingest stopped after its first batch",
         ),
         pytest.param(
             lambda lake, now: lake.ran("r2", now, FIRST, verdicts={F19: {FIRST: "b"}}, found=[*YEARS, "2024-25"]),
-            id="a year was found that no step came to the end of",
+            id="a year was found that no batch completed",
         ),
     ],
 )
-def test_without_one_known_state_all_files_are_looked_at(sources: dict[str, str], what: Any) -> None:
+def test_without_one_known_state_all_files_are_read(sources: dict[str, str], what: Any) -> None:
     lake = LoggedLake()
-    three_looks(lake, sources)
-    assert books_of(lake).previous_ingest() is not None
+    three_batches(lake, sources)
+    assert history_of(lake).previous_ingest() is not None
     what(lake, sources)
-    assert books_of(lake).previous_ingest() is None
+    assert history_of(lake).previous_ingest() is None

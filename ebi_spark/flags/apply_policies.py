@@ -21,7 +21,7 @@ from ebi_spark.config.default_codes import MISSING, has
 from ebi_spark.errors import InputError
 from ebi_spark.geography.boards import restrict_to_board
 from ebi_spark.geography.record_areas import Lookups, with_area
-from ebi_spark.policies.code_prefilter import KEY_LENGTH, CodePrefilter, needed
+from ebi_spark.policies.code_prefilter import KEY_LENGTH, CodePrefilter, code_prefilter
 from ebi_spark.policies.compile import (
     AS_SEEN,
     FIELDS,
@@ -331,7 +331,7 @@ def _sources(wanted: list[CodePrefilter | None]) -> dict[tuple[str, bool], _Sour
 def _paired(records: DataFrame, dataset: str, periods: list[RevisionPeriod]) -> DataFrame:
     """One row for each record and revision period whose scope it is in on its day; ``_unit`` is the index in ``periods``."""
     scopes = [period.revision.scope.test or {} for period in periods]
-    wanted = [needed(test, dataset) for test in scopes]
+    wanted = [code_prefilter(test, dataset) for test in scopes]
     sources = _sources(wanted)
     possible = [source.prefilter.may_match for source in sources.values()]
     possible += [compile_test(test, dataset) for test, need in zip(scopes, wanted, strict=True) if need is None]

@@ -15,8 +15,8 @@ from ebi_spark.policies.compile import (
     clause_in_words,
     compile_test,
     fields_of,
-    goes_by_meaning,
     holds,
+    uses_code_meaning,
 )
 from ebi_spark.policies.model import Policy
 
@@ -84,7 +84,7 @@ def explain_record(
                     clauses.append(
                         {
                             "clause_id": clause.id,
-                            "words": clause.words,
+                            "words": clause.source_text,
                             "test": clause_in_words(clause),
                             "value": seen,
                             "verdict": verdict,
@@ -129,7 +129,7 @@ def _shown(value: Any, dataset: str, name: str, reading: str) -> str:
         return "missing"
     column = "" if name in AS_SEEN else FIELDS[dataset][name]
     codes = {code for code in str(value).split(",") if code not in ("", EPISODE)}
-    missing = goes_by_meaning(reading) and codes and codes <= set(codes_of(column, *MISSING))
+    missing = uses_code_meaning(reading) and codes and codes <= set(codes_of(column, *MISSING))
     return f"{value} (a default code: missing)" if missing else str(value)
 
 

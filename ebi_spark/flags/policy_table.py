@@ -40,12 +40,12 @@ def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> Dat
                                 "clause_id": clause.id,
                                 "step": step,
                                 "kind": clause.kind,
-                                "words": clause.words,
+                                "words": clause.source_text,
                                 "test": clause_in_words(clause),
                                 "missing": clause.missing if clause.decides else None,
                                 "coding": clause.coding,
                                 "decision": clause.decision or None,
-                                "because": clause.because or None,
+                                "because": clause.rationale or None,
                             }
                             for step, clause in enumerate(reading.clauses)
                         ],

@@ -29,7 +29,7 @@ def sensitivity(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPe
     rows = [
         (
             period.policy.id, period.revision.name, flip.base, flip.decision, flip.source,
-            "undone" if flip.undone else "made", flip.clause, flip.words, flip.because,
+            "undone" if flip.undone else "made", flip.clause, flip.source_text, flip.rationale,
         )
         for period in periods
         for flip in period.revision.flips

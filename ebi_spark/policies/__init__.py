@@ -1,1 +1,1 @@
-"""Policies as data: dated revisions of clauses from YAML, their readings, and the Columns they compile to."""
+"""Policies loaded from YAML: dated revisions, their clauses and readings, and the Spark Columns that test them."""

@@ -1,4 +1,4 @@
-"""Checks of a policy file that a schema cannot make, each with the line it is about; and drafts kept from runs."""
+"""Checks of a policy file that a JSON Schema cannot express. Each problem is reported with its line."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -18,27 +18,28 @@ from ebi_spark.policies.patterns import (
     OPERATORS,
     PatternError,
     impossible_age,
-    no_code,
     places,
+    why_not_a_code,
 )
 
 Where = list[Any]
 
 
 def refuse_drafts(policies: Iterable[Policy]) -> None:
-    """An :class:`InputError` where an imported policy still waits for what its page could not say."""
+    """Raise an :class:`InputError` if an imported policy still has entries under ``to_complete``."""
     for policy in policies:
         if policy.to_complete:
             raise InputError(
-                f"policies: {policy.id} ({policy.path}) is a draft; to complete: {'; '.join(policy.to_complete)}",
-                remedy="settle each line of its to_complete and delete it there, or leave the policy out with --policies",
+                f"policies: {policy.id} ({policy.path}) is a draft; still to complete: {'; '.join(policy.to_complete)}",
+                remedy="complete each entry under `to_complete` and delete it, or leave the policy out with --policies",
             )
 
 
 def check_document(document: dict[str, Any], path: Path, dataset: str | None) -> None:
-    """What a policy's tests and dates cannot mean, refused by line: fields, codes, ages, ids, dates.
+    """Raise an :class:`InputError` with the line of the first field, code, age, id or date that cannot be right.
 
-    ``dataset`` is None where only the policy that this one extends says it: fields are then those of either.
+    ``dataset`` is None for a policy that takes its dataset from the one it extends; the fields of both datasets are then
+    accepted.
     """
     for where, message, remedy in _problems(document, dataset or ""):
         node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
@@ -53,7 +54,7 @@ def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, s
         for at, clause in enumerate(revision.get("clauses", [])):
             name = clause.get("id", clause.get("use"))
             if name in seen:
-                yield [*here, at], f"the clause id {name!r} stands twice", "give each clause an id of its own"
+                yield [*here, at], f"the clause id {name!r} appears twice", "give each clause a different id"
             seen.add(name)
             yield from _clause(clause, [*here, at], dataset)
         for reading, given in revision.get("readings", {}).items():
@@ -65,7 +66,7 @@ def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, s
         for at, decision in enumerate(revision.get("sensitivities", [])):
             place = ["revisions", number, "sensitivities", at]
             if decision["id"] in flips:
-                yield place, f"the sensitivity {decision['id']!r} stands twice", "give each an id of its own"
+                yield place, f"the sensitivity {decision['id']!r} appears twice", "give each sensitivity a different id"
             flips.add(decision["id"])
             yield from _clause(decision, place, dataset)
             yield from _clause(decision.get("add", {}), [*place, "add"], dataset)
@@ -84,7 +85,11 @@ def _test(test: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Wh
             yield from _test(item, [*where, key, number], dataset)
     if joined:
         if len(joined) > 1 or "field" in test:
-            yield where, "a test joins others or asks of a field, not both", "make two tests of it within all_of"
+            yield (
+                where,
+                "a test can have one of any_of, all_of and none_of, or a field, but not two of these",
+                "split it into two tests within all_of",
+            )
         return
     name = test.get("field")
     fields = FIELDS.get(dataset) or FIELDS["apc"] | FIELDS["op"]
@@ -93,45 +98,45 @@ def _test(test: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Wh
         message = f"{dataset} records have no field {name!r}" if name else "a test names no field"
         yield where, message.strip(), f"did you mean {near[0]!r}? The fields are: {', '.join(sorted(fields))}"
         return
-    asked = [key for key in (*OPERATORS, "between", "at_least", "at_most", "is_null", "followed_by") if key in test]
-    if len(asked) != 1:
+    operators = [key for key in (*OPERATORS, "between", "at_least", "at_most", "is_null", "followed_by") if key in test]
+    if len(operators) != 1:
         yield (
             where,
-            f"a test of {name} asks {len(asked)} things",
-            "give one operator, and join tests by all_of or any_of",
+            f"the test of {name} has {len(operators)} operators, where it must have one",
+            "give one operator, and combine tests with all_of or any_of",
         )
         return
-    yield from _values(name, asked[0], test, where)
+    yield from _values(name, operators[0], test, where)
 
 
 def _values(name: str, operator: str, test: dict[str, Any], where: Where) -> Iterator[tuple[Where, str, str]]:
     value = test[operator]
     here: Where = [*where, operator]
-    of_age = operator in ("between", "at_least", "at_most")
-    if of_age != (name in AGE_FIELDS) and operator != "is_null":
+    is_age_operator = operator in ("between", "at_least", "at_most")
+    if is_age_operator != (name in AGE_FIELDS) and operator != "is_null":
         yield (
             here,
-            f"{operator} cannot be asked of {name}",
-            "use between, at_least or at_most for ages, codes for the rest",
+            f"{operator} cannot be used with {name}",
+            "use between, at_least or at_most for ages, and a list of codes for other fields",
         )
         return
-    if of_age:
+    if is_age_operator:
         bounds = value if isinstance(value, list) else [value]
         if bounds != sorted(bounds) or any(map(impossible_age, bounds)):
             yield (
                 here,
                 f"an impossible age: {value}",
-                "ages run from 0 to 120 (baby codes 7000 to 7007), the lower first",
+                "give ages from 0 to 120 (or 7000 to 7007, the codes for babies), the lower one first",
             )
         return
     if "left" in test and (name in LIST_FIELDS or operator not in OPERATORS):
         yield (
             [*where, "left"],
-            f"left cannot be asked of {name}",
-            "use it with codes of one field, such as dominant_procedure",
+            f"left cannot be used with {operator} on {name}",
+            "use it with starts_with, contains or in, on a field with a single code such as dominant_procedure",
         )
     if test.get("directly") and operator != "followed_by":
-        yield [*where, "directly"], "directly is asked of something else", "use it with followed_by"
+        yield [*where, "directly"], f"directly cannot be used with {operator}", "use it only with followed_by"
         return
     lists = value.values() if operator == "followed_by" else [value] if operator in OPERATORS else []
     for pattern in (pattern for codes in lists for pattern in codes):
@@ -142,17 +147,17 @@ def _pattern(name: str, operator: str, pattern: str, where: Where) -> Iterator[t
     try:
         open_ended = None in places(pattern)
     except PatternError as error:
-        yield where, f"a code that is no code: {error}", "correct the code"
+        yield where, f"an invalid code: {error}", "correct the code"
         return
-    if name in CODE_FIELDS and (why := no_code(pattern)):
-        yield where, f"a code that is no code: {why}", "correct the code"
+    if name in CODE_FIELDS and (why := why_not_a_code(pattern)):
+        yield where, f"an invalid code: {why}", "correct the code"
     elif open_ended and name in LIST_FIELDS:
-        yield where, f"{pattern} could match the comma between two codes", "write the class out, such as M17[1234]"
+        yield where, f"{pattern} could match the comma between two codes", "list the characters, as in M17[1234]"
     elif operator == "in" and any(part is None or len(part) > 1 for part in places(pattern)):
         yield (
             where,
-            f"`in` compares whole codes, {pattern} stands for several",
-            "write the codes out, or use starts_with",
+            f"`in` compares whole codes, but {pattern} matches several codes",
+            "list the codes, or use starts_with",
         )
 
 
@@ -164,7 +169,7 @@ def _revisions(revisions: list[dict[str, Any]]) -> Iterator[tuple[Where, str, st
                 date.fromisoformat(revision["in_force"].get(key, "2000-01-01"))
             except ValueError:
                 value = revision["in_force"][key]
-                yield ["revisions", number, "in_force", key], f"{value!r} is no date", "write dates as 2022-08-01"
+                yield ["revisions", number, "in_force", key], f"{value!r} is not a date", "write dates as 2022-08-01"
                 return
         span = revision["in_force"]
         spans.append((span["from"], span.get("to", "9999-12-31"), number, revision["revision"]))
@@ -179,5 +184,5 @@ def _revisions(revisions: list[dict[str, Any]]) -> Iterator[tuple[Where, str, st
             )
     for _, _, number, name in spans:
         if name in names:
-            yield ["revisions", number], f"the revision {name!r} stands twice", "rename one"
+            yield ["revisions", number], f"the revision {name!r} appears twice", "rename one of them"
         names.add(name)

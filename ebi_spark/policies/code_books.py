@@ -1,4 +1,4 @@
-"""ICD-10 and OPCS-4 as they were used: codes, titles, years of use, national counts; what a pattern finds in them."""
+"""The code books of ICD-10 and OPCS-4: codes, titles, years of use and national counts, and a search by pattern."""
 
 import csv
 import re
@@ -25,7 +25,8 @@ _REQUIRED = ("code", "title", "first_year", "last_year")
 
 @dataclass(frozen=True)
 class Code:
-    """One code, the first and last financial year with a use, and its largest count in a year that has one."""
+    """One code, the first and last financial year in which it was recorded, and its largest count in a year (``uses``; 0
+    if no count is known)."""
 
     code: str
     title: str
@@ -36,43 +37,45 @@ class Code:
 
 @dataclass(frozen=True)
 class CodeBook:
-    """The codes of one system. ``first_year`` and ``last_year`` bound what the table can know."""
+    """The codes of one system. Nothing is known of years before ``first_year`` or after ``last_year``."""
 
     system: str
     codes: dict[str, Code]
 
     @cached_property
     def first_year(self) -> str:
-        """The first financial year of the table."""
+        """The first financial year in which any code was recorded."""
         return min(code.first_year for code in self.codes.values())
 
     @cached_property
     def last_year(self) -> str:
-        """The last financial year of the table."""
+        """The last financial year in which any code was recorded."""
         return max(code.last_year for code in self.codes.values())
 
     @cached_property
-    def _known(self) -> dict[tuple[str, str, int | None], list[Code]]:
+    def _searched(self) -> dict[tuple[str, str, int | None], list[Code]]:
         return {}
 
     def found(self, operator: str, pattern: str, left: int | None = None) -> list[Code]:
-        """The codes on which a test with this one pattern holds."""
-        asked = (operator, pattern, left)
-        if asked not in self._known:
-            self._known[asked] = self._search(operator, pattern, left)
-        return self._known[asked]
+        """The codes that a test with this operator and this one pattern matches; results are kept for later calls."""
+        query = (operator, pattern, left)
+        if query not in self._searched:
+            self._searched[query] = self._search(operator, pattern, left)
+        return self._searched[query]
 
     def _search(self, operator: str, pattern: str, left: int | None) -> list[Code]:
-        form = as_regex(pattern)
-        regex = re.compile({"starts_with": f"^{form}", "contains": form, "in": f"^{form}$"}[operator])
+        plain = as_regex(pattern)
+        regex = re.compile({"starts_with": f"^{plain}", "contains": plain, "in": f"^{plain}$"}[operator])
         return [code for text, code in self.codes.items() if regex.search(text[:left])]
 
 
 def code_books(files: tuple[Path, ...] = ()) -> dict[str, CodeBook]:
-    """Both systems' books: those shipped, or in their place those of ``files``.
+    """The code book of each system. A system that appears in ``files`` uses the codes of these files only; the others use
+    the shipped book.
 
-    A file is CSV with code, title, first_year, last_year, and ``system`` (icd10 or opcs4) unless its name says that;
-    further columns that start with ``uses`` hold counts. An :class:`InputError` names file, line and remedy.
+    A file is CSV with the columns code, title, first_year and last_year, and ``system`` (icd10 or opcs4) unless the file's
+    name contains one of these. Other columns whose names start with ``uses`` hold counts by year. An :class:`InputError`
+    names the file, the line where there is one, and the remedy.
     """
     books: dict[str, dict[str, Code]] = {}
     for path in files:
@@ -96,29 +99,29 @@ def _read(path: Path) -> dict[str, dict[str, Code]]:
         raise InputError(f"codes: there is no file {path}", remedy="check the path") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"codes: {path} cannot be read ({type(error).__name__})", remedy="give a readable CSV file"
+            f"codes: {path} cannot be read ({type(error).__name__})", remedy="give a CSV file in UTF-8"
         ) from None
     missing = [name for name in _REQUIRED if not rows or name not in rows[0]]
     if missing:
         raise InputError(
-            f"codes: {path}: the column {missing[0]} is missing, or there is no row",
-            remedy=f"give the columns {', '.join(_REQUIRED)}",
+            f"codes: {path}: the column {missing[0]} is missing, or the file has no rows",
+            remedy=f"give the columns {', '.join(_REQUIRED)} and at least one row",
         )
-    of_name = next((system for system in SYSTEMS if system in path.name.lower()), None)
+    system_in_name = next((system for system in SYSTEMS if system in path.name.lower()), None)
     books: dict[str, dict[str, Code]] = {}
     for number, row in enumerate(rows, start=2):
-        system = (row.get("system") or of_name or "").strip().lower()
+        system = (row.get("system") or system_in_name or "").strip().lower()
         if system not in SYSTEMS:
             raise InputError(
-                f"codes: {path}, line {number}: which system the code is of is not told",
-                remedy="add a column system (icd10 or opcs4), or name the file so: icd10….csv",
+                f"codes: {path}, line {number}: neither the row nor the file's name says which code system this is",
+                remedy="add a column system (icd10 or opcs4), or begin the file's name with one of them: icd10….csv",
             )
         code = (row["code"] or "").strip().upper().replace(".", "")
         years = [(row[name] or "").strip() for name in ("first_year", "last_year")]
         if not code or not all(_YEAR.fullmatch(year) for year in years):
             raise InputError(
-                f"codes: {path}, line {number}: a row needs a code and two financial years",
-                remedy="write years as 2021-22",
+                f"codes: {path}, line {number}: the row has no code, or first_year and last_year are not both financial years",
+                remedy="give a code and both years, written as 2021-22",
             )
         counts = [int(value) for name, value in row.items() if name and name.startswith("uses") and _digits(value)]
         books.setdefault(system, {})[code] = Code(code, row["title"] or "", years[0], years[1], max(counts, default=0))
@@ -129,8 +132,9 @@ def _digits(value: str | None) -> bool:
     return bool(value) and str(value).strip().isdigit()
 
 
-def covered(code: str, named: Iterable[str], ranges: Iterable[tuple[str, str]]) -> bool:
-    """Whether a code is one of those named, below one of them (M54 names M545), or in one of the ranges."""
+def is_covered(code: str, named: Iterable[str], ranges: Iterable[tuple[str, str]]) -> bool:
+    """Whether a code is in ``named``, is a subdivision of a code in it (M54 covers M545), or is in one of the ranges (both
+    ends included)."""
     return any(code.startswith(name) for name in named) or any(
         first <= code[: len(first)] and code[: len(last)] <= last for first, last in ranges
     )

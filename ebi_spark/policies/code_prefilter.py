@@ -1,7 +1,8 @@
-"""What a record must hold for a policy to have it in scope, as codes: the one cheap condition for all policies at once.
+"""A cheap filter by codes: a record without any of these codes cannot be in the scope of a policy.
 
-A scope such as "U05.4, or U13.3 with Z66.5" needs one of U054, U133 somewhere. From these come a plain condition over a
-dataset (any code of any policy) and the few policies that a record found by it can belong to, whatever their number.
+A scope such as "U05.4, or U13.3 with Z66.5" needs U054 or U133 somewhere in the record. The codes of all policies together
+make one plain condition on a dataset. The same codes also narrow each record that passes down to the few policies that it
+can belong to, however many policies there are.
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ from pyspark.sql import functions as F
 from ebi_spark.policies.compile import FIELDS, stored_four
 from ebi_spark.policies.patterns import one_of, written_out
 
-# A key is the start of a code: its category.
+# A key is the first characters of a code: its category.
 KEY_LENGTH = 3
 _MOST_WRITTEN_OUT = 200
 
 
 @dataclass(frozen=True)
 class CodePrefilter:
-    """One of ``codes`` has to stand somewhere in ``column``; ``whole``: the column has to be one of them."""
+    """A record can be in scope only if ``column`` contains one of ``codes``; with ``whole``, only if it equals one."""
 
     column: str
     codes: tuple[str, ...]
@@ -29,13 +30,16 @@ class CodePrefilter:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The codes themselves where the column is one of them, else their first characters."""
+        """The codes themselves if ``whole``, otherwise their categories; sorted and without repeats."""
         return tuple(sorted({code if self.whole else code[:KEY_LENGTH] for code in self.codes}))
 
     @property
     def may_match(self) -> Column:
-        """Whether a record holds one of the codes: one quick look at one column. What all codes start with is looked for
-        first, as plain text: most records do not hold even that, and a regular expression costs them several times as much."""
+        """Whether a record has one of the codes. NULL if the column is missing, so that such records can be counted.
+
+        The text that all codes start with is searched for first. Most records do not have it, and a regular expression
+        takes several times as long as a plain search.
+        """
         column = F.col(self.column)
         if self.whole:
             return column.isin(*self.codes)
@@ -45,22 +49,22 @@ class CodePrefilter:
 
 
 def _shared_start(codes: tuple[str, ...]) -> str:
-    """What all codes start with; empty where they share nothing. Of sorted texts the first and the last differ soonest."""
+    """The text that all codes start with, which may be empty. It is enough to compare the first and the last in order."""
     pairs = zip(min(codes), max(codes), strict=False)
     return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def needed(test: dict[str, Any], dataset: str) -> CodePrefilter | None:
-    """Codes of which a record must hold one for the test to be true; None where no list of codes says it."""
+def code_prefilter(test: dict[str, Any], dataset: str) -> CodePrefilter | None:
+    """The codes of which a record must have at least one for the test to be true; None if no list of codes expresses this."""
     if "any_of" in test:
-        parts = [needed(item, dataset) for item in test["any_of"]]
+        parts = [code_prefilter(item, dataset) for item in test["any_of"]]
         first = parts[0]
         if first is None or any(p is None or (p.column, p.whole) != (first.column, first.whole) for p in parts):
             return None
         return CodePrefilter(first.column, tuple(sorted({code for p in parts if p for code in p.codes})), first.whole)
     if "all_of" in test:
-        found = [part for item in test["all_of"] if (part := needed(item, dataset)) is not None]
-        return found[0] if found else None  # any part will do: what it finds is judged by the whole test
+        found = [part for item in test["all_of"] if (part := code_prefilter(item, dataset)) is not None]
+        return found[0] if found else None  # one part is enough: the whole test is applied to the records it finds
     if stored_four(test):
         return CodePrefilter("dominant_procedure_4", tuple(test["starts_with"]), True)
     if "none_of" in test or "left" in test:

@@ -1,4 +1,4 @@
-"""The codes and ranges of codes that a text names."""
+"""Find the codes and ranges of codes that a text names."""
 
 import re
 
@@ -14,7 +14,8 @@ def plain_code(text: str) -> str:
 
 
 def codes_in(text: str) -> list[str]:
-    """The codes that a text names, without dots; the ends of ranges are not among them, the digits of a series are."""
+    """The codes that a text names, without dots. A series such as ``M050-3`` is expanded; the ends of a range such as
+    ``M40.0-M40.2`` are left out (see :func:`ranges_in`)."""
     found: list[str] = []
     for match in _IN_TEXT.finditer(_RANGE.sub(" ", _SERIES.sub(_written_out, text))):
         found.append(plain_code(match[1]))
@@ -22,12 +23,12 @@ def codes_in(text: str) -> list[str]:
 
 
 def ranges_in(text: str) -> list[tuple[str, str]]:
-    """The ranges of codes that a text names, both ends included, without dots."""
+    """The first and last code of each range that a text names, without dots."""
     return [(plain_code(match[1]), plain_code(match[2])) for match in _RANGE.finditer(text)]
 
 
 def _written_out(match: re.Match[str]) -> str:
-    """M050-9 and M000, 1,2 & 9 as all the codes that they name."""
+    """All the codes of a series such as ``M050-9`` or ``M000, 1,2 & 9``, separated by blanks."""
     codes = [plain_code(match[1])]
     for part in re.finditer(r"([-–—]?)\D*?(\d)", match[2]):
         codes += further_codes(codes[-1], part[2], bool(part[1]))
@@ -35,7 +36,7 @@ def _written_out(match: re.Match[str]) -> str:
 
 
 def further_codes(code: str, digit: str, is_range: bool) -> list[str]:
-    """The codes that a last digit after a code adds: all up to it, or itself."""
+    """The codes that a further last digit adds to a series: all up to that digit for a range, otherwise that one."""
     last = code[-1]
     if is_range and last.isdigit():
         return [code[:-1] + str(n) for n in range(int(last) + 1, int(digit) + 1)]

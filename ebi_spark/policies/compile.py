@@ -1,8 +1,8 @@
-"""Clauses as Spark Columns with SQL's three-valued logic: true, false, or NULL where the record does not say.
+"""Clauses as Spark Columns with SQL's three-valued logic: true, false, or NULL where the record lacks the value.
 
-Codes are tested on the normalised texts of silver (``,E119,J849,``): ``starts_with`` anchors at a code's start,
-``contains`` is the page's ``LIKE '%…%'``. A character class such as ``D3[789]`` means the same here as in T-SQL, and
-``_`` is any one character.
+Codes are tested on the normalised lists of silver (``,E119,J849,``). ``starts_with`` matches from the start of a code;
+``contains`` matches anywhere, like the page's ``LIKE '%…%'``. A character class such as ``D3[789]`` means the same as in
+T-SQL, and ``_`` is any one character.
 """
 
 import re
@@ -27,7 +27,7 @@ _BOTH = {
     "administrative_category": "administrative_category",
     "treatment_function": "treatment_function",
 }
-# The fields that clauses may name, by dataset, and the silver column each is.
+# The fields that clauses may name, by dataset, and the silver column of each.
 FIELDS: dict[str, dict[str, str]] = {
     "apc": _BOTH
     | {
@@ -43,32 +43,33 @@ FIELDS: dict[str, dict[str, str]] = {
         "referral_source": "referral_source",
     },
 }
-# What the published SQL sees, in whatever reading: `age_years` is the age by its meaning.
+# Fields that every reading sees as the published SQL does; `age_years` is the cleaned age (decision 2).
 AS_SEEN = ("age",)
 LIST_FIELDS = ("any_diagnosis", "any_procedure")
 
 _PLAIN = re.compile(r"[A-Z0-9]+")
 
 
-def goes_by_meaning(reading: str) -> bool:
-    """Whether a reading sees a default code by what it means; ``as_published`` sees the code, as the published SQL does."""
+def uses_code_meaning(reading: str) -> bool:
+    """Whether a reading treats default codes that mean "missing" as missing (decision 24). ``as_published`` does not: it
+    compares the code itself, as the published SQL does."""
     return reading != AS_PUBLISHED
 
 
 def holds(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
-    """Whether the record passes the clause in a reading: true, false, or NULL where that cannot be decided."""
+    """Whether the record meets the clause in a reading: true, false, or NULL where that cannot be decided."""
     assert clause.test is not None
     test = compile_test(clause.test, dataset, reading)
     return ~test if clause.kind == "exclude" else test
 
 
 def passes(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
-    """Whether the clause lets the record through once the undecided are settled by its ``missing``."""
+    """Like :func:`holds`, but never NULL: where the clause cannot be decided, its ``missing`` decides."""
     return F.coalesce(holds(clause, dataset, reading), F.lit(clause.missing == "passes"))
 
 
 def compile_test(test: dict[str, Any], dataset: str, reading: str = AS_PUBLISHED) -> Column:
-    """A test of the YAML as a three-valued Column. Scopes are tested as published, whatever the reading."""
+    """A test from the YAML as a three-valued Column. Scopes are always tested ``as_published`` (decision 8)."""
     if "any_of" in test:
         return reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["any_of"]])
     if "all_of" in test:
@@ -77,9 +78,9 @@ def compile_test(test: dict[str, Any], dataset: str, reading: str = AS_PUBLISHED
         return ~reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["none_of"]])
     name = test["field"]
     column = F.col(FIELDS[dataset][name])
-    if goes_by_meaning(reading) and name not in AS_SEEN:
+    if uses_code_meaning(reading) and name not in AS_SEEN:
         column = by_meaning(FIELDS[dataset][name])
-    listed = name in LIST_FIELDS
+    is_list = name in LIST_FIELDS
     if "is_null" in test:
         return column.isNull() if test["is_null"] else column.isNotNull()
     if "between" in test:
@@ -97,36 +98,37 @@ def compile_test(test: dict[str, Any], dataset: str, reading: str = AS_PUBLISHED
     if "followed_by" in test:
         return column.rlike(followed_by(**test["followed_by"], directly=test.get("directly", False)))
     codes = test["starts_with"]
-    if listed:
+    if is_list:
         return column.rlike(f",{one_of(codes)}")
     if stored_four(test):
-        # The stored four characters: a plain IN that Parquet's page index can skip by.
+        # A plain IN on the stored four characters lets Spark skip pages of the Parquet files.
         return F.col("dominant_procedure_4").isin(*codes)
     return column.rlike(f"^{one_of(codes)}")
 
 
 def followed_by(first: list[str], then: list[str], directly: bool) -> str:
-    """A pattern for a list in which a code of ``then`` comes after one of ``first``, or directly after it.
+    """A regular expression for a list in which a code of ``then`` comes after one of ``first``, or directly after it.
 
-    It is found in one pass, however long the list is: each part looks forward only, and what it has taken it never gives
-    back. What comes after any code of ``first`` comes after the earliest one, so nothing else has to be tried. (With a
-    plain ``.*`` between the two, a list in which nothing follows was read again from each code of ``first`` on.)
+    It reads the list once, however long it is: the groups are atomic, so the engine never backtracks into them. A code that
+    comes after any code of ``first`` also comes after the earliest one, so no other start has to be tried. (With a plain
+    ``.*`` between the two, a list without a match was read again from every code of ``first``.)
     """
     if directly:
-        # The rest of the first code, and no other code.
+        # The remaining characters of the first code, but no other code.
         return f",{one_of(first)}[^,|]*+,{one_of(then)}"
     return f"(?s)^(?>.*?,{one_of(first)})(?>.*?,{one_of(then)})"
 
 
 def stored_four(test: dict[str, Any]) -> bool:
-    """Whether the test asks no more than the dominant procedure's first four characters, which silver stores."""
+    """Whether the test needs only the first four characters of the dominant procedure, which silver stores as a column."""
     codes = test.get("starts_with", ())
     plain = bool(codes) and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes)
     return plain and test.get("field") == "dominant_procedure" and test.get("left", 4) >= 4
 
 
 def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:
-    """The one silver column whose NULL alone leaves the test undecided; None where it takes more to say."""
+    """The silver column whose NULL, and nothing else, leaves the test undecided (a list of one); None if there is no such
+    single column."""
     names = set(fields_of(test))
     if len(names) != 1 or asks_null(test):
         return None
@@ -134,7 +136,7 @@ def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:
 
 
 def fields_of(test: dict[str, Any]) -> Iterator[str]:
-    """Every field that a test names."""
+    """Every field that a test names, with repeats."""
     for item in parts_of(test):
         yield from fields_of(item)
     if "field" in test:
@@ -142,28 +144,29 @@ def fields_of(test: dict[str, Any]) -> Iterator[str]:
 
 
 def parts_of(test: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tests that a joining test is made of; none for a test of a field."""
+    """The tests inside ``any_of``, ``all_of`` or ``none_of``; empty for a test of a field."""
     return [item for key in ("any_of", "all_of", "none_of") for item in test.get(key, ())]
 
 
 def asks_null(test: dict[str, Any]) -> bool:
-    """Whether the test asks anywhere if a field is missing: its own NULLs then say nothing of the field's."""
+    """Whether the test contains ``is_null``. Such a test can be decided although a field is NULL."""
     return "is_null" in test or any(map(asks_null, parts_of(test)))
 
 
-_WITHOUT_TEST = {"not_codable": "no code says it", "not_applicable": "does not apply to this procedure"}
+_WITHOUT_TEST = {"not_codable": "no code expresses this", "not_applicable": "does not apply to this procedure"}
 
 
 def clause_in_words(clause: Clause) -> str:
-    """What a clause tests, or why it tests nothing, as one readable line."""
+    """One readable line that says what a clause tests, or why it has no test."""
     if clause.test is None:
-        covered = f"tested by the clause {clause.covered_by}"
-        return covered if clause.covered_by else _WITHOUT_TEST.get(clause.coding, _WITHOUT_TEST["not_codable"])
+        if clause.covered_by:
+            return f"tested by the clause {clause.covered_by}"
+        return _WITHOUT_TEST.get(clause.coding, _WITHOUT_TEST["not_codable"])
     return in_words(clause.test, clause.kind)
 
 
 def in_words(test: dict[str, Any] | None, kind: str = "require") -> str:
-    """A test as one readable line, for ``explain``, the policy table and the report."""
+    """A test as one readable line, used by ``explain``, the policy table and the report."""
     if test is None:
         return _WITHOUT_TEST["not_codable"]
     line = _line(test)

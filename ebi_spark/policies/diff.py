@@ -1,4 +1,4 @@
-"""What changed between two revisions of a policy: in force, readings, clauses, codes; in words and as data."""
+"""Compare two revisions of a policy: dates in force, readings, clauses and codes. The result is data with a sentence each."""
 
 import difflib
 import re
@@ -15,27 +15,27 @@ from ebi_spark.policies.simplify import leaves, normal_test
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. ``reading`` is empty where it is of the revision as a whole."""
+    """One difference. ``reading`` is empty if the difference concerns the whole revision."""
 
     reading: str
     clause: str
-    kind: str  # added, dropped, test, kind, missing, words, coding, order, in_force
+    kind: str  # added, dropped, test, kind, missing, words, coding, order or in_force
     before: str
     after: str
     text: str
 
     @property
-    def judges(self) -> bool:
-        """Whether the change can change a verdict."""
+    def changes_outcomes(self) -> bool:
+        """Whether the change can alter the outcome of a record."""
         return self.kind in ("added", "dropped", "test", "missing", "kind")
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {**asdict(self), "judges": self.judges}
+        """The change as ``--json`` prints it."""
+        return {**asdict(self), "judges": self.changes_outcomes}
 
 
 def revision_of(policy: Policy, name: str) -> Revision:
-    """A revision by its name; an :class:`InputError` names the nearest."""
+    """The revision with this name. An :class:`InputError` suggests the nearest name if there is none."""
     for revision in policy.revisions:
         if revision.name == name:
             return revision
@@ -43,20 +43,20 @@ def revision_of(policy: Policy, name: str) -> Revision:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     raise InputError(
         f"policies: {policy.id} has no revision {name!r}",
-        remedy=f"did you mean {near[0]}? Its revisions are: {', '.join(known)}",
+        remedy=f"did you mean {near[0]}? The revisions are: {', '.join(known)}",
     )
 
 
 def changes(before: Revision, after: Revision) -> list[Change]:
-    """All differences, those of the revision first; a change that a reading takes over from the one it extends is told
-    under the first reading only."""
+    """All differences, those of the whole revision first. A change that several readings share is listed only under the
+    first of them."""
     found = list(_in_force(before, after))
-    told: set[tuple[str, str, str, str]] = set()
+    listed: set[tuple[str, str, str, str]] = set()
     for name, old in before.readings.items():
         for change in _clauses(name, list(old.clauses), list(after.readings[name].clauses)):
             key = (change.clause, change.kind, change.before, change.after)
-            if key not in told:
-                told.add(key)
+            if key not in listed:
+                listed.add(key)
                 found.append(change)
     return found
 
@@ -72,16 +72,16 @@ def _clauses(reading: str, before: list[Clause], after: list[Clause]) -> Iterato
     for name in [*old, *(name for name in new if name not in old)]:
         if name not in new:
             line = _line(old[name])
-            yield Change(reading, name, "dropped", line, "", f"no longer asked: {line}")
+            yield Change(reading, name, "dropped", line, "", f"condition removed: {line}")
         elif name not in old:
             line = _line(new[name])
-            yield Change(reading, name, "added", "", line, f"asked anew: {line}")
+            yield Change(reading, name, "added", "", line, f"condition added: {line}")
         else:
             yield from _clause(reading, old[name], new[name])
     kept = [name for name in old if name in new]
     order = [name for name in new if name in old]
     if kept != order:
-        text = "the order of the clauses, which moves the waterfall and no verdict"
+        text = "the order of the clauses changed: this alters the steps of the attrition but no record's outcome"
         yield Change(reading, "", "order", ", ".join(kept), ", ".join(order), text)
 
 
@@ -95,20 +95,20 @@ def _clause(reading: str, old: Clause, new: Clause) -> Iterator[Change]:
     elif (old.test is None) != (new.test is None) or normal_test(old.test or {}) != normal_test(new.test or {}):
         yield Change(reading, new.id, "test", _line(old), _line(new), _test(old, new))
     if old.missing != new.missing and old.kind != "scope":
-        text = f"a record that cannot be decided {old.missing}, now {new.missing}"
+        text = f"a record on which the clause cannot be decided: {old.missing} becomes {new.missing}"
         yield Change(reading, new.id, "missing", old.missing, new.missing, text)
-    if _folded(old.words) != _folded(new.words):
-        yield Change(reading, new.id, "words", old.words, new.words, "other words for the clause")
+    if _single_spaced(old.source_text) != _single_spaced(new.source_text):
+        yield Change(reading, new.id, "words", old.source_text, new.source_text, "the wording of the clause changed")
     if old.coding != new.coding:
         yield Change(reading, new.id, "coding", old.coding, new.coding, f"{old.coding} becomes {new.coding}")
 
 
-def _folded(text: str) -> str:
+def _single_spaced(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
 def _codes(clause: Clause) -> dict[tuple[str, str, bool], set[str]]:
-    """The codes of each field, operator and side."""
+    """The codes that a clause tests, by field, operator and whether having them counts for the test."""
     found: dict[tuple[str, str, bool], set[str]] = {}
     for leaf in leaves(clause.test or {}):
         codes = {code for pattern in leaf.codes for code in written_out(pattern)}
@@ -117,14 +117,14 @@ def _codes(clause: Clause) -> dict[tuple[str, str, bool], set[str]]:
 
 
 def _test(old: Clause, new: Clause) -> str:
-    """The codes that came and went where only these differ, else both tests."""
+    """The codes added and removed if the tests differ only in codes, otherwise both tests."""
     before, after = _codes(old), _codes(new)
     if before.keys() == after.keys() and _shape(old.test) == _shape(new.test):
         parts = []
         for key in before:
-            came, went = sorted(after[key] - before[key]), sorted(before[key] - after[key])
-            parts += [f"{key[0]} also {', '.join(came)}"] if came else []
-            parts += [f"{key[0]} no more {', '.join(went)}"] if went else []
+            added, removed = sorted(after[key] - before[key]), sorted(before[key] - after[key])
+            parts += [f"{key[0]} adds {', '.join(added)}"] if added else []
+            parts += [f"{key[0]} drops {', '.join(removed)}"] if removed else []
         if parts:
             return "; ".join(parts)
     return f"{_line(old)} becomes {_line(new)}"

@@ -1,5 +1,8 @@
-"""Reading policies from YAML: shared clauses and extended policies taken over, readings built by their decisions, each
-decision flipped alone, everything checked."""
+"""Load and check policies from YAML.
+
+Shared clauses and the clauses of an extended policy are included, the readings are built from their decisions, and each
+decision is also reversed alone (see :class:`~ebi_spark.policies.model.Flip`).
+"""
 
 import difflib
 import os
@@ -13,26 +16,30 @@ from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.errors import InputError
 from ebi_spark.policies.checks import check_document, refuse_drafts
 from ebi_spark.policies.compile import FIELDS, fields_of
-from ebi_spark.policies.local_policies import Documents, composed
+from ebi_spark.policies.local_policies import Documents, with_extended
 from ebi_spark.policies.model import READINGS, Clause, Flip, Policy, PolicyReading, Revision, RevisionPeriod
 
 
 def load_policies(policy_dirs: Iterable[Path] = (), only: Iterable[str] | None = None) -> list[Policy]:
-    """The shipped policies and those of ``policy_dirs``, sorted by id; ``only`` picks some by id."""
+    """The shipped policies and those in ``policy_dirs``, sorted by id; with ``only``, the policies with these ids.
+
+    An :class:`InputError` names a folder or policy that does not exist, an id that two files have, or the file, line and
+    remedy of anything wrong in a policy.
+    """
     shared = shared_clauses()
     documents: dict[str, tuple[dict[str, Any], Path]] = {}
     for folder in (resource("conf", "policies"), *policy_dirs):
-        if not os.path.isdir(folder):  # noqa: PTH112 - answers also where a name is too long
+        if not os.path.isdir(folder):  # noqa: PTH112 - unlike Path.is_dir, it does not fail on a name that is too long
             raise InputError(f"policies: there is no folder {folder}", remedy="correct policy_dirs")
         for path in sorted((*folder.glob("*.yml"), *folder.glob("*.yaml"))):
             document = read_document(path)
             if document["id"] in documents:
                 raise InputError(
-                    f"policies: {document['id']} stands in two files: {documents[document['id']][1]} and {path}",
-                    remedy="give one of them another id",
+                    f"policies: two files have the id {document['id']}: {documents[document['id']][1]} and {path}",
+                    remedy="give one of them a different id",
                 )
             documents[document["id"]] = (document, path)
-    policies = {name: _built(name, documents, shared) for name in documents}
+    policies = {name: _build(name, documents, shared) for name in documents}
     if only is None:
         return [policies[name] for name in sorted(policies)]
     chosen = []
@@ -49,7 +56,7 @@ def load_policies(policy_dirs: Iterable[Path] = (), only: Iterable[str] | None =
 
 
 def shared_clauses() -> dict[str, dict[str, Any]]:
-    """The clauses that several policies use, by id."""
+    """The clauses of ``conf/shared_clauses.yml``, which several policies use, by id."""
     document = load_document(
         resource("conf", "shared_clauses.yml"), resource("conf", "shared_clauses.schema.json"), what="shared clauses"
     )
@@ -57,20 +64,20 @@ def shared_clauses() -> dict[str, dict[str, Any]]:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """One policy file as it stands, checked by its schema and for what its tests and dates cannot mean."""
+    """The content of one policy file, checked against its JSON Schema and by :func:`check_document`."""
     document = load_document(path, resource("conf", "policy.schema.json"), what="policy")
     check_document(document, path, document.get("dataset"))
     return document
 
 
 def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
-    """One policy file that extends no other; an :class:`InputError` names file, revision, clause and remedy."""
+    """One policy that extends no other. An :class:`InputError` names the file, the revision, the clause and the remedy."""
     document = read_document(path)
-    return _built(document["id"], {document["id"]: (document, path)}, shared)
+    return _build(document["id"], {document["id"]: (document, path)}, shared)
 
 
-def _built(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any]]) -> Policy:
-    document, path = composed(policy_id, documents), documents[policy_id][1]
+def _build(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any]]) -> Policy:
+    document, path = with_extended(policy_id, documents), documents[policy_id][1]
     where = f"policy: {path}"
     revisions = []
     for item in document["revisions"]:
@@ -86,13 +93,16 @@ def _built(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
                     f"{here}: the reading {name} extends {base}, which does not come before it",
                     remedy="extend as_published or as_intended",
                 )
-            readings[name] = _decided(readings[base], given.get("decisions", []), shared, f"{here}: reading {name}")
+            readings[name] = _apply_decisions(
+                readings[base], given.get("decisions", []), shared, f"{here}: reading {name}"
+            )
             _check_clauses(readings[name], document["dataset"], f"{here}: reading {name}")
         start = _day(item["in_force"]["from"], here)
         end = _day(item["in_force"]["to"], here) if "to" in item["in_force"] else None
         if end is not None and end <= start:
             raise InputError(
-                f"{here}: it ends before it starts", remedy="`to` is exclusive and must be later than `from`"
+                f"{here}: it ends on or before the day it starts",
+                remedy="correct the dates: `to` is exclusive and must be later than `from`",
             )
         revisions.append(
             Revision(
@@ -104,7 +114,7 @@ def _built(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
                     name: _reading(document, item, name, clauses, start, end) for name, clauses in readings.items()
                 },
                 dated=item["in_force"].get("dated", "stated"),
-                because=item["in_force"].get("because", ""),
+                rationale=item["in_force"].get("because", ""),
                 regime=tuple((_day(known["day"], here), known["words"]) for known in item.get("regime", ())),
                 baseline=dict(item.get("baseline", {})),
                 flips=tuple(_flips(item, published, document["dataset"], shared, here)),
@@ -127,7 +137,11 @@ def _built(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
 
 
 def revision_periods(policies: Iterable[Policy], config: RunConfig) -> list[RevisionPeriod]:
-    """Which revision reads which span of activity: the one in force on the day, or one fixed for all days."""
+    """Which revision applies to which period of activity: each while it is in force, or with ``basis: fixed`` one revision
+    for all days. The first revision also applies to activity before it (decision 11).
+
+    An :class:`InputError` refuses drafts, and names a policy or revision of ``fixed_revisions`` that does not exist.
+    """
     policies = list(policies)
     refuse_drafts(policies)
     ids = {policy.id for policy in policies}
@@ -144,7 +158,7 @@ def revision_periods(policies: Iterable[Policy], config: RunConfig) -> list[Revi
             if not fixed:
                 known = ", ".join(revision.name for revision in policy.revisions)
                 raise InputError(
-                    f"fixed_revisions: {policy.id} has no revision {named!r}", remedy=f"its revisions are: {known}"
+                    f"fixed_revisions: {policy.id} has no revision {named!r}", remedy=f"choose from: {known}"
                 )
             chosen.append(RevisionPeriod(policy, fixed[0], None, None))
             continue
@@ -160,46 +174,49 @@ def _clause(item: dict[str, Any], shared: dict[str, dict[str, Any]], where: str,
             near = difflib.get_close_matches(item["use"], shared, n=1, cutoff=0.0)
             raise InputError(
                 f"{where}: there is no shared clause {item['use']!r}",
-                remedy=f"did you mean {near[0]}?" if near else "write it out",
+                remedy=f"did you mean {near[0]}?" if near else "write the clause out in the policy",
             )
         merged = {**shared[item["use"]], **{key: value for key, value in item.items() if key != "use"}}
     if "id" not in merged:
         raise InputError(f"{where}: a clause has no id", remedy="give it one, such as `id: age`")
     if "require" in merged and "exclude" in merged:
-        raise InputError(f"{where}: clause {merged['id']} both requires and excludes", remedy="make two clauses of it")
+        raise InputError(
+            f"{where}: clause {merged['id']} has both `require` and `exclude`", remedy="split it into two clauses"
+        )
     kind = next((key for key in ("require", "exclude") if key in merged), "note")
     coding = merged.get("coding", "coded")
     untested = coding in ("not_codable", "not_applicable") or "covered_by" in merged
     if (kind == "note") != untested:
+        problem = "has no test" if kind == "note" else "has a test, but also says that it needs none"
         raise InputError(
-            f"{where}: clause {merged['id']} {'has no test' if kind == 'note' else 'has a test and says that none is needed'}",
-            remedy="give `require` or `exclude`; or neither, with `covered_by: CLAUSE`, or `coding: not_codable` or "
-            "`not_applicable`",
+            f"{where}: clause {merged['id']} {problem}",
+            remedy="give `require` or `exclude`; or, for a clause without a test, `covered_by: CLAUSE`, "
+            "`coding: not_codable` or `coding: not_applicable`",
         )
     test = merged.get(kind)
     return Clause(
         id=merged["id"],
-        words=merged.get("words", ""),
+        source_text=merged.get("words", ""),
         kind="scope" if merged.get("scope") else kind,
         test=test,
         missing=merged.get("missing", "fails"),
         coding=coding,
-        because=merged.get("because", ""),
+        rationale=merged.get("because", ""),
         decision=decision,
         covered_by=merged.get("covered_by", ""),
     )
 
 
-def _decided(
+def _apply_decisions(
     clauses: list[Clause], decisions: list[dict[str, Any]], shared: dict[str, dict[str, Any]], where: str
 ) -> list[Clause]:
-    """``clauses`` after a reading's decisions, in their order."""
+    """``clauses`` as changed by the decisions, which are applied in the order given."""
     result = list(clauses)
     seen: set[str] = set()
     for item in decisions:
         here = f"{where}: decision {item['id']}"
         if item["id"] in seen:
-            raise InputError(f"{here} stands twice", remedy="give each decision an id of its own")
+            raise InputError(f"{here} appears twice", remedy="give each decision a different id")
         seen.add(item["id"])
         if "add" in item:
             result.append(_clause(item["add"], shared, here, item["id"]))
@@ -210,7 +227,7 @@ def _decided(
             near = difflib.get_close_matches(str(item.get("clause")), known, n=1, cutoff=0.0)
             raise InputError(
                 f"{here}: there is no clause {item.get('clause')!r}",
-                remedy=f"did you mean {near[0]}?" if near else "name one",
+                remedy=f"did you mean {near[0]}?" if near else "name a clause of the policy",
             )
         if item.get("drop"):
             del result[at]
@@ -219,12 +236,12 @@ def _decided(
         kind = next((key for key in ("require", "exclude") if key in item), old.kind)
         result[at] = Clause(
             id=old.id,
-            words=item.get("words", old.words),
+            source_text=item.get("words", old.source_text),
             kind=kind,
             test=item.get(kind, old.test),
             missing=item.get("missing", old.missing),
             coding=old.coding,
-            because=item["because"],
+            rationale=item["because"],
             decision=item["id"],
         )
     return result
@@ -233,17 +250,17 @@ def _decided(
 def _flips(
     item: dict[str, Any], published: list[Clause], dataset: str, shared: dict[str, dict[str, Any]], where: str
 ) -> list[Flip]:
-    """Every decision flipped alone, from ``as_published`` and from ``as_intended`` (decision 10).
+    """Each decision reversed alone, starting from ``as_published`` and from ``as_intended`` (decision 10).
 
-    A decision that adds no test has no row; nor, for the base that lacks it, one that changes a clause which another
-    decision adds.
+    Two kinds of decision have no entry: one that adds a clause without a test, and, for a base reading that lacks the
+    clause, one that changes a clause which another decision adds.
     """
     readings = item.get("readings", {})
     intended = readings.get("as_intended", {}).get("decisions", [])
     listed = [("as_intended", decision) for decision in intended]
     listed += [("guidance_coded", decision) for decision in readings.get("guidance_coded", {}).get("decisions", [])]
     listed += [("sensitivity", decision) for decision in item.get("sensitivities", [])]
-    bases = {"as_published": published, "as_intended": _decided(published, intended, shared, where)}
+    bases = {"as_published": published, "as_intended": _apply_decisions(published, intended, shared, where)}
     found: list[Flip] = []
     for base, clauses in bases.items():
         for source, decision in listed:
@@ -251,21 +268,22 @@ def _flips(
             here = f"{where}: {source} {decision['id']}"
             try:
                 if undone:
-                    flipped = _decided(published, [d for d in intended if d is not decision], shared, here)
+                    others = [d for d in intended if d is not decision]
+                    flipped = _apply_decisions(published, others, shared, here)
                 else:
-                    flipped = _decided(clauses, [decision], shared, here)
+                    flipped = _apply_decisions(clauses, [decision], shared, here)
                 _check_clauses(flipped, dataset, here)
             except InputError:
                 if source == "sensitivity" and base == "as_published":
                     raise
                 continue
             if [c for c in flipped if c.decides] == [c for c in clauses if c.decides]:
-                continue  # words that no code says
+                continue  # it only adds or removes a clause without a test
             changed = decision.get("clause") or _name_of(decision["add"])
-            told = next((c for c in (flipped if not undone else clauses) if c.id == changed), None)
-            words = decision.get("words") or (told.words if told else "")
+            clause = next((c for c in (flipped if not undone else clauses) if c.id == changed), None)
+            source_text = decision.get("words") or (clause.source_text if clause else "")
             found.append(
-                Flip(base, decision["id"], source, undone, changed, words, decision["because"], tuple(flipped))
+                Flip(base, decision["id"], source, undone, changed, source_text, decision["because"], tuple(flipped))
             )
     return found
 
@@ -279,7 +297,7 @@ def _check_clauses(clauses: list[Clause], dataset: str, where: str) -> None:
     for clause in clauses:
         if clause.id in seen:
             raise InputError(
-                f"{where}: the clause id {clause.id!r} stands twice", remedy="give each clause an id of its own"
+                f"{where}: the clause id {clause.id!r} appears twice", remedy="give each clause a different id"
             )
         seen.add(clause.id)
         for name in fields_of(clause.test) if clause.test else ():
@@ -293,14 +311,14 @@ def _check_clauses(clauses: list[Clause], dataset: str, where: str) -> None:
     for clause in clauses:
         if clause.covered_by and not any(other.id == clause.covered_by and other.test for other in clauses):
             raise InputError(
-                f"{where}: clause {clause.id} is covered by {clause.covered_by!r}, which is no clause with a test",
+                f"{where}: clause {clause.id} is covered by {clause.covered_by!r}, which is not a clause with a test",
                 remedy=f"name one of: {', '.join(other.id for other in clauses if other.test)}",
             )
     scopes = [clause.id for clause in clauses if clause.kind == "scope"]
     if len(scopes) != 1 or clauses[0].kind != "scope":
         raise InputError(
-            f"{where}: the first clause, and only that, must be the scope ({len(scopes)} found)",
-            remedy="mark the first clause `scope: true`: it decides which records get a row at all",
+            f"{where}: the first clause, and no other, must be the scope ({len(scopes)} found)",
+            remedy="mark only the first clause `scope: true`: it decides which records the policy is about",
         )
 
 
@@ -308,7 +326,7 @@ def _check_revisions(revisions: list[Revision], where: str) -> None:
     ordered = sorted(revisions, key=lambda revision: revision.start)
     for earlier, later in zip(ordered, ordered[1:], strict=False):
         if earlier.name == later.name:
-            raise InputError(f"{where}: the revision {later.name!r} stands twice", remedy="rename one")
+            raise InputError(f"{where}: the revision {later.name!r} appears twice", remedy="rename one of them")
         if earlier.end is None or earlier.end > later.start:
             raise InputError(
                 f"{where}: revisions {earlier.name} and {later.name} overlap",
@@ -319,7 +337,7 @@ def _check_revisions(revisions: list[Revision], where: str) -> None:
 def _reading(
     document: dict[str, Any], revision: dict[str, Any], name: str, clauses: list[Clause], start: date, end: date | None
 ) -> PolicyReading:
-    found = verdict_fingerprint(document, revision["revision"], name, clauses, start, end)
+    found = outcome_fingerprint(document, revision["revision"], name, clauses, start, end)
     definition: dict[str, Any] = {
         **{key: document[key] for key in ("id", "title", "dataset", "source", "default_reading")},
         "revision": revision["revision"],
@@ -328,18 +346,18 @@ def _reading(
         **{key: document[key] for key in ("extends", "boards") if key in document},
         **{key: revision[key] for key in ("notes", "regime", "baseline") if key in revision},
         "clauses": [
-            {"id": c.id, "kind": c.kind, "words": c.words, "test": c.test, "missing": c.missing, "coding": c.coding,
-             "because": c.because, "decision": c.decision, "covered_by": c.covered_by}
+            {"id": c.id, "kind": c.kind, "words": c.source_text, "test": c.test, "missing": c.missing, "coding": c.coding,
+             "because": c.rationale, "decision": c.decision, "covered_by": c.covered_by}
             for c in clauses
         ],
     }  # fmt: skip
     return PolicyReading(document["id"], revision["revision"], name, tuple(clauses), found, definition)
 
 
-def verdict_fingerprint(
+def outcome_fingerprint(
     document: Mapping[str, Any], revision: str, reading: str, clauses: Iterable[Clause], start: date, end: date | None
 ) -> str:
-    """A fingerprint of what can change a verdict, and nothing else: a mended word leaves it as it is."""
+    """A fingerprint of everything that can change the outcome of a record. A change of wording does not alter it."""
     return fingerprint(
         {
             "policy": document["id"],
@@ -357,4 +375,4 @@ def _day(value: str, where: str) -> date:
     try:
         return date.fromisoformat(value)
     except ValueError:
-        raise InputError(f"{where}: {value!r} is no date", remedy="write dates as 2022-08-01") from None
+        raise InputError(f"{where}: {value!r} is not a date", remedy="write dates as 2022-08-01") from None

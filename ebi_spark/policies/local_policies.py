@@ -1,8 +1,8 @@
-"""Policies that extend another: a board's own clauses on top of a national policy, as one document.
+"""Policies that extend another one: a national policy and a board's own clauses, merged into one document.
 
-The overlay's revision takes over the clauses, readings and sensitivities of the revision that the national policy has in
-force on the overlay's first day. Where a reading of the national policy adds a clause of the same name, the overlay's
-clause takes its place, so that one matter is judged once.
+Each revision of the local policy inherits the clauses, readings and sensitivities of the national revision that is in force
+on its first day. If a reading of the national policy adds a clause with the same id as a local clause, the local clause
+replaces it, so that the same matter is not tested twice.
 """
 
 import csv
@@ -19,41 +19,44 @@ from ebi_spark.config.yaml_documents import line_of
 from ebi_spark.errors import InputError
 
 Document = dict[str, Any]
-# id → the document as its file has it, and the file
+# policy id → the content of its file, and the file
 Documents = Mapping[str, tuple[Document, Path]]
 
 
-def composed(policy_id: str, documents: Documents) -> Document:
-    """The policy with all that it takes over; an :class:`InputError` names file and line."""
-    return _composed(policy_id, documents, ())
+def with_extended(policy_id: str, documents: Documents) -> Document:
+    """The policy including everything that it inherits. An :class:`InputError` names the file, the line and the remedy."""
+    return _with_extended(policy_id, documents, ())
 
 
-def _composed(policy_id: str, documents: Documents, above: tuple[str, ...]) -> Document:
+def _with_extended(policy_id: str, documents: Documents, above: tuple[str, ...]) -> Document:
+    """``above``: the policies that led here by their ``extends``, to detect a circle."""
     document, path = documents[policy_id]
     _check_boards(document, path)
     if "extends" not in document:
         if "dataset" not in document:
-            raise at(path, [], "the key 'dataset' is missing", "add `dataset: apc` or `dataset: op`")
+            raise _error(path, [], "the key 'dataset' is missing", "add `dataset: apc` or `dataset: op`")
         for number, item in enumerate(document["revisions"]):
             _check_names(item, set(), path, ["revisions", number])
         return document
     base_id = document["extends"]
     if base_id not in documents:
         near = difflib.get_close_matches(base_id, documents, n=1, cutoff=0.0)
-        raise at(
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise _error(
             path,
             ["extends"],
             f"there is no policy {base_id!r} to extend",
-            (f"did you mean {near[0]}? " if near else "")
-            + "Its file must be in conf/policies or in a folder of policy_dirs",
+            f"{hint}Its file must be in conf/policies or in a folder of policy_dirs",
         )
     chain = (*above, policy_id)
     if base_id in chain:
         circle = " → ".join((*chain[chain.index(base_id) :], base_id))
-        raise at(path, ["extends"], f"the policies extend each other in a circle: {circle}", "leave one `extends` out")
-    base = _composed(base_id, documents, chain)
+        message = f"the policies extend each other in a circle: {circle}"
+        raise _error(path, ["extends"], message, "remove one `extends`")
+    base = _with_extended(base_id, documents, chain)
     if document.get("dataset", base["dataset"]) != base["dataset"]:
-        raise at(path, ["dataset"], f"{base_id} judges {base['dataset']}", "leave `dataset` out, it is taken over")
+        message = f"{base_id}, which this policy extends, has the dataset {base['dataset']}"
+        raise _error(path, ["dataset"], message, "leave `dataset` out: it is inherited")
     revisions = [
         _revision(base, item, path, ["revisions", number]) for number, item in enumerate(document["revisions"])
     ]
@@ -61,37 +64,35 @@ def _composed(policy_id: str, documents: Documents, above: tuple[str, ...]) -> D
 
 
 def _revision(base: Document, item: Document, path: Path, where: list[Any]) -> Document:
-    under = _in_force(base, item["in_force"]["from"])
-    taken = {_name(clause) for clause in under["clauses"]}
+    inherited = _in_force(base, item["in_force"]["from"])
+    inherited_ids = {_name(clause) for clause in inherited["clauses"]}
     for number, clause in enumerate(item["clauses"]):
-        if _name(clause) in taken:
-            raise at(
+        if _name(clause) in inherited_ids:
+            raise _error(
                 path,
                 [*where, "clauses", number],
-                f"the clause id {_name(clause)!r} stands twice: {base['id']} has it too",
-                "give the clause an id of its own, or change the other one by a decision of a reading",
+                f"the clause id {_name(clause)!r} appears twice: {base['id']} has it too",
+                "give the clause a different id, or change the other clause by a decision of a reading",
             )
-    _check_names(item, taken | _added(under), path, where)
-    own = {_name(clause) for clause in item["clauses"]}
+    _check_names(item, inherited_ids | _added(inherited), path, where)
+    own_ids = {_name(clause) for clause in item["clauses"]}
     readings: Document = {}
-    for name in dict.fromkeys((*under.get("readings", {}), *item.get("readings", {}))):
-        before, after = under.get("readings", {}).get(name, {}), item.get("readings", {}).get(name, {})
-        decisions = [d for d in before.get("decisions", []) if not ("add" in d and _name(d["add"]) in own)] + after.get(
-            "decisions", []
-        )
-        readings[name] = {**before, **after, "decisions": decisions}
+    for name in dict.fromkeys((*inherited.get("readings", {}), *item.get("readings", {}))):
+        before, after = inherited.get("readings", {}).get(name, {}), item.get("readings", {}).get(name, {})
+        decisions = [d for d in before.get("decisions", []) if not ("add" in d and _name(d["add"]) in own_ids)]
+        readings[name] = {**before, **after, "decisions": decisions + after.get("decisions", [])}
     known = {sensitivity["id"] for sensitivity in item.get("sensitivities", [])}
-    sensitivities = [s for s in under.get("sensitivities", []) if s["id"] not in known]
+    sensitivities = [s for s in inherited.get("sensitivities", []) if s["id"] not in known]
     return {
         **item,
-        "clauses": [*under["clauses"], *item["clauses"]],
+        "clauses": [*inherited["clauses"], *item["clauses"]],
         "readings": readings,
         "sensitivities": [*sensitivities, *item.get("sensitivities", [])],
     }
 
 
 def _decisions(revision: Document) -> Iterator[tuple[list[Any], Document]]:
-    """Every decision of a revision's readings and sensitivities, with its place."""
+    """Every decision of a revision's readings and sensitivities, with its path in the document."""
     for reading, given in revision.get("readings", {}).items():
         for number, decision in enumerate(given.get("decisions", [])):
             yield ["readings", reading, "decisions", number], decision
@@ -103,21 +104,21 @@ def _added(revision: Document) -> set[str]:
     return {_name(decision["add"]) for _, decision in _decisions(revision) if "add" in decision}
 
 
-def _check_names(revision: Document, taken: set[str], path: Path, where: list[Any]) -> None:
-    """Clauses that a clause or a decision names must be there: in the revision or among those taken over (``taken``)."""
-    others = _added(revision) | taken
+def _check_names(revision: Document, inherited: set[str], path: Path, where: list[Any]) -> None:
+    """Check that every clause that a clause or decision names exists, in the revision or among the ids ``inherited``."""
+    others = _added(revision) | inherited
     known = {_name(clause) for clause in revision["clauses"]} | others
     tested = {_name(c) for c in revision["clauses"] if {"use", "require", "exclude"} & set(c)} | others
 
     def check(name: str, among: set[str], place: list[Any], message: str) -> None:
         if name not in among:
             near = difflib.get_close_matches(name, sorted(among), n=1, cutoff=0.0)
-            raise at(path, [*where, *place], message, f"did you mean {near[0]}?" if near else "name a clause")
+            raise _error(path, [*where, *place], message, f"did you mean {near[0]}?" if near else "name a clause")
 
     for number, clause in enumerate(revision["clauses"]):
         if "covered_by" in clause:
             name = clause["covered_by"]
-            message = f"the clause {_name(clause)} is covered by {name!r}, which is no clause with a test"
+            message = f"the clause {_name(clause)} is covered by {name!r}, which is not a clause with a test"
             check(name, tested, ["clauses", number, "covered_by"], message)
     for place, decision in _decisions(revision):
         if "clause" in decision:
@@ -126,7 +127,7 @@ def _check_names(revision: Document, taken: set[str], path: Path, where: list[An
 
 
 def _in_force(base: Document, day: str) -> Document:
-    """The revision in force on a day; before the first, the first."""
+    """The revision in force on a day, or the first revision if the day is before all of them."""
     started = [item for item in base["revisions"] if item["in_force"]["from"] <= day]
     found: Document = (
         max(started, key=lambda item: str(item["in_force"]["from"]))
@@ -145,22 +146,22 @@ def _check_boards(document: Document, path: Path) -> None:
         known = _boards()
         if code not in known:
             near = difflib.get_close_matches(code, known, n=1, cutoff=0.0)[0]
-            raise at(
+            raise _error(
                 path,
                 ["boards", number],
                 f"there is no integrated care board {code!r}",
-                f"did you mean {near} ({known[near]})? The codes stand in conf/reference/areas.csv",
+                f"did you mean {near} ({known[near]})? All codes are in conf/reference/areas.csv",
             )
 
 
 @cache
 def _boards() -> dict[str, str]:
-    """Every integrated care board that there is or was, by code."""
+    """The name of every present or former integrated care board, by code."""
     with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
         return {row["icb_code"]: row["icb_name"] for row in csv.DictReader(file)}
 
 
-def at(path: Path, where: list[Any], message: str, remedy: str) -> InputError:
-    """An error about one place of a policy file, with its line."""
+def _error(path: Path, where: list[Any], message: str, remedy: str) -> InputError:
+    """An error that names a policy file and the line of the value at ``where``."""
     node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     return InputError(f"policy: {path}, line {line_of(node, where)}: {message}", remedy=remedy)

@@ -1,7 +1,7 @@
-"""Code patterns: what one may hold, how it is written out, what it matches in a code.
+"""Code patterns: what a pattern may contain, which codes it stands for, and its regular expression.
 
-A pattern is a run of places: a letter or digit, a class such as ``[789]`` or ``[0-9]``, a class that negates
-(``[^0]``), or ``_`` for any one character; the last two on fields of one code only.
+A pattern is a sequence of places. Each place is a letter or digit, a class such as ``[789]`` or ``[0-9]``, a negated class
+(``[^0]``), or ``_`` for any one character. The last two are allowed only on fields with a single code.
 """
 
 import itertools
@@ -12,33 +12,33 @@ from typing import Any
 
 _PLACE = re.compile(r"\[(\^?)([^\]]*)\]|(_)|([A-Z0-9])")
 _RANGE = re.compile(r"([A-Z0-9])-([A-Z0-9])")
-# Patterns with more codes than this stay classes when a page is written out.
+# A pattern that stands for more codes than this keeps its classes when a test is simplified.
 MOST_WRITTEN_OUT = 12
-# Nor are those of more codes than this looked for by what they share.
+# A pattern that stands for more codes than this is left as it is in the expression of `one_of`.
 _MOST_IN_TREE = 200
 _BRANCHES_WITH_LOOK_AHEAD = 4
 AGE_FIELDS = ("age", "age_years")
 CODE_FIELDS = ("dominant_procedure", "primary_diagnosis", "any_diagnosis", "any_procedure")
-# Ages that a bound can sensibly name: years, and the codes of babies (7001 to 7007).
+# Ages that a bound can sensibly name: years, and the range around the codes for babies (7001 to 7007).
 _POSSIBLE_AGES = ((0, 120), (7000, 7007))
 OPERATORS = ("starts_with", "contains", "in")
-# What a code of either system can be: ICD-10 and OPCS-4 both have a letter and two digits, then a digit or X.
+# The form of a code in both ICD-10 and OPCS-4: a letter and two digits, then a digit or X.
 _CODE_PLACES = ("letter", "digit", "digit", "digit or X", "digit or X", "suffix")
 
 
 class PatternError(ValueError):
-    """A pattern that cannot be read; the text says why."""
+    """The pattern is invalid; the message says why."""
 
 
 @lru_cache(maxsize=4096)
 def places(pattern: str) -> tuple[str | None, ...]:
-    """The characters that each place of the pattern allows; None where it is ``_`` or negates."""
+    """The characters that each place of the pattern allows; None for ``_`` and for a negated class."""
     found: list[str | None] = []
     at = 0
     while at < len(pattern):
         match = _PLACE.match(pattern, at)
         if match is None:
-            raise PatternError(f"{pattern[at]!r} in {pattern!r} cannot stand in a code")
+            raise PatternError(f"{pattern[at]!r} in {pattern!r} cannot be part of a code")
         negated, inner, anything, plain = match.groups()
         if plain:
             found.append(plain)
@@ -58,19 +58,20 @@ def _members(inner: str, pattern: str) -> str:
     def spread(match: re.Match[str]) -> str:
         first, last = match[1], match[2]
         if first.isdigit() != last.isdigit() or first > last:
-            raise PatternError(f"the range {match[0]} in {pattern!r} runs backwards or from digits to letters")
+            raise PatternError(f"the range {match[0]} in {pattern!r} runs backwards or mixes digits and letters")
         return "".join(chr(n) for n in range(ord(first), ord(last) + 1))
 
     members = "".join(dict.fromkeys(_RANGE.sub(spread, inner)))
     if not members:
         raise PatternError(f"{pattern!r} has an empty class")
     if not members.isalnum():
-        raise PatternError(f"the class [{inner}] in {pattern!r} holds a character that no code has")
+        raise PatternError(f"the class [{inner}] in {pattern!r} contains a character that no code has")
     return members
 
 
 def canonical(pattern: str) -> str:
-    """The pattern with its classes in one form: ranges inside lists written out, one character as itself."""
+    """The pattern with every class in a standard form: ranges inside lists are expanded, and a class of one character
+    becomes that character."""
     made = []
     for match in _PLACE.finditer(pattern):
         negated, inner, anything, plain = match.groups()
@@ -89,7 +90,8 @@ def _as_range(members: str) -> str:
 
 
 def written_out(pattern: str, most: int | None = None) -> list[str]:
-    """Every code of the pattern's classes, or the pattern alone where there are more than ``most`` or no end."""
+    """Every code that the pattern stands for. The pattern itself is the only item if there are more than ``most`` codes, or
+    if it has ``_`` or a negated class."""
     parts = places(pattern)
     if any(part is None for part in parts):
         return [pattern]
@@ -102,17 +104,17 @@ def written_out(pattern: str, most: int | None = None) -> list[str]:
 
 
 def as_regex(pattern: str) -> str:
-    """The pattern as a regular expression over upper-case text; classes mean the same there as in T-SQL."""
+    """The pattern as a regular expression for upper-case text; classes mean the same there as in T-SQL."""
     return pattern.replace("_", ".")
 
 
 def one_of(patterns: Iterable[str]) -> str:
-    """A regular expression for any of the patterns, or what starts so, that fails fast: what they share at their start is
-    asked once."""
+    """A regular expression that finds any of the patterns. It fails fast: characters that several patterns share at their
+    start are tested once, and of two patterns that start alike the shorter one is enough."""
     tree: dict[str, Any] = {}
     rest: list[str] = []
     for code in (code for pattern in patterns for code in written_out(pattern, _MOST_IN_TREE)):
-        if not code.isalnum():  # a class that negates, `_`, or too many codes
+        if not code.isalnum():  # a negated class, `_`, or too many codes
             rest.append(as_regex(code))
             continue
         here = tree
@@ -125,7 +127,7 @@ def one_of(patterns: Iterable[str]) -> str:
 
 
 def _branches(tree: dict[str, Any]) -> str:
-    if "" in tree:  # a shorter code ends here: what follows says no more
+    if "" in tree:  # a shorter code ends here: whatever follows matches too
         return ""
     by_rest: dict[str, list[str]] = {}
     for character in sorted(tree):
@@ -133,7 +135,7 @@ def _branches(tree: dict[str, Any]) -> str:
     parts = [f"{_class(characters)}{rest}" for rest, characters in by_rest.items()]
     if len(parts) == 1:
         return parts[0]
-    # Branches are tried one by one at every place of a text: a look ahead spares most places that.
+    # Branches are tried one by one at every place of a text. A look-ahead avoids this at most places.
     ahead = f"(?={_class(sorted(tree))})" if len(parts) >= _BRANCHES_WITH_LOOK_AHEAD else ""
     return f"{ahead}(?:{'|'.join(parts)})"
 
@@ -142,23 +144,23 @@ def _class(characters: list[str]) -> str:
     return characters[0] if len(characters) == 1 else f"[{''.join(characters)}]"
 
 
-def no_code(pattern: str) -> str | None:
-    """Why no code of ICD-10 or OPCS-4 can start with the pattern; None where one can."""
+def why_not_a_code(pattern: str) -> str | None:
+    """Why no code of ICD-10 or OPCS-4 can start with the pattern; None if a code can."""
     try:
         parts = places(pattern)
     except PatternError as error:
         return str(error)
     if len(parts) > len(_CODE_PLACES):
-        return f"{pattern} has {len(parts)} characters, a code has at most {len(_CODE_PLACES)}"
+        return f"{pattern} has {len(parts)} characters, but a code has at most {len(_CODE_PLACES)}"
     for number, (part, wanted) in enumerate(zip(parts, _CODE_PLACES, strict=False), start=1):
         if part is None or wanted == "suffix":
             continue
         fits = str.isalpha if wanted == "letter" else (lambda c, x="X" in wanted: c.isdigit() or (x and c == "X"))
         if not all(fits(character) for character in part):
-            return f"{pattern} has {part!r} where a code has a {wanted} (place {number})"
+            return f"{pattern} has {part!r} as character {number}, where a code has a {wanted}"
     return None
 
 
 def impossible_age(bound: int) -> bool:
-    """Whether no record can be of that age, neither in years nor as the code of a baby."""
+    """Whether the number can be neither an age in years nor a code for babies."""
     return not any(low <= bound <= high for low, high in _POSSIBLE_AGES)

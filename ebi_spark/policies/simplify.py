@@ -1,4 +1,4 @@
-"""Tests in one form: what SQL says at length made short, and two tests that judge alike made equal."""
+"""Bring tests into a standard form: shorten what SQL says at length, and make tests that always agree equal."""
 
 import json
 from collections.abc import Iterator
@@ -12,13 +12,14 @@ Test = dict[str, Any]
 
 
 def simplified(test: Test) -> Test:
-    """The test with nested joins flattened and codes of one field gathered; its three values stay as they are."""
+    """The test with nested groups flattened and the codes of one field merged into one list. It is true, false or unknown
+    for the same records as before."""
     for key in ("any_of", "all_of"):
         if key in test:
             items: list[Test] = []
             for item in map(simplified, test[key]):
                 items += item.get(key, [item])
-            items = _gathered(items) if key == "any_of" else _gathered_exclusions(items)
+            items = _merge_alternatives(items) if key == "any_of" else _merge_exclusions(items)
             return items[0] if len(items) == 1 else {key: items}
     if "none_of" in test:
         inner = simplified({"any_of": test["none_of"]})
@@ -39,39 +40,40 @@ def _unique(codes: Any) -> list[str]:
     return list(dict.fromkeys(codes))
 
 
-def gathered_with(one: Test, other: Test) -> Test | None:
-    """``one OR other`` as one test where both ask the same of the same field; else None."""
+def merged_with(one: Test, other: Test) -> Test | None:
+    """``one OR other`` as one test if both use the same operator on the same field, otherwise None."""
     if set(one) != set(other) or one.get("field") != other.get("field") or one.get("left") != other.get("left"):
         return None
     key = next((key for key in OPERATORS if key in one), None)
     return None if key is None else {**one, key: _unique([*one[key], *other[key]])}
 
 
-def _gathered(items: list[Test]) -> list[Test]:
-    made: list[Test] = []
+def _merge_alternatives(items: list[Test]) -> list[Test]:
+    merged: list[Test] = []
     for item in items:
-        for number, before in enumerate(made):
-            if (both := gathered_with(before, item)) is not None:
-                made[number] = both
+        for number, before in enumerate(merged):
+            if (both := merged_with(before, item)) is not None:
+                merged[number] = both
                 break
         else:
-            made.append(item)
-    return made
+            merged.append(item)
+    return merged
 
 
-def _gathered_exclusions(items: list[Test]) -> list[Test]:
-    """NOT a AND NOT b is NOT (a OR b), also where one is unknown."""
-    made: list[Test] = []
+def _merge_exclusions(items: list[Test]) -> list[Test]:
+    """Merge neighbouring exclusions: NOT a AND NOT b equals NOT (a OR b), also if one of them is unknown."""
+    merged: list[Test] = []
     for item in items:
-        if made and "none_of" in item and "none_of" in made[-1]:
-            made[-1] = simplified({"none_of": [*made[-1]["none_of"], *item["none_of"]]})
+        if merged and "none_of" in item and "none_of" in merged[-1]:
+            merged[-1] = simplified({"none_of": [*merged[-1]["none_of"], *item["none_of"]]})
         else:
-            made.append(item)
-    return made
+            merged.append(item)
+    return merged
 
 
 def normal_test(test: dict[str, Any]) -> Any:
-    """A test in one form: classes written out, codes and alternatives sorted; equal forms judge alike."""
+    """A test in its standard form: classes expanded, codes and alternatives sorted. Tests with equal forms give the same
+    result on every record."""
     for key in ("any_of", "all_of", "none_of"):
         if key in test:
             items = sorted((normal_test(item) for item in test[key]), key=lambda item: json.dumps(item, sort_keys=True))
@@ -90,7 +92,7 @@ def normal_test(test: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One field's codes in a test, and whether having them speaks for the test."""
+    """The codes of one field in a test. ``positive``: having one of them counts for the test, not against it."""
 
     field: str
     operator: str
@@ -100,7 +102,7 @@ class Leaf:
 
 
 def leaves(test: Test, positive: bool = True) -> Iterator[Leaf]:
-    """Every test of codes within a test; ``none_of`` turns what it holds round."""
+    """Every test of codes within a test. ``none_of`` reverses ``positive`` for the tests inside it."""
     for item in parts_of(test):
         yield from leaves(item, positive != ("none_of" in test))
     operator = next((key for key in OPERATORS if key in test), None)

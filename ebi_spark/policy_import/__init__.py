@@ -1,1 +1,1 @@
-"""A published coding page turned into a policy file and a reconciliation of its words with its SQL."""
+"""Import a published coding page: write a policy file, and a reconciliation that compares the page's words with its SQL."""

@@ -1,7 +1,7 @@
-"""A published coding page taken apart: its SQL by parts with the page's line numbers, and its words.
+"""Split a published coding page into its SQL, in parts with the page's line numbers, and its words (all other lines).
 
-Only lines that are SQL beyond doubt are taken as SQL; one that looks half like it is refused by its line, and every
-line of words that stands between parts of SQL is listed in the report.
+Only lines that are certainly SQL are read as SQL. A line that only partly looks like SQL is refused with its line number.
+Every line of words between parts of the SQL is listed in the reconciliation.
 """
 
 import calendar
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ebi_spark.errors import InputError
-from ebi_spark.policy_import.typography import Mend, mended_line, plain
+from ebi_spark.policy_import.typography import Repair, plain, repaired_line
 from ebi_spark.small_files import refuse_special
 
 LABEL = r"[0-9A-Za-z][0-9A-Za-z_]*"
-# Whole words, and nothing given back (*+): else a long word or run of blanks would be gone over from each of its characters on.
+# Whole words with possessive quantifiers (*+). Without them, the engine would try a long word or a run of blanks again from
+# each of its characters.
 _WORD = r"\[?[A-Za-z]\w*+\]?"
 _NAME = rf"(?<!\w)(?:{_WORD}\s*+\.\s*+)?{_WORD}"
 _FUNCTION = r"\b(?:left|right|isnull|coalesce|substring|upper|rtrim|ltrim|trim)\s*\("
@@ -39,10 +40,10 @@ _SQL_HEADING = re.compile(
 )
 _AFTER = re.compile(r"(?i)^\s*(?:references?|how up to date is this information\??)\s*:?\s*$")
 _SUSPECT = re.compile(r"'\s*%|%\s*'|(?i:\b(?:not\s+)?(?:like|in)\s*\(?\s*')|<>|!=|=\s*'|(?i:\bis\s+(?:not\s+)?null\b)")
-# What a refusal says where two conditions follow one another and nothing joins them: it is never read as AND.
+# The message if two conditions follow each other with nothing between them. They are never assumed to be joined by AND.
 LOST_JOIN = "AND or OR is missing before"
-LOST_JOIN_REMEDY = "look the page up, and write the AND or OR that joins it to the condition above"
-# Names of sections: none of them is a page's title.
+LOST_JOIN_REMEDY = "check the published page, and write the AND or OR that joins it to the condition above"
+# Names of sections, none of which can be a page's title.
 _SECTION = re.compile(
     r"(?i)^\W*(?:skip to .*|home|menu|search|contents|coding|codes?|code definitions?|summary|overview|introduction|guidance"
     r"|recommendations?|rationale.*|references?|changes|estimated activity|procedure codes?.*|diagnos[ie]s codes?.*"
@@ -50,15 +51,15 @@ _SECTION = re.compile(
     r"|(?:t-?sql|sql|code|coding)(?: (?:code|script))?|published\b.*|last (?:reviewed|revised|updated)\b.*"
     r"|admitted patient care|inpatients?|out-?patients?(?: care)?|apcs?|opa?)\W*$"
 )
-# Below these come codes and criteria: a title is looked for above them.
+# Headings after which codes and criteria follow: the title must be above them.
 _CODES_BEGIN = re.compile(
     r"(?i)^\W*(?:codes|procedure codes?.*|diagnos[ie]s codes?.*|coding logic|code definitions?)\W*$"
 )
 _BULLET = re.compile(r"^\s*(?:[•*–—-]|\d)")
 _ACTIVITY = re.compile(r"(?i)^\W*estimated activity\W*$")
-_TOLD_DATE = re.compile(r"(?i)^\W*(?:published|last (?:reviewed|revised|updated)|(?:reviewed|revised|updated))\b")
+_DATE_LINE = re.compile(r"(?i)^\W*(?:published|last (?:reviewed|revised|updated)|(?:reviewed|revised|updated))\b")
 _CHANGED_DATE = re.compile(r"(?i)\b(?:reviewed|revised|updated)\b")
-# A page of typed text has no more; what has could keep the reader busy for hours.
+# No real page is larger. A larger text could take hours to read.
 MOST_BYTES, LONGEST_LINE = 5_000_000, 4_000
 _MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_name) if name}
 MONTH = re.compile(rf"(?i)\b({'|'.join(_MONTHS)})\s+(\d{{4}})\b")
@@ -66,45 +67,45 @@ MONTH = re.compile(rf"(?i)\b({'|'.join(_MONTHS)})\s+(\d{{4}})\b")
 
 @dataclass(frozen=True)
 class SqlPart:
-    """Consecutive lines of SQL: a condition that the rule ANDs; ``line`` is that of its first line on the page."""
+    """Consecutive lines of SQL. All parts of a page are joined by AND. ``line`` is the number of the first line."""
 
     line: int
     text: str
-    heading: str  # the nearest line of words above it, comments of the SQL included
+    heading: str  # the nearest line of words or SQL comment above it
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page as it was read. ``words`` are its lines outside SQL, by line number."""
+    """A page after it has been read. ``words`` are its lines outside the SQL, by line number."""
 
     path: Path
     title: str
     label: str
     updated: str
-    revised: date | None  # first day of the last month in which the page says that it was changed
+    revised: date | None  # first day of the latest month in which the page says that it was changed
     parts: tuple[SqlPart, ...]  # the rule first, then its exclusions
     words: dict[int, str]
-    between: dict[int, str]  # words that stand between or behind the parts of SQL
-    mends: tuple[Mend, ...] = field(default=())
-    baseline: dict[str, Any] = field(default_factory=dict)  # the page's own figures, of its block "Estimated activity"
+    between: dict[int, str]  # words between or after the parts of the SQL
+    repairs: tuple[Repair, ...] = field(default=())
+    baseline: dict[str, Any] = field(default_factory=dict)  # the page's own figures under "Estimated activity"
 
     def refusal(self, line: int, message: str, remedy: str) -> InputError:
-        """An error that names the page and its line."""
+        """An error that names the page and the line."""
         return InputError(f"page: {self.path}, line {line}: {message}", remedy=remedy)
 
 
 def read_page(path: Path) -> Page:
-    """The page in ``path``; an :class:`InputError` names line and remedy where it cannot be read."""
+    """The page in ``path``. An :class:`InputError` names the line that cannot be read, and the remedy."""
     lines = _lines(path)
     raw = {number: plain(line) for number, line in enumerate(lines, start=1)}
-    mended, mends = {}, {}
+    repaired, repairs = {}, {}
     for number, line in enumerate(lines, start=1):
-        mended[number], mends[number] = mended_line(line, number)
-    start = _start(path, mended)
-    end = next((n for n in mended if n > start and _AFTER.match(mended[n])), len(lines) + 1)
-    mended[start] = _WHEN.sub(lambda match: " " * len(match[0]), mended[start])
-    chosen, label, label_mend = _rule_lines(mended, start, end, bool(_WHEN.match(plain(lines[start - 1]))))
-    parts, used = _parts(path, mended, chosen, start, end)
+        repaired[number], repairs[number] = repaired_line(line, number)
+    start = _start(path, repaired)
+    end = next((n for n in repaired if n > start and _AFTER.match(repaired[n])), len(lines) + 1)
+    repaired[start] = _WHEN.sub(lambda match: " " * len(match[0]), repaired[start])
+    chosen, label, label_repairs = _rule_lines(repaired, start, end, bool(_WHEN.match(plain(lines[start - 1]))))
+    parts, used = _parts(path, repaired, chosen, start, end)
     words = {n: text.strip() for n, text in raw.items() if n not in used and text.strip()}
     updated, revised = _updated(words)
     baseline, baseline_lines = _baseline(words)
@@ -117,7 +118,7 @@ def read_page(path: Path) -> Page:
         parts=tuple(parts),
         words=words,
         between={n: text for n, text in words.items() if start < n < end},
-        mends=tuple(mend for n in sorted(used) for mend in mends[n]) + tuple(label_mend),
+        repairs=tuple(repair for n in sorted(used) for repair in repairs[n]) + tuple(label_repairs),
         baseline=baseline,
     )
 
@@ -136,13 +137,13 @@ def _lines(path: Path) -> list[str]:
         if len(line) > LONGEST_LINE:
             raise InputError(
                 f"page: {path}, line {number}: the line has {len(line):,} characters, more than {LONGEST_LINE:,}",
-                remedy="break the line where a condition ends, or leave out what is no part of the page",
+                remedy="break the line after a condition, or remove text that is not part of the page",
             )
     return lines
 
 
 def _title(words: dict[int, str], skipped: Iterable[int] = ()) -> str:
-    """The page's first heading that is no section's name; empty where codes begin before there is one."""
+    """The first line that is not the name of a section; empty if the codes begin before there is such a line."""
     for number, text in words.items():
         if _CODES_BEGIN.match(text):
             return ""
@@ -152,7 +153,8 @@ def _title(words: dict[int, str], skipped: Iterable[int] = ()) -> str:
 
 
 def _baseline(words: dict[int, str]) -> tuple[dict[str, Any], set[int]]:
-    """What the block "Estimated activity" says, by name, and its lines; a line without a known form is kept as it is."""
+    """The figures under "Estimated activity", by name, and the numbers of their lines. A line in an unknown form is kept as
+    text under ``other``."""
     numbers = sorted(words)
     first = next((at for at, n in enumerate(numbers) if _ACTIVITY.match(words[n])), None)
     found: dict[str, Any] = {}
@@ -173,7 +175,7 @@ def _baseline(words: dict[int, str]) -> tuple[dict[str, Any], set[int]]:
 
 
 def _figure(text: str) -> dict[str, Any] | None:
-    """One line of the activity block; empty where it only opens a list, None where it has no known form."""
+    """The figure on one line under "Estimated activity"; empty if the line only opens a list, None if its form is unknown."""
     if m := re.match(r"(?i)([\d,]+)\s+([a-z ]+?)\s+(?:during|in)\s+(\d{4})\s*[/-]\s*(\d{2})\b", text):
         return {"records": int(m[1].replace(",", "")), "unit": m[2].lower(), "year": f"{m[3]}-{m[4]}"}
     for name, form in (("opportunity", r"\bopportunity\b[^:]*:\s*(.+?)\.?$"),):
@@ -192,7 +194,7 @@ def _number(text: str) -> float:
 
 
 def _start(path: Path, lines: dict[int, str]) -> int:
-    """The line at which the SQL starts: the WHEN, else the first SQL behind the heading of the SQL."""
+    """The line on which the SQL starts: the WHEN, or without one the first SQL after a heading such as ``SQL code``."""
     whens = [n for n, text in lines.items() if _WHEN.match(text) and is_sql(text + " " + lines.get(n + 1, ""))]
     thens = [n for n, text in lines.items() if _THEN.search(text) and "'" in text]
     for found in (whens, thens):
@@ -208,13 +210,13 @@ def _start(path: Path, lines: dict[int, str]) -> int:
     if starts:
         return starts[0]
     raise InputError(
-        f"page: {path} ({len(lines)} lines) holds no SQL: neither WHEN … THEN nor SQL below a line `SQL code`",
-        remedy="give the page with its coding section, SQL included; without SQL write the policy by hand",
+        f"page: {path} ({len(lines)} lines) contains no SQL: neither WHEN … THEN nor SQL below a line `SQL code`",
+        remedy="give the page including the SQL of its coding section; if it has no SQL, write the policy by hand",
     )
 
 
 def _several(path: Path, lines: dict[int, str], starts: list[int]) -> InputError:
-    """The refusal of a page with several rules, which it names: by the label after THEN, else by the heading above."""
+    """The error for a page with several rules. It names each rule by the label after THEN, or else by the title above it."""
     names = []
     before = 0
     for start, after in zip(starts, [*starts[1:], len(lines) + 1], strict=True):
@@ -223,8 +225,8 @@ def _several(path: Path, lines: dict[int, str], starts: list[int]) -> InputError
         names.append(f"{label or _title(above) or 'without a name'} (line {start})")
         before = start
     return InputError(
-        f"page: {path}, lines {starts[0]} and {starts[1]}: the page holds {len(starts)} rules: {', '.join(names)}",
-        remedy="put each rule with its words into a file of its own and import one at a time",
+        f"page: {path}, lines {starts[0]} and {starts[1]}: the page has {len(starts)} rules: {', '.join(names)}",
+        remedy="save each rule with its words in a separate file, and import one file at a time",
     )
 
 
@@ -233,22 +235,24 @@ def is_sql(text: str) -> bool:
     return bool(COMPARISON.search(text) and (_COLUMN.search(text) or _JOINED.match(text)))
 
 
-def _rule_lines(lines: dict[int, str], start: int, end: int, has_when: bool) -> tuple[dict[int, str], str, list[Mend]]:
-    """The lines between WHEN and THEN, the label, and what was mended for it; no lines where neither is there."""
+def _rule_lines(
+    lines: dict[int, str], start: int, end: int, has_when: bool
+) -> tuple[dict[int, str], str, list[Repair]]:
+    """The lines between WHEN and THEN, the label, and what was repaired to read it; no lines if no label is found."""
     chosen: dict[int, str] = {}
     for n in range(start, end):
         if found := _THEN.search(lines[n]):
             chosen[n] = lines[n][: found.start()]
-            lost = [] if found[1] else [Mend(n, "quotation marks put round the label")]
+            lost = [] if found[1] else [Repair(n, "quotation marks added around the label")]
             return chosen, found[1] or found[2], lost
         chosen[n] = lines[n]
-    # No THEN: the label may stand alone at the end of the SQL's first run.
+    # No THEN: the label may appear alone at the end of the first lines of SQL.
     chosen = {}
     for n in range(start, end):
         found = _LOST_THEN.search(" " + lines[n])
         if found and has_when:
             chosen[n] = lines[n][: max(found.start() - 1, 0)]
-            return chosen, found[1], [Mend(n, "a lost THEN put before the label")]
+            return chosen, found[1], [Repair(n, "a missing THEN added before the label")]
         if not lines[n].strip() and not _open(chosen):
             break
         chosen[n] = lines[n]
@@ -256,7 +260,7 @@ def _rule_lines(lines: dict[int, str], start: int, end: int, has_when: bool) -> 
 
 
 def _open(lines: dict[int, str]) -> bool:
-    """Whether the SQL so far waits for more: an operator at its end."""
+    """Whether the SQL so far is unfinished: it ends with an operator, or a bracket is open."""
     text = "\n".join(_uncommented(line) for line in lines.values()).rstrip()
     return bool(_CONTINUES.search(text)) or depth(text) > 0
 
@@ -266,7 +270,7 @@ def _uncommented(line: str) -> str:
 
 
 def depth(text: str) -> int:
-    """Opening less closing brackets, outside quoted texts and comments."""
+    """The number of opening brackets minus closing ones, outside quoted texts and comments."""
     bare = "\n".join(_uncommented(line) for line in text.splitlines())
     return bare.count("(") - bare.count(")")
 
@@ -274,15 +278,15 @@ def depth(text: str) -> int:
 def _parts(
     path: Path, lines: dict[int, str], rule: dict[int, str], start: int, end: int
 ) -> tuple[list[SqlPart], set[int]]:
-    """The SQL as parts, and the numbers of all their lines."""
+    """The SQL as parts, and the numbers of all lines that belong to it."""
     parts: list[SqlPart] = []
     used: set[int] = set(rule)
     heading = ""
     if rule:
         parts.append(SqlPart(start, "\n".join(rule.values()), ""))
     run: dict[int, str] = {}
-    words_since = bool(rule)  # whether an OR that opens the next run would have nothing to join to
-    headed = not rule  # whether words come before the run, so that it is a part of its own without AND
+    words_since = bool(rule)  # whether an OR at the start of the next run would have no condition to join
+    headed = not rule  # whether words come before the run, so that it is a separate part although it has no AND
 
     def close() -> None:
         nonlocal run, words_since, headed
@@ -294,8 +298,8 @@ def _parts(
         if re.match(r"(?i)\s*or\b", _first_code(text)):
             if words_since or not parts:
                 raise InputError(
-                    f"page: {path}, line {first}: a part of the SQL opens with OR, and what it joins to is not told",
-                    remedy="join it by hand to the condition that it widens, within brackets",
+                    f"page: {path}, line {first}: a part of the SQL opens with OR, and it is unclear what the OR joins",
+                    remedy="write it next to the condition that it widens, with brackets around both",
                 )
             before = parts.pop()
             gap = "\n" * (first - before.line - before.text.count("\n"))
@@ -333,8 +337,8 @@ def _parts(
             continue
         if _SUSPECT.search(text):
             raise InputError(
-                f"page: {path}, line {n}: this looks like SQL and cannot be read as such: {text.strip()[:60]}",
-                remedy="correct the line, or put `--` before it if it is a remark",
+                f"page: {path}, line {n}: this looks like SQL but cannot be read as SQL: {text.strip()[:60]}",
+                remedy="correct the line, or put `--` before it if it is a comment",
             )
         close()
         heading, words_since, headed = text.strip(), True, True
@@ -351,19 +355,20 @@ def _looks_like_code(text: str) -> bool:
 
 
 def _updated(words: dict[int, str]) -> tuple[str, date | None]:
-    """When the page says that it was last changed, in its words and as the first day of that month.
+    """When the page was last changed: in its own words, and as the first day of that month (None if it gives no month).
 
-    Where its changes say when the coding was updated, that month; else the last month in which it was reviewed, revised or
-    updated, also where the same line says when it was first published.
+    If the page says when the coding was updated, that month counts. Otherwise the latest month in which it was reviewed,
+    revised or updated counts, even if the same line also says when it was first published. A page that gives only the month
+    of its publication has that month.
     """
     numbers = sorted(words)
-    asked = next((n for n in numbers if re.match(r"(?i)how up to date is this information", words[n])), None)
-    if asked is None:
-        text = next((words[n] for n in numbers if _TOLD_DATE.match(words[n]) and MONTH.search(words[n])), "")
+    question = next((n for n in numbers if re.match(r"(?i)how up to date is this information", words[n])), None)
+    if question is None:
+        text = next((words[n] for n in numbers if _DATE_LINE.match(words[n]) and MONTH.search(words[n])), "")
         changes = ""
     else:
-        text = next((words[n] for n in numbers if n > asked), "")
-        changes = next((words[n] for n in numbers if n > asked and re.match(r"(?i).*coding updated", words[n])), "")
+        text = next((words[n] for n in numbers if n > question), "")
+        changes = next((words[n] for n in numbers if n > question and re.match(r"(?i).*coding updated", words[n])), "")
     dated = [part for part in re.split(r"[|;•]", changes or text) if _CHANGED_DATE.search(part) and MONTH.search(part)]
     months = _months(" ".join(dated)) or _months(changes or text)
     return "; ".join(part for part in (text, changes) if part), max(months, default=None)

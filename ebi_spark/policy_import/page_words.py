@@ -1,4 +1,4 @@
-"""What the words of a coding page say: lists of codes under their headings, the coding logic, ranges, ages."""
+"""Read the words of a coding page: the lists of codes under their headings, the coding logic, ranges and ages."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,26 +6,26 @@ from dataclasses import dataclass, field
 from ebi_spark.policies.codes_in_words import codes_in, further_codes, ranges_in
 from ebi_spark.policy_import.page import Page
 
-# A code at the start of a line, and what may follow it there: a digit that ends a range (M050-9), more last digits (M000, 1,2
-# &9), more codes (V38.2, V38.3), or the last code of a range (V38.2-V38.6).
+# A code at the start of a line, and what may follow it: a digit that ends a range (M050-9), more last digits
+# (M000, 1,2 &9), more codes (V38.2, V38.3), or the last code of a range (V38.2-V38.6).
 _FIRST = re.compile(r"^\W*([A-Z]\d{2})\.?(\d|X)?(?![\d.])")
 _TO_DIGIT = re.compile(r"\s*[-–—]\s*(\d)(?![\w.])")
 _NEXT_DIGIT = re.compile(r"\s*(?:,|&|/|\band\b)\s*(\d)(?![\w.])")
 _TO_CODE = re.compile(r"\s*(?:[-–—]|to\b)\s*([A-Z]\d{2})\.?(\d|X)?(?![\w.])")
 _NEXT_CODE = re.compile(r"\s*(?:,|&|/|\band\b)\s*([A-Z]\d{2})\.?(\d|X)?(?![\d.])")
-# What may follow the words of a heading: its system, a remark in brackets, a colon.
-_BEHIND = r"(?:\s*[-–—(]?\s*(?:opcs|icd)[\w. -]*\)?)?\s*(?:\([^()]{1,60}\))?\W*$"
+# What may follow the words of a heading: the code system, a remark in brackets, a colon.
+_TAIL = r"(?:\s*[-–—(]?\s*(?:opcs|icd)[\w. -]*\)?)?\s*(?:\([^()]{1,60}\))?\W*$"
 _HEADINGS = (
-    (re.compile(rf"(?i)^\W*(?:the )?coding logic{_BEHIND}"), "logic"),
+    (re.compile(rf"(?i)^\W*(?:the )?coding logic{_TAIL}"), "logic"),
     (re.compile(r"(?i)^\W*(?:[\w-]+\s+){0,4}exclusion(?:s| codes?)?\b.{0,20}$"), "exclude"),
-    (re.compile(rf"(?i)^\W*(?:procedures?(?: codes?)?|opcs[\w. -]*codes?){_BEHIND}"), "procedure"),
-    (re.compile(rf"(?i)^\W*(?:diagnos[ie]s(?: codes?)?|icd[\w. -]*codes?){_BEHIND}"), "diagnosis"),
+    (re.compile(rf"(?i)^\W*(?:procedures?(?: codes?)?|opcs[\w. -]*codes?){_TAIL}"), "procedure"),
+    (re.compile(rf"(?i)^\W*(?:diagnos[ie]s(?: codes?)?|icd[\w. -]*codes?){_TAIL}"), "diagnosis"),
     (
         re.compile(r"(?i)^\W*(?:any other criteria|will the procedure|estimated activity|sql|code script|references)"),
         "",
     ),
 )
-# A sentence that mentions a heading's words is none.
+# A sentence that contains the words of a heading is not a heading.
 _SENTENCE = re.compile(r"(?i)^\W*note\b|\b(?:is|are|was|were|has|have|should|must)\b|\.\s*$")
 _FOR_INFORMATION = re.compile(
     r"(?i)\bfor information\b|\binformational\b|\binformation only\b|\bfor reference only\b"
@@ -41,7 +41,7 @@ _AGES = re.compile(r"(?i)\bage(?:s|d)?\b|\badults?\b|\bchildren\b")
 
 @dataclass(frozen=True)
 class Listed:
-    """A code of the page's lists. ``system`` is procedure, diagnosis, or empty where the heading does not say."""
+    """A code in one of the page's lists. ``system`` is procedure, diagnosis, or empty if the heading does not say."""
 
     line: int
     code: str
@@ -51,7 +51,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Series:
-    """The codes at the start of a line, ranges of them, and the text after them: their title."""
+    """The codes and ranges at the start of a line, and the text after them, which is their title."""
 
     codes: tuple[str, ...]
     ranges: tuple[tuple[str, str], ...]
@@ -60,19 +60,19 @@ class Series:
 
 @dataclass(frozen=True)
 class Logic:
-    """One condition of the coding logic in words."""
+    """One condition of the coding logic, as the words state it."""
 
     line: int
     text: str
     codes: tuple[str, ...]
     kind: str
     system: str
-    position: str  # dominant, primary, any or empty
+    position: str  # dominant, primary, any, or empty if the words name none
 
 
 @dataclass(frozen=True)
 class AgeWords:
-    """An age that the words name: from, and to where they have an end."""
+    """A range of ages that the words name; ``high`` is None if it has no upper limit."""
 
     line: int
     low: int
@@ -81,28 +81,29 @@ class AgeWords:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of the coding section."""
+    """The words of the coding section, and what was read from them."""
 
     lines: dict[int, str]
     listed: tuple[Listed, ...]
     logic: tuple[Logic, ...]
     ranges: tuple[tuple[str, str], ...]
     ages: tuple[AgeWords, ...]
-    informational: tuple[Listed, ...] = ()  # codes that a note gives for information, which the rule need not have
-    titles: dict[int, str] = field(default_factory=dict)  # of the lines that list a code, by line
+    informational: tuple[Listed, ...] = ()  # codes that the page marks "for information": the rule need not have them
+    titles: dict[int, str] = field(default_factory=dict)  # the titles of codes, by the line that lists them
 
     def says(self, pattern: str) -> int | None:
-        """The first line on which the words match, ignoring case. A code's title is no criterion, but a remark in brackets
-        after it is one."""
+        """The number of the first line that matches the pattern, ignoring case; None if no line does. On a line that lists
+        codes, only remarks in brackets count, because the title of a code is not a criterion."""
         for number, text in self.lines.items():
-            said = " ".join(re.findall(r"\([^()]*\)", text)) if number in self.titles else text
-            if re.search(pattern, said, re.IGNORECASE):
+            criterion = " ".join(re.findall(r"\([^()]*\)", text)) if number in self.titles else text
+            if re.search(pattern, criterion, re.IGNORECASE):
                 return number
         return None
 
 
 def series_of(text: str) -> Series | None:
-    """The codes with which a line of a list begins; None where it begins otherwise, or no title or colon follows them."""
+    """The codes at the start of a line of a list; None if the line starts otherwise, or if the codes are not followed by a
+    title or a colon."""
     first = _FIRST.match(text)
     if first is None:
         return None
@@ -129,8 +130,8 @@ def series_of(text: str) -> Series | None:
     return Series(tuple(code for code in codes if code not in ends), tuple(ranges), title)
 
 
-def words_of(page: Page) -> Words:
-    """The words of the page's coding section; of the whole page where no line says ``Coding``."""
+def read_words(page: Page) -> Words:
+    """The words of the page's coding section, or of the whole page if it has no line ``Coding``."""
     numbers = sorted(page.words)
     start = max(
         (n for n in numbers if page.words[n].lower().rstrip(":") == "coding" and n < page.parts[0].line), default=0
@@ -144,8 +145,8 @@ def words_of(page: Page) -> Words:
     titles: dict[int, str] = {}
     listed_ranges: list[tuple[str, str]] = []
     logic_lines: dict[int, str] = {}
-    heading, since = "", 0  # the heading, and how many codes were listed before it
-    promised = ""  # the heading whose codes, still to come, are for information
+    heading, since = "", 0  # the current heading, and how many codes were listed before it
+    promised = ""  # the heading under which codes that follow are for information
     for n, text in lines.items():
         if _FOR_INFORMATION.search(text) and series_of(text) is None:
             own = next((name for name in ("diagnosis", "procedure") if re.search(rf"(?i)\b{name[:7]}", text)), None)
@@ -185,7 +186,8 @@ def _heading(text: str) -> str | None:
 
 
 def _logic(lines: dict[int, str]) -> list[Logic]:
-    """The conditions of the coding logic: parted by lines that say AND."""
+    """The conditions of the coding logic. A line that only says AND starts a new one, and so does a line that names an age
+    but no codes."""
     groups: list[dict[int, str]] = [{}]
     for n, text in lines.items():
         if re.fullmatch(r"(?i)\W*and\W*", text):
@@ -214,7 +216,7 @@ def _logic(lines: dict[int, str]) -> list[Logic]:
 
 
 def _system(text: str) -> str:
-    """What kind of codes a condition in words names; empty where it names both, or neither."""
+    """Whether a condition in words is about procedures or diagnoses; empty if it names both, or neither."""
     named = [
         name
         for name, form in (("procedure", "procedure"), ("diagnosis", "diagnos[ie]s"))

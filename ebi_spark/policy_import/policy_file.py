@@ -1,4 +1,4 @@
-"""An imported page written down: the policy file, and the reconciliation that stands beside it."""
+"""Write an imported page as a policy file, and the reconciliation of its words with its SQL as Markdown."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from ebi_spark.policies.code_books import covered
+from ebi_spark.policies.code_books import is_covered
 from ebi_spark.policies.codes_in_words import ranges_in
 from ebi_spark.policies.patterns import AGE_FIELDS, OPERATORS
 from ebi_spark.policies.simplify import Test
@@ -16,43 +16,44 @@ from ebi_spark.policy_import.reconcile import KINDS, Finding
 from ebi_spark.policy_import.rule_clauses import Draft
 
 TO_COMPLETE = "TO COMPLETE"
-# A revision needs a day; where the page has none this one stands until it is completed.
+# A revision needs a start date. This placeholder is used if the page gives none.
 NO_DAY = "1900-01-01"
 _WIDTH = 118
-_NULL_DROPS = "The SQL's bare NOT LIKE or <> is UNKNOWN where the field is missing, so the record drops."
-_NULL_KEPT = "The SQL keeps a record without the field: OR … IS NULL."
+_NULL_DROPS = "The SQL's NOT LIKE or <> is UNKNOWN if the field is missing, so such records are dropped."
+_NULL_KEPT = "The SQL keeps records in which the field is missing (OR … IS NULL)."
 
 
 def to_complete(page: Page, drafts: list[Draft], findings: list[Finding]) -> list[str]:
-    """What the page could not say, a line each: no run reads the policy before each is settled."""
+    """What the page does not say and a person has to decide, one line each. Runs refuse the policy until all are done."""
     several = len(set(MONTH.findall(page.updated))) > 1 and "coding updated" not in page.updated.lower()
-    last = ", the last of several" if several else ""
+    latest = ", the latest of several" if several else ""
     day = (
-        f"in_force: the page names the month only ({page.revised:%B %Y}{last}); its first day is assumed"
+        f"in_force: the page gives only the month ({page.revised:%B %Y}{latest}); its first day is assumed"
         if page.revised
-        else f"in_force and the revision's name: the page names no month; {NO_DAY} is a placeholder"
+        else f"in_force and the revision's name: the page gives no month; {NO_DAY} is a placeholder"
     )
-    # Mends, precedence and the like are told, not settled.
+    # Findings of the kinds from "precedence" on are for information.
     open_kinds = KINDS[: KINDS.index("precedence")]
-    settle = sum(finding.kind in open_kinds for finding in findings)
+    number = sum(finding.kind in open_kinds for finding in findings)
     lines = [
         "source: who published the page, and where",
-        f"scope: clause {drafts[0].id} decides which records get a row at all",
+        f"scope: check that clause {drafts[0].id} is what decides which records the policy is about",
         day,
-        "readings: as_intended and guidance_coded are as published until their decisions are written, each with its reason",
+        "readings: as_intended and guidance_coded equal as_published until you write their decisions, each with its reason",
         "default_reading: as_published is assumed",
     ]
-    return lines + ([f"reconciliation: {settle} differences between words and SQL to settle"] if settle else [])
+    plural = "s" * (number > 1)
+    return lines + ([f"reconciliation: {number} difference{plural} between words and SQL to resolve"] if number else [])
 
 
 def policy_text(
     page: Page, policy_id: str, dataset: str, drafts: list[Draft], words: Words, open_points: list[str]
 ) -> str:
-    """The YAML of the policy, comments where something is to be completed."""
+    """The YAML of the policy, with a comment wherever something has to be completed."""
     updated = page.updated or "undated"
     lines = [
-        f"# Read from {page.path.name} by `ebi-spark policy import`. {TO_COMPLETE} marks what the page cannot say; the",
-        "# reconciliation of its words with its SQL stands beside this file.",
+        f"# Imported from {page.path.name} by `ebi-spark policy import`. {TO_COMPLETE} marks what the page does not say. The",
+        "# reconciliation of its words with its SQL is in the same folder.",
         f"id: {policy_id}",
         f"title: {_scalar(page.title)}",
         f"dataset: {dataset}",
@@ -61,12 +62,12 @@ def policy_text(
         f"  page: {_scalar(page.title)}",
         *_text("updated", updated, "  "),
         f"default_reading: as_published  # {TO_COMPLETE}: the reading that is published below England",
-        "to_complete:  # delete each line once it is settled; until then no run reads the policy",
+        "to_complete:  # delete each line when it is done; runs refuse the policy until none is left",
         *(f"  - {_scalar(point)}" for point in open_points),
         "revisions:",
         f"  - revision: {_scalar(f'{page.revised:%Y-%m}' if page.revised else 'undated')}",
         f"    in_force: {{from: {page.revised or NO_DAY}}}  # {TO_COMPLETE}: the day",
-        *(["    baseline:  # the page's own figures of past activity"] if page.baseline else []),
+        *(["    baseline:  # past activity as stated on the page"] if page.baseline else []),
         *(f"      {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in page.baseline.items()),
         "    clauses:",
     ]
@@ -82,9 +83,9 @@ def _clause(draft: Draft, words: Words) -> list[str]:
     pad = "        "
     lines = [f"      - use: {draft.use}"] if draft.use else [f"      - id: {draft.id}"]
     if draft.scope:
-        lines.append(f"{pad}scope: true  # {TO_COMPLETE}: is this what decides which records get a row?")
+        lines.append(f"{pad}scope: true  # {TO_COMPLETE}: does this decide which records the policy is about?")
     if draft.use:
-        # Where the page's SQL treats a missing value otherwise, the shared clause's words would be wrong.
+        # If the page's SQL treats missing values differently, the words of the shared clause would be wrong.
         if draft.as_shared:
             return lines
         lines += _text("words", clause_words(draft, words), pad)
@@ -99,7 +100,7 @@ def _clause(draft: Draft, words: Words) -> list[str]:
 
 
 def clause_words(draft: Draft, words: Words) -> str:
-    """The page's words for a clause: of its coding logic, its lists or its ages; else the SQL itself."""
+    """The page's words for a clause: from its coding logic, its ages or its lists; otherwise the SQL itself."""
     codes = set(_codes_of(draft.test))
     best, most = "", 0
     for item in words.logic:
@@ -116,8 +117,8 @@ def clause_words(draft: Draft, words: Words) -> str:
     if listed:
         return "; ".join(words.lines[item.line] for item in listed)
     sql = f"SQL, line {draft.line}: {draft.sql}"
-    # The ranges that a page states are what its classes mean, also where codes in them never occur.
-    stated = [text for text in words.lines.values() if any(covered(code[:3], (), ranges_in(text)) for code in codes)]
+    # The ranges that a page states are what the classes in its SQL mean, though some codes in them never occur.
+    stated = [text for text in words.lines.values() if any(is_covered(code[:3], (), ranges_in(text)) for code in codes)]
     return f"{' '.join(stated)} ({sql})" if stated else sql
 
 
@@ -130,14 +131,14 @@ def _codes_of(test: Test) -> Iterable[str]:
 
 
 def _scalar(text: str) -> str:
-    """A text as one YAML scalar; quoted wherever a plain one could be read otherwise."""
+    """A text as one YAML scalar, in quotation marks wherever YAML could read a plain one differently."""
     simple = re.fullmatch(r"[A-Za-z][\w ,;()/.'’“”–-]*", text) and not re.search(r":\s|\s#|[\s.]$", text + "|"[:0])
     return text if simple and text.lower() not in ("true", "false", "null", "yes", "no", "on", "off") else \
         json.dumps(text, ensure_ascii=False)  # fmt: skip
 
 
 def _text(key: str, text: str, pad: str) -> list[str]:
-    """``key: text``, folded where it is long."""
+    """``key: text``, wrapped if it is long."""
     whole = f"{pad}{key}: {_scalar(text)}"
     if len(whole) <= _WIDTH:
         return [whole]
@@ -146,7 +147,7 @@ def _text(key: str, text: str, pad: str) -> list[str]:
 
 
 def _test(key: str, test: Test, pad: str) -> list[str]:
-    """A test in flow form where it fits a line, else in block form."""
+    """A test on one line (YAML flow style) if it fits, otherwise in block style."""
     flow = f"{pad}{key}: {_flow(test)}"
     if len(flow) <= _WIDTH:
         return [flow]
@@ -193,7 +194,7 @@ def reconciliation_text(page: Page, policy_id: str, drafts: list[Draft], finding
     lines = [
         f"# {policy_id}: words and SQL of the page",
         "",
-        f"{page.title}. {page.updated or 'The page names no date'}. Read from `{page.path.name}`; lines are its own.",
+        f"{page.title}. {page.updated or 'The page gives no date'}. Read from `{page.path.name}`, to which line numbers refer.",
         "",
         "## Clauses read from the SQL",
         "",
@@ -205,32 +206,35 @@ def reconciliation_text(page: Page, policy_id: str, drafts: list[Draft], finding
         "",
     ]
     if not findings:
-        lines.append("None: words and SQL say the same.")
+        lines.append("None: the words and the SQL agree.")
     for kind in KINDS:
-        of_kind = [finding for finding in findings if finding.kind == kind]
-        if of_kind:
-            lines += [f"### {kind[0].upper()}{kind[1:]}", ""]
-            lines += [f"- line {f.line}{f', `{f.clause}`' if f.clause else ''}: {_cell(f.text)}" for f in of_kind]
+        findings_of_kind = [finding for finding in findings if finding.kind == kind]
+        if findings_of_kind:
+            title = findings_of_kind[0].title
+            lines += [f"### {title[0].upper()}{title[1:]}", ""]
+            lines += [
+                f"- line {f.line}{f', `{f.clause}`' if f.clause else ''}: {_cell(f.text)}" for f in findings_of_kind
+            ]
             lines.append("")
     if page.baseline:
-        lines += ["## The page's own figures of past activity", ""]
-        lines += [f"- {name.replace('_', ' ')}: {_cell(_stated(value))}" for name, value in page.baseline.items()]
+        lines += ["## Past activity as stated on the page", ""]
+        lines += [f"- {name.replace('_', ' ')}: {_cell(_figure(value))}" for name, value in page.baseline.items()]
         lines.append("")
     if words.informational:
-        of_line: dict[int, list[str]] = {}
+        by_line: dict[int, list[str]] = {}
         for item in words.informational:
-            of_line.setdefault(item.line, []).append(item.code)
+            by_line.setdefault(item.line, []).append(item.code)
         lines += [
             "## Codes that the page gives for information",
             "",
-            "The rule need not have them, and they are not compared.",
+            "The rule need not contain them, so they are not compared with the SQL.",
             "",
         ]
-        lines += [f"- line {n}: {', '.join(codes)}" for n, codes in of_line.items()]
+        lines += [f"- line {n}: {', '.join(codes)}" for n, codes in by_line.items()]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _stated(value: Any) -> str:
+def _figure(value: Any) -> str:
     return (
         "; ".join(map(str, value))
         if isinstance(value, list)

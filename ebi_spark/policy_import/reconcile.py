@@ -1,11 +1,11 @@
-"""Words and SQL of a page held against each other: what one says and the other does not, by line."""
+"""Compare the words of a page with its SQL: list what one says and the other does not, with the page's line numbers."""
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ebi_spark.policies.code_books import SYSTEM_OF, SYSTEMS, CodeBook, covered
+from ebi_spark.policies.code_books import SYSTEM_OF, SYSTEMS, CodeBook, is_covered
 from ebi_spark.policies.patterns import AGE_FIELDS
 from ebi_spark.policies.simplify import Leaf, Test, leaves, normal_test, simplified
 from ebi_spark.policy_import.page import Page
@@ -20,7 +20,7 @@ _POSITION = {
     ("any", "procedure"): "any_procedure",
     ("any", "diagnosis"): "any_diagnosis",
 }
-# Findings of these kinds are read in the order given, the rest after them.
+# The kinds of findings, in the order in which they are listed. Those before "precedence" have to be resolved by a person.
 KINDS = (
     "in the SQL, not in the words",
     "in the words, not in the SQL",
@@ -34,23 +34,38 @@ KINDS = (
     "read as",
     "mended",
 )
+# How people see a kind, where its name alone does not say enough.
+_TITLES = {
+    "position": "position of a code",
+    "precedence": "AND and OR without brackets",
+    "unbound alias": "alias of another table",
+    "not taken over": "left out",
+    "read as": "how the page was read",
+    "mended": "repaired typing and typesetting",
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to settle or to know. ``line`` is the page's; ``clause`` the policy's, where it is about one."""
+    """One difference to resolve, or one thing to know. ``line`` is the page's line; ``clause`` is the id of the policy's
+    clause, or empty if the finding is not about a clause."""
 
     kind: str
     line: int
     clause: str
     text: str
 
+    @property
+    def title(self) -> str:
+        """The kind as people see it."""
+        return _TITLES.get(self.kind, self.kind)
+
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """The finding as ``--json`` prints it."""
         return asdict(self)
 
 
-def reconciled(
+def reconcile(
     page: Page,
     words: Words,
     drafts: list[Draft],
@@ -58,9 +73,9 @@ def reconciled(
     fragments: dict[int, Test | None],
     books: dict[str, CodeBook],
 ) -> list[Finding]:
-    """All findings, in the order of :data:`KINDS` and of the page.
+    """All findings, sorted by :data:`KINDS` and then by line.
 
-    ``fragments`` are SQL conditions that stand among the words, by line; None where one cannot be read.
+    ``fragments`` are SQL conditions that appear among the words, by line; None where one cannot be read.
     """
     found = [
         *_codes(words, drafts, books),
@@ -70,7 +85,7 @@ def reconciled(
         *_nulls(drafts),
         *_aliases(notes),
         *(Finding(_kind(note), note.line, "", note.text) for note in notes if note.kind != "unbound alias"),
-        *_mends(page),
+        *_repairs(page),
     ]
     return sorted(dict.fromkeys(found), key=lambda item: (KINDS.index(item.kind), item.line))
 
@@ -79,16 +94,16 @@ def _kind(note: Note) -> str:
     return note.kind if note.kind in KINDS else "read as"
 
 
-def _mends(page: Page) -> Iterator[Finding]:
+def _repairs(page: Page) -> Iterator[Finding]:
     by_what: dict[str, list[int]] = {}
-    for mend in page.mends:
-        by_what.setdefault(mend.what, []).append(mend.line)
+    for repair in page.repairs:
+        by_what.setdefault(repair.what, []).append(repair.line)
     for what, lines in by_what.items():
         yield Finding("mended", lines[0], "", f"{what} (line{'s' * (len(lines) > 1)} {_numbered(lines)})")
 
 
 def _numbered(lines: Iterable[int]) -> str:
-    """Line numbers with runs of them made short: 16, 20–31."""
+    """Line numbers as a text, with consecutive ones shortened: 16, 20–31."""
     runs: list[list[int]] = []
     for line in sorted(set(lines)):
         if runs and line == runs[-1][-1] + 1:
@@ -110,48 +125,53 @@ def _aliases(notes: Iterable[Note]) -> Iterator[Finding]:
 
 
 def _named(words: Words, system: str, kind: str, books: dict[str, CodeBook]) -> dict[str, int]:
-    """The codes that the words name for a system (one of :data:`SYSTEMS`) on one side, with their lines."""
+    """The codes of a system (a key of :data:`SYSTEMS`) that the words require or exclude (``kind``), with their lines."""
     titles = {item.code: words.titles.get(item.line, "") for item in (*words.listed, *words.informational)}
-    said = [
+    named = [
         (code, item.line, item.system, titles.get(code))
         for item in words.logic
         if item.kind == kind
         for code in item.codes
     ]
-    said += [
+    named += [
         (item.code, item.line, item.system, words.titles.get(item.line, ""))
         for item in words.listed
         if item.kind == kind
     ]
-    return {code: line for code, line, given, title in said if system in _systems(code, given, title, books)}
+    return {code: line for code, line, heading, title in named if system in _systems(code, heading, title, books)}
 
 
-def _systems(code: str, given: str, title: str | None, books: dict[str, CodeBook]) -> tuple[str, ...]:
-    """The systems that a code of the words can be of: what its heading says; where that says nothing, those that know the
-    code, and where both do, the title beside the code decides if it can. A code that its heading's system does not have is of
-    the other where the title is that of the other, or where no title says otherwise (in a sentence of the logic)."""
-    of_heading = tuple(system for system, word in _SYSTEM_WORDS.items() if word == given)
+def _systems(code: str, heading: str, title: str | None, books: dict[str, CodeBook]) -> tuple[str, ...]:
+    """The systems to which a code in the words can belong.
+
+    - A code under a heading belongs to the system of that heading.
+    - Exception: if that system does not have the code, it belongs to the other system, provided that the page gives no title
+      for it (as in a sentence of the logic) or that the title shares a word with the other system's title.
+    - Without a heading, it belongs to the systems that have the code. If both have it, the page's title for it decides,
+      if it can.
+    """
+    by_heading = tuple(system for system, word in _SYSTEM_WORDS.items() if word == heading)
     known = tuple(system for system in books if books[system].found("starts_with", code))
-    if of_heading and (not known or of_heading[0] in known):
-        return of_heading
-    if of_heading and title is not None and not _shared_words(title, books[known[0]], code):
-        return of_heading
+    if by_heading and (not known or by_heading[0] in known):
+        return by_heading
+    if by_heading and title is not None and not _shared_words(title, books[known[0]], code):
+        return by_heading
     if len(known) < 2:
         return known or tuple(books)[:1]
     shared = {system: _shared_words(title or "", books[system], code) for system in known}
     return tuple(system for system in known if shared[system] == max(shared.values()))
 
 
-# Words that titles of both systems have.
+# Words that occur in the titles of both systems.
 _IN_BOTH = {"other", "unspecified", "specified", "with", "without", "from", "elsewhere", "classified"}
 
 
 def _shared_words(title: str, book: CodeBook, code: str) -> int:
-    said = _telling(title)
-    return max((len(said & _telling(found.title)) for found in book.found("starts_with", code)), default=0)
+    words = _distinctive(title)
+    return max((len(words & _distinctive(found.title)) for found in book.found("starts_with", code)), default=0)
 
 
-def _telling(title: str) -> set[str]:
+def _distinctive(title: str) -> set[str]:
     return set(re.findall(r"[a-z]{4,}", title.lower())) - _IN_BOTH
 
 
@@ -170,36 +190,36 @@ def _codes(words: Words, drafts: list[Draft], books: dict[str, CodeBook]) -> Ite
             matched.setdefault((system, side), set()).update(hits)
             named = _named(words, system, side, books)
             if not named and not words.ranges and not (draft.use and words.says("cancer")):
-                text = f"the words name no such {SYSTEMS[system]} codes: {_some(leaf.codes)}"
+                text = f"the words name no {SYSTEMS[system]} codes for this; the SQL has {_some(leaf.codes)}"
                 yield Finding("in the SQL, not in the words", draft.line, draft.id, text)
                 continue
             if draft.use and words.says("cancer"):
                 continue
-            if wider := sorted(code for code in hits if not covered(code, named, words.ranges)):
-                text = f"{_titled(wider, books[system])} found by the SQL, not named in the words"
+            if wider := sorted(code for code in hits if not is_covered(code, named, words.ranges)):
+                text = f"the SQL finds {_titled(wider, books[system])}, which the words do not name"
                 yield Finding("wider than the words", draft.line, draft.id, text)
     for system, side in [(system, side) for system in _SYSTEM_WORDS for side in ("require", "exclude")]:
         for code, line in _named(words, system, side, books).items():
             known = {c.code for c in books[system].found("starts_with", code)}
-            lost = known - matched.get((system, side), set())
+            not_matched = known - matched.get((system, side), set())
             if not known:
-                asked = (
+                which = (
                     SYSTEMS[system]
                     if any(b.found("starts_with", code) for b in books.values())
                     else " or ".join(SYSTEMS.values())
                 )
-                text = f"{code} stands in the words and is no {asked} code in use"
+                text = f"the words name {code}, which is not an {which} code in use"
                 yield Finding("in the words, not in the SQL", line, "", text)
-            elif lost == known and not _either(code, side, matched, books):
-                text = f"{_titled([code], books[system])} is {'excluded' if side == 'exclude' else 'asked for'} in words only"
+            elif not_matched == known and not _matched_in_any(code, side, matched, books):
+                text = f"{_titled([code], books[system])} is {'excluded' if side == 'exclude' else 'required'} in words only"
                 yield Finding("in the words, not in the SQL", line, "", text)
-            elif lost and lost != known:
-                text = f"of {code} in the words the SQL leaves out {_titled(sorted(lost), books[system])}"
+            elif not_matched and not_matched != known:
+                text = f"the words name {code}, but the SQL leaves out {_titled(sorted(not_matched), books[system])}"
                 yield Finding("narrower than the words", line, "", text)
 
 
-def _either(code: str, side: str, matched: dict[tuple[str, str], set[str]], books: dict[str, CodeBook]) -> bool:
-    """Whether a code that is one of both systems is matched in the other."""
+def _matched_in_any(code: str, side: str, matched: dict[tuple[str, str], set[str]], books: dict[str, CodeBook]) -> bool:
+    """Whether the SQL matches the code in either system: some codes exist in both."""
     return any(found.startswith(code) for system in books for found in matched.get((system, side), ()))
 
 
@@ -220,12 +240,12 @@ def _ages(words: Words, drafts: list[Draft]) -> Iterator[Finding]:
         if not words.ages:
             yield Finding("in the SQL, not in the words", draft.line, draft.id, "the words name no age")
         elif not any((age.low, age.high) == (low, high) for age in words.ages):
-            told = ", ".join(f"{age.low} {'and over' if age.high is None else f'to {age.high}'} (line {age.line})"
-                             for age in words.ages)  # fmt: skip
+            named = ", ".join(f"{age.low} {'and over' if age.high is None else f'to {age.high}'} (line {age.line})"
+                              for age in words.ages)  # fmt: skip
             sql = f"from {low if low is not None else 'birth'}{f' to {high}' if high is not None else ''}"
             kind = "narrower than the words" if any(age.low == low and age.high is None for age in words.ages) else \
                 "in the SQL, not in the words"  # fmt: skip
-            yield Finding(kind, draft.line, draft.id, f"ages {sql} in the SQL, {told} in the words")
+            yield Finding(kind, draft.line, draft.id, f"ages {sql} in the SQL, {named} in the words")
     if words.ages and not clauses:
         yield Finding("in the words, not in the SQL", words.ages[0].line, "", f"age: {words.lines[words.ages[0].line]}")
 
@@ -236,35 +256,38 @@ def _other_clauses(page: Page, words: Words, drafts: list[Draft]) -> Iterator[Fi
         if not names:
             continue
         if "admission_method" in names and (line := words.says(r"\b(?:non-?\s?)?elective|emergency")):
-            text = f"the words (line {line}: {words.lines[line]}) name no methods; the SQL: {draft.sql}. Check that these are they"
+            text = (
+                f"the words (line {line}: {words.lines[line]}) name no methods, but the SQL does: {draft.sql}. "
+                "Check that these are the methods that the words mean"
+            )
             yield Finding("read as", draft.line, draft.id, text)
         elif "administrative_category" in names and words.says("private"):
             continue
         else:
             remark = draft.conditions[0].heading
-            told = f" (a remark in the SQL says: {remark})" if remark and remark not in words.lines.values() else ""
-            yield Finding("in the SQL, not in the words", draft.line, draft.id, f"{draft.sql}{told}")
+            quoted = f" (a comment in the SQL says: {remark})" if remark and remark not in words.lines.values() else ""
+            yield Finding("in the SQL, not in the words", draft.line, draft.id, f"{draft.sql}{quoted}")
     used = {draft.use for draft in drafts}
     for word, clause in (("cancer", "global_cancer"), ("private", "private_patient")):
         line = words.says(rf"\b{word}")
         if line and clause not in used and not any(clause == draft.id for draft in drafts):
             yield Finding(
-                "in the words, not in the SQL", line, "", f"{words.lines[line]}: no clause of the SQL is {clause}"
+                "in the words, not in the SQL", line, "", f"{words.lines[line]}: the SQL has no clause {clause}"
             )
     if (line := words.says(r"\bnon-?\s?elective")) and not any("admission_method" in draft.fields for draft in drafts):
         yield Finding("in the words, not in the SQL", line, "", words.lines[line])
     if line := words.says(r"\bsecondary to\b"):
-        text = f"an order ({words.lines[line]}): the SQL finds the code anywhere in the list"
+        text = f"the words ask for an order of codes ({words.lines[line]}), but the SQL finds the code anywhere in the list"
         yield Finding("in the words, not in the SQL", line, "", text)
     between = [n for n in page.between if n < page.parts[-1].line]
     if between:
-        text = f"lines {_numbered(between)} stand between parts of the SQL and are read as words"
+        text = f"lines {_numbered(between)} are between parts of the SQL and were read as words"
         yield Finding("read as", between[0], "", text)
     yield from _guidance(page, words)
 
 
 def _guidance(page: Page, words: Words) -> Iterator[Finding]:
-    """Conditions that the guidance lists before the coding: no SQL says them unless someone codes them."""
+    """Conditions that the guidance lists before the coding section; the page gives no SQL for them."""
     start = min(words.lines, default=0)
     listed = {n: text.strip(" •*-\t") for n, text in page.words.items() if n < start and re.match(r"[•*]\s", text)}
     if listed:
@@ -278,14 +301,16 @@ def _logic(words: Words, drafts: list[Draft], fragments: dict[int, Test | None])
     for item in words.logic:
         wanted = _POSITION.get((item.position, item.system))
         if item.codes and wanted and wanted not in fields:
-            text = f"the words ask for the {item.position} position, no clause of the SQL tests {wanted}"
+            text = f"the words ask for the {item.position} position, but no clause of the SQL tests {wanted}"
             yield Finding("position", item.line, "", text)
-    told = {_judged(draft) for draft in drafts} | {_form(c.test) for draft in drafts for c in draft.conditions}
+    in_sql = {_effective_form(draft) for draft in drafts} | {
+        _form(c.test) for draft in drafts for c in draft.conditions
+    }
     for line, test in fragments.items():
         if test is None:
             text = f"SQL among the words that cannot be read: {words.lines[line]}"
             yield Finding("in the words, not in the SQL", line, "", text)
-        elif _form(test) not in told:
+        elif _form(test) not in in_sql:
             yield Finding("in the words, not in the SQL", line, "", words.lines[line])
 
 
@@ -293,7 +318,8 @@ def _form(test: Test) -> str:
     return str(normal_test(simplified(test)))
 
 
-def _judged(draft: Draft) -> str:
+def _effective_form(draft: Draft) -> str:
+    """The form of the whole condition: the negated test for an exclusion."""
     return _form({"none_of": [draft.test]} if draft.kind == "exclude" else draft.test)
 
 
@@ -302,7 +328,10 @@ def _nulls(drafts: list[Draft]) -> Iterator[Finding]:
         if draft.kind != "exclude" or draft.missing != "fails":
             continue
         name = " and ".join(draft.fields)
-        text = f"a record without {name} drops: NOT LIKE, NOT IN and <> are UNKNOWN on NULL, and no `OR … IS NULL` keeps it"
+        text = (
+            f"a record without {name} is dropped: NOT LIKE, NOT IN and <> are UNKNOWN on NULL, and there is no "
+            "`OR … IS NULL` to keep it"
+        )
         if kept := [d.id for d in drafts if d.missing == "passes" and d.fields == draft.fields]:
-            text += f"; {kept[0]} has let it through"
+            text += f"; yet the clause {kept[0]} lets it through"
         yield Finding("missing values", draft.line, draft.id, text)

@@ -1,5 +1,5 @@
-"""The conditions of a page's SQL as clauses of a policy: chains of NOT LIKE gathered, shared clauses known again, the
-scope first."""
+"""Turn the conditions of a page's SQL into clauses of a policy: merge chains of NOT LIKE, recognise shared clauses, and put
+the scope first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Any
 
 from ebi_spark.policies.compile import asks_null, fields_of
 from ebi_spark.policies.patterns import OPERATORS, written_out
-from ebi_spark.policies.simplify import Test, gathered_with, normal_test, simplified
+from ebi_spark.policies.simplify import Test, merged_with, normal_test, simplified
 from ebi_spark.policy_import.tsql_rule import Condition
 
 _PROCEDURES = ("dominant_procedure", "any_procedure")
@@ -21,7 +21,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Draft:
-    """A clause as it is read from the SQL. ``use`` names the shared clause that it is."""
+    """A clause read from the SQL. ``use`` is the id of the shared clause with the same test, or empty."""
 
     kind: str  # require or exclude
     test: Test
@@ -29,34 +29,34 @@ class Draft:
     conditions: tuple[Condition, ...]
     id: str = ""
     use: str = ""
-    as_shared: bool = False  # the shared clause's `missing` too
+    as_shared: bool = False  # whether `missing` is the same as that of the shared clause too
     scope: bool = False
 
     @property
     def line(self) -> int:
-        """The page's line on which the clause starts."""
+        """The line of the page on which the clause starts."""
         return self.conditions[0].line
 
     @property
     def sql(self) -> str:
-        """The clause as the page's SQL has it."""
+        """The clause as SQL."""
         return " AND ".join(condition.sql for condition in self.conditions)
 
     @property
     def fields(self) -> list[str]:
-        """The fields that the clause tests, without repeats."""
+        """The fields that the clause tests, in order and without repeats."""
         return list(dict.fromkeys(fields_of(self.test)))
 
 
-def drafts_of(conditions: list[Condition], shared: dict[str, dict[str, Any]]) -> list[Draft]:
-    """The clauses that the conditions make, the scope first; ``shared`` are the clauses that policies share, by id.
+def draft_clauses(conditions: list[Condition], shared: dict[str, dict[str, Any]]) -> list[Draft]:
+    """The clauses made from the conditions, the scope first. ``shared`` are the clauses that policies share, by id.
 
-    The scope is the first clause that requires a procedure; with none there is no scope, and no clause is marked.
+    The scope is the first clause that requires a procedure. If there is none, no clause is marked as the scope.
     """
     drafts: list[Draft] = []
     for draft in map(_draft, conditions):
         before = drafts[-1] if drafts else None
-        both = _gathered(before, draft) if before else None
+        both = _merged(before, draft) if before else None
         if both is not None:
             drafts[-1] = both
         else:
@@ -74,7 +74,7 @@ def _draft(condition: Condition) -> Draft:
     others = [item for item in test.get("any_of", []) if item not in nulls]
     if len(nulls) == 1 and others:
         rest = simplified({"any_of": others})
-        # NULL decides the rest and nothing else does, so `OR … IS NULL` is what becomes of an undecided record.
+        # The rest is undecided exactly when this field is NULL, so `OR … IS NULL` means `missing: passes`.
         if set(fields_of(rest)) == {nulls[0]["field"]} and not asks_null(rest):
             test, missing = rest, "passes"
     if set(test) == {"none_of"}:
@@ -82,8 +82,8 @@ def _draft(condition: Condition) -> Draft:
     return Draft("require", test, missing, (condition,))
 
 
-def _gathered(before: Draft, draft: Draft) -> Draft | None:
-    """Two exclusions side by side on one field as one clause: NOT a AND NOT b is NOT (a OR b)."""
+def _merged(before: Draft, draft: Draft) -> Draft | None:
+    """Two consecutive exclusions on one field as one clause: NOT a AND NOT b equals NOT (a OR b)."""
     same = (before.kind, before.missing, before.conditions[-1].part) == (
         draft.kind,
         draft.missing,
@@ -91,7 +91,7 @@ def _gathered(before: Draft, draft: Draft) -> Draft | None:
     )
     if not same or draft.kind != "exclude":
         return None
-    test = gathered_with(before.test, draft.test)
+    test = merged_with(before.test, draft.test)
     return None if test is None else replace(before, test=test, conditions=before.conditions + draft.conditions)
 
 
@@ -100,10 +100,10 @@ def _codes(test: Test) -> set[str]:
 
 
 def _split(draft: Draft, shared: dict[str, dict[str, Any]]) -> list[Draft]:
-    """A chain that holds a whole shared clause and more, as that clause and the rest."""
+    """Split a chain that contains a whole shared clause and more into that clause and the rest."""
     for clause in shared.values():
         part = clause.get(draft.kind)
-        if part is None or gathered_with(part, draft.test) is None:
+        if part is None or merged_with(part, draft.test) is None:
             continue
         inside = [c for c in draft.conditions if _codes(_bare(c.test)) <= _codes(part)]
         rest = [c for c in draft.conditions if c not in inside]

@@ -1,4 +1,4 @@
-"""Which field of the policy language a column of a page's SQL is, by the columns that the source tables are known to have."""
+"""Find the field that a column of a page's SQL stands for, using the known columns of the source tables."""
 
 import difflib
 import re
@@ -13,7 +13,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.policies.compile import FIELDS
 from ebi_spark.policy_import.page import Page
 
-# The aliases that the pages give the source tables, and each dataset's tables.
+# The tables of each dataset, and the aliases that the pages use for them.
 TABLES = {"apc": ("apcs", "apcs_der"), "op": ("opa",)}
 _ALIASES = {"apcs": "apcs", "der": "apcs_der", "apcs_der": "apcs_der", "opa": "opa"}
 _OF_ALIAS = {"apcs": "apc", "der": "apc", "apcs_der": "apc", "opa": "op"}
@@ -26,25 +26,25 @@ _DATASET_WORDS = {
 
 @dataclass(frozen=True)
 class Binding:
-    """What the names of one page's SQL mean."""
+    """What the names in the SQL of one page mean."""
 
     dataset: str
-    columns: dict[str, dict[str, str]]  # table: column in upper case: field
-    ages: list[list[str]]  # the column of age and its fall-back, upper case
+    columns: dict[str, dict[str, str]]  # table → column in upper case → field
+    ages: list[list[str]]  # pairs in upper case: the age column, and the one used where it is missing
 
     def unbound(self, alias: str, column: str) -> str | None:
-        """What is wrong with an alias that does not lead to the column; None where it does."""
+        """What is wrong with an alias whose table does not have the column; None if nothing is wrong."""
         table = _ALIASES.get(alias.lower())
-        holders = [name for name, columns in self.columns.items() if column.upper() in columns]
-        if not alias or table in holders or not holders:
+        tables = [name for name, columns in self.columns.items() if column.upper() in columns]
+        if not alias or table in tables or not tables:
             return None
         if table in self.columns:
-            return f"{alias}.{column}: that table has no such column, it is read from {' or '.join(holders)}"
-        return f"{alias}.{column}: the rule reads no table of that alias, it is read as {' or '.join(holders)}"
+            return f"{alias}.{column}: the table has no such column, so it is read from {' or '.join(tables)}"
+        return f"{alias}.{column}: the rule has no table with this alias, so it is read as {' or '.join(tables)}"
 
 
 def binding_for(dataset: str) -> Binding:
-    """The names of a dataset's tables, from ``conf/layouts.yml``."""
+    """The known columns of a dataset's tables, from ``conf/layouts.yml``."""
     layouts = yaml.safe_load(resource("conf", "layouts.yml").read_text(encoding="utf-8"))
     fields = {column: name for name, column in FIELDS[dataset].items()}
     columns: dict[str, dict[str, str]] = {}
@@ -58,12 +58,12 @@ def binding_for(dataset: str) -> Binding:
 
 
 def dataset_of(text: str) -> str | None:
-    """The dataset that a heading such as ``APC`` or ``Outpatients`` names."""
+    """The dataset that a heading such as ``APC`` or ``Outpatients`` names; None if it names none."""
     return next((name for name, form in _DATASET_WORDS.items() if form.match(text)), None)
 
 
 def dataset_of_alias(alias: str) -> str | None:
-    """The dataset whose table an alias stands for on the pages."""
+    """The dataset of the table that an alias stands for on the pages; None if the alias is unknown."""
     return _OF_ALIAS.get(alias.lower())
 
 
@@ -74,18 +74,18 @@ def aliases_in(text: str) -> set[str]:
 
 
 def dataset_of_page(page: Page) -> str:
-    """Spells or attendances: by the rule's aliases, else by the page's words, else by the columns."""
+    """The dataset of the rule: by its aliases, or else by the page's words, or else by its columns."""
     rule = page.parts[0]
     named = {_OF_ALIAS[alias] for alias in aliases_in(rule.text) if alias in _OF_ALIAS}
     if len(named) > 1:
         raise page.refusal(
             rule.line,
-            "the rule reads both tables of spells (apcs, der) and of attendances (opa)",
-            "import one rule for each dataset, each from a file of its own",
+            "the rule uses both tables of spells (apcs, der) and of attendances (opa)",
+            "save one rule for each dataset in a separate file, and import one file at a time",
         )
     if not named:
-        told = {n: found for n, text in page.words.items() if n < rule.line and (found := dataset_of(text))}
-        named = {told[max(told)]} if told else set()
+        headings = {n: found for n, text in page.words.items() if n < rule.line and (found := dataset_of(text))}
+        named = {headings[max(headings)]} if headings else set()
     if not named:
         bare = re.sub(r"'[^']*'", " ", rule.text).upper()
         fitting = {
@@ -98,14 +98,14 @@ def dataset_of_page(page: Page) -> str:
     if not named:
         raise page.refusal(
             rule.line,
-            "neither an alias (apcs, der, opa) nor the words say whether the rule is on spells or on attendances",
-            "write the alias before the columns, such as apcs.Admission_Method",
+            "neither the aliases (apcs, der, opa) nor the words say whether the rule is about spells or attendances",
+            "write the alias before each column, as in apcs.Admission_Method",
         )
     return named.pop()
 
 
 def column_of(node: exp.Column, binding: Binding, refused: Callable[[str, str], InputError]) -> str:
-    """The field that a column is; a refusal names the nearest column there is."""
+    """The field that a column stands for. The error for an unknown column, made by ``refused``, suggests the nearest one."""
     everywhere = {name: known for columns in binding.columns.values() for name, known in columns.items()}
     name = node.name.upper()
     if name in everywhere:
@@ -113,9 +113,10 @@ def column_of(node: exp.Column, binding: Binding, refused: Callable[[str, str], 
     if any(name == pair[1] for pair in binding.ages):
         return "age"
     if node.args.get("db") or not re.fullmatch(r"\w+", node.name):
-        raise refused(f"{node.sql()} is no column", "correct the name")
+        raise refused(f"{node.sql()} is not the name of a column", "correct the name")
     near = difflib.get_close_matches(name, everywhere, n=1, cutoff=0.0)
+    kept = "spells" if binding.dataset == "apc" else "attendances"
     raise refused(
-        f"unknown field: {node.sql()} is no column that {'spells' if binding.dataset == 'apc' else 'attendances'} keep",
+        f"unknown field: {node.sql()} is not among the columns that are kept for {kept}",
         f"did you mean {near[0]}? The columns are: {', '.join(sorted(everywhere))}",
     )

@@ -1,4 +1,5 @@
-"""T-SQL parsed with sqlglot, strictly: what does not parse, and brackets whose place is open, are refused by line."""
+"""Parse T-SQL with sqlglot, strictly. SQL that does not parse, and a missing bracket that could belong in several places,
+are refused with their line."""
 
 import re
 from collections.abc import Callable
@@ -9,24 +10,27 @@ from sqlglot.errors import ParseError, TokenError
 
 from ebi_spark.errors import InputError
 from ebi_spark.policy_import.page import COMPARISON, LOST_JOIN, LOST_JOIN_REMEDY, Page, SqlPart, depth
-from ebi_spark.policy_import.typography import Mend
+from ebi_spark.policy_import.typography import Repair
 
-# Each place where a lost bracket could stand is tried by reading the whole part again.
+# Each possible place of a missing bracket is tried by reading the whole part again, so there must not be too many.
 MOST_PLACES = 600
 
 
 class Refused(InputError):
-    """Something on one line of a page that cannot be read."""
+    """Something on a line of a page cannot be read."""
 
     def __init__(self, page: Page, line: int, message: str, remedy: str) -> None:
         super().__init__(f"page: {page.path}, line {line}: {message}", remedy=remedy)
 
 
-def parsed(
+def parse(
     page: Page, part: SqlPart, text: str, meaning: Callable[[exp.Expr, SqlPart], str]
-) -> tuple[exp.Expr, Mend | None]:
-    """The part's SQL as a tree. One lost bracket is put back only where every place for it has the same ``meaning``; a lost
-    AND or OR is never put back."""
+) -> tuple[exp.Expr, Repair | None]:
+    """The SQL of a part as a tree, and the repair if one was made.
+
+    One missing bracket is added, but only if the result has the same ``meaning`` wherever the bracket is placed. A missing
+    AND or OR is never added. :class:`Refused` names the line of what cannot be read.
+    """
     _refuse_lost_join(page, part, text)
     if _balanced(text):
         return _tree(page, part, text), None
@@ -34,29 +38,36 @@ def parsed(
     readings: dict[str, str] = {}
     places = _boundaries(text) if abs(missing) == 1 else []
     for place in places if len(places) <= MOST_PLACES else []:
-        tried = f"{text[:place]}{')' if missing == 1 else '('}{text[place:]}"
-        if not _balanced(tried):
+        attempt = f"{text[:place]}{')' if missing == 1 else '('}{text[place:]}"
+        if not _balanced(attempt):
             continue
         try:
-            readings.setdefault(meaning(_tree(page, part, tried), part), tried)
+            readings.setdefault(meaning(_tree(page, part, attempt), part), attempt)
         except Refused:
             continue
     line = part.line + _unbalanced_line(text) - 1
     if len(readings) == 1:
-        lost = "closing" if missing == 1 else "opening"
-        what = f"a lost {lost} bracket put back (every place where it could stand reads the same)"
-        return _tree(page, part, next(iter(readings.values()))), Mend(line, what)
-    count = f", and {len(readings)} places to put it back read differently" if len(readings) > 1 else ""
+        kind = "closing" if missing == 1 else "opening"
+        what = f"a missing {kind} bracket added (the meaning is the same in every place where it fits)"
+        return _tree(page, part, next(iter(readings.values()))), Repair(line, what)
+    count = (
+        f", and the rule has {len(readings)} meanings, depending on where a bracket is added"
+        if len(readings) > 1
+        else ""
+    )
     word = "is never closed" if missing > 0 else "closes nothing"
-    raise Refused(page, line, f"unbalanced brackets: one {word}{count}", "put the bracket where it belongs")
+    raise Refused(page, line, f"unbalanced brackets: one {word}{count}", "add or remove the bracket where it belongs")
 
 
-# A value that ends a comparison, then what can only begin another one: a bracket, or a column or function with its operator.
 _TOKEN = re.compile(r"'[^'\n]*'?|\w+|[^\w\s]")
 
 
 def _refuse_lost_join(page: Page, part: SqlPart, text: str) -> None:
-    """A refusal where one condition follows another with neither AND nor OR between, on one line or over several."""
+    """Raise :class:`Refused` if a condition follows another without AND or OR between them, on one line or over several.
+
+    A value that ends a comparison must not be followed by something that can only begin another one: a bracket, or a column
+    or function with its operator.
+    """
     code = "\n".join(_without_comment(line) for line in text.split("\n"))
     before = ""
     for token in _TOKEN.finditer(code):
@@ -80,7 +91,7 @@ _JOINING = ("and", "or", "like", "in", "between", "is", "then", "end", "else", "
 
 
 def _without_comment(line: str) -> str:
-    """The line without its comment; quoted texts may hold hyphens."""
+    """The line without its comment; two hyphens inside a quoted text do not begin one."""
     for match in re.finditer(r"'[^']*'|--", line):
         if match[0] == "--":
             return line[: match.start()]
@@ -100,29 +111,32 @@ def _tree(page: Page, part: SqlPart, text: str) -> exp.Expr:
         raise Refused(
             page,
             part.line + int(first.get("line") or 1) - 1,
-            f"this is no condition of SQL{f' (near {near!r})' if near else ''}",
-            "correct it against the page, or leave out what is not SQL",
+            f"this is not a valid SQL condition{f' (near {near!r})' if near else ''}",
+            "correct it against the published page, or remove what is not SQL",
         ) from None
     for alias in tree.find_all(exp.Alias):
         word = alias.args["alias"]
         raise Refused(
             page,
             part.line + line_of(word) - 1,
-            f"{word.name!r} stands where no word can",
-            "take it out, or comment it: --",
+            f"the word {word.name!r} is not allowed here",
+            "remove it, or make it a comment with --",
         )
     for literal in tree.find_all(exp.Literal):
         if "\n" in str(literal.this):
             start = text.find(f"'{literal.this}'")
             line = text.count("\n", 0, max(start, 0))
             raise Refused(
-                page, part.line + line, "a quoted text runs over the end of its line", "close it where it ends"
+                page,
+                part.line + line,
+                "a quoted text continues on the next line",
+                "add the quotation mark that ends it",
             )
     return tree
 
 
 def _bare(text: str) -> str:
-    """The text with quoted texts and comments blanked out, every character in its place."""
+    """The text with quoted texts and comments replaced by blanks, so that every other character keeps its position."""
     made, quoted, comment = [], False, False
     for at, character in enumerate(text):
         if character == "\n":
@@ -164,12 +178,12 @@ def _unbalanced_line(text: str) -> int:
 
 
 def _boundaries(text: str) -> list[int]:
-    """Places between words where a bracket could have been lost."""
+    """The positions between words where a bracket could be missing."""
     bare = _bare(text)
     made: list[int] = []
     quoted = False
     for at in range(len(text) + 1):
-        # Of a run of blanks the place after it says the same as those within.
+        # In a run of blanks, only the position after it is tried: the others mean the same.
         within = at < len(text) and (text[at].isspace() or (bare[max(at - 1, 0) : at + 1].isalnum() and at > 0))
         if not quoted and not within:
             made.append(at)
@@ -178,7 +192,7 @@ def _boundaries(text: str) -> list[int]:
 
 
 def line_of(node: exp.Expr) -> int:
-    """The line, from 1, on which a node starts, by the first name or text in it."""
+    """The line, from 1, on which a node starts, according to the first name or text in it."""
     lines = [item.meta["line"] for item in node.walk() if "line" in item.meta]
     return int(min(lines)) if lines else 1
 
@@ -189,7 +203,7 @@ def printed(node: exp.Expr) -> str:
 
 
 def name_of(node: exp.Expr) -> str:
-    """What a refusal calls a node."""
+    """What an error message calls a node."""
     if isinstance(node, exp.Anonymous):
         return f"the function {node.name}()"
     if isinstance(node, exp.Func):

@@ -1,6 +1,7 @@
-"""The SQL of a page as tests of the policy language, exactly, NULLs included; what has no such form is refused by line.
+"""Translate the SQL of a page into tests of the policy language with exactly the same meaning, NULLs included. SQL that the
+policy language cannot express is refused with its line.
 
-Only the kinds of nodes named here are let through: the parser passes over what it does not know.
+Only the kinds of nodes named here are accepted, because the parser ignores SQL that it does not know.
 """
 
 import json
@@ -17,14 +18,14 @@ from ebi_spark.policies.patterns import (
     PatternError,
     canonical,
     impossible_age,
-    no_code,
     places,
+    why_not_a_code,
     written_out,
 )
 from ebi_spark.policies.simplify import Test, simplified
 from ebi_spark.policy_import.page import Page, SqlPart
 from ebi_spark.policy_import.sql_columns import Binding, column_of
-from ebi_spark.policy_import.tsql_parse import Refused, line_of, name_of, parsed, printed
+from ebi_spark.policy_import.tsql_parse import Refused, line_of, name_of, parse, printed
 
 _NO_CHANGE = (exp.Upper, exp.Trim)
 _COMPARE: dict[type[exp.Expr], Callable[[int], Test]] = {
@@ -39,7 +40,7 @@ _MIRRORED = {exp.GTE: exp.LTE, exp.GT: exp.LT, exp.LTE: exp.GTE, exp.LT: exp.GT,
 
 @dataclass(frozen=True)
 class Note:
-    """Something about the SQL that its reader should know."""
+    """Something about the SQL that a person should know; ``kind`` is a kind of finding or a reason for ``read as``."""
 
     line: int
     kind: str
@@ -48,7 +49,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition that the rule ANDs, as a test, with its place on the page."""
+    """One of the conditions that the rule joins by AND, as a test, with its place on the page."""
 
     test: Test
     line: int
@@ -59,19 +60,20 @@ class Condition:
 
 @dataclass
 class RuleReader:
-    """Reads the parts of one page; ``notes`` gathers what the reading found."""
+    """Reads the parts of one page; ``notes`` collects what a person should know about them."""
 
     page: Page
     binding: Binding
     notes: list[Note] = field(default_factory=list)
 
     def conditions(self, number: int, part: SqlPart) -> list[Condition]:
-        """The conditions that one part ANDs together, in order."""
+        """The conditions that one part joins by AND, in order. ``number`` 0 is the rule itself. :class:`Refused` names the
+        line of what cannot be expressed."""
         text = re.sub(r"(?i)^(\s*(?:--[^\n]*\n\s*)*)(?:where|and)\b", lambda m: m[1] + " " * (len(m[0]) - len(m[1])),
                       part.text)  # fmt: skip
-        tree, mend = parsed(self.page, part, text, self._meaning)
-        if mend is not None:
-            self.notes.append(Note(mend.line, "mended", mend.what))
+        tree, repair = parse(self.page, part, text, self._meaning)
+        if repair is not None:
+            self.notes.append(Note(repair.line, "mended", repair.what))
         found = []
         for item in _anded(tree):
             if _is_one_is_one(item):
@@ -79,14 +81,16 @@ class RuleReader:
             test = simplified(self._test(item, part))
             found.append(Condition(test, part.line + line_of(item) - 1, printed(item), number, part.heading))
         if isinstance(tree, exp.Or) and re.match(r"(?i)\s*(?:--[^\n]*\n\s*)*and\b", part.text):
-            raise self._refused(tree, part, "a part that goes on with AND has an OR outside brackets, which would part "
-                                "the whole rule", "put brackets round what the OR joins")  # fmt: skip
+            raise self._refused(tree, part, "a part that continues with AND has an OR outside brackets, which would split "
+                                "the whole rule", "put brackets around the conditions that the OR joins")  # fmt: skip
         if isinstance(tree, exp.Or) and number == 0:
-            self._note(tree, part, "precedence", "OR stands outside every bracket: it parts the whole rule into arms")
+            self._note(
+                tree, part, "precedence", "OR is outside all brackets: it splits the whole rule into alternatives"
+            )
         return found
 
     def _meaning(self, tree: exp.Expr, part: SqlPart) -> str:
-        """What a reading of the SQL says, to compare two by."""
+        """The meaning of a tree as a text, to compare two trees."""
         return json.dumps(simplified(RuleReader(self.page, self.binding)._test(tree, part)), sort_keys=True)
 
     # Conditions
@@ -114,28 +118,28 @@ class RuleReader:
                 return self._in(node, part)
             case exp.EQ() | exp.NEQ() | exp.GT() | exp.GTE() | exp.LT() | exp.LTE():
                 return self._compared(node, part)
-        raise self._refused(node, part, f"{name_of(node)} has no place in a condition here: {printed(node)[:60]}")
+        raise self._refused(node, part, f"{name_of(node)} is not supported in a condition: {printed(node)[:60]}")
 
     def _precedence(self, node: exp.Or, part: SqlPart) -> None:
-        # Brackets stay in the tree, so an AND right under an OR had none.
+        # The tree keeps brackets, so an AND directly below an OR had none in the SQL.
         for item in node.flatten(unnest=False):
             if isinstance(item, exp.And):
                 self._note(item, part, "precedence",
-                           f"AND binds before OR, and no bracket says so: one arm of the OR is {printed(item)}")  # fmt: skip
+                           f"AND binds before OR, but no bracket shows it: one alternative is {printed(item)}")  # fmt: skip
 
     def _is_null(self, node: exp.Is, part: SqlPart) -> Test:
         if not isinstance(node.expression, exp.Null):
-            raise self._refused(node, part, "IS takes NULL only")
+            raise self._refused(node, part, "IS can only be followed by NULL or NOT NULL")
         return {"field": self._column(node.this, part).field, "is_null": True}
 
     def _between(self, node: exp.Between, part: SqlPart) -> Test:
         column = self._column(node.this, part)
         if column.field not in AGE_FIELDS:
-            raise self._refused(node, part, f"BETWEEN is read for ages only, not for {column.field}",
-                                "write the codes out: in ('…', '…')")  # fmt: skip
+            raise self._refused(node, part, f"BETWEEN can be used for ages only, not for {column.field}",
+                                "list the codes: in ('…', '…')")  # fmt: skip
         low, high = self._age(node.args["low"], part), self._age(node.args["high"], part)
         if low > high:
-            raise self._refused(node, part, f"an impossible age: between {low} and {high} holds no age",
+            raise self._refused(node, part, f"an impossible age: no age is between {low} and {high}",
                                 "write the smaller age first")  # fmt: skip
         return {"field": column.field, "between": [low, high]}
 
@@ -145,7 +149,9 @@ class RuleReader:
             left, right, kind = right, left, _MIRRORED[kind]
         literal = right.unnest()
         if not isinstance(literal, exp.Literal | exp.Neg):
-            raise self._refused(node, part, f"a column compared with what is no value: {printed(node)[:60]}")
+            raise self._refused(
+                node, part, f"a column is compared with something that is not a value: {printed(node)[:60]}"
+            )
         column = self._column(left, part)
         if column.field in AGE_FIELDS:
             bound = self._age(literal, part)
@@ -153,31 +159,31 @@ class RuleReader:
             return {"none_of": [test]} if kind is exp.NEQ else test
         if kind not in (exp.EQ, exp.NEQ):
             raise self._refused(node, part, f"codes cannot be compared by size: {printed(node)[:60]}",
-                                "write the codes out: in ('…', '…')")  # fmt: skip
+                                "list the codes: in ('…', '…')")  # fmt: skip
         value = str(literal.this)
         if not value.strip():
             if not column.blank_default:
-                raise self._refused(node, part, "a blank is missing here, so it cannot be compared with one",
+                raise self._refused(node, part, "a column is compared with blank text, but blank values are read as missing",
                                     "write IS NULL or IS NOT NULL")  # fmt: skip
             return {"field": column.field, "is_null": kind is exp.EQ}
-        test = self._settled(self._equal(column, [self._text(literal, part)], node, part), column)
+        test = self._with_blank_default(self._equal(column, [self._text(literal, part)], node, part), column)
         return {"none_of": [test]} if kind is exp.NEQ else test
 
     def _in(self, node: exp.In, part: SqlPart) -> Test:
         column = self._column(node.this, part)
         listed = node.args.get("expressions") or []
         if not listed or any(not isinstance(item.unnest(), exp.Literal) for item in listed):
-            raise self._refused(node, part, "IN takes a list of quoted codes only", "write the codes out")
+            raise self._refused(node, part, "IN takes a list of quoted codes only", "list the codes: in ('…', '…')")
         if column.field in AGE_FIELDS:
             ages = [self._age(item, part) for item in listed]
             return {"any_of": [{"field": column.field, "between": [age, age]} for age in ages]}
         values = [self._text(item.unnest(), part) for item in listed]
-        return self._settled(self._equal(column, values, node, part), column)
+        return self._with_blank_default(self._equal(column, values, node, part), column)
 
     def _equal(self, column: "Column", values: list[str], node: exp.Expr, part: SqlPart) -> Test:
-        """The column, or its first characters, equal to one of ``values``."""
+        """A test that the column, or its first characters, equals one of ``values``."""
         if column.field in LIST_FIELDS:
-            raise self._refused(node, part, f"{column.name} is a list of codes: `=` and IN compare it as a whole",
+            raise self._refused(node, part, f"{column.name} is a list of codes, but `=` and IN would compare the whole list",
                                 "write like '%…%'")  # fmt: skip
         if column.left is None:
             return {"field": column.field, "in": [self._code(value, column, node, part) for value in values]}
@@ -185,7 +191,7 @@ class RuleReader:
         shorter = [v for v in values if len(v) < column.left]
         if longer := [v for v in values if len(v) > column.left]:
             raise self._refused(node, part, f"the first {column.left} characters can never be {longer[0]!r}",
-                                f"write left(…,{len(longer[0])}), or the code's first {column.left} characters")  # fmt: skip
+                                f"write left(…,{len(longer[0])}), or only the first {column.left} characters of the code")  # fmt: skip
         tests: list[Test] = []
         if fitting:
             codes = [self._code(value, column, node, part) for value in fitting]
@@ -205,37 +211,42 @@ class RuleReader:
         if not core:
             return {"field": column.field, "is_null": False}
         if "%" in core:
-            raise self._refused(node, part, f"the pattern {printed!r} has a % inside", "write two LIKEs joined by AND")
+            raise self._refused(node, part, f"the pattern {printed!r} has a % between other characters",
+                                "write two LIKEs joined by AND")  # fmt: skip
         pattern = self._code(core, column, node, part)
         size = len(places(pattern))
         test: Test
         if column.field in LIST_FIELDS:
             if not (opened and closed):
                 raise self._refused(
-                    node, part, f"{column.name} is a list of codes whose separators differ: {printed!r} is tied to its end",
+                    node, part, f"{column.name} is a list of codes: {printed!r} would match only at the list's start or end",
                     f"write '%{core}%'",
                 )  # fmt: skip
             if None in places(pattern):
                 raise self._refused(node, part, f"{printed!r} may match a separator of the list of codes",
-                                    "write the class out, such as [123]")  # fmt: skip
+                                    "list the characters, as in [123]")  # fmt: skip
             test = {"field": column.field, "contains": [pattern]}
         elif opened and not closed:
-            raise self._refused(node, part, f"{printed!r} asks how the code ends", "write the codes out")
+            raise self._refused(
+                node, part, f"{printed!r} tests how the code ends", "list the whole codes: in ('…', '…')"
+            )
         elif not opened and not closed:
-            return self._settled(self._equal(column, self._out(pattern, node, part), node, part), column)
+            return self._with_blank_default(
+                self._equal(column, self._expanded(pattern, node, part), node, part), column
+            )
         elif column.left is None:
             test = {"field": column.field, "contains" if opened else "starts_with": [pattern]}
         elif size > column.left:
-            raise self._refused(node, part, f"the first {column.left} characters can never hold {core!r}",
+            raise self._refused(node, part, f"the first {column.left} characters can never contain {core!r}",
                                 f"write left(…,{size}), or a shorter pattern")  # fmt: skip
         elif not opened or size == column.left:
             test = {"field": column.field, "starts_with": [pattern]}
         else:
             test = {"field": column.field, "left": column.left, "contains": [pattern]}
-        return self._settled(test, column)
+        return self._with_blank_default(test, column)
 
-    def _settled(self, test: Test, column: "Column") -> Test:
-        """``test`` where ``ISNULL(column, '')`` stands: no code is in a blank, so a missing value is false."""
+    def _with_blank_default(self, test: Test, column: "Column") -> Test:
+        """``test``, but false for a missing value if the SQL says ``ISNULL(column, '')``: blank text contains no code."""
         return {"all_of": [{"field": column.field, "is_null": False}, test]} if column.blank_default else test
 
     # Columns and values
@@ -259,30 +270,31 @@ class RuleReader:
                     if isinstance(other, exp.Column):
                         return self._two_columns(inner, other, part)
                     if not (isinstance(other, exp.Literal) and not str(other.this).strip()):
-                        raise self._refused(node, part, f"ISNULL with {other.sql()} in place of a missing value")
+                        raise self._refused(node, part, f"ISNULL replaces a missing value with {other.sql()}",
+                                            "write ISNULL(column, ''), or the condition without ISNULL")  # fmt: skip
                     blank_default = True
                     inner = inner.this
                 case _ if isinstance(inner, _NO_CHANGE) and not inner.args.get("expression"):
                     inner = inner.this
                 case _:
-                    raise self._refused(node, part, f"{name_of(inner)} is not understood: {printed(inner)[:60]}",
-                                        "write the condition on the bare column, left(column, n) or ISNULL(column, '')")  # fmt: skip
+                    raise self._refused(node, part, f"{name_of(inner)} is not supported: {printed(inner)[:60]}",
+                                        "write the condition on a column, left(column, n) or ISNULL(column, '')")  # fmt: skip
         field_name = column_of(inner, self.binding, lambda message, remedy: self._refused(inner, part, message, remedy))
         self._alias(inner, part)
         if left is not None and (field_name in LIST_FIELDS or field_name in AGE_FIELDS):
-            raise self._refused(node, part, f"left() of {inner.name}: it is no single code", "write like '%…%'")
+            raise self._refused(node, part, f"left() of {inner.name}, which is not a single code", "write like '%…%'")
         if field_name in AGE_FIELDS:
             if blank_default:
                 raise self._refused(node, part, "an age cannot be blank text", "write IS NULL")
-            self._note(inner, part, "age column", f"{inner.sql()} stands alone: it is read as the age of the record, which "
-                       "falls back to Der_Age_at_CDS_Activity_Date where that column is missing")  # fmt: skip
+            self._note(inner, part, "age column", f"{inner.sql()} is used without a fallback: it is read as the age of the "
+                       "record, which comes from Der_Age_at_CDS_Activity_Date if that column is missing")  # fmt: skip
         return Column(inner.name, field_name, left, blank_default)
 
     def _two_columns(self, node: exp.Coalesce, other: exp.Column, part: SqlPart) -> "Column":
         names = [item.name.upper() for item in (node.this.unnest(), other)]
         if names not in self.binding.ages:
             known = ", ".join(" then ".join(pair) for pair in self.binding.ages)
-            raise self._refused(node, part, f"of two columns only the age is read with its fall-back ({known})",
+            raise self._refused(node, part, f"ISNULL of two columns is supported only for the age ({known})",
                                 "write the condition on one column")  # fmt: skip
         for item in (node.this.unnest(), other):
             self._alias(item, part)
@@ -293,39 +305,41 @@ class RuleReader:
             self._note(node, part, "unbound alias", wrong)
 
     def _code(self, value: str, column: "Column", node: exp.Expr, part: SqlPart) -> str:
-        """A pattern or code in the policy language; a refusal where it is none."""
+        """A code or pattern in the policy language."""
         try:
             pattern = canonical(value.upper())
         except PatternError as error:
-            raise self._refused(node, part, f"{value!r} is no code: {error}", "correct the code") from None
-        if column.field in CODE_FIELDS and (why := no_code(pattern)):
-            raise self._refused(node, part, f"a code that is no code: {why}", "correct the code")
+            raise self._refused(node, part, f"an invalid code {value!r}: {error}", "correct the code") from None
+        if column.field in CODE_FIELDS and (why := why_not_a_code(pattern)):
+            raise self._refused(node, part, f"an invalid code: {why}", "correct the code")
         return pattern
 
-    def _out(self, pattern: str, node: exp.Expr, part: SqlPart) -> list[str]:
+    def _expanded(self, pattern: str, node: exp.Expr, part: SqlPart) -> list[str]:
         if None in places(pattern):
-            raise self._refused(node, part, f"{pattern} stands for too many codes to compare by", "write the codes out")
+            raise self._refused(node, part, f"{pattern} matches too many codes to compare each", "list the codes")
         return written_out(pattern)
 
     def _text(self, literal: exp.Expr, part: SqlPart) -> str:
         value = str(literal.this).strip()
         if not literal.is_string:
             self._note(literal, part, "number for text", f"{value} is compared as the text '{value}'; SQL Server would "
-                       "turn the column into numbers and fail on letters")  # fmt: skip
+                       "convert the column to numbers and fail on letters")  # fmt: skip
         return value
 
     def _number(self, node: exp.Expr, part: SqlPart) -> int:
         if not (isinstance(node, exp.Literal) and str(node.this).isdigit() and int(node.this) > 0):
-            raise self._refused(node, part, f"{node.sql()} is no number of characters")
+            raise self._refused(
+                node, part, f"{node.sql()} is not a number of characters", "write a whole number from 1"
+            )
         return int(node.this)
 
     def _age(self, node: exp.Expr, part: SqlPart) -> int:
         text = node.unnest().sql(dialect="tsql").strip("'")
         if not re.fullmatch(r"-?\d+", text):
-            raise self._refused(node, part, f"{text} is no age in whole years", "write a whole number")
+            raise self._refused(node, part, f"{text} is not an age in whole years", "write a whole number")
         if impossible_age(int(text)):
             raise self._refused(node, part, f"an impossible age: {text}",
-                                "ages run from 0 to 120, the codes of babies from 7000 to 7007")  # fmt: skip
+                                "give an age from 0 to 120, or a code for babies from 7000 to 7007")  # fmt: skip
         return int(text)
 
     def _note(self, node: exp.Expr, part: SqlPart, kind: str, text: str) -> None:
@@ -341,12 +355,12 @@ class RuleReader:
 
 @dataclass(frozen=True)
 class Column:
-    """A column as a condition reads it: its field, how many first characters, blank in place of missing."""
+    """A column as a condition uses it."""
 
     name: str
     field: str
-    left: int | None
-    blank_default: bool
+    left: int | None  # how many of its first characters; None for all
+    blank_default: bool  # whether ISNULL(column, '') replaces a missing value with blank text
 
 
 def _anded(tree: exp.Expr) -> Iterator[exp.Expr]:

@@ -1,1 +1,1 @@
-"""Source rows cleaned, dated and checked, and written to silver as spells and attendances or as quarantine."""
+"""Cleans source rows, dates them, checks them, and writes them to silver as spells and attendances, or to quarantine."""

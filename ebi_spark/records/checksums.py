@@ -1,8 +1,8 @@
-"""What tells two states of a record apart, and two sets of records, whatever their order.
+"""Checksums that show whether a record, or a set of records in any order, has changed.
 
-``content`` is a hash of a record's canonical values: it changes when the source does, and when a mapping in the
-configuration makes other values of the same source. Set beside their count, the exclusive or and the sum of the hashes
-stand for a whole file.
+``content`` is a hash of a record's canonical values. It changes when the source does, and when the configuration
+maps a column differently. The number of records, the exclusive or of their hashes and the sum of their hashes
+together stand for a whole file.
 """
 
 from pyspark.sql import Column, Row
@@ -10,47 +10,51 @@ from pyspark.sql import functions as F
 
 from ebi_spark.tables.schemas import Table
 
-# Where a record comes from, and when: no part of what it says.
+# Where a record comes from and when it was read: not part of its content.
 _LINEAGE = ("cleaned", "source_file", "run_id", "extract_date", "content")
-# Columns that came later, none of which an older version's rows have: where they are NULL the hash is what it was before.
+# Columns added in later versions. Rows of older versions do not have them: where such a column is NULL, the hash is
+# the same as before it was added.
 _LATER = ("lsoa_2021", "lsoa_2001", "gp_practice_sus")
-# Stand for NULL, which a hash would pass over: no source has them.
+# Stand in for NULL, which a hash ignores. No source has these values.
 _ABSENT = {"string": "\0", "int": -(2**31), "date": "0001-01-01"}
 
 
 def content(table: Table) -> Column:
-    """The hash of the canonical values of a record of ``table``, ``bigint``; a NULL is told from every value."""
+    """The hash of the canonical values of a record of ``table``, ``bigint``. NULL is distinguished from every value."""
     values = []
     for name, kind, _ in table.fields():
         if name not in (*_LINEAGE, *_LATER):
             kind = "int" if kind == "boolean" else kind
             values.append(F.coalesce(F.col(name).cast(kind), F.lit(_ABSENT[kind]).cast(kind)))
-    # A hash passes over NULL; with its name before it, a value of one column is none of another.
+    # A hash ignores NULL. The column name in front keeps a value in row_hash column apart from the same value in another.
     later = [F.concat(F.lit(f"{name}:"), F.col(name)) for name in _LATER if name in table.names()]
     return F.xxhash64(*values, *later)
 
 
-def told() -> list[Column]:
-    """The aggregates of :func:`checksum_columns_of` over records, extract dates included."""
-    return checksum_columns_of(F.xxhash64("content", F.coalesce("extract_date", F.lit("0001-01-01").cast("date"))))
+def record_checksum_columns() -> list[Column]:
+    """The aggregates of :func:`checksum_columns` over records, extract dates included."""
+    return checksum_columns(F.xxhash64("content", F.coalesce("extract_date", F.lit("0001-01-01").cast("date"))))
 
 
-def checksum_columns_of(one: Column) -> list[Column]:
-    """Two aggregates over the hashes of rows that are the same for the same rows in any order, for :class:`Checksum` to
-    take in."""
-    return [F.bit_xor(one).alias("told_xor"), F.sum(one.bitwiseAND(F.lit(0xFFFFFFFF))).alias("told_sum")]
+def checksum_columns(row_hash: Column) -> list[Column]:
+    """Two aggregates over row hashes, ``checksum_xor`` and ``checksum_sum``, which do not depend on the order of rows.
+    :class:`Checksum` adds them up."""
+    return [
+        F.bit_xor(row_hash).alias("checksum_xor"),
+        F.sum(row_hash.bitwiseAND(F.lit(0xFFFFFFFF))).alias("checksum_sum"),
+    ]
 
 
 class Checksum:
-    """The checksum of a set of records, put together from the aggregates of its parts."""
+    """The checksum of a set of records, added up from the aggregates of its parts."""
 
     def __init__(self) -> None:
         self._xor, self._sum = 0, 0
 
     def add(self, part: Row) -> None:
-        """Take in a row with the aggregates of :func:`told`."""
-        self._xor ^= part["told_xor"] & (2**64 - 1)
-        self._sum += part["told_sum"]
+        """Add a row that has the aggregates of :func:`checksum_columns`."""
+        self._xor ^= part["checksum_xor"] & (2**64 - 1)
+        self._sum += part["checksum_sum"]
 
     def __str__(self) -> str:
         return f"{self._xor:016x}-{self._sum:x}"
@@ -58,4 +62,4 @@ class Checksum:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Checksum) and str(self) == str(other)
 
-    __hash__ = None  # type: ignore[assignment]  # it grows
+    __hash__ = None  # type: ignore[assignment]  # its value changes as parts are added

@@ -1,15 +1,16 @@
-"""Source values cleaned in stages: what decisions 1 to 3 make of a text, and a note of every value that this changed.
+"""Cleans source values in stages, by decisions 1 to 3, and notes every value that this changed.
 
-Blank, blanks only and the text ``NULL`` are NULL; codes are upper-cased, trimmed, without dots; ``2`` in a two-character
-code list is ``02``. Nothing else is corrected: a value outside a code list stays as it is.
+Blank text, blanks only and the text ``NULL`` become NULL. Codes are put in upper case and trimmed, and lose their
+dots. ``2`` in a two-character code list becomes ``02``. Nothing else is corrected: a value that is not in its code
+list stays unchanged.
 
-All fields of a row go through the stages together, a select a stage. Spark repeats an expression wherever it is named,
-so a value that several conditions look at has to be a column first; as one nested expression the same cleaning took
-minutes to plan.
+All fields of a row go through the stages together, one ``select`` per stage. Spark repeats an expression wherever
+it is named, so a value that several conditions use has to be a column first. Written as one nested expression, the
+same cleaning took minutes to plan.
 
-All of it becomes one Java method, and Java gives up on a method that is too long: from some 11,900 bytes on it may be
-interpreted for good (unless its compilers happen to be busy when it first runs), which takes a row two to three times as long.
-``test_records.py`` measures the method; what is written here for every field counts eighteen times.
+Spark compiles all of it into one Java method. Java may never compile a method of more than about 11,900 bytes,
+unless its compilers happen to be idle when the method first runs. Interpreted, a row takes two to three times as
+long. ``test_records.py`` measures the method. Code written here for every field counts eighteen times.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,14 +22,15 @@ from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import day_of_iso, iso_day
 
-# Dates that stand for "no date" in HES and in systems that feed SUS: those of HES, the first days that databases, spreadsheets
-# and programming languages can state, and the last. (As many as these are looked up as a set, which is the shortest code.)
+# Dates that stand for "no date" in HES and in systems that feed SUS: those of HES; the first days that databases,
+# spreadsheets and programming languages can represent; and the last. (With this many dates, Spark looks them up in a
+# set, which is the shortest code.)
 DATE_SENTINELS = (
     "0001-01-01", "1582-10-15", "1600-01-01", "1753-01-01", "1800-01-01", "1801-01-01", "1899-12-30", "1899-12-31",
     "1900-01-01", "1901-01-01", "9999-12-31",
 )  # fmt: skip
 
-# Trimmed texts that stand for nothing: none, and the word NULL in upper and lower case.
+# Trimmed texts that count as missing: empty text, and the word NULL in any mix of upper and lower case.
 NOTHING = ("", *map("".join, product("Nn", "Uu", "Ll", "Ll")))
 
 BABY_AGE_FROM = 7000
@@ -43,7 +45,7 @@ def text(raw: Column) -> Column:
 
 
 def _filled(trimmed: Column) -> Column:
-    """A trimmed text, NULL where it stands for nothing. One look into a set is the shortest code for it."""
+    """A trimmed text, NULL where it counts as missing. One look-up in a set is the shortest code for this."""
     return F.when(~trimmed.isin(*NOTHING), trimmed)
 
 
@@ -70,25 +72,27 @@ def _no_sentinel(value: Column) -> Column:
 
 
 def _packed(value: Column) -> Column:
-    """A concatenation (upper case) with a comma before and after every code and episode mark; runs of commas may be left.
+    """A concatenation (upper case) with a comma before and after every code and episode mark. Runs of commas may
+    remain.
 
-    Chains of plain replacements: measured against ``translate`` and regular expressions, these cost the least.
+    Chains of plain replacements cost the least, measured against ``translate`` and regular expressions.
     """
     packed = _strip(F.btrim(value, F.lit("|, \t")), " ", ".", "\t")
     packed = F.replace(F.replace(packed, F.lit("||"), F.lit("|")), F.lit("|"), F.lit(",|,"))
     return F.replace(F.concat(F.lit(","), packed, F.lit(",")), F.lit(",,"), F.lit(","))
 
 
-# What a code has and marks have not; and what is taken out: at the start all marks, each with the comma before it; after that a
-# mark of an episode before another one or the end, and marks of an empty code, or nothing, before a comma. Each part takes all
-# it can and gives nothing back (*+): as a pattern that does, a long run of marks let Java run out of stack.
+# _A_CODE is a character that a code has and a mark has not. _UNTIDY is what is removed: at the start, all marks, each
+# with the comma before it; after that, the mark of an episode before another such mark or the end, and marks of an
+# empty code, or nothing, before a comma. Each part takes all it can and gives nothing back (*+): with a pattern that
+# backtracks, a long run of marks made Java run out of stack.
 _A_CODE = "[^-,&|]"
 _UNTIDY = r"^(?:,(?:\||[-&]*+)(?=,))++|,(?:\|(?=(?:,[-&]*+(?=,))*+,(?:\||\z))|[-&]*+(?=,))"
 
 
 def _tidy(packed: Column) -> Column:
-    """Runs of commas, marks of an empty code and of empty episodes as one, none at the ends; NULL when no code is left.
-    They are rare: only the rows that have one pay for the regular expressions."""
+    """Reduce runs of commas, marks of an empty code and marks of empty episodes to one, with none at the ends. NULL
+    when no code is left. They are rare: only rows that have one pay for the regular expressions."""
     odd = packed.contains(",,") | packed.contains(",-") | packed.contains(",&") | packed.contains(",|,|,")
     odd = odd | packed.startswith(",|,") | packed.endswith(",|,")
     tidied = F.when(packed.rlike(_A_CODE), F.regexp_replace(packed, _UNTIDY, ""))
@@ -96,17 +100,17 @@ def _tidy(packed: Column) -> Column:
 
 
 def _in_calendar(value: Column) -> Column:
-    """A DATE of four-digit years, as a text can state it."""
+    """A DATE with a four-digit year, as a text could have it; else NULL."""
     return F.when(value.between(F.lit("0001-01-01").cast("date"), F.lit("9999-12-31").cast("date")), value)
 
 
-def _as_it_is(value: Column) -> Column:
+def _unchanged(value: Column) -> Column:
     return value
 
 
-# What is done to each kind of value once it is trimmed and not empty, a stage each.
+# The stages for each kind of value, once it is trimmed and not empty.
 KINDS: dict[str, tuple[Stage, ...]] = {
-    # A key or organisation code, as it is (20-digit keys stay text).
+    # A key or organisation code, unchanged (20-digit keys stay text).
     "identifier": (),
     # A code of a one-character list.
     "short_code": (F.upper,),
@@ -114,33 +118,40 @@ KINDS: dict[str, tuple[Stage, ...]] = {
     "two_character_code": (F.upper, _two_characters),
     # One clinical code: upper case, without dots and blanks.
     "code": (_one_code,),
-    # Clinical codes in SUS+'s concatenation: ``||E119 ,J849 ||I801`` or ``||E851,T124||Y532``, the leading ``||`` may
-    # be missing, codes may be padded, dotted or in lower case → ``,E119,J849,|,I801,``, NULL when no code is left.
+    # Clinical codes in SUS+'s concatenation: ``||E119 ,J849 ||I801`` or ``||E851,T124||Y532``. The leading ``||`` may
+    # be missing; codes may be padded, dotted or in lower case. They become ``,E119,J849,|,I801,``, and NULL when no
+    # code is left.
     "codes": (F.upper, _packed, _tidy),
-    # INT; what is no number becomes NULL and is noted.
+    # INT. A text that is not a number becomes NULL and is noted.
     "number": (_number,),
-    # DATE; what is none, or a sentinel, becomes NULL and is noted.
+    # DATE. A text that is not a date, or is a placeholder, becomes NULL and is noted.
     "day": (iso_day, day_of_iso, _no_sentinel),
 }
-# The same where the source has the type already.
+# The stages where the source column already has the type.
 TYPED_KINDS: dict[str, tuple[Stage, ...]] = {
     "number": (),
-    "day": (_as_it_is, _in_calendar, _no_sentinel),
+    "day": (_unchanged, _in_calendar, _no_sentinel),
 }
-# Kinds that are read rather than tidied: how they are written is no change, only what cannot be read is one.
+# Kinds that are parsed. How the source writes them does not count as a change; only a value that cannot be read does.
 READ = ("codes", "number", "day")
-_DAY_READ = 2  # stages after which a day was read or was not: before sentinels go
+_DAY_READ = 2  # the number of stages after which a day has been parsed, before placeholders are removed
 _SENTINEL = "sentinel"
 
 
 def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ()) -> DataFrame:
-    """``rows`` with every column named in ``kinds`` cleaned as its kind says, and ``cleaned``: ``array<string>`` of
-    ``field:kind`` for every value that this changed (blank, null_text, dots, case, padding, one_digit, not_a_number,
-    not_a_date, sentinel). Other columns pass through.
+    """``rows`` with every column of ``kinds`` cleaned as its kind says. Other columns pass through.
 
-    A day or a number that has its type already is taken as it is; everything else has to be text.
+    ``cleaned`` is added: ``array<string>`` of ``field:change`` for every value that was changed. The changes are
+    blank, null_text, dots, case, padding, one_digit, not_a_number, not_a_date and sentinel.
 
-    For each day in ``unread`` there is a BOOLEAN ``unread_…``: something stands there, and it is no date.
+    A day or a number that already has its type needs no parsing; everything else has to be text. For each day in
+    ``unread`` a BOOLEAN ``unread_…`` is added: the field is filled, and is not a date.
+
+    | age     | discharge_date | → age | discharge_date | cleaned                     |
+    |---------|----------------|-------|----------------|-----------------------------|
+    | "45"    | "2021-05-03"   | 45    | 2021-05-03     | []                          |
+    | "forty" | ""             | NULL  | NULL           | [age:not_a_number, discharge_date:blank] |
+    | NULL    | "1900-01-01"   | NULL  | NULL           | [discharge_date:sentinel]   |
     """
     types = dict(rows.dtypes)
     typed = {name for name, kind in kinds.items() if kind in TYPED_KINDS and types[name] != "string"}
@@ -151,7 +162,7 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
     frame = rows.select(*others, *raw, *trimmed)
     kept = [*others, *(F.col(f"_raw_{name}") for name in kinds)]
     filled = {name: F.col(name) if name in typed else _filled(F.col(name)) for name in kinds}
-    # Whether something stands there at all; for the other kinds the value itself tells.
+    # Whether the field is filled at all; for the other kinds the value itself shows it.
     read = [name for name, kind in kinds.items() if kind in READ]
     frame = frame.select(
         *kept,
@@ -159,7 +170,7 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
         *[filled[name].isNotNull().alias(f"_stated_{name}") for name in read],
     )
     kept += [F.col(f"_stated_{name}") for name in read]
-    for number in range(max(len(of_kind) for of_kind in stages.values())):
+    for number in range(max(len(kind_stages) for kind_stages in stages.values())):
         noted: dict[str, Column] = {}
         for name, kind in kinds.items():
             if kind == "codes" and number == 0:
@@ -170,8 +181,8 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
             *kept,
             *[column.alias(name) for name, column in noted.items()],
             *[
-                (of_kind[number](F.col(name)) if number < len(of_kind) else F.col(name)).alias(name)
-                for name, of_kind in stages.items()
+                (kind_stages[number](F.col(name)) if number < len(kind_stages) else F.col(name)).alias(name)
+                for name, kind_stages in stages.items()
             ],
         )
         kept += [F.col(name) for name in noted]
@@ -182,14 +193,14 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
 def _with_changes(
     frame: DataFrame, kept: Sequence[Column], kinds: Mapping[str, str], typed: Collection[str]
 ) -> DataFrame:
-    """The columns ``kept`` of ``frame``, and ``cleaned``: ``field:kind`` of every value that differs from what the source
-    has.
+    """The columns ``kept`` of ``frame``, and ``cleaned``: ``field:change`` for every value that differs from the
+    source.
 
-    That a code list, a number or a day is blank or the word NULL is common and told at once. All else is rare: whether
-    there is any such change is asked of all fields together, and only a row that has one goes through its fields one by
-    one, in a function that Spark interprets. Written out for each field, it was most of the code that the JVM had to
-    compile and of the time that a row took. Raw values are put together before it for such rows alone, since a select with
-    such a function has all its columns copied.
+    That a code list, a number or a day is blank or the word NULL is common, and is noted directly. All other
+    changes are rare. One condition over all fields asks whether there is any; only a row that has one goes through
+    its fields one by one, in a function that Spark interprets. Written out for each field, this was most of the
+    code that the JVM had to compile and most of the time that a row took. The raw values are put into an array
+    beforehand, for such rows only, because a ``select`` with an interpreted function copies all its columns.
     """
     odd = []
     empty = []
@@ -211,10 +222,10 @@ def _with_changes(
     raws = F.array(*[F.col(f"_raw_{name}").cast("string") for name in kinds])
     read = [f"_read_{name}" for name, kind in kinds.items() if kind == "day"]
     any_odd = reduce(lambda a, b: a | b, odd)
-    told = frame.select(
+    compared = frame.select(
         *kept,
         *read,
-        # Named twice, so that Spark writes these conditions into a method of their own.
+        # Named twice, so that Spark puts these conditions into a method of their own.
         any_odd.alias("_any_odd"),
         F.when(any_odd, raws).alias("_odd"),
         list_of(empty).alias("_empty"),
@@ -228,24 +239,24 @@ def _with_changes(
         lambda field: F.concat(field["name"], F.lit(":"), _described(field["raw"], field["outcome"], field["kind"])),
     )
     changes = F.when(F.col("_any_odd"), F.array_compact(each)).otherwise(F.col("_empty"))
-    return told.select("*", changes.alias("cleaned")).drop("_any_odd", "_odd", "_empty", *read)
+    return compared.select("*", changes.alias("cleaned")).drop("_any_odd", "_odd", "_empty", *read)
 
 
 def list_of(texts: Iterable[tuple[Column, Column]]) -> Column:
-    """``array<string>`` of the texts whose condition holds, which in most rows is none. (``array_compact`` does the same by a
-    lambda, which Spark interprets row by row.)"""
+    """``array<string>`` of the texts whose condition holds. In most rows none does. (``array_compact`` does the same
+    with a lambda, which Spark interprets row by row.)"""
     texts = list(texts)
     nothing = F.array().cast("array<string>")
     if not texts:
         return nothing
-    some = reduce(lambda a, b: a | b, [held for held, _ in texts])
-    listed = F.array_remove(F.array(*[F.when(held, text).otherwise("") for held, text in texts]), "")
+    some = reduce(lambda a, b: a | b, [condition for condition, _ in texts])
+    listed = F.array_remove(F.array(*[F.when(condition, text).otherwise("") for condition, text in texts]), "")
     return F.when(some, listed).otherwise(nothing)
 
 
 def _described(raw: Column, outcome: Column, kind: Column) -> Column:
-    """How one value was changed; NULL where it was not. ``outcome`` is the value as it is now; where it was read, the raw
-    text itself if that could be done."""
+    """How one value was changed; NULL where it was not. ``outcome`` is the cleaned value. For a parsed kind it is the
+    raw text where parsing succeeded."""
     trimmed = F.trim(raw)
     listed = kind == "codes"
     return (
@@ -269,5 +280,5 @@ def age_seen(first: Column, fallback: Column) -> Column:
 
 
 def age_in_years(age: Column) -> Column:
-    """Completed years: baby codes (7000 and above) are 0, above 120 and below 0 are unknown."""
+    """Age in completed years. Codes for babies (7000 and above) are 0; ages above 120 or below 0 are unknown (NULL)."""
     return F.when(age >= BABY_AGE_FROM, 0).when(age.between(0, OLDEST_AGE), age)

@@ -1,7 +1,7 @@
-"""What the source files hold, counted before anything of silver is replaced: rows by file, fate, year and reason.
+"""Counts the rows of the source files before silver is replaced: by file, row status, year and reason.
 
-From it follow which years a run can replace, whether one of them shrank, and which years and files go together: a file
-that holds rows of two years ties them, and years that no file ties can be written one after another.
+The counts decide which years a run can replace, whether one of them shrank, and which years and files belong
+together. A file that has rows of two years links them. Years that no file links can be written in separate batches.
 """
 
 from collections import defaultdict
@@ -17,25 +17,27 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import RunConfig, fingerprint
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.lake.storage import run_in_threads
-from ebi_spark.records.checksums import Checksum, checksum_columns_of
+from ebi_spark.records.checksums import Checksum, checksum_columns
 from ebi_spark.records.cleaning import clean
 from ebi_spark.records.duplicates import keyed
-from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, disposition, with_year
+from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, row_status, with_year
 from ebi_spark.sources.file_inventory import within
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.schemas import YEAR
 
-# The day that a row's year goes by.
+# The date that decides a row's year.
 _DATED_BY = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discharge_date", "op": "appointment_date"}
 
 
 @dataclass
 class ClassifiedTable:
-    """One source table judged: ``rows`` a row a source row, ``records`` what is valid of it as canonical records
-    (None for a table that only completes another, or only takes records away).
+    """One source table with the status of its rows.
 
-    ``parts`` are the same rows as ``rows``, where possible those of repeated keys apart from the others: where they are
-    brought together, Spark copies every row with all that is asked of it before it looks at what became of it."""
+    ``rows``: one row for each source row. ``records``: its valid rows as canonical records; None for a table that
+    only completes another one, or only withdraws records. ``parts``: the same rows as ``rows``, where possible with
+    rows of repeated keys apart from the others. When the two are put together, Spark copies every row with all its
+    columns before it looks at the row's status.
+    """
 
     table: SourceTable
     dataset: str
@@ -44,15 +46,19 @@ class ClassifiedTable:
     parts: list[DataFrame]
 
     @property
-    def place(self) -> tuple[str, str]:
+    def table_id(self) -> tuple[str, str]:
         """(system, role)."""
         return self.table.system, self.table.role
 
 
 @dataclass
 class FileCount:
-    """What became of the rows of one file; ``years``: its rows that are not of other years than those asked for, by year
-    (None where that is not known); ``due_from``: the day from which on one of its rows is read otherwise; ``verdicts``: the checksum of its keys by year and reasons, whatever years were asked for."""
+    """The rows of one file, counted.
+
+    ``rows``: by row status. ``years``: rows of the years asked for, and rows without a year under None, by year.
+    ``due_from``: the first day on which one of its rows would be read differently. ``outcome_checksums``: the
+    checksum of its keys by year and reasons, for all years, asked for or not.
+    """
 
     bytes: int | None = None
     modified: datetime | None = None
@@ -60,14 +66,14 @@ class FileCount:
     reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     years: dict[str | None, int] = field(default_factory=lambda: defaultdict(int))
     year_disagrees: int = 0
-    differing: int = 0  # copies that differ in columns that no record takes
+    differing: int = 0  # duplicates that differ in columns that no record takes
     due_from: date | None = None
-    verdicts: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
+    outcome_checksums: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
 
 
-class Step(NamedTuple):
-    """Years that are written together, and the files that hold them: no other file holds rows of these years. ``rows`` of
-    the files."""
+class Batch(NamedTuple):
+    """Years that are written in one commit, and the files that have rows of them: no other file does. ``rows``: the
+    rows of these files."""
 
     years: list[str]
     files: frozenset[str]
@@ -76,185 +82,206 @@ class Step(NamedTuple):
 
 @dataclass
 class FileCounts:
-    """Counts by (system, role) and file, and the years found in usable rows by dataset, each with its valid rows (of the
-    tables that records are made of). ``unchanged``: what earlier runs counted of the files that this one had no need to look
-    at."""
+    """Counts by (system, role) and file. ``years``: the years found in usable rows, by dataset, each with its valid
+    rows (of the tables that records are made of). ``unchanged``: counts that earlier runs made of the files that
+    this run did not have to read."""
 
     files: dict[tuple[str, str], dict[str, FileCount]]
     years: dict[str, dict[str, int]]
     unchanged: dict[tuple[str, str], dict[str, FileCount]] = field(default_factory=dict)
 
-    def counts(self, place: tuple[str, str]) -> dict[str, FileCount]:
+    def counts(self, table_id: tuple[str, str]) -> dict[str, FileCount]:
         """The counts of all files of a table."""
-        return self.unchanged.get(place, {}) | self.files[place]
+        return self.unchanged.get(table_id, {}) | self.files[table_id]
 
     def total(self, kind: str) -> int:
-        """Rows of one disposition over all files."""
-        return sum(count.rows[kind] for place in self.files for count in self.counts(place).values())
+        """Rows of one status over all files."""
+        return sum(count.rows[kind] for table_id in self.files for count in self.counts(table_id).values())
 
-    def verdicts(self, step: "Step") -> dict[str, dict[str, str]]:
-        """By file of a step and year (those of its rows that were asked for, and "" for rows of no year) a fingerprint, the
-        same only while the same rows are of that year, set aside for the same reasons and counted or copies. It changes with
-        the file, and with other files: where one brings or lets go of a key that stands in both, or of the spell of a row of
-        APCS_Der."""
-        told: dict[str, dict[str, list[str]]] = {path: defaultdict(list) for path in step.files}
-        for place, counts in sorted(self.files.items()):
-            for path in told.keys() & counts.keys():
-                for (year, reasons), found in sorted(counts[path].verdicts.items(), key=str):
+    def outcome_fingerprints(self, batch: "Batch") -> dict[str, dict[str, str]]:
+        """For each file of a batch, a fingerprint by year: its years that were asked for, and "" for rows without a
+        year.
+
+        A fingerprint stays the same only while the same rows are of that year, quarantined for the same reasons,
+        and counted or duplicates as before. It changes with the file. It also changes with other files, when one of
+        these gains or loses a key that is in both, or the spell of a row of APCS_Der.
+        """
+        listed: dict[str, dict[str, list[str]]] = {path: defaultdict(list) for path in batch.files}
+        for table_id, counts in sorted(self.files.items()):
+            for path in listed.keys() & counts.keys():
+                for (year, reasons), found in sorted(counts[path].outcome_checksums.items(), key=str):
                     if year is None or year in counts[path].years:
-                        told[path][year or ""].append(f"{place} {reasons}: {found}")
-        return {path: {year: fingerprint(found) for year, found in by_year.items()} for path, by_year in told.items()}
+                        listed[path][year or ""].append(f"{table_id} {reasons}: {found}")
+        return {path: {year: fingerprint(found) for year, found in by_year.items()} for path, by_year in listed.items()}
 
-    def due_from(self, step: "Step") -> dict[str, date]:
-        """The files of a step that hold rows of days to come, each with the first day from which on it has to be read again."""
+    def due_from(self, batch: "Batch") -> dict[str, date]:
+        """The files of a batch that have rows of future days, each with the first day on which it has to be read
+        again."""
         found: dict[str, date] = {}
         for counts in self.files.values():
-            for path in step.files & counts.keys():
+            for path in batch.files & counts.keys():
                 day = counts[path].due_from
                 if day is not None:
                     found[path] = min(day, found.get(path, day))
         return found
 
-    def quarantined(self, place: tuple[str, str], files: frozenset[str]) -> int:
-        """Rows of one table and some of its files that were set aside."""
-        return sum(count.rows[QUARANTINED] for path, count in self.files[place].items() if path in files)
+    def quarantined(self, table_id: tuple[str, str], files: frozenset[str]) -> int:
+        """The number of quarantined rows of one table, in some of its files."""
+        return sum(count.rows[QUARANTINED] for path, count in self.files[table_id].items() if path in files)
 
 
-def count_files(judged: list[ClassifiedTable], config: RunConfig) -> FileCounts:
-    """Count rows by file, fate, year and reason; collects a row a combination, never a record."""
+def count_files(classified: list[ClassifiedTable], config: RunConfig) -> FileCounts:
+    """Count rows by file, row status, year and reason. Collects one row for each combination, never a record.
+
+    | source_file | status      | year    | reasons  | → count |
+    |-------------|-------------|---------|----------|---------|
+    | a.csv       | valid       | 2021-22 | []       | 9,120   |
+    | a.csv       | quarantined | 2021-22 | [no_key] | 4       |
+    | b.csv       | duplicate   | 2022-23 | []       | 12      |
+    """
     years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    counted = run_in_threads([partial(_count_files, item, config) for item in judged])
-    for item, (_, found) in zip(judged, counted, strict=True):
+    counted = run_in_threads([partial(_count_files, item, config) for item in classified])
+    for item, (_, found) in zip(classified, counted, strict=True):
         for year, valid in found.items():
             years[item.dataset][year] += valid if item.records is not None else 0
-    return FileCounts({item.place: files for item, (files, _) in zip(judged, counted, strict=True)}, years)
+    return FileCounts({item.table_id: files for item, (files, _) in zip(classified, counted, strict=True)}, years)
 
 
 def _count_files(item: ClassifiedTable, config: RunConfig) -> tuple[dict[str, FileCount], dict[str, int]]:
     grouped = [
-        rows.withColumn("fate", disposition(config.years))
-        .groupBy("source_file", "file_bytes", "file_modified", YEAR, "fate", "reasons", "year_disagrees")
+        rows.withColumn("status", row_status(config.years))
+        .groupBy("source_file", "file_bytes", "file_modified", YEAR, "status", "reasons", "year_disagrees")
         .agg(
             F.count("*").alias("count"),
             F.count_if("differs_elsewhere").alias("differing"),
             F.min("due_from").alias("due_from"),
-            *checksum_columns_of(F.xxhash64("record_id", "is_duplicate")),
+            *checksum_columns(F.xxhash64("record_id", "is_duplicate")),
         )
         for rows in item.parts
     ]
-    seen: dict[str, FileCount] = {}
+    counts_by_file: dict[str, FileCount] = {}
     years: dict[str, int] = defaultdict(int)
     for row in reduce(DataFrame.unionByName, grouped).collect():
-        count = seen.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
-        count.rows[row["fate"]] += row["count"]
-        count.verdicts[row[YEAR], ",".join(sorted(row["reasons"]))].add(row)
+        count = counts_by_file.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
+        count.rows[row["status"]] += row["count"]
+        count.outcome_checksums[row[YEAR], ",".join(sorted(row["reasons"]))].add(row)
         count.year_disagrees += row["count"] if row["year_disagrees"] else 0
         if row["due_from"] and (count.due_from is None or row["due_from"] < count.due_from):
             count.due_from = row["due_from"]
-        if row["fate"] != OUTSIDE:
+        if row["status"] != OUTSIDE:
             count.years[row[YEAR]] += row["count"]
-        if row["fate"] == DUPLICATE:
+        if row["status"] == DUPLICATE:
             count.differing += row["differing"]
-        if row["fate"] == QUARANTINED:
+        if row["status"] == QUARANTINED:
             for reason in row["reasons"]:
                 count.reasons[reason] += row["count"]
         elif row[YEAR] is not None:
-            years[row[YEAR]] += row["count"] if row["fate"] == VALID else 0
-    # A file without a row is in no group; folders of many files show as their files.
+            years[row[YEAR]] += row["count"] if row["status"] == VALID else 0
+    # A file without rows is in no group. A folder of many files is represented by its files.
     for path in item.table.files:
-        if path not in seen and not any(within(name, path) for name in seen):
-            seen[path] = FileCount()
-    return seen, years
+        if path not in counts_by_file and not any(within(name, path) for name in counts_by_file):
+            counts_by_file[path] = FileCount()
+    return counts_by_file, years
 
 
 def years_named(tables: Iterable[SourceTable], config: RunConfig) -> set[str]:
-    """The financial years of the rows that have a key, from one query over the different dates and years there are."""
-    looks = []
+    """The financial years of the rows that have a key, from one query over the distinct dates and years."""
+    queries = []
     for table in tables:
         if table.role in _DATED_BY:
             day = _DATED_BY[table.role]
             named = keyed(table.rows).select(day, "year_text", "extract_date", "corrupt").distinct()
             different = clean(named, {day: "day", "extract_date": "day"})
             dated = with_year(different, day, config.window(table.system, table.role), config.bare_year)
-            looks.append(dated.select(F.coalesce("dated_year", "stated_year").alias("year")).distinct())
-    # A condition on the year would be asked of every row, before there are few: Spark moves it below.
-    found = reduce(DataFrame.unionByName, looks).collect() if looks else []
+            queries.append(dated.select(F.coalesce("dated_year", "stated_year").alias("year")).distinct())
+    # No condition on the year in the query: Spark would move it down and evaluate it for every row, before there are
+    # few.
+    found = reduce(DataFrame.unionByName, queries).collect() if queries else []
     return {row["year"] for row in found if row["year"] is not None}
 
 
-def years_to_replace(present: set[str], config: RunConfig, left: Collection[str] = (), unusable: str = "") -> list[str]:
-    """The years that the run will replace; an :class:`InputError` when a year asked for is in no file, and is not one that
-    files have ``left``. ``unusable``: how many rows cannot be used, by reason."""
+def years_to_replace(
+    present: set[str], config: RunConfig, emptied: Collection[str] = (), unusable: str = ""
+) -> list[str]:
+    """The years that the run will replace.
+
+    Raises :class:`InputError` when a year asked for is in no file, unless it is one of the ``emptied`` years: those
+    that the lake has from source files and that no file has any more. ``unusable``: how many rows cannot be used,
+    by reason.
+    """
     if config.years:
-        absent = [year for year in config.years if year not in present and year not in left]
+        absent = [year for year in config.years if year not in present and year not in emptied]
         if absent:
-            held = ", ".join(sorted(present)) or "no usable year"
+            present_years = ", ".join(sorted(present)) or "no usable year"
             where = f"no usable row of the source files ({unusable})" if unusable else "none of the source files"
             raise InputError(
                 f"years: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} in {where}",
-                remedy=f"the files hold {held}; correct `years` or add the files",
+                remedy=f"the files have {present_years}; correct `years` or add the files",
             )
         return list(config.years)
     if not present:
         raise InputError(
-            f"the source files hold no usable row ({unusable})" if unusable else "the source files hold no row",
+            f"the source files have no usable rows ({unusable})" if unusable else "the source files have no rows",
             remedy="check the dates and keys of the files; `ebi-spark status` lists the reasons and what to do"
             if unusable
-            else "check the paths, or add the files that hold the rows",
+            else "check the paths, or add the files that have the rows",
         )
     return sorted(present)
 
 
-def steps(
-    found: FileCounts, years: list[str], most: int, left: Mapping[str, Collection[str]] | None = None
-) -> list[Step]:
-    """The years in order, in steps that share no file, of at most ``most`` rows where a step can be smaller. Files without
-    a row of these years go with the first step: what is set aside of them has to be written too. ``left``: years that are
-    replaced by nothing, with the files that held them: where a record moved, both of its years change in one commit."""
-    tied = {year: year for year in years}
+def batches(
+    found: FileCounts, years: list[str], most: int, emptied: Mapping[str, Collection[str]] | None = None
+) -> list[Batch]:
+    """The years in order, in batches that share no file, each of at most ``most`` rows where it can be split.
+
+    Files without a row of these years go with the first batch: their quarantined rows have to be written too.
+    ``emptied``: years that lose all their rows, with the files that had them. Where a record moved, both of its
+    years change in one commit.
+    """
+    linked = {year: year for year in years}
 
     def root(year: str) -> str:
-        while tied[year] != year:
-            year = tied[year]
+        while linked[year] != year:
+            year = linked[year]
         return year
 
-    of_file: dict[str, list[str]] = {}
+    file_years: dict[str, list[str]] = {}
     rows: dict[str, int] = defaultdict(int)
     for counts in found.files.values():
         for path, count in counts.items():
-            held = sorted(year for year in count.years if year in tied)
-            of_file.setdefault(path, []).extend(held)
+            present_years = sorted(year for year in count.years if year in linked)
+            file_years.setdefault(path, []).extend(present_years)
             rows[path] += sum(count.years.values())
-    tying: dict[str, set[str]] = {path: set(held) for path, held in of_file.items()}
-    for year, paths in (left or {}).items():
+    years_of: dict[str, set[str]] = {path: set(present_years) for path, present_years in file_years.items()}
+    for year, paths in (emptied or {}).items():
         for path in paths:
-            tying.setdefault(path, set()).add(year)
-            if path in of_file:
-                of_file[path].append(year)
-    for held in map(sorted, tying.values()):
-        for year in held[1:]:
-            first, second = sorted((root(held[0]), root(year)))
-            tied[second] = first
+            years_of.setdefault(path, set()).add(year)
+            if path in file_years:
+                file_years[path].append(year)
+    for present_years in map(sorted, years_of.values()):
+        for year in present_years[1:]:
+            first, second = sorted((root(present_years[0]), root(year)))
+            linked[second] = first
     groups: dict[str, list[str]] = defaultdict(list)
     for year in years:
         groups[root(year)].append(year)
     files: dict[str, set[str]] = defaultdict(set)
-    for path, held in of_file.items():
-        files[root(held[0]) if held else root(years[0])].add(path)
-    made: list[Step] = []
+    for path, present_years in file_years.items():
+        files[root(present_years[0]) if present_years else root(years[0])].add(path)
+    found_batches: list[Batch] = []
     for first in sorted(groups):
         number = sum(rows[path] for path in files[first])
-        if made and made[-1].rows + number <= most:
-            last = made[-1]
-            made[-1] = Step([*last.years, *groups[first]], last.files | files[first], last.rows + number)
+        if found_batches and found_batches[-1].rows + number <= most:
+            last = found_batches[-1]
+            found_batches[-1] = Batch([*last.years, *groups[first]], last.files | files[first], last.rows + number)
         else:
-            made.append(Step(list(groups[first]), frozenset(files[first]), number))
-    return [step._replace(years=sorted(step.years)) for step in made]
+            found_batches.append(Batch(list(groups[first]), frozenset(files[first]), number))
+    return [batch._replace(years=sorted(batch.years)) for batch in found_batches]
 
 
 def refuse_too_many_quarantined(found: FileCounts, config: RunConfig) -> None:
-    """A :class:`DataError` when a larger share of a source table had to be set aside than the configuration allows.
-    Appointments that are yet to come are no bad rows."""
+    """Raise :class:`DataError` when a larger share of a source table was quarantined than the configuration allows.
+    Future appointments do not count as bad rows."""
     for system, role in found.files:
         files = found.counts((system, role))
         read = sum(sum(c.rows.values()) - c.rows[OUTSIDE] for c in files.values())
@@ -266,22 +293,22 @@ def refuse_too_many_quarantined(found: FileCounts, config: RunConfig) -> None:
                     reasons[reason] += number
             listed = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
             raise DataError(
-                f"{system} {role}: {bad:,} of {read:,} rows had to be set aside ({listed}), more than the share of "
+                f"{system} {role}: {bad:,} of {read:,} rows were quarantined ({listed}), more than the share of "
                 f"{config.max_quarantine_share:g} that the configuration allows; nothing was published",
-                remedy="look at silver/quarantine, mend the source, or raise max_quarantine_share",
+                remedy="look at silver/quarantine, correct the source, or raise max_quarantine_share",
             )
 
 
 def refuse_shrunken(
-    table: str, held: Mapping[str, int], counts: Mapping[str, int], config: RunConfig, years: Iterable[str]
+    table: str, existing: Mapping[str, int], counts: Mapping[str, int], config: RunConfig, years: Iterable[str]
 ) -> None:
-    """A year that would lose more than the allowed share of its rows waits for a person's word. ``held`` in the lake and
-    ``counts`` in the source files, rows by year."""
+    """Raise :class:`DataError` when a year would lose more than the allowed share of its rows, so that a person
+    decides. ``existing`` are the rows in the lake and ``counts`` those in the source files, by year."""
     for year in years:
-        before, now = held.get(year, 0), counts.get(year, 0)
+        before, now = existing.get(year, 0), counts.get(year, 0)
         if now < (1 - config.max_shrink_share) * before:
             raise DataError(
                 f"{table}: {year} has {now:,} usable rows in the source files and {before:,} in the lake, fewer by "
                 f"more than the share of {config.max_shrink_share:g} that the configuration allows; nothing was replaced",
-                remedy="check that the extract is whole; if the year did shrink, run again with --accept",
+                remedy="check that the extract is complete; if the year did shrink, run again with --accept-shrinkage",
             )

@@ -1,8 +1,8 @@
-"""HES rows judged: episodes built into spells, and outpatient appointments.
+"""Classifies HES rows: builds episodes into spells, and classifies outpatient appointments.
 
-HES has neither a dominant procedure nor a spell primary diagnosis. The proxy (decision 4) is the first ``OPERTN_4_01``
-that is an operation, in episode order, with ``DIAG_4_01`` of that same episode, else of the first;
-``dominance_basis`` says on every spell which of these it was.
+HES has neither a dominant procedure nor a primary diagnosis of a spell. The stand-in (decision 4) is the first
+``OPERTN_4_01`` that is an operation, in episode order, with ``DIAG_4_01`` of that same episode, or of the first
+episode where that one has none. ``dominance_basis`` records on every spell which of these was used.
 """
 
 from pyspark.sql import Column, DataFrame, Window
@@ -30,7 +30,7 @@ NO_OPERATION = "hes_no_operation"
 
 REGULAR_ATTENDERS = ("3", "4")
 UNFINISHED = "1"
-# EPIORDER 98 and 99 stand for not applicable and unknown.
+# EPIORDER 98 and 99 mean "not applicable" and "unknown".
 HIGHEST_EPISODE_ORDER = 87
 
 
@@ -41,7 +41,7 @@ EPISODE_KINDS = SPELL_KINDS | {
     "episode_status": "short_code",
     "provider_spell_number": "identifier",
 }
-# What an episode says of its spell, cleaned.
+# The cleaned values of an episode.
 EPISODE_VALUES = (
     *RECORD_KINDS, *EPISODE_KINDS, *ALTERNATIVES, "age_years", "diagnosis_codes", "procedure_codes",
     "first_diagnosis", "first_operation", "financial_year",
@@ -49,7 +49,7 @@ EPISODE_VALUES = (
 
 
 def _with_codes(rows: DataFrame) -> DataFrame:
-    """``rows`` with their numbered code columns as normalised texts and the codes in first position."""
+    """``rows`` with their numbered code columns turned into normalised texts and the codes in first position."""
     diagnoses = codes_of(F.col("diagnosis"), F.col("diagnosis_concat"))
     operations = codes_of(F.col("operation"), F.col("operation_concat"))
     first_diagnosis = first_code(F.col("diagnosis"), F.col("diagnosis_concat"))
@@ -68,13 +68,14 @@ def _with_codes(rows: DataFrame) -> DataFrame:
 
 
 def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
-    """HES outpatient rows judged; a row an appointment."""
+    """HES outpatient rows with their status columns: one row for each appointment. See
+    :mod:`ebi_spark.records.row_status`."""
     cleaned = with_alternatives(with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS)))
     return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), window, bare_year)
 
 
 def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
-    """HES episodes cleaned, each with the year of its own discharge date, else of its year column."""
+    """HES episodes cleaned, each with the year of its own discharge date, or else of its year column."""
     kinds = RECORD_KINDS | EPISODE_KINDS
     cleaned = with_alternatives(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])))
     dated = with_year(cleaned, "discharge_date", window, bare_year)
@@ -82,10 +83,16 @@ def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = 
 
 
 def classify_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
-    """HES episodes judged; year, discharge date and reasons are those of the whole spell.
+    """HES episodes with their status columns. Year, discharge date and reasons are those of the whole spell.
 
-    A bad episode sends its spell to quarantine: every episode carries the reasons of all. Copies that are left out, and
-    states that a later extract supersedes, say nothing of their spell.
+    A bad episode sends its whole spell to quarantine: every episode gets the reasons of all. Duplicates, and rows
+    that a later extract supersedes, have no effect on their spell.
+
+    | record_id | spell | episode_status | discharge_date | → spell_discharged | reasons      |
+    |-----------|-------|----------------|----------------|--------------------|--------------|
+    | E1        | S1    | 3              | NULL           | 2021-05-03         | []           |
+    | E2        | S1    | 3              | 2021-05-03     | 2021-05-03         | []           |
+    | E3        | S2    | 1              | 2021-06-01     | 2021-06-01         | [unfinished] |
     """
     corrupt = F.col("corrupt").isNotNull()
     episodes = clean_episodes(rows, window, bare_year).withColumns(
@@ -121,7 +128,7 @@ def classify_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None
                     undischarged=undated & ~F.col("spell_unreadable"),
                 ),
             ),
-            # A row that is left out may be of a spell of which no row is left: then its own year.
+            # A row that is left out may belong to a spell that has no other rows left: then its own year.
             "financial_year": F.coalesce(
                 year_of_date(F.col("spell_discharged")),
                 "spell_stated_year",
@@ -135,10 +142,10 @@ def classify_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None
 
 
 def _spell_key() -> Column:
-    """What the episodes of one spell share; NULL-safe text. Corrupt lines, regular attenders and episodes without a
-    provider spell number are each on their own."""
-    on_its_own = F.concat(F.lit("E:"), F.coalesce("record_id", F.concat(F.lit("#"), F.col("content").cast("string"))))
-    alone = (
+    """The key that the episodes of one spell share, as text that is never NULL. Corrupt lines, regular attenders and
+    episodes without a provider spell number each have a key of their own."""
+    own_key = F.concat(F.lit("E:"), F.coalesce("record_id", F.concat(F.lit("#"), F.col("content").cast("string"))))
+    on_its_own = (
         F.col("corrupt").isNotNull()
         | F.coalesce(F.col("patient_classification").isin(*REGULAR_ATTENDERS), F.lit(False))
         | F.col("provider_spell_number").isNull()
@@ -146,7 +153,7 @@ def _spell_key() -> Column:
     provider = F.coalesce("provider_code", F.lit(""))
     admitted = F.coalesce(F.col("admission_date").cast("string"), F.lit(""))
     return (
-        F.when(alone, on_its_own)
+        F.when(on_its_own, own_key)
         .when(F.col("person_id").isNull(), F.concat_ws("|", F.lit("S:"), provider, "provider_spell_number"))
         .otherwise(F.concat_ws("|", F.lit("P:"), "person_id", provider, "provider_spell_number", admitted))
     )
@@ -160,11 +167,18 @@ _FROM_FIRST = (
 
 
 def build_spells(episodes: DataFrame) -> DataFrame:
-    """Spells of valid judged episodes; a row a spell, ``episodes`` says how many rows made it.
+    """Spells, built from valid classified episodes: one row for each spell. ``episodes`` is the number of rows that
+    made it.
 
-    Method, category and age come from the first episode, discharge date and method from the last; episodes are in the
-    order of start, EPIORDER, end and key. A spell whose EPIORDER does not run from 1 without a gap is marked
-    ``incomplete_spell``: an episode stands in a file that was not read.
+    Method, category and age come from the first episode, discharge date and method from the last. Episodes are
+    ordered by start, EPIORDER, end and key. A spell is marked ``incomplete_spell`` when its EPIORDER does not run
+    from 1 without a gap: an episode is in a file that was not read.
+
+    | spell_key | episode_order | first_operation | → dominant_procedure | episodes | incomplete_spell |
+    |-----------|---------------|-----------------|----------------------|----------|------------------|
+    | S1        | 1             | NULL            |                      |          |                  |
+    | S1        | 2             | V382            | V382                 | 2        | false            |
+    | S2        | 2             | W371            | W371                 | 1        | true             |
     """
     carried = [
         "episode_start", "episode_order", "episode_end", *_FROM_FIRST, "discharge_date", "discharge_method",
@@ -176,7 +190,7 @@ def build_spells(episodes: DataFrame) -> DataFrame:
     )
     listed = F.col("list")
     first, last = F.get(listed, F.lit(0)), F.get(listed, F.size(listed) - 1)
-    # A default code says that there was no operation, or that no code fits: neither is what an operation was.
+    # A default code says that there was no operation, or that no code fits: neither says what an operation was.
     no_operation = default_codes_of("procedure_codes")
     operated = F.get(
         F.filter(

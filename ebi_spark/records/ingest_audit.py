@@ -1,4 +1,4 @@
-"""The account of one step: what became of the rows of each of its files, into ``silver/ingest_audit``."""
+"""Writes the audit of one batch to ``silver/ingest_audit``: what became of the rows of each of its files."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -11,16 +11,17 @@ from pyspark.sql import functions as F
 
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records import upsert
-from ebi_spark.records.checksums import told
+from ebi_spark.records.checksums import record_checksum_columns
 from ebi_spark.records.existing_records import File
-from ebi_spark.records.file_counts import ClassifiedTable, FileCount, Step
+from ebi_spark.records.file_counts import Batch, ClassifiedTable, FileCount
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.records.write_records import Outcome
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import INGEST_AUDIT, RECORD_TABLES, YEAR
 
-# Columns of silver that no delivery leaves empty throughout: where one does, the source's column is another, or was not found.
+# Columns of silver that no delivery leaves empty throughout. Where one is empty, the source has it under another name,
+# or it was not found.
 _NEVER_EMPTY = (
     "person_id", "provider_code", "commissioner_code", "diagnosis_codes", "procedure_codes", "dominant_procedure",
     "primary_diagnosis",
@@ -29,82 +30,84 @@ _NEVER_EMPTY = (
 
 @dataclass
 class IngestSummary:
-    """What an ingest did, for the summary."""
+    """What an ingest did, for the summary that the job prints."""
 
     years: list[str] = field(default_factory=list)
     records: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     rows_read: int = 0
     reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    # Records that were not written, by why: unchanged, older, conflict, withdrawn.
-    kept_back: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    # Copies that differ in columns that no record takes.
+    # Records that were not written, by outcome: unchanged, older, contradicting, withdrawn since, taken out.
+    not_written: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    # Duplicates that differ in columns that no record takes.
     differing: int = 0
-    touched: set[str] = field(default_factory=set)
+    changed_years: set[str] = field(default_factory=set)
     empty: list[str] = field(default_factory=list)  # a line for each column that is empty in all records of a file
 
     def add(self, other: "IngestSummary") -> None:
-        """Take in what a further step did."""
+        """Add what another batch did."""
         self.years = sorted({*self.years, *other.years})
         self.rows_read += other.rows_read
         self.differing += other.differing
-        self.touched |= other.touched
+        self.changed_years |= other.changed_years
         self.empty += other.empty
         for mine, more in (
-            (self.records, other.records), (self.reasons, other.reasons), (self.kept_back, other.kept_back),
+            (self.records, other.records), (self.reasons, other.reasons), (self.not_written, other.not_written),
         ):  # fmt: skip
             for name, number in more.items():
                 mine[name] += number
 
 
-def account(lake: Lake, whole: Plan, step: Step, outcomes: dict[str, Outcome], aside_written: bool) -> IngestSummary:
-    """Write the audit of the step's files: what the survey counted, and what silver now holds of this run."""
-    built: dict[File, int] = defaultdict(int)
+def write_audit(
+    lake: Lake, plan: Plan, batch: Batch, outcomes: dict[str, Outcome], quarantine_written: bool
+) -> IngestSummary:
+    """Write the audit of the batch's files: the counts of their rows, and what silver now has of this run."""
+    records_built: dict[File, int] = defaultdict(int)
     cleaned: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     filled: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    done = IngestSummary(step.years)
+    done = IngestSummary(batch.years)
 
     def counted(dataset: str) -> list[Any]:
-        frame = lake.read(RECORD_TABLES[dataset]).where(F.col(YEAR).isin(*outcomes[dataset].touched))
+        frame = lake.read(RECORD_TABLES[dataset]).where(F.col(YEAR).isin(*outcomes[dataset].changed_years))
         mine = frame.where(F.col("run_id") == lake.run_id)
         filled = [F.count(name).alias(f"filled_{name}") for name in _NEVER_EMPTY if name in frame.columns]
         grouped = mine.groupBy("source_system", "source_file", "cleaned")
-        return grouped.agg(F.count("*").alias("count"), *told(), *filled).collect()
+        return grouped.agg(F.count("*").alias("count"), *record_checksum_columns(), *filled).collect()
 
-    wrote = [dataset for dataset, outcome in outcomes.items() if outcome.touched]
-    answers = dict(zip(wrote, run_in_threads([partial(counted, dataset) for dataset in wrote]), strict=True))
+    wrote = [dataset for dataset, outcome in outcomes.items() if outcome.changed_years]
+    counts_by_dataset = dict(zip(wrote, run_in_threads([partial(counted, dataset) for dataset in wrote]), strict=True))
     for dataset, outcome in outcomes.items():
         done.records[dataset] = 0
-        weighed_up = bool(outcome.checksums)
-        done.touched |= set(outcome.touched)
-        for row in answers.get(dataset, []):
+        compared = bool(outcome.checksums)
+        done.changed_years |= set(outcome.changed_years)
+        for row in counts_by_dataset.get(dataset, []):
             file = row["source_system"], row["source_file"]
-            if file[1] not in step.files:
+            if file[1] not in batch.files:
                 continue
-            built[file] += row["count"]
+            records_built[file] += row["count"]
             for name in _NEVER_EMPTY:
                 if f"filled_{name}" in row:
                     filled[file][name] += row[f"filled_{name}"]
             done.records[dataset] += row["count"]
-            if not weighed_up:
+            if not compared:
                 outcome.checksums[file].add(row)
             for change in row["cleaned"] or []:
                 cleaned[file][change] += row["count"]
-        for fates in outcome.fates.values():
-            for fate, number in fates.items():
-                done.kept_back[fate] += number
+        for by_reason in outcome.not_written.values():
+            for why, number in by_reason.items():
+                done.not_written[why] += number
     rows = []
-    for item in whole.judged:
+    for item in plan.classified:
         outcome = outcomes[item.dataset]
-        for path, count in sorted(whole.found.files[item.place].items()):
-            if path in step.files:
-                row = _audited(item, path, count, outcome, built, cleaned, lake.run_id)
-                rows.append(row | {"rows_aside_before": 0 if aside_written else row["rows_quarantined"]})
+        for path, count in sorted(plan.file_counts.files[item.table_id].items()):
+            if path in batch.files:
+                row = _audited(item, path, count, outcome, records_built, cleaned, lake.run_id)
+                rows.append(row | {"rows_aside_before": 0 if quarantine_written else row["rows_quarantined"]})
                 done.rows_read += rows[-1]["rows_read"]
                 done.differing += count.differing
                 for reason, number in rows[-1]["reasons"].items():
                     done.reasons[reason] += number
     done.empty = [
-        f"{system} {Path(path).name}: {name} is empty in all {built[system, path]:,} records"
+        f"{system} {Path(path).name}: {name} is empty in all {records_built[system, path]:,} records"
         for (system, path), counts in sorted(filled.items())
         for name, number in counts.items()
         if not number
@@ -118,14 +121,14 @@ def _audited(
     path: str,
     count: FileCount,
     outcome: Outcome,
-    built: dict[File, int],
+    records_built: dict[File, int],
     cleaned: dict[File, dict[str, int]],
     run_id: str,
 ) -> dict[str, Any]:
     file = item.table.system, path
-    makes = item.records is not None
-    fates = outcome.fates.get(file, {}) if makes or item.table.role.endswith("_withdrawn") else {}
-    contradicting = fates.get(upsert.CONFLICT, 0)
+    makes_records = item.records is not None
+    not_written = outcome.not_written.get(file, {}) if makes_records or item.table.role.endswith("_withdrawn") else {}
+    contradicting = not_written.get(upsert.CONFLICT, 0)
     reasons = dict(count.reasons)
     if contradicting:
         reasons["conflicting_duplicate"] = reasons.get("conflicting_duplicate", 0) + contradicting
@@ -143,14 +146,14 @@ def _audited(
         "rows_duplicate": count.rows[DUPLICATE],
         "rows_differing_elsewhere": count.differing,
         "rows_outside_years": count.rows[OUTSIDE],
-        "records_built": built.get(file, 0) if makes else 0,
-        "records_unchanged": fates.get(upsert.UNCHANGED, 0),
-        "records_older": fates.get(upsert.OLDER, 0) + fates.get(upsert.WITHDRAWN, 0),
-        "records_withdrawn": fates.get(upsert.TAKEN_OUT, 0),
-        "rows_checksum": str(outcome.checksums[file]) if makes and file in outcome.checksums else None,
+        "records_built": records_built.get(file, 0) if makes_records else 0,
+        "records_unchanged": not_written.get(upsert.UNCHANGED, 0),
+        "records_older": not_written.get(upsert.OLDER, 0) + not_written.get(upsert.WITHDRAWN, 0),
+        "records_withdrawn": not_written.get(upsert.TAKEN_OUT, 0),
+        "rows_checksum": str(outcome.checksums[file]) if makes_records and file in outcome.checksums else None,
         "year_disagrees": count.year_disagrees,
         "reasons": reasons,
-        "cleaned": dict(cleaned.get(file, {})) if makes else {},
+        "cleaned": dict(cleaned.get(file, {})) if makes_records else {},
         "columns_missing": list(item.table.group_of(path).missing),
         "columns_extra": list(item.table.group_of(path).extra),
         "column_notes": list(item.table.group_of(path).notes),

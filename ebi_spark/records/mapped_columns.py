@@ -1,6 +1,8 @@
-"""Columns that the configuration maps, looked at before anything is written: one that holds something else is refused.
+"""Checks the columns that the configuration maps, before anything is written. A column with the wrong content is
+refused.
 
-A date that cannot be read is only noted, row by row. Where most of a column cannot be read, another column was meant.
+A single date that cannot be read is only noted on its row. Where most of a column cannot be read, another column
+was meant.
 """
 
 from collections.abc import Iterable
@@ -20,8 +22,9 @@ _WANTED = {
 
 
 def refuse_mapped_nonsense(tables: Iterable[SourceTable]) -> None:
-    """An :class:`InputError` where the configuration maps a date, an age or an order to a column of which a file has more
-    filled values that are none than values that are. One query a table that has such a mapping."""
+    """Raise :class:`InputError` where the configuration maps a date, an age or an episode order to the wrong column:
+    one in which a file has more filled values that cannot be read than values that can. One query for each table
+    with such a mapping."""
     kinds = dict.fromkeys(DAYS, "day") | dict.fromkeys(_NUMBERS, "number")
     for table in tables:
         mapped = sorted({ours for group in table.groups for ours in group.mapped} & kinds.keys())
@@ -50,6 +53,6 @@ def refuse_mapped_nonsense(tables: Iterable[SourceTable]) -> None:
                     what, wanted = _WANTED[kinds[ours]]
                     raise InputError(
                         f"{table.system} {table.role}: {row['source_file']}: the configuration maps {ours} to "
-                        f"{group.read[ours]}, and {bad:,} of its {all_filled:,} filled values are no {what}",
-                        remedy=f"map {ours} under `columns` to the column that holds {wanted}",
+                        f"{group.read[ours]}, and {bad:,} of its {all_filled:,} filled values are not {what}",
+                        remedy=f"map {ours} under `columns` to the column that has {wanted}",
                     )

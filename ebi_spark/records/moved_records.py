@@ -1,9 +1,9 @@
-"""Records that move between years: what they leave in years that the source files no longer hold, or that a run does not
-replace.
+"""Handles records that move from one year to another between ingests.
 
-A refresh replaces whole years. So that a record never counts twice, a year is replaced too when the lake holds rows of a
-configured file in it, and no file holds it any more: then by nothing. And where a run does not replace a year, because it
-was asked for others or because the year's files are no source, no record of its years may be in it.
+A refresh replaces whole years. So that a record never counts twice, a year is also replaced, by no rows, when the
+lake has rows of a configured file in it and no file has rows of that year any more. A run may also leave a year as
+it is, because it was asked for other years or because the year's files are not in its sources. Then no record of
+the years that it replaces may be in that year.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,14 +23,15 @@ from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, YEAR, Table
 _UNKNOWN_YEAR = "unknown"
 
 
-def years_left(
+def emptied_years(
     lake: Lake,
     config: RunConfig,
     present: Collection[str],
     asked: Collection[str] | None = None,
 ) -> dict[str, frozenset[str]]:
-    """Years (of those ``asked`` for; None: of all) that the lake holds of files that the configuration names, and that are not
-    ``present`` in any: each with these files, be they changed or gone. Years of other files are not among them."""
+    """Years that the lake has from files that the configuration names, and that are not ``present`` in any source file
+    now. Each comes with these files, whether they have changed or gone. Only years in ``asked`` (None: all years).
+    Years of files that are not configured are left out."""
     parts: list[DataFrame] = []
     for table in (*RECORD_TABLES.values(), QUARANTINE):
         if lake.exists(table):
@@ -47,18 +48,21 @@ def years_left(
 
 def refuse_in_two_years(
     lake: Lake,
-    judged: list[ClassifiedTable],
+    classified: list[ClassifiedTable],
     found: FileCounts,
     config: RunConfig,
     replaced: Collection[str],
     in_files: Collection[str],
 ) -> None:
-    """A :class:`DataError` where a run would leave a record in a year beside those that are ``replaced``: the lake has a key
-    of one of these in another year, or one of the files has rows there and has none of that year any more. ``in_files``
-    are the years that source files have rows of."""
+    """Raise :class:`DataError` where a run would leave a record both in a year that it replaces and in another.
+
+    This is so when the lake has a key of a ``replaced`` year in another year, or when one of the files has rows
+    there in the lake and has no rows of that year any more. ``in_files`` are the years that source files have rows
+    of.
+    """
     for dataset, table in RECORD_TABLES.items():
         others = sorted(set(lake.years(table)) - set(replaced)) if lake.exists(table) else []
-        items = [item for item in judged if item.dataset == dataset and item.records is not None]
+        items = [item for item in classified if item.dataset == dataset and item.records is not None]
         if not others or not items:
             continue
         keys = [
@@ -66,41 +70,44 @@ def refuse_in_two_years(
             for item in items
         ]
         incoming = reduce(DataFrame.unionByName, keys).withColumn("_met", F.lit(1))
-        there = lake.read(table).where(F.col(YEAR).isin(*others))
-        met = there.select(YEAR, "source_file", "source_system", "record_id").join(
+        existing = lake.read(table).where(F.col(YEAR).isin(*others))
+        joined = existing.select(YEAR, "source_file", "source_system", "record_id").join(
             incoming, ["source_system", "record_id"], "left"
         )
-        twice: dict[str, int] = {}
-        left: dict[str, set[str]] = {}
-        for row in met.groupBy(YEAR, "source_file").agg(F.count("_met").alias("keys")).collect():
+        duplicated: dict[str, int] = {}
+        emptied: dict[str, set[str]] = {}
+        for row in joined.groupBy(YEAR, "source_file").agg(F.count("_met").alias("keys")).collect():
             if row["keys"]:
-                twice[row[YEAR]] = twice.get(row[YEAR], 0) + row["keys"]
+                duplicated[row[YEAR]] = duplicated.get(row[YEAR], 0) + row["keys"]
             now = [
-                count for item in items for path, count in found.files[item.place].items() if path == row["source_file"]
+                count
+                for item in items
+                for path, count in found.files[item.table_id].items()
+                if path == row["source_file"]
             ]
-            if now and not any(year == row[YEAR] for count in now for year, _ in count.verdicts):
-                left.setdefault(row[YEAR], set()).add(row["source_file"].rpartition("/")[2])
-        if twice or left:
-            raise _in_two_years(lake, table, config, twice, left, replaced, in_files)
+            if now and not any(year == row[YEAR] for count in now for year, _ in count.outcome_checksums):
+                emptied.setdefault(row[YEAR], set()).add(row["source_file"].rpartition("/")[2])
+        if duplicated or emptied:
+            raise _in_two_years(lake, table, config, duplicated, emptied, replaced, in_files)
 
 
 def _in_two_years(
     lake: Lake,
     table: Table,
     config: RunConfig,
-    twice: Mapping[str, int],
-    left: Mapping[str, Collection[str]],
+    duplicated: Mapping[str, int],
+    emptied: Mapping[str, Collection[str]],
     replaced: Collection[str],
     in_files: Collection[str],
 ) -> DataError:
     found = [
         f"{number:,} record{'s' if number > 1 else ''} of {', '.join(sorted(replaced))} "
         f"{'are' if number > 1 else 'is'} in the lake under {year} too"
-        for year, number in sorted(twice.items())
+        for year, number in sorted(duplicated.items())
     ]
-    found += [f"{', '.join(sorted(files))} no longer has rows of {year}" for year, files in sorted(left.items())]
-    others = {*twice, *left}
-    lacking = sorted(others - {*in_files, *years_left(lake, config, in_files, others)})
+    found += [f"{', '.join(sorted(files))} no longer has rows of {year}" for year, files in sorted(emptied.items())]
+    others = {*duplicated, *emptied}
+    lacking = sorted(others - {*in_files, *emptied_years(lake, config, in_files, others)})
     years = ",".join(sorted({*replaced, *others}))
     add = f"add the source files of {', '.join(lacking)} to the configuration and " if lacking else ""
     again = f"run again with `--years {years}`" if config.years else "run again"

@@ -1,4 +1,5 @@
-"""What is set aside of one step's files into ``silver/quarantine``, and what of it is made good."""
+"""Writes the quarantined rows of one batch to ``silver/quarantine``, and removes those that a usable row has
+superseded."""
 
 from functools import reduce
 
@@ -9,8 +10,8 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import upsert
 from ebi_spark.records.checksums import Checksum
-from ebi_spark.records.existing_records import checksums_of_rows, has_unrecorded_commits
-from ebi_spark.records.file_counts import ClassifiedTable, Step
+from ebi_spark.records.existing_records import quarantine_checksums, unaudited_runs
+from ebi_spark.records.file_counts import Batch, ClassifiedTable
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import DUPLICATE, QUARANTINED, VALID, keep
 from ebi_spark.records.write_records import Outcome
@@ -19,76 +20,82 @@ from ebi_spark.sources.reader import raw_json
 from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, YEAR
 
 UNKNOWN_YEAR = "unknown"
-# The tables that a row of is a record, or for HES spells a part of one.
+# The tables whose rows are records, or for HES spells parts of a record.
 RECORD_ROLES = ("apcs", "opa", "apc", "op")
 
 
 def write_quarantine(
     lake: Lake,
-    whole: Plan,
-    judged: list[ClassifiedTable],
-    all_told: list[ClassifiedTable],
-    step: Step,
+    plan: Plan,
+    classified: list[ClassifiedTable],
+    quarantine_tables: list[ClassifiedTable],
+    batch: Batch,
     config: RunConfig,
     outcomes: dict[str, Outcome],
 ) -> bool:
-    """Replace what earlier runs set aside of the step's years and files, and of rows without a year. Only tables in which
-    the survey found something are read again; nothing is written, and False given, when the lake holds the very same
-    rows."""
-    # Rows of a year that is replaced by nothing are of no year that the lake has, as in a lake that never had it.
-    years = [year for year in step.years if year not in whole.left]
+    """Replace the quarantined rows of the batch's years and files, and those without a year. Returns whether anything
+    was written.
+
+    Only tables in which the row counts show quarantined rows are read again. Nothing is written when the lake
+    already has the same rows.
+    """
+    # Rows of a year that loses all its rows are stored without a year, as in a lake that never had that year.
+    years = [year for year in batch.years if year not in plan.emptied]
     parts = [
         _quarantined(
             item,
-            keep(rows, QUARANTINED, config.years).where(F.col("source_file").isin(*step.files)),
+            keep(rows, QUARANTINED, config.years).where(F.col("source_file").isin(*batch.files)),
             years,
             lake.run_id,
         )
-        for item in all_told
+        for item in quarantine_tables
         for rows in item.parts
-        if whole.found.quarantined(item.place, step.files)
+        if plan.file_counts.quarantined(item.table_id, batch.files)
     ]
-    for item in judged:
+    for item in classified:
         contradicting = outcomes[item.dataset].contradicting if item.dataset in outcomes else None
         if item.table.role in RECORD_ROLES and contradicting is not None:
             keys = contradicting.where(F.col("source_system") == item.table.system).select("record_id")
             rows = keep(item.rows, VALID, config.years).join(keys, ["record_id"], "left_semi")
             rows = rows.withColumn("reasons", F.array(F.lit("conflicting_duplicate")))
-            parts.append(_quarantined(item, rows, step.years, lake.run_id))
+            parts.append(_quarantined(item, rows, batch.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     if config.mode == "upsert":
-        if any(whole.found.quarantined(item.place, step.files) for item in judged):
-            frame = _without_superseded(lake, whole, frame)
-        return _replace_aside_by_file(lake, judged, step, config, frame)
-    known = {path for place in whole.found.files for path in whole.found.counts(place)}
-    # Files that are no source any more go with the first step.
-    gone = whole.held.files_aside(UNKNOWN_YEAR, whole.datasets) - known if step is whole.steps[0] else set()
-    files = sorted(step.files | gone)
-    held = whole.held.rows_aside(step.years, files, UNKNOWN_YEAR, whole.datasets)
-    number = sum(whole.found.quarantined(item.place, step.files) for item in judged)
-    # Only where there are as many is it worth reading them to see whether they are the same.
-    if held and held[0] == number and (not number or _told(frame) == held[1]):
+        if any(plan.file_counts.quarantined(item.table_id, batch.files) for item in classified):
+            frame = _without_superseded(lake, plan, frame)
+        return _replace_by_file(lake, classified, batch, config, frame)
+    known = {path for table_id in plan.file_counts.files for path in plan.file_counts.counts(table_id)}
+    # Files that are no longer a source go with the first batch.
+    gone = plan.existing.quarantined_files(UNKNOWN_YEAR, plan.datasets) - known if batch is plan.batches[0] else set()
+    files = sorted(batch.files | gone)
+    existing = plan.existing.quarantined_rows(batch.years, files, UNKNOWN_YEAR, plan.datasets)
+    number = sum(plan.file_counts.quarantined(item.table_id, batch.files) for item in classified)
+    # Only where the numbers agree is it worth reading the rows to see whether they are the same.
+    if existing and existing[0] == number and (not number or _checksum(frame) == existing[1]):
         return False
-    stated = {YEAR: step.years, "dataset": whole.datasets}
-    unknown = {YEAR: [UNKNOWN_YEAR], "dataset": whole.datasets, "source_file": files}
-    lake.replace(QUARANTINE, frame, [stated, unknown], stage="ingest")
+    batch_years = {YEAR: batch.years, "dataset": plan.datasets}
+    unknown = {YEAR: [UNKNOWN_YEAR], "dataset": plan.datasets, "source_file": files}
+    lake.replace(QUARANTINE, frame, [batch_years, unknown], stage="ingest")
     return True
 
 
-def _without_superseded(lake: Lake, whole: Plan, frame: DataFrame) -> DataFrame:
-    """Of rows that an upsert would set aside, those that no record of the lake makes good: a row that comes late, of an extract
-    that a later one has superseded, is a duplicate, as it is where both come together. It is counted so from here on."""
+def _without_superseded(lake: Lake, plan: Plan, frame: DataFrame) -> DataFrame:
+    """The rows that an upsert would quarantine, without those that a record of the lake supersedes.
+
+    A row that comes late, from an extract that a later one has superseded, is a duplicate, just as where both come
+    together. From here on it is counted as one.
+    """
     key = ["source_system", "dataset", "record_id"]
     records = [
         lake.read(table).select(*key, upsert.extract("extract_date").alias("_usable"))
         for table in RECORD_TABLES.values()
     ]
     met = frame.join(reduce(DataFrame.unionByName, records), key, "left")
-    superseded = F.coalesce(_made_good() & F.col("role").isin(*RECORD_ROLES), F.lit(False))
+    superseded = F.coalesce(_is_superseded() & F.col("role").isin(*RECORD_ROLES), F.lit(False))
     marked = met.withColumn("_superseded", superseded)
     named = ("source_system", "role", "source_file", "reasons")
     for row in marked.where("_superseded").groupBy(*named).count().collect():
-        count = whole.found.files[row["source_system"], row["role"]][row["source_file"]]
+        count = plan.file_counts.files[row["source_system"], row["role"]][row["source_file"]]
         count.rows[QUARANTINED] -= row["count"]
         count.rows[DUPLICATE] += row["count"]
         for reason in row["reasons"]:
@@ -98,41 +105,45 @@ def _without_superseded(lake: Lake, whole: Plan, frame: DataFrame) -> DataFrame:
     return marked.where("NOT _superseded").select(*QUARANTINE.names())
 
 
-def _made_good() -> Column:
-    """Whether a usable row of an extract (``_usable``) makes good what is set aside of its key: of the same extract or an
-    earlier one. A contradiction takes a later one."""
+def _is_superseded() -> Column:
+    """Whether a usable row from the extract ``_usable`` supersedes the quarantined row of its key: its extract is the
+    same or a later one. A conflict is superseded only by a later extract."""
     extract = upsert.extract("extract_date")
     contradiction = F.array_contains("reasons", "conflicting_duplicate")
     return (F.col("_usable") > extract) | ((F.col("_usable") == extract) & ~contradiction)
 
 
-def _replace_aside_by_file(
-    lake: Lake, judged: list[ClassifiedTable], step: Step, config: RunConfig, frame: DataFrame
+def _replace_by_file(
+    lake: Lake, classified: list[ClassifiedTable], batch: Batch, config: RunConfig, frame: DataFrame
 ) -> bool:
-    """After an upsert: what is set aside of the step's files is ``frame``; of other files what stands, less the rows that a
-    usable row of their key and extract, or of a later one, makes good. A contradiction takes a later one."""
+    """After an upsert, replace the quarantined rows of the batch's files by ``frame``. Returns whether anything was
+    written.
+
+    Rows of other files stay, except those that a usable row of their key supersedes: a row of the same extract or a
+    later one, for a conflict only of a later one.
+    """
     key = ["source_system", "role", "record_id"]
     usable = [
         keep(item.rows, VALID, config.years).select(
             F.lit(item.table.system).alias(key[0]), F.lit(item.table.role).alias(key[1]), key[2], "extract_date"
         )
-        for item in judged
+        for item in classified
     ]
     latest = F.max(upsert.extract("extract_date")).alias("_usable")
-    good = reduce(DataFrame.unionByName, usable).groupBy(*key).agg(latest)
-    held = lake.read(QUARANTINE)
-    others = held.where(~F.col("source_file").isin(*step.files)).join(good, key, "left")
-    stands = others.where(~F.coalesce(_made_good(), F.lit(False)))
-    after = stands.select(*QUARANTINE.names()).unionByName(frame)
-    if _told(after) == _told(held) and not has_unrecorded_commits(lake, QUARANTINE):
+    latest_usable = reduce(DataFrame.unionByName, usable).groupBy(*key).agg(latest)
+    existing = lake.read(QUARANTINE)
+    others = existing.where(~F.col("source_file").isin(*batch.files)).join(latest_usable, key, "left")
+    kept = others.where(~F.coalesce(_is_superseded(), F.lit(False)))
+    after = kept.select(*QUARANTINE.names()).unionByName(frame)
+    if _checksum(after) == _checksum(existing) and not unaudited_runs(lake, QUARANTINE):
         return False
     lake.replace(QUARANTINE, after, {}, stage="ingest")
     return True
 
 
-def _told(aside: DataFrame) -> Checksum:
+def _checksum(quarantine: DataFrame) -> Checksum:
     found = Checksum()
-    for row in checksums_of_rows(aside, "source_file"):
+    for row in quarantine_checksums(quarantine, "source_file"):
         found.add(row)
     return found
 

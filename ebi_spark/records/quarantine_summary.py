@@ -1,6 +1,6 @@
-"""What is set aside, as a list of things to put right: how many rows, of which files, and where in a row to look.
+"""Lists quarantined rows as things to correct: how many rows, in how many files, and which columns to look at.
 
-Counts and names of columns only; what stands in them is in ``silver/quarantine`` for those who may see it.
+Only counts and column names. The values are in ``silver/quarantine``, for those who may see them.
 """
 
 import json
@@ -15,8 +15,8 @@ from ebi_spark.records.row_status import FUTURE
 from ebi_spark.sources.layouts import layouts
 
 CONFLICT = "conflicting_duplicate"
-# Our columns that a reason rests on; those that a role does not have are passed over.
-RESTS_ON = {
+# The columns, under our names, that each reason depends on. Columns that a table does not have are skipped.
+REASON_COLUMNS = {
     "no_key": ("record_id",),
     "no_usable_date": ("discharge_date", "appointment_date", "year_text"),
     FUTURE: ("appointment_date",),
@@ -24,33 +24,33 @@ RESTS_ON = {
     "unfinished": ("episode_status",),
     "no_spell": ("record_id",),
 }
-# Among the details of an ingest that was refused before it wrote anything: its unusable rows, as JSON.
+# A detail of an ingest that was refused before it wrote anything: its unusable rows, as JSON.
 REFUSED_ROWS = "refused_rows"
-# What can be done about it.
+# What to do about each reason.
 REMEDIES = {
-    "corrupt_line": "mend the line at the source: it has too many or too few fields, or quotes that do not close",
+    "corrupt_line": "correct the line at the source: it has too many or too few fields, or quotes that do not close",
     "no_key": "ask the source for the key: without it a row can be neither counted once nor joined",
-    "no_usable_date": "mend the date at the source, or map the column that holds it under `columns`",
+    "no_usable_date": "correct the date at the source, or map the column that has it under `columns`",
     FUTURE: "nothing: the file is read again once the day of the appointment has passed",
     "undischarged": "wait for the extract that has the discharge",
     "unfinished": "wait for the extract that has the finished episode",
-    "no_spell": "add the file that holds the spell of this row of APCS_Der",
-    CONFLICT: "state `extract_date` for each file, so that the later row counts, or leave one of them out",
+    "no_spell": "add the file that has the spell of this row of APCS_Der",
+    CONFLICT: "state `extract_date` for each file, so that the later row counts, or leave one of the files out",
 }
 MOST_COLUMNS = 4
-# Of so many rows that contradict each other it is worth looking which columns do.
+# The columns that conflict are found only for up to this many conflicting rows.
 MOST_COMPARED = 1_000_000
 
 
 def columns_of(reason: str, role: str) -> list[str]:
-    """The source's columns that a reason rests on, by the name that the table has them under as a rule."""
+    """The source's columns that a reason depends on, under the names that source tables usually give them."""
     layout = layouts().get(role)
-    return [layout.columns[ours][0] for ours in RESTS_ON.get(reason, ()) if layout and ours in layout.columns]
+    return [layout.columns[ours][0] for ours in REASON_COLUMNS.get(reason, ()) if layout and ours in layout.columns]
 
 
 def quarantine_summary(quarantine: DataFrame) -> list[dict[str, Any]]:
-    """A dict a source table and reason, most rows first: ``role``, ``reason``, ``rows``, ``files``, ``columns`` to look at
-    and ``remedy``."""
+    """One dict for each source table and reason, most rows first: ``role``, ``reason``, ``rows``, ``files``,
+    ``columns`` to look at, and ``remedy``."""
     named = quarantine.select("role", "source_file", F.explode("reasons").alias("reason"))
     counted = named.groupBy("role", "reason").agg(
         F.count("*").alias("rows"), F.countDistinct("source_file").alias("files")
@@ -68,12 +68,13 @@ def _with_remedy(item: dict[str, Any], differing: list[str]) -> dict[str, Any]:
 
 
 def unusable_rows(found: FileCounts) -> list[dict[str, Any]]:
-    """The same of source files that were counted and not written: a dict a source table and reason, most rows first."""
+    """The unusable rows of source files that were counted and not written: one dict for each source table and reason,
+    most rows first, with ``role``, ``reason``, ``rows`` and ``files``."""
     rows: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for place in found.files:
-        for count in found.counts(place).values():
+    for table_id in found.files:
+        for count in found.counts(table_id).values():
             for reason, number in count.reasons.items():
-                counted = rows[place[1], reason]
+                counted = rows[table_id[1], reason]
                 counted[0], counted[1] = counted[0] + number, counted[1] + 1
     ordered = sorted(rows.items(), key=lambda item: (-item[1][0], item[0]))
     return [
@@ -82,12 +83,12 @@ def unusable_rows(found: FileCounts) -> list[dict[str, Any]]:
 
 
 def refused_rows(details: str) -> list[dict[str, Any]]:
-    """What the run log has of an ingest's unusable rows, as :func:`quarantine_summary` shows it."""
+    """The unusable rows of a refused ingest, from the run log, as :func:`quarantine_summary` gives them."""
     return [_with_remedy(item, []) for item in json.loads(details)]
 
 
 def _differing(quarantine: DataFrame) -> dict[str, list[str]]:
-    """The columns in which rows of one key contradict each other, by role, the most frequent first."""
+    """The columns in which rows of one key conflict, by role, the most frequent first."""
     rows = quarantine.where(F.array_contains("reasons", CONFLICT) & F.col("record_id").isNotNull())
     cells = rows.select(
         "role",
@@ -102,7 +103,7 @@ def _differing(quarantine: DataFrame) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in keys.orderBy("role", F.col("keys").desc(), "column").collect():
         found.setdefault(row["role"], []).append(row["column"])
-    # What a record takes comes first: rows that conflict may differ in a load time too.
+    # Columns that a record takes come first: rows that conflict may also differ in a load time.
     known = {role: layouts()[role].known_names() if role in layouts() else set() for role in found}
     return {
         role: sorted(names, key=lambda name: name.upper() not in known[role])[:MOST_COLUMNS]

@@ -1,9 +1,9 @@
-"""What becomes of a source row: valid, a further copy, of a year not asked for, or set aside with its reasons.
+"""Decides the status of a source row: valid, duplicate, outside the requested years, or quarantined with its reasons.
 
-A *judged* frame has a row a source row: the canonical columns as far as known, ``reasons`` (``array<string>``, empty
-when usable), ``is_duplicate``, ``financial_year`` (NULL when unknown), ``year_disagrees``, and the lineage columns of
-:class:`ebi_spark.sources.reader.SourceTable`. What is judged are source rows whose copies are settled
-(:mod:`ebi_spark.records.duplicates`).
+A *classified* frame has one row for each source row. Its columns are the canonical columns as far as they are
+known; ``reasons`` (``array<string>``, empty when the row is usable); ``is_duplicate``; ``financial_year`` (NULL
+when unknown); ``year_disagrees``; and the lineage columns of :class:`ebi_spark.sources.reader.SourceTable`. Rows
+are classified after duplicates have been resolved (:mod:`ebi_spark.records.duplicates`).
 """
 
 from pyspark.sql import Column, DataFrame
@@ -20,36 +20,48 @@ from ebi_spark.financial_years import (
 )
 from ebi_spark.records.cleaning import list_of
 
-# The reason of an appointment that is yet to come, in a year that is: no bad row.
+# The reason for an appointment on a future day of a future year. It does not count as a bad row.
 FUTURE = "future_appointment"
 
-# How a day that cannot be true is noted.
+# The notes for a date outside its plausible range.
 BEFORE, AFTER = "before_first_day", "after_extract"
 
 VALID, QUARANTINED, DUPLICATE, OUTSIDE = "valid", "quarantined", "duplicate", "outside_years"
 
 
 def reasons(**conditions: Column) -> Column:
-    """``array<string>`` of the names of the conditions that hold."""
-    return list_of((held, F.lit(name)) for name, held in conditions.items())
+    """``array<string>`` of the names of the conditions that are true."""
+    return list_of((condition, F.lit(name)) for name, condition in conditions.items())
 
 
 def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | None) -> DataFrame:
-    """``rows``, of which the column ``name`` holds the cleaned day that decides the year, and ``extract_date`` the cleaned day
-    of the extract. A day that cannot be true (``window``) becomes NULL and is noted in ``cleaned``.
+    """``rows`` with the financial year of each row.
 
-    Added are the year of the day (``dated_year``), the one that the year column states, if that can be true (``stated_year``),
-    ``year_disagrees``, and ``due_from``: where day or year are yet to come, the day from which on the row says more. Corrupt
-    lines have none of these. Each is a column before anything looks at it (see :mod:`ebi_spark.records.cleaning`).
+    The column ``name`` is the cleaned date that decides the year, and ``extract_date`` the cleaned date of the
+    extract. A date outside its plausible range (``window``) becomes NULL and is noted in ``cleaned``. Added are:
+
+    - ``dated_year``: the year of the date;
+    - ``stated_year``: the year in the year column, if that is plausible;
+    - ``year_disagrees``: whether the two differ;
+    - ``due_from``: where date or year are in the future, the day from which the row would be read differently.
+
+    Corrupt lines have none of these. Each becomes a column before anything uses it (see
+    :mod:`ebi_spark.records.cleaning`).
+
+    | day        | year_text | run on     | → dated_year | stated_year | year_disagrees | due_from   |
+    |------------|-----------|------------|--------------|-------------|----------------|------------|
+    | 2021-05-03 | 2021-22   | 2026-11-29 | 2021-22      | 2021-22     | false          | NULL       |
+    | NULL       | 2020-21   | 2026-11-29 | NULL         | 2020-21     | false          | NULL       |
+    | 2027-01-04 | 2026-27   | 2026-11-29 | NULL         | 2026-27     | false          | 2027-01-04 |
     """
     usable = F.col("corrupt").isNull()
     day, newest = F.col(name), F.col("_newest")
     first, last = F.lit(window.first), F.lit(window.last)
     limited = rows.withColumn("_newest", F.least("extract_date", last))
     outside = F.coalesce(~day.between(first, newest), F.lit(False))
-    # Later than the run, and not later than the extract: on that day the row is read otherwise.
+    # Later than the run, and not later than the extract: on that day the row will be read differently.
     in_time = F.coalesce(F.col("extract_date") >= day, F.lit(True))
-    weighed = limited.withColumns(
+    checked = limited.withColumns(
         {
             name: F.when(~outside, day),
             "cleaned": F.when(
@@ -59,17 +71,17 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
             "due_from": F.when((day > last) & in_time & usable, day),
         }
     )
-    dated = weighed.withColumns(
+    dated = checked.withColumns(
         {"dated_year": year_of_date(F.when(usable, day)), "_stated": F.trim(F.when(usable, F.col("year_text")))}
     )
-    # Most rows state the very year of their date, in the same words: only the others are worth reading.
+    # Most rows state the year of their date in the same form: only the others need parsing.
     same = F.col("_stated") == F.col("dated_year")
-    digits = dated.withColumn("_digits", digits_of_year(F.when(~F.coalesce(same, F.lit(False)), F.col("_stated"))))
+    with_digits = dated.withColumn("_digits", digits_of_year(F.when(~F.coalesce(same, F.lit(False)), F.col("_stated"))))
     start = F.col("_start")
     first_of_april = F.make_date(start, F.lit(4), F.lit(1))
     soon = day.isNull() & start.between(start_of_date(last), LAST_YEAR) & (first_of_april > last)
     in_time = F.coalesce(F.col("extract_date") >= first_of_april, F.lit(True))
-    years = digits.withColumn("_start", start_of_digits(F.col("_digits"), bare_year)).withColumns(
+    years = with_digits.withColumn("_start", start_of_digits(F.col("_digits"), bare_year)).withColumns(
         {
             "stated_year": F.when(same, F.col("dated_year")).when(
                 start.between(start_of_date(first), start_of_date(newest)), year_of_start(start)
@@ -81,9 +93,12 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
     return years.drop("_digits", "_start", "_stated", "_newest", "year_text")
 
 
-def disposition(years: tuple[str, ...] | None) -> Column:
-    """What becomes of a judged row under the years asked for (None: all). A copy, or a row that a later extract supersedes, is
-    a duplicate, whatever else is wrong with it: it says nothing that another row does not say."""
+def row_status(years: tuple[str, ...] | None) -> Column:
+    """The status of a classified row under the years asked for (None: all).
+
+    A duplicate, or a row that a later extract supersedes, has the status duplicate whatever else is wrong with it:
+    another row says all that it says.
+    """
     outside = F.col("financial_year").isNotNull() & ~F.col("financial_year").isin(*years) if years else F.lit(False)
     return (
         F.when(outside, F.lit(OUTSIDE))
@@ -93,12 +108,12 @@ def disposition(years: tuple[str, ...] | None) -> Column:
     )
 
 
-def keep(rows: DataFrame, fate: str, years: tuple[str, ...] | None) -> DataFrame:
-    """The judged rows of one fate.
+def keep(rows: DataFrame, status: str, years: tuple[str, ...] | None) -> DataFrame:
+    """The classified rows that have one status.
 
-    The row number, which is not kept, stops Spark from pushing the condition below the cleaning: pushed down, every
-    column it rests on would be put in place of its name, stage upon stage, until planning runs out of memory, and every
-    value would be cleaned twice.
+    The row number, which is dropped again, stops Spark from moving the condition below the cleaning. Moved down,
+    every column it depends on would be replaced by its expression, stage after stage, until planning ran out of
+    memory, and every value would be cleaned twice.
     """
-    marked = rows.withColumns({"_fate": disposition(years), "_row": F.monotonically_increasing_id()})
-    return marked.where((F.col("_fate") == fate) & (F.col("_row") >= 0)).drop("_fate", "_row")
+    marked = rows.withColumns({"_status": row_status(years), "_row": F.monotonically_increasing_id()})
+    return marked.where((F.col("_status") == status) & (F.col("_row") >= 0)).drop("_status", "_row")

@@ -1,4 +1,4 @@
-"""SUS+ rows judged: APCS left-joined to APCS_Der, and OPA."""
+"""Classifies SUS+ rows: APCS left-joined to APCS_Der, and OPA."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -41,32 +41,33 @@ DERIVED_KINDS = {
     "primary_diagnosis": "code",
     "extract_date": "day",
 }
-# Identifiers that mean the same as one of the above and are only looked up, by the area of a record. They are tidied without a
-# note of what changed: the method that Java compiles for a row has little room left.
+# Alternative columns for an identifier above, which are only used to find the area of a record. They are tidied
+# without noting what changed: the method that Java compiles for a row has little room left.
 ALTERNATIVES = ("lsoa_2021", "lsoa_2001", "gp_practice_sus")
 CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
 
 
 def with_alternatives(rows: DataFrame) -> DataFrame:
-    """``rows`` with the columns of :data:`ALTERNATIVES` tidied, NULL where the source has none."""
+    """``rows`` with the columns of :data:`ALTERNATIVES` tidied; NULL where the source does not have them."""
     nothing = F.lit(None).cast("string")
     return rows.withColumns({n: text(F.col(n)) if n in rows.columns else nothing for n in ALTERNATIVES})
 
 
 def with_ages(rows: DataFrame) -> DataFrame:
-    """``rows`` with ``age`` as the published SQL sees it and ``age_years`` cleaned."""
+    """``rows`` with ``age`` as the published SQL sees it, and ``age_years`` cleaned."""
     seen = rows.withColumn("age", age_seen(F.col("age"), F.col("age_fallback"))).drop("age_fallback")
     return seen.withColumn("age_years", age_in_years(F.col("age")))
 
 
 def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
-    """APCS rows judged, without what stands in APCS_Der. The year is that of the discharge date."""
+    """APCS rows with their status columns, without what comes from APCS_Der. The year is that of the discharge date.
+    See :mod:`ebi_spark.records.row_status`."""
     kinds = RECORD_KINDS | CODE_KINDS | SPELL_KINDS
     cleaned = with_alternatives(with_ages(clean(rows, kinds, unread=["discharge_date"])))
-    judged = with_year(cleaned, "discharge_date", window, bare_year)
+    with_years = with_year(cleaned, "discharge_date", window, bare_year)
     corrupt = F.col("corrupt").isNotNull()
     undated = F.col("discharge_date").isNull() & ~corrupt
-    return judged.withColumns(
+    return with_years.withColumns(
         {
             "reasons": reasons(
                 corrupt_line=corrupt,
@@ -82,11 +83,14 @@ def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None =
 
 
 def spell_years(
-    alone: DataFrame, repeated: DataFrame | None, window: DateWindow, bare_year: str | None = None
+    unique: DataFrame, repeated: DataFrame | None, window: DateWindow, bare_year: str | None = None
 ) -> DataFrame:
-    """The keys of APCS rows as read, each once (``_spell``), with the calendar year in which their financial year starts
-    (``_start``, INT; the earliest where rows of the key conflict). Only keys of ``repeated`` rows have to be brought together:
-    that the others stand once is what the first look found, and holds while the sources stand still."""
+    """The keys of APCS rows as read, each once.
+
+    ``_spell`` is the key and ``_start`` (INT) the calendar year in which its financial year starts; where rows of a
+    key conflict, the earliest. Only keys of ``repeated`` rows have to be grouped: the scan for repeated keys has
+    shown that all others are unique, and this holds as long as the sources do not change.
+    """
 
     def dated(rows: DataFrame) -> DataFrame:
         keyed = clean(
@@ -98,14 +102,14 @@ def spell_years(
         return with_years.select(F.col("record_id").alias("_spell"), start.alias("_start"))
 
     if repeated is None:
-        return dated(alone)
-    counted = dated(repeated.where("NOT is_duplicate"))
-    return dated(alone).unionByName(counted.groupBy("_spell").agg(F.min("_start").alias("_start")))
+        return dated(unique)
+    repeated_starts = dated(repeated.where("NOT is_duplicate"))
+    return dated(unique).unionByName(repeated_starts.groupBy("_spell").agg(F.min("_start").alias("_start")))
 
 
 def classify_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
-    """APCS_Der rows judged against the keys of the APCS rows as read (:func:`spell_years`): a row is valid when its spell is
-    there. Its year is its spell's."""
+    """APCS_Der rows with their status columns. A row is valid when its spell is among ``known``, the keys of
+    :func:`spell_years`. Its year is that of its spell."""
     corrupt = F.col("corrupt").isNotNull()
     # As in join_derived: neither side has to be sorted.
     joined = clean(rows, DERIVED_KINDS).join(known.hint("shuffle_hash"), F.col("record_id") == F.col("_spell"), "left")
@@ -125,9 +129,15 @@ def classify_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
 
 
 def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
-    """ClassifiedTable spells with the dominant procedure and primary diagnosis of their one usable APCS_Der row, or NULL.
+    """Valid spells with the dominant procedure and primary diagnosis of their one usable APCS_Der row, or NULL.
 
-    ``derived`` are rows as read with their copies settled, so that no key can multiply spells.
+    ``derived`` are rows as read, with duplicates resolved, so that no key can multiply spells.
+
+    | record_id | derived row | → dominant_procedure | primary_diagnosis | dominance_basis |
+    |-----------|-------------|----------------------|-------------------|-----------------|
+    | 1         | V382, M545  | V382                 | M545              | sus_grouper     |
+    | 2         | V382, NULL  | V382                 | NULL              | sus_grouper     |
+    | 3         | none        | NULL                 | NULL              | no_derived_row  |
     """
     usable = clean(derived.where("corrupt IS NULL AND NOT conflict AND NOT is_duplicate"), DERIVED_KINDS).select(
         F.col("record_id").alias("_derived_id"),
@@ -136,7 +146,7 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
         F.col("cleaned").alias("_derived_cleaned"),
         F.col("extract_date").alias("_derived_extract"),
     )
-    # Derived rows are narrow: a table of them in memory, a part of the keys at a time, spares sorting both sides.
+    # Derived rows are narrow: a hash table of them, one partition of keys at a time, saves sorting both sides.
     joined = spells.join(usable.hint("shuffle_hash"), F.col("record_id") == F.col("_derived_id"), "left")
     found = F.col("_derived_id").isNotNull()
     return joined.withColumns(
@@ -151,20 +161,21 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
 
 
 def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
-    """OPA rows judged. The year is that of the appointment date, without one that of the year column."""
+    """OPA rows with their status columns. The year is that of the appointment date, or of the year column where the
+    date is missing."""
     cleaned = with_alternatives(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)))
     return date_attendances(cleaned, window, bare_year)
 
 
 def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
-    """Attendances of either system with their year and their reasons. An appointment that is yet to come, in a year yet to
-    come, is no error: it waits in quarantine under a reason of its own."""
-    judged = with_year(cleaned, "appointment_date", window, bare_year)
+    """Attendances of either system with their year and their reasons. An appointment on a future day of a future year
+    is no error: it waits in quarantine under a reason of its own."""
+    with_years = with_year(cleaned, "appointment_date", window, bare_year)
     corrupt = F.col("corrupt").isNotNull()
     year = F.coalesce("dated_year", "stated_year")
     undated = year.isNull() & ~corrupt
     to_come = F.coalesce(F.col("due_from") <= F.date_add(F.lit(window.last), window.ahead), F.lit(False))
-    return judged.withColumns(
+    return with_years.withColumns(
         {
             "reasons": reasons(
                 corrupt_line=corrupt,
@@ -180,7 +191,8 @@ def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | No
 
 
 def classify_withdrawn(rows: DataFrame) -> DataFrame:
-    """Rows of a list of withdrawn keys judged; of which year the records are is not theirs to say."""
+    """Rows of a list of withdrawn keys, with their status columns. The list does not say in which year the records
+    are."""
     corrupt = F.col("corrupt").isNotNull()
     return (
         clean(rows, {"record_id": "identifier", "extract_date": "day"})

@@ -1,12 +1,13 @@
-"""``mode: upsert``: a submission adds records and updates those that the lake holds, by key and extract date.
+"""Implements ``mode: upsert``: a submission inserts or updates records by key and extract date.
 
-A later extract wins. A file that arrives late changes nothing that a later extract has said, and brings back no record
-that was withdrawn since. Read again, the same file changes nothing; put right in its place, it replaces what it said
-before. Two files of one extract that say different things of one record contradict each other: what stands stays, and the
-row that came later is set aside. A record without an extract date is older than any with one.
+A later extract wins. A file that arrives late changes nothing that a later extract has said, and does not restore a
+record that has been withdrawn since. The same file read again changes nothing; a corrected file under the same name
+replaces what it said before. Two files of one extract that say different things about one record conflict: the lake
+keeps its record, and the row that came later is quarantined. A record without an extract date counts as older than
+any with one.
 
-Keys that are withdrawn come as lists (roles ``apcs_withdrawn``, ``opa_withdrawn``, ``op_withdrawn``): a record of the same
-extract or an earlier one is taken out, and stays out.
+Withdrawn keys come as lists (roles ``apcs_withdrawn``, ``opa_withdrawn``, ``op_withdrawn``). A record of the same
+extract or an earlier one is removed, and stays out.
 """
 
 from collections.abc import Sequence
@@ -19,24 +20,24 @@ from ebi_spark.financial_years import HES_KEYS_UNIQUE_FROM, label
 from ebi_spark.lake.storage import Lake
 from ebi_spark.tables.schemas import WITHDRAWN_RECORD, YEAR, Table
 
-# What becomes of a record that a submission brings, and of one that a list takes out.
+# The outcomes of a record that a submission brings, and of one that a list withdraws.
 NEW, NEWER, UNCHANGED, OLDER, CONFLICT = "new", "newer", "unchanged", "older", "contradicting"
 WITHDRAWN, TAKEN_OUT = "withdrawn since", "taken out"
-PUT = (NEW, NEWER)
-# What became of an incoming record, and the year in which the lake holds its key.
-FATE, HELD_YEAR = "_fate", "_held_year"
+WRITTEN = (NEW, NEWER)
+# The outcome of an incoming record, and the year in which the lake already has its key.
+OUTCOME, EXISTING_YEAR = "_outcome", "_existing_year"
 
 KEY = ("source_system", "record_id")
 
 
 def extract(column: str) -> Column:
-    """An extract date to compare; none is older than any."""
+    """An extract date that can be compared: a missing one is older than any other."""
     return F.coalesce(F.col(column), F.lit("0001-01-01").cast("date"))
 
 
 def refuse_bare_keys(lake: Lake, table: Table) -> None:
-    """An :class:`InputError` where the lake holds HES records of years before 2012-13 under keys without their year, as versions
-    before this one wrote them: the same records would be added once more under keys that have it."""
+    """Raise :class:`InputError` where the lake has HES records of years before 2012-13 under keys without their year,
+    as earlier versions wrote them. The same records would be added a second time under keys with the year."""
     if lake.version(table) == 0:
         return
     first = label(HES_KEYS_UNIQUE_FROM)
@@ -52,83 +53,107 @@ def refuse_bare_keys(lake: Lake, table: Table) -> None:
 
 
 def _withdrawn(lake: Lake, dataset: str, prefix: str) -> DataFrame:
-    """The withdrawn keys of a dataset under names of their own."""
-    held = lake.read(WITHDRAWN_RECORD).where(F.col("dataset") == dataset)
-    return held.select(
+    """The withdrawn keys of a dataset, with column names that begin with ``prefix``."""
+    existing = lake.read(WITHDRAWN_RECORD).where(F.col("dataset") == dataset)
+    return existing.select(
         *[F.col(name).alias(f"{prefix}{name}") for name in (*KEY, "extract_date", "source_file")],
     )
 
 
-def weighed(incoming: DataFrame, lake: Lake, table: Table, dataset: str, orphans: Sequence[str] = ()) -> DataFrame:
-    """Canonical records that a submission brings, a row each, with their fate against what the lake holds. What the runs
-    ``orphans`` wrote is written again though it is the same: they broke off before they accounted for it."""
-    held = lake.read(table).select(
-        *[F.col(name).alias(f"_held_{name}") for name in (*KEY, "extract_date", "content", "source_file", "run_id")],
-        F.col(YEAR).alias(HELD_YEAR),
+def compared_with_lake(
+    incoming: DataFrame, lake: Lake, table: Table, dataset: str, orphans: Sequence[str] = ()
+) -> DataFrame:
+    """The canonical records of a submission, one row each, with their outcome against what the lake has
+    (``_outcome``), and the year in which the lake has their key (``_existing_year``, or NULL). Records that the
+    runs ``orphans`` wrote are written again even when they are the same: these runs stopped before they wrote their
+    audit.
+
+    | record_id | extract_date | in the lake         | → _outcome    |
+    |-----------|--------------|---------------------|---------------|
+    | A         | 2022-02-10   | not at all          | new           |
+    | B         | 2022-02-10   | from 2022-01-10     | newer         |
+    | C         | 2022-02-10   | same content        | unchanged     |
+    | D         | 2022-02-10   | other content, from another file of the same extract | contradicting |
+    """
+    existing = lake.read(table).select(
+        *[
+            F.col(name).alias(f"_existing_{name}")
+            for name in (*KEY, "extract_date", "content", "source_file", "run_id")
+        ],
+        F.col(YEAR).alias(EXISTING_YEAR),
     )
-    met = incoming.join(held, [F.col(name) == F.col(f"_held_{name}") for name in KEY], "left")
-    gone = _withdrawn(lake, dataset, "_gone_")
-    met = met.join(gone, [F.col(name) == F.col(f"_gone_{name}") for name in KEY], "left")
-    brought, there = extract("extract_date"), extract("_held_extract_date")
-    same_day = brought == there
-    same = F.col("content").eqNullSafe(F.col("_held_content"))
-    orphaned = F.col("_held_run_id").isin(*orphans) if orphans else F.lit(False)
-    fate = (
-        F.when(F.col("_gone_record_id").isNotNull() & (extract("_gone_extract_date") >= brought), WITHDRAWN)
-        .when(F.col("_held_record_id").isNull(), NEW)
-        .when(brought < there, OLDER)
+    joined = incoming.join(existing, [F.col(name) == F.col(f"_existing_{name}") for name in KEY], "left")
+    withdrawn = _withdrawn(lake, dataset, "_withdrawn_")
+    joined = joined.join(withdrawn, [F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], "left")
+    incoming_day, existing_day = extract("extract_date"), extract("_existing_extract_date")
+    same_day = incoming_day == existing_day
+    same = F.col("content").eqNullSafe(F.col("_existing_content"))
+    orphaned = F.col("_existing_run_id").isin(*orphans) if orphans else F.lit(False)
+    outcome = (
+        F.when(
+            F.col("_withdrawn_record_id").isNotNull() & (extract("_withdrawn_extract_date") >= incoming_day), WITHDRAWN
+        )
+        .when(F.col("_existing_record_id").isNull(), NEW)
+        .when(incoming_day < existing_day, OLDER)
         .when(same_day & same & ~orphaned, UNCHANGED)
-        .when(same_day & ~same & (F.col("source_file") != F.col("_held_source_file")), CONFLICT)
+        .when(same_day & ~same & (F.col("source_file") != F.col("_existing_source_file")), CONFLICT)
         .otherwise(NEWER)
     )
-    return met.select(*incoming.columns, fate.alias(FATE), HELD_YEAR)
+    return joined.select(*incoming.columns, outcome.alias(OUTCOME), EXISTING_YEAR)
 
 
 def withdrawn_now(lake: Lake, table: Table, dataset: str) -> DataFrame:
-    """(year, system, ``file``) of each record that the lake holds and a list has withdrawn, ``file`` being that list."""
-    gone = _withdrawn(lake, dataset, "_gone_")
-    on = [*[F.col(name) == F.col(f"_gone_{name}") for name in KEY], _out()]
-    return lake.read(table).join(gone, on).select(YEAR, "source_system", F.col("_gone_source_file").alias("file"))
+    """(year, system, ``file``) of each record that the lake has and a list has withdrawn; ``file`` is that list."""
+    withdrawn = _withdrawn(lake, dataset, "_withdrawn_")
+    on = [*[F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], _is_withdrawn()]
+    return (
+        lake.read(table)
+        .join(withdrawn, on)
+        .select(YEAR, "source_system", F.col("_withdrawn_source_file").alias("file"))
+    )
 
 
-def _out() -> Column:
-    return extract("_gone_extract_date") >= extract("extract_date")
+def _is_withdrawn() -> Column:
+    return extract("_withdrawn_extract_date") >= extract("extract_date")
 
 
-def merged(weighed: DataFrame, lake: Lake, table: Table, dataset: str, years: list[str]) -> DataFrame:
-    """All records of ``years`` as they should stand: what the lake holds, less what is replaced or withdrawn, and what
-    the submission puts. ``years`` are those of either side, so that a record which moves to another year leaves the old
-    one."""
-    put = weighed.where(F.col(FATE).isin(*PUT)).drop(FATE, HELD_YEAR)
-    keys = put.select(*[F.col(name).alias(f"_put_{name}") for name in KEY])
-    gone = _withdrawn(lake, dataset, "_gone_")
+def merged(compared: DataFrame, lake: Lake, table: Table, dataset: str, years: list[str]) -> DataFrame:
+    """All records of ``years`` as they should be: what the lake has, less what is replaced or withdrawn, plus what the
+    submission writes (``compared``, from :func:`compared_with_lake`). ``years`` include those of both sides, so
+    that a record that moves to another year leaves the old one."""
+    written = compared.where(F.col(OUTCOME).isin(*WRITTEN)).drop(OUTCOME, EXISTING_YEAR)
+    keys = written.select(*[F.col(name).alias(f"_written_{name}") for name in KEY])
+    withdrawn = _withdrawn(lake, dataset, "_withdrawn_")
     kept = (
         lake.read(table)
         .where(F.col(YEAR).isin(*years))
-        .join(keys, [F.col(name) == F.col(f"_put_{name}") for name in KEY], "left_anti")
-        .join(gone, [*[F.col(name) == F.col(f"_gone_{name}") for name in KEY], _out()], "left_anti")
+        .join(keys, [F.col(name) == F.col(f"_written_{name}") for name in KEY], "left_anti")
+        .join(withdrawn, [*[F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], _is_withdrawn()], "left_anti")
     )
-    return kept.select(*put.columns).unionByName(put)
+    return kept.select(*written.columns).unionByName(written)
 
 
 def note_withdrawn(lake: Lake, listed: DataFrame, stage: str) -> None:
-    """Add the keys of withdrawal lists (``source_system``, ``dataset``, ``record_id``, ``extract_date``, ``source_file``)
-    to ``silver/withdrawn_record``; of a key that stands there, the later extract counts. Nothing is written when nothing
-    is new."""
-    held = lake.read(WITHDRAWN_RECORD)
+    """Add the keys of withdrawal lists to ``silver/withdrawn_record``.
+
+    ``listed`` has ``source_system``, ``dataset``, ``record_id``, ``extract_date`` and ``source_file``. Where a key
+    is already in the table, the later extract counts. Nothing is written when nothing is new.
+    """
+    existing = lake.read(WITHDRAWN_RECORD)
     key = ("source_system", "dataset", "record_id")
-    known = held.select(*[F.col(name).alias(f"_held_{name}") for name in (*key, "extract_date")])
+    known = existing.select(*[F.col(name).alias(f"_existing_{name}") for name in (*key, "extract_date")])
     on = [
-        *[F.col(name) == F.col(f"_held_{name}") for name in key],
-        F.col("_held_extract_date") >= F.col("extract_date"),
+        *[F.col(name) == F.col(f"_existing_{name}") for name in key],
+        F.col("_existing_extract_date") >= F.col("extract_date"),
     ]
     if listed.join(known, on, "left_anti").isEmpty():
         return
-    both = held.unionByName(listed.withColumn("run_id", F.lit(lake.run_id)))
-    # One row a key: the latest extract's; of several files the first by name, so that their order changes nothing.
+    both = existing.unionByName(listed.withColumn("run_id", F.lit(lake.run_id)))
+    # One row for each key: that of the latest extract; of several files, the first by name, so that their order does
+    # not matter.
     latest = both.groupBy(*key).agg(F.max("extract_date").alias("_latest"))
     joined = both.join(latest, list(key)).where(F.col("extract_date") == F.col("_latest"))
-    one = joined.groupBy(*key, "extract_date").agg(
+    first = joined.groupBy(*key, "extract_date").agg(
         F.min("source_file").alias("source_file"), F.min_by("run_id", "source_file").alias("run_id")
     )
-    lake.replace(WITHDRAWN_RECORD, one, {}, stage=stage)
+    lake.replace(WITHDRAWN_RECORD, first, {}, stage=stage)

@@ -1,1 +1,1 @@
-"""What earlier runs did, what is due again, and how an old run is computed again."""
+"""The history of earlier runs: what they did, what is due again, and how to compute an old run again."""

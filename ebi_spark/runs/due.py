@@ -1,9 +1,11 @@
-"""What has to be computed again, and why: the run log and the tables' histories held against what stands now.
+"""Finds out which years of a stage have to be computed again, and why. It compares the run log and the history of the
+tables with their present state.
 
-A stage's row of the run log says which years it worked on, which table versions it read and left, and what else it used:
-program, definitions, settings and files, each by a fingerprint. A year of a stage is due when any of these differs from
-its last successful run, when a table that it read has changed in that year since, or when what it wrote has. What cannot
-be known is due. Pure functions: whoever calls brings the log, the histories and the fingerprints.
+A stage's row of the run log says which years it worked on, which table versions it read and wrote, and which other
+inputs it had: stage version, definitions, settings and files, each by a fingerprint. A year of a stage is due when
+one of these inputs differs from its last successful run, when a table that the stage reads has changed in that year
+since, or when something else has written to its own tables. If a change cannot be ruled out, the year is due. These
+are pure functions: the caller passes the log, the histories and the fingerprints.
 """
 
 import json
@@ -13,42 +15,46 @@ from typing import Any
 
 from ebi_spark.lake.delta_log import CommitInfo
 
-# Commits that leave every row as it was.
+# Operations that change no row.
 ROWS_UNTOUCHED = frozenset(
     {"CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD COLUMNS",
      "UPGRADE PROTOCOL", "COMPUTE STATS", "REORG"}
 )  # fmt: skip
 DONE = "done"
 ONE_PART = {"": ""}
-# Behind the state of a source file: it was read before this day, which has come and of which it has rows.
+# Added to the state of a source file that was last read before this day, when the day has come and the file has rows
+# of it.
 READ_BEFORE = ", read before "
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """One row of the run log. ``uses`` maps ``kind:name`` to a fingerprint; ``parts`` maps what the stage does side by
-    side (policies) to a fingerprint each; ``whole``: it replaced its years whole, other parts' rows included."""
+    """One row of the run log.
+
+    ``inputs`` maps ``kind:name`` to a fingerprint. ``parts`` maps each part of the stage (for `flag`, each policy)
+    to a fingerprint. ``whole``: the stage replaced all rows of its years, including rows of other parts.
+    """
 
     run_id: str
     outcome: str
     years: frozenset[str]
     read: Mapping[str, int]
     written: Mapping[str, int]
-    uses: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=lambda: ONE_PART)
     whole: bool = True
 
 
 @dataclass(frozen=True)
 class History:
-    """A table's newest version and the commits that lead to it, as far as they are known."""
+    """A table's newest version, and the commits that led to it as far as they are known."""
 
     newest: int
     commits: Sequence[CommitInfo] = ()
 
-    def changed(self, since: int | None, part: str = "", besides: Collection[str] = ()) -> frozenset[str] | None:
-        """The years in which rows (of ``part``, where given) can have changed after the version ``since``; None: any.
-        Commits of the runs ``besides`` do not count."""
+    def changed(self, since: int | None, part: str = "", ignored_runs: Collection[str] = ()) -> frozenset[str] | None:
+        """The years in which rows can have changed after the version ``since``; None means any year. With ``part``,
+        only rows of that part count. Commits of the runs ``ignored_runs`` do not count."""
         if since is None or since > self.newest:
             return None
         known = {commit.version: commit for commit in self.commits}
@@ -56,7 +62,7 @@ class History:
         for version in range(since + 1, self.newest + 1):
             if version not in known:
                 return None
-            if checksum_columns_of(known[version]).get("run_id") in besides:
+            if commit_metadata(known[version]).get("run_id") in ignored_runs:
                 continue
             touched = _touched(known[version], part)
             if touched is None:
@@ -68,26 +74,26 @@ class History:
 def _touched(commit: CommitInfo, part: str) -> frozenset[str] | None:
     if commit.operation in ROWS_UNTOUCHED:
         return frozenset()
-    told = checksum_columns_of(commit)
-    parts, years = told.get("parts"), told.get("years")
+    metadata = commit_metadata(commit)
+    parts, years = metadata.get("parts"), metadata.get("years")
     if part and isinstance(parts, list) and part not in parts:
         return frozenset()
-    # Without years: all of them, or not written by this product.
+    # Without years the commit changed all of them, or another tool made it.
     return frozenset(years) if commit.operation == "WRITE" and isinstance(years, list) else None
 
 
-def checksum_columns_of(commit: CommitInfo) -> dict[str, Any]:
-    """What the writer of a commit said of it; nothing when it was not this product."""
+def commit_metadata(commit: CommitInfo) -> dict[str, Any]:
+    """The metadata that this product wrote into a commit; empty for a commit made by another tool."""
     try:
-        told = json.loads(commit.metadata or "")
+        metadata = json.loads(commit.metadata or "")
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 @dataclass(frozen=True)
 class Due:
-    """What a stage has to do: nothing without ``years``. ``parts``: only these (None: all). ``reasons`` in words."""
+    """What a stage has to do. Without ``years``, nothing. ``parts``: only these (None: all). ``reasons``: in words."""
 
     years: list[str]
     parts: list[str] | None
@@ -103,37 +109,38 @@ def due(
     histories: Mapping[str, History],
     *,
     reads: Iterable[str],
-    uses: Mapping[str, str],
+    inputs: Mapping[str, str],
     parts: Mapping[str, str] = ONE_PART,
     whole: bool = True,
-    beside: bool = True,
+    writes_other_years: bool = True,
 ) -> Due:
     """The years and parts of a stage that its last successful runs do not cover.
 
-    ``runs`` are the stage's rows of the run log, newest first; ``histories`` those of the tables that it reads or
-    writes by year; ``reads`` names the former; ``whole``: rows of parts that are not in ``parts`` have to go; ``beside``: a run
-    may write rows of other years than its own.
+    ``runs`` are the stage's rows of the run log, newest first. ``histories`` are those of the tables that the stage
+    reads or writes by year; ``reads`` names the tables that it reads. ``whole``: rows of parts that are not in
+    ``parts`` have to be removed. ``writes_other_years``: a run may also write rows of years that it did not work
+    on.
     """
-    done = [run for run in runs if run.outcome == DONE]
+    completed = [run for run in runs if run.outcome == DONE]
     reads = list(reads)
     found: dict[str, set[str]] = {}
     due_parts: set[str] = set()
     for year in years:
-        of_year = [run for run in done if year in run.years]
-        gone = sorted(_held(of_year) - set(parts)) if whole else []
-        if gone:
+        year_runs = [run for run in completed if year in run.years]
+        removed = sorted(_existing_parts(year_runs) - set(parts)) if whole else []
+        if removed:
             due_parts |= set(parts)
-            for part in gone:
-                found.setdefault(f"{part} is no longer asked for", set()).add(year)
+            for part in removed:
+                found.setdefault(f"{part} is no longer configured", set()).add(year)
         for part, fingerprint in parts.items():
-            last = next((run for run in of_year if part in run.parts), None)
+            last = next((run for run in year_runs if part in run.parts), None)
             if last is None:
-                reasons = [f"{part} is new" if part and of_year else "not done yet"]
+                reasons = [f"{part} is new" if part and year_runs else "not done yet"]
             else:
-                reasons = differences(last.uses, uses)
+                reasons = differences(last.inputs, inputs)
                 if last.parts[part] != fingerprint:
                     reasons.append(f"{part} has changed")
-                ended = {run.run_id for run in (done if beside else of_year)}
+                ended = {run.run_id for run in (completed if writes_other_years else year_runs)}
                 reasons += _changed_tables(last, year, part, reads, histories, ended)
             for reason in reasons:
                 due_parts.add(part)
@@ -141,19 +148,21 @@ def due(
     due_years = sorted(set().union(*found.values())) if found else []
     chosen = None if due_parts == set(parts) else sorted(due_parts)
     by_years: dict[tuple[str, ...], list[str]] = {}
-    for reason, of in found.items():
-        by_years.setdefault(tuple(sorted(of)), []).append(reason)
-    return Due(due_years, chosen, [f"{', '.join(reasons)} ({a_few(of)})" for of, reasons in by_years.items()])
+    for reason, years_of in found.items():
+        by_years.setdefault(tuple(sorted(years_of)), []).append(reason)
+    return Due(
+        due_years, chosen, [f"{', '.join(reasons)} ({short_list(years_of)})" for years_of, reasons in by_years.items()]
+    )
 
 
-def _held(runs: Sequence[StageRun]) -> set[str]:
-    """The parts that a year's rows are of: those of its runs since the last that replaced it whole."""
-    held: set[str] = set()
+def _existing_parts(runs: Sequence[StageRun]) -> set[str]:
+    """The parts that have rows in a year: those of its runs since the last run that replaced the whole year."""
+    existing: set[str] = set()
     for run in runs:
-        held |= set(run.parts) - {""}
+        existing |= set(run.parts) - {""}
         if run.whole:
             break
-    return held
+    return existing
 
 
 def _changed_tables(
@@ -162,10 +171,13 @@ def _changed_tables(
     part: str,
     reads: Sequence[str],
     histories: Mapping[str, History],
-    done: Collection[str] = (),
+    ended: Collection[str] = (),
 ) -> list[str]:
-    """Tables that changed since a run. What runs of the stage that came to their end (``done``) wrote to its own tables
-    beside their years (pooled periods, marks, comparisons) is as it should be."""
+    """The tables that have changed since a run, as reasons.
+
+    Runs of the stage that ended (``ended``) may also have written rows of other years to its own tables (pooled
+    periods, marks, comparisons). These do not count as changes.
+    """
     reasons = []
     for table in reads:
         changed = histories[table].changed(last.read.get(table)) if table in histories else None
@@ -173,32 +185,33 @@ def _changed_tables(
             reasons.append(f"{table} has changed")
     for table, version in last.written.items():
         if table in histories and table not in reads:
-            changed = histories[table].changed(version, part, done)
+            changed = histories[table].changed(version, part, ended)
             if changed is None or year in changed:
                 reasons.append(f"{table} was written by something else")
     return reasons
 
 
 def due_at_all(
-    runs: Sequence[StageRun], histories: Mapping[str, History], *, reads: Iterable[str], uses: Mapping[str, str]
+    runs: Sequence[StageRun], histories: Mapping[str, History], *, reads: Iterable[str], inputs: Mapping[str, str]
 ) -> list[str]:
-    """Why a stage that always works on all years has to run: nothing when its last successful run covers what stands."""
+    """Why a stage that always works on all years has to run. Empty when its last successful run covers the present
+    state."""
     last = next((run for run in runs if run.outcome == DONE), None)
     if last is None:
         return ["not done yet"]
-    reasons = differences(last.uses, uses)
+    reasons = differences(last.inputs, inputs)
     for table in reads:
         changed = histories[table].changed(last.read.get(table)) if table in histories else None
         if changed is None or changed:
-            of = f" ({a_few(sorted(changed))})" if changed else ""
-            reasons.append(f"{table} has changed{of}")
+            years_of = f" ({short_list(sorted(changed))})" if changed else ""
+            reasons.append(f"{table} has changed{years_of}")
     return reasons
 
 
 def unchecked(
     years: Iterable[str], runs: Sequence[StageRun], histories: Mapping[str, History], *, reads: Iterable[str]
 ) -> dict[str, str]:
-    """Years whose last validation does not hold for what stands now, each with the reason. ``runs`` are those of
+    """The years whose last validation does not cover the present state, each with the reason. ``runs`` are those of
     ``validate``, newest first, failed ones included."""
     reads = list(reads)
     found = {}
@@ -218,24 +231,24 @@ def unchecked(
 
 
 _WORDS = {
-    "policies": ("how policies are to be published has changed", "how policies are to be published has changed"),
+    "policies": ("how policies are published has changed", "how policies are published has changed"),
     "program": ("the program has changed", "the program has changed"),
     "setting": ("the setting {} has changed", "the settings {} have changed"),
-    "source": ("the source {} is described differently", "the sources {} are described differently"),
+    "source": ("the configuration of the source {} has changed", "the configuration of the sources {} has changed"),
     "table": ("the source table {} has changed", "the source tables {} have changed"),
     "file": ("the file {} has changed", "the files {} have changed"),
     "data": ("the source file {} has changed", "the source files {} have changed"),
     "day": (
-        "the source {} has rows of a day that was still to come",
-        "the sources {} have rows of days that were still to come",
+        "the source file {} has rows of a day that was in the future",
+        "the source files {} have rows of days that were in the future",
     ),
 }
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """In words, what is not as it was; names of files without their folders."""
+    """What differs between two sets of inputs, in words. Files are named without their folders."""
     if now and not before:
-        return ["the last run did not note what it used"]
+        return ["the last run did not record its inputs"]
     names: dict[str, list[str]] = {}
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
@@ -245,13 +258,13 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
             names.setdefault(kind, []).append(name.rpartition("/")[2] if kind in ("file", "data") else name)
     return [
         _WORDS.get(kind, (f"{kind} {{}} has changed", f"{kind} {{}} have changed"))[len(listed) > 1].format(
-            a_few(listed)
+            short_list(listed)
         )
         for kind, listed in names.items()
     ]
 
 
-def a_few(names: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
+def short_list(names: Sequence[str]) -> str:
+    """The first four names, and how many more there are."""
     shown = ", ".join(names[:4])
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

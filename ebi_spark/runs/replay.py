@@ -1,5 +1,5 @@
-"""An old run gone over again: what it wrote, made anew from the table versions and definitions that it recorded, and held
-against what it wrote. Writes nothing."""
+"""Computes an old run again from the table versions and definitions that it recorded, and compares the result with
+what the run wrote. Writes nothing."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -21,15 +21,15 @@ from ebi_spark.flags.compute_flags import compute_attrition, compute_flags, reco
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.storage import Lake, predicate_of
-from ebi_spark.policies.load import revision_periods, verdict_fingerprint
+from ebi_spark.policies.load import outcome_fingerprint, revision_periods
 from ebi_spark.policies.model import Clause, Policy, PolicyReading, Revision
 from ebi_spark.rates.compute_rates import compute_rates
 from ebi_spark.rates.periods import rows_to_replace
 from ebi_spark.rates.population import stored_vintages
 from ebi_spark.rates.variation import variation
 from ebi_spark.release.publish import published_frames
-from ebi_spark.runs.due import checksum_columns_of, differences
-from ebi_spark.runs.history import READS, uses
+from ebi_spark.runs.due import commit_metadata, differences
+from ebi_spark.runs.history import READS, stage_inputs
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_RATE,
@@ -45,16 +45,17 @@ from ebi_spark.tables.schemas import (
     Table,
 )
 
-# Sums of floating-point numbers depend on the order of the rows in their last digits.
+# The last digits of floating-point sums depend on the order of the rows.
 TOLERANCE = 1e-9
-# What names a run; and what decisions alone would turn, since gold/policy does not keep each decision apart.
+# Columns that name a run; and decisive_decisions, since gold/policy does not keep each decision apart.
 NOT_COMPARED = ("run_id", "release_id", "decisive_decisions")
 _OWN = (PROVIDER_MONTH, POPULATION)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One table: rows that the run wrote, rows made again, and rows that are on one side only or differ."""
+    """One table: the number of rows that the run wrote (``recorded``), the number computed again (``again``), and the
+    number of rows that differ or are on one side only (``differing``)."""
 
     stage: str
     table: str
@@ -63,25 +64,29 @@ class Comparison:
     differing: int
 
 
-def replay(lake: Lake, run_id: str, *, anyway: bool, tell: Callable[[str], None]) -> list[Comparison]:
-    """Every table that the run's stages flag, rate and publish wrote, compared with what is made again from what they
-    read. An :class:`InputError` when the run is not known, its versions are gone, or its program or files are not here."""
+def replay(lake: Lake, run_id: str, *, ignore_code_changes: bool, progress: Callable[[str], None]) -> list[Comparison]:
+    """Compare every table that the run's stages flag, rate and publish wrote with what is computed again from the same
+    inputs.
+
+    Raises :class:`InputError` when the run is unknown, when its table versions are gone, or when the program or the
+    files have changed since (unless ``ignore_code_changes``).
+    """
     stages = _stages(lake, run_id)
     found: list[Comparison] = []
-    for stage, again in (("flag", _flag), ("rate", _rate), ("publish", _publish)):
+    for stage, compute in (("flag", _flag), ("rate", _rate), ("publish", _publish)):
         if stage not in stages:
-            tell(f"{stage}: not part of this run, or it had nothing to do")
+            progress(f"{stage}: not part of this run, or it had nothing to do")
         for row in stages.get(stage, []):
             config = _config(lake, row["details"], stage)
-            _refuse_other_program(lake, config, row, stage, anyway)
-            tell(f"{stage}: making {', '.join(row['years'])} again")
-            for table, recorded, made in again(lake, config, row):
-                found.append(compared(stage, table, recorded, made))
+            _refuse_code_changes(lake, config, row, stage, ignore_code_changes)
+            progress(f"{stage}: computing {', '.join(row['years'])} again")
+            for table, recorded, made in compute(lake, config, row):
+                found.append(compare_tables(stage, table, recorded, made))
     return found
 
 
 def _stages(lake: Lake, run_id: str) -> dict[str, list[dict[str, Any]]]:
-    """The run's rows of the log by stage; a stage that went in steps has several."""
+    """The run's rows of the log by stage. A stage that worked in batches has several."""
     log = lake.read(RUN_LOG).where((F.col("run_id") == run_id) & (F.col("outcome") == "done"))
     stages: dict[str, list[dict[str, Any]]] = {}
     for row in log.orderBy("started_at").collect():
@@ -90,31 +95,31 @@ def _stages(lake: Lake, run_id: str) -> dict[str, list[dict[str, Any]]]:
         recent = lake.read(RUN_LOG).where("stage = 'publish' AND outcome = 'done'").orderBy(F.col("started_at").desc())
         known = [row["run_id"] for row in recent.limit(3).collect()]
         raise InputError(
-            f"{run_id} is no run of this lake that flagged, compute_rates or published anything",
-            remedy=f"the last that published are: {', '.join(known) or 'none'}; `ebi-spark status` lists runs",
+            f"{run_id} is not a run of this lake that flagged, rated or published anything",
+            remedy=f"the last runs that published are: {', '.join(known) or 'none'}; `ebi-spark status` lists runs",
         )
     return stages
 
 
 def _config(lake: Lake, details: dict[str, str], stage: str) -> RunConfig:
-    """The settings that the run's row of the log holds, as far as they count for the stage."""
-    told = {
+    """The settings that the run's row of the log recorded for the stage."""
+    settings = {
         key.removeprefix("uses:setting:"): json.loads(value)
         for key, value in details.items()
         if key.startswith("uses:setting:")
     }
-    if not told:
+    if not settings:
         raise InputError(
-            f"the run did not note the settings of its stage {stage}: an older version of ebi-spark made it",
-            remedy="only runs of this version and later can be gone over again",
+            f"the run did not record the settings of its stage {stage}: it ran under an older version of ebi-spark",
+            remedy="only runs of this version and later can be replayed",
         )
     typed: dict[str, Any] = {}
     for item in fields(RunConfig):
-        if item.name in told:
-            value = told[item.name]
+        if item.name in settings:
+            value = settings[item.name]
             if isinstance(value, list):
                 kinds: dict[str, Callable[[Any], Any]] = {"mappings": Path, "pandemic_months": date.fromisoformat}
-                kind = kinds.get(item.name, _as_it_is)
+                kind = kinds.get(item.name, _unchanged)
                 value = tuple(kind(one) for one in value)
             elif item.name in ("practices", "lsoas") and value is not None:
                 value = Path(value)
@@ -124,41 +129,46 @@ def _config(lake: Lake, details: dict[str, str], stage: str) -> RunConfig:
     return replace(RunConfig(lake=lake.location), **typed)
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
-def _refuse_other_program(lake: Lake, config: RunConfig, row: dict[str, Any], stage: str, anyway: bool) -> None:
+def _refuse_code_changes(
+    lake: Lake, config: RunConfig, row: dict[str, Any], stage: str, ignore_code_changes: bool
+) -> None:
     prefix = "uses:"
     then = {key.removeprefix(prefix): value for key, value in row["details"].items() if key.startswith(prefix)}
-    changed = differences(then, uses(stage, config, lake, ""))
-    if changed and not anyway:
+    changed = differences(then, stage_inputs(stage, config, lake, ""))
+    if changed and not ignore_code_changes:
         raise InputError(
-            f"the stage {stage} cannot be made again as it was: {'; '.join(changed)} since (it ran under version "
+            f"the stage {stage} cannot be replayed: {'; '.join(changed)} since (it ran under version "
             f"{row['code_version']}, this is {__version__})",
-            remedy="install that version and put the files back, or add --anyway to see what the change makes of it",
+            remedy="install that version and restore the files, or add --ignore-code-changes to see what the change does "
+            "to the figures",
         )
 
 
 def _at(lake: Lake, versions: dict[str, int], names: Iterable[str]) -> Lake:
-    """The lake as the named tables stood; an :class:`InputError` when a version is gone."""
+    """The lake at the recorded versions of the named tables. Raises :class:`InputError` when a version is gone."""
     names = list(names)
     unknown = [name for name in names if name not in versions]
     past = Lake(
         lake.spark, lake.location, lake.run_id, as_of={name: versions[name] for name in names if name in versions}
     )
-    gone = unknown + [f"{name} (version {versions[name]})" for name in past.as_of if not _whole(past, TABLES[name])]
+    gone = unknown + [
+        f"{name} (version {versions[name]})" for name in past.as_of if not _is_complete(past, TABLES[name])
+    ]
     if gone:
         raise InputError(
-            f"the run cannot be gone over again: the log or files of {', '.join(gone)} are no longer there",
-            remedy="`ebi-spark maintain` keeps what kept releases were made from: keep more of them (keep_releases), or "
-            "longer (--keep-hours)",
+            f"the run cannot be replayed: the log or files of {', '.join(gone)} are no longer there",
+            remedy="`ebi-spark maintain` keeps the table versions that kept releases were made from: keep more releases "
+            "(keep_releases), or keep versions for longer (--keep-hours)",
         )
     return past
 
 
-def _whole(past: Lake, table: Table) -> bool:
-    """Whether the log and, where they can be seen, the files of the version are still there."""
+def _is_complete(past: Lake, table: Table) -> bool:
+    """Whether the log of the version and, where they can be checked, its files are still there."""
     try:
         files = past.read(table).inputFiles()
     except PySparkException:
@@ -166,33 +176,35 @@ def _whole(past: Lake, table: Table) -> bool:
     return not past.location.folder or all(Path(unquote(urlparse(file).path)).exists() for file in files)
 
 
-Made = Iterable[tuple[Table, DataFrame, DataFrame]]
+Comparisons = Iterable[tuple[Table, DataFrame, DataFrame]]
 
 
-def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
-    told = [key.removeprefix("part:") for key in row["details"] if key.startswith("part:")]
+def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
+    policy_ids = [key.removeprefix("part:") for key in row["details"] if key.startswith("part:")]
     read, written = row["versions_read"], row["versions_written"]
     policy_version = written.get(POLICY.full_name, read.get(POLICY.full_name))
-    if not told or policy_version is None:
+    if not policy_ids or policy_version is None:
         return []
     past = _at(lake, read, READS["flag"])
-    after = _at(lake, {**written, POLICY.full_name: policy_version}, (*_of(written, "gold"), POLICY.full_name))
-    policies = recorded_policies(after, set(told))
-    fixed = {policy: revision for policy, revision in config.fixed_revisions.items() if policy in told}
+    after = _at(
+        lake, {**written, POLICY.full_name: policy_version}, (*_names_in_layer(written, "gold"), POLICY.full_name)
+    )
+    policies = recorded_policies(after, set(policy_ids))
+    fixed = {policy: revision for policy, revision in config.fixed_revisions.items() if policy in policy_ids}
     chosen = revision_periods(policies, replace(config, fixed_revisions=fixed))
     years = list(row["years"])
     records = records_by_dataset(past, years)
-    mine = F.col(YEAR).isin(years) & F.col("policy_id").isin(told)
-    recorded = after.read(ACTIVITY_FLAG).where(mine)
+    selected = F.col(YEAR).isin(years) & F.col("policy_id").isin(policy_ids)
+    recorded = after.read(ACTIVITY_FLAG).where(selected)
     return [
         (ACTIVITY_FLAG, recorded, compute_flags(records, chosen, read_lookups(lake.spark, config))),
-        (POLICY_ATTRITION, after.read(POLICY_ATTRITION).where(mine), compute_attrition(records, recorded, chosen)),
+        (POLICY_ATTRITION, after.read(POLICY_ATTRITION).where(selected), compute_attrition(records, recorded, chosen)),
     ]
 
 
-def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
+def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
     written = row["versions_written"]
-    # It counts on the months and populations that it wrote itself, where it did.
+    # It reads the months and populations that it wrote itself, where it did.
     versions = {**row["versions_read"], **{t.full_name: written[t.full_name] for t in _OWN if t.full_name in written}}
     past = _at(lake, versions, (*READS["rate"], POLICY.full_name, *(table.full_name for table in _OWN)))
     after = _at(lake, written, (ACTIVITY_RATE.full_name, RATE_VARIATION.full_name))
@@ -200,52 +212,50 @@ def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
     made = compute_rates(
         past, config, years, past.read(PROVIDER_MONTH), stored_vintages(past.read(POPULATION)), geography
     )
-    mine = predicate_of(rows_to_replace(years, made.years_read | {*after.years(ACTIVITY_RATE)}))
-    recorded = after.read(ACTIVITY_RATE).where(mine)
+    selected = predicate_of(rows_to_replace(years, made.years_read | {*after.years(ACTIVITY_RATE)}))
+    recorded = after.read(ACTIVITY_RATE).where(selected)
     return [
         (ACTIVITY_RATE, recorded, made.rates),
-        (RATE_VARIATION, after.read(RATE_VARIATION).where(mine), variation(recorded, config.min_national_events)),
+        (RATE_VARIATION, after.read(RATE_VARIATION).where(selected), variation(recorded, config.min_national_events)),
     ]
 
 
-def _publish(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Made:
+def _publish(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
     run_id = row["run_id"]
     manifest = lake.read(RELEASE).where(F.col("release_id") == run_id).first()
     if manifest is None:
         raise InputError(
             f"the release {run_id} was removed: its published rows are gone",
-            remedy="keep more releases (keep_releases, `maintain --keep-releases`) to go over older runs",
+            remedy="keep more releases (keep_releases, `maintain --keep-releases`) to replay older runs",
         )
-    named = [
-        commit.version for commit in lake.commits(RELEASE, -1) if checksum_columns_of(commit).get("run_id") == run_id
-    ]
+    named = [commit.version for commit in lake.commits(RELEASE, -1) if commit_metadata(commit).get("run_id") == run_id]
     if not named:
         raise InputError(
             f"the history of {RELEASE.full_name} does not go back to {run_id}", remedy="replay a later run"
         )
-    # What was published before it counts too: a release is protected together with the one it follows.
+    # What was published before it also matters: suppression in a release takes the release before it into account.
     before = {RELEASE.full_name: min(named) - 1, **manifest["versions"]}
     past = _at(lake, {**row["versions_read"], **before}, (*READS["publish"], *before))
     frames, _ = published_frames(past, config)
     return [(table, lake.read(table).where(F.col("release_id") == run_id), frame) for table, frame in frames.items()]
 
 
-def _of(versions: dict[str, int], layer: str) -> list[str]:
+def _names_in_layer(versions: dict[str, int], layer: str) -> list[str]:
     return [name for name in versions if name.startswith(f"{layer}/") and name != RUN_LOG.full_name]
 
 
 def recorded_policies(lake: Lake, ids: set[str]) -> list[Policy]:
-    """The policies as ``gold/policy`` holds them; an :class:`InputError` when a definition is not what its own fingerprint
-    says."""
+    """The policies as ``gold/policy`` has them. Raises :class:`InputError` when a definition does not match its own
+    fingerprint."""
     rows = lake.read(POLICY).where(F.col("policy_id").isin(sorted(ids))).collect()
     policies = []
     for policy_id in sorted({row["policy_id"] for row in rows}):
-        mine = [row for row in rows if row["policy_id"] == policy_id]
-        first = json.loads(mine[0]["definition"])
+        selected = [row for row in rows if row["policy_id"] == policy_id]
+        first = json.loads(selected[0]["definition"])
         revisions = []
-        for name in sorted({row["revision"] for row in mine}):
-            readings = {row["reading"]: _reading(row) for row in mine if row["revision"] == name}
-            one = next(row for row in mine if row["revision"] == name)
+        for name in sorted({row["revision"] for row in selected}):
+            readings = {row["reading"]: _reading(row) for row in selected if row["revision"] == name}
+            one = next(row for row in selected if row["revision"] == name)
             scope = next(iter(readings.values())).clauses[0]
             revisions.append(Revision(name, one["in_force_from"], one["in_force_to"], scope, readings))
         revisions.sort(key=lambda revision: revision.start)
@@ -258,8 +268,8 @@ def recorded_policies(lake: Lake, ids: set[str]) -> list[Policy]:
                 first["default_reading"],
                 tuple(revisions),
                 POLICY.full_name,
-                publish_years=mine[0]["publish_years"],
-                publish_first_year=mine[0]["publish_first_year"],
+                publish_years=selected[0]["publish_years"],
+                publish_first_year=selected[0]["publish_first_year"],
                 extends=first.get("extends", ""),
                 boards=tuple(first.get("boards", ())),
             )
@@ -269,21 +279,21 @@ def recorded_policies(lake: Lake, ids: set[str]) -> list[Policy]:
 
 def _reading(row: Any) -> PolicyReading:
     definition = json.loads(row["definition"])
-    clauses = tuple(Clause(**clause) for clause in definition["clauses"])
+    clauses = tuple(Clause.from_definition(clause) for clause in definition["clauses"])
     start: date = row["in_force_from"]
-    found = verdict_fingerprint(definition, row["revision"], row["reading"], clauses, start, row["in_force_to"])
+    found = outcome_fingerprint(definition, row["revision"], row["reading"], clauses, start, row["in_force_to"])
     if found != row["policy_fingerprint"]:
         raise InputError(
-            f"{POLICY.full_name}: the definition of {row['policy_id']}/{row['revision']}/{row['reading']} does not have the "
-            "fingerprint that stands beside it",
-            remedy="the table was changed by hand, or another version wrote it: it cannot be replayed",
+            f"{POLICY.full_name}: the definition of {row['policy_id']}/{row['revision']}/{row['reading']} does not match "
+            "the fingerprint on its row",
+            remedy="the table was changed by hand, or another version wrote it: this run cannot be replayed",
         )
     return PolicyReading(row["policy_id"], row["revision"], row["reading"], clauses, found, definition)
 
 
-def compared(stage: str, table: Table, recorded: DataFrame, again: DataFrame) -> Comparison:
-    """Both sides in one pass: rows grouped by everything but floating-point numbers must be as many on either side, with
-    the same numbers but for their last digits."""
+def compare_tables(stage: str, table: Table, recorded: DataFrame, again: DataFrame) -> Comparison:
+    """Compare both sides in one pass. Rows are grouped by everything but floating-point numbers: each group must have
+    the same number of rows on both sides, with the same numbers apart from their last digits."""
     names = [name for name, _, _ in table.fields() if name not in NOT_COMPARED]
     kinds = {name: kind for name, kind, _ in table.fields()}
     numbers = [name for name in names if kinds[name] == "double"]
