@@ -239,18 +239,18 @@ def load_config(path: Path) -> RunConfig:
         if not (where.endswith(".delimiter") and text):  # a delimiter may be a tab or a space
             refuse_unusable(f"configuration: {path}: {where}", text)
 
-    def beside(value: str) -> str:
+    def absolute(value: str) -> str:
         return value if "://" in value or Path(value).is_absolute() else str(base / value)
 
-    def pattern_beside(value: str) -> str:
+    def absolute_pattern(value: str) -> str:
         """An absolute path or pattern; characters in the configuration's own folder name are not part of the
         pattern."""
-        whole = beside(value)
+        whole = absolute(value)
         return f"{glob.escape(str(base))}/{value}" if whole != value and glob.has_magic(value) else whole
 
     def local(value: str, what: str) -> str:
         _refuse_url(f"configuration: {path}: {what}", value)
-        return beside(value)
+        return absolute(value)
 
     sources = []
     for name, source in document["sources"].items():
@@ -262,7 +262,7 @@ def load_config(path: Path) -> RunConfig:
                     remedy=f"its tables are: {', '.join(ROLES[source['system']])}",
                 )
             tables[role] = _table_source(
-                role, given, pattern_beside, f"configuration: {path}: sources.{name}.tables.{role}"
+                role, given, absolute_pattern, f"configuration: {path}: sources.{name}.tables.{role}"
             )
         if "apcs_der" in tables and "apcs" not in tables:
             raise InputError(
@@ -295,7 +295,7 @@ def load_config(path: Path) -> RunConfig:
                 remedy="write a date such as 2003-04-01",
             )
     if settings.get("standard_population", "").endswith(".csv"):
-        settings["standard_population"] = beside(settings["standard_population"])
+        settings["standard_population"] = absolute(settings["standard_population"])
     if "pandemic_months" in document:
         first, last = (date.fromisoformat(f"{month}-01") for month in document["pandemic_months"].split(".."))
         if last < first:
@@ -418,7 +418,7 @@ def caveats() -> list[dict[str, Any]]:
     return items
 
 
-def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource:
+def _table_source(role: str, given: Any, absolute: Any, where: str) -> TableSource:
     item = given if isinstance(given, dict) else {"path": given}
     if ("path" in item) == ("table" in item):
         raise InputError(
@@ -435,13 +435,13 @@ def _table_source(role: str, given: Any, beside: Any, where: str) -> TableSource
         )
     return TableSource(
         role=role,
-        paths=tuple(beside(path) for path in ([paths] if isinstance(paths, str) else paths)),
+        paths=tuple(absolute(path) for path in ([paths] if isinstance(paths, str) else paths)),
         table=item.get("table"),
         format=item.get("format"),
         delimiter=delimiter,
         encoding=item.get("encoding"),
         header=item.get("header"),
-        headers_file=beside(item["headers_file"]) if "headers_file" in item else None,
+        headers_file=absolute(item["headers_file"]) if "headers_file" in item else None,
         columns=dict(item.get("columns", {})),
         extract_date=item.get("extract_date"),
     )

@@ -1,1 +1,1 @@
-"""The Spark session and the Java it needs."""
+"""The Spark session, and the Java that it needs."""

@@ -40,9 +40,9 @@ def _version(java: str) -> str:
 def java_home_problem() -> str | None:
     """Why local Spark cannot start with this Java, in one sentence; None if Java 17 or 21 is there."""
     java = _java()
-    found = "JAVA_HOME points to" if os.environ.get("JAVA_HOME") else "the path has"
+    found = "JAVA_HOME points to" if os.environ.get("JAVA_HOME") else "PATH has"
     if java is None:
-        return "there is no Java: neither JAVA_HOME nor the path has one"
+        return "there is no Java: JAVA_HOME is not set and PATH has no java"
     try:
         answer = _version(java)
     except (OSError, subprocess.SubprocessError):

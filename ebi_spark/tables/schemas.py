@@ -1,7 +1,7 @@
 """The tables of a lake: what a row is, which columns it has, how the table is partitioned, and which layer it is in.
 
-Other programs rely on these columns. ``silver`` and ``gold`` hold patients' records and are restricted; ``published``
-holds only figures that may be shared. Every column is nullable in Delta, because the error for a broken NOT NULL
+Other programs rely on these columns. ``silver`` and ``gold`` have patients' records and are restricted; ``published``
+has only figures that may be shared. Every column is nullable in Delta, because the error for a broken NOT NULL
 constraint would print a patient's row. Columns that must not be null are listed in ``required``, and validation checks
 them.
 """
@@ -383,7 +383,7 @@ POLICY_SENSITIVITY = Table(
 POLICY_COMPARISON = Table(
     "gold",
     "policy_comparison",
-    "records of a year that only one of a local and its national policy flags, by the clause that the other policy fails them on",
+    "the records of a year that only one of a local policy and its national policy flags, and that fail one clause of the other",
     """
     policy_id string -- the local policy
     revision string -- the revision of the policy
@@ -451,7 +451,7 @@ ACTIVITY_RATE = Table(
 RATE_VARIATION = Table(
     "gold",
     "rate_variation",
-    "how the standardised rates of one type of area vary in a period",
+    "the variation of the standardised rates between areas of one type in a period",
     _RATE_KEY
     + """
     areas bigint -- number of areas
@@ -597,7 +597,7 @@ RATE = Table(
 VARIATION = Table(
     "published",
     "variation",
-    "how the standardised rates of one type of area vary in a period, after disclosure control",
+    "the variation of the standardised rates between areas of one type in a period, after disclosure control",
     _published(RATE_VARIATION.columns) + "    disclosure string -- the disclosure rule that was applied\n",
     partition_by=("release_id", YEAR),
     required=("release_id", *[name for name in RATE_VARIATION.required if name != "areas_with_activity"], "disclosure"),
@@ -687,7 +687,7 @@ DAYS_BETWEEN = Table(
 COMPLETENESS = Table(
     "published",
     "completeness",
-    "how complete the records of one month of a data set are, for England and for each provider compared with its own typical month",
+    "the completeness of one month of a data set, for England or for one provider compared with its own typical month",
     """
     release_id string -- the release that the row belongs to
     dataset string -- apc (admitted patient care) or op (outpatients)
