@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import ChainMap
 
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
@@ -29,7 +30,10 @@ def stage(context: Context, due: Due | None = None, only: frozenset[str] | None 
     these files.
     """
     done = IngestSummary()
-    with context.stage("ingest") as report, watched(context.config, context.lake.versions_written):
+    with (
+        context.stage("ingest") as report,
+        watched(context.config, ChainMap(context.lake.versions_written, context.tables)),
+    ):
         report.years = list(context.config.years or [])
         tables = read_sources(context.spark, context.config)
         column_warnings = column_drift.column_warnings(tables, column_drift.last_ingested(context.lake, tables))
@@ -44,7 +48,10 @@ def stage(context: Context, due: Due | None = None, only: frozenset[str] | None 
     for number in range(1, len(to_write)):
         _show_progress(context, to_write, number)
         context.why = to_write[number][1]
-        with context.stage("ingest") as report, watched(context.config, context.lake.versions_written):
+        with (
+            context.stage("ingest") as report,
+            watched(context.config, ChainMap(context.lake.versions_written, context.tables)),
+        ):
             report.years = to_write[number][0].years
             _write(context, report, plan, to_write, number, done)
     _summary(context, plan, done, column_warnings)

@@ -11,6 +11,7 @@ from ebi_spark.geography.code_forms import refuse_invalid_codes
 from ebi_spark.own_files import refuse_report
 from ebi_spark.release.publish import (
     current_release,
+    current_release_id,
     publish,
     remove_old_releases,
     report_tables,
@@ -40,11 +41,12 @@ def stage(context: Context) -> None:
         refuse_unchecked(context.history, report.years)
         lake.prepare()
         refuse_invalid_codes(lake.read(RECORD_QUALITY), context.config)
+        previous = current_release_id(lake)
         release = publish(lake, context.config, context.progress)
         context.release = release.release_id
         report.rows = sum(release.rows.values())
         draw_report(context)
-        removed = remove_old_releases(lake, context.config.keep_releases)
+        removed = remove_old_releases(lake, context.config.keep_releases, previous=previous)
         if removed:
             context.progress(f"removed {len(removed)} old releases (keep_releases: {context.config.keep_releases})")
     shown = RichTable(title=f"Published as {release.release_id}", title_justify="left")

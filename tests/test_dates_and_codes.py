@@ -177,6 +177,8 @@ def test_appointments_to_come_are_no_bad_rows(
     spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path
 ) -> None:
     rows = [seen(1, "2022-06-01"), seen(2, "2023-05-01", "2023/24"), seen(3, "2025-01-31", "")]
+    # After its own extract, which is known: it waits for a later one.
+    rows.append(seen(5, "2023-05-01", "2023/24", EXTRACT_DATE="2023-01-15"))
     config = replace(sus(tmp_path, [], rows), max_quarantine_share=0.0)
     found = taken_in(spark, lake_at(tmp_path / "lake"), config)
     assert found["attendances"].keys() == {"1"}

@@ -212,6 +212,15 @@ def test_all_releases_together_reveal_more_than_each_pair(monkeypatch: pytest.Mo
     assert narrowed_over(sequence(truths), truths, PARENTS)
 
 
+def test_a_table_that_could_not_be_proved_is_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the solver gives up, nothing is known: that must not count as releases that contradict each other."""
+    monkeypatch.setattr("ebi_spark.release.release_sequence._SOLUTIONS", 0)
+    truths = [table(BASE | {"C": count}) for count in (20, 21)]
+    shown = sequence(truths)[-1]
+    below = shown[shown["area_type"] != "england"]
+    assert below["activity"].isna().all() and below["in_scope"].isna().all()
+
+
 def test_the_same_attack_breaks_releases_that_ignore_earlier_ones() -> None:
     truths = [table(BASE | {"C": 3, "F": count}) for count in (7, 8)]
     assert narrowed_over(sequence(truths), truths, PARENTS) == []

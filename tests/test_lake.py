@@ -287,6 +287,20 @@ def test_old_releases_go_and_what_killed_runs_left(
     assert all(table.layer == "published" for table in PUBLISHED)
 
 
+def test_the_release_that_readers_used_until_now_stays_an_hour_also_after_a_roll_back(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ebi_spark.release.publish.PUBLISHED", (RATE,))
+    now = datetime(2024, 4, 1, tzinfo=UTC)
+    lake._create(RELEASE)
+    lake._create(RATE)
+    # R1 was gone back to, then R4 was published.
+    rows = [manifest(n, now - timedelta(hours=8 - 2 * n), current=n == 4) for n in range(1, 5)]
+    lake.replace(RELEASE, small_frame(lake.spark, rows, RELEASE.schema), {}, stage="publish")
+    assert sorted(remove_old_releases(lake, 1, now, previous="R1")) == ["R2"]
+    assert sorted(remove_old_releases(lake, 1, now + timedelta(hours=2), previous="R1")) == ["R1", "R3"]
+
+
 def test_maintenance_removes_only_what_no_kept_version_needs(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_session: None
 ) -> None:

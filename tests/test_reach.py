@@ -119,6 +119,7 @@ def visit(key: str, year: int, **changes: str) -> Row:
         ("/in/**/*.csv", "/in/2021.csv", True),
         ("/in/**/*.csv", "/in/apcs/old/2021.csv", True),
         ("/in/202[12].csv", "/in/2023.csv", False),
+        ("/in/apcs[2021].csv", "/in/apcs[2021].csv", True),  # a file of that very name
         ("/config/../in/2021.csv", "/in/2021.csv", True),
         ("s3://bucket/in/*.csv", "s3://bucket/in/2021.csv", True),
         ("s3://bucket/in/*.csv", "s3://other/in/2021.csv", False),

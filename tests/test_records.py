@@ -619,6 +619,20 @@ def test_copies_are_compared_by_what_a_record_takes_from_them(
     assert audit == {"apcs": (16, 3, 7, 6, 4), "apcs_der": (6, 2, 2, 2, 2)}
 
 
+def test_the_latest_discharge_of_a_spell_is_its_date_and_decides_its_year(
+    spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path
+) -> None:
+    """The last episode in order was discharged before the first one, on the other side of 1 April."""
+    first = episode("1", "P", "S") | {"EPISTART": "2021-03-01", "DISDATE": "2021-04-02", "EPIORDER": "1"}
+    last = episode("2", "P", "S") | {"EPISTART": "2021-03-10", "DISDATE": "2021-03-30", "EPIORDER": "2", "DISMETH": "4"}
+    lake = lake_at(tmp_path / "lake")
+    tables = {"apc": TableSource("apc", (write(tmp_path / "apc.csv", EPISODE_COLUMNS, [first, last]),))}
+    config = RunConfig(lake=lake.location, sources=(Source("hes", "hes", tables),))
+    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    spell = lake.read(APC_SPELL).select("financial_year", "activity_date", "discharge_method", "episodes").collect()
+    assert [tuple(row) for row in spell] == [("2021-22", date(2021, 4, 2), "4", 2)]
+
+
 def test_all_that_a_spell_takes_from_an_episode_is_compared() -> None:
     taken = {*hes._FROM_FIRST, "discharge_date", "discharge_method", "diagnosis_codes", "procedure_codes"}
     assert taken <= {*hes.EPISODE_VALUES}

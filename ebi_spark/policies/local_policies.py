@@ -127,7 +127,8 @@ def _check_names(revision: Document, inherited: set[str], path: Path, where: lis
 
 
 def _in_force(base: Document, day: str) -> Document:
-    """The revision in force on a day, or the first revision if the day is before all of them."""
+    """The latest revision that has begun by a day, even if it has ended without a successor; the first revision if the day is
+    before all of them."""
     started = [item for item in base["revisions"] if item["in_force"]["from"] <= day]
     found: Document = (
         max(started, key=lambda item: str(item["in_force"]["from"]))

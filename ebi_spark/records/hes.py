@@ -137,7 +137,7 @@ def classify_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None
         }
     ).drop(
         "conflict", "own_reasons", "spell_reasons", "spell_unreadable", "spell_stated_year", "stated_year", "dated_year",
-        "unread_discharge_date",
+        "unread_discharge_date", "in_future",
     )  # fmt: skip
 
 
@@ -170,7 +170,8 @@ def build_spells(episodes: DataFrame) -> DataFrame:
     """Spells, built from valid classified episodes: one row for each spell. ``episodes`` is the number of rows that
     made it.
 
-    Method, category and age come from the first episode, discharge date and method from the last. Episodes are
+    Method, category and age come from the first episode and the discharge method from the last; the discharge
+    date is the latest of the spell. Episodes are
     ordered by start, EPIORDER, end and key. A spell is marked ``incomplete_spell`` when its EPIORDER does not run
     from 1 without a gap: an episode is in a file that was not read.
 
@@ -199,12 +200,12 @@ def build_spells(episodes: DataFrame) -> DataFrame:
         ),
         F.lit(0),
     )
-    discharged = F.filter(listed, lambda e: e["discharge_date"].isNotNull())
     orders = F.filter(F.transform(listed, lambda e: e["episode_order"]), lambda n: n.between(1, HIGHEST_EPISODE_ORDER))
     spells = grouped.select(
         "financial_year",
         *[first[name].alias(name) for name in _FROM_FIRST],
-        F.get(discharged, F.size(discharged) - 1)["discharge_date"].alias("discharge_date"),
+        # The latest, which also decides the year: the last episode in order may have an earlier date.
+        F.array_max(F.transform(listed, lambda e: e["discharge_date"])).alias("discharge_date"),
         last["discharge_method"].alias("discharge_method"),
         join_episodes(F.transform(listed, lambda e: e["diagnosis_codes"])).alias("diagnosis_codes"),
         join_episodes(F.transform(listed, lambda e: e["procedure_codes"])).alias("procedure_codes"),

@@ -166,7 +166,8 @@ def _make_plan(
                 year
                 for files in found.files.values()
                 for count in files.values()
-                for year, _ in count.outcome_checksums
+                for year, reasons in count.outcome_checksums
+                if not reasons
             }
             replaced, in_files = (
                 {*years, *emptied},

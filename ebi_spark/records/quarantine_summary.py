@@ -31,7 +31,7 @@ REMEDIES = {
     "corrupt_line": "correct the line at the source: it has too many or too few fields, or quotes that do not close",
     "no_key": "ask the source for the key: without it a row can be neither counted once nor joined",
     "no_usable_date": "correct the date at the source, or map the column that has it under `columns`",
-    FUTURE: "nothing: the file is read again once the day of the appointment has passed",
+    FUTURE: "nothing: the row counts once the day of the appointment has come, in this file or in a later extract",
     "undischarged": "wait for the extract that has the discharge",
     "unfinished": "wait for the extract that has the finished episode",
     "no_spell": "add the file that has the spell of this row of APCS_Der",

@@ -43,7 +43,8 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
     - ``dated_year``: the year of the date;
     - ``stated_year``: the year in the year column, if that is plausible;
     - ``year_disagrees``: whether the two differ;
-    - ``due_from``: where date or year are in the future, the day from which the row would be read differently.
+    - ``due_from``: where date or year are in the future, the day from which the row would be read differently;
+    - ``in_future``: whether date or year come after the extract or the run, but not too far ahead to be plausible.
 
     Corrupt lines have none of these. Each becomes a column before anything uses it (see
     :mod:`ebi_spark.records.cleaning`).
@@ -69,6 +70,7 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
                 F.concat("cleaned", F.array(F.when(day < first, f"{name}:{BEFORE}").otherwise(f"{name}:{AFTER}"))),
             ).otherwise(F.col("cleaned")),
             "due_from": F.when((day > last) & in_time & usable, day),
+            "in_future": F.coalesce((day > newest) & (day <= F.date_add(last, window.ahead)) & usable, F.lit(False)),
         }
     )
     dated = checked.withColumns(
@@ -88,6 +90,8 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
             ),
             "year_disagrees": F.coalesce(start != start_of_date(day), F.lit(False)),
             "due_from": F.when(soon & in_time, first_of_april).otherwise(F.col("due_from")),
+            "in_future": F.col("in_future")
+            | F.coalesce(soon & (first_of_april <= F.date_add(last, window.ahead)), F.lit(False)),
         }
     )
     return years.drop("_digits", "_start", "_stated", "_newest", "year_text")

@@ -79,7 +79,7 @@ def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None =
             "activity_date": F.col("discharge_date"),
             "financial_year": F.coalesce("dated_year", "stated_year"),
         }
-    ).drop("conflict", "dated_year", "stated_year", "unread_discharge_date")
+    ).drop("conflict", "dated_year", "stated_year", "unread_discharge_date", "in_future")
 
 
 def spell_years(
@@ -174,7 +174,7 @@ def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | No
     corrupt = F.col("corrupt").isNotNull()
     year = F.coalesce("dated_year", "stated_year")
     undated = year.isNull() & ~corrupt
-    to_come = F.coalesce(F.col("due_from") <= F.date_add(F.lit(window.last), window.ahead), F.lit(False))
+    to_come = F.col("in_future")
     return with_years.withColumns(
         {
             "reasons": reasons(
@@ -187,7 +187,7 @@ def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | No
             "activity_date": F.col("appointment_date"),
             "financial_year": year,
         }
-    ).drop("conflict", "dated_year", "stated_year", "appointment_date")
+    ).drop("conflict", "dated_year", "stated_year", "appointment_date", "in_future")
 
 
 def classify_withdrawn(rows: DataFrame) -> DataFrame:

@@ -59,6 +59,8 @@ PUBLISHED = (
 
 # How long a replaced release is kept in any case, because readers may still use its id.
 GRACE = timedelta(hours=1)
+# Rows of a release without a manifest are left alone for so long in a catalogue, where another run may be writing them.
+LONGEST_PUBLICATION = timedelta(days=1)
 
 
 @dataclass
@@ -261,11 +263,14 @@ def _make_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
     lake.replace(RELEASE, earlier.unionByName(row).coalesce(1), {}, stage="publish")
 
 
-def remove_old_releases(lake: Lake, keep: int, now: datetime | None = None, *, leftovers: bool = False) -> list[str]:
+def remove_old_releases(
+    lake: Lake, keep: int, now: datetime | None = None, *, leftovers: bool = False, previous: str | None = None
+) -> list[str]:
     """Remove all releases but the newest ``keep`` and the current one. Returns the ids of the removed releases.
 
     The previous release is kept for an hour (:data:`GRACE`) after it was replaced, so that readers who had just looked up its
-    id still find its rows. With ``leftovers``, rows of releases without a manifest are removed too; runs that were killed
+    id still find its rows. ``previous``: the release that was current until now, where it is known; after a roll-back it need
+    not be the second newest. With ``leftovers``, rows of releases without a manifest are removed too; runs that were killed
     leave such rows.
     """
     if not lake.exists(RELEASE):
@@ -276,6 +281,7 @@ def remove_old_releases(lake: Lake, keep: int, now: datetime | None = None, *, l
     at_least = ((now or datetime.now(UTC)) - GRACE).timestamp() * 1e6
     just_replaced = any(row["is_current"] and row["at"] > at_least for row in releases)
     kept = {row["release_id"] for row in releases[: max(keep, 2 if just_replaced else 1)]}
+    kept |= {previous} if just_replaced and previous else set()
     old = [row["release_id"] for row in releases if row["release_id"] not in kept and not row["is_current"]]
     if old:
         # The manifest first, so that readers who join to it never see a release whose rows are being removed.
@@ -287,12 +293,21 @@ def remove_old_releases(lake: Lake, keep: int, now: datetime | None = None, *, l
         unwanted = set(old)
         if leftovers:
             found = lake.read(table).select("release_id").distinct().collect()
-            unwanted |= {row["release_id"] for row in found} - remaining_ids
+            unwanted |= {
+                row["release_id"] for row in found if not _may_be_written_now(lake, row["release_id"], now)
+            } - remaining_ids
         if unwanted:
             lake.replace(table, lake.read(table).limit(0), {"release_id": sorted(unwanted)}, stage="maintain")
 
     run_in_threads([partial(remove_rows, table) for table in PUBLISHED if lake.exists(table)])
     return old
+
+
+def _may_be_written_now(lake: Lake, release_id: str, now: datetime | None) -> bool:
+    """Whether rows without a manifest may belong to a release that another run is writing. A lake in a folder has one writer at
+    a time; in a catalogue the time in the id decides."""
+    started = (now or datetime.now(UTC)) - LONGEST_PUBLICATION
+    return lake.location.folder is None and release_id > f"{started:%Y%m%dT%H%M%SZ}"
 
 
 def roll_back(lake: Lake, release_id: str) -> None:
@@ -308,9 +323,11 @@ def roll_back(lake: Lake, release_id: str) -> None:
             remedy=f"did you mean {near[0]}? `ebi-spark status` lists the releases" if near else "publish one first",
         )
     for table in PUBLISHED:
-        found = lake.read(table).where(F.col("release_id") == release_id).count()
         stated = releases[release_id]["tables"].get(table.full_name)
-        if stated is not None and found != stated:
+        if stated is None:  # a table that the release does not have
+            continue
+        found = lake.read(table).where(F.col("release_id") == release_id).count()
+        if found != stated:
             raise InputError(
                 f"{table.full_name} has {found:,} rows of release {release_id}, but its manifest says {stated:,}",
                 remedy="maintenance removed rows or somebody changed the table by hand: choose another release, or publish a new one",

@@ -20,6 +20,8 @@ MEASURES = ("activity", "in_scope")
 # Limits on the steps of one solution and on the solutions for one table, far above what is normally needed. If a limit is
 # reached, nothing is proved and the table is not accepted.
 _STEPS, _SOLUTIONS = 10_000, 600
+# The status that the solver gives when there is no solution.
+_INFEASIBLE = 2
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def keeps_possible_values(
     for kept in (states[oldest:] for oldest in range(len(earlier)) for states in readings):
         attack = _Program(tree, [*kept, now])
         if attack.solve() is None:
+            if attack.gave_up:
+                return False
             continue
         without = _Program(tree, [*kept, blind])
         for cell in attack.not_reached(rule):
@@ -74,6 +78,7 @@ class _Program:
         from scipy import sparse
 
         self.states, self.solutions = states, 0
+        self.gave_up = False  # a limit was reached: whether there is a solution is not known
         size, releases, counts = len(tree), len(states), len(MEASURES)
         inner = np.flatnonzero(tree.has_children())
         sums = sparse.lil_matrix((len(inner), size))
@@ -117,7 +122,10 @@ class _Program:
 
         count, extra = self.matrix.shape[1], len(cells)
         self.solutions += 1
-        if (self.bounds[0] > self.bounds[1]).any() or self.solutions > _SOLUTIONS:
+        if (self.bounds[0] > self.bounds[1]).any():
+            return None
+        if self.solutions > _SOLUTIONS:
+            self.gave_up = True
             return None
         # The part of a cell that counts is an extra variable: at most the cell and `at_most`, or at least the cell and `at_least`.
         chosen = sparse.csr_matrix((np.ones(extra), (range(extra), list(cells))), (extra, count))
@@ -140,7 +148,11 @@ class _Program:
             integrality=np.concatenate([np.ones(count), np.zeros(extra)]),
             options={"node_limit": _STEPS},
         )
-        return None if found.x is None or not found.success else np.round(found.x[:count])
+        if found.success and found.x is not None:
+            values: Numbers = np.round(found.x[:count])
+            return values
+        self.gave_up |= found.status != _INFEASIBLE
+        return None
 
     def furthest(self, cell: int, sign: int) -> float | None:
         """The largest (``sign`` 1) or smallest (-1) value that a cell can have. None if there is no solution."""

@@ -82,7 +82,9 @@ def is_configured(path: str, sources: Iterable[Source]) -> bool:
     """Whether the configuration names a file (by path, folder or pattern) or a catalogue table. It need not exist."""
     named = [table for source in sources for table in source.tables.values()]
     return any(
-        path == table.table or any(_matches(path.split("/"), _spelt(stated).split("/")) for stated in table.paths)
+        path == table.table
+        # A name with brackets can be a pattern or a file of that very name.
+        or any(within(path, name) or _matches(path.split("/"), name.split("/")) for name in map(_spelt, table.paths))
         for table in named
     )
 
