@@ -1,1 +1,1 @@
-"""Thin entry points, one a stage: parse arguments, read, call, write."""
+"""The commands, one module each: arguments, exit status and screen output."""

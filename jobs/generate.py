@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.spells < 0 or arguments.attendances < 0:
             raise InputError("the number of rows is negative", remedy="give 0 or more")
         if not -(2**31) <= arguments.seed < 2**31:
-            raise InputError(f"--seed cannot be {arguments.seed}", remedy="give a number of at most nine digits")
+            raise InputError(
+                f"--seed cannot be {arguments.seed}", remedy="give a whole number from -2147483648 to 2147483647"
+            )
         years = list(parse_years(arguments.years))
         check_empty(arguments.out)
         from ebi_spark.spark.session import spark_session

@@ -1,6 +1,6 @@
 """Read the log of a local Delta table, and the rows of small tables, without a Spark job.
 
-Spark's first query takes longer than a whole run should take that finds nothing to do. Only `storage` uses this module.
+A run that finds nothing to do should be faster than Spark's first query. Only `storage` uses this module.
 A function returns None if it cannot read something (removed by clean-up, another layout); `storage` then asks Delta.
 """
 
@@ -17,7 +17,7 @@ from pyarrow.lib import ArrowException
 
 class CommitInfo(NamedTuple):
     """One commit: ``operation`` is Delta's name for it, ``metadata`` is the text that its writer added (None if
-    none)."""
+    there is none)."""
 
     version: int
     operation: str

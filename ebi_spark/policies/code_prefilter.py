@@ -55,7 +55,7 @@ def _shared_start(codes: tuple[str, ...]) -> str:
 
 
 def code_prefilter(test: dict[str, Any], dataset: str) -> CodePrefilter | None:
-    """The codes of which a record must have at least one for the test to be true; None if no list of codes expresses this."""
+    """A record must have one of these codes for the test to be true. None if no list of codes expresses this."""
     if "any_of" in test:
         parts = [code_prefilter(item, dataset) for item in test["any_of"]]
         first = parts[0]

@@ -1,4 +1,4 @@
-"""Bring tests into a standard form: shorten what SQL says at length, and make tests that always agree equal."""
+"""Put tests into a standard form, so that equivalent tests written differently can be shortened and compared."""
 
 import json
 from collections.abc import Iterator

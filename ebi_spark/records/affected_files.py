@@ -4,11 +4,10 @@ The status of a row depends on its own file and on the rows that share its key: 
 table, and for APCS_Der the spell. An unchanged file is therefore read again in two cases:
 
 - It has rows of a year that a changed file has, or had. Such years are replaced together.
-- It has a key that a changed file has now, or a key that the changed file had previous in more than one row or in
-  quarantine.
+- It has a key that a changed file has now, or that the file previously had in more than one row or in quarantine.
 
-From all other files only the keys are read, and their row counts come from the last audit. There is no answer where
-this is not enough, or where it would save little. Then all files are read.
+From all other files only the keys are read, and their row counts come from the last audit. The result is None, and all
+files are read, if this is not enough or would save little.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +30,7 @@ from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.schemas import INGEST_AUDIT, QUARANTINE, REPEATED_ROW, Table
 
-# When the affected files make up more than this share of all bytes, it costs no more to read size_of file.
+# If the affected files make up more than this share of all bytes, reading every file costs no more.
 _READ_ALL_ABOVE = 0.5
 
 TableId = tuple[str, str]  # system and role
@@ -81,7 +80,7 @@ def find_affected_files(
         return None
     files, last_audits = changed, _last_audits(lake)
     years = frozenset(years_named(_restricted_to(tables, changed), config))
-    # Files that share a key bring in keys of their own, so look once more.
+    # A file added for a shared key may share other keys, so this is done twice.
     for last in (False, True):
         files, years = _connected(files, gone, years, previous.files, frozenset(size_of))
         if too_many(files) or not (config.years is None or years & set(config.years)):

@@ -26,7 +26,7 @@ def content(table: Table) -> Column:
         if name not in (*_LINEAGE, *_LATER):
             kind = "int" if kind == "boolean" else kind
             values.append(F.coalesce(F.col(name).cast(kind), F.lit(_ABSENT[kind]).cast(kind)))
-    # A hash ignores NULL. The column name in front keeps a value in row_hash column apart from the same value in another.
+    # A hash ignores NULL. The column name in front distinguishes a value in one column from the same value in another.
     later = [F.concat(F.lit(f"{name}:"), F.col(name)) for name in _LATER if name in table.names()]
     return F.xxhash64(*values, *later)
 

@@ -10,7 +10,8 @@ same cleaning took minutes to plan.
 
 Spark compiles all of it into one Java method. Java may never compile a method of more than about 11,900 bytes,
 unless its compilers happen to be idle when the method first runs. Interpreted, a row takes two to three times as
-long. ``test_records.py`` measures the method. Code written here for every field counts eighteen times.
+long. ``test_records.py`` measures the method. Code written here for each field is repeated for up to
+22 fields.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

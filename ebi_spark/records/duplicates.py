@@ -87,8 +87,8 @@ def resolve_duplicates(
     config: RunConfig,
     keep_rows_of: Collection[str] | None = None,
 ) -> None:
-    """Write ``silver/repeated_row``: the rows of repeated keys as they were read, each with what was decided. Where
-    ``keep_rows_of`` is given, the rows that the table already has of these files stay in it."""
+    """Write ``silver/repeated_row``: the rows of repeated keys as they were read, each with what was decided. If
+    ``keep_rows_of`` is given, existing rows of these files are kept."""
     parts = [
         _resolved(table, repeated_keys[table.system, table.role], config)
         for table in tables
@@ -141,7 +141,7 @@ def _resolved(table: SourceTable, repeated_keys: RepeatedKeys, config: RunConfig
             }
         )
     )
-    # Of each content, one row represents its duplicates.
+    # Of equal rows in a conflict, one is quarantined and the others are duplicates.
     conflict = F.col("_contends") & (F.col("_values") > 1) & (F.col("_copy") == 1)
     counts = (F.col("_values") == 1) & (F.col("_place") == 1)
     is_duplicate = ~conflict & ~counts

@@ -1,9 +1,8 @@
 """Handles records that move from one year to another between ingests.
 
-A refresh replaces whole years. So that a record never counts twice, a year is also replaced, by no rows, when the
-lake has rows of a configured file in it and no file has rows of that year any more. A run may also leave a year as
-it is, because it was asked for other years or because the year's files are not in its sources. Then no record of
-the years that it replaces may be in that year.
+A refresh replaces whole years. If a year is in the lake from a configured file, and no file has rows of it now, it is
+emptied, so that no record counts twice. A year that the run does not replace (it was not requested, or its files are
+not configured) must have none of the records that the run writes.
 """
 
 from collections.abc import Collection, Mapping

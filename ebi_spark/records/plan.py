@@ -1,7 +1,6 @@
 """Finds out what an ingest has to do before any of silver is replaced.
 
-The source tables are classified and counted, what the lake already has is counted, and from both follow the batches
-to write. The classified rows are one lazy frame for each source table. The count reads only its light columns (keys
+The source tables are classified and counted, and so is what the lake has. The batches are planned from these counts. The classified rows are one lazy frame for each source table. The count reads only its light columns (keys
 and dates); the write later reads its canonical columns or its raw text.
 """
 
@@ -63,7 +62,7 @@ class Plan:
     existing: ExistingRecords
     years: list[str]
     batches: list[Batch]
-    # Years that lose all their rows, each with the files that had rows of it.
+    # Years that lose all their rows, each with the files that had its rows.
     emptied: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
@@ -86,8 +85,7 @@ def plan_ingest(
 ) -> Plan:
     """Read the source files before any of silver is replaced, and plan the ingest.
 
-    All files are read. But where only a few files have changed since the ``previous`` ingest, only the affected
-    files are. Raises when a year asked for is in no file, or would lose more rows than the configuration allows.
+    Reads all files, or only the affected ones if few have changed since the ``previous`` ingest. Raises when a year asked for is in no file, or would lose more rows than the configuration allows.
     """
     if previous is not None:
         lake.prepare()

@@ -46,7 +46,7 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
     - ``due_from``: where date or year are in the future, the day from which the row would be read differently;
     - ``in_future``: whether date or year come after the extract or the run, but not too far ahead to be plausible.
 
-    Corrupt lines have none of these. Each becomes a column before anything uses it (see
+    Corrupt lines have none of these. Each value becomes a column before anything uses it (see
     :mod:`ebi_spark.records.cleaning`).
 
     | day        | year_text | run on     | → dated_year | stated_year | year_disagrees | due_from   |
@@ -100,8 +100,8 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
 def row_status(years: tuple[str, ...] | None) -> Column:
     """The status of a classified row under the years asked for (None: all).
 
-    A duplicate, or a row that a later extract supersedes, has the status duplicate whatever else is wrong with it:
-    another row says all that it says.
+    Within the requested years, a duplicate or superseded row has the status duplicate even if it could not be used:
+    another row of its key counts instead.
     """
     outside = F.col("financial_year").isNotNull() & ~F.col("financial_year").isin(*years) if years else F.lit(False)
     return (

@@ -1,7 +1,7 @@
 """Implements ``mode: upsert``: a submission inserts or updates records by key and extract date.
 
-A later extract wins. A file that arrives late changes nothing that a later extract has said, and does not restore a
-record that has been withdrawn since. The same file read again changes nothing; a corrected file under the same name
+A later extract wins. A file that arrives late does not overwrite data of a later extract, and does not restore a
+record that was withdrawn since. The same file read again changes nothing; a corrected file under the same name
 replaces what it said before. Two files of one extract that say different things about one record conflict: the lake
 keeps its record, and the row that came later is quarantined. A record without an extract date counts as older than
 any with one.

@@ -322,9 +322,9 @@ QUALITY_STEP = 100
 def round_quality_measures(measures: DataFrame, is_total: Column) -> DataFrame:
     """``records`` as published, with a ``status``. Rows where ``is_total`` is true keep their number.
 
-    A measure is suppressed if it counts fewer than half of :data:`QUALITY_STEP` records, or all of ``of_records`` but fewer than
-    that (``quarantined:`` measures are not part of ``of_records``, so only the first applies to them). Other measures are rounded to the nearest multiple. So neither a release nor the difference between two
-    releases reveals a count that a disclosure rule suppresses: a changed value only reveals that a count is near 50, 150, …
+    A measure is suppressed if it counts fewer than half of :data:`QUALITY_STEP` records, or if fewer than half of that are not
+    in it (``quarantined:`` measures are not part of ``of_records``, so only the first applies to them). Other measures are
+    rounded to the nearest multiple. So neither a release nor the difference between two releases reveals a count that a disclosure rule suppresses: a changed value only reveals that a count is near 50, 150, …
 
     | measure  | records | of_records | → records | status             |
     |----------|---------|------------|-----------|--------------------|

@@ -22,8 +22,8 @@ ROWS_UNTOUCHED = frozenset(
 )  # fmt: skip
 DONE = "done"
 ONE_PART = {"": ""}
-# Added to the state of a source file that was last read before this day, when the day has come and the file has rows
-# of it.
+# Appended to the state of a source file once a day has come for which the file has rows, if the file was last read
+# before that day.
 READ_BEFORE = ", read before "
 
 

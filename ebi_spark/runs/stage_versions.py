@@ -1,7 +1,7 @@
 """The version of each stage's logic. Raise a stage's number by hand when the figures that it writes can change.
 
-A change of the number makes every year of the stage due in every lake, and so do all stages that follow from it. A change
-of words, comments or layout does not: leave the number as it is. ``tests/test_stage_versions.py`` keeps the results of a
+A new number makes every year of that stage, and of every later stage that reads its results, due in every lake. Do not
+raise it for changes of wording, comments or layout. ``tests/test_stage_versions.py`` keeps the results of a
 small fixed lake for each number, and fails when they change and the number does not. Say in ``CHANGELOG.md`` which stage a
 release of the product makes due, and why.
 """

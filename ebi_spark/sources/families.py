@@ -1,5 +1,5 @@
-"""Read numbered columns of codes (``DIAG_4_01`` … ``DIAG_4_20``) as one list, each code in the place of its column's
-number.
+"""Read numbered columns of codes (``DIAG_4_01`` … ``DIAG_4_20``) as one list, with each code at the position of its
+column number.
 
 A file can have several families of numbered columns (``OPERTN_4_01`` … and ``OPERTN_01`` …), some of them empty, and
 the same codes again in one concatenated column. For each row, the first family that has a code is read; if none has,
