@@ -337,7 +337,7 @@ def test_names_cannot_break_out_of_their_quotes(spark: SparkSession) -> None:
     odd = Lake(spark, LakeLocation(catalog="a`b", schemas={"gold": "x` AS y"}))
     assert odd.identifier(ACTIVITY_RATE) == "`a``b`.`x`` AS y`.`activity_rate`"
     in_folder = Lake(spark, LakeLocation(folder=Path("/lake/o`Brien's")))
-    assert in_folder.identifier(ACTIVITY_RATE) == "delta.`/lake/o``Brien's/gold/activity_rate`"
+    assert in_folder.identifier(ACTIVITY_RATE) == "`delta`.`/lake/o``Brien's/gold/activity_rate`"
 
 
 def test_the_log_tells_of_each_commit_what_it_can_have_changed(lake: Lake) -> None:
