@@ -101,10 +101,12 @@ def spark_path(path: str) -> str:
     """The path of one local file for Spark's readers, which would otherwise read brackets, braces and stars as a
     pattern."""
     quoted = _GLOB.sub(r"\\\1", path)
-    # Spark looks for a file with such a name part by part, and reads a colon as the end of a URL scheme.
-    if quoted != path and ":" in path:
+    # Spark looks for a file whose path has a pattern character part by part, and for a file's checksum by its name alone. In
+    # both cases it reads a colon as the end of a URL scheme.
+    name = path.rpartition("/")[2]
+    if ":" in name or (quoted != path and ":" in path):
         raise InputError(
-            f"Spark cannot read {path}: it has a colon as well as a pattern character ([ ] {{ }} * ? \\)",
+            f"Spark cannot read {path}: it has a colon in its name, or a colon and a pattern character ([ ] {{ }} * ? \\)",
             remedy="rename the file or its folder",
         )
     return quoted
