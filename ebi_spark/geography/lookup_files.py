@@ -61,7 +61,8 @@ def read_lookup(path: Path, key: str) -> list[LookupRow]:
         if name not in table.header or not table.rows:
             also = " (or give ODS's epraccur.csv unchanged)" if key == "practice_code" else ""
             raise InputError(
-                f"{path}: the column {name.lower()} is missing, or there is no row", remedy=f"add {name.lower()}{also}"
+                f"{path}: the column {name.lower()} is missing, or the file has no rows",
+                remedy=f"add {name.lower()}{also}",
             )
     rows = [
         _row(path, line, row[key.upper()], row[area], row.get("VALID_FROM", ""), row.get("VALID_TO", ""))
