@@ -477,7 +477,7 @@ def test_the_quarantine_summary_names_the_columns_in_which_rows_conflict(spark: 
         (
             "{system: sus_plus, tables: {apcs: a.csv, apcs_der: d.csv, opa_withdrawn: x.csv}}",
             "upsert",
-            ["name opa too"],
+            ["no source has opa", "add opa"],
         ),
         ("{system: sus_plus, tables: {opa: opa.csv}}", "upsert", ["opa.csv", "extract_date", "EXTRACT_DATE"]),
     ],

@@ -355,7 +355,7 @@ def test_nothing_of_it_is_silent(silver: dict[str, Any]) -> None:
     notes = silver["notes"]
     assert len(notes) == len(FILES) + 1
     assert "OPERTN_4_01 … OPERTN_4_02 and OPERTN_01 … OPERTN_02 mean" in notes["op_empty_beside_filled.csv"][0]
-    assert "the first operation column is missing: OPERTN_02" in notes["apc_gap.csv"][0]
+    assert "the first operation column is missing; the file begins with OPERTN_02" in notes["apc_gap.csv"][0]
     assert "silver keeps each" in notes["opa_areas.csv"][0]
     assert not notes["op_first_named.csv"] and not notes["apc_udal.parquet"]
     empty = silver["done"].empty
@@ -430,7 +430,7 @@ AREAS: list[tuple[tuple[str | None, ...], str | None, str]] = [
 
 def test_of_several_columns_the_first_that_the_lookup_knows_on_the_day_gives_the_area(spark: SparkSession) -> None:
     always = (date(1900, 1, 1), date(9999, 12, 31))
-    kinds = "valid_from date, valid_to date, lookup_area string, area_day date, latest string"
+    kinds = "valid_from date, valid_to date, lookup_area string, area_day date, latest string, elsewhere string"
     lsoas = [
         ("E01020000", *always, "15N", date(2022, 7, 1), "15N"), ("E01033900", *always, "15N", date(2022, 7, 1), "15N"),
         ("E01033901", *always, "15N", None, "15N"), ("E01000001", *always, "02P", date(2022, 7, 1), "X"),

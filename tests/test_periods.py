@@ -109,7 +109,7 @@ def records() -> list[dict[str, Any]]:
                 "person_id": person, "sex": draw.choice(("1", "2", "2", "9")),
                 "age_years": draw.choice((None, 3, 44, 44, 45, 91)), "outcome": draw.choice(("flagged", "not_flagged")),
                 "area_code": home if number % 11 else None, "area_basis": "gp_practice" if number % 11 else "unknown",
-                "provider_code": draw.choice(("R1", "R2", None)), "source_system": "hes", "dataset": "apc",
+                "provider_code": draw.choice(("RX1", "RX2", None)), "source_system": "hes", "dataset": "apc",
                 "record_id": str(number), "area_date": TODAY, "latest_area_code": None,
             }
         )  # fmt: skip
@@ -222,7 +222,7 @@ def test_shares_and_expected_events_add_up(rated: list[dict[str, Any]]) -> None:
             if row["in_scope"]:
                 assert row["share_lower"] < row["flagged_share"] < row["share_upper"]
         providers = [r for r in rows if r["area_type"] == "provider"]
-        assert {r["area_code"] for r in providers} == {"R1", "R2"}
+        assert {r["area_code"] for r in providers} == {"RX1", "RX2"}
         assert all(r["population"] is None and r["people_flagged"] > 0 for r in providers)
 
 

@@ -78,7 +78,16 @@ def test_values_that_are_not_codes_are_unknown(spark: SparkSession) -> None:
 
 def records(spark: SparkSession, rows: DataFrame) -> DataFrame:
     """Rows of numbers ``id`` as records of a data set and year."""
-    empty = dict.fromkeys(("age_years", "diagnosis_codes", "procedure_codes", "activity_date"), F.lit(None))
+    nothing = (
+        "age",
+        "age_years",
+        "diagnosis_codes",
+        "procedure_codes",
+        "activity_date",
+        "gp_practice_code",
+        "gp_practice_sus",
+    )
+    empty = dict.fromkeys(nothing, F.lit(None).cast("string"))
     return rows.withColumns(
         {"dataset": F.lit("op"), "financial_year": F.lit("2021-22"), "sex": F.lit("1"), **empty}
     ).withColumn("record_id", F.concat(F.lit("r"), F.col("id").cast("string")))

@@ -242,7 +242,7 @@ def test_a_record_whose_date_is_corrected_leaves_its_year(sources: Sources, monk
     assert "--accept-shrinkage" in told["remedy"]
     # An earlier version wrote the record a second time, and left the quarantined row.
     with monkeypatch.context() as before:
-        before.setattr(plan, "years_left", lambda *_, **__: {})
+        before.setattr(plan, "emptied_years", lambda *_, **__: {})
         before.setattr(plan, "refuse_in_two_years", lambda *_, **__: None)
         sources.run()
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2021-22": 1, "2022-23": 31}

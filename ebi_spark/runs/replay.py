@@ -108,7 +108,8 @@ def _config(lake: Lake, details: dict[str, str], stage: str) -> RunConfig:
         for key, value in details.items()
         if key.startswith("uses:setting:")
     }
-    if not settings:
+    # Settings at their defaults are not recorded, so a run may have none.
+    if not any(key.startswith("uses:") for key in details):
         raise InputError(
             f"the run did not record the settings of its stage {stage}: it ran under an older version of ebi-spark",
             remedy="only runs of this version and later can be replayed",
