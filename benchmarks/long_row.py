@@ -33,7 +33,7 @@ BASE: dict[str, Any] = {
 }  # fmt: skip
 # The content of the row: field, its start, the codes that repeat, its end.
 ROWS = {
-    "imaging of which no site follows": ("op", "procedure_codes", "Z665", ",U132", ""),
+    "imaging without a site after it": ("op", "procedure_codes", "Z665", ",U132", ""),
     "imaging and its site at the end": ("op", "procedure_codes", "U132", ",U142", ",Z665"),
     "diagnoses of attendances": ("op", "diagnosis_codes", "M545", ",D489,M4", ""),
     "diagnoses of spells": ("apc", "diagnosis_codes", "M545", ",M406", ",C349"),

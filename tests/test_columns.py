@@ -472,8 +472,8 @@ CONFIG = "lake: ./lake\nsources:\n  o: {system: sus_plus, tables: {opa: {path: o
 # A mapped column …: the mapping, the values of Appointment_Date and Request_Date in four rows
 GOOD, ODD = "2024-06-03", "soon"
 MAPPED: dict[str, tuple[str, list[str], list[str]]] = {
-    "of a date, most of which are dates": ("appointment_date: Request_Date", [GOOD] * 4, [GOOD, GOOD, ODD, ""]),
-    "of a date, most of which are not dates": ("appointment_date: Request_Date", [GOOD] * 4, [GOOD, ODD, ODD, ""]),
+    "of a date whose values are mostly dates": ("appointment_date: Request_Date", [GOOD] * 4, [GOOD, GOOD, ODD, ""]),
+    "of a date whose values are mostly not dates": ("appointment_date: Request_Date", [GOOD] * 4, [GOOD, ODD, ODD, ""]),
     "of a date, by the name that the tables use": ("Appointment_Date: Sex", [GOOD] * 4, [GOOD] * 4),
     "of an extract date without any date": ("extract_date: Administrative_Category", [GOOD] * 4, [GOOD] * 4),
     "of an age that holds dates": ("age: Request_Date", [GOOD] * 4, [GOOD] * 4),
