@@ -356,7 +356,7 @@ def test_nothing_of_it_is_silent(silver: dict[str, Any]) -> None:
     assert len(notes) == len(FILES) + 1
     assert "OPERTN_4_01 … OPERTN_4_02 and OPERTN_01 … OPERTN_02 mean" in notes["op_empty_beside_filled.csv"][0]
     assert "the first operation column is missing; the file begins with OPERTN_02" in notes["apc_gap.csv"][0]
-    assert "silver keeps each" in notes["opa_areas.csv"][0]
+    assert "silver keeps all of them" in notes["opa_areas.csv"][0]
     assert not notes["op_first_named.csv"] and not notes["apc_udal.parquet"]
     empty = silver["done"].empty
     assert "hes apc_gap.csv: dominant_procedure is empty in all 1 records" in empty
@@ -432,11 +432,11 @@ def test_of_several_columns_the_first_that_the_lookup_knows_on_the_day_gives_the
     always = (date(1900, 1, 1), date(9999, 12, 31))
     kinds = "valid_from date, valid_to date, lookup_area string, area_day date, latest string, elsewhere string"
     lsoas = [
-        ("E01020000", *always, "15N", date(2022, 7, 1), "15N"), ("E01033900", *always, "15N", date(2022, 7, 1), "15N"),
-        ("E01033901", *always, "15N", None, "15N"), ("E01000001", *always, "02P", date(2022, 7, 1), "X"),
-        ("E01000002", date(1900, 1, 1), date(2024, 4, 1), "02P", None, "02P"),
+        ("E01020000", *always, "15N", date(2022, 7, 1), "15N", None), ("E01033900", *always, "15N", date(2022, 7, 1), "15N", None),
+        ("E01033901", *always, "15N", None, "15N", None), ("E01000001", *always, "02P", date(2022, 7, 1), "X", None),
+        ("E01000002", date(1900, 1, 1), date(2024, 4, 1), "02P", None, "02P", None),
     ]  # fmt: skip
-    practices = [("L83001", *always, "15N", date(2022, 7, 1), "15N")]
+    practices = [("L83001", *always, "15N", date(2022, 7, 1), "15N", None)]
     lookups = Lookups(
         practices=small_frame(spark, practices, f"practice_code string, {kinds}"),
         lsoas=small_frame(spark, lsoas, f"lsoa string, {kinds}"),
