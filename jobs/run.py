@@ -12,11 +12,13 @@ from rich.table import Table as RichTable
 from ebi_spark.own_files import is_current_report
 from ebi_spark.release.publish import current_release_id
 from ebi_spark.runs.due import Due
+from ebi_spark.stages.batches import batches, in_words, seconds_left
+from ebi_spark.stages.flag import Flag
+from ebi_spark.stages.publish import Publish
+from ebi_spark.stages.years import silver_records, silver_years
 from ebi_spark.tables.schemas import ACTIVITY_RATE
 from jobs import flag, ingest, publish, rate, validate
 from jobs.harness import Context, by_name, run_with, stage_parser
-from jobs.progress import batches, in_words, seconds_left
-from jobs.years import silver_records, silver_years
 
 
 def run_all(context: Context) -> None:
@@ -37,7 +39,7 @@ def run_due(context: Context) -> None:
     due = history.due("flag", years)
     if not due and not history.policies_unchanged():
         context.why = ["the wording of a policy has changed"]
-        flag.stage_policies(context)
+        Flag(context).run_policies()
     else:
         _flag(context, due)
     _run_if_due(context, "rate", rate.stage, history.due("rate", years), "flags and populations have not changed")
@@ -95,9 +97,10 @@ def _validate(context: Context, years: list[str]) -> None:
 def _keep_release(context: Context, release_id: str) -> None:
     """Name the release that stays current, and draw its report where that is missing or has an older design."""
     context.release = release_id
-    path = publish.report_path(context)
+    stage = Publish(context)
+    path = stage.report_path
     if path is not None and not is_current_report(path):
-        publish.draw_report(context)
+        stage.draw_report()
     context.report = str(path) if path else None
 
 
