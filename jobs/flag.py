@@ -4,7 +4,6 @@ import sys
 
 from rich.table import Table as RichTable
 
-from ebi_spark.runs.due import Due
 from ebi_spark.stages.flag import Flag, FlagSummary
 from jobs.harness import Context, run_stages
 
@@ -12,9 +11,13 @@ FLIPPED_FROM = ("as_published", "as_intended")
 MOST_DECISIONS_SHOWN = 3
 
 
-def stage(context: Context, due: Due | None = None) -> None:
+def stage(context: Context) -> None:
     """Flag, and show the counts of each reading."""
-    done = Flag(context).run(due)
+    show(context, Flag(context).run())
+
+
+def show(context: Context, done: FlagSummary) -> None:
+    """Add the counts of each reading and the decisions with the largest effect to the summary."""
     shown = RichTable(title="Flagged", title_justify="left")
     for name in ("policy", "revision", "reading"):
         shown.add_column(name)

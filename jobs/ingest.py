@@ -4,16 +4,15 @@ import sys
 
 from rich.table import Table as RichTable
 
-from ebi_spark.runs.due import Due
 from ebi_spark.stages.ingest import Ingest, IngestResult
 from jobs.harness import Context, run_with, stage_parser, table_of_lines
 
 DATASETS = {"apc": "spells", "op": "attendances"}
 
 
-def stage(context: Context, due: Due | None = None) -> None:
+def stage(context: Context) -> None:
     """Ingest, and show what was done."""
-    _show(context, Ingest(context).run(due))
+    show(context, Ingest(context).run())
 
 
 def retry_quarantine(context: Context) -> None:
@@ -21,7 +20,7 @@ def retry_quarantine(context: Context) -> None:
     found = Ingest(context).retry_quarantine()
     if found is None:
         return
-    _show(context, found.ingest)
+    show(context, found.ingest)
     shown = RichTable(title="Quarantined rows", title_justify="left")
     for column in ("reason", "before", "now"):
         shown.add_column(column, justify="left" if column == "reason" else "right")
@@ -31,7 +30,8 @@ def retry_quarantine(context: Context) -> None:
     context.summary.append(shown)
 
 
-def _show(context: Context, result: IngestResult) -> None:
+def show(context: Context, result: IngestResult) -> None:
+    """Add the tables of an ingest to the summary."""
     done = result.written
     shown = RichTable(title="Ingested", title_justify="left")
     for column in ("what", "rows"):

@@ -9,8 +9,8 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
 from ebi_spark.own_files import refuse_pages, refuse_report
 from ebi_spark.policies.load import load_policies, revision_periods
+from ebi_spark.runs.output_paths import docs_folder, report_file
 from ebi_spark.small_files import refuse_special
-from ebi_spark.stages.output_paths import docs_folder, report_file
 
 LAYERS_CHECKED = ("silver", "flags", "rates", "published")
 

@@ -5,13 +5,18 @@ from collections.abc import Callable
 
 from rich.table import Table as RichTable
 
+from ebi_spark.release.publish import Release
 from ebi_spark.stages.publish import Publish
 from jobs.harness import Context, run_with, stage_parser
 
 
 def stage(context: Context) -> None:
     """Publish, and show the rows of each table."""
-    release = Publish(context).run()
+    show(context, Publish(context).run())
+
+
+def show(context: Context, release: Release) -> None:
+    """Add the published tables to the summary."""
     shown = RichTable(title=f"Published as {release.release_id}", title_justify="left")
     shown.add_column("table")
     shown.add_column("rows", justify="right")

@@ -4,15 +4,18 @@ import sys
 
 from rich.table import Table as RichTable
 
-from ebi_spark.runs.due import Due
-from ebi_spark.stages.rate import Rate
+from ebi_spark.stages.rate import Rate, RateSummary
 from ebi_spark.tables.schemas import YEAR
 from jobs.harness import Context, run_stages
 
 
-def stage(context: Context, due: Due | None = None) -> None:
+def stage(context: Context) -> None:
     """Rate, and show the rates of England."""
-    done = Rate(context).run(due)
+    show(context, Rate(context).run())
+
+
+def show(context: Context, done: RateSummary) -> None:
+    """Add the rates of England to the summary."""
     shown = RichTable(title="England, default readings, per 100,000", title_justify="left")
     for name in ("policy", "reading", "year"):
         shown.add_column(name)

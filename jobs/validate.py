@@ -5,15 +5,18 @@ import sys
 
 from rich.table import Table as RichTable
 
-from ebi_spark.runs.due import Due
-from ebi_spark.stages.validate import Validate
+from ebi_spark.stages.validate import Validate, ValidateSummary
 from jobs.harness import Context, run_stages
 
 
-def stage(context: Context, due: dict[str, Due] | None = None) -> None:
+def stage(context: Context) -> None:
     """Validate, and show how many checks each layer has. Any failed check ends the run with status 1 before anything is
     published."""
-    done = Validate(context).run(due)
+    show(context, Validate(context).run())
+
+
+def show(context: Context, done: ValidateSummary) -> None:
+    """Add the number of checks of each layer to the summary."""
     shown = RichTable(title="Validated", title_justify="left")
     for name in ("layer", "checks", "failed"):
         shown.add_column(name, justify="left" if name == "layer" else "right")

@@ -23,6 +23,7 @@ from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.quarantine_summary import quarantine_summary
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages import ingest as stage
+from ebi_spark.stages import whole_run
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
 from jobs import ingest, status
 
@@ -290,7 +291,9 @@ def test_an_interrupted_backfill_resumes_after_its_last_batch(source: Path, monk
     from jobs import run
 
     monkeypatch.setattr(plan, "BATCH_ROWS", 1)
-    monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
+    monkeypatch.setattr(
+        whole_run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+    )  # ingest is enough
     written = stage.write_batch
     seen: list[list[str]] = []
 
@@ -371,7 +374,9 @@ def test_a_file_that_changes_changes_what_counts_of_others(
     """After one file has changed, the lake is what all files would make of an empty one."""
     from jobs import run
 
-    monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
+    monkeypatch.setattr(
+        whole_run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+    )  # ingest is enough
     for table in ("apcs", "der"):
         (source / f"{table}/2020.csv").unlink()
 

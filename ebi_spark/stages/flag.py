@@ -13,7 +13,7 @@ from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.storage import run_in_threads
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import READS
-from ebi_spark.stages.run_context import RunContext
+from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import silver_years
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
@@ -45,7 +45,7 @@ class FlagSummary:
     effects: list[DecisionEffect]
 
 
-class Flag:
+class Flag(Stage):
     """Applies the policies to the records of some years, and counts what each clause and each decision does.
 
     Replaces the flags and the attrition of these years, the effects of decisions and the comparisons with national
@@ -56,9 +56,6 @@ class Flag:
     reads = READS["flag"]
     writes = (ACTIVITY_FLAG, POLICY_ATTRITION, POLICY_SENSITIVITY, POLICY_COMPARISON, POLICY)
     compute = staticmethod(compute_flags)
-
-    def __init__(self, context: RunContext) -> None:
-        self.context, self.config, self.lake = context, context.config, context.lake
 
     def run(self, due: Due | None = None) -> FlagSummary:
         """Flag the years asked for, in one pass for each dataset. With ``due``, only the years and policies that are due."""

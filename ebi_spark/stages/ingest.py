@@ -18,7 +18,8 @@ from ebi_spark.sources.column_drift import column_warnings, last_ingested
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.sources.reader import read_sources
 from ebi_spark.stages.batches import in_words, seconds_left
-from ebi_spark.stages.run_context import RunContext, StageReport
+from ebi_spark.stages.run_context import StageReport
+from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.schemas import (
     APC_SPELL,
     INGEST_AUDIT,
@@ -63,7 +64,7 @@ class _Progress:
     written: IngestSummary = field(default_factory=IngestSummary)
 
 
-class Ingest:
+class Ingest(Stage):
     """Reads the configured source tables, and writes the records, quarantine and audit of the years asked for.
 
     The years that share a file are one batch. Each batch is committed and noted in the run log, so that an interrupted
@@ -73,9 +74,6 @@ class Ingest:
     name = "ingest"
     reads = READS["ingest"]
     writes = (APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, WITHDRAWN_RECORD, INGEST_AUDIT)
-
-    def __init__(self, context: RunContext) -> None:
-        self.context, self.config, self.lake = context, context.config, context.lake
 
     def run(self, due: Due | None = None, only: frozenset[str] | None = None) -> IngestResult:
         """Read all batches. With ``due``, only those that the last runs do not cover; with ``only``, only those that

@@ -18,15 +18,15 @@ from ebi_spark.release.publish import (
     write_text,
 )
 from ebi_spark.runs.history import READS, refuse_unchecked
-from ebi_spark.stages.output_paths import report_file
-from ebi_spark.stages.run_context import RunContext
+from ebi_spark.runs.output_paths import report_file
+from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY, RELEASE
 
 # A release has all years of these tables.
 TABLES_OF_YEARS = (POLICY_ATTRITION, ACTIVITY_RATE)
 
 
-class Publish:
+class Publish(Stage):
     """Applies disclosure control to the tables as they were validated, checks the result, and makes it the current release.
 
     Writes the published tables and the report, and removes old releases.
@@ -36,9 +36,6 @@ class Publish:
     reads = READS["publish"]
     writes = (*PUBLISHED, RELEASE)
     compute = staticmethod(published_frames)
-
-    def __init__(self, context: RunContext) -> None:
-        self.context, self.config, self.lake = context, context.config, context.lake
 
     def run(self) -> Release:
         """Publish all years. An error if a table has changed since it was validated."""

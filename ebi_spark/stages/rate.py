@@ -28,7 +28,7 @@ from ebi_spark.rates.variation import variation
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import READS
 from ebi_spark.small_frames import small_frame
-from ebi_spark.stages.run_context import RunContext
+from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import silver_years
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
@@ -54,7 +54,7 @@ class RateSummary:
     national: list[Row]
 
 
-class Rate:
+class Rate(Stage):
     """Aggregates the flags of some years to rates, by year and pooled period.
 
     Replaces the rates and variation of these years and of every pooled period that includes one of them; their counts by
@@ -67,9 +67,6 @@ class Rate:
         ACTIVITY_RATE, RATE_VARIATION, ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA, RECORD_QUALITY, POPULATION,
     )  # fmt: skip
     compute = staticmethod(compute_rates)
-
-    def __init__(self, context: RunContext) -> None:
-        self.context, self.config, self.lake = context, context.config, context.lake
 
     def run(self, due: Due | None = None) -> RateSummary:
         """Aggregate the flags of the years asked for, or of those that are ``due``."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from ebi_spark.errors import DataError
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import READS
-from ebi_spark.stages.output_paths import docs_folder
-from ebi_spark.stages.run_context import RunContext
+from ebi_spark.runs.output_paths import docs_folder
+from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import silver_years
-from ebi_spark.tables.schemas import ACTIVITY_RATE, Table
+from ebi_spark.tables.schemas import ACTIVITY_RATE
 from ebi_spark.validation.gate import GateResult, validate_layers
 
 
@@ -20,7 +20,7 @@ class ValidateSummary:
     layers: dict[str, GateResult]
 
 
-class Validate:
+class Validate(Stage):
     """Checks every table of each layer, with one Great Expectations checkpoint for each layer.
 
     Writes no table, only the validation pages. The run log records the versions that were checked, which `publish` compares.
@@ -28,10 +28,7 @@ class Validate:
 
     name = "validate"
     reads = READS["validate"]
-    writes: tuple[Table, ...] = ()
-
-    def __init__(self, context: RunContext) -> None:
-        self.context, self.config, self.lake = context, context.config, context.lake
+    writes = ()
 
     def run(self, due: dict[str, Due] | None = None) -> ValidateSummary:
         """Check the years asked for, or with ``due`` the years given for each layer. Any failed check raises
