@@ -115,6 +115,31 @@ def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path)
     assert sum(again.not_written[fate] for fate in ("unchanged", "older", "withdrawn since")) == 22
 
 
+def test_a_submission_may_only_withdraw(take_in: Any, tmp_path: Path) -> None:
+    """The file of attendances has its header alone; the list names one key that the lake has and one that it has not."""
+    extract = {"Extract_Date": "2022-01-10"}
+    take_in("upsert", opa=write(tmp_path / "first.csv", [attendance(key, **extract) for key in ("A", "B")]))
+    columns = [*attendance("A", **extract)]
+    listed = [{"OPA_Ident": key, "Extract_Date": "2022-02-10"} for key in ("B", "C")]
+    lake, done = take_in(
+        "upsert",
+        opa=write(tmp_path / "none.csv", [], columns),
+        opa_withdrawn=write(tmp_path / "gone.csv", listed, ["OPA_Ident", "Extract_Date"]),
+    )
+    assert rows(lake, OP_ATTENDANCE, "record_id") == [("A",)]
+    assert done.not_written["taken out"] == 1
+    # The key that comes back by a later extract in the same submission is replaced, not taken out.
+    lake, done = take_in(
+        "upsert",
+        opa=write(tmp_path / "again.csv", [attendance("A", Extract_Date="2022-04-10")]),
+        opa_withdrawn=write(
+            tmp_path / "then.csv", [{"OPA_Ident": "A", "Extract_Date": "2022-03-10"}], ["OPA_Ident", "Extract_Date"]
+        ),
+    )
+    assert rows(lake, OP_ATTENDANCE, "record_id", "extract_date") == [("A", date(2022, 4, 10))]
+    assert done.not_written.get("taken out", 0) == 0
+
+
 def audited(lake: Lake, table: Table) -> None:
     """Every row of a run is in the audit of that run."""
     counts = {APC_SPELL: "records_built", OP_ATTENDANCE: "records_built", QUARANTINE: "rows_quarantined"}

@@ -490,3 +490,82 @@ def test_whatever_changes_the_lake_is_what_all_files_make(sources: Sources, seed
         assert sources.lake_state() == sources.state_from_scratch(), (seed, number)
     # The result does not come from reading all files each time.
     assert len([files for files in sources.affected if files]) >= changed / 3
+
+
+HES_CONFIG = """
+lake: ./lake
+max_quarantine_share: 1.0
+sources:
+  hes: {system: hes, tables: {apc: apc/*.csv, op: op/*.csv}}
+"""
+
+
+def episode(key: str, spell_number: str, year: int, order: int = 1, **changes: str) -> Row:
+    """One row of HES admitted patients; ``order`` is its place in its spell."""
+    day = f"{year}-06-{order:02d}"
+    return {
+        "EPIKEY": key, "PSEUDO_HESID": f"P{spell_number}", "PROCODE3": "RX1", "PROVSPNOPS": spell_number,
+        "ADMIDATE": f"{year}-06-01", "DISDATE": f"{year}-06-09", "EPISTART": day, "EPIEND": day,
+        "EPIORDER": str(order), "EPISTAT": "3", "ADMIMETH": "11", "ADMINCAT": "01", "STARTAGE": "45",
+        "FYEAR": f"{year % 100:02d}{(year + 1) % 100:02d}", "DIAG_4_01": "M545", "OPERTN_4_01": "V382",
+        "EXTRACT_DATE": "",
+    } | changes  # fmt: skip
+
+
+def appointment(key: str, year: int, **changes: str) -> Row:
+    """One row of HES outpatients."""
+    return {
+        "ATTENDKEY": key, "ADMINCAT": "01", "APPTAGE": "45", "APPTDATE": f"{year}-06-01", "DIAG_4_01": "",
+        "OPERTN_4_01": "U055", "FYEAR": f"{year % 100:02d}{(year + 1) % 100:02d}", "EXTRACT_DATE": "",
+    } | changes  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seed", "rounds"),
+    [
+        (3, 3),
+        pytest.param(int(os.environ.get("EBI_SPARK_SOAK_SEED", random.randrange(1 << 30))), 40, marks=pytest.mark.soak),
+    ],
+)
+def test_whatever_changes_in_hes_the_lake_is_what_all_files_make(
+    tmp_path: Path, empty_lake: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch, seed: int, rounds: int
+) -> None:
+    """Monthly extracts beside each other, over the year from which keys are unique: spells that a later extract finishes,
+    whose dates move over years, and files that leave."""
+    sources = Sources(tmp_path, empty_lake, monkeypatch)
+    (tmp_path / "run.yml").write_text(HES_CONFIG)
+    draw = random.Random(seed)
+    years = (2010, 2011, 2012, 2013)
+
+    def extract(month: int) -> None:
+        day = {"EXTRACT_DATE": f"2014-{month:02d}-01"}
+        episodes, appointments = [], []
+        for year in years:
+            # In every extract, so that no year is ever without a row.
+            episodes.append(episode(f"{year}-always", f"{year}-always", year, **day))
+            appointments.append(appointment(f"{year}-always", year, **day))
+            for number in draw.sample(range(4), 2):
+                # Keys repeat from year to year, which before 2012-13 makes them different episodes.
+                moved = year + draw.choice([0, 0, 0, 1])
+                finished = draw.choice([{}, {}, {"EPISTAT": "1", "DISDATE": ""}])
+                key = f"{number}" if year < 2012 else f"{year}-{number}"
+                in_spell = f"{year}-{number}"
+                episodes.append(episode(f"{key}1", in_spell, moved, 1, **day))
+                episodes.append(episode(f"{key}2", in_spell, moved, 2, **(finished | day)))
+                undated = draw.choice([{}, {"APPTDATE": "soon"}])
+                appointments.append(appointment(key, moved, **(day | undated)))
+        write(tmp_path / f"apc/{month:02d}.csv", episodes, [*episode("", "", 2010)])
+        write(tmp_path / f"op/{month:02d}.csv", appointments, [*appointment("", 2010)])
+
+    extract(1)
+    extract(2)
+    sources.run()
+    assert sources.lake_state() == sources.state_from_scratch(), seed
+    for number in range(rounds):
+        if number % 3 == 2:
+            for role in ("apc", "op"):
+                (tmp_path / f"{role}/{number - 1:02d}.csv").unlink(missing_ok=True)
+        else:
+            extract(draw.choice([2, number + 3]))
+        sources.run("--accept-shrinkage")
+        assert sources.lake_state() == sources.state_from_scratch(), (seed, number)

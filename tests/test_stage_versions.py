@@ -100,7 +100,9 @@ def results_of(lake: Path, table: str) -> dict[str, Any]:
     columns = []
     for name, kind, _ in TABLES[table].fields():
         if name not in OF_A_RUN:
-            columns.append(f"round({name}, 9)" if kind == "double" else name)
+            # The order of a map's entries has no meaning.
+            shown = f"list_sort(map_entries({name}))" if kind.startswith("map") else name
+            columns.append(f"round({name}, 9)" if kind == "double" else shown)
     with duckdb_on_delta() as reader:
         rows = reader.execute(
             f"SELECT coalesce(sort_key, '') FROM (SELECT to_json([{', '.join(f'{c}::VARCHAR' for c in columns)}])::VARCHAR "

@@ -157,6 +157,11 @@ def _make_plan(
         present = {*unchanged_years, *(year for counts in found.years.values() for year in counts)}
         refresh = config.mode == "refresh"
         emptied = emptied_years(lake, config, present, config.years) if refresh else {}
+        if not present and config.mode == "upsert" and _withdrawn_rows(found):
+            # A submission that only withdraws records may take them out of any year.
+            present = {
+                year for dataset in {c.dataset for c in classified} for year in lake.years(RECORD_TABLES[dataset])
+            }
         years = years_to_replace(present, config, emptied, unusable)
         years_to_write = sorted({year for year in years if year not in unchanged_years} | emptied.keys())
         if refresh:
@@ -182,6 +187,12 @@ def _make_plan(
                 )
     made = batches(found, years_to_write, BATCH_ROWS, emptied) if years_to_write else []
     return Plan(tables, repeated_keys, classified, found, existing, years, made, emptied)
+
+
+def _withdrawn_rows(found: FileCounts) -> int:
+    """The number of usable rows of the lists of withdrawn keys."""
+    lists = [counts for (_, role), counts in found.files.items() if role.endswith("_withdrawn")]
+    return sum(count.rows[VALID] for counts in lists for count in counts.values())
 
 
 def _emptied_years_asked_for(lake: Lake, config: RunConfig, present: Collection[str]) -> dict[str, frozenset[str]]:

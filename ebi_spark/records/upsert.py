@@ -103,14 +103,10 @@ def compared_with_lake(
 
 
 def withdrawn_now(lake: Lake, table: Table, dataset: str) -> DataFrame:
-    """(year, system, ``file``) of each record that the lake has and a list has withdrawn; ``file`` is that list."""
+    """(system, key, year, ``file``) of each record that the lake has and a list has withdrawn; ``file`` is that list."""
     withdrawn = _withdrawn(lake, dataset, "_withdrawn_")
     on = [*[F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], _is_withdrawn()]
-    return (
-        lake.read(table)
-        .join(withdrawn, on)
-        .select(YEAR, "source_system", F.col("_withdrawn_source_file").alias("file"))
-    )
+    return lake.read(table).join(withdrawn, on).select(*KEY, YEAR, F.col("_withdrawn_source_file").alias("file"))
 
 
 def _is_withdrawn() -> Column:

@@ -45,7 +45,9 @@ def replace_records(lake: Lake, plan: Plan, classified: list[ClassifiedTable], b
     """Replace the batch's years of a dataset in one commit, unless the lake already has the same records."""
     incoming = _incoming(lake, classified, dataset)
     existing = plan.existing.files(dataset, batch.years)
-    if existing and _same_numbers(plan, batch, dataset, existing):
+    if existing is not None and _same_numbers(plan, batch, dataset, existing):
+        if not existing:  # neither the lake nor a file has records of these years
+            return Outcome([])
         now: dict[File, Checksum] = defaultdict(Checksum)
         for row in incoming.groupBy("source_system", "source_file").agg(*record_checksum_columns()).collect():
             now[row["source_system"], row["source_file"]].add(row)
@@ -90,8 +92,10 @@ def upsert_records(lake: Lake, plan: Plan, classified: list[ClassifiedTable], ba
             changed_years |= {row[YEAR], row[upsert.EXISTING_YEAR]} - {None}
         else:
             outcome.not_written[file][row[upsert.OUTCOME]] += row["records"]
-    withdrawn = upsert.withdrawn_now(lake, table, dataset).groupBy(YEAR, "source_system", "file").count()
-    for row in withdrawn.collect():
+    # A record that is replaced by a later extract in the same batch is not taken out.
+    written = compared.where(F.col(upsert.OUTCOME).isin(*upsert.WRITTEN)).select(*upsert.KEY)
+    withdrawn = upsert.withdrawn_now(lake, table, dataset).join(written, list(upsert.KEY), "left_anti")
+    for row in withdrawn.groupBy(YEAR, "source_system", "file").count().collect():
         outcome.not_written[row["source_system"], row["file"]][upsert.TAKEN_OUT] += row["count"]
         changed_years.add(row[YEAR])
     if any(not_written[upsert.CONFLICT] for not_written in outcome.not_written.values()):

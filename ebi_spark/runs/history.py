@@ -135,7 +135,9 @@ class RunHistory:
         """Add a row that was just written to the log."""
         if row["stage"] in STAGES and self._rows is not None:
             self._rows.insert(0, row)
-            self.__dict__.pop("_future_days", None)
+            self._sources = None
+            for made_from_rows in ("_future_days", "_outcome_fingerprints"):
+                self.__dict__.pop(made_from_rows, None)
 
     def runs(self, stage: str) -> list[StageRun]:
         """The stage's rows, newest first."""
