@@ -1,7 +1,7 @@
 """Applies many policies at once: 2, 10, 50 or 100 of them to all silver records, without writing.
 
 The policies are the shipped ones with other procedures: made up, half of them over spells and half over attendances. It
-does what :mod:`jobs.flag` does before it writes (three readings, the reasons, decisions flipped, areas, attrition's step
+does what :mod:`ebi_spark.stages.flag` does before it writes (three readings, the reasons, decisions flipped, areas, attrition's step
 0), in one session; the first pass of each number is not counted. With more policies, more records are in scope of at least one: the
 answer says how many rows each pass produced.
 """

@@ -1,6 +1,6 @@
 """Only the rules: applies every policy to every silver record, one policy at a time, without writing.
 
-The *rule* asks what DuckDB's SQL asks: which records the published reading flags. The *judging* is what :mod:`jobs.flag` does before
+The *rule* asks what DuckDB's SQL asks: which records the published reading flags. The *judging* is what :mod:`ebi_spark.stages.flag` does before
 it writes: three readings, every reason, the area. Both results are counted, in one session; the first pass of each is not timed.
 """
 

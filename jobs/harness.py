@@ -7,14 +7,12 @@ import os
 import re
 import signal
 import sys
-import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,131 +20,46 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ebi_spark import __version__
 from ebi_spark.config.settings import LakeLocation, RunConfig, lake_location, load_config
-from ebi_spark.errors import BrokenRunError, DataError, EbiError, InputError, shown
+from ebi_spark.errors import BrokenRunError, EbiError, InputError, shown
 from ebi_spark.lake.earlier_releases import EMPTIED
 from ebi_spark.quoting import refuse_unusable
-from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import RUN_LOG, TABLES
+from ebi_spark.stages.run_context import RunContext, StageReport
 
 if TYPE_CHECKING:
-    from ebi_spark.runs.history import RunHistory
+    from ebi_spark.lake.storage import Lake
+    from ebi_spark.runs.run_inputs import RunInputs
 
 INTERRUPTED = 130
 BROKEN = 3
-# Stages that run many queries of few rows each, where the data is small.
-_FEW_ROWS = ("flag", "publish")
 
 
-@dataclass
-class StageReport:
-    """One stage as the summary shows it."""
-
-    name: str
-    seconds: float = 0.0
-    rows: int = 0
-    years: list[str] | None = None  # those worked on; None while not known
-    details: dict[str, str] = field(default_factory=dict)  # for the run log
-    why: list[str] = field(default_factory=list)  # the reasons that it was due, where these were determined
-    skipped: bool = False
-
-
-class Context:
-    """One run: its configuration, session and lake, and what it reports."""
+class Context(RunContext):
+    """A run that prints its progress on a console and collects the tables of its summary."""
 
     def __init__(
-        self, config: RunConfig, lake: Any, run_id: str, console: Console, data_bytes: int | None = None
+        self,
+        config: RunConfig,
+        lake: "Lake",
+        run_id: str,
+        console: Console,
+        data_bytes: int | None = None,
+        inputs: "RunInputs | None" = None,
     ) -> None:
-        self.config, self.lake, self.run_id, self.console = config, lake, run_id, console
-        self.data_bytes = data_bytes
-        self.spark = lake.spark
-        self.stages: list[StageReport] = []
-        self.release: str | None = None
-        self.report: str | None = None
+        super().__init__(config, lake, run_id, data_bytes, inputs)
+        self.console = console
         self.summary: list[RichTable] = []
-        self.tables: dict[str, int] = {}
-        self.why: list[str] = []
-
-    @cached_property
-    def history(self) -> "RunHistory":
-        """What earlier runs did, compared with the present state."""
-        from ebi_spark.runs.history import RunHistory
-
-        return RunHistory(self.lake, self.config, self.run_id)
-
-    def skip(self, name: str, what: str) -> None:
-        """Record that a stage has nothing to do."""
-        self.stages.append(StageReport(name, skipped=True))
-        self._say(headed(name, f": nothing to do, {what}"))
 
     def progress(self, message: str) -> None:
         """Print one line of progress on standard error."""
         self._say(Text(shown(message)))
 
+    def heading(self, name: str, rest: str) -> None:
+        """Print a line that begins with the name of a stage."""
+        self._say(headed(name, rest))
+
     def _say(self, line: Text) -> None:
         self.console.print(Text.assemble((f"{datetime.now():%H:%M:%S}", "dim"), "  ", line), highlight=False)
-
-    @contextmanager
-    def stage(self, name: str, only: list[str] | None = None) -> Iterator[StageReport]:
-        """Time a stage and write its row of the run log, also when it fails.
-
-        The inputs that later runs compare are recorded before the stage begins: a file or table that changes while
-        the stage works is then seen as changed. ``only``: the parts (policies) that the stage works on; None: all.
-        """
-        from ebi_spark.runs.history import READS, details_of
-        from ebi_spark.spark.session import is_small, is_tiny, uncompiled
-
-        report = StageReport(name, why=self.why)
-        self.why = []
-        started, clock = datetime.now(UTC), time.monotonic()
-        self.lake.versions_written.clear()
-        self.lake.versions_read.clear()
-        tables = [TABLES[full_name] for full_name in READS.get(name, ())]
-        self.lake.versions_read.update({t.full_name: self.lake.version(t) for t in tables if self.lake.exists(t)})
-        outcome = "done"
-        details: dict[str, str] = {}
-        self._say(headed(name, f": {'; '.join(report.why)}" if report.why else ""))
-        try:
-            details = details_of(name, self.config, self.lake, self.run_id, only)
-            few = is_tiny(self.data_bytes) or (name in _FEW_ROWS and is_small(self.data_bytes))
-            with uncompiled(self.spark) if few else nullcontext():
-                yield report
-        except DataError as error:
-            outcome, report.details = "failed", report.details | {"message": error.message} | error.details
-            raise
-        except KeyboardInterrupt:
-            outcome = "interrupted"  # the session may be ending too: do not use it any more
-            raise
-        except BaseException as error:
-            details_of_it = error.details if isinstance(error, EbiError) else {}
-            outcome, report.details = "broken", {"error": type(error).__name__} | details_of_it
-            raise
-        finally:
-            report.seconds = time.monotonic() - clock
-            self.stages.append(report)
-            self.tables.update(self.lake.versions_written)
-            if outcome != "interrupted" and self.lake.exists(RUN_LOG):
-                self._log(report, started, outcome, details | report.details)
-
-    def _log(self, report: StageReport, started: datetime, outcome: str, details: dict[str, str]) -> None:
-        read, written = dict(self.lake.versions_read), dict(self.lake.versions_written)
-        row = {
-            "run_id": self.run_id,
-            "stage": report.name,
-            "started_at": started,
-            "ended_at": datetime.now(UTC),
-            "outcome": outcome,
-            "years": list(self.config.years or []) if report.years is None else report.years,
-            "rows": report.rows,
-            "code_version": __version__,
-            "configuration": self.config.fingerprint,
-            "versions_read": read,
-            "versions_written": written,
-            "details": details,
-        }
-        self.lake.append(RUN_LOG, small_frame(self.spark, [row], RUN_LOG.schema), stage=report.name)
-        self.history.note(row)
 
 
 def by_name(stages: list[StageReport]) -> list[StageReport]:
@@ -283,9 +196,9 @@ def bring_up_to_date(context: Context) -> list[str]:
     for line in lines:
         context.progress(line)
     if any(EMPTIED in line for line in lines):
-        from jobs.publish import redraw_report
+        from ebi_spark.stages.publish import Publish
 
-        redraw_report(context)
+        Publish(context).redraw_report()
     return lines
 
 
@@ -294,6 +207,7 @@ def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context
     """A session and the lake of a configuration. A local lake is locked meanwhile."""
     from ebi_spark.lake.locking import locked
     from ebi_spark.lake.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
+    from ebi_spark.runs.run_inputs import RunInputs
     from ebi_spark.sources.file_inventory import source_bytes, stored_bytes
     from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
 
@@ -303,7 +217,8 @@ def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context
     if folder:
         refuse_scratch(folder)
         prepare_folders(folder)
-    data_bytes = _known_bytes(source_bytes(config), stored_bytes(folder) if folder else None)
+    inputs = RunInputs(config)
+    data_bytes = _known_bytes(source_bytes(config, inputs.files), stored_bytes(folder) if folder else None)
     with (
         locked(folder) as lock,
         spark_session(
@@ -313,7 +228,7 @@ def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context
         lock.name_java()
         _handle_signals()  # Spark has replaced the handlers by its own
         refuse_without_catalogue(spark, config.lake)
-        yield Context(config, Lake(spark, config.lake, run_id), run_id, console, data_bytes)
+        yield Context(config, Lake(spark, config.lake, run_id), run_id, console, data_bytes, inputs)
 
 
 def _known_bytes(*sizes: int | None) -> int | None:

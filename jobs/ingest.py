@@ -1,127 +1,38 @@
 """Read the source tables into silver: records by financial year, quarantine, and the audit of every file."""
 
-import json
 import sys
-from collections import ChainMap
 
-from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
-from ebi_spark.records.ingest import write_batch
-from ebi_spark.records.ingest_audit import IngestSummary
-from ebi_spark.records.plan import Plan, plan_ingest
-from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import DUE_FROM, OUTCOME_FINGERPRINTS, UNCHANGED_YEARS
-from ebi_spark.sources import column_drift
-from ebi_spark.sources.file_watch import watched
-from ebi_spark.sources.reader import read_sources
-from ebi_spark.tables.schemas import QUARANTINE
-from jobs.harness import Context, StageReport, run_with, stage_parser, table_of_lines
-from jobs.progress import in_words, seconds_left
+from ebi_spark.stages.ingest import Ingest, IngestResult
+from jobs.harness import Context, run_with, stage_parser, table_of_lines
 
 DATASETS = {"apc": "spells", "op": "attendances"}
 
 
-def stage(context: Context, due: Due | None = None, only: frozenset[str] | None = None) -> Plan:
-    """Read the configured sources and write the years asked for, in batches that share no file.
-
-    With ``due``, only the batches that the last runs do not cover. With ``only``, only the batches that read one of
-    these files.
-    """
-    done = IngestSummary()
-    with (
-        context.stage("ingest") as report,
-        watched(context.config, ChainMap(context.lake.versions_written, context.tables)),
-    ):
-        report.years = list(context.config.years or [])
-        tables = read_sources(context.spark, context.config)
-        column_warnings = column_drift.column_warnings(tables, column_drift.last_ingested(context.lake, tables))
-        for line in column_warnings:
-            context.progress(line)
-        previous = context.history.previous_ingest() if due is not None else None
-        plan = plan_ingest(context.lake, tables, context.config, context.progress, previous)
-        to_write, unchanged = _batches_to_write(context, plan, due, only)
-        report.years = to_write[0][0].years if to_write else []
-        report.details[UNCHANGED_YEARS] = json.dumps(unchanged)
-        _write(context, report, plan, to_write, 0, done)
-    for number in range(1, len(to_write)):
-        _show_progress(context, to_write, number)
-        context.why = to_write[number][1]
-        with (
-            context.stage("ingest") as report,
-            watched(context.config, ChainMap(context.lake.versions_written, context.tables)),
-        ):
-            report.years = to_write[number][0].years
-            _write(context, report, plan, to_write, number, done)
-    _summary(context, plan, done, column_warnings)
-    return plan
+def stage(context: Context) -> None:
+    """Ingest, and show what was done."""
+    show(context, Ingest(context).run())
 
 
-def _batches_to_write(
-    context: Context, plan: Plan, due: Due | None, only: frozenset[str] | None
-) -> tuple[list[tuple[Batch, list[str]]], list[str]]:
-    """The batches to write, each with the reasons for it; and the years that have not changed."""
-    chosen: list[tuple[Batch, list[str]]] = []
-    unchanged = plan.unchanged_years
-    for batch in plan.batches:
-        # A year that one of these files had rows of before is replaced too: a record may have moved out of it.
-        if only is not None and not (batch.files | context.history.files_of(batch.years)) & only:
-            continue
-        batch_due = (
-            context.history.batch_due(batch.years, batch.files, plan.file_counts.outcome_fingerprints(batch))
-            if due
-            else None
-        )
-        emptied = [year for year in batch.years if year in plan.emptied]
-        if batch_due is None or batch_due or emptied:
-            reasons = batch_due.reasons if batch_due else []
-            reasons += [f"no source file has rows of {', '.join(emptied)} any more"] if emptied else []
-            chosen.append((batch, reasons))
-        else:
-            unchanged += batch.years
-            context.progress(f"{', '.join(batch.years)}: the source files have not changed")
-    if len(chosen) > 1:
-        context.progress(f"{sum(len(batch.years) for batch, _ in chosen)} years in {len(chosen)} batches")
-    return chosen, unchanged
+def retry_quarantine(context: Context) -> None:
+    """Read the files that have quarantined rows again, and show how many there were and are."""
+    found = Ingest(context).retry_quarantine()
+    if found is None:
+        return
+    show(context, found.ingest)
+    shown = RichTable(title="Quarantined rows", title_justify="left")
+    for column in ("reason", "before", "now"):
+        shown.add_column(column, justify="left" if column == "reason" else "right")
+    for reason in sorted({reason for _, reason in (*found.before, *found.after)}):
+        numbers = [sum(n for (_, of), n in rows.items() if of == reason) for rows in (found.before, found.after)]
+        shown.add_row(reason, *(f"{number:,}" for number in numbers))
+    context.summary.append(shown)
 
 
-def _write(
-    context: Context,
-    report: StageReport,
-    plan: Plan,
-    to_write: list[tuple[Batch, list[str]]],
-    number: int,
-    done: IngestSummary,
-) -> None:
-    """Write one batch, if there is any. After the last one, check whether too many rows of the files were quarantined
-    overall."""
-    report.details["found"] = json.dumps(plan.years)
-    if to_write:
-        batch = to_write[number][0]
-        made = write_batch(context.lake, plan, batch, context.config, context.progress)
-        report.details[OUTCOME_FINGERPRINTS] = json.dumps(plan.file_counts.outcome_fingerprints(batch))
-        report.details[DUE_FROM] = json.dumps(plan.file_counts.due_from(batch), default=str)
-        report.rows = made.rows_read
-        done.add(made)
-        if not made.changed_years:
-            context.progress(f"{', '.join(made.years)}: the lake already has the same records, nothing was written")
-    if number >= len(to_write) - 1:
-        refuse_too_many_quarantined(plan.file_counts, context.config)
-
-
-def _show_progress(context: Context, to_write: list[tuple[Batch, list[str]]], number: int) -> None:
-    stages = [stage for stage in context.stages if stage.name == "ingest" and not stage.skipped][-number:]
-    # Speeds are by the rows of each batch's own years, though the first batch also reads those of all other files.
-    paces = [(stage.seconds, batch.rows) for stage, (batch, _) in zip(stages, to_write, strict=False)]
-    rest = [batch for batch, _ in to_write[number:]]
-    remaining = seconds_left(paces, sum(batch.rows for batch in rest))
-    about = f", about {in_words(remaining)} left in this stage" if remaining is not None else ""
-    years = sum(len(batch.years) for batch, _ in to_write)
-    context.progress(f"ingest: {years - sum(len(batch.years) for batch in rest)} of {years} years done{about}")
-
-
-def _summary(context: Context, plan: Plan, done: IngestSummary, column_warnings: list[str]) -> None:
+def show(context: Context, result: IngestResult) -> None:
+    """Add the tables of an ingest to the summary."""
+    done = result.written
     shown = RichTable(title="Ingested", title_justify="left")
     for column in ("what", "rows"):
         shown.add_column(column, justify="right" if column == "rows" else "left")
@@ -133,45 +44,12 @@ def _summary(context: Context, plan: Plan, done: IngestSummary, column_warnings:
         shown.add_row(f"records {outcome}", f"{number:,}")
     if done.differing:
         shown.add_row("duplicates that differ in columns that are not used", f"{done.differing:,}")
-    shown.add_row("rows quarantined", f"{plan.file_counts.total('quarantined'):,}")
+    shown.add_row("rows quarantined", f"{result.quarantined:,}")
     for reason, number in sorted(done.reasons.items()):
         shown.add_row(f"  {reason}", f"{number:,}")
     context.summary.append(shown)
-    for line in done.empty:
-        context.progress(line)
-    if column_warnings or done.empty:
-        context.summary.append(table_of_lines("Columns of the source tables", column_warnings + done.empty))
-
-
-def retry_quarantine(context: Context) -> None:
-    """Read the files that have quarantined rows again, under the present configuration."""
-    before = _quarantine_counts(context)
-    if not before:
-        context.skip("ingest", "no row is in quarantine")
-        return
-    files = frozenset(path for path, _ in before)
-    plan = stage(context, only=files)
-    after = _quarantine_counts(context)
-    shown = RichTable(title="Quarantined rows", title_justify="left")
-    for column in ("reason", "before", "now"):
-        shown.add_column(column, justify="left" if column == "reason" else "right")
-    for reason in sorted({reason for _, reason in (*before, *after)}):
-        numbers = [sum(n for (_, of), n in rows.items() if of == reason) for rows in (before, after)]
-        shown.add_row(reason, *(f"{number:,}" for number in numbers))
-    context.summary.append(shown)
-    gone = sorted(files - {path for counts in plan.file_counts.files.values() for path in counts})
-    if gone:
-        context.progress(
-            f"not read, because they are no longer a source: {', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}"
-        )
-
-
-def _quarantine_counts(context: Context) -> dict[tuple[str, str], int]:
-    """The number of quarantined rows by (file, reason)."""
-    if not context.lake.exists(QUARANTINE):
-        return {}
-    reasons = context.lake.read(QUARANTINE).select("source_file", F.explode("reasons").alias("reason"))
-    return {(row[0], row[1]): row["count"] for row in reasons.groupBy("source_file", "reason").count().collect()}
+    if result.column_warnings or done.empty:
+        context.summary.append(table_of_lines("Columns of the source tables", result.column_warnings + done.empty))
 
 
 def main(argv: list[str] | None = None) -> int:

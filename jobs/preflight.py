@@ -9,19 +9,10 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
 from ebi_spark.own_files import refuse_pages, refuse_report
 from ebi_spark.policies.load import load_policies, revision_periods
+from ebi_spark.runs.output_paths import docs_folder, report_file
 from ebi_spark.small_files import refuse_special
 
 LAYERS_CHECKED = ("silver", "flags", "rates", "published")
-
-
-def docs_folder(config: RunConfig) -> Path | None:
-    """The folder for the validation pages; None for a catalogue lake without a configured folder."""
-    return config.docs or (config.lake.folder / "docs" if config.lake.folder else None)
-
-
-def report_file(config: RunConfig) -> Path | None:
-    """The path of the report; None for a catalogue lake without a configured path."""
-    return config.report or (config.lake.folder / "report.html" if config.lake.folder else None)
 
 
 def _policies(config: RunConfig) -> None:

@@ -1,122 +1,28 @@
 """Aggregates flags to rates by area and measures how areas vary."""
 
 import sys
-from collections.abc import Callable
-from datetime import date
-from functools import partial, reduce
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
-from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.geography.code_forms import refuse_invalid_codes, with_known_codes
-from ebi_spark.geography.output_areas import unmapped_areas
-from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
-from ebi_spark.lake.storage import predicate_of, run_in_threads
-from ebi_spark.rates.completeness import (
-    MarkedMonths,
-    activity_months,
-    completeness,
-    provider_months,
-)
-from ebi_spark.rates.compute_rates import compute_rates
-from ebi_spark.rates.periods import rows_to_replace, split_into_files
-from ebi_spark.rates.population import population_rows, population_warnings, read_vintages, stored_vintages
-from ebi_spark.rates.population_files import Vintage
-from ebi_spark.rates.record_quality import record_quality
-from ebi_spark.rates.variation import variation
-from ebi_spark.runs.due import Due
-from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import (
-    ACTIVITY_FLAG,
-    ACTIVITY_MONTH,
-    ACTIVITY_RATE,
-    APC_SPELL,
-    OP_ATTENDANCE,
-    POLICY,
-    POLICY_ATTRITION,
-    POPULATION,
-    PROVIDER_MONTH,
-    RATE_VARIATION,
-    RECORD_QUALITY,
-    UNMAPPED_AREA,
-    YEAR,
-)
+from ebi_spark.stages.rate import Rate, RateSummary
+from ebi_spark.tables.schemas import YEAR
 from jobs.harness import Context, run_stages
-from jobs.years import silver_years
 
 
-def stage(context: Context, due: Due | None = None) -> None:
-    """Aggregate the flags of the years asked for, or of those that are ``due``. Replaces the rates of these years and of
-    every pooled period that includes one of them."""
-    config, lake = context.config, context.lake
-    with context.stage("rate") as report:
-        years = report.years = due.years if due else silver_years(context)
-        geography = read_geography(config.geography, config.mappings)
-        run_id = F.lit(context.run_id)
-        in_years = F.col(YEAR).isin(years)
-        read = read_vintages(config, geography)
-        lake.prepare()
-        context.progress("counting records by provider and month")
-        run_in_threads(
-            [
-                partial(_store_populations, context, read),
-                partial(_write_months, context, years),
-                partial(_write_quality, context, years),
-            ]
-        )
-        refuse_invalid_codes(lake.read(RECORD_QUALITY).where(in_years), config)
-        stored = stored_vintages(lake.read(POPULATION))
-        months, policies = lake.read(PROVIDER_MONTH), lake.read(POLICY)
-        flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
+def stage(context: Context) -> None:
+    """Rate, and show the rates of England."""
+    show(context, Rate(context).run())
 
-        def write_rates_and_variation() -> DataFrame:
-            made = compute_rates(lake, config, years, months, stored, geography)
-            for warning in population_warnings(made.population, years, partial=config.coverage == "partial"):
-                context.progress(warning)
-            context.progress("calculating rates from the flags")
-            replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
-            rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
-            lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
-            written: DataFrame = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
-            context.progress("measuring how areas vary")
-            spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-            lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage="rate")
-            return written
 
-        def write_months_of_policies() -> None:
-            inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
-            scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
-            counted = activity_months(inside, scoped, policies, months.where(in_years)).withColumn("run_id", run_id)
-            lake.replace(ACTIVITY_MONTH, counted.repartition(YEAR), {YEAR: years}, stage="rate")
-
-        def write_unmapped_areas() -> None:
-            unmapped = unmapped_areas(flags.where(in_years), geography).withColumn("run_id", run_id)
-            lake.replace(UNMAPPED_AREA, unmapped.repartition(YEAR), {YEAR: years}, stage="rate")
-
-        # Each task mostly plans its query, which keeps one core busy, so they run side by side.
-        tasks: list[Callable[[], DataFrame | None]] = [
-            write_rates_and_variation,
-            write_months_of_policies,
-            write_unmapped_areas,
-        ]
-        written = run_in_threads(tasks)[0]
-        assert written is not None
-        _report_unmapped(context, lake.read(UNMAPPED_AREA).where(in_years))
-        report.rows = written.count()
-        default = policies.where("is_default_reading").select("policy_id", "revision", "reading").distinct()
-        national = written.where("area_type = 'england' AND period_years = 1").join(
-            default, ["policy_id", "revision", "reading"], "left_semi"
-        )
-        shown_rows = national.orderBy("policy_id", YEAR).collect()
+def show(context: Context, done: RateSummary) -> None:
+    """Add the rates of England to the summary."""
     shown = RichTable(title="England, default readings, per 100,000", title_justify="left")
     for name in ("policy", "reading", "year"):
         shown.add_column(name)
     for name in ("flagged", "crude", "standardised", "95% limits"):
         shown.add_column(name, justify="right")
     shown.add_column("status and notes")
-    for row in shown_rows:
+    for row in done.national:
         limits = f"{row['lower']:.2f} to {row['upper']:.2f}" if row["upper"] is not None else ""
         crude, standardised = (
             "" if row[name] is None else f"{row[name]:.2f}" for name in ("crude_rate", "standardised_rate")
@@ -125,44 +31,6 @@ def stage(context: Context, due: Due | None = None) -> None:
             row["policy_id"], row["reading"], row[YEAR], f"{row['activity']:,}", crude, standardised, limits, ", ".join([row["status"], *row["notes"]]),
         )  # fmt: skip
     context.summary.append(shown)
-
-
-def _write_months(context: Context, years: list[str]) -> None:
-    """Write ``gold/provider_month``, with the given years counted again."""
-    config, lake, in_years = context.config, context.lake, F.col(YEAR).isin(years)
-    columns = ("dataset", YEAR, "provider_code", "person_id", "record_id", "activity_date")
-    records = [lake.read(table).where(in_years).select(*columns) for table in (APC_SPELL, OP_ATTENDANCE)]
-    fresh = provider_months(with_known_codes(reduce(DataFrame.unionByName, records)))
-    # Which months are the latest depends on all years, so rows of other years may be marked differently now.
-    earlier = lake.read(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
-    marked = MarkedMonths(config.provisional_months, config.pandemic_months)
-    complete = completeness(earlier.unionByName(fresh), marked).withColumn("run_id", F.lit(context.run_id))
-    lake.replace(PROVIDER_MONTH, complete.repartition(YEAR), {}, stage="rate")
-
-
-def _write_quality(context: Context, years: list[str]) -> None:
-    """Write ``gold/record_quality`` for the given years."""
-    lake, in_years = context.lake, F.col(YEAR).isin(years)
-    measured = record_quality(lake.read(table).where(in_years) for table in (APC_SPELL, OP_ATTENDANCE))
-    measured = measured.withColumn("run_id", F.lit(context.run_id))
-    lake.replace(RECORD_QUALITY, measured.repartition(YEAR), {YEAR: years}, stage="rate")
-
-
-def _store_populations(context: Context, read: dict[date, Vintage]) -> None:
-    """Write the configured populations to silver in one commit, unless silver already has exactly these."""
-    if stored_vintages(context.lake.read(POPULATION)) != read:
-        rows = small_frame(context.spark, population_rows(read, context.run_id), POPULATION.schema)
-        context.lake.replace(POPULATION, rows.coalesce(1), {}, stage="rate")
-
-
-def _report_unmapped(context: Context, unmapped: DataFrame) -> None:
-    """Say how many records in scope have an area code that cannot be placed below England."""
-    counted = unmapped.groupBy("reason").agg(F.count_distinct("code").alias("codes"), F.sum("records").alias("records"))
-    for row in counted.orderBy("reason").collect():
-        context.progress(
-            f"{row['records']:,} records in scope count in England's figures only, because their {row['codes']:,} area codes "
-            f"are {row['reason']}. gold/unmapped_area lists the codes; a file in geography.mappings can say what became of them"
-        )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import DataError
-from ebi_spark.runs.replay import Comparison, replay
+from ebi_spark.stages.replay import Comparison, replay
 from jobs.harness import (
     JobParser,
     common_options,

@@ -10,6 +10,12 @@ from typing import Any
 import duckdb
 import duckdb_extension_delta
 
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.lake.storage import Lake
+from ebi_spark.records.ingest_audit import IngestSummary
+from ebi_spark.stages.ingest import Ingest
+from ebi_spark.stages.run_context import RunContext
+
 
 def call(job: Callable[[list[str]], int], folder: Path, *options: str) -> dict[str, Any]:
     """What a job prints with ``--json`` for the configuration ``run.yml`` of a folder."""
@@ -24,6 +30,11 @@ def answer_of(job: Callable[[list[str]], int], *arguments: str) -> dict[str, Any
     answer: dict[str, Any] = json.loads(out.getvalue())
     assert answer["exit"] == status
     return answer
+
+
+def ingest(lake: Lake, config: RunConfig) -> IngestSummary:
+    """The stage as every run has it, in the session and lake of a test."""
+    return Ingest(RunContext(config, lake, lake.run_id)).run().written
 
 
 def duckdb_on_delta() -> duckdb.DuckDBPyConnection:

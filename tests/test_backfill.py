@@ -10,19 +10,20 @@ from typing import Any
 
 import pytest
 from calling import answer_of, call, duckdb_on_delta
+from calling import ingest as ingested
 from pyspark.sql import SparkSession
 from source_rows import APCS, DER, OPA, attendance, derived, spell, state, write
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.storage import Lake
-from ebi_spark.records import ingest as ingesting
 from ebi_spark.records import plan, upsert
 from ebi_spark.records.file_counts import FileCount, FileCounts, batches
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.quarantine_summary import quarantine_summary
 from ebi_spark.small_frames import small_frame
-from ebi_spark.sources.reader import read_sources
+from ebi_spark.stages import ingest as stage
+from ebi_spark.stages import whole_run
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
 from jobs import ingest, status
 
@@ -49,7 +50,7 @@ def take_in(
             max_quarantine_share=1.0, accept_shrunken=True,
         )  # fmt: skip
         at = Lake(spark, config.lake, f"run-{next(runs)}")
-        return at, ingesting.ingest(at, read_sources(spark, config), config, lambda _: None)
+        return at, ingested(at, config)
 
     return taken
 
@@ -315,8 +316,10 @@ def test_an_interrupted_backfill_resumes_after_its_last_batch(source: Path, monk
     from jobs import run
 
     monkeypatch.setattr(plan, "BATCH_ROWS", 1)
-    monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
-    written = ingest.write_batch
+    monkeypatch.setattr(
+        whole_run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+    )  # ingest is enough
+    written = stage.write_batch
     seen: list[list[str]] = []
 
     def stopped_at(number: int) -> None:
@@ -326,7 +329,7 @@ def test_an_interrupted_backfill_resumes_after_its_last_batch(source: Path, monk
             seen.append(batch.years)
             return written(lake, whole, batch, *more)
 
-        monkeypatch.setattr(ingest, "write_batch", write_or_stop)
+        monkeypatch.setattr(stage, "write_batch", write_or_stop)
 
     stopped_at(2)
     assert call(run.main, source)["exit"] == 130
@@ -396,7 +399,9 @@ def test_a_file_that_changes_changes_what_counts_of_others(
     """After one file has changed, the lake is what all files would make of an empty one."""
     from jobs import run
 
-    monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
+    monkeypatch.setattr(
+        whole_run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+    )  # ingest is enough
     for table in ("apcs", "der"):
         (source / f"{table}/2020.csv").unlink()
 

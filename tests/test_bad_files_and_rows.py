@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from calling import call
+from calling import ingest as ingested
 from pyspark.sql import SparkSession
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
@@ -179,7 +180,7 @@ def fates(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict
     config = sources(folder, apc=TableSource("apc", (str(folder / "apc.csv"),)))
     prepare_folders(folder / "lake")
     lake = Lake(spark, config.lake, "test-run")
-    done = canonical.ingest(lake, read_sources(spark, config), config, lambda message: None)
+    done = ingested(lake, config)
     records = {row["provider_code"]: row.asDict() for row in lake.read(APC_SPELL).collect()}
     aside = [(row["raw"], list(row["reasons"])) for row in lake.read(QUARANTINE).collect()]
     return {"records": records, "aside": aside, "done": done}

@@ -18,7 +18,8 @@ INSTANTS = {
     "ebi_spark/lake/locking.py": "since when a process runs, for the message to whoever waits",
     "ebi_spark/release/publish.py": "released_at; how long ago a release was replaced",
     "ebi_spark/config/settings.py": "the day of the run, after which no activity can be: recorded with it, and used when it is gone over",
-    "jobs/harness.py": "run ids, the run log's times, lines of progress",
+    "ebi_spark/stages/run_context.py": "the run log's times",
+    "jobs/harness.py": "run ids, lines of progress",
     "jobs/maintain.py": "how old the oldest version to keep is",
 }
 

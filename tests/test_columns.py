@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from calling import answer_of, call
+from calling import answer_of, call, ingest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -18,12 +18,11 @@ from ebi_spark.errors import InputError
 from ebi_spark.geography.record_areas import Lookups, with_area
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.checksums import content
-from ebi_spark.records.ingest import ingest
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.column_drift import column_warnings, columns_in_lake, probable_names
 from ebi_spark.sources.families import concatenation, has_code, listed
 from ebi_spark.sources.layouts import ColumnMapping, layouts, likeness
-from ebi_spark.sources.reader import Group, SourceTable, read_sources
+from ebi_spark.sources.reader import Group, SourceTable
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE
 from jobs import ingest as ingest_job
 from jobs import status
@@ -315,7 +314,7 @@ def silver(
         ),
     )
     lake = Lake(spark, config.lake, "test-run")
-    done = ingest(lake, read_sources(spark, config), config, lambda _: None)
+    done = ingest(lake, config)
     found: dict[str, Any] = {"done": done}
     for table in (APC_SPELL, OP_ATTENDANCE):
         found |= {row["record_id"]: row for row in lake.read(table).withColumn("again", content(table)).collect()}
@@ -392,7 +391,7 @@ def test_a_lake_of_the_version_before_is_migrated_and_its_records_are_the_same(
     lake = lake_at(tmp_path / "lake")
     tables = {"opa": TableSource("opa", (str(tmp_path / "opa.csv"),))}
     config = RunConfig(lake=lake.location, sources=(Source("sus", "sus_plus", tables),))
-    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    ingest(lake, config)
     later = {OP_ATTENDANCE: ("lsoa_2021", "lsoa_2001", "gp_practice_sus"), INGEST_AUDIT: ("column_notes",)}
     for table, names in later.items():
         older = lake.read(table).drop(*names).write.format("delta").mode("overwrite")
@@ -402,7 +401,7 @@ def test_a_lake_of_the_version_before_is_migrated_and_its_records_are_the_same(
     assert columns_in_lake(lake)[0]["table"] == "sus_plus opa"  # as `status` looks at it, which migrates nothing
     done = [line.split("added ")[1] for line in lake.migrate(list(later))]
     assert done == ["lsoa_2021, lsoa_2001, gp_practice_sus", "column_notes"]
-    again = ingest(lake, read_sources(spark, config), config, lambda _: None)
+    again = ingest(lake, config)
     assert (again.changed_years, again.not_written) == (set(), {"unchanged": 2})
     rows = lake.read(OP_ATTENDANCE).select("lsoa", "lsoa_2021").collect()
     assert [tuple(row) for row in rows] == [("E01020000", None)] * 2

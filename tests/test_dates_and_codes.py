@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from calling import ingest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -23,12 +24,10 @@ from ebi_spark.policies.compile import compile_test
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.records.checksums import content
 from ebi_spark.records.code_lists import clean_code
-from ebi_spark.records.ingest import ingest
 from ebi_spark.runs.history import details_of
-from ebi_spark.runs.replay import _config as recorded_settings
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.hes_keys import key_with_year
-from ebi_spark.sources.reader import read_sources
+from ebi_spark.stages.replay import _config as recorded_settings
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 
 pytestmark = pytest.mark.usefixtures("not_compiled")
@@ -84,7 +83,7 @@ def sus(folder: Path, spells: list[dict[str, Any]], attendances: list[dict[str, 
 
 def taken_in(spark: SparkSession, lake: Lake, config: RunConfig) -> dict[str, dict[str, Any]]:
     """What a table of the lake says of each record, by its key."""
-    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    ingest(lake, config)
     tables = {"spells": APC_SPELL, "attendances": OP_ATTENDANCE, "quarantine": QUARANTINE}
     return {
         name: {row["record_id"]: row.asDict() for row in lake.read(table).collect()} for name, table in tables.items()

@@ -21,9 +21,10 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.runs.history import CHECKED
 from ebi_spark.spark.session import uncompiled
+from ebi_spark.stages import validate as stages_validate
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.validation import gate
-from jobs import run, validate
+from jobs import run
 
 pytestmark = pytest.mark.usefixtures("one_session")
 
@@ -119,7 +120,7 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
     printed = []
     # Checks take half of a run and commit nothing; the undisturbed run goes through them.
     monkeypatch.setattr(gate, "validate_layers", open_gate)
-    monkeypatch.setattr(validate, "validate_layers", open_gate)
+    monkeypatch.setattr(stages_validate, "validate_layers", open_gate)
 
     def breaks(stage: str, strikes: dict[str, str]) -> None:
         """The run takes up where the last one stopped, does over no stage that had ended, and breaks in its turn."""

@@ -23,8 +23,8 @@ from ebi_spark.config.settings import resource
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.runs import history
-from ebi_spark.runs.replay import compare_tables
 from ebi_spark.small_frames import small_frame
+from ebi_spark.stages.replay import compare_tables
 from ebi_spark.tables.schemas import ACTIVITY_RATE, TABLES, Table
 from jobs import explain, flag, ingest, maintain, publish, rate, replay, run, status, validate
 from tests.disclosure_attack import narrowed

@@ -17,14 +17,14 @@ import tsql
 from adversarial import write_attendances, write_spells
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from rich.console import Console
 from tsql import as_regex, conjuncts, mended, published, to_duckdb
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.stages.flag import Flag
+from ebi_spark.stages.ingest import Ingest
+from ebi_spark.stages.run_context import RunContext
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY_COMPARISON, POLICY_SENSITIVITY
-from jobs import flag, ingest
-from jobs.harness import Context
 
 ROWS = int(os.environ.get("EBI_SPARK_ADVERSARIAL_ROWS", "6000"))
 SEED = 20_221_201
@@ -206,9 +206,9 @@ def _judged_by_the_product(spark: SparkSession, folder: Path, files: dict[str, P
     prepare_folders(folder)
     tables = {role: TableSource(role=role, paths=(str(path),)) for role, path in files.items()}
     config = RunConfig(lake=LakeLocation(folder=folder), sources=(Source("made_up", "sus_plus", tables),))
-    context = Context(config, Lake(spark, config.lake, "test-run"), "test-run", Console(stderr=True))
-    ingest.stage(context)
-    flag.stage(context)
+    context = RunContext(config, Lake(spark, config.lake, "test-run"), "test-run")
+    Ingest(context).run()
+    Flag(context).run()
     rows = (
         context.lake.read(ACTIVITY_FLAG)
         .where((F.col("reading") == "as_published") & F.col("policy_id").isin(*RULES))

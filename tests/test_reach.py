@@ -19,6 +19,7 @@ from ebi_spark.config.settings import Source, TableSource
 from ebi_spark.records import plan
 from ebi_spark.runs import history
 from ebi_spark.sources.file_inventory import is_configured
+from ebi_spark.stages import whole_run
 from jobs import ingest, run
 
 pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
@@ -53,7 +54,9 @@ class Sources:
             return affected
 
         monkeypatch.setattr(plan, "find_affected_files", noted)
-        monkeypatch.setattr(run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))  # ingest is enough
+        monkeypatch.setattr(
+            whole_run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+        )  # ingest is enough
         empty_lake(folder / "lake")
         self.allow(1.0)
 
@@ -289,7 +292,7 @@ def test_a_release_counts_a_record_that_moved_once(
     assert all(stage.get("skipped") for stage in call(run.main, tmp_path)["stages"])
     # A year that has lost all its records is the only one due: its flags and rates are removed.
     (tmp_path / "apcs/gone.csv").unlink()
-    monkeypatch.setattr(run, "_validate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(whole_run.WholeRun, "_validate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert call(run.main, tmp_path, "--accept-shrinkage")["exit"] == 130
     for table in ("activity_flag", "policy_attrition", "activity_rate", "activity_month", "provider_month"):
         assert state(tmp_path, f"gold/{table}", "DISTINCT financial_year") == [("2022-23",)], table

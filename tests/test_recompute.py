@@ -1,6 +1,7 @@
 """What a run does again: log and histories in, years, policies and reasons out. No Spark."""
 
 import json
+from collections import Counter
 from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
@@ -8,15 +9,18 @@ from typing import Any
 
 import pytest
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.lake.delta_log import CommitInfo
-from ebi_spark.runs import history
+from ebi_spark.runs import history, run_inputs
 from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, unchecked
-from ebi_spark.runs.history import SETTINGS, RunHistory, stage_inputs
+from ebi_spark.runs.history import SETTINGS, RunHistory, details_of, stage_inputs
+from ebi_spark.sources.file_inventory import source_bytes
+from ebi_spark.sources.file_watch import watched
+from ebi_spark.stages.batches import batches, in_words, seconds_left
+from ebi_spark.stages.run_context import StageReport
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.schemas import REPEATED_ROW
-from jobs.harness import StageReport, by_name
-from jobs.progress import batches, in_words, seconds_left
+from jobs.harness import by_name
 
 SILVER, FLAGS = "silver/apc_spell", "gold/activity_flag"
 YEARS = ["2021-22", "2022-23", "2023-24"]
@@ -144,6 +148,35 @@ def test_every_setting_says_which_stages_depend_on_it(tmp_path: Path, monkeypatc
     assert differences(first, stage_inputs("rate", config, lake, "r")) == ["the file people.csv has changed"]
     monkeypatch.delitem(SETTINGS, "coverage")
     assert all("setting:coverage" in stage_inputs(stage, other, lake, "r") for stage in history.STAGES)
+
+
+def test_files_and_policies_are_found_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        before = getattr(run_inputs, name)
+
+        def call(*given: Any) -> Any:
+            calls[name] += 1
+            return before(*given)
+
+        monkeypatch.setattr(run_inputs, name, call)
+
+    counted("find_files")
+    counted("load_policies")
+    attendances = tmp_path / "opa.csv"
+    attendances.write_text("OPA_Ident\n", encoding="utf-8")
+    source = Source("outpatient", "sus_plus", {"opa": TableSource("opa", (str(tmp_path / "*.csv"),))})
+    config = RunConfig(lake=LakeLocation(folder=tmp_path), sources=(source,))
+    inputs = run_inputs.RunInputs(config)
+    assert source_bytes(config, inputs.files) == len("OPA_Ident\n")
+    lake: Any = _NoLake()
+    with watched(config, {}, inputs.files):
+        first, *_ = [details_of(stage, config, lake, "r", None, inputs) for stage in history.STAGES]
+    assert calls == {"find_files": 1, "load_policies": 1}
+    # What is found once is which files there are, and not their state.
+    attendances.write_text("OPA_Ident\n1\n", encoding="utf-8")
+    assert differences(first, details_of("ingest", config, lake, "r", None, inputs)) != []
 
 
 def test_many_years_go_in_batches_of_bounded_size() -> None:

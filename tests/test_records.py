@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import source_rows
+from calling import ingest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -28,10 +29,8 @@ from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.records import duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
-from ebi_spark.records.ingest import ingest
 from ebi_spark.records.row_status import VALID, keep
 from ebi_spark.small_frames import small_frame
-from ebi_spark.sources.reader import read_sources
 from ebi_spark.spark.session import with_settings
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 
@@ -423,7 +422,7 @@ def ingested(
         max_quarantine_share=1.0,
     )
     lake = Lake(spark, config.lake, "test-run")
-    ingest(lake, read_sources(spark, config), config, lambda message: None)
+    ingest(lake, config)
 
     def rows(table: Any) -> list[dict[str, Any]]:
         return [row.asDict() for row in lake.read(table).collect()]
@@ -548,7 +547,7 @@ def test_a_spell_that_a_later_extract_finishes_counts_once(
     lake = lake_at(tmp_path / "lake")
     tables = {"apc": TableSource("apc", paths)}
     config = RunConfig(lake=lake.location, sources=(Source("hes", "hes", tables),), max_quarantine_share=0.0)
-    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    ingest(lake, config)
     assert lake.read(APC_SPELL).count() == 61
     counts = (
         "rows_read",
@@ -604,7 +603,7 @@ def test_copies_are_compared_by_what_a_record_takes_from_them(
     tables = {role: TableSource(role, (path,)) for role, path in paths.items()}
     lake = lake_at(tmp_path / "lake")
     config = RunConfig(lake=lake.location, sources=(Source("sus", "sus_plus", tables),), max_quarantine_share=1.0)
-    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    ingest(lake, config)
     held = lake.read(APC_SPELL).select("record_id", "admission_method", "dominant_procedure").collect()
     assert sorted(map(tuple, held)) == [("1", "11", "V382"), ("2", "11", "V382"), ("5", "11", None)]
     aside = lake.read(QUARANTINE).select("role", "record_id", F.concat_ws(",", "reasons")).collect()
@@ -628,7 +627,7 @@ def test_the_latest_discharge_of_a_spell_is_its_date_and_decides_its_year(
     lake = lake_at(tmp_path / "lake")
     tables = {"apc": TableSource("apc", (write(tmp_path / "apc.csv", EPISODE_COLUMNS, [first, last]),))}
     config = RunConfig(lake=lake.location, sources=(Source("hes", "hes", tables),))
-    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    ingest(lake, config)
     spell = lake.read(APC_SPELL).select("financial_year", "activity_date", "discharge_method", "episodes").collect()
     assert [tuple(row) for row in spell] == [("2021-22", date(2021, 4, 2), "4", 2)]
 
@@ -664,7 +663,7 @@ def test_repeated_spells_of_a_delta_table_and_of_their_derived_rows(
         max_quarantine_share=1.0,
         years=("2021-22", "2022-23"),
     )
-    ingest(lake, read_sources(spark, config), config, lambda _: None)
+    ingest(lake, config)
     held = [
         tuple(row) for row in lake.read(APC_SPELL).select("record_id", "financial_year", "dominant_procedure").collect()
     ]

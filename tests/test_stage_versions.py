@@ -19,6 +19,11 @@ from calling import call, duckdb_on_delta
 from source_rows import APCS, DER, attendance, derived, spell, write
 
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
+from ebi_spark.stages.flag import Flag
+from ebi_spark.stages.ingest import Ingest
+from ebi_spark.stages.publish import Publish
+from ebi_spark.stages.rate import Rate
+from ebi_spark.stages.validate import Validate
 from ebi_spark.tables.schemas import TABLES
 from jobs import run
 
@@ -119,6 +124,18 @@ def test_results_change_only_with_the_version_of_their_stage(stage: str, lake: P
         KEPT.write_text(json.dumps(kept | {stage: now}, indent=2) + "\n")
         return
     assert kept[stage] == now, __doc__
+
+
+@pytest.mark.parametrize("stage", [Ingest, Flag, Rate, Validate, Publish], ids=lambda stage: stage.name)
+def test_a_stage_names_what_it_reads_and_writes(stage: Any, lake: Path) -> None:
+    """By the run log, which records what the lake was asked for."""
+    with duckdb_on_delta() as reader:
+        logged = f"FROM delta_scan('{lake / 'gold/run_log'}') WHERE stage = '{stage.name}'"
+        ((read, written),) = reader.execute(f"SELECT versions_read, versions_written {logged}").fetchall()
+    named = {table.full_name for table in stage.writes}
+    assert set(stage.reads) <= set(read)
+    # A table whose rows would be the same is not written; nor is one that only an upsert writes.
+    assert set(written) <= named and named - set(written) <= {"silver/withdrawn_record", "silver/repeated_row"}
 
 
 def test_every_stage_that_writes_tables_has_its_results_here() -> None:

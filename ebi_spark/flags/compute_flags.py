@@ -1,5 +1,6 @@
 """Computes the flags and the attrition of some years of a lake, for the flag stage and for a replay."""
 
+from dataclasses import dataclass
 from functools import reduce
 
 from pyspark.sql import DataFrame
@@ -13,18 +14,23 @@ from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.tables.schemas import RECORD_TABLES, YEAR
 
 
-def records_by_dataset(lake: Lake, years: list[str]) -> dict[str, DataFrame]:
-    """The silver records of the given financial years, by dataset (``apc``, ``op``)."""
-    return {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in RECORD_TABLES.items()}
+@dataclass(frozen=True)
+class ComputedFlags:
+    """``flags``: the rows of ``gold/activity_flag`` except ``run_id``, one for each record in scope, revision and reading."""
+
+    flags: DataFrame
+    _records: dict[str, DataFrame]
+    _periods: list[RevisionPeriod]
+
+    def attrition(self, written: DataFrame) -> DataFrame:
+        """The rows of ``gold/policy_attrition`` except ``run_id``: one for each revision, reading, year and step.
+        ``written``: the same flags as the table has them, which saves applying the policies again."""
+        totals = [scope_totals(frame, dataset, self._periods) for dataset, frame in self._records.items()]
+        return attrition(written, reduce(DataFrame.unionByName, totals), self._periods)
 
 
-def compute_flags(records: dict[str, DataFrame], chosen: list[RevisionPeriod], lookups: Lookups) -> DataFrame:
-    """The rows of ``gold/activity_flag`` except ``run_id``: one for each record in scope, revision and reading."""
-    flags = [apply_policies(frame, dataset, chosen, lookups) for dataset, frame in records.items()]
-    return reduce(DataFrame.unionByName, flags)
-
-
-def compute_attrition(records: dict[str, DataFrame], flags: DataFrame, chosen: list[RevisionPeriod]) -> DataFrame:
-    """The rows of ``gold/policy_attrition`` except ``run_id``: one for each revision, reading, year and step."""
-    totals = [scope_totals(frame, dataset, chosen) for dataset, frame in records.items()]
-    return attrition(flags, reduce(DataFrame.unionByName, totals), chosen)
+def compute_flags(lake: Lake, years: list[str], periods: list[RevisionPeriod], lookups: Lookups) -> ComputedFlags:
+    """Apply the policies to the silver records of the given financial years, in one pass for each dataset."""
+    records = {dataset: lake.read(table).where(F.col(YEAR).isin(years)) for dataset, table in RECORD_TABLES.items()}
+    flags = [apply_policies(frame, dataset, periods, lookups) for dataset, frame in records.items()]
+    return ComputedFlags(reduce(DataFrame.unionByName, flags), records, periods)

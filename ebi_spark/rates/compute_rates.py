@@ -1,7 +1,6 @@
 """Computes the rates of some years of a lake, for the rate stage and for a replay."""
 
 from dataclasses import dataclass
-from datetime import date
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -12,9 +11,8 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.rates.activity import activity_rates, periods_read, prepare_flags
 from ebi_spark.rates.completeness import months_with_activity
 from ebi_spark.rates.periods import periods_of, years_around
-from ebi_spark.rates.population import Population, build_population
-from ebi_spark.rates.population_files import Vintage
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, YEAR
+from ebi_spark.rates.population import Population, build_population, stored_vintages
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POPULATION, PROVIDER_MONTH, YEAR
 
 
 @dataclass(frozen=True)
@@ -28,19 +26,10 @@ class ComputedRates:
     population: Population
 
 
-def compute_rates(
-    lake: Lake,
-    config: RunConfig,
-    years: list[str],
-    months: DataFrame,
-    stored: dict[date, Vintage],
-    geography: Geography,
-) -> ComputedRates:
-    """The rates of every year in ``years`` and of every pooled period that includes one of them.
-
-    ``months`` are rows of ``gold/provider_month``, ``stored`` the populations by vintage.
-    """
-    policies = lake.read(POLICY)
+def compute_rates(lake: Lake, config: RunConfig, years: list[str], geography: Geography) -> ComputedRates:
+    """The rates of every year in ``years`` and of every pooled period that includes one of them, from flags, attrition,
+    policies, months (``gold/provider_month``) and populations of the lake."""
+    policies, months = lake.read(POLICY), lake.read(PROVIDER_MONTH)
     windows = {row["publish_years"] for row in policies.select("publish_years").distinct().collect()}
     lengths = {1, *config.pooled_years, *windows}
     # The years that can share a pooled period with one of the years asked for.
@@ -49,7 +38,7 @@ def compute_rates(
     read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
     periods = periods_of([row.asDict() for row in read], lengths, years)
     involved = sorted({year for period in periods for year in period.years})
-    population = build_population(config, stored, geography, involved or years)
+    population = build_population(config, stored_vintages(lake.read(POPULATION)), geography, involved or years)
     ready_flags = prepare_flags(flags.where(F.col(YEAR).isin(involved)), geography)
     local_policies = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
     rates = activity_rates(

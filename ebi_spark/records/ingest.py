@@ -1,17 +1,14 @@
-"""Writes source tables to silver by the plan of :mod:`ebi_spark.records.plan`: batch by batch, the records, quarantine
-and audit.
-
-Years that share files are written together.
-"""
+"""Writes one batch of an ingest to silver: its records, quarantine and audit. :mod:`ebi_spark.stages.ingest` works through
+the batches of a plan."""
 
 from collections.abc import Callable
 from functools import partial
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake, run_in_threads
-from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
+from ebi_spark.records.file_counts import Batch
 from ebi_spark.records.ingest_audit import IngestSummary, write_audit
-from ebi_spark.records.plan import Plan, plan_ingest, rows_of_batch
+from ebi_spark.records.plan import Plan, rows_of_batch
 from ebi_spark.records.quarantine import write_quarantine
 from ebi_spark.records.write_records import (
     FEW_FILES,
@@ -22,20 +19,8 @@ from ebi_spark.records.write_records import (
     upsert_records,
 )
 from ebi_spark.sources.file_watch import refuse_changed
-from ebi_spark.sources.reader import SourceTable
 from ebi_spark.spark.session import with_settings
 from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES
-
-
-def ingest(lake: Lake, tables: list[SourceTable], config: RunConfig, progress: Callable[[str], None]) -> IngestSummary:
-    """Read the sources, classify their rows and write all batches to silver. Raises :class:`DataError` when too large
-    a share of rows was quarantined."""
-    plan = plan_ingest(lake, tables, config, progress)
-    done = IngestSummary()
-    for batch in plan.batches:
-        done.add(write_batch(lake, plan, batch, config, progress))
-    refuse_too_many_quarantined(plan.file_counts, config)
-    return done
 
 
 def write_batch(

@@ -19,7 +19,6 @@ from typing import Any
 from ebi_spark.config.settings import RunConfig, TableSource, fingerprint, resource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import Lake
-from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import Policy
 from ebi_spark.runs.due import (
     DONE,
@@ -35,8 +34,9 @@ from ebi_spark.runs.due import (
     short_list,
     unchecked,
 )
+from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
-from ebi_spark.sources.file_inventory import find_files, is_remote, within
+from ebi_spark.sources.file_inventory import is_remote, within
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
@@ -112,8 +112,9 @@ _LOGGED = (
 class RunHistory:
     """The run log of a lake, compared with the present state."""
 
-    def __init__(self, lake: Lake, config: RunConfig, run_id: str) -> None:
+    def __init__(self, lake: Lake, config: RunConfig, run_id: str, inputs: RunInputs | None = None) -> None:
         self.lake, self.config, self.run_id = lake, config, run_id
+        self.inputs = inputs or RunInputs(config)
         self._rows: list[dict[str, Any]] | None = None
         self._sources: dict[str, str] | None = None
 
@@ -170,7 +171,7 @@ class RunHistory:
     def _current_inputs(self, stage: str) -> dict[str, str]:
         """The inputs that a stage would have now. A source file with rows of future days counts as changed from the
         first of these days on, until it is read again."""
-        found = stage_inputs(stage, self.config, self.lake, self.run_id)
+        found = stage_inputs(stage, self.config, self.lake, self.run_id, self.inputs)
         if stage == "ingest":
             for path, day in self._future_days.items():
                 if self.config.day >= day:
@@ -205,7 +206,7 @@ class RunHistory:
             self.histories({*READS[stage], *written}, runs),
             reads=READS[stage],
             inputs=self._current_inputs(stage),
-            parts=parts(stage, self.config),
+            parts=parts(stage, self.inputs),
             whole=self.config.policies is None,
             writes_other_years=self._writes_other_years(stage),
         )
@@ -238,7 +239,7 @@ class RunHistory:
             r for r in self.rows if r["stage"] == "flag" and r["outcome"] == "done" and name in r["versions_written"]
         )
         last = next(wrote, None)
-        if last is None or (last["details"] or {}).get("definitions") != definitions(self.config):
+        if last is None or (last["details"] or {}).get("definitions") != definitions(self.inputs):
             return False
         run = stage_run(last)
         return self.histories([name], [run])[name].changed(run.written[name]) == frozenset()
@@ -376,7 +377,7 @@ class RunHistory:
         """Why a new release has to be made; empty when the last one covers the present state."""
         runs = self.runs("publish")
         histories = self.histories(READS["publish"], runs)
-        used = stage_inputs("publish", self.config, self.lake, self.run_id)
+        used = stage_inputs("publish", self.config, self.lake, self.run_id, self.inputs)
         reasons = due_at_all(runs, histories, reads=READS["publish"], inputs=used)
         last = next((run for run in runs if run.outcome == DONE), None)
         later = self.lake.commits(RELEASE, last.written.get(RELEASE.full_name, -1)) if last else []
@@ -391,7 +392,7 @@ class RunHistory:
         found = {}
         for layer, names in CHECKED.items():
             runs = self._checks(layer)
-            recorded = stage_inputs("validate", self.config, self.lake, self.run_id)
+            recorded = stage_inputs("validate", self.config, self.lake, self.run_id, self.inputs)
             to_check = sorted({*years, *existing}) if layer == "rates" else years
             found[layer] = due(to_check, runs, self.histories(names, runs), reads=names, inputs=recorded)
         return found
@@ -450,29 +451,40 @@ def stage_run(row: Mapping[str, Any]) -> StageRun:
     )
 
 
-def details_of(stage: str, config: RunConfig, lake: Lake, run_id: str, only: list[str] | None) -> dict[str, str]:
+def details_of(
+    stage: str,
+    config: RunConfig,
+    lake: Lake,
+    run_id: str,
+    only: list[str] | None,
+    inputs: RunInputs | None = None,
+) -> dict[str, str]:
     """The details that a stage records in the run log, for later runs to compare. ``only``: the parts that it worked
-    on (None: all)."""
+    on (None: all). ``inputs``: what this run has found already."""
     if stage not in STAGES:
         return {}
-    recorded = {f"uses:{key}": value for key, value in stage_inputs(stage, config, lake, run_id).items()}
+    inputs = inputs or RunInputs(config)
+    recorded = {f"uses:{key}": value for key, value in stage_inputs(stage, config, lake, run_id, inputs).items()}
     recorded |= {
-        f"part:{key}": value for key, value in parts(stage, config).items() if key and (only is None or key in only)
+        f"part:{key}": value for key, value in parts(stage, inputs).items() if key and (only is None or key in only)
     }
     recorded["day"] = config.day.isoformat()
     if stage == "ingest":
         recorded["asked"] = "every year" if config.years is None else "named years"
     if stage == "flag":
         recorded["whole"] = str(config.policies is None and only is None).lower()
-        recorded["definitions"] = definitions(config)
+        recorded["definitions"] = definitions(inputs)
     if stage == "publish":
         recorded["keep_releases"] = str(config.keep_releases)
     return recorded
 
 
-def stage_inputs(stage: str, config: RunConfig, lake: Lake, run_id: str) -> dict[str, str]:
+def stage_inputs(
+    stage: str, config: RunConfig, lake: Lake, run_id: str, inputs: RunInputs | None = None
+) -> dict[str, str]:
     """Everything that a stage's rows depend on, apart from tables of the lake: ``kind:name`` → fingerprint. What
     cannot be determined gets the run's own id, which no other run has."""
+    inputs = inputs or RunInputs(config)
     recorded = {"program:": str(STAGE_VERSIONS[stage])}
     for pattern in SHIPPED[stage]:
         folder, _, name = pattern.rpartition("/")
@@ -484,8 +496,7 @@ def stage_inputs(stage: str, config: RunConfig, lake: Lake, run_id: str) -> dict
         if stage in SETTINGS.get(item.name, STAGES) and value != _default(item):
             recorded |= _setting(item.name, value)
     if stage == "rate":
-        policies = load_policies(config.policy_dirs, config.policies)
-        recorded["policies:"] = fingerprint([_published_by(policy) for policy in policies])
+        recorded["policies:"] = fingerprint([_published_by(policy) for policy in inputs.policies])
     if stage == "ingest":
         for source in config.sources:
             for role, table in source.tables.items():
@@ -493,7 +504,7 @@ def stage_inputs(stage: str, config: RunConfig, lake: Lake, run_id: str) -> dict
                 recorded[f"source:{name}"] = fingerprint([source.system, vars(table)])
                 if table.headers_file:
                     recorded[f"file:{table.headers_file}"] = _content(str(table.headers_file))
-                recorded |= _source_state(table, f"sources.{name}", lake, run_id)
+                recorded |= _source_state(table, f"sources.{name}", lake, run_id, inputs)
     return recorded
 
 
@@ -534,11 +545,11 @@ def _content(path: str) -> str:
         return type(error).__name__  # the code that reads the file reports what is wrong
 
 
-def _source_state(source: TableSource, where: str, lake: Lake, run_id: str) -> dict[str, str]:
+def _source_state(source: TableSource, where: str, lake: Lake, run_id: str, inputs: RunInputs) -> dict[str, str]:
     if source.table:
         return {f"table:{source.table}": lake.foreign_version(source.table) or run_id}
     return {
-        f"data:{path}": run_id if is_remote(path) else _file_state(Path(path)) for path in find_files(source, where)
+        f"data:{path}": run_id if is_remote(path) else _file_state(Path(path)) for path in inputs.files(source, where)
     }
 
 
@@ -552,12 +563,12 @@ def _file_state(path: Path) -> str:
     return f"{recorded[0][1]} {recorded[0][2]}" if path.is_file() and recorded else fingerprint(recorded)
 
 
-def parts(stage: str, config: RunConfig) -> dict[str, str]:
+def parts(stage: str, inputs: RunInputs) -> dict[str, str]:
     """The policies of `flag`, each with a fingerprint of what decides its flags; for other stages a single part."""
     if stage != "flag":
         return dict(ONE_PART)
     found: dict[str, list[Any]] = {}
-    for period in revision_periods(load_policies(config.policy_dirs, config.policies), config):
+    for period in inputs.periods:
         readings = {name: reading.fingerprint for name, reading in period.revision.readings.items()}
         flips = [
             [flip.base, flip.decision, flip.undone, [[c.id, c.kind, c.test, c.missing] for c in flip.clauses]]
@@ -573,13 +584,12 @@ def _published_by(policy: Policy) -> list[Any]:
     return [policy.id, policy.default_reading, policy.publish_years, policy.publish_first_year, policy.boards]
 
 
-def definitions(config: RunConfig) -> str:
+def definitions(inputs: RunInputs) -> str:
     """A fingerprint of the policies' whole definitions, wording included, as `gold/policy` shows them."""
-    policies = load_policies(config.policy_dirs, config.policies)
     return fingerprint(
         [
             [*_published_by(policy), revision.start, revision.end, revision.dated, reading.definition]
-            for policy in policies
+            for policy in inputs.policies
             for revision in policy.revisions
             for reading in revision.readings.values()
         ]

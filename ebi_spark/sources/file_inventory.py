@@ -4,7 +4,7 @@ import csv
 import glob
 import os
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -42,6 +42,8 @@ _OTHER_FORMATS = (
     (b"\xfd7zXZ", "packed with xz", _UNPACK),
     (b"\x28\xb5\x2f\xfd", "packed with zstd", _UNPACK),
 )
+# How a run finds the files of a source: by :func:`find_files`, or as they were found before.
+FindFiles = Callable[[TableSource, str], list[str]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-def source_bytes(config: RunConfig) -> int | None:
+def source_bytes(config: RunConfig, find: FindFiles | None = None) -> int | None:
     """Roughly how large the sources are as text, in bytes. None if not all of them are local files."""
     size = 0
     for source in config.sources:
@@ -110,7 +112,7 @@ def source_bytes(config: RunConfig) -> int | None:
             if table.table or any(is_remote(path) for path in table.paths):
                 return None
             try:
-                found = find_files(table, f"sources.{source.name}.{role}")
+                found = (find or find_files)(table, f"sources.{source.name}.{role}")
             except InputError:
                 continue  # the error is raised again when the table is read
             for path in found:

@@ -16,7 +16,15 @@ from ebi_spark.lake.storage import newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts
 from ebi_spark.sources.column_types import as_read, as_text, inexact_key, refuse_other_types, united
 from ebi_spark.sources.families import concatenation, listed
-from ebi_spark.sources.file_inventory import FileFormat, file_formats, find_files, is_remote, stated_for, within
+from ebi_spark.sources.file_inventory import (
+    FileFormat,
+    FindFiles,
+    file_formats,
+    find_files,
+    is_remote,
+    stated_for,
+    within,
+)
 from ebi_spark.sources.file_watch import State, state_of
 from ebi_spark.sources.hes_keys import YEARLY_KEYS, key_with_year
 from ebi_spark.sources.layouts import ColumnMapping, Layout, layouts
@@ -105,7 +113,7 @@ class SourceTable:
         )
 
 
-def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
+def read_sources(spark: SparkSession, config: RunConfig, find: FindFiles = find_files) -> list[SourceTable]:
     """One :class:`SourceTable` for each system and role of the configuration, in its order."""
     groups: dict[tuple[str, str], list[tuple[str, TableSource]]] = {}
     for source in config.sources:
@@ -113,7 +121,7 @@ def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
             groups.setdefault((source.system, role), []).append((source.name, table))
     tables = []
     for (system, role), members in groups.items():
-        parts = [read_table(spark, table, f"sources.{name}.{role}", config) for name, table in members]
+        parts = [read_table(spark, table, f"sources.{name}.{role}", config, find) for name, table in members]
         rows = united([part.rows for part in parts])
         tables.append(
             SourceTable(
@@ -129,15 +137,17 @@ def read_sources(spark: SparkSession, config: RunConfig) -> list[SourceTable]:
     return tables
 
 
-def read_table(spark: SparkSession, source: TableSource, where: str, config: RunConfig) -> SourceTable:
+def read_table(
+    spark: SparkSession, source: TableSource, where: str, config: RunConfig, find: FindFiles = find_files
+) -> SourceTable:
     """One configured table. Raises an :class:`InputError` that names ``where`` if it cannot be read."""
     layout = layouts()[source.role]
-    files = [] if source.table else find_files(source, where)
+    files = [] if source.table else find(source, where)
     state = state_of(files)
     frames: list[DataFrame] = []
     narrowed: list[Callable[[Narrow], DataFrame]] = []
     groups: list[Group] = []
-    for paths, frame, resolved, form in _opened(spark, source, layout, where, config):
+    for paths, frame, resolved, form in _opened(spark, source, files, layout, where, config):
         if config.mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
             raise InputError(
                 f"{where}: {source.where} does not say from which extract its rows are; an upsert needs to know, because the "
@@ -160,7 +170,7 @@ def _all_of(makers: Sequence[Callable[[Narrow], DataFrame]]) -> Callable[[Narrow
 
 
 def _opened(
-    spark: SparkSession, source: TableSource, layout: Layout, where: str, config: RunConfig
+    spark: SparkSession, source: TableSource, files: list[str], layout: Layout, where: str, config: RunConfig
 ) -> Iterable[tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]]:
     """(paths, rows as they are in the files, column mapping, format of a text file or None), for each group of
     files."""
@@ -176,7 +186,7 @@ def _opened(
             yield typed([source.table], _as_now(spark, table=source.table))
             return
         groups: dict[tuple[FileFormat, str], list[str]] = {}
-        for path in find_files(source, where):
+        for path in files:
             if is_remote(path):
                 groups.setdefault((_remote_form(spark, path, source), ""), []).append(path)
                 continue

@@ -4,14 +4,14 @@ from collections import defaultdict
 
 from ebi_spark.errors import InputError
 from ebi_spark.runs.due import DONE
+from ebi_spark.stages.run_context import RunContext
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE, APC_SPELL, OP_ATTENDANCE, POLICY_ATTRITION, YEAR
-from jobs.harness import Context
 
 # Tables that keep rows of a year after silver has lost all its records, until their stages have run again.
 _DERIVED_TABLES = (ACTIVITY_FLAG, POLICY_ATTRITION, ACTIVITY_RATE)
 
 
-def silver_records(context: Context) -> dict[str, int]:
+def silver_records(context: RunContext) -> dict[str, int]:
     """The number of records of each year in silver."""
     found: dict[str, int] = defaultdict(int)
     for table in (APC_SPELL, OP_ATTENDANCE):
@@ -20,7 +20,7 @@ def silver_records(context: Context) -> dict[str, int]:
     return found
 
 
-def silver_years(context: Context) -> list[str]:
+def silver_years(context: RunContext) -> list[str]:
     """The years asked for, which silver must have; without any, all years that it has.
 
     A year whose records silver has lost is included as long as flags or rates of it are left.

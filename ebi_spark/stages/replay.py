@@ -17,19 +17,18 @@ from pyspark.sql import functions as F
 from ebi_spark import __version__
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
-from ebi_spark.flags.compute_flags import compute_attrition, compute_flags, records_by_dataset
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.storage import Lake, predicate_of
 from ebi_spark.policies.load import outcome_fingerprint, revision_periods
 from ebi_spark.policies.model import Clause, Policy, PolicyReading, Revision
-from ebi_spark.rates.compute_rates import compute_rates
 from ebi_spark.rates.periods import rows_to_replace
-from ebi_spark.rates.population import stored_vintages
 from ebi_spark.rates.variation import variation
-from ebi_spark.release.publish import published_frames
 from ebi_spark.runs.due import commit_metadata, differences
-from ebi_spark.runs.history import READS, stage_inputs
+from ebi_spark.runs.history import stage_inputs
+from ebi_spark.stages.flag import Flag
+from ebi_spark.stages.publish import Publish
+from ebi_spark.stages.rate import Rate
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_RATE,
@@ -186,7 +185,7 @@ def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
     policy_version = written.get(POLICY.full_name, read.get(POLICY.full_name))
     if not policy_ids or policy_version is None:
         return []
-    past = _at(lake, read, READS["flag"])
+    past = _at(lake, read, Flag.reads)
     after = _at(
         lake, {**written, POLICY.full_name: policy_version}, (*_names_in_layer(written, "gold"), POLICY.full_name)
     )
@@ -194,12 +193,12 @@ def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
     fixed = {policy: revision for policy, revision in config.fixed_revisions.items() if policy in policy_ids}
     chosen = revision_periods(policies, replace(config, fixed_revisions=fixed))
     years = list(row["years"])
-    records = records_by_dataset(past, years)
+    made = Flag.compute(past, years, chosen, read_lookups(lake.spark, config))
     selected = F.col(YEAR).isin(years) & F.col("policy_id").isin(policy_ids)
     recorded = after.read(ACTIVITY_FLAG).where(selected)
     return [
-        (ACTIVITY_FLAG, recorded, compute_flags(records, chosen, read_lookups(lake.spark, config))),
-        (POLICY_ATTRITION, after.read(POLICY_ATTRITION).where(selected), compute_attrition(records, recorded, chosen)),
+        (ACTIVITY_FLAG, recorded, made.flags),
+        (POLICY_ATTRITION, after.read(POLICY_ATTRITION).where(selected), made.attrition(recorded)),
     ]
 
 
@@ -207,12 +206,10 @@ def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
     written = row["versions_written"]
     # It reads the months and populations that it wrote itself, where it did.
     versions = {**row["versions_read"], **{t.full_name: written[t.full_name] for t in _OWN if t.full_name in written}}
-    past = _at(lake, versions, (*READS["rate"], POLICY.full_name, *(table.full_name for table in _OWN)))
+    past = _at(lake, versions, (*Rate.reads, POLICY.full_name, *(table.full_name for table in _OWN)))
     after = _at(lake, written, (ACTIVITY_RATE.full_name, RATE_VARIATION.full_name))
-    years, geography = list(row["years"]), read_geography(config.geography, config.mappings)
-    made = compute_rates(
-        past, config, years, past.read(PROVIDER_MONTH), stored_vintages(past.read(POPULATION)), geography
-    )
+    years = list(row["years"])
+    made = Rate.compute(past, config, years, read_geography(config.geography, config.mappings))
     selected = predicate_of(rows_to_replace(years, made.years_read | {*after.years(ACTIVITY_RATE)}))
     recorded = after.read(ACTIVITY_RATE).where(selected)
     return [
@@ -236,8 +233,8 @@ def _publish(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
         )
     # What was published before it also matters: suppression in a release takes the release before it into account.
     before = {RELEASE.full_name: min(named) - 1, **manifest["versions"]}
-    past = _at(lake, {**row["versions_read"], **before}, (*READS["publish"], *before))
-    frames, _ = published_frames(past, config)
+    past = _at(lake, {**row["versions_read"], **before}, (*Publish.reads, *before))
+    frames, _ = Publish.compute(past, config)
     return [(table, lake.read(table).where(F.col("release_id") == run_id), frame) for table, frame in frames.items()]
 
 

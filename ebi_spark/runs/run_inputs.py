@@ -1,0 +1,36 @@
+"""What a run finds once and then hands on: its source files and its policies."""
+
+from functools import cached_property
+
+from ebi_spark.config.settings import RunConfig, TableSource
+from ebi_spark.policies.load import load_policies, revision_periods
+from ebi_spark.policies.model import Policy, RevisionPeriod
+from ebi_spark.sources.file_inventory import find_files
+
+
+class RunInputs:
+    """The source files and the policies of one configuration, each found when first asked for.
+
+    All stages of a run see the same files: one that is added meanwhile is found by the next run. The state of each file
+    (size, time) is not kept here.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self._files: dict[str, list[str]] = {}
+
+    def files(self, source: TableSource, where: str) -> list[str]:
+        """As :func:`~ebi_spark.sources.file_inventory.find_files`, which is called once for each ``where``."""
+        if where not in self._files:
+            self._files[where] = find_files(source, where)
+        return self._files[where]
+
+    @cached_property
+    def policies(self) -> list[Policy]:
+        """The policies that the configuration asks for. Raises :class:`InputError` if one cannot be read."""
+        return load_policies(self.config.policy_dirs, self.config.policies)
+
+    @cached_property
+    def periods(self) -> list[RevisionPeriod]:
+        """Which revision of each policy applies when. Raises :class:`InputError` for drafts and unknown revisions."""
+        return revision_periods(self.policies, self.config)

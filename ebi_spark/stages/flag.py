@@ -1,0 +1,138 @@
+"""The stage flag: applies every policy to the silver records."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from ebi_spark.flags.compute_flags import compute_flags
+from ebi_spark.flags.policy_table import policy_rows
+from ebi_spark.flags.sensitivity import comparison, sensitivity
+from ebi_spark.geography.record_areas import read_lookups
+from ebi_spark.lake.storage import run_in_threads
+from ebi_spark.runs.due import Due
+from ebi_spark.runs.history import READS
+from ebi_spark.stages.stage import Stage
+from ebi_spark.stages.years import silver_years
+from ebi_spark.tables.schemas import (
+    ACTIVITY_FLAG,
+    POLICY,
+    POLICY_ATTRITION,
+    POLICY_COMPARISON,
+    POLICY_SENSITIVITY,
+    YEAR,
+)
+
+
+@dataclass(frozen=True)
+class DecisionEffect:
+    """How many records are flagged more (``added``) or less (``removed``) when one decision is reversed from a reading."""
+
+    policy_id: str
+    base_reading: str
+    decision: str
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True)
+class FlagSummary:
+    """``outcomes``: records by outcome, for each (policy, revision, reading). ``default_readings``: by policy."""
+
+    outcomes: dict[tuple[str, str, str], dict[str, int]]
+    default_readings: dict[str, str]
+    effects: list[DecisionEffect]
+
+
+class Flag(Stage):
+    """Applies the policies to the records of some years, and counts what each clause and each decision does.
+
+    Replaces the flags and the attrition of these years, the effects of decisions and the comparisons with national
+    policies; and the policy table, where a policy has changed.
+    """
+
+    name = "flag"
+    reads = READS["flag"]
+    writes = (ACTIVITY_FLAG, POLICY_ATTRITION, POLICY_SENSITIVITY, POLICY_COMPARISON, POLICY)
+    compute = staticmethod(compute_flags)
+
+    def run(self, due: Due | None = None) -> FlagSummary:
+        """Flag the years asked for, in one pass for each dataset. With ``due``, only the years and policies that are due."""
+        context, config, lake = self.context, self.config, self.lake
+        only = due.parts if due else None
+        policies, every = context.inputs.policies, context.inputs.periods
+        chosen = [period for period in every if only is None or period.policy.id in only]
+        lookups = read_lookups(context.spark, config)
+        with context.stage(self.name, only) as report:
+            years = report.years = due.years if due else silver_years(context)
+            for remark in lookups.remarks:
+                context.progress(remark)
+            made = self.compute(lake, years, chosen, lookups)
+            run_id = F.lit(context.run_id)
+            replaced = only if only is not None else config.policies
+            where = {YEAR: years} | ({"policy_id": list(replaced)} if replaced else {})
+            # Comparisons are made over all policies, even where only some were applied in this run.
+            where_all_policies = {YEAR: years} | ({"policy_id": list(config.policies)} if config.policies else {})
+            context.progress("applying the policies to the records")
+            flags = made.flags.withColumn("run_id", run_id)
+            lake.replace(ACTIVITY_FLAG, flags.repartition(YEAR), where, stage=self.name)
+            written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
+
+            def write_effects() -> list[Row]:
+                context.progress("counting the records that each clause removes")
+                steps = made.attrition(written).withColumn("run_id", run_id)
+                lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage=self.name)
+                context.progress("measuring the effect of each decision, comparing local policies with national ones")
+                attrition = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
+                found = {
+                    POLICY_SENSITIVITY: sensitivity(written, attrition, every),
+                    POLICY_COMPARISON: comparison(written, attrition, every),
+                }
+                run_in_threads(
+                    [
+                        partial(
+                            lake.replace,
+                            table,
+                            frame.withColumn("run_id", run_id).coalesce(1),
+                            where_all_policies,
+                            stage=self.name,
+                        )
+                        for table, frame in found.items()
+                    ]
+                )
+                effects = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
+                summed = effects.groupBy("policy_id", "base_reading", "decision").agg(F.sum("added"), F.sum("removed"))
+                rows: list[Row] = summed.collect()
+                return rows
+
+            def write_policies_and_count() -> list[Row]:
+                if context.history.policies_unchanged():
+                    lake.versions_read[POLICY.full_name] = lake.version(POLICY)
+                else:
+                    self._write_policies()
+                rows: list[Row] = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
+                return rows
+
+            effects, counts = run_in_threads([write_effects, write_policies_and_count])
+            report.rows = sum(row["count"] for row in counts)
+        outcomes: dict[tuple[str, str, str], dict[str, int]] = {}
+        for row in counts:
+            outcomes.setdefault((row["policy_id"], row["revision"], row["reading"]), {})[row["outcome"]] = row["count"]
+        return FlagSummary(
+            outcomes,
+            {policy.id: policy.default_reading for policy in policies},
+            [DecisionEffect(*row) for row in effects],
+        )
+
+    def run_policies(self) -> None:
+        """Write only the policy table: the text of policies has changed, and no outcome of a record has."""
+        with self.context.stage(self.name) as report:
+            report.years = []
+            self._write_policies()
+
+    def _write_policies(self) -> None:
+        policies = self.context.inputs.policies
+        where = {"policy_id": [policy.id for policy in policies]} if self.config.policies else {}
+        rows = policy_rows(self.context.spark, policies, self.context.run_id)
+        self.lake.replace(POLICY, rows.coalesce(1), where, stage=self.name)

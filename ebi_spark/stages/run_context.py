@@ -1,0 +1,149 @@
+"""What the stages of one run share: configuration, lake, what was found once, and what they report."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ebi_spark import __version__
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.errors import DataError, EbiError
+from ebi_spark.tables.schemas import RUN_LOG, TABLES
+
+# Imported where they are used: most commands need neither, and loading them takes time.
+if TYPE_CHECKING:
+    from ebi_spark.lake.storage import Lake
+    from ebi_spark.runs.history import RunHistory
+    from ebi_spark.runs.run_inputs import RunInputs
+
+# Stages that run many queries of few rows each, where the data is small.
+_FEW_ROWS = ("flag", "publish")
+
+
+@dataclass
+class StageReport:
+    """One stage of a run, or one batch of it, as its row of the run log and the summary show it."""
+
+    name: str
+    seconds: float = 0.0
+    rows: int = 0
+    years: list[str] | None = None  # those worked on; None while not known
+    details: dict[str, str] = field(default_factory=dict)  # for the run log
+    why: list[str] = field(default_factory=list)  # the reasons that it was due, where these were determined
+    skipped: bool = False
+
+
+class RunContext:
+    """One run: its configuration, session and lake, and what it reports. It prints nothing; a job's context does.
+
+    ``data_bytes``: roughly the size of the data, None where not known. ``inputs``: what was already found for this run.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        lake: "Lake",
+        run_id: str,
+        data_bytes: int | None = None,
+        inputs: "RunInputs | None" = None,
+    ) -> None:
+        self.config, self.lake, self.run_id, self.data_bytes = config, lake, run_id, data_bytes
+        self.spark = lake.spark
+        self.stages: list[StageReport] = []
+        self.release: str | None = None
+        self.report: str | None = None
+        self.tables: dict[str, int] = {}
+        self.why: list[str] = []
+        if inputs is not None:
+            self.inputs = inputs
+
+    @cached_property
+    def inputs(self) -> "RunInputs":
+        """The source files and policies of this run."""
+        from ebi_spark.runs.run_inputs import RunInputs
+
+        return RunInputs(self.config)
+
+    @cached_property
+    def history(self) -> "RunHistory":
+        """What earlier runs did, compared with the present state."""
+        from ebi_spark.runs.history import RunHistory
+
+        return RunHistory(self.lake, self.config, self.run_id, self.inputs)
+
+    def skip(self, name: str, what: str) -> None:
+        """Record that a stage has nothing to do."""
+        self.stages.append(StageReport(name, skipped=True))
+        self.heading(name, f": nothing to do, {what}")
+
+    def progress(self, message: str) -> None:
+        """Take one line of progress."""
+
+    def heading(self, name: str, rest: str) -> None:
+        """Take the line with which a stage begins, or that says that it has nothing to do."""
+
+    @contextmanager
+    def stage(self, name: str, only: list[str] | None = None) -> Iterator[StageReport]:
+        """Time a stage and write its row of the run log, also when it fails.
+
+        The inputs that later runs compare are recorded before the stage begins: a file or table that changes while
+        the stage works is then seen as changed. ``only``: the parts (policies) that the stage works on; None: all.
+        """
+        from ebi_spark.runs.history import READS, details_of
+        from ebi_spark.spark.session import is_small, is_tiny, uncompiled
+
+        report = StageReport(name, why=self.why)
+        self.why = []
+        started, clock = datetime.now(UTC), time.monotonic()
+        self.lake.versions_written.clear()
+        self.lake.versions_read.clear()
+        tables = [TABLES[full_name] for full_name in READS.get(name, ())]
+        self.lake.versions_read.update({t.full_name: self.lake.version(t) for t in tables if self.lake.exists(t)})
+        outcome = "done"
+        details: dict[str, str] = {}
+        self.heading(name, f": {'; '.join(report.why)}" if report.why else "")
+        try:
+            details = details_of(name, self.config, self.lake, self.run_id, only, self.inputs)
+            few = is_tiny(self.data_bytes) or (name in _FEW_ROWS and is_small(self.data_bytes))
+            with uncompiled(self.spark) if few else nullcontext():
+                yield report
+        except DataError as error:
+            outcome, report.details = "failed", report.details | {"message": error.message} | error.details
+            raise
+        except KeyboardInterrupt:
+            outcome = "interrupted"  # the session may be ending too: do not use it any more
+            raise
+        except BaseException as error:
+            details_of_it = error.details if isinstance(error, EbiError) else {}
+            outcome, report.details = "broken", {"error": type(error).__name__} | details_of_it
+            raise
+        finally:
+            report.seconds = time.monotonic() - clock
+            self.stages.append(report)
+            self.tables.update(self.lake.versions_written)
+            if outcome != "interrupted" and self.lake.exists(RUN_LOG):
+                self._log(report, started, outcome, details | report.details)
+
+    def _log(self, report: StageReport, started: datetime, outcome: str, details: dict[str, str]) -> None:
+        from ebi_spark.small_frames import small_frame
+
+        read, written = dict(self.lake.versions_read), dict(self.lake.versions_written)
+        row = {
+            "run_id": self.run_id,
+            "stage": report.name,
+            "started_at": started,
+            "ended_at": datetime.now(UTC),
+            "outcome": outcome,
+            "years": list(self.config.years or []) if report.years is None else report.years,
+            "rows": report.rows,
+            "code_version": __version__,
+            "configuration": self.config.fingerprint,
+            "versions_read": read,
+            "versions_written": written,
+            "details": details,
+        }
+        self.lake.append(RUN_LOG, small_frame(self.spark, [row], RUN_LOG.schema), stage=report.name)
+        self.history.note(row)

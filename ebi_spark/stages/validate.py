@@ -1,0 +1,70 @@
+"""The stage validate: checks silver, flags and rates before anything is published."""
+
+import json
+from dataclasses import dataclass
+
+from ebi_spark.errors import DataError
+from ebi_spark.runs.due import Due
+from ebi_spark.runs.history import READS
+from ebi_spark.runs.output_paths import docs_folder
+from ebi_spark.stages.stage import Stage
+from ebi_spark.stages.years import silver_years
+from ebi_spark.tables.schemas import ACTIVITY_RATE
+from ebi_spark.validation.gate import GateResult, validate_layers
+
+
+@dataclass(frozen=True)
+class ValidateSummary:
+    """The result of each layer that was checked."""
+
+    layers: dict[str, GateResult]
+
+
+class Validate(Stage):
+    """Checks every table of each layer, with one Great Expectations checkpoint for each layer.
+
+    Writes no table, only the validation pages. The run log records the versions that were checked, which `publish` compares.
+    """
+
+    name = "validate"
+    reads = READS["validate"]
+    writes = ()
+
+    def run(self, due: dict[str, Due] | None = None) -> ValidateSummary:
+        """Check the years asked for, or with ``due`` the years given for each layer. Any failed check raises
+        :class:`DataError`."""
+        context, lake = self.context, self.lake
+        docs = docs_folder(self.config)
+        with context.stage(self.name) as report:
+            if due is None:
+                years = silver_years(context)
+                # Rates of other years depend on these years too: pooled periods that include one, marks of months.
+                dependent = context.history.unchecked(lake.years(ACTIVITY_RATE), ["rates"])
+                years_by_layer = {"silver": years, "flags": years, "rates": sorted({*years, *dependent})}
+            else:
+                years_by_layer = {layer: found.years for layer, found in due.items() if found}
+            report.years = sorted({year for years in years_by_layer.values() for year in years})
+            report.details = {f"years:{layer}": json.dumps(years) for layer, years in years_by_layer.items()}
+            failed = []
+            together: dict[tuple[str, ...], list[str]] = {}
+            for layer, years in years_by_layer.items():
+                together.setdefault(tuple(years), []).append(layer)
+            results = {
+                layer: result
+                for years, layers in together.items()
+                for layer, result in validate_layers(
+                    lake, layers, years=list(years), docs=docs, progress=context.progress
+                ).items()
+            }
+            for result in results.values():
+                lake.versions_read.update(result.versions)
+                report.rows += result.checks
+                failed += result.failed
+            if failed:
+                listed = "; ".join(f"{item.table}: {item.description} ({item.violations:,})" for item in failed[:5])
+                raise DataError(
+                    f"{len(failed)} checks failed: {listed}{' …' if len(failed) > 5 else ''}; nothing was published and the "
+                    "old release is still current",
+                    remedy="correct the source or the table named; the validation pages say what each check means",
+                )
+            return ValidateSummary(results)
