@@ -3,13 +3,25 @@
 import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, assert_never
 
 from ebi_spark.errors import InputError
 from ebi_spark.policies.compile import clause_in_words
-from ebi_spark.policies.model import Clause, Policy, Revision
-from ebi_spark.policies.patterns import OPERATORS, written_out
+from ebi_spark.policies.model import (
+    AgeRange,
+    AllOf,
+    AnyOf,
+    Clause,
+    FollowedBy,
+    HasCode,
+    IsNull,
+    NoneOf,
+    Policy,
+    Revision,
+    Test,
+)
+from ebi_spark.policies.patterns import written_out
 from ebi_spark.policies.simplify import leaves, normal_test
 
 
@@ -92,7 +104,7 @@ def _line(clause: Clause) -> str:
 def _clause(reading: str, old: Clause, new: Clause) -> Iterator[Change]:
     if old.kind != new.kind:
         yield Change(reading, new.id, "kind", _line(old), _line(new), f"{_line(old)} becomes {_line(new)}")
-    elif (old.test is None) != (new.test is None) or normal_test(old.test or {}) != normal_test(new.test or {}):
+    elif _normal(old.test) != _normal(new.test):
         yield Change(reading, new.id, "test", _line(old), _line(new), _test(old, new))
     if old.missing != new.missing and old.kind != "scope":
         text = f"a record on which the clause cannot be decided: {old.missing} becomes {new.missing}"
@@ -103,6 +115,10 @@ def _clause(reading: str, old: Clause, new: Clause) -> Iterator[Change]:
         yield Change(reading, new.id, "coding", old.coding, new.coding, f"{old.coding} becomes {new.coding}")
 
 
+def _normal(test: Test | None) -> Test | None:
+    return None if test is None else normal_test(test)
+
+
 def _single_spaced(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
@@ -110,7 +126,7 @@ def _single_spaced(text: str) -> str:
 def _codes(clause: Clause) -> dict[tuple[str, str, bool], set[str]]:
     """The codes that a clause tests, by field, operator and whether having them counts for the test."""
     found: dict[tuple[str, str, bool], set[str]] = {}
-    for leaf in leaves(clause.test or {}):
+    for leaf in leaves(clause.test) if clause.test else ():
         codes = {code for pattern in leaf.codes for code in written_out(pattern)}
         found.setdefault((leaf.field, leaf.operator, leaf.positive), set()).update(codes)
     return found
@@ -119,7 +135,7 @@ def _codes(clause: Clause) -> dict[tuple[str, str, bool], set[str]]:
 def _test(old: Clause, new: Clause) -> str:
     """The codes added and removed if the tests differ only in codes, otherwise both tests."""
     before, after = _codes(old), _codes(new)
-    if before.keys() == after.keys() and _shape(old.test) == _shape(new.test):
+    if old.test and new.test and _shape(old.test) == _shape(new.test):
         parts = []
         for key in before:
             added, removed = sorted(after[key] - before[key]), sorted(before[key] - after[key])
@@ -130,10 +146,16 @@ def _test(old: Clause, new: Clause) -> str:
     return f"{_line(old)} becomes {_line(new)}"
 
 
-def _shape(test: Any) -> Any:
+def _shape(test: Test) -> Test:
     """A test without its codes."""
-    if isinstance(test, dict):
-        return {key: ([] if key in OPERATORS or key == "followed_by" else _shape(value)) for key, value in test.items()}
-    if isinstance(test, list):
-        return [_shape(item) for item in test]
-    return test
+    match test:
+        case AnyOf(parts) | AllOf(parts) | NoneOf(parts):
+            return replace(test, parts=tuple(map(_shape, parts)))
+        case HasCode():
+            return replace(test, codes=())
+        case FollowedBy():
+            return replace(test, first=(), then=())
+        case AgeRange() | IsNull():
+            return test
+        case _:
+            assert_never(test)
