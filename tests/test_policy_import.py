@@ -580,6 +580,7 @@ revisions:
         ("scope: true, require: {", "scope: true, exclude: {", ["revision one", "scope procedure has no `require`"]),
         ("scope: true, require: {", "scope: true, coding: not_codable, because: x}  # {", ["no `require`"]),
         ("2020-04-01", "2020-04-31", ["line 8", "not a date"]),
+        ("clauses:", "regime: [{day: 2021-02-30, words: x}]\n    clauses:", ["line 9", "'2021-02-30' is not a date"]),
     ],
 )
 def test_bad_policy_files(old: str, new: str, words: list[str], tmp_path: Path) -> None:

@@ -173,14 +173,15 @@ def _pattern(name: str, operator: str, pattern: str, where: Where) -> Iterator[t
 def _revisions(revisions: list[dict[str, Any]]) -> Iterator[tuple[Where, str, str]]:
     spans = []
     for number, revision in enumerate(revisions):
-        for key in ("from", "to"):
-            try:
-                date.fromisoformat(revision["in_force"].get(key, "2000-01-01"))
-            except ValueError:
-                value = revision["in_force"][key]
-                yield ["revisions", number, "in_force", key], f"{value!r} is not a date", "write dates as 2022-08-01"
-                return
         span = revision["in_force"]
+        days: list[tuple[Where, str]] = [(["in_force", key], span[key]) for key in ("from", "to") if key in span]
+        days += [(["regime", at, "day"], item["day"]) for at, item in enumerate(revision.get("regime", []))]
+        for where, value in days:
+            try:
+                date.fromisoformat(value)
+            except ValueError:
+                yield ["revisions", number, *where], f"{value!r} is not a date", "write dates as 2022-08-01"
+                return
         spans.append((span["from"], span.get("to", "9999-12-31"), number, revision["revision"]))
     names: set[str] = set()
     spans.sort()

@@ -107,8 +107,8 @@ def _build(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
                 readings[base], given.get("decisions", []), shared, f"{here}: reading {name}"
             )
             _check_clauses(readings[name], document["dataset"], f"{here}: reading {name}")
-        start = _day(item["in_force"]["from"], here)
-        end = _day(item["in_force"]["to"], here) if "to" in item["in_force"] else None
+        start = date.fromisoformat(item["in_force"]["from"])
+        end = date.fromisoformat(item["in_force"]["to"]) if "to" in item["in_force"] else None
         if end is not None and end <= start:
             raise InputError(
                 f"{here}: it ends on or before the day it starts",
@@ -125,7 +125,7 @@ def _build(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
                 },
                 dated=item["in_force"].get("dated", "stated"),
                 rationale=item["in_force"].get("because", ""),
-                regime=tuple((_day(known["day"], here), known["words"]) for known in item.get("regime", ())),
+                regime=tuple((date.fromisoformat(known["day"]), known["words"]) for known in item.get("regime", ())),
                 baseline=dict(item.get("baseline", {})),
                 flips=tuple(_flips(item, published, document["dataset"], shared, here)),
             )
@@ -362,10 +362,3 @@ def outcome_fingerprint(
             **({"boards": document["boards"]} if "boards" in document else {}),
         }
     )
-
-
-def _day(value: str, where: str) -> date:
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise InputError(f"{where}: {value!r} is not a date", remedy="write dates as 2022-08-01") from None
