@@ -13,7 +13,7 @@ from test_policy_property import Maker
 from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies, load_policy, revision_periods, shared_clauses
-from ebi_spark.policies.model import HasCode, document_of
+from ebi_spark.policies.model import HasCode, document_of, parse_test
 from ebi_spark.policies.simplify import normal_test
 from ebi_spark.policy_import.import_page import Imported, import_page, write_imported
 from ebi_spark.policy_import.page_words import series_of
@@ -554,6 +554,31 @@ revisions:
     clauses:
       - {id: procedure, scope: true, require: {field: dominant_procedure, starts_with: ["W852"]}}
 """
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"field": "any_diagnosis", "contains": ["M5[45]", "M17"]},
+        {"field": "primary_diagnosis", "left": 4, "starts_with": ["M545"]},
+        {"field": "sex", "in": ["1"]},
+        {"field": "any_procedure", "followed_by": {"first": ["U13"], "then": ["Z66", "O16"]}},
+        {"field": "any_procedure", "followed_by": {"first": ["U13"], "then": ["Z66"]}, "directly": False},
+        {"field": "any_procedure", "followed_by": {"first": ["U13"], "then": ["Z66"]}, "directly": True},
+        {"field": "age", "between": [0, 120]},
+        {"field": "age", "at_least": 0},
+        {"field": "age", "at_most": 0},
+        {
+            "none_of": [
+                {"field": "age", "is_null": False},
+                {"all_of": [{"any_of": [{"field": "age", "is_null": True}]}]},
+            ]
+        },
+    ],
+)
+def test_a_definition_stores_a_test_as_the_file_has_it(document: dict[str, Any]) -> None:
+    """Otherwise fingerprints would change, and old runs could not be replayed."""
+    assert document_of(parse_test(document)) == document
 
 
 @pytest.mark.parametrize(

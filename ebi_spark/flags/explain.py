@@ -53,7 +53,7 @@ def explain_record(
         for reading in revision.readings.values():
             for clause in reading.deciding:
                 results.append(holds(clause, dataset, reading.reading).alias(f"{number}|{reading.reading}|{clause.id}"))
-    columns = sorted({FIELDS[dataset][name] for name in FIELDS[dataset]})
+    columns = sorted(set(FIELDS[dataset].values()))
     rows = records.select(
         "source_system", "dataset", "record_id", "financial_year", basis_day(dataset).alias("_day"), *columns, *results
     ).collect()

@@ -83,10 +83,10 @@ def _clauses(reading: str, before: list[Clause], after: list[Clause]) -> Iterato
     old, new = {c.id: c for c in before}, {c.id: c for c in after}
     for name in [*old, *(name for name in new if name not in old)]:
         if name not in new:
-            line = _line(old[name])
+            line = clause_in_words(old[name])
             yield Change(reading, name, "dropped", line, "", f"condition removed: {line}")
         elif name not in old:
-            line = _line(new[name])
+            line = clause_in_words(new[name])
             yield Change(reading, name, "added", "", line, f"condition added: {line}")
         else:
             yield from _clause(reading, old[name], new[name])
@@ -97,15 +97,18 @@ def _clauses(reading: str, before: list[Clause], after: list[Clause]) -> Iterato
         yield Change(reading, "", "order", ", ".join(kept), ", ".join(order), text)
 
 
-def _line(clause: Clause) -> str:
-    return clause_in_words(clause)
-
-
 def _clause(reading: str, old: Clause, new: Clause) -> Iterator[Change]:
     if old.kind != new.kind:
-        yield Change(reading, new.id, "kind", _line(old), _line(new), f"{_line(old)} becomes {_line(new)}")
+        yield Change(
+            reading,
+            new.id,
+            "kind",
+            clause_in_words(old),
+            clause_in_words(new),
+            f"{clause_in_words(old)} becomes {clause_in_words(new)}",
+        )
     elif _normal(old.test) != _normal(new.test):
-        yield Change(reading, new.id, "test", _line(old), _line(new), _test(old, new))
+        yield Change(reading, new.id, "test", clause_in_words(old), clause_in_words(new), _test(old, new))
     if old.missing != new.missing and old.kind != "scope":
         text = f"a record on which the clause cannot be decided: {old.missing} becomes {new.missing}"
         yield Change(reading, new.id, "missing", old.missing, new.missing, text)
@@ -143,7 +146,7 @@ def _test(old: Clause, new: Clause) -> str:
             parts += [f"{key[0]} drops {', '.join(removed)}"] if removed else []
         if parts:
             return "; ".join(parts)
-    return f"{_line(old)} becomes {_line(new)}"
+    return f"{clause_in_words(old)} becomes {clause_in_words(new)}"
 
 
 def _shape(test: Test) -> Test:
