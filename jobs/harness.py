@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ebi_spark.runs.history import RunHistory
 
 INTERRUPTED = 130
+BROKEN = 3
 # Stages that run many queries of few rows each, where the data is small.
 _FEW_ROWS = ("flag", "publish")
 
