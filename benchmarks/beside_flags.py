@@ -9,7 +9,7 @@ no LSOA lookups, one vintage of people, no attrition, no pooled years, no interv
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import duckdb
 
@@ -18,7 +18,18 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.policies.compile import FIELDS, LIST_FIELDS
 from ebi_spark.policies.load import load_policies, revision_periods
-from ebi_spark.policies.model import Clause, RevisionPeriod
+from ebi_spark.policies.model import (
+    AgeRange,
+    AllOf,
+    AnyOf,
+    Clause,
+    FollowedBy,
+    HasCode,
+    IsNull,
+    NoneOf,
+    RevisionPeriod,
+    Test,
+)
 from ebi_spark.rates.population import read_population
 
 FLAGS, RATES = "flags.parquet", "rates.parquet"
@@ -74,7 +85,7 @@ def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out:
     parts = []
     for number, unit in enumerate(chosen):
         records = in_folders(out / _RECORDS[unit.policy.dataset])
-        scope = _sql(unit.revision.scope.test or {}, unit.policy.dataset)
+        scope = _sql(unit.revision.scope_test, unit.policy.dataset)
         database.execute(f"CREATE TEMP TABLE scoped AS SELECT * FROM {records} WHERE {scope} AND {_in_force(unit)}")
         database.execute(_PLACED)
         database.execute(f"CREATE TEMP TABLE judged{number} AS {_judged(unit)}")
@@ -181,32 +192,35 @@ def _test_of(clause: Clause, dataset: str) -> str:
     return f"NOT ({sql})" if clause.kind == "exclude" else sql
 
 
-def _sql(test: dict[str, Any], dataset: str) -> str:
-    """A test of the YAML as a three-valued condition of DuckDB's."""
-    for key, word in (("any_of", " OR "), ("all_of", " AND "), ("none_of", " OR ")):
-        if key in test:
-            joined = f"({word.join(_sql(item, dataset) for item in test[key])})"
-            return f"NOT {joined}" if key == "none_of" else joined
-    column = FIELDS[dataset][test["field"]]
-    if "is_null" in test:
-        return f"{column} IS {'' if test['is_null'] else 'NOT '}NULL"
-    if "between" in test:
-        return "{} BETWEEN {} AND {}".format(column, *test["between"])
-    for key, sign in (("at_least", ">="), ("at_most", "<=")):
-        if key in test:
-            return f"{column} {sign} {test[key]}"
-    if "left" in test:
-        column = f"left({column}, {test['left']})"
-    if "in" in test:
-        return f"{column} IN ({', '.join(map(quoted, test['in']))})"
-    if "followed_by" in test:
-        between = "[^,|]*," if test.get("directly") else ".*,"
-        return f"regexp_matches({column}, ',{_either(test['followed_by']['first'])}{between}{_either(test['followed_by']['then'])}')"
-    if "contains" in test:
-        return f"regexp_matches({column}, '{_either(test['contains'])}')"
-    start = "," if test["field"] in LIST_FIELDS else "^"
-    return f"regexp_matches({column}, '{start}{_either(test['starts_with'])}')"
+def _sql(test: Test, dataset: str) -> str:
+    """A test as a three-valued condition of DuckDB's."""
+    match test:
+        case AnyOf(parts):
+            return f"({' OR '.join(_sql(part, dataset) for part in parts)})"
+        case AllOf(parts):
+            return f"({' AND '.join(_sql(part, dataset) for part in parts)})"
+        case NoneOf(parts):
+            return f"NOT ({' OR '.join(_sql(part, dataset) for part in parts)})"
+        case IsNull(name, is_null):
+            return f"{FIELDS[dataset][name]} IS {'' if is_null else 'NOT '}NULL"
+        case AgeRange(name, low, None):
+            return f"{FIELDS[dataset][name]} >= {low}"
+        case AgeRange(name, None, high):
+            return f"{FIELDS[dataset][name]} <= {high}"
+        case AgeRange(name, low, high):
+            return f"{FIELDS[dataset][name]} BETWEEN {low} AND {high}"
+        case FollowedBy(name, first, then, directly):
+            between = "[^,|]*," if directly else ".*,"
+            return f"regexp_matches({FIELDS[dataset][name]}, ',{_either(first)}{between}{_either(then)}')"
+        case HasCode(name, operator, codes, left):
+            column = FIELDS[dataset][name] if left is None else f"left({FIELDS[dataset][name]}, {left})"
+            if operator == "in":
+                return f"{column} IN ({', '.join(map(quoted, codes))})"
+            start = "" if operator == "contains" else "," if name in LIST_FIELDS else "^"
+            return f"regexp_matches({column}, '{start}{_either(codes)}')"
+        case _:
+            assert_never(test)
 
 
-def _either(patterns: list[str]) -> str:
+def _either(patterns: Iterable[str]) -> str:
     return f"(?:{'|'.join(pattern.replace('_', '.') for pattern in patterns)})"

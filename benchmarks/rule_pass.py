@@ -20,7 +20,7 @@ from ebi_spark.config.settings import load_config
 from ebi_spark.flags.apply_policies import apply_policies, basis_day
 from ebi_spark.geography.record_areas import Lookups, read_lookups
 from ebi_spark.policies.code_prefilter import code_prefilter
-from ebi_spark.policies.compile import compile_test, passes
+from ebi_spark.policies.compile import compile_test, holds
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.tables.schemas import RECORD_TABLES
@@ -65,9 +65,12 @@ def _ruled(records: DataFrame, unit: RevisionPeriod) -> int:
     dataset, revision = unit.policy.dataset, unit.revision
     day = basis_day(dataset)
     span = [day >= unit.since if unit.since else F.lit(True), day < unit.until if unit.until else F.lit(True)]
-    clauses = [passes(clause, dataset) for clause in revision.readings["as_published"].deciding]
-    scope = [compile_test(revision.scope.test or {}, dataset)]
-    need = code_prefilter(revision.scope.test or {}, dataset)
+    clauses = [
+        F.coalesce(holds(clause, dataset), F.lit(clause.missing == "passes"))
+        for clause in revision.readings["as_published"].deciding
+    ]
+    scope = [compile_test(revision.scope_test, dataset)]
+    need = code_prefilter(revision.scope_test, dataset)
     if need:  # the prefilter that applying policies begins with too
         scope = [F.col(need.column).isNotNull(), need.may_match, *scope]
     return records.where(reduce(and_, [*scope, *span, *clauses])).count()

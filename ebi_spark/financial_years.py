@@ -9,7 +9,6 @@ from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
 
-YEAR_FORM = r"^[0-9]{4}-[0-9]{2}$"
 FIRST_YEAR, LAST_YEAR = 1989, 2099
 # The first year (2012-13) from which a HES key identifies one row. Before it, keys repeat from year to year (decision
 # 23).

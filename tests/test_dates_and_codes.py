@@ -21,6 +21,7 @@ from ebi_spark.flags.explain import with_key
 from ebi_spark.geography.record_areas import Lookups, with_area
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.compile import compile_test
+from ebi_spark.policies.model import HasCode
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.records.checksums import content
 from ebi_spark.records.code_lists import clean_code
@@ -409,7 +410,7 @@ def test_default_codes_stay_and_count_by_what_they_mean(
 def test_as_published_sees_codes_and_other_readings_their_meaning(spark: SparkSession) -> None:
     rows = [(None,), (",R69X6,",), (",R69X6,|,R69X8,",), (",R69X6,C509,",), (",M545,R69X6,",), (",R69X,",)]
     frame = small_frame(spark, rows, "diagnosis_codes string")
-    test = {"field": "any_diagnosis", "starts_with": ["C"]}
+    test = HasCode("any_diagnosis", "starts_with", ("C",))
     verdicts = frame.select(
         compile_test(test, "apc", "as_published").alias("published"),
         compile_test(test, "apc", "as_intended").alias("meant"),

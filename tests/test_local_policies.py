@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from calling import answer_of
+from clauses import passes
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -23,9 +24,9 @@ from ebi_spark.geography.boards import EVER, NEVER, members
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.policies.code_books import SYSTEM_OF, code_books
 from ebi_spark.policies.code_prefilter import CodePrefilter, code_prefilter
-from ebi_spark.policies.compile import compile_test, passes
+from ebi_spark.policies.compile import compile_test
 from ebi_spark.policies.load import load_policies, revision_periods
-from ebi_spark.policies.model import Policy
+from ebi_spark.policies.model import Policy, parse_test
 from ebi_spark.policies.patterns import one_of
 from ebi_spark.policies.simplify import leaves
 from ebi_spark.rates.activity import activity_rates, prepare_flags
@@ -96,7 +97,7 @@ def test_official_titles_say_what_the_clauses_say() -> None:
     for policy in load_policies():
         for reading in policy.revisions[0].readings.values():
             for clause in reading.deciding:
-                for leaf in leaves(clause.test or {}) if clause.id in TITLES else ():
+                for leaf in leaves(clause.test) if clause.test and clause.id in TITLES else ():
                     for code in leaf.codes:
                         for found in books[SYSTEM_OF[leaf.field]].found(leaf.operator, code, leaf.left):
                             assert re.search(TITLES[clause.id], found.title, re.IGNORECASE), (clause.id, found)
@@ -306,7 +307,7 @@ def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> Non
 )  # fmt: skip
 def test_codes_that_a_scope_needs(test: dict[str, Any], column: str | None, keys: tuple[str, ...]) -> None:
     dataset = "apc"
-    found = code_prefilter(test, dataset)
+    found = code_prefilter(parse_test(test), dataset)
     assert (found and (found.column, found.keys)) == (column and (column, keys))
     assert found is None or isinstance(found, CodePrefilter)
 
@@ -454,7 +455,7 @@ def _plainly(policies: list[Policy], dataset: str, records: Any) -> list[tuple[A
         revision = policy.revisions[0]
         for name, reading in revision.readings.items():
             failed = [F.when(~passes(clause, dataset, name), clause.id) for clause in reading.deciding]
-            scope = compile_test(revision.scope.test or {}, dataset)
+            scope = compile_test(revision.scope_test, dataset)
             line = F.concat_ws("|", F.lit(policy.id), F.lit(name), F.concat_ws(",", *failed))
             verdicts.append(F.when(scope, line))
     rows = records.select("record_id", F.array_compact(F.array(*verdicts)).alias("lines")).collect()

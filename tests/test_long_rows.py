@@ -2,16 +2,16 @@
 
 import random
 import re
-from collections.abc import Iterator
-from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.policies.code_prefilter import code_prefilter
-from ebi_spark.policies.compile import compile_test, followed_by, parts_of
+from ebi_spark.policies.compile import compile_test, followed_by
 from ebi_spark.policies.load import load_policies
+from ebi_spark.policies.model import FollowedBy, HasCode
 from ebi_spark.policies.patterns import one_of
+from ebi_spark.policies.simplify import leaves
 from ebi_spark.records import cleaning
 from ebi_spark.records.cleaning import clean
 from ebi_spark.small_frames import small_frame
@@ -28,12 +28,6 @@ def goes_back(pattern: str) -> bool:
     return bool(GOES_BACK.search(rest.removeprefix("(?s)^"))) or not anchored
 
 
-def every_test(test: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield test
-    for part in parts_of(test):
-        yield from every_test(part)
-
-
 def test_no_pattern_of_the_policy_language_goes_back() -> None:
     assert goes_back(",U13.*,Z66") and goes_back("A{1,3}") and goes_back("(?:A?)") and goes_back("x(?>.*?,A)")
     patterns = [cleaning._UNTIDY, cleaning._A_CODE]
@@ -41,9 +35,7 @@ def test_no_pattern_of_the_policy_language_goes_back() -> None:
     for policy in load_policies():
         for revision in policy.revisions:
             for clause in (c for reading in revision.readings.values() for c in reading.clauses):
-                for test in every_test(clause.test or {}):
-                    lists += [test[key] for key in ("starts_with", "contains", "in") if key in test]
-                    lists += test.get("followed_by", {}).values()
+                lists += [list(leaf.codes) for leaf in leaves(clause.test)] if clause.test else []
     patterns += [one_of(codes) for codes in lists]
     patterns += [
         followed_by(first, then, directly) for first in lists[:4] for then in lists[:4] for directly in (True, False)
@@ -62,8 +54,7 @@ def test_followed_by_looks_for_a_later_code(spark: SparkSession) -> None:
     columns, wanted = [], []
     for first, then in pairs:
         for directly in (False, True):
-            test = {"field": "any_procedure", "followed_by": {"first": list(first), "then": list(then)}}
-            columns.append(compile_test(test | ({"directly": True} if directly else {}), "op"))
+            columns.append(compile_test(FollowedBy("any_procedure", first, then, directly), "op"))
             one, other = (re.compile("|".join(group)) for group in (first, then))
             wanted.append((one, other, directly))
     frame = small_frame(
@@ -101,8 +92,8 @@ def test_a_row_of_megabytes_is_cleaned_and_judged(spark: SparkSession) -> None:
         spark, [(name, text) for name, (text, _) in texts.items()], "record_id string, procedure_codes string"
     )
     cleaned = clean(frame, {"procedure_codes": "codes"})
-    test = {"field": "any_procedure", "followed_by": {"first": ["U13[2356]"], "then": ["Z665"]}}
-    quick = code_prefilter({"field": "any_procedure", "contains": ["U13[2356]"]}, "op")
+    test = FollowedBy("any_procedure", ("U13[2356]",), ("Z665",))
+    quick = code_prefilter(HasCode("any_procedure", "contains", ("U13[2356]",)), "op")
     assert quick is not None
     found = cleaned.select(
         "record_id", compile_test(test, "op"), quick.may_match, F.length("procedure_codes")

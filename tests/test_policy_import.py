@@ -1,6 +1,5 @@
 """Published coding pages read into policies: what is read, what is told, what is refused, by the page's own lines."""
 
-import json
 import re
 from datetime import date
 from functools import partial
@@ -14,6 +13,7 @@ from test_policy_property import Maker
 from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies, load_policy, revision_periods, shared_clauses
+from ebi_spark.policies.model import HasCode, document_of, parse_test
 from ebi_spark.policies.simplify import normal_test
 from ebi_spark.policy_import.import_page import Imported, import_page, write_imported
 from ebi_spark.policy_import.page_words import series_of
@@ -39,7 +39,7 @@ def read(folder: Path, condition: str, first: str = APC) -> tuple[str, dict[str,
     imported = import_page(written(folder, f"WHEN {first}\nAND {condition}\nTHEN 'x_example'"))
     assert len(imported.drafts) == 2, imported.drafts
     draft = imported.drafts[1]
-    return draft.kind, draft.test, draft.missing
+    return draft.kind, document_of(draft.test), draft.missing
 
 
 def told(imported: Imported, kind: str) -> str:
@@ -58,7 +58,7 @@ def test_the_published_pages_give_the_shipped_clauses(policy_id: str, tmp_path: 
     assert (mine.name, mine.start) == (theirs.name, theirs.start)
     # Order decides the waterfall only; the shipped imaging policy asks the cheap clause first.
     clauses = [
-        sorted((c.kind, json.dumps(normal_test(c.test or {}), sort_keys=True), c.missing) for c in clauses)
+        sorted((c.kind, repr(c.test and normal_test(c.test)), c.missing) for c in clauses)
         for clauses in (mine.readings["as_published"].clauses, theirs.readings["as_published"].clauses)
     ]
     assert clauses[0] == clauses[1]
@@ -174,7 +174,7 @@ def test_what_typesetting_did_is_undone(tmp_path: Path) -> None:
     assert [(d.id, d.missing) for d in imported.drafts] == [
         ("procedure", "fails"), ("admission_method", "fails"), ("global_cancer", "passes")
     ]  # fmt: skip
-    assert imported.drafts[0].test == {"field": "dominant_procedure", "contains": ["H01", "H02"]}
+    assert imported.drafts[0].test == HasCode("dominant_procedure", "contains", ("H01", "H02"))
     assert "spaces around underscores" in told(imported, "mended")
     with pytest.raises(InputError, match="no name") as refused:
         import_page(written(tmp_path, rule))
@@ -184,7 +184,7 @@ def test_what_typesetting_did_is_undone(tmp_path: Path) -> None:
 def test_lost_then_and_lost_brackets(tmp_path: Path) -> None:
     imported = import_page(written(tmp_path, f"WHEN {APC}\nAND apcs.Admission_Method not like ('2%'\n'1N_example'"))
     assert imported.policy_id == "1N_example"
-    assert imported.drafts[1].test == {"field": "admission_method", "starts_with": ["2"]}
+    assert imported.drafts[1].test == HasCode("admission_method", "starts_with", ("2",))
     assert "a missing THEN" in told(imported, "mended") and "a missing closing bracket" in told(imported, "mended")
 
 
@@ -231,7 +231,7 @@ def test_an_or_outside_brackets_is_read_as_sql_reads_it_and_told(tmp_path: Path)
     imported = import_page(
         written(tmp_path, f"WHEN {APC}\nOR {APC.replace('W852', 'W853')} AND apcs.Sex = '1'\nTHEN 'x_y'")
     )
-    assert imported.drafts[0].test == {
+    assert document_of(imported.drafts[0].test) == {
         "any_of": [
             {"field": "dominant_procedure", "starts_with": ["W852"]},
             {"all_of": [{"field": "dominant_procedure", "starts_with": ["W853"]}, {"field": "sex", "in": ["1"]}]},
@@ -557,6 +557,31 @@ revisions:
 
 
 @pytest.mark.parametrize(
+    "document",
+    [
+        {"field": "any_diagnosis", "contains": ["M5[45]", "M17"]},
+        {"field": "primary_diagnosis", "left": 4, "starts_with": ["M545"]},
+        {"field": "sex", "in": ["1"]},
+        {"field": "any_procedure", "followed_by": {"first": ["U13"], "then": ["Z66", "O16"]}},
+        {"field": "any_procedure", "followed_by": {"first": ["U13"], "then": ["Z66"]}, "directly": False},
+        {"field": "any_procedure", "followed_by": {"first": ["U13"], "then": ["Z66"]}, "directly": True},
+        {"field": "age", "between": [0, 120]},
+        {"field": "age", "at_least": 0},
+        {"field": "age", "at_most": 0},
+        {
+            "none_of": [
+                {"field": "age", "is_null": False},
+                {"all_of": [{"any_of": [{"field": "age", "is_null": True}]}]},
+            ]
+        },
+    ],
+)
+def test_a_definition_stores_a_test_as_the_file_has_it(document: dict[str, Any]) -> None:
+    """Otherwise fingerprints would change, and old runs could not be replayed."""
+    assert document_of(parse_test(document)) == document
+
+
+@pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ("[19, 120]", "[120, 19]", ["line 11", "impossible age"]),
@@ -570,7 +595,17 @@ revisions:
         ("field: age, between: [19, 120]", 'field: any_diagnosis, contains: ["M17[^0]"]', ["line 11", "comma"]),
         ("field: age, between: [19, 120]", 'field: any_diagnosis, left: 3, contains: ["M17"]', ["line 11", "left"]),
         ("field: age, between: [19, 120]", 'field: sex, in: ["[12]"]', ["line 11", "whole codes"]),
+        ("field: age, between: [19, 120]", "field: age, at_least: 19, left: 4", ["line 11", "left cannot be used"]),
+        ("between: [19, 120]", "at_least: 19, directly: false", ["line 11", "directly cannot be used"]),
+        (
+            "field: age, between: [19, 120]",
+            "any_of: [{field: age, at_least: 19}], at_most: 64",
+            ["line 11", "not two of these"],
+        ),
+        ("scope: true, require: {", "scope: true, exclude: {", ["revision one", "scope procedure has no `require`"]),
+        ("scope: true, require: {", "scope: true, coding: not_codable, because: x}  # {", ["no `require`"]),
         ("2020-04-01", "2020-04-31", ["line 8", "not a date"]),
+        ("clauses:", "regime: [{day: 2021-02-30, words: x}]\n    clauses:", ["line 9", "'2021-02-30' is not a date"]),
     ],
 )
 def test_bad_policy_files(old: str, new: str, words: list[str], tmp_path: Path) -> None:

@@ -6,18 +6,16 @@ the T-SQL that they were drawn as, by DuckDB. All rules are judged in one Spark 
 
 import os
 import random
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from adversarial import BESIDE, CANCER, DEFORMITY, DOMINANT_HITS, HARMLESS, IMAGING_ALONE, IMAGING_SITED, SITES
+from clauses import all_pass
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from tsql import to_duckdb
 
-from ebi_spark.policies.compile import compile_test, passes
-from ebi_spark.policies.model import PolicyReading
 from ebi_spark.policy_import.import_page import import_page, write_imported
 from ebi_spark.small_frames import small_frame
 
@@ -257,11 +255,6 @@ def in_duckdb(rows: list[dict[str, Any]], rules: dict[str, tuple[str, str]]) -> 
     return found
 
 
-def verdict(reading: PolicyReading, dataset: str) -> Column:
-    scope = F.coalesce(compile_test(reading.clauses[0].test or {}, dataset), F.lit(False))
-    return reduce(lambda a, b: a & b, [passes(clause, dataset) for clause in reading.deciding], scope)
-
-
 def test_imported_rules_judge_as_their_sql(spark: SparkSession, tmp_path: Path) -> None:
     maker = Maker(SEED)
     rows = rows_of(maker)
@@ -277,7 +270,7 @@ def test_imported_rules_judge_as_their_sql(spark: SparkSession, tmp_path: Path) 
         _, _, policy = write_imported(imported, tmp_path / "policies")
         assert policy.dataset == dataset
         rules[label] = (dataset, " AND ".join(f"({text})" for text in (*conditions, *below)))
-        columns.append(verdict(policy.revisions[0].readings["as_published"], dataset))
+        columns.append(all_pass(policy.revisions[0].readings["as_published"].clauses, dataset))
     expected = in_duckdb(rows, rules)
     names = ["record_id", "age", "diagnosis_codes", "procedure_codes", *COLUMNS.values(), "dominant_procedure_4"]
     schema = ", ".join(f"{name} {'int' if name == 'age' else 'string'}" for name in names)

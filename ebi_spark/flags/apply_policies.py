@@ -9,7 +9,6 @@
    has one such expression, however many policies there are.
 """
 
-import json
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -27,10 +26,10 @@ from ebi_spark.policies.compile import (
     FIELDS,
     compile_test,
     holds,
-    null_columns,
+    null_column,
     stored_four,
 )
-from ebi_spark.policies.model import AS_PUBLISHED, READINGS, Clause, RevisionPeriod
+from ebi_spark.policies.model import AS_PUBLISHED, READINGS, Clause, RevisionPeriod, Test
 from ebi_spark.policies.patterns import one_of
 from ebi_spark.small_frames import small_frame
 
@@ -170,14 +169,18 @@ _MISSING = "transform(filter(_clauses, c -> (_undecided & c.fails) <> 0), c -> c
 _DECISIVE = f"transform(filter(_flips, f -> ({_BLOCKING.format('f')} = 0) <> _passes), f -> f.decision)"
 
 
+# What a clause tests: its kind and its test.
+_TestKey = tuple[str, Test | None]
+
+
 @dataclass(frozen=True, eq=False)
 class _Tests:
     """Distinct tests. The number of each gives its position in a record's states and in the masks."""
 
-    clauses: dict[str, Clause]
+    clauses: dict[_TestKey, Clause]
 
     @property
-    def numbers(self) -> dict[str, int]:
+    def numbers(self) -> dict[_TestKey, int]:
         """The number of each test."""
         return {name: number for number, name in enumerate(self.clauses)}
 
@@ -199,7 +202,7 @@ def _distinct_tests(period: RevisionPeriod) -> _Tests:
     """The distinct tests of one revision, over all its readings and reversed decisions."""
     deciding = [reading.deciding for reading in period.revision.readings.values()]
     deciding += [flip.deciding for flip in period.revision.flips]
-    clauses: dict[str, Clause] = {}
+    clauses: dict[_TestKey, Clause] = {}
     for clause in (clause for listed in deciding for clause in listed):
         clauses.setdefault(_test_key(clause), clause)
     if len(clauses) > MOST_TESTS:
@@ -223,7 +226,7 @@ def _shared_tests(periods: list[RevisionPeriod]) -> list[_Tests]:
 def _states(tests: list[_Tests], dataset: str, reading: str) -> dict[str, Column]:
     """The two words of test states for a record's revision period, with codes taken as ``reading`` takes them. The Column of
     a test that several policies share (cancer, private patients …) is built once."""
-    made: dict[str, Column] = {}
+    made: dict[_TestKey, Column] = {}
     return {
         name: _word(tests, dataset, reading, made, at)
         for name, at in (("_first_states", 0), ("_second_states", _IN_A_WORD))
@@ -247,7 +250,7 @@ def _with_states(records: DataFrame, tests: list[_Tests], dataset: str) -> DataF
     )
 
 
-def _word(tests: list[_Tests], dataset: str, reading: str, made: dict[str, Column], at: int) -> Column:
+def _word(tests: list[_Tests], dataset: str, reading: str, made: dict[_TestKey, Column], at: int) -> Column:
     """The states of the tests from number ``at`` on, as many as fit in a word; 0 where a period has no such test."""
     undecided, none = F.lit(2).cast("bigint"), F.lit(0).cast("bigint")
     word: Column | None = None
@@ -290,8 +293,8 @@ def _readings(number: int, period: RevisionPeriod, tests: _Tests) -> list[dict[s
     return rows
 
 
-def _test_key(clause: Clause) -> str:
-    return json.dumps([clause.kind, clause.test], sort_keys=True)
+def _test_key(clause: Clause) -> _TestKey:
+    return clause.kind, clause.test
 
 
 # Which records can be in scope, and of which policies
@@ -330,7 +333,7 @@ def _sources(wanted: list[CodePrefilter | None]) -> dict[tuple[str, bool], _Sour
 
 def _paired(records: DataFrame, dataset: str, periods: list[RevisionPeriod]) -> DataFrame:
     """One row for each record and revision period whose scope it is in on its day; ``_unit`` is the index in ``periods``."""
-    scopes = [period.revision.scope.test or {} for period in periods]
+    scopes = [period.revision.scope_test for period in periods]
     wanted = [code_prefilter(test, dataset) for test in scopes]
     sources = _sources(wanted)
     possible = [source.prefilter.may_match for source in sources.values()]
@@ -358,21 +361,23 @@ def _paired(records: DataFrame, dataset: str, periods: list[RevisionPeriod]) -> 
         .withColumn("_record_key", F.explode("_keys"))
         .join(F.broadcast(table), F.col("_record_key") == F.col("_key"))
     )
-    day = basis_day(dataset)
     once = F.get(F.array_intersect("_keys", "_unit_keys"), F.lit(0)) == F.col("_key")
-    in_span = (F.col("_since").isNull() | (day >= F.col("_since"))) & (
-        F.col("_until").isNull() | (day < F.col("_until"))
-    )
     # Where the scope only asks for the stored four characters, the matching key already decides it.
     in_scope: Column | None = None
     for number, test in enumerate(scopes):
         if not stored_four(test):
             condition, scope = F.col("_unit") == number, compile_test(test, dataset)
             in_scope = F.when(condition, scope) if in_scope is None else in_scope.when(condition, scope)
-    kept = candidates.where(once & in_span)
+    kept = candidates.where(once & _in_span(basis_day(dataset)))
     if in_scope is not None:
         kept = kept.where(in_scope.otherwise(F.lit(True)))
     return kept.drop("_keys", "_record_key", "_key", "_unit_keys", "_since", "_until")
+
+
+def _in_span(day: Column) -> Column:
+    """Whether a day is from ``_since`` (inclusive) to ``_until`` (exclusive). NULL is no bound."""
+    since, until = F.col("_since"), F.col("_until")
+    return (since.isNull() | (day >= since)) & (until.isNull() | (day < until))
 
 
 def scope_totals(records: DataFrame, dataset: str, periods: list[RevisionPeriod]) -> DataFrame:
@@ -384,14 +389,14 @@ def scope_totals(records: DataFrame, dataset: str, periods: list[RevisionPeriod]
     Reads only small columns and counts by day first, so that a hundred revisions cost as much as one.
     """
     periods = [period for period in periods if period.policy.dataset == dataset]
-    undecided: dict[str, Column] = {}
+    undecided: dict[str | Test, Column] = {}
     rows = []
     for period in periods:
-        test = period.revision.scope.test or {}
-        columns = null_columns(test, dataset)
-        name = columns[0] if columns else json.dumps(test, sort_keys=True)
-        undecided.setdefault(name, F.col(name).isNull() if columns else compile_test(test, dataset).isNull())
-        rows.append((period.policy.id, period.revision.name, list(undecided).index(name), period.since, period.until))
+        test = period.revision.scope_test
+        column = null_column(test, dataset)
+        key = column or test
+        undecided.setdefault(key, F.col(column).isNull() if column else compile_test(test, dataset).isNull())
+        rows.append((period.policy.id, period.revision.name, list(undecided).index(key), period.since, period.until))
     spans = small_frame(
         records.sparkSession, rows, "policy_id string, revision string, _test int, _since date, _until date"
     )
@@ -399,12 +404,8 @@ def scope_totals(records: DataFrame, dataset: str, periods: list[RevisionPeriod]
     by_day = records.groupBy("financial_year", basis_day(dataset).alias("_day")).agg(
         F.count("*").alias("_records"), counts.alias("_undecided")
     )
-    day = F.col("_day")
-    in_span = (F.col("_since").isNull() | (day >= F.col("_since"))) & (
-        F.col("_until").isNull() | (day < F.col("_until"))
-    )
     return (
-        by_day.join(F.broadcast(spans), in_span)
+        by_day.join(F.broadcast(spans), _in_span(F.col("_day")))
         .groupBy("policy_id", "revision", "financial_year")
         .agg(
             F.sum("_records").alias("records_in"),

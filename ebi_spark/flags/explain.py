@@ -14,11 +14,10 @@ from ebi_spark.policies.compile import (
     FIELDS,
     clause_in_words,
     compile_test,
-    fields_of,
     holds,
     uses_code_meaning,
 )
-from ebi_spark.policies.model import Policy
+from ebi_spark.policies.model import Policy, fields_of
 
 # A HES key that begins with its financial year.
 _WITH_YEAR = re.compile(r"([0-9]{4}-[0-9]{2})/(.+)")
@@ -50,11 +49,11 @@ def explain_record(
     dataset = policy.dataset
     results: list[Column] = []
     for number, revision in enumerate(policy.revisions):
-        results.append(compile_test(revision.scope.test or {}, dataset).alias(f"scope_{number}"))
+        results.append(compile_test(revision.scope_test, dataset).alias(f"scope_{number}"))
         for reading in revision.readings.values():
             for clause in reading.deciding:
                 results.append(holds(clause, dataset, reading.reading).alias(f"{number}|{reading.reading}|{clause.id}"))
-    columns = sorted({FIELDS[dataset][name] for name in FIELDS[dataset]})
+    columns = sorted(set(FIELDS[dataset].values()))
     rows = records.select(
         "source_system", "dataset", "record_id", "financial_year", basis_day(dataset).alias("_day"), *columns, *results
     ).collect()

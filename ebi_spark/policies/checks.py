@@ -11,11 +11,10 @@ import yaml
 from ebi_spark.config.yaml_documents import line_of
 from ebi_spark.errors import InputError
 from ebi_spark.policies.compile import FIELDS, LIST_FIELDS
-from ebi_spark.policies.model import Policy
+from ebi_spark.policies.model import OPERATORS, Policy
 from ebi_spark.policies.patterns import (
     AGE_FIELDS,
     CODE_FIELDS,
-    OPERATORS,
     PatternError,
     impossible_age,
     places,
@@ -42,8 +41,18 @@ def check_document(document: dict[str, Any], path: Path, dataset: str | None) ->
     accepted.
     """
     for where, message, remedy in _problems(document, dataset or ""):
-        node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
-        raise InputError(f"policy: {path}, line {line_of(node, where)}: {message}", remedy=remedy)
+        raise error_at(path, where, message, remedy)
+
+
+def error_at(path: Path, where: Where, message: str, remedy: str) -> InputError:
+    """An error that names a policy file and the line of the value at ``where``."""
+    node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+    return InputError(f"policy: {path}, line {line_of(node, where)}: {message}", remedy=remedy)
+
+
+def clause_id(clause: dict[str, Any]) -> str:
+    """The id of a clause as written in a file: its own, or that of the shared clause that it uses."""
+    return str(clause.get("id", clause.get("use")))
 
 
 def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, str, str]]:
@@ -52,7 +61,7 @@ def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, s
         here: Where = ["revisions", number, "clauses"]
         seen: set[str] = set()
         for at, clause in enumerate(revision.get("clauses", [])):
-            name = clause.get("id", clause.get("use"))
+            name = clause_id(clause)
             if name in seen:
                 yield [*here, at], f"the clause id {name!r} appears twice", "give each clause a different id"
             seen.add(name)
@@ -84,7 +93,7 @@ def _test(test: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Wh
         for number, item in enumerate(test[key]):
             yield from _test(item, [*where, key, number], dataset)
     if joined:
-        if len(joined) > 1 or "field" in test:
+        if len(test) > 1:
             yield (
                 where,
                 "a test can have one of any_of, all_of and none_of, or a field, but not two of these",
@@ -120,6 +129,15 @@ def _values(name: str, operator: str, test: dict[str, Any], where: Where) -> Ite
             "use between, at_least or at_most for ages, and a list of codes for other fields",
         )
         return
+    if "left" in test and (name in LIST_FIELDS or operator not in OPERATORS):
+        yield (
+            [*where, "left"],
+            f"left cannot be used with {operator} on {name}",
+            "use it with starts_with, contains or in, on a field with a single code such as dominant_procedure",
+        )
+    if "directly" in test and operator != "followed_by":
+        yield [*where, "directly"], f"directly cannot be used with {operator}", "use it only with followed_by"
+        return
     if is_age_operator:
         bounds = value if isinstance(value, list) else [value]
         if bounds != sorted(bounds) or any(map(impossible_age, bounds)):
@@ -128,15 +146,6 @@ def _values(name: str, operator: str, test: dict[str, Any], where: Where) -> Ite
                 f"an impossible age: {value}",
                 "give ages from 0 to 120 (or 7000 to 7007, the codes for babies), the lower one first",
             )
-        return
-    if "left" in test and (name in LIST_FIELDS or operator not in OPERATORS):
-        yield (
-            [*where, "left"],
-            f"left cannot be used with {operator} on {name}",
-            "use it with starts_with, contains or in, on a field with a single code such as dominant_procedure",
-        )
-    if test.get("directly") and operator != "followed_by":
-        yield [*where, "directly"], f"directly cannot be used with {operator}", "use it only with followed_by"
         return
     lists = value.values() if operator == "followed_by" else [value] if operator in OPERATORS else []
     for pattern in (pattern for codes in lists for pattern in codes):
@@ -164,14 +173,15 @@ def _pattern(name: str, operator: str, pattern: str, where: Where) -> Iterator[t
 def _revisions(revisions: list[dict[str, Any]]) -> Iterator[tuple[Where, str, str]]:
     spans = []
     for number, revision in enumerate(revisions):
-        for key in ("from", "to"):
-            try:
-                date.fromisoformat(revision["in_force"].get(key, "2000-01-01"))
-            except ValueError:
-                value = revision["in_force"][key]
-                yield ["revisions", number, "in_force", key], f"{value!r} is not a date", "write dates as 2022-08-01"
-                return
         span = revision["in_force"]
+        days: list[tuple[Where, str]] = [(["in_force", key], span[key]) for key in ("from", "to") if key in span]
+        days += [(["regime", at, "day"], item["day"]) for at, item in enumerate(revision.get("regime", []))]
+        for where, value in days:
+            try:
+                date.fromisoformat(value)
+            except ValueError:
+                yield ["revisions", number, *where], f"{value!r} is not a date", "write dates as 2022-08-01"
+                return
         spans.append((span["from"], span.get("to", "9999-12-31"), number, revision["revision"]))
     names: set[str] = set()
     spans.sort()

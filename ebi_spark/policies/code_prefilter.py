@@ -5,14 +5,16 @@ make one plain condition on a dataset. The same codes also narrow each record th
 can belong to, however many policies there are.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import assert_never
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from ebi_spark.policies.compile import FIELDS, stored_four
+from ebi_spark.policies.model import AgeRange, AllOf, AnyOf, FollowedBy, HasCode, IsNull, NoneOf, Test
 from ebi_spark.policies.patterns import one_of, written_out
 
 # A key is the first characters of a code: its category.
@@ -54,25 +56,30 @@ def _shared_start(codes: tuple[str, ...]) -> str:
     return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def code_prefilter(test: dict[str, Any], dataset: str) -> CodePrefilter | None:
+def code_prefilter(test: Test, dataset: str) -> CodePrefilter | None:
     """A record must have one of these codes for the test to be true. None if no list of codes expresses this."""
-    if "any_of" in test:
-        parts = [code_prefilter(item, dataset) for item in test["any_of"]]
-        first = parts[0]
-        if first is None or any(p is None or (p.column, p.whole) != (first.column, first.whole) for p in parts):
+    match test:
+        case AnyOf(items):
+            parts = [code_prefilter(item, dataset) for item in items]
+            first = parts[0]
+            if first is None or any(p is None or (p.column, p.whole) != (first.column, first.whole) for p in parts):
+                return None
+            return CodePrefilter(first.column, _sorted(code for p in parts if p for code in p.codes), first.whole)
+        case AllOf(items):
+            # One part is enough: the whole test is applied to the records it finds.
+            return next((part for item in items if (part := code_prefilter(item, dataset)) is not None), None)
+        case HasCode() if stored_four(test):
+            return CodePrefilter("dominant_procedure_4", test.codes, True)
+        case HasCode(name, "starts_with" | "contains", codes, None) | FollowedBy(name, codes):
+            return _of_patterns(codes, FIELDS[dataset].get(name))
+        case NoneOf() | HasCode() | AgeRange() | IsNull():
             return None
-        return CodePrefilter(first.column, tuple(sorted({code for p in parts if p for code in p.codes})), first.whole)
-    if "all_of" in test:
-        found = [part for item in test["all_of"] if (part := code_prefilter(item, dataset)) is not None]
-        return found[0] if found else None  # one part is enough: the whole test is applied to the records it finds
-    if stored_four(test):
-        return CodePrefilter("dominant_procedure_4", tuple(test["starts_with"]), True)
-    if "none_of" in test or "left" in test:
-        return None
-    operator = next((name for name in ("starts_with", "contains") if name in test), None)
-    patterns = test[operator] if operator else test.get("followed_by", {}).get("first")
-    column = FIELDS[dataset].get(test.get("field", ""))
-    if not patterns or column not in ("dominant_procedure", "primary_diagnosis", "diagnosis_codes", "procedure_codes"):
+        case _:
+            assert_never(test)
+
+
+def _of_patterns(patterns: tuple[str, ...], column: str | None) -> CodePrefilter | None:
+    if column not in ("dominant_procedure", "primary_diagnosis", "diagnosis_codes", "procedure_codes"):
         return None
     codes: list[str] = []
     for pattern in patterns:
@@ -80,4 +87,8 @@ def code_prefilter(test: dict[str, Any], dataset: str) -> CodePrefilter | None:
         if len(written) > _MOST_WRITTEN_OUT or any(len(code) < KEY_LENGTH or not code.isalnum() for code in written):
             return None
         codes += written
-    return CodePrefilter(column, tuple(sorted(set(codes))), False)
+    return CodePrefilter(column, _sorted(codes), False)
+
+
+def _sorted(codes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(codes)))

@@ -6,15 +6,28 @@ T-SQL, and ``_`` is any one character.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import reduce
-from typing import Any
+from typing import assert_never
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from ebi_spark.config.default_codes import by_meaning
-from ebi_spark.policies.model import AS_PUBLISHED, Clause
+from ebi_spark.policies.model import (
+    AS_PUBLISHED,
+    AgeRange,
+    AllOf,
+    AnyOf,
+    Clause,
+    FollowedBy,
+    HasCode,
+    IsNull,
+    NoneOf,
+    Test,
+    asks_null,
+    fields_of,
+)
 from ebi_spark.policies.patterns import one_of
 
 _BOTH = {
@@ -63,50 +76,58 @@ def holds(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
     return ~test if clause.kind == "exclude" else test
 
 
-def passes(clause: Clause, dataset: str, reading: str = AS_PUBLISHED) -> Column:
-    """Like :func:`holds`, but never NULL: where the clause cannot be decided, its ``missing`` decides."""
-    return F.coalesce(holds(clause, dataset, reading), F.lit(clause.missing == "passes"))
+def compile_test(test: Test, dataset: str, reading: str = AS_PUBLISHED) -> Column:
+    """A test as a three-valued Column. Scopes are always tested ``as_published`` (decision 8)."""
+    match test:
+        case AnyOf(parts):
+            return reduce(lambda a, b: a | b, [compile_test(part, dataset, reading) for part in parts])
+        case AllOf(parts):
+            return reduce(lambda a, b: a & b, [compile_test(part, dataset, reading) for part in parts])
+        case NoneOf(parts):
+            return ~reduce(lambda a, b: a | b, [compile_test(part, dataset, reading) for part in parts])
+        case IsNull(name, is_null):
+            column = _field(name, dataset, reading)
+            return column.isNull() if is_null else column.isNotNull()
+        case AgeRange(name, low, None):
+            return _field(name, dataset, reading) >= F.lit(low)
+        case AgeRange(name, None, high):
+            return _field(name, dataset, reading) <= F.lit(high)
+        case AgeRange(name, low, high):
+            return _field(name, dataset, reading).between(F.lit(low), F.lit(high))
+        case FollowedBy(name, first, then, directly):
+            return _field(name, dataset, reading).rlike(followed_by(first, then, bool(directly)))
+        case HasCode():
+            return _has_code(test, _field(test.field, dataset, reading))
+        case _:
+            assert_never(test)
 
 
-def compile_test(test: dict[str, Any], dataset: str, reading: str = AS_PUBLISHED) -> Column:
-    """A test from the YAML as a three-valued Column. Scopes are always tested ``as_published`` (decision 8)."""
-    if "any_of" in test:
-        return reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["any_of"]])
-    if "all_of" in test:
-        return reduce(lambda a, b: a & b, [compile_test(item, dataset, reading) for item in test["all_of"]])
-    if "none_of" in test:
-        return ~reduce(lambda a, b: a | b, [compile_test(item, dataset, reading) for item in test["none_of"]])
-    name = test["field"]
-    column = F.col(FIELDS[dataset][name])
-    if uses_code_meaning(reading) and name not in AS_SEEN:
-        column = by_meaning(FIELDS[dataset][name])
-    is_list = name in LIST_FIELDS
-    if "is_null" in test:
-        return column.isNull() if test["is_null"] else column.isNotNull()
-    if "between" in test:
-        return column.between(*test["between"])
-    if "at_least" in test:
-        return column >= F.lit(test["at_least"])
-    if "at_most" in test:
-        return column <= F.lit(test["at_most"])
-    if "left" in test:
-        column = F.substring(column, 1, test["left"])
-    if "in" in test:
-        return column.isin(*test["in"])
-    if "contains" in test:
-        return column.rlike(one_of(test["contains"]))
-    if "followed_by" in test:
-        return column.rlike(followed_by(**test["followed_by"], directly=test.get("directly", False)))
-    codes = test["starts_with"]
-    if is_list:
-        return column.rlike(f",{one_of(codes)}")
-    if stored_four(test):
-        # A plain IN on the stored four characters lets Spark skip pages of the Parquet files.
-        return F.col("dominant_procedure_4").isin(*codes)
-    return column.rlike(f"^{one_of(codes)}")
+def _field(name: str, dataset: str, reading: str) -> Column:
+    """A field as a reading sees it."""
+    column = FIELDS[dataset][name]
+    return by_meaning(column) if uses_code_meaning(reading) and name not in AS_SEEN else F.col(column)
 
 
-def followed_by(first: list[str], then: list[str], directly: bool) -> str:
+def _has_code(test: HasCode, column: Column) -> Column:
+    if test.left is not None:
+        column = F.substring(column, 1, test.left)
+    match test.operator:
+        case "in":
+            return column.isin(*test.codes)
+        case "contains":
+            return column.rlike(one_of(test.codes))
+        case "starts_with" if test.field in LIST_FIELDS:
+            return column.rlike(f",{one_of(test.codes)}")
+        case "starts_with" if stored_four(test):
+            # A plain IN on the stored four characters lets Spark skip pages of the Parquet files.
+            return F.col("dominant_procedure_4").isin(*test.codes)
+        case "starts_with":
+            return column.rlike(f"^{one_of(test.codes)}")
+        case _:
+            assert_never(test.operator)
+
+
+def followed_by(first: Iterable[str], then: Iterable[str], directly: bool) -> str:
     """A regular expression for a list in which a code of ``then`` comes after one of ``first``, or directly after it.
 
     It reads the list once, however long it is: the groups are atomic, so the engine never backtracks into them. A code that
@@ -119,38 +140,18 @@ def followed_by(first: list[str], then: list[str], directly: bool) -> str:
     return f"(?s)^(?>.*?,{one_of(first)})(?>.*?,{one_of(then)})"
 
 
-def stored_four(test: dict[str, Any]) -> bool:
+def stored_four(test: Test) -> bool:
     """Whether the test needs only the first four characters of the dominant procedure, which silver stores as a column."""
-    codes = test.get("starts_with", ())
-    plain = bool(codes) and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes)
-    return plain and test.get("field") == "dominant_procedure" and test.get("left", 4) >= 4
+    match test:
+        case HasCode("dominant_procedure", "starts_with", codes, left):
+            return (left is None or left >= 4) and all(_PLAIN.fullmatch(code) and len(code) == 4 for code in codes)
+    return False
 
 
-def null_columns(test: dict[str, Any], dataset: str) -> list[str] | None:
-    """The silver column whose NULL, and nothing else, leaves the test undecided (a list of one); None if there is no such
-    single column."""
+def null_column(test: Test, dataset: str) -> str | None:
+    """The silver column whose NULL, and nothing else, leaves the test undecided; None if there is no such single column."""
     names = set(fields_of(test))
-    if len(names) != 1 or asks_null(test):
-        return None
-    return [FIELDS[dataset][name] for name in names]
-
-
-def fields_of(test: dict[str, Any]) -> Iterator[str]:
-    """Every field that a test names, with repeats."""
-    for item in parts_of(test):
-        yield from fields_of(item)
-    if "field" in test:
-        yield test["field"]
-
-
-def parts_of(test: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tests inside ``any_of``, ``all_of`` or ``none_of``; empty for a test of a field."""
-    return [item for key in ("any_of", "all_of", "none_of") for item in test.get(key, ())]
-
-
-def asks_null(test: dict[str, Any]) -> bool:
-    """Whether the test contains ``is_null``. Such a test can be decided although a field is NULL."""
-    return "is_null" in test or any(map(asks_null, parts_of(test)))
+    return FIELDS[dataset][names.pop()] if len(names) == 1 and not asks_null(test) else None
 
 
 _WITHOUT_TEST = {"not_codable": "no code expresses this", "not_applicable": "does not apply to this procedure"}
@@ -165,32 +166,31 @@ def clause_in_words(clause: Clause) -> str:
     return in_words(clause.test, clause.kind)
 
 
-def in_words(test: dict[str, Any] | None, kind: str = "require") -> str:
+def in_words(test: Test, kind: str = "require") -> str:
     """A test as one readable line, used by ``explain``, the policy table and the report."""
-    if test is None:
-        return _WITHOUT_TEST["not_codable"]
-    line = _line(test)
-    return f"not ({line})" if kind == "exclude" else line
+    return f"not ({_line(test)})" if kind == "exclude" else _line(test)
 
 
-def _line(test: dict[str, Any]) -> str:
-    for key, word in (("any_of", " or "), ("all_of", " and ")):
-        if key in test:
-            return "(" + word.join(_line(item) for item in test[key]) + ")"
-    if "none_of" in test:
-        return "not (" + " or ".join(_line(item) for item in test["none_of"]) + ")"
-    name = test["field"]
-    if "followed_by" in test:
-        pair = test["followed_by"]
-        return f"{name} has {', '.join(pair['first'])} with {', '.join(pair['then'])} {'directly ' * bool(test.get('directly'))}after it"
-    if "is_null" in test:
-        return f"{name} is {'' if test['is_null'] else 'not '}missing"
-    if "between" in test:
-        return f"{name} between {test['between'][0]} and {test['between'][1]}"
-    for key, sign in (("at_least", "≥"), ("at_most", "≤")):
-        if key in test:
-            return f"{name} {sign} {test[key]}"
-    if "left" in test:
-        name = f"the first {test['left']} characters of {name}"
-    operator = next(key for key in ("starts_with", "contains", "in") if key in test)
-    return f"{name} {operator.replace('_', ' ')} {', '.join(test[operator])}"
+def _line(test: Test) -> str:
+    match test:
+        case AnyOf(parts):
+            return f"({' or '.join(map(_line, parts))})"
+        case AllOf(parts):
+            return f"({' and '.join(map(_line, parts))})"
+        case NoneOf(parts):
+            return f"not ({' or '.join(map(_line, parts))})"
+        case FollowedBy(name, first, then, directly):
+            return f"{name} has {', '.join(first)} with {', '.join(then)} {'directly ' * bool(directly)}after it"
+        case IsNull(name, is_null):
+            return f"{name} is {'' if is_null else 'not '}missing"
+        case AgeRange(name, low, None):
+            return f"{name} ≥ {low}"
+        case AgeRange(name, None, high):
+            return f"{name} ≤ {high}"
+        case AgeRange(name, low, high):
+            return f"{name} between {low} and {high}"
+        case HasCode(name, operator, codes, left):
+            start = "" if left is None else f"the first {left} characters of "
+            return f"{start}{name} {operator.replace('_', ' ')} {', '.join(codes)}"
+        case _:
+            assert_never(test)

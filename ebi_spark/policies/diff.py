@@ -3,13 +3,25 @@
 import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, assert_never
 
 from ebi_spark.errors import InputError
 from ebi_spark.policies.compile import clause_in_words
-from ebi_spark.policies.model import Clause, Policy, Revision
-from ebi_spark.policies.patterns import OPERATORS, written_out
+from ebi_spark.policies.model import (
+    AgeRange,
+    AllOf,
+    AnyOf,
+    Clause,
+    FollowedBy,
+    HasCode,
+    IsNull,
+    NoneOf,
+    Policy,
+    Revision,
+    Test,
+)
+from ebi_spark.policies.patterns import written_out
 from ebi_spark.policies.simplify import leaves, normal_test
 
 
@@ -71,10 +83,10 @@ def _clauses(reading: str, before: list[Clause], after: list[Clause]) -> Iterato
     old, new = {c.id: c for c in before}, {c.id: c for c in after}
     for name in [*old, *(name for name in new if name not in old)]:
         if name not in new:
-            line = _line(old[name])
+            line = clause_in_words(old[name])
             yield Change(reading, name, "dropped", line, "", f"condition removed: {line}")
         elif name not in old:
-            line = _line(new[name])
+            line = clause_in_words(new[name])
             yield Change(reading, name, "added", "", line, f"condition added: {line}")
         else:
             yield from _clause(reading, old[name], new[name])
@@ -85,15 +97,18 @@ def _clauses(reading: str, before: list[Clause], after: list[Clause]) -> Iterato
         yield Change(reading, "", "order", ", ".join(kept), ", ".join(order), text)
 
 
-def _line(clause: Clause) -> str:
-    return clause_in_words(clause)
-
-
 def _clause(reading: str, old: Clause, new: Clause) -> Iterator[Change]:
     if old.kind != new.kind:
-        yield Change(reading, new.id, "kind", _line(old), _line(new), f"{_line(old)} becomes {_line(new)}")
-    elif (old.test is None) != (new.test is None) or normal_test(old.test or {}) != normal_test(new.test or {}):
-        yield Change(reading, new.id, "test", _line(old), _line(new), _test(old, new))
+        yield Change(
+            reading,
+            new.id,
+            "kind",
+            clause_in_words(old),
+            clause_in_words(new),
+            f"{clause_in_words(old)} becomes {clause_in_words(new)}",
+        )
+    elif _normal(old.test) != _normal(new.test):
+        yield Change(reading, new.id, "test", clause_in_words(old), clause_in_words(new), _test(old, new))
     if old.missing != new.missing and old.kind != "scope":
         text = f"a record on which the clause cannot be decided: {old.missing} becomes {new.missing}"
         yield Change(reading, new.id, "missing", old.missing, new.missing, text)
@@ -103,6 +118,10 @@ def _clause(reading: str, old: Clause, new: Clause) -> Iterator[Change]:
         yield Change(reading, new.id, "coding", old.coding, new.coding, f"{old.coding} becomes {new.coding}")
 
 
+def _normal(test: Test | None) -> Test | None:
+    return None if test is None else normal_test(test)
+
+
 def _single_spaced(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
@@ -110,7 +129,7 @@ def _single_spaced(text: str) -> str:
 def _codes(clause: Clause) -> dict[tuple[str, str, bool], set[str]]:
     """The codes that a clause tests, by field, operator and whether having them counts for the test."""
     found: dict[tuple[str, str, bool], set[str]] = {}
-    for leaf in leaves(clause.test or {}):
+    for leaf in leaves(clause.test) if clause.test else ():
         codes = {code for pattern in leaf.codes for code in written_out(pattern)}
         found.setdefault((leaf.field, leaf.operator, leaf.positive), set()).update(codes)
     return found
@@ -119,7 +138,7 @@ def _codes(clause: Clause) -> dict[tuple[str, str, bool], set[str]]:
 def _test(old: Clause, new: Clause) -> str:
     """The codes added and removed if the tests differ only in codes, otherwise both tests."""
     before, after = _codes(old), _codes(new)
-    if before.keys() == after.keys() and _shape(old.test) == _shape(new.test):
+    if old.test and new.test and _shape(old.test) == _shape(new.test):
         parts = []
         for key in before:
             added, removed = sorted(after[key] - before[key]), sorted(before[key] - after[key])
@@ -127,13 +146,19 @@ def _test(old: Clause, new: Clause) -> str:
             parts += [f"{key[0]} drops {', '.join(removed)}"] if removed else []
         if parts:
             return "; ".join(parts)
-    return f"{_line(old)} becomes {_line(new)}"
+    return f"{clause_in_words(old)} becomes {clause_in_words(new)}"
 
 
-def _shape(test: Any) -> Any:
+def _shape(test: Test) -> Test:
     """A test without its codes."""
-    if isinstance(test, dict):
-        return {key: ([] if key in OPERATORS or key == "followed_by" else _shape(value)) for key, value in test.items()}
-    if isinstance(test, list):
-        return [_shape(item) for item in test]
-    return test
+    match test:
+        case AnyOf(parts) | AllOf(parts) | NoneOf(parts):
+            return replace(test, parts=tuple(map(_shape, parts)))
+        case HasCode():
+            return replace(test, codes=())
+        case FollowedBy():
+            return replace(test, first=(), then=())
+        case AgeRange() | IsNull():
+            return test
+        case _:
+            assert_never(test)

@@ -14,10 +14,20 @@ from typing import Any
 from ebi_spark.config.settings import RunConfig, fingerprint, resource
 from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.errors import InputError
-from ebi_spark.policies.checks import check_document, refuse_drafts
-from ebi_spark.policies.compile import FIELDS, fields_of
+from ebi_spark.policies.checks import check_document, clause_id, refuse_drafts
+from ebi_spark.policies.compile import FIELDS
 from ebi_spark.policies.local_policies import Documents, with_extended
-from ebi_spark.policies.model import READINGS, Clause, Flip, Policy, PolicyReading, Revision, RevisionPeriod
+from ebi_spark.policies.model import (
+    READINGS,
+    Clause,
+    Flip,
+    Policy,
+    PolicyReading,
+    Revision,
+    RevisionPeriod,
+    fields_of,
+    parse_test,
+)
 
 
 def load_policies(policy_dirs: Iterable[Path] = (), only: Iterable[str] | None = None) -> list[Policy]:
@@ -97,8 +107,8 @@ def _build(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
                 readings[base], given.get("decisions", []), shared, f"{here}: reading {name}"
             )
             _check_clauses(readings[name], document["dataset"], f"{here}: reading {name}")
-        start = _day(item["in_force"]["from"], here)
-        end = _day(item["in_force"]["to"], here) if "to" in item["in_force"] else None
+        start = date.fromisoformat(item["in_force"]["from"])
+        end = date.fromisoformat(item["in_force"]["to"]) if "to" in item["in_force"] else None
         if end is not None and end <= start:
             raise InputError(
                 f"{here}: it ends on or before the day it starts",
@@ -115,12 +125,11 @@ def _build(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
                 },
                 dated=item["in_force"].get("dated", "stated"),
                 rationale=item["in_force"].get("because", ""),
-                regime=tuple((_day(known["day"], here), known["words"]) for known in item.get("regime", ())),
+                regime=tuple((date.fromisoformat(known["day"]), known["words"]) for known in item.get("regime", ())),
                 baseline=dict(item.get("baseline", {})),
                 flips=tuple(_flips(item, published, document["dataset"], shared, here)),
             )
         )
-    _check_revisions(revisions, where)
     return Policy(
         id=document["id"],
         title=document["title"],
@@ -193,12 +202,16 @@ def _clause(item: dict[str, Any], shared: dict[str, dict[str, Any]], where: str,
             remedy="give `require` or `exclude`; or, for a clause without a test, `covered_by: CLAUSE`, "
             "`coding: not_codable` or `coding: not_applicable`",
         )
-    test = merged.get(kind)
+    if merged.get("scope") and kind != "require":
+        raise InputError(
+            f"{where}: the scope {merged['id']} has no `require`",
+            remedy="give it a test with `require`: it decides which records the policy is about",
+        )
     return Clause(
         id=merged["id"],
         source_text=merged.get("words", ""),
         kind="scope" if merged.get("scope") else kind,
-        test=test,
+        test=parse_test(merged[kind]) if kind in merged else None,
         missing=merged.get("missing", "fails"),
         coding=coding,
         rationale=merged.get("because", ""),
@@ -238,7 +251,7 @@ def _apply_decisions(
             id=old.id,
             source_text=item.get("words", old.source_text),
             kind=kind,
-            test=item.get(kind, old.test),
+            test=parse_test(item[kind]) if kind in item else old.test,
             missing=item.get("missing", old.missing),
             coding=old.coding,
             rationale=item["because"],
@@ -279,17 +292,13 @@ def _flips(
                 continue
             if [c for c in flipped if c.decides] == [c for c in clauses if c.decides]:
                 continue  # it only adds or removes a clause without a test
-            changed = decision.get("clause") or _name_of(decision["add"])
+            changed = decision.get("clause") or clause_id(decision["add"])
             clause = next((c for c in (flipped if not undone else clauses) if c.id == changed), None)
             source_text = decision.get("words") or (clause.source_text if clause else "")
             found.append(
                 Flip(base, decision["id"], source, undone, changed, source_text, decision["because"], tuple(flipped))
             )
     return found
-
-
-def _name_of(clause: dict[str, Any]) -> str:
-    return str(clause.get("id", clause.get("use")))
 
 
 def _check_clauses(clauses: list[Clause], dataset: str, where: str) -> None:
@@ -322,18 +331,6 @@ def _check_clauses(clauses: list[Clause], dataset: str, where: str) -> None:
         )
 
 
-def _check_revisions(revisions: list[Revision], where: str) -> None:
-    ordered = sorted(revisions, key=lambda revision: revision.start)
-    for earlier, later in zip(ordered, ordered[1:], strict=False):
-        if earlier.name == later.name:
-            raise InputError(f"{where}: the revision {later.name!r} appears twice", remedy="rename one of them")
-        if earlier.end is None or earlier.end > later.start:
-            raise InputError(
-                f"{where}: revisions {earlier.name} and {later.name} overlap",
-                remedy=f"end {earlier.name} with `to: {later.start}` or earlier (exclusive)",
-            )
-
-
 def _reading(
     document: dict[str, Any], revision: dict[str, Any], name: str, clauses: list[Clause], start: date, end: date | None
 ) -> PolicyReading:
@@ -345,12 +342,8 @@ def _reading(
         "in_force": revision["in_force"],
         **{key: document[key] for key in ("extends", "boards") if key in document},
         **{key: revision[key] for key in ("notes", "regime", "baseline") if key in revision},
-        "clauses": [
-            {"id": c.id, "kind": c.kind, "words": c.source_text, "test": c.test, "missing": c.missing, "coding": c.coding,
-             "because": c.rationale, "decision": c.decision, "covered_by": c.covered_by}
-            for c in clauses
-        ],
-    }  # fmt: skip
+        "clauses": [clause.definition for clause in clauses],
+    }
     return PolicyReading(document["id"], revision["revision"], name, tuple(clauses), found, definition)
 
 
@@ -365,14 +358,7 @@ def outcome_fingerprint(
             "revision": revision,
             "reading": reading,
             "in_force": [str(start), str(end)],
-            "clauses": [[c.id, c.kind, c.test, c.missing] for c in clauses if c.kind != "note"],
+            "clauses": [clause.outcome_parts for clause in clauses if clause.kind != "note"],
             **({"boards": document["boards"]} if "boards" in document else {}),
         }
     )
-
-
-def _day(value: str, where: str) -> date:
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise InputError(f"{where}: {value!r} is not a date", remedy="write dates as 2022-08-01") from None

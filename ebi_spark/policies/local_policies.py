@@ -12,11 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ebi_spark.config.settings import resource
-from ebi_spark.config.yaml_documents import line_of
-from ebi_spark.errors import InputError
+from ebi_spark.policies.checks import clause_id, error_at
 
 Document = dict[str, Any]
 # policy id → the content of its file, and the file
@@ -34,7 +31,7 @@ def _with_extended(policy_id: str, documents: Documents, above: tuple[str, ...])
     _check_boards(document, path)
     if "extends" not in document:
         if "dataset" not in document:
-            raise _error(path, [], "the key 'dataset' is missing", "add `dataset: apc` or `dataset: op`")
+            raise error_at(path, [], "the key 'dataset' is missing", "add `dataset: apc` or `dataset: op`")
         for number, item in enumerate(document["revisions"]):
             _check_names(item, set(), path, ["revisions", number])
         return document
@@ -42,7 +39,7 @@ def _with_extended(policy_id: str, documents: Documents, above: tuple[str, ...])
     if base_id not in documents:
         near = difflib.get_close_matches(base_id, documents, n=1, cutoff=0.0)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise _error(
+        raise error_at(
             path,
             ["extends"],
             f"there is no policy {base_id!r} to extend",
@@ -52,11 +49,11 @@ def _with_extended(policy_id: str, documents: Documents, above: tuple[str, ...])
     if base_id in chain:
         circle = " → ".join((*chain[chain.index(base_id) :], base_id))
         message = f"the policies extend each other in a circle: {circle}"
-        raise _error(path, ["extends"], message, "remove one `extends`")
+        raise error_at(path, ["extends"], message, "remove one `extends`")
     base = _with_extended(base_id, documents, chain)
     if document.get("dataset", base["dataset"]) != base["dataset"]:
         message = f"{base_id}, which this policy extends, has the dataset {base['dataset']}"
-        raise _error(path, ["dataset"], message, "leave `dataset` out: it is inherited")
+        raise error_at(path, ["dataset"], message, "leave `dataset` out: it is inherited")
     revisions = [
         _revision(base, item, path, ["revisions", number]) for number, item in enumerate(document["revisions"])
     ]
@@ -65,21 +62,21 @@ def _with_extended(policy_id: str, documents: Documents, above: tuple[str, ...])
 
 def _revision(base: Document, item: Document, path: Path, where: list[Any]) -> Document:
     inherited = _in_force(base, item["in_force"]["from"])
-    inherited_ids = {_name(clause) for clause in inherited["clauses"]}
+    inherited_ids = {clause_id(clause) for clause in inherited["clauses"]}
     for number, clause in enumerate(item["clauses"]):
-        if _name(clause) in inherited_ids:
-            raise _error(
+        if clause_id(clause) in inherited_ids:
+            raise error_at(
                 path,
                 [*where, "clauses", number],
-                f"the clause id {_name(clause)!r} appears twice: {base['id']} has it too",
+                f"the clause id {clause_id(clause)!r} appears twice: {base['id']} has it too",
                 "give the clause a different id, or change the other clause by a decision of a reading",
             )
     _check_names(item, inherited_ids | _added(inherited), path, where)
-    own_ids = {_name(clause) for clause in item["clauses"]}
+    own_ids = {clause_id(clause) for clause in item["clauses"]}
     readings: Document = {}
     for name in dict.fromkeys((*inherited.get("readings", {}), *item.get("readings", {}))):
         before, after = inherited.get("readings", {}).get(name, {}), item.get("readings", {}).get(name, {})
-        decisions = [d for d in before.get("decisions", []) if not ("add" in d and _name(d["add"]) in own_ids)]
+        decisions = [d for d in before.get("decisions", []) if not ("add" in d and clause_id(d["add"]) in own_ids)]
         readings[name] = {**before, **after, "decisions": decisions + after.get("decisions", [])}
     known = {sensitivity["id"] for sensitivity in item.get("sensitivities", [])}
     sensitivities = [s for s in inherited.get("sensitivities", []) if s["id"] not in known]
@@ -101,24 +98,24 @@ def _decisions(revision: Document) -> Iterator[tuple[list[Any], Document]]:
 
 
 def _added(revision: Document) -> set[str]:
-    return {_name(decision["add"]) for _, decision in _decisions(revision) if "add" in decision}
+    return {clause_id(decision["add"]) for _, decision in _decisions(revision) if "add" in decision}
 
 
 def _check_names(revision: Document, inherited: set[str], path: Path, where: list[Any]) -> None:
     """Check that every clause that a clause or decision names exists, in the revision or among the ids ``inherited``."""
     others = _added(revision) | inherited
-    known = {_name(clause) for clause in revision["clauses"]} | others
-    tested = {_name(c) for c in revision["clauses"] if {"use", "require", "exclude"} & set(c)} | others
+    known = {clause_id(clause) for clause in revision["clauses"]} | others
+    tested = {clause_id(c) for c in revision["clauses"] if {"use", "require", "exclude"} & set(c)} | others
 
     def check(name: str, among: set[str], place: list[Any], message: str) -> None:
         if name not in among:
             near = difflib.get_close_matches(name, sorted(among), n=1, cutoff=0.0)
-            raise _error(path, [*where, *place], message, f"did you mean {near[0]}?" if near else "name a clause")
+            raise error_at(path, [*where, *place], message, f"did you mean {near[0]}?" if near else "name a clause")
 
     for number, clause in enumerate(revision["clauses"]):
         if "covered_by" in clause:
             name = clause["covered_by"]
-            message = f"the clause {_name(clause)} is covered by {name!r}, which is not a clause with a test"
+            message = f"the clause {clause_id(clause)} is covered by {name!r}, which is not a clause with a test"
             check(name, tested, ["clauses", number, "covered_by"], message)
     for place, decision in _decisions(revision):
         if "clause" in decision:
@@ -138,16 +135,12 @@ def _in_force(base: Document, day: str) -> Document:
     return found
 
 
-def _name(clause: Document) -> str:
-    return str(clause.get("id", clause.get("use")))
-
-
 def _check_boards(document: Document, path: Path) -> None:
     for number, code in enumerate(document.get("boards", [])):
         known = _boards()
         if code not in known:
             near = difflib.get_close_matches(code, known, n=1, cutoff=0.0)[0]
-            raise _error(
+            raise error_at(
                 path,
                 ["boards", number],
                 f"there is no integrated care board {code!r}",
@@ -160,9 +153,3 @@ def _boards() -> dict[str, str]:
     """The name of every present or former integrated care board, by code."""
     with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
         return {row["icb_code"]: row["icb_name"] for row in csv.DictReader(file)}
-
-
-def _error(path: Path, where: list[Any], message: str, remedy: str) -> InputError:
-    """An error that names a policy file and the line of the value at ``where``."""
-    node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
-    return InputError(f"policy: {path}, line {line_of(node, where)}: {message}", remedy=remedy)

@@ -1,22 +1,159 @@
-"""A policy after it has been loaded: dated revisions, three readings of each, and an ordered list of clauses in each
-reading."""
+"""A policy after it has been loaded: dated revisions, three readings of each, an ordered list of clauses in each reading,
+and the tests of these clauses.
 
+Every kind of test is a class. Code that treats kinds differently uses ``match`` and ends with ``assert_never``, so that mypy
+names every place that a new kind has to be added to.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, Literal, assert_never, get_args
 
 AS_PUBLISHED = "as_published"
 READINGS = (AS_PUBLISHED, "as_intended", "guidance_coded")
+# The operators of a test whose value is a list of codes.
+Operator = Literal["starts_with", "contains", "in"]
+OPERATORS: tuple[Operator, ...] = get_args(Operator)
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """True if any part is true."""
+
+    parts: tuple["Test", ...]
+
+
+@dataclass(frozen=True)
+class AllOf:
+    """True if all parts are true."""
+
+    parts: tuple["Test", ...]
+
+
+@dataclass(frozen=True)
+class NoneOf:
+    """True if all parts are false."""
+
+    parts: tuple["Test", ...]
+
+
+@dataclass(frozen=True)
+class HasCode:
+    """A field has one of the codes. ``codes`` are patterns (see :mod:`ebi_spark.policies.patterns`)."""
+
+    field: str
+    operator: Operator
+    codes: tuple[str, ...]
+    left: int | None = None  # how many of the field's first characters are tested; None: all
+
+
+@dataclass(frozen=True)
+class FollowedBy:
+    """In a list of codes, a code of ``then`` comes after a code of ``first``."""
+
+    field: str
+    first: tuple[str, ...]
+    then: tuple[str, ...]
+    directly: bool | None = None  # whether no code may be between the two; None: not stated, the same as False
+
+
+@dataclass(frozen=True)
+class AgeRange:
+    """An age from ``low`` to ``high``, both included. A range that is open at one end has None there."""
+
+    field: str
+    low: int | None
+    high: int | None
+
+
+@dataclass(frozen=True)
+class IsNull:
+    """A field is missing, or, if not ``is_null``, has a value. Never undecided."""
+
+    field: str
+    is_null: bool
+
+
+FieldTest = HasCode | FollowedBy | AgeRange | IsNull
+# A condition on a record: true, false, or undecided where the record lacks the value.
+Test = AnyOf | AllOf | NoneOf | FieldTest
+
+
+def parse_test(document: dict[str, Any]) -> Test:
+    """The test that a policy file or a stored definition describes. :mod:`ebi_spark.policies.checks` has checked it."""
+    for key, kind in (("any_of", AnyOf), ("all_of", AllOf), ("none_of", NoneOf)):
+        if key in document:
+            return kind(tuple(map(parse_test, document[key])))
+    name = document["field"]
+    if "is_null" in document:
+        return IsNull(name, document["is_null"])
+    if "between" in document:
+        return AgeRange(name, *document["between"])
+    if "at_least" in document or "at_most" in document:
+        return AgeRange(name, document.get("at_least"), document.get("at_most"))
+    if "followed_by" in document:
+        pair = document["followed_by"]
+        return FollowedBy(name, tuple(pair["first"]), tuple(pair["then"]), document.get("directly"))
+    operator = next(key for key in OPERATORS if key in document)
+    return HasCode(name, operator, tuple(document[operator]), document.get("left"))
+
+
+def document_of(test: Test) -> dict[str, Any]:
+    """The test with the keys of a policy file, as definitions store it and fingerprints contain it: the reverse of
+    :func:`parse_test`."""
+    match test:
+        case AnyOf(parts):
+            return {"any_of": [document_of(part) for part in parts]}
+        case AllOf(parts):
+            return {"all_of": [document_of(part) for part in parts]}
+        case NoneOf(parts):
+            return {"none_of": [document_of(part) for part in parts]}
+        case HasCode(name, operator, codes, left):
+            return {"field": name, **({} if left is None else {"left": left}), operator: list(codes)}
+        case FollowedBy(name, first, then, directly):
+            stated = {} if directly is None else {"directly": directly}
+            return {"field": name, "followed_by": {"first": list(first), "then": list(then)}, **stated}
+        case AgeRange(name, None, high):
+            return {"field": name, "at_most": high}
+        case AgeRange(name, low, None):
+            return {"field": name, "at_least": low}
+        case AgeRange(name, low, high):
+            return {"field": name, "between": [low, high]}
+        case IsNull(name, is_null):
+            return {"field": name, "is_null": is_null}
+        case _:
+            assert_never(test)
+
+
+def field_tests(test: Test) -> Iterator[FieldTest]:
+    """Every test of a field within a test, in order."""
+    match test:
+        case AnyOf(parts) | AllOf(parts) | NoneOf(parts):
+            for part in parts:
+                yield from field_tests(part)
+        case _:
+            yield test
+
+
+def fields_of(test: Test) -> Iterator[str]:
+    """Every field that a test names, with repeats."""
+    return (item.field for item in field_tests(test))
+
+
+def asks_null(test: Test) -> bool:
+    """Whether the test contains ``is_null``. Such a test can be decided although a field is NULL."""
+    return any(isinstance(item, IsNull) for item in field_tests(test))
 
 
 @dataclass(frozen=True)
 class Clause:
-    """One condition of a policy. ``test`` is the condition as written in the YAML; None if no code expresses it."""
+    """One condition of a policy. ``test`` is None if no code expresses the condition."""
 
     id: str
     source_text: str  # the source's own words; the key `words` of the policy file
     kind: str  # scope, require, exclude, or note (no test)
-    test: dict[str, Any] | None
+    test: Test | None
     missing: str  # the result for a record on which the test cannot be decided: fails or passes
     coding: str = "coded"  # coded, proxy, not_codable or not_applicable
     rationale: str = ""  # why it is coded this way; the key `because` of the policy file
@@ -27,7 +164,24 @@ class Clause:
     def from_definition(cls, item: dict[str, Any]) -> "Clause":
         """The clause from its entry in a definition of ``gold/policy``, which uses the keys of the policy file."""
         names = {"words": "source_text", "because": "rationale"}
-        return cls(**{names.get(key, key): value for key, value in item.items()})
+        values = {names.get(key, key): value for key, value in item.items()}
+        return cls(**{**values, "test": parse_test(item["test"]) if item["test"] else None})
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The clause's entry in a definition of ``gold/policy``: the reverse of :meth:`from_definition`."""
+        return {"id": self.id, "kind": self.kind, "words": self.source_text, "test": self._document,
+                "missing": self.missing, "coding": self.coding, "because": self.rationale, "decision": self.decision,
+                "covered_by": self.covered_by}  # fmt: skip
+
+    @property
+    def outcome_parts(self) -> list[Any]:
+        """Everything in the clause that can change the outcome of a record, for fingerprints."""
+        return [self.id, self.kind, self._document, self.missing]
+
+    @property
+    def _document(self) -> dict[str, Any] | None:
+        return None if self.test is None else document_of(self.test)
 
     @property
     def decides(self) -> bool:
@@ -87,6 +241,12 @@ class Revision:
     ] = ()  # changes to how the policy is controlled, such as prior approval; none ends it
     flips: tuple[Flip, ...] = ()
     baseline: dict[str, Any] = field(default_factory=dict)  # past activity as stated by the source
+
+    @property
+    def scope_test(self) -> Test:
+        """The test that decides which records are in scope."""
+        assert self.scope.test is not None
+        return self.scope.test
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ AGE_FIELDS = ("age", "age_years")
 CODE_FIELDS = ("dominant_procedure", "primary_diagnosis", "any_diagnosis", "any_procedure")
 # Ages that a bound can sensibly name: years, and the range around the codes for babies (7001 to 7007).
 _POSSIBLE_AGES = ((0, 120), (7000, 7007))
-OPERATORS = ("starts_with", "contains", "in")
 # The form of a code in both ICD-10 and OPCS-4: a letter and two digits, then a digit or X.
 _CODE_PLACES = ("letter", "digit", "digit", "digit or X", "digit or X", "suffix")
 

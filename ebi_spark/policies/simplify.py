@@ -1,54 +1,55 @@
 """Put tests into a standard form, so that equivalent tests written differently can be shortened and compared."""
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import assert_never
 
-from ebi_spark.policies.compile import parts_of
-from ebi_spark.policies.patterns import MOST_WRITTEN_OUT, OPERATORS, written_out
-
-Test = dict[str, Any]
+from ebi_spark.policies.model import AgeRange, AllOf, AnyOf, FollowedBy, HasCode, IsNull, NoneOf, Test
+from ebi_spark.policies.patterns import MOST_WRITTEN_OUT, written_out
 
 
 def simplified(test: Test) -> Test:
     """The test with nested groups flattened and the codes of one field merged into one list. It is true, false or unknown
     for the same records as before."""
-    for key in ("any_of", "all_of"):
-        if key in test:
-            items: list[Test] = []
-            for item in map(simplified, test[key]):
-                items += item.get(key, [item])
-            items = _merge_alternatives(items) if key == "any_of" else _merge_exclusions(items)
-            return items[0] if len(items) == 1 else {key: items}
-    if "none_of" in test:
-        inner = simplified({"any_of": test["none_of"]})
-        if "none_of" in inner and len(inner["none_of"]) == 1:
-            only: Test = inner["none_of"][0]
-            return only
-        if "is_null" in inner:  # never unknown
-            return {**inner, "is_null": not inner["is_null"]}
-        return {"none_of": inner.get("any_of", [inner])}
-    made = dict(test)
-    for key in OPERATORS:
-        if key in test:
-            made[key] = _unique(code for pattern in test[key] for code in written_out(pattern, MOST_WRITTEN_OUT))
-    return made
+    match test:
+        case AnyOf(parts):
+            simple = [item.parts if isinstance(item, AnyOf) else (item,) for item in map(simplified, parts)]
+            merged = _merge_alternatives(item for items in simple for item in items)
+            return merged[0] if len(merged) == 1 else AnyOf(tuple(merged))
+        case AllOf(parts):
+            simple = [item.parts if isinstance(item, AllOf) else (item,) for item in map(simplified, parts)]
+            merged = _merge_exclusions(item for items in simple for item in items)
+            return merged[0] if len(merged) == 1 else AllOf(tuple(merged))
+        case NoneOf(parts):
+            match simplified(AnyOf(parts)):
+                case NoneOf((only,)):
+                    return only
+                case IsNull(name, is_null):  # never unknown
+                    return IsNull(name, not is_null)
+                case AnyOf(alternatives):
+                    return NoneOf(alternatives)
+                case inner:
+                    return NoneOf((inner,))
+        case HasCode():
+            return replace(test, codes=_written_out(test.codes, MOST_WRITTEN_OUT))
+        case FollowedBy() | AgeRange() | IsNull():
+            return test
+        case _:
+            assert_never(test)
 
 
-def _unique(codes: Any) -> list[str]:
-    return list(dict.fromkeys(codes))
+def _written_out(patterns: Iterable[str], most: int | None = None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(code for pattern in patterns for code in written_out(pattern, most)))
 
 
-def merged_with(one: Test, other: Test) -> Test | None:
+def merged_with(one: Test, other: Test) -> HasCode | None:
     """``one OR other`` as one test if both use the same operator on the same field, otherwise None."""
-    if set(one) != set(other) or one.get("field") != other.get("field") or one.get("left") != other.get("left"):
+    if not (isinstance(one, HasCode) and isinstance(other, HasCode)) or replace(one, codes=other.codes) != other:
         return None
-    key = next((key for key in OPERATORS if key in one), None)
-    return None if key is None else {**one, key: _unique([*one[key], *other[key]])}
+    return replace(one, codes=tuple(dict.fromkeys((*one.codes, *other.codes))))
 
 
-def _merge_alternatives(items: list[Test]) -> list[Test]:
+def _merge_alternatives(items: Iterable[Test]) -> list[Test]:
     merged: list[Test] = []
     for item in items:
         for number, before in enumerate(merged):
@@ -60,34 +61,43 @@ def _merge_alternatives(items: list[Test]) -> list[Test]:
     return merged
 
 
-def _merge_exclusions(items: list[Test]) -> list[Test]:
+def _merge_exclusions(items: Iterable[Test]) -> list[Test]:
     """Merge neighbouring exclusions: NOT a AND NOT b equals NOT (a OR b), also if one of them is unknown."""
     merged: list[Test] = []
     for item in items:
-        if merged and "none_of" in item and "none_of" in merged[-1]:
-            merged[-1] = simplified({"none_of": [*merged[-1]["none_of"], *item["none_of"]]})
-        else:
-            merged.append(item)
+        match merged[-1:], item:
+            case [NoneOf(before)], NoneOf(after):
+                merged[-1] = simplified(NoneOf((*before, *after)))
+            case _:
+                merged.append(item)
     return merged
 
 
-def normal_test(test: dict[str, Any]) -> Any:
+def normal_test(test: Test) -> Test:
     """A test in its standard form: classes expanded, codes and alternatives sorted. Tests with equal forms give the same
     result on every record."""
-    for key in ("any_of", "all_of", "none_of"):
-        if key in test:
-            items = sorted((normal_test(item) for item in test[key]), key=lambda item: json.dumps(item, sort_keys=True))
-            return items[0] if len(items) == 1 and key != "none_of" else {key: items}
-    made = dict(test)
-    for key in OPERATORS:
-        if key in test:
-            made[key] = sorted({code for pattern in test[key] for code in written_out(pattern)})
-    if "followed_by" in test:
-        made["followed_by"] = {
-            side: sorted({code for pattern in codes for code in written_out(pattern)})
-            for side, codes in test["followed_by"].items()
-        }
-    return made
+    match test:
+        case AnyOf(parts) | AllOf(parts):
+            items = _normal_parts(parts)
+            return items[0] if len(items) == 1 else replace(test, parts=items)
+        case NoneOf(parts):
+            return NoneOf(_normal_parts(parts))
+        case HasCode():
+            return replace(test, codes=_every_code(test.codes))
+        case FollowedBy(name, first, then, directly):
+            return FollowedBy(name, _every_code(first), _every_code(then), bool(directly))
+        case AgeRange() | IsNull():
+            return test
+        case _:
+            assert_never(test)
+
+
+def _normal_parts(parts: tuple[Test, ...]) -> tuple[Test, ...]:
+    return tuple(sorted(map(normal_test, parts), key=repr))
+
+
+def _every_code(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(_written_out(patterns)))
 
 
 @dataclass(frozen=True)
@@ -103,10 +113,19 @@ class Leaf:
 
 def leaves(test: Test, positive: bool = True) -> Iterator[Leaf]:
     """Every test of codes within a test. ``none_of`` reverses ``positive`` for the tests inside it."""
-    for item in parts_of(test):
-        yield from leaves(item, positive != ("none_of" in test))
-    operator = next((key for key in OPERATORS if key in test), None)
-    if operator:
-        yield Leaf(test["field"], operator, tuple(test[operator]), test.get("left"), positive)
-    for codes in test.get("followed_by", {}).values():
-        yield Leaf(test["field"], "starts_with", tuple(codes), None, positive)
+    match test:
+        case AnyOf(parts) | AllOf(parts):
+            for part in parts:
+                yield from leaves(part, positive)
+        case NoneOf(parts):
+            for part in parts:
+                yield from leaves(part, not positive)
+        case HasCode(name, operator, codes, left):
+            yield Leaf(name, operator, codes, left, positive)
+        case FollowedBy(name, first, then):
+            yield Leaf(name, "starts_with", first, None, positive)
+            yield Leaf(name, "starts_with", then, None, positive)
+        case AgeRange() | IsNull():
+            pass
+        case _:
+            assert_never(test)

@@ -9,8 +9,8 @@ from pathlib import Path
 from ebi_spark.errors import InputError
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policy, shared_clauses
-from ebi_spark.policies.model import Policy
-from ebi_spark.policies.simplify import Test, simplified
+from ebi_spark.policies.model import Policy, Test
+from ebi_spark.policies.simplify import simplified
 from ebi_spark.policy_import.page import Page, SqlPart, is_sql, read_page
 from ebi_spark.policy_import.page_words import Words, read_words
 from ebi_spark.policy_import.policy_file import policy_text, reconciliation_text, to_complete

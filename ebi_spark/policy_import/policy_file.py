@@ -3,13 +3,13 @@
 import json
 import re
 import textwrap
-from collections.abc import Iterable
 from typing import Any
 
 from ebi_spark.policies.code_books import is_covered
 from ebi_spark.policies.codes_in_words import ranges_in
-from ebi_spark.policies.patterns import AGE_FIELDS, OPERATORS
-from ebi_spark.policies.simplify import Test
+from ebi_spark.policies.model import Test, document_of
+from ebi_spark.policies.patterns import AGE_FIELDS
+from ebi_spark.policies.simplify import leaves
 from ebi_spark.policy_import.page import MONTH, Page
 from ebi_spark.policy_import.page_words import Words
 from ebi_spark.policy_import.reconcile import KINDS, Finding
@@ -101,7 +101,7 @@ def _clause(draft: Draft, words: Words) -> list[str]:
 
 def clause_words(draft: Draft, words: Words) -> str:
     """The page's words for a clause: from its coding logic, its ages or its lists; otherwise the SQL itself."""
-    codes = set(_codes_of(draft.test))
+    codes = {code for leaf in leaves(draft.test) for code in leaf.codes}
     best, most = "", 0
     for item in words.logic:
         common = sum(any(code.startswith(named) or named.startswith(code) for code in codes) for named in item.codes)
@@ -122,14 +122,6 @@ def clause_words(draft: Draft, words: Words) -> str:
     return f"{' '.join(stated)} ({sql})" if stated else sql
 
 
-def _codes_of(test: Test) -> Iterable[str]:
-    for key in ("any_of", "all_of", "none_of"):
-        for item in test.get(key, ()):
-            yield from _codes_of(item)
-    for key in OPERATORS:
-        yield from test.get(key, ())
-
-
 def _scalar(text: str) -> str:
     """A text as one YAML scalar, in quotation marks wherever YAML could read a plain one differently."""
     simple = re.fullmatch(r"[A-Za-z][\w ,;()/.'’“”–-]*", text) and not re.search(r":\s|\s#|[\s.]$", text + "|"[:0])
@@ -148,15 +140,16 @@ def _text(key: str, text: str, pad: str) -> list[str]:
 
 def _test(key: str, test: Test, pad: str) -> list[str]:
     """A test on one line (YAML flow style) if it fits, otherwise in block style."""
-    flow = f"{pad}{key}: {_flow(test)}"
+    document = document_of(test)
+    flow = f"{pad}{key}: {_flow(document)}"
     if len(flow) <= _WIDTH:
         return [flow]
-    return [f"{pad}{key}:", *_block(test, pad + "  ")]
+    return [f"{pad}{key}:", *_block(document, pad + "  ")]
 
 
-def _block(test: Test, pad: str) -> list[str]:
+def _block(document: dict[str, Any], pad: str) -> list[str]:
     lines: list[str] = []
-    for key, value in test.items():
+    for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines.append(f"{pad}{key}:")
             for item in value:

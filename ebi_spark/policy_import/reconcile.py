@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ebi_spark.policies.code_books import SYSTEM_OF, SYSTEMS, CodeBook, is_covered
+from ebi_spark.policies.model import AgeRange, NoneOf, Test
 from ebi_spark.policies.patterns import AGE_FIELDS
-from ebi_spark.policies.simplify import Leaf, Test, leaves, normal_test, simplified
+from ebi_spark.policies.simplify import Leaf, leaves, normal_test, simplified
 from ebi_spark.policy_import.page import Page
 from ebi_spark.policy_import.page_words import Words
 from ebi_spark.policy_import.rule_clauses import Draft
@@ -235,8 +236,7 @@ def _titled(codes: list[str], book: CodeBook) -> str:
 def _ages(words: Words, drafts: list[Draft]) -> Iterator[Finding]:
     clauses = [draft for draft in drafts if set(draft.fields) & set(AGE_FIELDS)]
     for draft in clauses:
-        test = draft.test
-        low, high = test.get("between", [test.get("at_least"), test.get("at_most")])
+        low, high = (draft.test.low, draft.test.high) if isinstance(draft.test, AgeRange) else (None, None)
         if not words.ages:
             yield Finding("in the SQL, not in the words", draft.line, draft.id, "the words name no age")
         elif not any((age.low, age.high) == (low, high) for age in words.ages):
@@ -314,13 +314,13 @@ def _logic(words: Words, drafts: list[Draft], fragments: dict[int, Test | None])
             yield Finding("in the words, not in the SQL", line, "", words.lines[line])
 
 
-def _form(test: Test) -> str:
-    return str(normal_test(simplified(test)))
+def _form(test: Test) -> Test:
+    return normal_test(simplified(test))
 
 
-def _effective_form(draft: Draft) -> str:
+def _effective_form(draft: Draft) -> Test:
     """The form of the whole condition: the negated test for an exclusion."""
-    return _form({"none_of": [draft.test]} if draft.kind == "exclude" else draft.test)
+    return _form(NoneOf((draft.test,)) if draft.kind == "exclude" else draft.test)
 
 
 def _nulls(drafts: list[Draft]) -> Iterator[Finding]:

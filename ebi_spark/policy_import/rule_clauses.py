@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ebi_spark.policies.compile import asks_null, fields_of
-from ebi_spark.policies.patterns import OPERATORS, written_out
-from ebi_spark.policies.simplify import Test, merged_with, normal_test, simplified
+from ebi_spark.policies.model import AnyOf, HasCode, IsNull, NoneOf, Test, asks_null, fields_of, parse_test
+from ebi_spark.policies.patterns import written_out
+from ebi_spark.policies.simplify import merged_with, normal_test, simplified
 from ebi_spark.policy_import.tsql_rule import Condition
 
 _PROCEDURES = ("dominant_procedure", "any_procedure")
@@ -70,15 +70,16 @@ def draft_clauses(conditions: list[Condition], shared: dict[str, dict[str, Any]]
 
 def _draft(condition: Condition) -> Draft:
     test, missing = condition.test, "fails"
-    nulls = [item for item in test.get("any_of", []) if item.get("is_null") is True]
-    others = [item for item in test.get("any_of", []) if item not in nulls]
+    alternatives = test.parts if isinstance(test, AnyOf) else ()
+    nulls = [item for item in alternatives if isinstance(item, IsNull) and item.is_null]
+    others = tuple(item for item in alternatives if item not in nulls)
     if len(nulls) == 1 and others:
-        rest = simplified({"any_of": others})
+        rest = simplified(AnyOf(others))
         # The rest is undecided exactly when this field is NULL, so `OR … IS NULL` means `missing: passes`.
-        if set(fields_of(rest)) == {nulls[0]["field"]} and not asks_null(rest):
+        if set(fields_of(rest)) == {nulls[0].field} and not asks_null(rest):
             test, missing = rest, "passes"
-    if set(test) == {"none_of"}:
-        return Draft("exclude", simplified({"any_of": test["none_of"]}), missing, (condition,))
+    if isinstance(test, NoneOf):
+        return Draft("exclude", _bare(test), missing, (condition,))
     return Draft("require", test, missing, (condition,))
 
 
@@ -96,13 +97,13 @@ def _merged(before: Draft, draft: Draft) -> Draft | None:
 
 
 def _codes(test: Test) -> set[str]:
-    return {code for key in OPERATORS if key in test for pattern in test[key] for code in written_out(pattern)}
+    return {code for pattern in test.codes for code in written_out(pattern)} if isinstance(test, HasCode) else set()
 
 
 def _split(draft: Draft, shared: dict[str, dict[str, Any]]) -> list[Draft]:
     """Split a chain that contains a whole shared clause and more into that clause and the rest."""
     for clause in shared.values():
-        part = clause.get(draft.kind)
+        part = parse_test(clause[draft.kind]) if draft.kind in clause else None
         if part is None or merged_with(part, draft.test) is None:
             continue
         inside = [c for c in draft.conditions if _codes(_bare(c.test)) <= _codes(part)]
@@ -110,7 +111,7 @@ def _split(draft: Draft, shared: dict[str, dict[str, Any]]) -> list[Draft]:
         if rest and set().union(*(_codes(_bare(c.test)) for c in inside)) == _codes(part):
             split = []
             for chosen in (inside, rest):
-                test = simplified({"any_of": [_bare(c.test) for c in chosen]})
+                test = simplified(AnyOf(tuple(_bare(c.test) for c in chosen)))
                 split.append(replace(draft, test=test, conditions=tuple(chosen)))
             return sorted(split, key=lambda item: item.line)
     return [draft]
@@ -118,12 +119,12 @@ def _split(draft: Draft, shared: dict[str, dict[str, Any]]) -> list[Draft]:
 
 def _bare(test: Test) -> Test:
     """The test that an exclusion excludes."""
-    return simplified({"any_of": test["none_of"]}) if set(test) == {"none_of"} else test
+    return simplified(AnyOf(test.parts)) if isinstance(test, NoneOf) else test
 
 
 def _as_shared(draft: Draft, shared: dict[str, dict[str, Any]]) -> Draft:
     for name, clause in shared.items():
-        if draft.kind in clause and normal_test(clause[draft.kind]) == normal_test(draft.test):
+        if draft.kind in clause and normal_test(parse_test(clause[draft.kind])) == normal_test(draft.test):
             return replace(draft, use=name, as_shared=clause.get("missing", "fails") == draft.missing)
     return draft
 

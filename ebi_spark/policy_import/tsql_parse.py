@@ -9,6 +9,7 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, TokenError
 
 from ebi_spark.errors import InputError
+from ebi_spark.policies.model import Test
 from ebi_spark.policy_import.page import COMPARISON, LOST_JOIN, LOST_JOIN_REMEDY, Page, SqlPart, depth
 from ebi_spark.policy_import.typography import Repair
 
@@ -24,7 +25,7 @@ class Refused(InputError):
 
 
 def parse(
-    page: Page, part: SqlPart, text: str, meaning: Callable[[exp.Expr, SqlPart], str]
+    page: Page, part: SqlPart, text: str, meaning: Callable[[exp.Expr, SqlPart], Test]
 ) -> tuple[exp.Expr, Repair | None]:
     """The SQL of a part as a tree, and the repair if one was made.
 
@@ -35,7 +36,7 @@ def parse(
     if _balanced(text):
         return _tree(page, part, text), None
     missing = depth(text)
-    readings: dict[str, str] = {}
+    readings: dict[Test, str] = {}
     places = _boundaries(text) if abs(missing) == 1 else []
     for place in places if len(places) <= MOST_PLACES else []:
         attempt = f"{text[:place]}{')' if missing == 1 else '('}{text[place:]}"

@@ -4,7 +4,6 @@ policy language cannot express is refused with its line.
 Only the kinds of nodes named here are accepted, because the parser ignores SQL that it does not know.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from ebi_spark.policies.compile import LIST_FIELDS
+from ebi_spark.policies.model import AgeRange, AllOf, AnyOf, HasCode, IsNull, NoneOf, Operator, Test
 from ebi_spark.policies.patterns import (
     AGE_FIELDS,
     CODE_FIELDS,
@@ -22,18 +22,19 @@ from ebi_spark.policies.patterns import (
     why_not_a_code,
     written_out,
 )
-from ebi_spark.policies.simplify import Test, simplified
+from ebi_spark.policies.simplify import simplified
 from ebi_spark.policy_import.page import Page, SqlPart
 from ebi_spark.policy_import.sql_columns import Binding, column_of
 from ebi_spark.policy_import.tsql_parse import Refused, line_of, name_of, parse, printed
 
 _NO_CHANGE = (exp.Upper, exp.Trim)
-_COMPARE: dict[type[exp.Expr], Callable[[int], Test]] = {
-    exp.GTE: lambda n: {"at_least": n},
-    exp.GT: lambda n: {"at_least": n + 1},
-    exp.LTE: lambda n: {"at_most": n},
-    exp.LT: lambda n: {"at_most": n - 1},
-    exp.EQ: lambda n: {"between": [n, n]},
+# The lowest and the highest age for which a comparison with a number is true; None: no bound.
+_COMPARE: dict[type[exp.Expr], Callable[[int], tuple[int | None, int | None]]] = {
+    exp.GTE: lambda n: (n, None),
+    exp.GT: lambda n: (n + 1, None),
+    exp.LTE: lambda n: (None, n),
+    exp.LT: lambda n: (None, n - 1),
+    exp.EQ: lambda n: (n, n),
 }
 _MIRRORED = {exp.GTE: exp.LTE, exp.GT: exp.LT, exp.LTE: exp.GTE, exp.LT: exp.GT, exp.EQ: exp.EQ, exp.NEQ: exp.NEQ}
 
@@ -89,9 +90,9 @@ class RuleReader:
             )
         return found
 
-    def _meaning(self, tree: exp.Expr, part: SqlPart) -> str:
-        """The meaning of a tree as a text, to compare two trees."""
-        return json.dumps(simplified(RuleReader(self.page, self.binding)._test(tree, part)), sort_keys=True)
+    def _meaning(self, tree: exp.Expr, part: SqlPart) -> Test:
+        """The meaning of a tree, to compare two trees."""
+        return simplified(RuleReader(self.page, self.binding)._test(tree, part))
 
     # Conditions
 
@@ -101,19 +102,19 @@ class RuleReader:
                 return self._test(node.this, part)
             case exp.And():
                 kept = [item for item in node.flatten() if not _is_one_is_one(item)]
-                return {"all_of": [self._test(item, part) for item in kept]}
+                return AllOf(tuple(self._test(item, part) for item in kept))
             case exp.Or():
                 self._precedence(node, part)
-                return {"any_of": [self._test(item, part) for item in node.flatten()]}
+                return AnyOf(tuple(self._test(item, part) for item in node.flatten()))
             case exp.Not():
-                return {"none_of": [self._test(node.this, part)]}
+                return NoneOf((self._test(node.this, part),))
             case exp.Is():
                 return self._is_null(node, part)
             case exp.Between():
                 return self._between(node, part)
             case exp.Like():
                 test = self._like(node, part)
-                return {"none_of": [test]} if node.args.get("negate") else test
+                return NoneOf((test,)) if node.args.get("negate") else test
             case exp.In():
                 return self._in(node, part)
             case exp.EQ() | exp.NEQ() | exp.GT() | exp.GTE() | exp.LT() | exp.LTE():
@@ -130,7 +131,7 @@ class RuleReader:
     def _is_null(self, node: exp.Is, part: SqlPart) -> Test:
         if not isinstance(node.expression, exp.Null):
             raise self._refused(node, part, "IS can only be followed by NULL or NOT NULL")
-        return {"field": self._column(node.this, part).field, "is_null": True}
+        return IsNull(self._column(node.this, part).field, True)
 
     def _between(self, node: exp.Between, part: SqlPart) -> Test:
         column = self._column(node.this, part)
@@ -141,7 +142,7 @@ class RuleReader:
         if low > high:
             raise self._refused(node, part, f"an impossible age: no age is between {low} and {high}",
                                 "write the smaller age first")  # fmt: skip
-        return {"field": column.field, "between": [low, high]}
+        return AgeRange(column.field, low, high)
 
     def _compared(self, node: exp.Binary, part: SqlPart) -> Test:
         left, right, kind = node.left, node.right, type(node)
@@ -155,8 +156,8 @@ class RuleReader:
         column = self._column(left, part)
         if column.field in AGE_FIELDS:
             bound = self._age(literal, part)
-            test = {"field": column.field} | _COMPARE[exp.EQ if kind is exp.NEQ else kind](bound)
-            return {"none_of": [test]} if kind is exp.NEQ else test
+            age = AgeRange(column.field, *_COMPARE[exp.EQ if kind is exp.NEQ else kind](bound))
+            return NoneOf((age,)) if kind is exp.NEQ else age
         if kind not in (exp.EQ, exp.NEQ):
             raise self._refused(node, part, f"codes cannot be compared by size: {printed(node)[:60]}",
                                 "list the codes: in ('…', '…')")  # fmt: skip
@@ -165,9 +166,9 @@ class RuleReader:
             if not column.blank_default:
                 raise self._refused(node, part, "a column is compared with blank text, but blank values are read as missing",
                                     "write IS NULL or IS NOT NULL")  # fmt: skip
-            return {"field": column.field, "is_null": kind is exp.EQ}
+            return IsNull(column.field, kind is exp.EQ)
         test = self._with_blank_default(self._equal(column, [self._text(literal, part)], node, part), column)
-        return {"none_of": [test]} if kind is exp.NEQ else test
+        return NoneOf((test,)) if kind is exp.NEQ else test
 
     def _in(self, node: exp.In, part: SqlPart) -> Test:
         column = self._column(node.this, part)
@@ -176,7 +177,7 @@ class RuleReader:
             raise self._refused(node, part, "IN takes a list of quoted codes only", "list the codes: in ('…', '…')")
         if column.field in AGE_FIELDS:
             ages = [self._age(item, part) for item in listed]
-            return {"any_of": [{"field": column.field, "between": [age, age]} for age in ages]}
+            return AnyOf(tuple(AgeRange(column.field, age, age) for age in ages))
         values = [self._text(item.unnest(), part) for item in listed]
         return self._with_blank_default(self._equal(column, values, node, part), column)
 
@@ -186,7 +187,7 @@ class RuleReader:
             raise self._refused(node, part, f"{column.name} is a list of codes, but `=` and IN would compare the whole list",
                                 "write like '%…%'")  # fmt: skip
         if column.left is None:
-            return {"field": column.field, "in": [self._code(value, column, node, part) for value in values]}
+            return self._has_code(column, "in", values, node, part)
         fitting = [v for v in values if len(v) == column.left]
         shorter = [v for v in values if len(v) < column.left]
         if longer := [v for v in values if len(v) > column.left]:
@@ -194,11 +195,15 @@ class RuleReader:
                                 f"write left(…,{len(longer[0])}), or only the first {column.left} characters of the code")  # fmt: skip
         tests: list[Test] = []
         if fitting:
-            codes = [self._code(value, column, node, part) for value in fitting]
-            tests.append({"field": column.field, "starts_with": codes})
+            tests.append(self._has_code(column, "starts_with", fitting, node, part))
         if shorter:
-            tests.append({"field": column.field, "in": [self._code(value, column, node, part) for value in shorter]})
-        return tests[0] if len(tests) == 1 else {"any_of": tests}
+            tests.append(self._has_code(column, "in", shorter, node, part))
+        return tests[0] if len(tests) == 1 else AnyOf(tuple(tests))
+
+    def _has_code(
+        self, column: "Column", operator: Operator, values: list[str], node: exp.Expr, part: SqlPart
+    ) -> HasCode:
+        return HasCode(column.field, operator, tuple(self._code(value, column, node, part) for value in values))
 
     def _like(self, node: exp.Like, part: SqlPart) -> Test:
         column = self._column(node.this, part)
@@ -209,13 +214,12 @@ class RuleReader:
         core = printed.strip("%")
         opened, closed = printed.startswith("%"), printed.endswith("%")
         if not core:
-            return {"field": column.field, "is_null": False}
+            return IsNull(column.field, False)
         if "%" in core:
             raise self._refused(node, part, f"the pattern {printed!r} has a % between other characters",
                                 "write two LIKEs joined by AND")  # fmt: skip
         pattern = self._code(core, column, node, part)
         size = len(places(pattern))
-        test: Test
         if column.field in LIST_FIELDS:
             if not (opened and closed):
                 raise self._refused(
@@ -225,7 +229,7 @@ class RuleReader:
             if None in places(pattern):
                 raise self._refused(node, part, f"{printed!r} may match a separator of the list of codes",
                                     "list the characters, as in [123]")  # fmt: skip
-            test = {"field": column.field, "contains": [pattern]}
+            test = HasCode(column.field, "contains", (pattern,))
         elif opened and not closed:
             raise self._refused(
                 node, part, f"{printed!r} tests how the code ends", "list the whole codes: in ('…', '…')"
@@ -235,19 +239,19 @@ class RuleReader:
                 self._equal(column, self._expanded(pattern, node, part), node, part), column
             )
         elif column.left is None:
-            test = {"field": column.field, "contains" if opened else "starts_with": [pattern]}
+            test = HasCode(column.field, "contains" if opened else "starts_with", (pattern,))
         elif size > column.left:
             raise self._refused(node, part, f"the first {column.left} characters can never contain {core!r}",
                                 f"write left(…,{size}), or a shorter pattern")  # fmt: skip
         elif not opened or size == column.left:
-            test = {"field": column.field, "starts_with": [pattern]}
+            test = HasCode(column.field, "starts_with", (pattern,))
         else:
-            test = {"field": column.field, "left": column.left, "contains": [pattern]}
+            test = HasCode(column.field, "contains", (pattern,), column.left)
         return self._with_blank_default(test, column)
 
     def _with_blank_default(self, test: Test, column: "Column") -> Test:
         """``test``, but false for a missing value if the SQL says ``ISNULL(column, '')``: blank text contains no code."""
-        return {"all_of": [{"field": column.field, "is_null": False}, test]} if column.blank_default else test
+        return AllOf((IsNull(column.field, False), test)) if column.blank_default else test
 
     # Columns and values
 

@@ -47,24 +47,6 @@ def count_limits(events: Column) -> tuple[Column, Column]:
     )
 
 
-def crude_limits(events: Column, people: Column) -> tuple[Column, Column]:
-    """95% limits of a crude rate per 100,000: the limits of the count divided by the people; NULL without people."""
-    return tuple(crude_rate(limit, people) for limit in count_limits(events))  # type: ignore[return-value]
-
-
-def standardised_ratio(events: Column, expected: Column) -> Column:
-    """Indirectly standardised ratio O/E; NULL where nothing is expected.
-
-    E = Σ n·(x/n of the reference) over strata. Breslow and Day (1987), p. 65.
-    """
-    return F.when(expected > 0, events / expected)
-
-
-def ratio_limits(events: Column, expected: Column) -> tuple[Column, Column]:
-    """95% limits of an indirectly standardised ratio: the limits of the count O divided by E, which is taken as known."""
-    return tuple(standardised_ratio(limit, expected) for limit in count_limits(events))  # type: ignore[return-value]
-
-
 def repeated_variance(person_sum: Column) -> Column:
     """Aggregate: the variance of a sum to which people can contribute several events, V = Σ c² over people.
 

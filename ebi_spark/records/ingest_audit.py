@@ -15,7 +15,7 @@ from ebi_spark.records.checksums import record_checksum_columns
 from ebi_spark.records.existing_records import File
 from ebi_spark.records.file_counts import Batch, ClassifiedTable, FileCount
 from ebi_spark.records.plan import Plan
-from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
+from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.records.write_records import Outcome
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import INGEST_AUDIT, RECORD_TABLES, YEAR
@@ -131,7 +131,7 @@ def _audited(
     contradicting = not_written.get(upsert.CONFLICT, 0)
     reasons = dict(count.reasons)
     if contradicting:
-        reasons["conflicting_duplicate"] = reasons.get("conflicting_duplicate", 0) + contradicting
+        reasons[CONFLICTING] = reasons.get(CONFLICTING, 0) + contradicting
     return {
         "run_id": run_id,
         "source_system": item.table.system,

@@ -17,9 +17,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import ClassifiedTable, FileCounts
 from ebi_spark.records.row_status import VALID, keep
 from ebi_spark.sources.file_inventory import is_configured
-from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, YEAR, Table
-
-_UNKNOWN_YEAR = "unknown"
+from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, UNKNOWN_YEAR, YEAR, Table
 
 
 def emptied_years(
@@ -34,7 +32,7 @@ def emptied_years(
     parts: list[DataFrame] = []
     for table in (*RECORD_TABLES.values(), QUARANTINE):
         if lake.exists(table):
-            absent = set(lake.years(table)) - {*present, _UNKNOWN_YEAR}
+            absent = set(lake.years(table)) - {*present, UNKNOWN_YEAR}
             absent &= absent if asked is None else set(asked)
             if absent:
                 parts.append(lake.read(table).where(F.col(YEAR).isin(*absent)).select(YEAR, "source_file").distinct())

@@ -13,13 +13,12 @@ from ebi_spark.records.checksums import Checksum
 from ebi_spark.records.existing_records import quarantine_checksums, unaudited_runs
 from ebi_spark.records.file_counts import Batch, ClassifiedTable
 from ebi_spark.records.plan import Plan
-from ebi_spark.records.row_status import DUPLICATE, QUARANTINED, VALID, keep
+from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, QUARANTINED, VALID, keep
 from ebi_spark.records.write_records import Outcome
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.reader import raw_json
-from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, YEAR
+from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, UNKNOWN_YEAR, YEAR
 
-UNKNOWN_YEAR = "unknown"
 # The tables whose rows are records, or for HES spells parts of a record.
 RECORD_ROLES = ("apcs", "opa", "apc", "op")
 
@@ -57,7 +56,7 @@ def write_quarantine(
         if item.table.role in RECORD_ROLES and contradicting is not None:
             keys = contradicting.where(F.col("source_system") == item.table.system).select("record_id")
             rows = keep(item.rows, VALID, config.years).join(keys, ["record_id"], "left_semi")
-            rows = rows.withColumn("reasons", F.array(F.lit("conflicting_duplicate")))
+            rows = rows.withColumn("reasons", F.array(F.lit(CONFLICTING)))
             parts.append(_quarantined(item, rows, batch.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     if config.mode == "upsert":
@@ -109,7 +108,7 @@ def _is_superseded() -> Column:
     """Whether a usable row from the extract ``_usable`` supersedes the quarantined row of its key: its extract is the
     same or a later one. A conflict is superseded only by a later extract."""
     extract = upsert.extract("extract_date")
-    contradiction = F.array_contains("reasons", "conflicting_duplicate")
+    contradiction = F.array_contains("reasons", CONFLICTING)
     return (F.col("_usable") > extract) | ((F.col("_usable") == extract) & ~contradiction)
 
 

@@ -11,10 +11,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.records.file_counts import FileCounts
-from ebi_spark.records.row_status import FUTURE
+from ebi_spark.records.row_status import CONFLICTING, FUTURE
 from ebi_spark.sources.layouts import layouts
 
-CONFLICT = "conflicting_duplicate"
 # The columns, under our names, that each reason depends on. Columns that a table does not have are skipped.
 REASON_COLUMNS = {
     "no_key": ("record_id",),
@@ -35,7 +34,7 @@ REMEDIES = {
     "undischarged": "wait for the extract that has the discharge",
     "unfinished": "wait for the extract that has the finished episode",
     "no_spell": "add the file that has the spell of this row of APCS_Der",
-    CONFLICT: "state `extract_date` for each file, so that the later row counts, or leave one of the files out",
+    CONFLICTING: "state `extract_date` for each file, so that the later row counts, or leave one of the files out",
 }
 MOST_COLUMNS = 4
 # The columns that conflict are found only for up to this many conflicting rows.
@@ -56,13 +55,13 @@ def quarantine_summary(quarantine: DataFrame) -> list[dict[str, Any]]:
         F.count("*").alias("rows"), F.countDistinct("source_file").alias("files")
     )
     found = [row.asDict() for row in counted.orderBy(F.col("rows").desc(), "role", "reason").collect()]
-    conflicts = sum(item["rows"] for item in found if item["reason"] == CONFLICT)
+    conflicts = sum(item["rows"] for item in found if item["reason"] == CONFLICTING)
     differing = _differing(quarantine) if 0 < conflicts <= MOST_COMPARED else {}
     return [_with_remedy(item, differing.get(item["role"], [])) for item in found]
 
 
 def _with_remedy(item: dict[str, Any], differing: list[str]) -> dict[str, Any]:
-    columns = differing if item["reason"] == CONFLICT else columns_of(item["reason"], item["role"])
+    columns = differing if item["reason"] == CONFLICTING else columns_of(item["reason"], item["role"])
     remedy = REMEDIES.get(item["reason"], "look at the rows in silver/quarantine")
     return item | {"columns": columns, "remedy": remedy}
 
@@ -89,7 +88,7 @@ def refused_rows(details: str) -> list[dict[str, Any]]:
 
 def _differing(quarantine: DataFrame) -> dict[str, list[str]]:
     """The columns in which rows of one key conflict, by role, the most frequent first."""
-    rows = quarantine.where(F.array_contains("reasons", CONFLICT) & F.col("record_id").isNotNull())
+    rows = quarantine.where(F.array_contains("reasons", CONFLICTING) & F.col("record_id").isNotNull())
     cells = rows.select(
         "role",
         "source_system",

@@ -22,6 +22,8 @@ from ebi_spark.records.cleaning import list_of
 
 # The reason for an appointment on a future day of a future year. It does not count as a bad row.
 FUTURE = "future_appointment"
+# The reason for rows of one key with different content.
+CONFLICTING = "conflicting_duplicate"
 
 # The notes for a date outside its plausible range.
 BEFORE, AFTER = "before_first_day", "after_extract"

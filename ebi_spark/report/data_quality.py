@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ebi_spark.records.quarantine_summary import CONFLICT, REMEDIES, columns_of
+from ebi_spark.records.quarantine_summary import REMEDIES, columns_of
+from ebi_spark.records.row_status import CONFLICTING
 from ebi_spark.report import charts, wording
 from ebi_spark.report.blocks import Block, by_year, chart_block
 from ebi_spark.report.rows import Row
@@ -57,7 +58,7 @@ def _quarantine(quality: Sequence[Row]) -> list[Block]:
     for (dataset, reason), number in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         columns = dict.fromkeys(name for role in _ROLES.get(dataset, ()) for name in columns_of(reason, role))
         where = ", ".join(columns) or (
-            "the columns in which the rows differ" if reason == CONFLICT else "the whole line"
+            "the columns in which the rows differ" if reason == CONFLICTING else "the whole line"
         )
         name = wording.DATASETS.get(dataset, dataset)
         shown = wording.count(number) if number else wording.SUPPRESSED_MEASURES["withheld_small"]

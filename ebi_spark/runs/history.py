@@ -571,7 +571,7 @@ def parts(stage: str, inputs: RunInputs) -> dict[str, str]:
     for period in inputs.periods:
         readings = {name: reading.fingerprint for name, reading in period.revision.readings.items()}
         flips = [
-            [flip.base, flip.decision, flip.undone, [[c.id, c.kind, c.test, c.missing] for c in flip.clauses]]
+            [flip.base, flip.decision, flip.undone, [clause.outcome_parts for clause in flip.clauses]]
             for flip in period.revision.flips
         ]
         recorded = [period.revision.name, period.since, period.until, readings, flips, period.policy.boards]

@@ -17,6 +17,8 @@ from pyspark.sql.types import DataType, StructType
 SCHEMA_VERSION = 2
 
 YEAR = "financial_year"
+# The year of rows that have none: `silver/quarantine` is the only table with such rows.
+UNKNOWN_YEAR = "unknown"
 RECORD_KEY = ("source_system", "dataset", "record_id")
 POLICY_KEY = ("policy_id", "revision", "reading")
 

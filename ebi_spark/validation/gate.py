@@ -25,7 +25,7 @@ from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.own_files import pages_of, put_pages, refuse_pages
-from ebi_spark.tables.schemas import QUARANTINE, TABLES, YEAR, Table
+from ebi_spark.tables.schemas import QUARANTINE, TABLES, UNKNOWN_YEAR, YEAR, Table
 
 LAYER_SUITES = {
     "silver": ("apc_spell", "op_attendance", "quarantine", "ingest_audit", "population"),
@@ -48,7 +48,6 @@ LAYER_SUITES = {
 RECORD_SUITES = ("apc_spell", "op_attendance", "quarantine", "activity_flag")
 EVERY_YEAR = "_every_year"
 RELEASE_ID = "release_id"
-UNKNOWN_YEAR = "unknown"
 KINDS = ("row", "unique", "unique_every_year", "total", "group", "count_of_violations")
 
 IN_SET = "expect_column_values_to_be_in_set"
