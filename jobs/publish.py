@@ -9,15 +9,8 @@ from rich.table import Table as RichTable
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.geography.code_forms import refuse_invalid_codes
 from ebi_spark.own_files import refuse_report
-from ebi_spark.release.publish import (
-    current_release,
-    current_release_id,
-    publish,
-    remove_old_releases,
-    report_tables,
-    roll_back,
-    write_text,
-)
+from ebi_spark.release.current import current_release, current_release_id
+from ebi_spark.release.publish import publish, remove_old_releases, report_tables, roll_back, write_text
 from ebi_spark.runs.history import refuse_unchecked
 from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY
 from jobs.harness import Context, run_with, stage_parser

@@ -10,7 +10,7 @@ from dataclasses import replace
 from rich.table import Table as RichTable
 
 from ebi_spark.own_files import is_current_report
-from ebi_spark.release.publish import current_release_id
+from ebi_spark.release.current import current_release_id
 from ebi_spark.runs.due import Due
 from ebi_spark.tables.schemas import ACTIVITY_RATE
 from jobs import flag, ingest, publish, rate, validate

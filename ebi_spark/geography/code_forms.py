@@ -5,6 +5,7 @@ it has the form of one (``conf/code_forms.yml``) and is not the key of the perso
 are never shown outside the restricted tables. ``gold/record_quality`` counts them.
 """
 
+import re
 from functools import cache, reduce
 from operator import or_
 
@@ -45,6 +46,12 @@ def code_of(value: Column, kind: str) -> Column:
     """The code in upper case without leading or trailing blanks; NULL where it does not have the form of a ``kind`` code."""
     tidy = F.upper(F.trim(value))
     return F.when(tidy.rlike(_pattern(kind)), tidy)
+
+
+def valid_code(value: str | None, kind: str) -> str:
+    """As :func:`code_of` for one text, outside Spark; ``unknown`` where it does not have the form of a code."""
+    tidy = (value or "").strip(" ").upper()
+    return tidy if re.fullmatch(_pattern(kind), tidy) else UNKNOWN_CODE
 
 
 def known_code(frame: DataFrame, name: str) -> Column:

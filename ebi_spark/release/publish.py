@@ -336,23 +336,9 @@ def roll_back(lake: Lake, release_id: str) -> None:
     lake.replace(RELEASE, releases_now.coalesce(1), {}, stage="roll_back")
 
 
-def current_release_id(lake: Lake) -> str | None:
-    """The id of the current release, or None before the first. In a local lake this needs no query."""
-    rows = lake.small_rows(RELEASE, ["release_id", "is_current"]) if lake.exists(RELEASE) else []
-    return next((row["release_id"] for row in rows if row["is_current"]), None)
-
-
-def current_release(lake: Lake) -> dict[str, Any] | None:
-    """The manifest row of the current release, or None before the first."""
-    if not lake.exists(RELEASE):
-        return None
-    rows = lake.read(RELEASE).where("is_current").collect()
-    return rows[0].asDict(recursive=True) if rows else None
-
-
-def report_tables(lake: Lake, release_id: str) -> dict[str, Any]:
-    """The published tables of a release as pandas frames by table name. They are national and area figures, never records."""
-    return {table.name: lake.read(table).where(F.col("release_id") == release_id).toPandas() for table in PUBLISHED}
+def report_tables(lake: Lake, release_id: str) -> dict[str, pd.DataFrame]:
+    """The published tables of a release by name. They are national and area figures, never records."""
+    return {table.name: lake.frame(table, {"release_id": [release_id]}) for table in PUBLISHED}
 
 
 def write_text(path: Path, text: str) -> None:
