@@ -2,8 +2,8 @@
 
 import sys
 from functools import partial
+from typing import Any
 
-from pyspark.sql import Row
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
@@ -11,7 +11,7 @@ from ebi_spark.flags.compute_flags import compute_attrition, compute_flags, reco
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.record_areas import read_lookups
-from ebi_spark.lake.storage import run_in_threads
+from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import Policy
 from ebi_spark.runs.due import Due
@@ -33,7 +33,8 @@ MOST_DECISIONS_SHOWN = 3
 def stage(context: Context, due: Due | None = None) -> None:
     """Apply the policies to the records of the years asked for and replace the flags of these years, in one pass for each
     dataset. With ``due``, only the years and policies that are due."""
-    config, lake, spark = context.config, context.lake, context.spark
+    config, spark = context.config, context.spark
+    lake: Lake = context.lake
     only = due.parts if due else None
     policies = load_policies(config.policy_dirs, config.policies)
     every = revision_periods(policies, config)
@@ -53,7 +54,7 @@ def stage(context: Context, due: Due | None = None) -> None:
         lake.replace(ACTIVITY_FLAG, flags.repartition(YEAR), where, stage="flag")
         written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
 
-        def write_effects() -> list[Row]:
+        def write_effects() -> list[dict[str, Any]]:
             context.progress("counting the records that each clause removes")
             steps = compute_attrition(records, written, chosen).withColumn("run_id", F.lit(context.run_id))
             lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage="flag")
@@ -76,21 +77,18 @@ def stage(context: Context, due: Due | None = None) -> None:
                     for table, frame in found.items()
                 ]
             )
-            effects = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
-            summed = effects.groupBy("policy_id", "base_reading", "decision").agg(F.sum("added"), F.sum("removed"))
-            rows: list[Row] = summed.collect()
-            return rows
+            by = ["policy_id", "base_reading", "decision"]
+            return lake.grouped(POLICY_SENSITIVITY, by, ["added", "removed"], {YEAR: years})
 
-        def write_policies_and_count() -> list[Row]:
+        def write_policies_and_count() -> list[dict[str, Any]]:
             if context.history.policies_unchanged():
                 lake.versions_read[POLICY.full_name] = lake.version(POLICY)
             else:
                 _write_policies(context, policies)
-            rows: list[Row] = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
-            return rows
+            return lake.grouped(ACTIVITY_FLAG, ["policy_id", "revision", "reading", "outcome"], where={YEAR: years})
 
         decisive, counts = run_in_threads([write_effects, write_policies_and_count])
-        report.rows = sum(row["count"] for row in counts)
+        report.rows = sum(row["rows"] for row in counts)
     shown = RichTable(title="Flagged", title_justify="left")
     for name in ("policy", "revision", "reading"):
         shown.add_column(name)
@@ -99,7 +97,7 @@ def stage(context: Context, due: Due | None = None) -> None:
     defaults = {policy.id: policy.default_reading for policy in policies}
     by_reading: dict[tuple[str, str, str], dict[str, int]] = {}
     for row in counts:
-        by_reading.setdefault((row["policy_id"], row["revision"], row["reading"]), {})[row["outcome"]] = row["count"]
+        by_reading.setdefault((row["policy_id"], row["revision"], row["reading"]), {})[row["outcome"]] = row["rows"]
     for (policy_id, revision, reading), outcomes in sorted(by_reading.items()):
         scoped, flagged = sum(outcomes.values()), outcomes.get("flagged", 0)
         star = " (default)" if defaults.get(policy_id) == reading else ""
@@ -108,7 +106,7 @@ def stage(context: Context, due: Due | None = None) -> None:
     _show_decisions(context, defaults, decisive)
 
 
-def _show_decisions(context: Context, defaults: dict[str, str], decisive: list[Row]) -> None:
+def _show_decisions(context: Context, defaults: dict[str, str], decisive: list[dict[str, Any]]) -> None:
     """Add a table of the three decisions that change each policy's count most. They are reversed from the default reading
     where effects are counted from it, and otherwise from ``as_intended``."""
     shown = RichTable(title="Coding decisions with the largest effect, each reversed on its own", title_justify="left")
@@ -118,9 +116,12 @@ def _show_decisions(context: Context, defaults: dict[str, str], decisive: list[R
         shown.add_column(name, justify="right")
     for policy_id, default in sorted(defaults.items()):
         base = default if default in FLIPPED_FROM else FLIPPED_FROM[-1]
-        moved = [row for row in decisive if (row[0], row[1]) == (policy_id, base) and row[3] + row[4]]
-        for row in sorted(moved, key=lambda row: (-row[3] - row[4], row[2]))[:MOST_DECISIONS_SHOWN]:
-            shown.add_row(policy_id, base, row[2], f"{row[3]:,}", f"{row[4]:,}")
+        of_policy = [row for row in decisive if (row["policy_id"], row["base_reading"]) == (policy_id, base)]
+        moved = [row for row in of_policy if row["added"] + row["removed"]]
+        for row in sorted(moved, key=lambda row: (-row["added"] - row["removed"], row["decision"]))[
+            :MOST_DECISIONS_SHOWN
+        ]:
+            shown.add_row(policy_id, base, row["decision"], f"{row['added']:,}", f"{row['removed']:,}")
     if shown.row_count:
         context.summary.append(shown)
 

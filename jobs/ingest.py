@@ -2,9 +2,8 @@
 
 import json
 import sys
-from collections import ChainMap
+from collections import ChainMap, defaultdict
 
-from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
@@ -168,10 +167,12 @@ def retry_quarantine(context: Context) -> None:
 
 def _quarantine_counts(context: Context) -> dict[tuple[str, str], int]:
     """The number of quarantined rows by (file, reason)."""
-    if not context.lake.exists(QUARANTINE):
-        return {}
-    reasons = context.lake.read(QUARANTINE).select("source_file", F.explode("reasons").alias("reason"))
-    return {(row[0], row[1]): row["count"] for row in reasons.groupBy("source_file", "reason").count().collect()}
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    if context.lake.exists(QUARANTINE):
+        for group in context.lake.grouped(QUARANTINE, ["source_file", "reasons"]):
+            for reason in group["reasons"] or ():
+                found[group["source_file"], reason] += group["rows"]
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

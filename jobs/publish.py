@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.geography.code_forms import refuse_invalid_codes
+from ebi_spark.geography.code_forms import COMPARED, refuse_invalid_codes
 from ebi_spark.own_files import refuse_report
 from ebi_spark.release.current import current_release, current_release_id
 from ebi_spark.release.publish import publish, remove_old_releases, report_tables, roll_back, write_text
@@ -33,7 +33,7 @@ def stage(context: Context) -> None:
         report.years = sorted(years)
         refuse_unchecked(context.history, report.years)
         lake.prepare()
-        refuse_invalid_codes(lake.read(RECORD_QUALITY), context.config)
+        refuse_invalid_codes(lake.small_rows(RECORD_QUALITY, COMPARED), context.config)
         previous = current_release_id(lake)
         release = publish(lake, context.config, context.progress)
         context.release = release.release_id

@@ -1,16 +1,18 @@
 """Aggregates flags to rates by area and measures how areas vary."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import date
 from functools import partial, reduce
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.geography.code_forms import refuse_invalid_codes, with_known_codes
+from ebi_spark.geography.code_forms import COMPARED, refuse_invalid_codes, with_known_codes
 from ebi_spark.geography.output_areas import unmapped_areas
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.storage import predicate_of, run_in_threads
@@ -46,6 +48,11 @@ from ebi_spark.tables.schemas import (
 from jobs.harness import Context, run_stages
 from jobs.years import silver_years
 
+# The columns of a rate that the summary shows.
+_SHOWN = (
+    "policy_id", "revision", "reading", YEAR, "activity", "crude_rate", "standardised_rate", "lower", "upper", "status", "notes",
+)  # fmt: skip
+
 
 def stage(context: Context, due: Due | None = None) -> None:
     """Aggregate the flags of the years asked for, or of those that are ``due``. Replaces the rates of these years and of
@@ -66,12 +73,12 @@ def stage(context: Context, due: Due | None = None) -> None:
                 partial(_write_quality, context, years),
             ]
         )
-        refuse_invalid_codes(lake.read(RECORD_QUALITY).where(in_years), config)
-        stored = stored_vintages(lake.read(POPULATION))
+        refuse_invalid_codes(lake.small_rows(RECORD_QUALITY, COMPARED, {YEAR: years}), config)
+        stored = stored_vintages(lake.small_rows(POPULATION, POPULATION.names()))
         months, policies = lake.read(PROVIDER_MONTH), lake.read(POLICY)
         flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
 
-        def write_rates_and_variation() -> DataFrame:
+        def write_rates_and_variation() -> list[dict[str, list[Any]]]:
             made = compute_rates(lake, config, years, months, stored, geography)
             for warning in population_warnings(made.population, years, partial=config.coverage == "partial"):
                 context.progress(warning)
@@ -79,11 +86,11 @@ def stage(context: Context, due: Due | None = None) -> None:
             replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
             rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
             lake.replace(ACTIVITY_RATE, rates, replaced, stage="rate")
-            written: DataFrame = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
+            written = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
             context.progress("measuring how areas vary")
             spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
             lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage="rate")
-            return written
+            return replaced
 
         def write_months_of_policies() -> None:
             inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
@@ -96,20 +103,26 @@ def stage(context: Context, due: Due | None = None) -> None:
             lake.replace(UNMAPPED_AREA, unmapped.repartition(YEAR), {YEAR: years}, stage="rate")
 
         # Each task mostly plans its query, which keeps one core busy, so they run side by side.
-        tasks: list[Callable[[], DataFrame | None]] = [
+        tasks: list[Callable[[], list[dict[str, list[Any]]] | None]] = [
             write_rates_and_variation,
             write_months_of_policies,
             write_unmapped_areas,
         ]
-        written = run_in_threads(tasks)[0]
-        assert written is not None
-        _report_unmapped(context, lake.read(UNMAPPED_AREA).where(in_years))
-        report.rows = written.count()
-        default = policies.where("is_default_reading").select("policy_id", "revision", "reading").distinct()
-        national = written.where("area_type = 'england' AND period_years = 1").join(
-            default, ["policy_id", "revision", "reading"], "left_semi"
+        replaced = run_in_threads(tasks)[0]
+        assert replaced is not None
+        _report_unmapped(context, years)
+        report.rows = lake.grouped(ACTIVITY_RATE, [], where=replaced)[0]["rows"]
+        key = ["policy_id", "revision", "reading"]
+        defaults = [
+            [row[name] for name in key]
+            for row in lake.small_rows(POLICY, [*key, "is_default_reading"])
+            if row["is_default_reading"]
+        ]
+        national = lake.small_rows(ACTIVITY_RATE, _SHOWN, {YEAR: years, "area_type": ["england"], "period_years": [1]})
+        shown_rows = sorted(
+            (row for row in national if [row[name] for name in key] in defaults),
+            key=lambda row: (row["policy_id"], row[YEAR]),
         )
-        shown_rows = national.orderBy("policy_id", YEAR).collect()
     shown = RichTable(title="England, default readings, per 100,000", title_justify="left")
     for name in ("policy", "reading", "year"):
         shown.add_column(name)
@@ -150,18 +163,22 @@ def _write_quality(context: Context, years: list[str]) -> None:
 
 def _store_populations(context: Context, read: dict[date, Vintage]) -> None:
     """Write the configured populations to silver in one commit, unless silver already has exactly these."""
-    if stored_vintages(context.lake.read(POPULATION)) != read:
+    if stored_vintages(context.lake.small_rows(POPULATION, POPULATION.names())) != read:
         rows = small_frame(context.spark, population_rows(read, context.run_id), POPULATION.schema)
         context.lake.replace(POPULATION, rows.coalesce(1), {}, stage="rate")
 
 
-def _report_unmapped(context: Context, unmapped: DataFrame) -> None:
+def _report_unmapped(context: Context, years: list[str]) -> None:
     """Say how many records in scope have an area code that cannot be placed below England."""
-    counted = unmapped.groupBy("reason").agg(F.count_distinct("code").alias("codes"), F.sum("records").alias("records"))
-    for row in counted.orderBy("reason").collect():
+    codes: dict[str, set[str]] = defaultdict(set)
+    records: dict[str, int] = defaultdict(int)
+    for row in context.lake.grouped(UNMAPPED_AREA, ["reason", "code"], ["records"], {YEAR: years}):
+        codes[row["reason"]] |= {row["code"]} - {None}
+        records[row["reason"]] += row["records"]
+    for reason in sorted(records):
         context.progress(
-            f"{row['records']:,} records in scope count in England's figures only, because their {row['codes']:,} area codes "
-            f"are {row['reason']}. gold/unmapped_area lists the codes; a file in geography.mappings can say what became of them"
+            f"{records[reason]:,} records in scope count in England's figures only, because their {len(codes[reason]):,} area codes "
+            f"are {reason}. gold/unmapped_area lists the codes; a file in geography.mappings can say what became of them"
         )
 
 

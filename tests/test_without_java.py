@@ -15,7 +15,7 @@ from deltalake import DeltaTable, TableFeatures, write_deltalake
 
 from ebi_spark.config.settings import LakeLocation
 from ebi_spark.geography.code_forms import UNKNOWN_CODE, valid_code
-from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError, commits_after, partitions, rows_written
+from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError, commits_after, partitions
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary
 from ebi_spark.release.current import current_release, current_release_id, local_time
 from ebi_spark.sources.column_drift import last_ingested
@@ -195,6 +195,11 @@ def test_rows_are_plain_values(lake: LocalLake) -> None:
     assert first == {"run_id": "run-0", "started_at": 1667089800123456, "details": None, "configuration": None}
     assert list(newest["details"]) == [REFUSED_ROWS]
     assert local_time(newest["started_at"]) == moment(1).astimezone().replace(tzinfo=None)
+    assert lake.small_rows(RUN_LOG, ["rows"], {"run_id": ["run-0"], "rows": [0, 1]}) == [{"rows": 0}]
+    assert len(lake.small_rows(RUN_LOG, ["rows"], [{"run_id": ["run-0"]}, {"rows": [1], "stage": ["ingest"]}])) == 2
+    counted = lake.grouped(UNMAPPED_AREA, [], ["records"], [{"code": ["99X"], YEAR: ["2022-23"]}, {"records": [1]}])
+    assert counted == [{"rows": 2, "records": 6}]
+    assert lake.grouped(UNMAPPED_AREA, [], where={"code": []}) == [{"rows": 0}]
     assert lake.frame(RELEASE, {"release_id": ["r1", "it's"]})["release_id"].tolist() == ["r1"]
     assert len(lake.frame(RELEASE, {})) == 2
     assert current_release_id(lake) == "r2"
@@ -216,7 +221,6 @@ def test_partitions_and_commits_come_from_the_log(lake: LocalLake) -> None:
     newest.unlink()
     assert partitions(folder, YEAR) == {"2021-22"}
     assert [commit.version for commit in commits_after(folder, 1)] == [2]
-    assert rows_written(folder) is None
 
 
 def test_conflicts_are_named_by_their_columns(lake: LocalLake) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from deltalake import DeltaTable
 
-# Which rows are meant: for each column, its possible values.
+# Which rows are meant: for each column, its possible values. Of several, one must fit.
 Where = Mapping[str, Iterable[str | int]]
 
 # One thread: rows then come in the same order each time.
@@ -58,13 +58,15 @@ class LocalLake:
         log = Path(self._path(table)) / "_delta_log"
         return log.is_dir() and any(log.glob("*.json"))
 
-    def small_rows(self, table: Table, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Some columns of all rows of a small table, as a dictionary for each row.
+    def small_rows(
+        self, table: Table, columns: Sequence[str], where: Where | Sequence[Where] = ()
+    ) -> list[dict[str, Any]]:
+        """Some columns of all rows of a small table, or of those that are meant, as a dictionary for each row.
 
         Maps are dictionaries, and a column that the table does not have yet is None. A time is in microseconds since
         1970: local time would be ambiguous in the hour that occurs twice in October.
         """
-        rows = self.select(table, _listed(columns))
+        rows = self.select(table, _listed(columns), _condition(where))
         for number, field in enumerate(rows.schema):
             if pa.types.is_timestamp(field.type):
                 rows = rows.set_column(number, field.name, rows.column(number).cast(pa.int64()))
@@ -74,14 +76,14 @@ class LocalLake:
         ]  # fmt: skip
 
     def grouped(
-        self, table: Table, by: Sequence[str], sums: Sequence[str] = (), where: Where | None = None
+        self, table: Table, by: Sequence[str], sums: Sequence[str] = (), where: Where | Sequence[Where] = ()
     ) -> list[dict[str, Any]]:
         """The number of ``rows`` and the sums of some columns for each value of the columns ``by``. The table can be
         large."""
         added = ["count(*) AS rows", *(f"sum({_quoted(name)}) AS {_quoted(name)}" for name in sums)]
         group = f" GROUP BY {_listed(by)}" if by else ""
         selected = ", ".join([_listed(by), *added] if by else added)
-        rows: list[dict[str, Any]] = self.select(table, selected, _condition(where or {}) + group).to_pylist()
+        rows: list[dict[str, Any]] = self.select(table, selected, _condition(where) + group).to_pylist()
         return rows
 
     def frame(self, table: Table, where: Where) -> "pd.DataFrame":
@@ -166,14 +168,6 @@ def commits_after(folder: Path, version: int) -> list[CommitInfo]:
     return found
 
 
-def rows_written(folder: Path) -> int | None:
-    """The number of rows that the newest commit wrote, as counted by its writer."""
-    entries = _entries(folder)
-    info = _commit_info(entries[max(entries)]) if entries else None
-    counted = ((info or {}).get("operationMetrics") or {}).get("numOutputRows")
-    return int(counted) if counted is not None else None
-
-
 def forget_before_checkpoint(folder: Path) -> None:
     """Remove log entries and checkpoints before the newest checkpoint. `deltalake` removes them only after the table's
     retention."""
@@ -211,9 +205,14 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(_quoted, names))
 
 
-def _condition(where: Where) -> str:
-    terms = [f"{_quoted(column)} IN ({', '.join(map(_literal, values))})" for column, values in where.items()]
-    return f" WHERE {' AND '.join(terms)}" if terms else ""
+def _condition(where: Where | Sequence[Where]) -> str:
+    either = [
+        " AND ".join(
+            f"{_quoted(column)} IN ({', '.join(map(_literal, values)) or 'NULL'})" for column, values in one.items()
+        )
+        for one in ([where] if isinstance(where, Mapping) else where)
+    ]
+    return f" WHERE ({') OR ('.join(either)})" if any(either) else ""
 
 
 def _literal(value: str | int) -> str:

@@ -182,7 +182,7 @@ class Lake(LocalLake):
             row["release_id"]: row["tables"] or {} for row in self.small_rows(RELEASE, ["release_id", "tables"])
         }
         for table in tables:
-            counted = {r["release_id"]: r["count"] for r in self.read(table).groupBy("release_id").count().collect()}
+            counted = {row["release_id"]: row["rows"] for row in self.grouped(table, ["release_id"])}
             for release_id, stated in releases.items():
                 if table.full_name in stated:
                     stated[table.full_name] = counted.get(release_id, 0)
@@ -305,13 +305,15 @@ class Lake(LocalLake):
                 return local_tables.partitions(Path(self._path(table)), YEAR)
         return {row[YEAR] for row in self.read(table).select(YEAR).distinct().collect()} - {None}
 
-    def small_rows(self, table: Table, columns: Sequence[str]) -> list[dict[str, Any]]:
+    def small_rows(
+        self, table: Table, columns: Sequence[str], where: Where | Sequence[Where] = ()
+    ) -> list[dict[str, Any]]:
         """As :meth:`LocalLake.small_rows`, also of a catalogue or an old version."""
         self._note(table)
         if self._without_spark(table):
             with contextlib.suppress(UnreadableTableError):
-                return super().small_rows(table, columns)
-        frame, kinds = self.read(table), {name: kind for name, kind, _ in table.fields()}
+                return super().small_rows(table, columns, where)
+        frame, kinds = self._selected(table, where), {name: kind for name, kind, _ in table.fields()}
         stored = set(frame.columns)
         selected = [
             F.lit(None).cast(kinds[name]).alias(name)
@@ -324,14 +326,14 @@ class Lake(LocalLake):
         return [row.asDict(recursive=True) for row in frame.select(*selected).collect()]
 
     def grouped(
-        self, table: Table, by: Sequence[str], sums: Sequence[str] = (), where: Where | None = None
+        self, table: Table, by: Sequence[str], sums: Sequence[str] = (), where: Where | Sequence[Where] = ()
     ) -> list[dict[str, Any]]:
         """As :meth:`LocalLake.grouped`, also of a catalogue or an old version."""
         self._note(table)
         if self._without_spark(table):
             with contextlib.suppress(UnreadableTableError):
                 return super().grouped(table, by, sums, where)
-        rows = self._selected(table, where or {}).groupBy(*by)
+        rows = self._selected(table, where).groupBy(*by)
         counted = rows.agg(F.count("*").alias("rows"), *[F.sum(name).alias(name) for name in sums])
         return [row.asDict() for row in counted.collect()]
 
@@ -343,14 +345,9 @@ class Lake(LocalLake):
                 return super().frame(table, where)
         return self._selected(table, where).toPandas()
 
-    def _selected(self, table: Table, where: Where) -> DataFrame:
-        condition = predicate_of(where)
+    def _selected(self, table: Table, where: Where | Sequence[Where]) -> DataFrame:
+        condition = predicate_of(where) if where else ""
         return self.read(table).where(condition) if condition else self.read(table)
-
-    def rows_written(self, table: Table) -> int | None:
-        """The number of rows that the newest commit wrote, as Delta counted them. None if the log does not say, and in
-        a catalogue, because the newest commit may be another run's."""
-        return local_tables.rows_written(Path(self._path(table))) if self.location.folder else None
 
     # Writing
 
@@ -610,7 +607,7 @@ def predicate_of(where: Where | Sequence[Where]) -> str:
     """``where`` of :meth:`Lake.replace` as an SQL condition."""
     either = [
         " AND ".join(
-            f"{sql_name(column)} IN ({', '.join(_literal(value) for value in values)})"
+            f"{sql_name(column)} IN ({', '.join(_literal(value) for value in values) or 'NULL'})"
             for column, values in one.items()
         )
         for one in ([where] if isinstance(where, Mapping) else where)

@@ -211,7 +211,12 @@ def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
     after = _at(lake, written, (ACTIVITY_RATE.full_name, RATE_VARIATION.full_name))
     years, geography = list(row["years"]), read_geography(config.geography, config.mappings)
     made = compute_rates(
-        past, config, years, past.read(PROVIDER_MONTH), stored_vintages(past.read(POPULATION)), geography
+        past,
+        config,
+        years,
+        past.read(PROVIDER_MONTH),
+        stored_vintages(past.small_rows(POPULATION, POPULATION.names())),
+        geography,
     )
     selected = predicate_of(rows_to_replace(years, made.years_read | {*after.years(ACTIVITY_RATE)}))
     recorded = after.read(ACTIVITY_RATE).where(selected)
