@@ -211,7 +211,9 @@ def test_rows_are_plain_values(lake: LocalLake) -> None:
 def test_partitions_and_commits_come_from_the_log(lake: LocalLake) -> None:
     folder = Path(str(lake.location.folder)) / APC_SPELL.full_name
     assert partitions(folder, YEAR) == {"2021-22", "2022-23"}
+    assert lake.size(APC_SPELL) == (3, sum(file.stat().st_size for file in folder.glob("*/*.parquet")))
     DeltaTable(folder).delete(f"{YEAR} = '2022-23'")
+    assert lake.size(APC_SPELL)[0] == 2
     assert partitions(folder, YEAR) == {"2021-22"}
     # A commit without a description must not change the numbers of the others.
     newest = folder / "_delta_log" / f"{3:020}.json"

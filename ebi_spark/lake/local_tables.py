@@ -95,6 +95,11 @@ class LocalLake:
         except (ArrowException, OSError, ValueError) as error:
             raise UnreadableTableError(f"{table.full_name}: {type(error).__name__}") from None
 
+    def size(self, table: Table) -> tuple[int, int]:
+        """(number of files, bytes) of the newest version."""
+        sizes = pa.table(_opened(Path(self._existing_path(table))).get_add_actions()).column("size_bytes").to_pylist()
+        return len(sizes), sum(sizes)
+
     def select(self, table: Table, selected: str, end: str = "") -> pa.Table:
         """The rows of ``SELECT selected FROM the table``, with ``end`` after it, in DataFusion's SQL. Columns that the
         table does not have yet are NULL."""

@@ -435,6 +435,9 @@ class Lake(LocalLake):
 
     def size(self, table: Table) -> tuple[int, int]:
         """(number of files, bytes) of the newest version."""
+        if self.location.folder:
+            with contextlib.suppress(UnreadableTableError):
+                return super().size(table)
         row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("numFiles", "sizeInBytes").first()
         return (int(row["numFiles"]), int(row["sizeInBytes"])) if row else (0, 0)
 
