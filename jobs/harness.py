@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -27,8 +27,11 @@ from ebi_spark.quoting import refuse_unusable
 from ebi_spark.stages.run_context import RunContext, StageReport
 
 if TYPE_CHECKING:
+    from ebi_spark.lake.local_tables import LocalLake
     from ebi_spark.lake.storage import Lake
     from ebi_spark.runs.run_inputs import RunInputs
+
+_Found = TypeVar("_Found")
 
 INTERRUPTED = 130
 BROKEN = 3
@@ -237,14 +240,36 @@ def _known_bytes(*sizes: int | None) -> int | None:
     return max(known) if len(known) == len(sizes) else None
 
 
-@contextmanager
-def opened_lake(lake: str, console: Console) -> Iterator[Context]:
-    """A session and an existing lake, for commands that only look at it."""
+def read_lake(lake: str, console: Console, read: Callable[["LocalLake"], _Found]) -> _Found:
+    """What ``read`` finds in an existing lake. A lake in a folder is read without Spark, unless one of its tables can only
+    be read by Spark; a catalogue needs a session."""
+    from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
+
+    location = _existing(lake)
+    if location.folder:
+        try:
+            return read(LocalLake(location))
+        except UnreadableTableError as error:
+            console.print(
+                Text(shown(f"starting Spark, because it alone can read this table: {error}")), highlight=False
+            )
+    with opened_lake(lake, console) as context:
+        return read(context.lake)
+
+
+def _existing(lake: str) -> LakeLocation:
     location: LakeLocation = lake_location(lake, Path.cwd(), "--lake")
     if location.folder and not (location.folder / "silver").is_dir():
         raise InputError(
             f"there is no lake at {location.folder}", remedy="check the path, or run `ebi-spark run` first"
         )
+    return location
+
+
+@contextmanager
+def opened_lake(lake: str, console: Console) -> Iterator[Context]:
+    """A session and an existing lake, for commands that only look at it."""
+    location = _existing(lake)
     from ebi_spark.lake.storage import Lake, refuse_without_catalogue, restrict_new_files
     from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
 

@@ -6,7 +6,6 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -77,12 +76,14 @@ def _hours_of_oldest_release(lake: Lake) -> int:
     """For how many hours table versions have to be kept, to be able to replay the runs of all releases."""
     if not lake.exists(RELEASE):
         return 0
-    oldest = lake.read(RELEASE).agg(F.min(F.unix_micros("released_at")).alias("at")).first()
-    if oldest is None or oldest["at"] is None:
+    released = [
+        row["released_at"] for row in lake.small_rows(RELEASE, ["released_at"]) if row["released_at"] is not None
+    ]
+    if not released:
         return 0
     # The versions that a release was made from were the newest ones then, so their files were removed only later. A
     # day is added because a run takes time.
-    seconds = datetime.now(UTC).timestamp() - float(oldest["at"]) / 1e6
+    seconds = datetime.now(UTC).timestamp() - float(min(released)) / 1e6
     return math.ceil(seconds / 3600) + 24
 
 

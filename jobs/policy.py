@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from rich.console import Console
 
 from ebi_spark.config.settings import load_config
 from ebi_spark.errors import DataError
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.diff import changes, revision_of
 from ebi_spark.policies.lint import code_tests, lint
 from ebi_spark.policies.load import load_policies
+from ebi_spark.tables.schemas import POLICY_SENSITIVITY
 from jobs import policy_views as views
-from jobs.harness import JobParser, common_options, guarded, opened_lake
+from jobs.harness import JobParser, common_options, guarded, opened_lake, read_lake
 
 _COMMANDS = {
     "list": "List all policies.",
@@ -89,21 +92,25 @@ def _show(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         views.show_policy(policies[0])
     if not arguments.lake:
         return
-    from pyspark.sql import functions as F
-
-    from ebi_spark.tables.schemas import POLICY_SENSITIVITY
-
-    with opened_lake(arguments.lake, console) as context:
-        rows = context.lake.read(POLICY_SENSITIVITY).where(F.col("policy_id") == arguments.id)
-        totals = rows.groupBy("revision", "base_reading", "decision", "source", "direction").agg(
-            *[F.sum(name).alias(name) for name in ("flagged", "added", "removed")]
-        )
-        outcome["sensitivity"] = sorted(
-            (row.asDict() for row in totals.collect()),
-            key=lambda row: (row["revision"], row["base_reading"], -row["added"] - row["removed"], row["decision"]),
-        )
+    outcome["sensitivity"] = read_lake(arguments.lake, console, partial(_sensitivity, policy_id=arguments.id))
     if not arguments.json:
         views.show_sensitivity(outcome["sensitivity"])
+
+
+def _sensitivity(lake: LocalLake, policy_id: str) -> list[dict[str, Any]]:
+    """How many records each decision of a policy adds and removes if it is reversed, over all years."""
+    by = ["revision", "base_reading", "decision", "source", "direction"]
+    totals = lake.grouped(POLICY_SENSITIVITY, by, ["flagged", "added", "removed"], {"policy_id": [policy_id]})
+    return sorted(
+        ({name: value for name, value in row.items() if name != "rows"} for row in totals),
+        key=lambda row: (
+            row["revision"],
+            row["base_reading"],
+            -row["added"] - row["removed"],
+            row["decision"],
+            row["source"],
+        ),
+    )
 
 
 def _import(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:

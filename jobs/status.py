@@ -1,24 +1,34 @@
 """Show what is in a lake: years and rows, policies, the last runs, quarantined rows, the current release."""
 
 import sys
+from collections import defaultdict
 from typing import Any
 
-from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ebi_spark.geography.code_forms import UNKNOWN_CODE, code_of
-from ebi_spark.lake.storage import Lake
+from ebi_spark.geography.code_forms import valid_code
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary, refused_rows
-from ebi_spark.release.publish import current_release
+from ebi_spark.release.current import current_release, local_time
 from ebi_spark.sources import column_drift
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, QUARANTINE, RUN_LOG, UNMAPPED_AREA
-from jobs.harness import Context, JobParser, common_options, guarded, headed, opened_lake, output_console
+from ebi_spark.tables.schemas import (
+    ACTIVITY_FLAG,
+    APC_SPELL,
+    OP_ATTENDANCE,
+    POLICY,
+    QUARANTINE,
+    RUN_LOG,
+    UNMAPPED_AREA,
+    YEAR,
+)
+from jobs.harness import JobParser, common_options, guarded, headed, output_console, read_lake
 
 QUARANTINE_TITLE = "quarantine"
 REFUSED = "rows that the last ingest could not use (it was refused and wrote nothing)"
 LOST_CODES = "area codes that count in England only"
 SHOWN_CODES = 20
+SHOWN_STAGES = 10
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,59 +39,70 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
-        with opened_lake(arguments.lake, console) as context:
-            outcome["status"] = collected = _collect(context)
+        outcome["status"] = collected = read_lake(arguments.lake, console, _collect)
         if not arguments.json:
             _print(collected)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
 
-def _collect(context: Context) -> dict[str, list[dict[str, Any]]]:
+def _collect(lake: LocalLake) -> dict[str, list[dict[str, Any]]]:
     """Counts and names only."""
-    lake = context.lake
     rows: dict[tuple[str, str], int] = {}
     for table in (APC_SPELL, OP_ATTENDANCE, QUARANTINE, ACTIVITY_FLAG):
         if lake.exists(table):
-            for row in lake.read(table).groupBy("financial_year").count().collect():
-                rows[(table.full_name, row["financial_year"])] = row["count"]
+            for row in lake.grouped(table, [YEAR]):
+                rows[(table.full_name, row[YEAR])] = row["rows"]
     found: dict[str, list[dict[str, Any]]] = {
         "rows": [{"table": t, "year": y, "rows": n} for (t, y), n in sorted(rows.items())]
     }
     if lake.exists(QUARANTINE):
-        found[QUARANTINE_TITLE] = quarantine_summary(lake.read(QUARANTINE))
-    if refused := _refused(lake):
+        found[QUARANTINE_TITLE] = quarantine_summary(lake)
+    log = lake.small_rows(RUN_LOG, [*_LOGGED, "details"]) if lake.exists(RUN_LOG) else []
+    log.sort(key=lambda row: (row["started_at"], row["run_id"]), reverse=True)
+    if refused := _refused(log):
         found[REFUSED] = refused
     found["columns"] = column_drift.columns_in_lake(lake)
     if lake.exists(UNMAPPED_AREA):
-        codes = (
-            lake.read(UNMAPPED_AREA)
-            # An earlier version listed any text in the column, not only codes.
-            .withColumn("code", F.coalesce(code_of(F.col("code"), "commissioner"), F.lit(UNKNOWN_CODE)))
-            .groupBy("code", "reason")
-            .agg(F.array_sort(F.collect_set("financial_year")).alias("years"), F.sum("records").alias("records"))
-        )
-        found[LOST_CODES] = [row.asDict() for row in codes.orderBy(F.col("records").desc(), "code", "reason").collect()]
+        found[LOST_CODES] = _lost_codes(lake)
     if lake.exists(POLICY):
         columns = ["policy_id", "revision", "reading", "policy_fingerprint", "title"]
-        found["policies"] = [r.asDict() for r in lake.read(POLICY).select(*columns).orderBy(*columns[:3]).collect()]
+        policies = lake.small_rows(POLICY, columns)
+        found["policies"] = sorted(policies, key=lambda row: [str(row[name]) for name in columns[:3]])
     if lake.exists(RUN_LOG):
-        columns = ["run_id", "stage", "started_at", "ended_at", "outcome", "rows"]
-        recent = lake.read(RUN_LOG).select(*columns).orderBy(F.col("started_at").desc()).limit(10)
-        found["last stages"] = [row.asDict() for row in recent.collect()]
+        found["last stages"] = [
+            {name: local_time(row[name]) if name.endswith("_at") else row[name] for name in _LOGGED}
+            for row in log[:SHOWN_STAGES]
+        ]
     release = current_release(lake)
     names = ("release_id", "released_at", "disclosure", "coverage", "years")
     found["release"] = [{name: release[name] for name in names}] if release else []
     return found
 
 
-def _refused(lake: Lake) -> list[dict[str, Any]]:
-    """The unusable rows of the last ingest where it was refused because of them; else nothing."""
-    if not lake.exists(RUN_LOG):
-        return []
-    ingests = lake.read(RUN_LOG).where("stage = 'ingest'").orderBy(F.col("started_at").desc(), F.col("run_id").desc())
-    last = ingests.select("details").first()
-    return refused_rows(last["details"][REFUSED_ROWS]) if last and REFUSED_ROWS in (last["details"] or {}) else []
+_LOGGED = ("run_id", "stage", "started_at", "ended_at", "outcome", "rows")
+
+
+def _lost_codes(lake: LocalLake) -> list[dict[str, Any]]:
+    """The codes of ``gold/unmapped_area`` with their years and records, most records first."""
+    years: dict[tuple[str, str], set[str]] = defaultdict(set)
+    records: dict[tuple[str, str], int] = defaultdict(int)
+    for row in lake.grouped(UNMAPPED_AREA, ["code", "reason", YEAR], ["records"]):
+        # An earlier version listed any text in the column, not only codes.
+        key = (valid_code(row["code"], "commissioner"), row["reason"])
+        years[key].add(row[YEAR])
+        records[key] += row["records"]
+    return [
+        {"code": key[0], "reason": key[1], "years": sorted(years[key]), "records": number}
+        for key, number in sorted(records.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _refused(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The unusable rows of the last ingest where it was refused because of them; else nothing. ``log``: the newest row
+    first."""
+    details = next((row["details"] or {} for row in log if row["stage"] == "ingest"), {})
+    return refused_rows(details[REFUSED_ROWS]) if REFUSED_ROWS in details else []
 
 
 def _cell(value: Any) -> str:

@@ -16,6 +16,7 @@ from source_rows import APCS, DER, OPA, attendance, derived, spell, state, write
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.errors import BrokenRunError
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan, upsert
 from ebi_spark.records.file_counts import FileCount, FileCounts, batches
@@ -481,7 +482,7 @@ def test_quarantined_rows_are_read_again_once_corrected(source: Path) -> None:
     assert call(ingest.main, source, "--retry-quarantine")["stages"][0]["skipped"]
 
 
-def test_the_quarantine_summary_names_the_columns_in_which_rows_conflict(spark: SparkSession) -> None:
+def test_the_quarantine_summary_names_the_columns_in_which_rows_conflict(spark: SparkSession, tmp_path: Path) -> None:
     def row(key: str, raw: str) -> dict[str, Any]:
         return {"source_system": "hes", "dataset": "op", "role": "op", "record_id": key, "raw": raw, "source_file": "f",
                 "reasons": ["conflicting_duplicate"]}  # fmt: skip
@@ -493,7 +494,11 @@ def test_the_quarantine_summary_names_the_columns_in_which_rows_conflict(spark: 
         row("2", '{"SEX": "1", "APPTAGE": "8", "LOADED": "2"}'),
         row("3", '{"SEX": "2"}') | {"reasons": ["no_usable_date", "conflicting_duplicate"]},
     ]
-    found = {item["reason"]: item for item in quarantine_summary(small_frame(spark, made, QUARANTINE.schema))}
+    lake = Lake(spark, LakeLocation(folder=tmp_path))
+    small_frame(spark, made, QUARANTINE.schema).write.format("delta").save(str(tmp_path / QUARANTINE.full_name))
+    listed = quarantine_summary(lake)
+    assert quarantine_summary(LocalLake(lake.location)) == listed
+    found = {item["reason"]: item for item in listed}
     assert found["conflicting_duplicate"]["columns"] == ["APPTAGE", "REFSOURC", "LOADED"]
     assert found["no_usable_date"]["columns"] == ["APPTDATE", "FYEAR"]
     assert (found["no_usable_date"]["rows"], found["conflicting_duplicate"]["rows"]) == (1, 5)

@@ -19,7 +19,8 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.lake import delta_log, storage
+from ebi_spark.lake import local_tables, storage
+from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake, prepare_folders
 from ebi_spark.release.publish import PUBLISHED, remove_old_releases
 from ebi_spark.runs.history import READS, RunHistory, details_of
@@ -75,8 +76,7 @@ def test_a_lake_of_an_older_version_is_brought_up_to_date(lake: Lake) -> None:
     assert [tuple(row) for row in found] == [(3, None), (4, None), (5, 1.5)]
     assert "because" in lake.read(POLICY).schema["clauses"].simpleString()
     for table in USED.values():
-        described = delta_log.described(log_of(lake, table).parent)
-        assert described is not None
+        described = local_tables.described(log_of(lake, table).parent)
         assert described[1][VERSION_PROPERTY] == str(SCHEMA_VERSION), table.full_name
     versions = {name: lake.version(table) for name, table in USED.items()}
     assert lake.migrate() == []
@@ -88,7 +88,7 @@ def test_a_log_tells_without_spark_what_spark_finds(lake: Lake, checkpoints: str
     often = {"each": "1"}.get(checkpoints[:4], "1000")
     for table in (ACTIVITY_RATE, RELEASE):
         lake._create(table)
-        assert delta_log.files(log_of(lake, table).parent) == []
+        assert lake.grouped(table, []) == [{"rows": 0}]
         assert lake.years(table) == [] if table is ACTIVITY_RATE else lake.small_rows(table, ["run_id"]) == []
         lake.spark.sql(
             f"ALTER TABLE {lake.identifier(table)} SET TBLPROPERTIES ('delta.checkpointInterval' = '{often}')"
@@ -112,14 +112,12 @@ def test_a_log_tells_without_spark_what_spark_finds(lake: Lake, checkpoints: str
             for entry in log_of(lake, table).glob("*.json"):
                 if int(entry.stem) < lake.version(table):
                     entry.unlink()
-        files = delta_log.files(folder)
-        assert files is not None
-        read = {path.removeprefix("file:") for path in lake.read(table).inputFiles()}
-        assert {str(file.path) for file in files} == read
-        assert sum(file.rows or 0 for file in files) == lake.read(table).count()
+        assert LocalLake(lake.location).grouped(table, []) == [{"rows": lake.read(table).count()}]
+    assert local_tables.partitions(log_of(lake, ACTIVITY_RATE).parent, YEAR) == {"2021-22", "2022-23"}
     assert lake.years(ACTIVITY_RATE) == ["2021-22", "2022-23"]
     names = ["release_id", "is_current", "released_at", "years", "tables", "caveats"]
-    found = lake.small_rows(RELEASE, names)
+    found = LocalLake(lake.location).small_rows(RELEASE, names)
+    assert lake.small_rows(RELEASE, names) == found
     told = lake.read(RELEASE).withColumn("released_at", F.unix_micros("released_at")).select(*names).collect()
     assert sorted(found, key=str) == sorted((row.asDict() for row in told), key=str)
     assert {row["released_at"] for row in found} == {int(moment.timestamp()) * 10**6 + 123456 for moment in moments}
@@ -142,15 +140,23 @@ def test_what_a_log_does_not_tell_spark_is_asked(lake: Lake) -> None:
         lake.spark.sql(
             f"ALTER TABLE {lake.identifier(table)} SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')"
         )
-        assert delta_log.files(log_of(lake, table).parent) is None
+        with pytest.raises(UnreadableTableError):
+            LocalLake(lake.location).small_rows(table, table.names())
+    lake.append(ACTIVITY_RATE, rates(lake, ("2022-23", "B", 2), ("2022-23", "C", 3)), stage="rate")
+    lake.spark.sql(f"DELETE FROM {lake.identifier(ACTIVITY_RATE)} WHERE area_code = 'B'")
     assert lake.years(ACTIVITY_RATE) == ["2021-22", "2022-23"]
+    counted = sorted(lake.grouped(ACTIVITY_RATE, [YEAR], ["activity"]), key=str)
+    assert [tuple(row.values()) for row in counted] == [("2021-22", 1, 1), ("2022-23", 2, 4)]
+    shown = lake.frame(ACTIVITY_RATE, {YEAR: ["2022-23"], "area_code": ["B", "C"]})
+    assert shown["activity"].tolist() == [3]
     assert lake.small_rows(RELEASE, names) == told == [{**told[0], "release_id": "R", "sources": None}]
     log = log_of(lake, POLICY)
     lake._create(POLICY)
     lake.append(POLICY, small_frame(lake.spark, [{"policy_id": "2Y"}], POLICY.schema), stage="flag")
-    assert delta_log.files(log.parent) is not None
+    assert [row["policy_id"] for row in LocalLake(lake.location).small_rows(POLICY, ["policy_id"])] == ["2Y"]
     (log / f"{0:020}.json").rename(log / "gone")
-    assert delta_log.files(log.parent) is None
+    with pytest.raises(UnreadableTableError):
+        LocalLake(lake.location).small_rows(POLICY, ["policy_id"])
 
 
 def test_a_lake_of_a_newer_version_or_of_other_types_is_refused_whole(lake: Lake) -> None:

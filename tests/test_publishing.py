@@ -16,7 +16,7 @@ from source_rows import OPA, attendance, write
 
 from ebi_spark.config.settings import LakeLocation, RunConfig
 from ebi_spark.errors import DataError
-from ebi_spark.geography.code_forms import LIKE_A_KEY, NOT_A_CODE, refuse_invalid_codes, with_known_codes
+from ebi_spark.geography.code_forms import COMPARED, LIKE_A_KEY, NOT_A_CODE, refuse_invalid_codes, with_known_codes
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.release import publish as publishing
@@ -124,27 +124,24 @@ def test_a_column_with_nearly_as_many_values_as_persons_looks_like_a_key(
     assert like_keys(spark, count, provider, person) is is_key
 
 
-def counted(spark: SparkSession, *rows: tuple[str, str, int, int]) -> DataFrame:
-    listed = [("op", *row) for row in rows]
-    return small_frame(
-        spark, listed, "dataset string, financial_year string, measure string, records bigint, of_records bigint"
-    )
+def counted(*rows: tuple[str, str, int, int]) -> list[dict[str, Any]]:
+    return [dict(zip(COMPARED, ("op", *row), strict=True)) for row in rows]
 
 
-def test_too_many_values_that_are_not_codes_are_refused_by_data_set_and_by_year(spark: SparkSession) -> None:
+def test_too_many_values_that_are_not_codes_are_refused_by_data_set_and_by_year() -> None:
     no_code, key = NOT_A_CODE["provider_code"], LIKE_A_KEY["provider_code"]
     few = [("2020-21", no_code, 2, 4), ("2021-22", no_code, 90, 1_000), ("2021-22", key, 0, 1_000)]
-    refuse_invalid_codes(counted(spark, *few), CONFIG)
+    refuse_invalid_codes(counted(*few), CONFIG)
     with pytest.raises(DataError) as refused:
-        refuse_invalid_codes(counted(spark, *few, ("2022-23", no_code, 12, 100)), CONFIG)
+        refuse_invalid_codes(counted(*few, ("2022-23", no_code, 12, 100)), CONFIG)
     assert "provider_code of op is not the code" in refused.value.message
     assert "on 104 of 1,104 records" in refused.value.message
     assert "(2022-23)" in refused.value.message and "max_unknown_code_share" in refused.value.message
     assert "mapped to provider_code" in refused.value.remedy
     with pytest.raises(DataError, match="120 of 1,004"):
-        refuse_invalid_codes(counted(spark, ("2020-21", no_code, 4, 4), ("2021-22", no_code, 116, 1_000)), CONFIG)
+        refuse_invalid_codes(counted(("2020-21", no_code, 4, 4), ("2021-22", no_code, 116, 1_000)), CONFIG)
     with pytest.raises(DataError, match="it looks like a key"):
-        refuse_invalid_codes(counted(spark, ("2021-22", key, 300, 300)), CONFIG)
+        refuse_invalid_codes(counted(("2021-22", key, 300, 300)), CONFIG)
 
 
 def test_no_text_that_a_spreadsheet_would_run_is_published(spark: SparkSession) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
-from ebi_spark.lake.delta_log import CommitInfo
+from ebi_spark.lake.local_tables import CommitInfo
 from ebi_spark.runs import history, run_inputs
 from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, unchecked
 from ebi_spark.runs.history import SETTINGS, RunHistory, details_of, stage_inputs

@@ -5,8 +5,11 @@ it has the form of one (``conf/code_forms.yml``) and is not the key of the perso
 are never shown outside the restricted tables. ``gold/record_quality`` counts them.
 """
 
+import re
+from collections.abc import Iterable, Mapping
 from functools import cache, reduce
 from operator import or_
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -31,6 +34,7 @@ LEAST_ROWS, LEAST_VALUES, PERSONS_A_VALUE = 200, 100, 1.2
 LEAST_ROWS_ALONE, ROWS_A_VALUE = 10_000, 5
 # A single year is checked on its own if it has at least this many rows.
 LEAST_ROWS_OF_A_YEAR = 100
+COMPARED = ("dataset", "financial_year", "measure", "records", "of_records")
 
 
 @cache
@@ -45,6 +49,12 @@ def code_of(value: Column, kind: str) -> Column:
     """The code in upper case without leading or trailing blanks; NULL where it does not have the form of a ``kind`` code."""
     tidy = F.upper(F.trim(value))
     return F.when(tidy.rlike(_pattern(kind)), tidy)
+
+
+def valid_code(value: str | None, kind: str) -> str:
+    """As :func:`code_of` for one text, outside Spark; ``unknown`` where it does not have the form of a code."""
+    tidy = (value or "").strip(" ").upper()
+    return tidy if re.fullmatch(_pattern(kind), tidy) else UNKNOWN_CODE
 
 
 def known_code(frame: DataFrame, name: str) -> Column:
@@ -84,16 +94,18 @@ def measures(records: DataFrame) -> dict[str, Column]:
     return found
 
 
-def refuse_invalid_codes(quality: DataFrame, config: RunConfig) -> None:
+def refuse_invalid_codes(quality: Iterable[Mapping[str, Any]], config: RunConfig) -> None:
     """Raise a :class:`DataError` where a column of codes looks like a key, or where too many of its values are invalid.
 
     Too many is more than ``max_unknown_code_share`` of a data set's records, or of the records of one year that has at
-    least 100. ``quality``: rows of ``gold/record_quality``.
+    least 100. ``quality``: rows of ``gold/record_quality`` with the columns :data:`COMPARED`.
     """
     names = {measure: (name, False) for name, measure in NOT_A_CODE.items()}
     names |= {measure: (name, True) for name, measure in LIKE_A_KEY.items()}
     counted: dict[tuple[str, str, bool], list[tuple[str, int, int]]] = {}
-    for row in quality.where(F.col("measure").isin(*names)).collect():
+    for row in quality:
+        if row["measure"] not in names:
+            continue
         name, is_key = names[row["measure"]]
         by_year = counted.setdefault((row["dataset"], name, is_key), [])
         by_year.append((row["financial_year"], row["records"], row["of_records"]))

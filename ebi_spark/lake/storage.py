@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
@@ -21,11 +21,14 @@ from pyspark.sql.types import ArrayType, DataType, StructType
 from ebi_spark import __version__
 from ebi_spark.config.settings import LAYERS, LakeLocation
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.lake import delta_log
-from ebi_spark.lake.delta_log import CommitInfo
+from ebi_spark.lake import local_tables
 from ebi_spark.lake.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
+from ebi_spark.lake.local_tables import CommitInfo, LocalLake, UnreadableTableError, Where
 from ebi_spark.quoting import sql_name, sql_text, table_parts
 from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VERSION_PROPERTY = "ebi_spark.schema_version"
 # Apart from the year, the column by which a stage may replace a part of a table.
@@ -51,8 +54,6 @@ _MAINTAINING = {
 }
 
 _Answer = TypeVar("_Answer")
-# Which rows are meant: for each column, its possible values.
-Where = Mapping[str, Iterable[str | int]]
 
 
 class Maintained(NamedTuple):
@@ -63,16 +64,18 @@ class Maintained(NamedTuple):
     bytes: int
 
 
-class Lake:
-    """The tables of one lake.
+class Lake(LocalLake):
+    """The tables of one lake, in a folder or a catalogue, with a session.
 
-    In a local lake only the owner can read silver and gold; published has the permissions that the user's umask gives.
+    Small tables and counts are read without Spark if the lake is in a folder. In such a lake only the owner can read
+    silver and gold; published has the permissions that the user's umask gives.
     """
 
     def __init__(
         self, spark: SparkSession, location: LakeLocation, run_id: str = "", as_of: Mapping[str, int] | None = None
     ) -> None:
-        self.spark, self.location, self.run_id = spark, location, run_id
+        super().__init__(location)
+        self.spark, self.run_id = spark, run_id
         # Tables (by full name) that are read at an old version, to replay a run.
         self.as_of = dict(as_of or {})
         self.versions_read: dict[str, int] = {}
@@ -88,14 +91,10 @@ class Lake:
             return sql_name("delta", self._path(table))
         return sql_name(str(self.location.catalog), self.location.schemas[table.layer], table.name)
 
-    def _path(self, table: Table) -> str:
-        return str(Path(str(self.location.folder)) / table.layer / table.name)
-
     def exists(self, table: Table) -> bool:
         """Whether the table has a first version."""
         if self.location.folder:
-            log = Path(self._path(table)) / "_delta_log"
-            return log.is_dir() and any(log.glob("*.json"))
+            return super().exists(table)
         return self.spark.catalog.tableExists(self.identifier(table))
 
     # Making
@@ -183,7 +182,7 @@ class Lake:
             row["release_id"]: row["tables"] or {} for row in self.small_rows(RELEASE, ["release_id", "tables"])
         }
         for table in tables:
-            counted = {r["release_id"]: r["count"] for r in self.read(table).groupBy("release_id").count().collect()}
+            counted = {row["release_id"]: row["rows"] for row in self.grouped(table, ["release_id"])}
             for release_id, stated in releases.items():
                 if table.full_name in stated:
                     stated[table.full_name] = counted.get(release_id, 0)
@@ -204,21 +203,19 @@ class Lake:
             # Makes the session read the log again, so that it uses the checkpoint and not the entries that are removed
             # next.
             _ = self.spark.read.format("delta").load(self._path(table)).schema
-            delta_log.forget_before_checkpoint(Path(self._path(table)))
+            local_tables.forget_before_checkpoint(Path(self._path(table)))
             self.spark.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('delta.checkpointInterval')")
             _open_to_others(Path(self._path(table)), self.location.folder)
 
     def _described(self, table: Table) -> tuple[StructType, int]:
         """(the columns that the table has, the schema version that it was written with; 0 if it has none)."""
-        known = delta_log.described(Path(self._path(table))) if self.location.folder else None
-        if known is not None:
-            schema, properties = StructType.fromJson(known[0]), known[1]
-        else:
-            row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("properties").first()
-            properties = dict(row["properties"] or {}) if row else {}
-            schema = self.spark.table(self.identifier(table)).schema
-        version = properties.get(VERSION_PROPERTY, "0")
-        return schema, int(version) if version.isdigit() else 0
+        with contextlib.suppress(UnreadableTableError):
+            if self.location.folder:
+                fields, properties = local_tables.described(Path(self._path(table)))
+                return StructType.fromJson(fields), _schema_version(properties)
+        row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("properties").first()
+        properties = dict(row["properties"] or {}) if row else {}
+        return self.spark.table(self.identifier(table)).schema, _schema_version(properties)
 
     def _create(self, table: Table) -> None:
         columns = ", ".join(
@@ -258,16 +255,16 @@ class Lake:
         if table.full_name not in self.versions_read:
             self.versions_read[table.full_name] = self.version(table)
 
-    def _folder(self, table: Table) -> Path | None:
-        """The table's folder if its log can be read directly; None in a catalogue, or if an old version is wanted."""
-        return Path(self._path(table)) if self.location.folder and table.full_name not in self.as_of else None
+    def _without_spark(self, table: Table) -> bool:
+        """Whether the table is in a folder and its newest version is wanted."""
+        return self.location.folder is not None and table.full_name not in self.as_of
 
     def version(self, table: Table) -> int:
         """The newest Delta version of the table, or the version in ``as_of``."""
         if table.full_name in self.as_of:
             return self.as_of[table.full_name]
         if self.location.folder:  # asking Delta takes a Spark job; the file names of a local log are enough
-            newest = delta_log.newest_version(Path(self._path(table)))
+            newest = local_tables.newest_version(Path(self._path(table)))
             if newest is not None:
                 return newest
         row = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)} LIMIT 1").select("version").first()
@@ -290,7 +287,7 @@ class Lake:
         if not self.exists(table) or self.version(table) <= after:
             return []
         if self.location.folder:
-            return delta_log.commits_after(Path(self._path(table)), after)
+            return local_tables.commits_after(Path(self._path(table)), after)
         rows = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)}").where(F.col("version") > after)
         return [CommitInfo(*row) for row in rows.select("version", "operation", "userMetadata").collect()]
 
@@ -299,34 +296,58 @@ class Lake:
         self._note(table)
         version = (table.full_name, self.version(table))
         if version not in self._years:
-            folder = self._folder(table) if YEAR in table.partition_by else None
-            files = delta_log.files(folder) if folder else None
-            if files is None:
-                found = {row[YEAR] for row in self.read(table).select(YEAR).distinct().collect()}
-            else:
-                found = {file.partition.get(YEAR) for file in files if file.rows != 0}
-            self._years[version] = sorted(year for year in found if year)
+            self._years[version] = sorted(self._find_years(table))
         return list(self._years[version])
 
-    def small_rows(self, table: Table, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Some columns of all rows of a small table without partitions, as a dictionary for each row.
+    def _find_years(self, table: Table) -> set[str]:
+        if self._without_spark(table) and YEAR in table.partition_by:
+            with contextlib.suppress(UnreadableTableError):
+                return local_tables.partitions(Path(self._path(table)), YEAR)
+        return {row[YEAR] for row in self.read(table).select(YEAR).distinct().collect()} - {None}
 
-        Maps are dictionaries. A time is in microseconds since 1970: local time would be ambiguous in the hour that
-        occurs twice in October.
-        """
+    def small_rows(
+        self, table: Table, columns: Sequence[str], where: Where | Sequence[Where] = ()
+    ) -> list[dict[str, Any]]:
+        """As :meth:`LocalLake.small_rows`, also of a catalogue or an old version."""
         self._note(table)
-        folder = self._folder(table)
-        rows = delta_log.rows(folder, columns) if folder else None
-        if rows is not None:
-            return rows
-        times = {name for name, kind, _ in table.fields() if kind == "timestamp"}
-        selected = [F.unix_micros(name).alias(name) if name in times else F.col(name) for name in columns]
-        return [row.asDict() for row in self.read(table).select(*selected).collect()]
+        if self._without_spark(table):
+            with contextlib.suppress(UnreadableTableError):
+                return super().small_rows(table, columns, where)
+        frame, kinds = self._selected(table, where), {name: kind for name, kind, _ in table.fields()}
+        stored = set(frame.columns)
+        selected = [
+            F.lit(None).cast(kinds[name]).alias(name)
+            if name not in stored
+            else F.unix_micros(name).alias(name)
+            if kinds[name] == "timestamp"
+            else F.col(name)
+            for name in columns
+        ]
+        return [row.asDict(recursive=True) for row in frame.select(*selected).collect()]
 
-    def rows_written(self, table: Table) -> int | None:
-        """The number of rows that the newest commit wrote, as Delta counted them. None if the log does not say, and in
-        a catalogue, because the newest commit may be another run's."""
-        return delta_log.rows_written(Path(self._path(table))) if self.location.folder else None
+    def grouped(
+        self, table: Table, by: Sequence[str], sums: Sequence[str] = (), where: Where | Sequence[Where] = ()
+    ) -> list[dict[str, Any]]:
+        """As :meth:`LocalLake.grouped`, also of a catalogue or an old version."""
+        self._note(table)
+        if self._without_spark(table):
+            with contextlib.suppress(UnreadableTableError):
+                return super().grouped(table, by, sums, where)
+        rows = self._selected(table, where).groupBy(*by)
+        counted = rows.agg(F.count("*").alias("rows"), *[F.sum(name).alias(name) for name in sums])
+        return [row.asDict() for row in counted.collect()]
+
+    def frame(self, table: Table, where: Where) -> "pd.DataFrame":
+        """As :meth:`LocalLake.frame`, also of a catalogue or an old version."""
+        self._note(table)
+        if self._without_spark(table):
+            with contextlib.suppress(UnreadableTableError):
+                return super().frame(table, where)
+        return self._selected(table, where).toPandas()
+
+    def _selected(self, table: Table, where: Where | Sequence[Where]) -> DataFrame:
+        condition = predicate_of(where) if where else ""
+        return self.read(table).where(condition) if condition else self.read(table)
 
     # Writing
 
@@ -414,8 +435,17 @@ class Lake:
 
     def size(self, table: Table) -> tuple[int, int]:
         """(number of files, bytes) of the newest version."""
+        if self.location.folder:
+            with contextlib.suppress(UnreadableTableError):
+                return super().size(table)
         row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("numFiles", "sizeInBytes").first()
         return (int(row["numFiles"]), int(row["sizeInBytes"])) if row else (0, 0)
+
+
+def _schema_version(properties: Mapping[str, str]) -> int:
+    """The schema version that a table was written with; 0 if it has none."""
+    version = properties.get(VERSION_PROPERTY, "0")
+    return int(version) if version.isdigit() else 0
 
 
 @cache
@@ -580,7 +610,7 @@ def predicate_of(where: Where | Sequence[Where]) -> str:
     """``where`` of :meth:`Lake.replace` as an SQL condition."""
     either = [
         " AND ".join(
-            f"{sql_name(column)} IN ({', '.join(_literal(value) for value in values)})"
+            f"{sql_name(column)} IN ({', '.join(_literal(value) for value in values) or 'NULL'})"
             for column, values in one.items()
         )
         for one in ([where] if isinstance(where, Mapping) else where)

@@ -30,22 +30,23 @@ def compute_rates(lake: Lake, config: RunConfig, years: list[str], geography: Ge
     """The rates of every year in ``years`` and of every pooled period that includes one of them, from flags, attrition,
     policies, months (``gold/provider_month``) and populations of the lake."""
     policies, months = lake.read(POLICY), lake.read(PROVIDER_MONTH)
-    windows = {row["publish_years"] for row in policies.select("publish_years").distinct().collect()}
-    lengths = {1, *config.pooled_years, *windows}
+    small = lake.small_rows(POLICY, ["policy_id", "publish_years", "boards"])
+    lengths = {1, *config.pooled_years, *(row["publish_years"] for row in small)}
     # The years that can share a pooled period with one of the years asked for.
     near = F.col(YEAR).isin(years_around(years, max(lengths) - 1))
     flags, attrition = lake.read(ACTIVITY_FLAG).where(near), lake.read(POLICY_ATTRITION).where(near)
     read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
     periods = periods_of([row.asDict() for row in read], lengths, years)
     involved = sorted({year for period in periods for year in period.years})
-    population = build_population(config, stored_vintages(lake.read(POPULATION)), geography, involved or years)
+    population = build_population(
+        config, stored_vintages(lake.small_rows(POPULATION, POPULATION.names())), geography, involved or years
+    )
     ready_flags = prepare_flags(flags.where(F.col(YEAR).isin(involved)), geography)
-    local_policies = policies.where("boards IS NOT NULL").select("policy_id", "boards").distinct().collect()
     rates = activity_rates(
         ready_flags,
         periods,
         population,
         partial=config.coverage == "partial",
-        boards={row["policy_id"]: row["boards"] for row in local_policies},
+        boards={row["policy_id"]: row["boards"] for row in small if row["boards"] is not None},
     )
     return ComputedRates(rates, {row[YEAR] for row in read}, {period.years[-1] for period in periods}, population)

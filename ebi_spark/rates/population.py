@@ -5,6 +5,7 @@ the driver. Silver stores them by the areas of their file; they are assigned to 
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
@@ -122,10 +123,10 @@ def population_rows(by_vintage: dict[date, Vintage], run_id: str) -> list[dict[s
     ]
 
 
-def stored_vintages(stored: DataFrame) -> dict[date, Vintage]:
+def stored_vintages(stored: Iterable[Mapping[str, Any]]) -> dict[date, Vintage]:
     """The populations by vintage, from the rows of ``silver/population``."""
     found: dict[date, Vintage] = {}
-    for row in stored.collect():
+    for row in stored:
         given = Vintage(row["vintage"], row["area_date"], row["geography"], row["source"], {})
         people = found.setdefault(row["vintage"], given)
         people.strata[(row["area_code"], row["sex"], row["age_from"] // BAND_YEARS)] = row["people"]

@@ -94,7 +94,7 @@ def existing_records(lake: Lake, tables: dict[str, Table], years: Iterable[str])
         return quarantine_checksums(lake.read(QUARANTINE), YEAR, "dataset", "source_file", "run_id")
 
     def audited_runs() -> list[Any]:
-        return lake.read(INGEST_AUDIT).select("run_id").distinct().collect() if lake.version(INGEST_AUDIT) else []
+        return lake.grouped(INGEST_AUDIT, ["run_id"]) if lake.version(INGEST_AUDIT) else []
 
     queries: list[Callable[[], list[Any]]] = [
         audited_runs,

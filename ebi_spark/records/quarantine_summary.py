@@ -5,14 +5,17 @@ Only counts and column names. The values are in ``silver/quarantine``, for those
 
 import json
 from collections import defaultdict
+from itertools import groupby
 from typing import Any
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import FileCounts
 from ebi_spark.records.row_status import CONFLICTING, FUTURE
 from ebi_spark.sources.layouts import layouts
+from ebi_spark.tables.schemas import QUARANTINE
 
 # The columns, under our names, that each reason depends on. Columns that a table does not have are skipped.
 REASON_COLUMNS = {
@@ -39,6 +42,8 @@ REMEDIES = {
 MOST_COLUMNS = 4
 # The columns that conflict are found only for up to this many conflicting rows.
 MOST_COMPARED = 1_000_000
+# Without Spark, up to this many rows are compared.
+MOST_COMPARED_WITHOUT_SPARK = 100_000
 
 
 def columns_of(reason: str, role: str) -> list[str]:
@@ -47,17 +52,23 @@ def columns_of(reason: str, role: str) -> list[str]:
     return [layout.columns[ours][0] for ours in REASON_COLUMNS.get(reason, ()) if layout and ours in layout.columns]
 
 
-def quarantine_summary(quarantine: DataFrame) -> list[dict[str, Any]]:
-    """One dict for each source table and reason, most rows first: ``role``, ``reason``, ``rows``, ``files``,
-    ``columns`` to look at, and ``remedy``."""
-    named = quarantine.select("role", "source_file", F.explode("reasons").alias("reason"))
-    counted = named.groupBy("role", "reason").agg(
-        F.count("*").alias("rows"), F.countDistinct("source_file").alias("files")
-    )
-    found = [row.asDict() for row in counted.orderBy(F.col("rows").desc(), "role", "reason").collect()]
-    conflicts = sum(item["rows"] for item in found if item["reason"] == CONFLICTING)
-    differing = _differing(quarantine) if 0 < conflicts <= MOST_COMPARED else {}
-    return [_with_remedy(item, differing.get(item["role"], [])) for item in found]
+def quarantine_summary(lake: LocalLake) -> list[dict[str, Any]]:
+    """One dict for each source table and reason in ``silver/quarantine``, most rows first: ``role``, ``reason``, ``rows``,
+    ``files``, ``columns`` to look at, and ``remedy``."""
+    rows: dict[tuple[str, str], int] = defaultdict(int)
+    files: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for group in lake.grouped(QUARANTINE, ["role", "source_file", "reasons"]):
+        for reason in group["reasons"] or ():
+            rows[group["role"], reason] += group["rows"]
+            files[group["role"], reason] |= {group["source_file"]} - {None}
+    conflicts = sum(number for (_, reason), number in rows.items() if reason == CONFLICTING)
+    differing = _differing(lake) if 0 < conflicts <= MOST_COMPARED else {}
+    return [
+        _with_remedy(
+            {"role": key[0], "reason": key[1], "rows": number, "files": len(files[key])}, differing.get(key[0], [])
+        )
+        for key, number in sorted(rows.items(), key=lambda item: (-item[1], item[0]))
+    ]
 
 
 def _with_remedy(item: dict[str, Any], differing: list[str]) -> dict[str, Any]:
@@ -86,8 +97,23 @@ def refused_rows(details: str) -> list[dict[str, Any]]:
     return [_with_remedy(item, []) for item in json.loads(details)]
 
 
-def _differing(quarantine: DataFrame) -> dict[str, list[str]]:
+def _differing(lake: LocalLake) -> dict[str, list[str]]:
     """The columns in which rows of one key conflict, by role, the most frequent first."""
+    counted = _differing_by_spark(lake) if isinstance(lake, Lake) else _differing_without_spark(lake)
+    found: dict[str, list[str]] = {}
+    for role, column in sorted(counted, key=lambda item: (item[0], -counted[item], item[1])):
+        found.setdefault(role, []).append(column)
+    # Columns that a record takes come first: rows that conflict may also differ in a load time.
+    known = {role: layouts()[role].known_names() if role in layouts() else set() for role in found}
+    return {
+        role: sorted(names, key=lambda name: name.upper() not in known[role])[:MOST_COLUMNS]
+        for role, names in found.items()
+    }
+
+
+def _differing_by_spark(lake: Lake) -> dict[tuple[str, str], int]:
+    """The number of keys whose rows conflict in a column, by role and column."""
+    quarantine = lake.read(QUARANTINE)
     rows = quarantine.where(F.array_contains("reasons", CONFLICTING) & F.col("record_id").isNotNull())
     cells = rows.select(
         "role",
@@ -99,12 +125,30 @@ def _differing(quarantine: DataFrame) -> dict[str, list[str]]:
         F.countDistinct(F.coalesce("value", F.lit("\0"))).alias("values")
     )
     keys = values.where("values > 1").groupBy("role", "column").agg(F.count("*").alias("keys"))
-    found: dict[str, list[str]] = {}
-    for row in keys.orderBy("role", F.col("keys").desc(), "column").collect():
-        found.setdefault(row["role"], []).append(row["column"])
-    # Columns that a record takes come first: rows that conflict may also differ in a load time.
-    known = {role: layouts()[role].known_names() if role in layouts() else set() for role in found}
-    return {
-        role: sorted(names, key=lambda name: name.upper() not in known[role])[:MOST_COLUMNS]
-        for role, names in found.items()
-    }
+    return {(row["role"], row["column"]): row["keys"] for row in keys.collect()}
+
+
+def _differing_without_spark(lake: LocalLake) -> dict[tuple[str, str], int]:
+    """As :func:`_differing_by_spark`, for the first rows by key. Values are compared and dropped; only names of columns
+    leave this function."""
+    where = f" WHERE array_has(reasons, '{CONFLICTING}') AND record_id IS NOT NULL"
+    order = f" ORDER BY role, source_system, record_id LIMIT {MOST_COMPARED_WITHOUT_SPARK}"
+    rows = lake.select(QUARANTINE, "role, source_system, record_id, raw", where + order)
+    counted: dict[tuple[str, str], int] = defaultdict(int)
+    cells = (row for batch in rows.to_batches(max_chunksize=1_000) for row in batch.to_pylist())
+    for key, same in groupby(cells, key=lambda row: (row["role"], row["source_system"], row["record_id"])):
+        values: dict[str, set[Any]] = defaultdict(set)
+        for row in same:
+            for column, value in _parsed(row["raw"]).items():
+                values[column].add(json.dumps(value))
+        for column, different in values.items():
+            counted[key[0], column] += len(different) > 1
+    return {place: keys for place, keys in counted.items() if keys}
+
+
+def _parsed(raw: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(raw or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

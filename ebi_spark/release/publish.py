@@ -1,6 +1,7 @@
 """Makes a release: all published tables under one id, or none of them. The manifest is written last."""
 
 import difflib
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -152,16 +153,18 @@ def shown_geography(lake: Lake) -> str:
     An :class:`InputError` if years have different versions. A release has one version only: otherwise suppressed counts could
     be calculated from areas of the two versions that overlap.
     """
-    found = (
-        lake.read(ACTIVITY_RATE).groupBy("geography").agg(F.array_sort(F.collect_set(YEAR)).alias("years")).collect()
-    )
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in lake.grouped(ACTIVITY_RATE, ["geography", YEAR]):
+        found[row["geography"]].add(row[YEAR])
     if len(found) > 1:
-        listed = "; ".join(f"{row['geography']}: {', '.join(row['years'])}" for row in sorted(found, key=str))
+        listed = "; ".join(
+            f"{version}: {', '.join(sorted(years))}" for version, years in sorted(found.items(), key=str)
+        )
         raise InputError(
             f"nothing was published: gold/activity_rate has rates by several versions of the areas ({listed})",
             remedy="run `ebi-spark rate` and `ebi-spark validate` for all years with one `geography.version`",
         )
-    return str(found[0]["geography"]) if found else CURRENT
+    return str(next(iter(found))) if found else CURRENT
 
 
 def _earlier_releases(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
@@ -173,8 +176,8 @@ def _earlier_releases(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
     """
     if not lake.exists(RELEASE):
         return None
-    listed = lake.read(RELEASE).select("release_id", "disclosure", F.unix_micros("released_at").alias("at")).collect()
-    order = {row["release_id"]: number for number, row in enumerate(sorted(listed, key=lambda row: row["at"]))}
+    listed = lake.small_rows(RELEASE, ["release_id", "disclosure", "released_at"])
+    order = {row["release_id"]: number for number, row in enumerate(sorted(listed, key=lambda row: row["released_at"]))}
     shown = lake.read(RATE).where(F.col("release_id").isin(*order))
     default = F.broadcast(published_tables.default_readings(policies))
     england = shown.where("area_type = 'england'").join(default, ["policy_id", "reading"], "left_semi")
@@ -236,7 +239,7 @@ def _compute(table: Table, frame: DataFrame, release_id: str) -> tuple[DataFrame
 
 def _make_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int]) -> None:
     """Write the manifest row of a release as the current one. All other releases become not current, in the same commit."""
-    policies = lake.read(POLICY).select("policy_id", "revision", "reading", "policy_fingerprint").collect()
+    policies = lake.small_rows(POLICY, ["policy_id", "revision", "reading", "policy_fingerprint"])
     manifest: dict[str, Any] = {
         "release_id": release_id,
         "is_current": True,
@@ -275,11 +278,10 @@ def remove_old_releases(
     """
     if not lake.exists(RELEASE):
         return []
-    # As numbers: local times are ambiguous in the hour that occurs twice in October.
-    listed = lake.read(RELEASE).select("release_id", "is_current", F.unix_micros("released_at").alias("at"))
-    releases = sorted(listed.collect(), key=lambda row: row["at"], reverse=True)
+    listed = lake.small_rows(RELEASE, ["release_id", "is_current", "released_at"])
+    releases = sorted(listed, key=lambda row: row["released_at"], reverse=True)
     at_least = ((now or datetime.now(UTC)) - GRACE).timestamp() * 1e6
-    just_replaced = any(row["is_current"] and row["at"] > at_least for row in releases)
+    just_replaced = any(row["is_current"] and row["released_at"] > at_least for row in releases)
     kept = {row["release_id"] for row in releases[: max(keep, 2 if just_replaced else 1)]}
     kept |= {previous} if just_replaced and previous else set()
     old = [row["release_id"] for row in releases if row["release_id"] not in kept and not row["is_current"]]
@@ -292,7 +294,7 @@ def remove_old_releases(
     def remove_rows(table: Table) -> None:
         unwanted = set(old)
         if leftovers:
-            found = lake.read(table).select("release_id").distinct().collect()
+            found = lake.grouped(table, ["release_id"])
             unwanted |= {
                 row["release_id"] for row in found if not _may_be_written_now(lake, row["release_id"], now)
             } - remaining_ids
@@ -315,7 +317,7 @@ def roll_back(lake: Lake, release_id: str) -> None:
 
     An :class:`InputError` if there is no such release, or if a table no longer has all of its rows.
     """
-    releases = {row["release_id"]: row for row in lake.read(RELEASE).select("release_id", "tables").collect()}
+    releases = {row["release_id"]: row for row in lake.small_rows(RELEASE, ["release_id", "tables"])}
     if release_id not in releases:
         near = difflib.get_close_matches(release_id, releases, n=1, cutoff=0.0)
         raise InputError(
@@ -326,7 +328,7 @@ def roll_back(lake: Lake, release_id: str) -> None:
         stated = releases[release_id]["tables"].get(table.full_name)
         if stated is None:  # a table that the release does not have
             continue
-        found = lake.read(table).where(F.col("release_id") == release_id).count()
+        found = lake.grouped(table, [], where={"release_id": [release_id]})[0]["rows"]
         if found != stated:
             raise InputError(
                 f"{table.full_name} has {found:,} rows of release {release_id}, but its manifest says {stated:,}",
@@ -336,23 +338,9 @@ def roll_back(lake: Lake, release_id: str) -> None:
     lake.replace(RELEASE, releases_now.coalesce(1), {}, stage="roll_back")
 
 
-def current_release_id(lake: Lake) -> str | None:
-    """The id of the current release, or None before the first. In a local lake this needs no query."""
-    rows = lake.small_rows(RELEASE, ["release_id", "is_current"]) if lake.exists(RELEASE) else []
-    return next((row["release_id"] for row in rows if row["is_current"]), None)
-
-
-def current_release(lake: Lake) -> dict[str, Any] | None:
-    """The manifest row of the current release, or None before the first."""
-    if not lake.exists(RELEASE):
-        return None
-    rows = lake.read(RELEASE).where("is_current").collect()
-    return rows[0].asDict(recursive=True) if rows else None
-
-
-def report_tables(lake: Lake, release_id: str) -> dict[str, Any]:
-    """The published tables of a release as pandas frames by table name. They are national and area figures, never records."""
-    return {table.name: lake.read(table).where(F.col("release_id") == release_id).toPandas() for table in PUBLISHED}
+def report_tables(lake: Lake, release_id: str) -> dict[str, pd.DataFrame]:
+    """The published tables of a release by name. They are national and area figures, never records."""
+    return {table.name: lake.frame(table, {"release_id": [release_id]}) for table in PUBLISHED}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ebi_spark.lake.delta_log import CommitInfo
+from ebi_spark.lake.local_tables import CommitInfo
 
 # Operations that change no row.
 ROWS_UNTOUCHED = frozenset(

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import Window
-from pyspark.sql import functions as F
-
-from ebi_spark.lake.storage import Lake
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.sources.layouts import Layout, layouts, likeness
 from ebi_spark.sources.reader import Group, SourceTable
 from ebi_spark.tables.schemas import INGEST_AUDIT
@@ -123,7 +120,7 @@ def _listed(names: Any) -> str:
     return ", ".join(shown[:SHOWN]) + more
 
 
-def last_ingested(lake: Lake, tables: Iterable[SourceTable]) -> dict[tuple[str, str], Columns]:
+def last_ingested(lake: LocalLake, tables: Iterable[SourceTable]) -> dict[tuple[str, str], Columns]:
     """The columns at the last ingest, by (system, role), from the ingest audit.
 
     An ingest reads only the files that a change affects. So the files of ``tables`` that the last ingest did not read
@@ -137,7 +134,7 @@ def last_ingested(lake: Lake, tables: Iterable[SourceTable]) -> dict[tuple[str, 
     return {place: merge_columns(groups) for place, groups in found.items()}
 
 
-def columns_in_lake(lake: Lake) -> list[dict[str, Any]]:
+def columns_in_lake(lake: LocalLake) -> list[dict[str, Any]]:
     """For `status`: the optional columns that the files of the last ingest lack, with probable new names, and their
     columns that are not used. A dictionary for each group of files with the same columns."""
     groups: dict[tuple[Any, ...], list[str]] = {}
@@ -168,19 +165,25 @@ def columns_in_lake(lake: Lake) -> list[dict[str, Any]]:
     return found
 
 
-def _last_audit(lake: Lake, besides: Collection[str] = ()) -> list[dict[str, Any]]:
+def _last_audit(lake: LocalLake, besides: Collection[str] = ()) -> list[dict[str, Any]]:
     """The newest audit row of each file of the last ingest of each system and role, and of the files ``besides``."""
     if not lake.exists(INGEST_AUDIT):
         return []
-    audit = lake.read(INGEST_AUDIT).where("columns_missing IS NOT NULL OR columns_extra IS NOT NULL")
-    if "column_notes" not in audit.columns:  # a lake that this version has not written to yet
-        audit = audit.withColumn("column_notes", F.lit(None).cast("array<string>"))
-    place = ["source_system", "role"]
-    names = (*place, "source_file", "columns_missing", "columns_extra", "column_notes")
-    newest = F.max_by("run_id", "written_at").over(Window.partitionBy(*place))
-    latest = F.max("written_at").over(Window.partitionBy(*place, "source_file"))
-    marked = audit.select(
-        *names, (F.col("run_id") == newest).alias("_last"), (F.col("written_at") == latest).alias("_latest")
-    )
-    rows = marked.where("_last OR _latest").orderBy(*names[:3]).collect()
-    return [row.asDict() for row in rows if row["_last"] or row["source_file"] in besides]
+    names = ("source_system", "role", "source_file", "columns_missing", "columns_extra", "column_notes")
+    rows = [
+        row
+        for row in lake.small_rows(INGEST_AUDIT, [*names, "run_id", "written_at"])
+        if row["columns_missing"] is not None or row["columns_extra"] is not None
+    ]
+    last: dict[tuple[str, str], str] = {}
+    latest: dict[tuple[str, str, str], int] = {}
+    for row in sorted(rows, key=lambda row: row["written_at"] or 0):
+        last[row["source_system"], row["role"]] = row["run_id"]
+        latest[row["source_system"], row["role"], row["source_file"]] = row["written_at"]
+    found = []
+    for row in rows:
+        place = (row["source_system"], row["role"])
+        newest = row["written_at"] == latest[*place, row["source_file"]] and row["source_file"] in besides
+        if row["run_id"] == last[place] or newest:
+            found.append({name: row[name] for name in names})
+    return sorted(found, key=lambda row: (row["source_system"], row["role"], row["source_file"]))

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.compute_flags import compute_flags
@@ -79,7 +79,7 @@ class Flag(Stage):
             lake.replace(ACTIVITY_FLAG, flags.repartition(YEAR), where, stage=self.name)
             written = lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
 
-            def write_effects() -> list[Row]:
+            def write_effects() -> list[dict[str, Any]]:
                 context.progress("counting the records that each clause removes")
                 steps = made.attrition(written).withColumn("run_id", run_id)
                 lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage=self.name)
@@ -101,28 +101,29 @@ class Flag(Stage):
                         for table, frame in found.items()
                     ]
                 )
-                effects = lake.read(POLICY_SENSITIVITY).where(F.col(YEAR).isin(years))
-                summed = effects.groupBy("policy_id", "base_reading", "decision").agg(F.sum("added"), F.sum("removed"))
-                rows: list[Row] = summed.collect()
-                return rows
+                by = ["policy_id", "base_reading", "decision"]
+                return lake.grouped(POLICY_SENSITIVITY, by, ["added", "removed"], {YEAR: years})
 
-            def write_policies_and_count() -> list[Row]:
+            def write_policies_and_count() -> list[dict[str, Any]]:
                 if context.history.policies_unchanged():
                     lake.versions_read[POLICY.full_name] = lake.version(POLICY)
                 else:
                     self._write_policies()
-                rows: list[Row] = written.groupBy("policy_id", "revision", "reading", "outcome").count().collect()
-                return rows
+                by = ["policy_id", "revision", "reading", "outcome"]
+                return lake.grouped(ACTIVITY_FLAG, by, where={YEAR: years})
 
             effects, counts = run_in_threads([write_effects, write_policies_and_count])
-            report.rows = sum(row["count"] for row in counts)
+            report.rows = sum(row["rows"] for row in counts)
         outcomes: dict[tuple[str, str, str], dict[str, int]] = {}
         for row in counts:
-            outcomes.setdefault((row["policy_id"], row["revision"], row["reading"]), {})[row["outcome"]] = row["count"]
+            outcomes.setdefault((row["policy_id"], row["revision"], row["reading"]), {})[row["outcome"]] = row["rows"]
         return FlagSummary(
             outcomes,
             {policy.id: policy.default_reading for policy in policies},
-            [DecisionEffect(*row) for row in effects],
+            [
+                DecisionEffect(row["policy_id"], row["base_reading"], row["decision"], row["added"], row["removed"])
+                for row in effects
+            ],
         )
 
     def run_policies(self) -> None:

@@ -1,12 +1,10 @@
 """The stage ingest: reads the source tables into silver, batch by batch."""
 
 import json
-from collections import ChainMap
+from collections import ChainMap, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-from pyspark.sql import functions as F
 
 from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
 from ebi_spark.records.ingest import write_batch
@@ -187,7 +185,9 @@ class Ingest(Stage):
         self.context.progress(f"{self.name}: {years - left} of {years} years done{about}")
 
     def _quarantine_counts(self) -> QuarantineCounts:
-        if not self.lake.exists(QUARANTINE):
-            return {}
-        reasons = self.lake.read(QUARANTINE).select("source_file", F.explode("reasons").alias("reason"))
-        return {(row[0], row[1]): row["count"] for row in reasons.groupBy("source_file", "reason").count().collect()}
+        found: dict[tuple[str, str], int] = defaultdict(int)
+        if self.lake.exists(QUARANTINE):
+            for group in self.lake.grouped(QUARANTINE, ["source_file", "reasons"]):
+                for reason in group["reasons"] or ():
+                    found[group["source_file"], reason] += group["rows"]
+        return found

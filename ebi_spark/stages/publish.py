@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.geography.code_forms import refuse_invalid_codes
+from ebi_spark.geography.code_forms import COMPARED, refuse_invalid_codes
 from ebi_spark.own_files import refuse_report
+from ebi_spark.release.current import current_release, current_release_id
 from ebi_spark.release.publish import (
     PUBLISHED,
     Release,
-    current_release,
-    current_release_id,
     publish,
     published_frames,
     remove_old_releases,
@@ -50,7 +49,7 @@ class Publish(Stage):
             report.years = sorted(years)
             refuse_unchecked(context.history, report.years)
             lake.prepare()
-            refuse_invalid_codes(lake.read(RECORD_QUALITY), self.config)
+            refuse_invalid_codes(lake.small_rows(RECORD_QUALITY, COMPARED), self.config)
             previous = current_release_id(lake)
             release = publish(lake, self.config, context.progress)
             context.release = release.release_id

@@ -1,15 +1,17 @@
 """The stage rate: aggregates flags to rates by area, and measures how areas vary."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial, reduce
+from typing import Any
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.geography.code_forms import refuse_invalid_codes, with_known_codes
+from ebi_spark.geography.code_forms import COMPARED, refuse_invalid_codes, with_known_codes
 from ebi_spark.geography.output_areas import unmapped_areas
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.storage import predicate_of, run_in_threads
@@ -46,12 +48,17 @@ from ebi_spark.tables.schemas import (
     YEAR,
 )
 
+# The columns of a rate that the summary shows.
+_SHOWN = (
+    "policy_id", "revision", "reading", YEAR, "activity", "crude_rate", "standardised_rate", "lower", "upper", "status", "notes",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RateSummary:
     """``national``: the rows of ``gold/activity_rate`` for England, single years and default readings, by policy and year."""
 
-    national: list[Row]
+    national: list[dict[str, Any]]
 
 
 class Rate(Stage):
@@ -86,11 +93,11 @@ class Rate(Stage):
                     partial(self._write_quality, years),
                 ]
             )
-            refuse_invalid_codes(lake.read(RECORD_QUALITY).where(in_years), config)
+            refuse_invalid_codes(lake.small_rows(RECORD_QUALITY, COMPARED, {YEAR: years}), config)
             policies = lake.read(POLICY)
             flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
 
-            def write_rates_and_variation() -> DataFrame:
+            def write_rates_and_variation() -> list[dict[str, list[Any]]]:
                 made = self.compute(lake, config, years, geography)
                 for warning in population_warnings(made.population, years, partial=config.coverage == "partial"):
                     context.progress(warning)
@@ -98,11 +105,11 @@ class Rate(Stage):
                 replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
                 rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
                 lake.replace(ACTIVITY_RATE, rates, replaced, stage=self.name)
-                written: DataFrame = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
+                written = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
                 context.progress("measuring how areas vary")
                 spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
                 lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage=self.name)
-                return written
+                return replaced
 
             def write_months_of_policies() -> None:
                 inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
@@ -116,20 +123,26 @@ class Rate(Stage):
                 lake.replace(UNMAPPED_AREA, unmapped.repartition(YEAR), {YEAR: years}, stage=self.name)
 
             # Each task mostly plans its query, which keeps one core busy, so they run side by side.
-            tasks: list[Callable[[], DataFrame | None]] = [
+            tasks: list[Callable[[], list[dict[str, list[Any]]] | None]] = [
                 write_rates_and_variation,
                 write_months_of_policies,
                 write_unmapped_areas,
             ]
-            written = run_in_threads(tasks)[0]
-            assert written is not None
-            self._report_unmapped(lake.read(UNMAPPED_AREA).where(in_years))
-            report.rows = written.count()
-            default = policies.where("is_default_reading").select("policy_id", "revision", "reading").distinct()
-            national = written.where("area_type = 'england' AND period_years = 1").join(
-                default, ["policy_id", "revision", "reading"], "left_semi"
-            )
-            return RateSummary(national.orderBy("policy_id", YEAR).collect())
+            replaced = run_in_threads(tasks)[0]
+            assert replaced is not None
+            self._report_unmapped(years)
+            report.rows = lake.grouped(ACTIVITY_RATE, [], where=replaced)[0]["rows"]
+            key = ["policy_id", "revision", "reading"]
+            defaults = [
+                [row[name] for name in key]
+                for row in lake.small_rows(POLICY, [*key, "is_default_reading"])
+                if row["is_default_reading"]
+            ]
+            where: dict[str, list[str | int]] = {YEAR: [*years], "area_type": ["england"], "period_years": [1]}
+            national = [
+                row for row in lake.small_rows(ACTIVITY_RATE, _SHOWN, where) if [row[name] for name in key] in defaults
+            ]
+            return RateSummary(sorted(national, key=lambda row: (row["policy_id"], row[YEAR])))
 
     def _write_months(self, years: list[str]) -> None:
         """Write ``gold/provider_month``, with the given years counted again."""
@@ -152,17 +165,19 @@ class Rate(Stage):
 
     def _store_populations(self, read: dict[date, Vintage]) -> None:
         """Write the configured populations to silver in one commit, unless silver already has exactly these."""
-        if stored_vintages(self.lake.read(POPULATION)) != read:
+        if stored_vintages(self.lake.small_rows(POPULATION, POPULATION.names())) != read:
             rows = small_frame(self.context.spark, population_rows(read, self.context.run_id), POPULATION.schema)
             self.lake.replace(POPULATION, rows.coalesce(1), {}, stage=self.name)
 
-    def _report_unmapped(self, unmapped: DataFrame) -> None:
+    def _report_unmapped(self, years: list[str]) -> None:
         """Say how many records in scope have an area code that cannot be placed below England."""
-        counted = unmapped.groupBy("reason").agg(
-            F.count_distinct("code").alias("codes"), F.sum("records").alias("records")
-        )
-        for row in counted.orderBy("reason").collect():
+        codes: dict[str, set[str]] = defaultdict(set)
+        records: dict[str, int] = defaultdict(int)
+        for row in self.lake.grouped(UNMAPPED_AREA, ["reason", "code"], ["records"], {YEAR: years}):
+            codes[row["reason"]] |= {row["code"]} - {None}
+            records[row["reason"]] += row["records"]
+        for reason in sorted(records):
             self.context.progress(
-                f"{row['records']:,} records in scope count in England's figures only, because their {row['codes']:,} area codes "
-                f"are {row['reason']}. gold/unmapped_area lists the codes; a file in geography.mappings can say what became of them"
+                f"{records[reason]:,} records in scope count in England's figures only, because their {len(codes[reason]):,} area "
+                f"codes are {reason}. gold/unmapped_area lists the codes; a file in geography.mappings can say what became of them"
             )

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ebi_spark.own_files import is_current_report
-from ebi_spark.release.publish import Release, current_release_id
+from ebi_spark.release.current import current_release_id
+from ebi_spark.release.publish import Release
 from ebi_spark.runs.due import Due
 from ebi_spark.stages.batches import batches, in_words, seconds_left
 from ebi_spark.stages.flag import Flag, FlagSummary

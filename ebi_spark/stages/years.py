@@ -15,8 +15,8 @@ def silver_records(context: RunContext) -> dict[str, int]:
     """The number of records of each year in silver."""
     found: dict[str, int] = defaultdict(int)
     for table in (APC_SPELL, OP_ATTENDANCE):
-        for row in context.lake.read(table).groupBy(YEAR).count().collect():
-            found[row[YEAR]] += row["count"]
+        for row in context.lake.grouped(table, [YEAR]):
+            found[row[YEAR]] += row["rows"]
     return found
 
 

@@ -1,0 +1,224 @@
+"""Read the tables of a lake in a folder without Spark, and so without Java.
+
+Rows, columns and partitions come from `deltalake`. It opens a small table in milliseconds, where Spark needs seconds to
+start and a second for a first query. Commits are read here (:func:`commits_after`), because `deltalake` numbers them
+wrongly if one of them has no description, and then another year would count as changed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+from pyarrow.lib import ArrowException
+
+from ebi_spark.config.settings import LakeLocation
+from ebi_spark.errors import InputError
+from ebi_spark.tables.schemas import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from deltalake import DeltaTable
+
+# Which rows are meant: for each column, its possible values. Of several, one must fit.
+Where = Mapping[str, Iterable[str | int]]
+
+# One thread: rows then come in the same order each time.
+_QUERIES = {"datafusion.execution.target_partitions": "1"}
+
+
+class UnreadableTableError(Exception):
+    """Only Spark can read the table: it was changed by hand or written with features that `deltalake` does not have."""
+
+
+class CommitInfo(NamedTuple):
+    """One commit: ``operation`` is Delta's name for it, ``metadata`` is the text that its writer added (None if
+    there is none)."""
+
+    version: int
+    operation: str
+    metadata: str | None
+
+
+class LocalLake:
+    """Reads the tables of a lake in a folder, at their newest versions.
+
+    Every method raises an :class:`UnreadableTableError` for a table that only Spark can read.
+    """
+
+    def __init__(self, location: LakeLocation) -> None:
+        self.location = location
+
+    def _path(self, table: Table) -> str:
+        return str(Path(str(self.location.folder)) / table.layer / table.name)
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table has a first version."""
+        log = Path(self._path(table)) / "_delta_log"
+        return log.is_dir() and any(log.glob("*.json"))
+
+    def small_rows(
+        self, table: Table, columns: Sequence[str], where: Where | Sequence[Where] = ()
+    ) -> list[dict[str, Any]]:
+        """Some columns of all rows of a small table, or of those that are meant, as a dictionary for each row.
+
+        Maps are dictionaries, and a column that the table does not have yet is None. A time is in microseconds since
+        1970: local time would be ambiguous in the hour that occurs twice in October.
+        """
+        rows = self.select(table, _listed(columns), _condition(where))
+        for number, field in enumerate(rows.schema):
+            if pa.types.is_timestamp(field.type):
+                rows = rows.set_column(number, field.name, rows.column(number).cast(pa.int64()))
+        maps = [field.name for field in rows.schema if pa.types.is_map(field.type)]
+        return [
+            row | {name: dict(row[name]) for name in maps if row[name] is not None} for row in rows.to_pylist()
+        ]  # fmt: skip
+
+    def grouped(
+        self, table: Table, by: Sequence[str], sums: Sequence[str] = (), where: Where | Sequence[Where] = ()
+    ) -> list[dict[str, Any]]:
+        """The number of ``rows`` and the sums of some columns for each value of the columns ``by``. The table can be
+        large."""
+        added = ["count(*) AS rows", *(f"sum({_quoted(name)}) AS {_quoted(name)}" for name in sums)]
+        group = f" GROUP BY {_listed(by)}" if by else ""
+        selected = ", ".join([_listed(by), *added] if by else added)
+        rows: list[dict[str, Any]] = self.select(table, selected, _condition(where) + group).to_pylist()
+        return rows
+
+    def frame(self, table: Table, where: Where) -> "pd.DataFrame":
+        """Some rows of a published table, with all columns that it has."""
+        filters = [(column, "in", list(values)) for column, values in where.items()]
+        opened = _opened(Path(self._existing_path(table)))
+        try:
+            return opened.to_pandas(filters=filters or None)
+        except (ArrowException, OSError, ValueError) as error:
+            raise UnreadableTableError(f"{table.full_name}: {type(error).__name__}") from None
+
+    def size(self, table: Table) -> tuple[int, int]:
+        """(number of files, bytes) of the newest version."""
+        sizes = pa.table(_opened(Path(self._existing_path(table))).get_add_actions()).column("size_bytes").to_pylist()
+        return len(sizes), sum(sizes)
+
+    def select(self, table: Table, selected: str, end: str = "") -> pa.Table:
+        """The rows of ``SELECT selected FROM the table``, with ``end`` after it, in DataFusion's SQL. Columns that the
+        table does not have yet are NULL."""
+        return query(Path(self._existing_path(table)), selected, end, table.names())
+
+    def _existing_path(self, table: Table) -> str:
+        if not self.exists(table):
+            raise InputError(f"{self.location} has no table {table.full_name}", remedy="run the earlier stages first")
+        return self._path(table)
+
+
+def query(folder: Path, selected: str, end: str, columns: Iterable[str] = ()) -> pa.Table:
+    """The rows of ``SELECT selected FROM the table``, with ``end`` after it. Those of ``columns`` that the table does not
+    have yet are NULL."""
+    from deltalake import QueryBuilder
+
+    opened = _opened(folder)
+    there = {field.name for field in opened.schema().fields}
+    later = "".join(f", NULL AS {_quoted(name)}" for name in columns if name not in there)
+    # All names and values in it are quoted.
+    sql = f"SELECT {selected} FROM (SELECT *{later} FROM stored) AS stored{end}"  # noqa: S608
+    try:
+        return pa.table(QueryBuilder(_QUERIES).register("stored", opened).execute(sql).read_all())
+    except Exception as error:  # a broken file, for which there is no class of its own
+        raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+
+
+def _opened(folder: Path) -> "DeltaTable":
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    if "%" in str(folder) or "\\" in str(folder):
+        # deltalake would read another folder, whose name is this one decoded.
+        raise UnreadableTableError(f"{folder.name} has % or \\ in its path")
+    try:
+        opened = DeltaTable(folder)
+        # ebi-spark writes reader version 1. Higher ones can have deletion vectors or columns with other names.
+        if opened.protocol().min_reader_version > 1:
+            raise UnreadableTableError(f"{folder.name} has reader version {opened.protocol().min_reader_version}")
+    except (DeltaError, OSError, ValueError) as error:
+        raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+    return opened
+
+
+def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """(schema as Spark's JSON, table properties)."""
+    opened = _opened(folder)
+    return json.loads(opened.schema().to_json()), dict(opened.metadata().configuration)
+
+
+def partitions(folder: Path, column: str) -> set[str]:
+    """The values of a partition column that have rows. It needs the log only, however large the table is."""
+    files = pa.table(_opened(folder).get_add_actions(flatten=True)).to_pylist()
+    found = {file[f"partition.{column}"] for file in files if file.get("num_records") != 0}
+    return {value for value in found if value is not None}
+
+
+def newest_version(folder: Path) -> int | None:
+    """The newest version, from the names of the log's files: a run asks for it too often to open the table each time."""
+    return max(_entries(folder), default=None)
+
+
+def commits_after(folder: Path, version: int) -> list[CommitInfo]:
+    """The commits after ``version`` that the log still has. Those without a description are left out."""
+    found = []
+    for number, entry in sorted(_entries(folder).items()):
+        if number > version:
+            info = _commit_info(entry)
+            if info is not None:
+                found.append(CommitInfo(number, str(info.get("operation", "")), info.get("userMetadata")))
+    return found
+
+
+def forget_before_checkpoint(folder: Path) -> None:
+    """Remove log entries and checkpoints before the newest checkpoint. `deltalake` removes them only after the table's
+    retention."""
+    log = folder / "_delta_log"
+    checkpoints = [int(entry.name.split(".")[0]) for entry in log.glob("*.checkpoint.parquet")]
+    if not checkpoints:
+        return
+    for entry in log.iterdir():
+        number = entry.name.lstrip(".").split(".")[0]
+        if entry.is_file() and number.isdigit() and int(number) < max(checkpoints):
+            entry.unlink()
+
+
+def _entries(folder: Path) -> dict[int, Path]:
+    return {int(entry.stem): entry for entry in (folder / "_delta_log").glob("*.json") if entry.stem.isdigit()}
+
+
+def _commit_info(entry: Path) -> dict[str, Any] | None:
+    try:
+        with entry.open(encoding="utf-8") as file:
+            for line in file:
+                if '"commitInfo"' in line[:40]:
+                    info: dict[str, Any] = json.loads(line)["commitInfo"]
+                    return info
+    except (OSError, ValueError, KeyError):
+        return None
+    return None
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(_quoted, names))
+
+
+def _condition(where: Where | Sequence[Where]) -> str:
+    either = [
+        " AND ".join(
+            f"{_quoted(column)} IN ({', '.join(map(_literal, values)) or 'NULL'})" for column, values in one.items()
+        )
+        for one in ([where] if isinstance(where, Mapping) else where)
+    ]
+    return f" WHERE ({') OR ('.join(either)})" if any(either) else ""
+
+
+def _literal(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,28 @@
+"""Which release is current. Of a lake in a folder this needs no Spark."""
+
+from datetime import datetime
+from typing import Any
+
+from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.tables.schemas import RELEASE
+
+
+def current_release_id(lake: LocalLake) -> str | None:
+    """The id of the current release, or None before the first."""
+    rows = lake.small_rows(RELEASE, ["release_id", "is_current"]) if lake.exists(RELEASE) else []
+    return next((row["release_id"] for row in rows if row["is_current"]), None)
+
+
+def current_release(lake: LocalLake) -> dict[str, Any] | None:
+    """The manifest row of the current release, or None before the first. ``released_at`` is local time."""
+    rows = lake.small_rows(RELEASE, RELEASE.names()) if lake.exists(RELEASE) else []
+    found = next((row for row in rows if row["is_current"]), None)
+    return found and found | {"released_at": local_time(found["released_at"])}
+
+
+def local_time(microseconds: int | None) -> datetime | None:
+    """A time of :meth:`LocalLake.small_rows` as local time, without a time zone."""
+    if microseconds is None:
+        return None
+    seconds, rest = divmod(microseconds, 10**6)
+    return datetime.fromtimestamp(seconds).replace(microsecond=rest)
