@@ -583,7 +583,12 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
     "published_reading_effect": {
         "reading_known": [{"reading": "mine"}],
         "year_form": [{"financial_year": "21-22"}],
-        "counts_in_order": [{"in_scope": 9}, {"removed": -1}, {"in_scope": None}],
+        "counts_in_order": [
+            {"in_scope": 9},
+            {"removed": -1},
+            {"in_scope": None},
+            {"flagged": None, "flagged_as_published": None},
+        ],
         "effect_reconciles": [{"flagged": 11}, {"added": None}],
         "as_published_changes_nothing": [{"added": 1, "removed": 1}, {"removed": None}, {"reading": None, "added": 1}],
     },
@@ -1004,6 +1009,49 @@ def test_missing_and_mistyped_columns_are_failed_checks(spark: SparkSession) -> 
         in descriptions[(quarantine, "reason_given")]
     )
     assert [item.check for item in result.warnings] == ["mostly_with_age"]
+
+
+def test_rows_in_memory_are_checked_as_those_of_the_lake(spark: SparkSession) -> None:
+    tables, lines = good(), []
+    tables["published_rate"][1] |= {"activity": 3}
+    tables["published_quality"].append(tables["published_quality"][0])
+    lake: Any = Frames(spark, tables)
+    published = [load_suite(name).table for name in LAYER_SUITES["published"]]
+    staged = {table: lake.read(table) for table in published}
+    rows = {table: frame.toArrow() for table, frame in staged.items()}
+    options: dict[str, Any] = {"years": None, "release_id": "R1", "docs": None, "progress": lines.append}
+    written = validate_layer(lake, "published", **options)
+    in_memory = validate_layer(lake, "published", **options, staged=staged, staged_rows=rows)
+    assert not written.success and written.failed == in_memory.failed and written.checks == in_memory.checks
+    found = {(item.table, item.check): item.violations for item in written.failed}
+    assert found["published/rate", "no_small_counts"] == found["published/rate", "counts_rounded"] == 1
+    assert found["published/rate", "areas_near_gold"] == 1  # by Spark
+    assert found["published/quality", "one_row_a_measure"] == 2  # both rows of the key
+    description = "Below England there is no count that the rule suppresses (1 to 7, 5 or 4)."
+    assert f"Failed: published/rate: {description} (violations of no_small_counts: 1)" in lines
+
+
+def test_missing_and_mistyped_columns_of_a_published_table(spark: SparkSession) -> None:
+    suite = load_suite("published_quality")
+    frame = frame_of(spark, suite.table, good()["published_quality"]).drop("status").withColumn("measure", F.lit(1))
+    lake: Any = Frames(spark, good(), {suite.table.full_name: frame})
+    result = validate_layer(lake, "published", years=None, release_id="R1", docs=None, progress=progress)
+    descriptions = {item.check: item.description for item in result.failed}
+    assert {item.table for item in result.failed} == {suite.table.full_name}
+    assert set(descriptions) == {
+        "columns_there",
+        "columns_of_their_type",
+        "not_null_measure",
+        "one_row_a_measure",
+        "measure_form",
+        "part_of_whole",
+        "withheld_is_null",
+        "coarse",
+    }
+    assert descriptions["columns_there"].endswith("(columns: status)")
+    assert descriptions["withheld_is_null"].endswith(
+        "cannot be checked: the column status of published/quality is missing)"
+    )
 
 
 @pytest.mark.parametrize("suite", ["apc_spell", "op_attendance"])

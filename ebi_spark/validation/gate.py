@@ -247,7 +247,7 @@ def load_suite(name: str) -> Suite:
     if native is None or path.exists():
         document = load_document(path, folder / "suite.schema.json", what="expectations")
     else:
-        document = {"table": native.get("meta", {}).get("table"), "checks": []}
+        path, document = native_path, {"table": native.get("meta", {}).get("table"), "checks": []}
     if document["table"] not in TABLES:
         raise InputError(f"expectations: {path}: there is no table {document['table']}", remedy="correct `table`")
     table = TABLES[document["table"]]
