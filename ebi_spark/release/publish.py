@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -203,12 +204,19 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None]) -> R
     if suppressed_share is not None:
         progress(f"disclosure control suppresses {suppressed_share:.1%} of the counts below England")
     computed = run_in_threads([partial(_compute, table, frames[table], release_id) for table in PUBLISHED])
-    staged, rows = {}, {}
-    for table, (frame, count) in zip(PUBLISHED, computed, strict=True):
-        staged[table], rows[table.full_name] = frame, count
+    staged_rows = dict(zip(PUBLISHED, computed, strict=True))
+    staged = {table: lake.spark.createDataFrame(rows, schema=table.schema) for table, rows in staged_rows.items()}
+    rows = {table.full_name: table_rows.num_rows for table, table_rows in staged_rows.items()}
     progress("checking the tables before they are published")
     gate = validate_layer(
-        lake, "published", years=None, release_id=release_id, docs=None, progress=progress, staged=staged
+        lake,
+        "published",
+        years=None,
+        release_id=release_id,
+        docs=None,
+        progress=progress,
+        staged=staged,
+        staged_rows=staged_rows,
     )
     if not gate.success:
         failed = gate.failed[0]
@@ -227,14 +235,12 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None]) -> R
     return Release(release_id, rows, gate)
 
 
-def _compute(table: Table, frame: DataFrame, release_id: str) -> tuple[DataFrame, int]:
-    """A table's rows in a release, computed once and kept in memory, and their number.
+def _compute(table: Table, frame: DataFrame, release_id: str) -> pa.Table:
+    """A table's rows in a release, computed once and kept in memory.
 
     The rows are figures, never records. The report collects the same rows on the driver.
     """
-    with_release = conform(frame.withColumn("release_id", F.lit(release_id)), table)
-    rows = with_release.coalesce(1).toArrow()
-    return with_release.sparkSession.createDataFrame(rows, schema=table.schema), rows.num_rows
+    return conform(frame.withColumn("release_id", F.lit(release_id)), table).coalesce(1).toArrow()
 
 
 def _make_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int]) -> None:

@@ -75,7 +75,13 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "flag": ("conf/reference/*.csv", "conf/default_codes.yml"),
     "rate": ("conf/reference/*.csv", "conf/default_codes.yml", "conf/code_forms.yml"),
     "validate": ("expectations/*.yml",),
-    "publish": ("conf/disclosure.yml", "conf/caveats.yml", "conf/reference/*.csv", "expectations/published_*.yml"),
+    "publish": (
+        "conf/disclosure.yml",
+        "conf/caveats.yml",
+        "conf/reference/*.csv",
+        "expectations/published_*.yml",
+        "expectations/published/*.json",
+    ),
 }
 # The stages whose rows depend on a setting.
 SETTINGS: dict[str, tuple[str, ...]] = {

@@ -1,22 +1,26 @@
 """The gate: the checks that every table must pass before later stages use it.
 
-Each suite in ``expectations/`` states the checks of one table. Spark counts the violations of all checks of a layer in
-one or two queries. Great Expectations then evaluates a single row of counts. No patient's value can therefore reach its
-results, log or pages, and a hundred expectations do not need a hundred Spark jobs. (120 expectations took 20 seconds on
-a Spark frame of one row and 1 second on pandas.)
+Silver, flags and gold rates: each suite in ``expectations/`` states the checks of one table. Spark counts the violations of
+all checks of a layer in one or two queries. Great Expectations then evaluates a single row of counts. No patient's value can
+therefore reach its results, log or pages, and a hundred expectations do not need a hundred Spark jobs. (120 expectations took
+20 seconds on a Spark frame of one row and 1 second on pandas.)
+
+Published tables have figures only, a few thousand rows. What Great Expectations can say about one of them is a suite of its
+own kind in ``expectations/published/``, and it evaluates the rows itself, on pandas. The comparisons with other tables, and the
+few conditions that it cannot express, are counted by Spark as above.
 """
 
-import html
-import os
+import json
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -26,6 +30,7 @@ from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.own_files import pages_of, put_pages, refuse_pages
 from ebi_spark.tables.schemas import QUARANTINE, TABLES, UNKNOWN_YEAR, YEAR, Table
+from ebi_spark.validation import native_suites
 
 LAYER_SUITES = {
     "silver": ("apc_spell", "op_attendance", "quarantine", "ingest_audit", "population"),
@@ -49,6 +54,7 @@ RECORD_SUITES = ("apc_spell", "op_attendance", "quarantine", "activity_flag")
 EVERY_YEAR = "_every_year"
 RELEASE_ID = "release_id"
 KINDS = ("row", "unique", "unique_every_year", "total", "group", "count_of_violations")
+COLUMNS_THERE = "columns_there"
 
 IN_SET = "expect_column_values_to_be_in_set"
 ROW_COUNT = "expect_table_row_count_to_equal"
@@ -58,8 +64,9 @@ ROW_COUNT = "expect_table_row_count_to_equal"
 class Check:
     """One check.
 
-    ``kind`` is one of :data:`KINDS` or ``schema``, and says what ``rule`` is: a SQL condition, a SQL query or column names.
-    ``description`` says in a sentence what must be true.
+    ``kind`` is one of :data:`KINDS`, ``schema`` or ``native``, and says what ``rule`` is: a SQL condition, a SQL query, column
+    names, nothing, or the expectations that Great Expectations evaluates itself, as JSON. ``description`` says in a sentence
+    what must be true.
     """
 
     id: str
@@ -82,12 +89,16 @@ class Groups:
 
 @dataclass(frozen=True)
 class Suite:
-    """The checks of one table, and the totals that its checks of the kind ``group`` compare."""
+    """The checks of one table, and the totals that its checks of the kind ``group`` compare.
+
+    ``native`` is the suite in Great Expectations' own format that has the checks of the kind ``native``, if there are any.
+    """
 
     name: str
     table: Table
     checks: tuple[Check, ...]
     groups: Groups | None = None
+    native: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,10 +136,18 @@ def validate_layer(
     docs: Path | None,
     progress: Callable[[str], None],
     staged: Mapping[Table, DataFrame] | None = None,
+    staged_rows: Mapping[Table, pa.Table] | None = None,
 ) -> GateResult:
     """Check one layer, as :func:`validate_layers` does."""
     results = validate_layers(
-        lake, (layer,), years=years, release_id=release_id, docs=docs, progress=progress, staged=staged
+        lake,
+        (layer,),
+        years=years,
+        release_id=release_id,
+        docs=docs,
+        progress=progress,
+        staged=staged,
+        staged_rows=staged_rows,
     )
     return results[layer]
 
@@ -142,14 +161,15 @@ def validate_layers(
     docs: Path | None,
     progress: Callable[[str], None],
     staged: Mapping[Table, DataFrame] | None = None,
+    staged_rows: Mapping[Table, pa.Table] | None = None,
 ) -> dict[str, GateResult]:
     """Check every table of each layer (``silver``, ``flags``, ``rates`` or ``published``), with one checkpoint for each layer.
 
     Only rows of ``years`` are checked (None: all years). The layer ``published`` needs a ``release_id``: only rows of that
     release are checked, and they are compared with gold as it is now. Other layers must not have one (``ValueError``).
-    Tables in ``staged`` are checked as given there, before they are written. A check that compares tables may read other
-    rows. Layers are counted in parallel. Pages about each layer are written to a folder of its own in ``docs``, unless
-    Great Expectations could not evaluate a check.
+    Tables in ``staged`` are checked as given there, before they are written; ``staged_rows`` are the same rows, if they are
+    already in memory. A check that compares tables may read other rows. Layers are counted in parallel. A page about each
+    layer is written to a folder of its own in ``docs``.
     """
     suites = {layer: [load_suite(name) for name in LAYER_SUITES[layer]] for layer in layers}
     if any((layer == "published") != (release_id is not None) for layer in suites):
@@ -160,13 +180,17 @@ def validate_layers(
     # Planning the queries takes longest and keeps one core busy, so a single layer is counted in two halves.
     halves = 1 if len(suites) > 1 else 2
     parts = [(layer, layer_suites[half::halves]) for layer, layer_suites in suites.items() for half in range(halves)]
-    results = run_in_threads(
-        [partial(_ViolationCounter(lake, years, release_id, staged).violations, part) for _, part in parts]
-    )
+    tasks: list[tuple[str, Callable[[], _Violations]]] = [
+        (layer, partial(_ViolationCounter(lake, years, release_id, staged).violations, part)) for layer, part in parts
+    ]
+    for layer, layer_suites in suites.items():
+        if any(suite.native for suite in layer_suites):
+            counter = _ViolationCounter(lake, years, release_id, staged, staged_rows)
+            tasks.append((layer, partial(counter.native_violations, layer_suites)))
+    results = run_in_threads([task for _, task in tasks])
     violations = {layer: _Violations() for layer in suites}
-    for (layer, _), found in zip(parts, results, strict=True):
-        violations[layer].counts.update(found.counts)
-        violations[layer].notes.update(found.notes)
+    for (layer, _), found in zip(tasks, results, strict=True):
+        violations[layer].add(found)
     return {
         layer: _gate_result(lake, layer, layer_suites, violations[layer], docs, progress)
         for layer, layer_suites in suites.items()
@@ -182,7 +206,7 @@ def _gate_result(
     progress: Callable[[str], None],
 ) -> GateResult:
     """Evaluate the counts of one layer, and report each failed check and warning as a progress line."""
-    evaluation = _evaluate_checks(layer, suites, violations.counts, docs)
+    evaluation = _evaluate_counts(layer, suites, violations)
     failed: list[FailedCheck] = []
     warnings: list[FailedCheck] = []
     for suite in suites:
@@ -202,7 +226,8 @@ def _gate_result(
     names = [suite.table.full_name for suite in suites]
     versions = {name: lake.versions_read[name] for name in names if name in lake.versions_read}
     checks = sum(len(suite.checks) for suite in suites)
-    return GateResult(not failed, checks, failed, versions, evaluation.docs, warnings)
+    page = _write_page(layer, suites, [*failed, *warnings], docs) if docs else None
+    return GateResult(not failed, checks, failed, versions, page, warnings)
 
 
 # The suites
@@ -210,24 +235,34 @@ def _gate_result(
 
 @cache
 def load_suite(name: str) -> Suite:
-    """The suite in ``expectations/NAME.yml``. The checks that follow from the table's declared columns come first.
+    """The suite in ``expectations/NAME.yml``; for a published table, with that in ``expectations/published/``.
 
+    The checks that follow from the table's declared columns come first. A suite of a published table has them in its file.
     An :class:`InputError` for a file with an unknown table, a repeated check, or checks of groups without ``groups``.
     """
-    path = resource("expectations", f"{name}.yml")
-    document = load_document(path, resource("expectations", "suite.schema.json"), what="expectations")
+    folder = resource("expectations")
+    path, native_path = folder / f"{name}.yml", folder / "published" / f"{name.removeprefix('published_')}.json"
+    native = native_suites.read_suite(native_path) if name in LAYER_SUITES["published"] else None
+    if native is None or path.exists():
+        document = load_document(path, folder / "suite.schema.json", what="expectations")
+    else:
+        path, document = native_path, {"table": native.get("meta", {}).get("table"), "checks": []}
     if document["table"] not in TABLES:
         raise InputError(f"expectations: {path}: there is no table {document['table']}", remedy="correct `table`")
     table = TABLES[document["table"]]
-    checks = [
-        Check("columns_there", f"{table.full_name} has every column that it should have.", "schema", ()),
-        Check("columns_of_their_type", f"Every column of {table.full_name} has the right type.", "schema", ()),
-        *[
-            Check(f"not_null_{column}", f"{column} is never missing.", "row", f"{column} IS NOT NULL")
-            for column in table.required
-        ],
-        *[_check(item, path) for item in document["checks"]],
-    ]
+    types = Check("columns_of_their_type", f"Every column of {table.full_name} has the right type.", "schema", ())
+    if native is None:
+        checks = [
+            Check(COLUMNS_THERE, f"{table.full_name} has every column that it should have.", "schema", ()),
+            types,
+            *[
+                Check(f"not_null_{column}", f"{column} is never missing.", "row", f"{column} IS NOT NULL")
+                for column in table.required
+            ],
+        ]
+    else:
+        checks = [types, *_native_checks(native)]
+    checks += [_check(item, path) for item in document["checks"]]
     names = [check.id for check in checks]
     twice = sorted({item for item in names if names.count(item) > 1})
     if twice:
@@ -238,7 +273,24 @@ def load_suite(name: str) -> Suite:
     groups = Groups(tuple(grouping["by"]), tuple(grouping["totals"])) if grouping else None
     if groups is None and any(check.kind == "group" for check in checks):
         raise InputError(f"expectations: {path} has checks of the kind `group` but no `groups`", remedy="add `groups`")
-    return Suite(name, table, tuple(checks), groups)
+    return Suite(name, table, tuple(checks), groups, native)
+
+
+def _native_checks(suite: Mapping[str, Any]) -> list[Check]:
+    """One check for each ``meta.id`` of a suite in Great Expectations' own format."""
+    expectations: dict[str, list[dict[str, Any]]] = {}
+    for item in suite["expectations"]:
+        expectations.setdefault(item["meta"]["id"], []).append(item)
+    return [
+        Check(
+            name, items[0]["description"], "native", json.dumps([_rule(item) for item in items]), items[0]["severity"]
+        )
+        for name, items in expectations.items()
+    ]
+
+
+def _rule(expectation: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": expectation["type"], "kwargs": expectation["kwargs"]}
 
 
 def _check(item: dict[str, Any], path: Path) -> Check:
@@ -258,15 +310,26 @@ def _check(item: dict[str, Any], path: Path) -> Check:
     )
 
 
-# Counting violations, in Spark
+# Counting violations
 
 
 @dataclass
 class _Violations:
-    """Violations by suite and check. A note names the wrong columns, or says why a check could not be evaluated."""
+    """Violations by suite and check. A note names the wrong columns, or says why a check could not be evaluated.
+
+    ``native`` are the checks that Great Expectations evaluated on the rows; ``raised`` those of them that raised an exception.
+    """
 
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     notes: dict[tuple[str, str], str] = field(default_factory=dict)
+    native: set[tuple[str, str]] = field(default_factory=set)
+    raised: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, other: "_Violations") -> None:
+        self.counts |= other.counts
+        self.notes |= other.notes
+        self.native |= other.native
+        self.raised |= other.raised
 
 
 class _ViolationCounter:
@@ -278,12 +341,15 @@ class _ViolationCounter:
         years: list[str] | None,
         release_id: str | None,
         staged: Mapping[Table, DataFrame] | None = None,
+        staged_rows: Mapping[Table, pa.Table] | None = None,
     ) -> None:
         self.lake, self.years, self.release_id, self.staged = lake, years, release_id, staged or {}
+        self.staged_rows = staged_rows or {}
         self.every_year: dict[str, DataFrame] = {}
 
     def violations(self, suites: list[Suite]) -> _Violations:
-        """The violations of every check, in one Spark query. Where keys seem to be repeated, a second query counts exactly."""
+        """The violations of every check that Spark counts, in one query. Where keys seem to be repeated, a second query counts
+        exactly. A check that cannot be evaluated has one violation."""
         violations = _Violations()
         parts: list[DataFrame] = []
         checks_of_part: dict[str, list[tuple[str, str]]] = {}
@@ -301,11 +367,13 @@ class _ViolationCounter:
             grouped: dict[tuple[str, str], Column] = {}
             for check in suite.checks:
                 key = (suite.name, check.id)
-                if check.kind == "schema":
+                if check.kind == "schema" or check.id == COLUMNS_THERE:
                     continue
                 reason = self._reason_not_checkable(suite, check)
                 if reason:
                     violations.counts[key], violations.notes[key] = 1, f"cannot be checked: {reason}"
+                elif check.kind == "native":
+                    continue
                 elif check.kind == "row":
                     aggregates[key] = _violation_count(check)
                 elif check.kind == "group":
@@ -333,6 +401,39 @@ class _ViolationCounter:
                 exact = _surplus(frame.groupBy(*columns).count()).first()
                 violations.counts[key] = int(exact["surplus"]) if exact else 1
         return violations
+
+    def native_violations(self, suites: list[Suite]) -> _Violations:
+        """The violations of every check of the kind ``native``, as Great Expectations counts them on pandas."""
+        violations = _Violations()
+        for suite in suites:
+            checks = {
+                check.id
+                for check in suite.checks
+                if check.kind == "native"
+                and (check.id == COLUMNS_THERE or not self._reason_not_checkable(suite, check))
+            }
+            if suite.native is None or not checks:
+                continue
+            expectations = [item for item in suite.native["expectations"] if item["meta"]["id"] in checks]
+            loaded = native_suites.load({**suite.native, "expectations": expectations}, suite.name)
+            results = native_suites.run(loaded, native_suites.to_pandas(self._arrow(suite.name)))
+            counts, raised = native_suites.count_violations(results)
+            if len(results) != len(expectations) or set(counts) != checks:
+                raise BrokenRunError(
+                    f"the checks of {suite.name} are incomplete: {len(results)} of {len(expectations)} evaluated",
+                    remedy="this is a fault in ebi-spark: report it with the suites in expectations/",
+                )
+            violations.counts |= {(suite.name, check): count for check, count in counts.items()}
+            violations.raised |= {(suite.name, check) for check in raised}
+            violations.native |= {(suite.name, check) for check in checks}
+        return violations
+
+    def _arrow(self, suite: str) -> pa.Table:
+        """The rows of a published table that are checked. They are figures, never records."""
+        table = _table(suite)
+        if self.years is None and table in self.staged_rows:
+            return self.staged_rows[table]
+        return self.rows(suite).toArrow()
 
     def rows(self, suite: str) -> DataFrame:
         """The rows of a suite's table that are checked."""
@@ -364,8 +465,9 @@ class _ViolationCounter:
 
     def _schema(self, suite: Suite, violations: _Violations) -> None:
         missing, mistyped = self._column_differences(suite.name)
-        for check, columns in (("columns_there", missing), ("columns_of_their_type", mistyped)):
-            violations.counts[(suite.name, check)] = len(columns)
+        for check, columns in ((COLUMNS_THERE, missing), ("columns_of_their_type", mistyped)):
+            if check != COLUMNS_THERE or suite.native is None:
+                violations.counts[(suite.name, check)] = len(columns)
             if columns:
                 violations.notes[(suite.name, check)] = f"columns: {', '.join(columns)}"
 
@@ -429,22 +531,16 @@ def _surplus(counted: DataFrame) -> DataFrame:
 
 @dataclass
 class _Evaluation:
-    """Suite and check of those that failed, and of those that raised an exception; the index page, if written."""
+    """Suite and check of those that failed, and of those that raised an exception."""
 
     failed: set[tuple[str, str]]
     raised: set[tuple[str, str]]
-    docs: Path | None
 
 
-def _evaluate_checks(
-    layer: str, suites: list[Suite], counts: dict[tuple[str, str], int], docs: Path | None
-) -> _Evaluation:
-    """Run one checkpoint over the counts. Each count must be 0."""
-    # Set before the import, which takes seconds and would otherwise contact the web.
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations as gx
+def _evaluate_counts(layer: str, suites: list[Suite], violations: _Violations) -> _Evaluation:
+    """Run one checkpoint over the counts by Spark, each of which must be 0, and add what was evaluated on the rows."""
+    gx = native_suites.great_expectations()
     import pandas as pd
-    from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.expectations.registry import list_registered_expectation_implementations
 
     # Great Expectations drops an unknown expectation and only writes a line to its log.
@@ -454,25 +550,25 @@ def _evaluate_checks(
             f"Great Expectations {gx.__version__} does not know {', '.join(sorted(unknown))}",
             remedy="install the locked version: `make setup`",
         )
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    for site in list(context.variables.data_docs_sites or {}):
-        context.delete_data_docs_site(site)
+    context = native_suites.new_context()
     batch = context.data_sources.add_or_update_pandas("lake").add_dataframe_asset(layer)
     whole = batch.add_batch_definition_whole_dataframe("violations")
-    definitions = []
+    counts = {key: count for key, count in violations.counts.items() if key not in violations.native}
+    definitions, expected = [], 0
     for suite in suites:
         expectations: list[dict[str, Any]] = [{"type": ROW_COUNT, "kwargs": {"value": 1}}]
         expectations += [
             {
                 "type": IN_SET,
                 "kwargs": {"column": _column(suite.name, check.id), "value_set": [0]},
-                "description": html.escape(check.description),  # the pages do not escape it
+                "description": check.description,
                 "severity": check.severity,
                 "meta": {"suite": suite.name, "check": check.id},
             }
             for check in suite.checks
+            if (suite.name, check.id) not in violations.native
         ]
+        expected += len(expectations)
         stored = context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations))
         definition = gx.ValidationDefinition(name=suite.name, data=whole, suite=stored)
         definitions.append(context.validation_definitions.add(definition))
@@ -489,107 +585,53 @@ def _evaluate_checks(
         key = (meta.get("suite", ""), meta.get("check", ""))
         if not item.success:
             failed.add(key)
-        if _raised(item.exception_info):
+        if native_suites.has_raised(item.exception_info):
             raised.add(key)
-    expected = sum(len(suite.checks) + 1 for suite in suites)
     violated = {key for key, count in counts.items() if count != 0}
     if len(results) != expected or len(counts) != expected - len(suites) or failed != violated | raised:
         raise BrokenRunError(
             f"the checks of {layer} are incomplete: {len(results)} of {expected} evaluated, {len(counts)} counted",
             remedy="this is a fault in ebi-spark: report it with the suites in expectations/",
         )
-    pages = _write_docs(context, layer, suites, failed, docs) if docs and not raised else None
-    return _Evaluation(failed, raised, pages)
+    failed |= {key for key in violations.native if violations.counts[key]} | violations.raised
+    return _Evaluation(failed, raised | violations.raised)
 
 
 def _column(suite: str, check: str) -> str:
     return f"{suite}__{check}"
 
 
-def _raised(info: Any) -> bool:
-    """Whether an expectation raised an exception. Great Expectations says so directly or by metric."""
-    if not isinstance(info, dict):
-        return False
-    if "raised_exception" in info:
-        return bool(info["raised_exception"])
-    return any(_raised(item) for item in info.values())
+# The page
 
 
-# The pages
-
-
-def _write_docs(context: Any, layer: str, suites: list[Suite], failed: set[tuple[str, str]], docs: Path) -> Path:
-    """Write Data Docs to a folder of their own in ``docs``. They open without a web connection and appear all at once."""
+def _write_page(layer: str, suites: list[Suite], not_met: list[FailedCheck], docs: Path) -> Path:
+    """Write the page about a layer to a folder of its own in ``docs``. It opens without a web connection."""
     refuse_pages(docs, [layer])
     docs.mkdir(parents=True, exist_ok=True)
     target = pages_of(docs, layer)
+    found = {(item.table, item.check): item for item in not_met}
+    tables = [
+        {
+            "name": suite.table.full_name,
+            "meaning": suite.table.row,
+            "checks": [
+                (check, _shown_rule(check), found.get((suite.table.full_name, check.id))) for check in suite.checks
+            ],
+        }
+        for suite in suites
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("checks.html.j2").render(layer=layer, tables=tables)
     with tempfile.TemporaryDirectory(prefix=".expectations-", dir=docs) as folder:
-        site = Path(folder) / "site"
-        context.add_data_docs_site(
-            layer,
-            {
-                "class_name": "SiteBuilder",
-                "show_how_to_buttons": False,
-                "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site)},
-                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-            },
-        )
-        context.build_data_docs(site_names=[layer])
-        shutil.rmtree(site / "static", ignore_errors=True)
-        for page in site.rglob("*.html"):
-            page.write_text(offline(page.read_text(encoding="utf-8")), encoding="utf-8")
-        (site / "index.html").write_text(_index(site, layer, suites, failed), encoding="utf-8")
-        put_pages(site, target)
+        (Path(folder) / "index.html").write_text(page, encoding="utf-8")
+        put_pages(Path(folder), target)
     return target / "index.html"
 
 
-def _index(site: Path, layer: str, suites: list[Suite], failed: set[tuple[str, str]]) -> str:
-    """An index page without scripts. The one by Great Expectations loads several scripts from the web."""
-    lines = []
-    for suite in suites:
-        page = next(_pages(site / "validations" / suite.name), None)
-        name = html.escape(suite.table.full_name)
-        link = f'<a href="{page.relative_to(site).as_posix()}">{name}</a>' if page else name
-        not_met = [check for check in suite.checks if (suite.name, check.id) in failed]
-        outcome = "failed" if any(check.severity == "critical" for check in not_met) else "passed"
-        listed = "<br>".join(f"{check.severity}: {html.escape(check.description)}" for check in not_met)
-        lines.append(f"<tr><td>{link}</td><td>{len(suite.checks)}</td><td>{outcome}</td><td>{listed}</td></tr>")
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="UTF-8"><title>Checks of {layer}</title>{_STYLE}</head>'
-        f"<body><h4>Checks of {layer}</h4><p>Spark counted the violations of each check, and Great Expectations evaluated "
-        "the counts. These pages contain no values from records.</p><table><thead><tr><th>Table</th><th>Checks</th><th>Outcome</th><th>Not met</th>"
-        f"</tr></thead><tbody>{''.join(lines)}</tbody></table></body></html>\n"
-    )
-
-
-def _pages(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.rglob("*.html")))
-
-
-# Replaces the style that the pages would load from the web, with the marks for passed and failed.
-_STYLE = """<style>
-body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
-h4{font-size:1.3rem}h5{font-size:1rem;margin:1.2rem 0 .2rem;font-family:ui-monospace,monospace}
-h6,.h6{font-size:.95rem;font-weight:600;margin:.4rem 0}
-table{border-collapse:collapse;margin:.3rem 0}td,th{border:1px solid #bbb;padding:.25rem .6rem;text-align:left}
-nav ul{columns:3;list-style:none;padding:0}.ge-breadcrumbs{list-style:none;padding:0;display:flex;gap:1rem}
-.card.mb-3{display:none}.fas{font-style:normal;font-weight:700}.sticky,.navbar{position:static!important}
-.fa-check-circle::before{content:"✔";color:#1a7f37}.fa-times::before{content:"✘";color:#b3261e}
-.fa-exclamation-triangle::before{content:"!";color:#9a6700}.ge-section{margin-bottom:.6rem!important;padding:0}
-</style>"""
-
-_FROM_THE_WEB = (
-    re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE),
-    re.compile(r"<link\b[^>]*>", re.IGNORECASE),
-    re.compile(r"<(?:img|iframe|source|embed)\b[^>]*>", re.IGNORECASE),
-    re.compile(r"<footer\b.*?</footer\s*>", re.DOTALL | re.IGNORECASE),
-    re.compile(r"<style\b.*?</style\s*>", re.DOTALL | re.IGNORECASE),
-    re.compile(r'\son[a-z]+="[^"]*"', re.IGNORECASE),
-)
-
-
-def offline(page: str) -> str:
-    """A page of Data Docs in a plain style, without scripts and without anything loaded from elsewhere."""
-    for pattern in _FROM_THE_WEB:
-        page = pattern.sub("", page)
-    return page.replace("</head>", f"{_STYLE}</head>", 1)
+def _shown_rule(check: Check) -> str:
+    """How a check is made, in one or more lines: the types of its expectations, or its SQL."""
+    if check.kind == "native":
+        return "\n".join(dict.fromkeys(item["type"] for item in json.loads(str(check.rule))))
+    return check.rule if isinstance(check.rule, str) else f"{check.kind} {', '.join(check.rule)}".strip()
