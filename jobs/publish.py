@@ -18,10 +18,10 @@ from ebi_spark.release.publish import (
     roll_back,
     write_text,
 )
+from ebi_spark.runs.checks_before_start import report_file
 from ebi_spark.runs.history import refuse_unchecked
 from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY
 from jobs.harness import Context, run_with, stage_parser
-from jobs.preflight import report_file
 
 # A release has all years of these tables.
 TABLES_OF_YEARS = (POLICY_ATTRITION, ACTIVITY_RATE)
