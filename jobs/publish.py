@@ -18,8 +18,8 @@ from ebi_spark.release.publish import (
     roll_back,
     write_text,
 )
-from ebi_spark.runs.checks_before_start import report_file
 from ebi_spark.runs.history import refuse_unchecked
+from ebi_spark.runs.output_paths import report_file
 from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY
 from jobs.harness import Context, run_with, stage_parser
 

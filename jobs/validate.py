@@ -7,8 +7,8 @@ import sys
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import DataError
-from ebi_spark.runs.checks_before_start import docs_folder
 from ebi_spark.runs.due import Due
+from ebi_spark.runs.output_paths import docs_folder
 from ebi_spark.tables.schemas import ACTIVITY_RATE
 from ebi_spark.validation.gate import validate_layers
 from jobs.harness import Context, run_stages

@@ -20,6 +20,7 @@ from ebi_spark.geography.record_areas import lookup_spans
 from ebi_spark.own_files import refuse_pages, refuse_place, refuse_report
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.rates.population import build_population, read_vintages
+from ebi_spark.runs.output_paths import docs_folder, report_file
 from ebi_spark.small_files import refuse_special
 from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.sources.header_checks import check_headers
@@ -48,16 +49,6 @@ class Finding:
 
 # A check: the key of the configuration, and the work, which raises an InputError for a problem.
 Check = tuple[str, Callable[[], Answer]]
-
-
-def docs_folder(config: RunConfig) -> Path | None:
-    """The folder for the validation pages; None for a catalogue lake without a configured folder."""
-    return config.docs or (config.lake.folder / "docs" if config.lake.folder else None)
-
-
-def report_file(config: RunConfig) -> Path | None:
-    """The path of the report; None for a catalogue lake without a configured path."""
-    return config.report or (config.lake.folder / "report.html" if config.lake.folder else None)
 
 
 def check_before_start(config: RunConfig, job: str) -> list[Finding]:
