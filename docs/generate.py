@@ -1,25 +1,30 @@
-"""Writes the pages that follow from the code: ``docs/tables.md``, and the tables of keys in ``docs/configuration.md``.
+"""Writes what follows from the code: ``docs/tables.md``, the tables of keys in ``docs/configuration.md``, and the JSON
+Schema of the configuration, ``conf/run.schema.json``.
 
 ``make docs`` runs it. ``tests/test_docs.py`` fails while a page is not current.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ebi_spark.config.settings import RunConfig
-from ebi_spark.runs.history import SETTINGS
+from ebi_spark.config.keys import Key, Setting, default_of, settings_of
+from ebi_spark.config.settings import RunConfig, TableSource, run_schema
 from ebi_spark.tables.schemas import TABLES, Table
 
 DOCS = Path(__file__).resolve().parent
 SCHEMA = DOCS.parent / "conf" / "run.schema.json"
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of {} -->"
 
-# Keys whose setting has another name than the last part of the key.
-SETTING_OF_KEY = {"geography.version": "geography", "geography": None}
+# Keys that only have other keys below them.
+GROUPS = {
+    "geography": Key(
+        "The areas that figures are shown for, and lookups of your own. [geography.md](geography.md)",
+        default="see below",
+    )
+}
 
 LAYERS = {
     "silver": "Records as they were read, cleaned and counted. **Restricted**: these tables hold patients' records.",
@@ -66,55 +71,45 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def keys(schema: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Every key of the configuration, in the order of the schema: ``geography.version``, ``population[].path``."""
-    for name, item in schema["properties"].items():
-        key = f"{prefix}{name}"
-        yield key
-        if key == "sources":
-            yield from (f"sources.NAME.{name}" for name in item["additionalProperties"]["properties"])
-        elif item.get("type") == "object" and "properties" in item:
-            yield from keys(item, f"{key}.")
-        elif item.get("type") == "array" and "properties" in item["items"]:
-            yield from keys(item["items"], f"{key}[].")
-
-
-def key_rows(schema: Mapping[str, Any]) -> list[str]:
-    """The table of keys. A KeyError names a key that the schema does not document."""
+def key_rows() -> list[str]:
+    """The table of keys, in the order of the configuration's fields."""
     lines = ["| Key | Default | Unit | Meaning | A change repeats |", "|---|---|---|---|---|"]
-    for key in keys(schema):
-        about = schema["documentation"][key]
-        stages = ", ".join(SETTINGS.get(_setting(key) or "", ()))
-        default = about.get("default") or _default(key)
-        lines.append(f"| `{key}` | {default} | {about.get('unit', '')} | {about['meaning']} | {stages} |")
+    groups = set()
+    for setting in settings_of(RunConfig):
+        group = setting.name.rpartition(".")[0]
+        if group and group not in groups:
+            groups.add(group)
+            lines.append(_row(group, GROUPS[group], "", ()))
+        lines.append(_row(setting.name, setting.key, _default(setting), setting.key.stages))
+        if setting.key.of:
+            inner = default_of(setting.field)
+            for part in settings_of(setting.key.of):
+                default = _default(part)
+                if isinstance(inner, dict):
+                    default = f"`{inner[part.name]}`"
+                lines.append(
+                    _row(f"{setting.name}{setting.key.each}.{part.name}", part.key, default, setting.key.stages)
+                )
     return lines
 
 
-def table_key_rows(schema: Mapping[str, Any]) -> list[str]:
+def _row(name: str, key: Key, default: str, stages: tuple[str, ...]) -> str:
+    return f"| `{name}` | {key.default or default} | {key.unit} | {key.meaning} | {', '.join(stages)} |"
+
+
+def table_key_rows() -> list[str]:
     """The keys that describe one source table."""
-    described = next(form for form in schema["$defs"]["table"]["anyOf"] if form.get("type") == "object")
     lines = ["| Key | Default | Unit | Meaning |", "|---|---|---|---|"]
-    for key in described["properties"]:
-        about = schema["documentation"][f"TABLE.{key}"]
-        lines.append(f"| `{key}` | {about['default']} | {about.get('unit', '')} | {about['meaning']} |")
+    for setting in settings_of(TableSource):
+        key = setting.key
+        lines.append(f"| `{setting.name}` | {key.default} | {key.unit} | {key.meaning} |")
     return lines
 
 
-def _setting(key: str) -> str | None:
-    """The field of the configuration that a key sets."""
-    if key in SETTING_OF_KEY:
-        return SETTING_OF_KEY[key]
-    first, _, last = key.partition(".")
-    return last if first == "geography" else first.removesuffix("[]")
-
-
-def _default(key: str) -> str:
+def _default(setting: Setting) -> str:
     """The default of a key as it is written in YAML."""
-    setting = next(item for item in fields(RunConfig) if item.name == _setting(key))
-    value = setting.default_factory() if setting.default_factory is not MISSING else setting.default
-    if key.startswith("activity_from."):
-        value = value[key.partition(".")[2]]
-    return f"`{_yaml(value)}`"
+    value = default_of(setting.field)
+    return "required" if value is MISSING else f"`{_yaml(value)}`"
 
 
 def _yaml(value: Any) -> str:
@@ -136,13 +131,13 @@ def with_generated(page: str, name: str, lines: list[str]) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Every generated page as it should be."""
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    """Every generated file as it should be."""
     configuration = DOCS / "configuration.md"
     text = configuration.read_text(encoding="utf-8")
-    text = with_generated(text, "keys", key_rows(schema))
-    text = with_generated(text, "keys of a table", table_key_rows(schema))
-    return {DOCS / "tables.md": tables_page(), configuration: text}
+    text = with_generated(text, "keys", key_rows())
+    text = with_generated(text, "keys of a table", table_key_rows())
+    schema = json.dumps(run_schema(), indent=2, ensure_ascii=False) + "\n"
+    return {DOCS / "tables.md": tables_page(), configuration: text, SCHEMA: schema}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from ebi_spark import __version__
 
 COMMANDS = {
+    "check": "check configuration, files, policies and places to write, without a session",
     "run": "run the stages ingest to publish, in order",
     "ingest": "read source tables into silver records",
     "flag": "apply every policy to the records",

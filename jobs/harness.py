@@ -120,17 +120,22 @@ def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
     """The options that every stage takes."""
     parser = JobParser(prog=f"ebi-spark {name}", description=doc)
     parser.set_defaults(job=name)
+    configuration_options(parser)
+    flag_with_earlier_spelling(
+        parser, "--accept-shrinkage", "--accept", "accept a year even if it has far fewer rows than in the lake"
+    )
+    common_options(parser)
+    return parser
+
+
+def configuration_options(parser: argparse.ArgumentParser) -> None:
+    """The configuration, and the options that replace some of its keys."""
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the run's YAML configuration")
     parser.add_argument(
         "--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the one in the configuration"
     )
     parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
     parser.add_argument("--policies", metavar="ID,ID", help="policy ids, instead of those in the configuration")
-    flag_with_earlier_spelling(
-        parser, "--accept-shrinkage", "--accept", "accept a year even if it has far fewer rows than in the lake"
-    )
-    common_options(parser)
-    return parser
 
 
 def flag_with_earlier_spelling(parser: argparse.ArgumentParser, spelling: str, earlier: str, words: str) -> None:
@@ -172,9 +177,13 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
         config = load_config(arguments.config).with_options(
             lake=arguments.lake, years=arguments.years, policies=arguments.policies, accept=arguments.accept_shrinkage
         )
-        from jobs.preflight import preflight
+        from ebi_spark.runs.checks_before_start import WARNING, check_before_start, refuse_problems
 
-        preflight(config, arguments.job)
+        findings = check_before_start(config, arguments.job)
+        refuse_problems(findings)
+        for finding in findings:
+            if finding.result == WARNING:
+                console.print(headed(f"{finding.check}:", f" {finding.found}"), highlight=False, soft_wrap=True)
         with opened(config, console, outcome["run_id"]) as context:
             try:
                 bring_up_to_date(context)

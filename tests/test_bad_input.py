@@ -12,7 +12,7 @@ import pytest
 from calling import call, duckdb_on_delta
 
 import ebi_spark.spark.session as sessions
-from jobs import cli, flag, generate, ingest, replay, run
+from jobs import check, cli, flag, generate, ingest, replay, run
 
 APCS = (
     "APCS_Ident,Der_Pseudo_NHS_Number,Sex,Der_Provider_Code,Der_Commissioner_Code,Administrative_Category,"
@@ -152,13 +152,14 @@ FILES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("job", [ingest, run, check])
 @pytest.mark.parametrize("case", FILES)
-@pytest.mark.usefixtures("one_session")
-def test_files(case: str, source: Path) -> None:
+@pytest.mark.usefixtures("no_session")
+def test_files(case: str, job: Any, source: Path) -> None:
     spoil, words = FILES[case]
     spoil(source)
-    refusal(call(ingest.main, source), *words)
-    assert not any((source / "lake").rglob("_delta_log"))
+    refusal(call(job.main, source), *words)
+    assert not (source / "lake").exists()
 
 
 @pytest.mark.usefixtures("one_session")
@@ -173,7 +174,7 @@ def test_a_lake_that_cannot_be_written(source: Path) -> None:
     refusal(call(ingest.main, source, "--lake", str(source / "file" / "lake")), "cannot be written")
 
 
-@pytest.mark.usefixtures("one_session")
+@pytest.mark.usefixtures("no_session")
 def test_policies(source: Path) -> None:
     refusal(call(flag.main, source, "--policies", "2Y_back_pain_fusoin"), "2Y_back_pain_fusoin", "2Y_back_pain_fusion")
     folder = source / "policies"

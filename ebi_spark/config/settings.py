@@ -9,9 +9,13 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pydantic import ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic.dataclasses import dataclass as settings_model
+
+from ebi_spark.config.keys import Key, NotInFile, object_schema, settings_of
 from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
@@ -20,7 +24,9 @@ from ebi_spark.small_files import read_rows
 
 # Files and folders that are stored among the time zones but that Java does not know as time zones.
 _NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix)/.*")
-AREA_BASES = ("gp_practice", "residence", "commissioner")
+AreaBasis = Literal["gp_practice", "residence", "commissioner"]
+AREA_BASES: tuple[AreaBasis, ...] = ("gp_practice", "residence", "commissioner")
+LAYERS = ("silver", "gold", "published")
 
 # The source tables that a source of each system may have.
 ROLES = {
@@ -69,9 +75,25 @@ def _days_ahead() -> int:
     return days
 
 
+def _as_written(value: float, check: ValidatorFunctionWrapHandler) -> float:
+    """Check a number, but keep it as it is written: the run log compares it with that of earlier runs, and 1 is not
+    written as 1.0."""
+    check(value)
+    return value
+
+
 def today(timezone: str = "Europe/London") -> date:
     """Today's date in a time zone."""
     return datetime.now(ZoneInfo(timezone)).date()
+
+
+# Number of days, and a date, as the file writes them.
+_Days = Annotated[int, Field(ge=0)]
+_Day = Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+_Share = Annotated[float, Field(ge=0, le=1), WrapValidator(_as_written)]
+_PATHS = Annotated[list[str], Field(min_length=1)]
+_MONTH = "[0-9]{4}-(0[1-9]|1[0-2])"
+_UNIQUE = Field(json_schema_extra={"uniqueItems": True})
 
 
 @dataclass(frozen=True)
@@ -79,15 +101,57 @@ class TableSource:
     """Where one source table is, and how it is written. What is None is detected when the table is read."""
 
     role: str
-    paths: tuple[str, ...] = ()
-    table: str | None = None
-    format: str | None = None
-    delimiter: str | None = None
-    encoding: str | None = None
-    header: bool | None = None
-    headers_file: str | None = None
-    columns: dict[str, str] = field(default_factory=dict)
-    extract_date: str | None = None
+    paths: Annotated[
+        tuple[str, ...],
+        Key(
+            "One path, a list of paths, or a glob.",
+            unit="paths",
+            default="this or `table` is required",
+            name="path",
+            written=str | _PATHS,
+        ),
+    ] = ()
+    table: Annotated[
+        str | None,
+        Key("A table of a catalogue.", unit="catalog.schema.name", default="this or `path` is required"),
+    ] = None
+    format: Annotated[
+        str | None,
+        Key("`csv`, `parquet` or `delta`.", default="detected", written=Literal["csv", "parquet", "delta"]),
+    ] = None
+    delimiter: Annotated[
+        str | None,
+        Key(
+            'The delimiter of a text file; `"\\t"` for a tab.',
+            unit="one character",
+            default="detected",
+            written=Annotated[str, Field(min_length=1, max_length=2)],
+        ),
+    ] = None
+    encoding: Annotated[
+        str | None, Key("`utf-8` or `iso-8859-1`.", default="`utf-8`", written=Literal["utf-8", "iso-8859-1"])
+    ] = None
+    header: Annotated[bool | None, Key("Whether the file begins with a header row.", default="detected")] = None
+    headers_file: Annotated[
+        str | None,
+        Key("A file that has the header row, where the data files have none.", unit="path", default="none"),
+    ] = None
+    columns: Annotated[
+        dict[str, str],
+        Key(
+            "A column mapping: our name, then the file's own name.",
+            default="by the names in [conf/layouts.yml](../conf/layouts.yml)",
+        ),
+    ] = field(default_factory=dict)
+    extract_date: Annotated[
+        str | None,
+        Key(
+            "The date of the extract. The later of two versions of one row counts.",
+            unit="date",
+            default="the column of that name, if any",
+            written=_Day,
+        ),
+    ] = None
 
     @property
     def where(self) -> str:
@@ -100,8 +164,22 @@ class Source:
     """One source of the configuration: its system, and its tables by role (``apcs``, ``opa``, …)."""
 
     name: str
-    system: str
-    tables: dict[str, TableSource]
+    system: Annotated[str, Key("`sus_plus` or `hes`.", default="required", written=Literal["sus_plus", "hes"])]
+    tables: Annotated[
+        dict[str, TableSource],
+        Key(
+            "The source tables: a path, a list of paths, a glob, or a description with the keys below. "
+            "[sources.md](sources.md)",
+            unit="paths",
+            default="required",
+            written={
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": False,
+                "properties": {role: {"$ref": "#/$defs/table"} for roles in ROLES.values() for role in roles},
+            },
+        ),
+    ]
 
 
 @dataclass(frozen=True)
@@ -116,56 +194,432 @@ class LakeLocation:
         return str(self.folder) if self.folder else f"{self.catalog}.{{{', '.join(self.schemas.values())}}}"
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """A complete configuration, with absolute paths and with defaults for what is not set."""
+# A lake as the file writes it. (A choice between two types would give less exact messages.)
+_LAKE: dict[str, Any] = {
+    "type": ["string", "object"],
+    "if": {"type": "object"},
+    "then": {
+        "required": ["catalog", "schemas"],
+        "additionalProperties": False,
+        "properties": {
+            "catalog": {"type": "string"},
+            "schemas": {
+                "type": "object",
+                "required": list(LAYERS),
+                "additionalProperties": False,
+                "properties": {layer: {"type": "string"} for layer in LAYERS},
+            },
+        },
+    },
+}
 
-    lake: LakeLocation
-    sources: tuple[Source, ...] = ()
-    years: tuple[str, ...] | None = None
-    policies: tuple[str, ...] | None = None
-    policy_dirs: tuple[Path, ...] = ()
-    basis: str = "in_force"
-    fixed_revisions: dict[str, str] = field(default_factory=dict)
-    population: tuple[dict[str, str], ...] = ()
-    practices: Path | None = None
-    lsoas: Path | None = None
-    mappings: tuple[Path, ...] = ()
-    geography: str = "current"  # the version of England's areas in which every year is shown
-    area_order: tuple[str, ...] = AREA_BASES
-    coverage: str = "national"
-    disclosure: str = "hes_2018_protected"
-    mode: str = "refresh"
-    bare_year: str | None = None
-    timezone: str = "Europe/London"
-    standard_population: str = "england"
-    max_vintage_days: int = 731
-    distant_vintage: str = "mark"
-    # How much a population may differ from the shipped one in the same areas. England grew by 16% from 2011 to 2026,
-    # and 9% more people are registered at practices than live there. A file that differs by more than 25% probably has
-    # another unit.
-    max_population_difference: float = 0.25
-    max_quarantine_share: float = 0.05
-    max_shrink_share: float = 0.1
-    max_unknown_code_share: float = 0.1
-    max_columns: int = 2000
-    max_field_bytes: int = 1_000_000
-    accept_shrunken: bool = False  # set on the command line only, never in the file
-    min_national_events: int = 100
-    pooled_years: tuple[int, ...] = (2, 3, 5)
-    over_dispersion: bool = False
-    control_charts: Literal["plot_the_dots", "unscreened"] = "plot_the_dots"
-    provisional_months: int = 2
-    pandemic_months: tuple[date, date] = (date(2020, 3, 1), date(2021, 6, 1))
-    keep_releases: int = 5
-    report: Path | None = None
-    docs: Path | None = None
-    # The first day of each data set (as text) and how far ahead appointments are made. Reasons:
-    # conf/activity_dates.yml.
-    activity_from: dict[str, str] = field(default_factory=_first_days)
-    appointments_ahead_days: int = field(default_factory=_days_ahead)
-    day: date = field(default_factory=today)  # the day of the run: recorded with the run, never set in the file
-    fingerprint: str = ""
+
+@dataclass(frozen=True)
+class PopulationFile:
+    """The keys of one item of ``population``. A :class:`RunConfig` has them as a dictionary of what is set."""
+
+    path: Annotated[str, Key("The file.", unit="path", default="required")]
+    layout: Annotated[
+        Literal["bands", "gp_registered", "ons_mid_year"], Key("`bands`, `gp_registered` or `ons_mid_year`.")
+    ] = "bands"
+    vintage: Annotated[
+        str | None,
+        Key(
+            "With `ons_mid_year`: the day of the estimate.",
+            unit="date",
+            default="from the file's name or title",
+            hint='a date such as "2022-10-01"',
+            written=_Day,
+        ),
+    ] = None
+    geography: Annotated[
+        str | None,
+        Key(
+            "The version of the areas that the file has.",
+            unit="version",
+            default="detected from the codes",
+            hint="the version of the geography that the file's areas belong to, such as icb_2024",
+        ),
+    ] = None
+
+
+_A_DAY = 'a date such as "2003-04-01"'
+
+
+@dataclass(frozen=True)
+class ActivityFrom:
+    """The keys of ``activity_from``. Their defaults, with reasons, are in ``conf/activity_dates.yml``."""
+
+    hes_apc: Annotated[str, Key("HES admitted patient care.", unit="date", hint=_A_DAY, written=_Day)] = ""
+    hes_op: Annotated[str, Key("HES outpatients.", unit="date", hint=_A_DAY, written=_Day)] = ""
+    sus_plus: Annotated[str, Key("SUS+.", unit="date", hint=_A_DAY, written=_Day)] = ""
+
+
+@settings_model(frozen=True, config=ConfigDict(extra="forbid"))
+class RunConfig:
+    """A complete configuration, with absolute paths and with defaults for what is not set.
+
+    Each key of the file is described here, once: name, type, bounds, default, meaning, and the stages that a change
+    makes due. The JSON Schema and the documentation follow from it (``make docs``).
+    """
+
+    lake: Annotated[
+        LakeLocation,
+        Key(
+            "Where the tables are: a folder, or one schema for each layer of a catalogue.",
+            unit="path or names",
+            default="required",
+            written=_LAKE,
+            hint="a folder, or {catalog: …, schemas: {silver: …, gold: …, published: …}}",
+        ),
+    ]
+    years: Annotated[
+        tuple[str, ...] | None,
+        Key(
+            "The financial years that the run works on.",
+            unit="financial years",
+            default="every year that the sources have",
+            written=str,
+            hint='financial years in quotation marks, such as "2021-22" or "2018-19..2023-24"',
+        ),
+    ] = None
+    policies: Annotated[
+        tuple[str, ...] | None,
+        Key("The policies to apply.", unit="policy ids", default="all", hint="a list of policy ids", written=_PATHS),
+    ] = None
+    policy_dirs: Annotated[
+        tuple[Path, ...],
+        Key(
+            "Folders with policies of your own, besides the shipped ones.",
+            unit="paths",
+            default="none",
+            hint="a list of folders",
+        ),
+    ] = ()
+    basis: Annotated[
+        Literal["in_force", "fixed"],
+        Key(
+            "Which revision of a policy applies: `in_force`, the one in force on the day of the record; `fixed`, one "
+            "revision for all years.",
+            stages=("flag",),
+        ),
+    ] = "in_force"
+    fixed_revisions: Annotated[
+        dict[str, str],
+        Key(
+            "With `basis: fixed`: the revision of each policy.",
+            unit="policy id: revision",
+            default="the newest of each policy",
+            hint="policy id: revision",
+            stages=("flag",),
+        ),
+    ] = field(default_factory=dict)
+    sources: Annotated[
+        tuple[Source, ...],
+        # Not a stage's setting: sources are recorded table by table and file by file.
+        Key(
+            "Your deliveries. The names are yours.",
+            default="required",
+            hint="for each source: a name, then its system and tables",
+            of=Source,
+            each=".NAME",
+        ),
+    ] = ()
+    population: Annotated[
+        tuple[dict[str, str], ...],
+        Key(
+            "People by area, sex and age band. [geography.md](geography.md#population)",
+            unit="files",
+            default="the shipped population of August 2026",
+            hint="a list of {path, layout} items",
+            stages=("rate",),
+            of=PopulationFile,
+            each="[]",
+        ),
+    ] = ()
+    geography: Annotated[
+        str,
+        Key(
+            "The version of the areas that every year is shown on: `current`, `icb_2026`, `icb_2024` or `ccg_2021`.",
+            hint="current, or a version named in conf/reference/geographies.csv, such as icb_2024",
+            stages=("flag", "rate", "publish"),
+            name="geography.version",
+        ),
+    ] = "current"
+    practices: Annotated[
+        Path | None,
+        Key(
+            "Which sub-ICB location a practice belongs to.",
+            unit="CSV file",
+            default="none: the practice does not decide the area",
+            hint="a CSV file: practice_code, sub_icb_code, and optionally valid_from, valid_to; or ODS's epraccur.csv",
+            stages=("flag",),
+            name="geography.practices",
+        ),
+    ] = None
+    lsoas: Annotated[
+        Path | None,
+        Key(
+            "Which sub-ICB location a small area belongs to.",
+            unit="CSV file",
+            default="none: the home address does not decide the area",
+            hint="a CSV file: lsoa, sub_icb_code, and optionally valid_from, valid_to",
+            stages=("flag",),
+            name="geography.lsoas",
+        ),
+    ] = None
+    mappings: Annotated[
+        tuple[Path, ...],
+        Key(
+            "What became of areas that the shipped tables do not know.",
+            unit="CSV files",
+            default="none",
+            hint="a list of CSV files: from_code, to_code, from_date, share",
+            stages=("flag", "rate"),
+            name="geography.mappings",
+        ),
+    ] = ()
+    area_order: Annotated[
+        tuple[AreaBasis, ...],
+        Field(min_length=1),
+        _UNIQUE,
+        Key(
+            "What decides the area of a record, in this order.",
+            hint="a list of gp_practice, residence and commissioner; the first that is known gives the area of a record",
+            stages=("flag",),
+        ),
+    ] = AREA_BASES
+    coverage: Annotated[
+        Literal["national", "partial"],
+        Key(
+            "`national`, or `partial` for an extract of a part of England: then nothing is called England.",
+            stages=("rate", "publish"),
+        ),
+    ] = "national"
+    disclosure: Annotated[
+        str,
+        Key(
+            "The disclosure rule: `hes_2018_protected`, `hes_2018`, `five_or_fewer` or `under_five`. "
+            "[disclosure.md](disclosure.md)",
+            hint="a rule named in conf/disclosure.yml",
+            stages=("publish",),
+        ),
+    ] = "hes_2018_protected"
+    mode: Annotated[
+        Literal["refresh", "upsert"],
+        Key(
+            "`refresh` replaces whole years; `upsert` inserts or updates records by key. "
+            "[incremental-runs.md](incremental-runs.md)",
+            stages=("ingest",),
+        ),
+    ] = "refresh"
+    bare_year: Annotated[
+        Literal["starts", "ends"] | None,
+        Key(
+            "What a calendar year in a year column means: the financial year that `starts` or that `ends` in it.",
+            default="such a year is unknown",
+            stages=("ingest",),
+        ),
+    ] = None
+    # The first day of each data set (as text) and how far ahead appointments are made.
+    activity_from: Annotated[
+        dict[str, str],
+        Key(
+            "The first plausible day of activity.",
+            unit="dates",
+            default="see below",
+            hint='the first day on which a data set can have activity, such as {hes_op: "2003-04-01"}',
+            stages=("ingest",),
+            of=ActivityFrom,
+        ),
+    ] = field(default_factory=_first_days)
+    appointments_ahead_days: Annotated[
+        _Days,
+        Key(
+            "How far ahead of the run an appointment can be. A later one is treated as a wrong date.",
+            unit="days",
+            hint="how many days after the day of the run an appointment can be, such as 731",
+            stages=("ingest",),
+        ),
+    ] = field(default_factory=_days_ahead)
+    timezone: Annotated[
+        str,
+        Key(
+            "The time zone in which a time stamp becomes a date.",
+            hint="a time zone such as Europe/London",
+            stages=("ingest",),
+        ),
+    ] = "Europe/London"
+    standard_population: Annotated[
+        str,
+        Key(
+            "The standard for direct standardisation: `england`, `esp2013`, or a CSV file of your own (`age_from`, "
+            "`people`, `sex` where they differ).",
+            hint="england, a standard in conf/reference/standard_populations.csv, or a CSV file of your own",
+            stages=("rate",),
+        ),
+    ] = "england"
+    max_vintage_days: Annotated[
+        _Days,
+        Field(le=36525),
+        Key(
+            "How far a population may be from 1 October of the year before `distant_vintage` applies.",
+            unit="days",
+            hint="the most days between a population and its period before the rate is marked",
+            stages=("rate",),
+        ),
+    ] = 731
+    distant_vintage: Annotated[
+        Literal["mark", "error"],
+        Key("What happens then: `mark` notes `distant_vintage` on the rates, `error` stops the run.", stages=("rate",)),
+    ] = "mark"
+    # England grew by 16% from 2011 to 2026, and 9% more people are registered at practices than live there. A file that
+    # differs by more than 25% probably has another unit.
+    max_population_difference: Annotated[
+        float,
+        Field(ge=0),
+        WrapValidator(_as_written),
+        Key(
+            "How far a population may be from the shipped one in the same areas before its rates are noted "
+            "`unusual_population`.",
+            unit="share",
+            hint="a share: how much a population may differ from the shipped one before it is marked",
+            stages=("rate",),
+        ),
+    ] = 0.25
+    max_quarantine_share: Annotated[
+        _Share,
+        Key(
+            "The largest share of a source table's rows that may be quarantined. Above it, the run ends with status 1.",
+            unit="share, 0 to 1",
+            hint="a share from 0 to 1: the most rows of a source table that may be quarantined",
+            stages=("ingest",),
+        ),
+    ] = 0.05
+    max_columns: Annotated[
+        int,
+        Field(ge=1, le=100_000),
+        Key(
+            "The most columns that a source file may have.",
+            unit="columns",
+            hint="how many columns a source file may have",
+        ),
+    ] = 2000
+    max_field_bytes: Annotated[
+        int,
+        Field(ge=1, le=100_000_000),
+        Key(
+            "The longest value that is read. A longer one sends its row to quarantine.",
+            unit="bytes",
+            hint="how many bytes a field of a source file may have",
+            stages=("ingest",),
+        ),
+    ] = 1_000_000
+    max_shrink_share: Annotated[
+        _Share,
+        Key(
+            "The largest share of its rows that a year may lose without `--accept-shrinkage`.",
+            unit="share, 0 to 1",
+            hint="a share from 0 to 1: how many fewer records a year may have than in the lake",
+        ),
+    ] = 0.1
+    max_unknown_code_share: Annotated[
+        _Share,
+        Key(
+            "The largest share of records whose provider or commissioner code does not look like a code. Above it, nothing "
+            "is published.",
+            unit="share, 0 to 1",
+            hint="a share from 0 to 1: the most records that may have a provider or commissioner code in the wrong form",
+            stages=("publish",),
+        ),
+    ] = 0.1
+    min_national_events: Annotated[
+        int,
+        Field(ge=0, le=1_000_000_000),
+        Key(
+            "The fewest events of all areas together for which the opportunity is calculated.",
+            unit="events",
+            hint="the fewest events in England for which opportunity is calculated",
+            stages=("rate", "publish"),
+        ),
+    ] = 100
+    pooled_years: Annotated[
+        tuple[Annotated[int, Field(ge=2, le=10)], ...],
+        _UNIQUE,
+        Key(
+            "The lengths of pooled periods. `[]`: single years only.",
+            unit="years",
+            hint="a list of numbers of years from 2 to 10, such as [2, 3, 5]; [] for single years only",
+            stages=("rate",),
+        ),
+    ] = (2, 3, 5)
+    over_dispersion: Annotated[
+        bool,
+        Key(
+            "`true` widens the limits of funnel plots where areas differ by more than chance.",
+            hint="true to widen the limits of funnel plots if areas differ by more than chance",
+            stages=("publish",),
+        ),
+    ] = False
+    control_charts: Annotated[
+        Literal["plot_the_dots", "unscreened"],
+        Key(
+            "`plot_the_dots` screens out large moving ranges as NHSRplotthedots does; `unscreened` uses every moving range.",
+            hint="how limits and signals of monthly charts are calculated: as in NHSRplotthedots, or with every moving range",
+            stages=("publish",),
+        ),
+    ] = "plot_the_dots"
+    provisional_months: Annotated[
+        int,
+        Field(ge=0, le=1200),
+        Key(
+            "How many of the latest months are marked as provisional.",
+            unit="months",
+            hint="how many of the latest months are marked as provisional",
+            stages=("rate", "publish"),
+        ),
+    ] = 2
+    pandemic_months: Annotated[
+        tuple[date, date],
+        Key(
+            "The first and the last month that are marked as pandemic.",
+            unit="months",
+            hint="the first and the last month marked as pandemic, such as 2020-03..2021-06",
+            stages=("rate", "publish"),
+            written=Annotated[str, Field(pattern=rf"^{_MONTH}\.\.{_MONTH}$")],
+        ),
+    ] = (date(2020, 3, 1), date(2021, 6, 1))
+    keep_releases: Annotated[
+        int,
+        Field(ge=1, le=1000),
+        Key(
+            "How many releases are kept. The current one always is.",
+            unit="releases",
+            hint="how many releases are kept",
+        ),
+    ] = 5
+    report: Annotated[
+        Path | None,
+        Key(
+            "Where the HTML report is written.",
+            unit="path",
+            default="`report.html` in the lake's folder; none for a lake in a catalogue",
+            hint="a path for the HTML report",
+        ),
+    ] = None
+    docs: Annotated[
+        Path | None,
+        Key(
+            "Where the validation pages are written.",
+            unit="path",
+            default="`docs` in the lake's folder; none for a lake in a catalogue",
+            hint="a folder for the validation pages",
+        ),
+    ] = None
+    accept_shrunken: Annotated[bool, NotInFile()] = False  # set on the command line
+    # The day of the run, recorded with it. A new day only changes rows of files that have rows of future days.
+    day: Annotated[date, NotInFile()] = field(default_factory=today)
+    fingerprint: Annotated[str, NotInFile()] = ""
 
     def window(self, system: str, role: str) -> DateWindow:
         """The days on which the activity in a source table can have taken place."""
@@ -227,7 +681,34 @@ def _refuse_url(what: str, value: str) -> None:
         )
 
 
-LAYERS = ("silver", "gold", "published")
+# Keys whose values `load_config` converts: paths, years, months, and what has keys of its own.
+_CONVERTED = (
+    "lake", "years", "policies", "policy_dirs", "sources", "population", "activity_from", "area_order", "pooled_years",
+    "pandemic_months", "report", "docs",
+)  # fmt: skip
+
+
+def run_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration, as ``conf/run.schema.json`` has it."""
+    table = [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        object_schema(TableSource),
+    ]
+    keys = ", ".join(setting.name for setting in settings_of(TableSource) if setting.name not in ("path", "table"))
+    whole = object_schema(RunConfig)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of a run: what it reads and writes",
+        **whole,
+        "required": ["lake", "sources"],
+        "$defs": {
+            "table": {
+                "description": f"a path, a list of paths, or {{path: …}} or {{table: …}} with {keys}",
+                "anyOf": table,
+            }
+        },
+    }
 
 
 def load_config(path: Path) -> RunConfig:
@@ -277,16 +758,12 @@ def load_config(path: Path) -> RunConfig:
         sources.append(Source(name, source["system"], tables))
     _check_mode(document.get("mode", "refresh"), sources, path)
 
+    # What the file writes as the configuration has it. The other keys are converted below.
     settings: dict[str, Any] = {
         key: document[key]
-        for key in (
-            "basis", "fixed_revisions", "coverage", "disclosure", "mode", "bare_year", "timezone",
-            "standard_population", "max_vintage_days", "distant_vintage", "max_population_difference", "max_quarantine_share",
-            "max_shrink_share", "max_unknown_code_share", "max_columns", "max_field_bytes", "min_national_events",
-            "keep_releases", "provisional_months", "over_dispersion", "control_charts", "appointments_ahead_days",
-        )
-        if key in document
-    }  # fmt: skip
+        for key in (setting.name for setting in settings_of(RunConfig))
+        if key in document and key not in _CONVERTED
+    }
     settings["activity_from"] = _first_days() | document.get("activity_from", {})
     for name, day in settings["activity_from"].items():
         if not _is_date(day):

@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, fields, replace
+from dataclasses import fields, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ebi_spark.config.keys import default_of, stages_of
 from ebi_spark.config.settings import RunConfig, TableSource, fingerprint, resource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import Lake
@@ -84,23 +85,7 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     ),
 }
 # The stages whose rows depend on a setting.
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "lake": (), "years": (), "policies": (), "policy_dirs": (), "report": (), "docs": (), "fingerprint": (),
-    "accept_shrunken": (), "keep_releases": (), "max_shrink_share": (), "max_columns": (),
-    "sources": (),  # recorded table by table and file by file
-    "mode": ("ingest",), "bare_year": ("ingest",), "timezone": ("ingest",), "max_quarantine_share": ("ingest",),
-    "max_field_bytes": ("ingest",), "activity_from": ("ingest",), "appointments_ahead_days": ("ingest",),
-    "max_unknown_code_share": ("publish",),
-    "day": (),  # a new day only changes rows of files that have rows of future days, see RunHistory._current_inputs
-    "basis": ("flag",), "fixed_revisions": ("flag",), "practices": ("flag",), "lsoas": ("flag",),
-    "area_order": ("flag",), "mappings": ("flag", "rate"), "geography": ("flag", "rate", "publish"),
-    "pooled_years": ("rate",), "provisional_months": ("rate", "publish"), "pandemic_months": ("rate", "publish"),
-    "over_dispersion": ("publish",), "control_charts": ("publish",),
-    "population": ("rate",), "standard_population": ("rate",), "max_vintage_days": ("rate",),
-    "distant_vintage": ("rate",), "max_population_difference": ("rate",), "min_national_events": ("rate", "publish"), "coverage": ("rate", "publish"),
-    "disclosure": ("publish",),
-}  # fmt: skip
-
+SETTINGS = stages_of(RunConfig)
 
 # A detail of an ingest: by file and year, a fingerprint of the status of its rows, as JSON.
 OUTCOME_FINGERPRINTS = "verdicts"
@@ -499,7 +484,7 @@ def stage_inputs(
     for item in fields(config):
         value = getattr(config, item.name)
         # A setting left at its default is not recorded, so that a new setting makes nothing due.
-        if stage in SETTINGS.get(item.name, STAGES) and value != _default(item):
+        if stage in SETTINGS.get(item.name, STAGES) and value != default_of(item):
             recorded |= _setting(item.name, value)
     if stage == "rate":
         recorded["policies:"] = fingerprint([_published_by(policy) for policy in inputs.policies])
@@ -512,10 +497,6 @@ def stage_inputs(
                     recorded[f"file:{table.headers_file}"] = _content(str(table.headers_file))
                 recorded |= _source_state(table, f"sources.{name}", lake, run_id, inputs)
     return recorded
-
-
-def _default(item: "Field[Any]") -> Any:
-    return item.default_factory() if item.default_factory is not MISSING else item.default
 
 
 def _setting(name: str, value: Any) -> dict[str, str]:

@@ -197,12 +197,30 @@ def file_formats(
     If all Parquet files in a folder have one format, the result has only the folder, so that Spark reads the names of
     its subfolders (``fyear=2122``) as columns. A Delta table is one entry.
     """
+    forms = file_headers(path, source, layout, where, config)
+    for file, form in forms.items():
+        if form.format == "csv":
+            encoding = source.encoding or "utf-8"
+            keys = layout.key_names(source.columns)
+            plain = is_plain(file, keys, form.header, encoding, config.max_field_bytes, where)
+            forms[file] = replace(form, plain=plain)
+        elif form.format == "parquet":
+            _refuse_huge_values(file, most_of_a_line(config.max_field_bytes), where)
+    alike = set(forms.values())
+    only = alike.pop() if len(alike) == 1 else None
+    return {path: only} if only and only.format == "parquet" else forms
+
+
+def file_headers(
+    path: str, source: TableSource, layout: Layout, where: str, config: RunConfig
+) -> dict[str, FileFormat]:
+    """The format of each file by its header or schema alone, without a look at its rows. A Delta table is one entry
+    without columns."""
     kind = source.format or _guess_format(path, where)
     if kind == "delta":
         return {path: FileFormat("delta", ())}
-    files = _files_in(path, kind, source, layout, where)
     forms = {}
-    for file in files:
+    for file in _files_in(path, kind, source, layout, where):
         form = _file_format(file, kind, source, layout, where)
         if len(form.columns) > config.max_columns:
             raise InputError(
@@ -210,15 +228,8 @@ def file_formats(
                 "configuration allows",
                 remedy="check the delimiter; if the file is right, raise `max_columns`",
             )
-        if form.format == "csv":
-            encoding = source.encoding or "utf-8"
-            keys = layout.key_names(source.columns)
-            form = replace(form, plain=is_plain(file, keys, form.header, encoding, config.max_field_bytes, where))
-        else:
-            _refuse_huge_values(file, most_of_a_line(config.max_field_bytes), where)
         forms[file] = form
-    alike = set(forms.values())
-    return {path: alike.pop()} if len(alike) == 1 and kind == "parquet" else forms
+    return forms
 
 
 def _file_format(path: str, kind: str, source: TableSource, layout: Layout, where: str) -> FileFormat:

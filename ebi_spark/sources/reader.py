@@ -148,13 +148,7 @@ def read_table(
     narrowed: list[Callable[[Narrow], DataFrame]] = []
     groups: list[Group] = []
     for paths, frame, resolved, form in _opened(spark, source, files, layout, where, config):
-        if config.mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
-            raise InputError(
-                f"{where}: {source.where} does not say from which extract its rows are; an upsert needs to know, because the "
-                "later extract wins",
-                remedy=f"map the column that has it, `columns: {{extract_date: …}}` ({layout.columns['extract_date'][0]} is "
-                'found without that), or add `extract_date: "2022-06-30"` next to each path',
-            )
+        refuse_without_extract_date(source, resolved, where, config)
         named = partial(
             _under_our_names, frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year
         )
@@ -163,6 +157,18 @@ def read_table(
         read = {ours: name.upper() for ours, name in resolved.single.items()}
         groups.append(Group(tuple(paths), resolved.missing, resolved.extra, resolved.notes, read, resolved.mapped))
     return SourceTable("", source.role, united(frames), files, groups, state, narrowed=_all_of(narrowed))
+
+
+def refuse_without_extract_date(source: TableSource, resolved: ColumnMapping, where: str, config: RunConfig) -> None:
+    """Raise an :class:`InputError` if a file of an upsert does not say from which extract its rows are."""
+    if config.mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
+        found_as = layouts()[source.role].columns["extract_date"][0]
+        raise InputError(
+            f"{where}: {source.where} does not say from which extract its rows are; an upsert needs to know, because the "
+            "later extract wins",
+            remedy=f"map the column that has it, `columns: {{extract_date: …}}` ({found_as} is "
+            'found without that), or add `extract_date: "2022-06-30"` next to each path',
+        )
 
 
 def _all_of(makers: Sequence[Callable[[Narrow], DataFrame]]) -> Callable[[Narrow], DataFrame]:
@@ -176,7 +182,7 @@ def _opened(
     files."""
 
     def typed(paths: list[str], frame: DataFrame) -> tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]:
-        named = f"{where}: {_named(paths)}"
+        named = f"{where}: {first_of(paths)}"
         resolved = layout.resolve(frame.columns, source.columns, named)
         refuse_other_types(frame.schema, resolved, named)
         return paths, frame, resolved, None
@@ -195,7 +201,7 @@ def _opened(
                 groups.setdefault((form, base), []).append(file)
         for (form, base), paths in groups.items():
             if form.format == "csv":
-                resolved = layout.resolve(list(form.columns), source.columns, f"{where}: {_named(paths)}")
+                resolved = layout.resolve(list(form.columns), source.columns, f"{where}: {first_of(paths)}")
                 yield paths, _read_csv(spark, form, paths, source.encoding or "utf-8"), resolved, form
             elif form.format == "delta":
                 for path in paths:
@@ -236,7 +242,8 @@ def _for_spark(paths: list[str]) -> list[str]:
     return [path if is_remote(path) else spark_path(path) for path in paths]
 
 
-def _named(paths: list[str]) -> str:
+def first_of(paths: list[str]) -> str:
+    """The first path and the number of others, for messages."""
     return paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
 

@@ -209,6 +209,13 @@ def _from_environment(name: str, default: str, form: re.Pattern[str], example: s
     return value
 
 
+def local_size() -> tuple[str, str]:
+    """Cores and memory of a local session, as the environment gives them. Raises an :class:`InputError` for a variable
+    without the right form."""
+    master = _from_environment("EBI_SPARK_MASTER", "local[*]", _MASTER, "local[*] or local[4]")
+    return master, _from_environment("EBI_SPARK_DRIVER_MEMORY", "4g", _MEMORY, "a size such as 4g or 800m")
+
+
 def refuse_local_catalogue(lake: LakeLocation) -> None:
     """Raise an :class:`InputError` for a lake in a catalogue if the session is a local one: its catalogue, and with it
     the tables, would be lost when the session ends."""
@@ -246,8 +253,7 @@ def spark_session(
         yield spark
         return
     require_java()
-    master = _from_environment("EBI_SPARK_MASTER", "local[*]", _MASTER, "local[*] or local[4]")
-    memory = _from_environment("EBI_SPARK_DRIVER_MEMORY", "4g", _MEMORY, "a size such as 4g or 800m")
+    master, memory = local_size()
     jars = local_jars()
     _java_reads_utf8()
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable

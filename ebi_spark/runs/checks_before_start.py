@@ -1,0 +1,239 @@
+"""Checks before a session starts: a run that would fail at its third stage does not begin.
+
+They need no Java and take seconds. Every check is made even where an earlier one found a problem, so that one call shows
+all of them. What needs a session is listed as not checked.
+"""
+
+import glob
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ebi_spark.config.settings import LAYERS, RunConfig, TableSource
+from ebi_spark.errors import InputError
+from ebi_spark.geography.area_versions import read_geography, resolved
+from ebi_spark.geography.record_areas import lookup_spans
+from ebi_spark.own_files import refuse_pages, refuse_place, refuse_report
+from ebi_spark.policies.load import load_policies, revision_periods
+from ebi_spark.rates.population import build_population, read_vintages
+from ebi_spark.runs.output_paths import docs_folder, report_file
+from ebi_spark.small_files import refuse_special
+from ebi_spark.sources.file_inventory import source_bytes
+from ebi_spark.sources.header_checks import check_headers
+from ebi_spark.spark.session import local_jars, local_size, platform_session, refuse_local_catalogue, refuse_scratch
+
+PASSED, WARNING, NOT_CHECKED, REFUSED = "ok", "warning", "not checked", "refused"
+LAYERS_OF_PAGES = ("silver", "flags", "rates", "published")
+
+
+class Answer(NamedTuple):
+    """What a check found, and its result."""
+
+    found: str
+    result: str = PASSED
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: the key of the configuration, what was found, the result, and the remedy for a problem."""
+
+    check: str
+    found: str
+    result: str
+    remedy: str = ""
+
+
+# A check: the key of the configuration, and the work, which raises an InputError for a problem.
+Check = tuple[str, Callable[[], Answer]]
+
+
+def check_before_start(config: RunConfig, job: str) -> list[Finding]:
+    """A finding for each check that matters to a job (``run``: all of them), in the order of the configuration's
+    stages."""
+    findings: list[Finding] = []
+    problems: set[str] = set()
+    for check, work in (item for part in _PARTS.get(job, ()) for item in part(config)):
+        try:
+            found, result = work()
+            findings.append(Finding(check, found, result))
+        except InputError as error:
+            # One bad file can stop several checks. It is shown once.
+            known = error.message in problems
+            problems.add(error.message)
+            findings.append(
+                Finding(check, "needs what is refused above", NOT_CHECKED)
+                if known
+                else Finding(check, error.message, REFUSED, error.remedy)
+            )
+    return findings
+
+
+def refuse_problems(findings: Iterable[Finding]) -> None:
+    """Raise an :class:`InputError` with the first problem, if there is any. It says how many more there are."""
+    problems = [finding for finding in findings if finding.result == REFUSED]
+    if problems:
+        more = len(problems) - 1
+        others = f"; `ebi-spark check` shows this and {more} more problem{'s' if more > 1 else ''}" if more else ""
+        raise InputError(problems[0].found, remedy=problems[0].remedy + others)
+
+
+def _policies(config: RunConfig) -> Iterator[Check]:
+    def work() -> Answer:
+        policies = load_policies(config.policy_dirs, config.policies)
+        revision_periods(policies, config)
+        return Answer(", ".join(policy.id for policy in policies))
+
+    yield "policies", work
+
+
+def _areas(config: RunConfig) -> Iterator[Check]:
+    """The version of the areas with the user's mappings, and the lookups that give a record its area."""
+
+    def areas() -> Answer:
+        for path in config.mappings:
+            _refuse_missing("geography.mappings", path)
+        geography = read_geography(config.geography, config.mappings)
+        return Answer(f"{len(geography.areas):,} areas (version {resolved(config.geography)})")
+
+    def lookup(name: str, path: Path, key: str) -> Answer:
+        _refuse_missing(name, path)
+        remarks: list[str] = []
+        rows = len(lookup_spans(path, key, read_geography(config.geography, config.mappings), remarks))
+        return Answer("; ".join([f"{path}: {rows:,} rows", *remarks]))
+
+    yield "geography", areas
+    if config.practices:
+        yield "geography.practices", partial(lookup, "geography.practices", config.practices, "practice_code")
+    if config.lsoas:
+        yield "geography.lsoas", partial(lookup, "geography.lsoas", config.lsoas, "lsoa")
+
+
+def _population(config: RunConfig) -> Iterator[Check]:
+    def work() -> Answer:
+        for item in config.population:
+            _refuse_missing("population", Path(item["path"]))
+        if config.standard_population.endswith(".csv"):
+            _refuse_missing("standard_population", Path(config.standard_population))
+        geography = read_geography(config.geography, config.mappings)
+        by_vintage = read_vintages(config, geography)
+        build_population(config, by_vintage, geography, [])
+        days = ", ".join(str(vintage) for vintage in sorted(by_vintage))
+        return Answer(f"people of {days}; standard {config.standard_population}")
+
+    yield "population", work
+
+
+def _refuse_missing(what: str, path: Path) -> None:
+    """Raise an :class:`InputError` if a path or pattern names no file, or something that is not a file."""
+    pattern = glob.has_magic(path.name) and not os.path.lexists(path)
+    found = sorted(path.parent.glob(path.name)) if pattern else [path]
+    for one in found:
+        refuse_special(one, f"{what}: ")
+    if not any(os.path.isfile(one) for one in found):  # noqa: PTH113 - answers also where a name is too long
+        raise InputError(
+            f"{what}: there is no file {path}",
+            remedy="correct the path; it is taken relative to the configuration file",
+        )
+
+
+def _docs(config: RunConfig) -> Iterator[Check]:
+    folder = docs_folder(config)
+
+    def work() -> Answer:
+        if folder:
+            refuse_pages(folder, LAYERS_OF_PAGES)
+        return Answer(str(folder or "no validation pages: the lake is in a catalogue, and no folder is named"))
+
+    yield "docs", work
+
+
+def _report(config: RunConfig) -> Iterator[Check]:
+    path = report_file(config)
+
+    def work() -> Answer:
+        if path:
+            refuse_report(path)
+        return Answer(str(path or "no report: the lake is in a catalogue, and no file is named"))
+
+    yield "report", work
+
+
+def _sources(config: RunConfig) -> Iterator[Check]:
+    def work(table: TableSource, where: str) -> Answer:
+        checked = check_headers(table, where, config)
+        parts = []
+        if checked.files:
+            least, most = checked.columns
+            columns = f"{least}" if least == most else f"{least} to {most}"
+            parts.append(f"{checked.files:,} file{'s' if checked.files > 1 else ''}, {columns} columns are read")
+        parts += checked.not_checked
+        return Answer("; ".join(parts), NOT_CHECKED if checked.not_checked else PASSED)
+
+    for source in config.sources:
+        for role, table in source.tables.items():
+            where = f"sources.{source.name}.{role}"
+            yield where, partial(work, table, where)
+
+
+def _lake(config: RunConfig) -> Iterator[Check]:
+    folder = config.lake.folder
+
+    def work() -> Answer:
+        refuse_local_catalogue(config.lake)
+        if folder is None:
+            return Answer(f"{config.lake}: the tables and the right to write them", NOT_CHECKED)
+        refuse_scratch(folder)
+        for place in (folder, *(folder / layer for layer in LAYERS)):
+            refuse_place("lake", place, folder=True)
+        return Answer(f"{folder}{'' if (folder / LAYERS[0]).is_dir() else ' (will be created)'}")
+
+    yield "lake", work
+
+
+def _session(_: RunConfig) -> Iterator[Check]:
+    def work() -> Answer:
+        if platform_session():
+            return Answer("the platform's own", NOT_CHECKED)
+        master, memory = local_size()
+        local_jars()
+        return Answer(f"{master} with {memory}; Delta's jars are there")
+
+    yield "session", work
+
+
+def _disk(config: RunConfig) -> Iterator[Check]:
+    """The free disk of a local lake, beside the sources as text. What a run needs is not known exactly, so that too
+    little is a warning."""
+    folder = config.lake.folder
+
+    def work(folder: Path) -> Answer:
+        there = next((place for place in (folder, *folder.parents) if place.is_dir()), None)
+        needed = source_bytes(config)
+        if there is None or needed is None:
+            return Answer("how much the sources need", NOT_CHECKED)
+        free = shutil.disk_usage(there).free
+        found = f"{_size(free)} free; the sources have about {_size(needed)} as text"
+        return Answer(found) if free >= needed else Answer(f"{found}, and a first run can need as much", WARNING)
+
+    if folder:
+        yield "free disk", partial(work, folder)
+
+
+def _size(number: int) -> str:
+    return (
+        f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB" if number >= 1e5 else "0.1 MB or less"
+    )
+
+
+_PARTS: dict[str, tuple[Callable[[RunConfig], Iterator[Check]], ...]] = {
+    "ingest": (_lake, _session, _sources),
+    "flag": (_policies, _areas, _lake, _session),
+    "rate": (_areas, _population, _lake, _session),
+    "validate": (_docs, _lake, _session),
+    "publish": (_report, _lake, _session),
+    "run": (_policies, _areas, _population, _docs, _report, _lake, _session, _disk, _sources),
+}
