@@ -162,8 +162,8 @@ def apply_policy(
 ) -> DataFrame:
     """Apply one policy to a DataFrame of spells or attendances, exactly as ``ebi-spark flag`` does.
 
-    - ``records``: one row for each record, with the columns of :func:`needed_columns`; all others are ignored. Values are
-      cleaned as in ``ingest``: codes may be in lower case or have dots, and lists of codes may be text
+    - ``records``: one row for each record, with the columns of :func:`needed_columns` (upper and lower case are the
+      same); all others are ignored. Values are cleaned as in ``ingest``: codes may be in lower case or have dots, and lists of codes may be text
       (``M54.5,Z98.1``, SUS+'s ``||M545 ,Z981``, or silver's ``,M545,Z981,``) or ``array<string>``. An absent
       ``age_years`` is computed from ``age``. A clause on an absent column cannot be decided.
     - ``policy``: a policy, or the id of a shipped one. A local policy is applied to all ``records``: keep only the
@@ -204,7 +204,8 @@ def apply_policy(
     refuse_drafts([policy])
     chosen = _reading(policy, reading)
     required, optional = _columns_of(policy)
-    if missing := [name for name in required if name not in records.columns]:
+    present = {name.lower() for name in records.columns}
+    if missing := [name for name in required if name not in present]:
         raise InputError(
             f"records: the column {missing[0]} is missing, which {policy.id} needs",
             remedy=f"add it, or rename the column that has it; `needed_columns({policy.id!r})` lists all",
@@ -214,7 +215,7 @@ def apply_policy(
     else:
         periods = load.periods_in_force(policy)
         days = _DAYS[policy.dataset]
-        if len(periods) > 1 and not {*days} & {*records.columns}:
+        if len(periods) > 1 and not present & {*days}:
             raise InputError(
                 f"records: {policy.id} has {len(periods)} revisions, and no column gives the record's day",
                 remedy=f"add one of {', '.join(days)}, or name a day with `on`",
@@ -276,7 +277,7 @@ def clause(policy: Policy | str, clause_id: str, *, revision: str | None = None,
 
 
 def standardised_rates(
-    counts: DataFrame | pd.DataFrame, *, by: Sequence[str], standard: str = "england"
+    counts: DataFrame | pd.DataFrame, *, by: str | Sequence[str], standard: str = "england"
 ) -> DataFrame | pd.DataFrame:
     """Rates per 100,000 people, directly standardised for age and sex, from counts of anything.
 
@@ -284,7 +285,7 @@ def standardised_rates(
       ``by``, ``sex`` (1 male, 2 female), ``age_from`` (first age of the band: 0, 5 … 90, the last for 90 and over),
       ``events`` (the count) and ``people`` (people, or person-years if the events are of several years). Rows of the same
       group, sex and band are added. Events of another sex or age, or without one, count in the crude rate only.
-    - ``by``: the columns that make a group, such as an area and a year.
+    - ``by``: the columns that make a group, such as an area and a year, or the name of the only one.
     - ``standard``: ``england`` (the shipped population), ``esp2013``, or the path of a CSV file with ``age_from``,
       ``people`` and, where they differ, ``sex``.
 
@@ -310,12 +311,13 @@ def standardised_rates(
     0    A    5000    1         0       1
     1    A    5000    1         5       1
     2    A    5000    1        10       1
-    >>> rates = ebi_spark.standardised_rates(counts, by=["area"], standard="esp2013")
+    >>> rates = ebi_spark.standardised_rates(counts, by="area", standard="esp2013")
     >>> rates[["area", "events", "standardised_rate", "lower", "upper", "status"]].round(1)
       area  events  standardised_rate  lower  upper status
     0    A      38               20.0   13.6   28.2     ok
     1    B      38               50.0   34.1   70.4     ok
     """
+    by = [by] if isinstance(by, str) else list(by)
     if not isinstance(counts, DataFrame):
         spark = SparkSession.getActiveSession()
         if spark is None:
@@ -325,7 +327,8 @@ def standardised_rates(
             )
         wanted = [name for name in (*by, *_COUNTS) if name in counts.columns]
         frame = spark.createDataFrame(pa.Table.from_pandas(counts[wanted], preserve_index=False))
-        return _rates(frame, by, standard).sort(*by).toPandas()
+        rates: pd.DataFrame = _rates(frame, by, standard).toPandas()
+        return rates.sort_values(by, ignore_index=True) if by else rates
     return _rates(counts, by, standard)
 
 
@@ -471,14 +474,16 @@ def _columns_of(policy: Policy) -> tuple[list[str], list[str]]:
 
 def _as_silver(records: DataFrame, policy: Policy, needed: Sequence[str]) -> DataFrame:
     """``records`` with the columns of silver: those that the policy needs cleaned as in ingest, all others NULL."""
-    types, table = dict(records.dtypes), RECORD_TABLES[policy.dataset]
-    silver = {name: kind for name, kind, _ in table.fields()}
+    types = {name.lower(): kind for name, kind in records.dtypes}
+    silver = {name: kind for name, kind, _ in RECORD_TABLES[policy.dataset].fields()}
     present = [name for name in needed if name in types]
     for name in present:
         accepted = _ACCEPTED[silver[name]]
         if types[name] not in accepted and not (name in CODE_KINDS and types[name] == "array<string>"):
             raise InputError(f"records: the column {name} is {types[name]}", remedy=f"cast it to {accepted[0]} first")
-    given = records.select(*[as_text(F.col(n)).alias(n) if types[n] == "array<string>" else F.col(n) for n in present])
+    given = records.select(
+        *[(as_text(F.col(n)) if types[n] == "array<string>" else F.col(n)).alias(n) for n in present]
+    )
     cleaned = clean(given, {name: _KINDS[name] for name in present if name in _KINDS})
     typed = {name: F.col(name).cast(silver[name]) for name in present if silver[name] != "string"}
     if "age" in present and "age_years" not in present:

@@ -184,7 +184,7 @@ def test_each_record_has_the_revision_of_its_day(spark: SparkSession, folder: Pa
 
 
 def test_an_absent_column_leaves_its_clause_undecided(spark: SparkSession, folder: Path) -> None:
-    records = spells(spark, record_id=["1"], dominant_procedure=["W852"], age=[45])
+    records = spells(spark, Record_ID=["1"], DOMINANT_PROCEDURE=["W852"], AGE=[45])
     row = ebi_spark.apply_policy(records, knee(), on="2023-01-01").collect()[0]
     assert (row["outcome"], row["failed_clauses"], row["missing_clauses"]) == ("flagged", [], ["arthrosis"])
 
