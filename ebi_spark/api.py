@@ -162,10 +162,10 @@ def apply_policy(
 ) -> DataFrame:
     """Apply one policy to a DataFrame of spells or attendances, exactly as ``ebi-spark flag`` does.
 
-    - ``records``: one row for each record, with the columns of :func:`needed_columns` (upper and lower case are the
-      same); all others are ignored. Values are cleaned as in ``ingest``: codes may be in lower case or have dots, and lists of codes may be text
-      (``M54.5,Z98.1``, SUS+'s ``||M545 ,Z981``, or silver's ``,M545,Z981,``) or ``array<string>``. An absent
-      ``age_years`` is computed from ``age``. A clause on an absent column cannot be decided.
+    - ``records``: one row for each record, with the columns of :func:`needed_columns` (upper and lower case are the same);
+      all others are ignored. Values are cleaned as in ``ingest``: codes may be in lower case or have dots, and lists of
+      codes may be text (``M54.5,Z98.1``, SUS+'s ``||M545 ,Z981``, or silver's ``,M545,Z981,``) or ``array<string>``. An
+      absent ``age_years`` is computed from ``age``. A clause on an absent column cannot be decided.
     - ``policy``: a policy, or the id of a shipped one. A local policy is applied to all ``records``: keep only the
       patients of its board in them.
     - ``reading``: ``as_published``, ``as_intended`` or ``guidance_coded``; None is the policy's default.
