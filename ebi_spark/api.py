@@ -114,7 +114,7 @@ def lint_policies(policies: Iterable[Policy] | None = None, *, code_files: Itera
     True
     >>> ebi_spark.lint_policies(ebi_spark.load_policies("my_policies", only=["knee"]))[["clause", "pattern", "kind"]]
         clause pattern  kind
-    0  arthrosis    M17Z  dead
+    0  arthrosis    M188  dead
     """
     chosen = load_policies() if policies is None else policies
     findings = lint(chosen, code_books(tuple(map(Path, code_files))))
@@ -135,18 +135,18 @@ def needed_columns(policy: Policy | str) -> pd.DataFrame:
     Raises an ``InputError`` for an unknown policy. It needs no Spark session.
 
     >>> ebi_spark.needed_columns("2S_lower_back_imaging")[["column", "type", "required"]]
-                        column    type  required
-    0                record_id  string      True
-    1          procedure_codes  string      True
-    2  administrative_category  string     False
-    3                      age     int     False
-    4                age_years     int     False
-    5        attendance_status  string     False
-    6          diagnosis_codes  string     False
-    7          referral_source  string     False
-    8       treatment_function  string     False
-    9            activity_date    date     False
-    10          financial_year  string     False
+                         column    type  required
+    0                 record_id  string      True
+    1           procedure_codes  string      True
+    2   administrative_category  string     False
+    3                       age     int     False
+    4                 age_years     int     False
+    5         attendance_status  string     False
+    6           diagnosis_codes  string     False
+    7           referral_source  string     False
+    8        treatment_function  string     False
+    9             activity_date    date     False
+    10           financial_year  string     False
     """
     policy = _policy(policy)
     table = {name: (kind, meaning) for name, kind, meaning in RECORD_TABLES[policy.dataset].fields()}
