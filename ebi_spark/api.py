@@ -113,8 +113,8 @@ def lint_policies(policies: Iterable[Policy] | None = None, *, code_files: Itera
     >>> ebi_spark.lint_policies().empty
     True
     >>> ebi_spark.lint_policies(ebi_spark.load_policies("my_policies", only=["knee"]))[["clause", "pattern", "kind"]]
-        clause pattern  kind
-    0  arthrosis    M188  dead
+          clause pattern  kind
+    0  arthrosis    M177  dead
     """
     chosen = load_policies() if policies is None else policies
     findings = lint(chosen, code_books(tuple(map(Path, code_files))))
@@ -314,8 +314,8 @@ def standardised_rates(
     >>> rates = ebi_spark.standardised_rates(counts, by="area", standard="esp2013")
     >>> rates[["area", "events", "standardised_rate", "lower", "upper", "status"]].round(1)
       area  events  standardised_rate  lower  upper status
-    0    A      38               20.0   13.6   28.2     ok
-    1    B      38               50.0   34.1   70.4     ok
+    0    A      38               20.0   13.8   27.9     ok
+    1    B      38               50.0   34.6   69.6     ok
     """
     by = [by] if isinstance(by, str) else list(by)
     if not isinstance(counts, DataFrame):

@@ -47,7 +47,7 @@ revisions:
     clauses:
       - {id: procedure, scope: true, require: {field: dominant_procedure, starts_with: ["W85"]}}
       - {id: age, require: {field: age, at_least: 40}}
-      - {id: arthrosis, require: {field: any_diagnosis, starts_with: ["M188"]}, missing: passes}
+      - {id: arthrosis, require: {field: any_diagnosis, starts_with: ["M177"]}, missing: passes}
     readings:
       as_intended:
         decisions:
