@@ -46,7 +46,7 @@ lint: $(READY) ## lint and types alone
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-docs: $(READY) ## the generated pages: docs/tables.md and the keys in docs/configuration.md
+docs: $(READY) ## the generated pages: docs/tables.md, docs/python-api.md and the keys in docs/configuration.md
 	@$(BIN)/python docs/generate.py
 
 bench: $(READY) ## benchmarks against DuckDB, at a size that takes a few minutes

@@ -1,15 +1,19 @@
-"""Writes what follows from the code: ``docs/tables.md``, the tables of keys in ``docs/configuration.md``, and the JSON
-Schema of the configuration, ``conf/run.schema.json``.
+"""Writes what follows from the code: ``docs/tables.md``, ``docs/python-api.md``, the tables of keys in
+``docs/configuration.md``, and the JSON Schema of the configuration, ``conf/run.schema.json``.
 
 ``make docs`` runs it. ``tests/test_docs.py`` fails while a page is not current.
 """
 
+import doctest
+import inspect
 import json
+import re
 from dataclasses import MISSING
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import ebi_spark
 from ebi_spark.config.keys import Key, Setting, default_of, settings_of
 from ebi_spark.config.settings import RunConfig, TableSource, run_schema
 from ebi_spark.tables.schemas import TABLES, Table
@@ -69,6 +73,56 @@ def _table(table: Table) -> list[str]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+API = """# Python API
+
+For notebooks and scripts: `import ebi_spark`. This page is generated from [ebi_spark/api.py](../ebi_spark/api.py) (`make docs`), and
+its examples run as tests.
+
+**Only the names on this page are public**: those in `ebi_spark.__all__`. They keep their meaning, and [CHANGELOG.md](../CHANGELOG.md)
+says when one changes. Every other module, function and class of the package is private and can change with any version.
+
+Only `apply_policy`, `clause` and `standardised_rates` need a Spark session, and so does a lake in a catalogue; nothing here starts
+one. A local session, Spark Connect and Databricks all work. In the examples, `spark` is the session. Where a call or its data is
+wrong, the error is an `ebi_spark.InputError`: its `message` says what is wrong and where, its `remedy` what to do about it."""
+# The order of the page: policies first, then records, then figures.
+API_ORDER = (
+    "load_policies", "lint_policies", "needed_columns", "apply_policy", "clause", "standardised_rates", "read_release",
+)  # fmt: skip
+
+
+def api_page() -> str:
+    """``docs/python-api.md``: every public function with its docstring and its examples."""
+    lines = [API]
+    for name in API_ORDER:
+        function = getattr(ebi_spark, name)
+        lines += ["", f"## {name}", "", "```python", f"{name}{_signature(function)}", "```", ""]
+        lines += _with_fenced_examples(inspect.getdoc(function) or "")
+    return "\n".join(lines) + "\n"
+
+
+def _signature(function: Any) -> str:
+    """The parameters of a function, with the short names of their types."""
+    text = str(inspect.signature(function)).replace("pandas.core.frame.DataFrame", "pandas.DataFrame")
+    return re.sub(r"\b(?!pandas)(?:\w+\.)+(\w+)", r"\1", text)
+
+
+def _with_fenced_examples(docstring: str) -> list[str]:
+    """A docstring in Markdown: its examples as blocks, names between single backticks."""
+    lines: list[str] = []
+    for part in doctest.DocTestParser().parse(docstring):
+        if isinstance(part, str):
+            lines.append(re.sub(r":\w+:`([^`]+)`", r"`\1`", part).replace("``", "`"))
+        else:
+            source = "".join(
+                f"{'>>>' if number == 0 else '...'} {line}\n" for number, line in enumerate(part.source.splitlines())
+            )
+            lines.append(f"\0{source}{part.want}")
+    text = "".join(lines)
+    # Consecutive examples are one block.
+    blocks = re.sub(r"((?:\0[^\0]*?(?=\0|\n\n|\Z))+)", lambda found: f"\n```python\n{found[1]}\n```", text)
+    return blocks.replace("\0", "").replace("<BLANKLINE>\n", "").replace("\n\n```", "\n```").splitlines()
 
 
 def key_rows() -> list[str]:
@@ -137,7 +191,9 @@ def pages() -> dict[Path, str]:
     text = with_generated(text, "keys", key_rows())
     text = with_generated(text, "keys of a table", table_key_rows())
     schema = json.dumps(run_schema(), indent=2, ensure_ascii=False) + "\n"
-    return {DOCS / "tables.md": tables_page(), configuration: text, SCHEMA: schema}
+    return {
+        DOCS / "tables.md": tables_page(), DOCS / "python-api.md": api_page(), configuration: text, SCHEMA: schema,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

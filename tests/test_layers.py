@@ -10,6 +10,7 @@ LAYERS = (
     "errors", "financial_years", "quoting", "own_files", "small_files", "small_frames",
     "tables", "config", "spark", "lake", "statistics", "sources", "records", "geography", "policies", "policy_import", "flags",
     "pathway", "approvals", "case_audit", "rates", "validation", "release", "report", "runs", "stages", "synthetic",
+    "api",
 )  # fmt: skip
 
 

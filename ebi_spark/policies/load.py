@@ -171,9 +171,17 @@ def revision_periods(policies: Iterable[Policy], config: RunConfig) -> list[Revi
                 )
             chosen.append(RevisionPeriod(policy, fixed[0], None, None))
             continue
-        for number, revision in enumerate(policy.revisions):
-            chosen.append(RevisionPeriod(policy, revision, None if number == 0 else revision.start, revision.end))
+        chosen += periods_in_force(policy)
     return chosen
+
+
+def periods_in_force(policy: Policy) -> list[RevisionPeriod]:
+    """The revisions of a policy with the period of activity of each. The first also has all activity before it
+    (decision 11)."""
+    return [
+        RevisionPeriod(policy, revision, None if number == 0 else revision.start, revision.end)
+        for number, revision in enumerate(policy.revisions)
+    ]
 
 
 def _clause(item: dict[str, Any], shared: dict[str, dict[str, Any]], where: str, decision: str = "") -> Clause:

@@ -150,7 +150,7 @@ def build_population(
     name = Path(standard).stem if standard.endswith(".csv") else standard
     lookups = ((config.practices, "practice_code"), (config.lsoas, "lsoa"))
     undated = any(not row.dated for path, key in lookups if path for row in read_lookup(path, key))
-    weights = _weights(standard, by_vintage, geography)
+    weights = standard_weights(standard, by_vintage, geography)
     shipped = shipped_population(geography)
     ratios = {vintage: people_ratio(geography, people, shipped) for vintage, people in by_vintage.items()}
     unusual = {vintage: ratio for vintage, ratio in ratios.items() if abs(ratio - 1) > config.max_population_difference}
@@ -275,8 +275,14 @@ def _some(codes: list[str]) -> str:
     return ", ".join(codes[:_NAMED]) + more
 
 
-def _weights(standard: str, by_vintage: dict[date, Vintage], geography: Geography) -> dict[tuple[str, int], float]:
-    """The weight of each sex and band: one set for the whole run, so that years can be compared."""
+def standard_weights(
+    standard: str, by_vintage: dict[date, Vintage], geography: Geography
+) -> dict[tuple[str, int], float]:
+    """The weight of each sex and band in the standard population: one set for the whole run, so that years can be compared.
+
+    ``england`` is the newest of ``by_vintage`` that has all people of England, or else the shipped population. Any other
+    name is a shipped standard, or a CSV file of the user. An :class:`InputError` for a standard that does not exist.
+    """
     weights: dict[tuple[str, int], float] = defaultdict(float)
     if standard == "england":
         for (_, sex, band), people in _england_of(by_vintage, geography).strata.items():
