@@ -178,13 +178,15 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
             lake=arguments.lake, years=arguments.years, policies=arguments.policies, accept=arguments.accept_shrinkage
         )
         from ebi_spark.runs.checks_before_start import WARNING, check_before_start, refuse_problems
+        from ebi_spark.runs.run_inputs import RunInputs
 
-        findings = check_before_start(config, arguments.job)
+        inputs = RunInputs(config)
+        findings = check_before_start(config, arguments.job, inputs)
         refuse_problems(findings)
         for finding in findings:
             if finding.result == WARNING:
                 console.print(headed(f"{finding.check}:", f" {finding.found}"), highlight=False, soft_wrap=True)
-        with opened(config, console, outcome["run_id"]) as context:
+        with opened(config, console, outcome["run_id"], inputs) as context:
             try:
                 bring_up_to_date(context)
                 for stage in stages:
@@ -215,8 +217,9 @@ def bring_up_to_date(context: Context) -> list[str]:
 
 
 @contextmanager
-def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context]:
-    """A session and the lake of a configuration. A local lake is locked meanwhile."""
+def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs | None" = None) -> Iterator[Context]:
+    """A session and the lake of a configuration. A local lake is locked meanwhile. ``inputs``: what was already found
+    for this run."""
     from ebi_spark.lake.locking import locked
     from ebi_spark.lake.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
     from ebi_spark.runs.run_inputs import RunInputs
@@ -229,7 +232,7 @@ def opened(config: RunConfig, console: Console, run_id: str) -> Iterator[Context
     if folder:
         refuse_scratch(folder)
         prepare_folders(folder)
-    inputs = RunInputs(config)
+    inputs = inputs or RunInputs(config)
     data_bytes = _known_bytes(source_bytes(config, inputs.files), stored_bytes(folder) if folder else None)
     with (
         locked(folder) as lock,

@@ -18,9 +18,9 @@ from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography, resolved
 from ebi_spark.geography.record_areas import lookup_spans
 from ebi_spark.own_files import refuse_pages, refuse_place, refuse_report
-from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.rates.population import build_population, read_vintages
 from ebi_spark.runs.output_paths import docs_folder, report_file
+from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.small_files import refuse_special
 from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.sources.header_checks import check_headers
@@ -51,12 +51,13 @@ class Finding:
 Check = tuple[str, Callable[[], Answer]]
 
 
-def check_before_start(config: RunConfig, job: str) -> list[Finding]:
+def check_before_start(config: RunConfig, job: str, inputs: RunInputs | None = None) -> list[Finding]:
     """A finding for each check that matters to a job (``run``: all of them), in the order of the configuration's
-    stages."""
+    stages. ``inputs`` keeps the files and policies that were found, for the run that follows."""
+    inputs = inputs or RunInputs(config)
     findings: list[Finding] = []
     problems: set[str] = set()
-    for check, work in (item for part in _PARTS.get(job, ()) for item in part(config)):
+    for check, work in (item for part in _PARTS.get(job, ()) for item in part(config, inputs)):
         try:
             found, result = work()
             findings.append(Finding(check, found, result))
@@ -81,16 +82,15 @@ def refuse_problems(findings: Iterable[Finding]) -> None:
         raise InputError(problems[0].found, remedy=problems[0].remedy + others)
 
 
-def _policies(config: RunConfig) -> Iterator[Check]:
+def _policies(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     def work() -> Answer:
-        policies = load_policies(config.policy_dirs, config.policies)
-        revision_periods(policies, config)
-        return Answer(", ".join(policy.id for policy in policies))
+        _ = inputs.periods
+        return Answer(", ".join(policy.id for policy in inputs.policies))
 
     yield "policies", work
 
 
-def _areas(config: RunConfig) -> Iterator[Check]:
+def _areas(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     """The version of the areas with the user's mappings, and the lookups that give a record its area."""
 
     def areas() -> Answer:
@@ -112,7 +112,7 @@ def _areas(config: RunConfig) -> Iterator[Check]:
         yield "geography.lsoas", partial(lookup, "geography.lsoas", config.lsoas, "lsoa")
 
 
-def _population(config: RunConfig) -> Iterator[Check]:
+def _population(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     def work() -> Answer:
         for item in config.population:
             _refuse_missing("population", Path(item["path"]))
@@ -140,7 +140,7 @@ def _refuse_missing(what: str, path: Path) -> None:
         )
 
 
-def _docs(config: RunConfig) -> Iterator[Check]:
+def _docs(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     folder = docs_folder(config)
 
     def work() -> Answer:
@@ -151,7 +151,7 @@ def _docs(config: RunConfig) -> Iterator[Check]:
     yield "docs", work
 
 
-def _report(config: RunConfig) -> Iterator[Check]:
+def _report(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     path = report_file(config)
 
     def work() -> Answer:
@@ -162,9 +162,9 @@ def _report(config: RunConfig) -> Iterator[Check]:
     yield "report", work
 
 
-def _sources(config: RunConfig) -> Iterator[Check]:
+def _sources(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     def work(table: TableSource, where: str) -> Answer:
-        checked = check_headers(table, where, config)
+        checked = check_headers(table, where, config, inputs.files)
         parts = []
         if checked.files:
             least, most = checked.columns
@@ -179,7 +179,7 @@ def _sources(config: RunConfig) -> Iterator[Check]:
             yield where, partial(work, table, where)
 
 
-def _lake(config: RunConfig) -> Iterator[Check]:
+def _lake(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     folder = config.lake.folder
 
     def work() -> Answer:
@@ -194,7 +194,7 @@ def _lake(config: RunConfig) -> Iterator[Check]:
     yield "lake", work
 
 
-def _session(_: RunConfig) -> Iterator[Check]:
+def _session(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     def work() -> Answer:
         if platform_session():
             return Answer("the platform's own", NOT_CHECKED)
@@ -205,14 +205,14 @@ def _session(_: RunConfig) -> Iterator[Check]:
     yield "session", work
 
 
-def _disk(config: RunConfig) -> Iterator[Check]:
+def _disk(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     """The free disk of a local lake, beside the sources as text. What a run needs is not known exactly, so that too
     little is a warning."""
     folder = config.lake.folder
 
     def work(folder: Path) -> Answer:
         there = next((place for place in (folder, *folder.parents) if place.is_dir()), None)
-        needed = source_bytes(config)
+        needed = source_bytes(config, inputs.files)
         if there is None or needed is None:
             return Answer("how much the sources need", NOT_CHECKED)
         free = shutil.disk_usage(there).free
@@ -229,7 +229,7 @@ def _size(number: int) -> str:
     )
 
 
-_PARTS: dict[str, tuple[Callable[[RunConfig], Iterator[Check]], ...]] = {
+_PARTS: dict[str, tuple[Callable[[RunConfig, RunInputs], Iterator[Check]], ...]] = {
     "ingest": (_lake, _session, _sources),
     "flag": (_policies, _areas, _lake, _session),
     "rate": (_areas, _population, _lake, _session),

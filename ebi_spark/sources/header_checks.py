@@ -3,6 +3,7 @@
 Everything here is what :mod:`ebi_spark.sources.reader` checks when it opens the files, in the same words.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,17 +29,20 @@ class CheckedFiles:
     not_checked: tuple[str, ...]
 
 
-def check_headers(source: TableSource, where: str, config: RunConfig) -> CheckedFiles:
+def check_headers(
+    source: TableSource, where: str, config: RunConfig, find: Callable[[TableSource, str], list[str]] = find_files
+) -> CheckedFiles:
     """Check that the files of one source table exist, can be read, and have the required columns in types that fit.
 
-    Raises an :class:`InputError` that names ``where``, the file and the remedy. Rows are not read.
+    Raises an :class:`InputError` that names ``where``, the file and the remedy. Rows are not read. ``find``: how the paths
+    of a source are found, where a run has found them already.
     """
     if source.table:
         return CheckedFiles(0, (0, 0), (f"the columns of the table {source.table}",))
     layout = layouts()[source.role]
     not_checked: list[str] = []
     alike: dict[tuple[FileFormat, str], list[str]] = {}
-    for path in find_files(source, where):
+    for path in find(source, where):
         if is_remote(path):
             not_checked.append(f"{path}, which is not on this machine")
             continue
