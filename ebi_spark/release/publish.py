@@ -191,12 +191,12 @@ def _earlier_releases(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
     return rows.assign(released=rows["release_id"].map(order), rule=rows["release_id"].map(rule_by_release))
 
 
-def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None]) -> Release:
+def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs: Path | None = None) -> Release:
     """Make every published table, check them all, write them under the run's id and then make the release current.
 
     The tables are checked in memory. Rows that fail a check are therefore never written to ``published/``, not even to the
-    history of a table. The previous release stays current until the new one is complete. A :class:`DataError` if a check
-    fails; an :class:`InputError` as in :func:`published_frames`.
+    history of a table. The previous release stays current until the new one is complete. ``docs``: the folder for the page
+    of these checks. A :class:`DataError` if a check fails; an :class:`InputError` as in :func:`published_frames`.
     """
     release_id = lake.run_id
     progress(f"preparing {len(PUBLISHED)} tables for the release")
@@ -213,7 +213,7 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None]) -> R
         "published",
         years=None,
         release_id=release_id,
-        docs=None,
+        docs=docs,
         progress=progress,
         staged=staged,
         staged_rows=staged_rows,

@@ -234,6 +234,6 @@ _PARTS: dict[str, tuple[Callable[[RunConfig, RunInputs], Iterator[Check]], ...]]
     "flag": (_policies, _areas, _lake, _session),
     "rate": (_areas, _population, _lake, _session),
     "validate": (_docs, _lake, _session),
-    "publish": (_report, _lake, _session),
+    "publish": (_docs, _report, _lake, _session),
     "run": (_policies, _areas, _population, _docs, _report, _lake, _session, _disk, _sources),
 }

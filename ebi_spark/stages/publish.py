@@ -17,7 +17,7 @@ from ebi_spark.release.publish import (
     write_text,
 )
 from ebi_spark.runs.history import READS, refuse_unchecked
-from ebi_spark.runs.output_paths import report_file
+from ebi_spark.runs.output_paths import docs_folder, report_file
 from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY, RELEASE
 
@@ -51,7 +51,7 @@ class Publish(Stage):
             lake.prepare()
             refuse_invalid_codes(lake.small_rows(RECORD_QUALITY, COMPARED), self.config)
             previous = current_release_id(lake)
-            release = publish(lake, self.config, context.progress)
+            release = publish(lake, self.config, context.progress, docs_folder(self.config))
             context.release = release.release_id
             report.rows = sum(release.rows.values())
             self.draw_report()
