@@ -21,7 +21,9 @@ from ebi_spark.spark.session import spark_session, uncompiled
 
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at
 # the end.
-LONGEST = ("test_pipeline", "test_killed", "test_backfill", "test_records", "test_bad_files_and_rows", "test_gate")
+LONGEST = (
+    "test_pipeline", "test_reach", "test_backfill", "test_killed", "test_records", "test_publishing", "test_dates_and_codes",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
