@@ -33,7 +33,7 @@ def main() -> int:
             f"""
 See the results:
   {FOLDER}/lake/report.html            the findings as charts and tables (opens offline)
-  {FOLDER}/lake/docs/                  the checks, a folder of pages for each layer
+  {FOLDER}/lake/docs/                  the checks, a page for each layer
   .venv/bin/ebi-spark status --lake {FOLDER}/lake
   .venv/bin/ebi-spark policy show 2Y_back_pain_fusion"""
         )

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _Found = TypeVar("_Found")
 
 INTERRUPTED = 130
-BROKEN = 3
 
 
 class Context(RunContext):
