@@ -23,6 +23,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies import compile as compiled
 from ebi_spark.policies import load
@@ -129,8 +130,8 @@ def needed_columns(policy: Policy | str) -> pd.DataFrame:
     - ``policy``: a policy, or the id of a shipped one.
 
     Returns a pandas DataFrame with one row for each column: ``column``, ``type`` (Spark's name), ``required`` (False for
-    a column that may be absent and then counts as NULL in every record) and ``meaning``. None of them is null. Days are
-    needed only by a policy with several revisions, which needs one of them unless ``on`` is given.
+    a column that may be absent and then counts as NULL in every record) and ``meaning``. None of them is null. Only a
+    policy with several revisions needs a day: one of the columns of days, unless ``on`` is given.
 
     Raises an ``InputError`` for an unknown policy. It needs no Spark session.
 
@@ -502,21 +503,20 @@ def _as_silver(records: DataFrame, policy: Policy, needed: Sequence[str]) -> Dat
 
 
 def _rows(location: LakeLocation, table: Table, release_id: str | None = None) -> pd.DataFrame:
-    """The rows of a published table, of one release or of all."""
-    if location.folder is None:
-        spark = SparkSession.getActiveSession()
-        if spark is None:
-            raise InputError(
-                f"{location} is in a catalogue, and no Spark session is active",
-                remedy="start one first: SparkSession.builder.getOrCreate()",
-            )
-        frame = Lake(spark, location).read(table)
-        return (frame if release_id is None else frame.where(F.col("release_id") == release_id)).toPandas()
-    from deltalake import DeltaTable
-
-    folder = location.folder / table.layer / table.name
-    if not DeltaTable.is_deltatable(str(folder)):
-        raise InputError(f"{location} has no table {table.full_name}", remedy="publish a release first")
-    return DeltaTable(str(folder)).to_pandas(
-        partitions=None if release_id is None else [("release_id", "=", release_id)]
-    )
+    """The rows of a published table, of one release or of all. Spark reads what only it can read."""
+    where = {} if release_id is None else {"release_id": [release_id]}
+    spark, why = SparkSession.getActiveSession(), f"{location} is in a catalogue"
+    if location.folder is not None:
+        local = LocalLake(location)
+        if not local.exists(table):
+            raise InputError(f"{location} has no table {table.full_name}", remedy="publish a release first")
+        try:
+            return local.frame(table, where)
+        except UnreadableTableError as error:
+            why = f"only Spark can read this table ({error})"
+    if spark is None:
+        raise InputError(
+            f"{why}, and no Spark session is active",
+            remedy="start one first: SparkSession.builder.getOrCreate()",
+        )
+    return Lake(spark, location).frame(table, where)

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         config = load_config(arguments.config).with_options(
             lake=arguments.lake, years=arguments.years, policies=arguments.policies
         )
-        findings = [Finding("configuration", str(arguments.config), "ok"), *check_before_start(config, "run")]
+        findings = [Finding("configuration", str(arguments.config), "ok"), *check_before_start(config, "check")]
         outcome["checks"] = [asdict(finding) for finding in findings]
         if not arguments.json:
             _print(findings)

@@ -1,6 +1,6 @@
 """Explain one record, clause by clause, for each policy, revision and reading.
 
-Prints the record's values on standard output: the only place where they are ever shown.
+Prints the record's values on standard output. No other command is meant to show them.
 """
 
 import sys

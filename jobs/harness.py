@@ -151,7 +151,7 @@ class _EarlierSpelling(argparse.Action):
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         setattr(namespace, self.dest, True)
         print(
-            f"ebi-spark: {option_string} is now {self.const}; the old spelling still works in this release",
+            f"ebi-spark: {option_string} is now {self.const}; the old spelling still works in this version",
             file=sys.stderr,
         )
 
@@ -326,7 +326,7 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
             INTERRUPTED,
             "interrupted",
             "interrupted; everything committed so far is kept",
-            "run the same call again: it resumes from there",
+            "run the same command again: it resumes from there",
         )
     except Exception as error:
         # An interrupt can end the session in the middle of a call, which then fails with some other error.
@@ -335,7 +335,7 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
                 INTERRUPTED,
                 "interrupted",
                 "interrupted; everything committed so far is kept",
-                "run the same call again: it resumes from there",
+                "run the same command again: it resumes from there",
             )
             return _finished(outcome, as_json)
         if debug:
@@ -345,7 +345,7 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
         kind = type(error).__name__ + (f" {condition}" if condition else "")
         broken = BrokenRunError(
             f"the run stopped with an error ({kind}); everything committed so far is kept, and so is the current release",
-            remedy="run the same call again; `--debug` shows the traceback (it can contain records: do not share it)",
+            remedy="run the same command again; `--debug` shows the traceback (it can contain records: do not share it)",
         )
         ended(broken.exit_status, broken.outcome, broken.message, broken.remedy)
     return _finished(outcome, as_json)

@@ -1,4 +1,4 @@
-"""Show what is in a lake: years and rows, policies, the last runs, quarantined rows, the current release."""
+"""Show what is in a lake: years and rows, policies, the last stages, quarantined rows, the current release."""
 
 import sys
 from collections import defaultdict
@@ -58,9 +58,9 @@ def _collect(lake: LocalLake) -> dict[str, list[dict[str, Any]]]:
     }
     if lake.exists(QUARANTINE):
         found[QUARANTINE_TITLE] = quarantine_summary(lake)
-    log = lake.small_rows(RUN_LOG, [*_LOGGED, "details"]) if lake.exists(RUN_LOG) else []
+    log = lake.small_rows(RUN_LOG, _LOGGED) if lake.exists(RUN_LOG) else []
     log.sort(key=lambda row: (row["started_at"], row["run_id"]), reverse=True)
-    if refused := _refused(log):
+    if refused := _refused(lake, log):
         found[REFUSED] = refused
     found["columns"] = column_drift.columns_in_lake(lake)
     if lake.exists(UNMAPPED_AREA):
@@ -98,10 +98,15 @@ def _lost_codes(lake: LocalLake) -> list[dict[str, Any]]:
     ]
 
 
-def _refused(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _refused(lake: LocalLake, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The unusable rows of the last ingest where it was refused because of them; else nothing. ``log``: the newest row
     first."""
-    details = next((row["details"] or {} for row in log if row["stage"] == "ingest"), {})
+    last = next((row for row in log if row["stage"] == "ingest"), None)
+    if last is None:
+        return []
+    # The details of one run only: those of an ingest are long.
+    of_run = lake.small_rows(RUN_LOG, ["started_at", "details"], {"run_id": [last["run_id"]], "stage": ["ingest"]})
+    details = next((row["details"] or {} for row in of_run if row["started_at"] == last["started_at"]), {})
     return refused_rows(details[REFUSED_ROWS]) if REFUSED_ROWS in details else []
 
 

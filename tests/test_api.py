@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -346,3 +347,15 @@ def test_a_release_is_read_by_its_id(folder: Path) -> None:
 def test_a_release_that_is_not_there_is_refused(folder: Path, asked: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ebi_spark.read_release(**({"lake": "lake"} | asked))
+
+
+def test_a_lake_whose_name_would_be_decoded_is_not_taken_for_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Spark, `a%20b` would be read as `a b`."""
+    shutil.copytree(folder / "lake", folder / "a%20b")
+    (folder / "lake").rename(folder / "a b")
+    monkeypatch.setattr(SparkSession, "getActiveSession", staticmethod(lambda: None))
+    with pytest.raises(InputError, match=r"only Spark can read this table .* and no Spark session is active"):
+        ebi_spark.read_release(folder / "a%20b", "rate")
+    assert len(ebi_spark.read_release(folder / "a b", "rate"))

@@ -176,3 +176,19 @@ def test_rows_are_not_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr("ebi_spark.sources.file_inventory.is_plain", refused)
     assert {f.result for f in check_before_start(load_config(source / "run.yml"), "run")} == {"ok"}
+
+
+def test_large_populations_are_read_by_check_alone(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with nothing to do must not wait for files that it does not need."""
+    with (source / "people.csv").open("w") as file:
+        file.write("area_type,area_code\n" + "nobody,nowhere\n" * 2_000_000)
+    with (source / "run.yml").open("a") as file:
+        file.write("population: [{path: people.csv}]\n")
+    config = load_config(source / "run.yml")
+    found = {job: {f.check: f for f in check_before_start(config, job)}["population"] for job in ("run", "rate")}
+    assert {
+        (f.result, f.found == "30.0 MB of files, which are read when rates are computed") for f in found.values()
+    } == {("not checked", True)}
+    monkeypatch.setattr(checks_before_start, "read_vintages", lambda *_: {}["is read"])
+    with pytest.raises(KeyError):
+        check_before_start(config, "check")

@@ -134,7 +134,7 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
             broken = call(run.main, source)
         assert (met, broken["exit"], broken["outcome"]) == (set(strikes), 3, "broken"), strikes
         assert "Fault" in broken["error"]["message"]
-        assert "run the same call again" in broken["error"]["remedy"]
+        assert "run the same command again" in broken["error"]["remedy"]
         assert broken["stages"][-1]["name"] == stage
         assert [item["name"] for item in broken["stages"] if item.get("skipped")] == STAGES[: STAGES.index(stage)]
         printed.append(str(broken))

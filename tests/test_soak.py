@@ -135,6 +135,6 @@ def test_a_full_disk(source: Path) -> None:
     options: dict[str, Any] = {"preexec_fn": limited}
     full = RealRun(source, **options)
     assert full.ended() == 3, full.text()
-    assert "run the same call again" in full.text()
+    assert "run the same command again" in full.text()
     assert releases_are_whole(source / "lake") == []
     comes_to_the_undisturbed_end(source)

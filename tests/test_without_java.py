@@ -16,6 +16,7 @@ from deltalake import DeltaTable, TableFeatures, write_deltalake
 from ebi_spark.config.settings import LakeLocation
 from ebi_spark.geography.code_forms import UNKNOWN_CODE, valid_code
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError, commits_after, partitions
+from ebi_spark.records import quarantine_summary as summaries
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary
 from ebi_spark.release.current import current_release, current_release_id, local_time
 from ebi_spark.sources.column_drift import last_ingested
@@ -228,6 +229,20 @@ def test_partitions_and_commits_come_from_the_log(lake: LocalLake) -> None:
 def test_conflicts_are_named_by_their_columns(lake: LocalLake) -> None:
     found = {row["reason"]: row["columns"] for row in quarantine_summary(lake)}
     assert found["conflicting_duplicate"] == ["ADMIMETH", "LOADED"]
+
+
+def test_conflicts_of_each_source_table_are_named(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only some rows of each table are compared; a table with many does not use up the others' share."""
+    monkeypatch.setattr(summaries, "MOST_COMPARED_WITHOUT_SPARK", 2)
+    rows = [
+        {"source_system": "hes", "role": "op", "record_id": "8", "source_file": "o", YEAR: "2021-22",
+         "raw": json.dumps({"ATTENDED": attended}), "reasons": ["conflicting_duplicate"]}
+        for attended in ("5", "6")
+    ]  # fmt: skip
+    put(Path(str(lake.location.folder)), QUARANTINE, rows, {"reasons": TEXTS})
+    found = {(row["role"], row["reason"]): row["columns"] for row in quarantine_summary(lake)}
+    assert found["apc", "conflicting_duplicate"] == ["ADMIMETH", "LOADED"]
+    assert found["op", "conflicting_duplicate"] == ["ATTENDED"]
 
 
 def test_the_audit_of_the_last_ingest(lake: LocalLake) -> None:

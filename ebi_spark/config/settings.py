@@ -463,7 +463,7 @@ class RunConfig:
         _Days,
         Field(le=36525),
         Key(
-            "How far a population may be from 1 October of the year before `distant_vintage` applies.",
+            "The most days between a population and 1 October of the year. Beyond them, `distant_vintage` applies.",
             unit="days",
             hint="the most days between a population and its period before the rate is marked",
             stages=("rate",),
@@ -471,7 +471,10 @@ class RunConfig:
     ] = 731
     distant_vintage: Annotated[
         Literal["mark", "error"],
-        Key("What happens then: `mark` notes `distant_vintage` on the rates, `error` stops the run.", stages=("rate",)),
+        Key(
+            "What happens beyond `max_vintage_days`: `mark` notes `distant_vintage` on the rates, `error` stops the run.",
+            stages=("rate",),
+        ),
     ] = "mark"
     # England grew by 16% from 2011 to 2026, and 9% more people are registered at practices than live there. A file that
     # differs by more than 25% probably has another unit.
@@ -480,8 +483,8 @@ class RunConfig:
         Field(ge=0),
         WrapValidator(_as_written),
         Key(
-            "How far a population may be from the shipped one in the same areas before its rates are noted "
-            "`unusual_population`.",
+            "The largest difference between a population and the shipped one in the same areas. Beyond it, the rates are "
+            "noted `unusual_population`.",
             unit="share",
             hint="a share: how much a population may differ from the shipped one before it is marked",
             stages=("rate",),
@@ -610,7 +613,7 @@ class RunConfig:
     docs: Annotated[
         Path | None,
         Key(
-            "Where the validation pages are written.",
+            "The folder of the validation pages: every check of each layer, how it is made and its outcome.",
             unit="path",
             default="`docs` in the lake's folder; none for a lake in a catalogue",
             hint="a folder for the validation pages",

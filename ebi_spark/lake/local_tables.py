@@ -1,8 +1,8 @@
 """Read the tables of a lake in a folder without Spark, and so without Java.
 
 Rows, columns and partitions come from `deltalake`. It opens a small table in milliseconds, where Spark needs seconds to
-start and a second for a first query. Commits are read here (:func:`commits_after`), because `deltalake` numbers them
-wrongly if one of them has no description, and then another year would count as changed.
+start and a second for a first query. Commits are read here (:func:`commits_after`): if one of them has no
+description, `deltalake` numbers the commits wrongly, and then another year would count as changed.
 """
 
 import json
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Where = Mapping[str, Iterable[str | int]]
 
 # One thread: rows then come in the same order each time.
-_QUERIES = {"datafusion.execution.target_partitions": "1"}
+_IN_ORDER = {"datafusion.execution.target_partitions": "1"}
 
 
 class UnreadableTableError(Exception):
@@ -83,7 +83,8 @@ class LocalLake:
         added = ["count(*) AS rows", *(f"sum({_quoted(name)}) AS {_quoted(name)}" for name in sums)]
         group = f" GROUP BY {_listed(by)}" if by else ""
         selected = ", ".join([_listed(by), *added] if by else added)
-        rows: list[dict[str, Any]] = self.select(table, selected, _condition(where) + group).to_pylist()
+        counted = self.select(table, selected, _condition(where) + group, in_order=False)
+        rows: list[dict[str, Any]] = counted.to_pylist()
         return rows
 
     def frame(self, table: Table, where: Where) -> "pd.DataFrame":
@@ -100,10 +101,10 @@ class LocalLake:
         sizes = pa.table(_opened(Path(self._existing_path(table))).get_add_actions()).column("size_bytes").to_pylist()
         return len(sizes), sum(sizes)
 
-    def select(self, table: Table, selected: str, end: str = "") -> pa.Table:
+    def select(self, table: Table, selected: str, end: str = "", *, in_order: bool = True) -> pa.Table:
         """The rows of ``SELECT selected FROM the table``, with ``end`` after it, in DataFusion's SQL. Columns that the
-        table does not have yet are NULL."""
-        return query(Path(self._existing_path(table)), selected, end, table.names())
+        table does not have yet are NULL. Not ``in_order``: all cores work on it, and rows come in any order."""
+        return query(Path(self._existing_path(table)), selected, end, table.names(), in_order=in_order)
 
     def _existing_path(self, table: Table) -> str:
         if not self.exists(table):
@@ -111,7 +112,7 @@ class LocalLake:
         return self._path(table)
 
 
-def query(folder: Path, selected: str, end: str, columns: Iterable[str] = ()) -> pa.Table:
+def query(folder: Path, selected: str, end: str, columns: Iterable[str] = (), *, in_order: bool = True) -> pa.Table:
     """The rows of ``SELECT selected FROM the table``, with ``end`` after it. Those of ``columns`` that the table does not
     have yet are NULL."""
     from deltalake import QueryBuilder
@@ -122,7 +123,7 @@ def query(folder: Path, selected: str, end: str, columns: Iterable[str] = ()) ->
     # All names and values in it are quoted.
     sql = f"SELECT {selected} FROM (SELECT *{later} FROM stored) AS stored{end}"  # noqa: S608
     try:
-        return pa.table(QueryBuilder(_QUERIES).register("stored", opened).execute(sql).read_all())
+        return pa.table(QueryBuilder(_IN_ORDER if in_order else {}).register("stored", opened).execute(sql).read_all())
     except Exception as error:  # a broken file, for which there is no class of its own
         raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
 
@@ -213,12 +214,13 @@ def _listed(names: Iterable[str]) -> str:
 def _condition(where: Where | Sequence[Where]) -> str:
     either = [
         " AND ".join(
-            f"{_quoted(column)} IN ({', '.join(map(_literal, values)) or 'NULL'})" for column, values in one.items()
+            f"{_quoted(column)} IN ({', '.join(map(literal, values)) or 'NULL'})" for column, values in one.items()
         )
         for one in ([where] if isinstance(where, Mapping) else where)
     ]
     return f" WHERE ({') OR ('.join(either)})" if any(either) else ""
 
 
-def _literal(value: str | int) -> str:
+def literal(value: str | int) -> str:
+    """A value in DataFusion's SQL."""
     return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"

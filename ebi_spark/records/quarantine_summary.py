@@ -10,7 +10,7 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
-from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.lake.local_tables import LocalLake, literal
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import FileCounts
 from ebi_spark.records.row_status import CONFLICTING, FUTURE
@@ -42,8 +42,8 @@ REMEDIES = {
 MOST_COLUMNS = 4
 # The columns that conflict are found only for up to this many conflicting rows.
 MOST_COMPARED = 1_000_000
-# Without Spark, up to this many rows are compared.
-MOST_COMPARED_WITHOUT_SPARK = 100_000
+# Without Spark, up to this many rows of each source table are compared.
+MOST_COMPARED_WITHOUT_SPARK = 10_000
 
 
 def columns_of(reason: str, role: str) -> list[str]:
@@ -62,7 +62,8 @@ def quarantine_summary(lake: LocalLake) -> list[dict[str, Any]]:
             rows[group["role"], reason] += group["rows"]
             files[group["role"], reason] |= {group["source_file"]} - {None}
     conflicts = sum(number for (_, reason), number in rows.items() if reason == CONFLICTING)
-    differing = _differing(lake) if 0 < conflicts <= MOST_COMPARED else {}
+    roles = sorted(role for role, reason in rows if reason == CONFLICTING)
+    differing = _differing(lake, roles) if 0 < conflicts <= MOST_COMPARED else {}
     return [
         _with_remedy(
             {"role": key[0], "reason": key[1], "rows": number, "files": len(files[key])}, differing.get(key[0], [])
@@ -97,9 +98,9 @@ def refused_rows(details: str) -> list[dict[str, Any]]:
     return [_with_remedy(item, []) for item in json.loads(details)]
 
 
-def _differing(lake: LocalLake) -> dict[str, list[str]]:
-    """The columns in which rows of one key conflict, by role, the most frequent first."""
-    counted = _differing_by_spark(lake) if isinstance(lake, Lake) else _differing_without_spark(lake)
+def _differing(lake: LocalLake, roles: list[str]) -> dict[str, list[str]]:
+    """The columns in which rows of one key conflict, by role, the most frequent first. ``roles``: those with conflicts."""
+    counted = _differing_by_spark(lake) if isinstance(lake, Lake) else _differing_without_spark(lake, roles)
     found: dict[str, list[str]] = {}
     for role, column in sorted(counted, key=lambda item: (item[0], -counted[item], item[1])):
         found.setdefault(role, []).append(column)
@@ -128,21 +129,22 @@ def _differing_by_spark(lake: Lake) -> dict[tuple[str, str], int]:
     return {(row["role"], row["column"]): row["keys"] for row in keys.collect()}
 
 
-def _differing_without_spark(lake: LocalLake) -> dict[tuple[str, str], int]:
-    """As :func:`_differing_by_spark`, for the first rows by key. Values are compared and dropped; only names of columns
-    leave this function."""
-    where = f" WHERE array_has(reasons, '{CONFLICTING}') AND record_id IS NOT NULL"
-    order = f" ORDER BY role, source_system, record_id LIMIT {MOST_COMPARED_WITHOUT_SPARK}"
-    rows = lake.select(QUARANTINE, "role, source_system, record_id, raw", where + order)
+def _differing_without_spark(lake: LocalLake, roles: list[str]) -> dict[tuple[str, str], int]:
+    """As :func:`_differing_by_spark`, for the first rows of each role by key. Values are compared and dropped; only names
+    of columns leave this function."""
     counted: dict[tuple[str, str], int] = defaultdict(int)
-    cells = (row for batch in rows.to_batches(max_chunksize=1_000) for row in batch.to_pylist())
-    for key, same in groupby(cells, key=lambda row: (row["role"], row["source_system"], row["record_id"])):
-        values: dict[str, set[Any]] = defaultdict(set)
-        for row in same:
-            for column, value in _parsed(row["raw"]).items():
-                values[column].add(json.dumps(value))
-        for column, different in values.items():
-            counted[key[0], column] += len(different) > 1
+    for role in roles:
+        where = f" WHERE role = {literal(role)} AND array_has(reasons, '{CONFLICTING}') AND record_id IS NOT NULL"
+        order = f" ORDER BY source_system, record_id LIMIT {MOST_COMPARED_WITHOUT_SPARK}"
+        rows = lake.select(QUARANTINE, "source_system, record_id, raw", where + order)
+        cells = (row for batch in rows.to_batches(max_chunksize=1_000) for row in batch.to_pylist())
+        for _, same in groupby(cells, key=lambda row: (row["source_system"], row["record_id"])):
+            values: dict[str, set[Any]] = defaultdict(set)
+            for row in same:
+                for column, value in _parsed(row["raw"]).items():
+                    values[column].add(json.dumps(value))
+            for column, different in values.items():
+                counted[role, column] += len(different) > 1
     return {place: keys for place, keys in counted.items() if keys}
 
 

@@ -1,1 +1,1 @@
-"""The history of earlier runs: what they did, what is due again, and how to compute an old run again."""
+"""What surrounds the stages of a run: checks before a session starts, what earlier runs did, and what is due."""

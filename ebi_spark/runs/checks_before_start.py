@@ -52,8 +52,8 @@ Check = tuple[str, Callable[[], Answer]]
 
 
 def check_before_start(config: RunConfig, job: str, inputs: RunInputs | None = None) -> list[Finding]:
-    """A finding for each check that matters to a job (``run``: all of them), in the order of the configuration's
-    stages. ``inputs`` keeps the files and policies that were found, for the run that follows."""
+    """A finding for each check that matters to a job (``run`` and ``check``: all of them), in the order of the
+    configuration's stages. ``inputs`` keeps the files and policies that were found, for the run that follows."""
     inputs = inputs or RunInputs(config)
     findings: list[Finding] = []
     problems: set[str] = set()
@@ -112,23 +112,27 @@ def _areas(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
         yield "geography.lsoas", partial(lookup, "geography.lsoas", config.lsoas, "lsoa")
 
 
-def _population(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
+def _population(config: RunConfig, inputs: RunInputs, most_bytes: int | None = None) -> Iterator[Check]:
+    """The population files. Those of more than ``most_bytes`` together are left to the stage `rate`."""
+
     def work() -> Answer:
-        for item in config.population:
-            _refuse_missing("population", Path(item["path"]))
+        paths = [path for item in config.population for path in _refuse_missing("population", Path(item["path"]))]
+        size = sum(path.stat().st_size for path in paths)
+        if most_bytes is not None and size > most_bytes:
+            return Answer(f"{_size(size)} of files, which are read when rates are computed", NOT_CHECKED)
         if config.standard_population.endswith(".csv"):
             _refuse_missing("standard_population", Path(config.standard_population))
         geography = read_geography(config.geography, config.mappings)
         by_vintage = read_vintages(config, geography)
-        build_population(config, by_vintage, geography, [])
+        build_population(config, by_vintage, geography, list(config.years or []))
         days = ", ".join(str(vintage) for vintage in sorted(by_vintage))
         return Answer(f"people of {days}; standard {config.standard_population}")
 
     yield "population", work
 
 
-def _refuse_missing(what: str, path: Path) -> None:
-    """Raise an :class:`InputError` if a path or pattern names no file, or something that is not a file."""
+def _refuse_missing(what: str, path: Path) -> list[Path]:
+    """The files that a path or pattern names. An :class:`InputError` if there is none, or something that is not a file."""
     pattern = glob.has_magic(path.name) and not os.path.lexists(path)
     found = sorted(path.parent.glob(path.name)) if pattern else [path]
     for one in found:
@@ -138,6 +142,7 @@ def _refuse_missing(what: str, path: Path) -> None:
             f"{what}: there is no file {path}",
             remedy="correct the path; it is taken relative to the configuration file",
         )
+    return [one for one in found if one.is_file()]
 
 
 def _docs(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
@@ -229,11 +234,14 @@ def _size(number: int) -> str:
     )
 
 
+# Reading more than this would delay each run by seconds, also one with nothing to do.
+_quick_population = partial(_population, most_bytes=20_000_000)
 _PARTS: dict[str, tuple[Callable[[RunConfig, RunInputs], Iterator[Check]], ...]] = {
     "ingest": (_lake, _session, _sources),
     "flag": (_policies, _areas, _lake, _session),
-    "rate": (_areas, _population, _lake, _session),
+    "rate": (_areas, _quick_population, _lake, _session),
     "validate": (_docs, _lake, _session),
     "publish": (_docs, _report, _lake, _session),
-    "run": (_policies, _areas, _population, _docs, _report, _lake, _session, _disk, _sources),
+    "run": (_policies, _areas, _quick_population, _docs, _report, _lake, _session, _disk, _sources),
+    "check": (_policies, _areas, _population, _docs, _report, _lake, _session, _disk, _sources),
 }

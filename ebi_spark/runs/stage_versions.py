@@ -3,7 +3,7 @@
 A new number makes every year of that stage, and of every later stage that reads its results, due in every lake. Do not
 raise it for changes of wording, comments or layout. ``tests/test_stage_versions.py`` keeps the results of a
 small fixed lake for each number, and fails when they change and the number does not. Say in ``CHANGELOG.md`` which stage a
-release of the product makes due, and why.
+version of the product makes due, and why.
 """
 
 STAGE_VERSIONS = {"ingest": 2, "flag": 2, "rate": 2, "validate": 2, "publish": 2}

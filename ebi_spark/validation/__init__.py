@@ -1,1 +1,1 @@
-"""Checks of every layer: the suites, counting violations in Spark, and evaluating the counts in Great Expectations."""
+"""Checks of every layer. Spark counts violations and Great Expectations evaluates the counts, and the published tables itself."""

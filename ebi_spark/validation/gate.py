@@ -5,9 +5,9 @@ all checks of a layer in one or two queries. Great Expectations then evaluates a
 therefore reach its results, log or pages, and a hundred expectations do not need a hundred Spark jobs. (120 expectations took
 20 seconds on a Spark frame of one row and 1 second on pandas.)
 
-Published tables have figures only, a few thousand rows. What Great Expectations can say about one of them is a suite of its
-own kind in ``expectations/published/``, and it evaluates the rows itself, on pandas. The comparisons with other tables, and the
-few conditions that it cannot express, are counted by Spark as above.
+Published tables have figures only, a few thousand rows. What Great Expectations can express about one of them is a suite in
+its own format in ``expectations/published/``. It evaluates the rows itself, on pandas. Spark counts the comparisons with other
+tables, and the few conditions that it cannot express, as above.
 """
 
 import json
@@ -606,9 +606,6 @@ def _column(suite: str, check: str) -> str:
 
 def _write_page(layer: str, suites: list[Suite], not_met: list[FailedCheck], docs: Path) -> Path:
     """Write the page about a layer to a folder of its own in ``docs``. It opens without a web connection."""
-    refuse_pages(docs, [layer])
-    docs.mkdir(parents=True, exist_ok=True)
-    target = pages_of(docs, layer)
     found = {(item.table, item.check): item for item in not_met}
     tables = [
         {
@@ -624,9 +621,18 @@ def _write_page(layer: str, suites: list[Suite], not_met: list[FailedCheck], doc
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     page = environment.get_template("checks.html.j2").render(layer=layer, tables=tables)
-    with tempfile.TemporaryDirectory(prefix=".expectations-", dir=docs) as folder:
-        (Path(folder) / "index.html").write_text(page, encoding="utf-8")
-        put_pages(Path(folder), target)
+    refuse_pages(docs, [layer])
+    target = pages_of(docs, layer)
+    try:
+        docs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".expectations-", dir=docs) as folder:
+            (Path(folder) / "index.html").write_text(page, encoding="utf-8")
+            put_pages(Path(folder), target)
+    except OSError as error:
+        raise BrokenRunError(
+            f"docs: the page of the checks of {layer} cannot be written to {docs} ({error.strerror})",
+            remedy="make room for the page or choose another place (`docs: …`), then run the same command again",
+        ) from None
     return target / "index.html"
 
 
