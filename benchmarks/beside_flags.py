@@ -213,7 +213,9 @@ def _sql(test: Test, dataset: str) -> str:
             between = "[^,|]*," if directly else ".*,"
             return f"regexp_matches({FIELDS[dataset][name]}, ',{_either(first)}{between}{_either(then)}')"
         case HasCode(name, operator, codes, left):
-            column = FIELDS[dataset][name] if left is None else f"left({FIELDS[dataset][name]}, {left})"
+            column = FIELDS[dataset][name]
+            if left is not None:
+                column = f"left({column}, {left})"
             if operator == "in":
                 return f"{column} IN ({', '.join(map(quoted, codes))})"
             start = "" if operator == "contains" else "," if name in LIST_FIELDS else "^"

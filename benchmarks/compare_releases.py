@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
         Column("columns of one only", overflow="fold"),
     )
     for item in found:
-        numbers = ["none" if number is None else f"{number:,}" for number in (item.rows_a, item.rows_b)]
+        numbers = ["no table" if rows is None else f"{rows:,}" for rows in (item.rows_a, item.rows_b)]
         style = None if item.same else "bold red"
         shown.add_row(item.table, *numbers, f"{item.differing:,}", ", ".join(item.columns), style=style)
     console = Console()

@@ -117,8 +117,9 @@ def lint_policies(policies: Iterable[Policy] | None = None, *, code_files: Itera
           clause pattern  kind
     0  arthrosis    M177  dead
     """
-    chosen = load_policies() if policies is None else policies
-    findings = lint(chosen, code_books(tuple(map(Path, code_files))))
+    if policies is None:
+        policies = load_policies()
+    findings = lint(policies, code_books(tuple(map(Path, code_files))))
     return pd.DataFrame(
         [finding.as_dict() for finding in findings], columns=[item.name for item in fields(LintFinding)]
     )
@@ -178,8 +179,9 @@ def apply_policy(
 
     - ``record_id``, ``policy_id``, ``revision``, ``reading``: texts, never NULL.
     - ``outcome``: ``flagged`` or ``not_flagged``, never NULL.
-    - ``failed_clauses``, ``missing_clauses``: the ids of the clauses because of which the record is not flagged, and of
-      those that could not be decided; empty lists where there are none.
+    - ``failed_clauses``: the ids of the clauses that kept the record from being flagged; an empty list if it is flagged.
+    - ``missing_clauses``: the ids of the clauses that could not be decided, because a value is missing; an empty list if
+      all were decided.
     - ``near_miss``: whether exactly one clause failed.
     - ``decisive_decisions``: the decisions that change the outcome when reversed alone.
     - ``back_cast``: whether the record's day is before the first revision; NULL for a record without a day.
@@ -262,7 +264,8 @@ def clause(policy: Policy | str, clause_id: str, *, revision: str | None = None,
     <BLANKLINE>
     """
     policy = _policy(policy)
-    chosen = policy.revisions[-1] if revision is None else revision_of(policy, revision)
+    newest = policy.revisions[-1]
+    chosen = newest if revision is None else revision_of(policy, revision)
     name = _reading(policy, reading)
     clauses = {item.id: item for item in chosen.readings[name].clauses}
     tested = [item.id for item in clauses.values() if item.test is not None]

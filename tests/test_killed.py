@@ -154,7 +154,7 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
     if every_commit:
         breaks("ingest", {"silver/repeated_row": "before"})
 
-    # The whole process group killed behind the first commit of ingest.
+    # The whole process group killed after the first commit of ingest.
     killed = RealRun(source, "silver/repeated_row", "after", compiled=False)
     killed.until()
     java = killed.java()

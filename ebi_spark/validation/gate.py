@@ -19,6 +19,7 @@ from functools import cache, partial, reduce
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyspark.sql import Column, DataFrame
@@ -540,7 +541,6 @@ class _Evaluation:
 def _evaluate_counts(layer: str, suites: list[Suite], violations: _Violations) -> _Evaluation:
     """Run one checkpoint over the counts by Spark, each of which must be 0, and add what was evaluated on the rows."""
     gx = native_suites.great_expectations()
-    import pandas as pd
     from great_expectations.expectations.registry import list_registered_expectation_implementations
 
     # Great Expectations drops an unknown expectation and only writes a line to its log.
