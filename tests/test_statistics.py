@@ -1,0 +1,105 @@
+"""Statistics on counts, beside other libraries and hand-worked figures."""
+
+import random
+
+import pytest
+from lifelines import AalenJohansenFitter, KaplanMeierFitter
+from statsmodels.stats.inter_rater import cohens_kappa as kappa_of_statsmodels
+from statsmodels.stats.proportion import proportion_confint
+
+from ebi_spark.statistics.agreement import cohens_kappa
+from ebi_spark.statistics.proportions import clopper_pearson, sample_size, wilson
+from ebi_spark.statistics.survival import Day, aalen_johansen, at_day, at_risk_after, kaplan_meier
+
+
+def by_day(times: list[int], kinds: list[int]) -> list[Day]:
+    found: dict[int, tuple[dict[str, int], int]] = {}
+    for time, kind in zip(times, kinds, strict=True):
+        events, censored = found.get(time, ({}, 0))
+        if kind:
+            events = {**events, str(kind): events.get(str(kind), 0) + 1}
+        else:
+            censored += 1
+        found[time] = (events, censored)
+    return [Day(day, events, censored) for day, (events, censored) in found.items()]
+
+
+@pytest.mark.parametrize("k, n", [(0, 10), (1, 10), (3, 10), (10, 10), (50, 300), (299, 300)])
+def test_limits_of_a_proportion_are_those_of_statsmodels(k: int, n: int) -> None:
+    assert clopper_pearson(k, n) == pytest.approx(proportion_confint(k, n, method="beta"), abs=1e-12)
+    assert wilson(k / n, n) == pytest.approx(proportion_confint(k, n, method="wilson"), abs=1e-12)
+
+
+def test_a_proportion_of_nothing_has_no_limits_and_an_impossible_one_is_refused() -> None:
+    assert clopper_pearson(0, 0) == wilson(0, 0) == (None, None)
+    with pytest.raises(ValueError, match="not possible"):
+        clopper_pearson(4, 3)
+
+
+def test_the_sample_size_is_the_smallest_that_gives_the_precision() -> None:
+    n = sample_size(0.7, 0.05)
+    widths = [upper - lower for lower, upper in (wilson(0.7, size) for size in (n - 1, n))]  # type: ignore[operator]
+    assert widths[1] <= 0.1 < widths[0]
+
+
+def test_kappa_is_that_of_statsmodels() -> None:
+    found = cohens_kappa({("yes", "yes"): 20, ("yes", "no"): 5, ("no", "yes"): 3, ("no", "no"): 12})
+    theirs = kappa_of_statsmodels([[20, 5], [3, 12]])
+    assert (found.value, found.lower, found.upper) == pytest.approx(
+        (theirs.kappa, theirs.kappa_low, theirs.kappa_upp), abs=1e-12
+    )
+
+
+def test_kappa_is_undefined_where_all_agree_in_one_class_and_not_given_for_few_pairs() -> None:
+    assert cohens_kappa({("yes", "yes"): 40}).status == "undefined"
+    assert cohens_kappa({("yes", "yes"): 28, ("no", "no"): 1}).status == "few_pairs"
+    assert cohens_kappa({("yes", "yes"): 29, ("no", "no"): 1}).status == "ok"
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_kaplan_meier_is_that_of_lifelines(tied: bool) -> None:
+    draw = random.Random(1)
+    times = [draw.randint(1, 40) for _ in range(200)] if tied else draw.sample(range(1, 5000), 200)
+    kinds = [draw.choice([0, 1, 1, 2]) for _ in times]
+    theirs = KaplanMeierFitter().fit(times, [kind > 0 for kind in kinds])
+    limits = theirs.confidence_interval_
+    points = kaplan_meier(by_day(times, kinds))
+    assert len(points) > 30
+    for point in points:
+        assert point.value == pytest.approx(theirs.predict(point.day), abs=1e-12)
+        if 0 < point.value < 1:
+            assert (point.lower, point.upper) == pytest.approx(tuple(limits.loc[point.day]), abs=1e-12)
+
+
+def test_aalen_johansen_is_that_of_lifelines_without_ties() -> None:
+    draw = random.Random(2)
+    times = draw.sample(range(1, 5000), 200)
+    kinds = [draw.choice([0, 1, 1, 2]) for _ in times]
+    theirs = AalenJohansenFitter(calculate_variance=True).fit(times, kinds, event_of_interest=1)
+    limits = theirs.confidence_interval_
+    for point in aalen_johansen(by_day(times, kinds), "1"):
+        assert point.value == pytest.approx(theirs.predict(point.day), abs=1e-12)
+        if point.value > 0:
+            assert (point.lower, point.upper) == pytest.approx(tuple(limits.loc[point.day]), abs=1e-12)
+
+
+def test_aalen_johansen_with_ties_worked_by_hand() -> None:
+    # Ten people. Day 5: two readmitted, one dead (7 left), one last seen. Day 9: one readmitted of 6.
+    days = [Day(9, {"readmitted": 1}), Day(5, {"readmitted": 2, "dead": 1}, censored=1), Day(12, {}, censored=5)]
+    first, second = aalen_johansen(days, "readmitted")
+    assert (first.day, first.at_risk, first.value) == (5, 10, pytest.approx(0.2))
+    assert (second.day, second.at_risk, second.value) == (9, 6, pytest.approx(0.2 + 0.7 / 6))
+    of_dead = aalen_johansen(days, "dead")
+    assert of_dead[-1].value == pytest.approx(0.1)
+    # What happened and what did not add up to everybody.
+    assert kaplan_meier(days)[-1].value + second.value + of_dead[-1].value == pytest.approx(1)
+
+
+def test_a_curve_between_its_points() -> None:
+    days = [Day(5, {"x": 2}), Day(9, {"x": 1}, censored=7)]
+    points = kaplan_meier(days)
+    assert at_day(points, 4) is None
+    assert at_day(points, 8) == points[0]
+    assert (at_risk_after(days, 4), at_risk_after(days, 5), at_risk_after(days, 9)) == (10, 8, 0)
+    with pytest.raises(ValueError, match="twice"):
+        kaplan_meier([Day(5), Day(5)])
