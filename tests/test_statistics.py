@@ -8,6 +8,7 @@ from statsmodels.stats.inter_rater import cohens_kappa as kappa_of_statsmodels
 from statsmodels.stats.proportion import proportion_confint
 
 from ebi_spark.statistics.agreement import cohens_kappa
+from ebi_spark.statistics.decomposition import Chain, rounded, shapley
 from ebi_spark.statistics.proportions import clopper_pearson, sample_size, wilson
 from ebi_spark.statistics.survival import Day, aalen_johansen, at_day, at_risk_after, kaplan_meier
 
@@ -103,3 +104,33 @@ def test_a_curve_between_its_points() -> None:
     assert (at_risk_after(days, 4), at_risk_after(days, 5), at_risk_after(days, 9)) == (10, 8, 0)
     with pytest.raises(ValueError, match="twice"):
         kaplan_meier([Day(5), Day(5)])
+
+
+def test_the_parts_of_a_change_worked_by_hand() -> None:
+    # 100 people with rate 0.1, then 200 with 0.05: half the people's effect at each rate, and the reverse.
+    found = shapley(Chain((100, 10)), Chain((200, 10)), ("people", "rate"))
+    assert found.parts == pytest.approx({"people": 100 * (0.1 + 0.05) / 2, "rate": -0.05 * (100 + 200) / 2})
+    assert found.total == 0
+
+
+def test_parts_add_up_and_do_not_depend_on_the_order_of_factors() -> None:
+    draw = random.Random(3)
+    names = ("people", "operations", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
+    for _ in range(200):
+        chains = []
+        for _ in range(2):
+            counts = [draw.randint(1, 10**7)]
+            while len(counts) < len(names):
+                counts.append(draw.randint(0, counts[-1]))
+            chains.append(Chain(tuple(counts)))
+        found = shapley(*chains, names)
+        assert sum(found.parts.values()) == pytest.approx(found.total, abs=1e-9 * max(1, abs(found.total)))
+        back = shapley(chains[1], chains[0], names)
+        assert back.parts == pytest.approx({name: -part for name, part in found.parts.items()}, abs=1e-9, rel=1e-9)
+        assert sum(rounded(found.parts, found.total).values()) == found.total
+
+
+def test_a_factor_without_a_value_in_one_period_keeps_the_other_ones_and_is_noted() -> None:
+    found = shapley(Chain((100, 0, 0)), Chain((100, 10, 5)), ("people", "operations", "flagged"))
+    assert found.notes == ("flagged",)
+    assert found.parts == pytest.approx({"people": 0, "operations": 5, "flagged": 0})
