@@ -11,6 +11,7 @@ COMMANDS = {
     "ingest": "read source tables into silver records",
     "flag": "apply every policy to the records",
     "rate": "aggregate flags to rates by area",
+    "monitor": "match approvals, follow the care around operations, explain what changed",
     "validate": "check silver, flags and rates before they are published",
     "publish": "disclosure control, published tables, release, report",
     "generate": "make up source files to try everything on",

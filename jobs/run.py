@@ -1,4 +1,4 @@
-"""Run every stage in order: ingest, flag, rate, validate, publish. Each does only what has become necessary since its
+"""Run every stage in order: ingest, flag, rate, monitor, validate, publish. Each does only what has become necessary since its
 last run."""
 
 import sys
@@ -9,10 +9,11 @@ from rich.table import Table as RichTable
 from ebi_spark.release.publish import Release
 from ebi_spark.stages.flag import FlagSummary
 from ebi_spark.stages.ingest import IngestResult
+from ebi_spark.stages.monitor import MonitorSummary
 from ebi_spark.stages.rate import RateSummary
 from ebi_spark.stages.validate import ValidateSummary
 from ebi_spark.stages.whole_run import StageSummary, WholeRun
-from jobs import flag, ingest, publish, rate, validate
+from jobs import flag, ingest, monitor, publish, rate, validate
 from jobs.harness import Context, by_name, run_with, stage_parser
 
 
@@ -36,6 +37,8 @@ def show(context: Context, summary: StageSummary) -> None:
             flag.show(context, summary)
         case RateSummary():
             rate.show(context, summary)
+        case MonitorSummary():
+            monitor.show(context, summary)
         case ValidateSummary():
             validate.show(context, summary)
         case Release():

@@ -28,7 +28,7 @@ from jobs import run
 
 pytestmark = pytest.mark.usefixtures("one_session")
 
-STAGES = ["ingest", "flag", "rate", "validate", "publish"]
+STAGES = ["ingest", "flag", "rate", "monitor", "validate", "publish"]
 # The commits of a run in their order; those of one line are made side by side. Between two lines nothing is written: to stop
 # after the one leaves the lake as to stop before the other does, and so one stop is enough for both.
 COMMITS = {
@@ -50,12 +50,13 @@ COMMITS = {
         ["gold/rate_variation"],
         ["gold/run_log"],
     ],
+    "monitor": [["gold/run_log"]],
     "validate": [["gold/run_log"]],
     "publish": [[table.full_name for table in PUBLISHED], ["published/release"], ["gold/run_log"]],
 }
 # The lines after which the usual suite breaks each stage: most tables are written there. (Before `validate` can break at its
 # only commit, `rate` must have ended.)
-USUAL = {"ingest": [1], "flag": [1], "rate": [1, 3], "validate": [0], "publish": [0, 1]}
+USUAL = {"ingest": [1], "flag": [1], "rate": [1, 3], "monitor": [0], "validate": [0], "publish": [0, 1]}
 
 
 class Clock(datetime):

@@ -119,7 +119,7 @@ def files_of_single_years(source: Path, year: str) -> dict[str, str]:
 
 def test_a_run_publishes_one_current_release(done: dict[str, Any], source: Path) -> None:
     assert done["outcome"] == "done", done["error"]
-    assert [stage["name"] for stage in done["stages"]] == ["ingest", "flag", "rate", "validate", "publish"]
+    assert [stage["name"] for stage in done["stages"]] == ["ingest", "flag", "rate", "monitor", "validate", "publish"]
     assert set(done) >= {"run_id", "outcome", "exit", "stages", "tables", "release", "report", "error"}
     assert Path(done["report"]).is_file()
     assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
@@ -498,7 +498,7 @@ def test_a_run_without_a_change_does_nothing_and_publishes_nothing(
     again = call(run.main, source)
     assert again["outcome"] == "done", again["error"]
     assert [stage["name"] for stage in again["stages"] if stage.get("skipped")] == [
-        "ingest", "flag", "rate", "validate", "publish",
+        "ingest", "flag", "rate", "monitor", "validate", "publish",
     ]  # fmt: skip
     assert again["release"] == done["release"]
     assert commits() == compacted

@@ -139,4 +139,4 @@ def test_a_stage_names_what_it_reads_and_writes(stage: Any, lake: Path) -> None:
 
 
 def test_every_stage_that_writes_tables_has_its_results_here() -> None:
-    assert {*WRITTEN_BY, "validate"} == {*STAGE_VERSIONS}
+    assert {*WRITTEN_BY, "monitor", "validate"} == {*STAGE_VERSIONS}

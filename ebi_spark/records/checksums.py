@@ -14,7 +14,10 @@ from ebi_spark.tables.schemas import Table
 _LINEAGE = ("cleaned", "source_file", "run_id", "extract_date", "content")
 # Columns added in later versions. Rows of older versions do not have them: where such a column is NULL, the hash is
 # the same as before it was added.
-_LATER = ("lsoa_2021", "lsoa_2001", "gp_practice_sus")
+_LATER = (
+    "lsoa_2021", "lsoa_2001", "gp_practice_sus", "procedure_date", "admission_source", "discharge_destination",
+    "provider_spell_number",
+)  # fmt: skip
 # Stand in for NULL, which a hash ignores. No source has these values.
 _ABSENT = {"string": "\0", "int": -(2**31), "date": "0001-01-01"}
 

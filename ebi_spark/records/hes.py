@@ -22,6 +22,7 @@ from ebi_spark.records.sus_plus import (
     date_attendances,
     with_ages,
     with_alternatives,
+    with_spell_details,
 )
 
 FIRST_OPERATION = "hes_first_operation"
@@ -224,4 +225,4 @@ def build_spells(episodes: DataFrame) -> DataFrame:
         F.array_max(F.transform(listed, lambda e: e["extract_date"])).alias("extract_date"),
         last["source_file"].alias("source_file"),
     )
-    return spells.withColumn("activity_date", F.col("discharge_date"))
+    return with_spell_details(spells.withColumn("activity_date", F.col("discharge_date")))

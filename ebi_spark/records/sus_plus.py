@@ -47,6 +47,22 @@ ALTERNATIVES = ("lsoa_2021", "lsoa_2001", "gp_practice_sus")
 CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
 
 
+# Columns of a spell that only monitoring reads, with their types.
+SPELL_DETAILS = {
+    "procedure_date": "date",
+    "admission_source": "string",
+    "discharge_destination": "string",
+    "provider_spell_number": "string",
+}
+
+
+def with_spell_details(spells: DataFrame) -> DataFrame:
+    """``spells`` with the columns of :data:`SPELL_DETAILS`; NULL where the source does not have them."""
+    return spells.withColumns(
+        {n: F.col(n) if n in spells.columns else F.lit(None).cast(kind) for n, kind in SPELL_DETAILS.items()}
+    )
+
+
 def with_alternatives(rows: DataFrame) -> DataFrame:
     """``rows`` with the columns of :data:`ALTERNATIVES` tidied; NULL where the source does not have them."""
     nothing = F.lit(None).cast("string")
@@ -63,7 +79,7 @@ def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None =
     """APCS rows with their status columns, without what comes from APCS_Der. The year is that of the discharge date.
     See :mod:`ebi_spark.records.row_status`."""
     kinds = RECORD_KINDS | CODE_KINDS | SPELL_KINDS
-    cleaned = with_alternatives(with_ages(clean(rows, kinds, unread=["discharge_date"])))
+    cleaned = with_spell_details(with_alternatives(with_ages(clean(rows, kinds, unread=["discharge_date"]))))
     with_years = with_year(cleaned, "discharge_date", window, bare_year)
     corrupt = F.col("corrupt").isNotNull()
     undated = F.col("discharge_date").isNull() & ~corrupt

@@ -240,6 +240,7 @@ _PARTS: dict[str, tuple[Callable[[RunConfig, RunInputs], Iterator[Check]], ...]]
     "ingest": (_lake, _session, _sources),
     "flag": (_policies, _areas, _lake, _session),
     "rate": (_areas, _quick_population, _lake, _session),
+    "monitor": (_areas, _lake, _session),
     "validate": (_docs, _lake, _session),
     "publish": (_docs, _report, _lake, _session),
     "run": (_policies, _areas, _quick_population, _docs, _report, _lake, _session, _disk, _sources),

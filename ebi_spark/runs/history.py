@@ -53,7 +53,7 @@ from ebi_spark.tables.schemas import (
 )
 from ebi_spark.validation.gate import LAYER_SUITES, load_suite
 
-STAGES = ("ingest", "flag", "rate", "validate", "publish")
+STAGES = ("ingest", "flag", "rate", "monitor", "validate", "publish")
 
 # What `validate` checks, by layer, each with its own years; and what `publish` reads.
 CHECKED: dict[str, tuple[str, ...]] = {
@@ -67,6 +67,7 @@ READS: dict[str, tuple[str, ...]] = {
     "flag": (APC_SPELL.full_name, OP_ATTENDANCE.full_name),
     # Of gold/policy it takes only what the fingerprints of the flags already cover.
     "rate": (ACTIVITY_FLAG.full_name, POLICY_ATTRITION.full_name, APC_SPELL.full_name, OP_ATTENDANCE.full_name),
+    "monitor": (ACTIVITY_FLAG.full_name, POLICY.full_name, APC_SPELL.full_name, OP_ATTENDANCE.full_name),
     "validate": _CHECKED,
     "publish": _CHECKED,
 }
@@ -75,6 +76,7 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "ingest": ("conf/layouts.yml", "conf/default_codes.yml"),
     "flag": ("conf/reference/*.csv", "conf/default_codes.yml"),
     "rate": ("conf/reference/*.csv", "conf/default_codes.yml", "conf/code_forms.yml"),
+    "monitor": ("conf/approval_regimes.yml", "conf/pathway.yml", "conf/reference/*.csv"),
     "validate": ("expectations/*.yml",),
     "publish": (
         "conf/disclosure.yml",
@@ -375,6 +377,21 @@ class RunHistory:
         if any(commit_metadata(commit).get("stage") == "publish" for commit in later):
             # It was written by a run that did not end, or that the log has in another order (a clock set back).
             reasons.append(f"{RELEASE.full_name} was written by something else")
+        return reasons
+
+    def why_monitor(self) -> list[str]:
+        """Why monitoring has to be computed again; empty when its last run covers the present state. It looks back and
+        ahead from each operation, so it always works on all years."""
+        runs = self.runs("monitor")
+        written = {name for run in runs for name in run.written}
+        histories = self.histories({*READS["monitor"], *written}, runs)
+        used = stage_inputs("monitor", self.config, self.lake, self.run_id, self.inputs)
+        reasons = due_at_all(runs, histories, reads=READS["monitor"], inputs=used)
+        last = next((run for run in runs if run.outcome == DONE), None)
+        for name, version in (last.written if last else {}).items():
+            changed = histories[name].changed(version) if name in histories else None
+            if changed is None or changed:
+                reasons.append(f"{name} was written by something else")
         return reasons
 
     def checks_due(self, years: list[str], existing: Iterable[str]) -> dict[str, Due]:

@@ -1,4 +1,4 @@
-"""All stages in order: ingest, flag, rate, validate, publish."""
+"""All stages in order: ingest, flag, rate, monitor, validate, publish."""
 
 import importlib
 import threading
@@ -12,6 +12,7 @@ from ebi_spark.runs.due import Due
 from ebi_spark.stages.batches import batches, in_words, seconds_left
 from ebi_spark.stages.flag import Flag, FlagSummary
 from ebi_spark.stages.ingest import Ingest, IngestResult
+from ebi_spark.stages.monitor import Monitor, MonitorSummary
 from ebi_spark.stages.publish import Publish
 from ebi_spark.stages.rate import Rate, RateSummary
 from ebi_spark.stages.run_context import RunContext
@@ -19,7 +20,7 @@ from ebi_spark.stages.validate import Validate, ValidateSummary
 from ebi_spark.stages.years import silver_records, silver_years
 from ebi_spark.tables.schemas import ACTIVITY_RATE
 
-StageSummary = IngestResult | FlagSummary | RateSummary | ValidateSummary | Release
+StageSummary = IngestResult | FlagSummary | RateSummary | MonitorSummary | ValidateSummary | Release
 
 
 def _not_shown(_: StageSummary) -> None:
@@ -35,7 +36,7 @@ class WholeRun:
     def run_all(self) -> None:
         """Every stage, whatever earlier runs did."""
         _import_early()
-        for stage in (Ingest, Flag, Rate, Validate, Publish):
+        for stage in (Ingest, Flag, Rate, Monitor, Validate, Publish):
             self.show(stage(self.context).run())
 
     def run_due(self) -> None:
@@ -51,6 +52,11 @@ class WholeRun:
         else:
             self._flag(due)
         self._run_if_due(Rate(context), history.due(Rate.name, years), "flags and populations have not changed")
+        context.why = history.why_monitor()
+        if context.why:
+            self.show(Monitor(context).run())
+        else:
+            context.skip(Monitor.name, "records, flags and registers have not changed")
         self._validate(years)
         context.why = history.why_publish()
         released = current_release_id(self.lake)

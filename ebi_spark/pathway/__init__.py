@@ -1,0 +1,1 @@
+"""The care before and after an operation, linked by person."""

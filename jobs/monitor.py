@@ -1,0 +1,36 @@
+"""Matches operations with approvals, follows the care before and after them, and explains what changed over the years."""
+
+import sys
+
+from rich.table import Table as RichTable
+
+from ebi_spark.stages.monitor import Monitor, MonitorSummary
+from jobs.harness import Context, run_stages
+
+
+def stage(context: Context) -> None:
+    """Monitor, and show the operations by class and step."""
+    show(context, Monitor(context).run())
+
+
+def show(context: Context, done: MonitorSummary) -> None:
+    """Add the operations by match class and by step of the algorithm to the summary."""
+    for title, counts in (
+        ("Operations by what the register of approvals says", done.approvals),
+        ("Fusions by step of the article's algorithm", done.pathways),
+    ):
+        if counts:
+            shown = RichTable("class", title=title, title_justify="left")
+            shown.add_column("operations", justify="right")
+            for name, number in counts.items():
+                shown.add_row(name, f"{number:,}")
+            context.summary.append(shown)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``ebi-spark monitor``."""
+    return run_stages("monitor", __doc__ or "", [stage], argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
