@@ -489,7 +489,7 @@ RUN_LOG = Table(
     "one stage of one run",
     """
     run_id string -- the run
-    stage string -- ingest, flag, rate, validate, publish and others
+    stage string -- ingest, flag, rate, monitor, validate, publish and others
     started_at timestamp -- when the stage began
     ended_at timestamp -- when the stage ended
     outcome string -- done, failed or broken
