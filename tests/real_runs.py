@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from calling import duckdb_on_delta
@@ -66,13 +67,10 @@ class RealRun:
 
     def java(self) -> int:
         """The process id of its Java."""
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                if fields[1] == str(self.process.pid) and (entry / "comm").read_text().strip() == "java":
-                    return int(entry.name)
-            except (OSError, IndexError):
-                continue
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if child.name() == "java":
+                    return child.pid
         raise AssertionError("it has no Java")
 
     def kill_all(self) -> None:
@@ -94,8 +92,8 @@ class RealRun:
 def lives(pid: int) -> bool:
     """Whether a process is there and no zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except (OSError, IndexError):
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
         return False
 
 

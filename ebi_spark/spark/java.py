@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pyspark
 
 from ebi_spark.errors import InputError
@@ -127,7 +128,7 @@ def keep_classes(jars: Sequence[Path], progress: Callable[[str], None]) -> None:
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
         for left in archive.parent.glob("part-*"):  # left by a setup that was killed
-            if not Path(f"/proc/{left.name.split('-')[1]}").exists():
+            if not psutil.pid_exists(int(left.name.split("-")[1])):
                 shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f"part-{os.getpid()}-", dir=archive.parent) as folder:
             made = Path(folder) / archive.name

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import yaml
 from pyspark.sql import SparkSession
 
@@ -364,6 +365,6 @@ def _swept(scratch: Path) -> Path:
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in scratch.glob("spark-*"):
         ours = re.fullmatch(r"spark-([0-9]+)-\w+", left.name)
-        if ours and not Path(f"/proc/{ours[1]}").exists():
+        if ours and not psutil.pid_exists(int(ours[1])):
             shutil.rmtree(left, ignore_errors=True)
     return scratch
