@@ -3,7 +3,7 @@
 # checkout but the packaging tools' caches and ~/.cache/ebi-spark (EBI_SPARK_JARS moves the latter).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint docs bench lock clean
+.PHONY: help setup demo test coverage soak lint docs bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -37,6 +37,9 @@ demo: $(READY) ## the main job on made-up data, from nothing to published tables
 test: $(READY) ## lint, types and tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+coverage: $(READY) ## the tests, and which lines of the package they run
+	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov=ebi_spark --cov=jobs --cov-report=term:skip-covered
 
 soak: $(READY) ## long tests: runs stopped, killed at random moments, failing at every commit, a full disk; over half an hour
 	@$(BIN)/python -m pytest -m soak -s tests
