@@ -7,6 +7,7 @@ from ebi_spark import __version__
 
 COMMANDS = {
     "check": "check configuration, files, policies and places to write, without a session",
+    "doctor": "check this machine: Java, jars, packages, memory, disk, rights",
     "run": "run the stages ingest to publish, in order",
     "ingest": "read source tables into silver records",
     "flag": "apply every policy to the records",

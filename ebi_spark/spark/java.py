@@ -38,6 +38,13 @@ def _version(java: str) -> str:
     return answer.stderr + answer.stdout
 
 
+def java_version() -> str:
+    """The first line of ``java -version``, and where that Java is."""
+    java = _java()
+    lines = _version(java).splitlines() if java else []
+    return f"{next((line for line in lines if 'version' in line), 'unknown')} ({java})"
+
+
 def java_home_problem() -> str | None:
     """Why local Spark cannot start with this Java, in one sentence; None if Java 17 or 21 is there."""
     java = _java()
