@@ -262,3 +262,28 @@ def test_the_audit_of_the_last_ingest(lake: LocalLake) -> None:
 )
 def test_a_code_is_valid_by_its_form(text: str | None, code: str) -> None:
     assert valid_code(text, "commissioner") == code
+
+
+class PanicException(BaseException):
+    """As `deltalake` raises it: no subclass of Exception."""
+
+
+@pytest.mark.parametrize("where", ["deltalake.DeltaTable", "deltalake.QueryBuilder"])
+def test_a_panic_of_the_reader_leaves_the_table_to_spark(
+    lake: LocalLake, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise PanicException
+
+    monkeypatch.setattr(where, broken)
+    with pytest.raises(UnreadableTableError, match="PanicException"):
+        lake.grouped(APC_SPELL, [YEAR])
+
+
+def test_an_interrupt_is_not_taken_for_a_broken_table(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deltalake.QueryBuilder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lake.grouped(APC_SPELL, [YEAR])

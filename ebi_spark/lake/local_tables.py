@@ -124,8 +124,15 @@ def query(folder: Path, selected: str, end: str, columns: Iterable[str] = (), *,
     sql = f"SELECT {selected} FROM (SELECT *{later} FROM stored) AS stored{end}"  # noqa: S608
     try:
         return pa.table(QueryBuilder(_IN_ORDER if in_order else {}).register("stored", opened).execute(sql).read_all())
-    except Exception as error:  # a broken file, for which there is no class of its own
-        raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+    except BaseException as error:  # a broken file, for which there is no class of its own
+        if isinstance(error, Exception) or _is_panic(error):
+            raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+        raise
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether the Rust code of `deltalake` broke off. Its exception is no subclass of ``Exception`` and cannot be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 def _opened(folder: Path) -> "DeltaTable":
@@ -140,8 +147,10 @@ def _opened(folder: Path) -> "DeltaTable":
         # ebi-spark writes reader version 1. Higher ones can have deletion vectors or columns with other names.
         if opened.protocol().min_reader_version > 1:
             raise UnreadableTableError(f"{folder.name} has reader version {opened.protocol().min_reader_version}")
-    except (DeltaError, OSError, ValueError) as error:
-        raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+    except BaseException as error:
+        if isinstance(error, DeltaError | OSError | ValueError) or _is_panic(error):
+            raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+        raise
     return opened
 
 
