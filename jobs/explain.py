@@ -19,7 +19,16 @@ from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import load_policies
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES, YEAR
-from jobs.harness import JobParser, common_options, guarded, headed, opened_lake, output_console, read_lake
+from jobs.harness import (
+    JobParser,
+    common_options,
+    guarded,
+    headed,
+    opened_lake,
+    output_console,
+    read_lake,
+    shipped_policies,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         help="the record's key in the source; for HES before 2012-13 with or without its year",
     )
     parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
-    parser.add_argument("--policy", metavar="ID", help="one policy (default: all)")
+    policy = parser.add_argument("--policy", metavar="ID", help="one policy (default: all)")
+    policy.completer = shipped_policies  # type: ignore[attr-defined]
     parser.add_argument(
         "--policies-dir",
         type=Path,
