@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "explain the flags of one record, clause by clause",
     "replay": "compute an old run again and compare the result",
     "status": "show what is in a lake",
+    "export": "write a release as spreadsheets, Fingertips CSV, CML, data contract, OpenLineage",
     "maintain": "compact and vacuum tables, remove old releases",
     "completion": "print what bash, zsh or fish needs to complete commands and options",
 }

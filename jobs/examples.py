@@ -43,6 +43,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ebi-spark status --lake lake", "years, rows, policies, last stages, quarantine, release"),
         ("ebi-spark status --lake main.ebi", "a lake in a catalogue"),
     ),
+    "export": (
+        ("ebi-spark export --lake lake --out files", "every form of the current release"),
+        ("ebi-spark export --lake lake --out files --format xlsx --format ods", "spreadsheets only"),
+    ),
     "maintain": (("ebi-spark maintain --lake lake", "compact tables, remove files that nothing needs"),),
     "completion": (('eval "$(ebi-spark completion bash)"', "complete commands and options in this shell"),),
 }
