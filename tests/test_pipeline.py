@@ -16,7 +16,7 @@ import pytest
 from calling import call, duckdb_on_delta
 from event_log import Work, counted
 from pyspark.sql import SparkSession
-from real_runs import releases_are_whole
+from real_runs import LOGS, releases_are_whole
 
 from ebi_spark import synthetic
 from ebi_spark.config.settings import resource
@@ -151,7 +151,7 @@ def test_a_run_works_no_harder_than_it_did(first: tuple[dict[str, Any], Work], s
     }
     assert all(0 < scanned[place] <= bound for place, bound in most.items()), scanned
     # One file a year and table (of pooled and single rates one each), more only where two data sets or systems share it.
-    files = {name: len(list((lake(source) / name).rglob("*.parquet"))) for name in TABLES if name != "gold/run_log"}
+    files = {name: len(list((lake(source) / name).rglob("*.parquet"))) for name in TABLES if name not in LOGS}
     assert max(files.values()) <= 6 and sum(files.values()) <= 60, files
 
 
@@ -435,7 +435,7 @@ def test_no_patients_value_leaves_the_record_tables(done: dict[str, Any], source
     assert len(people) > 500
     searched = [Path(done["report"]), *(lake(source) / "docs").rglob("*.html")]
     searched += (lake(source) / "published").rglob("*.json")
-    searched += (lake(source) / "gold/run_log").rglob("*.json")
+    searched += [path for name in LOGS for path in (lake(source) / name).rglob("*.json")]
     for path in searched:
         text = path.read_text(encoding="utf-8", errors="replace")
         assert not any(person in text for person in people), path
@@ -445,7 +445,7 @@ def test_no_patients_value_leaves_the_record_tables(done: dict[str, Any], source
         "published/quality",
         "published/release",
         "silver/ingest_audit",
-        "gold/run_log",
+        *LOGS,
     ):
         text = str(rows(source, table, "*"))
         assert not any(person in text for person in people), table
