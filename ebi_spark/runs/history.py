@@ -43,6 +43,7 @@ from ebi_spark.runs.state import (
     WORDING,
     RunState,
     StageRecord,
+    has_batch,
     policies_of,
     without_policies,
 )
@@ -107,12 +108,12 @@ class RunHistory:
 
     def write(self, record: StageRecord, started: datetime, inputs: Mapping[str, str]) -> None:
         """Write what a stage used and did. It counts once the stage has its row in the run log (:meth:`note`)."""
-        if record.stage in STAGES and record.outcome in (DONE, "failed"):
+        if has_batch(record.stage, record.outcome):
             self.state.write(self.lake, record, started, inputs)
 
     def note(self, record: StageRecord) -> None:
         """Count a stage whose row was just written to the run log."""
-        if record.stage in STAGES and record.outcome in (DONE, "failed"):
+        if has_batch(record.stage, record.outcome):
             self.state.add(record)
             self._sources = None
             for made_from_records in ("_future_days", "_outcome_fingerprints"):

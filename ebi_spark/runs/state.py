@@ -1,15 +1,15 @@
 """What the stages of earlier runs worked on and used: reads and writes ``gold/batch`` and ``gold/stage_input``.
 
-No other module knows the form of these tables. What a stage used and did is written in this order: its inputs (unless
-an earlier stage recorded the same ones), its batch, its row of ``gold/run_log``. Only a stage with a row in the run log
-counts, so a stage that was killed before it wrote this row is done again.
+No other module knows the form of these tables. When a stage has ended, its batch is written and, unless an earlier stage
+recorded the same ones, its inputs; after both, its row of ``gold/run_log``. Only a stage with a row in the run log counts,
+so a stage that was killed before it wrote this row is done again.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ebi_spark.config.settings import fingerprint
@@ -62,6 +62,11 @@ class StageRecord:
         return self.run_id, self.stage, self.started_at
 
 
+def has_batch(stage: str, outcome: str) -> bool:
+    """Whether a stage that ended so has a batch: it can be due, and was done or stopped by a check or a limit."""
+    return stage in STAGE_VERSIONS and outcome in ("done", "failed")
+
+
 _KEY = ("run_id", "stage", "started_at")
 # Read for every run. The reasons are for people, and the files are many.
 _COLUMNS = tuple(name for name in BATCH.names() if name not in ("reasons", "files"))
@@ -85,7 +90,7 @@ class RunState:
         log = {
             (row["run_id"], row["stage"], row["started_at"]): row
             for row in self.lake.small_rows(RUN_LOG, (*_KEY, "ended_at", "outcome", "code_version"))
-            if row["stage"] in STAGE_VERSIONS and row["outcome"] in ("done", "failed")
+            if has_batch(row["stage"], row["outcome"])
         }
         rows = self.lake.small_rows(BATCH, _COLUMNS) if self.lake.exists(BATCH) else []
         found = [StageRecord(**{name: value for name, value in row.items() if value is not None}) for row in rows]
@@ -133,8 +138,6 @@ class RunState:
         run log; then it calls :meth:`add`. ``started``: when the stage began. ``lake``: the same lake, with a session."""
         record.started_at = (started - _EPOCH) // _MICROSECOND
         record.inputs = self._name(record.stage, inputs)
-        if not lake.exists(BATCH):
-            migrate(lake)
         _append(lake, [record], self._inputs)
 
     def add(self, record: StageRecord) -> None:
@@ -201,25 +204,23 @@ def without_policies(inputs: Mapping[str, str]) -> dict[str, str]:
 
 
 def migrate(lake: "Lake") -> list[str]:
-    """Write what earlier versions kept in the run log to ``gold/batch`` and ``gold/stage_input``, which are created if
-    they are missing. Returns a line that says so; nothing if there was nothing to do."""
-    if not lake.exists(RUN_LOG):
-        return []
+    """Write what earlier versions kept in the run log to ``gold/batch`` and ``gold/stage_input``. Returns a line that says
+    so; nothing if there was nothing to do."""
     state = RunState(lake)
-    records = state.records
-    if not (lake.exists(BATCH) and lake.exists(STAGE_INPUT)):
-        lake.prepare()
-    if not records or not state.converted:
+    if not state.records or not state.converted:
         return []
     _append(lake, state.converted, state._inputs)
     return [f"{BATCH.full_name}, {STAGE_INPUT.full_name}: {len(state.converted)} rows of {RUN_LOG.full_name} converted"]
 
 
 def _append(lake: "Lake", records: Iterable[StageRecord], inputs: Mapping[str, Mapping[str, str]]) -> None:
+    from ebi_spark.lake.storage import run_in_threads
     from ebi_spark.small_frames import small_frame
 
-    records = list(records)
-    first = {record.inputs: record for record in reversed(records) if record.inputs}  # the oldest of each set
+    if not (lake.exists(BATCH) and lake.exists(STAGE_INPUT)):
+        lake.prepare()  # the lake of an earlier version
+    records = sorted(records, key=lambda record: record.started_at, reverse=True)
+    first = {record.inputs: record for record in records if record.inputs}  # the oldest of each set
     stored = lake.grouped(STAGE_INPUT, ["inputs"], where={"inputs": list(map(str, first))}) if first else []
     known = {row["inputs"] for row in stored}
     rows = [
@@ -229,10 +230,9 @@ def _append(lake: "Lake", records: Iterable[StageRecord], inputs: Mapping[str, M
     ]  # fmt: skip
     stages = {record.stage for record in records}
     stage = stages.pop() if len(stages) == 1 else "migrate"
-    if rows:
-        lake.append(STAGE_INPUT, small_frame(lake.spark, rows, STAGE_INPUT.schema).coalesce(1), stage=stage)
-    batches = small_frame(lake.spark, list(map(_row, records)), BATCH.schema)
-    lake.append(BATCH, batches.coalesce(1), stage=stage)
+    written = {STAGE_INPUT: rows, BATCH: list(map(_row, records))}
+    frames = {table: small_frame(lake.spark, rows, table.schema) for table, rows in written.items() if rows}
+    run_in_threads([partial(lake.append, table, frame.coalesce(1), stage=stage) for table, frame in frames.items()])
 
 
 def _row(record: StageRecord) -> dict[str, Any]:
