@@ -239,7 +239,10 @@ def bring_up_to_date(context: Context) -> list[str]:
 
     Where the migration emptied figures that earlier releases disclosed, the report is drawn again too.
     """
+    from ebi_spark.runs.state import migrate
+
     lines: list[str] = context.lake.migrate()
+    lines += migrate(context.lake)
     for line in lines:
         context.progress(line)
     if any(EMPTIED in line for line in lines):

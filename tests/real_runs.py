@@ -125,6 +125,8 @@ def releases_are_whole(lake: Path) -> list[str]:
         return current + [release for release, is_current, _ in manifest if not is_current]
 
 
+# What is written when a stage has ended.
+LOGS = ("gold/stage_input", "gold/batch", "gold/run_log")
 # Rows by content, but for what names a run or a time.
 _PASSING = {"run_id", "release_id", "written_at", "released_at", "started_at", "ended_at", "file_modified"}
 
@@ -135,7 +137,7 @@ def end_state(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
     state = {}
     with duckdb_on_delta() as reader:
         for name, table in TABLES.items():
-            if name in ("gold/run_log", "silver/ingest_audit", "published/release"):
+            if name in (*LOGS, "silver/ingest_audit", "published/release"):
                 continue
             columns = ", ".join(
                 f"round({column}, 9)" if kind == "double" else f"{column}::VARCHAR"

@@ -23,9 +23,20 @@ from ebi_spark.lake import local_tables, storage
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake, prepare_folders
 from ebi_spark.release.publish import PUBLISHED, remove_old_releases
-from ebi_spark.runs.history import READS, RunHistory, details_of
+from ebi_spark.runs.history import READS, RunHistory, new_record, recorded_inputs
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RATE, RELEASE, RUN_LOG, SCHEMA_VERSION, YEAR, Table
+from ebi_spark.tables.schemas import (
+    ACTIVITY_RATE,
+    BATCH,
+    POLICY,
+    RATE,
+    RELEASE,
+    RUN_LOG,
+    SCHEMA_VERSION,
+    STAGE_INPUT,
+    YEAR,
+    Table,
+)
 from jobs import harness, maintain
 
 USED = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE)}
@@ -366,7 +377,8 @@ def test_the_log_tells_of_each_commit_what_it_can_have_changed(lake: Lake) -> No
 def test_the_hour_that_comes_twice_and_a_clock_set_back(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs at 01:30 and, 40 minutes later, at 01:10 on the night in October when clocks go back; then one whose clock was
     set back by an hour. The log's order is that of the instants; a release that the order hides is seen in the history."""
-    monkeypatch.setitem(USED, RUN_LOG.full_name, RUN_LOG)
+    for table in (RUN_LOG, BATCH, STAGE_INPUT):
+        monkeypatch.setitem(USED, table.full_name, table)
     lake.prepare()
     monkeypatch.setenv("TZ", "Europe/London")
     time.tzset()
@@ -377,20 +389,22 @@ def test_the_hour_that_comes_twice_and_a_clock_set_back(lake: Lake, monkeypatch:
             row = manifest(1, started, current=True) | {"release_id": run_id, "run_id": run_id}
             lake.replace(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), {}, stage="publish")
             config = RunConfig(lake=lake.location, disclosure=disclosure)
+            record = new_record("publish", config, run_id, None)
+            record.outcome, record.versions_written = "done", dict(lake.versions_written)
+            inputs = recorded_inputs("publish", config, lake, run_id, None)
+            RunHistory(lake, config, run_id).write(record, started, inputs)
             log = {"run_id": run_id, "stage": "publish", "started_at": started, "ended_at": started, "outcome": "done"}
-            log |= {"versions_written": dict(lake.versions_written), "versions_read": {}, "years": []}
-            log["details"] = details_of("publish", config, lake, run_id, None)
             lake.append(RUN_LOG, small_frame(lake.spark, [log], RUN_LOG.schema), stage="publish")
 
         ran("summer", datetime(2024, 10, 27, 0, 30, tzinfo=UTC), "hes_2018")
         ran("winter", datetime(2024, 10, 27, 1, 10, tzinfo=UTC), "hes_2018_protected")
         monkeypatch.setitem(READS, "publish", ())
         books = RunHistory(lake, RunConfig(lake=lake.location, disclosure="hes_2018_protected"), "now")
-        assert [row["run_id"] for row in books.rows] == ["winter", "summer"]
+        assert [record.run_id for record in books.state.records] == ["winter", "summer"]
         assert books.why_publish() == []
         ran("set_back", datetime(2024, 10, 27, 0, 10, tzinfo=UTC), "hes_2018")
         books = RunHistory(lake, books.config, "now")
-        assert [row["run_id"] for row in books.rows] == ["winter", "summer", "set_back"]
+        assert [record.run_id for record in books.state.records] == ["winter", "summer", "set_back"]
         assert books.why_publish() == ["published/release was written by something else"]
         # Around midnight of the last day of a year nothing is taken from the clock but these instants: run ids are UTC.
         monkeypatch.setattr(harness, "datetime", _Midnight)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from calling import call, duckdb_on_delta
+from earlier_state import make_earlier
 from pyspark.sql import SparkSession
-from real_runs import releases_are_whole
+from real_runs import LOGS, releases_are_whole
 
 from ebi_spark import synthetic
-from ebi_spark.config.settings import resource
+from ebi_spark.config.settings import LakeLocation, load_config, resource
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.runs import history
@@ -96,9 +98,14 @@ def lake(source: Path) -> Path:
 
 def rows(source: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
     """Rows of a Delta table as DuckDB reads them: another engine and another Delta reader than the code under test."""
+    return rows_of(lake(source), table, columns, where)
+
+
+def rows_of(place: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
+    """The same of a lake at another place."""
     with duckdb_on_delta() as connection:
         return connection.execute(
-            f"SELECT {columns} FROM delta_scan('{lake(source) / table}') WHERE {where} ORDER BY ALL"
+            f"SELECT {columns} FROM delta_scan('{place / table}') WHERE {where} ORDER BY ALL"
         ).fetchall()
 
 
@@ -136,7 +143,7 @@ def test_a_run_publishes_one_current_release(done: dict[str, Any], source: Path)
 
 def test_a_run_writes_few_files(done: dict[str, Any], source: Path) -> None:
     """One file a year and table (of pooled and single rates one each), more only where two data sets or systems share it."""
-    files = {name: len(list((lake(source) / name).rglob("*.parquet"))) for name in TABLES if name != "gold/run_log"}
+    files = {name: len(list((lake(source) / name).rglob("*.parquet"))) for name in TABLES if name not in LOGS}
     assert max(files.values()) <= 6 and sum(files.values()) <= 80, files
 
 
@@ -420,7 +427,7 @@ def test_no_patients_value_leaves_the_record_tables(done: dict[str, Any], source
     assert len(people) > 500
     searched = [Path(done["report"]), *(lake(source) / "docs").rglob("*.html")]
     searched += (lake(source) / "published").rglob("*.json")
-    searched += (lake(source) / "gold/run_log").rglob("*.json")
+    searched += [path for name in LOGS for path in (lake(source) / name).rglob("*.json")]
     for path in searched:
         text = path.read_text(encoding="utf-8", errors="replace")
         assert not any(person in text for person in people), path
@@ -430,7 +437,7 @@ def test_no_patients_value_leaves_the_record_tables(done: dict[str, Any], source
         "published/quality",
         "published/release",
         "silver/ingest_audit",
-        "gold/run_log",
+        *LOGS,
     ):
         text = str(rows(source, table, "*"))
         assert not any(person in text for person in people), table
@@ -493,6 +500,35 @@ def test_a_run_without_a_change_does_nothing_and_publishes_nothing(
     Path(done["report"]).unlink()
     call(run.main, source)
     assert Path(done["report"]).is_file()
+
+
+def test_a_lake_of_an_earlier_version_is_converted_and_nothing_is_due(
+    done: dict[str, Any], source: Path, spark: SparkSession, tmp_path: Path
+) -> None:
+    """One whose run log kept everything that `gold/batch` and `gold/stage_input` have now."""
+    earlier = tmp_path / "lake"
+    shutil.copytree(lake(source), earlier)
+    make_earlier(earlier)
+    # What would be due has the same reasons, before anything is converted.
+    config = replace(load_config(source / "run.yml"), lake=LakeLocation(folder=earlier), min_national_events=7)
+    books = history.RunHistory(Lake(spark, config.lake), config, "now")
+    assert not books.due_sources() and not books.due("flag", list(YEARS)) and books.policies_unchanged()
+    assert books.due("rate", list(YEARS)).reasons == [
+        f"the setting min_national_events has changed ({', '.join(YEARS)})"
+    ]
+    assert not any(books.checks_due(list(YEARS), YEARS).values())
+    assert books.why_publish() == ["the setting min_national_events has changed"]
+    assert not (earlier / "gold/batch").exists()
+
+    again = call(run.main, source, "--lake", str(earlier))
+    assert [stage["name"] for stage in again["stages"] if stage.get("skipped")] == [
+        "ingest", "flag", "rate", "validate", "publish",
+    ]  # fmt: skip
+    kept = "run_id, stage, started_at, outcome, years, inputs, versions_read, versions_written, day, whole, years_found, files"
+    converted, made = (rows_of(place, "gold/batch", kept) for place in (earlier, lake(source)))
+    assert converted == made and len(made) >= 5
+    inputs = "stage, inputs, kind, input, fingerprint"
+    assert rows_of(earlier, "gold/stage_input", inputs) == rows(source, "gold/stage_input", inputs)
 
 
 @pytest.mark.soak

@@ -1,6 +1,5 @@
 """The stage validate: checks silver, flags and rates before anything is published."""
 
-import json
 from dataclasses import dataclass
 
 from ebi_spark.errors import DataError
@@ -44,7 +43,7 @@ class Validate(Stage):
             else:
                 years_by_layer = {layer: found.years for layer, found in due.items() if found}
             report.years = sorted({year for years in years_by_layer.values() for year in years})
-            report.details = {f"years:{layer}": json.dumps(years) for layer, years in years_by_layer.items()}
+            report.record.years_by_layer = years_by_layer
             failed = []
             together: dict[tuple[str, ...], list[str]] = {}
             for layer, years in years_by_layer.items():
