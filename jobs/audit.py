@@ -23,6 +23,9 @@ from ebi_spark.case_audit.audit import (
     import_forms,
 )
 from ebi_spark.case_audit.estimates import Estimate
+from ebi_spark.case_audit.forms import refuse_folder
+from ebi_spark.case_audit.returns import read_forms
+from ebi_spark.config.settings import lake_location
 from ebi_spark.errors import DataError
 from ebi_spark.financial_years import parse_years
 from ebi_spark.lake.locking import locked
@@ -90,7 +93,11 @@ def _parser() -> JobParser:
 @contextmanager
 def _lake(arguments: Any, console: Console, outcome: dict[str, Any]) -> Any:
     """The lake, locked. Its run id is written to the rows."""
-    with opened_lake(arguments.lake, console) as context, locked(context.config.lake.folder) as lock:
+    draws = arguments.command == "draw"
+    with (
+        opened_lake(arguments.lake, console, all_records=draws) as context,
+        locked(context.config.lake.folder) as lock,
+    ):
         lock.name_java()
         lake: Lake = context.lake
         lake.run_id = outcome["run_id"]
@@ -103,9 +110,12 @@ def _draw(arguments: Any, console: Console, outcome: dict[str, Any]) -> None:
         arguments.policy, parse_years(arguments.years), arguments.size, arguments.seed, arguments.cap, arguments.reading,
         arguments.double_share,
     )  # fmt: skip
+    out = arguments.out.resolve()
+    # What is wrong with the call is said before Spark starts.
+    refuse_folder(out, lake_location(arguments.lake, Path.cwd(), "--lake").folder)
     with _lake(arguments, console, outcome) as lake:
-        drawn = draw_audit(lake, options, arguments.out.resolve())
-    outcome["audit"] = {**asdict(drawn), "out": str(arguments.out.resolve())}
+        drawn = draw_audit(lake, options, out)
+    outcome["audit"] = {**asdict(drawn), "out": str(out)}
     if not arguments.json:
         _show_draw(drawn, arguments)
 
@@ -137,8 +147,10 @@ def _show_draw(drawn: DrawnAudit, arguments: Any) -> None:
 
 
 def _import(arguments: Any, console: Console, outcome: dict[str, Any]) -> None:
+    forms, unreadable = read_forms(arguments.forms)
     with _lake(arguments, console, outcome) as lake:
-        found = import_forms(lake, arguments.forms, replace=arguments.replace)
+        found = import_forms(lake, forms, replace=arguments.replace)
+    found.rejected[:0] = unreadable
     outcome["audit"] = {
         "taken": found.taken, "unchanged": found.unchanged, "empty": found.empty,
         "rejected": [{**asdict(form), "words": form.words} for form in found.rejected],

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import answer_of
 
+import ebi_spark.spark.session as sessions
 from ebi_spark.case_audit.forms import FORM_COLUMNS, refuse_folder, write_files
 from ebi_spark.case_audit.questions import NOTES_FOUND, VERDICT, form_texts
 from ebi_spark.case_audit.returns import REASONS, Key, read_forms, validate
 from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies
 from ebi_spark.tables.schemas import RECORD_KEY
+from jobs import audit
 
 AUDIT, VERSION = "2Y_back_pain_fusion-1-0123456789", "aaaaaaaaaaaaaaaa"
 
@@ -267,3 +270,33 @@ def test_answers_of_readers_and_the_adjudicated_one_are_kept_apart(out: Path, tm
     assert (answers["first", VERDICT], answers["second", VERDICT]) == ("yes", "no")
     assert answers["adjudicated", VERDICT] == "cannot_tell"
     assert ("adjudicated", "procedure") not in answers
+
+
+def test_calls_that_are_wrong_start_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("a session was started")
+
+    monkeypatch.setattr(sessions, "spark_session", refused)
+    (tmp_path / "lake" / "silver").mkdir(parents=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    lake = ["--lake", str(tmp_path / "lake")]
+    draw = ["draw", *lake, "--policy", "2Y_back_pain_fusion", "--years", "2021-22", "--size"]
+    for call, words in (
+        ([*draw, "9", "--out", str(tmp_path / "full")], "not empty"),
+        ([*draw, "9", "--out", str(tmp_path / "lake" / "published" / "a")], "others can read"),
+        ([*draw, "0", "--out", str(tmp_path / "new")], "--size 0"),
+        ([*draw, "9", "--double-share", "1.5", "--out", str(tmp_path / "new")], "--double-share"),
+        (["import", *lake, str(tmp_path / "none.csv")], "there is no file"),
+        (["import", "--lake", str(tmp_path / "nowhere"), str(tmp_path / "full" / "x")], "there is no lake"),
+        (["estimate", *lake], "--policy"),
+    ):
+        answer = {}
+        try:
+            answer = answer_of(audit.main, *call)
+        except SystemExit as ended:  # arguments that argparse refuses
+            assert ended.code == 2
+            continue
+        assert (answer["exit"], answer["outcome"]) == (2, "refused"), answer
+        assert words in answer["error"]["message"], answer["error"]
+    assert not (tmp_path / "new").exists()

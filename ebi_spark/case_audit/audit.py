@@ -5,7 +5,7 @@ Only counts and the drawn records leave Spark. Every step can be repeated: the s
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from ebi_spark.case_audit.design import Cell, Design, allocate
 from ebi_spark.case_audit.estimates import Estimate, audit_estimates, drawn_records
 from ebi_spark.case_audit.forms import refuse_folder, write_files
 from ebi_spark.case_audit.questions import form_texts
-from ebi_spark.case_audit.returns import Key, Rejected, answers_of, read_forms, validate
+from ebi_spark.case_audit.returns import Form, Key, Rejected, answers_of, validate
 from ebi_spark.case_audit.sample import count_cells, draw, with_strata
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import Lake
@@ -171,9 +171,8 @@ class ImportedForms:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-def import_forms(lake: Lake, paths: Iterable[Path], *, replace: bool = False) -> ImportedForms:
+def import_forms(lake: Lake, forms: Sequence[Form], *, replace: bool = False) -> ImportedForms:
     """Validate filled forms and write those that can be used to ``gold/audit_result``, in one commit."""
-    forms, rejected = read_forms(paths)
     lake.prepare()
     audits = {"audit_id": sorted({form.key[0] for form in forms})}
     columns = ("audit_id", *RECORD_KEY, "policy_id", "years", "policy_fingerprint", "read_twice", "clauses")
@@ -206,7 +205,7 @@ def import_forms(lake: Lake, paths: Iterable[Path], *, replace: bool = False) ->
             for key, ids in sorted(replaced.items())
         ]
         lake.replace(AUDIT_RESULT, small_frame(lake.spark, rows, AUDIT_RESULT.schema), where, stage=STAGE)
-    return ImportedForms(len(found.taken), len(unchanged), found.empty, [*rejected, *found.rejected])
+    return ImportedForms(len(found.taken), len(unchanged), found.empty, found.rejected)
 
 
 def _key(row: Mapping[str, Any]) -> Key:
