@@ -67,36 +67,36 @@ def share(cells: CellCounts, level: float = 0.95) -> Share:
     """
     cells = _of_one_shape(cells)
     parts = [_stratum(cells, cells.stratum == number, level) for number in np.unique(cells.stratum)]
-    sizes = np.stack([part["size"] for part in parts])
-    known = np.stack([part["answered"] > 0 for part in parts])
+    sizes = np.stack([part.size for part in parts])
+    known = np.stack([part.answered > 0 for part in parts])
     all_known = np.where(known, sizes, 0.0).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.where(known, sizes, 0.0) / all_known
-        values = np.stack([np.where(part["answered"] > 0, part["value"], 0.0) for part in parts])
+        values = np.stack([np.where(part.answered > 0, part.value, 0.0) for part in parts])
         value = (shares * values).sum(0)
-        census = np.stack([part["census"] | (part["size"] == 0) for part in parts]).all(0)
+        census = np.stack([part.census | (part.size == 0) for part in parts]).all(0)
         # How many records of equal weight there would be, without the finite-population correction.
-        kish = 1 / np.nansum(np.where(known, shares**2 / np.stack([part["kish"] for part in parts]), 0.0), 0)
-        few = _few(value, kish, np.stack([part["unread"] for part in parts]).sum(0))
+        kish = 1 / np.nansum(np.where(known, shares**2 / np.stack([part.kish for part in parts]), 0.0), 0)
+        few = _few(value, kish, np.stack([part.unread for part in parts]).sum(0))
         # Strata with few records also make the group one with few, where most of its variance is theirs.
         variances = np.stack(
             [
-                np.where(known_here, weight**2 * part["value"] * (1 - part["value"]) / part["effective"], 0.0)
+                np.where(known_here, weight**2 * part.value * (1 - part.value) / part.effective, 0.0)
                 for known_here, weight, part in zip(known, shares, parts, strict=True)
             ]
         )
-        of_few = np.stack([_few(part["value"], part["kish"], part["unread"]) for part in parts])
+        of_few = np.stack([_few(part.value, part.kish, part.unread) for part in parts])
         few |= np.where(of_few, variances, 0.0).sum(0) > variances.sum(0) / 2
     below, above = np.zeros_like(value), np.zeros_like(value)
     for part, weight in zip(parts, shares, strict=True):
         lower, upper = _limits(part, few, level)
-        below += np.where(part["answered"] > 0, (weight * (part["value"] - lower)) ** 2, 0.0)
-        above += np.where(part["answered"] > 0, (weight * (upper - part["value"])) ** 2, 0.0)
+        below += np.where(part.answered > 0, (weight * (part.value - lower)) ** 2, 0.0)
+        above += np.where(part.answered > 0, (weight * (upper - part.value)) ** 2, 0.0)
     spread = _spread_of_sizes(cells, parts, value, all_known) * float(norm.ppf((1 + level) / 2)) ** 2
     lower = np.maximum(0.0, value - np.sqrt(below + spread))
     upper = np.minimum(1.0, value + np.sqrt(above + spread))
     with np.errstate(divide="ignore", invalid="ignore"):
-        effective = 1 / np.where(known, shares**2 / np.stack([part["effective"] for part in parts]), 0.0).sum(0)
+        effective = 1 / np.where(known, shares**2 / np.stack([part.effective for part in parts]), 0.0).sum(0)
         weights = np.where(cells.answered > 0, cells.records / cells.drawn, np.nan)
     none = all_known == 0
     return Share(
@@ -105,7 +105,7 @@ def share(cells: CellCounts, level: float = 0.95) -> Share:
         upper=np.where(none, np.nan, np.where(census, value, upper)),
         few=few,
         census=census & ~none,
-        equal_weights=~none & (_extreme(weights, np.fmax) - _extreme(weights, np.fmin) < 1e-9),
+        equal_weights=~none & (np.fmax.reduce(weights, -1) - np.fmin.reduce(weights, -1) < 1e-9),
         effective=np.where(none, 0.0, effective),
         missing_strata=(~known & (sizes > 0)).sum(0),
     )
@@ -126,13 +126,30 @@ def _of_one_shape(cells: CellCounts) -> CellCounts:
     return CellCounts(cells.stratum, records, drawn, in_group, answered, positive, cells.whole)
 
 
-def _extreme(weights: Array, which: Any) -> Array:
-    found: Array = which.reduce(weights, axis=-1)
-    return found
+@dataclass(frozen=True)
+class _Part:
+    """What one stratum says.
+
+    ``size``: its records that belong to the group, of which ``unread`` have no answer. ``answered``: records with one.
+    ``kish``: how many records of equal weight they are; ``kish_corrected``: the same with the finite-population correction;
+    ``effective``: also with what is gained by drawing at each provider. ``least``, ``most``: bounds of the share that no
+    unread record can break.
+    """
+
+    size: Array
+    unread: Array
+    answered: Array
+    value: Array
+    kish: Array
+    kish_corrected: Array
+    effective: Array
+    census: Array
+    least: Array
+    most: Array
 
 
-def _stratum(cells: CellCounts, own: Array, level: float) -> dict[str, Array]:
-    """What one stratum says: its share, effective sample size, and bounds that no unread record can break."""
+def _stratum(cells: CellCounts, own: Array, level: float) -> _Part:
+    """The share of one stratum and what its limits need."""
     records, drawn, in_group, answered, positive = (
         counts[..., own] for counts in (cells.records, cells.drawn, cells.in_group, cells.answered, cells.positive)
     )
@@ -165,41 +182,41 @@ def _stratum(cells: CellCounts, own: Array, level: float) -> dict[str, Array]:
             1.0, caution
         )
     all_records, every = records.sum(-1), answered.sum(-1)
-    return {
-        "size": (weight * in_group).sum(-1),
-        "unread": (weight * in_group).sum(-1) - every,
-        "answered": every,
-        "value": value,
-        "kish": kish,
-        "kish_corrected": with_correction,
-        "effective": effective,
-        "census": (np.asarray(answered == in_group).all(-1) & np.asarray(drawn == records).all(-1)),
-        "least": positive.sum(-1) / all_records if cells.whole else np.zeros_like(value),
-        "most": 1 - (answered - positive).sum(-1) / all_records if cells.whole else np.ones_like(value),
-    }
+    return _Part(
+        size=(weight * in_group).sum(-1),
+        unread=(weight * in_group).sum(-1) - every,
+        answered=every,
+        value=value,
+        kish=kish,
+        kish_corrected=with_correction,
+        effective=effective,
+        census=np.asarray(answered == in_group).all(-1) & np.asarray(drawn == records).all(-1),
+        least=positive.sum(-1) / all_records if cells.whole else np.zeros_like(value),
+        most=1 - (answered - positive).sum(-1) / all_records if cells.whole else np.ones_like(value),
+    )
 
 
-def _limits(part: dict[str, Array], few: Array, level: float) -> tuple[Array, Array]:
+def _limits(part: _Part, few: Array, level: float) -> tuple[Array, Array]:
     """The limits of one stratum's share; exact where the whole group has few records."""
-    value, tail = part["value"], (1 - level) / 2
+    value, tail = part.value, (1 - level) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        few_here = _few(value, part["kish"], part["unread"])
-        size = np.where(few_here, part["kish_corrected"], part["effective"])
+        few_here = _few(value, part.kish, part.unread)
+        size = np.where(few_here, part.kish_corrected, part.effective)
         z = float(norm.ppf(1 - tail))
         centre = (value + z * z / (2 * size)) / (1 + z * z / size)
         half = z / (1 + z * z / size) * np.sqrt(value * (1 - value) / size + z * z / (4 * size * size))
         # Without the finite-population correction, exact limits are exact for any number of records left unread.
-        events, others = value * part["kish"], (1 - value) * part["kish"]
+        events, others = value * part.kish, (1 - value) * part.kish
         exact_lower = np.where(value <= 0, 0.0, beta.ppf(tail, events, others + 1))
         exact_upper = np.where(value >= 1, 1.0, beta.ppf(1 - tail, events + 1, others))
         lower = np.where(few, exact_lower, np.maximum(0.0, centre - half))
         upper = np.where(few, exact_upper, np.minimum(1.0, centre + half))
-        lower = np.minimum(value, np.maximum(lower, part["least"]))
-        upper = np.maximum(value, np.minimum(upper, part["most"]))
-    return np.where(part["census"], value, lower), np.where(part["census"], value, upper)
+        lower = np.minimum(value, np.maximum(lower, part.least))
+        upper = np.maximum(value, np.minimum(upper, part.most))
+    return np.where(part.census, value, lower), np.where(part.census, value, upper)
 
 
-def _spread_of_sizes(cells: CellCounts, parts: list[dict[str, Array]], value: Array, total: Array) -> Array:
+def _spread_of_sizes(cells: CellCounts, parts: list[_Part], value: Array, total: Array) -> Array:
     """The variance that comes from not knowing how many records of each stratum belong to the group; 0 for whole strata."""
     variance = np.zeros_like(value)
     for number, part in zip(np.unique(cells.stratum), parts, strict=True):
@@ -207,7 +224,7 @@ def _spread_of_sizes(cells: CellCounts, parts: list[dict[str, Array]], value: Ar
         records, drawn, in_group = (counts[..., own] for counts in (cells.records, cells.drawn, cells.in_group))
         weight = records / drawn
         with np.errstate(divide="ignore", invalid="ignore"):
-            change = np.where(part["answered"] > 0, (part["value"] - value) / total, 0.0)[..., None] * weight
+            change = np.where(part.answered > 0, (part.value - value) / total, 0.0)[..., None] * weight
             squares = in_group * change**2
             within = drawn / (drawn - 1) * (squares - (in_group * change) ** 2 / drawn)
         variance += ((1 - drawn / records) * np.where(drawn > 1, within, 0.0)).sum(-1)
