@@ -190,7 +190,7 @@ def _stratum(cells: CellCounts, own: Array, level: float) -> _Part:
         kish=kish,
         kish_corrected=with_correction,
         effective=effective,
-        census=np.asarray(answered == in_group).all(-1) & np.asarray(drawn == records).all(-1),
+        census=np.all((answered == in_group) & (drawn == records), axis=-1),
         least=positive.sum(-1) / all_records if cells.whole else np.zeros_like(value),
         most=1 - (answered - positive).sum(-1) / all_records if cells.whole else np.ones_like(value),
     )
