@@ -317,11 +317,11 @@ def test_limits_of_kappa_hold_the_truth(pairs: int, confirmed: float, right: flo
     chance = says_yes**2 + (1 - says_yes) ** 2
     truth = (agreed - chance) / (1 - chance)
     draw = np.random.default_rng(pairs)
-    held = []
+    covered = []
     for counts in draw.multinomial(pairs, [both, one, one, 1 - both - 2 * one], size=SIMULATIONS):
         answers = [("yes", "yes"), ("yes", "no"), ("no", "yes"), ("no", "no")]
         found = cohens_kappa({pair: int(count) for pair, count in zip(answers, counts, strict=True)})
         if found.lower is not None and found.upper is not None:
-            held.append(found.lower <= truth + 1e-12 and truth - 1e-12 <= found.upper)
-    assert len(held) > 0.95 * SIMULATIONS
-    assert np.mean(held) >= 0.93
+            covered.append(found.lower <= truth + 1e-12 and truth - 1e-12 <= found.upper)
+    assert len(covered) > 0.95 * SIMULATIONS
+    assert np.mean(covered) >= 0.93

@@ -129,8 +129,8 @@ def _audit_id(options: DrawOptions, reading: str, counted: Iterable[Mapping[str,
         (row["stratum"], row["provider_code"], row["policy_fingerprint"], row["records"], row["checksum"])
         for row in counted
     )
-    told = json.dumps([asdict(options) | {"reading": reading}, frame], sort_keys=True)
-    return f"{options.policy_id}-{options.seed}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+    described = json.dumps([asdict(options) | {"reading": reading}, frame], sort_keys=True)
+    return f"{options.policy_id}-{options.seed}-{hashlib.sha256(described.encode()).hexdigest()[:10]}"
 
 
 def _with_dates(lake: Lake, drawn: DataFrame, options: DrawOptions, dataset: str) -> DataFrame:

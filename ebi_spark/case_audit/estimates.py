@@ -27,7 +27,7 @@ Key = tuple[str, ...]
 class Drawn:
     """One drawn record: where it was drawn, and what the readers of its notes found.
 
-    ``cell_records`` of the stratum and provider, of which ``cell_drawn`` were drawn. ``answers`` are those that estimates use,
+    ``cell_records``: records of the stratum and provider; ``cell_drawn``: how many of them were drawn. ``answers`` are those that estimates use,
     by question; empty where no form was returned or the notes were not there. ``first`` and ``second`` are the readers' own
     answers.
     """

@@ -31,7 +31,7 @@ class Question:
 
 @dataclass(frozen=True)
 class FormText:
-    """The form of one policy revision: what stands above it, and its questions in order."""
+    """The form of one policy revision: its heading and its questions in order."""
 
     policy_id: str
     revision: str

@@ -63,7 +63,7 @@ def share(cells: CellCounts, level: float = 0.95) -> Share:
     others of their stratum. Its variance is linearised, within cells and with the finite-population correction. Strata count
     by their records. Limits of one stratum are those of Wilson at the effective sample size (Korn and Graubard, Survey
     Methodology 1998), or exact (Clopper and Pearson) where records are few; those of several strata are put together by the
-    variances that each stratum's limits stand for (Zou and Donner, Statistics in Medicine 2008; Yan and Su 2010).
+    variances that each stratum's limits imply (Zou and Donner, Statistics in Medicine 2008; Yan and Su 2010).
     """
     cells = _of_one_shape(cells)
     parts = [_stratum(cells, cells.stratum == number, level) for number in np.unique(cells.stratum)]
@@ -130,7 +130,7 @@ def _of_one_shape(cells: CellCounts) -> CellCounts:
 class _Part:
     """What one stratum says.
 
-    ``size``: its records that belong to the group, of which ``unread`` have no answer. ``answered``: records with one.
+    ``size``: its records that belong to the group; ``unread``: those of them without an answer. ``answered``: records with one.
     ``kish``: how many records of equal weight they are; ``kish_corrected``: the same with the finite-population correction;
     ``effective``: also with what is gained by drawing at each provider. ``least``, ``most``: bounds of the share that no
     unread record can break.
