@@ -122,7 +122,8 @@ def _draw(arguments: Any, console: Console, outcome: dict[str, Any]) -> None:
 
 def _show_draw(drawn: DrawnAudit, arguments: Any) -> None:
     console = output_console()
-    table = RichTable(title=f"Audit {drawn.audit_id}, strata by {drawn.reading}", title_justify="left")
+    console.print(headed(f"Audit {drawn.audit_id}", f": strata by {drawn.reading}"))
+    table = RichTable()
     table.add_column("stratum")
     for name in ("records", "drawn"):
         table.add_column(name, justify="right")

@@ -54,4 +54,4 @@ def cohens_kappa(counts: Mapping[tuple[str, str], int], level: float = 0.95, few
     lower, upper = exact_limits(min(1.0, agreed), effective, level)
     assert lower is not None and upper is not None
     error = sqrt(max(0.0, variance) / n) / (1 - chance)
-    return Kappa(kappa, (lower - chance) / (1 - chance), (upper - chance) / (1 - chance), n, "ok", error)
+    return Kappa(kappa, max(-1.0, (lower - chance) / (1 - chance)), (upper - chance) / (1 - chance), n, "ok", error)
