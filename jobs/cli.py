@@ -18,6 +18,7 @@ COMMANDS = {
     "publish": "disclosure control, published tables, release, report",
     "generate": "make up source files to try everything on",
     "policy": "list, show, lint and compare policies; import a published page",
+    "audit": "draw records for a case-note audit, import its forms, estimate how right the flags are",
     "explain": "explain the flags of one record, clause by clause",
     "replay": "compute an old run again and compare the result",
     "status": "show what is in a lake",

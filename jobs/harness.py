@@ -315,8 +315,9 @@ def _existing(lake: str) -> LakeLocation:
 
 
 @contextmanager
-def opened_lake(lake: str, console: Console) -> Iterator[Context]:
-    """A session and an existing lake, for commands that only look at it."""
+def opened_lake(lake: str, console: Console, *, all_records: bool = False) -> Iterator[Context]:
+    """A session and an existing lake, for commands without a configuration. ``all_records``: the command reads more than a
+    few records, so the session is made for as many as the lake has."""
     location = _existing(lake)
     from ebi_spark.lake.storage import Lake, refuse_without_catalogue, restrict_new_files
     from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
@@ -326,7 +327,12 @@ def opened_lake(lake: str, console: Console) -> Iterator[Context]:
         refuse_scratch(location.folder)
     restrict_new_files()
     scratch = location.folder / "silver" / "_scratch" if location.folder else None
-    with spark_session(scratch, data_bytes=0) as spark:
+    size: int | None = 0
+    if all_records:
+        from ebi_spark.sources.file_inventory import stored_bytes
+
+        size = stored_bytes(location.folder) if location.folder else None
+    with spark_session(scratch, data_bytes=size) as spark:
         _handle_signals()
         refuse_without_catalogue(spark, location)
         yield Context(RunConfig(lake=location), Lake(spark, location), "", console)

@@ -250,41 +250,45 @@ AUDIT_SAMPLE = Table(
     "audit_sample",
     "a record drawn for a case-note audit",
     """
-    audit_id string -- the audit: policy, seed and a hash of the frame
+    audit_id string -- the audit: the policy, the seed, and a hash of the frame and the options of the draw
     policy_id string -- the policy
     revision string -- the revision by which the record was read
     reading string -- the reading that decides the strata
-    policy_fingerprint string -- changes when the definition of the policy changes
+    policy_fingerprint string -- changes when the definition of the policy changes; a form has to name the same
     seed bigint -- the seed of the draw
+    years array<string> -- the financial years of the frame
     source_system string -- sus_plus or hes
     dataset string -- apc (admitted patient care) or op (outpatients)
     record_id string -- key of the record in silver
     financial_year string -- April to March, such as 2021-22
-    provider_code string -- the organisation that has the case notes
+    provider_code string -- the organisation that has the case notes; unknown if the record does not name it
     stratum string -- flagged, readings_disagree, near_miss:CLAUSE or rest
+    flagged_by array<string> -- the readings that flag the record
     records_in_stratum bigint -- records of the stratum and provider (N)
     records_drawn bigint -- how many of them were drawn (m)
-    probability double -- m / N, above 0
-    draw_order int -- place in the order of the draw
-    read_twice boolean -- two readers fill a form of it
+    probability double -- inclusion probability, m / N, above 0
+    draw_order int -- place in the order of the draw, from 1 in each stratum and provider
+    read_twice boolean -- two readers read the notes
+    clauses map<string,string> -- the clauses that the form asks about, each with its kind: scope, require, exclude or note
     drawn_at timestamp -- when the sample was drawn
 """
     + _RUN,
-    required=("audit_id", "policy_id", "reading", *RECORD_KEY, "stratum", "probability", "read_twice", "run_id"),
-)
+    required=("audit_id", "policy_id", "revision", "reading", "policy_fingerprint", *RECORD_KEY, "provider_code", "stratum",
+              "flagged_by", "records_in_stratum", "records_drawn", "probability", "read_twice", "clauses", "run_id"),
+)  # fmt: skip
 AUDIT_RESULT = Table(
     "gold",
     "audit_result",
-    "what a reader of the case notes found for one clause of one record",
+    "what a reader of the case notes answered to one question on one record",
     """
     audit_id string -- the audit
     source_system string -- sus_plus or hes
     dataset string -- apc (admitted patient care) or op (outpatients)
     record_id string -- key of the record in silver
-    reader string -- first, second or adjudicated
-    clause_id string -- the clause; the whole policy is `verdict`
-    found string -- yes, no or cannot_tell; for the verdict meets_policy, does_not_meet or notes_not_found
-    form string -- name of the form's file
+    reader string -- first, second or adjudicated; only where first and second differ is there an adjudicated answer
+    clause_id string -- the clause asked about; notes_found for whether the notes were there, verdict for the policy as a whole
+    found string -- yes, no or cannot_tell
+    form string -- name of the file with the form
     imported_at timestamp -- when the form was taken
 """
     + _RUN,
@@ -297,19 +301,24 @@ AUDIT_ESTIMATE = Table(
     """
     audit_id string -- the audit
     policy_id string -- the policy
-    reading string -- the reading that is estimated
-    measure string -- positive_predictive_value, missed_cases, kappa, corrected_activity, …
-    part string -- overall, or the clause, stratum or provider that the estimate is of
-    estimate double -- the estimate
-    lower double -- lower 95% confidence limit
-    upper double -- upper 95% confidence limit
-    worst double -- the estimate if every form that is missing counted against it
-    best double -- the estimate if every form that is missing counted for it
-    method string -- clopper_pearson, wilson, hajek, bootstrap, census, …
-    forms bigint -- forms that the estimate rests on
-    not_returned bigint -- forms that did not come back
+    reading string -- the reading that decides the strata
+    measure string -- what is estimated, such as positive_predictive_value, missed_cases or kappa (docs/monitoring-audit.md)
+    part string -- overall, clause:ID, reading:NAME or stratum:NAME
+    estimate double -- the estimate: a share from 0 to 1, or a number of records (corrected_records, sample_size)
+    lower double -- lower 95% confidence limit; NULL where there is none
+    upper double -- upper 95% confidence limit; NULL where there is none
+    worst double -- the share if every record without an answer counted as no
+    best double -- the share if every record without an answer counted as yes
+    process_lower double -- of a census: lower exact limit for the process behind the records
+    process_upper double -- of a census: upper exact limit for the process behind the records
+    method string -- clopper_pearson, wilson, hajek (weighted, linearised), census, mover (variances from limits), kappa or count
+    records bigint -- records of the frame that the estimate is about; NULL where only the sample says how many
+    forms bigint -- forms with an answer, on which the estimate rests
+    effective double -- number of forms that would say as much in a simple sample
+    not_returned bigint -- drawn records without a form
     notes_not_found bigint -- forms without notes
-    status string -- ok or undefined
+    cannot_tell bigint -- forms whose notes do not say
+    status string -- ok, no_answers, incomplete (a stratum without any answer is left out), few_pairs or undefined
 """
     + _RUN,
     required=("audit_id", "policy_id", "reading", "measure", "part", "status", "run_id"),
