@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
+from ebi_spark import synthetic
+from ebi_spark.config.settings import LakeLocation, load_config
+from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.code_books import code_books
-from ebi_spark.synthetic.histories import HISTORIES, Stay, Visit, operation_day, write_histories
+from ebi_spark.stages.flag import Flag
+from ebi_spark.stages.ingest import Ingest
+from ebi_spark.stages.monitor import Monitor
+from ebi_spark.stages.run_context import RunContext
+from ebi_spark.synthetic.histories import HISTORIES, Stay, Visit, operation_day, operation_keys, write_histories
+from ebi_spark.tables.monitoring import PATHWAY, PATHWAY_STEP
 
 STARTS = (2021, 2022, 2023)
 SUS_PLUS = {
@@ -119,3 +128,34 @@ def test_codes_are_in_the_code_books() -> None:
             assert set(item.diagnoses) <= set(books["icd10"].codes), history.case
             assert set(item.procedures) <= set(books["opcs4"].codes), history.case
     assert len({history.case for history in HISTORIES}) == len(HISTORIES)
+
+
+def test_a_run_finds_what_is_true_of_each_history(spark: SparkSession, not_compiled: None, tmp_path: Path) -> None:
+    pytest.importorskip("ebi_spark.pathway.linked")
+    made = tmp_path / "made"
+    synthetic.generate(
+        spark, made, years=["2021-22", "2022-23", "2023-24"], spells=150, attendances=150, seed=5, system="sus_plus",
+        histories=True,
+    )  # fmt: skip
+    run = made / "run.yml"
+    run.write_text(run.read_text() + "policies: [2Y_back_pain_fusion, 2S_lower_back_imaging]\n", encoding="utf-8")
+    lake, config = Lake(spark, LakeLocation(folder=made / "lake"), "test-run"), load_config(run)
+    for stage in (Ingest, Flag, Monitor):
+        stage(RunContext(config, lake, lake.run_id)).run()  # type: ignore[attr-defined]
+    cases = {key: case for case, key in operation_keys().items()}
+    pathways = {
+        cases[row["record_id"]]: row for row in lake.small_rows(PATHWAY, PATHWAY.names()) if row["record_id"] in cases
+    }
+    steps: dict[str, dict[str, set[tuple[str, str]]]] = {case: {} for case in cases.values()}
+    for row in lake.small_rows(PATHWAY_STEP, PATHWAY_STEP.names()):
+        if row["record_id"] in cases and row["policy_id"] == "2Y_back_pain_fusion":
+            steps[cases[row["record_id"]]].setdefault(row["state"], set()).add((row["step_id"], row["window"]))
+    assert set(pathways) == {history.case for history in HISTORIES}
+    for history in HISTORIES:
+        found = pathways[history.case]
+        usual = {"levels": "two", "approach": "posterior", "decompression": False}
+        for name, value in {**usual, **history.described}.items():
+            assert found[name] == value, (history.case, name)
+        for name in ("readmitted_after", "further_fusion_after", "revision_after", "removal_after", "death_after"):
+            assert found[name] == history.outcomes.get(name), (history.case, name)
+        assert steps[history.case].get("seen", set()) == history.steps | history.before, history.case

@@ -17,7 +17,7 @@ from ebi_spark.config.settings import resource
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.continuous_spells import transfer_columns, transfer_warning
 from ebi_spark.pathway.definitions import definitions_after
-from ebi_spark.pathway.incidence import counts_by_day, incidence_rows, readmissions
+from ebi_spark.pathway.incidence import counts_by_day, incidence, incidence_rows, readmissions
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.small_frames import small_frame
 from ebi_spark.synthetic import histories as made_up
@@ -621,6 +621,13 @@ def test_first_events_by_day_are_counted_as_by_hand(spark: SparkSession, not_com
         ("flagged", "further_operation"): {(105, "censored"): 1, (60, "further_operation"): 1},
         ("flagged", "death_in_hospital"): {(105, "censored"): 1, (730, "censored"): 1},
     }  # fmt: skip
+    curves = {(row["group"], row["event"], row["day"]): row for row in incidence(pathways).collect()}
+    assert curves["all", "readmission", 0]["at_risk"] == 8
+    # Eight discharges. Day 20: one readmitted and one dead, after one was last seen on day 10. Day 30: one of five.
+    assert curves["all", "readmission", 30]["estimate"] == pytest.approx(1 / 7 + 5 / 7 * 1 / 5)
+    assert (curves["flagged", "further_operation", 60]["at_risk"], curves["flagged", "further_operation", 60]["estimate"]) == (
+        2, 0.5,
+    )  # fmt: skip
     spells = small_frame(spark, [{"admission_source": "19"}, {"admission_source": "51"}, {}], SPELL)
     (known,) = transfer_columns(spells).collect()
     assert (known["sources"], known["destinations"]) == (2, 0)

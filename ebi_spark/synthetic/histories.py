@@ -53,8 +53,9 @@ class History:
     """A patient: spells, the operation first, and appointments.
 
     ``outcomes`` is what is true after the operation, by the columns of ``gold/pathway``: what it does not name did not happen.
-    ``steps`` are the steps that are seen, as (step, window). ``late``: the operation is 11 days before the end of the last
-    year. ``known``: the records have the person.
+    ``steps`` are the steps after the operation that are seen, as (step, window), and ``before`` those before or at it.
+    ``described``: other columns of ``gold/pathway``. ``late``: the operation is 11 days before the end of the last year.
+    ``known``: the records have the person.
     """
 
     case: str
@@ -62,6 +63,8 @@ class History:
     visits: tuple[Visit, ...] = ()
     outcomes: Mapping[str, Any] = field(default_factory=dict)
     steps: frozenset[tuple[str, str]] = frozenset()
+    before: frozenset[tuple[str, str]] = frozenset()
+    described: Mapping[str, Any] = field(default_factory=dict)
     late: bool = False
     known: bool = True
 
@@ -82,6 +85,7 @@ def _seen(step: str, *windows: str) -> frozenset[tuple[str, str]]:
     return frozenset((step, window) for window in windows)
 
 
+_WINDOWS = ("3_months", "6_months", "12_months")
 _READMITTED = _seen("emergency_readmission", "30_days")
 
 HISTORIES: tuple[History, ...] = (
@@ -161,36 +165,75 @@ HISTORIES: tuple[History, ...] = (
         outcomes={"readmitted_after": 4}, steps=_READMITTED,
     ),
     History("no person", (_operation(),), known=False),
-    # Care before the operation. Its last day of three, six or twelve months back depends on the calendar.
+    # Care before the operation: 92, 184 and 365 days are three, six and twelve months before 15 September.
     History(
         "physiotherapy over 42 days", (_operation(),),
         (Visit(-80, "650", first=True), Visit(-60, "650"), Visit(-38, "650")),
+        before=_seen("physiotherapy_supervised", *_WINDOWS),
     ),
     History("physiotherapy over 41 days", (_operation(),), (Visit(-79, "650", first=True), Visit(-38, "650"))),
     History("physiotherapy without a first contact", (_operation(),), (Visit(-80, "650"), Visit(-30, "650"))),
     History(
         "physiotherapy not attended", (_operation(),), (Visit(-80, "650", first=True), Visit(-30, "650", attended=False))
     ),
-    History("physiotherapy long before", (_operation(),), (Visit(-420, "650", first=True), Visit(-372, "650"))),
+    History("physiotherapy long before", (_operation(),), (Visit(-420, "650", first=True), Visit(-366, "650"))),
     History(
-        "many specialists", (_operation(),),
-        (Visit(-250, "410", first=True), Visit(-200, "191", first=True), Visit(-170, "656", first=True),
-         Visit(-120, "110", first=True), Visit(-70, "150", first=True), Visit(-20, "108", first=True)),
+        "on the first day of each window", (_operation(),),
+        (Visit(-365, "410", first=True), Visit(-184, "191", first=True), Visit(-92, "656", first=True)),
+        before=_seen("rheumatology", "12_months") | _seen("pain_management", "6_months", "12_months")
+        | _seen("psychology", *_WINDOWS),
     ),
     History(
-        "imaging, injection, operation", (_operation(), Stay(-60, -60, diagnoses=("M545",), procedures=("V544", "Z675"))),
+        "a day before each window", (_operation(),),
+        (Visit(-366, "410", first=True), Visit(-185, "191", first=True), Visit(-93, "656", first=True)),
+        before=_seen("pain_management", "12_months") | _seen("psychology", "6_months", "12_months"),
+    ),
+    History(
+        "surgeons", (_operation(),),
+        (Visit(-250, "110", first=True), Visit(-120, "150", first=True), Visit(-1, "108", first=True), Visit(0, "191")),
+        before=_seen("orthopaedics", "12_months") | _seen("neurosurgery", "6_months", "12_months")
+        | _seen("spinal_surgery", *_WINDOWS),
+    ),
+    History(
+        "imaging, injection, operation", (_operation(), Stay(-60, -60, procedures=("V544", "Z675"))),
         (Visit(-150, "108", first=True, procedures=("U055",)),),
+        before=_seen("facet_injection", *_WINDOWS) | _seen("imaging_then_injection", "12_months")
+        | frozenset(
+            (step, window)
+            for step in ("spinal_surgery", "lumbar_imaging", "lumbar_imaging_flagged")
+            for window in ("6_months", "12_months")
+        ),
     ),
     History(
         "epidural and denervation",
         (_operation(), Stay(-100, -100, procedures=("A521", "Z063")), Stay(-50, -50, procedures=("V485", "Z675"))),
+        before=_seen("epidural_injection", "6_months", "12_months") | _seen("facet_denervation", *_WINDOWS),
     ),
-    # Other reasons to operate.
-    History("spondylolisthesis", (_operation(diagnoses=("M545", "M431")),)),
-    History("stenosis and instability", (_operation(diagnoses=("M545", "M480", "M532")),)),
-    History("leg pain", (_operation(diagnoses=("M545", "M511")),)),
-    History("three levels", (_operation(procedures=("V385", "V553", "V254")),)),
-    History("combined approach", (_operation(procedures=("V385", "V551", "V333")),)),
+    History("blood patch before", (_operation(), Stay(-30, -30, diagnoses=("G971",), procedures=("A523",)))),
+    # Other reasons to operate, and how.
+    History(
+        "spondylolisthesis", (_operation(diagnoses=("M545", "M431")),), before=_seen("spondylolisthesis", "at_operation")
+    ),
+    History("deformity", (_operation(diagnoses=("M545", "M419")),), before=_seen("deformity", "at_operation")),
+    History(
+        "stenosis and instability", (_operation(diagnoses=("M545", "M480", "M532")),),
+        before=frozenset((step, "at_operation") for step in ("stenosis", "instability", "stenosis_with_instability")),
+    ),
+    History(
+        "stenosis alone", (_operation(diagnoses=("M545", "M480")),),
+        before=frozenset((step, "at_operation") for step in ("stenosis", "stenosis_without_instability")),
+    ),
+    History("leg pain", (_operation(diagnoses=("M545", "M511")),), before=_seen("radiculopathy", "at_operation")),
+    History("cauda equina", (_operation(diagnoses=("M545", "G834")),), before=_seen("neurological_deficit", "at_operation")),
+    History(
+        "three levels with decompression", (_operation(procedures=("V385", "V553", "V254")),),
+        described={"levels": "three_or_more", "decompression": True},
+    ),
+    History(
+        "combined approach", (_operation(procedures=("V385", "V551", "V333")),),
+        described={"levels": "one", "approach": "combined"},
+    ),
+    History("levels not stated", (_operation(procedures=("V385", "Z993")),), described={"levels": "not_stated"}),
 )  # fmt: skip
 
 
@@ -202,6 +245,15 @@ def operation_day(history: History, starts: Sequence[int]) -> date:
     if history.late:
         return date(starts[-1] + 1, 3, 20)
     return date(starts[(len(starts) - 1) // 2], 9, 15)
+
+
+def operation_keys() -> dict[str, str]:
+    """The key (``record_id``) of each case's operation in SUS+."""
+    found, number = {}, 0
+    for history in HISTORIES:
+        found[history.case] = str(_FIRST_KEY + number + 1)
+        number += len(history.stays) + len(history.visits)
+    return found
 
 
 def write_histories(
