@@ -115,6 +115,9 @@ HISTORIES: dict[str, tuple[list[Spell], dict[str, Any]]] = {
         {"possible_staged_after": 15, "further_fusion_after": 200},
     ),
     "fusion in the same continuous spell": ([FUSION, spell(5, 9, "81", procedures="V385")], {"spell_end": 9}),
+    "the date of the operation is wrong": (
+        [FUSION, spell(50, 52, procedures="V405")], {"operation_date": 60, "removal_after": 0},
+    ),
     "revision on day 365": ([FUSION, spell(365, 370, procedures="V394")], {"revision_after": 365}),
     "revision on day 366": ([FUSION, spell(366, 370, procedures="V394")], {"revision_after": 366}),
     "removal": ([FUSION, spell(50, 52, procedures="V405")], {"removal_after": 50}),

@@ -57,7 +57,9 @@ def outcomes_after(operations: DataFrame, linked_spells: DataFrame, data_end: da
         F.when(known | F.col("_died"), F.col("_died")).alias("died_in_hospital"),
         F.when(known & ~F.col("_died"), days).alias("follow_up_days"),
         *[F.col(_days_to(step)).alias(name) for name, step in _DAYS_TO.items()],
-        F.date_diff("_death", "operation_date").alias("death_after"),
+        F.when(F.col("_death").isNotNull(), F.greatest(F.date_diff("_death", "operation_date"), F.lit(0))).alias(
+            "death_after"
+        ),
     )
 
 
@@ -202,7 +204,8 @@ def _event(step: dict[str, Any]) -> tuple[Column, Column]:
         "further_operation": F.col("_later") & ~F.col("_staged"),
     }[step["kind"]]
     first_day = F.col("spell.continuous_start") if step["kind"] == "staged" else F.col("spell.starts_on")
-    return happened, F.date_diff(first_day, start)
+    # A date of the operation that is wrong in the source can be after the discharge.
+    return happened, F.greatest(F.date_diff(first_day, start), F.lit(0))
 
 
 def _evidence(step: dict[str, Any], window: str) -> Column:

@@ -154,6 +154,7 @@ def _row(event: str, point: Point | None, day: int, at_risk: int, events: int) -
     if event == DEATH:
         # Of death, the share that died is given.
         value, lower, upper = 1 - value, 1 - upper, 1 - lower
+    value = min(1.0, max(0.0, value))  # a sum of many parts can be a rounding error outside
     row: dict[str, Any] = {"day": day, "at_risk": at_risk, "events": events, "estimate": value}
     if at_risk == 0:
         row["estimate"] = None
