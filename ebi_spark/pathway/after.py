@@ -121,8 +121,8 @@ def _with_evidence(spells: DataFrame) -> DataFrame:
     """
     # The dominant procedure and the primary diagnosis of a spell may be missing from its lists.
     whole_lists = {
-        listed: F.concat_ws("", listed, F.concat(F.lit(","), single, F.lit(",")))
-        for listed, single in (("diagnosis_codes", "primary_diagnosis"), ("procedure_codes", "dominant_procedure"))
+        codes: F.concat_ws("", codes, F.concat(F.lit(","), main, F.lit(",")))
+        for codes, main in (("diagnosis_codes", "primary_diagnosis"), ("procedure_codes", "dominant_procedure"))
     }
     listed = spells.withColumns(whole_lists).withColumns(
         {_codes_for(step): _matching(step["codes"]) for step in _steps_with_codes()}
@@ -242,7 +242,7 @@ def _matching(codes: Iterable[dict[str, Any]]) -> Column:
     for system, column in (("icd10", "diagnosis_codes"), ("opcs4", "procedure_codes")):
         wanted = "|".join(item["code"] for item in codes if item["system"] == system)
         if wanted:
-            listed = F.regexp_extract_all(F.coalesce(column, F.lit("")), F.lit(f",((?:{wanted})[^,]*)"), F.lit(1))
+            listed = F.regexp_extract_all(F.coalesce(column, F.lit("")), F.lit(f",((?:{wanted})[^,|]*)"), F.lit(1))
             found.append(listed)
     return F.concat(*found) if found else F.array().cast("array<string>")
 
