@@ -31,7 +31,7 @@ from tests.disclosure_attack import narrowed
 
 YEARS = ("2021-22", "2022-23")
 NATIONAL = "policy_id IN ('2Y_back_pain_fusion', '2S_lower_back_imaging')"
-LOCAL = ("CMICB_Clin087", "DDICB_back_pain_fusion")
+LOCAL = ("CMICB_Clin087", "DDICB_back_pain_fusion", "HNYICB_back_pain_fusion")
 FIGURES = ("activity", "in_scope", "crude_rate", "standardised_rate", "lower", "upper")
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -224,14 +224,15 @@ def test_local_policies_have_their_own_boards_alone(done: dict[str, Any], source
     areas = rows(
         source, "gold/activity_rate", "DISTINCT policy_id, area_type, area_code", f"{local} AND area_type = 'icb'"
     )
-    assert areas == [(LOCAL[0], "icb", "QYG"), (LOCAL[1], "icb", "QJ2")]
+    boards = dict(zip(LOCAL, ("QYG", "QJ2", "QOQ"), strict=True))
+    assert areas == [(policy, "icb", board) for policy, board in boards.items()]
     kinds = rows(source, "gold/activity_rate", "DISTINCT area_type", f"{local} AND expected IS NULL")
     assert {kind for (kind,) in kinds} <= {"icb", "sub_icb", "provider"}
     assert not rows(source, "gold/activity_rate", "area_type", f"{local} AND area_type IN ('england', 'region')")
     judged = rows(source, "gold/activity_flag", "DISTINCT policy_id, area_code", local)
     with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
         board = {row["sub_icb_code"]: row["icb_code"] for row in csv.DictReader(file) if not row["valid_to"]}
-    assert judged and all(board[code] == {LOCAL[0]: "QYG", LOCAL[1]: "QJ2"}[policy] for policy, code in judged)
+    assert judged and all(board[code] == boards[policy] for policy, code in judged)
     # A record of the board is judged by both policies, and the local one flags no record that the national does not.
     both = rows(
         source, "gold/policy_comparison", "policy_id, max(records_compared), sum(records) FILTER (direction = 'local_only')",

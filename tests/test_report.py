@@ -9,6 +9,7 @@ import math
 import random
 import re
 from collections.abc import Iterator
+from datetime import date, datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +24,7 @@ from deltalake import write_deltalake
 from ebi_spark.config.settings import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
 from ebi_spark.report import build_report, charts, wording
-from ebi_spark.report.page import report_caveats
+from ebi_spark.report.page import report_caveats, sources_to_check
 from ebi_spark.report.rows import mapping, rows_of
 from ebi_spark.tables import schemas
 
@@ -579,6 +580,16 @@ def test_provenance_says_what_made_the_figures(page: Page) -> None:
     assert page.table("Delta versions of the gold tables")["gold/activity_rate"]["Version"] == "31"
     assert page.table("The published tables")["rate"] == {"Table": "rate", "Rows": "93", "Delta version": "12"}
     assert page.table("Fingerprints")[f"{FUSION}, 2022-08, as_published"]["Fingerprint"] == "cafe0123cafe0123"
+
+
+def test_a_source_that_has_to_be_checked_is_named() -> None:
+    row = {"policy_id": FUSION, "definition": '{"source": {"last_checked": "2023-01-31", "review": "2023-06"}}'}
+    late = sources_to_check([row, {"policy_id": IMAGING, "definition": "{}"}], datetime(2024, 2, 1, 9, 0))
+    assert late == {
+        FUSION: "its source was last checked on 2023-01-31, more than a year ago; the review that its source announces was "
+        "due by 2023-06-30"
+    }
+    assert sources_to_check([row], date(2023, 6, 30)) == {}
 
 
 def test_caveats_are_shown_for_the_policies_they_apply_to(page: Page, html: str) -> None:
