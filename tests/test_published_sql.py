@@ -264,7 +264,9 @@ def test_flags_are_those_of_the_published_sql(case: Case, policy: str) -> None:
     assert len(by_sql) > ROWS / 20
     # The coding of August 2022 is carried over to September 2024: the same SQL holds for both.
     names = {"2022-08", "2024-09"} if policy == "2Y_back_pain_fusion" else {"2023-12"}
-    assert {name: number > ROWS / 20 for (key, name), number in case.revisions.items() if key == policy} == dict.fromkeys(names, True)
+    assert {
+        name: number > ROWS / 20 for (key, name), number in case.revisions.items() if key == policy
+    } == dict.fromkeys(names, True)
     assert set(flags) <= set(verdicts)
     print(f"{policy}: {len(verdicts):,} rows, {len(flags):,} in scope, {len(by_sql):,} flagged by both")
 

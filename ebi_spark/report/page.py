@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ebi_spark.config.settings import caveats, disclosure_rules
 from ebi_spark.own_files import REPORT_VERSION
 from ebi_spark.policies.reminders import reminders, sources_of
+from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.rates.control_charts import Form
 from ebi_spark.report import between_areas, charts, data_quality, over_time, wording
 from ebi_spark.report.blocks import Block, Part, by_year, chart_block, slug
@@ -175,7 +176,11 @@ def _policy(
         ),
         Part(f"{anchor}-spread", "How much areas differ", between_areas.spread(own["variation"], reading)),
         Part(f"{anchor}-near", "Near misses", _near_misses(own["attrition"], reading)),
-        Part(f"{anchor}-readings", "What each reading changes", _readings(own, anchor, title)),
+        Part(
+            f"{anchor}-readings",
+            "What each reading changes",
+            _readings(own, anchor, title) + (() if partial else _baseline(policy_id, own["reading_effect"])),
+        ),
         Part(f"{anchor}-decides", "What each coding decision changes", _sensitivity(own["sensitivity"])),
     )
     return PolicyView(
@@ -522,6 +527,41 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
             )
         )
     return tuple(blocks)
+
+
+def _baseline(policy_id: str, effects: Sequence[Row]) -> tuple[Block, ...]:
+    """Our count of each reading beside the activity that the source publishes, where the release has that year."""
+    given = baselines().get(policy_id)
+    if given is None:
+        return ()
+    counts: dict[str, int] = {}
+    for reading in wording.READINGS:
+        own = [
+            row["flagged"]
+            for row in effects
+            if row["reading"] == reading
+            and row["financial_year"] == given["financial_year"]
+            and row.get("flagged") is not None
+        ]
+        if own:
+            counts[reading] = sum(map(int, own))
+    if not counts:
+        return ()
+    rate = f", {given['standardised_rate']} per 100,000" if "standardised_rate" in given else ""
+    rows = [("Published by the source", f"{wording.count(given['records'])} {given['unit']}{rate}", "")]
+    for found in compare(given, counts):
+        ratio = "–" if found.ratio is None else f"{found.ratio:.2f}"
+        nearest = " (nearest)" if found.nearest else ""
+        rows.append((f"Ours, {wording.reading(found.reading)}{nearest}", wording.count(found.records), ratio))
+    return (
+        Block(
+            "grid",
+            text=f"Published activity beside ours, England, {given['financial_year']}. Source: {given['source']}.",
+            head=("Count", "Records", "Ours ÷ published"),
+            rows=tuple(rows),
+            align="lrr",
+        ),
+    )
 
 
 def _sensitivity(rows: Sequence[Row]) -> tuple[Block, ...]:
