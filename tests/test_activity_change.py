@@ -248,7 +248,7 @@ def test_a_revision_apart_is_the_later_period_by_both() -> None:
 # Counts, in Spark and in another engine
 
 CODES = ("V382", "V383", "V404", "V251", "V393", "V511", "V388", "V399", "V254", "W371", "V3841")
-DIAGNOSES = ("M545", "M549", "M513", "M480", None)
+DIAGNOSES = ("M545", "M545", "M549", "M513", None)
 
 
 def spells(number: int) -> Iterator[dict[str, Any]]:
@@ -262,9 +262,9 @@ def spells(number: int) -> Iterator[dict[str, Any]]:
             "source_system": "sus_plus", "dataset": "apc", "record_id": str(n), "financial_year": f"{year}-{year - 1999}",
             "activity_date": date(year, draw.choice((5, 11)), 1), "admission_date": date(year, 4, 30), "person_id": f"p{n % 97}",
             "dominant_procedure": dominant, "dominant_procedure_4": dominant and dominant[:4], "primary_diagnosis": primary,
-            "diagnosis_codes": None if primary is None else f",{primary},{draw.choice(('E119', 'M431', 'C795'))},",
-            "procedure_codes": f",{','.join(listed)}," if listed else None, "age": draw.choice((18, 45, None)),
-            "age_years": 45, "sex": draw.choice(("1", "2", "9")), "admission_method": draw.choice(("11", "21")),
+            "diagnosis_codes": None if primary is None else f",{primary},{draw.choice(('E119', 'E119', 'M431', 'C795'))},",
+            "procedure_codes": f",{','.join(listed)}," if listed else None, "age": draw.choice((18, 45, 45, 45, None)),
+            "age_years": 45, "sex": draw.choice(("1", "2", "9")), "admission_method": draw.choice(("11", "11", "21")),
             "administrative_category": "01", "commissioner_code": draw.choice(("15M00", "02P00", "99X", "7A1")),
         }  # fmt: skip
 
@@ -300,7 +300,9 @@ def test_counts_are_those_of_another_engine(spark: SparkSession) -> None:
         for name in ("scope", "outside_scope", "unspecified")
     }
     database = duckdb.connect()
-    database.execute("CREATE TABLE spell (id TEXT, y TEXT, codes TEXT, d TEXT, p TEXT, dx TEXT, age INT, m TEXT, c TEXT)")
+    database.execute(
+        "CREATE TABLE spell (id TEXT, y TEXT, codes TEXT, d TEXT, p TEXT, dx TEXT, age INT, m TEXT, c TEXT)"
+    )
     database.executemany(
         "INSERT INTO spell VALUES (?,?,?,?,?,?,?,?,?)",
         [[r["record_id"], r["financial_year"], r["procedure_codes"], r["dominant_procedure_4"], r["primary_diagnosis"],
@@ -348,7 +350,9 @@ def test_counts_are_those_of_another_engine(spark: SparkSession) -> None:
         expected[y, "primary_diagnosis", code] = number
     assert {key: number for key, (number, _) in used.items()} == dict(expected)
     totals = dict(
-        database.execute("SELECT y, [count(*) FILTER (lumbar), count(*) FILTER (scoped)] FROM v GROUP BY ALL").fetchall()
+        database.execute(
+            "SELECT y, [count(*) FILTER (lumbar), count(*) FILTER (scoped)] FROM v GROUP BY ALL"
+        ).fetchall()
     )
     assert all(of == totals[key[0]][key[1] == "primary_diagnosis"] for key, (_, of) in used.items())
 
@@ -364,12 +368,15 @@ def test_counts_are_those_of_another_engine(spark: SparkSession) -> None:
     homes = records["apc"].selectExpr("*").withColumn("lsoa", records["apc"]["commissioner_code"])
     pooled = {FUSION: (policy, ("2021-22", "2024-25"))}
     people = equality_counts(flags, {"apc": homes}, pooled, {"15M00": "1", "99X": "5"}).collect()
+    flagged = {
+        j["record_id"] for j in judged
+        if (j["dataset"], j["reading"], j["outcome"]) == ("apc", "as_published", "flagged") and j["area_basis"] != "outside_england"
+    }  # fmt: skip
     hand = Counter(
-        ({"1": "1", "2": "2"}.get(row["sex"]), {"15M00": "1", "99X": "5"}.get(row["commissioner_code"]))
+        (row["sex"] if row["sex"] in SEXES else None, {"15M00": "1", "99X": "5"}.get(row["commissioner_code"]))
         for row in rows
-        if any(j["record_id"] == row["record_id"] and j["dataset"] == "apc" and j["reading"] == "as_published"
-               and j["outcome"] == "flagged" and j["area_basis"] != "outside_england" for j in judged)
-    )  # fmt: skip
+        if row["record_id"] in flagged
+    )
     assert {row["band"] for row in people} == {9}
     assert {(row["sex"], row["fifth"]): row["records"] for row in people} == dict(hand) and len(hand) > 5
 

@@ -50,7 +50,7 @@ COMMITS = {
         ["gold/rate_variation"],
         ["gold/run_log"],
     ],
-    "monitor": [["gold/run_log"]],
+    "monitor": [["gold/code_use", "gold/activity_change", "gold/equality_rate"], ["gold/run_log"]],
     "validate": [["gold/run_log"]],
     "publish": [[table.full_name for table in PUBLISHED], ["published/release"], ["gold/run_log"]],
 }

@@ -368,6 +368,17 @@ class RunConfig:
             name="geography.lsoas",
         ),
     ] = None
+    mappings: Annotated[
+        tuple[Path, ...],
+        Key(
+            "What became of areas that the shipped tables do not know.",
+            unit="CSV files",
+            default="none",
+            hint="a list of CSV files: from_code, to_code, from_date, share",
+            stages=("flag", "rate"),
+            name="geography.mappings",
+        ),
+    ] = ()
     deprivation: Annotated[
         Path | None,
         Key(
@@ -390,17 +401,6 @@ class RunConfig:
             name="deprivation.population",
         ),
     ] = None
-    mappings: Annotated[
-        tuple[Path, ...],
-        Key(
-            "What became of areas that the shipped tables do not know.",
-            unit="CSV files",
-            default="none",
-            hint="a list of CSV files: from_code, to_code, from_date, share",
-            stages=("flag", "rate"),
-            name="geography.mappings",
-        ),
-    ] = ()
     area_order: Annotated[
         tuple[AreaBasis, ...],
         Field(min_length=1),
