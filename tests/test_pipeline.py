@@ -219,6 +219,31 @@ def test_england_counts_the_flags_and_no_area_counts_more(done: dict[str, Any], 
     assert {row[:3]: row[3] for row in beneath if row[3]} == {row[:3]: row[3] for row in located if row[3]}
 
 
+def test_totals_of_changes_are_the_activity_of_rates(done: dict[str, Any], source: Path) -> None:
+    """Counted again from the records, a change begins and ends with the counts that the rates have; its parts lie between."""
+    key = "policy_id, reading, area_type, area_code"
+    totals = rows(source, "gold/activity_change", f"{key}, period_to, records", "component = 'total_to'")
+    counted_by = f"{key}, financial_year"
+    activity = rows(
+        source, "gold/activity_rate", f"{counted_by}, sum(activity)", f"period_years = 1 GROUP BY {counted_by}"
+    )
+    known = {row[:5]: row[5] for row in activity}
+    assert {row[0] for row in totals} == {"2S_lower_back_imaging", "2Y_back_pain_fusion"}
+    assert {row[2] for row in totals} == {"england", "region", "icb", "sub_icb"}
+    assert all(known.get(row[:5], 0) == row[5] for row in totals) and sum(row[5] for row in totals)
+    apart = rows(
+        source, "gold/activity_change",
+        "policy_id, sum(CASE component WHEN 'total_to' THEN -records WHEN 'total_from' THEN records ELSE records END)",
+        "true GROUP BY policy_id, area_type, area_code, period_from, period_to",
+    )  # fmt: skip
+    assert max(abs(gap) for _, gap in apart) < 1e-6
+    groups = rows(source, "gold/equality_rate", "policy_id, dimension, sum(activity)", "true GROUP BY ALL")
+    assert {row[1] for row in groups} == {"sex", "age_group"} and len({row[::2] for row in groups}) == len(
+        {row[0] for row in groups}
+    )
+    assert rows(source, "gold/code_use", "DISTINCT kind")
+
+
 def test_local_policies_have_their_own_boards_alone(done: dict[str, Any], source: Path) -> None:
     local = f"policy_id IN {LOCAL}"
     areas = rows(

@@ -205,7 +205,9 @@ def _with_fusions(spells: DataFrame, judged: DataFrame, chain: Chain, lookups: L
     placed = with_area(lumbar_fusions(spells), lookups).crossJoin(F.broadcast(versions))
     key = ("version", *RECORD_KEY, YEAR)
     outcomes = judged.select(*key, "outcome", "failed_clauses")
-    joined = placed.join(F.broadcast(outcomes), [*key], "left")
+    # Under another name: a step of the chain is called primary_diagnosis too.
+    named = placed.withColumn("_diagnosis", F.coalesce(F.substring("primary_diagnosis", 1, 4), F.lit(UNKNOWN)))
+    joined = named.join(F.broadcast(outcomes), [*key], "left")
     stepped = _with_steps(
         joined, chain, operations=F.col("is_fusion"), in_scope=F.col("is_fusion") & F.col("outcome").isNotNull()
     )
@@ -230,8 +232,7 @@ def _uses() -> Column:
     other = F.when(~is_dominant, F.array_intersect(own, scoped)).otherwise(F.array().cast("array<string>"))
     outside = F.array_intersect(own, _texts(given["outside_scope"]["codes"]))
     unspecified = F.array_intersect(own, _texts(given["unspecified"]["codes"]))
-    primary = F.coalesce(F.substring("primary_diagnosis", 1, 4), F.lit(UNKNOWN))
-    first = F.when(F.col("in_scope"), F.array(primary)).otherwise(F.array().cast("array<string>"))
+    first = F.when(F.col("in_scope"), F.array("_diagnosis")).otherwise(F.array().cast("array<string>"))
 
     def used(kind: str, codes: Column, *, whole: bool = True) -> Column:
         and_any = F.when(F.size(codes) > 0, F.array_append(codes, F.lit(ANY))).otherwise(codes) if whole else codes

@@ -226,6 +226,8 @@ def _facts(policy_id: str, current: Row | None, reading: str, reminder: str) -> 
             ("Data", wording.DATASETS.get(dataset, dataset)),
             ("Revision", f"{current['revision']}, {_in_force(current)}"),
         ]
+        if '"coding_seen": false' in str(current.get("definition")):
+            facts.append(("Coding", "not seen for this revision; that of the revision before it is used"))
     if reminder:
         facts.append(("Check the source", reminder[0].upper() + reminder[1:]))
     facts.append(("Main definition (reading)", wording.reading(reading) + (f": {meaning}" if meaning else "")))
