@@ -7,6 +7,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
+from ebi_spark.financial_years import end_of, start_of
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.storage import run_in_threads
@@ -172,7 +173,14 @@ class Monitor(Stage):
         for policy, chosen in pooled.values():
             strata = [people.get((year, "england", ENGLAND)) for year in chosen]
             whole = sum((Counter(given) for given in strata if given), Counter[tuple[str, int]]())
-            revisions = {chain.revision.name for chain in periods if chain.policy.id == policy.id}
+            first, last = start_of(chosen[0]), end_of(chosen[-1])
+            revisions = {
+                period.revision.name
+                for period in periods
+                if period.policy.id == policy.id
+                and (period.since is None or period.since <= last)
+                and (period.until is None or period.until > first)
+            }
             rows += equality_rows(
                 policy,
                 chosen,
