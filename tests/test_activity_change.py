@@ -56,6 +56,7 @@ from ebi_spark.statistics.decomposition import factors_of, shapley_parts
 from ebi_spark.statistics.inequality import Estimate, Stratum, poisson_limits, slope_index, standardised
 from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, CODE_USE, EQUALITY_RATE
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE
+from tests.test_population import listed
 
 FUSION, IMAGING = "2Y_back_pain_fusion", "2S_lower_back_imaging"
 CONFIG = RunConfig(lake=LakeLocation())
@@ -452,25 +453,41 @@ def test_groups_of_people_by_hand() -> None:
     }  # fmt: skip
 
 
-def test_lookups_of_deprivation_are_checked(tmp_path: Path) -> None:
+PEOPLE_OF_FIFTHS = [
+    f"{fifth},{sex},{band * 5},{100 + band}" for fifth in FIFTHS for sex in SEXES for band in range(LAST_BAND + 1)
+]
+# A case of docs/bad-input.md → the lines of a lookup of small areas, or of people by fifth
+BAD_FIFTHS = {
+    "without the fifths of its small areas": ["lsoa,decile", "E01000001,1"],
+    "with a fifth that is no number from 1 to 5": ["lsoa,fifth", "E01000001,1", "E01000003,6"],
+    "with a small area twice": ["lsoa,fifth", "E01000001,1", "e01000001,2"],
+    "with a fifth of no small area": ["lsoa,fifth", "E01000001,1", ",2"],
+    "of people that lacks a group": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:]],
+    "of people with a number that cannot be read": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:], "1,1,x,5"],
+    "of people with an impossible fifth, sex or age": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:], "1,1,3,5"],
+}
+
+
+def test_the_page_lists_these_files_of_deprivation_and_no_others() -> None:
+    assert [*listed("Files of deprivation")] == [*BAD_FIFTHS]
+
+
+@pytest.mark.parametrize("case", BAD_FIFTHS)
+def test_a_file_of_deprivation_that_is_refused(case: str, tmp_path: Path) -> None:
     path = tmp_path / "fifths.csv"
-    path.write_text("lsoa,fifth\nE01000001,1\ne01000002 ,5\n")
+    path.write_text("\n".join(BAD_FIFTHS[case]), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_people_of_fifths(path) if "people" in case else read_fifths(path)
+    assert caught.value.remedy and "fifths.csv" in str(caught.value)
+    assert all(words in str(caught.value) for words in listed("Files of deprivation")[case]), str(caught.value)
+
+
+def test_files_of_deprivation_are_read(tmp_path: Path) -> None:
+    path, people = tmp_path / "fifths.csv", tmp_path / "people.csv"
+    path.write_text("lsoa,fifth\nE01000001,1\ne01000002 ,5\n", encoding="utf-8")
     assert read_fifths(path) == {"E01000001": "1", "E01000002": "5"}
-    for line, problem in (("E01000003,6", "is '6'"), ("E01000001,2", "appears twice"), (",2", "no code")):
-        path.write_text(f"lsoa,fifth\nE01000001,1\n{line}\n")
-        with pytest.raises(InputError, match=f"line 3: .*{problem}"):
-            read_fifths(path)
-    people = tmp_path / "people.csv"
-    rows = [
-        f"{fifth},{sex},{band * 5},{100 + band}" for fifth in FIFTHS for sex in SEXES for band in range(LAST_BAND + 1)
-    ]
-    people.write_text("\n".join(["fifth,sex,age_from,people", *rows]))
+    people.write_text("\n".join(["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS]), encoding="utf-8")
     assert read_people_of_fifths(people)["3"]["2", 18] == 118
-    for kept, problem in ((rows[1:], "1 rows are missing"), ([*rows[1:], "1,1,3,5"], "line 191: .*out of range"),
-                          ([*rows[1:], "1,1,x,5"], "line 191: .*not a number")):  # fmt: skip
-        people.write_text("\n".join(["fifth,sex,age_from,people", *kept]))
-        with pytest.raises(InputError, match=problem):
-            read_people_of_fifths(people)
 
 
 def test_years_are_compared_in_order() -> None:
