@@ -33,7 +33,7 @@ from tests.disclosure_attack import narrowed
 
 YEARS = ("2021-22", "2022-23")
 NATIONAL = "policy_id IN ('2Y_back_pain_fusion', '2S_lower_back_imaging')"
-LOCAL = ("CMICB_Clin087", "DDICB_back_pain_fusion")
+LOCAL = ("CMICB_Clin087", "DDICB_back_pain_fusion", "HNYICB_back_pain_fusion")
 FIGURES = ("activity", "in_scope", "crude_rate", "standardised_rate", "lower", "upper")
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -211,19 +211,45 @@ def test_england_counts_the_flags_and_no_area_counts_more(done: dict[str, Any], 
     assert {row[:3]: row[3] for row in beneath if row[3]} == {row[:3]: row[3] for row in located if row[3]}
 
 
+def test_totals_of_changes_are_the_activity_of_rates(done: dict[str, Any], source: Path) -> None:
+    """Counted again from the records, a change begins and ends with the counts that the rates have; its parts lie between."""
+    key = "policy_id, reading, area_type, area_code"
+    totals = rows(source, "gold/activity_change", f"{key}, period_to, records", "component = 'total_to'")
+    counted_by = f"{key}, financial_year"
+    activity = rows(
+        source, "gold/activity_rate", f"{counted_by}, sum(activity)", f"period_years = 1 GROUP BY {counted_by}"
+    )
+    known = {row[:5]: row[5] for row in activity}
+    assert {row[0] for row in totals} == {"2S_lower_back_imaging", "2Y_back_pain_fusion"}
+    assert {row[2] for row in totals} == {"england", "region", "icb", "sub_icb"}
+    assert all(known.get(row[:5], 0) == row[5] for row in totals) and sum(row[5] for row in totals)
+    apart = rows(
+        source, "gold/activity_change",
+        "policy_id, sum(CASE component WHEN 'total_to' THEN -records WHEN 'total_from' THEN records ELSE records END)",
+        "true GROUP BY policy_id, area_type, area_code, period_from, period_to",
+    )  # fmt: skip
+    assert max(abs(gap) for _, gap in apart) < 1e-6
+    groups = rows(source, "gold/equality_rate", "policy_id, dimension, sum(activity)", "true GROUP BY ALL")
+    assert {row[1] for row in groups} == {"sex", "age_group"} and len({row[::2] for row in groups}) == len(
+        {row[0] for row in groups}
+    )
+    assert rows(source, "gold/code_use", "DISTINCT kind")
+
+
 def test_local_policies_have_their_own_boards_alone(done: dict[str, Any], source: Path) -> None:
     local = f"policy_id IN {LOCAL}"
     areas = rows(
         source, "gold/activity_rate", "DISTINCT policy_id, area_type, area_code", f"{local} AND area_type = 'icb'"
     )
-    assert areas == [(LOCAL[0], "icb", "QYG"), (LOCAL[1], "icb", "QJ2")]
+    boards = dict(zip(LOCAL, ("QYG", "QJ2", "QOQ"), strict=True))
+    assert areas == [(policy, "icb", board) for policy, board in boards.items()]
     kinds = rows(source, "gold/activity_rate", "DISTINCT area_type", f"{local} AND expected IS NULL")
     assert {kind for (kind,) in kinds} <= {"icb", "sub_icb", "provider"}
     assert not rows(source, "gold/activity_rate", "area_type", f"{local} AND area_type IN ('england', 'region')")
     judged = rows(source, "gold/activity_flag", "DISTINCT policy_id, area_code", local)
     with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
         board = {row["sub_icb_code"]: row["icb_code"] for row in csv.DictReader(file) if not row["valid_to"]}
-    assert judged and all(board[code] == {LOCAL[0]: "QYG", LOCAL[1]: "QJ2"}[policy] for policy, code in judged)
+    assert judged and all(board[code] == boards[policy] for policy, code in judged)
     # A record of the board is judged by both policies, and the local one flags no record that the national does not.
     both = rows(
         source, "gold/policy_comparison", "policy_id, max(records_compared), sum(records) FILTER (direction = 'local_only')",

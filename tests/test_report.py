@@ -9,6 +9,7 @@ import math
 import random
 import re
 from collections.abc import Iterator
+from datetime import date, datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,8 +23,9 @@ from deltalake import write_deltalake
 
 from ebi_spark.config.settings import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
+from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.report import build_report, charts, wording
-from ebi_spark.report.page import report_caveats
+from ebi_spark.report.page import report_caveats, sources_to_check
 from ebi_spark.report.rows import mapping, rows_of
 from ebi_spark.tables import schemas
 
@@ -579,6 +581,55 @@ def test_provenance_says_what_made_the_figures(page: Page) -> None:
     assert page.table("Delta versions of the gold tables")["gold/activity_rate"]["Version"] == "31"
     assert page.table("The published tables")["rate"] == {"Table": "rate", "Rows": "93", "Delta version": "12"}
     assert page.table("Fingerprints")[f"{FUSION}, 2022-08, as_published"]["Fingerprint"] == "cafe0123cafe0123"
+
+
+def test_published_activity_is_beside_ours_where_the_release_has_the_year(page: Page) -> None:
+    assert not page.says("Published activity beside ours")  # no figures of 2018-19
+    counts = {"as_published": 50, "as_intended": 30, "guidance_coded": 0}
+    row = {name: None for name, *_ in schemas.READING_EFFECT.fields()} | {
+        "policy_id": FUSION,
+        "revision": "2022-08",
+        "added": 0,
+        "removed": 0,
+    }
+    effects = [
+        row | {"reading": reading, "financial_year": "2018-19", "in_scope": 900, "flagged": flagged, "flagged_as_published": 50}
+        for reading, flagged in counts.items()
+    ]  # fmt: skip
+    tables = {**empty(), "reading_effect": framed(effects, schemas.READING_EFFECT)}
+    found = Page(build_report(tables, release=manifest())).table("Published activity beside ours, England, 2018-19.")
+    assert found["Published by the source"]["Records"] == "41 episodes, 0.1 per 100,000"
+    # 50 ÷ 41 = 1.22 is nearer than 30 ÷ 41 = 0.73, whose inverse is 1.37.
+    assert found["Ours, as published (nearest)"] == {
+        "Count": "Ours, as published (nearest)",
+        "Records": "50",
+        "Ours ÷ published": "1.22",
+    }
+    assert found["Ours, as intended"]["Ours ÷ published"] == "0.73"
+    assert found["Ours, guidance coded"]["Ours ÷ published"] == "–"
+    partial = Page(build_report(tables, release=manifest(coverage="partial")))
+    assert not partial.says("Published activity beside ours")
+
+
+def test_published_baselines_are_those_of_the_sources() -> None:
+    fusion, imaging = baselines()[FUSION], baselines()[IMAGING]
+    keys = ("records", "standardised_rate", "n_fold", "p10", "p25", "p50", "p90")
+    assert [fusion[key] for key in keys] == [41, 0.1, 4.5, 0.1, 0.1, 0.3, 0.5]
+    assert imaging["records"] == 253_956 and "older page" in imaging["source"]
+    assert {fusion["financial_year"], imaging["financial_year"]} == {"2018-19"}
+    tied = compare({"records": 40}, {"a": 20, "b": 80})
+    assert [found.nearest for found in tied] == [True, True]
+    assert [found.nearest for found in compare({"records": 40}, {"a": 0})] == [False]
+
+
+def test_a_source_that_has_to_be_checked_is_named() -> None:
+    row = {"policy_id": FUSION, "definition": '{"source": {"last_checked": "2023-01-31", "review": "2023-06"}}'}
+    late = sources_to_check([row, {"policy_id": IMAGING, "definition": "{}"}], datetime(2024, 2, 1, 9, 0))
+    assert late == {
+        FUSION: "its source was last checked on 2023-01-31, more than a year ago; the review that its source announces was "
+        "due by 2023-06-30"
+    }
+    assert sources_to_check([row], date(2023, 6, 30)) == {}
 
 
 def test_caveats_are_shown_for_the_policies_they_apply_to(page: Page, html: str) -> None:

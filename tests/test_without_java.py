@@ -86,7 +86,10 @@ def lake(tmp_path: Path) -> LocalLake:
     put(
         folder,
         POLICY,
-        [{"policy_id": policy, "revision": "1", "reading": "r", "title": "t"} for policy in ("2Z", "2Y")],
+        [
+            {"policy_id": policy, "revision": "1", "reading": "r", "title": "t", "definition": definition}
+            for policy, definition in (("2Z", '{"source": {"last_checked": "2020-01-31"}}'), ("2Y", "{}"))
+        ],
     )
     refused = json.dumps([{"role": "apc", "reason": "no_key", "rows": 3, "files": 1}])
     for hour, stage, details in ((1, "ingest", {REFUSED_ROWS: refused}), (0, "ingest", None)):
@@ -137,6 +140,9 @@ def test_status_needs_no_java(lake: LocalLake) -> None:
         {"code": UNKNOWN_CODE, "reason": "unmapped", "years": ["2022-23"], "records": 1},
     ]
     assert [row["policy_id"] for row in status["policies"]] == ["2Y", "2Z"]
+    assert status["sources of policies to check"] == [
+        {"policy": "2Z", "why": "its source was last checked on 2020-01-31, more than a year ago"}
+    ]
     assert [row["run_id"] for row in status["last stages"]] == ["run-1", "run-0"]
     assert status["last stages"][0]["started_at"] == str(moment(1).astimezone().replace(tzinfo=None))
     assert status["release"][0]["release_id"] == "r2"

@@ -55,6 +55,7 @@ from ebi_spark.tables.schemas import (
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    POPULATION,
     RELEASE,
     REPEATED_ROW,
     TABLES,
@@ -76,7 +77,13 @@ READS: dict[str, tuple[str, ...]] = {
     "flag": (APC_SPELL.full_name, OP_ATTENDANCE.full_name),
     # Of gold/policy it takes only what the fingerprints of the flags already cover.
     "rate": (ACTIVITY_FLAG.full_name, POLICY_ATTRITION.full_name, APC_SPELL.full_name, OP_ATTENDANCE.full_name),
-    "monitor": (ACTIVITY_FLAG.full_name, POLICY.full_name, APC_SPELL.full_name, OP_ATTENDANCE.full_name),
+    "monitor": (
+        ACTIVITY_FLAG.full_name,
+        POLICY.full_name,
+        APC_SPELL.full_name,
+        OP_ATTENDANCE.full_name,
+        POPULATION.full_name,
+    ),
     "validate": _CHECKED,
     "publish": _CHECKED,
 }
@@ -85,7 +92,12 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "ingest": ("conf/layouts.yml", "conf/default_codes.yml"),
     "flag": ("conf/reference/*.csv", "conf/default_codes.yml"),
     "rate": ("conf/reference/*.csv", "conf/default_codes.yml", "conf/code_forms.yml"),
-    "monitor": ("conf/approval_regimes.yml", "conf/pathway.yml", "conf/reference/*.csv"),
+    "monitor": (
+        "conf/approval_regimes.yml",
+        "conf/lumbar_fusions.yml",
+        "conf/pathway.yml",
+        "conf/reference/*.csv",
+    ),
     "validate": ("expectations/*.yml",),
     "publish": (
         "conf/disclosure.yml",

@@ -190,10 +190,10 @@ CODE_USE = Table(
     """
     policy_id string -- the policy
     financial_year string -- April to March, such as 2021-22
-    kind string -- operation_outside_scope, non_dominant, unspecified or primary_diagnosis
-    code string -- the code, or the name of the group
-    records bigint -- number of records
-    of_records bigint -- all records that the share is of: lumbar fusions of the year
+    kind string -- operation_outside_scope, non_dominant (a code of the scope that is not dominant), unspecified or primary_diagnosis
+    code string -- the code; `any` for records with at least one code of the kind; `unknown` for no primary diagnosis
+    records bigint -- number of records with the code; a record with two codes counts at both
+    of_records bigint -- all records that the share is of: lumbar fusions of the year, for primary_diagnosis those in scope
 """
     + _RUN,
     partition_by=(YEAR,),
@@ -212,10 +212,10 @@ ACTIVITY_CHANGE = Table(
     period_from string -- the earlier financial year
     period_to string -- the later financial year
     component string -- people, operations_per_person, in_scope, primary_diagnosis, no_exclusion, flagged, revision, total_from or total_to
-    value_from double -- the factor in the earlier period
-    value_to double -- the factor in the later period
+    value_from double -- the factor in the earlier period; NULL for revision and totals
+    value_to double -- the factor in the later period; NULL for revision and totals
     records double -- records that the factor adds (negative: takes away); for totals the flagged records themselves
-    notes array<string> -- undefined_factor where a factor was 0 / 0 and keeps the other period's value
+    notes array<string> -- undefined_factor where a factor was 0 / 0 and keeps the other period's value; no_population where the people are unknown, so that the first factor is a count
 """
     + _RUN,
     required=("policy_id", "revision", "reading", "area_type", "area_code", "period_from", "period_to", "component",
@@ -234,13 +234,13 @@ EQUALITY_RATE = Table(
     group string -- the group: 1 is the most deprived fifth
     activity bigint -- number of flagged records
     population bigint -- person-years; NULL where none is known
-    rate double -- flagged records per 100,000 person-years, standardised for age and sex where the dimension is neither
+    rate double -- flagged records per 100,000 person-years: by sex standardised for age, by deprivation_fifth for age and sex, by age_group as counted
     lower double -- lower 95% confidence limit
     upper double -- upper 95% confidence limit
     slope_index double -- difference in the rate from the least to the most deprived, per 100,000; deprivation_fifth only
     slope_lower double -- lower 95% confidence limit of the slope index
     slope_upper double -- upper 95% confidence limit of the slope index
-    status string -- ok, few_events, no_population or not_calculated
+    status string -- ok, few_events (under 10), or no_population
 """
     + _RUN,
     required=("policy_id", "reading", "period", "dimension", "group", "activity", "status", "run_id"),
