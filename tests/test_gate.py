@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from monitoring_rows import MONITORING_BAD_ROWS, MONITORING_BAD_TABLES, good_monitoring
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -248,6 +249,7 @@ def good() -> Tables:
             | {"area_type": "provider", "area_code": "RX2", "status": "ok", "low": False, "share_of_typical": 0.9},
         ],
         "published_policy": [row | RELEASE for row in policies],
+        **good_monitoring(),
     }
 
 
@@ -611,6 +613,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "definition_is_json": [{"definition": "id: P"}],
         "clauses_there": [{"clauses": None}],
     },
+    **MONITORING_BAD_ROWS,
 }
 
 
@@ -843,6 +846,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         "one_default_reading": [change("published_policy", is_default_reading=False)],
         "rates_have_their_policy": [drop("published_policy")],
     },
+    **MONITORING_BAD_TABLES,
 }
 
 
