@@ -77,6 +77,10 @@ class Earlier:
         """The values of the column ``name`` in withheld rows with this key."""
         return frozenset(str(row[name]) for row in self._of(key) if row["status"] == WITHHELD)
 
+    def shown(self, key: Mapping[str, Any], name: str) -> frozenset[str]:
+        """The values of the column ``name`` in rows with this key that have a count."""
+        return frozenset(str(row[name]) for row in self._of(key) if row["operations"] is not None)
+
     def definitions(self, key: Mapping[str, Any]) -> set[tuple[str, str]]:
         """By which revisions and reading rows with this key that have a count were made."""
         return {(row["revision"], row["reading"]) for row in self._of(key) if row["operations"] is not None}
@@ -441,7 +445,12 @@ def _one_way(
         hidden = frozenset(counts)
     else:
         hidden = withheld_classes(
-            counts, rule, totals=totals, uninformative=UNINFORMATIVE, earlier=earlier.withheld(key, column)
+            counts,
+            rule,
+            totals=totals,
+            uninformative=UNINFORMATIVE,
+            earlier=earlier.withheld(key, column),
+            earlier_shown=earlier.shown(key, column),
         )
     whole = _rounded(sum(counts.values()), rule) if sum(counts.values()) > rule.high else None
     found = []

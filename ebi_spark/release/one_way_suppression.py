@@ -7,7 +7,9 @@ their sum, even for a reader who knows every published class exactly and not rou
 
 A class that a kept release withholds is withheld again. Otherwise a count of 7 could be worked out from the 8 of the next
 release. Then every count that was withheld keeps its possible values, whatever the releases say together: a reader who
-shifts records from one withheld class to another, by the same number in each release, contradicts nothing.
+shifts records from one withheld class to another, by the same number in each release, contradicts nothing. The reverse is rare,
+because it needs records that were removed: a class becomes small that a kept release shows. Then the whole table is withheld,
+so that the other classes do not say from where records were removed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,13 +24,14 @@ def withheld_classes(
     totals: Sequence[Collection[str]] = (),
     uninformative: Collection[str] = (),
     earlier: Collection[str] = (),
+    earlier_shown: Collection[str] = (),
 ) -> frozenset[str]:
     """The classes of ``counts`` to withhold.
 
     ``totals``: groups of classes whose sum a reader may know too, besides the sum of all classes. ``uninformative``: classes
     that say nothing of a patient, only of the data, such as ``cannot_be_seen``; their 0 is shown. The 0 of another class is
     withheld like a small count, unless all records are in uninformative classes. ``earlier``: the classes that a kept release
-    withholds.
+    withholds. ``earlier_shown``: those that a kept release shows.
 
     | seen | not_seen | cannot_be_seen | → withheld             |
     |------|----------|----------------|------------------------|
@@ -55,4 +58,4 @@ def withheld_classes(
             if shown:
                 chosen.add(shown[0][1])
                 changed = True
-    return frozenset(chosen)
+    return frozenset(counts) if (chosen - set(earlier)) & set(earlier_shown) else frozenset(chosen)
