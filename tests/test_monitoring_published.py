@@ -3,12 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
-from ebi_spark.config.settings import disclosure_rules
+from ebi_spark.config.settings import LakeLocation, RunConfig, disclosure_rules
+from ebi_spark.geography.area_versions import read_geography
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.monitoring_tables import (
     CLASSES,
     LINKED,
@@ -20,9 +25,24 @@ from ebi_spark.release.monitoring_tables import (
     audit_estimate,
     audits_of_england,
     pathway_summary,
+    published_monitoring,
 )
 from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.suppression import Thresholds
+from ebi_spark.tables.monitoring import (
+    ACTIVITY_CHANGE,
+    APPROVAL_MATCH,
+    APPROVAL_SUMMARY,
+    AUDIT_ESTIMATE,
+    AUDIT_SAMPLE,
+    PATHWAY,
+    PATHWAY_INCIDENCE,
+    PATHWAY_STEP,
+    PATHWAY_SUMMARY,
+    PUBLISHED_ACTIVITY_CHANGE,
+    PUBLISHED_AUDIT_ESTIMATE,
+)
+from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RELEASE, Table
 from tests.disclosure_attack import narrowed_classes
 
 RULE = Thresholds.from_rule(disclosure_rules()["hes_2018_protected"])
@@ -527,3 +547,122 @@ def test_only_audits_of_every_provider_are_of_england() -> None:
     ]
     assert audits_of_england(sample, rated) == {"A"}
     assert audits_of_england(sample, []) == set()
+
+
+# All of them, from the tables of a lake
+
+
+KINDS = {
+    "string": pa.string(), "bigint": pa.int64(), "int": pa.int32(), "double": pa.float64(), "boolean": pa.bool_(),
+    "date": pa.date32(), "timestamp": pa.timestamp("us", "UTC"), "array<string>": pa.list_(pa.string()),
+}  # fmt: skip
+
+
+def arrow(table: Table, rows: Sequence[Row]) -> pa.Table:
+    """Rows with the declared types; a column of another type is as its values are, or left out without values."""
+    columns = {name: pa.array([row.get(name) for row in rows], KINDS.get(kind)) for name, kind, _ in table.fields()}
+    return pa.table({name: column for name, column in columns.items() if not pa.types.is_null(column.type)})
+
+
+def lake_of(folder: Path, tables: Mapping[Table, Sequence[Row]]) -> LocalLake:
+    """A lake in a folder with these rows, as Spark would have written them."""
+    for table, rows in tables.items():
+        names = {name for row in rows for name in row}
+        assert names <= set(table.names()), names - set(table.names())
+        write_deltalake(str(folder / table.layer / table.name), arrow(table, rows))
+    return LocalLake(LakeLocation(folder=folder))
+
+
+def small_lake(folder: Path) -> LocalLake:
+    """Two boards' registers, fusions of a national and a local policy, and an audit of both providers."""
+    boards = sorted({row["icb_code"] for row in read_geography("current").areas.values()})[:2]
+    record = OPERATION | {
+        "source_system": "sus_plus",
+        "dataset": "apc",
+        "person_id": "x",
+        "run_id": "r",
+        "flagged": True,
+    }
+    matches, fusions, steps = [], [], []
+    for number in range(80):
+        operation = record | {"record_id": f"k{number}", "board": boards[number % 2]}
+        matches.append(operation | {"match_class": "approved_in_time" if number < 60 else "none_on_record"})
+        fusions.append(operation | {"levels": "one", "decompression": number < 30, "algorithm_step": "confirm"})
+        steps += [
+            {
+                name: operation[name]
+                for name in ("policy_id", "record_id", "financial_year", "source_system", "dataset", "run_id")
+            }
+            | {"step_id": "rheumatology", "window": "6_months", "state": state}
+            for state in ("seen" if number < 20 else "not_seen",)
+        ]
+    local = {"policy_id": "L"}
+    change = {"area_code": "E92000001", "run_id": "r"}
+    audit = {"audit_id": "A", "policy_id": "P", "run_id": "r"}
+    policies = [{"policy_id": "P", "clauses": [{"clause_id": "age"}]}, {"policy_id": "L", "boards": [boards[0]]}]
+    return lake_of(
+        folder,
+        {
+            POLICY: policies,
+            APPROVAL_MATCH: [*matches, *(row | local for row in matches)],
+            PATHWAY: [*fusions, *(row | local for row in fusions)],
+            PATHWAY_STEP: [*steps, *(row | local for row in steps)],
+            PATHWAY_INCIDENCE: [row | {"run_id": "r"} for row in curve("readmission", {3: 20})],
+            ACTIVITY_CHANGE: [
+                *(row | change for row in change_of(BEFORE, AFTER)),
+                *(row | change | {"area_type": "icb", "area_code": boards[0]} for row in change_of(BEFORE, AFTER)),
+            ],
+            AUDIT_SAMPLE: [audit | {"financial_year": YEAR, "provider_code": code} for code in ("RX1", "RX2")],
+            AUDIT_ESTIMATE: [estimated() | {"run_id": "r"}, estimated(part="age") | {"run_id": "r"}],
+            ACTIVITY_RATE: [
+                {
+                    "policy_id": "P",
+                    "financial_year": YEAR,
+                    "area_type": "provider",
+                    "area_code": code,
+                    "period_years": 1,
+                }
+                for code in ("RX1", "RX2")
+            ],
+        },
+    )
+
+
+RULES = disclosure_rules()["hes_2018_protected"]
+
+
+def test_every_table_is_made_of_national_policies_only(tmp_path: Path) -> None:
+    config = RunConfig(lake=LakeLocation(folder=tmp_path))
+    made = published_monitoring(small_lake(tmp_path), config, RULES, "current")
+    assert {table: len(rows) for table, rows in made.items()} == {
+        APPROVAL_SUMMARY: 12, PATHWAY_SUMMARY: 5 + 5 + 2 + 4 + 3 + 4, PUBLISHED_ACTIVITY_CHANGE: 8, PUBLISHED_AUDIT_ESTIMATE: 2,
+    }  # fmt: skip
+    for table, rows in made.items():
+        assert {row["policy_id"] for row in rows} == {"P"}
+        assert all(set(row) == set(table.names()) - {"release_id"} for row in rows), table.full_name
+        arrow(table, rows)
+        assert {row["disclosure"] for row in rows} == {config.disclosure}
+    seen = {row["class"]: row["operations"] for row in made[PATHWAY_SUMMARY] if row["measure"] == "rheumatology"}
+    assert seen == {"seen": 20, "not_seen": 60, "cannot_be_seen": 0}
+
+
+def test_under_partial_coverage_nothing_is_published(tmp_path: Path) -> None:
+    config = RunConfig(lake=LakeLocation(folder=tmp_path), coverage="partial")
+    assert not any(published_monitoring(small_lake(tmp_path), config, RULES, "current").values())
+
+
+def test_kept_releases_are_taken_into_account_and_removed_ones_are_not(tmp_path: Path) -> None:
+    config = RunConfig(lake=LakeLocation(folder=tmp_path))
+    lake = small_lake(tmp_path)
+    first = published_monitoring(lake, config, RULES, "current")[PATHWAY_SUMMARY]
+    withheld = [
+        row
+        | {"release_id": "r-1"}
+        | ({"operations": None, "status": "withheld"} if row["measure"] == "rheumatology" else {})
+        for row in first
+    ]
+    lake_of(tmp_path, {PATHWAY_SUMMARY: withheld, RELEASE: [{"release_id": "r-0"}]})
+    assert published_monitoring(lake, config, RULES, "current")[PATHWAY_SUMMARY] == first, "r-1 is not a kept release"
+    write_deltalake(str(tmp_path / "published" / "release"), arrow(RELEASE, [{"release_id": "r-1"}]), mode="append")
+    again = published_monitoring(lake, config, RULES, "current")[PATHWAY_SUMMARY]
+    assert {row["status"] for row in again if row["measure"] == "rheumatology"} == {"withheld"}

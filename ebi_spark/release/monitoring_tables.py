@@ -15,7 +15,7 @@ from typing import Any
 from ebi_spark.approvals.match import MATCH_CLASSES
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.lake.storage import Lake
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.decomposition import rounded
@@ -98,7 +98,7 @@ class Earlier:
 
 
 def published_monitoring(
-    lake: Lake, config: RunConfig, rule: Mapping[str, Any], geography: str
+    lake: LocalLake, config: RunConfig, rule: Mapping[str, Any], geography: str
 ) -> dict[Table, list[Row]]:
     """The rows of each published table of monitoring, without ``release_id``. Empty under partial coverage.
 
