@@ -120,7 +120,7 @@ MONITORING_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
     "published_audit_estimate": {
         "reading_known": [{"reading": "mine"}],
         "measure_known": [{"measure": "sample_size"}],
-        "no_stratum": [{"part": name} for name in ("flagged", "readings_disagree", "near_miss:age", "rest", "RX1", "NT401")],
+        "no_stratum": [{"part": name} for name in ("flagged", "readings_disagree", "stratum:rest", "reading:as_intended", "RX1")],
         "status_known": [{"status": "withheld_small"}],
         "estimate_or_status": [{"estimate": None}, {"forms": None}, {"status": "withheld"}],
         "enough_forms": [{"forms": 0}],

@@ -239,6 +239,51 @@ def test_steps_of_later_events_are_not_given_by_year() -> None:
     assert (seen["operations"], seen["of_operations"], seen["share"], seen["status"]) == (50, 100, 0.5, "ok")
 
 
+def steps_of(*steps: tuple[str, int, int]) -> dict[str, dict[str, int | None]]:
+    """What is published of steps at the operation with these counts of seen and not seen."""
+    fusion = OPERATION | {
+        "levels": "one",
+        "approach": None,
+        "decompression": True,
+        "algorithm_step": "confirm",
+        "rows": 500,
+    }
+    rows = [
+        {
+            "policy_id": "P",
+            "financial_year": YEAR,
+            "step_id": step,
+            "window": "at_operation",
+            "state": state,
+            "rows": count,
+        }
+        for step, *counts in steps
+        for state, count in zip(STATES, counts, strict=False)
+    ]
+    found: dict[str, dict[str, int | None]] = {}
+    for row in pathway_summary([fusion], rows, [], Earlier(), RULE):
+        if row["kind"] == "step":
+            found.setdefault(row["measure"], {})[row["class"]] = row["operations"]
+    return found
+
+
+def test_a_part_of_a_step_is_not_the_difference_of_others() -> None:
+    """Of 103 with stenosis 3 have instability: 100 without would give 3 away."""
+    found = steps_of(
+        ("stenosis", 103, 397), ("stenosis_with_instability", 3, 497), ("stenosis_without_instability", 100, 400)
+    )
+    assert found["stenosis"]["seen"] == 105
+    assert {found[f"stenosis_{part}_instability"][state] for part in ("with", "without") for state in STATES} == {None}
+    # What is in no part is small: the part is withheld. Where nothing is small, all are shown.
+    assert steps_of(("imaging", 203, 297), ("imaging_flagged", 200, 300))["imaging_flagged"]["seen"] is None
+    assert steps_of(("imaging", 203, 297), ("imaging_flagged", 90, 410))["imaging_flagged"]["seen"] == 90
+    # The step is withheld, because 2 do not have it: the sum of its parts would give it back.
+    found = steps_of(
+        ("stenosis", 498, 2), ("stenosis_with_instability", 98, 402), ("stenosis_without_instability", 400, 100)
+    )
+    assert {count for states in found.values() for name, count in states.items() if name != "cannot_be_seen"} == {None}
+
+
 # Incidence
 
 START = {"policy_id": "P", "group": "all", "method": "aalen_johansen"}
@@ -494,7 +539,7 @@ def estimated(**values: Any) -> Row:
 
 
 def audited(*rows: Row, earlier: Sequence[Row] = ()) -> list[Row]:
-    return audit_estimate(rows, {"age", "deformity"}, Earlier(earlier), RULE)
+    return audit_estimate(rows, Earlier(earlier), RULE)
 
 
 def test_an_estimate_is_rounded_and_says_nothing_of_the_sample() -> None:
@@ -505,8 +550,18 @@ def test_an_estimate_is_rounded_and_says_nothing_of_the_sample() -> None:
     assert (few_missing["worst"], few_missing["best"], few_missing["estimate"]) == (None, None, 0.8)
     [fewer] = audited(estimated(forms=40, estimate=0.62, lower=0.46, upper=0.76))
     assert [fewer[name] for name in names[:3]] == [0.6, 0.45, 0.8], "one form of 40 is 0.025"
-    [count] = audited(estimated(measure="corrected_activity", estimate=312.4, lower=288.0, upper=341.0))
+    missed = estimated(measure="missed_cases", estimate=0.2)
+    corrected = estimated(measure="corrected_records", estimate=312.4, lower=288.0, upper=341.0)
+    *_, count = audited(corrected, estimated(), missed)
     assert [count[name] for name in names[:3]] == [310.0, 285.0, 345.0]
+
+
+def test_a_corrected_figure_does_not_give_away_a_share_that_is_withheld() -> None:
+    """England's counts and two of the three give the third: flagged × predictive value + others × missed = corrected."""
+    rows = [estimated(), estimated(measure="missed_cases", estimate=3 / 102)]
+    rows += [estimated(measure=name, estimate=0.3) for name in ("corrected_share", "sensitivity", "rogan_gladen")]
+    shown = {row["measure"]: row["status"] for row in audited(*rows)}
+    assert shown.pop("positive_predictive_value") == "ok" and set(shown.values()) == {"withheld"}
 
 
 @pytest.mark.parametrize(
@@ -518,9 +573,9 @@ def test_an_estimate_is_rounded_and_says_nothing_of_the_sample() -> None:
         ({"estimate": None}, "withheld"),
         ({"measure": "kappa", "forms": 29}, "withheld"),
         ({"measure": "kappa", "forms": 30}, "ok"),
-        ({"measure": "corrected_activity", "estimate": 7.0}, "withheld"),
+        ({"measure": "corrected_records", "estimate": 312.0}, "withheld"),  # without the shares behind it
         ({"status": "undefined", "estimate": None}, "undefined"),
-        ({"part": "age"}, "ok"),
+        ({"part": "clause:age"}, "ok"),
     ],
 )
 def test_an_estimate_of_few_forms_is_withheld(values: dict[str, Any], status: str) -> None:
@@ -529,7 +584,7 @@ def test_an_estimate_of_few_forms_is_withheld(values: dict[str, Any], status: st
 
 
 def test_strata_providers_and_samples_are_not_published() -> None:
-    rows = [estimated(part=part) for part in ("flagged", "near_miss:age", "rest", "RX1")]
+    rows = [estimated(part=part) for part in ("stratum:flagged", "reading:as_intended", "provider:RX1")]
     assert audited(*rows, estimated(measure="sample_size")) == []
 
 
@@ -599,7 +654,7 @@ def small_lake(folder: Path) -> LocalLake:
     local = {"policy_id": "L"}
     change = {"area_code": "E92000001", "run_id": "r"}
     audit = {"audit_id": "A", "policy_id": "P", "run_id": "r"}
-    policies = [{"policy_id": "P", "clauses": [{"clause_id": "age"}]}, {"policy_id": "L", "boards": [boards[0]]}]
+    policies = [{"policy_id": "P"}, {"policy_id": "L", "boards": [boards[0]]}]
     return lake_of(
         folder,
         {
@@ -613,7 +668,7 @@ def small_lake(folder: Path) -> LocalLake:
                 *(row | change | {"area_type": "icb", "area_code": boards[0]} for row in change_of(BEFORE, AFTER)),
             ],
             AUDIT_SAMPLE: [audit | {"financial_year": YEAR, "provider_code": code} for code in ("RX1", "RX2")],
-            AUDIT_ESTIMATE: [estimated() | {"run_id": "r"}, estimated(part="age") | {"run_id": "r"}],
+            AUDIT_ESTIMATE: [estimated() | {"run_id": "r"}, estimated(part="clause:age") | {"run_id": "r"}],
             ACTIVITY_RATE: [
                 {
                     "policy_id": "P",

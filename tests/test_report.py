@@ -328,7 +328,7 @@ def monitored() -> dict[str, list[dict[str, Any]]]:
         | {"measure": "positive_predictive_value", "estimate": 0.82, "lower": 0.74, "upper": 0.88, "status": "ok"}
         | {"worst": 0.7, "best": 0.86, "forms": 120, "method": "clopper_pearson"},
         audit
-        | {"measure": "corrected_activity", "estimate": 910.0, "lower": 800.0, "upper": 1040.0, "status": "ok"}
+        | {"measure": "corrected_records", "estimate": 910.0, "lower": 800.0, "upper": 1040.0, "status": "ok"}
         | {"forms": 120, "method": "bootstrap"},
         audit | {"measure": "missed_cases", "status": "withheld", "method": "hajek"},
         audit | {"measure": "kappa", "status": "undefined"},

@@ -61,10 +61,14 @@ PARTS_OF_ALIVE = ("further_operation", "death_in_hospital")
 FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
 TOTALS = ("total_from", "total_to")
 # Kappa and the estimates of shares and counts that an audit makes; others, such as sample sizes, are in gold only.
-SHARES = ("positive_predictive_value", "missed_cases")
-COUNTS = ("corrected_activity", "rogan_gladen")
+SHARES = ("positive_predictive_value", "missed_cases", "not_codable_in_notes")
+# Made of the first two shares and England's counts, so that any of them and one share give the other share away.
+CORRECTED_SHARES, CORRECTED_COUNTS = (
+    ("corrected_share", "sensitivity", "specificity", "rogan_gladen"),
+    ("corrected_records",),
+)
 KAPPA, LEAST_DOUBLE_READINGS = "kappa", 30
-OVERALL = "overall"
+OVERALL, CLAUSE = "overall", "clause:"
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,8 @@ def published_monitoring(
     if config.coverage == "partial":
         return found
     thresholds = Thresholds.from_rule(dict(rule))
-    policies = lake.small_rows(POLICY, ["policy_id", "boards", "clauses"])
+    policies = lake.small_rows(POLICY, ["policy_id", "boards"])
     national = {row["policy_id"] for row in policies if row["boards"] is None}
-    clauses = {clause["clause_id"] for row in policies for clause in row["clauses"] or ()}
     every_board = {row["icb_code"] for row in read_geography(geography).areas.values()}
     releases = [row["release_id"] for row in lake.small_rows(RELEASE, ["release_id"])] if lake.exists(RELEASE) else []
 
@@ -149,7 +152,6 @@ def published_monitoring(
         of_england = audits_of_england(sampled, rated)
         found[PUBLISHED_AUDIT_ESTIMATE] = audit_estimate(
             [row for row in estimates if row["audit_id"] in of_england],
-            clauses,
             earlier(PUBLISHED_AUDIT_ESTIMATE),
             thresholds,
         )
@@ -198,8 +200,9 @@ def approval_summary(
             nothing = {"boards": None, "operations": None, "of_operations": None, "share": None}
             found += [labels | nothing | {"match_class": name, "status": SUB_NATIONAL} for name in MATCH_CLASSES]
             continue
-        table = _one_way(counts, labels, "match_class", earlier, key, rule, totals=[LINKED])
-        found += [row | {"boards": ",".join(sorted(own))} for row in table]
+        hidden = _hidden(counts, labels, "match_class", earlier, key, rule, totals=[LINKED])
+        labels["boards"] = ",".join(sorted(own))
+        found += _class_rows(counts, hidden, labels, "match_class", rule)
     return found
 
 
@@ -223,7 +226,7 @@ def pathway_summary(
     years: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in fusions:
         years[row["policy_id"], row[YEAR]].append(row)
-    tables: dict[tuple[str, str], dict[tuple[str, str, str | None], Counter[str]]] = defaultdict(dict)
+    tables: dict[tuple[str, str], dict[_Step, Counter[str]]] = defaultdict(dict)
     for key, rows in years.items():
         for measure, classes in CLASSES.items():
             counts = tables[key].setdefault(("class", measure, None), Counter(dict.fromkeys(classes, 0)))
@@ -235,15 +238,25 @@ def pathway_summary(
             counts = tables[key].setdefault(("step", step, row["window"]), Counter(dict.fromkeys(STATES, 0)))
             counts[row["state"]] += row["rows"]
     found: list[Row] = []
-    empty = dict.fromkeys(("day", "share_lower", "share_upper", "at_risk"))
     for key in sorted(tables):
-        definition = _definition(years[key])
-        for kind, measure, window in sorted(tables[key], key=str):
-            identity = {
-                "policy_id": key[0], YEAR: key[1], "period": key[1], "kind": kind, "measure": measure, "window": window,
-            }  # fmt: skip
-            labels = definition | identity | empty
-            found += _one_way(tables[key][kind, measure, window], labels, "class", earlier, identity, rule)
+        labels = _definition(years[key]) | dict.fromkeys(("day", "share_lower", "share_upper", "at_risk"))
+        identities = {
+            of: {
+                "policy_id": key[0],
+                YEAR: key[1],
+                "period": key[1],
+                **dict(zip(("kind", "measure", "window"), of, strict=True)),
+            }
+            for of in sorted(tables[key], key=str)
+        }
+        hidden = {
+            of: _hidden(tables[key][of], labels, "class", earlier, identity, rule)
+            for of, identity in identities.items()
+        }
+        for of in _parts_to_withhold(tables[key], hidden, rule):
+            hidden[of] = frozenset(tables[key][of])
+        for of, identity in identities.items():
+            found += _class_rows(tables[key][of], hidden[of], labels | identity, "class", rule)
     for policy in sorted({row["policy_id"] for row in fusions}):
         own = [row for row in fusions if row["policy_id"] == policy]
         covered = sorted({row[YEAR] for row in own})
@@ -254,6 +267,34 @@ def pathway_summary(
         }
         of_policy = [row for row in incidence if row["policy_id"] == policy and row["group"] == "all"]
         found += _incidence(of_policy, labels, earlier, rule)
+    return found
+
+
+_Step = tuple[str, str, str | None]
+
+
+def _parts_to_withhold(
+    tables: Mapping[_Step, Counter[str]], hidden: Mapping[_Step, Collection[str]], rule: Thresholds
+) -> set[_Step]:
+    """The steps that have to be withheld as a whole, because they are parts of another step.
+
+    The id of a part begins with that of its step: ``stenosis_with_instability`` and ``stenosis_without_instability`` are
+    parts of ``stenosis``. Where one part is withheld, or what is in no part is small, a second part is withheld too, so that
+    it is not the difference. Where the step itself is withheld, so are all its parts.
+    """
+    found: set[_Step] = set()
+    for step in tables:
+        parts = [other for other in tables if other[1].startswith(f"{step[1]}_") and other[::2] == step[::2]]
+        if not parts or step[0] != "step":
+            continue
+        if hidden[step]:
+            found |= set(parts)
+            continue
+        seen = {part[1]: tables[part]["seen"] for part in parts}
+        rest = tables[step]["seen"] - sum(seen.values())
+        withheld = [part[1] for part in parts if hidden[part]]
+        chosen = withheld_classes(seen | ({"": rest} if rest > 0 else {}), rule, earlier=withheld)
+        found |= {part for part in parts if part[1] in chosen}
     return found
 
 
@@ -351,7 +392,9 @@ def _small_counts(by_component: Mapping[str, Row], side: str, rule: Thresholds) 
     factors = [by_component[name][side] for name in FACTORS if name in by_component]
     if any(value is None for value in factors):
         return True
-    counts = [round(math.prod(factors[: place + 1])) for place in range(len(factors))][1:]
+    counts = [round(math.prod(factors[: place + 1])) for place in range(len(factors))]
+    if "people" in by_component:
+        counts = counts[1:]
     left_out = [wider - narrower for wider, narrower in zip(counts, counts[1:], strict=False)]
     return any(rule.low <= count <= rule.high for count in [*counts, *left_out])
 
@@ -381,28 +424,39 @@ def audits_of_england(sampled: Sequence[Row], rated: Sequence[Row]) -> set[str]:
     return found
 
 
-def audit_estimate(estimates: Sequence[Row], clauses: Collection[str], earlier: Earlier, rule: Thresholds) -> list[Row]:
+def audit_estimate(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[Row]:
     """The estimates of audits, overall and by clause; none of a stratum or provider.
 
     A share is withheld unless 8 forms or more count for it and 8 or more against it; a count below 8 is withheld; kappa needs 30
-    double readings. Shares are rounded to the effect of one form, counts to the rule's multiple, limits outwards.
+    double readings. What is corrected by the predictive value and the missed cases is withheld unless both are given.
+    Shares are rounded to the effect of one form, counts to the rule's multiple, limits outwards.
     """
     found: list[Row] = []
-    for row in sorted(estimates, key=lambda row: (row["audit_id"], row["measure"], row["part"])):
+    names = ("audit_id", "policy_id", "reading", "measure", "part")
+    corrected = (*CORRECTED_SHARES, *CORRECTED_COUNTS)
+    given: set[tuple[str, str]] = set()
+    # What others are made of comes first.
+    for row in sorted(estimates, key=lambda row: (row["measure"] in corrected, *(row[name] for name in names))):
         measure, forms = row["measure"], int(row["forms"] or 0)
-        if measure not in (*SHARES, *COUNTS, KAPPA) or row["part"] not in {OVERALL, *clauses}:
+        if measure not in (*SHARES, *corrected, KAPPA) or not (
+            row["part"] == OVERALL or row["part"].startswith(CLAUSE)
+        ):
             continue
-        key = {name: row[name] for name in ("audit_id", "policy_id", "reading", "measure", "part")}
+        key = {name: row[name] for name in names}
         empty = dict.fromkeys(("estimate", "lower", "upper", "worst", "best", "forms"))
         shown = key | empty | {"method": row["method"], "status": row["status"]}
-        estimate = row["estimate"]
         if row["status"] == "ok" and (
-            estimate is None or _few_forms(measure, estimate, forms, rule) or earlier.withheld(key, "part")
+            row["estimate"] is None
+            or _few_forms(measure, row["estimate"], forms, rule)
+            or (measure in corrected and not {(row["audit_id"], name) for name in SHARES[:2]} <= given)
+            or earlier.withheld(key, "part")
         ):
             shown["status"] = WITHHELD
         if shown["status"] == "ok":
-            missing = int(row["not_returned"] or 0) + int(row["notes_not_found"] or 0)
-            unit = float(rule.step) if measure in COUNTS else _unit_of_forms(forms)
+            if row["part"] == OVERALL:
+                given.add((row["audit_id"], measure))
+            missing = sum(int(row.get(name) or 0) for name in ("not_returned", "notes_not_found", "cannot_tell"))
+            unit = float(rule.step) if measure in CORRECTED_COUNTS else _unit_of_forms(forms)
             sides = {"estimate": 0, "lower": -1, "upper": 1}
             if missing > rule.high:
                 sides |= {"worst": -1, "best": 1}
@@ -415,8 +469,10 @@ def audit_estimate(estimates: Sequence[Row], clauses: Collection[str], earlier: 
 def _few_forms(measure: str, estimate: float, forms: int, rule: Thresholds) -> bool:
     if measure == KAPPA:
         return forms < LEAST_DOUBLE_READINGS
-    if measure in COUNTS:
+    if measure in CORRECTED_COUNTS:
         return forms <= rule.high or estimate <= rule.high
+    if measure in CORRECTED_SHARES:
+        return forms <= rule.high
     return round(min(estimate, 1 - estimate) * forms, 6) <= rule.high
 
 
@@ -428,7 +484,7 @@ def _unit_of_forms(forms: int) -> float:
 # What they have in common
 
 
-def _one_way(
+def _hidden(
     counts: Mapping[str, int],
     labels: Row,
     column: str,
@@ -437,21 +493,25 @@ def _one_way(
     rule: Thresholds,
     *,
     totals: Sequence[Collection[str]] = (),
+) -> frozenset[str]:
+    """The classes of a one-way table to withhold: all where a kept release shows counts of the same operations by another
+    revision or reading, because the two would overlap."""
+    if earlier.definitions(key) - {(labels["revision"], labels["reading"])}:
+        return frozenset(counts)
+    return withheld_classes(
+        counts,
+        rule,
+        totals=totals,
+        uninformative=UNINFORMATIVE,
+        earlier=earlier.withheld(key, column),
+        earlier_shown=earlier.shown(key, column),
+    )
+
+
+def _class_rows(
+    counts: Mapping[str, int], hidden: Collection[str], labels: Row, column: str, rule: Thresholds
 ) -> list[Row]:
-    """A row for each class, with the class in ``column``. Everything is withheld where a kept release shows counts of the same
-    operations by another revision or reading, because the two would overlap."""
-    definitions = earlier.definitions(key)
-    if definitions - {(labels["revision"], labels["reading"])}:
-        hidden = frozenset(counts)
-    else:
-        hidden = withheld_classes(
-            counts,
-            rule,
-            totals=totals,
-            uninformative=UNINFORMATIVE,
-            earlier=earlier.withheld(key, column),
-            earlier_shown=earlier.shown(key, column),
-        )
+    """A row for each class, with the class in ``column``."""
     whole = _rounded(sum(counts.values()), rule) if sum(counts.values()) > rule.high else None
     found = []
     for name, count in counts.items():

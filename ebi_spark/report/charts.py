@@ -409,7 +409,7 @@ ALGORITHM = {
 
 def algorithm(reached: Sequence[Row], *, key: str, title: str) -> Chart | None:
     """A flow of the article's four steps, each with the share of fusions for which it is the last step that the data show."""
-    shares = {row["class"]: row.get("share") for row in reached}
+    shares: dict[str, Any] = {row["class"]: row.get("share") for row in reached}
     if not any(value is not None for value in shares.values()):
         return None
     with _drawing(2.6) as (figure, axes):
@@ -482,7 +482,7 @@ FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "
 
 def change(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
     """A waterfall from the flagged records of one year to those of another, with a bar for each factor."""
-    records = {row["component"]: row.get("records") for row in rows}
+    records: dict[str, Any] = {row["component"]: row.get("records") for row in rows}
     parts = sorted(
         (name for name in records if name not in ("total_from", "total_to")),
         key=lambda name: (FACTORS.index(name) if name in FACTORS else len(FACTORS), name),

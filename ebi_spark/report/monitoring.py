@@ -45,9 +45,13 @@ EVENTS = {
 ESTIMATES = {
     "positive_predictive_value": "Flagged records that the notes confirm, as a share",
     "missed_cases": "Records not flagged that the notes show to be missed, as a share",
+    "not_codable_in_notes": "Flagged records whose notes show what no code can, as a share",
+    "corrected_share": "Records in scope that the notes confirm, as a share",
+    "corrected_records": "Records in scope that the notes confirm",
+    "rogan_gladen": "The share in scope by Rogan and Gladen's formula, as a check",
+    "sensitivity": "Confirmed records that are flagged (sensitivity)",
+    "specificity": "Other records that are not flagged (specificity)",
     "kappa": "Agreement of two readers (kappa)",
-    "corrected_activity": "Flagged records, corrected by what the notes show",
-    "rogan_gladen": "The same by Rogan and Gladen, as a check",
 }
 
 ARTICLE = (
@@ -260,7 +264,7 @@ def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
         rows=tuple(
             (
                 ESTIMATES.get(str(row["measure"]), wording.in_words(row["measure"])),
-                wording.in_words(row["part"]),
+                wording.in_words(row["part"]).replace("clause:", "clause "),
                 figure(row, "estimate"),
                 f"{figure(row, 'lower')} to {figure(row, 'upper')}" if row.get("lower") is not None else "–",
                 f"{figure(row, 'worst')} to {figure(row, 'best')}" if row.get("worst") is not None else "–",

@@ -405,17 +405,17 @@ PUBLISHED_AUDIT_ESTIMATE = Table(
     audit_id string -- the audit
     policy_id string -- the policy, such as 2Y_back_pain_fusion
     reading string -- the reading that is estimated
-    measure string -- positive_predictive_value, missed_cases, kappa, corrected_activity or rogan_gladen
-    part string -- overall, or the clause that the estimate is of
+    measure string -- what is estimated, such as positive_predictive_value, missed_cases or kappa
+    part string -- overall or clause:ID
     estimate double -- the estimate, rounded to the effect of one form; NULL where withheld
     lower double -- lower 95% confidence limit, rounded down
     upper double -- upper 95% confidence limit, rounded up
     worst double -- the estimate if every form that is missing counted against it; NULL where fewer than 8 are missing
     best double -- the estimate if every form that is missing counted for it; NULL where fewer than 8 are missing
-    method string -- clopper_pearson, wilson, hajek, bootstrap, census, …
+    method string -- clopper_pearson, wilson, hajek, census, …
     forms bigint -- forms that the estimate rests on, rounded
 """
-    + _CONTROLLED.format(more="; or undefined"),
+    + _CONTROLLED.format(more="; or why there is none: no_answers, incomplete, few_pairs, undefined"),
     partition_by=("release_id",),
     required=("release_id", "audit_id", "policy_id", "reading", "measure", "part", "status", "disclosure"),
 )
