@@ -248,6 +248,7 @@ def narrowed_classes(
     truths: Sequence[Mapping[str, Mapping[str, int]]],
     *,
     at_most: Sequence[tuple[tuple[str, str], tuple[str, str]]] = (),
+    sums: Sequence[tuple[tuple[str, str], Sequence[tuple[str, str]]]] = (),
     known_sums: Sequence[tuple[str, Sequence[str]]] = (),
     exact: bool = False,
 ) -> list[str]:
@@ -255,7 +256,7 @@ def narrowed_classes(
     could if the last release showed its total only.
 
     Each table splits the same records, whose number is published elsewhere. ``at_most``: (table, class) that cannot be more than
-    another one, such as what is seen in 3 and in 6 months. ``known_sums``: classes of a table whose sum is known too. ``exact``:
+    another one, such as what is seen in 3 and in 6 months. ``sums``: (table, class) that is the sum of others. ``known_sums``: classes of a table whose sum is known too. ``exact``:
     the reader knows each shown count as it is, not rounded. Between two releases records were only added or only removed.
     """
     attack, blind = Knowledge(), Knowledge()
@@ -274,6 +275,10 @@ def narrowed_classes(
             for table, names in known_sums:
                 total = sum(truth[table][name] for name in names)
                 knowledge.constrain([(knowledge.number(str(number), table, name), 1.0) for name in names], total, total)
+            for whole, parts in sums:
+                terms = [(knowledge.number(str(number), *whole), -1.0)]
+                terms += [(knowledge.number(str(number), *part), 1.0) for part in parts]
+                knowledge.constrain(terms, 0, 0)
             for smaller, larger in at_most:
                 cells_of = [knowledge.number(str(number), *name) for name in (smaller, larger)]
                 knowledge.constrain([(cells_of[1], 1.0), (cells_of[0], -1.0)], 0, HUGE)

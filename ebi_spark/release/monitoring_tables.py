@@ -52,8 +52,11 @@ CLASSES = {
 }
 # Windows of steps that are published by year. What happens later is published as an incidence over all years only: a reader
 # who had both could take one from the other.
+# From the shortest to the longest, of those before and of those after.
 YEARLY_WINDOWS = ("3_months", "6_months", "12_months", "at_operation", "index_spell", "90_days")
 COUNTED_AS_INCIDENCE = re.compile("death|died|readmission|readmitted|further|revision|removal")
+# A part of a step whose id does not begin with that of the step.
+PART_OF = {"imaging_then_injection": "lumbar_imaging"}
 INCIDENCE_DAYS = (30, 90, 365, 730)
 # Events that another event is made of: the last one is published only where the first ones are, or it would give them away.
 ALIVE = "alive_without_further_operation"
@@ -253,8 +256,13 @@ def pathway_summary(
             of: _hidden(tables[key][of], labels, "class", earlier, identity, rule)
             for of, identity in identities.items()
         }
-        for of in _parts_to_withhold(tables[key], hidden, rule):
-            hidden[of] = frozenset(tables[key][of])
+        _withhold_related(tables[key], hidden, rule)
+        for group in _related(identities):
+            if any(
+                (hidden[of] - earlier.withheld(identities[of], "class")) & earlier.shown(identities[of], "class")
+                for of in group
+            ):
+                hidden |= {of: frozenset(tables[key][of]) for of in group}
         for of, identity in identities.items():
             found += _class_rows(tables[key][of], hidden[of], labels | identity, "class", rule)
     for policy in sorted({row["policy_id"] for row in fusions}):
@@ -273,29 +281,47 @@ def pathway_summary(
 _Step = tuple[str, str, str | None]
 
 
-def _parts_to_withhold(
-    tables: Mapping[_Step, Counter[str]], hidden: Mapping[_Step, Collection[str]], rule: Thresholds
-) -> set[_Step]:
-    """The steps that have to be withheld as a whole, because they are parts of another step.
+def _withhold_related(
+    tables: Mapping[_Step, Counter[str]], hidden: dict[_Step, frozenset[str]], rule: Thresholds
+) -> None:
+    """Withhold further steps, as a whole, because a withheld one could be bounded by them.
 
-    The id of a part begins with that of its step: ``stenosis_with_instability`` and ``stenosis_without_instability`` are
-    parts of ``stenosis``. Where one part is withheld, or what is in no part is small, a second part is withheld too, so that
-    it is not the difference. Where the step itself is withheld, so are all its parts.
+    What is seen in 3 months is seen in 6 and 12. So where a window of a step has withheld classes, only the longest window is
+    shown. The id of a part of a step begins with that of the step: ``stenosis_with_instability`` and
+    ``stenosis_without_instability`` are parts of ``stenosis``. Where one part is withheld, or what is in no part is small, a second
+    part is withheld too, so that it is not the difference. Where the step itself is withheld, so are all its parts.
     """
-    found: set[_Step] = set()
-    for step in tables:
-        parts = [other for other in tables if other[1].startswith(f"{step[1]}_") and other[::2] == step[::2]]
-        if not parts or step[0] != "step":
-            continue
-        if hidden[step]:
-            found |= set(parts)
-            continue
-        seen = {part[1]: tables[part]["seen"] for part in parts}
-        rest = tables[step]["seen"] - sum(seen.values())
-        withheld = [part[1] for part in parts if hidden[part]]
-        chosen = withheld_classes(seen | ({"": rest} if rest > 0 else {}), rule, earlier=withheld)
-        found |= {part for part in parts if part[1] in chosen}
-    return found
+    before = None
+    while before != hidden:
+        before = dict(hidden)
+        for kind, step, window in [of for of in tables if of[0] == "step"]:
+            windows = [name for name in YEARLY_WINDOWS if (kind, step, name) in tables]
+            if window != windows[-1] and any(hidden[kind, step, name] for name in windows):
+                hidden[kind, step, window] = frozenset(STATES)
+            parts = [of for of in tables if _is_part(of[1], step) and (of[0], of[2]) == (kind, window)]
+            if hidden[kind, step, window]:
+                hidden |= {of: frozenset(STATES) for of in parts}
+            elif parts:
+                seen = {of[1]: tables[of]["seen"] for of in parts}
+                rest = tables[kind, step, window]["seen"] - sum(seen.values())
+                chosen = withheld_classes(
+                    seen | ({"": rest} if rest > 0 else {}), rule, earlier=[of[1] for of in parts if hidden[of]]
+                )
+                hidden |= {of: frozenset(STATES) for of in parts if of[1] in chosen}
+
+
+def _related(steps: Iterable[_Step]) -> list[list[_Step]]:
+    """The steps in groups: all windows of a step and of its parts. Anything else is a group of its own."""
+    groups: dict[tuple[str, str], list[_Step]] = defaultdict(list)
+    listed = list(steps)
+    for of in listed:
+        wholes = [other[1] for other in listed if other[0] == of[0] and _is_part(of[1], other[1])]
+        groups[of[0], min(wholes, key=len, default=of[1])].append(of)
+    return list(groups.values())
+
+
+def _is_part(step: str, whole: str) -> bool:
+    return step.startswith(f"{whole}_") or PART_OF.get(step) == whole
 
 
 def _class_of(measure: str, value: Any) -> str:
