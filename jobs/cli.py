@@ -14,7 +14,7 @@ COMMANDS = {
     "flag": "apply every policy to the records",
     "rate": "aggregate flags to rates by area",
     "monitor": "match approvals, follow the care around operations, explain what changed",
-    "validate": "check silver, flags and rates before they are published",
+    "validate": "check silver, flags, rates and monitoring before they are published",
     "publish": "disclosure control, published tables, release, report",
     "generate": "make up source files to try everything on",
     "policy": "list, show, lint and compare policies; import a published page",

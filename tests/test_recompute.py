@@ -148,6 +148,18 @@ def test_a_year_is_publishable_when_its_last_validation_let_it_pass_and_still_ho
     assert unchecked(["2019-20"], runs, histories, reads=[SILVER]) == {"2019-20": "was not validated"}
 
 
+def test_a_replaced_table_of_monitoring_is_unchecked_in_every_year() -> None:
+    """It is written as a whole, so `publish` refuses each year until all have been validated again."""
+    names = history.CHECKED["monitoring"]
+    assert names and set(names) <= {*history.READS["validate"]} & {*history.READS["publish"]}
+    checked = StageRun("r", "done", frozenset(YEARS), dict.fromkeys(names, 3), {})
+    same = {name: History(3) for name in names}
+    assert unchecked(YEARS, [checked], same, reads=names) == {}
+    replaced = same | {names[0]: History(4, [write(4, None)])}
+    reason = f"{names[0]} changed since the last validation"
+    assert unchecked(YEARS, [checked], replaced, reads=names) == dict.fromkeys(YEARS, reason)
+
+
 class _NoLake:
     def foreign_version(self, name: str) -> str | None:
         return None

@@ -27,6 +27,7 @@ from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.report import build_report, charts, wording
 from ebi_spark.report.page import report_caveats, sources_to_check
 from ebi_spark.report.rows import mapping, rows_of
+from ebi_spark.tables import monitoring as monitoring_tables
 from ebi_spark.tables import schemas
 
 YEARS = ["2019-20", "2020-21", "2021-22", "2022-23"]
@@ -49,6 +50,10 @@ TABLES = {
     "days_between": schemas.DAYS_BETWEEN,
     "completeness": schemas.COMPLETENESS,
     "policy": schemas.PUBLISHED_POLICY,
+    "approval_summary": monitoring_tables.APPROVAL_SUMMARY,
+    "pathway_summary": monitoring_tables.PATHWAY_SUMMARY,
+    "activity_change": monitoring_tables.PUBLISHED_ACTIVITY_CHANGE,
+    "audit_estimate": monitoring_tables.PUBLISHED_AUDIT_ESTIMATE,
 }
 
 
@@ -232,8 +237,110 @@ def sample() -> dict[str, pd.DataFrame]:
     rows = {
         "rate": rates, "variation": variation, "attrition": attrition, "reading_effect": effects, "sensitivity": turned,
         "quality": quality, "policy": policies, "activity_month": months, "days_between": groups, "completeness": complete,
+        **monitored(),
     }  # fmt: skip
     return {name: framed(rows[name], table) for name, table in TABLES.items()}
+
+
+def monitored() -> dict[str, list[dict[str, Any]]]:
+    """Figures of monitoring of two years: some withheld, one year of approvals of too few boards."""
+    key = {
+        "policy_id": FUSION,
+        "revision": REVISION[FUSION],
+        "reading": DEFAULT[FUSION],
+        "disclosure": "hes_2018_protected",
+    }
+
+    def counted(count: int | None, of: int = 2400, **more: Any) -> dict[str, Any]:
+        share = None if count is None else round(count / of, 6)
+        status = "withheld" if count is None else "ok"
+        return key | {"operations": count, "of_operations": of, "share": share, "status": status} | more
+
+    approvals = [
+        counted(count, match_class=name, financial_year="2022-23", boards="QOQ,QHL,QJ2")
+        for name, count in (
+            ("cannot_link", 1800),
+            ("regime_unknown", 0),
+            ("not_required", 60),
+            ("ambiguous", None),
+            ("approved_in_time", 320),
+            ("approved_late", 15),
+            ("declined", None),
+            ("none_on_record", 165),
+        )
+    ]
+    approvals += [
+        key | {"match_class": name, "financial_year": "2021-22", "status": "sub_national"}
+        for name in ("cannot_link", "approved_in_time")
+    ]
+    pathway = [
+        counted(count, financial_year=year, period=year, kind="step", measure=step, window=window, **{"class": state})
+        for year in ("2021-22", "2022-23")
+        for step, window, counts in (
+            ("supervised_physiotherapy", "6_months", (840, 1200, 360)),
+            ("supervised_physiotherapy", "12_months", (1060, 880, 460)),
+            ("pain_management", "12_months", (455, 1485, 460)),
+            ("denervation", "12_months", (None, 2340, None)),
+            ("talking_therapy", "12_months", (0, 0, 2400)),
+            ("spondylolisthesis", "at_operation", (None, None, 0)),
+            ("infection", "90_days", (25, 2375, 0)),
+        )
+        for state, count in zip(("seen", "not_seen", "cannot_be_seen"), counts, strict=True)
+    ]
+    pathway += [
+        counted(count, financial_year=year, period=year, kind="class", measure=measure, **{"class": name})
+        for year in ("2021-22", "2022-23")
+        for measure, counts in (
+            ("algorithm_step", {"confirm": 960, "conservative_care": 870, "reassess": None, "proceed": None}),
+            ("levels", {"one": 1400, "two": 620, "three_or_more": 130, "not_stated": 250, "ambiguous": None}),
+        )
+        for name, count in counts.items()
+    ]
+    late = {"financial_year": "2022-23", "period": "2021-22..2022-23", "kind": "incidence", "class": "event"}
+    pathway += [
+        counted(count, 4800, day=day, measure=event, **late)
+        | (
+            {}
+            if count is None
+            else {"share_lower": count / 4800 * 0.8, "share_upper": count / 4800 * 1.2, "at_risk": 3000}
+        )
+        for event, counts in (("readmission", (240, 310, 400, None)), ("death_in_hospital", (None, None, None, 10)))
+        for day, count in zip((30, 90, 365, 730), counts, strict=True)
+    ]
+    changed = key | {"period_from": "2021-22", "period_to": "2022-23", "status": "ok"}
+    changes = [
+        changed | {"component": name, "records": records}
+        for name, records in (
+            ("total_from", 1200),
+            ("total_to", 1038),
+            ("people", 12),
+            ("operations_per_person", -90),
+            ("in_scope", -20),
+            ("primary_diagnosis", -84),
+            ("no_exclusion", 0),
+            ("flagged", 20),
+        )
+    ]
+    audit = {name: key[name] for name in ("policy_id", "reading", "disclosure")} | {
+        "audit_id": "2Y-7",
+        "part": "overall",
+    }
+    audits = [
+        audit
+        | {"measure": "positive_predictive_value", "estimate": 0.82, "lower": 0.74, "upper": 0.88, "status": "ok"}
+        | {"worst": 0.7, "best": 0.86, "forms": 120, "method": "clopper_pearson"},
+        audit
+        | {"measure": "corrected_records", "estimate": 910.0, "lower": 800.0, "upper": 1040.0, "status": "ok"}
+        | {"forms": 120, "method": "bootstrap"},
+        audit | {"measure": "missed_cases", "status": "withheld", "method": "hajek"},
+        audit | {"measure": "kappa", "status": "undefined"},
+    ]
+    return {
+        "approval_summary": approvals,
+        "pathway_summary": pathway,
+        "activity_change": changes,
+        "audit_estimate": audits,
+    }
 
 
 def by_month() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
@@ -704,6 +811,37 @@ def test_texts_of_the_data_are_escaped() -> None:
     assert "script" not in page.tags
     assert any(hostile in label for label in page.labels)
     assert page.says(hostile)
+
+
+def test_monitoring_says_what_is_withheld_and_what_cannot_be_seen() -> None:
+    html = build_report(sample(), release=manifest())
+    page = Page(html)
+    assert '<td class="r">5.0% (4.0 to 6.0)</td>' in html and '<td class="r">too few boards</td>' in html
+    for words in (
+        "Article pending human review.",
+        "“Cannot be seen” does not mean “no”",
+        "Deaths outside hospital are not in the data",
+        "T84.7",
+        "the registers of 3 boards are known",
+        "“Too few boards” means",
+        "It does not replace the published rate. The published figure for 2022-23 is",
+    ):
+        assert page.says(words), words
+    labels = [label for label in page.labels if "1,200 to 1,038 flagged records" in label]
+    assert len(labels) == 1 and "operations per person -90" in labels[0]
+    assert [label for label in page.labels if "confirm the diagnosis 40.0%" in label and "reassess withheld" in label]
+
+
+def test_a_local_policy_has_no_part_on_monitoring_and_a_withheld_change_no_chart() -> None:
+    tables = sample()
+    changes = tables["activity_change"]
+    total = changes["component"].str.startswith("total")
+    changes.loc[~total, ["records", "status"]] = [None, "withheld"]
+    page = build_report(tables, release=manifest())
+    assert "the parts are withheld" in page and "-monitoring" in page
+    policies = tables["policy"]
+    policies["boards"] = [["QJ2"]] * len(policies)
+    assert "-monitoring" not in build_report(tables, release=manifest())
 
 
 def empty() -> dict[str, pd.DataFrame]:

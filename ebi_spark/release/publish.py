@@ -21,11 +21,12 @@ from ebi_spark.geography.area_versions import CURRENT, read_geography
 from ebi_spark.lake.storage import Lake, conform, published_mask, run_in_threads
 from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
-from ebi_spark.release import monthly_tables, published_tables
+from ebi_spark.release import monitoring_tables, monthly_tables, published_tables
 from ebi_spark.release.spreadsheets import without_formulas
 from ebi_spark.release.suppressed_tables import AREA, PERIOD, parents_of, suppressed_counts
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.monitoring import PUBLISHED_MONITORING
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
@@ -56,7 +57,7 @@ from ebi_spark.validation.gate import GateResult, validate_layer
 
 PUBLISHED = (
     RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
-    PUBLISHED_POLICY,
+    *PUBLISHED_MONITORING, PUBLISHED_POLICY,
 )  # fmt: skip
 
 # How long a replaced release is kept in any case, because readers may still use its id.
@@ -145,6 +146,8 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
         COMPLETENESS: monthly_tables.published_completeness(months, config.disclosure, partial=partial_coverage),
         PUBLISHED_POLICY: policies,
     }
+    monitoring = monitoring_tables.published_monitoring(lake, config, rule, version)
+    frames |= {table: small_frame(lake.spark, rows, table.schema) for table, rows in monitoring.items()}
     return {table: without_formulas(frame) for table, frame in frames.items()}, suppressed_share
 
 
@@ -346,7 +349,7 @@ def roll_back(lake: Lake, release_id: str) -> None:
 
 def report_tables(lake: Lake, release_id: str) -> dict[str, pd.DataFrame]:
     """The published tables of a release by name. They are national and area figures, never records."""
-    return {table.name: lake.frame(table, {"release_id": [release_id]}) for table in PUBLISHED}
+    return {table.name: lake.frame(table, {"release_id": [release_id]}) for table in PUBLISHED if lake.exists(table)}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from ebi_spark.own_files import REPORT_VERSION
 from ebi_spark.policies.reminders import reminders, sources_of
 from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.rates.control_charts import Form
-from ebi_spark.report import between_areas, charts, data_quality, over_time, wording
+from ebi_spark.report import between_areas, charts, data_quality, monitoring, over_time, wording
 from ebi_spark.report.blocks import Block, Part, by_year, chart_block, slug
 from ebi_spark.report.rows import (
     Row,
@@ -33,7 +33,7 @@ from ebi_spark.report.rows import (
 
 TABLES = (
     "rate", "variation", "attrition", "reading_effect", "sensitivity", "activity_month", "days_between", "policy", "quality",
-    "completeness",
+    "completeness", *monitoring.TABLES,
 )  # fmt: skip
 WITHOUT_POLICY = ("quality", "completeness")
 
@@ -182,6 +182,7 @@ def _policy(
             _readings(own, anchor, title) + (() if partial else _baseline(policy_id, own["reading_effect"])),
         ),
         Part(f"{anchor}-decides", "What each coding decision changes", _sensitivity(own["sensitivity"])),
+        *_monitoring(own, current, reading, whole, anchor, title),
     )
     return PolicyView(
         anchor=anchor,
@@ -192,6 +193,15 @@ def _policy(
         parts=parts,
         summary=_summary_row(title, newest, reading, footnotes),
     )
+
+
+def _monitoring(
+    own: dict[str, list[Row]], current: Row | None, reading: str, whole: Sequence[Row], anchor: str, title: str
+) -> tuple[Part, ...]:
+    """The part on monitoring. A local policy has none, because its figures would be those of one board."""
+    if current and current.get("boards"):
+        return ()
+    return (Part(f"{anchor}-monitoring", "Monitoring", monitoring.monitoring(own, reading, whole, anchor, title)),)
 
 
 def _default_reading(own: dict[str, list[Row]]) -> str:

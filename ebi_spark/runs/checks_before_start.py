@@ -28,7 +28,7 @@ from ebi_spark.sources.header_checks import check_headers
 from ebi_spark.spark.session import local_jars, local_size, platform_session, refuse_local_catalogue, refuse_scratch
 
 PASSED, WARNING, NOT_CHECKED, REFUSED = "ok", "warning", "not checked", "refused"
-LAYERS_OF_PAGES = ("silver", "flags", "rates", "published")
+LAYERS_OF_PAGES = ("silver", "flags", "rates", "monitoring", "published")
 
 
 class Answer(NamedTuple):

@@ -68,8 +68,10 @@ STAGES = ("ingest", "flag", "rate", "monitor", "validate", "publish")
 # What `validate` checks, by layer, each with its own years; and what `publish` reads.
 CHECKED: dict[str, tuple[str, ...]] = {
     layer: tuple(dict.fromkeys(load_suite(suite).table.full_name for suite in LAYER_SUITES[layer]))
-    for layer in ("silver", "flags", "rates")
+    for layer in ("silver", "flags", "rates", "monitoring")
 }
+# Layers whose rows of a year depend on other years too.
+OF_ALL_YEARS = ("rates", "monitoring")
 _CHECKED = tuple(name for names in CHECKED.values() for name in names)
 # The tables that a stage reads.
 READS: dict[str, tuple[str, ...]] = {
@@ -414,12 +416,13 @@ class RunHistory:
 
     def checks_due(self, years: list[str], existing: Iterable[str]) -> dict[str, Due]:
         """What has to be validated, by layer. For silver and flags these are ``years``; for rates also the other years
-        in ``existing``, since pooled periods and marks of months depend on other years too."""
+        in ``existing``, since pooled periods and marks of months depend on other years too, and for monitoring, whose
+        tables are always replaced as a whole."""
         found = {}
         for layer, names in CHECKED.items():
             runs = self._checks(layer)
             recorded = stage_inputs("validate", self.config, self.lake, self.run_id, self.inputs)
-            to_check = sorted({*years, *existing}) if layer == "rates" else years
+            to_check = sorted({*years, *existing}) if layer in OF_ALL_YEARS else years
             found[layer] = due(to_check, runs, self.histories(names, runs), reads=names, inputs=recorded)
         return found
 

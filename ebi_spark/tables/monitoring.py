@@ -329,3 +329,103 @@ MONITORING_TABLES = (
     PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE, APPROVAL_MATCH, APPROVAL_UNUSED, REGIME_CHANGE, PATHWAY, PATHWAY_STEP,
     PATHWAY_INCIDENCE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE, AUDIT_SAMPLE, AUDIT_RESULT, AUDIT_ESTIMATE,
 )  # fmt: skip
+
+_RELEASE = "    release_id string -- the release that the row belongs to\n"
+_CONTROLLED = """    status string -- ok, or withheld: fewer than 8, or a count that would give such a count away{more}
+    disclosure string -- the disclosure rule that was applied
+"""
+
+APPROVAL_SUMMARY = Table(
+    "published",
+    "approval_summary",
+    "the operations of one year in one class of prior approval, over all boards of England",
+    _RELEASE
+    + """
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy; several are separated by commas
+    reading string -- the policy's default reading
+    financial_year string -- April to March, such as 2021-22
+    match_class string -- from cannot_link to none_on_record (docs/monitoring.md)
+    operations bigint -- operations in scope in this class, rounded; NULL where withheld
+    of_operations bigint -- all operations in scope that have a date, rounded
+    share double -- operations / of_operations
+    boards string -- the boards whose registers the classes rest on, codes separated by commas; NULL where not published
+"""
+    + _CONTROLLED.format(more="; or sub_national: the classes rest on too few boards to be published"),
+    partition_by=("release_id", YEAR),
+    required=("release_id", "policy_id", "revision", "reading", YEAR, "match_class", "status", "disclosure"),
+)
+PATHWAY_SUMMARY = Table(
+    "published",
+    "pathway_summary",
+    "the fusions of England in one class of one measure of the care around the operation",
+    _RELEASE
+    + """
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy; several are separated by commas
+    reading string -- the policy's default reading
+    financial_year string -- the year, or the last year of the period
+    period string -- the year, or for incidence all years, such as 2018-19..2023-24
+    kind string -- step, class or incidence
+    measure string -- the step's id; levels, approach, decompression or algorithm_step; or the event of an incidence
+    window string -- the window of a step; NULL otherwise
+    class string -- of a step: seen, not_seen or cannot_be_seen; of a class its value; of an incidence: event
+    day int -- of an incidence: days since discharge (readmission) or since the operation; NULL otherwise
+    operations bigint -- fusions in this class, or with the event by this day, rounded; NULL where withheld
+    of_operations bigint -- all fusions that are counted, rounded
+    share double -- operations / of_operations; of an incidence the estimate that allows for censoring, rounded to 5 fusions
+    share_lower double -- lower 95% confidence limit of an incidence, rounded down; NULL otherwise
+    share_upper double -- upper 95% confidence limit of an incidence, rounded up; NULL otherwise
+    at_risk bigint -- of an incidence: fusions still observed on this day, rounded; NULL otherwise
+"""
+    + _CONTROLLED.format(more=""),
+    partition_by=("release_id", YEAR),
+    required=("release_id", "policy_id", "revision", "reading", YEAR, "period", "kind", "measure", "class", "status",
+              "disclosure"),
+)  # fmt: skip
+PUBLISHED_ACTIVITY_CHANGE = Table(
+    "published",
+    "activity_change",
+    "how much one factor changed England's flagged records from one year to another",
+    _RELEASE
+    + """
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision by which both periods are read
+    reading string -- the policy's default reading
+    period_from string -- the earlier financial year
+    period_to string -- the later financial year
+    component string -- people, operations_per_person, in_scope, primary_diagnosis, no_exclusion, flagged, revision, total_from or total_to
+    value_from double -- the factor in the earlier period, to 3 significant digits
+    value_to double -- the factor in the later period, to 3 significant digits
+    records bigint -- whole records that the factor adds (negative: takes away); they add up to the change of the totals
+    notes string -- undefined_factor where a factor was 0 / 0 and keeps the other period's value; NULL otherwise
+"""
+    + _CONTROLLED.format(more=""),
+    partition_by=("release_id",),
+    required=("release_id", "policy_id", "revision", "reading", "period_from", "period_to", "component", "status",
+              "disclosure"),
+)  # fmt: skip
+PUBLISHED_AUDIT_ESTIMATE = Table(
+    "published",
+    "audit_estimate",
+    "one estimate of a case-note audit of all providers of England",
+    _RELEASE
+    + """
+    audit_id string -- the audit
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    reading string -- the reading that is estimated
+    measure string -- what is estimated, such as positive_predictive_value, missed_cases or kappa
+    part string -- overall or clause:ID
+    estimate double -- the estimate, rounded to the effect of one form; NULL where withheld
+    lower double -- lower 95% confidence limit, rounded down
+    upper double -- upper 95% confidence limit, rounded up
+    worst double -- the estimate if every form that is missing counted against it; NULL where fewer than 8 are missing
+    best double -- the estimate if every form that is missing counted for it; NULL where fewer than 8 are missing
+    method string -- clopper_pearson, wilson, hajek, census, …
+    forms bigint -- forms that the estimate rests on, rounded
+"""
+    + _CONTROLLED.format(more="; or why there is none: no_answers, incomplete, few_pairs, undefined"),
+    partition_by=("release_id",),
+    required=("release_id", "audit_id", "policy_id", "reading", "measure", "part", "status", "disclosure"),
+)
+PUBLISHED_MONITORING = (APPROVAL_SUMMARY, PATHWAY_SUMMARY, PUBLISHED_ACTIVITY_CHANGE, PUBLISHED_AUDIT_ESTIMATE)
