@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ebi_spark.approvals.match import MATCH_CLASSES
@@ -79,6 +79,7 @@ class Earlier:
     """What kept releases say of a published table. ``rows``: their rows of it."""
 
     rows: Sequence[Mapping[str, Any]] = ()
+    _by_key: dict[tuple[str, ...], dict[tuple[Any, ...], list[Mapping[str, Any]]]] = field(default_factory=dict)
 
     def withheld(self, key: Mapping[str, Any], name: str) -> frozenset[str]:
         """The values of the column ``name`` in withheld rows with this key."""
@@ -101,7 +102,12 @@ class Earlier:
         return found
 
     def _of(self, key: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-        return (row for row in self.rows if all(row[name] == value for name, value in key.items()))
+        names = tuple(key)
+        if names not in self._by_key:
+            self._by_key[names] = defaultdict(list)
+            for row in self.rows:
+                self._by_key[names][tuple(row[name] for name in names)].append(row)
+        return self._by_key[names].get(tuple(key.values()), ())
 
 
 def published_monitoring(
