@@ -38,6 +38,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ebi-spark explain --lake lake --record RECORD_ID", "one record, clause by clause"),
         ("ebi-spark explain --lake lake --record RECORD_ID --dataset apc --policy 2Y_back_pain_fusion", "one policy"),
     ),
+    "audit": (
+        (
+            "ebi-spark audit draw --lake lake --policy 2Y_back_pain_fusion --years 2023-24 --size 200 --out audit",
+            "a sample, its worklists and forms",
+        ),
+        ("ebi-spark audit import --lake lake audit/filled.csv", "filled forms"),
+        ("ebi-spark audit estimate --lake lake --policy 2Y_back_pain_fusion", "how often the flags are right"),
+    ),
     "replay": (("ebi-spark replay RUN_ID --lake lake", "compute an old run again and compare"),),
     "status": (
         ("ebi-spark status --lake lake", "years, rows, policies, last stages, quarantine, release"),
