@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import resource
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
-from ebi_spark.pathway.continuous_spells import transfer_columns, transfer_warning
+from ebi_spark.pathway.continuous_spells import transfer_warning
 from ebi_spark.pathway.definitions import definitions_after
 from ebi_spark.pathway.incidence import counts_by_day, incidence, incidence_rows, readmissions
 from ebi_spark.policies.code_books import code_books
@@ -631,9 +631,6 @@ def test_first_events_by_day_are_counted_as_by_hand(spark: SparkSession, not_com
     assert (curves["flagged", "further_operation", 60]["at_risk"], curves["flagged", "further_operation", 60]["estimate"]) == (
         2, 0.5,
     )  # fmt: skip
-    spells = small_frame(spark, [{"admission_source": "19"}, {"admission_source": "51"}, {}], SPELL)
-    (known,) = transfer_columns(spells).collect()
-    assert (known["sources"], known["destinations"]) == (2, 0)
     # Live discharges with 30 days of data: not who died in the spell, was followed for less, or is not known.
     found = {row["group"]: (row["discharges"], row["readmitted"]) for row in readmissions(pathways).collect()}
     assert found == {"all": (6, 1), "flagged": (2, 1)}

@@ -81,14 +81,6 @@ def leaves_by_transfer() -> Column:
     return F.coalesce(F.col("discharge_destination").isin(*destinations), F.lit(False))
 
 
-def transfer_columns(spells: DataFrame) -> DataFrame:
-    """One row for :func:`transfer_warning`: how many spells have an admission source (``sources``) and a discharge destination
-    (``destinations``)."""
-    return spells.agg(
-        F.count("admission_source").alias("sources"), F.count("discharge_destination").alias("destinations")
-    )
-
-
 def transfer_warning(sources: int, destinations: int) -> str | None:
     """What to know about continuous spells, from how many spells have an admission source and a discharge destination.
 
