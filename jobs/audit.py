@@ -198,7 +198,7 @@ def _show_estimates(found: EstimatedAudit) -> None:
         )
     )
     table = RichTable(title="Estimates, with 95% confidence limits", title_justify="left")
-    table.add_column("measure")
+    table.add_column("measure", no_wrap=True)
     table.add_column("part", overflow="fold")
     columns: dict[str, Callable[[Estimate], str]] = {
         "estimate": lambda row: _shown(row.measure, row.estimate),
@@ -211,10 +211,10 @@ def _show_estimates(found: EstimatedAudit) -> None:
         table.add_column(name, justify="left" if name == "method" else "right")
     table.add_column("status")
     for row in found.estimates:
-        status = row.status
+        table.add_row(row.measure, row.part, *(show(row) for show in columns.values()), row.status)
         if row.process_lower is not None:
-            status += f"; process {_range(row.measure, row.process_lower, row.process_upper)}"
-        table.add_row(row.measure, row.part, *(show(row) for show in columns.values()), status)
+            process = _range(row.measure, row.process_lower, row.process_upper)
+            table.add_row("", "the process behind the census", "", process, "", "", "clopper_pearson", "")
     console.print(table)
     console.print(
         "The estimates hold for records in scope, at the audited providers, in these years. They do not replace the published rate."

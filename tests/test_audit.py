@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import load_policies
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.monitoring import AUDIT_RESULT, AUDIT_SAMPLE
+from ebi_spark.tables.monitoring import AUDIT_RESULT
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, POLICY
 from jobs import audit
 
@@ -179,7 +178,7 @@ def test_the_sample_is_the_first_by_hash_in_every_stratum_and_provider(lake: Pat
     assert {name: number for name, number, _ in drawn["strata"]} == Counter(r["stratum"] for r in RECORDS)
 
 
-def test_the_same_draw_gives_the_same_sample_and_another_seed_another(lake: Path, drawn: dict[str, Any]) -> None:
+def test_the_same_draw_gives_the_same_sample_again(lake: Path, drawn: dict[str, Any]) -> None:
     columns = "* EXCLUDE (drawn_at, run_id)"
     before = rows_of(lake, "audit_sample", columns, "audit_id, record_id")
     options = ["--size", str(SIZE), "--double-share", str(SHARE)]
@@ -322,15 +321,11 @@ def test_estimates_from_the_forms(
     assert 0 < rows["kappa", "overall"]["estimate"] < 1
     assert rows["kappa", "clause:procedure"]["status"] == "undefined"
     stored = rows_of(lake, "audit_estimate", "measure, part, estimate", "measure, part")
-    assert sorted((m, p, row["estimate"]) for (m, p), row in rows.items()) == pytest.approx(stored) or len(
-        stored
-    ) == len(rows)
+    assert sorted((measure, part, row["estimate"]) for (measure, part), row in rows.items()) == stored
     assert audit.main(["estimate", "--lake", str(lake), "--policy", "audited", "--audit", drawn["audit_id"]]) == 0
     shown = capsys.readouterr().out
     assert "positive_predictive_value" in shown and f"{100 * value:.1f}%" in shown
     assert len(rows_of(lake, "audit_estimate", "*", "measure")) == len(rows), "an estimate again replaces its rows"
-    assert json.dumps(answer)
-    assert AUDIT_SAMPLE.full_name == "gold/audit_sample"
 
 
 def test_an_estimate_without_a_sample_is_refused(lake: Path) -> None:
