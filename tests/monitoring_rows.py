@@ -112,9 +112,11 @@ MONITORING_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "flagged_within_operations": [{"flagged": 13}, {"flagged_lower": 10.5}, {"flagged_upper": 9.5}, {"flagged": -1}],
     },
     "pathway_incidence": {
-        "event_known": [{"group": "some"}, {"event": "pain"}, {"method": "kaplan_meier"}],
-        "events_at_risk": [{"events": 13}, {"day": -1}, {"events": -1}],
-        "estimate_within_limits": [{"estimate": 1.1, "upper": 1.2}, {"lower": 0.2}, {"upper": 0.05}],
+        "event_with_its_method": [{"event": "pain"}, {"method": "kaplan_meier"}],
+        "group_known": [{"group": "some"}],
+        "events_among_those_at_risk": [{"events": 13}, {"day": -1}, {"events": -1}],
+        "estimate_is_a_share": [{"estimate": 1.1}, {"estimate": None}],
+        "estimate_within_limits": [{"lower": 0.2}, {"upper": 0.05}, {"upper": None}],
     },
     "audit_sample": {
         "probability_is_m_of_n": [{"probability": 0.5}, {"records_drawn": 4}, {"probability": 0.0}, {"records_drawn": 0}],
