@@ -176,6 +176,54 @@ def test_a_lake_of_a_newer_version_or_of_other_types_is_refused_whole(lake: Lake
     assert "install" in refused.value.remedy
 
 
+def test_rows_are_added_where_none_are_replaced(lake: Lake) -> None:
+    lake._create(ACTIVITY_RATE)
+    for activity in (1, 2):
+        frame = rates(lake, ("2021-22", "A", activity))
+        lake.replace(
+            ACTIVITY_RATE, frame, [{YEAR: ["2021-22"]}, {YEAR: ["2022-23"], "period_years": [3]}], stage="rate"
+        )
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2022-23", "A", 3)), {YEAR: ["2022-23"]}, stage="rate")
+    history = (
+        lake.spark.sql(f"DESCRIBE HISTORY {lake.identifier(ACTIVITY_RATE)}").where("version > 0").orderBy("version")
+    )
+    modes = [row["mode"] for row in history.select("operationParameters.mode").collect()]
+    assert modes == ["Append", "Overwrite", "Append"]
+    assert [json.loads(commit.metadata or "")["years"] for commit in lake.commits(ACTIVITY_RATE, 1)] == [
+        ["2021-22", "2022-23"],
+        ["2022-23"],
+    ]
+    assert {(row[YEAR], row["activity"]) for row in lake.read(ACTIVITY_RATE).collect()} == {
+        ("2021-22", 2),
+        ("2022-23", 3),
+    }
+
+
+def test_a_small_table_is_the_same_in_memory(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists, maps, times and dates, from files of which one is older than some columns."""
+    older = without(RELEASE, "versions", "released_at")
+    lake._create(older)
+    assert lake.read_small(RELEASE).collect() == []
+    row: dict[str, Any] = {
+        "release_id": "r1",
+        "is_current": False,
+        "years": ["2021-22"],
+        "tables": {"published/rate": 5},
+    }
+    lake.append(older, small_frame(lake.spark, [row], older.schema), stage="publish")
+    lake.migrate([RELEASE])
+    summer = datetime(2022, 10, 30, 0, 30, tzinfo=UTC)
+    row |= {"release_id": "r2", "released_at": summer, "versions": {"published/rate": 7}, "years": []}
+    lake.append(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), stage="publish")
+    small, read = lake.read_small(RELEASE), lake.read(RELEASE)
+    assert small.schema == read.schema
+    assert sorted(map(repr, small.collect())) == sorted(map(repr, read.collect()))
+    assert not small.inputFiles()
+    monkeypatch.setattr(storage, "IN_MEMORY_BYTES", 10)
+    assert lake.read_small(RELEASE).inputFiles()
+    assert Lake(lake.spark, lake.location, as_of={RELEASE.full_name: 1}).read_small(RELEASE).count() == 1
+
+
 def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
     """Different years commit side by side; of two runs on the same year at most one is refused, whole, and its retry
     works."""

@@ -15,7 +15,7 @@ from deltalake import DeltaTable, TableFeatures, write_deltalake
 
 from ebi_spark.config.settings import LakeLocation
 from ebi_spark.geography.code_forms import UNKNOWN_CODE, valid_code
-from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError, commits_after, partitions
+from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError, commits_after, may_have_rows, partitions
 from ebi_spark.records import quarantine_summary as summaries
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary
 from ebi_spark.release.current import current_release, current_release_id, local_time
@@ -224,6 +224,22 @@ def test_partitions_and_commits_come_from_the_log(lake: LocalLake) -> None:
     newest.unlink()
     assert partitions(folder, YEAR) == {"2021-22"}
     assert [commit.version for commit in commits_after(folder, 1)] == [2]
+
+
+def test_the_log_says_whether_there_are_rows_to_replace(lake: LocalLake) -> None:
+    folder = Path(str(lake.location.folder)) / APC_SPELL.full_name
+    assert may_have_rows(folder, [{}])
+    assert may_have_rows(folder, [{YEAR: ["2019-20", "2021-22"]}])
+    assert not may_have_rows(folder, [{YEAR: ["2019-20"]}])
+    assert not may_have_rows(folder, [{YEAR: []}])
+    # The log does not say which keys are there.
+    assert may_have_rows(folder, [{YEAR: ["2021-22"], "record_id": ["Z"]}])
+    assert not may_have_rows(folder, [{YEAR: ["2019-20"], "record_id": ["A"]}])
+    assert may_have_rows(folder, [{YEAR: ["2019-20"]}, {"record_id": ["Z"]}])
+    DeltaTable(folder).delete(f"{YEAR} = '2021-22'")
+    assert not may_have_rows(folder, [{YEAR: ["2021-22"]}])
+    DeltaTable(folder).delete()
+    assert not may_have_rows(folder, [{}])
 
 
 def test_conflicts_are_named_by_their_columns(lake: LocalLake) -> None:

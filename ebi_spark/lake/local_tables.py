@@ -96,6 +96,16 @@ class LocalLake:
         except (ArrowException, OSError, ValueError) as error:
             raise UnreadableTableError(f"{table.full_name}: {type(error).__name__}") from None
 
+    def arrow(self, table: Table) -> pa.Table:
+        """All rows of a small table, with the columns that it has."""
+        opened = _opened(Path(self._existing_path(table)))
+        try:
+            rows = opened.to_pyarrow_table()
+            # PySpark cannot take a column that has no array at all.
+            return rows if rows.num_rows else rows.schema.empty_table()
+        except (ArrowException, OSError, ValueError) as error:
+            raise UnreadableTableError(f"{table.full_name}: {type(error).__name__}") from None
+
     def size(self, table: Table) -> tuple[int, int]:
         """(number of files, bytes) of the newest version."""
         sizes = pa.table(_opened(Path(self._existing_path(table))).get_add_actions()).column("size_bytes").to_pylist()
@@ -156,6 +166,21 @@ def partitions(folder: Path, column: str) -> set[str]:
     files = pa.table(_opened(folder).get_add_actions(flatten=True)).to_pylist()
     found = {file[f"partition.{column}"] for file in files if file.get("num_records") != 0}
     return {value for value in found if value is not None}
+
+
+def may_have_rows(folder: Path, where: Sequence[Where]) -> bool:
+    """Whether the table may have rows that are meant, by the values of partition columns in its log."""
+    files = [
+        file
+        for file in pa.table(_opened(folder).get_add_actions(flatten=True)).to_pylist()
+        if file.get("num_records") != 0
+    ]
+
+    def may_fit(file: Mapping[str, Any], one: Where) -> bool:
+        partitions = {column: f"partition.{column}" for column in one if f"partition.{column}" in file}
+        return all(file[name] in set(one[column]) for column, name in partitions.items())
+
+    return any(may_fit(file, one) for file in files for one in where)
 
 
 def newest_version(folder: Path) -> int | None:
