@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import threading
 import time
 from dataclasses import replace
@@ -186,27 +185,6 @@ def test_a_lake_of_a_newer_version_or_of_other_types_is_refused_whole(lake: Lake
     ) as refused:
         lake.migrate([RATE])
     assert "install" in refused.value.remedy
-
-
-def test_a_new_table_is_the_same_whoever_makes_it(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    def first_entry() -> dict[str, Any]:
-        lines = (log_of(lake, ACTIVITY_RATE) / f"{0:020}.json").read_text().splitlines()
-        found: dict[str, Any] = {}
-        for line in lines:
-            found |= json.loads(line)
-        metadata = {key: value for key, value in found["metaData"].items() if key not in ("id", "createdTime")}
-        return {"protocol": found["protocol"], "schema": json.loads(metadata.pop("schemaString")), **metadata}
-
-    def refuse(*_: Any) -> None:
-        raise UnreadableTableError("only Spark can make it")
-
-    lake._create(ACTIVITY_RATE)
-    made = first_entry()
-    shutil.rmtree(log_of(lake, ACTIVITY_RATE).parent)
-    monkeypatch.setattr(local_tables, "create", refuse)
-    lake._create(ACTIVITY_RATE)
-    assert made == first_entry()
-    assert made["protocol"] == {"minReaderVersion": 1, "minWriterVersion": 2}
 
 
 def test_rows_are_added_where_none_are_replaced(lake: Lake) -> None:

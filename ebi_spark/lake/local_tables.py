@@ -149,7 +149,9 @@ def _opened(folder: Path) -> "DeltaTable":
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    _refuse_path(folder)
+    if "%" in str(folder) or "\\" in str(folder):
+        # deltalake would read another folder, whose name is this one decoded.
+        raise UnreadableTableError(f"{folder.name} has % or \\ in its path")
     try:
         opened = DeltaTable(folder)
         # ebi-spark writes reader version 1. Higher ones can have deletion vectors or columns with other names.
@@ -160,12 +162,6 @@ def _opened(folder: Path) -> "DeltaTable":
             raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
         raise
     return opened
-
-
-def _refuse_path(folder: Path) -> None:
-    """`deltalake` would use another folder, whose name is this one decoded."""
-    if "%" in str(folder) or "\\" in str(folder):
-        raise UnreadableTableError(f"{folder.name} has % or \\ in its path")
 
 
 def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -194,26 +190,6 @@ def may_have_rows(folder: Path, where: Sequence[Where]) -> bool:
         return all(file[name] in set(one[column]) for column, name in partitions.items())
 
     return any(may_fit(file, one) for file in files for one in where)
-
-
-def create(folder: Path, schema: str, partition_by: Sequence[str], row: str, properties: Mapping[str, str]) -> None:
-    """Create an empty table. ``schema`` is Spark's JSON, ``row`` says what a row is. Spark takes fifty times as long."""
-    from deltalake import DeltaTable, Schema
-    from deltalake.exceptions import DeltaError
-
-    _refuse_path(folder)
-    try:
-        DeltaTable.create(
-            folder,
-            Schema.from_json(schema),
-            mode="ignore",
-            partition_by=list(partition_by),
-            description=row,
-            configuration=dict(properties),
-            raise_if_key_not_exists=False,
-        )
-    except DeltaError as error:
-        raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
 
 
 def newest_version(folder: Path) -> int | None:

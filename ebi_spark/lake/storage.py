@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 VERSION_PROPERTY = "ebi_spark.schema_version"
 # Apart from the year, the column by which a stage may replace a part of a table.
 PART = "policy_id"
-# What `deltalake` gives a new table by itself.
-_PROTOCOL = {"delta.minReaderVersion": "1", "delta.minWriterVersion": "2"}
 _PROPERTIES = {
+    "delta.minReaderVersion": "1",
+    "delta.minWriterVersion": "2",
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
     # `maintain` decides how long old versions are kept, since it knows which releases need them. By default, Delta
@@ -220,11 +220,6 @@ class Lake(LocalLake):
         return self.spark.table(self.identifier(table)).schema, _schema_version(properties)
 
     def _create(self, table: Table) -> None:
-        if self.location.folder:
-            with contextlib.suppress(UnreadableTableError):
-                path = Path(self._path(table))
-                local_tables.create(path, table.schema.json(), table.partition_by, table.row, _table_properties(table))
-                return
         columns = ", ".join(
             f"{sql_name(name)} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
             for name, kind, meaning in table.fields()
@@ -236,7 +231,9 @@ class Lake(LocalLake):
         )
 
     def _properties(self, table: Table) -> str:
-        properties = _PROTOCOL | _table_properties(table)
+        properties = {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION)}
+        if table.statistics:
+            properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
         return ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in properties.items())
 
     # Reading
@@ -467,11 +464,6 @@ class Lake(LocalLake):
                 return super().size(table)
         row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("numFiles", "sizeInBytes").first()
         return (int(row["numFiles"]), int(row["sizeInBytes"])) if row else (0, 0)
-
-
-def _table_properties(table: Table) -> dict[str, str]:
-    statistics = {"delta.dataSkippingStatsColumns": ",".join(table.statistics)} if table.statistics else {}
-    return {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION), **statistics}
 
 
 def _schema_version(properties: Mapping[str, str]) -> int:
