@@ -3,7 +3,7 @@
 # checkout but the packaging tools' caches and ~/.cache/ebi-spark (EBI_SPARK_JARS moves the latter).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint docs bench lock clean
+.PHONY: help setup demo test coverage soak lint docs contract bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -38,6 +38,9 @@ test: $(READY) ## lint, types and tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+coverage: $(READY) ## the tests, and which lines of the package they run
+	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov=ebi_spark --cov=jobs --cov-report=term:skip-covered
+
 soak: $(READY) ## long tests: runs stopped, killed at random moments, failing at every commit, a full disk; over half an hour
 	@$(BIN)/python -m pytest -m soak -s tests
 
@@ -49,6 +52,10 @@ lint: $(READY) ## lint and types alone
 docs: $(READY) ## the generated pages: docs/tables.md, docs/python-api.md and the keys in docs/configuration.md
 	@$(BIN)/python docs/generate.py
 
+contract: $(READY) ## the data contract of the demo's release, checked by datacontract-cli (needs the network)
+	@$(BIN)/ebi-spark export --lake demo/lake --out demo/files --format odcs
+	@$(BIN)/uv tool run --from datacontract-cli datacontract lint demo/files/datacontract.yaml
+
 bench: $(READY) ## benchmarks against DuckDB, at a size that takes a few minutes
 	@$(BIN)/python -m benchmarks.run
 
@@ -56,7 +63,7 @@ lock: $(READY) ## resolve the dependencies again (needs the network)
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --group build -o requirements-build.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  pyproject.toml --extra local --group test -o requirements.lock
+	  pyproject.toml --extra local --extra exports --group test -o requirements.lock
 
 clean: ## remove the environment and the demo
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache

@@ -29,7 +29,11 @@ GROUPS = {
     "geography": Key(
         "The areas that figures are shown for, and lookups of your own. [geography.md](geography.md)",
         default="see below",
-    )
+    ),
+    "deprivation": Key(
+        "Deprivation of small areas, from files of your own. [monitoring-changes.md](monitoring-changes.md#groups-of-people)",
+        default="none",
+    ),
 }
 
 LAYERS = {

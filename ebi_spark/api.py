@@ -94,7 +94,7 @@ def load_policies(folder: str | Path | None = None, *, only: Iterable[str] | Non
     >>> for policy in ebi_spark.load_policies(only=["2S_lower_back_imaging", "2Y_back_pain_fusion"]):
     ...     print(policy.id, policy.dataset, policy.default_reading, [revision.name for revision in policy.revisions])
     2S_lower_back_imaging op as_intended ['2023-12']
-    2Y_back_pain_fusion apc as_published ['2022-08']
+    2Y_back_pain_fusion apc as_published ['2022-08', '2024-09']
     """
     return load.load_policies([Path(folder)] if folder is not None else [], only)
 

@@ -23,7 +23,7 @@ def main() -> int:
         ):  # else the files belong to somebody, and `generate` refuses the folder
             FOLDER.mkdir(exist_ok=True)
             BEGUN.touch()
-        status = generate.main(["--out", str(source)])
+        status = generate.main(["--out", str(source), "--histories"])
         if status:
             return status
         BEGUN.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ Prints the record's values on standard output. No other command is meant to show
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,21 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.explain import explain_record, with_key
+from ebi_spark.flags.explain import explain_record, possible_keys, with_key
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import load_policies
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES
-from jobs.harness import JobParser, common_options, guarded, headed, opened_lake, output_console
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES, YEAR
+from jobs.harness import (
+    JobParser,
+    common_options,
+    guarded,
+    headed,
+    opened_lake,
+    output_console,
+    read_lake,
+    shipped_policies,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         help="the record's key in the source; for HES before 2012-13 with or without its year",
     )
     parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
-    parser.add_argument("--policy", metavar="ID", help="one policy (default: all)")
+    policy = parser.add_argument("--policy", metavar="ID", help="one policy (default: all)")
+    policy.completer = shipped_policies  # type: ignore[attr-defined]
     parser.add_argument(
         "--policies-dir",
         type=Path,
@@ -45,22 +57,24 @@ def main(argv: list[str] | None = None) -> int:
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
         policies = load_policies(arguments.policies_dir, [arguments.policy] if arguments.policy else None)
+        datasets = [arguments.dataset] if arguments.dataset else list(RECORD_TABLES)
+        years = read_lake(arguments.lake, console, partial(_years_by_dataset, arguments.record, datasets))
+        if not any(years.values()):
+            raise InputError(
+                "no record of that id is in silver" + (f" ({arguments.dataset})" if arguments.dataset else ""),
+                remedy="check the id and the dataset; `ebi-spark status` shows which years the lake has",
+            )
         with opened_lake(arguments.lake, console) as context:
             found = []
-            for dataset in [arguments.dataset] if arguments.dataset else list(RECORD_TABLES):
-                asked = with_key(arguments.record) & (F.col("dataset") == dataset)
+            for dataset in (name for name in datasets if years[name]):
+                asked = with_key(arguments.record) & (F.col("dataset") == dataset) & F.col(YEAR).isin(years[dataset])
                 records = context.lake.read(RECORD_TABLES[dataset]).where(asked)
                 applied = _applied_policies(context.lake, asked) if any(policy.boards for policy in policies) else None
                 for policy in policies:
                     if policy.dataset == dataset:
                         found += explain_record(records, policy, applied)
-                if not any(policy.dataset == dataset for policy in policies) and not records.isEmpty():
+                if not any(policy.dataset == dataset for policy in policies):
                     found += [{"policy_id": None}]
-            if not found:
-                raise InputError(
-                    "no record of that id is in silver" + (f" ({arguments.dataset})" if arguments.dataset else ""),
-                    remedy="check the id and the dataset; `ebi-spark status` shows which years the lake has",
-                )
             outcome["explained"] = found
         if not arguments.json:
             for item in found:
@@ -68,6 +82,16 @@ def main(argv: list[str] | None = None) -> int:
                     _print(item)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+def _years_by_dataset(record: str, datasets: list[str], lake: LocalLake) -> dict[str, list[str]]:
+    """By data set, the years in which the lake has the record. Spark then reads these years only."""
+    found = {}
+    for dataset in datasets:
+        table = RECORD_TABLES[dataset]
+        rows = lake.small_rows(table, [YEAR], {"record_id": possible_keys(record)}) if lake.exists(table) else []
+        found[dataset] = sorted({row[YEAR] for row in rows})
+    return found
 
 
 def _applied_policies(lake: Lake, asked: Column) -> set[str] | None:

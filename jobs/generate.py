@@ -31,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--format", choices=("csv", "parquet", "mixed"), default="csv", help="file format (default %(default)s)"
     )
+    parser.add_argument(
+        "--histories", action="store_true", help="also a few patients whose care before and after a fusion is known"
+    )
     common_options(parser)
     arguments = parser.parse_args(argv)
 
@@ -50,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             counts = generate(
                 spark, arguments.out, years=years, spells=arguments.spells, attendances=arguments.attendances,
                 seed=arguments.seed, system=arguments.system, file_format=arguments.format,
+                histories=arguments.histories,
                 progress=lambda message: console.print(message, highlight=False),
             )  # fmt: skip
         outcome["tables"] = counts

@@ -1,6 +1,7 @@
 """What every job shares: arguments, configuration, session, lake, run log, progress, summary and exit status."""
 
 import argparse
+import difflib
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from ebi_spark.errors import BrokenRunError, EbiError, InputError, shown
 from ebi_spark.lake.earlier_releases import EMPTIED
 from ebi_spark.quoting import refuse_unusable
 from ebi_spark.stages.run_context import RunContext, StageReport
+from jobs.examples import as_epilog
 
 if TYPE_CHECKING:
     from ebi_spark.lake.local_tables import LocalLake
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 _Found = TypeVar("_Found")
 
 INTERRUPTED = 130
+# The shell sets this variable when it asks for completions.
+COMPLETING = "_ARGCOMPLETE"
+_UNKNOWN = "unrecognized arguments: "
 
 
 class Context(RunContext):
@@ -90,7 +95,21 @@ def new_run_id() -> str:
 
 class JobParser(argparse.ArgumentParser):
     """The arguments of a command. A wrong one ends the job like any other error: one message with the remedy, status
-    2, and with ``--json`` the object that every job prints."""
+    2, and with ``--json`` the object that every job prints. Its help ends with the examples of the command."""
+
+    def __init__(self, **settings: Any) -> None:
+        command = str(settings.get("prog", "")).removeprefix("ebi-spark ")
+        settings.setdefault("epilog", as_epilog(command))
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**settings)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments; or answer a shell that asks for completions, and end the process."""
+        if COMPLETING in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_args(args, namespace)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, but keep the arguments, so that ``--json`` is known even if the rest cannot be read."""
@@ -106,7 +125,12 @@ class JobParser(argparse.ArgumentParser):
         """Raise SystemExit with status 2."""
 
         command = self.prog.removeprefix("ebi-spark ")
-        self._refuse(InputError(f"{command}: {message}", remedy=f"`{self.prog} --help` lists the options"))
+        remedy = f"`{self.prog} --help` lists the options"
+        unknown = [word.partition("=")[0] for word in message.removeprefix(_UNKNOWN).split() if word.startswith("--")]
+        if message.startswith(_UNKNOWN) and unknown:
+            near = difflib.get_close_matches(unknown[0], self._option_string_actions, n=1)
+            remedy = f"did you mean {near[0]}? {remedy}" if near else remedy
+        self._refuse(InputError(f"{command}: {message}", remedy=remedy))
 
     def _refuse(self, error: InputError) -> NoReturn:
         def wrong(*_: Any) -> None:
@@ -134,7 +158,17 @@ def configuration_options(parser: argparse.ArgumentParser) -> None:
         "--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the one in the configuration"
     )
     parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
-    parser.add_argument("--policies", metavar="ID,ID", help="policy ids, instead of those in the configuration")
+    policies = parser.add_argument(
+        "--policies", metavar="ID,ID", help="policy ids, instead of those in the configuration"
+    )
+    policies.completer = shipped_policies  # type: ignore[attr-defined]
+
+
+def shipped_policies(**_: Any) -> list[str]:
+    """The ids of the policies that the product has, for completion."""
+    from ebi_spark.policies.load import load_policies
+
+    return [policy.id for policy in load_policies()]
 
 
 def flag_with_earlier_spelling(parser: argparse.ArgumentParser, spelling: str, earlier: str, words: str) -> None:
@@ -205,7 +239,10 @@ def bring_up_to_date(context: Context) -> list[str]:
 
     Where the migration emptied figures that earlier releases disclosed, the report is drawn again too.
     """
+    from ebi_spark.runs.state import migrate
+
     lines: list[str] = context.lake.migrate()
+    lines += migrate(context.lake)
     for line in lines:
         context.progress(line)
     if any(EMPTIED in line for line in lines):
@@ -278,8 +315,9 @@ def _existing(lake: str) -> LakeLocation:
 
 
 @contextmanager
-def opened_lake(lake: str, console: Console) -> Iterator[Context]:
-    """A session and an existing lake, for commands that only look at it."""
+def opened_lake(lake: str, console: Console, *, all_records: bool = False) -> Iterator[Context]:
+    """A session and an existing lake, for commands without a configuration. ``all_records``: the command reads more than a
+    few records, so the session is made for as many as the lake has."""
     location = _existing(lake)
     from ebi_spark.lake.storage import Lake, refuse_without_catalogue, restrict_new_files
     from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
@@ -289,7 +327,12 @@ def opened_lake(lake: str, console: Console) -> Iterator[Context]:
         refuse_scratch(location.folder)
     restrict_new_files()
     scratch = location.folder / "silver" / "_scratch" if location.folder else None
-    with spark_session(scratch, data_bytes=0) as spark:
+    size: int | None = 0
+    if all_records:
+        from ebi_spark.sources.file_inventory import stored_bytes
+
+        size = stored_bytes(location.folder) if location.folder else None
+    with spark_session(scratch, data_bytes=size) as spark:
         _handle_signals()
         refuse_without_catalogue(spark, location)
         yield Context(RunConfig(lake=location), Lake(spark, location), "", console)

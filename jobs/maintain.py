@@ -57,9 +57,7 @@ def main(argv: list[str] | None = None) -> int:
             lock.name_java()
             lake: Lake = context.lake
             outcome["migrated"] = bring_up_to_date(context)
-            keep = arguments.keep_releases or int(
-                context.history.fact("publish", "keep_releases") or RunConfig.keep_releases
-            )
+            keep = arguments.keep_releases or context.history.keep_releases() or RunConfig.keep_releases
             outcome["removed_releases"] = remove_old_releases(lake, keep, leftovers=True)
             context.progress(f"removed {len(outcome['removed_releases'])} old releases")
             hours = outcome["kept_hours"] = max(arguments.keep_hours, _hours_of_oldest_release(lake))

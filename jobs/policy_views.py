@@ -55,16 +55,25 @@ def show_policy(policy: Policy) -> None:
         console.print(f"extends {policy.extends}; only for patients of {', '.join(policy.boards)}", highlight=False)
     if policy.source.get("review"):
         console.print(f"review: {policy.source['review']}", highlight=False)
+    if policy.source.get("last_checked"):
+        console.print(f"compared with its source on {policy.source['last_checked']}", highlight=False)
     for point in policy.to_complete:
         console.print(headed("to complete", f"  {point}", "yellow"), highlight=False)
     for revision in policy.revisions:
         until = f" to {revision.end}" if revision.end else ""
         if revision.rationale:
             console.print(f"revision {revision.name}: {revision.rationale}", highlight=False)
+        if revision.readings["as_published"].definition.get("coding_seen") is False:
+            console.print(
+                f"revision {revision.name}: its coding was not seen; that of the revision before it is used",
+                highlight=False,
+            )
         for day, words in revision.regime:
             console.print(f"{day}: {words}", highlight=False)
         for reading in revision.readings.values():
             default = " (the default)" if reading.reading == policy.default_reading else ""
+            if reading.definition.get("words_seen") == "excerpt":
+                default += " (the words of an excerpt)"
             table = _table(
                 "clause",
                 "the page's words",

@@ -2,6 +2,7 @@
 
 import sys
 from collections import defaultdict
+from datetime import date
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.geography.code_forms import valid_code
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.policies.reminders import reminders, sources_of
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary, refused_rows
 from ebi_spark.release.current import current_release, local_time
 from ebi_spark.sources import column_drift
@@ -27,6 +29,7 @@ from jobs.harness import JobParser, common_options, guarded, headed, output_cons
 QUARANTINE_TITLE = "quarantine"
 REFUSED = "rows that the last ingest could not use (it was refused and wrote nothing)"
 LOST_CODES = "area codes that count in England only"
+SOURCES = "sources of policies to check"
 SHOWN_CODES = 20
 SHOWN_STAGES = 10
 
@@ -67,8 +70,11 @@ def _collect(lake: LocalLake) -> dict[str, list[dict[str, Any]]]:
         found[LOST_CODES] = _lost_codes(lake)
     if lake.exists(POLICY):
         columns = ["policy_id", "revision", "reading", "policy_fingerprint", "title"]
-        policies = lake.small_rows(POLICY, columns)
-        found["policies"] = sorted(policies, key=lambda row: [str(row[name]) for name in columns[:3]])
+        policies = lake.small_rows(POLICY, [*columns, "definition"])
+        policies.sort(key=lambda row: [str(row[name]) for name in columns[:3]])
+        found["policies"] = [{name: row[name] for name in columns} for row in policies]
+        if due := reminders(sources_of(policies), date.today()):
+            found[SOURCES] = [{"policy": name, "why": reason} for name, reason in due]
     if lake.exists(RUN_LOG):
         found["last stages"] = [
             {name: local_time(row[name]) if name.endswith("_at") else row[name] for name in _LOGGED}

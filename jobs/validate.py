@@ -1,4 +1,4 @@
-"""Check silver, flags and rates of the years worked on, with one Great Expectations checkpoint for each, before
+"""Check silver, flags, rates and monitoring of the years worked on, with one Great Expectations checkpoint for each, before
 anything is published."""
 
 import sys

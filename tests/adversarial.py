@@ -150,7 +150,7 @@ class Maker:
 
     def when(self) -> tuple[str, str]:
         """A day in one of the spellings, and its year as some source would state it."""
-        year = self.random.choice((2021, 2022, 2023))
+        year = self.random.choice((2021, 2022, 2023, 2024))
         month, day = self.random.choice(((4, 1), (8, 1), (7, 31), (12, 1), (11, 30), (3, 31), (1, 15)))
         calendar = year + (month < 4)
         stamp = self.random.choice(

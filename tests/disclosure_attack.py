@@ -4,7 +4,7 @@ Everything that a reader has is written down as linear constraints on the unknow
 a withheld cell can still have.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -237,6 +237,71 @@ def _add_absent(knowledge: Knowledge, releases: Sequence[pd.DataFrame], oldest: 
                 # The sum that `read` wrote down left them out.
                 knowledge.rows = [row for row in knowledge.rows if nowhere not in row[0]]
                 knowledge.constrain([(nowhere, 1.0), *((cell, 1.0) for cell in cells)], total, total)
+
+
+# What a release shows of one-way tables: the count of each class by table, None where it is withheld.
+Shown = Mapping[str, Mapping[str, float | None]]
+
+
+def narrowed_classes(
+    releases: Sequence[Shown],
+    truths: Sequence[Mapping[str, Mapping[str, int]]],
+    *,
+    at_most: Sequence[tuple[tuple[str, str], tuple[str, str]]] = (),
+    sums: Sequence[tuple[tuple[str, str], Sequence[tuple[str, str]]]] = (),
+    known_sums: Sequence[tuple[str, Sequence[str]]] = (),
+    exact: bool = False,
+) -> list[str]:
+    """The withheld small classes of one-way tables, of any release, that cannot have every small value any more, though they
+    could if the last release showed its total only.
+
+    Each table splits the same records, whose number is published elsewhere. ``at_most``: (table, class) that cannot be more than
+    another one, such as what is seen in 3 and in 6 months. ``sums``: (table, class) that is the sum of others. ``known_sums``: classes of a table whose sum is known too. ``exact``:
+    the reader knows each shown count as it is, not rounded. Between two releases records were only added or only removed.
+    """
+    attack, blind = Knowledge(), Knowledge()
+    last = len(releases) - 1
+    for knowledge in (attack, blind):
+        for number, (release, truth) in enumerate(zip(releases, truths, strict=True)):
+            unseen = knowledge is blind and number == last
+            for table, classes in release.items():
+                cells = {name: knowledge.number(str(number), table, name) for name in classes}
+                total = sum(truth[table].values())
+                knowledge.constrain([(cell, 1.0) for cell in cells.values()], total, total)
+                for name, count in classes.items():
+                    if count is not None and not unseen:
+                        true = truth[table][name]
+                        knowledge.between(cells[name], *((true, true) if exact else behind(count)))
+            for table, names in known_sums:
+                total = sum(truth[table][name] for name in names)
+                knowledge.constrain([(knowledge.number(str(number), table, name), 1.0) for name in names], total, total)
+            for whole, parts in sums:
+                terms = [(knowledge.number(str(number), *whole), -1.0)]
+                terms += [(knowledge.number(str(number), *part), 1.0) for part in parts]
+                knowledge.constrain(terms, 0, 0)
+            for smaller, larger in at_most:
+                cells_of = [knowledge.number(str(number), *name) for name in (smaller, larger)]
+                knowledge.constrain([(cells_of[1], 1.0), (cells_of[0], -1.0)], 0, HUGE)
+            if number:
+                table = next(iter(truth))
+                change = sum(truth[table].values()) - sum(truths[number - 1][table].values())
+                for table, classes in release.items():
+                    for name in classes:
+                        pair = [knowledge.number(str(at), table, name) for at in (number, number - 1)]
+                        knowledge.constrain([(pair[0], 1.0), (pair[1], -1.0)], min(change, 0), max(change, 0))
+    found = []
+    for number, (release, truth) in enumerate(zip(releases, truths, strict=True)):
+        for table, classes in release.items():
+            for name, count in classes.items():
+                if count is not None or truth[table][name] > max(SMALL):
+                    continue
+                low, high = blind.reach(blind.index[(str(number), table, name)])
+                least, most = attack.reach(attack.index[(str(number), table, name)])
+                whole = low <= min(SMALL) and high >= max(SMALL)
+                wanted = (min(SMALL), max(SMALL)) if whole else (low, min(high, max(SMALL)))
+                if least > wanted[0] or most < wanted[1]:
+                    found.append(f"release {number} {table} {name}: {least} to {most}, not {wanted[0]} to {wanted[1]}")
+    return found
 
 
 @dataclass

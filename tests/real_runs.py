@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from calling import duckdb_on_delta
@@ -66,13 +67,10 @@ class RealRun:
 
     def java(self) -> int:
         """The process id of its Java."""
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                if fields[1] == str(self.process.pid) and (entry / "comm").read_text().strip() == "java":
-                    return int(entry.name)
-            except (OSError, IndexError):
-                continue
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if child.name() == "java":
+                    return child.pid
         raise AssertionError("it has no Java")
 
     def kill_all(self) -> None:
@@ -94,8 +92,8 @@ class RealRun:
 def lives(pid: int) -> bool:
     """Whether a process is there and no zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except (OSError, IndexError):
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
         return False
 
 
@@ -127,6 +125,8 @@ def releases_are_whole(lake: Path) -> list[str]:
         return current + [release for release, is_current, _ in manifest if not is_current]
 
 
+# What is written when a stage has ended.
+LOGS = ("gold/stage_input", "gold/batch", "gold/run_log")
 # Rows by content, but for what names a run or a time.
 _PASSING = {"run_id", "release_id", "written_at", "released_at", "started_at", "ended_at", "file_modified"}
 
@@ -137,7 +137,7 @@ def end_state(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
     state = {}
     with duckdb_on_delta() as reader:
         for name, table in TABLES.items():
-            if name in ("gold/run_log", "silver/ingest_audit", "published/release"):
+            if name in (*LOGS, "silver/ingest_audit", "published/release"):
                 continue
             columns = ", ".join(
                 f"round({column}, 9)" if kind == "double" else f"{column}::VARCHAR"

@@ -241,7 +241,7 @@ def test_clauses_follow_revision_and_reading(spark: SparkSession, folder: Path) 
     with pytest.raises(InputError, match="no revision 'three'"):
         ebi_spark.clause(knee(), "age", revision="three")
     with pytest.raises(InputError, match="no test for the clause 'viscera'"):
-        ebi_spark.clause(FUSION, "viscera", reading="guidance_coded")
+        ebi_spark.clause(FUSION, "viscera", reading="guidance_coded", revision="2022-08")
 
 
 # Rates

@@ -12,6 +12,7 @@ from ebi_spark import synthetic
 from ebi_spark.config.settings import TableSource, load_config
 from ebi_spark.lake import storage
 from ebi_spark.lake.storage import Lake
+from ebi_spark.runs.state import RunState
 from ebi_spark.sources.reader import SourceTable, read_table
 from jobs import flag, ingest, status
 
@@ -124,6 +125,16 @@ def test_a_year_keeps_its_rows_when_another_is_run_after_it(spark: SparkSession,
         assert [(year, rows, str(day)) for year, rows, day in found] == [
             ("2021-22", 10, "2021-05-03"), ("2022-23", 7, "2022-05-03"),
         ]  # fmt: skip
+        # What the runs recorded, as Spark reads it.
+        state = RunState(Lake(spark, load_config(tmp_path / "run.yml").lake))
+        assert [(record.years, record.every_year) for record in state.records] == [
+            (["2022-23"], False), (["2021-22"], True),
+        ]  # fmt: skip
+        state.read_inputs(record.inputs for record in state.records)
+        last, before = (state.inputs(record.inputs) for record in state.records)
+        assert {key.rpartition("/")[2] for key in last.keys() - before.keys()} == {"apcs_2022.csv"}
+        found = state.outcomes(state.records[0])
+        assert found is not None and set(found[str(tmp_path / "apcs_2022.csv")]) == {"2022-23"}
     finally:
         for layer in ("silver", "gold", "published"):
             spark.sql(f"DROP SCHEMA IF EXISTS two_{layer} CASCADE")

@@ -20,6 +20,7 @@ INSTANTS = {
     "ebi_spark/config/settings.py": "the day of the run, after which no activity can be: recorded with it, and used when it is gone over",
     "ebi_spark/stages/run_context.py": "the run log's times",
     "jobs/harness.py": "run ids, lines of progress",
+    "jobs/status.py": "whether a policy's source has to be looked at again",
     "jobs/maintain.py": "how old the oldest version to keep is",
 }
 

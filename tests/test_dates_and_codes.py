@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config import default_codes
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, load_config, resource
 from ebi_spark.errors import DataError, InputError
-from ebi_spark.flags.explain import with_key
+from ebi_spark.flags.explain import possible_keys, with_key
 from ebi_spark.geography.record_areas import Lookups, with_area
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.compile import compile_test
@@ -304,6 +304,8 @@ def test_hes_keys_of_several_years_are_different_spells(
     assert asked("100001") == {"2010-11/100001", "2011-12/100001"}
     assert asked("100004") == {"100004"} == asked("2012-13/100004")
     assert asked("2009-10/7") == {"7"} == asked("7")
+    assert {"2010-11/100001", "2011-12/100001", "100001"} <= {*possible_keys("100001")}
+    assert {"7", "2009-10/7"} == {"7", "2009-10/7"} & {*possible_keys("2009-10/7")}
     assert asked("2010-11/7") == asked("1011/100001") == asked("00001") == set()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from monitoring_rows import MONITORING_BAD_ROWS, MONITORING_BAD_TABLES, good_monitoring
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -248,7 +249,30 @@ def good() -> Tables:
             | {"area_type": "provider", "area_code": "RX2", "status": "ok", "low": False, "share_of_typical": 0.9},
         ],
         "published_policy": [row | RELEASE for row in policies],
-    }
+        "activity_change": [
+            PUBLISHED
+            | {"area_type": "england", "area_code": "E92000001", "period_from": "2020-21", "period_to": "2021-22", "run_id": "run1"}
+            | {"component": component, "value_from": before, "value_to": after, "records": records, "notes": []}
+            for component, before, after, records in (
+                ("people", 100.0, 200.0, 7.5), ("in_scope", 0.1, 0.05, -7.5), ("revision", None, None, 2.0),
+                ("total_from", None, None, 10.0), ("total_to", None, None, 12.0),
+            )
+        ],
+        "code_use": [
+            YEAR | {"policy_id": "P", "kind": kind, "code": code, "records": 3, "of_records": 12, "run_id": "run1"}
+            for kind, code in (("operation_outside_scope", "V393"), ("operation_outside_scope", "any"), ("primary_diagnosis", "M545"))
+        ],
+        "equality_rate": [
+            PUBLISHED
+            | {"period": "2020-21..2021-22", "run_id": "run1", "dimension": dimension, "group": group, "activity": activity}
+            | {"population": 1_000, "rate": 5.0, "lower": 4.0, "upper": 6.0, "status": status}
+            | ({"slope_index": 2.0, "slope_lower": -1.0, "slope_upper": 5.0} if dimension == "deprivation_fifth" else {})
+            for dimension, group, activity, status in (
+                ("deprivation_fifth", "1", 10, "ok"), ("deprivation_fifth", "5", 4, "few_events"), ("sex", "1", 14, "ok"),
+            )
+        ],
+        **good_monitoring(),
+    }  # fmt: skip
 
 
 def frame_of(spark: SparkSession, table: Table, rows: list[Row]) -> DataFrame:
@@ -313,6 +337,31 @@ def native_violations(suite: str, rows: list[Row], *checks: str) -> dict[str, in
 
 # Rows that must fail each condition on a row: the first row of the good table, with these values.
 BAD_ROWS: dict[str, dict[str, list[Row]]] = {
+    "activity_change": {
+        "component_known": [{"component": "other"}],
+        "area_type_known": [{"area_type": "provider"}],
+        "periods_in_order": [{"period_from": "2021-22"}, {"period_to": "2021"}],
+        "values_of_factors": [{"value_from": None}, {"value_to": -0.1}, {"component": "revision"}],
+        "whole_totals": [
+            {"component": "total_to", "records": -1.0},
+            {"component": "total_from", "records": 0.5},
+            {"component": "revision", "records": 0.5},
+            {"records": float("nan")},
+        ],
+    },
+    "code_use": {
+        "kind_known": [{"kind": "other"}],
+        "year_form": [{"financial_year": "2021"}],
+        "part_of_whole": [{"records": 0}, {"records": 13}, {"of_records": -1, "kind": "unspecified"}],
+        "code_form": [{"code": "V39.3"}, {"code": ""}],
+    },
+    "equality_rate": {
+        "dimension_known": [{"dimension": "ethnicity"}],
+        "status_known": [{"status": "withheld_small"}, {"rate": None}, {"status": "no_population"}],
+        "few_events_marked": [{"activity": 9}, {"status": "few_events"}, {"activity": -1}],
+        "limits_in_order": [{"lower": 5.5}, {"upper": 4.5}, {"population": 0}, {"lower": -1.0}, {"upper": None}],
+        "slope_with_limits": [{"slope_lower": 3.0}, {"dimension": "sex"}, {"slope_index": None}, {"slope_upper": None}],
+    },
     "apc_spell": {
         "source_system_known": [{"source_system": "other"}, {"source_system": None}],
         "dataset_known": [{"dataset": "op"}],
@@ -611,6 +660,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "definition_is_json": [{"definition": "id: P"}],
         "clauses_there": [{"clauses": None}],
     },
+    **MONITORING_BAD_ROWS,
 }
 
 
@@ -644,6 +694,19 @@ def change_all(table: str, **values: Any) -> Callable[[Tables], None]:
 
 # Changes that must fail each check over several rows or tables.
 BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
+    "activity_change": {
+        "one_row_a_component": [add("activity_change")],
+        "parts_make_the_change": [
+            change("activity_change", records=8.0),
+            drop("activity_change", 2),
+            drop("activity_change", 4),
+        ],
+    },
+    "code_use": {"one_row_a_code": [add("code_use")]},
+    "equality_rate": {
+        "one_row_a_group": [add("equality_rate")],
+        "groups_make_the_whole": [change("equality_rate", 2, activity=15), drop("equality_rate", 1)],
+    },
     "apc_spell": {
         "one_row_a_record": [add("apc_spell")],
         "admitted_before_discharge": [
@@ -843,6 +906,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         "one_default_reading": [change("published_policy", is_default_reading=False)],
         "rates_have_their_policy": [drop("published_policy")],
     },
+    **MONITORING_BAD_TABLES,
 }
 
 

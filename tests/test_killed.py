@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 from calling import call, duckdb_on_delta
 from pyspark.sql import SparkSession
-from real_runs import SECRET, RealRun, end_state, faults_at, leaks, lives, releases_are_whole, seed_secrets, until_gone
+from real_runs import (
+    SECRET,
+    RealRun,
+    end_state,
+    faults_at,
+    leaks,
+    lives,
+    releases_are_whole,
+    seed_secrets,
+    until_gone,
+)
 
 from ebi_spark import synthetic
 from ebi_spark.lake.locking import LOCK
@@ -31,32 +41,33 @@ pytestmark = pytest.mark.usefixtures("one_session")
 STAGES = ["ingest", "flag", "rate", "monitor", "validate", "publish"]
 # The commits of a run in their order; those of one line are made side by side. Between two lines nothing is written: to stop
 # after the one leaves the lake as to stop before the other does, and so one stop is enough for both.
+RECORDED = [["gold/stage_input", "gold/batch"], ["gold/run_log"]]
 COMMITS = {
     "ingest": [
         ["silver/repeated_row"],
         ["silver/apc_spell", "silver/op_attendance", "silver/quarantine"],
         ["silver/ingest_audit"],
-        ["gold/run_log"],
+        *RECORDED,
     ],
     "flag": [
         ["gold/activity_flag"],
         ["gold/policy_attrition", "gold/policy"],
         ["gold/policy_sensitivity", "gold/policy_comparison"],
-        ["gold/run_log"],
+        *RECORDED,
     ],
     "rate": [
         ["silver/population", "gold/provider_month", "gold/record_quality"],
         ["gold/activity_rate", "gold/activity_month", "gold/unmapped_area"],
         ["gold/rate_variation"],
-        ["gold/run_log"],
+        *RECORDED,
     ],
-    "monitor": [["gold/run_log"]],
-    "validate": [["gold/run_log"]],
-    "publish": [[table.full_name for table in PUBLISHED], ["published/release"], ["gold/run_log"]],
+    "monitor": [["gold/code_use", "gold/activity_change", "gold/equality_rate"], *RECORDED],
+    "validate": RECORDED,
+    "publish": [[table.full_name for table in PUBLISHED], ["published/release"], *RECORDED],
 }
-# The lines after which the usual suite breaks each stage: most tables are written there. (Before `validate` can break at its
-# only commit, `rate` must have ended.)
-USUAL = {"ingest": [1], "flag": [1], "rate": [1, 3], "monitor": [0], "validate": [0], "publish": [0, 1]}
+# The lines after which the usual suite breaks each stage: most tables are written there. (Before `validate` can break, `monitor`
+# must have ended. After its first line it has a batch and no row of the log.)
+USUAL = {"ingest": [1], "flag": [1], "rate": [1, 4], "monitor": [0, 2], "validate": [0, 1], "publish": [0, 1]}
 
 
 class Clock(datetime):
@@ -167,7 +178,7 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
     for layer in ("silver", "gold", "silver/_scratch"):
         assert (lake / layer).stat().st_mode & 0o077 == 0, layer
 
-    breaks_after_lines("ingest", [1, 2, 3])
+    breaks_after_lines("ingest", [*range(1, len(COMMITS["ingest"]))])
     for stage in ("flag", "rate", "validate"):
         breaks_after_lines(stage, [*range(len(COMMITS[stage]))])
 

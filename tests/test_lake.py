@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -23,9 +24,20 @@ from ebi_spark.lake import local_tables, storage
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake, prepare_folders
 from ebi_spark.release.publish import PUBLISHED, remove_old_releases
-from ebi_spark.runs.history import READS, RunHistory, details_of
+from ebi_spark.runs.history import READS, RunHistory, new_record, recorded_inputs
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RATE, RELEASE, RUN_LOG, SCHEMA_VERSION, YEAR, Table
+from ebi_spark.tables.schemas import (
+    ACTIVITY_RATE,
+    BATCH,
+    POLICY,
+    RATE,
+    RELEASE,
+    RUN_LOG,
+    SCHEMA_VERSION,
+    STAGE_INPUT,
+    YEAR,
+    Table,
+)
 from jobs import harness, maintain
 
 USED = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE)}
@@ -174,6 +186,75 @@ def test_a_lake_of_a_newer_version_or_of_other_types_is_refused_whole(lake: Lake
     ) as refused:
         lake.migrate([RATE])
     assert "install" in refused.value.remedy
+
+
+def test_a_new_table_is_the_same_whoever_makes_it(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_entry() -> dict[str, Any]:
+        lines = (log_of(lake, ACTIVITY_RATE) / f"{0:020}.json").read_text().splitlines()
+        found: dict[str, Any] = {}
+        for line in lines:
+            found |= json.loads(line)
+        metadata = {key: value for key, value in found["metaData"].items() if key not in ("id", "createdTime")}
+        return {"protocol": found["protocol"], "schema": json.loads(metadata.pop("schemaString")), **metadata}
+
+    def refuse(*_: Any) -> None:
+        raise UnreadableTableError("only Spark can make it")
+
+    lake._create(ACTIVITY_RATE)
+    made = first_entry()
+    shutil.rmtree(log_of(lake, ACTIVITY_RATE).parent)
+    monkeypatch.setattr(local_tables, "create", refuse)
+    lake._create(ACTIVITY_RATE)
+    assert made == first_entry()
+    assert made["protocol"] == {"minReaderVersion": 1, "minWriterVersion": 2}
+
+
+def test_rows_are_added_where_none_are_replaced(lake: Lake) -> None:
+    lake._create(ACTIVITY_RATE)
+    for activity in (1, 2):
+        frame = rates(lake, ("2021-22", "A", activity))
+        lake.replace(
+            ACTIVITY_RATE, frame, [{YEAR: ["2021-22"]}, {YEAR: ["2022-23"], "period_years": [3]}], stage="rate"
+        )
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2022-23", "A", 3)), {YEAR: ["2022-23"]}, stage="rate")
+    history = (
+        lake.spark.sql(f"DESCRIBE HISTORY {lake.identifier(ACTIVITY_RATE)}").where("version > 0").orderBy("version")
+    )
+    modes = [row["mode"] for row in history.select("operationParameters.mode").collect()]
+    assert modes == ["Append", "Overwrite", "Append"]
+    assert [json.loads(commit.metadata or "")["years"] for commit in lake.commits(ACTIVITY_RATE, 1)] == [
+        ["2021-22", "2022-23"],
+        ["2022-23"],
+    ]
+    assert {(row[YEAR], row["activity"]) for row in lake.read(ACTIVITY_RATE).collect()} == {
+        ("2021-22", 2),
+        ("2022-23", 3),
+    }
+
+
+def test_a_small_table_is_the_same_in_memory(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists, maps, times and dates, from files of which one is older than some columns."""
+    older = without(RELEASE, "versions", "released_at")
+    lake._create(older)
+    assert lake.read_small(RELEASE).collect() == []
+    row: dict[str, Any] = {
+        "release_id": "r1",
+        "is_current": False,
+        "years": ["2021-22"],
+        "tables": {"published/rate": 5},
+    }
+    lake.append(older, small_frame(lake.spark, [row], older.schema), stage="publish")
+    lake.migrate([RELEASE])
+    summer = datetime(2022, 10, 30, 0, 30, tzinfo=UTC)
+    row |= {"release_id": "r2", "released_at": summer, "versions": {"published/rate": 7}, "years": []}
+    lake.append(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), stage="publish")
+    small, read = lake.read_small(RELEASE), lake.read(RELEASE)
+    assert small.schema == read.schema
+    assert sorted(map(repr, small.collect())) == sorted(map(repr, read.collect()))
+    assert not small.inputFiles()
+    monkeypatch.setattr(storage, "IN_MEMORY_BYTES", 10)
+    assert lake.read_small(RELEASE).inputFiles()
+    assert Lake(lake.spark, lake.location, as_of={RELEASE.full_name: 1}).read_small(RELEASE).count() == 1
 
 
 def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
@@ -366,7 +447,8 @@ def test_the_log_tells_of_each_commit_what_it_can_have_changed(lake: Lake) -> No
 def test_the_hour_that_comes_twice_and_a_clock_set_back(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs at 01:30 and, 40 minutes later, at 01:10 on the night in October when clocks go back; then one whose clock was
     set back by an hour. The log's order is that of the instants; a release that the order hides is seen in the history."""
-    monkeypatch.setitem(USED, RUN_LOG.full_name, RUN_LOG)
+    for table in (RUN_LOG, BATCH, STAGE_INPUT):
+        monkeypatch.setitem(USED, table.full_name, table)
     lake.prepare()
     monkeypatch.setenv("TZ", "Europe/London")
     time.tzset()
@@ -377,20 +459,22 @@ def test_the_hour_that_comes_twice_and_a_clock_set_back(lake: Lake, monkeypatch:
             row = manifest(1, started, current=True) | {"release_id": run_id, "run_id": run_id}
             lake.replace(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), {}, stage="publish")
             config = RunConfig(lake=lake.location, disclosure=disclosure)
+            record = new_record("publish", config, run_id, None)
+            record.outcome, record.versions_written = "done", dict(lake.versions_written)
+            inputs = recorded_inputs("publish", config, lake, run_id, None)
+            RunHistory(lake, config, run_id).write(record, started, inputs)
             log = {"run_id": run_id, "stage": "publish", "started_at": started, "ended_at": started, "outcome": "done"}
-            log |= {"versions_written": dict(lake.versions_written), "versions_read": {}, "years": []}
-            log["details"] = details_of("publish", config, lake, run_id, None)
             lake.append(RUN_LOG, small_frame(lake.spark, [log], RUN_LOG.schema), stage="publish")
 
         ran("summer", datetime(2024, 10, 27, 0, 30, tzinfo=UTC), "hes_2018")
         ran("winter", datetime(2024, 10, 27, 1, 10, tzinfo=UTC), "hes_2018_protected")
         monkeypatch.setitem(READS, "publish", ())
         books = RunHistory(lake, RunConfig(lake=lake.location, disclosure="hes_2018_protected"), "now")
-        assert [row["run_id"] for row in books.rows] == ["winter", "summer"]
+        assert [record.run_id for record in books.state.records] == ["winter", "summer"]
         assert books.why_publish() == []
         ran("set_back", datetime(2024, 10, 27, 0, 10, tzinfo=UTC), "hes_2018")
         books = RunHistory(lake, books.config, "now")
-        assert [row["run_id"] for row in books.rows] == ["winter", "summer", "set_back"]
+        assert [record.run_id for record in books.state.records] == ["winter", "summer", "set_back"]
         assert books.why_publish() == ["published/release was written by something else"]
         # Around midnight of the last day of a year nothing is taken from the clock but these instants: run ids are UTC.
         monkeypatch.setattr(harness, "datetime", _Midnight)

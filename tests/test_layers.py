@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "ebi_spark"
 LAYERS = (
     "errors", "financial_years", "quoting", "own_files", "small_files", "small_frames",
     "tables", "config", "spark", "lake", "statistics", "sources", "records", "geography", "policies", "policy_import", "flags",
-    "pathway", "approvals", "case_audit", "rates", "validation", "release", "report", "runs", "stages", "synthetic",
+    "pathway", "approvals", "case_audit", "rates", "validation", "release", "report", "exports", "runs", "stages", "synthetic",
     "api",
 )  # fmt: skip
 

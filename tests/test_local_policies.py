@@ -28,6 +28,7 @@ from ebi_spark.policies.compile import compile_test
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import Policy, parse_test
 from ebi_spark.policies.patterns import one_of
+from ebi_spark.policies.reminders import reminders, review_day
 from ebi_spark.policies.simplify import leaves
 from ebi_spark.rates.activity import activity_rates, prepare_flags
 from ebi_spark.rates.periods import Period
@@ -37,6 +38,7 @@ from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
 from jobs import policy as job
 
 NATIONAL, DERBY, MERSEY = "2Y_back_pain_fusion", "DDICB_back_pain_fusion", "CMICB_Clin087"
+HUMBER = "HNYICB_back_pain_fusion"
 CONFIG = RunConfig(lake=LakeLocation())
 AREAS = Lookups(practices=None, lsoas=None, known_codes=("15M", "01F", "02P"), order=("commissioner",))
 
@@ -49,15 +51,19 @@ call = partial(answer_of, job.main)
 
 def test_shipped_local_policies_extend_the_national_one() -> None:
     policies = {policy.id: policy for policy in load_policies()}
-    national = policies[NATIONAL].revisions[0]
-    for name, board, start, dated in (
-        (DERBY, "QJ2", date(2024, 9, 1), "inferred"),
-        (MERSEY, "QYG", date(2024, 3, 1), "month"),
+    earlier, later = policies[NATIONAL].revisions
+    autumn = date(2024, 9, 1)
+    for name, board, number, national, start, end, dated in (
+        (DERBY, "QJ2", 0, later, autumn, None, "inferred"),
+        (HUMBER, "QOQ", 0, later, autumn, None, "inferred"),
+        # It follows the national policy, so its one revision is split. A passed review date is no end.
+        (MERSEY, "QYG", 0, earlier, date(2024, 3, 1), autumn, "month"),
+        (MERSEY, "QYG", 1, later, autumn, None, "month"),
     ):
-        policy, revision = policies[name], policies[name].revisions[0]
+        policy, revision = policies[name], policies[name].revisions[number]
         assert (policy.extends, policy.boards, policy.dataset) == (NATIONAL, (board,), "apc")
-        # A passed review date is no end; the end of prior approval is a day of the regime.
-        assert (revision.start, revision.end, revision.dated) == (start, None, dated)
+        # The end of prior approval is a day of the regime.
+        assert (revision.start, revision.end, revision.dated) == (start, end, dated)
         for reading, above in national.readings.items():
             own = {clause.id: clause for clause in revision.readings[reading].clauses}
             assert all(
@@ -69,7 +75,9 @@ def test_shipped_local_policies_extend_the_national_one() -> None:
     assert policies[DERBY].revisions[0].regime == (
         (date(2024, 3, 18), "Prior approval ended; the policy itself did not"),
     )
-    assert str(policies[MERSEY].source["review"]).startswith("March 2029")
+    assert [revision.name for revision in policies[MERSEY].revisions] == ["2024-03", "2024-03+2024-09"]
+    assert str(policies[MERSEY].source["review"]).startswith("2029-03")
+    assert all(policy.source["last_checked"] and policy.source["review"] for policy in policies.values())
     codings = {c.id: c.coding for c in policies[MERSEY].revisions[0].readings["as_published"].clauses}
     assert (codings["congenital_anomaly"], codings["technology_appraisal"]) == ("not_applicable", "not_codable")
     listed = {item["id"]: item for item in call("list")["policies"]}
@@ -86,23 +94,127 @@ TITLES = {
     "pregnancy": "pregnancy", "sacroiliac": "sacro", "somatic_dysfunction": "dysfunction",
     "adjacent_segment": "arthrodesis", "failed_back_surgery": "postlaminectomy|arthrodesis",
     "symptomatic_deformity": "flatback|lordosis|kyphosis|scoliosis|correction|instrument|spinal growing",
+    "scoliosis_surgery": "scoliosis|correction|instrument|spinal growing",
     "instability": "instabilit", "trauma": "fracture|dislocation|traumatic", "spinal_injury": "fracture|dislocation|traumatic",
     "nerve_compression": "stenosis", "cord_compression": "cord compression", "cauda_equina": "cauda equina",
-    "decompression_adjunct": "decompression|foraminotomy|corpectomy|intervertebral disc|fracture of spine",
+    "decompression_adjunct": "decompression|foraminotomy|facetectomy|corpectomy|intervertebral disc|fracture of spine",
 }  # fmt: skip
 
 
 def test_official_titles_say_what_the_clauses_say() -> None:
     books, seen = code_books(), set()
     for policy in load_policies():
-        for reading in policy.revisions[0].readings.values():
-            for clause in reading.deciding:
-                for leaf in leaves(clause.test) if clause.test and clause.id in TITLES else ():
-                    for code in leaf.codes:
-                        for found in books[SYSTEM_OF[leaf.field]].found(leaf.operator, code, leaf.left):
-                            assert re.search(TITLES[clause.id], found.title, re.IGNORECASE), (clause.id, found)
-                            seen.add(clause.id)
+        for clause in {c for r in policy.revisions for reading in r.readings.values() for c in reading.deciding}:
+            for leaf in leaves(clause.test) if clause.test and clause.id in TITLES else ():
+                for code in leaf.codes:
+                    for found in books[SYSTEM_OF[leaf.field]].found(leaf.operator, code, leaf.left):
+                        assert re.search(TITLES[clause.id], found.title, re.IGNORECASE), (clause.id, found)
+                        seen.add(clause.id)
     assert seen == set(TITLES)
+
+
+def test_the_national_revision_of_september_2024() -> None:
+    """The coding of August 2022 is carried over; only the words of guidance_coded are those of the excerpt."""
+    [policy] = load_policies(only=[NATIONAL])
+    earlier, later = policy.revisions
+    assert (earlier.end, later.start, later.dated) == (date(2024, 9, 1), date(2024, 9, 1), "month")
+    for reading in ("as_published", "as_intended"):
+        assert later.readings[reading].clauses == earlier.readings[reading].clauses
+        assert later.readings[reading].definition["coding_seen"] is False
+    before, after = (revision.readings["guidance_coded"] for revision in (earlier, later))
+    assert after.definition["words_seen"] == "excerpt" and "words_seen" not in before.definition
+    ids = [{clause.id for clause in reading.deciding} for reading in (before, after)]
+    not_seen = {"inflammatory", "pregnancy", "adjacent_segment", "failed_back_surgery", "symptomatic_deformity",
+                "instability", "trauma"}  # fmt: skip
+    assert ids[0] - ids[1] == not_seen
+    assert ids[1] - ids[0] == {"lower_limb_pain", "scoliosis_surgery", "nerve_compression"}
+    # Each of them is a decision that no reading makes: made alone it adds the clause of August 2022, and is counted.
+    flips = {(flip.base, flip.clause): flip for flip in later.flips if flip.decision.endswith("_not_seen_in_excerpt")}
+    assert {clause for _, clause in flips} == not_seen and len(flips) == 14
+    of_2022 = {clause.id: clause.outcome_parts for clause in before.clauses}
+    for (_, clause), flip in flips.items():
+        assert (flip.source, flip.undone) == ("sensitivity", False)
+        assert flip.clauses[-1].outcome_parts == of_2022[clause]
+    # Spondylolisthesis stays excluded in every reading.
+    for revision in policy.revisions:
+        for reading in revision.readings.values():
+            assert any("M431" in leaf.codes for c in reading.deciding if c.test for leaf in leaves(c.test))
+
+
+FOLLOWS = """id: made_up
+title: A national policy with three revisions
+dataset: apc
+source: {publisher: Nobody, page: None}
+default_reading: as_published
+revisions:
+  - {revision: a, in_force: {from: 2020-04-01, to: 2021-04-01}, clauses: [&scope {id: s, scope: true, words: S,
+     require: {field: dominant_procedure, starts_with: [V382]}}, {id: old, words: O, exclude: {field: sex, in: ["1"]}}]}
+  - {revision: b, in_force: {from: 2021-04-01, to: 2022-04-01}, clauses: [*scope, {id: new, words: N, exclude: {field: sex, in: ["2"]}}]}
+  - {revision: c, in_force: {from: 2023-04-01}, clauses: [*scope, {id: last, words: L, exclude: {field: sex, in: ["9"]}}]}
+---
+id: board
+extends: made_up
+boards: [QJ2]
+title: A board
+source: {publisher: Nobody, page: None}
+default_reading: as_published
+revisions:
+  - revision: x
+    in_force: {from: 2020-07-01, to: 2023-10-01}
+    follow_national: true
+    clauses: [{id: own, words: Own, coding: not_codable}]
+  - revision: y
+    in_force: {from: 2023-10-01}
+    clauses: [{id: own, words: Own, coding: not_codable}]
+"""
+
+
+def test_a_local_revision_that_follows_is_split_where_the_national_policy_changes(tmp_path: Path) -> None:
+    national, board = FOLLOWS.split("---\n")
+    (tmp_path / "made_up.yml").write_text(national)
+    (tmp_path / "board.yml").write_text(board)
+
+    def parts() -> list[tuple[str, str, str, str]]:
+        [policy] = load_policies([tmp_path], only=["board"])
+        return [(r.name, str(r.start), str(r.end), r.readings["as_published"].clauses[1].id) for r in policy.revisions]
+
+    # From April 2022 to March 2023 no national revision is in force, so the local policy has none to read records with.
+    assert parts() == [
+        ("x", "2020-07-01", "2021-04-01", "old"), ("x+b", "2021-04-01", "2022-04-01", "new"),
+        ("x+c", "2023-04-01", "2023-10-01", "last"), ("y", "2023-10-01", "None", "last"),
+    ]  # fmt: skip
+    (tmp_path / "board.yml").write_text(board.replace("    follow_national: true\n", ""))
+    assert parts() == [("x", "2020-07-01", "2023-10-01", "old"), ("y", "2023-10-01", "None", "last")]
+    # A national revision that has ended without a successor is not inherited.
+    for text, line in ((board.replace("2020-07-01", "2022-05-01"), 9), (board.replace("from: 2023-10-01", "from: 2022-10-01")
+                       .replace("to: 2023-10-01", "to: 2022-10-01"), 13)):  # fmt: skip
+        (tmp_path / "board.yml").write_text(text)
+        error = call("show", "board", "--policies-dir", str(tmp_path))["error"]
+        assert f"line {line}: made_up has no revision in force on 2022-" in error["message"], error
+        assert "its revision b ended on 2022-04-01" in error["message"] and "correct `from`" in error["remedy"]
+    (tmp_path / "made_up.yml").write_text(
+        national.replace("clauses: [*scope", "follow_national: true, clauses: [*scope", 1)
+    )
+    error = call("show", "made_up", "--policies-dir", str(tmp_path))["error"]
+    assert "only for a policy that extends another" in error["message"]
+
+
+def test_reminders_of_sources() -> None:
+    sources = {
+        "old": {"last_checked": "2025-01-31", "review": "none (the page says so)"},
+        "late": {"last_checked": "2026-01-01", "review": "2026-02 (at the latest)"},
+        "fresh": {"last_checked": "2026-03-01", "review": "2026-03"},
+        "unmarked": {"review": "March 2020"},
+    }
+    assert [tuple(found) for found in reminders(sources, date(2026, 3, 1))] == [
+        ("late", "the review that its source announces was due by 2026-02-28"),
+        ("old", "its source was last checked on 2025-01-31, more than a year ago"),
+    ]
+    # The last day of the month, and a year to the day, are in time.
+    assert reminders({"a": {"last_checked": "2025-03-01", "review": "2026-03-31"}}, date(2026, 3, 1)) == []
+    assert len(reminders({"a": {"last_checked": "2025-03-01", "review": "2026-03"}}, date(2026, 4, 1))) == 2
+    assert review_day("2028-02 (…)") == date(2028, 2, 29)
+    assert [review_day(text) for text in ("2026-13", "2026-02-31", "none", "", "2026")] == [None] * 5
 
 
 # What is refused, with file, line and remedy, and nothing written
@@ -187,13 +299,14 @@ BASE: dict[str, Any] = {
 # Derby's), and the decisions that alone would turn the national outcome from as_published and from as_intended.
 CASES: list[tuple[dict[str, Any], list[str] | None, set[str], set[str]]] = [
     ({}, [], set(), set()),
-    ({"diagnosis_codes": ",M545,M543,"}, ["lower_limb_pain"], set(), set()),
+    ({"diagnosis_codes": ",M545,M543,"}, ["lower_limb_pain"], {"lower_limb_pain_excluded"}, {"lower_limb_pain_excluded"}),
     ({"diagnosis_codes": ",M545,M461,"}, ["inflammatory", "sacroiliac"],
-     {"inflammatory_excluded", "sacroiliac_excluded"}, {"inflammatory_excluded", "sacroiliac_excluded"}),
-    ({"diagnosis_codes": ",M545,G550,M480,"}, ["neoplasm", "nerve_compression"], {"neoplasm_excluded"},
-     {"neoplasm_excluded"}),
-    ({"procedure_codes": ",V382,V413,"}, ["symptomatic_deformity"], {"symptomatic_deformity_excluded"},
-     {"symptomatic_deformity_excluded"}),
+     {"inflammatory_not_seen_in_excerpt", "sacroiliac_excluded"}, {"inflammatory_not_seen_in_excerpt", "sacroiliac_excluded"}),
+    ({"diagnosis_codes": ",M545,G550,M480,"}, ["neoplasm", "nerve_compression"],
+     {"neoplasm_excluded", "nerve_compression_excluded"}, {"neoplasm_excluded", "nerve_compression_excluded"}),
+    ({"procedure_codes": ",V382,V413,"}, ["symptomatic_deformity"],
+     {"scoliosis_surgery_excluded", "symptomatic_deformity_not_seen_in_excerpt"},
+     {"scoliosis_surgery_excluded", "symptomatic_deformity_not_seen_in_excerpt"}),
     ({"diagnosis_codes": None}, ["deformity"], {"unknown_diagnosis_kept"}, {"unknown_diagnosis_kept"}),
     ({"administrative_category": None}, ["private_patient"], {"missing_category_kept"}, {"missing_category_kept"}),
     ({"admission_method": None}, ["non_elective"], {"missing_method_kept"}, {"missing_method_kept"}),
@@ -209,7 +322,7 @@ CASES: list[tuple[dict[str, Any], list[str] | None, set[str], set[str]]] = [
     ({"activity_date": date(2022, 6, 30), "admission_date": date(2022, 6, 30), "financial_year": "2022-23"}, [], set(),
      set()),
     ({"dominant_procedure": "V383", "dominant_procedure_4": "V383", "commissioner_code": "01F00",
-      "diagnosis_codes": ",M545,S320,"}, None, {"trauma_excluded"}, {"trauma_excluded"}),
+      "diagnosis_codes": ",M545,S320,"}, None, {"trauma_not_seen_in_excerpt"}, {"trauma_not_seen_in_excerpt"}),
 ]  # fmt: skip
 
 
@@ -266,7 +379,7 @@ def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> Non
     assert moved("elective_methods_only") == (0, 1, 9, 8, "made")
     assert moved("elective_methods_only", "as_intended") == (1, 0, 9, 10, "undone")
     assert moved("unknown_diagnosis_kept", "as_intended") == (0, 1, 9, 8, "undone")
-    assert moved("pregnancy_excluded") == (0, 0, 9, 9, "made")
+    assert moved("pregnancy_not_seen_in_excerpt") == (0, 0, 9, 9, "made")
     assert effects[NATIONAL, "as_published", "2022-23", "missing_category_kept"]["added"] == 0
 
     boards = {policy.id: list(policy.boards) for policy in policies if policy.boards}
@@ -354,9 +467,10 @@ def _made_up(folder: Path, number: int) -> list[Path]:
     paths = []
     for n in range(number):
         source = resource("conf", "policies") / f"{NATIONAL if n % 2 else '2S_lower_back_imaging'}.yml"
-        document = yaml.safe_load(source.read_text(encoding="utf-8").replace("from: 2022-08-01", 'from: "2022-08-01"')
-                                  .replace("from: 2023-12-01", 'from: "2023-12-01"'))  # fmt: skip
+        document = yaml.safe_load(re.sub(r": (\d{4}-\d{2}-\d{2})\b", r': "\1"', source.read_text(encoding="utf-8")))
         document["id"] = f"made_up_{n:02d}"
+        document["revisions"] = document["revisions"][:1]
+        document["revisions"][0]["in_force"].pop("to", None)
         clauses = document["revisions"][0]["clauses"]
         if n % 2:
             clauses[0]["require"]["starts_with"] = [["V382", "V383"], ["V383", "V404"], ["V384"]][n // 2 % 3]

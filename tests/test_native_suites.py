@@ -2,12 +2,14 @@
 Nothing here needs Spark."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from ebi_spark.config.settings import resource
 from ebi_spark.errors import InputError
@@ -57,6 +59,29 @@ def test_anybody_can_load_a_suite(path: Path) -> None:
     assert [(item["type"], item["meta"]) for item in kept] == [
         (item["type"], item["meta"]) for item in document["expectations"]
     ]
+
+
+def test_the_page_on_reading_results_checks_a_release_and_makes_data_docs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its examples run as they are printed, on a table of Delta without rows."""
+    monkeypatch.setenv("GX_ANALYTICS_ENABLED", "false")
+    monkeypatch.chdir(tmp_path)
+    root = Path(__file__).parents[1]
+    (tmp_path / "expectations").symlink_to(root / "expectations")
+    rate = TABLES["published/rate"]
+    empty = pa.schema([(name, pa.string()) for name in rate.names()]).empty_table()
+    write_deltalake(tmp_path / "lake" / "published" / "rate", empty, partition_by=["release_id"])
+    section = (
+        (root / "docs" / "reading-results.md").read_text(encoding="utf-8").partition("## Check a release yourself")[2]
+    )
+    shared: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], re.DOTALL):
+        exec(block, shared)
+    assert "local_site" in capsys.readouterr().out
+    pages = list((tmp_path / "checks").rglob("local_site/validations/**/*.html"))
+    assert len(pages) == 1
+    assert "published_rate" in pages[0].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -179,6 +179,7 @@ class Case:
 
     sql: duckdb.DuckDBPyConnection
     flags: dict[str, dict[str, tuple[bool, set[str], set[str], bool]]]
+    revisions: Counter[tuple[str, str]]  # policy, revision → records
     turned: dict[tuple[str, str], tuple[int, int]]  # policy, decision → records that it adds to as_published and takes
     compared: dict[str, tuple[int, int, int]]  # clause → records of national_only, alone, of all in that direction
 
@@ -202,7 +203,7 @@ def _in_duckdb(files: dict[str, Path]) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _judged_by_the_product(spark: SparkSession, folder: Path, files: dict[str, Path]) -> tuple[Any, Any, Any]:
+def _judged_by_the_product(spark: SparkSession, folder: Path, files: dict[str, Path]) -> tuple[Any, Any, Any, Any]:
     prepare_folders(folder)
     tables = {role: TableSource(role=role, paths=(str(path),)) for role, path in files.items()}
     config = RunConfig(lake=LakeLocation(folder=folder), sources=(Source("made_up", "sus_plus", tables),))
@@ -212,11 +213,12 @@ def _judged_by_the_product(spark: SparkSession, folder: Path, files: dict[str, P
     rows = (
         context.lake.read(ACTIVITY_FLAG)
         .where((F.col("reading") == "as_published") & F.col("policy_id").isin(*RULES))
-        .select("policy_id", "record_id", "outcome", "failed_clauses", "missing_clauses", "near_miss")
+        .select("policy_id", "revision", "record_id", "outcome", "failed_clauses", "missing_clauses", "near_miss")
         .collect()
     )
     flags: dict[str, dict[str, tuple[bool, set[str], set[str], bool]]] = {policy: {} for policy in RULES}
-    for policy, record, outcome, failed, missing, near in rows:
+    revisions = Counter((row["policy_id"], row["revision"]) for row in rows)
+    for policy, _, record, outcome, failed, missing, near in rows:
         assert record not in flags[policy]
         flags[policy][record] = (outcome == "flagged", set(failed), set(missing), near)
     turned = (
@@ -233,6 +235,7 @@ def _judged_by_the_product(spark: SparkSession, folder: Path, files: dict[str, P
     )
     return (
         flags,
+        revisions,
         {(row[0], row[1]): (row[2], row[3]) for row in turned.collect()},
         {row[0]: tuple(row[1:]) for row in compared.collect()},
     )
@@ -259,6 +262,11 @@ def test_flags_are_those_of_the_published_sql(case: Case, policy: str) -> None:
     assert by_sql - by_product == set()
     assert by_product - by_sql == set()
     assert len(by_sql) > ROWS / 20
+    # The coding of August 2022 is carried over to September 2024: the same SQL holds for both.
+    names = {"2022-08", "2024-09"} if policy == "2Y_back_pain_fusion" else {"2023-12"}
+    assert {
+        name: number > ROWS / 20 for (key, name), number in case.revisions.items() if key == policy
+    } == dict.fromkeys(names, True)
     assert set(flags) <= set(verdicts)
     print(f"{policy}: {len(verdicts):,} rows, {len(flags):,} in scope, {len(by_sql):,} flagged by both")
 

@@ -1,5 +1,6 @@
 """What a run does again: log and histories in, years, policies and reasons out. No Spark."""
 
+import copy
 import json
 from collections import Counter
 from dataclasses import fields, replace
@@ -12,14 +13,14 @@ import pytest
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.lake.local_tables import CommitInfo
 from ebi_spark.runs import history, run_inputs
-from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, unchecked
-from ebi_spark.runs.history import SETTINGS, RunHistory, details_of, stage_inputs
+from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, newest_of_each_year, unchecked
+from ebi_spark.runs.history import SETTINGS, RunHistory, recorded_inputs, stage_inputs
 from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.stages.batches import batches, in_words, seconds_left
 from ebi_spark.stages.run_context import StageReport
 from ebi_spark.tables.previous_ingest import PreviousIngest
-from ebi_spark.tables.schemas import REPEATED_ROW
+from ebi_spark.tables.schemas import BATCH, REPEATED_ROW, RUN_LOG, STAGE_INPUT
 from jobs.harness import by_name
 
 SILVER, FLAGS = "silver/apc_spell", "gold/activity_flag"
@@ -95,6 +96,29 @@ def test_the_last_run_of_each_year_and_policy_counts() -> None:
     assert not flag_due(flagged(), parts={"A": "a1"}, whole=False)
 
 
+def test_a_policy_that_was_removed_and_comes_back_is_due() -> None:
+    """The run without it removed its rows, which an older run had written from the same definition."""
+    without = flagged("r2", parts={"A": "a1"}, written={FLAGS: 8})
+    flags = History(8, [CommitInfo(8, "WRITE", json.dumps({"run_id": "r2", "years": YEARS, "parts": None}))])
+    found = flag_due(without, flagged(), flags=flags)
+    assert (found.years, found.parts, found.reasons) == (YEARS, ["B"], [f"B is new ({', '.join(YEARS)})"])
+    assert not flag_due(without, flagged(), flags=flags, parts={"A": "a1"})
+
+
+def test_inputs_are_read_of_the_runs_that_count_alone() -> None:
+    """The newest of each year, and those before it that it left rows of."""
+    runs = [
+        flagged("r6", outcome="failed"),
+        flagged("r5", years=frozenset()),
+        flagged("r4", years=frozenset(YEARS[:1]), whole=False),
+        flagged("r3", years=frozenset(YEARS[:1])),
+        flagged("r2", years=frozenset(YEARS[:1])),
+        flagged("r1", years=frozenset(YEARS[:2])),
+        flagged("r0", years=frozenset(YEARS[:2])),
+    ]
+    assert [runs[number].run_id for number in newest_of_each_year(runs)] == ["r5", "r4", "r3", "r1"]
+
+
 def test_reasons_name_years_and_a_few_of_many_names() -> None:
     silver = History(6, [write(5, ["2021-22"]), write(6, ["2023-24"])])
     assert flag_due(flagged(), silver=silver).reasons == ["silver/apc_spell has changed (2021-22, 2023-24)"]
@@ -124,6 +148,18 @@ def test_a_year_is_publishable_when_its_last_validation_let_it_pass_and_still_ho
     assert unchecked(["2019-20"], runs, histories, reads=[SILVER]) == {"2019-20": "was not validated"}
 
 
+def test_a_replaced_table_of_monitoring_is_unchecked_in_every_year() -> None:
+    """It is written as a whole, so `publish` refuses each year until all have been validated again."""
+    names = history.CHECKED["monitoring"]
+    assert names and set(names) <= {*history.READS["validate"]} & {*history.READS["publish"]}
+    checked = StageRun("r", "done", frozenset(YEARS), dict.fromkeys(names, 3), {})
+    same = {name: History(3) for name in names}
+    assert unchecked(YEARS, [checked], same, reads=names) == {}
+    replaced = same | {names[0]: History(4, [write(4, None)])}
+    reason = f"{names[0]} changed since the last validation"
+    assert unchecked(YEARS, [checked], replaced, reads=names) == dict.fromkeys(YEARS, reason)
+
+
 class _NoLake:
     def foreign_version(self, name: str) -> str | None:
         return None
@@ -136,7 +172,7 @@ def test_every_setting_says_which_stages_depend_on_it(tmp_path: Path, monkeypatc
     lake: Any = _NoLake()
     told = {stage: stage_inputs(stage, config, lake, "r") for stage in history.STAGES}
     other = replace(config, coverage="partial")
-    assert {s for s in history.STAGES if stage_inputs(s, other, lake, "r") != told[s]} == {"rate", "publish"}
+    assert {s for s in history.STAGES if stage_inputs(s, other, lake, "r") != told[s]} == {"rate", "monitor", "publish"}
     # Files count by what is in them, not by their times.
     people = tmp_path / "people.csv"
     people.write_text("a", encoding="utf-8")
@@ -172,11 +208,11 @@ def test_files_and_policies_are_found_once_a_run(tmp_path: Path, monkeypatch: py
     assert source_bytes(config, inputs.files) == len("OPA_Ident\n")
     lake: Any = _NoLake()
     with watched(config, {}, inputs.files):
-        first, *_ = [details_of(stage, config, lake, "r", None, inputs) for stage in history.STAGES]
+        first, *_ = [recorded_inputs(stage, config, lake, "r", None, inputs) for stage in history.STAGES]
     assert calls == {"find_files": 1, "load_policies": 1}
     # What is found once is which files there are, and not their state.
     attendances.write_text("OPA_Ident\n1\n", encoding="utf-8")
-    assert differences(first, details_of("ingest", config, lake, "r", None, inputs)) != []
+    assert differences(first, recorded_inputs("ingest", config, lake, "r", None, inputs)) != []
 
 
 def test_many_years_go_in_batches_of_bounded_size() -> None:
@@ -203,10 +239,13 @@ FIRST, SECOND, _ = YEARS
 
 
 class LoggedLake:
-    """A lake of which only the run log and the commits of one table are known."""
+    """A lake of which only what runs recorded and the commits of one table are known."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, earlier: bool) -> None:
+        self.earlier = earlier
         self.log: list[dict[str, Any]] = []
+        self.batches: list[dict[str, Any]] = []
+        self.inputs: list[dict[str, Any]] = []
         self.written: list[CommitInfo] = []
         self.repeated = 0  # the version of the rows of repeated keys
 
@@ -219,28 +258,55 @@ class LoggedLake:
     def commits(self, _: Any, after: int) -> list[CommitInfo]:
         return self.written[after:]
 
-    def small_rows(self, *_: Any) -> list[dict[str, Any]]:
-        return list(self.log)
+    def small_rows(self, table: Any, columns: Any, where: Any = None) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = {RUN_LOG: self.log, BATCH: self.batches, STAGE_INPUT: self.inputs}[table]
+        meant = [row for row in rows if all(row[name] in values for name, values in (where or {}).items())]
+        return [{name: copy.deepcopy(row.get(name)) for name in columns} for row in meant]
 
     def commit(self, run: str, *years: str) -> None:
         told = json.dumps({"run_id": run, "years": list(years), "parts": None})
         self.written.append(CommitInfo(len(self.written) + 1, "WRITE", told))
 
-    def ran(self, run: str, used: dict[str, str], *years: str, wrote: bool = True, **details: Any) -> None:
+    def ran(self, run: str, used: dict[str, str], *years: str, wrote: bool = True, **facts: Any) -> None:
         """A batch of an ingest that was completed."""
         if wrote:
             self.commit(run, *years)
-        told = {"asked": "every year", "found": json.dumps(YEARS)} | {
-            f"uses:{key}": value for key, value in used.items()
-        }
-        told |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in details.items()}
-        self.log.append(
-            {
-                "run_id": run, "stage": "ingest", "outcome": "done", "years": list(years), "details": told,
-                "started_at": len(self.log), "ended_at": len(self.log) + 1, "versions_read": {},
-                "versions_written": {SILVER: len(self.written)} if wrote else {},
+        facts = {"asked": "every year", "found": YEARS} | facts
+        row = {
+            "run_id": run, "stage": "ingest", "started_at": len(self.log), "outcome": "done", "years": list(years),
+            "versions_read": {}, "versions_written": {SILVER: len(self.written)} if wrote else {},
+        }  # fmt: skip
+        self.log.append(row | {"ended_at": len(self.log) + 1, "details": {}})
+        if self.earlier:  # in the form of versions before gold/batch: all as text
+            details = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+            self.log[-1]["details"] = {f"uses:{name}": value for name, value in used.items()} | details
+            return
+        name = f"the inputs of {run} {len(self.log)}"
+        files = [
+            {"file": file, "financial_year": year or None, "fingerprint": of_year.get(year)}
+            for file, of_year in facts.get("verdicts", {}).items()
+            for year in {"", *of_year}
+        ]
+        self.batches.append(
+            row
+            | {
+                "inputs": name,
+                "every_year": facts.get("asked") == "every year",
+                "years_found": facts.get("found"),
+                "years_unchanged": facts.get("as_they_were"),
+                "files": files if "verdicts" in facts else None,
+                "due_from": {file: date.fromisoformat(day) for file, day in facts.get("due_from", {}).items()},
             }
-        )  # fmt: skip
+        )
+        for key_, value in used.items():
+            kind, _, named = key_.partition(":")
+            self.inputs.append({"inputs": name, "kind": kind, "input": named, "fingerprint": value})
+
+
+@pytest.fixture(params=[False, True], ids=["batches", "an earlier version's log"])
+def lake(request: pytest.FixtureRequest) -> LoggedLake:
+    """A lake whose runs were recorded by this version, or by one that kept all in the details of the run log."""
+    return LoggedLake(earlier=request.param)
 
 
 @pytest.fixture
@@ -261,8 +327,7 @@ def all_read(lake: LoggedLake, sources: dict[str, str]) -> None:
         lake.ran("r1", sources, year, verdicts={file: {year: "a"}})
 
 
-def test_years_whose_files_were_checked_are_not_due_again(sources: dict[str, str]) -> None:
-    lake = LoggedLake()
+def test_years_whose_files_were_checked_are_not_due_again(lake: LoggedLake, sources: dict[str, str]) -> None:
     all_read(lake, sources)
     assert not history_of(lake).due_sources()
     sources[f"data:{F19}"] = "2"
@@ -276,8 +341,7 @@ def test_years_whose_files_were_checked_are_not_due_again(sources: dict[str, str
     assert history_of(lake).due_sources().years == [SECOND]
 
 
-def test_a_year_that_lost_rows_with_their_file_is_due(sources: dict[str, str]) -> None:
-    lake = LoggedLake()
+def test_a_year_that_lost_rows_with_their_file_is_due(lake: LoggedLake, sources: dict[str, str]) -> None:
     lake.ran("r1", sources, FIRST, SECOND, verdicts={F19: {FIRST: "a", SECOND: "a"}, F20: {SECOND: "b"}})
     sources[f"data:{F19}"] = "2"
     for _ in range(2):
@@ -287,9 +351,8 @@ def test_a_year_that_lost_rows_with_their_file_is_due(sources: dict[str, str]) -
     assert not history_of(lake).batch_due([SECOND], [F20], {F20: {SECOND: "b"}})
 
 
-def test_a_year_knows_the_files_it_was_last_written_from(sources: dict[str, str]) -> None:
+def test_a_year_knows_the_files_it_was_last_written_from(lake: LoggedLake, sources: dict[str, str]) -> None:
     """A retry of some files replaces a year that one of them has left, too."""
-    lake = LoggedLake()
     all_read(lake, sources)
     assert history_of(lake).files_of([FIRST, SECOND]) == {F19, F20}
     lake.ran("r2", sources, SECOND, verdicts={F19: {SECOND: "a"}, F20: {FIRST: "b"}})
@@ -297,16 +360,16 @@ def test_a_year_knows_the_files_it_was_last_written_from(sources: dict[str, str]
     assert history_of(lake).files_of(["2030-31"]) == set()
 
 
-def test_rows_without_a_year_are_known_from_the_last_batch_that_read_them(sources: dict[str, str]) -> None:
-    lake = LoggedLake()
+def test_rows_without_a_year_are_known_from_the_last_batch_that_read_them(
+    lake: LoggedLake, sources: dict[str, str]
+) -> None:
     lake.ran("r1", sources, FIRST, verdicts={F19: {FIRST: "a", "": "c"}})
     assert history_of(lake).batch_due([FIRST], [F19], {F19: {FIRST: "a"}})
     lake.ran("r2", sources, FIRST, verdicts={F19: {FIRST: "a"}})
     assert not history_of(lake).batch_due([FIRST], [F19], {F19: {FIRST: "a"}})
 
 
-def test_what_a_stopped_run_wrote_is_due_even_if_its_cause_is_gone(sources: dict[str, str]) -> None:
-    lake = LoggedLake()
+def test_what_a_stopped_run_wrote_is_due_even_if_its_cause_is_gone(lake: LoggedLake, sources: dict[str, str]) -> None:
     all_read(lake, sources)
     # Its first batch was completed; its second committed and stopped before its row of the log.
     lake.ran("r2", sources | {f"data:{F19}": "2"}, FIRST, verdicts={F19: {FIRST: "b"}})
@@ -315,8 +378,7 @@ def test_what_a_stopped_run_wrote_is_due_even_if_its_cause_is_gone(sources: dict
     assert found.reasons == [f"{SILVER} was written by something else ({SECOND})"]
 
 
-def test_a_run_of_named_years_hides_no_other_year_of_a_file(sources: dict[str, str]) -> None:
-    lake = LoggedLake()
+def test_a_run_of_named_years_hides_no_other_year_of_a_file(lake: LoggedLake, sources: dict[str, str]) -> None:
     all_read(lake, sources)
     sources["data:/data/22"] = "1"  # of a year that was not asked for
     lake.ran("r2", sources, FIRST, wrote=False, asked="named years", as_they_were=YEARS[1:])
@@ -325,8 +387,9 @@ def test_a_run_of_named_years_hides_no_other_year_of_a_file(sources: dict[str, s
     assert not history_of(lake).due_sources()
 
 
-def test_a_file_with_rows_of_future_days_is_read_again_on_the_first_of_them(sources: dict[str, str]) -> None:
-    lake = LoggedLake()
+def test_a_file_with_rows_of_future_days_is_read_again_on_the_first_of_them(
+    lake: LoggedLake, sources: dict[str, str]
+) -> None:
     all_read(lake, sources)
     lake.ran("r2", sources, FIRST, verdicts={F19: {FIRST: "b"}}, due_from={F19: "2027-04-01"}, as_they_were=YEARS[1:])
 
@@ -356,8 +419,7 @@ def three_batches(lake: LoggedLake, sources: dict[str, str]) -> None:
         lake.ran("r1", sources, year, verdicts={file: told[file]})
 
 
-def test_what_the_previous_ingest_knew(sources: dict[str, str]) -> None:
-    lake = LoggedLake()
+def test_what_the_previous_ingest_knew(lake: LoggedLake, sources: dict[str, str]) -> None:
     assert history_of(lake).previous_ingest() is None
     three_batches(lake, sources)
     by_year = {FIRST: {F19}, SECOND: {F20}, "2030-31": {F20}, YEARS[2]: {F21}}
@@ -392,8 +454,7 @@ def test_what_the_previous_ingest_knew(sources: dict[str, str]) -> None:
         ),
     ],
 )
-def test_without_one_known_state_all_files_are_read(sources: dict[str, str], what: Any) -> None:
-    lake = LoggedLake()
+def test_without_one_known_state_all_files_are_read(lake: LoggedLake, sources: dict[str, str], what: Any) -> None:
     three_batches(lake, sources)
     assert history_of(lake).previous_ingest() is not None
     what(lake, sources)

@@ -4,7 +4,6 @@ eye; a Spark job a topic."""
 import csv
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import source_rows
 from calling import ingest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import DateWindow, LakeLocation, RunConfig, Source, TableSource
@@ -29,9 +27,7 @@ from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.records import duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
-from ebi_spark.records.row_status import VALID, keep
 from ebi_spark.small_frames import small_frame
-from ebi_spark.spark.session import with_settings
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 
 WINDOW = DateWindow(date(2000, 4, 1), date(2026, 11, 29), 731)
@@ -132,36 +128,6 @@ def test_concatenations_of_codes_and_marks_in_every_order(spark: SparkSession) -
                 kept.append(token)
         wanted = ",".join(kept[:-1] if kept[-1:] == ["|"] else kept)
         assert found[number] == (f",{wanted}," if wanted else None), text
-
-
-# Of how many bytes a method may be for Java's first compiler to take it with its counters. It is not bytes alone that decide:
-# all up to 11,372 were seen to be taken and one of 12,030, but one of 11,866 was not (Java 17).
-LONGEST_METHOD = 11_300
-
-
-@pytest.mark.parametrize("judge", [sus_plus.classify_spells, sus_plus.classify_attendances])
-def test_no_row_takes_a_longer_method_than_java_compiles(
-    spark: SparkSession,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    judge: Callable[[DataFrame, DateWindow], DataFrame],
-) -> None:
-    kinds = sus_plus.RECORD_KINDS | sus_plus.CODE_KINDS | sus_plus.SPELL_KINDS | sus_plus.ATTENDANCE_KINDS
-    columns = {name: {"day": "date", "number": "int"}.get(kind, "string") for name, kind in kinds.items()}
-    columns |= dict.fromkeys(
-        ("year_text", "corrupt", "source_file", *sus_plus.ALTERNATIVES, *sus_plus.SPELL_DETAILS), "string"
-    )
-    columns |= dict.fromkeys(sus_plus.SPELL_DAYS, "date") | {"conflict": "boolean", "is_duplicate": "boolean"}
-    types = {"date": pa.date32(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_()}
-    pq.write_table(
-        pa.schema({name: types[sort] for name, sort in columns.items()}).empty_table(), tmp_path / "rows.parquet"
-    )
-    with with_settings(spark, {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}):
-        rows = keep(judge(spark.read.parquet(str(tmp_path)), WINDOW), VALID, ("2023-24",))
-        rows.sortWithinPartitions("procedure_codes").explain("codegen")
-    sizes = [int(size) for size in re.findall(r"maxMethodCodeSize:(\d+)", capsys.readouterr().out)]
-    assert len(sizes) > 1
-    assert 1_000 < max(sizes) < LONGEST_METHOD
 
 
 def test_dates_and_numbers_with_a_type_say_what_their_text_says(spark: SparkSession) -> None:

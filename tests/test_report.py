@@ -9,6 +9,7 @@ import math
 import random
 import re
 from collections.abc import Iterator
+from datetime import date, datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,9 +23,11 @@ from deltalake import write_deltalake
 
 from ebi_spark.config.settings import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
+from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.report import build_report, charts, wording
-from ebi_spark.report.page import report_caveats
+from ebi_spark.report.page import report_caveats, sources_to_check
 from ebi_spark.report.rows import mapping, rows_of
+from ebi_spark.tables import monitoring as monitoring_tables
 from ebi_spark.tables import schemas
 
 YEARS = ["2019-20", "2020-21", "2021-22", "2022-23"]
@@ -47,6 +50,10 @@ TABLES = {
     "days_between": schemas.DAYS_BETWEEN,
     "completeness": schemas.COMPLETENESS,
     "policy": schemas.PUBLISHED_POLICY,
+    "approval_summary": monitoring_tables.APPROVAL_SUMMARY,
+    "pathway_summary": monitoring_tables.PATHWAY_SUMMARY,
+    "activity_change": monitoring_tables.PUBLISHED_ACTIVITY_CHANGE,
+    "audit_estimate": monitoring_tables.PUBLISHED_AUDIT_ESTIMATE,
 }
 
 
@@ -230,8 +237,110 @@ def sample() -> dict[str, pd.DataFrame]:
     rows = {
         "rate": rates, "variation": variation, "attrition": attrition, "reading_effect": effects, "sensitivity": turned,
         "quality": quality, "policy": policies, "activity_month": months, "days_between": groups, "completeness": complete,
+        **monitored(),
     }  # fmt: skip
     return {name: framed(rows[name], table) for name, table in TABLES.items()}
+
+
+def monitored() -> dict[str, list[dict[str, Any]]]:
+    """Figures of monitoring of two years: some withheld, one year of approvals of too few boards."""
+    key = {
+        "policy_id": FUSION,
+        "revision": REVISION[FUSION],
+        "reading": DEFAULT[FUSION],
+        "disclosure": "hes_2018_protected",
+    }
+
+    def counted(count: int | None, of: int = 2400, **more: Any) -> dict[str, Any]:
+        share = None if count is None else round(count / of, 6)
+        status = "withheld" if count is None else "ok"
+        return key | {"operations": count, "of_operations": of, "share": share, "status": status} | more
+
+    approvals = [
+        counted(count, match_class=name, financial_year="2022-23", boards="QOQ,QHL,QJ2")
+        for name, count in (
+            ("cannot_link", 1800),
+            ("regime_unknown", 0),
+            ("not_required", 60),
+            ("ambiguous", None),
+            ("approved_in_time", 320),
+            ("approved_late", 15),
+            ("declined", None),
+            ("none_on_record", 165),
+        )
+    ]
+    approvals += [
+        key | {"match_class": name, "financial_year": "2021-22", "status": "sub_national"}
+        for name in ("cannot_link", "approved_in_time")
+    ]
+    pathway = [
+        counted(count, financial_year=year, period=year, kind="step", measure=step, window=window, **{"class": state})
+        for year in ("2021-22", "2022-23")
+        for step, window, counts in (
+            ("supervised_physiotherapy", "6_months", (840, 1200, 360)),
+            ("supervised_physiotherapy", "12_months", (1060, 880, 460)),
+            ("pain_management", "12_months", (455, 1485, 460)),
+            ("denervation", "12_months", (None, 2340, None)),
+            ("talking_therapy", "12_months", (0, 0, 2400)),
+            ("spondylolisthesis", "at_operation", (None, None, 0)),
+            ("infection", "90_days", (25, 2375, 0)),
+        )
+        for state, count in zip(("seen", "not_seen", "cannot_be_seen"), counts, strict=True)
+    ]
+    pathway += [
+        counted(count, financial_year=year, period=year, kind="class", measure=measure, **{"class": name})
+        for year in ("2021-22", "2022-23")
+        for measure, counts in (
+            ("algorithm_step", {"confirm": 960, "conservative_care": 870, "reassess": None, "proceed": None}),
+            ("levels", {"one": 1400, "two": 620, "three_or_more": 130, "not_stated": 250, "ambiguous": None}),
+        )
+        for name, count in counts.items()
+    ]
+    late = {"financial_year": "2022-23", "period": "2021-22..2022-23", "kind": "incidence", "class": "event"}
+    pathway += [
+        counted(count, 4800, day=day, measure=event, **late)
+        | (
+            {}
+            if count is None
+            else {"share_lower": count / 4800 * 0.8, "share_upper": count / 4800 * 1.2, "at_risk": 3000}
+        )
+        for event, counts in (("readmission", (240, 310, 400, None)), ("death_in_hospital", (None, None, None, 10)))
+        for day, count in zip((30, 90, 365, 730), counts, strict=True)
+    ]
+    changed = key | {"period_from": "2021-22", "period_to": "2022-23", "status": "ok"}
+    changes = [
+        changed | {"component": name, "records": records}
+        for name, records in (
+            ("total_from", 1200),
+            ("total_to", 1038),
+            ("people", 12),
+            ("operations_per_person", -90),
+            ("in_scope", -20),
+            ("primary_diagnosis", -84),
+            ("no_exclusion", 0),
+            ("flagged", 20),
+        )
+    ]
+    audit = {name: key[name] for name in ("policy_id", "reading", "disclosure")} | {
+        "audit_id": "2Y-7",
+        "part": "overall",
+    }
+    audits = [
+        audit
+        | {"measure": "positive_predictive_value", "estimate": 0.82, "lower": 0.74, "upper": 0.88, "status": "ok"}
+        | {"worst": 0.7, "best": 0.86, "forms": 120, "method": "clopper_pearson"},
+        audit
+        | {"measure": "corrected_records", "estimate": 910.0, "lower": 800.0, "upper": 1040.0, "status": "ok"}
+        | {"forms": 120, "method": "bootstrap"},
+        audit | {"measure": "missed_cases", "status": "withheld", "method": "hajek"},
+        audit | {"measure": "kappa", "status": "undefined"},
+    ]
+    return {
+        "approval_summary": approvals,
+        "pathway_summary": pathway,
+        "activity_change": changes,
+        "audit_estimate": audits,
+    }
 
 
 def by_month() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
@@ -581,6 +690,55 @@ def test_provenance_says_what_made_the_figures(page: Page) -> None:
     assert page.table("Fingerprints")[f"{FUSION}, 2022-08, as_published"]["Fingerprint"] == "cafe0123cafe0123"
 
 
+def test_published_activity_is_beside_ours_where_the_release_has_the_year(page: Page) -> None:
+    assert not page.says("Published activity beside ours")  # no figures of 2018-19
+    counts = {"as_published": 50, "as_intended": 30, "guidance_coded": 0}
+    row = {name: None for name, *_ in schemas.READING_EFFECT.fields()} | {
+        "policy_id": FUSION,
+        "revision": "2022-08",
+        "added": 0,
+        "removed": 0,
+    }
+    effects = [
+        row | {"reading": reading, "financial_year": "2018-19", "in_scope": 900, "flagged": flagged, "flagged_as_published": 50}
+        for reading, flagged in counts.items()
+    ]  # fmt: skip
+    tables = {**empty(), "reading_effect": framed(effects, schemas.READING_EFFECT)}
+    found = Page(build_report(tables, release=manifest())).table("Published activity beside ours, England, 2018-19.")
+    assert found["Published by the source"]["Records"] == "41 episodes, 0.1 per 100,000"
+    # 50 ÷ 41 = 1.22 is nearer than 30 ÷ 41 = 0.73, whose inverse is 1.37.
+    assert found["Ours, as published (nearest)"] == {
+        "Count": "Ours, as published (nearest)",
+        "Records": "50",
+        "Ours ÷ published": "1.22",
+    }
+    assert found["Ours, as intended"]["Ours ÷ published"] == "0.73"
+    assert found["Ours, guidance coded"]["Ours ÷ published"] == "–"
+    partial = Page(build_report(tables, release=manifest(coverage="partial")))
+    assert not partial.says("Published activity beside ours")
+
+
+def test_published_baselines_are_those_of_the_sources() -> None:
+    fusion, imaging = baselines()[FUSION], baselines()[IMAGING]
+    keys = ("records", "standardised_rate", "n_fold", "p10", "p25", "p50", "p90")
+    assert [fusion[key] for key in keys] == [41, 0.1, 4.5, 0.1, 0.1, 0.3, 0.5]
+    assert imaging["records"] == 253_956 and "older page" in imaging["source"]
+    assert {fusion["financial_year"], imaging["financial_year"]} == {"2018-19"}
+    tied = compare({"records": 40}, {"a": 20, "b": 80})
+    assert [found.nearest for found in tied] == [True, True]
+    assert [found.nearest for found in compare({"records": 40}, {"a": 0})] == [False]
+
+
+def test_a_source_that_has_to_be_checked_is_named() -> None:
+    row = {"policy_id": FUSION, "definition": '{"source": {"last_checked": "2023-01-31", "review": "2023-06"}}'}
+    late = sources_to_check([row, {"policy_id": IMAGING, "definition": "{}"}], datetime(2024, 2, 1, 9, 0))
+    assert late == {
+        FUSION: "its source was last checked on 2023-01-31, more than a year ago; the review that its source announces was "
+        "due by 2023-06-30"
+    }
+    assert sources_to_check([row], date(2023, 6, 30)) == {}
+
+
 def test_caveats_are_shown_for_the_policies_they_apply_to(page: Page, html: str) -> None:
     texts = {caveat["key"]: " ".join(caveat["text"].split()) for caveat in caveats()}
     assert page.says(texts["question_not_verdict"])
@@ -653,6 +811,37 @@ def test_texts_of_the_data_are_escaped() -> None:
     assert "script" not in page.tags
     assert any(hostile in label for label in page.labels)
     assert page.says(hostile)
+
+
+def test_monitoring_says_what_is_withheld_and_what_cannot_be_seen() -> None:
+    html = build_report(sample(), release=manifest())
+    page = Page(html)
+    assert '<td class="r">5.0% (4.0 to 6.0)</td>' in html and '<td class="r">too few boards</td>' in html
+    for words in (
+        "Article pending human review.",
+        "“Cannot be seen” does not mean “no”",
+        "Deaths outside hospital are not in the data",
+        "T84.7",
+        "the registers of 3 boards are known",
+        "“Too few boards” means",
+        "It does not replace the published rate. The published figure for 2022-23 is",
+    ):
+        assert page.says(words), words
+    labels = [label for label in page.labels if "1,200 to 1,038 flagged records" in label]
+    assert len(labels) == 1 and "operations per person -90" in labels[0]
+    assert [label for label in page.labels if "confirm the diagnosis 40.0%" in label and "reassess withheld" in label]
+
+
+def test_a_local_policy_has_no_part_on_monitoring_and_a_withheld_change_no_chart() -> None:
+    tables = sample()
+    changes = tables["activity_change"]
+    total = changes["component"].str.startswith("total")
+    changes.loc[~total, ["records", "status"]] = [None, "withheld"]
+    page = build_report(tables, release=manifest())
+    assert "the parts are withheld" in page and "-monitoring" in page
+    policies = tables["policy"]
+    policies["boards"] = [["QJ2"]] * len(policies)
+    assert "-monitoring" not in build_report(tables, release=manifest())
 
 
 def empty() -> dict[str, pd.DataFrame]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from calling import call
 from pyspark.sql import SparkSession
-from real_runs import RealRun, end_state, faults_at, releases_are_whole, until_gone
+from real_runs import LOGS, RealRun, end_state, faults_at, releases_are_whole, until_gone
 
 from ebi_spark import synthetic
 from ebi_spark.lake.locking import LOCK
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("one_session")]
 
 KILLS = int(os.environ.get("EBI_SPARK_SOAK_KILLS", "20"))
 # Every table that a run commits to, in the order of the stages.
-COMMITTED = [name for name in TABLES if name != "gold/run_log"]
+COMMITTED = [name for name in TABLES if name not in LOGS]
 
 
 @pytest.fixture

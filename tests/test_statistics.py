@@ -46,9 +46,11 @@ def test_the_sample_size_is_the_smallest_that_gives_the_precision() -> None:
 def test_kappa_is_that_of_statsmodels() -> None:
     found = cohens_kappa({("yes", "yes"): 20, ("yes", "no"): 5, ("no", "yes"): 3, ("no", "no"): 12})
     theirs = kappa_of_statsmodels([[20, 5], [3, 12]])
-    assert (found.value, found.lower, found.upper) == pytest.approx(
-        (theirs.kappa, theirs.kappa_low, theirs.kappa_upp), abs=1e-12
-    )
+    assert (found.value, found.standard_error) == pytest.approx((theirs.kappa, theirs.std_kappa), abs=1e-12)
+    # With many pairs, limits are those of the large sample too.
+    many = cohens_kappa({("yes", "yes"): 200_000, ("yes", "no"): 50_000, ("no", "yes"): 30_000, ("no", "no"): 120_000})
+    theirs = kappa_of_statsmodels([[200_000, 50_000], [30_000, 120_000]])
+    assert (many.lower, many.upper) == pytest.approx((theirs.kappa_low, theirs.kappa_upp), abs=1e-5)
 
 
 def test_kappa_is_undefined_where_all_agree_in_one_class_and_not_given_for_few_pairs() -> None:

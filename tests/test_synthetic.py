@@ -316,6 +316,7 @@ def test_both_systems_describe_the_same_spells(apcs: pd.DataFrame, apcs_der: pd.
     for ours, theirs in (
         ("SEX", "SEX_HES"), ("ADMISSION_DATE", "ADMIDATE"), ("ADMISSION_METHOD", "ADMIMETH"),
         ("DER_PROVIDER_CODE", "PROCODE3"), ("PATIENT_CLASSIFICATION", "CLASSPAT"), ("GP_PRACTICE_CODE", "GPPRAC"),
+        ("SOURCE_OF_ADMISSION", "ADMISORC"), ("HOSPITAL_SPELL_NO", "PROVSPNOPS"),
     ):  # fmt: skip
         assert (both[ours] == both[theirs]).all(), ours
     aged = both[both.AGE_AT_START_OF_SPELL_SUS != ""]
@@ -323,6 +324,8 @@ def test_both_systems_describe_the_same_spells(apcs: pd.DataFrame, apcs_der: pd.
     last = episodes.groupby("SUSRECID").DISDATE.last().reindex(both.APCS_IDENT)
     there = both.DISCHARGE_DATE.values != ""
     assert (last.values[there] == both.DISCHARGE_DATE.values[there]).all()
+    destination = episodes.groupby("SUSRECID").DISDEST.last().reindex(both.APCS_IDENT)
+    assert (destination.values[there] == both.DISCHARGE_DESTINATION.values[there]).all()
     people = both.groupby("DER_PSEUDO_NHS_NUMBER").PSEUDO_HESID.nunique()
     assert (people == 1).all()
 

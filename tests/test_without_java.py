@@ -15,7 +15,7 @@ from deltalake import DeltaTable, TableFeatures, write_deltalake
 
 from ebi_spark.config.settings import LakeLocation
 from ebi_spark.geography.code_forms import UNKNOWN_CODE, valid_code
-from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError, commits_after, partitions
+from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError, commits_after, may_have_rows, partitions
 from ebi_spark.records import quarantine_summary as summaries
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary
 from ebi_spark.release.current import current_release, current_release_id, local_time
@@ -86,7 +86,10 @@ def lake(tmp_path: Path) -> LocalLake:
     put(
         folder,
         POLICY,
-        [{"policy_id": policy, "revision": "1", "reading": "r", "title": "t"} for policy in ("2Z", "2Y")],
+        [
+            {"policy_id": policy, "revision": "1", "reading": "r", "title": "t", "definition": definition}
+            for policy, definition in (("2Z", '{"source": {"last_checked": "2020-01-31"}}'), ("2Y", "{}"))
+        ],
     )
     refused = json.dumps([{"role": "apc", "reason": "no_key", "rows": 3, "files": 1}])
     for hour, stage, details in ((1, "ingest", {REFUSED_ROWS: refused}), (0, "ingest", None)):
@@ -137,6 +140,9 @@ def test_status_needs_no_java(lake: LocalLake) -> None:
         {"code": UNKNOWN_CODE, "reason": "unmapped", "years": ["2022-23"], "records": 1},
     ]
     assert [row["policy_id"] for row in status["policies"]] == ["2Y", "2Z"]
+    assert status["sources of policies to check"] == [
+        {"policy": "2Z", "why": "its source was last checked on 2020-01-31, more than a year ago"}
+    ]
     assert [row["run_id"] for row in status["last stages"]] == ["run-1", "run-0"]
     assert status["last stages"][0]["started_at"] == str(moment(1).astimezone().replace(tzinfo=None))
     assert status["release"][0]["release_id"] == "r2"
@@ -226,6 +232,22 @@ def test_partitions_and_commits_come_from_the_log(lake: LocalLake) -> None:
     assert [commit.version for commit in commits_after(folder, 1)] == [2]
 
 
+def test_the_log_says_whether_there_are_rows_to_replace(lake: LocalLake) -> None:
+    folder = Path(str(lake.location.folder)) / APC_SPELL.full_name
+    assert may_have_rows(folder, [{}])
+    assert may_have_rows(folder, [{YEAR: ["2019-20", "2021-22"]}])
+    assert not may_have_rows(folder, [{YEAR: ["2019-20"]}])
+    assert not may_have_rows(folder, [{YEAR: []}])
+    # The log does not say which keys are there.
+    assert may_have_rows(folder, [{YEAR: ["2021-22"], "record_id": ["Z"]}])
+    assert not may_have_rows(folder, [{YEAR: ["2019-20"], "record_id": ["A"]}])
+    assert may_have_rows(folder, [{YEAR: ["2019-20"]}, {"record_id": ["Z"]}])
+    DeltaTable(folder).delete(f"{YEAR} = '2021-22'")
+    assert not may_have_rows(folder, [{YEAR: ["2021-22"]}])
+    DeltaTable(folder).delete()
+    assert not may_have_rows(folder, [{}])
+
+
 def test_conflicts_are_named_by_their_columns(lake: LocalLake) -> None:
     found = {row["reason"]: row["columns"] for row in quarantine_summary(lake)}
     assert found["conflicting_duplicate"] == ["ADMIMETH", "LOADED"]
@@ -262,3 +284,28 @@ def test_the_audit_of_the_last_ingest(lake: LocalLake) -> None:
 )
 def test_a_code_is_valid_by_its_form(text: str | None, code: str) -> None:
     assert valid_code(text, "commissioner") == code
+
+
+class PanicException(BaseException):
+    """As `deltalake` raises it: no subclass of Exception."""
+
+
+@pytest.mark.parametrize("where", ["deltalake.DeltaTable", "deltalake.QueryBuilder"])
+def test_a_panic_of_the_reader_leaves_the_table_to_spark(
+    lake: LocalLake, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise PanicException
+
+    monkeypatch.setattr(where, broken)
+    with pytest.raises(UnreadableTableError, match="PanicException"):
+        lake.grouped(APC_SPELL, [YEAR])
+
+
+def test_an_interrupt_is_not_taken_for_a_broken_table(lake: LocalLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deltalake.QueryBuilder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lake.grouped(APC_SPELL, [YEAR])

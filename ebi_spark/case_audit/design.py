@@ -4,10 +4,11 @@ A *cell* is a stratum at a provider. In a cell of N records the audit draws m, s
 probability m/N, which is never 0 and is stored.
 """
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ebi_spark.errors import DataError
+from ebi_spark.errors import InputError
 
 FLAGGED, DISAGREE, NEAR_MISS, REST = "flagged", "readings_disagree", "near_miss", "rest"
 # From two records of a cell a variance can be estimated.
@@ -40,26 +41,30 @@ def allocate(records: Mapping[Cell, int], size: int, cap: int | None = None) -> 
 
     Every cell gets two places, or one where it has one record. Of the other places the flagged records get half and the
     other strata the rest in proportion to their records; within a stratum each place goes to the cell whose share drawn is
-    lowest. Places that a stratum cannot take go to the others. Raises :class:`DataError` when ``size`` or ``cap`` cannot
+    lowest. Places that a stratum cannot take go to the others. Raises :class:`InputError` when ``size`` or ``cap`` cannot
     give every cell its fewest, and names the smallest that can.
     """
     cells = {cell: number for cell, number in sorted(records.items()) if number > 0}
     if not cells:
-        raise DataError("no record of the policy and years is in scope", remedy="choose other years, or another policy")
+        raise InputError(
+            "no record of these years is in scope of the policy", remedy="name other years or another policy"
+        )
     drawn = {cell: min(FEWEST_IN_A_CELL, number) for cell, number in cells.items()}
     at_provider: dict[str, int] = {}
     for (_, provider), number in drawn.items():
         at_provider[provider] = at_provider.get(provider, 0) + number
-    if cap is not None and max(at_provider.values()) > cap:
-        raise DataError(
-            f"a cap of {cap} a provider cannot give each stratum its {FEWEST_IN_A_CELL} records",
-            remedy=f"the smallest cap that can is {max(at_provider.values())}",
+    fewest, smallest_cap = sum(drawn.values()), max(at_provider.values())
+    if cap is not None and smallest_cap > cap:
+        raise InputError(
+            f"--cap {cap}: {FEWEST_IN_A_CELL} records of each stratum of a provider (or the one there is) are {smallest_cap} "
+            "records at one provider",
+            remedy=f"the smallest cap that can be met is {smallest_cap} (with a size of at least {fewest})",
         )
-    fewest = sum(drawn.values())
     if size < fewest:
-        raise DataError(
-            f"{size} records cannot give each of {len(cells)} strata and providers its {FEWEST_IN_A_CELL} records",
-            remedy=f"the smallest size that can is {fewest}",
+        raise InputError(
+            f"--size {size}: {FEWEST_IN_A_CELL} records of each stratum and provider (or the one there is) are {fewest} "
+            "records",
+            remedy=f"the smallest size that can be met is {fewest}",
         )
     left = size - fewest
     for stratum, places in _places_by_stratum(cells, drawn, left).items():
@@ -93,16 +98,14 @@ def _fill(
     cap: int | None,
 ) -> int:
     """Give up to ``places`` more to the cells of these strata; gives how many found no record."""
-    while places > 0:
-        open_cells = [
-            cell
-            for cell, number in cells.items()
-            if cell[0] in strata and drawn[cell] < number and (cap is None or at_provider[cell[1]] < cap)
-        ]
-        if not open_cells:
-            break
-        chosen = min(open_cells, key=lambda cell: (drawn[cell] / cells[cell], -cells[cell], cell))
-        drawn[chosen] += 1
-        at_provider[chosen[1]] += 1
+    order = [(drawn[cell] / number, -number, cell) for cell, number in cells.items() if cell[0] in strata]
+    heapq.heapify(order)
+    while places > 0 and order:
+        _, _, cell = heapq.heappop(order)
+        if drawn[cell] == cells[cell] or (cap is not None and at_provider[cell[1]] >= cap):
+            continue  # nothing more can be drawn there
+        drawn[cell] += 1
+        at_provider[cell[1]] += 1
         places -= 1
+        heapq.heappush(order, (drawn[cell] / cells[cell], -cells[cell], cell))
     return places

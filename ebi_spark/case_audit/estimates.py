@@ -1,200 +1,345 @@
-"""What returned forms say of the flags: shares weighted by how records were drawn, with limits that fit the design.
+"""What the forms of an audit say of the flags: shares weighted by how records were drawn, with limits that fit the design.
 
-A *unit* is one drawn record whose notes were found and read. Its weight is 1/π, where π is the probability with which it was
-drawn, raised within its stratum for the forms that were not returned and the notes that were not found.
+An answer of the notes is the adjudicated one where two readers differed. The formulas are in
+:mod:`ebi_spark.statistics.stratified`; here records are counted into cells, and estimates become rows of
+``gold/audit_estimate``.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import inf, sqrt
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
 
-from scipy.stats import beta
+import numpy as np
 
 from ebi_spark.case_audit.design import FLAGGED
-from ebi_spark.statistics.proportions import Limits, clopper_pearson, wilson
+from ebi_spark.case_audit.questions import CANNOT_TELL, NO, NOTES_FOUND, SUPPORTS_FLAG, VERDICT, YES
+from ebi_spark.statistics.agreement import cohens_kappa
+from ebi_spark.statistics.proportions import Limits, clopper_pearson, sample_size
+from ebi_spark.statistics.stratified import CellCounts
+from ebi_spark.statistics.stratified import share as stratified_share
+from ebi_spark.tables.schemas import RECORD_KEY
 
-# Fewer units, or fewer expected of either answer, than these have exact limits.
-FEW_UNITS, FEW_EXPECTED = 30, 5
+Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One drawn record: where it was drawn, with which probability, and what its notes said.
+    """One drawn record: where it was drawn, and what the readers of its notes found.
 
-    ``answers`` maps a question to True, False or None (the notes do not say); it is empty where no form was returned or the
-    notes were not found, and ``returned`` says which.
+    ``cell_records``: records of the stratum and provider; ``cell_drawn``: how many of them were drawn. ``answers`` are those that estimates use,
+    by question; empty where no form was returned or the notes were not there. ``first`` and ``second`` are the readers' own
+    answers.
     """
 
     stratum: str
     provider: str
-    probability: float
     cell_records: int
+    cell_drawn: int
+    flagged_by: frozenset[str] = frozenset()
+    clauses: Mapping[str, str] = field(default_factory=dict)
+    read_twice: bool = False
     returned: bool = True
-    notes_found: bool = True
-    answers: Mapping[str, bool | None] | None = None
+    answers: Mapping[str, str] = field(default_factory=dict)
+    first: Mapping[str, str] = field(default_factory=dict)
+    second: Mapping[str, str] = field(default_factory=dict)
 
-    def answer(self, question: str) -> bool | None:
-        """The answer to one question; None where there is none."""
-        return (self.answers or {}).get(question)
+    @property
+    def notes_missing(self) -> bool:
+        """Whether a form came back that says that the notes were not found."""
+        return self.returned and self.answers.get(NOTES_FOUND) == NO
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share with its limits, and what they rest on.
+    """A row of ``gold/audit_estimate`` but for the audit's own columns; see there for the fields."""
 
-    ``method``: ``exact`` (Clopper-Pearson), ``wilson`` or ``design`` (weighted, Hájek with linearised variance, Wilson limits
-    of the effective size), ``census`` (every record of the group was read). ``worst`` and ``best`` count every record
-    without an answer as False and as True. ``status`` is ``ok``, ``no_answers`` or ``undefined``.
-    """
-
-    value: float | None
-    lower: float | None
-    upper: float | None
-    method: str
-    units: int
-    effective: float
+    measure: str
+    part: str = "overall"
+    estimate: float | None = None
+    lower: float | None = None
+    upper: float | None = None
     worst: float | None = None
     best: float | None = None
+    process_lower: float | None = None
+    process_upper: float | None = None
+    method: str | None = None
+    records: int | None = None
+    forms: int = 0
+    effective: float | None = None
+    not_returned: int = 0
+    notes_not_found: int = 0
+    cannot_tell: int = 0
     status: str = "ok"
-    process: Limits | None = None  # of a census: exact limits for the process behind the records
+
+
+def drawn_records(sample: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]]) -> list[Drawn]:
+    """The drawn records from rows of ``gold/audit_sample`` and ``gold/audit_result`` of one audit."""
+    found: dict[Key, dict[str, dict[str, str]]] = {}
+    for row in results:
+        key = tuple(row[name] for name in RECORD_KEY)
+        found.setdefault(key, {}).setdefault(row["reader"], {})[row["clause_id"]] = row["found"]
+    drawn = []
+    for row in sample:
+        by_reader = found.get(tuple(row[name] for name in RECORD_KEY), {})
+        first = by_reader.get("first", {})
+        drawn.append(
+            Drawn(
+                stratum=row["stratum"],
+                provider=row["provider_code"],
+                cell_records=row["records_in_stratum"],
+                cell_drawn=row["records_drawn"],
+                flagged_by=frozenset(row["flagged_by"]),
+                clauses=row["clauses"],
+                read_twice=row["read_twice"],
+                returned=bool(by_reader),
+                answers=first | by_reader.get("adjudicated", {}),
+                first=first,
+                second=by_reader.get("second", {}),
+            )
+        )
+    return drawn
 
 
 def share(
-    drawn: Sequence[Drawn], question: str, belongs: Callable[[Drawn], bool] = lambda _: True, level: float = 0.95
+    measure: str,
+    drawn: Sequence[Drawn],
+    question: str = VERDICT,
+    *,
+    part: str = "overall",
+    belongs: Callable[[Drawn], bool] = lambda _: True,
+    yes: str = YES,
+    whole: bool = True,
 ) -> Estimate:
-    """The share of the records of a group for which the answer to ``question`` is True.
+    """The share of the records of a group for which the answer to ``question`` is ``yes``.
 
-    The group is all records of the frame for which ``belongs`` holds; it may cut through strata. Each stratum has limits of
-    its own: exact where few, else Wilson's of its effective size. Limits of several strata are put together by Newcombe's
-    square-and-add rule (MOVER), which keeps the limits of rare answers lopsided as they should be.
+    The group is all records of the frame for which ``belongs`` holds. ``whole``: it is made of whole strata, so that its
+    records are known without the sample. ``yes`` is ``no`` where a *no* of the notes is what is counted.
     """
     group = [unit for unit in drawn if belongs(unit)]
     strata = sorted({unit.stratum for unit in group})
-    parts = [
-        part
-        for stratum in strata
-        if (part := _of_stratum([unit for unit in group if unit.stratum == stratum], question, level)) is not None
-    ]
-    if not parts:
-        return Estimate(None, None, None, "none", 0, 0.0, status="no_answers")
-    total = sum(part.records for part in parts)
-    value = sum(part.records * part.value for part in parts) / total
-    units = sum(part.units for part in parts)
-    worst, best = _extremes(group, question)
-    if all(part.method == "census" for part in parts):
-        events = sum(bool(unit.answer(question)) for unit in group)
-        process = clopper_pearson(events, units, level)
-        return Estimate(value, value, value, "census", units, float(units), worst, best, process=process)
-    lower, upper = _together([(part.records / total, part.value, part.lower, part.upper) for part in parts])
-    method = parts[0].method if len(parts) == 1 else "design"
-    effective = 1 / sum((part.records / total) ** 2 / part.effective for part in parts if part.effective < inf)
-    return Estimate(value, lower, upper, method, units, effective, worst, best)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The share in the records of one stratum that belong to a group."""
-
-    records: float  # estimated number in the frame
-    value: float
-    lower: float
-    upper: float
-    method: str
-    units: int
-    effective: float
-
-
-def _of_stratum(units: Sequence[Drawn], question: str, level: float) -> _Part | None:
-    read = [unit for unit in units if unit.answer(question) is not None]
-    if not read:
-        return None
-    weights = [1 / unit.probability for unit in read]
-    records = sum(1 / unit.probability for unit in units)
-    value = sum(w for unit, w in zip(read, weights, strict=True) if unit.answer(question)) / sum(weights)
-    if len(read) == len(units) and all(unit.probability == 1 for unit in units):
-        return _Part(records, value, value, value, "census", len(read), inf)
-    # Of a cell read whole nothing is left to chance; of others the part that was not read.
-    answered = Counter((unit.stratum, unit.provider) for unit in read)
-    unread = [1 - min(1.0, answered[unit.stratum, unit.provider] / unit.cell_records) for unit in read]
-    noise = sum(w * w * part for w, part in zip(weights, unread, strict=True))
-    effective = sum(weights) ** 2 / noise if noise > 0 else float(len(read))
-    equal = max(weights) - min(weights) < 1e-9 * sum(weights)
-    if len(read) < FEW_UNITS or min(value, 1 - value) * effective < FEW_EXPECTED:
-        lower, upper = _exact(value, effective, level)
-        return _Part(records, value, lower, upper, "exact", len(read), effective)
-    return _Part(
-        records, value, *_wilson(value, effective, level), "wilson" if equal else "design", len(read), effective
+    cells: dict[tuple[str, str], list[int]] = {}
+    for unit in drawn:
+        if unit.stratum in strata:
+            counts = cells.setdefault((unit.stratum, unit.provider), [unit.cell_records, unit.cell_drawn, 0, 0, 0])
+            if belongs(unit):
+                answer = unit.answers.get(question)
+                counts[2] += 1
+                counts[3] += answer in (YES, NO)
+                counts[4] += answer == yes
+    about = Estimate(
+        measure,
+        part,
+        records=sum(counts[0] for counts in cells.values()) if whole else None,
+        forms=sum(counts[3] for counts in cells.values()),
+        not_returned=sum(not unit.returned for unit in group),
+        notes_not_found=sum(unit.notes_missing for unit in group),
+        cannot_tell=sum(unit.answers.get(question) == CANNOT_TELL for unit in group),
+    )
+    if not about.forms:
+        return replace(about, status="no_answers")
+    stratum = np.array([strata.index(name) for name, _ in cells])
+    records, chosen, in_group, answered, positive = np.array(list(cells.values()), dtype=float).T
+    found = stratified_share(CellCounts(stratum, records, chosen, in_group, answered, positive, whole))
+    census = bool(found.census)
+    if census:
+        method = "census"
+    elif bool(found.few):
+        method = "clopper_pearson"
+    elif len(strata) == 1 and bool(found.equal_weights):
+        method = "wilson"
+    else:
+        method = "hajek"
+    worst, best = _extremes(group, question, yes)
+    process = clopper_pearson(int(positive.sum()), about.forms) if census else Limits(None, None)
+    return replace(
+        about,
+        estimate=float(found.value),
+        lower=float(found.lower),
+        upper=float(found.upper),
+        worst=worst,
+        best=best,
+        process_lower=process.lower,
+        process_upper=process.upper,
+        method=method,
+        effective=float(about.forms if census else found.effective),
+        status="incomplete" if int(found.missing_strata) else "ok",
     )
 
 
-def _together(parts: Iterable[tuple[float, float, float, float]]) -> tuple[float, float]:
-    """Limits of a weighted sum of independent shares, from (weight, value, lower, upper) of each: square and add
-    (Newcombe, Statistics in Medicine 1998; Zou and Donner 2008)."""
-    listed = list(parts)
-    value = sum(weight * share for weight, share, _, _ in listed)
-    below = sqrt(sum((weight * (share - lower)) ** 2 for weight, share, lower, _ in listed))
-    above = sqrt(sum((weight * (upper - share)) ** 2 for weight, share, _, upper in listed))
-    return max(0.0, value - below), min(1.0, value + above)
+def _extremes(group: Sequence[Drawn], question: str, yes: str) -> tuple[float, float]:
+    """The weighted share with every record without an answer counted as no, and as yes."""
+    weights = [unit.cell_records / unit.cell_drawn for unit in group]
+    answers = [unit.answers.get(question) for unit in group]
+    total = sum(weights)
+    counted = sum(weight for weight, answer in zip(weights, answers, strict=True) if answer == yes)
+    open_ = sum(weight for weight, answer in zip(weights, answers, strict=True) if answer not in (YES, NO))
+    return counted / total, (counted + open_) / total
 
 
-def _wilson(value: float, effective: float, level: float) -> tuple[float, float]:
-    lower, upper = wilson(value, effective, level)
-    assert lower is not None and upper is not None
-    return lower, upper
+def audit_estimates(drawn: Sequence[Drawn], reading: str, precision: float = 0.05) -> list[Estimate]:
+    """Every estimate of an audit whose strata are those of ``reading``.
 
-
-def corrected_share(
-    drawn: Sequence[Drawn], question: str, flagged: int, not_flagged: int, level: float = 0.95
-) -> Estimate:
-    """The share of records in scope that the notes confirm: flagged × predictive value + unflagged × miss rate, over all.
-
-    The two parts are drawn independently; their limits are put together by square and add. It holds for the audited
-    providers and years only.
+    ``precision``: the wanted distance from an estimate to its limits, for the sample sizes.
     """
-    parts = [
-        (number, share(drawn, question, belongs, level))
-        for number, belongs in (
-            (flagged, lambda unit: unit.stratum == FLAGGED),
-            (not_flagged, lambda unit: unit.stratum != FLAGGED),
-        )
-        if number
+    is_flagged = _in(FLAGGED)
+    flagged = [unit for unit in drawn if is_flagged(unit)]
+    others = [unit for unit in drawn if not is_flagged(unit)]
+    readings = sorted({reading, *(name for unit in drawn for name in unit.flagged_by)})
+    ppv = share("positive_predictive_value", flagged)
+    missed = share("missed_cases", others)
+    rows = [ppv, *_by_clause(flagged)]
+    for name in readings:
+        flags = _flagged_by(name)
+        whole = name == reading
+        rows.append(share("positive_predictive_value", drawn, part=f"reading:{name}", belongs=flags, whole=whole))
+    rows.append(missed)
+    strata = sorted({unit.stratum for unit in drawn}, key=lambda name: (name != FLAGGED, name))
+    rows += [
+        share("missed_cases", others, part=f"stratum:{name}", belongs=_in(name)) for name in strata if name != FLAGGED
     ]
-    known = [
-        (number, part.value, part.lower, part.upper)
-        for number, part in parts
-        if part.value is not None and part.lower is not None and part.upper is not None
-    ]
-    if not parts or len(known) < len(parts):
-        return Estimate(None, None, None, "none", 0, 0.0, status="no_answers")
-    everybody = flagged + not_flagged
-    value = sum(number * share_of for number, share_of, _, _ in known) / everybody
-    lower, upper = _together([(number / everybody, *limits) for number, *limits in known])  # type: ignore[misc]
-    units, effective = sum(part.units for _, part in parts), sum(part.effective for _, part in parts)
-    return Estimate(value, lower, upper, "design", units, effective)
+    for name in readings:
+        if name != reading:
+            rows.append(
+                share("missed_cases", drawn, part=f"reading:{name}", belongs=_not_flagged_by(name), whole=False)
+            )
+    rows += _corrected(drawn, ppv, missed)
+    rows += [_answers_of_stratum(name, [unit for unit in drawn if unit.stratum == name]) for name in strata]
+    rows += _agreement(drawn)
+    return [*rows, *(_wanted_size(row, precision) for row in (ppv, missed))]
+
+
+def _in(stratum: str) -> Callable[[Drawn], bool]:
+    return lambda unit: unit.stratum == stratum
+
+
+def _flagged_by(reading: str) -> Callable[[Drawn], bool]:
+    return lambda unit: reading in unit.flagged_by
+
+
+def _not_flagged_by(reading: str) -> Callable[[Drawn], bool]:
+    return lambda unit: reading not in unit.flagged_by
+
+
+def _by_clause(flagged: Sequence[Drawn]) -> list[Estimate]:
+    """Of the flagged records: the share whose notes agree with each clause, and for a clause that no code can express, the
+    share whose notes show it."""
+    kinds = {clause: kind for unit in flagged for clause, kind in unit.clauses.items()}
+    rows = []
+    for clause, kind in kinds.items():
+
+        def asked(unit: Drawn, clause: str = clause) -> bool:
+            return clause in unit.clauses
+
+        measure = "positive_predictive_value" if kind in SUPPORTS_FLAG else "not_codable_in_notes"
+        # Revisions can have different clauses: then the group cuts through the stratum.
+        whole = all(map(asked, flagged))
+        rows.append(
+            share(
+                measure, flagged, clause, part=f"clause:{clause}", belongs=asked, whole=whole,
+                yes=SUPPORTS_FLAG.get(kind, YES),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[Estimate]:
+    """The records in scope that the notes confirm: flagged × predictive value + unflagged × miss rate, as a share of those in
+    scope and as a number; and the same by Rogan and Gladen's formula, as a check."""
+    flagged, others = ppv.records or 0, missed.records or 0
+    everybody = flagged + others
+    apparent = flagged / everybody
+    seen = Estimate("flagged_share", estimate=apparent, method="count", records=everybody)
+    if (flagged and ppv.estimate is None) or (others and missed.estimate is None):
+        names = ("corrected_share", "corrected_records", "sensitivity", "specificity", "rogan_gladen")
+        return [seen, *(Estimate(name, status="no_answers", records=everybody) for name in names)]
+    whole = share("corrected_share", drawn)
+    corrected = whole if whole.method == "census" else replace(whole, method="mover")
+
+    def number(value: float | None) -> float | None:
+        return None if value is None else value * everybody
+
+    records = replace(
+        corrected,
+        measure="corrected_records",
+        estimate=number(corrected.estimate),
+        lower=number(corrected.lower),
+        upper=number(corrected.upper),
+        worst=number(corrected.worst),
+        best=number(corrected.best),
+        process_lower=None,
+        process_upper=None,
+    )
+    true_flagged, true_others = flagged * (ppv.estimate or 0.0), others * (missed.estimate or 0.0)
+    true, false = true_flagged + true_others, everybody - true_flagged - true_others
+    sensitivity = true_flagged / true if true > 0 else None
+    specificity = (others - true_others) / false if false > 0 else None
+    check = rogan_gladen(apparent, sensitivity, specificity)
+    return [
+        seen,
+        corrected,
+        records,
+        *(
+            Estimate(
+                name, estimate=value, method="count", records=everybody, forms=corrected.forms,
+                status="undefined" if value is None else corrected.status,
+            )
+            for name, value in (("sensitivity", sensitivity), ("specificity", specificity), ("rogan_gladen", check))
+        ),
+    ]  # fmt: skip
 
 
 def rogan_gladen(apparent: float, sensitivity: float | None, specificity: float | None) -> float | None:
     """The share behind an apparent one (Rogan and Gladen, American Journal of Epidemiology 1978), clamped to 0 to 1.
     None (undefined) where sensitivity and specificity together are 1 or less: the flag then says nothing."""
-    if sensitivity is None or specificity is None or sensitivity + specificity <= 1:
+    if sensitivity is None or specificity is None or sensitivity + specificity <= 1 + 1e-12:
         return None
     return min(1.0, max(0.0, (apparent + specificity - 1) / (sensitivity + specificity - 1)))
 
 
-def _exact(value: float, effective: float, level: float) -> tuple[float, float]:
-    """Clopper-Pearson limits of an effective size (Korn and Graubard, Survey Methodology 1998)."""
-    events, tail = value * effective, (1 - level) / 2
-    lower = 0.0 if value <= 0 else float(beta.ppf(tail, events, effective - events + 1))
-    upper = 1.0 if value >= 1 else float(beta.ppf(1 - tail, events + 1, effective - events))
-    return lower, upper
+def _answers_of_stratum(stratum: str, units: Sequence[Drawn]) -> Estimate:
+    """How many drawn records of a stratum have a verdict, and why the others have none."""
+    answered = sum(unit.answers.get(VERDICT) in (YES, NO) for unit in units)
+    return Estimate(
+        "answered", f"stratum:{stratum}", answered / len(units), method="count",
+        records=sum({unit.provider: unit.cell_records for unit in units}.values()), forms=answered,
+        not_returned=sum(not unit.returned for unit in units),
+        notes_not_found=sum(unit.notes_missing for unit in units),
+        cannot_tell=sum(unit.answers.get(VERDICT) == CANNOT_TELL for unit in units),
+    )  # fmt: skip
 
 
-def _extremes(group: Sequence[Drawn], question: str) -> tuple[float | None, float | None]:
-    """The weighted share with every record without an answer counted as False, and as True."""
-    total = sum(1 / unit.probability for unit in group)
-    if not total:
-        return None, None
-    true = sum(1 / unit.probability for unit in group if unit.answer(question))
-    unknown = sum(1 / unit.probability for unit in group if unit.answer(question) is None)
-    return true / total, (true + unknown) / total
+def _agreement(drawn: Sequence[Drawn]) -> list[Estimate]:
+    """Kappa of the two readers, of the verdict and of each clause, from the answers before adjudication."""
+    pairs = [unit for unit in drawn if unit.read_twice and unit.first and unit.second]
+    questions = [VERDICT, *dict.fromkeys(clause for unit in drawn for clause in unit.clauses)]
+    rows = []
+    for question in questions:
+        counts: dict[tuple[str, str], int] = {}
+        for unit in pairs:
+            if question in unit.first and question in unit.second:
+                pair = unit.first[question], unit.second[question]
+                counts[pair] = counts.get(pair, 0) + 1
+        found = cohens_kappa(counts)
+        part = "overall" if question == VERDICT else f"clause:{question}"
+        rows.append(
+            Estimate(
+                "kappa", part, found.value, found.lower, found.upper, method="kappa", forms=found.pairs,
+                status=found.status,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _wanted_size(of: Estimate, precision: float) -> Estimate:
+    """How many records of the same frame would have to be read, drawn as this sample was, for limits as near as
+    ``precision`` to the estimate. Unread forms come on top."""
+    part = of.measure
+    if of.estimate is None or not of.effective or not of.records:
+        return Estimate("sample_size", part, status="no_answers")
+    simple = sample_size(of.estimate, precision)
+    # `effective` contains the finite-population correction of this sample, which another size would have differently.
+    uncorrected = of.effective * (1 - of.forms / of.records) if of.forms < of.records else float(of.forms)
+    needed = simple * of.forms / uncorrected
+    wanted = ceil(needed / (1 + needed / of.records))
+    return Estimate("sample_size", part, float(wanted), method="count", records=of.records, forms=of.forms)

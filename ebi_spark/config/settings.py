@@ -379,6 +379,28 @@ class RunConfig:
             name="geography.mappings",
         ),
     ] = ()
+    deprivation: Annotated[
+        Path | None,
+        Key(
+            "Which fifth of deprivation a small area belongs to: 1 is the most deprived. Rates by fifth need it.",
+            unit="CSV file",
+            default="none: no rates by deprivation",
+            hint="a CSV file: lsoa, fifth",
+            stages=("monitor",),
+            name="deprivation.lookup",
+        ),
+    ] = None
+    deprivation_population: Annotated[
+        Path | None,
+        Key(
+            "England's people in one year by fifth of deprivation, sex and five-year age band.",
+            unit="CSV file",
+            default="none: the fifths have counts and no rates",
+            hint="a CSV file: fifth, sex, age_from, people",
+            stages=("monitor",),
+            name="deprivation.population",
+        ),
+    ] = None
     area_order: Annotated[
         tuple[AreaBasis, ...],
         Field(min_length=1),
@@ -393,7 +415,7 @@ class RunConfig:
         Literal["national", "partial"],
         Key(
             "`national`, or `partial` for an extract of a part of England: then nothing is called England.",
-            stages=("rate", "publish"),
+            stages=("rate", "monitor", "publish"),
         ),
     ] = "national"
     disclosure: Annotated[
@@ -456,7 +478,7 @@ class RunConfig:
             "The standard for direct standardisation: `england`, `esp2013`, or a CSV file of your own (`age_from`, "
             "`people`, `sex` where they differ).",
             hint="england, a standard in conf/reference/standard_populations.csv, or a CSV file of your own",
-            stages=("rate",),
+            stages=("rate", "monitor"),
         ),
     ] = "england"
     max_vintage_days: Annotated[
@@ -553,7 +575,7 @@ class RunConfig:
             "The lengths of pooled periods. `[]`: single years only.",
             unit="years",
             hint="a list of numbers of years from 2 to 10, such as [2, 3, 5]; [] for single years only",
-            stages=("rate",),
+            stages=("rate", "monitor"),
         ),
     ] = (2, 3, 5)
     over_dispersion: Annotated[
@@ -783,6 +805,7 @@ def load_config(path: Path) -> RunConfig:
                 f"configuration: {path}: pandemic_months runs backwards", remedy="write the earlier month first"
             )
         settings["pandemic_months"] = (first, last)
+    fifths = document.get("deprivation", {})
     geography = document.get("geography", {})
     known_versions = [
         "current",
@@ -821,6 +844,10 @@ def load_config(path: Path) -> RunConfig:
         ),
         practices=Path(local(geography["practices"], "geography.practices")) if "practices" in geography else None,
         lsoas=Path(local(geography["lsoas"], "geography.lsoas")) if "lsoas" in geography else None,
+        deprivation=Path(local(fifths["lookup"], "deprivation.lookup")) if "lookup" in fifths else None,
+        deprivation_population=(
+            Path(local(fifths["population"], "deprivation.population")) if "population" in fifths else None
+        ),
         pooled_years=tuple(sorted(document.get("pooled_years", RunConfig.pooled_years))),
         mappings=tuple(Path(local(item, "geography.mappings")) for item in geography.get("mappings", [])),
         geography=geography.get("version", "current"),

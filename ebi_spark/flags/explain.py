@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.config.default_codes import EPISODE, MISSING, codes_of
+from ebi_spark.financial_years import FIRST_YEAR, HES_KEYS_UNIQUE_FROM, label
 from ebi_spark.flags.apply_policies import basis_day
 from ebi_spark.policies.compile import (
     AS_SEEN,
@@ -34,6 +35,13 @@ def with_key(asked: str) -> Column:
     found = (key == asked) | in_any_year
     stated = _WITH_YEAR.fullmatch(asked)
     return found | (hes & (key == stated[2]) & (F.col("financial_year") == stated[1])) if stated else found
+
+
+def possible_keys(asked: str) -> list[str]:
+    """Every key in silver that :func:`with_key` can match."""
+    stated = _WITH_YEAR.fullmatch(asked)
+    in_any_year = [f"{label(year)}/{asked}" for year in range(FIRST_YEAR, HES_KEYS_UNIQUE_FROM)]
+    return [asked, *([stated[2]] if stated else []), *in_any_year]
 
 
 def explain_record(

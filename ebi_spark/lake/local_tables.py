@@ -96,6 +96,16 @@ class LocalLake:
         except (ArrowException, OSError, ValueError) as error:
             raise UnreadableTableError(f"{table.full_name}: {type(error).__name__}") from None
 
+    def arrow(self, table: Table) -> pa.Table:
+        """All rows of a small table, with the columns that it has."""
+        opened = _opened(Path(self._existing_path(table)))
+        try:
+            rows = opened.to_pyarrow_table()
+            # PySpark cannot take a column that has no array at all.
+            return rows if rows.num_rows else rows.schema.empty_table()
+        except (ArrowException, OSError, ValueError) as error:
+            raise UnreadableTableError(f"{table.full_name}: {type(error).__name__}") from None
+
     def size(self, table: Table) -> tuple[int, int]:
         """(number of files, bytes) of the newest version."""
         sizes = pa.table(_opened(Path(self._existing_path(table))).get_add_actions()).column("size_bytes").to_pylist()
@@ -124,25 +134,38 @@ def query(folder: Path, selected: str, end: str, columns: Iterable[str] = (), *,
     sql = f"SELECT {selected} FROM (SELECT *{later} FROM stored) AS stored{end}"  # noqa: S608
     try:
         return pa.table(QueryBuilder(_IN_ORDER if in_order else {}).register("stored", opened).execute(sql).read_all())
-    except Exception as error:  # a broken file, for which there is no class of its own
-        raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+    except BaseException as error:  # a broken file, for which there is no class of its own
+        if isinstance(error, Exception) or _is_panic(error):
+            raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+        raise
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether the Rust code of `deltalake` broke off. Its exception is no subclass of ``Exception`` and cannot be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 def _opened(folder: Path) -> "DeltaTable":
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    if "%" in str(folder) or "\\" in str(folder):
-        # deltalake would read another folder, whose name is this one decoded.
-        raise UnreadableTableError(f"{folder.name} has % or \\ in its path")
+    _refuse_path(folder)
     try:
         opened = DeltaTable(folder)
         # ebi-spark writes reader version 1. Higher ones can have deletion vectors or columns with other names.
         if opened.protocol().min_reader_version > 1:
             raise UnreadableTableError(f"{folder.name} has reader version {opened.protocol().min_reader_version}")
-    except (DeltaError, OSError, ValueError) as error:
-        raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+    except BaseException as error:
+        if isinstance(error, DeltaError | OSError | ValueError) or _is_panic(error):
+            raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
+        raise
     return opened
+
+
+def _refuse_path(folder: Path) -> None:
+    """`deltalake` would use another folder, whose name is this one decoded."""
+    if "%" in str(folder) or "\\" in str(folder):
+        raise UnreadableTableError(f"{folder.name} has % or \\ in its path")
 
 
 def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -156,6 +179,41 @@ def partitions(folder: Path, column: str) -> set[str]:
     files = pa.table(_opened(folder).get_add_actions(flatten=True)).to_pylist()
     found = {file[f"partition.{column}"] for file in files if file.get("num_records") != 0}
     return {value for value in found if value is not None}
+
+
+def may_have_rows(folder: Path, where: Sequence[Where]) -> bool:
+    """Whether the table may have rows that are meant, by the values of partition columns in its log."""
+    files = [
+        file
+        for file in pa.table(_opened(folder).get_add_actions(flatten=True)).to_pylist()
+        if file.get("num_records") != 0
+    ]
+
+    def may_fit(file: Mapping[str, Any], one: Where) -> bool:
+        partitions = {column: f"partition.{column}" for column in one if f"partition.{column}" in file}
+        return all(file[name] in set(one[column]) for column, name in partitions.items())
+
+    return any(may_fit(file, one) for file in files for one in where)
+
+
+def create(folder: Path, schema: str, partition_by: Sequence[str], row: str, properties: Mapping[str, str]) -> None:
+    """Create an empty table. ``schema`` is Spark's JSON, ``row`` says what a row is. Spark takes fifty times as long."""
+    from deltalake import DeltaTable, Schema
+    from deltalake.exceptions import DeltaError
+
+    _refuse_path(folder)
+    try:
+        DeltaTable.create(
+            folder,
+            Schema.from_json(schema),
+            mode="ignore",
+            partition_by=list(partition_by),
+            description=row,
+            configuration=dict(properties),
+            raise_if_key_not_exists=False,
+        )
+    except DeltaError as error:
+        raise UnreadableTableError(f"{folder.name}: {type(error).__name__}") from None
 
 
 def newest_version(folder: Path) -> int | None:

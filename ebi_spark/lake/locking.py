@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ebi_spark.errors import InputError
 
 LOCK = ".lock"
 _GUARD = ".lock.guard"
-_PROC = Path("/proc")
 
 
 @dataclass
@@ -115,58 +116,51 @@ def _here() -> dict[str, str]:
     """What must be the same for a process to be visible here: the machine, its last start and its process namespace."""
     boot, view = "", ""
     with contextlib.suppress(OSError):
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        view = str((_PROC / "self/ns/pid").readlink())
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        view = str(Path("/proc/self/ns/pid").readlink())
     return {"host": socket.gethostname(), "boot": boot, "view": view}
 
 
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the name (state, parent, …); None for a process that has ended or is a
-    zombie."""
+def _running(pid: int) -> psutil.Process | None:
+    """The process; None if it has ended or is a zombie."""
     try:
-        found = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
+        process = psutil.Process(pid)
+        return None if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) else process
+    except psutil.Error:
         return None
-    return None if found[0] in "ZX" else found
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks since the machine started."""
-    found = _stat(pid)
-    return found[19] if found else None
+    """When a process started, in clock ticks since the machine started: setting the clock does not change it."""
+    process = _running(pid)
+    if process is None:
+        return None
+    with contextlib.suppress(psutil.Error):
+        booted = psutil.boot_time()
+        return str(round((process.create_time() - booted) * os.sysconf("SC_CLK_TCK")))
+    return None
 
 
 def _name(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return (_PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).name()
     return ""
 
 
 def _clock(ticks: str) -> str:
     """A start time in clock ticks as local time."""
     try:
-        uptime = float((_PROC / "uptime").read_text(encoding="ascii").split()[0])
-        return time.strftime("%F %T", time.localtime(time.time() - uptime + int(ticks) / os.sysconf("SC_CLK_TCK")))
-    except (OSError, ValueError, IndexError):
+        return time.strftime("%F %T", time.localtime(psutil.boot_time() + int(ticks) / os.sysconf("SC_CLK_TCK")))
+    except (OSError, ValueError):
         return "at an unknown time"
 
 
 def _alive(process: dict[str, Any]) -> bool:
-    pid = int(process["pid"])
-    if (_PROC / "self/stat").exists():
-        return _started(pid) is not None and _started(pid) == process["started"]
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
+    started = _started(int(process["pid"]))
+    return started is not None and started == process["started"]
 
 
 def _java_children(pid: int) -> list[int]:
     """The Java processes that ``pid`` has started."""
-    found = []
-    for entry in _PROC.glob("[0-9]*"):
-        child = int(entry.name)
-        stat = _stat(child)
-        if stat is not None and stat[1] == str(pid) and _name(child) == "java":
-            found.append(child)
-    return sorted(found)
+    children = psutil.Process(pid).children()
+    return sorted(child.pid for child in children if _running(child.pid) and _name(child.pid) == "java")

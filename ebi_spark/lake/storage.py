@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 VERSION_PROPERTY = "ebi_spark.schema_version"
 # Apart from the year, the column by which a stage may replace a part of a table.
 PART = "policy_id"
+# What `deltalake` gives a new table by itself.
+_PROTOCOL = {"delta.minReaderVersion": "1", "delta.minWriterVersion": "2"}
 _PROPERTIES = {
-    "delta.minReaderVersion": "1",
-    "delta.minWriterVersion": "2",
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
     # `maintain` decides how long old versions are kept, since it knows which releases need them. By default, Delta
@@ -52,6 +52,8 @@ _MAINTAINING = {
     "spark.databricks.delta.vacuum.retentionWindowIgnore.enabled": "false",
     "spark.databricks.delta.retentionDurationCheck.enabled": "false",
 }
+# The most bytes of files that `Lake.read_small` reads into memory.
+IN_MEMORY_BYTES = 1 << 20
 
 _Answer = TypeVar("_Answer")
 
@@ -218,6 +220,11 @@ class Lake(LocalLake):
         return self.spark.table(self.identifier(table)).schema, _schema_version(properties)
 
     def _create(self, table: Table) -> None:
+        if self.location.folder:
+            with contextlib.suppress(UnreadableTableError):
+                path = Path(self._path(table))
+                local_tables.create(path, table.schema.json(), table.partition_by, table.row, _table_properties(table))
+                return
         columns = ", ".join(
             f"{sql_name(name)} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
             for name, kind, meaning in table.fields()
@@ -229,9 +236,7 @@ class Lake(LocalLake):
         )
 
     def _properties(self, table: Table) -> str:
-        properties = {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION)}
-        if table.statistics:
-            properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
+        properties = _PROTOCOL | _table_properties(table)
         return ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in properties.items())
 
     # Reading
@@ -248,6 +253,17 @@ class Lake(LocalLake):
         if self.location.folder:
             return reader.format("delta").load(self._path(table))
         return reader.table(self.identifier(table))
+
+    def read_small(self, table: Table) -> DataFrame:
+        """As :meth:`read`, for a table of figures. In a folder a small table is read into memory, without a query to find its
+        files, and is one partition, so that groups and joins need no shuffle."""
+        if self._without_spark(table):
+            with contextlib.suppress(UnreadableTableError):
+                self._note(table)
+                if super().size(table)[1] <= IN_MEMORY_BYTES:
+                    fields, _ = local_tables.described(Path(self._path(table)))
+                    return self.spark.createDataFrame(self.arrow(table), schema=StructType.fromJson(fields)).coalesce(1)
+        return self.read(table)
 
     def _note(self, table: Table) -> None:
         if not self.exists(table):
@@ -361,11 +377,22 @@ class Lake(LocalLake):
         # Later runs see in the history which years and policies a commit can have changed.
         each = [where] if isinstance(where, Mapping) else list(where)
         metadata = self._metadata(stage, years=_named_by_all(each, YEAR), parts=_named_by_all(each, PART))
-        writer = conformed.write.format("delta").mode("overwrite").option("userMetadata", metadata)
-        predicate = predicate_of(where)
-        if predicate:
-            writer = writer.option("replaceWhere", predicate)
+        writer = conformed.write.format("delta").option("userMetadata", metadata)
+        if not self._may_have_rows(table, each):
+            writer = writer.mode("append")
+        else:
+            predicate, writer = predicate_of(where), writer.mode("overwrite")
+            writer = writer.option("replaceWhere", predicate) if predicate else writer
         self._commit(table, writer)
+
+    def _may_have_rows(self, table: Table, where: Sequence[Where]) -> bool:
+        """Whether there may be rows to replace. Adding rows takes a third of the time of replacing some. A catalogue has
+        no lock, so there another run may be adding the same rows now: then two replacements conflict, two additions do not.
+        """
+        if self.location.folder:
+            with contextlib.suppress(UnreadableTableError):
+                return local_tables.may_have_rows(Path(self._path(table)), where)
+        return True
 
     def append(self, table: Table, frame: DataFrame, *, stage: str) -> None:
         """Add rows in one commit. For logs only, because a repeated run adds them again."""
@@ -440,6 +467,11 @@ class Lake(LocalLake):
                 return super().size(table)
         row = self.spark.sql(f"DESCRIBE DETAIL {self.identifier(table)}").select("numFiles", "sizeInBytes").first()
         return (int(row["numFiles"]), int(row["sizeInBytes"])) if row else (0, 0)
+
+
+def _table_properties(table: Table) -> dict[str, str]:
+    statistics = {"delta.dataSkippingStatsColumns": ",".join(table.statistics)} if table.statistics else {}
+    return {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION), **statistics}
 
 
 def _schema_version(properties: Mapping[str, str]) -> int:

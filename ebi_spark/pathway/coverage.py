@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -21,22 +22,32 @@ class Covered:
     last: date
 
 
-def covered_days(spells: DataFrame, attendances: DataFrame) -> list[Covered]:
-    """The days that silver covers, in one query over three narrow columns of each table.
+class Coverage(NamedTuple):
+    """``stretches``: the days that silver covers. ``sources`` and ``destinations``: how many spells say where the patient came
+    from and went to."""
+
+    stretches: list[Covered]
+    sources: int
+    destinations: int
+
+
+def coverage(spells: DataFrame, attendances: DataFrame) -> Coverage:
+    """What silver covers, in one query over a few narrow columns of each table.
 
     Financial years that follow each other are one stretch. It begins with the month of the first record of its first year and
     ends with the last record of its last year: spells count by their discharge, attendances by the appointment.
     """
-    dated = [frame.select("source_system", "dataset", YEAR, "activity_date") for frame in (spells, attendances)]
-    found = (
-        dated[0]
-        .unionByName(dated[1])
-        .groupBy("source_system", "dataset", YEAR)
-        .agg(F.min("activity_date").alias("first"), F.max("activity_date").alias("last"))
+    names = ("source_system", "dataset", YEAR, "activity_date")
+    ways = ("admission_source", "discharge_destination")
+    dated = spells.select(*names, *ways).unionByName(attendances.select(*names), allowMissingColumns=True)
+    found = dated.groupBy("source_system", "dataset", YEAR).agg(
+        F.min("activity_date").alias("first"),
+        F.max("activity_date").alias("last"),
+        *[F.count(way).alias(way) for way in ways],
     )
-    return stretches(
-        (row["source_system"], row["dataset"], row[YEAR], row["first"], row["last"]) for row in found.collect()
-    )
+    rows = found.collect()
+    years = [(row["source_system"], row["dataset"], row[YEAR], row["first"], row["last"]) for row in rows]
+    return Coverage(stretches(years), *[sum(row[way] for row in rows) for way in ways])
 
 
 def stretches(years: Iterable[tuple[str, str, str, date | None, date | None]]) -> list[Covered]:

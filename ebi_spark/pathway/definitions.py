@@ -1,4 +1,4 @@
-"""The definitions of monitoring: codes, windows and steps, from ``conf/pathway.yml``."""
+"""The definitions of monitoring: codes, windows and steps, from ``conf/pathway.yml`` and ``conf/pathway_after.yml``."""
 
 from functools import cache
 from typing import Any
@@ -11,3 +11,15 @@ from ebi_spark.config.yaml_documents import load_document
 def definitions() -> dict[str, Any]:
     """The whole of ``conf/pathway.yml``. Shared by all callers: do not change it."""
     return load_document(resource("conf", "pathway.yml"), resource("conf", "pathway.schema.json"), what="pathway")
+
+
+@cache
+def definitions_after() -> dict[str, Any]:
+    """The whole of ``conf/pathway_after.yml``: the care after an operation. Shared by all callers: do not change it."""
+    schema = resource("conf", "pathway_after.schema.json")
+    return load_document(resource("conf", "pathway_after.yml"), schema, what="care after an operation")
+
+
+def codes_of(listed: list[dict[str, Any]]) -> list[str]:
+    """The codes of a list of definitions."""
+    return [item["code"] for item in listed]

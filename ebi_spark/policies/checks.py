@@ -56,6 +56,7 @@ def clause_id(clause: dict[str, Any]) -> str:
 
 
 def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, str, str]]:
+    yield from _source(document["source"])
     yield from _revisions(document["revisions"])
     for number, revision in enumerate(document["revisions"]):
         here: Where = ["revisions", number, "clauses"]
@@ -168,6 +169,15 @@ def _pattern(name: str, operator: str, pattern: str, where: Where) -> Iterator[t
             f"`in` compares whole codes, but {pattern} matches several codes",
             "list the codes, or use starts_with",
         )
+
+
+def _source(source: dict[str, Any]) -> Iterator[tuple[Where, str, str]]:
+    day = source.get("last_checked")
+    if day is not None:
+        try:
+            date.fromisoformat(day)
+        except ValueError:
+            yield ["source", "last_checked"], f"{day!r} is not a date", "write dates as 2022-08-01"
 
 
 def _revisions(revisions: list[dict[str, Any]]) -> Iterator[tuple[Where, str, str]]:

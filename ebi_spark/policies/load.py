@@ -343,13 +343,15 @@ def _reading(
     document: dict[str, Any], revision: dict[str, Any], name: str, clauses: list[Clause], start: date, end: date | None
 ) -> PolicyReading:
     found = outcome_fingerprint(document, revision["revision"], name, clauses, start, end)
+    given = revision.get("readings", {}).get(name, {})
     definition: dict[str, Any] = {
         **{key: document[key] for key in ("id", "title", "dataset", "source", "default_reading")},
         "revision": revision["revision"],
         "reading": name,
         "in_force": revision["in_force"],
         **{key: document[key] for key in ("extends", "boards") if key in document},
-        **{key: revision[key] for key in ("notes", "regime", "baseline") if key in revision},
+        **{key: revision[key] for key in ("notes", "coding_seen", "regime", "baseline") if key in revision},
+        **{key: given[key] for key in ("words_seen",) if key in given},
         "clauses": [clause.definition for clause in clauses],
     }
     return PolicyReading(document["id"], revision["revision"], name, tuple(clauses), found, definition)

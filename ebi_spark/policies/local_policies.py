@@ -1,8 +1,9 @@
 """Policies that extend another one: a national policy and a board's own clauses, merged into one document.
 
 Each revision of the local policy inherits the clauses, readings and sensitivities of the national revision that is in force
-on its first day. If a reading of the national policy adds a clause with the same id as a local clause, the local clause
-replaces it, so that the same matter is not tested twice.
+on its first day. With ``follow_national: true`` it is split at the days on which the national policy changes, and each part
+inherits what is in force then. If a reading or sensitivity of the national policy adds a clause with the same id as a local
+clause, the local clause replaces it, so that the same matter is not tested twice.
 """
 
 import csv
@@ -16,6 +17,7 @@ from ebi_spark.config.settings import resource
 from ebi_spark.policies.checks import clause_id, error_at
 
 Document = dict[str, Any]
+_NO_END = "9999-12-31"  # sorts after every day
 # policy id → the content of its file, and the file
 Documents = Mapping[str, tuple[Document, Path]]
 
@@ -30,6 +32,10 @@ def _with_extended(policy_id: str, documents: Documents, above: tuple[str, ...])
     document, path = documents[policy_id]
     _check_boards(document, path)
     if "extends" not in document:
+        for number, item in enumerate(document["revisions"]):
+            if "follow_national" in item:
+                message = "follow_national is only for a policy that extends another"
+                raise error_at(path, ["revisions", number, "follow_national"], message, "delete it, or add `extends`")
         if "dataset" not in document:
             raise error_at(path, [], "the key 'dataset' is missing", "add `dataset: apc` or `dataset: op`")
         for number, item in enumerate(document["revisions"]):
@@ -55,13 +61,38 @@ def _with_extended(policy_id: str, documents: Documents, above: tuple[str, ...])
         message = f"{base_id}, which this policy extends, has the dataset {base['dataset']}"
         raise error_at(path, ["dataset"], message, "leave `dataset` out: it is inherited")
     revisions = [
-        _revision(base, item, path, ["revisions", number]) for number, item in enumerate(document["revisions"])
+        _revision(base, part, national, path, ["revisions", number])
+        for number, item in enumerate(document["revisions"])
+        for part, national in _parts(base, item, path, ["revisions", number])
     ]
     return {**document, "dataset": base["dataset"], "revisions": revisions}
 
 
-def _revision(base: Document, item: Document, path: Path, where: list[Any]) -> Document:
-    inherited = _in_force(base, item["in_force"]["from"])
+def _parts(base: Document, item: Document, path: Path, where: list[Any]) -> Iterator[tuple[Document, Document]]:
+    """A local revision, or with ``follow_national`` a part of it for each national revision during its time, with the
+    national revision that it inherits from. Days are texts such as 2024-09-01, which sort like days.
+
+    | local revision 2024-03, from 2024-03-01 | inherits from |
+    |-----------------------------------------|---------------|
+    | 2024-03: 2024-03-01 to 2024-09-01       | 2022-08       |
+    | 2024-03+2024-09: from 2024-09-01        | 2024-09       |
+    """
+    span = item["in_force"]
+    start, end = span["from"], span.get("to", _NO_END)
+    first = _in_force(base, start, path, where)
+    if not item.get("follow_national"):
+        yield item, first
+        return
+    later = [other for other in base["revisions"] if start < other["in_force"]["from"] < end]
+    for national in [first, *sorted(later, key=_first_day)]:
+        since = max(start, _first_day(national)) if national is not first else start
+        until = min(end, national["in_force"].get("to", _NO_END))
+        in_force = {**span, "from": since} | ({} if until == _NO_END else {"to": until})
+        name = item["revision"] if national is first else f"{item['revision']}+{national['revision']}"
+        yield {**item, "revision": name, "in_force": in_force}, national
+
+
+def _revision(base: Document, item: Document, inherited: Document, path: Path, where: list[Any]) -> Document:
     inherited_ids = {clause_id(clause) for clause in inherited["clauses"]}
     for number, clause in enumerate(item["clauses"]):
         if clause_id(clause) in inherited_ids:
@@ -79,7 +110,11 @@ def _revision(base: Document, item: Document, path: Path, where: list[Any]) -> D
         decisions = [d for d in before.get("decisions", []) if not ("add" in d and clause_id(d["add"]) in own_ids)]
         readings[name] = {**before, **after, "decisions": decisions + after.get("decisions", [])}
     known = {sensitivity["id"] for sensitivity in item.get("sensitivities", [])}
-    sensitivities = [s for s in inherited.get("sensitivities", []) if s["id"] not in known]
+    sensitivities = [
+        s
+        for s in inherited.get("sensitivities", [])
+        if s["id"] not in known and not ("add" in s and clause_id(s["add"]) in own_ids)
+    ]
     return {
         **item,
         "clauses": [*inherited["clauses"], *item["clauses"]],
@@ -123,16 +158,25 @@ def _check_names(revision: Document, inherited: set[str], path: Path, where: lis
             check(name, known, [*place, "clause"], f"decision {decision['id']}: there is no clause {name!r}")
 
 
-def _in_force(base: Document, day: str) -> Document:
-    """The latest revision that has begun by a day, even if it has ended without a successor; the first revision if the day is
-    before all of them."""
-    started = [item for item in base["revisions"] if item["in_force"]["from"] <= day]
-    found: Document = (
-        max(started, key=lambda item: str(item["in_force"]["from"]))
-        if started
-        else min(base["revisions"], key=lambda item: str(item["in_force"]["from"]))
+def _in_force(base: Document, day: str, path: Path, where: list[Any]) -> Document:
+    """The revision in force on a day; the first revision if the day is before all of them, as for activity (decision 11)."""
+    first = min(base["revisions"], key=_first_day)
+    found: Document = max(
+        (item for item in base["revisions"] if _first_day(item) <= day), key=_first_day, default=first
     )
+    if found["in_force"].get("to", _NO_END) <= day:
+        raise error_at(
+            path,
+            [*where, "in_force"],
+            f"{base['id']} has no revision in force on {day}: its revision {found['revision']} ended on "
+            f"{found['in_force']['to']}",
+            "correct `from`, or write the clauses out in a policy without `extends`",
+        )
     return found
+
+
+def _first_day(revision: Document) -> str:
+    return str(revision["in_force"]["from"])
 
 
 def _check_boards(document: Document, path: Path) -> None:

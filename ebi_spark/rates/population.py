@@ -375,25 +375,10 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
     People whose area belongs to no area of the version count in England only. In a year without any known code there are
     rows for England only. An area that lacks some of its people has no row.
     """
-    people: dict[tuple[date, str, str, str, int], int] = defaultdict(int)
     vintages = {year: population.vintage_for(year) for year in years}
     geography = population.geography
-    split_people: dict[date, set[Area]] = defaultdict(set)
-    for vintage in set(vintages.values()):
-        stored = population.by_vintage[vintage]
-        parts = {code: geography.map_code(code, stored.area_date) for code, _, _ in stored.strata}
-        for (code, sex, band), number in stored.strata.items():
-            people[(vintage, "england", ENGLAND, sex, band)] += number
-            for area, part in share_people(number, parts[code]).items():
-                for area_type, area_code, _ in members_of(geography, area)[1:]:
-                    people[(vintage, area_type, area_code, sex, band)] += part
-        for code_parts in parts.values():
-            if len(code_parts) > 1:
-                split_people[vintage] |= areas_of_parts(geography, [code for code, _ in code_parts])
-    lacking = {(vintage, *area) for year, vintage in vintages.items() for area in population.without_people(year)}
-    rows = [
-        (*key, number, population.weights[(key[3], key[4])]) for key, number in people.items() if key[:3] not in lacking
-    ]
+    people, split_people = _people_by_stratum(population, set(vintages.values()))
+    rows = [(*key, number, population.weights[(key[3], key[4])]) for key, number in people.items()]
     by_vintage = small_frame(
         spark,
         rows,
@@ -417,6 +402,46 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
     return frame.join(F.broadcast(marked), ["financial_year", "area_type", "area_code"], "left").fillna(
         False, ["split"]
     )
+
+
+# (vintage, area type, area code, sex, band) → people
+_Strata = dict[tuple[date, str, str, str, int], int]
+
+
+def _people_by_stratum(population: Population, vintages: set[date]) -> tuple[_Strata, dict[date, set[Area]]]:
+    """The people of each vintage by area, sex and band, without areas that lack some of their people; and by vintage the
+    areas whose people are known only through shares of a split area."""
+    people: _Strata = defaultdict(int)
+    geography = population.geography
+    split_people: dict[date, set[Area]] = defaultdict(set)
+    for vintage in vintages:
+        stored = population.by_vintage[vintage]
+        parts = {code: geography.map_code(code, stored.area_date) for code, _, _ in stored.strata}
+        for (code, sex, band), number in stored.strata.items():
+            people[(vintage, "england", ENGLAND, sex, band)] += number
+            for area, part in share_people(number, parts[code]).items():
+                for area_type, area_code, _ in members_of(geography, area)[1:]:
+                    people[(vintage, area_type, area_code, sex, band)] += part
+        for code_parts in parts.values():
+            if len(code_parts) > 1:
+                split_people[vintage] |= areas_of_parts(geography, [code for code, _ in code_parts])
+    lacking = {(vintage, *area) for vintage in vintages for area in population._without[vintage]}
+    return {key: number for key, number in people.items() if key[:3] not in lacking}, split_people
+
+
+def people_by_year(population: Population, years: list[str]) -> dict[tuple[str, str, str], dict[tuple[str, int], int]]:
+    """The people by sex and band of each (year, area type, area code), as rates count them; see :func:`strata_frame`."""
+    vintages = {year: population.vintage_for(year) for year in years}
+    people, _ = _people_by_stratum(population, set(vintages.values()))
+    by_area: dict[tuple[date, str, str], dict[tuple[str, int], int]] = defaultdict(dict)
+    for (vintage, area_type, code, sex, band), number in people.items():
+        by_area[vintage, area_type, code][sex, band] = number
+    return {
+        (year, area_type, code): strata
+        for year, vintage in vintages.items()
+        for (of_vintage, area_type, code), strata in by_area.items()
+        if of_vintage == vintage and (population.covers(year) or area_type == "england")
+    }
 
 
 def area_names(spark: SparkSession, population: Population) -> DataFrame:

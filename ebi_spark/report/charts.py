@@ -399,6 +399,126 @@ def records_by_month(rows: Sequence[Row], *, key: str, title: str) -> Chart | No
         return _chart(figure, key, alt)
 
 
+ALGORITHM = {
+    "confirm": "1. Confirm the diagnosis",
+    "conservative_care": "2. Conservative care for 3 to 6 months",
+    "reassess": "3. Reassess",
+    "proceed": "4. Proceed to fusion",
+}
+
+
+def algorithm(reached: Sequence[Row], *, key: str, title: str) -> Chart | None:
+    """A flow of the article's four steps, each with the share of fusions for which it is the last step that the data show."""
+    shares: dict[str, Any] = {row["class"]: row.get("share") for row in reached}
+    if not any(value is not None for value in shares.values()):
+        return None
+    with _drawing(2.6) as (figure, axes):
+        axes.set_axis_off()
+        axes.set_xlim(0, 10)
+        axes.set_ylim(len(ALGORITHM) - 0.4, -0.6)
+        for place, (name, words) in enumerate(ALGORITHM.items()):
+            share = shares.get(name)
+            text = "withheld" if share is None else f"{wording.rate(100 * share)}%"
+            axes.add_patch(
+                mpl.patches.FancyBboxPatch(
+                    (0.1, place - 0.27), 5.3, 0.54, boxstyle="round,pad=0.04", facecolor="white", edgecolor=BLUE,
+                    linewidth=1.2,
+                )
+            )  # fmt: skip
+            axes.text(0.35, place, words, va="center", fontsize=8.5)
+            axes.barh([place], [3 * (share or 0)], left=[5.8], height=0.4, color=BLUE)
+            _label(axes, 5.8 + 3 * (share or 0), place, text)
+            if place:
+                axes.annotate(
+                    "", (2.75, place - 0.31), (2.75, place - 0.69),
+                    arrowprops={"arrowstyle": "->", "color": INK, "linewidth": 1.2},
+                )  # fmt: skip
+        alt = f"{title}: " + ", ".join(
+            f"{words[3:].lower()} {'withheld' if shares.get(name) is None else f'{wording.rate(100 * shares[name])}%'}"
+            for name, words in ALGORITHM.items()
+        )
+        return _chart(figure, key, alt + ".")
+
+
+def pathway_steps(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
+    """Bars of the shares of fusions for which each step is seen, not seen or cannot be seen. ``label`` names the step.
+
+    A step without a published share has no bar.
+    """
+    steps: dict[str, dict[str, float | None]] = {}
+    for row in rows:
+        steps.setdefault(str(row["label"]), {})[row["class"]] = row.get("share")
+    if not any(share is not None for states in steps.values() for share in states.values()):
+        return None
+    looks: dict[str, dict[str, Any]] = {
+        "seen": {"color": BLUE},
+        "not_seen": {"color": PALE},
+        "cannot_be_seen": {"facecolor": "white", "edgecolor": VERMILLION, "hatch": "////", "linewidth": 0.8},
+    }
+    with _drawing(0.24 * len(steps) + 0.9) as (figure, axes):
+        for place, states in enumerate(steps.values()):
+            left = 0.0
+            for name, look in looks.items():
+                share = states.get(name)
+                if share:
+                    axes.barh([place], [100 * share], left=[left], height=0.62, **look)
+                    left += 100 * share
+            if any(states.get(name) is None for name in states):
+                _label(axes, left, place, "rest withheld" if left else "withheld")
+        axes.set_yticks(range(len(steps)), [_short(name, 44) for name in steps], fontsize=7.5)
+        axes.set_ylim(len(steps) - 0.4, -0.6)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("% of fusions")
+        handles = [
+            mpl.patches.Patch(label=wording.in_words(name), **{"linewidth": 0, **look}) for name, look in looks.items()
+        ]
+        _legend(figure, handles)
+        return _chart(figure, key, f"{title}: {len(steps)} steps of care, each as a share of fusions.")
+
+
+# From the widest count to the flagged records.
+FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged", "revision")
+
+
+def change(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
+    """A waterfall from the flagged records of one year to those of another, with a bar for each factor."""
+    records: dict[str, Any] = {row["component"]: row.get("records") for row in rows}
+    parts = sorted(
+        (name for name in records if name not in ("total_from", "total_to")),
+        key=lambda name: (FACTORS.index(name) if name in FACTORS else len(FACTORS), name),
+    )
+    if any(records.get(name) is None for name in ("total_from", "total_to", *parts)) or not parts:
+        return None
+    years = (rows[0]["period_from"], rows[0]["period_to"])
+    level, most = float(records["total_from"]), float(max(records["total_from"], records["total_to"]))
+    labels = [f"flagged in {years[0]}", *(wording.in_words(name) for name in parts), f"flagged in {years[1]}"]
+    with _drawing(0.34 * len(labels) + 0.9) as (figure, axes):
+        axes.barh([0], [level], color=BLUE, height=0.62)
+        _label(axes, level, 0, wording.count(level))
+        for place, name in enumerate(parts, start=1):
+            added = float(records[name])
+            axes.barh(
+                [place], [abs(added)], left=[min(level, level + added)], color=ORANGE if added > 0 else PALE, height=0.62,
+                hatch="////" if added > 0 else None, edgecolor=VERMILLION if added > 0 else None,
+            )  # fmt: skip
+            _label(axes, max(level, level + added), place, f"{added:+,.0f}".replace("-", "−"))
+            level += added
+            most = max(most, level)
+        axes.barh([len(labels) - 1], [records["total_to"]], color=BLUE, height=0.62)
+        _label(axes, float(records["total_to"]), len(labels) - 1, wording.count(records["total_to"]))
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.set_xlim(0, max(most, 1) * 1.2)
+        axes.set_xlabel("Flagged records in England")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        alt = (
+            f"{title}: {wording.count(records['total_from'])} to {wording.count(records['total_to'])} flagged records; "
+            + (", ".join(f"{wording.in_words(name)} {records[name]:+,.0f}" for name in parts))
+        )
+        return _chart(figure, key, alt + ".")
+
+
 @contextmanager
 def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure in the report's style, made without pyplot, whose global state another drawing could change."""

@@ -5,6 +5,7 @@ This module turns every figure into text. ``page.html.j2`` lays the texts out an
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ebi_spark.config.settings import caveats, disclosure_rules
 from ebi_spark.own_files import REPORT_VERSION
+from ebi_spark.policies.reminders import reminders, sources_of
+from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.rates.control_charts import Form
-from ebi_spark.report import between_areas, charts, data_quality, over_time, wording
+from ebi_spark.report import between_areas, charts, data_quality, monitoring, over_time, wording
 from ebi_spark.report.blocks import Block, Part, by_year, chart_block, slug
 from ebi_spark.report.rows import (
     Row,
@@ -30,7 +33,7 @@ from ebi_spark.report.rows import (
 
 TABLES = (
     "rate", "variation", "attrition", "reading_effect", "sensitivity", "activity_month", "days_between", "policy", "quality",
-    "completeness",
+    "completeness", *monitoring.TABLES,
 )  # fmt: skip
 WITHOUT_POLICY = ("quality", "completeness")
 
@@ -69,6 +72,8 @@ def build_report(
     ids = sorted({str(row["policy_id"]) for name in rows if name not in WITHOUT_POLICY for row in rows[name]})
     policies = []
     footnotes = wording.Footnotes()
+    released = manifest.get("released_at")
+    due = sources_to_check(rows["policy"], released) if isinstance(released, date) else {}
     for number, policy_id in enumerate(ids, start=1):
         own = {name: [row for row in table if row.get("policy_id") == policy_id] for name, table in rows.items()}
         # Rates can name caveats themselves, for example those of a policy that conf/caveats.yml does not list.
@@ -79,7 +84,17 @@ def build_report(
             if caveat["applies_to"] != "all" and (policy_id in caveat["applies_to"] or caveat["key"] in named)
         )
         policies.append(
-            _policy(number, policy_id, own, own_caveats, partial, over_dispersion, control_charts, footnotes)
+            _policy(
+                number,
+                policy_id,
+                own,
+                own_caveats,
+                partial,
+                over_dispersion,
+                control_charts,
+                footnotes,
+                due.get(policy_id, ""),
+            )
         )
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -134,6 +149,7 @@ def _policy(
     over_dispersion: bool,
     control_charts: Form,
     footnotes: wording.Footnotes,
+    reminder: str,
 ) -> PolicyView:
     anchor = f"policy-{number}-{slug(policy_id)}"
     reading = _default_reading(own)
@@ -160,18 +176,32 @@ def _policy(
         ),
         Part(f"{anchor}-spread", "How much areas differ", between_areas.spread(own["variation"], reading)),
         Part(f"{anchor}-near", "Near misses", _near_misses(own["attrition"], reading)),
-        Part(f"{anchor}-readings", "What each reading changes", _readings(own, anchor, title)),
+        Part(
+            f"{anchor}-readings",
+            "What each reading changes",
+            _readings(own, anchor, title) + (() if partial else _baseline(policy_id, own["reading_effect"])),
+        ),
         Part(f"{anchor}-decides", "What each coding decision changes", _sensitivity(own["sensitivity"])),
+        *_monitoring(own, current, reading, whole, anchor, title),
     )
     return PolicyView(
         anchor=anchor,
         title=title,
-        facts=_facts(policy_id, current, reading),
+        facts=_facts(policy_id, current, reading, reminder),
         headline=_headline(newest, place, reading),
         caveats=caveats,
         parts=parts,
         summary=_summary_row(title, newest, reading, footnotes),
     )
+
+
+def _monitoring(
+    own: dict[str, list[Row]], current: Row | None, reading: str, whole: Sequence[Row], anchor: str, title: str
+) -> tuple[Part, ...]:
+    """The part on monitoring. A local policy has none, because its figures would be those of one board."""
+    if current and current.get("boards"):
+        return ()
+    return (Part(f"{anchor}-monitoring", "Monitoring", monitoring.monitoring(own, reading, whole, anchor, title)),)
 
 
 def _default_reading(own: dict[str, list[Row]]) -> str:
@@ -185,7 +215,17 @@ def _default_reading(own: dict[str, list[Row]]) -> str:
     return "as_published"
 
 
-def _facts(policy_id: str, current: Row | None, reading: str) -> tuple[tuple[str, str], ...]:
+def sources_to_check(policies: Iterable[Row], released: date) -> dict[str, str]:
+    """By policy: why its source had to be looked at again on the day of the release. ``policies``: rows of
+    ``published/policy``."""
+    today = date(released.year, released.month, released.day)
+    found: dict[str, list[str]] = {}
+    for name, reason in reminders(sources_of(policies), today):
+        found.setdefault(name, []).append(reason)
+    return {name: "; ".join(reasons) for name, reasons in found.items()}
+
+
+def _facts(policy_id: str, current: Row | None, reading: str, reminder: str) -> tuple[tuple[str, str], ...]:
     meaning = wording.READING_MEANINGS.get(reading)
     facts = [("Policy", policy_id)]
     if current:
@@ -196,6 +236,10 @@ def _facts(policy_id: str, current: Row | None, reading: str) -> tuple[tuple[str
             ("Data", wording.DATASETS.get(dataset, dataset)),
             ("Revision", f"{current['revision']}, {_in_force(current)}"),
         ]
+        if '"coding_seen": false' in str(current.get("definition")):
+            facts.append(("Coding", "not seen for this revision; that of the revision before it is used"))
+    if reminder:
+        facts.append(("Check the source", reminder[0].upper() + reminder[1:]))
     facts.append(("Main definition (reading)", wording.reading(reading) + (f": {meaning}" if meaning else "")))
     return tuple(facts)
 
@@ -495,6 +539,41 @@ def _readings(own: dict[str, list[Row]], anchor: str, title: str) -> tuple[Block
             )
         )
     return tuple(blocks)
+
+
+def _baseline(policy_id: str, effects: Sequence[Row]) -> tuple[Block, ...]:
+    """Our count of each reading beside the activity that the source publishes, where the release has that year."""
+    given = baselines().get(policy_id)
+    if given is None:
+        return ()
+    counts: dict[str, int] = {}
+    for reading in wording.READINGS:
+        own = [
+            row["flagged"]
+            for row in effects
+            if row["reading"] == reading
+            and row["financial_year"] == given["financial_year"]
+            and row.get("flagged") is not None
+        ]
+        if own:
+            counts[reading] = sum(map(int, own))
+    if not counts:
+        return ()
+    rate = f", {given['standardised_rate']} per 100,000" if "standardised_rate" in given else ""
+    rows = [("Published by the source", f"{wording.count(given['records'])} {given['unit']}{rate}", "")]
+    for found in compare(given, counts):
+        ratio = "–" if found.ratio is None else f"{found.ratio:.2f}"
+        nearest = " (nearest)" if found.nearest else ""
+        rows.append((f"Ours, {wording.reading(found.reading)}{nearest}", wording.count(found.records), ratio))
+    return (
+        Block(
+            "grid",
+            text=f"Published activity beside ours, England, {given['financial_year']}. Source: {given['source']}.",
+            head=("Count", "Records", "Ours ÷ published"),
+            rows=tuple(rows),
+            align="lrr",
+        ),
+    )
 
 
 def _sensitivity(rows: Sequence[Row]) -> tuple[Block, ...]:

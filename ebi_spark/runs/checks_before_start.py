@@ -7,7 +7,7 @@ all of them. What needs a session is listed as not checked.
 import glob
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography, resolved
 from ebi_spark.geography.record_areas import lookup_spans
 from ebi_spark.own_files import refuse_pages, refuse_place, refuse_report
+from ebi_spark.rates.equality import read_fifths, read_people_of_fifths
 from ebi_spark.rates.population import build_population, read_vintages
 from ebi_spark.runs.output_paths import docs_folder, report_file
 from ebi_spark.runs.run_inputs import RunInputs
@@ -27,7 +28,7 @@ from ebi_spark.sources.header_checks import check_headers
 from ebi_spark.spark.session import local_jars, local_size, platform_session, refuse_local_catalogue, refuse_scratch
 
 PASSED, WARNING, NOT_CHECKED, REFUSED = "ok", "warning", "not checked", "refused"
-LAYERS_OF_PAGES = ("silver", "flags", "rates", "published")
+LAYERS_OF_PAGES = ("silver", "flags", "rates", "monitoring", "published")
 
 
 class Answer(NamedTuple):
@@ -110,6 +111,16 @@ def _areas(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
         yield "geography.practices", partial(lookup, "geography.practices", config.practices, "practice_code")
     if config.lsoas:
         yield "geography.lsoas", partial(lookup, "geography.lsoas", config.lsoas, "lsoa")
+    if config.deprivation:
+        yield "deprivation.lookup", partial(_deprivation, "deprivation.lookup", config.deprivation, read_fifths)
+    if config.deprivation_population:
+        read, path = read_people_of_fifths, config.deprivation_population
+        yield "deprivation.population", partial(_deprivation, "deprivation.population", path, read)
+
+
+def _deprivation(name: str, path: Path, read: Callable[[Path], Sized]) -> Answer:
+    _refuse_missing(name, path)
+    return Answer(f"{path}: {len(read(path)):,} {'small areas' if name.endswith('lookup') else 'fifths'}")
 
 
 def _population(config: RunConfig, inputs: RunInputs, most_bytes: int | None = None) -> Iterator[Check]:

@@ -1,11 +1,11 @@
-"""Finds out which years of a stage have to be computed again, and why. It compares the run log and the history of the
-tables with their present state.
+"""Finds out which years of a stage have to be computed again, and why. It compares what earlier runs recorded, and the
+history of the tables, with their present state.
 
-A stage's row of the run log says which years it worked on, which table versions it read and wrote, and which other
+A stage's record (`ebi_spark.runs.state`) says which years it worked on, which table versions it read and wrote, and which other
 inputs it had: stage version, definitions, settings and files, each by a fingerprint. A year of a stage is due when
 one of these inputs differs from its last successful run, when a table that the stage reads has changed in that year
 since, or when something else has written to its own tables. If a change cannot be ruled out, the year is due. These
-are pure functions: the caller passes the log, the histories and the fingerprints.
+are pure functions: the caller passes the runs, the histories and the fingerprints.
 """
 
 import json
@@ -29,7 +29,7 @@ READ_BEFORE = ", read before "
 
 @dataclass(frozen=True)
 class StageRun:
-    """One row of the run log.
+    """One stage of one run, or one of its batches.
 
     ``inputs`` maps ``kind:name`` to a fingerprint. ``parts`` maps each part of the stage (for `flag`, each policy)
     to a fingerprint. ``whole``: the stage replaced all rows of its years, including rows of other parts.
@@ -116,7 +116,7 @@ def due(
 ) -> Due:
     """The years and parts of a stage that its last successful runs do not cover.
 
-    ``runs`` are the stage's rows of the run log, newest first. ``histories`` are those of the tables that the stage
+    ``runs`` are the stage's runs, newest first. ``histories`` are those of the tables that the stage
     reads or writes by year; ``reads`` names the tables that it reads. ``whole``: rows of parts that are not in
     ``parts`` have to be removed. ``writes_other_years``: a run may also write rows of years that it did not work
     on.
@@ -126,8 +126,10 @@ def due(
     found: dict[str, set[str]] = {}
     due_parts: set[str] = set()
     for year in years:
-        year_runs = [run for run in completed if year in run.years]
-        removed = sorted(_existing_parts(year_runs) - set(parts)) if whole else []
+        runs_of_year = [run for run in completed if year in run.years]
+        year_runs = _since_whole(runs_of_year)
+        existing = {part for run in year_runs for part in run.parts if part}
+        removed = sorted(existing - set(parts)) if whole else []
         if removed:
             due_parts |= set(parts)
             for part in removed:
@@ -140,7 +142,7 @@ def due(
                 reasons = differences(last.inputs, inputs)
                 if last.parts[part] != fingerprint:
                     reasons.append(f"{part} has changed")
-                ended = {run.run_id for run in (completed if writes_other_years else year_runs)}
+                ended = {run.run_id for run in (completed if writes_other_years else runs_of_year)}
                 reasons += _changed_tables(last, year, part, reads, histories, ended)
             for reason in reasons:
                 due_parts.add(part)
@@ -155,14 +157,27 @@ def due(
     )
 
 
-def _existing_parts(runs: Sequence[StageRun]) -> set[str]:
-    """The parts that have rows in a year: those of its runs since the last run that replaced the whole year."""
-    existing: set[str] = set()
+def _since_whole(runs: Sequence[StageRun]) -> list[StageRun]:
+    """Of the runs of a year, newest first, those up to the last one that replaced the whole year. No row of an older run is
+    left."""
+    found: list[StageRun] = []
     for run in runs:
-        existing |= set(run.parts) - {""}
+        found.append(run)
         if run.whole:
             break
-    return existing
+    return found
+
+
+def newest_of_each_year(runs: Sequence[StageRun]) -> list[int]:
+    """The places of the runs, newest first, that :func:`due`, :func:`due_at_all` and :func:`unchecked` look at: the last
+    completed one, and in each year those up to the last one that replaced the whole year."""
+    replaced: set[str] = set()
+    found: list[int] = []
+    for number, run in enumerate(runs):
+        if run.outcome == DONE and (run.years - replaced or not found):
+            found.append(number)
+            replaced |= run.years if run.whole else set()
+    return found
 
 
 def _changed_tables(

@@ -1,5 +1,5 @@
 """The inputs of each stage besides its tables, and what earlier runs did: the facts that `ebi_spark.runs.due`
-compares.
+compares. `ebi_spark.runs.state` stores them.
 
 A setting or file that is not listed for a stage here counts for every stage: it is better to compute something
 again than to leave it out of date.
@@ -9,9 +9,9 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,21 @@ from ebi_spark.runs.due import (
     differences,
     due,
     due_at_all,
+    newest_of_each_year,
     short_list,
     unchecked,
 )
 from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
+from ebi_spark.runs.state import (
+    POLICY_KIND,
+    WORDING,
+    RunState,
+    StageRecord,
+    has_batch,
+    policies_of,
+    without_policies,
+)
 from ebi_spark.sources.file_inventory import is_remote, within
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.schemas import (
@@ -45,9 +55,9 @@ from ebi_spark.tables.schemas import (
     OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
+    POPULATION,
     RELEASE,
     REPEATED_ROW,
-    RUN_LOG,
     TABLES,
     YEAR,
 )
@@ -58,8 +68,10 @@ STAGES = ("ingest", "flag", "rate", "monitor", "validate", "publish")
 # What `validate` checks, by layer, each with its own years; and what `publish` reads.
 CHECKED: dict[str, tuple[str, ...]] = {
     layer: tuple(dict.fromkeys(load_suite(suite).table.full_name for suite in LAYER_SUITES[layer]))
-    for layer in ("silver", "flags", "rates")
+    for layer in ("silver", "flags", "rates", "monitoring")
 }
+# Layers whose rows of a year depend on other years too.
+OF_ALL_YEARS = ("rates", "monitoring")
 _CHECKED = tuple(name for names in CHECKED.values() for name in names)
 # The tables that a stage reads.
 READS: dict[str, tuple[str, ...]] = {
@@ -67,7 +79,13 @@ READS: dict[str, tuple[str, ...]] = {
     "flag": (APC_SPELL.full_name, OP_ATTENDANCE.full_name),
     # Of gold/policy it takes only what the fingerprints of the flags already cover.
     "rate": (ACTIVITY_FLAG.full_name, POLICY_ATTRITION.full_name, APC_SPELL.full_name, OP_ATTENDANCE.full_name),
-    "monitor": (ACTIVITY_FLAG.full_name, POLICY.full_name, APC_SPELL.full_name, OP_ATTENDANCE.full_name),
+    "monitor": (
+        ACTIVITY_FLAG.full_name,
+        POLICY.full_name,
+        APC_SPELL.full_name,
+        OP_ATTENDANCE.full_name,
+        POPULATION.full_name,
+    ),
     "validate": _CHECKED,
     "publish": _CHECKED,
 }
@@ -76,7 +94,12 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "ingest": ("conf/layouts.yml", "conf/default_codes.yml"),
     "flag": ("conf/reference/*.csv", "conf/default_codes.yml"),
     "rate": ("conf/reference/*.csv", "conf/default_codes.yml", "conf/code_forms.yml"),
-    "monitor": ("conf/approval_regimes.yml", "conf/pathway.yml", "conf/reference/*.csv"),
+    "monitor": (
+        "conf/approval_regimes.yml",
+        "conf/lumbar_fusions.yml",
+        "conf/pathway.yml",
+        "conf/reference/*.csv",
+    ),
     "validate": ("expectations/*.yml",),
     "publish": (
         "conf/disclosure.yml",
@@ -89,68 +112,73 @@ SHIPPED: dict[str, tuple[str, ...]] = {
 # The stages whose rows depend on a setting.
 SETTINGS = stages_of(RunConfig)
 
-# A detail of an ingest: by file and year, a fingerprint of the status of its rows, as JSON.
-OUTCOME_FINGERPRINTS = "verdicts"
-# A detail of an ingest: the years whose files it checked and did not have to read again, as JSON.
-UNCHANGED_YEARS = "as_they_were"
-# A detail of an ingest: the files with rows of future days, each with the first day on which it has to be read again,
-# as JSON.
-DUE_FROM = "due_from"
-# The columns of the run log that are compared.
-_LOGGED = (
-    "run_id", "stage", "outcome", "started_at", "ended_at", "years", "versions_read", "versions_written", "details",
-)  # fmt: skip
-
 
 class RunHistory:
-    """The run log of a lake, compared with the present state."""
+    """What earlier runs of a lake did, compared with the present state."""
 
     def __init__(self, lake: Lake, config: RunConfig, run_id: str, inputs: RunInputs | None = None) -> None:
         self.lake, self.config, self.run_id = lake, config, run_id
         self.inputs = inputs or RunInputs(config)
-        self._rows: list[dict[str, Any]] | None = None
+        self.state = RunState(lake)
         self._sources: dict[str, str] | None = None
 
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows of stages that ended, newest first."""
-        if self._rows is None:
-            self._rows = []
-            if self.lake.exists(RUN_LOG):
-                for row in self.lake.small_rows(RUN_LOG, _LOGGED):
-                    if row["stage"] in STAGES and row["outcome"] in ("done", "failed"):
-                        seconds = (row["ended_at"] - row["started_at"]) / 1e6 if row["ended_at"] else None
-                        self._rows.append(row | {"seconds": seconds})
-                self._rows.sort(key=lambda row: (row["started_at"], row["run_id"]), reverse=True)
-        return self._rows
+    def write(self, record: StageRecord, started: datetime, inputs: Mapping[str, str]) -> None:
+        """Write what a stage used and did. It counts once the stage has its row in the run log (:meth:`note`)."""
+        if has_batch(record.stage, record.outcome):
+            self.state.write(self.lake, record, started, inputs)
 
-    def note(self, row: dict[str, Any]) -> None:
-        """Add a row that was just written to the log."""
-        if row["stage"] in STAGES and self._rows is not None:
-            self._rows.insert(0, row)
+    def note(self, record: StageRecord) -> None:
+        """Count a stage whose row was just written to the run log."""
+        if has_batch(record.stage, record.outcome):
+            self.state.add(record)
             self._sources = None
-            for made_from_rows in ("_future_days", "_outcome_fingerprints"):
-                self.__dict__.pop(made_from_rows, None)
+            for made_from_records in ("_future_days", "_outcome_fingerprints"):
+                self.__dict__.pop(made_from_records, None)
+
+    def records(self, stage: str, outcome: str = "") -> list[StageRecord]:
+        """What the stage's runs recorded, newest first. ``outcome``: only these."""
+        return [record for record in self.state.records if record.stage == stage and outcome in ("", record.outcome)]
 
     def runs(self, stage: str) -> list[StageRun]:
-        """The stage's rows, newest first."""
-        return [stage_run(row) for row in self.rows if row["stage"] == stage]
+        """The stage's runs, newest first."""
+        return self._stage_runs(self.records(stage))
 
-    def fact(self, stage: str, name: str) -> str | None:
-        """A detail of the stage's last successful run; None without one."""
-        rows = (row for row in self.rows if row["stage"] == stage and row["outcome"] == "done")
-        last = next(rows, None)
-        return (last["details"] or {}).get(name) if last else None
+    def _stage_runs(self, records: Sequence[StageRecord]) -> list[StageRun]:
+        """The same as :class:`StageRun`. Inputs are read only where they can count: for the newest runs of each year."""
+        runs = [self._stage_run(record, {}) for record in records]
+        newest = newest_of_each_year(runs)
+        self.state.read_inputs(records[number].inputs for number in newest)
+        for number in newest:
+            runs[number] = self._stage_run(records[number], self.state.inputs(records[number].inputs))
+        return runs
+
+    @staticmethod
+    def _stage_run(record: StageRecord, inputs: Mapping[str, str]) -> StageRun:
+        return StageRun(
+            run_id=record.run_id,
+            outcome=record.outcome,
+            years=frozenset(record.years),
+            read=record.versions_read,
+            written=record.versions_written,
+            inputs=without_policies(inputs),
+            parts=policies_of(inputs) or ONE_PART,
+            whole=record.whole,
+        )
+
+    def keep_releases(self) -> int | None:
+        """How many releases the configuration of the last publication keeps; None if there was none."""
+        last = next(iter(self.records("publish", DONE)), None)
+        return last.keep_releases if last else None
 
     def seconds_a_year(self, stage: str) -> float | None:
         """How many seconds the stage's last successful run took for each of its years; None without one."""
-        rows = (row for row in self.rows if row["stage"] == stage and row["outcome"] == "done" and row["years"])
-        last = next(rows, None)
-        return last["seconds"] / len(last["years"]) if last and last.get("seconds") else None
+        last = next((record for record in self.records(stage, DONE) if record.years), None)
+        return last.seconds / len(last.years) if last and last.seconds else None
 
     def histories(self, names: Iterable[str], runs: Iterable[StageRun]) -> dict[str, History]:
-        """The history of the named tables since the earliest version that a run recorded."""
+        """The history of the named tables since the earliest version that can count: that of a newest run of a year."""
         runs = list(runs)
+        runs = [runs[number] for number in newest_of_each_year(runs)]
         found = {}
         for name in names:
             table = TABLES[name]
@@ -179,12 +207,11 @@ class RunHistory:
         """The files that had rows of future days when a batch last read them, each with the first of these days."""
         found: dict[str, date] = {}
         read: set[str] = set()
-        for row in self.rows:  # the newest first
-            details = row["details"] or {}
-            if row["stage"] == "ingest" and row["outcome"] == DONE and OUTCOME_FINGERPRINTS in details:
-                days = json.loads(details.get(DUE_FROM, "{}"))
-                files = json.loads(details[OUTCOME_FINGERPRINTS]).keys()
-                found |= {path: date.fromisoformat(days[path]) for path in files - read if path in days}
+        ingests = self.records("ingest", DONE)
+        if any(record.due_from for record in ingests):
+            for record in ingests:  # the newest first
+                files = (self.state.outcomes(record) or {}).keys()
+                found |= {path: day for path, day in record.due_from.items() if path not in read}
                 read |= files
         return found
 
@@ -216,25 +243,19 @@ class RunHistory:
         return [*self._last_run_by_year().values(), *self.runs("ingest")]
 
     def _last_run_by_year(self) -> dict[str, StageRun]:
-        last: dict[str, StageRun] = {}
-        for row in reversed(self.rows):
-            if row["stage"] == "ingest" and row["outcome"] == DONE:
-                run = stage_run(row)
-                unchanged = json.loads((row["details"] or {}).get(UNCHANGED_YEARS, "[]"))
-                last |= {year: replace(last[year], inputs=run.inputs) for year in unchanged if year in last}
-                last |= {year: replace(run, years=frozenset([year])) for year in run.years}
-        return last
+        last: dict[str, StageRecord] = {}
+        for record in reversed(self.records("ingest", DONE)):
+            last |= {year: replace(last[year], inputs=record.inputs) for year in record.years_unchanged if year in last}
+            last |= {year: replace(record, years=[year]) for year in record.years}
+        return dict(zip(last, self._stage_runs(list(last.values())), strict=True))
 
     def policies_unchanged(self) -> bool:
         """Whether ``gold/policy`` has the policies of this run, wording included."""
         name = POLICY.full_name
-        wrote = (
-            r for r in self.rows if r["stage"] == "flag" and r["outcome"] == "done" and name in r["versions_written"]
-        )
-        last = next(wrote, None)
-        if last is None or (last["details"] or {}).get("definitions") != definitions(self.inputs):
+        last = next((record for record in self.records("flag", DONE) if name in record.versions_written), None)
+        if last is None or self.state.inputs(last.inputs).get(WORDING) != definitions(self.inputs):
             return False
-        run = stage_run(last)
+        run = self._stage_run(last, {})
         return self.histories([name], [run])[name].changed(run.written[name]) == frozenset()
 
     def due_sources(self) -> Due:
@@ -248,7 +269,7 @@ class RunHistory:
         found = self.due("ingest", _years_found(last))
         if not found:
             # A run of named years may have read files and left out their other years.
-            reasons = differences(stage_run(last).inputs, self._current_inputs("ingest"))
+            reasons = differences(self.state.inputs(last.inputs), self._current_inputs("ingest"))
             return Due(["every year"], None, reasons) if reasons else found
         return found
 
@@ -256,7 +277,7 @@ class RunHistory:
         """What the last ingest knew of the source files. None unless it was completed, Python can see all source
         files, and since then only source files have changed or been added. A file that is gone also gives None: it
         may have had rows of any year."""
-        ingests = [row for row in self.rows if row["stage"] == "ingest" and row["outcome"] == DONE]
+        ingests = self.records("ingest", DONE)
         last = self._last_run_by_year()
         all_years = self._last_run_of_all_years()
         years = self.config.years or (_years_found(all_years) if all_years else ())
@@ -266,9 +287,9 @@ class RunHistory:
         known = [last[year] for year in years]
         # There must be one state of the files for all years and for the rows of repeated keys: an ingest that stopped
         # early leaves several.
-        before, now = stage_run(ingests[0]).inputs, self._current_inputs("ingest")
+        before, now = self.state.inputs(ingests[0].inputs), self._current_inputs("ingest")
         repeated = REPEATED_ROW.full_name
-        wrote = (row["versions_written"] or {} for row in ingests)
+        wrote = (record.versions_written for record in ingests)
         repeated_version = next((versions[repeated] for versions in wrote if repeated in versions), 0)
         there = self.lake.exists(REPEATED_ROW) and self.lake.version(REPEATED_ROW) == repeated_version
         if not there or any(run.inputs != before for run in known):
@@ -291,21 +312,20 @@ class RunHistory:
             return None
         files: dict[str, set[str]] = {}
         read: set[str] = set()
-        for row in ingests:  # for each file, the last batch that read it
-            recorded = json.loads((row["details"] or {}).get(OUTCOME_FINGERPRINTS, "{}"))
+        for record in ingests:  # for each file, the last batch that read it
+            recorded = self.state.outcomes(record) or {}
             for path in recorded.keys() - read:
                 for year in recorded[path].keys() - {""}:
                     files.setdefault(year, set()).add(path)
             read |= recorded.keys()
-        asked = {row["run_id"]: _years_asked(row) for row in ingests}
+        asked = {record.run_id: None if record.every_year else tuple(_years_found(record)) for record in ingests}
         by_year = {year: frozenset(paths) for year, paths in files.items()}
         paths = frozenset(key.removeprefix("data:") for key in changed)
         return PreviousIngest(paths, list(years), frozenset(read), by_year, asked)
 
-    def _last_run_of_all_years(self) -> dict[str, Any] | None:
+    def _last_run_of_all_years(self) -> StageRecord | None:
         """The last batch of a run that was asked for all years."""
-        ended = (row for row in self.rows if row["stage"] == "ingest" and row["outcome"] == DONE)
-        return next((row for row in ended if _years_asked(row) is None), None)
+        return next((record for record in self.records("ingest", DONE) if record.every_year), None)
 
     def batch_due(self, years: list[str], files: Collection[str], fingerprints: Mapping[str, Mapping[str, str]]) -> Due:
         """What has to be read again of years that only the source files ``files`` have rows of.
@@ -358,10 +378,10 @@ class RunHistory:
         """By year, the fingerprints of its files from the last batch that wrote it. Under "", those of rows without a
         year: for each file, from the last batch that read it."""
         known: dict[str, dict[str, str | None]] = {"": {}}
-        for row in self.rows:  # the newest first
-            if row["stage"] == "ingest" and row["outcome"] == DONE and OUTCOME_FINGERPRINTS in (row["details"] or {}):
-                recorded = json.loads(row["details"][OUTCOME_FINGERPRINTS])
-                for year in row["years"] or ():
+        for record in self.records("ingest", DONE):  # the newest first
+            recorded = self.state.outcomes(record)
+            if recorded is not None:
+                for year in record.years:
                     known.setdefault(year, _fingerprints_of_year(recorded, year))
                 known[""] = {path: by_year.get("") for path, by_year in recorded.items()} | known[""]
         return known
@@ -396,12 +416,13 @@ class RunHistory:
 
     def checks_due(self, years: list[str], existing: Iterable[str]) -> dict[str, Due]:
         """What has to be validated, by layer. For silver and flags these are ``years``; for rates also the other years
-        in ``existing``, since pooled periods and marks of months depend on other years too."""
+        in ``existing``, since pooled periods and marks of months depend on other years too, and for monitoring, whose
+        tables are always replaced as a whole."""
         found = {}
         for layer, names in CHECKED.items():
             runs = self._checks(layer)
             recorded = stage_inputs("validate", self.config, self.lake, self.run_id, self.inputs)
-            to_check = sorted({*years, *existing}) if layer == "rates" else years
+            to_check = sorted({*years, *existing}) if layer in OF_ALL_YEARS else years
             found[layer] = due(to_check, runs, self.histories(names, runs), reads=names, inputs=recorded)
         return found
 
@@ -417,49 +438,20 @@ class RunHistory:
     def _checks(self, layer: str) -> list[StageRun]:
         """The runs of ``validate``, with the years of one layer. A failed run counts for every layer that it was to
         check."""
-        rows = [row for row in self.rows if row["stage"] == "validate"]
-        return [
-            replace(stage_run(row), years=frozenset(json.loads(details[f"years:{layer}"])))
-            for row in rows
-            if f"years:{layer}" in (details := row["details"] or {})
-        ]
+        records = [record for record in self.records("validate") if layer in record.years_by_layer]
+        return self._stage_runs([replace(record, years=record.years_by_layer[layer]) for record in records])
 
 
-def _years_found(row: Mapping[str, Any]) -> list[str]:
-    """The years that an ingest was to replace. One row of the log is one batch: a stopped run may not have reached the
-    others."""
-    return json.loads((row["details"] or {}).get("found", "null")) or list(row["years"] or ())
-
-
-def _years_asked(row: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The years that an ingest was asked for; None: all years of the files."""
-    return None if (row["details"] or {}).get("asked") == "every year" else tuple(_years_found(row))
+def _years_found(record: StageRecord) -> list[str]:
+    """The years that an ingest was to replace. One record is one batch: a stopped run may not have reached the others."""
+    return record.years_found or record.years
 
 
 def _fingerprints_of_year(fingerprints: Mapping[str, Mapping[str, str]], year: str) -> dict[str, str | None]:
     return {path: by_year[year] for path, by_year in fingerprints.items() if year in by_year}
 
 
-def stage_run(row: Mapping[str, Any]) -> StageRun:
-    """A row of the run log as a :class:`StageRun`."""
-    details: dict[str, str] = row["details"] or {}
-
-    def recorded(kind: str) -> dict[str, str]:
-        return {key.removeprefix(kind): value for key, value in details.items() if key.startswith(kind)}
-
-    return StageRun(
-        run_id=row["run_id"],
-        outcome=row["outcome"],
-        years=frozenset(row["years"] or ()),
-        read=row["versions_read"] or {},
-        written=row["versions_written"] or {},
-        inputs=recorded("uses:"),
-        parts=recorded("part:") or ONE_PART,
-        whole=details.get("whole", "true") == "true",
-    )
-
-
-def details_of(
+def recorded_inputs(
     stage: str,
     config: RunConfig,
     lake: Lake,
@@ -467,24 +459,29 @@ def details_of(
     only: list[str] | None,
     inputs: RunInputs | None = None,
 ) -> dict[str, str]:
-    """The details that a stage records in the run log, for later runs to compare. ``only``: the parts that it worked
-    on (None: all). ``inputs``: what this run has found already."""
+    """What a stage records for later runs to compare: its inputs, and for `flag` its policies and their wording. ``only``:
+    the policies that it worked on (None: all). ``inputs``: what this run has found already."""
     if stage not in STAGES:
         return {}
     inputs = inputs or RunInputs(config)
-    recorded = {f"uses:{key}": value for key, value in stage_inputs(stage, config, lake, run_id, inputs).items()}
-    recorded |= {
-        f"part:{key}": value for key, value in parts(stage, inputs).items() if key and (only is None or key in only)
-    }
-    recorded["day"] = config.day.isoformat()
-    if stage == "ingest":
-        recorded["asked"] = "every year" if config.years is None else "named years"
+    recorded = stage_inputs(stage, config, lake, run_id, inputs)
     if stage == "flag":
-        recorded["whole"] = str(config.policies is None and only is None).lower()
-        recorded["definitions"] = definitions(inputs)
-    if stage == "publish":
-        recorded["keep_releases"] = str(config.keep_releases)
+        worked_on = {key: value for key, value in parts(stage, inputs).items() if only is None or key in only}
+        recorded |= {f"{POLICY_KIND}{key}": value for key, value in worked_on.items()}
+        recorded[WORDING] = definitions(inputs)
     return recorded
+
+
+def new_record(stage: str, config: RunConfig, run_id: str, only: list[str] | None) -> StageRecord:
+    """The record of a stage that begins, with the facts of the configuration that later runs need."""
+    return StageRecord(
+        run_id=run_id,
+        stage=stage,
+        day=config.day,
+        every_year=config.years is None,
+        whole=stage != "flag" or (config.policies is None and only is None),
+        keep_releases=config.keep_releases,
+    )
 
 
 def stage_inputs(

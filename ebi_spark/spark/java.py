@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pyspark
 
 from ebi_spark.errors import InputError
@@ -35,6 +36,13 @@ def _version(java: str) -> str:
     """The output of ``java -version``. Raises an error if Java does not run."""
     answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False)
     return answer.stderr + answer.stdout
+
+
+def java_version() -> str:
+    """The first line of ``java -version``, and where that Java is."""
+    java = _java()
+    lines = _version(java).splitlines() if java else []
+    return f"{next((line for line in lines if 'version' in line), 'unknown')} ({java})"
 
 
 def java_home_problem() -> str | None:
@@ -127,7 +135,7 @@ def keep_classes(jars: Sequence[Path], progress: Callable[[str], None]) -> None:
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
         for left in archive.parent.glob("part-*"):  # left by a setup that was killed
-            if not Path(f"/proc/{left.name.split('-')[1]}").exists():
+            if not psutil.pid_exists(int(left.name.split("-")[1])):
                 shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f"part-{os.getpid()}-", dir=archive.parent) as folder:
             made = Path(folder) / archive.name

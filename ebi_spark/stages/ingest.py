@@ -1,6 +1,5 @@
 """The stage ingest: reads the source tables into silver, batch by batch."""
 
-import json
 from collections import ChainMap, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from ebi_spark.records.ingest import write_batch
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.plan import Plan, plan_ingest
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import DUE_FROM, OUTCOME_FINGERPRINTS, READS, UNCHANGED_YEARS
+from ebi_spark.runs.history import READS
 from ebi_spark.sources.column_drift import column_warnings, last_ingested
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.sources.reader import read_sources
@@ -87,7 +86,7 @@ class Ingest(Stage):
             plan = plan_ingest(self.lake, tables, self.config, context.progress, previous)
             done = _Progress(plan, *self._batches_to_write(plan, due, only))
             report.years = done.to_write[0][0].years if done.to_write else []
-            report.details[UNCHANGED_YEARS] = json.dumps(done.unchanged)
+            report.record.years_unchanged = done.unchanged
             self._write(report, done, 0)
         for number in range(1, len(done.to_write)):
             self._say_how_far(done, number)
@@ -157,12 +156,12 @@ class Ingest(Stage):
         """Write one batch, if there is any. After the last one, check whether too many rows of the files were
         quarantined overall."""
         plan = done.plan
-        report.details["found"] = json.dumps(plan.years)
+        report.record.years_found = plan.years
         if done.to_write:
             batch = done.to_write[number][0]
             made = write_batch(self.lake, plan, batch, self.config, self.context.progress)
-            report.details[OUTCOME_FINGERPRINTS] = json.dumps(plan.file_counts.outcome_fingerprints(batch))
-            report.details[DUE_FROM] = json.dumps(plan.file_counts.due_from(batch), default=str)
+            report.record.outcomes = plan.file_counts.outcome_fingerprints(batch)
+            report.record.due_from = plan.file_counts.due_from(batch)
             report.rows = made.rows_read
             done.written.add(made)
             if not made.changed_years:

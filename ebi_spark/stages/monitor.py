@@ -1,20 +1,51 @@
 """The stage monitor: approvals, the care around operations, and what changed from one year to another."""
 
+from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ebi_spark.financial_years import end_of, start_of
 from ebi_spark.geography.area_versions import Geography, read_geography
+from ebi_spark.geography.record_areas import read_lookups
+from ebi_spark.lake.storage import run_in_threads
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.algorithm import step_reached
 from ebi_spark.pathway.at_operation import approach, decompression, fusions, levels, steps_at_operation
 from ebi_spark.pathway.before import OPERATION, by_operation, findings, steps_before
-from ebi_spark.pathway.coverage import covered_days, last_day
+from ebi_spark.pathway.continuous_spells import transfer_warning
+from ebi_spark.pathway.coverage import coverage, last_day
+from ebi_spark.pathway.incidence import incidence
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.pathway.operations import operations
+from ebi_spark.policies.model import Policy
+from ebi_spark.rates.activity_change import (
+    chains,
+    change_rows,
+    changes,
+    code_use_rows,
+    counts_frame,
+    counts_of,
+)
+from ebi_spark.rates.equality import (
+    equality_counts,
+    equality_rows,
+    pooled_years,
+    read_fifths,
+    read_people_of_fifths,
+)
+from ebi_spark.rates.population import (
+    ENGLAND,
+    Population,
+    build_population,
+    people_by_year,
+    stored_vintages,
+)
 from ebi_spark.runs.history import READS
+from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
@@ -29,7 +60,16 @@ from ebi_spark.tables.monitoring import (
     PRIOR_APPROVAL_QUARANTINE,
     REGIME_CHANGE,
 )
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY, YEAR
+from ebi_spark.tables.schemas import (
+    ACTIVITY_FLAG,
+    APC_SPELL,
+    OP_ATTENDANCE,
+    POLICY,
+    POPULATION,
+    RECORD_TABLES,
+    YEAR,
+    Table,
+)
 
 
 @dataclass
@@ -92,11 +132,11 @@ class Monitor(Stage):
         flags = lake.read(ACTIVITY_FLAG).join(F.broadcast(default), ["policy_id", "reading"], "left_semi")
         followed = fusions(self.operations())
         linked = linked_spells(followed, spells)
-        stretches = covered_days(spells, attendances)
+        covered = coverage(spells, attendances)
         shown = findings(linked, linked_attendances(followed, attendances), linked_flags(followed, flags))
         read = [row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"])]
-        steps = steps_before(followed, by_operation(followed, shown), stretches, read)
-        data_end = last_day(stretches, "apc", F.col("discharge_date"))
+        steps = steps_before(followed, by_operation(followed, shown), covered.stretches, read)
+        data_end = last_day(covered.stretches, "apc", F.col("discharge_date"))
         for others in (steps_at_operation(followed), outcome_steps(followed, linked, data_end)):
             steps = steps.unionByName(others, allowMissingColumns=True)
         steps = steps.withColumn("run_id", run_id)
@@ -108,19 +148,101 @@ class Monitor(Stage):
             outcomes_after(followed, linked, data_end), list(OPERATION)
         )
         lake.replace(PATHWAY, whole.withColumn("run_id", run_id).repartition(YEAR), {}, stage=self.name)
-        counted = (
-            lake.read(PATHWAY)
-            .groupBy("algorithm_step")
-            .agg(F.count("*").alias("rows"), F.count_if(F.col("person_id").isNull()).alias("without_person"))
+        pathways = lake.read(PATHWAY)
+        rows = incidence(pathways).withColumn("run_id", run_id)
+        lake.replace(PATHWAY_INCIDENCE, rows.coalesce(1), {}, stage=self.name)
+        by_step = pathways.groupBy("algorithm_step").agg(
+            F.count("*").alias("rows"), F.count_if(F.col("person_id").isNull()).alias("without_person")
         )
-        by_step = counted.collect()
-        summary.pathways = {row["algorithm_step"]: row["rows"] for row in by_step}
-        without_person = sum(row["without_person"] for row in by_step)
+        counted = by_step.collect()
+        summary.pathways = {row["algorithm_step"]: row["rows"] for row in counted}
+        without_person = sum(row["without_person"] for row in counted)
         if without_person:
             summary.warnings.append(
                 f"{without_person:,} of {sum(summary.pathways.values()):,} fusions have no person: what came before and after "
                 "them cannot be seen"
             )
+        warning = transfer_warning(covered.sources, covered.destinations)
+        if warning and counted:
+            summary.warnings.append(warning)
 
     def _changes(self, summary: MonitorSummary) -> None:
         """Split the change of flagged records into its factors, and compare groups of people."""
+        context, config, lake, run_id = self.context, self.config, self.lake, self.context.run_id
+        partial_coverage = config.coverage == "partial"
+        records = {dataset: lake.read(table) for dataset, table in RECORD_TABLES.items()}
+        years = {dataset: lake.years(table) for dataset, table in RECORD_TABLES.items()}
+        flags, every_year = lake.read(ACTIVITY_FLAG), sorted({*years["apc"], *years["op"]})
+        stored = stored_vintages(lake.small_rows(POPULATION, POPULATION.names()))
+        population = build_population(config, stored, self.geography, every_year) if stored else None
+        people = people_by_year(population, every_year) if population else {}
+        totals = {area: sum(strata.values()) for area, strata in people.items()}
+        covered = [year for year in every_year if (population or self.geography).covers(year)]
+        context.progress("splitting the change of flagged records into its factors")
+        split = chains(context.inputs.periods)
+        counted: list[dict[str, Any]] = []
+        if split and every_year:
+            frame = counts_frame(records, flags, split, read_lookups(context.spark, config), self.geography)
+            counted = [row.asDict() for row in frame.collect()]
+        by_area = counts_of(counted)
+        rows: dict[Table, list[dict[str, Any]]] = {CODE_USE: code_use_rows(counted, run_id), ACTIVITY_CHANGE: []}
+        for chain in split:
+            found = changes(
+                chain, by_area, years[chain.dataset], totals, self.geography, covered, partial=partial_coverage
+            )
+            rows[ACTIVITY_CHANGE] += change_rows(chain, found, run_id)
+        rows[EQUALITY_RATE] = [] if partial_coverage else self._equality(records, flags, years, people, population)
+        run_in_threads(
+            [
+                partial(lake.replace, table, small_frame(context.spark, of_table, table.schema).coalesce(1), {}, stage=self.name)
+                for table, of_table in rows.items()
+            ]
+        )  # fmt: skip
+
+    def _equality(
+        self,
+        records: dict[str, DataFrame],
+        flags: DataFrame,
+        years: dict[str, list[str]],
+        people: dict[tuple[str, str, str], dict[tuple[str, int], int]],
+        population: Population | None,
+    ) -> list[dict[str, Any]]:
+        """The rows of ``gold/equality_rate``: each national policy over its newest pooled years."""
+        config, periods = self.config, self.context.inputs.periods
+        pooled: dict[str, tuple[Policy, tuple[str, ...]]] = {}
+        for period in periods:
+            policy = period.policy
+            if not policy.boards and years[policy.dataset]:
+                length = max(config.pooled_years, default=policy.publish_years)
+                pooled[policy.id] = policy, pooled_years(years[policy.dataset], length)
+        if not pooled:
+            return []
+        fifths = read_fifths(config.deprivation) if config.deprivation else None
+        of_fifths = read_people_of_fifths(config.deprivation_population) if config.deprivation_population else None
+        counted = [row.asDict() for row in equality_counts(flags, records, pooled, fifths).collect()]
+        rows = []
+        for policy, chosen in pooled.values():
+            strata = [people.get((year, "england", ENGLAND)) for year in chosen]
+            whole = sum((Counter(given) for given in strata if given), Counter[tuple[str, int]]())
+            first, last = start_of(chosen[0]), end_of(chosen[-1])
+            revisions = {
+                period.revision.name
+                for period in periods
+                if period.policy.id == policy.id
+                and (period.since is None or period.since <= last)
+                and (period.until is None or period.until > first)
+            }
+            rows += equality_rows(
+                policy,
+                chosen,
+                revisions.pop() if len(revisions) == 1 else None,
+                [row for row in counted if row["policy_id"] == policy.id],
+                whole if all(strata) else None,
+                population.weights if population else {},
+                {name: {key: len(chosen) * number for key, number in of.items()} for name, of in of_fifths.items()}
+                if of_fifths and population
+                else None,
+                self.context.run_id,
+                fifths_known=fifths is not None,
+            )
+        return rows

@@ -2,7 +2,7 @@
 what the run wrote. Writes nothing."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from functools import reduce
@@ -24,8 +24,9 @@ from ebi_spark.policies.load import outcome_fingerprint, revision_periods
 from ebi_spark.policies.model import Clause, Policy, PolicyReading, Revision
 from ebi_spark.rates.periods import rows_to_replace
 from ebi_spark.rates.variation import variation
-from ebi_spark.runs.due import commit_metadata, differences
+from ebi_spark.runs.due import DONE, commit_metadata, differences
 from ebi_spark.runs.history import stage_inputs
+from ebi_spark.runs.state import RunState, StageRecord, policies_of, without_policies
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.publish import Publish
 from ebi_spark.stages.rate import Rate
@@ -70,47 +71,46 @@ def replay(lake: Lake, run_id: str, *, ignore_code_changes: bool, progress: Call
     Raises :class:`InputError` when the run is unknown, when its table versions are gone, or when the program or the
     files have changed since (unless ``ignore_code_changes``).
     """
-    stages = _stages(lake, run_id)
+    state = RunState(lake)
+    stages = _stages(state, run_id)
     found: list[Comparison] = []
     for stage, compute in (("flag", _flag), ("rate", _rate), ("publish", _publish)):
         if stage not in stages:
             progress(f"{stage}: not part of this run, or it had nothing to do")
-        for row in stages.get(stage, []):
-            config = _config(lake, row["details"], stage)
-            _refuse_code_changes(lake, config, row, stage, ignore_code_changes)
-            progress(f"{stage}: computing {', '.join(row['years'])} again")
-            for table, recorded, made in compute(lake, config, row):
+        for record in stages.get(stage, []):
+            inputs = state.inputs(record.inputs)
+            config = _config(lake, record, inputs)
+            _refuse_code_changes(lake, config, record, inputs, ignore_code_changes)
+            progress(f"{stage}: computing {', '.join(record.years)} again")
+            for table, recorded, made in compute(lake, config, record, inputs):
                 found.append(compare_tables(stage, table, recorded, made))
     return found
 
 
-def _stages(lake: Lake, run_id: str) -> dict[str, list[dict[str, Any]]]:
-    """The run's rows of the log by stage. A stage that worked in batches has several."""
-    log = lake.read(RUN_LOG).where((F.col("run_id") == run_id) & (F.col("outcome") == "done"))
-    stages: dict[str, list[dict[str, Any]]] = {}
-    for row in log.orderBy("started_at").collect():
-        stages.setdefault(row["stage"], []).append(row.asDict())
+def _stages(state: RunState, run_id: str) -> dict[str, list[StageRecord]]:
+    """The run's stages that were done. A stage that worked in batches has several."""
+    done = [record for record in reversed(state.records) if record.outcome == DONE]
+    stages: dict[str, list[StageRecord]] = {}
+    for record in done:
+        if record.run_id == run_id:
+            stages.setdefault(record.stage, []).append(record)
     if not set(stages) & {"flag", "rate", "publish"}:
-        recent = lake.read(RUN_LOG).where("stage = 'publish' AND outcome = 'done'").orderBy(F.col("started_at").desc())
-        known = [row["run_id"] for row in recent.limit(3).collect()]
+        known = [record.run_id for record in reversed(done) if record.stage == "publish"]
         raise InputError(
             f"{run_id} is not a run of this lake that flagged, rated or published anything",
-            remedy=f"the last runs that published are: {', '.join(known) or 'none'}; `ebi-spark status` lists runs",
+            remedy=f"the last runs that published are: {', '.join(known[:3]) or 'none'}; `ebi-spark status` lists runs",
         )
     return stages
 
 
-def _config(lake: Lake, details: dict[str, str], stage: str) -> RunConfig:
-    """The settings that the run's row of the log recorded for the stage."""
-    settings = {
-        key.removeprefix("uses:setting:"): json.loads(value)
-        for key, value in details.items()
-        if key.startswith("uses:setting:")
-    }
+def _config(lake: Lake, record: StageRecord, inputs: Mapping[str, str]) -> RunConfig:
+    """The settings that the run recorded for the stage."""
+    prefix = "setting:"
+    settings = {key.removeprefix(prefix): json.loads(value) for key, value in inputs.items() if key.startswith(prefix)}
     # Settings at their defaults are not recorded, so a run may have none.
-    if not any(key.startswith("uses:") for key in details):
+    if not inputs:
         raise InputError(
-            f"the run did not record the settings of its stage {stage}: it ran under an older version of ebi-spark",
+            f"the run did not record the settings of its stage {record.stage}: it ran under an older version of ebi-spark",
             remedy="only runs of this version and later can be replayed",
         )
     typed: dict[str, Any] = {}
@@ -124,8 +124,8 @@ def _config(lake: Lake, details: dict[str, str], stage: str) -> RunConfig:
             elif item.name in ("practices", "lsoas") and value is not None:
                 value = Path(value)
             typed[item.name] = value
-    if "day" in details:
-        typed["day"] = date.fromisoformat(details["day"])
+    if record.day is not None:
+        typed["day"] = record.day
     return replace(RunConfig(lake=lake.location), **typed)
 
 
@@ -134,15 +134,13 @@ def _unchanged(value: Any) -> Any:
 
 
 def _refuse_code_changes(
-    lake: Lake, config: RunConfig, row: dict[str, Any], stage: str, ignore_code_changes: bool
+    lake: Lake, config: RunConfig, record: StageRecord, inputs: Mapping[str, str], ignore_code_changes: bool
 ) -> None:
-    prefix = "uses:"
-    then = {key.removeprefix(prefix): value for key, value in row["details"].items() if key.startswith(prefix)}
-    changed = differences(then, stage_inputs(stage, config, lake, ""))
+    changed = differences(without_policies(inputs), stage_inputs(record.stage, config, lake, ""))
     if changed and not ignore_code_changes:
         raise InputError(
-            f"the stage {stage} cannot be replayed: {'; '.join(changed)} since (it ran under version "
-            f"{row['code_version']}, this is {__version__})",
+            f"the stage {record.stage} cannot be replayed: {'; '.join(changed)} since (it ran under version "
+            f"{record.code_version}, this is {__version__})",
             remedy="install that version and restore the files, or add --ignore-code-changes to see what the change does "
             "to the figures",
         )
@@ -179,9 +177,9 @@ def _is_complete(past: Lake, table: Table) -> bool:
 Comparisons = Iterable[tuple[Table, DataFrame, DataFrame]]
 
 
-def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
-    policy_ids = [key.removeprefix("part:") for key in row["details"] if key.startswith("part:")]
-    read, written = row["versions_read"], row["versions_written"]
+def _flag(lake: Lake, config: RunConfig, record: StageRecord, inputs: Mapping[str, str]) -> Comparisons:
+    policy_ids = list(policies_of(inputs))
+    read, written = record.versions_read, record.versions_written
     policy_version = written.get(POLICY.full_name, read.get(POLICY.full_name))
     if not policy_ids or policy_version is None:
         return []
@@ -192,7 +190,7 @@ def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
     policies = recorded_policies(after, set(policy_ids))
     fixed = {policy: revision for policy, revision in config.fixed_revisions.items() if policy in policy_ids}
     chosen = revision_periods(policies, replace(config, fixed_revisions=fixed))
-    years = list(row["years"])
+    years = record.years
     made = Flag.compute(past, years, chosen, read_lookups(lake.spark, config))
     selected = F.col(YEAR).isin(years) & F.col("policy_id").isin(policy_ids)
     recorded = after.read(ACTIVITY_FLAG).where(selected)
@@ -202,13 +200,13 @@ def _flag(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
     ]
 
 
-def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
-    written = row["versions_written"]
+def _rate(lake: Lake, config: RunConfig, record: StageRecord, _inputs: Mapping[str, str]) -> Comparisons:
+    written = record.versions_written
     # It reads the months and populations that it wrote itself, where it did.
-    versions = {**row["versions_read"], **{t.full_name: written[t.full_name] for t in _OWN if t.full_name in written}}
+    versions = {**record.versions_read, **{t.full_name: written[t.full_name] for t in _OWN if t.full_name in written}}
     past = _at(lake, versions, (*Rate.reads, POLICY.full_name, *(table.full_name for table in _OWN)))
     after = _at(lake, written, (ACTIVITY_RATE.full_name, RATE_VARIATION.full_name))
-    years = list(row["years"])
+    years = record.years
     made = Rate.compute(past, config, years, read_geography(config.geography, config.mappings))
     selected = predicate_of(rows_to_replace(years, made.years_read | {*after.years(ACTIVITY_RATE)}))
     recorded = after.read(ACTIVITY_RATE).where(selected)
@@ -218,8 +216,8 @@ def _rate(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
     ]
 
 
-def _publish(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
-    run_id = row["run_id"]
+def _publish(lake: Lake, config: RunConfig, record: StageRecord, _inputs: Mapping[str, str]) -> Comparisons:
+    run_id = record.run_id
     manifest = lake.read(RELEASE).where(F.col("release_id") == run_id).first()
     if manifest is None:
         raise InputError(
@@ -233,7 +231,7 @@ def _publish(lake: Lake, config: RunConfig, row: dict[str, Any]) -> Comparisons:
         )
     # What was published before it also matters: suppression in a release takes the release before it into account.
     before = {RELEASE.full_name: min(named) - 1, **manifest["versions"]}
-    past = _at(lake, {**row["versions_read"], **before}, (*Publish.reads, *before))
+    past = _at(lake, {**record.versions_read, **before}, (*Publish.reads, *before))
     frames, _ = Publish.compute(past, config)
     return [(table, lake.read(table).where(F.col("release_id") == run_id), frame) for table, frame in frames.items()]
 

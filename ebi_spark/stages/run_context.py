@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ebi_spark import __version__
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError, EbiError
+from ebi_spark.runs.state import StageRecord
 from ebi_spark.tables.schemas import RUN_LOG, TABLES
 
 # Imported where they are used: most commands need neither, and loading them takes time.
@@ -34,6 +35,7 @@ class StageReport:
     details: dict[str, str] = field(default_factory=dict)  # for the run log
     why: list[str] = field(default_factory=list)  # the reasons that it was due, where these were determined
     skipped: bool = False
+    record: StageRecord = field(default_factory=StageRecord)  # what later runs need to know of it
 
 
 class RunContext:
@@ -87,15 +89,15 @@ class RunContext:
 
     @contextmanager
     def stage(self, name: str, only: list[str] | None = None) -> Iterator[StageReport]:
-        """Time a stage and write its row of the run log, also when it fails.
+        """Time a stage and write its row of the run log, also when it fails. Before this row, what later runs compare.
 
         The inputs that later runs compare are recorded before the stage begins: a file or table that changes while
         the stage works is then seen as changed. ``only``: the parts (policies) that the stage works on; None: all.
         """
-        from ebi_spark.runs.history import READS, details_of
+        from ebi_spark.runs.history import READS, new_record, recorded_inputs
         from ebi_spark.spark.session import is_small, is_tiny, uncompiled
 
-        report = StageReport(name, why=self.why)
+        report = StageReport(name, why=self.why, record=new_record(name, self.config, self.run_id, only))
         self.why = []
         started, clock = datetime.now(UTC), time.monotonic()
         self.lake.versions_written.clear()
@@ -103,15 +105,15 @@ class RunContext:
         tables = [TABLES[full_name] for full_name in READS.get(name, ())]
         self.lake.versions_read.update({t.full_name: self.lake.version(t) for t in tables if self.lake.exists(t)})
         outcome = "done"
-        details: dict[str, str] = {}
+        inputs: dict[str, str] = {}
         self.heading(name, f": {'; '.join(report.why)}" if report.why else "")
         try:
-            details = details_of(name, self.config, self.lake, self.run_id, only, self.inputs)
+            inputs = recorded_inputs(name, self.config, self.lake, self.run_id, only, self.inputs)
             few = is_tiny(self.data_bytes) or (name in _FEW_ROWS and is_small(self.data_bytes))
             with uncompiled(self.spark) if few else nullcontext():
                 yield report
         except DataError as error:
-            outcome, report.details = "failed", report.details | {"message": error.message} | error.details
+            outcome, report.details = "failed", {"message": error.message} | error.details
             raise
         except KeyboardInterrupt:
             outcome = "interrupted"  # the session may be ending too: do not use it any more
@@ -125,25 +127,35 @@ class RunContext:
             self.stages.append(report)
             self.tables.update(self.lake.versions_written)
             if outcome != "interrupted" and self.lake.exists(RUN_LOG):
-                self._log(report, started, outcome, details | report.details)
+                self._log(report, started, outcome, inputs)
 
-    def _log(self, report: StageReport, started: datetime, outcome: str, details: dict[str, str]) -> None:
+    def _log(self, report: StageReport, started: datetime, outcome: str, inputs: dict[str, str]) -> None:
         from ebi_spark.small_frames import small_frame
 
         read, written = dict(self.lake.versions_read), dict(self.lake.versions_written)
+        years = list(self.config.years or []) if report.years is None else list(report.years)
+        record = replace(
+            report.record,
+            outcome=outcome,
+            reasons=report.why,
+            years=years,
+            versions_read=read,
+            versions_written=written,
+        )
+        self.history.write(record, started, inputs)
         row = {
             "run_id": self.run_id,
             "stage": report.name,
             "started_at": started,
             "ended_at": datetime.now(UTC),
             "outcome": outcome,
-            "years": list(self.config.years or []) if report.years is None else report.years,
+            "years": years,
             "rows": report.rows,
             "code_version": __version__,
             "configuration": self.config.fingerprint,
             "versions_read": read,
             "versions_written": written,
-            "details": details,
+            "details": report.details,
         }
         self.lake.append(RUN_LOG, small_frame(self.spark, [row], RUN_LOG.schema), stage=report.name)
-        self.history.note(row)
+        self.history.note(record)

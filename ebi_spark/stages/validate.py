@@ -1,11 +1,10 @@
-"""The stage validate: checks silver, flags and rates before anything is published."""
+"""The stage validate: checks silver, flags, rates and monitoring before anything is published."""
 
-import json
 from dataclasses import dataclass
 
 from ebi_spark.errors import DataError
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import READS
+from ebi_spark.runs.history import OF_ALL_YEARS, READS
 from ebi_spark.runs.output_paths import docs_folder
 from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import silver_years
@@ -38,13 +37,16 @@ class Validate(Stage):
         with context.stage(self.name) as report:
             if due is None:
                 years = silver_years(context)
-                # Rates of other years depend on these years too: pooled periods that include one, marks of months.
-                dependent = context.history.unchecked(lake.years(ACTIVITY_RATE), ["rates"])
-                years_by_layer = {"silver": years, "flags": years, "rates": sorted({*years, *dependent})}
+                years_by_layer = {"silver": years, "flags": years}
+                # Rates of other years depend on these years too: pooled periods that include one, marks of months. The tables
+                # of monitoring are replaced as a whole.
+                for layer in OF_ALL_YEARS:
+                    dependent = context.history.unchecked(lake.years(ACTIVITY_RATE), [layer])
+                    years_by_layer[layer] = sorted({*years, *dependent})
             else:
                 years_by_layer = {layer: found.years for layer, found in due.items() if found}
             report.years = sorted({year for years in years_by_layer.values() for year in years})
-            report.details = {f"years:{layer}": json.dumps(years) for layer, years in years_by_layer.items()}
+            report.record.years_by_layer = years_by_layer
             failed = []
             together: dict[tuple[str, ...], list[str]] = {}
             for layer, years in years_by_layer.items():

@@ -1,9 +1,10 @@
 """What each factor of a product contributes to a change of the product, whatever the order of the factors."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from math import factorial, prod
-from typing import NamedTuple
+from math import factorial, fsum
+from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Chain(NamedTuple):
@@ -20,41 +21,61 @@ class Parts(NamedTuple):
     notes: tuple[str, ...]
 
 
-def shapley(before: Chain, after: Chain, names: Sequence[str]) -> Parts:
-    """The part of each factor in the change from ``before`` to ``after``.
+class Factors(NamedTuple):
+    """The factors of many chains in two periods, one row a chain, one column a factor; ``undefined`` where a period has
+    0/0 and the other period's value is used (1 if both have 0/0)."""
 
-    The first factor is the first count, each other one the ratio of a count to the count before it, so that their product is
-    the last count. A factor's part is its mean effect over all orders in which the factors can change (Shapley 1953). A
-    ratio of 0/0 in one period keeps the other period's value and is noted; 0/0 in both counts as 1, since the product is 0
-    either way.
+    before: np.ndarray[Any, np.dtype[np.float64]]
+    after: np.ndarray[Any, np.dtype[np.float64]]
+    undefined: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def shapley(before: Chain, after: Chain, names: Sequence[str]) -> Parts:
+    """The part of each factor in the change from ``before`` to ``after``; see :func:`shapley_parts`.
 
     >>> shapley(Chain((100, 10)), Chain((200, 10)), ("people", "rate")).parts
     {'people': 7.5, 'rate': -7.5}
     """
     if not len(before.counts) == len(after.counts) == len(names):
         raise ValueError("as many names as counts are needed, in both periods")
-    notes: list[str] = []
-    old, new = _factors(before.counts), _factors(after.counts)
-    first, second = [], []
-    for name, a, b in zip(names, old, new, strict=True):
-        if a is None or b is None:
-            notes.append(name)
-        known = next((value for value in (a, b) if value is not None), 1.0)
-        first.append(known if a is None else a)
-        second.append(known if b is None else b)
-    total = float(after.counts[-1] - before.counts[-1])
-    number = len(names)
-    parts = {}
-    for place, name in enumerate(names):
-        others = [other for other in range(number) if other != place]
-        part = 0.0
-        for size in range(number):
-            weight = factorial(size) * factorial(number - size - 1) / factorial(number)
-            for changed in combinations(others, size):
-                rest = prod(second[other] if other in changed else first[other] for other in others)
-                part += weight * rest * (second[place] - first[place])
-        parts[name] = part
-    return Parts(parts, total, tuple(notes))
+    factors = factors_of([before.counts], [after.counts])
+    parts = shapley_parts(factors, [after.counts[-1] - before.counts[-1]])[0]
+    notes = tuple(name for name, undefined in zip(names, factors.undefined[0], strict=True) if undefined)
+    return Parts(dict(zip(names, map(float, parts), strict=True)), float(after.counts[-1] - before.counts[-1]), notes)
+
+
+def factors_of(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]]) -> Factors:
+    """The factors of chains: the first is the first count, each other one the ratio of a count to the count before it, so
+    that their product is the last count. Both arguments have one row a chain, with its counts, the widest first."""
+    old, new = _ratios(before), _ratios(after)
+    undefined = np.isnan(old) | np.isnan(new)
+    first = np.where(np.isnan(old), np.where(np.isnan(new), 1.0, new), old)
+    second = np.where(np.isnan(new), np.where(np.isnan(old), 1.0, old), new)
+    return Factors(first, second, undefined)
+
+
+def shapley_parts(factors: Factors, totals: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The part of each factor in the change of the product: one row a chain, one column a factor.
+
+    A factor's part is its mean effect over all orders in which the factors can change (Shapley, A value for n-person games,
+    1953). ``totals`` are the changes themselves. What is lost to rounding of floating point numbers (far below 1e-9) goes to
+    the largest part, so that the parts of a chain add up to its total.
+    """
+    number = factors.before.shape[1]
+    # The product of every set of changed factors; bit i of the index says whether factor i has changed.
+    changed = np.array([[bool(index >> place & 1) for place in range(number)] for index in range(2**number)])
+    products = np.stack([np.prod(np.where(row, factors.after, factors.before), axis=1) for row in changed])
+    sizes = changed.sum(axis=1)
+    weights = [factorial(size) * factorial(number - size - 1) / factorial(number) for size in range(number)]
+    parts = np.empty_like(factors.before)
+    for place in range(number):
+        without = np.flatnonzero(~changed[:, place])
+        effects = products[without | (1 << place)] - products[without]
+        parts[:, place] = np.array([weights[size] for size in sizes[without]]) @ effects
+    largest = np.abs(parts).argmax(axis=1)
+    for row, total in enumerate(totals):
+        parts[row, largest[row]] += total - fsum(parts[row])
+    return parts
 
 
 def rounded(parts: Mapping[str, float], total: float, digits: int = 0) -> dict[str, float]:
@@ -65,11 +86,11 @@ def rounded(parts: Mapping[str, float], total: float, digits: int = 0) -> dict[s
     return shown
 
 
-def _factors(counts: Sequence[int]) -> list[float | None]:
-    """The first count and the ratio of each to the one before it; None for 0/0."""
-    found: list[float | None] = [float(counts[0])]
-    for wider, narrower in zip(counts, counts[1:], strict=False):
-        if wider == 0 and narrower > 0:
-            raise ValueError("a count cannot be larger than the one it is part of")
-        found.append(None if wider == 0 else narrower / wider)
-    return found
+def _ratios(chains: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The first count and the ratio of each count to the one before it; NaN for 0/0."""
+    counts = np.asarray(chains, dtype=np.float64)
+    wider, narrower = counts[:, :-1], counts[:, 1:]
+    if ((wider == 0) & (narrower > 0)).any():
+        raise ValueError("a count cannot be larger than the one it is part of")
+    ratios = np.divide(narrower, wider, out=np.full_like(wider, np.nan), where=wider > 0)
+    return np.concatenate([counts[:, :1], ratios], axis=1)

@@ -19,12 +19,16 @@ class Limits(NamedTuple):
 def clopper_pearson(events: int, n: int, level: float = 0.95) -> Limits:
     """Exact limits of ``events`` out of ``n`` (Clopper and Pearson, Biometrika 1934): they cover the truth at least as often
     as ``level`` says, whatever the truth is. With no event the lower limit is 0, with ``n`` events the upper one is 1."""
-    _refuse_impossible(events, n)
-    if n == 0:
-        return Limits(None, None)
-    tail = (1 - level) / 2
-    lower = 0.0 if events == 0 else float(beta.ppf(tail, events, n - events + 1))
-    upper = 1.0 if events == n else float(beta.ppf(1 - tail, events + 1, n - events))
+    if not 0 <= events <= n:
+        raise ValueError(f"{events} of {n} is not possible")
+    return exact_limits(events / n, n, level) if n else Limits(None, None)
+
+
+def exact_limits(share: float, n: float, level: float = 0.95) -> Limits:
+    """The same for a share of ``n``, which may be an effective sample size (Korn and Graubard, Survey Methodology 1998)."""
+    tail, events = (1 - level) / 2, share * n
+    lower = 0.0 if share <= 0 else float(beta.ppf(tail, events, n - events + 1))
+    upper = 1.0 if share >= 1 else float(beta.ppf(1 - tail, events + 1, n - events))
     return Limits(lower, upper)
 
 
@@ -57,8 +61,3 @@ def _width(share: float, n: int, level: float) -> float:
     lower, upper = wilson(share, n, level)
     assert lower is not None and upper is not None
     return upper - lower
-
-
-def _refuse_impossible(events: int, n: int) -> None:
-    if not 0 <= events <= n:
-        raise ValueError(f"{events} of {n} is not possible")

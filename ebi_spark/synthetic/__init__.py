@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ebi_spark.errors import InputError
 from ebi_spark.synthetic import hes, shares, sus_plus
+from ebi_spark.synthetic.histories import write_histories
 from ebi_spark.synthetic.lookups import Lookups, lookups
 from ebi_spark.synthetic.people import intake_size
 from ebi_spark.synthetic.places import places
@@ -45,6 +46,7 @@ def generate(
     seed: int,
     system: str,
     file_format: str = "csv",
+    histories: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
     """Write made-up source files, practices and a run configuration. Returns the number of rows of each table.
@@ -52,6 +54,7 @@ def generate(
     ``years`` are labels such as ``2021-22``. ``spells`` and ``attendances`` are totals, spread evenly over the years. The
     same arguments give the same rows, however many cores or files there are. ``system`` is ``sus_plus`` or ``hes``.
     ``file_format`` is ``csv``, ``parquet`` or ``mixed``, which writes the last year as Parquet and the others as CSV.
+    ``histories`` adds a few patients whose care around a fusion is known (:mod:`ebi_spark.synthetic.histories`).
     ``progress`` is called with a line for each table.
 
     Raises :class:`InputError` if ``out`` exists and is not an empty folder, if no year is given, if ``spells`` or
@@ -75,6 +78,10 @@ def generate(
                 table.frame, out / "data" / table.name, outputs, one_file=table.plan.files == 1
             )
             progress(f"{table.name}: {counts[table.name]:,} rows")
+    if histories:
+        layouts = {table.name: [name for name in table.frame.columns if name != "file"] for table in tables}
+        for role, rows in write_histories(out / "data", system, starts, layouts).items():
+            counts[role] += rows
     counts["practices"] = places().write_practices(out / "practices.csv")
     write_run(out / "run.yml", spell_plan.labels, _sources(out, system))
     return counts

@@ -9,7 +9,7 @@ from ebi_spark.synthetic import shares, truth
 from ebi_spark.synthetic.draws import Draws, salt
 from ebi_spark.synthetic.lookups import Lookups
 from ebi_spark.synthetic.people import DAYS_A_YEAR
-from ebi_spark.synthetic.sus_plus import ident
+from ebi_spark.synthetic.sus_plus import ident, spell_number
 from ebi_spark.synthetic.truth import Plan, to_date
 
 NO_DATE = "1801-01-01"
@@ -58,6 +58,7 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
         .alias("STARTAGE_CALC"),
         _date(F.col("admission_day")).alias("ADMIDATE"),
         F.col("method").alias("ADMIMETH"),
+        F.col("admission_source").alias("ADMISORC"),
         F.coalesce(F.col("category"), F.lit("")).alias("ADMINCAT"),
         F.col("class").alias("CLASSPAT"),
         # Only the last episode has the discharge.
@@ -66,6 +67,7 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
         .when(last & ~out, F.col("discharge_method"))
         .otherwise(F.lit("8"))
         .alias("DISMETH"),
+        F.when(last & ~out, F.col("destination")).otherwise(F.lit("98")).alias("DISDEST"),
         F.col("episode").cast("string").alias("EPIORDER"),
         _date(F.col("start_day")).alias("EPISTART"),
         F.when(unfinished, F.lit(NO_DATE)).otherwise(_date(F.col("end_day"))).alias("EPIEND"),
@@ -77,7 +79,7 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
         F.when(F.col("episode") == 1, F.lit("2")).otherwise(F.lit("0")).alias("SPELBGIN"),
         F.when(last & ~out, F.lit("Y")).otherwise(F.lit("N")).alias("SPELEND"),
         F.when(last & ~out, F.col("stay").cast("string")).otherwise(F.lit("")).alias("SPELDUR"),
-        F.concat(F.lit("S"), F.lpad((F.col("row") * 7 + 1_000_003).cast("string"), 11, "0")).alias("PROVSPNOPS"),
+        spell_number(F.col("row")).alias("PROVSPNOPS"),
         F.col("provider").alias("PROCODE3"),
         _site().alias("PROCODET"),
         F.col("commissioner").alias("CCG_RESPONSIBILITY"),

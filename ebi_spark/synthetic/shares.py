@@ -128,6 +128,9 @@ METHODS_EMERGENCY = {
 }
 METHODS_MATERNITY = {"31": 85, "32": 15}
 METHODS_BIRTH = {"82": 96, "83": 2, "2C": 2}
+SOURCES = {"19": 95, "29": 1, "51": 1.2, "54": 0.5, "65": 0.8, "85": 1.4, "87": 0.1}
+SOURCES_TRANSFER = {"51": 92, "87": 3, "19": 5}  # a few transfers are recorded as if the patient came from home
+DESTINATIONS = {"19": 93, "29": 1, "51": 2.2, "54": 0.8, "65": 0.8, "85": 1.8, "87": 0.1, "98": 0.3}
 DISCHARGE_METHODS = {"1": 92.5, "2": 0.8, "3": 0.1, "4": 2.6, "8": 2, "9": 2}
 SPECIALTIES = {
     "300": 17, "100": 9, "110": 9, "301": 8, "101": 5, "130": 6, "502": 5, "420": 6, "180": 7, "320": 4,

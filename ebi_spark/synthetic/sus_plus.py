@@ -43,9 +43,12 @@ def apcs(admitted_spells: DataFrame, seed: int) -> DataFrame:
         truth.whole_years(activity - F.col("born")).alias("Der_Age_at_CDS_Activity_Date"),
         _category(draws).alias("Administrative_Category"),
         F.col("method").alias("Admission_Method"),
+        F.col("admission_source").alias("Source_of_Admission"),
         _or_missing(draws, "discharge_method", F.when(~F.col("undischarged"), F.col("discharge_method"))).alias(
             "Discharge_Method"
         ),
+        F.when(~F.col("undischarged"), F.col("destination")).alias("Discharge_Destination"),
+        spell_number(F.col("row")).alias("Hospital_Spell_No"),
         F.col("class").alias("Patient_Classification"),
         to_date(F.col("admission_day")).alias("Admission_Date"),
         F.when(~F.col("undischarged"), to_date(F.col("discharge_day"))).alias("Discharge_Date"),
@@ -116,6 +119,11 @@ def opa(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
 def ident(row: Column) -> Column:
     """The key of a spell or attendance in SUS+. HES has it as ``SUSRECID``."""
     return F.lit(300_000_000_000) + row * 13 + F.pmod(F.xxhash64(row), F.lit(13))
+
+
+def spell_number(row: Column) -> Column:
+    """The provider's own number of a spell, the same in SUS+ and HES."""
+    return F.concat(F.lit("S"), F.lpad((row * 7 + 1_000_003).cast("string"), 11, "0"))
 
 
 def dominance(draws: Draws) -> tuple[Column, Column]:

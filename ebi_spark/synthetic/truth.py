@@ -60,7 +60,8 @@ def spells(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> DataFram
 
     - ``admission_day``, ``discharge_day`` (present even if ``undischarged`` is true) and ``born``, in days since 1970;
     - ``age_days`` at admission, ``stay`` in days, ``episodes`` (1 to 3), ``fusion`` and ``elective`` (true or false);
-    - ``method``, ``category`` (NULL if missing), ``class``, ``discharge_method`` and ``specialty`` as codes;
+    - ``method``, ``admission_source``, ``category`` (NULL if missing), ``class``, ``discharge_method``, ``destination`` and
+      ``specialty`` as codes;
     - ``group``, the group of patients as in :mod:`codes`;
     - ``sex``, ``provider``, ``commissioner``, ``practice`` and ``small_area`` as recorded.
     """
@@ -135,6 +136,9 @@ def spells(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> DataFram
             "discharge_method": F.when(F.col("fusion") | F.col("birth"), F.lit("1")).otherwise(
                 draws.pick("discharge_method", shares.DISCHARGE_METHODS)
             ),
+            "admission_source": F.when(F.col("birth"), F.lit("79"))
+            .when(F.col("method").isin("81", "2B"), draws.pick("admission_source", shares.SOURCES_TRANSFER))
+            .otherwise(draws.pick("admission_source", shares.SOURCES)),
             "specialty": F.when(F.col("fusion"), draws.pick("specialty", {"108": 45, "110": 35, "150": 20}))
             .when(F.col("group") == codes.NEWBORN, draws.pick("specialty", {"424": 70, "501": 20, "420": 10}))
             .when(F.col("group") == codes.MATERNITY, F.lit("501"))
@@ -144,6 +148,12 @@ def spells(frame: DataFrame, plan: Plan, tables: Lookups, seed: int) -> DataFram
                 draws, F.when(F.col("fusion"), shares.FUSION_PRIVATE).otherwise(shares.CATEGORY_PRIVATE)
             ),
         }
+    )
+    frame = frame.withColumn(
+        "destination",
+        F.when(F.col("discharge_method").isin("4", "5"), F.lit("79"))
+        .when(F.col("birth"), F.lit("19"))
+        .otherwise(draws.pick("destination", shares.DESTINATIONS)),
     )
     specialised = F.when(F.col("fusion"), shares.FUSION_SPECIALISED_COMMISSIONER).otherwise(
         shares.SPECIALISED_COMMISSIONER

@@ -192,10 +192,10 @@ CODE_USE = Table(
     """
     policy_id string -- the policy
     financial_year string -- April to March, such as 2021-22
-    kind string -- operation_outside_scope, non_dominant, unspecified or primary_diagnosis
-    code string -- the code, or the name of the group
-    records bigint -- number of records
-    of_records bigint -- all records that the share is of: lumbar fusions of the year
+    kind string -- operation_outside_scope, non_dominant (a code of the scope that is not dominant), unspecified or primary_diagnosis
+    code string -- the code; `any` for records with at least one code of the kind; `unknown` for no primary diagnosis
+    records bigint -- number of records with the code; a record with two codes counts at both
+    of_records bigint -- all records that the share is of: lumbar fusions of the year, for primary_diagnosis those in scope
 """
     + _RUN,
     partition_by=(YEAR,),
@@ -214,10 +214,10 @@ ACTIVITY_CHANGE = Table(
     period_from string -- the earlier financial year
     period_to string -- the later financial year
     component string -- people, operations_per_person, in_scope, primary_diagnosis, no_exclusion, flagged, revision, total_from or total_to
-    value_from double -- the factor in the earlier period
-    value_to double -- the factor in the later period
+    value_from double -- the factor in the earlier period; NULL for revision and totals
+    value_to double -- the factor in the later period; NULL for revision and totals
     records double -- records that the factor adds (negative: takes away); for totals the flagged records themselves
-    notes array<string> -- undefined_factor where a factor was 0 / 0 and keeps the other period's value
+    notes array<string> -- undefined_factor where a factor was 0 / 0 and keeps the other period's value; no_population where the people are unknown, so that the first factor is a count
 """
     + _RUN,
     required=("policy_id", "revision", "reading", "area_type", "area_code", "period_from", "period_to", "component",
@@ -236,13 +236,13 @@ EQUALITY_RATE = Table(
     group string -- the group: 1 is the most deprived fifth
     activity bigint -- number of flagged records
     population bigint -- person-years; NULL where none is known
-    rate double -- flagged records per 100,000 person-years, standardised for age and sex where the dimension is neither
+    rate double -- flagged records per 100,000 person-years: by sex standardised for age, by deprivation_fifth for age and sex, by age_group as counted
     lower double -- lower 95% confidence limit
     upper double -- upper 95% confidence limit
     slope_index double -- difference in the rate from the least to the most deprived, per 100,000; deprivation_fifth only
     slope_lower double -- lower 95% confidence limit of the slope index
     slope_upper double -- upper 95% confidence limit of the slope index
-    status string -- ok, few_events, no_population or not_calculated
+    status string -- ok, few_events (under 10), or no_population
 """
     + _RUN,
     required=("policy_id", "reading", "period", "dimension", "group", "activity", "status", "run_id"),
@@ -252,41 +252,45 @@ AUDIT_SAMPLE = Table(
     "audit_sample",
     "a record drawn for a case-note audit",
     """
-    audit_id string -- the audit: policy, seed and a hash of the frame
+    audit_id string -- the audit: the policy, the seed, and a hash of the frame and the options of the draw
     policy_id string -- the policy
     revision string -- the revision by which the record was read
     reading string -- the reading that decides the strata
-    policy_fingerprint string -- changes when the definition of the policy changes
+    policy_fingerprint string -- changes when the definition of the policy changes; a form has to name the same
     seed bigint -- the seed of the draw
+    years array<string> -- the financial years of the frame
     source_system string -- sus_plus or hes
     dataset string -- apc (admitted patient care) or op (outpatients)
     record_id string -- key of the record in silver
     financial_year string -- April to March, such as 2021-22
-    provider_code string -- the organisation that has the case notes
+    provider_code string -- the organisation that has the case notes; unknown if the record does not name it
     stratum string -- flagged, readings_disagree, near_miss:CLAUSE or rest
+    flagged_by array<string> -- the readings that flag the record
     records_in_stratum bigint -- records of the stratum and provider (N)
     records_drawn bigint -- how many of them were drawn (m)
-    probability double -- m / N, above 0
-    draw_order int -- place in the order of the draw
-    read_twice boolean -- two readers fill a form of it
+    probability double -- inclusion probability, m / N, above 0
+    draw_order int -- place in the order of the draw, from 1 in each stratum and provider
+    read_twice boolean -- two readers read the notes
+    clauses map<string,string> -- the clauses that the form asks about, each with its kind: scope, require, exclude or note
     drawn_at timestamp -- when the sample was drawn
 """
     + _RUN,
-    required=("audit_id", "policy_id", "reading", *RECORD_KEY, "stratum", "probability", "read_twice", "run_id"),
-)
+    required=("audit_id", "policy_id", "revision", "reading", "policy_fingerprint", *RECORD_KEY, "provider_code", "stratum",
+              "flagged_by", "records_in_stratum", "records_drawn", "probability", "read_twice", "clauses", "run_id"),
+)  # fmt: skip
 AUDIT_RESULT = Table(
     "gold",
     "audit_result",
-    "what a reader of the case notes found for one clause of one record",
+    "what a reader of the case notes answered to one question on one record",
     """
     audit_id string -- the audit
     source_system string -- sus_plus or hes
     dataset string -- apc (admitted patient care) or op (outpatients)
     record_id string -- key of the record in silver
-    reader string -- first, second or adjudicated
-    clause_id string -- the clause; the whole policy is `verdict`
-    found string -- yes, no or cannot_tell; for the verdict meets_policy, does_not_meet or notes_not_found
-    form string -- name of the form's file
+    reader string -- first, second or adjudicated; only where first and second differ is there an adjudicated answer
+    clause_id string -- the clause asked about; notes_found for whether the notes were there, verdict for the policy as a whole
+    found string -- yes, no or cannot_tell
+    form string -- name of the file with the form
     imported_at timestamp -- when the form was taken
 """
     + _RUN,
@@ -299,19 +303,24 @@ AUDIT_ESTIMATE = Table(
     """
     audit_id string -- the audit
     policy_id string -- the policy
-    reading string -- the reading that is estimated
-    measure string -- positive_predictive_value, missed_cases, kappa, corrected_activity, …
-    part string -- overall, or the clause, stratum or provider that the estimate is of
-    estimate double -- the estimate
-    lower double -- lower 95% confidence limit
-    upper double -- upper 95% confidence limit
-    worst double -- the estimate if every form that is missing counted against it
-    best double -- the estimate if every form that is missing counted for it
-    method string -- clopper_pearson, wilson, hajek, bootstrap, census, …
-    forms bigint -- forms that the estimate rests on
-    not_returned bigint -- forms that did not come back
+    reading string -- the reading that decides the strata
+    measure string -- what is estimated, such as positive_predictive_value, missed_cases or kappa (docs/monitoring-audit.md)
+    part string -- overall, clause:ID, reading:NAME or stratum:NAME
+    estimate double -- the estimate: a share from 0 to 1, or a number of records (corrected_records, sample_size)
+    lower double -- lower 95% confidence limit; NULL where there is none
+    upper double -- upper 95% confidence limit; NULL where there is none
+    worst double -- the share if every record without an answer counted as no
+    best double -- the share if every record without an answer counted as yes
+    process_lower double -- of a census: lower exact limit for the process behind the records
+    process_upper double -- of a census: upper exact limit for the process behind the records
+    method string -- clopper_pearson, wilson, hajek (weighted, linearised), census, mover (variances from limits), kappa or count
+    records bigint -- records of the frame that the estimate is about; NULL where only the sample says how many
+    forms bigint -- forms with an answer, on which the estimate rests
+    effective double -- number of forms that would say as much in a simple sample
+    not_returned bigint -- drawn records without a form
     notes_not_found bigint -- forms without notes
-    status string -- ok or undefined
+    cannot_tell bigint -- forms whose notes do not say
+    status string -- ok, no_answers, incomplete (a stratum without any answer is left out), few_pairs or undefined
 """
     + _RUN,
     required=("audit_id", "policy_id", "reading", "measure", "part", "status", "run_id"),
@@ -322,3 +331,103 @@ MONITORING_TABLES = (
     PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE, APPROVAL_MATCH, APPROVAL_UNUSED, REGIME_CHANGE, PATHWAY, PATHWAY_STEP,
     PATHWAY_INCIDENCE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE, AUDIT_SAMPLE, AUDIT_RESULT, AUDIT_ESTIMATE,
 )  # fmt: skip
+
+_RELEASE = "    release_id string -- the release that the row belongs to\n"
+_CONTROLLED = """    status string -- ok, or withheld: fewer than 8, or a count that would give such a count away{more}
+    disclosure string -- the disclosure rule that was applied
+"""
+
+APPROVAL_SUMMARY = Table(
+    "published",
+    "approval_summary",
+    "the operations of one year in one class of prior approval, over all boards of England",
+    _RELEASE
+    + """
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy; several are separated by commas
+    reading string -- the policy's default reading
+    financial_year string -- April to March, such as 2021-22
+    match_class string -- from cannot_link to none_on_record (docs/monitoring.md)
+    operations bigint -- operations in scope in this class, rounded; NULL where withheld
+    of_operations bigint -- all operations in scope that have a date, rounded
+    share double -- operations / of_operations
+    boards string -- the boards whose registers the classes rest on, codes separated by commas; NULL where not published
+"""
+    + _CONTROLLED.format(more="; or sub_national: the classes rest on too few boards to be published"),
+    partition_by=("release_id", YEAR),
+    required=("release_id", "policy_id", "revision", "reading", YEAR, "match_class", "status", "disclosure"),
+)
+PATHWAY_SUMMARY = Table(
+    "published",
+    "pathway_summary",
+    "the fusions of England in one class of one measure of the care around the operation",
+    _RELEASE
+    + """
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy; several are separated by commas
+    reading string -- the policy's default reading
+    financial_year string -- the year, or the last year of the period
+    period string -- the year, or for incidence all years, such as 2018-19..2023-24
+    kind string -- step, class or incidence
+    measure string -- the step's id; levels, approach, decompression or algorithm_step; or the event of an incidence
+    window string -- the window of a step; NULL otherwise
+    class string -- of a step: seen, not_seen or cannot_be_seen; of a class its value; of an incidence: event
+    day int -- of an incidence: days since discharge (readmission) or since the operation; NULL otherwise
+    operations bigint -- fusions in this class, or with the event by this day, rounded; NULL where withheld
+    of_operations bigint -- all fusions that are counted, rounded
+    share double -- operations / of_operations; of an incidence the estimate that allows for censoring, rounded to 5 fusions
+    share_lower double -- lower 95% confidence limit of an incidence, rounded down; NULL otherwise
+    share_upper double -- upper 95% confidence limit of an incidence, rounded up; NULL otherwise
+    at_risk bigint -- of an incidence: fusions still observed on this day, rounded; NULL otherwise
+"""
+    + _CONTROLLED.format(more=""),
+    partition_by=("release_id", YEAR),
+    required=("release_id", "policy_id", "revision", "reading", YEAR, "period", "kind", "measure", "class", "status",
+              "disclosure"),
+)  # fmt: skip
+PUBLISHED_ACTIVITY_CHANGE = Table(
+    "published",
+    "activity_change",
+    "how much one factor changed England's flagged records from one year to another",
+    _RELEASE
+    + """
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision by which both periods are read
+    reading string -- the policy's default reading
+    period_from string -- the earlier financial year
+    period_to string -- the later financial year
+    component string -- people, operations_per_person, in_scope, primary_diagnosis, no_exclusion, flagged, revision, total_from or total_to
+    value_from double -- the factor in the earlier period, to 3 significant digits
+    value_to double -- the factor in the later period, to 3 significant digits
+    records bigint -- whole records that the factor adds (negative: takes away); they add up to the change of the totals
+    notes string -- undefined_factor where a factor was 0 / 0 and keeps the other period's value; NULL otherwise
+"""
+    + _CONTROLLED.format(more=""),
+    partition_by=("release_id",),
+    required=("release_id", "policy_id", "revision", "reading", "period_from", "period_to", "component", "status",
+              "disclosure"),
+)  # fmt: skip
+PUBLISHED_AUDIT_ESTIMATE = Table(
+    "published",
+    "audit_estimate",
+    "one estimate of a case-note audit of all providers of England",
+    _RELEASE
+    + """
+    audit_id string -- the audit
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    reading string -- the reading that is estimated
+    measure string -- what is estimated, such as positive_predictive_value, missed_cases or kappa
+    part string -- overall or clause:ID
+    estimate double -- the estimate, rounded to the effect of one form; NULL where withheld
+    lower double -- lower 95% confidence limit, rounded down
+    upper double -- upper 95% confidence limit, rounded up
+    worst double -- the estimate if every form that is missing counted against it; NULL where fewer than 8 are missing
+    best double -- the estimate if every form that is missing counted for it; NULL where fewer than 8 are missing
+    method string -- clopper_pearson, wilson, hajek, census, …
+    forms bigint -- forms that the estimate rests on, rounded
+"""
+    + _CONTROLLED.format(more="; or why there is none: no_answers, incomplete, few_pairs, undefined"),
+    partition_by=("release_id",),
+    required=("release_id", "audit_id", "policy_id", "reading", "measure", "part", "status", "disclosure"),
+)
+PUBLISHED_MONITORING = (APPROVAL_SUMMARY, PATHWAY_SUMMARY, PUBLISHED_ACTIVITY_CHANGE, PUBLISHED_AUDIT_ESTIMATE)

@@ -6,7 +6,7 @@ constraint would print a patient's row. Columns that must not be null are listed
 them.
 """
 
-from ebi_spark.tables.monitoring import MONITORING_TABLES
+from ebi_spark.tables.monitoring import MONITORING_TABLES, PUBLISHED_MONITORING
 from ebi_spark.tables.table import POLICY_KEY, RECORD_KEY, SCHEMA_VERSION, UNKNOWN_YEAR, YEAR, Table
 
 __all__ = ["POLICY_KEY", "RECORD_KEY", "SCHEMA_VERSION", "UNKNOWN_YEAR", "YEAR", "Table"]
@@ -499,9 +499,49 @@ RUN_LOG = Table(
     configuration string -- fingerprint of the configuration file
     versions_read map<string,bigint> -- Delta version of each table that was read
     versions_written map<string,bigint> -- Delta version of each table that was written
-    details map<string,string> -- further facts as text, never a patient's value
+    details map<string,string> -- further facts for people, such as a message; never a patient's value
 """,
     required=("run_id", "stage", "started_at", "outcome"),
+)
+BATCH = Table(
+    "gold",
+    "batch",
+    "what one stage of one run (of an ingest: one batch of years) worked on and used; the next run compares it to decide what is due. Counts only with a row in gold/run_log of the same run, stage and time",
+    """
+    run_id string -- the run
+    stage string -- ingest, flag, rate, validate, publish and others that can be due
+    started_at timestamp -- when the stage began, as in gold/run_log
+    outcome string -- done, or failed if a check or a limit stopped it
+    reasons array<string> -- why the stage was due, in words; empty if it was called by its name or with --force
+    years array<string> -- financial years that the stage worked on
+    inputs string -- its inputs besides tables of the lake: the rows of gold/stage_input with the same value; NULL if not recorded
+    versions_read map<string,bigint> -- Delta version of each table that was read
+    versions_written map<string,bigint> -- Delta version of each table that was written
+    day date -- the day of the run, after which no date of activity can be true
+    every_year boolean -- true if the configuration named no years
+    whole boolean -- false if flag worked on some policies only, so that rows of other policies stayed
+    keep_releases int -- the number of releases to keep, by the configuration
+    years_by_layer map<string,array<string>> -- validate: the years whose tables were checked, by layer (silver, flags, rates)
+    years_found array<string> -- ingest: all years that the run had to bring up to date, also in other batches
+    years_unchanged array<string> -- ingest: the years whose source files were checked and did not have to be read
+    files array<struct<file:string,financial_year:string,fingerprint:string>> -- ingest: the source files that were read, by year (NULL: rows without a year), with a fingerprint of the status of their rows; NULL if nothing was read
+    due_from map<string,date> -- ingest: the source files with rows of future days, each with the first day on which it is read again
+""",
+    required=("run_id", "stage", "started_at", "outcome"),
+)
+STAGE_INPUT = Table(
+    "gold",
+    "stage_input",
+    "one input of a stage besides tables of the lake, such as a setting or a file. Stages with the same inputs share their rows, by the column inputs of gold/batch",
+    """
+    inputs string -- names the set of inputs that the row belongs to
+    run_id string -- the first run that had this set of inputs
+    stage string -- the stage
+    kind string -- program (version of the stage's logic), setting, file, source (how source files are described), data (source file), table (of a catalogue), policies (how they are published), policy (what decides its flags) or wording (of all policies)
+    input string -- name of the setting, file, source, table or policy; empty if there is only one of its kind
+    fingerprint string -- its state: the value of a setting, size and time of a source file, version, or hash of the content
+""",
+    required=("inputs", "run_id", "stage", "kind", "input", "fingerprint"),
 )
 
 
@@ -686,8 +726,8 @@ TABLES: dict[str, Table] = {
         *MONITORING_TABLES,
         APC_SPELL, OP_ATTENDANCE, QUARANTINE, REPEATED_ROW, WITHDRAWN_RECORD, INGEST_AUDIT, POPULATION,
         ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POLICY_SENSITIVITY, POLICY_COMPARISON, ACTIVITY_RATE, RATE_VARIATION,
-        ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA, RECORD_QUALITY, RUN_LOG,
+        ACTIVITY_MONTH, PROVIDER_MONTH, UNMAPPED_AREA, RECORD_QUALITY, RUN_LOG, BATCH, STAGE_INPUT,
         RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN,
-        COMPLETENESS, PUBLISHED_POLICY, RELEASE,
+        COMPLETENESS, *PUBLISHED_MONITORING, PUBLISHED_POLICY, RELEASE,
     )
 }  # fmt: skip

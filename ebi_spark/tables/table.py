@@ -5,6 +5,8 @@ from functools import cached_property
 
 from pyspark.sql.types import DataType, StructType
 
+from ebi_spark.quoting import sql_name
+
 # The version of all tables together, stored as a property of each table. Raise it when a column changes its type or
 # meaning: a lake with a higher version than the program's is refused. A new column needs no higher version:
 # `Lake.migrate` adds it.
@@ -49,13 +51,14 @@ class Table:
         """The columns as a Spark schema, all nullable, with meanings as comments. Shared by all callers: do not change
         it.
 
-        Spark parses every type in Java, so it is made only once per table.
+        Spark parses it in Java, so it is made in one call, and only once per table.
         """
-        schema = StructType()
-        for name, spark_type, meaning in self._fields:
-            schema.add(
-                name, DataType.fromDDL(spark_type), nullable=True, metadata={"comment": meaning} if meaning else None
-            )
+        listed = ", ".join(f"{sql_name(name)} {spark_type}" for name, spark_type, _ in self._fields)
+        parsed, schema = DataType.fromDDL(listed), StructType()
+        assert isinstance(parsed, StructType)
+        for field, (_, _, meaning) in zip(parsed.fields, self._fields, strict=True):
+            metadata = {"comment": meaning} if meaning else None
+            schema.add(field.name, field.dataType, nullable=True, metadata=metadata)
         return schema
 
     def fields(self) -> list[tuple[str, str, str]]:

@@ -1,6 +1,6 @@
 """The gate: the checks that every table must pass before later stages use it.
 
-Silver, flags and gold rates: each suite in ``expectations/`` states the checks of one table. Spark counts the violations of
+Silver, flags, gold rates and monitoring: each suite in ``expectations/`` states the checks of one table. Spark counts the violations of
 all checks of a layer in one or two queries. Great Expectations then evaluates a single row of counts. No patient's value can
 therefore reach its results, log or pages, and a hundred expectations do not need a hundred Spark jobs. (120 expectations took
 20 seconds on a Spark frame of one row and 1 second on pandas.)
@@ -37,6 +37,17 @@ LAYER_SUITES = {
     "silver": ("apc_spell", "op_attendance", "quarantine", "ingest_audit", "population"),
     "flags": ("policy", "activity_flag", "policy_attrition", "policy_sensitivity", "policy_comparison"),
     "rates": ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area", "record_quality"),
+    "monitoring": (
+        "approval_unused",
+        "regime_change",
+        "pathway_incidence",
+        "code_use",
+        "activity_change",
+        "equality_rate",
+        "audit_sample",
+        "audit_result",
+        "audit_estimate",
+    ),
     "published": (
         "published_rate",
         "published_variation",
@@ -47,11 +58,18 @@ LAYER_SUITES = {
         "published_activity_month",
         "published_days_between",
         "published_completeness",
+        "published_approval_summary",
+        "published_pathway_summary",
+        "published_activity_change",
+        "published_audit_estimate",
         "published_policy",
     ),
 }
 # Tables with one row for each record. All other tables have figures.
-RECORD_SUITES = ("apc_spell", "op_attendance", "quarantine", "activity_flag")
+RECORD_SUITES = (
+    "apc_spell", "op_attendance", "quarantine", "activity_flag", "prior_approval", "prior_approval_quarantine",
+    "approval_match", "approval_unused", "pathway", "pathway_step",
+)  # fmt: skip
 EVERY_YEAR = "_every_year"
 RELEASE_ID = "release_id"
 KINDS = ("row", "unique", "unique_every_year", "total", "group", "count_of_violations")
@@ -164,7 +182,7 @@ def validate_layers(
     staged: Mapping[Table, DataFrame] | None = None,
     staged_rows: Mapping[Table, pa.Table] | None = None,
 ) -> dict[str, GateResult]:
-    """Check every table of each layer (``silver``, ``flags``, ``rates`` or ``published``), with one checkpoint for each layer.
+    """Check every table of each layer of :data:`LAYER_SUITES`, with one checkpoint for each layer.
 
     Only rows of ``years`` are checked (None: all years). The layer ``published`` needs a ``release_id``: only rows of that
     release are checked, and they are compared with gold as it is now. Other layers must not have one (``ValueError``).
@@ -395,7 +413,7 @@ class _ViolationCounter:
                     names = [f"c{number}" for number in range(len(counts))]
                     counted = source.agg(*[c.alias(n) for c, n in zip(counts.values(), names, strict=True)])
                     add_query(counted, [F.col(name) for name in names], list(counts))
-        for row in reduce(DataFrame.unionByName, parts).collect() if parts else []:
+        for row in _union(parts).collect() if parts else []:
             violations.counts.update(zip(checks_of_part[row["part"]], map(int, row["counts"]), strict=True))
         for key, (frame, columns) in keys_by_check.items():
             if violations.counts[key]:  # either repeated keys or different keys with equal hashes: count exactly
@@ -451,10 +469,13 @@ class _ViolationCounter:
         """All rows of a suite's table. Every call gives the same version of the table."""
         if suite not in self.every_year:
             table = _table(suite)
-            frame = self.staged[table] if table in self.staged else self.lake.read(table)
-            # Tables of figures are small. In one partition their groups and joins need no shuffle, and shuffles are most
-            # of the cost of checking them.
-            self.every_year[suite] = frame if suite in RECORD_SUITES else frame.coalesce(1)
+            if suite in RECORD_SUITES:
+                self.every_year[suite] = self.lake.read(table)
+            else:
+                # Tables of figures are small. In one partition their groups and joins need no shuffle, and shuffles are
+                # most of the cost of checking them.
+                frame = self.staged[table] if table in self.staged else self.lake.read_small(table)
+                self.every_year[suite] = frame.coalesce(1)
         return self.every_year[suite]
 
     def _column_differences(self, suite: str) -> tuple[list[str], list[str]]:
@@ -515,6 +536,14 @@ def _table(suite: str) -> Table:
 
 def _placeholders(sql: str) -> list[str]:
     return sorted(set(re.findall(r"\{(\w+)\}", sql)))
+
+
+def _union(parts: list[DataFrame]) -> DataFrame:
+    """All rows of frames with the same columns. Halves are joined to halves: Spark analyses each union as a whole."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return _union(parts[:middle]).union(_union(parts[middle:]))
 
 
 def _violation_count(check: Check) -> Column:

@@ -1,0 +1,107 @@
+"""Rates as a CSV file in the form that Fingertips (Office for Health Improvement and Disparities) downloads have."""
+
+import csv
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ebi_spark.exports.release_data import (
+    AREA_TYPES,
+    ReleaseData,
+    Row,
+    comparison,
+    is_withheld,
+    ons_codes,
+    parents,
+)
+from ebi_spark.geography.area_versions import versions
+
+COLUMNS = (
+    "Indicator ID", "Indicator Name", "Parent Code", "Parent Name", "Area Code", "Area Name", "Area Type", "Sex", "Age",
+    "Category Type", "Category", "Time period", "Value", "Lower CI 95.0 limit", "Upper CI 95.0 limit",
+    "Lower CI 99.8 limit", "Upper CI 99.8 limit", "Count", "Denominator", "Value note", "Recent Trend",
+    "Compared to England value or percentiles", "Compared to Region value or percentiles", "Time period Sortable",
+    "New data", "Compared to goal", "Time period range",
+)  # fmt: skip
+_COMPARED = {"lower": "Lower", "similar": "Similar", "higher": "Higher", "not_compared": "Not compared"}
+SUPPRESSED = "Value suppressed for disclosure control"
+NOT_CALCULATED = "Value not calculated"
+
+
+def write_fingertips(path: Path, release: ReleaseData) -> int:
+    """Write one row for each policy, period and area; returns the number of rows. A suppressed value is empty and has a value
+    note. Areas have their ONS codes, or their NHS codes where there is none (providers)."""
+    rows = fingertips_rows(release)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return len(rows)
+
+
+def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
+    """The rows of the file."""
+    day = _day_of(release)
+    codes, above = ons_codes(day), parents(day)
+    england = {
+        (row["policy_id"], row["revision"], row["period"]): row
+        for row in release.rates
+        if row["area_type"] == "england"
+    }
+    found = []
+    for row in release.rates:
+        place = (row["area_type"], str(row["area_code"]))
+        if row["area_type"] == "england":
+            place = ("england", "E92000001")
+        parent_kind, parent_code, parent_name = above.get(place, ("", "", ""))
+        low, high = (
+            (row[f"{name}_adjusted"] if row[f"{name}_adjusted"] is not None else row[name])
+            for name in ("lower", "upper")
+        )
+        note = SUPPRESSED if is_withheld(row) else NOT_CALCULATED if row["standardised_rate"] is None else ""
+        whole = england.get((row["policy_id"], row["revision"], row["period"]))
+        found.append(
+            dict.fromkeys(COLUMNS, "")
+            | {
+                "Indicator ID": row["policy_id"],
+                "Indicator Name": f"{release.policies[row['policy_id']]['title']}: flagged records per 100,000, standardised "
+                "for age and sex",
+                "Parent Code": codes.get((parent_kind, parent_code), parent_code),
+                "Parent Name": parent_name,
+                "Area Code": codes.get(place, place[1]),
+                "Area Name": row["area_name"],
+                "Area Type": AREA_TYPES[row["area_type"]],
+                "Sex": "Persons",
+                "Age": "All ages",
+                "Time period": _period(row),
+                "Value": _number(row["standardised_rate"]),
+                "Lower CI 95.0 limit": _number(low),
+                "Upper CI 95.0 limit": _number(high),
+                "Count": _number(row["activity"]),
+                "Denominator": _number(row["population"]),
+                "Value note": note,
+                "Recent Trend": "Cannot be calculated",
+                "Compared to England value or percentiles": _COMPARED[comparison(row, whole)],
+                "Compared to Region value or percentiles": "Not compared",
+                "Time period Sortable": f"{row['financial_year'][:4]}0000",
+                "Time period range": f"{row['period_years']}y",
+            }
+        )
+    return found
+
+
+def _day_of(release: ReleaseData) -> date:
+    """A day of the version of the areas that the release shows."""
+    version = str(release.manifest["geography"])
+    return versions().get(version, release.released_on)
+
+
+def _period(row: Row) -> str:
+    """A year as 2021/22, pooled years as 2019/20 - 21/22."""
+    first, last = str(row["period"])[:7], row["financial_year"]
+    start, end = first.replace("-", "/"), last.replace("-", "/")
+    return end if row["period_years"] == 1 else f"{start} - {end[2:]}"
+
+
+def _number(value: float | int | None) -> str:
+    return "" if value is None else repr(value)

@@ -1,0 +1,160 @@
+"""One release, read once: its manifest and its published tables as plain rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from ebi_spark.config.settings import resource
+from ebi_spark.errors import InputError
+from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.release.current import local_time
+from ebi_spark.small_files import read_rows
+from ebi_spark.tables.schemas import RELEASE, TABLES
+
+Row = dict[str, Any]
+WITHHELD = ("withheld_small", "withheld_secondary")
+ENGLAND, ENGLAND_ONS = "england", "E92000001"
+# The kinds of area, from the largest to the smallest.
+AREA_TYPES = {
+    "england": "England",
+    "region": "Region",
+    "icb": "Integrated care board",
+    "sub_icb": "Sub-ICB location",
+    "provider": "Provider",
+}
+_ORDER = tuple(AREA_TYPES)
+
+
+@dataclass(frozen=True)
+class ReleaseData:
+    """``manifest``: the row of ``published/release``. ``tables``: the rows of each published table by its name. A missing
+    value is None."""
+
+    manifest: Row
+    tables: Mapping[str, list[Row]]
+
+    @property
+    def release_id(self) -> str:
+        """The id of the release."""
+        return str(self.manifest["release_id"])
+
+    @cached_property
+    def released_on(self) -> date:
+        """The day of the release, in local time."""
+        released: date = self.manifest["released_at"].date()
+        return released
+
+    @cached_property
+    def policies(self) -> dict[str, Row]:
+        """By policy id, the row of its default reading under its newest revision."""
+        found: dict[str, Row] = {}
+        for row in sorted(self.tables["policy"], key=lambda row: str(row["revision"])):
+            if row["is_default_reading"]:
+                found[row["policy_id"]] = row
+        return dict(sorted(found.items()))
+
+    def of_default_readings(self, table: str) -> list[Row]:
+        """The rows of a table that are by the default reading of their policy."""
+        default = {policy_id: row["reading"] for policy_id, row in self.policies.items()}
+        return [row for row in self.tables[table] if default.get(row["policy_id"]) == row["reading"]]
+
+    @cached_property
+    def rates(self) -> list[Row]:
+        """The rows of ``rate`` that are meant to be read side by side: default readings, from England to providers."""
+        return sorted(
+            self.of_default_readings("rate"),
+            key=lambda row: (
+                row["policy_id"], _ORDER.index(row["area_type"]), str(row["area_code"]), row["period_years"],
+                row["financial_year"],
+            ),
+        )  # fmt: skip
+
+
+def read_release_data(lake: LocalLake, release_id: str | None = None) -> ReleaseData:
+    """The release with this id, or the current one. An :class:`InputError` if there is none."""
+    rows = lake.small_rows(RELEASE, RELEASE.names()) if lake.exists(RELEASE) else []
+    chosen = [row for row in rows if (row["is_current"] if release_id is None else row["release_id"] == release_id)]
+    if not chosen:
+        known = ", ".join(sorted(row["release_id"] for row in rows))
+        raise InputError(
+            f"{lake.location} has no {'current release' if release_id is None else f'release {release_id!r}'}",
+            remedy=f"choose from: {known}" if known else "publish one first",
+        )
+    manifest = chosen[0] | {"released_at": local_time(chosen[0]["released_at"])}
+    published = [table for table in TABLES.values() if table.layer == "published" and table is not RELEASE]
+    return ReleaseData(
+        manifest,
+        {
+            table.name: plain_rows(lake.frame(table, {"release_id": [manifest["release_id"]]}))
+            if lake.exists(table)
+            else []
+            for table in published
+        },
+    )
+
+
+def plain_rows(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a frame with Python values; a missing value is None, an array a list."""
+    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int | dict):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if getattr(value, "ndim", 0):
+        return [_plain(item) for item in value.tolist()]
+    if pd.isna(value):
+        return None
+    if isinstance(value, pd.Timestamp):
+        return value.to_pydatetime()
+    return value.item() if hasattr(value, "item") else value
+
+
+def is_withheld(row: Row) -> bool:
+    """Whether disclosure control suppressed the row's figures."""
+    return row.get("status") in WITHHELD
+
+
+def comparison(row: Row, england: Row | None) -> str:
+    """How an area's rate compares with England's by its 95% limits: ``lower``, ``similar``, ``higher`` or
+    ``not_compared``."""
+    if england is None or row["area_type"] == ENGLAND or england["standardised_rate"] is None:
+        return "not_compared"
+    low, high = (row["lower_adjusted"], row["upper_adjusted"]) if row["lower_adjusted"] is not None else (
+        row["lower"], row["upper"],
+    )  # fmt: skip
+    if low is None or high is None:
+        return "not_compared"
+    value = england["standardised_rate"]
+    return "lower" if high < value else "higher" if low > value else "similar"
+
+
+def ons_codes(day: date) -> dict[tuple[str, str], str]:
+    """By kind of area and NHS code, the ONS code that is valid on a day."""
+    found = {(ENGLAND, ENGLAND_ONS): ENGLAND_ONS}
+    for kind, file, column in (
+        ("region", "region_ons_codes.csv", "region_code"),
+        ("icb", "icb_ons_codes.csv", "icb_code"),
+        ("sub_icb", "area_ons_codes.csv", "sub_icb_code"),
+    ):
+        for row in sorted(read_rows(resource("conf", "reference", file)), key=lambda row: row["valid_from"]):
+            if row["valid_from"] <= day.isoformat() and (not row["valid_to"] or day.isoformat() < row["valid_to"]):
+                found[kind, row[column]] = row["ons_code"]
+    return found
+
+
+def parents(day: date) -> dict[tuple[str, str], tuple[str, str, str]]:
+    """By kind of area and NHS code, the kind, code and name of the area that it is part of on a day."""
+    found: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for row in read_rows(resource("conf", "reference", "areas.csv")):
+        if row["valid_from"] <= day.isoformat() and (not row["valid_to"] or day.isoformat() < row["valid_to"]):
+            found["sub_icb", row["sub_icb_code"]] = ("icb", row["icb_code"], row["icb_name"])
+            found["icb", row["icb_code"]] = ("region", row["region_code"], row["region_name"])
+            found["region", row["region_code"]] = (ENGLAND, ENGLAND_ONS, "England")
+    return found

@@ -1,0 +1,248 @@
+"""The sheets of a workbook, as the government statistical service asks for them: one table a sheet, no merged or empty cells,
+`[c]` for a suppressed figure, `[x]` for one that is not available. :mod:`ebi_spark.exports.workbooks` writes them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from ebi_spark.exports.release_data import AREA_TYPES, ReleaseData, Row, comparison, is_withheld
+
+CONFIDENTIAL, NOT_AVAILABLE = "[c]", "[x]"
+SYMBOLS = (
+    f"{CONFIDENTIAL}: suppressed, to protect people or because another suppressed figure could be worked out from it.",
+    f"{NOT_AVAILABLE}: not available, for example because there is no population or too few records for a rate.",
+)
+Cell = str | int | float | date
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table. ``name``: of the sheet, at most 31 characters. ``columns``: headings. ``about``: what a row is."""
+
+    name: str
+    title: str
+    about: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+
+
+# A heading, and the value of a row.
+_Column = tuple[str, Callable[[Row], Any]]
+# Figures that disclosure control takes away together.
+_SUPPRESSED = {
+    "activity", "in_scope", "crude_rate", "standardised_rate", "lower", "upper", "flagged_share", "share_lower",
+    "share_upper", "areas_with_activity", "p10", "p25", "p50", "p75", "p90", "n_fold", "opportunity", "records",
+    "share_of_typical",
+}  # fmt: skip
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    return row["policy_id"], row["revision"], row["period"]
+
+
+def sheets_of(release: ReleaseData) -> list[Sheet]:
+    """Every sheet of a release but cover and notes: rates by kind of area, variation, months, attrition, readings, quality and
+    policies. A sheet without rows is left out."""
+    titles = {policy: row["title"] for policy, row in release.policies.items()}
+
+    def policy(row: Row) -> str:
+        return str(titles.get(row["policy_id"]) or row["policy_id"])
+
+    period: list[_Column] = [("Policy", policy), ("Period", _column("period"))]
+    england = {
+        (row["policy_id"], row["revision"], row["period"]): row
+        for row in release.rates
+        if row["area_type"] == "england"
+    }
+    rate: list[_Column] = [
+        ("Flagged records", _column("activity")),
+        ("Records in scope", _column("in_scope")),
+        ("People", _column("population")),
+        ("Rate per 100,000, standardised for age and sex", _column("standardised_rate")),
+        ("Lower 95% limit", _limit("lower")),
+        ("Upper 95% limit", _limit("upper")),
+        ("Compared with England (95% limits)", lambda row: comparison(row, england.get(_key(row)))),
+        ("Share flagged of those in scope", _column("flagged_share")),
+        ("Status", _column("status")),
+        ("Notes", lambda row: ", ".join(row["notes"] or [])),
+    ]  # fmt: skip
+    area: list[_Column] = [("Area code", _column("area_code")), ("Area name", _column("area_name"))]
+    found = [
+        _sheet(
+            f"Rates_{kind}",
+            f"Flagged records and rates: {name}",
+            "A row is one policy, period and area. Below England counts are rounded, and rates are indirectly standardised from "
+            "published counts."
+            if kind != "england"
+            else "A row is one policy and period.",
+            [*period, *area, *rate],
+            [row for row in release.rates if row["area_type"] == kind],
+        )
+        for kind, name in AREA_TYPES.items()
+    ]
+    found += [
+        _sheet(
+            "Variation",
+            "How much rates vary between areas",
+            "A row is one policy, period and kind of area.",
+            [
+                *period,
+                ("Kind of area", lambda row: AREA_TYPES[row["area_type"]]),
+                ("Areas", _column("areas")),
+                ("10th percentile", _column("p10")),
+                ("Median", _column("p50")),
+                ("90th percentile", _column("p90")),
+                ("N-fold", _column("n_fold")),
+                ("Opportunity", _column("opportunity")),
+                ("Status", _column("status")),
+            ],
+            release.of_default_readings("variation"),
+        ),
+        _sheet(
+            "Months",
+            "Flagged records by month, England",
+            "A row is one policy and month.",
+            [
+                ("Policy", policy),
+                ("Month", _column("month")),
+                ("Flagged records", _column("activity")),
+                ("Records in scope", _column("in_scope")),
+                ("Provisional", lambda row: _yes_no(row["provisional"])),
+                ("Pandemic", lambda row: _yes_no(row["pandemic"])),
+            ],
+            [row for row in release.of_default_readings("activity_month") if row["month"] is not None],
+        ),
+        _sheet(
+            "Attrition",
+            "How many records each clause removes, England",
+            "A row is one policy, year and clause, in the order in which clauses are applied.",
+            [
+                ("Policy", policy),
+                ("Year", _column("financial_year")),
+                ("Step", _column("step")),
+                ("Clause", _column("clause_id")),
+                ("Records before", _column("records_in")),
+                ("Records that fail", _column("records_failed")),
+                ("Removed because a value is missing", _column("records_missing")),
+                ("Records left", _column("records_left")),
+                ("Near misses", _column("near_miss")),
+            ],
+            release.of_default_readings("attrition"),
+        ),
+        _sheet(
+            "Readings",
+            "What each reading of a policy flags, England",
+            "A row is one policy, reading and year.",
+            [
+                ("Policy", policy),
+                ("Reading", _column("reading")),
+                ("Main definition", lambda row: _yes_no(row["is_default_reading"])),
+                ("Year", _column("financial_year")),
+                ("Records in scope", _column("in_scope")),
+                ("Flagged records", _column("flagged")),
+                ("Flagged as published", _column("flagged_as_published")),
+            ],
+            list(release.tables["reading_effect"]),
+        ),
+        _sheet(
+            "Quality",
+            "Data quality, England",
+            "A row is one measure of a data set and year. All but totals are to the nearest 100.",
+            [
+                ("Year", _column("financial_year")),
+                ("Data set", _column("dataset")),
+                ("Policy", lambda row: titles.get(row["policy_id"], "all")),
+                ("Measure", _column("measure")),
+                ("Records", _column("records")),
+                ("Of records", _column("of_records")),
+                ("Status", _column("status")),
+            ],
+            list(release.tables["quality"]),
+        ),
+        _sheet(
+            "Policies",
+            "The policies and where they come from",
+            "A row is one policy and revision in its main definition.",
+            [
+                ("Policy", _column("policy_id")),
+                ("Title", _column("title")),
+                ("Revision", _column("revision")),
+                ("Main definition", _column("reading")),
+                ("Publisher", _column("publisher")),
+                ("Source", _column("source")),
+                ("In force from", _column("in_force_from")),
+                ("In force until", _column("in_force_to")),
+                ("Boards", lambda row: ", ".join(row["boards"] or []) or "England"),
+            ],
+            release.of_default_readings("policy"),
+        ),
+    ]
+    return [sheet for sheet in found if sheet.rows]
+
+
+def notes_of(release: ReleaseData) -> list[tuple[str, str]]:
+    """(key, text) of each caveat of the release and of each symbol."""
+    caveats = release.manifest["caveats"] or {}
+    return [*sorted(caveats.items()), *((text[:3], text) for text in SYMBOLS)]
+
+
+def cover_of(release: ReleaseData) -> list[str]:
+    """The lines of the cover, below its title."""
+    manifest = release.manifest
+    years = manifest["years"] or []
+    return [
+        f"Release {release.release_id}, published on {release.released_on.day} {release.released_on:%B %Y}.",
+        f"Financial years: {', '.join(years)}.",
+        f"Areas: {manifest['geography']}. Coverage: {manifest['coverage']}.",
+        f"Disclosure control: {manifest['disclosure']}. Counts below England are rounded, and small ones are suppressed.",
+        *SYMBOLS,
+        "The flags apply published Evidence-Based Interventions policies to hospital records. A flag is no judgement of a "
+        "patient's care: clinical circumstances are not in these data.",
+    ]
+
+
+def _sheet(name: str, title: str, about: str, columns: list[_Column], rows: Iterable[Row]) -> Sheet:
+    return Sheet(
+        name,
+        title,
+        about,
+        tuple(heading for heading, _ in columns),
+        [tuple(_cell(value(row), row) for _, value in columns) for row in rows],
+    )
+
+
+def _column(name: str) -> Callable[[Row], Any]:
+    def value(row: Row) -> Any:
+        found = row[name]
+        return CONFIDENTIAL if found is None and name in _SUPPRESSED and is_withheld(row) else found
+
+    return value
+
+
+def _limit(name: str) -> Callable[[Row], Any]:
+    """The limit that allows for people with several records where it is published, else the simple one."""
+
+    def value(row: Row) -> Any:
+        adjusted = row.get(f"{name}_adjusted")
+        return adjusted if adjusted is not None else _column(name)(row)
+
+    return value
+
+
+def _yes_no(value: bool | None) -> str | None:
+    return None if value is None else "yes" if value else "no"
+
+
+def _cell(value: Any, row: Row) -> Cell:
+    if value is None:
+        return NOT_AVAILABLE
+    if value == "":
+        return "none"
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, str | int | date):
+        return value
+    raise TypeError(f"a cell cannot have {type(value).__name__}")

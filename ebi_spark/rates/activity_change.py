@@ -1,0 +1,422 @@
+"""Did operations fall, or only the code? The flagged records of a policy as a chain of narrowing counts, and what each factor
+of the chain adds to a change; and the codes that are seen beside the rule.
+
+Definitions are in ``conf/lumbar_fusions.yml``. Spark counts in one query (:func:`counts_frame`); the few counts are finished on
+the driver (:func:`change_rows`, :func:`code_use_rows`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache, reduce
+from typing import Any
+
+import yaml
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.config.settings import resource
+from ebi_spark.financial_years import end_of
+from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
+from ebi_spark.geography.area_versions import Geography
+from ebi_spark.geography.output_areas import assign_output_area
+from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND, Lookups, with_area
+from ebi_spark.policies.model import PolicyReading, RevisionPeriod
+from ebi_spark.policies.patterns import one_of
+from ebi_spark.rates.population import ENGLAND, members_of
+from ebi_spark.small_frames import small_frame
+from ebi_spark.statistics.decomposition import factors_of, shapley_parts
+from ebi_spark.tables.schemas import RECORD_KEY, YEAR
+
+PEOPLE, OPERATIONS, IN_SCOPE = "people", "operations_per_person", "in_scope"
+REVISION, TOTAL_FROM, TOTAL_TO = "revision", "total_from", "total_to"
+UNDEFINED, NO_POPULATION = "undefined_factor", "no_population"
+OUTSIDE_SCOPE, NON_DOMINANT, UNSPECIFIED, PRIMARY_DIAGNOSIS = (
+    "operation_outside_scope", "non_dominant", "unspecified", "primary_diagnosis",
+)  # fmt: skip
+ANY, UNKNOWN = "any", "unknown"
+# The revision in force on each record's day, as gold/activity_flag has it.
+IN_FORCE = ""
+_AREA = "area"
+_STEPS = ("operations", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
+_AREA_COLUMNS = ("area_code", "area_date", "latest_area_code", "area_basis", "person_id")
+
+
+@cache
+def definitions() -> dict[str, Any]:
+    """The whole of ``conf/lumbar_fusions.yml``. Shared by all callers: do not change it."""
+    found: dict[str, Any] = yaml.safe_load(resource("conf", "lumbar_fusions.yml").read_text(encoding="utf-8"))
+    return found
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How the flagged records of one policy are split.
+
+    ``periods``: its revisions and their time, of one policy. ``others``: the revisions that all years have to be read by as
+    well, by name; empty where all revisions have the same clauses, so that any of them gives the same counts.
+    """
+
+    periods: tuple[RevisionPeriod, ...]
+    others: tuple[str, ...]
+    fusions: bool
+    primary_diagnosis: tuple[str, ...]
+    no_exclusion: tuple[str, ...]
+
+    @property
+    def policy_id(self) -> str:
+        """The policy."""
+        return self.periods[0].policy.id
+
+    @property
+    def dataset(self) -> str:
+        """The records that the policy is about: apc or op."""
+        return self.periods[0].policy.dataset
+
+    @property
+    def reading(self) -> str:
+        """The policy's default reading."""
+        return self.periods[0].policy.default_reading
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The counts of the chain after the people, the widest first."""
+        given = {"operations": self.fusions, "primary_diagnosis": bool(self.primary_diagnosis)}
+        return tuple(step for step in _STEPS if given.get(step, True))
+
+    def revision_on(self, day: date) -> str:
+        """The revision in force on a day; the first one for days before it, the last for days after it has ended."""
+        started = [period for period in self.periods if period.since is None or period.since <= day]
+        return (started or list(self.periods))[-1].revision.name
+
+
+def chains(periods: Iterable[RevisionPeriod]) -> list[Chain]:
+    """The chains of the policies that ``conf/lumbar_fusions.yml`` names and a run has."""
+    by_policy: dict[str, list[RevisionPeriod]] = defaultdict(list)
+    for period in periods:
+        by_policy[period.policy.id].append(period)
+    found = []
+    for policy_id, given in definitions()["chains"].items():
+        if policy_id not in by_policy:
+            continue
+        own = by_policy[policy_id]
+        rules = {repr(_rule(period.revision.readings[period.policy.default_reading])) for period in own}
+        found.append(
+            Chain(
+                tuple(own),
+                tuple(period.revision.name for period in own) if len(rules) > 1 else (),
+                given.get("lumbar_fusions", False),
+                tuple(given.get("primary_diagnosis", ())),
+                tuple(given.get("no_exclusion", ())),
+            )
+        )
+    return found
+
+
+def _rule(reading: PolicyReading) -> list[Any]:
+    """Everything that decides an outcome, without the revision's name and time."""
+    return [clause.outcome_parts for clause in reading.clauses if clause.kind != "note"]
+
+
+def lumbar_fusions(spells: DataFrame) -> DataFrame:
+    """The rows of ``silver/apc_spell`` with a code of ``conf/lumbar_fusions.yml``, with two more columns: ``fusion_codes``, the
+    different codes of the record in that file, and ``is_fusion``, whether one of them is a lumbar fusion.
+
+    | dominant_procedure_4 | procedure_codes | → fusion_codes | is_fusion |
+    |----------------------|-----------------|----------------|-----------|
+    | V382                 | ,V382,V404,     | [V382, V404]   | true      |
+    | V254                 | ,V254,V393,     | [V393]         | true      |
+    | V388                 | ,V388,          | [V388]         | false     |
+    """
+    lumbar = [*definitions()["scope"]["codes"], *definitions()["outside_scope"]["codes"]]
+    every = [*lumbar, *definitions()["unspecified"]["codes"]]
+    dominant = F.col("dominant_procedure_4")
+    listed = F.coalesce(F.col("procedure_codes"), F.lit(""))
+    found = spells.where(listed.rlike(f",{one_of(every)}") | dominant.isin(every))
+    codes = F.transform(F.split(listed, ","), lambda code: F.substring(code, 1, 4))
+    own = F.array_intersect(F.array_append(codes, F.coalesce(dominant, F.lit(""))), _texts(every))
+    return found.withColumn("fusion_codes", own).withColumn(
+        "is_fusion", F.size(F.array_intersect("fusion_codes", _texts(lumbar))) > 0
+    )
+
+
+def counts_frame(
+    records: Mapping[str, DataFrame],
+    flags: DataFrame,
+    found: Sequence[Chain],
+    lookups: Lookups,
+    geography: Geography,
+) -> DataFrame:
+    """All counts in one frame: ``policy_id``, ``version``, ``financial_year``, ``kind``, ``code`` and a column for each step.
+
+    ``kind`` ``area`` has the chain's counts by sub-ICB location of the version shown (``code``; NULL where it is unknown).
+    The other kinds are those of ``gold/code_use``, with their number of records in ``operations``. ``version`` is the
+    revision by which all years are read, :data:`IN_FORCE` for the one in force on each day. ``records`` are the silver
+    tables by dataset, ``flags`` rows of ``gold/activity_flag``. Records from outside England are left out.
+    """
+    parts = []
+    for chain in found:
+        judged = _judged(records, flags, chain, lookups)
+        parts.append(_with_fusions(records["apc"], judged, chain, lookups) if chain.fusions else _alone(judged, chain))
+    every = reduce(DataFrame.unionByName, parts).where(F.col("area_basis") != OUTSIDE_ENGLAND)
+    placed = assign_output_area(every, geography)
+    area = F.struct(F.lit(_AREA).alias("kind"), F.col("area_code").alias("code"), *[F.col(step) for step in _STEPS])
+    listed = placed.select("policy_id", "version", YEAR, F.inline(F.concat(F.array(area), "uses")))
+    sums = [F.sum(F.col(step).cast("int")).alias(step) for step in _STEPS]
+    return listed.groupBy("policy_id", "version", YEAR, "kind", "code").agg(*sums)
+
+
+_JUDGED = ("version", *RECORD_KEY, YEAR, *_AREA_COLUMNS, "outcome", "failed_clauses")
+
+
+def _judged(records: Mapping[str, DataFrame], flags: DataFrame, chain: Chain, lookups: Lookups) -> DataFrame:
+    """The records in scope of a policy in its default reading, once for each version that is needed."""
+    policy = chain.periods[0].policy
+    wanted = (F.col("policy_id") == policy.id) & (F.col("reading") == chain.reading)
+    found = flags.where(wanted).withColumn("version", F.lit(IN_FORCE)).select(*_JUDGED)
+    if not chain.others:
+        return found
+    # Every record by every revision, whatever its day. It is needed only where the clauses of two revisions differ.
+    always = [RevisionPeriod(policy, period.revision, None, None) for period in chain.periods]
+    again = apply_policies(records[policy.dataset], policy.dataset, always, lookups).where(wanted)
+    return found.unionByName(again.withColumn("version", F.col("revision")).select(*_JUDGED))
+
+
+def _with_steps(frame: DataFrame, chain: Chain, *, operations: Column, in_scope: Column) -> DataFrame:
+    failed = F.coalesce("failed_clauses", F.array().cast("array<string>"))
+    primary = in_scope & ~F.arrays_overlap(failed, _texts(chain.primary_diagnosis))
+    kept = primary & ~F.arrays_overlap(failed, _texts(chain.no_exclusion))
+    flagged = kept & F.coalesce(F.col("outcome") == FLAGGED, F.lit(False))
+    values = dict(zip(_STEPS, (operations, in_scope, primary, kept, flagged), strict=True))
+    return frame.withColumn("policy_id", F.lit(chain.policy_id)).withColumns(values)
+
+
+_COUNTED = ("policy_id", "version", *RECORD_KEY, YEAR, *_AREA_COLUMNS, *_STEPS)
+
+
+def _alone(judged: DataFrame, chain: Chain) -> DataFrame:
+    stepped = _with_steps(judged, chain, operations=F.lit(True), in_scope=F.lit(True))
+    return stepped.select(*_COUNTED, _no_uses().alias("uses"))
+
+
+def _with_fusions(spells: DataFrame, judged: DataFrame, chain: Chain, lookups: Lookups) -> DataFrame:
+    versions = small_frame(spells.sparkSession, [(name,) for name in (IN_FORCE, *chain.others)], "version string")
+    placed = with_area(lumbar_fusions(spells), lookups).crossJoin(F.broadcast(versions))
+    key = ("version", *RECORD_KEY, YEAR)
+    outcomes = judged.select(*key, "outcome", "failed_clauses")
+    # Under another name: a step of the chain is called primary_diagnosis too.
+    named = placed.withColumn("_diagnosis", F.coalesce(F.substring("primary_diagnosis", 1, 4), F.lit(UNKNOWN)))
+    joined = named.join(F.broadcast(outcomes), [*key], "left")
+    stepped = _with_steps(
+        joined, chain, operations=F.col("is_fusion"), in_scope=F.col("is_fusion") & F.col("outcome").isNotNull()
+    )
+    uses = F.when(F.col("version") == IN_FORCE, _uses()).otherwise(_no_uses())
+    return stepped.select(*_COUNTED, uses.alias("uses"))
+
+
+_USE = f"array<struct<kind:string,code:string,{','.join(f'{step}:boolean' for step in _STEPS)}>>"
+
+
+def _no_uses() -> Column:
+    return F.array().cast(_USE)
+
+
+def _uses() -> Column:
+    """The codes of a record that are seen beside the rule, one entry for each row of ``gold/code_use`` that it counts in."""
+    given = definitions()
+    scoped = _texts(given["scope"]["codes"])
+    own = F.col("fusion_codes")
+    dominant = F.coalesce(F.col("dominant_procedure_4"), F.lit(""))
+    is_dominant = F.array_contains(scoped, dominant)
+    other = F.when(~is_dominant, F.array_intersect(own, scoped)).otherwise(F.array().cast("array<string>"))
+    outside = F.array_intersect(own, _texts(given["outside_scope"]["codes"]))
+    unspecified = F.array_intersect(own, _texts(given["unspecified"]["codes"]))
+    first = F.when(F.col("in_scope"), F.array("_diagnosis")).otherwise(F.array().cast("array<string>"))
+
+    def used(kind: str, codes: Column, *, whole: bool = True) -> Column:
+        and_any = F.when(F.size(codes) > 0, F.array_append(codes, F.lit(ANY))).otherwise(codes) if whole else codes
+        return F.transform(
+            and_any,
+            lambda code: F.struct(
+                F.lit(kind).alias("kind"), code.alias("code"), *[F.lit(True).alias(step) for step in _STEPS]
+            ),
+        ).cast(_USE)
+
+    return F.concat(
+        used(OUTSIDE_SCOPE, outside),
+        used(NON_DOMINANT, other),
+        used(UNSPECIFIED, unspecified),
+        used(PRIMARY_DIAGNOSIS, first, whole=False),
+    )
+
+
+def _texts(values: Iterable[str]) -> Column:
+    return F.array(*[F.lit(value) for value in values]).cast("array<string>")
+
+
+# On the driver
+
+# (policy, version, year) → sub-ICB location (None: unknown) → the counts of _STEPS
+Counts = Mapping[tuple[str, str, str], Mapping[str | None, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """The counts of one policy and area in two years, the widest first, by the revision that both are read by, and the flagged
+    records by the revisions in force."""
+
+    area: tuple[str, str]
+    years: tuple[str, str]
+    revision: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    in_force: tuple[int, int]
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def counts_of(rows: Iterable[Mapping[str, Any]]) -> Counts:
+    """The counts by area from rows of :func:`counts_frame`."""
+    found: dict[tuple[str, str, str], dict[str | None, tuple[int, ...]]] = defaultdict(dict)
+    for row in rows:
+        if row["kind"] == _AREA:
+            found[row["policy_id"], row["version"], row[YEAR]][row["code"]] = tuple(row[step] for step in _STEPS)
+    return found
+
+
+def code_use_rows(rows: Iterable[Mapping[str, Any]], run_id: str) -> list[dict[str, Any]]:
+    """The rows of ``gold/code_use`` from rows of :func:`counts_frame`."""
+    rows = list(rows)
+    totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for row in rows:
+        if row["kind"] == _AREA and row["version"] == IN_FORCE:
+            totals[row["policy_id"], row[YEAR]][0] += row["operations"]
+            totals[row["policy_id"], row[YEAR]][1] += row["in_scope"]
+    return [
+        {
+            "policy_id": row["policy_id"],
+            YEAR: row[YEAR],
+            "kind": row["kind"],
+            "code": row["code"],
+            "records": row["operations"],
+            "of_records": totals[row["policy_id"], row[YEAR]][row["kind"] == PRIMARY_DIAGNOSIS],
+            "run_id": run_id,
+        }
+        for row in rows
+        if row["kind"] != _AREA
+    ]
+
+
+def pairs_of(years: Iterable[str]) -> list[tuple[str, str]]:
+    """The periods that are compared: each year with the next one there is, and the first with the last.
+
+    >>> pairs_of(["2019-20", "2020-21", "2021-22"])
+    [('2019-20', '2020-21'), ('2020-21', '2021-22'), ('2019-20', '2021-22')]
+    """
+    known = sorted(years)
+    found = list(zip(known, known[1:], strict=False))
+    return found + ([(known[0], known[-1])] if len(known) > 2 else [])
+
+
+def changes(
+    chain: Chain,
+    counts: Counts,
+    years: Iterable[str],
+    people: Mapping[tuple[str, str, str], int],
+    geography: Geography,
+    covered: Iterable[str],
+    *,
+    partial: bool,
+) -> list[Change]:
+    """The counts of a policy for every area and pair of years of :func:`pairs_of`.
+
+    Records of an unknown area count in England only. A year that is not in ``covered`` can be placed in England only, so
+    other areas have no change from or to it. Under ``partial`` coverage nothing is called England, nor a region. ``people``
+    are those of each (year, area type, area code).
+    """
+    kinds = ("icb", "sub_icb") if partial else ("england", "region", "icb", "sub_icb")
+    by_area: dict[tuple[str, str, tuple[str, str]], tuple[int, ...]] = {}
+    areas: set[tuple[str, str]] = set()
+    members: dict[str | None, list[tuple[str, str]]] = {None: [("england", ENGLAND)]}
+    for code in geography.areas:
+        members[code] = [area[:2] for area in members_of(geography, code)]
+        areas |= {area for area in members[code] if area[0] in kinds}
+    for (policy_id, version, year), by_location in counts.items():
+        if policy_id != chain.policy_id:
+            continue
+        for location, numbers in by_location.items():
+            for area in members.get(location, members[None]):
+                key = (version, year, area)
+                by_area[key] = tuple(map(sum, zip(by_area.get(key, (0,) * len(_STEPS)), numbers, strict=True)))
+    chosen = [_STEPS.index(step) for step in chain.steps]
+    names = (OPERATIONS if chain.fusions else IN_SCOPE, *chain.steps[1:])
+
+    def numbers_of(version: str, year: str, area: tuple[str, str]) -> tuple[int, ...]:
+        every = by_area.get((version, year, area), (0,) * len(_STEPS))
+        return tuple(every[place] for place in chosen)
+
+    found = []
+    covered = set(covered)
+    for pair in pairs_of(years):
+        revision = chain.revision_on(end_of(pair[0]))
+        version = revision if chain.others else IN_FORCE
+        for area in sorted(areas):
+            if area[0] != "england" and not covered.issuperset(pair):
+                continue
+            before, after = (numbers_of(version, year, area) for year in pair)
+            then, now = (numbers_of(IN_FORCE, year, area)[-1] for year in pair)
+            known = [people.get((year, *area)) for year in pair]
+            if known[0] and known[1]:
+                change = Change(
+                    area, pair, revision, (known[0], *before), (known[1], *after), (then, now), (PEOPLE, *names)
+                )
+            else:
+                change = Change(area, pair, revision, before, after, (then, now), names, (NO_POPULATION,))
+            found.append(change)
+    return found
+
+
+def change_rows(chain: Chain, found: Sequence[Change], run_id: str) -> list[dict[str, Any]]:
+    """The rows of ``gold/activity_change``: for each change its factors, the effect of the revision, and both totals.
+
+    The parts of the factors and of the revision add up to the difference of the totals (to 1e-9). The revision's part is
+    what the revisions in force add to the later period and not to the earlier one, beyond the revision that both are read
+    by.
+    """
+    rows: list[dict[str, Any]] = []
+    by_names: dict[tuple[str, ...], list[Change]] = defaultdict(list)
+    for change in found:
+        by_names[change.names].append(change)
+    for names, group in by_names.items():
+        factors = factors_of([change.before for change in group], [change.after for change in group])
+        parts = shapley_parts(factors, [change.after[-1] - change.before[-1] for change in group])
+        for number, change in enumerate(group):
+            common = {
+                "policy_id": chain.policy_id, "revision": change.revision, "reading": chain.reading,
+                "area_type": change.area[0], "area_code": change.area[1], "period_from": change.years[0],
+                "period_to": change.years[1], "run_id": run_id,
+            }  # fmt: skip
+            then, now = change.in_force
+            whole = {
+                REVISION: float((now - change.after[-1]) - (then - change.before[-1])),
+                TOTAL_FROM: float(then),
+                TOTAL_TO: float(now),
+            }
+            for place, name in enumerate(names):
+                undefined = [UNDEFINED] if factors.undefined[number, place] else []
+                rows.append(
+                    common
+                    | {
+                        "component": name,
+                        "value_from": float(factors.before[number, place]),
+                        "value_to": float(factors.after[number, place]),
+                        "records": float(parts[number, place]),
+                        "notes": [*change.notes, *undefined],
+                    }
+                )
+            rows += [
+                common | {"component": name, "records": records, "notes": [*change.notes]}
+                for name, records in whole.items()
+            ]
+    return rows

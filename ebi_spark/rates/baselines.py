@@ -1,0 +1,43 @@
+"""Past activity as the sources publish it, compared with ours (``conf/baselines.yml``)."""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import yaml
+
+from ebi_spark.config.settings import resource
+
+
+class Comparison(NamedTuple):
+    """A reading's count of a year for England, as a multiple of the published one; None where ours is 0. ``nearest``: no
+    reading's count comes nearer, by the ratio of the larger to the smaller count."""
+
+    reading: str
+    records: int
+    ratio: float | None
+    nearest: bool
+
+
+@cache
+def baselines() -> Mapping[str, Mapping[str, Any]]:
+    """The published baseline of each policy, by policy id. Shared by all callers: do not change it."""
+    document = yaml.safe_load(resource("conf", "baselines.yml").read_text(encoding="utf-8"))
+    return {item["policy"]: item for item in document["baselines"]}
+
+
+def compare(baseline: Mapping[str, Any], counts: Mapping[str, int]) -> list[Comparison]:
+    """Each reading's count beside the published one. ``counts``: the flagged records of England in the baseline's year, by
+    reading.
+
+    >>> [(c.reading, c.ratio, c.nearest) for c in compare({"records": 40}, {"as_published": 50, "as_intended": 20})]
+    [('as_published', 1.25, True), ('as_intended', 0.5, False)]
+    """
+    ratios = {reading: number / baseline["records"] if number else None for reading, number in counts.items()}
+    distances = {reading: abs(math.log(ratio)) for reading, ratio in ratios.items() if ratio}
+    least = min(distances.values(), default=None)
+    return [
+        Comparison(reading, number, ratios[reading], least is not None and distances.get(reading) == least)
+        for reading, number in counts.items()
+    ]

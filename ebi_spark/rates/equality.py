@@ -1,0 +1,216 @@
+"""The flagged records of England by sex, age group and deprivation fifth, over pooled years: what an equality impact analysis
+asks for. One query counts; the rates are made on the driver."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.errors import InputError
+from ebi_spark.flags.apply_policies import FLAGGED
+from ebi_spark.geography.record_areas import NAMED_BY, OUTSIDE_ENGLAND
+from ebi_spark.policies.model import Policy
+from ebi_spark.rates.methods import FEW_EVENTS, NO_POPULATION
+from ebi_spark.rates.population import band_of
+from ebi_spark.rates.population_files import BAND_YEARS, LAST_BAND, SEXES
+from ebi_spark.small_files import read_rows
+from ebi_spark.small_frames import small_frame
+from ebi_spark.statistics.inequality import Estimate, Stratum, slope_index, standardised
+from ebi_spark.tables.schemas import RECORD_KEY, YEAR
+
+SEX, AGE_GROUP, DEPRIVATION = "sex", "age_group", "deprivation_fifth"
+UNKNOWN = "unknown"
+FIFTHS = ("1", "2", "3", "4", "5")  # 1 is the most deprived
+# First age of each age group: whole bands, so that 15 to 19 is with the children, whom adult policies leave out.
+_AGE_GROUPS = (0, 20, 30, 40, 50, 60, 70, 80)
+
+# (sex, band) → people
+Strata = Mapping[tuple[str, int], float]
+
+
+def read_fifths(path: Path) -> dict[str, str]:
+    """The deprivation fifth of each small area, from a CSV file with ``lsoa`` and ``fifth`` (1, the most deprived, to 5).
+
+    Raises an :class:`InputError` with the line of a fifth that is no such number, or of a small area that appears twice.
+    """
+    found: dict[str, str] = {}
+    for number, row in enumerate(read_rows(path, ("lsoa", "fifth")), start=2):
+        fifth, code = (row["fifth"] or "").strip(), (row["lsoa"] or "").strip().upper()
+        if fifth not in FIFTHS or not code:
+            raise InputError(
+                f"deprivation.lookup: {path}, line {number}: the fifth of {code or 'no code'} is {fifth!r}",
+                remedy="write 1 for the most deprived fifth, to 5 for the least deprived one",
+            )
+        if code in found:
+            raise InputError(
+                f"deprivation.lookup: {path}, line {number}: {code} appears twice", remedy="give each small area once"
+            )
+        found[code] = fifth
+    return found
+
+
+def read_people_of_fifths(path: Path) -> dict[str, dict[tuple[str, int], float]]:
+    """England's people by deprivation fifth, sex and five-year band, from a CSV file with ``fifth``, ``sex``, ``age_from`` and
+    ``people``. Raises an :class:`InputError` with the line of what cannot be read, or names how many rows are missing."""
+    found: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
+    what = f"deprivation.population: {path}"
+    for number, row in enumerate(read_rows(path, ("fifth", "sex", "age_from", "people")), start=2):
+        try:
+            band, odd = divmod(int(row["age_from"]), BAND_YEARS)
+            people = float(row["people"])
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{what}, line {number}: age_from or people is not a number", remedy="write plain numbers"
+            ) from None
+        if (
+            row["fifth"] not in FIFTHS
+            or row["sex"] not in SEXES
+            or odd
+            or not 0 <= band <= LAST_BAND
+            or not people >= 0
+        ):
+            raise InputError(
+                f"{what}, line {number}: fifth, sex, age_from or people is out of range",
+                remedy="fifth 1 to 5, sex 1 or 2, age_from 0, 5, … 90, people of 0 or more",
+            )
+        found[row["fifth"]][row["sex"], band] = people
+    missing = len(FIFTHS) * len(SEXES) * (LAST_BAND + 1) - sum(map(len, found.values()))
+    if missing:
+        raise InputError(f"{what}: {missing} rows are missing", remedy="give each fifth, sex and five-year band once")
+    return found
+
+
+def pooled_years(years: Iterable[str], length: int) -> tuple[str, ...]:
+    """The newest ``length`` consecutive years of ``years``, or as many as there are without a gap."""
+    known = sorted(set(years), reverse=True)
+    run = [year for number, year in enumerate(known) if int(known[0][:4]) - int(year[:4]) == number]
+    return tuple(sorted(run[:length]))
+
+
+def equality_counts(
+    flags: DataFrame,
+    records: Mapping[str, DataFrame],
+    periods: Mapping[str, tuple[Policy, tuple[str, ...]]],
+    fifths: Mapping[str, str] | None,
+) -> DataFrame:
+    """The flagged records of England by ``policy_id``, ``sex``, ``band`` and ``fifth``: the column ``records``.
+
+    ``periods``: each policy with the years that are pooled. Only its default reading counts. ``records`` are the silver
+    tables by dataset, which are read only where ``fifths`` (the fifth of each small area) are given. Sex, band and fifth are
+    NULL where they are unknown.
+    """
+    wanted = F.lit(False)
+    for policy, years in periods.values():
+        wanted = wanted | (
+            (F.col("policy_id") == policy.id) & (F.col("reading") == policy.default_reading) & F.col(YEAR).isin(*years)
+        )
+    found = flags.where(wanted & (F.col("outcome") == FLAGGED) & (F.col("area_basis") != OUTSIDE_ENGLAND))
+    fifth: Column = F.lit(None).cast("string")
+    if fifths is not None:
+        homes = [
+            frame.select(*RECORD_KEY, YEAR, *[F.col(name) for name in NAMED_BY["residence"] if name in frame.columns])
+            for frame in records.values()
+        ]
+        lookup = small_frame(flags.sparkSession, sorted(fifths.items()), "code string, fifth string")
+        found = found.join(
+            reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), homes), [*RECORD_KEY, YEAR], "left"
+        )
+        names = [name for name in NAMED_BY["residence"] if name in found.columns]
+        for name in names:
+            own = lookup.select(F.col("code").alias(name), F.col("fifth").alias(f"_{name}"))
+            found = found.join(F.broadcast(own), name, "left")
+        fifth = F.coalesce(*[F.col(f"_{name}") for name in names])
+    sex = F.when(F.col("sex").isin(*SEXES), F.col("sex"))
+    keys = [sex.alias("sex"), band_of(F.col("age_years")).alias("band"), fifth.alias("fifth")]
+    return (
+        found.select("policy_id", *keys).groupBy("policy_id", "sex", "band", "fifth").agg(F.count("*").alias("records"))
+    )
+
+
+def equality_rows(
+    policy: Policy,
+    years: Sequence[str],
+    revision: str | None,
+    counts: Iterable[Mapping[str, Any]],
+    people: Strata | None,
+    weights: Mapping[tuple[str, int], float],
+    people_of_fifths: Mapping[str, Strata] | None,
+    run_id: str,
+    *,
+    fifths_known: bool,
+) -> list[dict[str, Any]]:
+    """The rows of ``gold/equality_rate`` of one policy.
+
+    ``counts``: rows of :func:`equality_counts`. ``people``: England's person-years over the pooled years by sex and band; None
+    gives no rate. ``weights``: the standard population. ``people_of_fifths``: person-years by fifth, likewise.
+    Records of unknown sex, age or fifth are the group ``unknown``, without a rate.
+    """
+    by_stratum: dict[tuple[str | None, int | None, str | None], int] = defaultdict(int)
+    for counted in counts:
+        by_stratum[counted["sex"], counted["band"], counted["fifth"]] += counted["records"]
+    bands = range(LAST_BAND + 1)
+    dimensions: dict[str, dict[str, Estimate | None]] = {SEX: {}, AGE_GROUP: {}}
+    activity: dict[tuple[str, str], int] = {}
+    population: dict[tuple[str, str], float | None] = {}
+
+    def add(dimension: str, group: str, strata: list[tuple[str, int]], of: Strata | None, fifth: str | None) -> None:
+        events = dict.fromkeys(strata, 0)
+        for (sex, band, own), number in by_stratum.items():
+            if sex is not None and band is not None and (sex, band) in events and fifth in (None, own):
+                events[sex, band] += number
+        activity[dimension, group] = sum(events.values())
+        population[dimension, group] = None if of is None else sum(of.get(key, 0) for key in strata)
+        if of is None:
+            dimensions[dimension][group] = None
+        elif dimension == AGE_GROUP:
+            whole = Stratum(activity[dimension, group], population[dimension, group] or 0, 1)
+            dimensions[dimension][group] = standardised([whole])
+        else:
+            dimensions[dimension][group] = standardised(
+                [Stratum(events[key], of.get(key, 0), weights[key]) for key in strata]
+            )
+
+    for sex in SEXES:
+        add(SEX, sex, [(sex, band) for band in bands], people, None)
+    for start, end in zip(_AGE_GROUPS, (*_AGE_GROUPS[1:], None), strict=True):
+        own = [band for band in bands if start <= band * BAND_YEARS and (end is None or band * BAND_YEARS < end)]
+        group = f"{start}+" if end is None else f"{start}-{end - 1}"
+        add(AGE_GROUP, group, [(sex, band) for sex in SEXES for band in own], people, None)
+    slope: Estimate | None = None
+    if fifths_known:
+        dimensions[DEPRIVATION] = {}
+        for fifth in FIFTHS:
+            of = None if people_of_fifths is None else people_of_fifths[fifth]
+            add(DEPRIVATION, fifth, [(sex, band) for sex in SEXES for band in bands], of, fifth)
+        rates = dimensions[DEPRIVATION]
+        ranked = [(population[DEPRIVATION, fifth] or 0.0, rates[fifth]) for fifth in reversed(FIFTHS)]
+        known = [(number, rate) for number, rate in ranked if rate is not None]
+        slope = slope_index(known) if len(known) == len(FIFTHS) else None
+    every = sum(by_stratum.values())
+    rows: list[dict[str, Any]] = []
+    for dimension, groups in dimensions.items():
+        outside = every - sum(activity[dimension, group] for group in groups)
+        for group, rate in [*groups.items(), *([(UNKNOWN, None)] if outside else [])]:
+            events = outside if group == UNKNOWN else activity[dimension, group]
+            row: dict[str, Any] = {
+                "policy_id": policy.id,
+                "revision": revision,
+                "reading": policy.default_reading,
+                "period": years[0] if len(years) == 1 else f"{years[0]}..{years[-1]}",
+                "dimension": dimension,
+                "group": group,
+                "activity": events,
+                "status": NO_POPULATION if rate is None else "few_events" if events < FEW_EVENTS else "ok",
+                "run_id": run_id,
+            }
+            if rate is not None:
+                row |= {"rate": rate.value, "lower": rate.lower, "upper": rate.upper}
+                row["population"] = round(population[dimension, group] or 0)
+            if dimension == DEPRIVATION and slope is not None and group != UNKNOWN:
+                row |= {"slope_index": slope.value, "slope_lower": slope.lower, "slope_upper": slope.upper}
+            rows.append(row)
+    return rows

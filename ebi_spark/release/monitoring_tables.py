@@ -1,0 +1,580 @@
+"""Published tables of monitoring: prior approval, the care around operations, what changed, and case-note audits.
+
+All of them are national, of national policies and of each policy's default reading. They are made on the driver, from counts of
+gold that are grouped in one query a table, and never from records. What is withheld, and why it cannot be worked out, is in
+:mod:`ebi_spark.release.one_way_suppression` and ``docs/disclosure.md``.
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ebi_spark.approvals.match import MATCH_CLASSES
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.geography.area_versions import read_geography
+from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.release.one_way_suppression import withheld_classes
+from ebi_spark.release.suppression import Thresholds
+from ebi_spark.statistics.decomposition import rounded
+from ebi_spark.tables.monitoring import (
+    ACTIVITY_CHANGE,
+    APPROVAL_MATCH,
+    APPROVAL_SUMMARY,
+    AUDIT_ESTIMATE,
+    AUDIT_SAMPLE,
+    PATHWAY,
+    PATHWAY_INCIDENCE,
+    PATHWAY_STEP,
+    PATHWAY_SUMMARY,
+    PUBLISHED_ACTIVITY_CHANGE,
+    PUBLISHED_AUDIT_ESTIMATE,
+    PUBLISHED_MONITORING,
+)
+from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RELEASE, YEAR, Table
+
+Row = dict[str, Any]
+
+WITHHELD, SUB_NATIONAL = "withheld", "sub_national"
+# Classes of operations that no register covers. All others are linked, and rest on the boards with a register.
+NOT_LINKED = ("cannot_link",)
+LINKED = tuple(name for name in MATCH_CLASSES if name not in NOT_LINKED)
+# Classes that say something of the data only, so that their 0 says nothing of a patient.
+UNINFORMATIVE = ("cannot_link", "regime_unknown", "cannot_be_seen")
+STATES = ("seen", "not_seen", "cannot_be_seen")
+CLASSES = {
+    "levels": ("one", "two", "three_or_more", "not_stated", "ambiguous"),
+    "approach": ("posterior", "anterior", "lateral", "combined", "not_stated"),
+    "decompression": ("seen", "not_seen"),
+    "algorithm_step": ("confirm", "conservative_care", "reassess", "proceed"),
+}
+# Windows of steps that are published by year. What happens later is published as an incidence over all years only: a reader
+# who had both could take one from the other.
+# From the shortest to the longest, of those before and of those after.
+YEARLY_WINDOWS = ("3_months", "6_months", "12_months", "at_operation", "index_spell", "90_days")
+COUNTED_AS_INCIDENCE = re.compile("death|died|readmission|readmitted|further|revision|removal")
+# A part of a step whose id does not begin with that of the step.
+PART_OF = {"imaging_then_injection": "lumbar_imaging"}
+INCIDENCE_DAYS = (30, 90, 365, 730)
+# Events that another event is made of: the last one is published only where the first ones are, or it would give them away.
+ALIVE = "alive_without_further_operation"
+PARTS_OF_ALIVE = ("further_operation", "death_in_hospital")
+FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
+TOTALS = ("total_from", "total_to")
+# Kappa and the estimates of shares and counts that an audit makes; others, such as sample sizes, are in gold only.
+SHARES = ("positive_predictive_value", "missed_cases", "not_codable_in_notes")
+# Made of the first two shares and England's counts, so that any of them and one share give the other share away.
+CORRECTED_SHARES, CORRECTED_COUNTS = (
+    ("corrected_share", "sensitivity", "specificity", "rogan_gladen"),
+    ("corrected_records",),
+)
+KAPPA, LEAST_DOUBLE_READINGS = "kappa", 30
+OVERALL, CLAUSE = "overall", "clause:"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What kept releases say of a published table. ``rows``: their rows of it."""
+
+    rows: Sequence[Mapping[str, Any]] = ()
+    _by_key: dict[tuple[str, ...], dict[tuple[Any, ...], list[Mapping[str, Any]]]] = field(default_factory=dict)
+
+    def withheld(self, key: Mapping[str, Any], name: str) -> frozenset[str]:
+        """The values of the column ``name`` in withheld rows with this key."""
+        return frozenset(str(row[name]) for row in self._of(key) if row["status"] == WITHHELD)
+
+    def shown(self, key: Mapping[str, Any], name: str) -> frozenset[str]:
+        """The values of the column ``name`` in rows with this key that have a count."""
+        return frozenset(str(row[name]) for row in self._of(key) if row["operations"] is not None)
+
+    def definitions(self, key: Mapping[str, Any]) -> set[tuple[str, str]]:
+        """By which revisions and reading rows with this key that have a count were made."""
+        return {(row["revision"], row["reading"]) for row in self._of(key) if row["operations"] is not None}
+
+    def boards(self, year: str) -> dict[str, set[frozenset[str]]]:
+        """The sets of boards that published figures of a year rest on, by policy."""
+        found: dict[str, set[frozenset[str]]] = defaultdict(set)
+        for row in self.rows:
+            if row[YEAR] == year and row["boards"]:
+                found[row["policy_id"]].add(frozenset(row["boards"].split(",")))
+        return found
+
+    def _of(self, key: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+        names = tuple(key)
+        if names not in self._by_key:
+            self._by_key[names] = defaultdict(list)
+            for row in self.rows:
+                self._by_key[names][tuple(row[name] for name in names)].append(row)
+        return self._by_key[names].get(tuple(key.values()), ())
+
+
+def published_monitoring(
+    lake: LocalLake, config: RunConfig, rule: Mapping[str, Any], geography: str
+) -> dict[Table, list[Row]]:
+    """The rows of each published table of monitoring, without ``release_id``. Empty under partial coverage.
+
+    ``geography``: the version of the areas, whose boards are all boards of England.
+    """
+    found: dict[Table, list[Row]] = {table: [] for table in PUBLISHED_MONITORING}
+    if config.coverage == "partial":
+        return found
+    thresholds = Thresholds.from_rule(dict(rule))
+    policies = lake.small_rows(POLICY, ["policy_id", "boards"])
+    national = {row["policy_id"] for row in policies if row["boards"] is None}
+    every_board = {row["icb_code"] for row in read_geography(geography).areas.values()}
+    releases = [row["release_id"] for row in lake.small_rows(RELEASE, ["release_id"])] if lake.exists(RELEASE) else []
+
+    def earlier(table: Table) -> Earlier:
+        if not releases or not lake.exists(table):
+            return Earlier()
+        return Earlier(lake.small_rows(table, table.names(), {"release_id": releases}))
+
+    def grouped(table: Table, by: Sequence[str]) -> list[Row]:
+        return [row for row in lake.grouped(table, by) if row["policy_id"] in national]
+
+    operation = ["policy_id", "revision", "reading", YEAR]
+    found[APPROVAL_SUMMARY] = approval_summary(
+        grouped(APPROVAL_MATCH, [*operation, "board", "match_class"]),
+        earlier(APPROVAL_SUMMARY),
+        every_board,
+        thresholds,
+    )
+    found[PATHWAY_SUMMARY] = pathway_summary(
+        grouped(PATHWAY, [*operation, *CLASSES]),
+        grouped(PATHWAY_STEP, ["policy_id", YEAR, "step_id", "window", "state"]),
+        [row for row in lake.small_rows(PATHWAY_INCIDENCE, PATHWAY_INCIDENCE.names()) if row["policy_id"] in national],
+        earlier(PATHWAY_SUMMARY),
+        thresholds,
+    )
+    changes = lake.small_rows(ACTIVITY_CHANGE, ACTIVITY_CHANGE.names(), {"area_type": ["england"]})
+    found[PUBLISHED_ACTIVITY_CHANGE] = activity_change(
+        [row for row in changes if row["policy_id"] in national], thresholds
+    )
+    estimates = [row for row in lake.small_rows(AUDIT_ESTIMATE, AUDIT_ESTIMATE.names()) if row["policy_id"] in national]
+    if estimates:
+        sampled = grouped(AUDIT_SAMPLE, ["audit_id", "policy_id", YEAR, "provider_code"])
+        rated = lake.grouped(
+            ACTIVITY_RATE, ["policy_id", YEAR, "area_code"], where={"area_type": ["provider"], "period_years": [1]}
+        )
+        of_england = audits_of_england(sampled, rated)
+        found[PUBLISHED_AUDIT_ESTIMATE] = audit_estimate(
+            [row for row in estimates if row["audit_id"] in of_england],
+            earlier(PUBLISHED_AUDIT_ESTIMATE),
+            thresholds,
+        )
+    name = config.disclosure
+    return {table: [row | {"disclosure": name} for row in rows] for table, rows in found.items()}
+
+
+# Prior approval
+
+
+def approval_summary(
+    counted: Sequence[Row], earlier: Earlier, every_board: Collection[str], rule: Thresholds
+) -> list[Row]:
+    """The operations of each policy and year by match class.
+
+    ``counted``: the number of ``rows`` of ``gold/approval_match`` by policy, revision, reading, year, ``board`` and
+    ``match_class``. The linked classes rest on the boards with a register. They are published only where these boards are all
+    of England or at least two fewer, and two or more; where they are the same in all kept releases; and where no other policy's
+    boards of that year differ from them by one. Otherwise the status is ``sub_national``. A policy and year without a
+    linked operation has no rows.
+    """
+    years: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in counted:
+        years[row["policy_id"], row[YEAR]].append(row)
+    boards = {key: _boards(rows) for key, rows in years.items()}
+    found: list[Row] = []
+    for (policy, year), rows in sorted(years.items()):
+        own = boards[policy, year]
+        counts = Counter(dict.fromkeys(MATCH_CLASSES, 0))
+        for row in rows:
+            counts[row["match_class"]] += row["rows"]
+        if not any(counts[name] for name in LINKED):
+            continue
+        known = earlier.boards(year)
+        others = {boards[key] for key in boards if key[1] == year and key[0] != policy}
+        others |= {seen for other, sets in known.items() if other != policy for seen in sets}
+        national = (
+            len(own) > 1
+            and len(set(every_board) - own) != 1
+            and known.get(policy, {own}) == {own}
+            and not any(len(own ^ other) == 1 for other in others)
+        )
+        key = {"policy_id": policy, YEAR: year}
+        labels = _definition(rows) | key
+        if not national:
+            nothing = {"boards": None, "operations": None, "of_operations": None, "share": None}
+            found += [labels | nothing | {"match_class": name, "status": SUB_NATIONAL} for name in MATCH_CLASSES]
+            continue
+        hidden = _hidden(counts, labels, "match_class", earlier, key, rule, totals=[LINKED])
+        labels["boards"] = ",".join(sorted(own))
+        found += _class_rows(counts, hidden, labels, "match_class", rule)
+    return found
+
+
+def _boards(rows: Iterable[Row]) -> frozenset[str]:
+    """The boards of linked operations."""
+    return frozenset(str(row["board"]) for row in rows if row["match_class"] in LINKED and row["board"] is not None)
+
+
+# The care around the operation
+
+
+def pathway_summary(
+    fusions: Sequence[Row], steps: Sequence[Row], incidence: Sequence[Row], earlier: Earlier, rule: Thresholds
+) -> list[Row]:
+    """Fusions by step and window, by level, approach and so on, and the incidence of later events.
+
+    ``fusions``: the number of ``rows`` of ``gold/pathway`` by policy, revision, reading, year and the columns of
+    :data:`CLASSES`. ``steps``: the number of ``rows`` of ``gold/pathway_step`` by policy, year, ``step_id``, ``window`` and
+    ``state``. ``incidence``: rows of ``gold/pathway_incidence``.
+    """
+    years: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in fusions:
+        years[row["policy_id"], row[YEAR]].append(row)
+    tables: dict[tuple[str, str], dict[_Step, Counter[str]]] = defaultdict(dict)
+    for key, rows in years.items():
+        for measure, classes in CLASSES.items():
+            counts = tables[key].setdefault(("class", measure, None), Counter(dict.fromkeys(classes, 0)))
+            for row in rows:
+                counts[_class_of(measure, row[measure])] += row["rows"]
+    for row in steps:
+        key, step = (row["policy_id"], row[YEAR]), row["step_id"]
+        if key in years and row["window"] in YEARLY_WINDOWS and not COUNTED_AS_INCIDENCE.search(step):
+            counts = tables[key].setdefault(("step", step, row["window"]), Counter(dict.fromkeys(STATES, 0)))
+            counts[row["state"]] += row["rows"]
+    found: list[Row] = []
+    for key in sorted(tables):
+        labels = _definition(years[key]) | dict.fromkeys(("day", "share_lower", "share_upper", "at_risk"))
+        identities = {
+            of: {
+                "policy_id": key[0],
+                YEAR: key[1],
+                "period": key[1],
+                **dict(zip(("kind", "measure", "window"), of, strict=True)),
+            }
+            for of in sorted(tables[key], key=str)
+        }
+        hidden = {
+            of: _hidden(tables[key][of], labels, "class", earlier, identity, rule)
+            for of, identity in identities.items()
+        }
+        _withhold_related(tables[key], hidden, rule)
+        for group in _related(identities):
+            if any(
+                (hidden[of] - earlier.withheld(identities[of], "class")) & earlier.shown(identities[of], "class")
+                for of in group
+            ):
+                hidden |= {of: frozenset(tables[key][of]) for of in group}
+        for of, identity in identities.items():
+            found += _class_rows(tables[key][of], hidden[of], labels | identity, "class", rule)
+    for policy in sorted({row["policy_id"] for row in fusions}):
+        own = [row for row in fusions if row["policy_id"] == policy]
+        covered = sorted({row[YEAR] for row in own})
+        labels = _definition(own) | {
+            "policy_id": policy,
+            YEAR: covered[-1],
+            "period": covered[0] if len(covered) == 1 else f"{covered[0]}..{covered[-1]}",
+        }
+        of_policy = [row for row in incidence if row["policy_id"] == policy and row["group"] == "all"]
+        found += _incidence(of_policy, labels, earlier, rule)
+    return found
+
+
+_Step = tuple[str, str, str | None]
+
+
+def _withhold_related(
+    tables: Mapping[_Step, Counter[str]], hidden: dict[_Step, frozenset[str]], rule: Thresholds
+) -> None:
+    """Withhold further steps, as a whole, because a withheld one could be bounded by them.
+
+    What is seen in 3 months is seen in 6 and 12. So where a window of a step has withheld classes, only the longest window is
+    shown. The id of a part of a step begins with that of the step: ``stenosis_with_instability`` and
+    ``stenosis_without_instability`` are parts of ``stenosis``. Where one part is withheld, or what is in no part is small, a second
+    part is withheld too, so that it is not the difference. Where the step itself is withheld, so are all its parts.
+    """
+    before = None
+    while before != hidden:
+        before = dict(hidden)
+        for kind, step, window in [of for of in tables if of[0] == "step"]:
+            windows = [name for name in YEARLY_WINDOWS if (kind, step, name) in tables]
+            if window != windows[-1] and any(hidden[kind, step, name] for name in windows):
+                hidden[kind, step, window] = frozenset(STATES)
+            parts = [of for of in tables if _is_part(of[1], step) and (of[0], of[2]) == (kind, window)]
+            if hidden[kind, step, window]:
+                hidden |= {of: frozenset(STATES) for of in parts}
+            elif parts:
+                seen = {of[1]: tables[of]["seen"] for of in parts}
+                rest = tables[kind, step, window]["seen"] - sum(seen.values())
+                chosen = withheld_classes(
+                    seen | ({"": rest} if rest > 0 else {}), rule, earlier=[of[1] for of in parts if hidden[of]]
+                )
+                hidden |= {of: frozenset(STATES) for of in parts if of[1] in chosen}
+
+
+def _related(steps: Iterable[_Step]) -> list[list[_Step]]:
+    """The steps in groups: all windows of a step and of its parts. Anything else is a group of its own."""
+    groups: dict[tuple[str, str], list[_Step]] = defaultdict(list)
+    listed = list(steps)
+    for of in listed:
+        wholes = [other[1] for other in listed if other[0] == of[0] and _is_part(of[1], other[1])]
+        groups[of[0], min(wholes, key=len, default=of[1])].append(of)
+    return list(groups.values())
+
+
+def _is_part(step: str, whole: str) -> bool:
+    return step.startswith(f"{whole}_") or PART_OF.get(step) == whole
+
+
+def _class_of(measure: str, value: Any) -> str:
+    if measure == "decompression":
+        return "seen" if value else "not_seen"
+    return "not_stated" if value is None else str(value)
+
+
+def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresholds) -> list[Row]:
+    """The incidence of each event on the days of :data:`INCIDENCE_DAYS`.
+
+    A day is withheld if fewer than 8 fusions have the event by then, are still at risk, or do not have the event; if fewer
+    than 8 had it since the last published day; if a kept release withholds it; or if a kept release gives a number of another
+    period that is too near. The estimate is rounded to the share of 5 fusions, its limits outwards.
+    """
+    found: dict[tuple[str, int], Row] = {}
+    for event in sorted({row["event"] for row in rows}, key=lambda name: (name == ALIVE, name)):
+        curve = sorted((row for row in rows if row["event"] == event), key=lambda row: row["day"])
+        start, last = int(curve[0]["at_risk"]), 0
+        for day in INCIDENCE_DAYS:
+            until = [row for row in curve if row["day"] <= day]
+            events = sum(int(row["events"]) for row in until)
+            at_risk = next((int(row["at_risk"]) for row in curve if row["day"] >= day), 0)
+            small = min(events - last, at_risk, start - events) <= rule.high
+            if event == ALIVE:
+                small |= any(found.get((part, day), {}).get("status") != "ok" for part in PARTS_OF_ALIVE)
+            key = {"policy_id": labels["policy_id"], "kind": "incidence", "measure": event, "day": day}
+            hidden = small or bool(earlier.withheld(key, "class")) or _too_near(events, labels, earlier, key, rule)
+            row = labels | key | {"window": None, "class": "event"}
+            row |= dict.fromkeys(("operations", "of_operations", "share", "share_lower", "share_upper", "at_risk"))
+            if hidden:
+                found[event, day] = row | {"status": WITHHELD}
+                continue
+            last, whole = events, _rounded(start, rule)
+            unit = rule.step / whole
+            estimate, lower, upper = (until[-1][name] for name in ("estimate", "lower", "upper"))
+            found[event, day] = row | {
+                "operations": _rounded(events, rule),
+                "of_operations": whole,
+                "at_risk": _rounded(at_risk, rule),
+                "share": _to_unit(estimate, unit, 0),
+                "share_lower": _to_unit(lower, unit, -1),
+                "share_upper": _to_unit(upper, unit, 1),
+                "status": "ok",
+            }
+    return list(found.values())
+
+
+def _too_near(events: int, labels: Row, earlier: Earlier, key: Row, rule: Thresholds) -> bool:
+    """Whether a kept release gives the number of another period, and the difference could be a small count."""
+    others = [row for row in earlier._of(key) if row["operations"] is not None and row["period"] != labels["period"]]
+    return any(abs(_rounded(events, rule) - row["operations"]) - rule.step + 1 <= rule.high for row in others)
+
+
+# What changed
+
+
+def activity_change(changes: Sequence[Row], rule: Thresholds) -> list[Row]:
+    """The parts of each change of England's flagged records, in whole records that add up to the change.
+
+    ``changes``: England's rows of ``gold/activity_change``. The counts behind the factors are England's. Where one of them, or
+    the difference of two that follow each other, is from 1 to 7, only the totals are given.
+    """
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    names = ("policy_id", "revision", "reading", "period_from", "period_to")
+    for row in changes:
+        groups[tuple(row[name] for name in names)].append(row)
+    found: list[Row] = []
+    for key, rows in sorted(groups.items()):
+        by_component = {row["component"]: row for row in rows}
+        parts = {name: float(row["records"]) for name, row in by_component.items() if name not in TOTALS}
+        small = any(_small_counts(by_component, side, rule) for side in ("value_from", "value_to"))
+        whole = rounded(parts, sum(parts.values())) if parts else {}
+        order = [*TOTALS, *FACTORS, "revision"]
+        for name in sorted(by_component, key=lambda one: order.index(one) if one in order else len(order)):
+            row, total = by_component[name], name in TOTALS
+            shown = total or not small
+            found.append(
+                dict(zip(names, key, strict=True))
+                | {
+                    "component": name,
+                    "value_from": _significant(row["value_from"]) if shown else None,
+                    "value_to": _significant(row["value_to"]) if shown else None,
+                    "records": round(row["records"] if total else whole[name]) if shown else None,
+                    "notes": ", ".join(row["notes"] or ()) or None,
+                    "status": "ok" if shown else WITHHELD,
+                }
+            )
+    return found
+
+
+def _small_counts(by_component: Mapping[str, Row], side: str, rule: Thresholds) -> bool:
+    """Whether a count of the chain, or what is left out from one count to the next, is small."""
+    factors = [by_component[name][side] for name in FACTORS if name in by_component]
+    if any(value is None for value in factors):
+        return True
+    counts = [round(math.prod(factors[: place + 1])) for place in range(len(factors))]
+    if "people" in by_component:
+        counts = counts[1:]
+    left_out = [wider - narrower for wider, narrower in zip(counts, counts[1:], strict=False)]
+    return any(rule.low <= count <= rule.high for count in [*counts, *left_out])
+
+
+def _significant(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")
+
+
+# Case-note audits
+
+
+def audits_of_england(sampled: Sequence[Row], rated: Sequence[Row]) -> set[str]:
+    """The audits that drew from every provider with a record in scope in the years of the audit.
+
+    ``sampled``: rows of ``gold/audit_sample`` by audit, policy, year and provider. ``rated``: policy, year and provider (as
+    ``area_code``) of the single years of ``gold/activity_rate``.
+    """
+    providers: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rated:
+        providers[row["policy_id"], row[YEAR]].add(row["area_code"])
+    found = set()
+    for audit in {row["audit_id"] for row in sampled}:
+        own = [row for row in sampled if row["audit_id"] == audit]
+        wanted = set().union(*(providers[row["policy_id"], row[YEAR]] for row in own))
+        if wanted and wanted <= {row["provider_code"] for row in own}:
+            found.add(audit)
+    return found
+
+
+def audit_estimate(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[Row]:
+    """The estimates of audits, overall and by clause; none of a stratum or provider.
+
+    A share is withheld unless 8 forms or more count for it and 8 or more against it; a count below 8 is withheld; kappa needs 30
+    double readings. What is corrected by the predictive value and the missed cases is withheld unless both are given.
+    Shares are rounded to the effect of one form, counts to the rule's multiple, limits outwards.
+    """
+    found: list[Row] = []
+    names = ("audit_id", "policy_id", "reading", "measure", "part")
+    corrected = (*CORRECTED_SHARES, *CORRECTED_COUNTS)
+    given: set[tuple[str, str]] = set()
+    # What others are made of comes first.
+    for row in sorted(estimates, key=lambda row: (row["measure"] in corrected, *(row[name] for name in names))):
+        measure, forms = row["measure"], int(row["forms"] or 0)
+        if measure not in (*SHARES, *corrected, KAPPA) or not (
+            row["part"] == OVERALL or row["part"].startswith(CLAUSE)
+        ):
+            continue
+        key = {name: row[name] for name in names}
+        empty = dict.fromkeys(("estimate", "lower", "upper", "worst", "best", "forms"))
+        shown = key | empty | {"method": row["method"], "status": row["status"]}
+        if row["status"] == "ok" and (
+            row["estimate"] is None
+            or _few_forms(measure, row["estimate"], forms, rule)
+            or (measure in corrected and not {(row["audit_id"], name) for name in SHARES[:2]} <= given)
+            or earlier.withheld(key, "part")
+        ):
+            shown["status"] = WITHHELD
+        if shown["status"] == "ok":
+            if row["part"] == OVERALL:
+                given.add((row["audit_id"], measure))
+            missing = sum(int(row.get(name) or 0) for name in ("not_returned", "notes_not_found", "cannot_tell"))
+            unit = float(rule.step) if measure in CORRECTED_COUNTS else _unit_of_forms(forms)
+            sides = {"estimate": 0, "lower": -1, "upper": 1}
+            if missing > rule.high:
+                sides |= {"worst": -1, "best": 1}
+            shown |= {name: _to_unit(row[name], unit, side) for name, side in sides.items()}
+            shown["forms"] = _rounded(forms, rule)
+        found.append(shown)
+    return found
+
+
+def _few_forms(measure: str, estimate: float, forms: int, rule: Thresholds) -> bool:
+    if measure == KAPPA:
+        return forms < LEAST_DOUBLE_READINGS
+    if measure in CORRECTED_COUNTS:
+        return forms <= rule.high or estimate <= rule.high
+    if measure in CORRECTED_SHARES:
+        return forms <= rule.high
+    return round(min(estimate, 1 - estimate) * forms, 6) <= rule.high
+
+
+def _unit_of_forms(forms: int) -> float:
+    """The smallest of 0.01, 0.02, 0.05, 0.1 … that is at least the effect of one form."""
+    return next(unit for unit in (0.01, 0.02, 0.05, 0.1, 0.2) if unit * forms >= 1 or unit == 0.2)
+
+
+# What they have in common
+
+
+def _hidden(
+    counts: Mapping[str, int],
+    labels: Row,
+    column: str,
+    earlier: Earlier,
+    key: Row,
+    rule: Thresholds,
+    *,
+    totals: Sequence[Collection[str]] = (),
+) -> frozenset[str]:
+    """The classes of a one-way table to withhold: all where a kept release shows counts of the same operations by another
+    revision or reading, because the two would overlap."""
+    if earlier.definitions(key) - {(labels["revision"], labels["reading"])}:
+        return frozenset(counts)
+    return withheld_classes(
+        counts,
+        rule,
+        totals=totals,
+        uninformative=UNINFORMATIVE,
+        earlier=earlier.withheld(key, column),
+        earlier_shown=earlier.shown(key, column),
+    )
+
+
+def _class_rows(
+    counts: Mapping[str, int], hidden: Collection[str], labels: Row, column: str, rule: Thresholds
+) -> list[Row]:
+    """A row for each class, with the class in ``column``."""
+    whole = _rounded(sum(counts.values()), rule) if sum(counts.values()) > rule.high else None
+    found = []
+    for name, count in counts.items():
+        shown = None if name in hidden or whole is None else _rounded(count, rule)
+        found.append(
+            labels
+            | {
+                column: name,
+                "operations": shown,
+                "of_operations": whole,
+                "share": None if shown is None or not whole else round(min(shown / whole, 1.0), 6),
+                "status": "ok" if shown is not None else WITHHELD,
+            }
+        )
+    return found
+
+
+def _definition(rows: Iterable[Row]) -> Row:
+    rows = list(rows)
+    return {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in ("revision", "reading")}
+
+
+def _rounded(count: int, rule: Thresholds) -> int:
+    return int(math.floor((count + rule.step / 2) / rule.step) * rule.step)
+
+
+def _to_unit(value: float | None, unit: float, side: int) -> float | None:
+    """A value as a multiple of ``unit``: the nearest, the one below (-1) or above (1)."""
+    if value is None:
+        return None
+    parts = value / unit
+    # The tolerance keeps floating point noise from moving an exact multiple to the next one.
+    whole = round(parts) if side == 0 else math.ceil(parts - 1e-9) if side > 0 else math.floor(parts + 1e-9)
+    return round(whole * unit, 6)

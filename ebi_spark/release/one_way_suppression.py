@@ -1,0 +1,61 @@
+"""Which classes of a one-way table are withheld, so that no small count can be worked out.
+
+A one-way table splits a total that is published elsewhere, such as England's operations in scope, into classes. A class of few
+records is withheld, and with it so many others that at least two are withheld and that these have more records together
+than a small count. Nothing says which of the withheld classes is the small one. So each of them can have any count from 0 to
+their sum, even for a reader who knows every published class exactly and not rounded.
+
+A class that a kept release withholds is withheld again. Otherwise a count of 7 could be worked out from the 8 of the next
+release. Then every count that was withheld keeps its possible values, whatever the releases say together: a reader who
+shifts records from one withheld class to another, by the same number in each release, contradicts nothing. The reverse is rare,
+because it needs records that were removed: a class becomes small that a kept release shows. Then the whole table is withheld,
+so that the other classes do not say from where records were removed.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from ebi_spark.release.suppression import Thresholds
+
+
+def withheld_classes(
+    counts: Mapping[str, int],
+    rule: Thresholds,
+    *,
+    totals: Sequence[Collection[str]] = (),
+    uninformative: Collection[str] = (),
+    earlier: Collection[str] = (),
+    earlier_shown: Collection[str] = (),
+) -> frozenset[str]:
+    """The classes of ``counts`` to withhold.
+
+    ``totals``: groups of classes whose sum a reader may know too, besides the sum of all classes. ``uninformative``: classes
+    that say nothing of a patient, only of the data, such as ``cannot_be_seen``; their 0 is shown. The 0 of another class is
+    withheld like a small count, unless all records are in uninformative classes. ``earlier``: the classes that a kept release
+    withholds. ``earlier_shown``: those that a kept release shows.
+
+    | seen | not_seen | cannot_be_seen | → withheld             |
+    |------|----------|----------------|------------------------|
+    | 40   | 900      | 0              | none                   |
+    | 3    | 900      | 0              | seen, not_seen         |
+    | 3    | 900      | 30             | seen, cannot_be_seen   |
+    """
+    informed = sum(count for name, count in counts.items() if name not in uninformative)
+
+    def is_small(name: str) -> bool:
+        # Small is whatever is below the least count that is shown; a rule's smallest count is 1.
+        return counts[name] <= rule.high and (counts[name] > 0 or bool(informed and name not in uninformative))
+
+    chosen = {name for name in counts if is_small(name) or name in earlier}
+    groups = [*([name for name in group if name in counts] for group in totals), list(counts)]
+    changed = True
+    while changed:
+        changed = False
+        for group in groups:
+            hidden = [name for name in group if name in chosen]
+            if not hidden or (len(hidden) > 1 and sum(counts[name] for name in hidden) > rule.high):
+                continue
+            shown = sorted((counts[name], name) for name in group if name not in chosen and counts[name])
+            if shown:
+                chosen.add(shown[0][1])
+                changed = True
+    return frozenset(counts) if (chosen - set(earlier)) & set(earlier_shown) else frozenset(chosen)

@@ -1,0 +1,298 @@
+"""The report's part on monitoring: prior approval, the care around operations, what changed, and case-note audits."""
+
+from collections.abc import Iterable, Sequence
+
+from ebi_spark.report import charts, wording
+from ebi_spark.report.blocks import Block, by_year, chart_block
+from ebi_spark.report.rows import Row
+
+TABLES = ("approval_summary", "pathway_summary", "activity_change", "audit_estimate")
+
+APPROVAL_CLASSES = {
+    "approved_in_time": "Approved in time",
+    "criteria_confirmed": "Criteria confirmed in time",
+    "approved_expired": "Approval had expired",
+    "approved_late": "Approved after the operation",
+    "declined": "Declined",
+    "pending": "Not decided on the day",
+    "withdrawn": "Request withdrawn",
+    "none_on_record": "No request on record",
+    "ambiguous": "Several approvals, or one for several operations",
+    "not_required": "Not required on the day",
+    "regime_unknown": "What the board asked for is unknown",
+    "cannot_link": "Cannot be linked with a register",
+}
+MEASURES = {
+    "levels": "Levels fused (proxy)",
+    "approach": "Approach",
+    "decompression": "Decompression in the same spell (proxy)",
+}
+WINDOWS = {
+    "3_months": "3 months before",
+    "6_months": "6 months before",
+    "12_months": "12 months before",
+    "at_operation": "At the operation",
+    "index_spell": "In the spell",
+    "90_days": "Within 90 days",
+}
+STATES = {"seen": "seen", "not_seen": "not seen", "cannot_be_seen": "cannot be seen"}
+EVENTS = {
+    "readmission": "Emergency readmission",
+    "further_operation": "Further fusion, revision or removal",
+    "death_in_hospital": "Death in hospital",
+    "alive_without_further_operation": "Alive without further operation",
+}
+ESTIMATES = {
+    "positive_predictive_value": "Flagged records that the notes confirm, as a share",
+    "missed_cases": "Records not flagged that the notes show to be missed, as a share",
+    "not_codable_in_notes": "Flagged records whose notes show what no code can, as a share",
+    "corrected_share": "Records in scope that the notes confirm, as a share",
+    "corrected_records": "Records in scope that the notes confirm",
+    "rogan_gladen": "The share in scope by Rogan and Gladen's formula, as a check",
+    "sensitivity": "Confirmed records that are flagged (sensitivity)",
+    "specificity": "Other records that are not flagged (specificity)",
+    "kappa": "Agreement of two readers (kappa)",
+}
+
+ARTICLE = (
+    "The steps follow an article on fusion as first-line treatment. It is pending human review and is not NHS policy."
+)
+# Every figure of the pathway says so.
+PENDING = "Article pending human review."
+# The order in which classes are listed.
+LEVELS = ("one", "two", "three_or_more", "not_stated", "ambiguous")
+UNSEEN = (
+    "“Cannot be seen” does not mean “no”: the data do not cover the whole window, or have no record of such care. "
+    "Community physiotherapy, exercise, talking therapy outside outpatients and medicines can never be seen."
+)
+TRENDS = (
+    "The use of single codes has changed for reasons other than care: T84.7 (infection of a device), V54.4 (facet joint "
+    "injection) and A73.5 (block of a nerve). A rise or fall of one code alone is not a trend in care."
+)
+DEATHS = "Deaths outside hospital are not in the data, so deaths are too few."
+ROUNDED = "Counts are rounded. “Withheld” is fewer than 8, or a count that would give such a count away."
+
+
+def monitoring(
+    own: dict[str, list[Row]], reading: str, whole: Sequence[Row], anchor: str, title: str
+) -> tuple[Block, ...]:
+    """The blocks of a policy's part. ``own`` has the policy's rows of :data:`TABLES`, ``whole`` England's rates."""
+    blocks = [
+        *_approvals(own["approval_summary"]),
+        *_pathway(own["pathway_summary"], anchor, title),
+        *_incidence(own["pathway_summary"]),
+        *_changes(own["activity_change"], anchor, title),
+        *_audits(own["audit_estimate"], whole),
+    ]
+    if not blocks:
+        return (Block("text", text="This release has no figures of monitoring for this policy."),)
+    used = f"All figures are England's, using the policy's main definition ({wording.reading(reading)}). {ROUNDED}"
+    return (Block("text", text=used), *blocks)
+
+
+def _approvals(rows: Sequence[Row]) -> Iterable[Block]:
+    if not rows:
+        return
+    order = list(APPROVAL_CLASSES)
+    yield by_year(
+        [row | {"revision": None} for row in rows],
+        label=lambda row: APPROVAL_CLASSES.get(row["match_class"], wording.in_words(row["match_class"])),
+        order=lambda row: (order.index(row["match_class"]) if row["match_class"] in order else len(order),),
+        cell=_count,
+        caption="Prior approval: operations in scope by what the registers of approvals say of them, by year.",
+        first="On the day of the operation",
+    )
+    latest = max(rows, key=lambda row: str(row["financial_year"]))
+    boards = len(str(latest.get("boards") or "").split(",")) if latest.get("boards") else 0
+    if boards:
+        yield Block(
+            "text",
+            text=f"In {latest['financial_year']} the registers of {boards} boards are known. Operations of other boards cannot be "
+            "linked. An operation without an approval on record is a question for the board, not proof that none was given.",
+        )
+    if any(row["status"] == "sub_national" for row in rows):
+        yield Block(
+            "text",
+            text="“Too few boards” means that the figures would rest on one board, or differ by one from others that are published.",
+        )
+
+
+def _count(row: Row) -> str:
+    words = {"withheld": "withheld", "sub_national": "too few boards"}
+    return words.get(str(row.get("status")), wording.count(row.get("operations")))
+
+
+def _pathway(rows: Sequence[Row], anchor: str, title: str) -> Iterable[Block]:
+    by_period = [row for row in rows if row["kind"] != "incidence"]
+    if not by_period:
+        return
+    last = max(str(row["financial_year"]) for row in by_period)
+    latest = [row for row in by_period if str(row["financial_year"]) == last]
+    yield Block("text", text=f"The care around the operation. {ARTICLE}")
+    reached = [row for row in latest if row["measure"] == "algorithm_step"]
+    yield from chart_block(
+        charts.algorithm(reached, key=f"{anchor}-algorithm", title=f"{title}, {last}"),
+        f"The last step of the article's algorithm that the data show, as a share of fusions, {last}. {PENDING}",
+    )
+    steps = _ordered([row for row in latest if row["kind"] == "step"])
+    yield from chart_block(
+        charts.pathway_steps(
+            [row | {"label": _step(row)} for row in steps], key=f"{anchor}-steps", title=f"{title}, {last}"
+        ),
+        f"Each step of the care before, at and after the operation: shares of fusions, {last}. {PENDING}",
+    )
+    yield Block("text", text=UNSEEN)
+    if steps:
+        yield Block(
+            "grid",
+            text=f"The steps in numbers, {last}. {PENDING}",
+            head=("Step", *(words.capitalize() for words in STATES.values()), "Of fusions"),
+            rows=tuple(
+                (
+                    _step(states[0]),
+                    *(next((_count(row) for row in states if row["class"] == name), "–") for name in STATES),
+                    wording.count(states[0].get("of_operations")),
+                )
+                for states in _grouped(steps)
+            ),
+            align="lrrrr",
+            fold=True,
+        )
+    classes = [row for row in by_period if row["measure"] in MEASURES]
+    order = list(MEASURES)
+    if classes:
+        yield by_year(
+            [row | {"revision": None} for row in classes],
+            label=lambda row: f"{MEASURES[row['measure']]}: {wording.in_words(row['class'])}",
+            order=lambda row: (
+                order.index(row["measure"]),
+                LEVELS.index(row["class"]) if row["class"] in LEVELS else len(LEVELS),
+                str(row["class"]),
+            ),
+            cell=_count,
+            caption=f"Levels, approach and decompression, by year. {PENDING}",
+            first="Fusions",
+        )
+    yield Block("text", text=TRENDS)
+
+
+def _ordered(steps: Sequence[Row]) -> list[Row]:
+    windows = list(WINDOWS)
+    return sorted(
+        steps,
+        key=lambda row: (
+            windows.index(row["window"]) if row["window"] in windows else len(windows),
+            str(row["measure"]),
+            list(STATES).index(row["class"]),
+        ),
+    )
+
+
+def _grouped(steps: Sequence[Row]) -> list[list[Row]]:
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in steps:
+        found.setdefault((str(row["window"]), str(row["measure"])), []).append(row)
+    return list(found.values())
+
+
+def _step(row: Row) -> str:
+    window = WINDOWS.get(str(row["window"]), wording.in_words(row["window"]))
+    return f"{wording.in_words(row['measure']).capitalize()} ({window[0].lower()}{window[1:]})"
+
+
+def _incidence(rows: Sequence[Row]) -> Iterable[Block]:
+    given = [row for row in rows if row["kind"] == "incidence"]
+    if not given:
+        return
+    days = sorted({int(row["day"]) for row in given})
+    events = [name for name in EVENTS if any(row["measure"] == name for row in given)]
+    events += sorted({str(row["measure"]) for row in given} - set(events))
+
+    def cell(event: str, day: int) -> str:
+        row = next((row for row in given if row["measure"] == event and int(row["day"]) == day), None)
+        if row is None or row.get("share") is None:
+            return "–" if row is None else "withheld"
+        share, lower, upper = (wording.rate(100 * row[name]) for name in ("share", "share_lower", "share_upper"))
+        return f"{share}% ({lower} to {upper})"
+
+    period = wording.period(given[0])
+    yield Block(
+        "grid",
+        text=f"What happened later, {period}: the share of fusions with the event by each day, with 95% limits. Readmissions are "
+        "counted from discharge, other events from the operation. Fusions that the data do not follow so long are allowed for. "
+        f"{PENDING}",
+        head=("Event", *(f"{day} days" for day in days)),
+        rows=tuple(
+            (EVENTS.get(event, wording.in_words(event)), *(cell(event, day) for day in days)) for event in events
+        ),
+        align="l" + "r" * len(days),
+    )
+    yield Block("text", text=DEATHS)
+
+
+def _changes(rows: Sequence[Row], anchor: str, title: str) -> Iterable[Block]:
+    if not rows:
+        return
+    # The latest year, and the year before it where there is one.
+    last = max((str(row["period_to"]), str(row["period_from"]), str(row["revision"])) for row in rows)
+    chosen = [row for row in rows if (str(row["period_to"]), str(row["period_from"]), str(row["revision"])) == last]
+    caption = f"What changed the flagged records from {last[1]} to {last[0]}, by revision {last[2]}"
+    chart = charts.change(chosen, key=f"{anchor}-change", title=f"{title}, {last[1]} to {last[0]}")
+    yield from chart_block(chart, f"{caption}. The parts add up to the change, whatever their order.")
+    if chart is None:
+        yield Block("text", text=f"{caption}: the parts are withheld, because one of the counts behind them is small.")
+    elif any(row.get("notes") for row in chosen):
+        yield Block("text", text="A factor without records in one of the years keeps its value of the other year.")
+
+
+def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
+    if not rows:
+        return
+
+    def figure(row: Row, name: str) -> str:
+        value = row.get(name)
+        if value is None:
+            return str(row["status"]) if row["status"] != "ok" else "–"
+        return wording.count(value) if abs(value) > 1 else f"{value:.2f}"
+
+    order = list(ESTIMATES)
+    yield Block(
+        "grid",
+        text="Case-note audits: what readers of the notes found, with 95% limits. The worst and the best case are those in which "
+        "every missing form counts against the estimate, or for it.",
+        head=("Estimate", "Of", "Estimate", "95% limits", "Worst to best", "Forms", "Method"),
+        rows=tuple(
+            (
+                ESTIMATES.get(str(row["measure"]), wording.in_words(row["measure"])),
+                wording.in_words(row["part"]).replace("clause:", "clause "),
+                figure(row, "estimate"),
+                f"{figure(row, 'lower')} to {figure(row, 'upper')}" if row.get("lower") is not None else "–",
+                f"{figure(row, 'worst')} to {figure(row, 'best')}" if row.get("worst") is not None else "–",
+                wording.count(row.get("forms")),
+                wording.in_words(row.get("method") or "–"),
+            )
+            for row in sorted(
+                rows,
+                key=lambda row: (
+                    str(row["audit_id"]),
+                    order.index(row["measure"]) if row["measure"] in order else 9,
+                    row["part"] != "overall",
+                    str(row["part"]),
+                ),
+            )
+        ),
+        align="wlrrrrl",
+    )
+    single = [row for row in whole if (row.get("period_years") or 1) == 1]
+    newest = max(single, key=lambda row: (str(row["financial_year"]), str(row["revision"])), default=None)
+    beside = (
+        ""
+        if newest is None
+        else f" The published figure for {newest['financial_year']} is {wording.count_in(newest, 'activity')} flagged records"
+        f" ({wording.rate_in(newest, 'standardised_rate')} per 100,000)."
+    )
+    yield Block(
+        "text",
+        text="An audit's estimate is true of the audited boards and years, within the policy's scope. It does not replace the "
+        f"published rate.{beside}",
+    )

@@ -1,0 +1,68 @@
+"""The examples at the end of each command's help: what to type, and what it does."""
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "check": (("ebi-spark check --config run.yml", "all problems of a configuration at once, in seconds"),),
+    "doctor": (
+        ("ebi-spark doctor", "this machine"),
+        ("ebi-spark doctor --config run.yml", "and the place of this configuration's lake"),
+    ),
+    "run": (
+        ("ebi-spark run --config run.yml", "every stage, for what has changed since the last run"),
+        ("ebi-spark run --config run.yml --years 2021-22..2023-24", "three years only"),
+        ("ebi-spark run --config run.yml --force", "every stage again"),
+    ),
+    "ingest": (
+        ("ebi-spark ingest --config run.yml", "read the source tables"),
+        ("ebi-spark ingest --config run.yml --retry-quarantine", "read only files with quarantined rows again"),
+    ),
+    "flag": (("ebi-spark flag --config run.yml --policies 2Y_back_pain_fusion", "apply one policy"),),
+    "rate": (("ebi-spark rate --config run.yml --years 2023-24", "one year, and the pooled periods that include it"),),
+    "monitor": (("ebi-spark monitor --config run.yml", "approvals, pathways and changes of all years"),),
+    "validate": (("ebi-spark validate --config run.yml", "check silver, flags and rates"),),
+    "publish": (
+        ("ebi-spark publish --config run.yml", "make a release of what was validated"),
+        ("ebi-spark publish --config run.yml --release RELEASE_ID", "go back to an earlier release"),
+    ),
+    "generate": (
+        ("ebi-spark generate --out made-up", "60,000 spells and their run.yml"),
+        ("ebi-spark generate --out made-up-hes --system hes --years 2021-22", "one year in HES's layout"),
+    ),
+    "policy": (
+        ("ebi-spark policy list", "all policies"),
+        ("ebi-spark policy show 2Y_back_pain_fusion", "one policy, clause by clause"),
+        ("ebi-spark policy lint --config run.yml", "check the codes of all policies"),
+        ("ebi-spark policy import page.txt --out policies", "a policy file from a published page"),
+        ("ebi-spark policy diff 2S_lower_back_imaging 2022-08 2023-12", "what a revision changed"),
+    ),
+    "explain": (
+        ("ebi-spark explain --lake lake --record RECORD_ID", "one record, clause by clause"),
+        ("ebi-spark explain --lake lake --record RECORD_ID --dataset apc --policy 2Y_back_pain_fusion", "one policy"),
+    ),
+    "audit": (
+        (
+            "ebi-spark audit draw --lake lake --policy 2Y_back_pain_fusion --years 2023-24 --size 200 --out audit",
+            "a sample, its worklists and forms",
+        ),
+        ("ebi-spark audit import --lake lake audit/filled.csv", "filled forms"),
+        ("ebi-spark audit estimate --lake lake --policy 2Y_back_pain_fusion", "how often the flags are right"),
+    ),
+    "replay": (("ebi-spark replay RUN_ID --lake lake", "compute an old run again and compare"),),
+    "status": (
+        ("ebi-spark status --lake lake", "years, rows, policies, last stages, quarantine, release"),
+        ("ebi-spark status --lake main.ebi", "a lake in a catalogue"),
+    ),
+    "export": (
+        ("ebi-spark export --lake lake --out files", "every form of the current release"),
+        ("ebi-spark export --lake lake --out files --format xlsx --format ods", "spreadsheets only"),
+    ),
+    "maintain": (("ebi-spark maintain --lake lake", "compact tables, remove files that nothing needs"),),
+    "completion": (('eval "$(ebi-spark completion bash)"', "complete commands and options in this shell"),),
+}
+
+
+def as_epilog(command: str) -> str | None:
+    """The examples of a command for the end of its help; None if it has none."""
+    examples = EXAMPLES.get(command)
+    if not examples:
+        return None
+    return "\n".join(["examples:", *(f"  {typed}\n      {meaning}" for typed, meaning in examples)])

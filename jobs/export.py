@@ -1,0 +1,113 @@
+"""Write the current release, or another one, in forms that offices and catalogues take: accessible spreadsheets (xlsx, ods),
+Fingertips CSV, NHS England's Central Metrics Library, an Open Data Contract and OpenLineage events. No form shows a figure that the
+release suppresses."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from ebi_spark.errors import InputError
+from ebi_spark.lake.local_tables import LocalLake
+from jobs.harness import JobParser, common_options, guarded, output_console, read_lake
+
+FORMATS = ("xlsx", "ods", "fingertips", "cml", "odcs", "openlineage")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``ebi-spark export``."""
+    parser = JobParser(prog="ebi-spark export", description=__doc__)
+    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder for the files")
+    parser.add_argument(
+        "--format", action="append", choices=FORMATS, dest="formats", help="one form; may be repeated (default: all)"
+    )
+    parser.add_argument("--release", metavar="RELEASE_ID", help="a release that is kept (default: the current one)")
+    parser.add_argument(
+        "--openlineage-url", metavar="URL", help="send OpenLineage events to this address instead of a file"
+    )
+    common_options(parser)
+    arguments = parser.parse_args(argv)
+
+    def work(console: Console, outcome: dict[str, Any]) -> None:
+        out = arguments.out
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{out} cannot be made ({error.strerror})", remedy="name another folder with --out"
+            ) from None
+        written = read_lake(
+            arguments.lake,
+            console,
+            partial(_write, out, arguments.formats or list(FORMATS), arguments.release, arguments.openlineage_url),
+        )
+        outcome["files"] = written
+        if not arguments.json:
+            shown = RichTable("file", "has", title="Exported", title_justify="left")
+            for name, has in written.items():
+                shown.add_row(name, has)
+            output_console().print(shown)
+
+    return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+def _write(
+    out: Path, formats: list[str], release_id: str | None, address: str | None, lake: LocalLake
+) -> dict[str, str]:
+    """Write the files; returns what each has."""
+    from ebi_spark.exports.data_contract import write_data_contract
+    from ebi_spark.exports.fingertips import write_fingertips
+    from ebi_spark.exports.lineage import write_lineage
+    from ebi_spark.exports.metrics_library import write_metrics_library
+    from ebi_spark.exports.release_data import read_release_data
+    from ebi_spark.exports.sheets import cover_of, notes_of, sheets_of
+    from ebi_spark.exports.workbooks import write_ods, write_xlsx
+
+    release = read_release_data(lake, release_id)
+    sheets = sheets_of(release)
+
+    def workbook(name: str, write: Callable[..., None]) -> dict[str, str]:
+        write(out / name, sheets, cover_of(release), notes_of(release))
+        return {name: f"{len(sheets)} tables, {sum(len(sheet.rows) for sheet in sheets):,} rows"}
+
+    def metrics() -> dict[str, str]:
+        return {f"cml_{name}.parquet": f"{rows:,} rows" for name, rows in write_metrics_library(out, release).items()}
+
+    def lineage() -> dict[str, str]:
+        target = address or out / "openlineage.ndjson"
+        return {
+            str(address or "openlineage.ndjson"): f"{write_lineage(target, lake, release.manifest['run_id']):,} events"
+        }
+
+    writers: dict[str, Callable[[], dict[str, str]]] = {
+        "xlsx": lambda: workbook("ebi.xlsx", write_xlsx),
+        "ods": lambda: workbook("ebi.ods", write_ods),
+        "fingertips": lambda: {"fingertips.csv": f"{write_fingertips(out / 'fingertips.csv', release):,} rows"},
+        "cml": metrics,
+        "odcs": lambda: {"datacontract.yaml": f"{write_data_contract(out / 'datacontract.yaml', release)} tables"},
+        "openlineage": lineage,
+    }
+    written: dict[str, str] = {}
+    for name in dict.fromkeys(formats):
+        try:
+            written |= writers[name]()
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"the form {name} needs the package {error.name}, which is not installed",
+                remedy="install the extra `exports` of ebi-spark: `pip install ebi-spark[exports]`",
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"the files of the form {name} cannot be written to {out} ({error.strerror})",
+                remedy="make room, or name another folder with --out",
+            ) from None
+    return written
+
+
+if __name__ == "__main__":
+    sys.exit(main())

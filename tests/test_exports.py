@@ -1,0 +1,271 @@
+"""Every form of a release is read back by another program and compared with the published tables. The release is made up."""
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from cml_schemas import pandas_schemas, spark_schemas
+from deltalake import write_deltalake
+from jsonschema import Draft202012Validator
+from openpyxl import load_workbook
+from test_bad_input import no_session
+from test_report import FUSION, IMAGING, manifest, sample
+
+from ebi_spark.config.settings import LakeLocation
+from ebi_spark.exports.data_contract import data_contract
+from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED
+from ebi_spark.exports.lineage import lineage_events
+from ebi_spark.exports.metrics_library import metrics
+from ebi_spark.exports.release_data import ReleaseData, comparison, is_withheld, read_release_data
+from ebi_spark.exports.sheets import CONFIDENTIAL, sheets_of
+from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.tables.schemas import RELEASE, RUN_LOG, TABLES, Table
+from jobs import export
+
+__all__ = ["no_session"]
+pytestmark = pytest.mark.usefixtures("no_session")
+
+_ARROW = {
+    "string": pa.string(), "bigint": pa.int64(), "int": pa.int32(), "double": pa.float64(), "boolean": pa.bool_(),
+    "date": pa.date32(), "timestamp": pa.timestamp("us", tz="UTC"), "array<string>": pa.list_(pa.string()),
+    "map<string,bigint>": pa.map_(pa.string(), pa.int64()), "map<string,string>": pa.map_(pa.string(), pa.string()),
+    "map<string,double>": pa.map_(pa.string(), pa.float64()),
+}  # fmt: skip
+_HEADER = (
+    "Indicator ID,Indicator Name,Parent Code,Parent Name,Area Code,Area Name,Area Type,Sex,Age,Category Type,Category,Time period,"
+    "Value,Lower CI 95.0 limit,Upper CI 95.0 limit,Lower CI 99.8 limit,Upper CI 99.8 limit,Count,Denominator,Value note,Recent Trend,"
+    "Compared to England value or percentiles,Compared to Region value or percentiles,Time period Sortable,New data,Compared to goal,"
+    "Time period range"
+)
+
+
+def put(folder: Path, table: Table, rows: list[dict[str, Any]]) -> None:
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind, _ in table.fields() if kind in _ARROW])
+    plain = [{name: _value(row.get(name)) for name in schema.names} for row in rows]
+    by = [name for name in table.partition_by if name in schema.names]
+    write_deltalake(folder / table.full_name, pa.Table.from_pylist(plain, schema=schema), partition_by=by or None)
+
+
+def _value(value: Any) -> Any:
+    if getattr(value, "ndim", 0):
+        return list(value)
+    if isinstance(value, list | tuple | dict) or value is None:
+        return value
+    return None if pd.isna(value) else value
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lake")
+    (folder / "silver").mkdir()
+    for name, frame in sample().items():
+        rows = frame.astype(object).to_dict(orient="records")
+        if name == "rate":
+            rows[0]["area_name"] = "=HYPERLINK(1)"
+        put(folder, TABLES[f"published/{name}"], rows)
+    row = manifest(geography="icb_2022", coverage="national", caveats={"partial": "A caveat."}, sources={}, versions={})
+    put(folder, RELEASE, [row | {"years": list(row["years"]), "released_at": row["released_at"].to_pydatetime()}])
+    start = datetime(2026, 3, 12, 13, 0, tzinfo=UTC)
+    put(
+        folder,
+        RUN_LOG,
+        [
+            {"run_id": row["run_id"], "stage": stage, "started_at": start + timedelta(minutes=number),
+             "ended_at": start + timedelta(minutes=number + 1), "outcome": outcome, "rows": 3,
+             "versions_read": {"silver/apc_spell": 4}, "versions_written": {"gold/activity_flag": 7, "elsewhere": 1}}
+            for number, (stage, outcome) in enumerate([("flag", "done"), ("rate", "failed")])
+        ],
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def release(lake: Path) -> ReleaseData:
+    return read_release_data(LocalLake(LakeLocation(folder=lake)))
+
+
+@pytest.fixture(scope="module")
+def files(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    out = tmp_path_factory.mktemp("out")
+    assert export.main(["--lake", str(lake), "--out", str(out)]) == 0
+    yield out
+
+
+def test_every_form_is_written(files: Path) -> None:
+    assert {path.name for path in files.iterdir()} == {
+        "ebi.xlsx", "ebi.ods", "fingertips.csv", "cml_metric.parquet", "cml_metadata.parquet", "cml_source.parquet",
+        "datacontract.yaml", "openlineage.ndjson",
+    }  # fmt: skip
+
+
+def by_sheet(files: Path, name: str) -> dict[str, list[list[Any]]]:
+    if name.endswith("xlsx"):
+        book = load_workbook(files / name, read_only=True)
+        return {sheet.title: [list(row) for row in sheet.iter_rows(values_only=True)] for sheet in book}
+    frames = pd.read_excel(files / name, sheet_name=None, header=None, engine="odf")
+    return {
+        title: frame.astype(object).where(frame.notna(), None).to_numpy().tolist() for title, frame in frames.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["ebi.xlsx", "ebi.ods"])
+def test_spreadsheets_have_what_is_published_and_nothing_that_is_suppressed(
+    files: Path, release: ReleaseData, name: str
+) -> None:
+    book = by_sheet(files, name)
+    assert {"Cover", "Notes", "Rates_england", "Rates_icb", "Months", "Policies"} <= book.keys()
+    for sheet in sheets_of(release):
+        lines = book[sheet.name]
+        head = next(number for number, line in enumerate(lines) if line[: len(sheet.columns)] == list(sheet.columns))
+        found = [line[: len(sheet.columns)] for line in lines[head + 1 :] if any(cell is not None for cell in line)]
+        assert len(found) == len(sheet.rows)
+        assert all(cell is not None for line in found for cell in line), "an empty cell"
+        for line, row in zip(found, sheet.rows, strict=True):
+            for cell, value in zip(line, row, strict=True):
+                text = cell.date() if isinstance(cell, datetime) else cell
+                expected = value.isoformat() if isinstance(value, date) and isinstance(text, str) else value
+                assert text == (pytest.approx(expected) if isinstance(expected, float) else expected), sheet.name
+    # Every suppressed rate, counted from the published table itself.
+    suppressed = [row for row in release.rates if row["area_type"] == "icb" and is_withheld(row)]
+    cells = [line for line in book["Rates_icb"] if line[4] == CONFIDENTIAL]
+    assert len(cells) == len(suppressed) > 10
+    assert all(line[5] == CONFIDENTIAL and line[7] == CONFIDENTIAL for line in cells)
+
+
+def test_a_text_that_looks_like_a_formula_stays_a_text(files: Path) -> None:
+    book = load_workbook(files / "ebi.xlsx")
+    cells = [cell for sheet in book for row in sheet.iter_rows() for cell in row]
+    assert all(cell.data_type != "f" for cell in cells)
+    assert any(cell.value == "=HYPERLINK(1)" for cell in cells)
+
+
+def test_fingertips_has_its_header_and_each_published_rate(files: Path, release: ReleaseData) -> None:
+    with (files / "fingertips.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert ",".join(COLUMNS) == _HEADER
+    assert len(rows) == len(release.rates)
+    for row, published in zip(rows, release.rates, strict=True):
+        assert (row["Value"] == "") == (published["standardised_rate"] is None)
+        assert row["Value"] == "" or float(row["Value"]) == published["standardised_rate"]
+        assert (row["Value note"] == SUPPRESSED) == is_withheld(published)
+        assert row["Value note"] != SUPPRESSED or row["Count"] == row["Lower CI 95.0 limit"] == ""
+    england = [row for row in rows if row["Area Type"] == "England"]
+    assert {row["Area Code"] for row in england} == {"E92000001"}
+    pooled = [row for row in rows if row["Time period range"] == "3y"]
+    assert {row["Time period"] for row in pooled} == {"2020/21 - 22/23"}
+
+
+def test_an_area_is_compared_with_england_by_its_limits() -> None:
+    def compared(low: float | None, high: float | None, england: float | None = 100.0) -> str:
+        row = {"area_type": "icb", "lower": low, "upper": high, "lower_adjusted": None, "upper_adjusted": None}
+        return comparison(row, {"standardised_rate": england})
+
+    assert compared(80.0, 99.9) == "lower"
+    assert compared(80.0, 100.0) == "similar" == compared(100.0, 120.0)
+    assert compared(100.1, 120.0) == "higher"
+    assert compared(None, None) == "not_compared" == compared(1.0, 2.0, None)
+    assert comparison({"area_type": "england"}, {"standardised_rate": 1.0}) == "not_compared"
+    wider = {"area_type": "icb", "lower": 101.0, "upper": 120.0, "lower_adjusted": 99.0, "upper_adjusted": 122.0}
+    assert comparison(wider, {"standardised_rate": 100.0}) == "similar"
+
+
+def test_the_metrics_library_takes_its_tables(files: Path, release: ReleaseData) -> None:
+    """By the validator of `cml-schemas`; counts by month and quarter are added up again from the published months."""
+    for name, shape in (("metric", "METRIC"), ("metadata", "METADATA"), ("source", "SOURCE")):
+        table = pq.read_table(files / f"cml_{name}.parquet")
+        structure = getattr(spark_schemas, f"{shape}_SCHEMA")
+        assert table.schema.names == [field.name for field in structure]
+        for field in structure:
+            column = table.column(field.name)
+            assert table.num_rows > 0
+            assert field.nullable or column.null_count == 0, field.name
+    frame = pq.read_table(files / "cml_metric.parquet").to_pandas()
+    assert list(pandas_schemas.select_from_schema(frame, pandas_schemas.METRIC_SCHEMA)) == list(frame)
+    assert frame["datapoint_id"].is_unique
+    assert set(frame["reporting_grain"]) == {"monthly", "quarterly"}
+    assert set(frame["location_id"]) == {"E92000001"}
+    months = pd.DataFrame(sample()["activity_month"])
+    complete = months[~months["provisional"].astype(bool) & (months["policy_id"] == IMAGING)]
+    flagged = frame[frame["metric_id"] == f"ebi_{IMAGING}_flagged".lower()]
+    monthly = flagged[flagged["reporting_grain"] == "monthly"]
+    assert monthly["metric_value"].sum() == complete["activity"].sum()
+    assert len(monthly) == 34
+    # 36 months from April 2020, the last two provisional: eleven whole quarters.
+    quarterly = flagged[flagged["reporting_grain"] == "quarterly"]
+    assert len(quarterly) == 11
+    assert quarterly["metric_value"].sum() == complete["activity"].iloc[:33].sum()
+    metadata = pq.read_table(files / "cml_metadata.parquet").to_pandas()
+    assert set(metadata["metric_id"]) == set(frame["metric_id"])
+    assert len(metrics(release)) == len(frame)
+
+
+def test_the_contract_names_every_column_and_check(files: Path, release: ReleaseData) -> None:
+    contract = yaml.safe_load((files / "datacontract.yaml").read_text(encoding="utf-8"))
+    assert contract == json.loads(json.dumps(data_contract(release)))
+    published = {table.name: table for table in TABLES.values() if table.layer == "published"}
+    assert {table["name"] for table in contract["schema"]} == published.keys()
+    for table in contract["schema"]:
+        assert [column["name"] for column in table["properties"]] == published[table["name"]].names()
+    rate = next(table for table in contract["schema"] if table["name"] == "rate")
+    assert any(check["implementation"]["kwargs"] == {"column": "policy_id"} for check in rate["quality"])
+    # The parts of the standard's schema that this uses; `make contract` checks it by the whole of it.
+    logical = ["string", "date", "timestamp", "time", "number", "integer", "object", "array", "boolean"]
+    columns = {
+        "type": "object", "required": ["name", "logicalType"],
+        "properties": {"logicalType": {"enum": logical}, "required": {"type": "boolean"}},
+    }  # fmt: skip
+    tables = {"type": "object", "required": ["name"], "properties": {"properties": {"type": "array", "items": columns}}}
+    standard = {
+        "required": ["version", "apiVersion", "kind", "id", "status", "schema"],
+        "properties": {"kind": {"const": "DataContract"}, "schema": {"type": "array", "items": tables}},
+    }
+    assert not list(Draft202012Validator(standard).iter_errors(contract))
+
+
+def test_events_tell_what_each_stage_read_and_wrote(files: Path, lake: Path) -> None:
+    events = [json.loads(line) for line in (files / "openlineage.ndjson").read_text(encoding="utf-8").splitlines()]
+    assert [(event["job"]["name"], event["eventType"]) for event in events] == [
+        ("flag", "START"), ("flag", "COMPLETE"), ("rate", "START"), ("rate", "FAIL"),
+    ]  # fmt: skip
+    assert events[0]["run"]["runId"] == events[1]["run"]["runId"] != events[2]["run"]["runId"]
+    assert [item["name"] for item in events[1]["inputs"]] == ["silver/apc_spell"]
+    assert [item["name"] for item in events[1]["outputs"]] == ["gold/activity_flag"]
+    assert events[1]["outputs"][0]["facets"]["version"]["datasetVersion"] == "7"
+    assert lineage_events(LocalLake(LakeLocation(folder=lake)), "no such run") == []
+
+
+def test_what_is_wrong_is_said_plainly(lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def asked(*options: str) -> dict[str, Any]:
+        capsys.readouterr()
+        export.main(["--lake", str(lake), "--json", *options])
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    unknown = asked("--out", str(tmp_path / "a"), "--release", "r-1")
+    assert unknown["exit"] == 2
+    assert unknown["error"]["remedy"] == "choose from: r-7"
+    (tmp_path / "file").write_text("x")
+    assert asked("--out", str(tmp_path / "file" / "b"))["exit"] == 2
+    sent = asked("--out", str(tmp_path / "c"), "--format", "openlineage", "--openlineage-url", "http://127.0.0.1:9")
+    assert (sent["exit"], sent["error"]["remedy"]) == (2, "check the address, or export them to a file")
+
+
+def test_a_missing_package_is_named(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "gptables", None)
+    assert export.main(["--lake", str(lake), "--out", str(tmp_path / "d"), "--format", "xlsx"]) == 2
+    assert "pip install ebi-spark[exports]" in capsys.readouterr().err
+
+
+def test_a_policy_is_named_by_its_title(release: ReleaseData) -> None:
+    assert list(release.policies) == [IMAGING, FUSION]
+    assert {row["reading"] for row in release.rates if row["policy_id"] == IMAGING} == {"as_intended"}
