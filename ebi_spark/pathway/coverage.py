@@ -1,4 +1,4 @@
-"""Which days the data cover, so that what is not found can be told from what cannot be seen."""
+"""Which days the data cover, so that what is not found can be distinguished from what cannot be seen."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
