@@ -86,8 +86,10 @@ def _methods(spark: SparkSession, folder: Path) -> dict[str, int]:
     """The bytes of the longest method for the cleaning of each kind of row."""
     kinds = sus_plus.RECORD_KINDS | sus_plus.CODE_KINDS | sus_plus.SPELL_KINDS | sus_plus.ATTENDANCE_KINDS
     columns = {name: {"day": "date", "number": "int"}.get(kind, "string") for name, kind in kinds.items()}
-    columns |= dict.fromkeys(("year_text", "corrupt", "source_file", *sus_plus.ALTERNATIVES), "string")
-    columns |= {"conflict": "boolean", "is_duplicate": "boolean"}
+    columns |= dict.fromkeys(
+        ("year_text", "corrupt", "source_file", *sus_plus.ALTERNATIVES, *sus_plus.SPELL_DETAILS), "string"
+    )
+    columns |= dict.fromkeys(sus_plus.SPELL_DAYS, "date") | {"conflict": "boolean", "is_duplicate": "boolean"}
     types = {"date": pa.date32(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_()}
     rows = folder / "rows"
     rows.mkdir()

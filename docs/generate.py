@@ -16,6 +16,8 @@ from typing import Any
 import ebi_spark
 from ebi_spark.config.keys import Key, Setting, default_of, settings_of
 from ebi_spark.config.settings import RunConfig, TableSource, run_schema
+from ebi_spark.pathway.code_lists import steps, windows_of
+from ebi_spark.pathway.definitions import definitions
 from ebi_spark.tables.schemas import TABLES, Table
 
 DOCS = Path(__file__).resolve().parent
@@ -180,6 +182,46 @@ def _yaml(value: Any) -> str:
     return str(value)
 
 
+def pathway_rows() -> list[str]:
+    """The steps of the pathway before and at an operation, from ``conf/pathway.yml``."""
+    lines = [
+        "| Step | Coding | Looked for in | Windows | Words of the article or the request |",
+        "|---|---|---|---|---|",
+    ]
+    for step in steps():
+        places = "<br>".join(map(_place, step.get("look_in", ()))) or _derived(step)
+        windows = ", ".join(window.replace("_", " ") for window in windows_of(step))
+        because = f" {step['because']}" if "because" in step else ""
+        words = step["source_text"].replace("|", "\\|")
+        lines.append(
+            f"| {step['title']} (`{step['id']}`) | {step['coding']}.{because} | {places} | {windows} | “{words}” |"
+        )
+    return lines
+
+
+def _place(look: dict[str, Any]) -> str:
+    where = {"outpatients": "outpatients", "admitted": "admitted care"}[look["in"]]
+    codes = look.get("procedures") or look.get("diagnoses") or look["treatment_functions"]
+    found = f"{where}: {', '.join(codes)}"
+    for key, text in (("site_after", "with a site after it: {}"), ("no_site_after", "without a site after it: {}")):
+        if key in look:
+            found += f" ({text.format(definitions()['sites'][look[key]]['title'])})"
+    if "programme" in look:
+        programme = look["programme"]
+        found += f" (at least {programme['contacts']} attended contacts, a first attendance among them, {programme['days_apart']} days apart)"
+    return found + (" (not where it is cervical or thoracic)" if look.get("not_elsewhere") else "")
+
+
+def _derived(step: dict[str, Any]) -> str:
+    if "flagged_by" in step:
+        return f"the flags of `{step['flagged_by']['policy']}`"
+    if "chain" in step:
+        return " or ".join(step["chain"]["first"]) + ", then " + " or ".join(step["chain"]["then"])
+    if "both" in step:
+        return " and ".join(step["both"]["with"]) + "".join(f", not {name}" for name in step["both"].get("without", ()))
+    return "nowhere"
+
+
 def with_generated(page: str, name: str, lines: list[str]) -> str:
     """The page with the part between the marks of ``name`` replaced."""
     begin, end = BEGIN.format(name), END.format(name)
@@ -194,9 +236,12 @@ def pages() -> dict[Path, str]:
     text = configuration.read_text(encoding="utf-8")
     text = with_generated(text, "keys", key_rows())
     text = with_generated(text, "keys of a table", table_key_rows())
+    pathway = DOCS / "monitoring-pathway.md"
+    steps_page = with_generated(pathway.read_text(encoding="utf-8"), "steps", pathway_rows())
     schema = json.dumps(run_schema(), indent=2, ensure_ascii=False) + "\n"
     return {
         DOCS / "tables.md": tables_page(), DOCS / "python-api.md": api_page(), configuration: text, SCHEMA: schema,
+        pathway: steps_page,
     }  # fmt: skip
 
 

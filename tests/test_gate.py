@@ -29,6 +29,8 @@ POLICY = {"policy_id": "P", "revision": "2021-04"}
 PUBLISHED, INTENDED = POLICY | {"reading": "as_published"}, POLICY | {"reading": "as_intended"}
 YEAR, RELEASE = {"financial_year": "2021-22"}, {"release_id": "R1"}
 FINGERPRINT = "0123456789abcdef"
+FUSION = {"policy_id": "P", "source_system": "sus_plus", "dataset": "apc", "record_id": "A", "financial_year": "2021-22",
+          "run_id": "run1"}  # fmt: skip
 
 
 def good() -> Tables:
@@ -258,6 +260,21 @@ def good() -> Tables:
                 ("total_from", None, None, 10.0), ("total_to", None, None, 12.0),
             )
         ],
+        "pathway": [
+            FUSION
+            | {"revision": "1", "reading": "as_published", "person_id": "p", "operation_date": date(2021, 6, 1)}
+            | {"operation_date_basis": "admission_date", "admission_date": date(2021, 6, 1), "flagged": True}
+            | {"levels": "one", "approach": "posterior", "algorithm_step": "confirm", "missing_to_decide": ["medicines"]}
+            | {"died_in_hospital": False, "follow_up_days": 30, "readmitted_after": 5, "further_fusion_after": 9}
+        ],
+        "pathway_step": [
+            FUSION | {"step_id": step, "window": window, "state": state, "evidence": evidence}
+            for step, window, state, evidence in (
+                ("pain_management", "3_months", "not_seen", []), ("pain_management", "6_months", "seen", ["191"]),
+                ("pain_management", "12_months", "seen", ["191"]), ("instability", "at_operation", "cannot_be_seen", []),
+                ("infection", "90_days", "not_seen", []), ("further_fusion", "2_years", "not_seen", []),
+            )
+        ],
         "code_use": [
             YEAR | {"policy_id": "P", "kind": kind, "code": code, "records": 3, "of_records": 12, "run_id": "run1"}
             for kind, code in (("operation_outside_scope", "V393"), ("operation_outside_scope", "any"), ("primary_diagnosis", "M545"))
@@ -297,6 +314,9 @@ class Frames:
         if table.full_name not in self.frames:
             self.frames[table.full_name] = frame_of(self.spark, table, self.rows[table.full_name])
         return self.frames[table.full_name]
+
+    def read_small(self, table: Table) -> DataFrame:
+        return self.read(table)
 
 
 def violations(spark: SparkSession, suite: str, check: str, tables: Tables) -> int:
@@ -348,6 +368,20 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
             {"component": "revision", "records": 0.5},
             {"records": float("nan")},
         ],
+    },
+    "pathway": {
+        "pathway_levels_known": [{"levels": "four"}, {"levels": None}],
+        "approach_known": [{"approach": "other"}],
+        "algorithm_step_known": [{"algorithm_step": "decide"}],
+        "missing_is_listed": [{"missing_to_decide": []}, {"missing_to_decide": None}],
+        "basis_of_the_operation_date": [{"operation_date_basis": "other"}, {"admission_date": date(2021, 6, 2)}],
+        "outcomes_after_the_operation": [{"readmitted_after": -1}, {"further_fusion_after": -1}],
+        "dead_or_followed": [{"died_in_hospital": True}],
+    },
+    "pathway_step": {
+        "pathway_state_known": [{"state": "no"}],
+        "seen_with_evidence": [{"state": "seen"}, {"evidence": ["191"]}],
+        "window_known": [{"window": "9_months"}, {"window": "after"}],
     },
     "code_use": {
         "kind_known": [{"kind": "other"}],
@@ -701,6 +735,12 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
             drop("activity_change", 2),
             drop("activity_change", 4),
         ],
+    },
+    "pathway": {"one_row_a_fusion": [add("pathway")]},
+    "pathway_step": {
+        "one_row_a_step_and_window": [add("pathway_step")],
+        "shorter_window_within_longer": [change("pathway_step", 2, state="not_seen", evidence=[])],
+        "pathway_step_of_a_fusion": [drop("pathway"), change("pathway_step", record_id="other")],
     },
     "code_use": {"one_row_a_code": [add("code_use")]},
     "equality_rate": {

@@ -24,7 +24,7 @@ from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.policies.load import load_policies, revision_periods
-from ebi_spark.records import duplicates, hes
+from ebi_spark.records import duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
 from ebi_spark.small_frames import small_frame
@@ -265,7 +265,7 @@ EPISODE = {
     "DISMETH": "1", "FYEAR": "2122", "DIAG_4_01": "M545", "OPERTN_4_01": "-",
 }  # fmt: skip
 EPISODE_COLUMNS = (
-    "EPIKEY", "PSEUDO_HESID", "PROVSPNOPS", *EPISODE, "DIAG_4_02", "OPERTN_4_02"
+    "EPIKEY", "PSEUDO_HESID", "PROVSPNOPS", *EPISODE, "DIAG_4_02", "OPERTN_4_02", "ADMISORC", "DISDEST", "OPDATE_01",
 )  # fmt: skip
 
 
@@ -281,13 +281,15 @@ EARLIER_FILE = [
 LATER_FILE = [
     # The second episode stands first in the file; it has the operation.
     episode("12", "P1", "S1", EPIORDER="2", EPISTART="2021-05-02", STARTAGE="46", ADMIMETH="81", DIAG_4_01="M54.9",
-            OPERTN_4_01="v382", OPERTN_4_02="Z063", DISMETH="4", DISDATE="2021-05-09"),
-    episode("11", "P1", "S1", DIAG_4_02="E119", DISDATE=None),
+            OPERTN_4_01="v382", OPERTN_4_02="Z063", DISMETH="4", DISDATE="2021-05-09", ADMISORC="52", DISDEST=" 79 ",
+            OPDATE_01="2021-05-02"),
+    episode("11", "P1", "S1", DIAG_4_02="E119", DISDATE=None, ADMISORC="51", DISDEST="98", OPDATE_01="2021-05-01"),
     # The operation's episode has no diagnosis in first place.
     episode("21", "P2", "S2"),
-    episode("22", "P2", "S2", EPIORDER="2", EPISTART="2021-05-02", DIAG_4_01="-", DIAG_4_02="I10X", OPERTN_4_01="V384"),
+    episode("22", "P2", "S2", EPIORDER="2", EPISTART="2021-05-02", DIAG_4_01="-", DIAG_4_02="I10X", OPERTN_4_01="V384",
+            OPDATE_01="1801-01-01"),
     # No operation at all.
-    episode("31", "P3", "S3", DIAG_4_01="M549"),
+    episode("31", "P3", "S3", DIAG_4_01="M549", OPDATE_01="2021-05-02"),
     # A regular attender: each attendance is a spell.
     episode("41", "P4", "S4", CLASSPAT="3"),
     episode("42", "P4", "S4", CLASSPAT="3", EPIORDER="2"),
@@ -410,15 +412,17 @@ SPELLS = {
         "episodes": 2, "dominant_procedure": "V382", "dominant_procedure_4": "V382", "primary_diagnosis": "M549",
         "dominance_basis": "hes_first_operation", "diagnosis_codes": ",M545,E119,|,M549,",
         "procedure_codes": ",V382,Z063,", "admission_method": "11", "age": 45, "discharge_method": "4",
-        "discharge_date": date(2021, 5, 9), "incomplete_spell": False,
+        "discharge_date": date(2021, 5, 9), "incomplete_spell": False, "admission_source": "51",
+        "discharge_destination": "79", "procedure_date": date(2021, 5, 2), "provider_spell_number": "S1",
     },
     "21": {
         "episodes": 2, "dominant_procedure": "V384", "primary_diagnosis": "M545",
         "dominance_basis": "hes_first_operation_diagnosis_of_first_episode", "diagnosis_codes": ",M545,|,I10X,",
+        "procedure_date": None, "admission_source": None, "discharge_destination": None,
     },
     "31": {
         "episodes": 1, "dominant_procedure": None, "primary_diagnosis": "M549", "dominance_basis": "hes_no_operation",
-        "procedure_codes": None,
+        "procedure_codes": None, "procedure_date": None,
     },
     "41": {"episodes": 1, "patient_classification": "3"},
     "42": {"episodes": 1},
@@ -601,8 +605,32 @@ def test_the_latest_discharge_of_a_spell_is_its_date_and_decides_its_year(
 
 
 def test_all_that_a_spell_takes_from_an_episode_is_compared() -> None:
-    taken = {*hes._FROM_FIRST, "discharge_date", "discharge_method", "diagnosis_codes", "procedure_codes"}
+    taken = {*hes._FROM_FIRST, "discharge_date", "discharge_method", "diagnosis_codes", "procedure_codes",
+             "discharge_destination", "procedure_date"}  # fmt: skip
     assert taken <= {*hes.EPISODE_VALUES}
+
+
+# (as the source has them) → (as silver has them): source of admission, destination on discharge, spell number, procedure date
+DETAILS: list[tuple[tuple[str | None, ...], tuple[Any, ...]]] = [
+    (("19", " 51", " S001 ", "2022-09-02"), ("19", "51", "S001", date(2022, 9, 2))),
+    (("", "NULL", "null", "02/09/2022"), (None, None, None, date(2022, 9, 2))),
+    (("3", "2B", "1", "1900-01-01"), ("3", "2B", "1", None)),
+    ((None, None, None, "soon"), (None, None, None, None)),
+    ((None, None, None, None), (None, None, None, None)),
+]
+
+
+def test_details_of_a_spell_that_only_monitoring_reads(spark: SparkSession) -> None:
+    names = (*sus_plus.SPELL_DETAILS, "procedure_date")
+    kinds = sus_plus.RECORD_KINDS | sus_plus.CODE_KINDS | sus_plus.SPELL_KINDS
+    columns = dict.fromkeys((*kinds, *names, "year_text", "corrupt"), "string") | {"conflict": "boolean"}
+    schema = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    rows = [
+        {"record_id": str(n), "conflict": False} | dict(zip(names, raw, strict=True))
+        for n, (raw, _) in enumerate(DETAILS)
+    ]
+    found = sus_plus.classify_spells(small_frame(spark, rows, schema), WINDOW).select("record_id", *names).collect()
+    assert {int(row[0]): tuple(row[1:]) for row in found} == {n: wanted for n, (_, wanted) in enumerate(DETAILS)}
 
 
 @pytest.mark.parametrize("few", [duplicates.FEW_KEYS, 0])

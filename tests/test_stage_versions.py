@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from calling import call, duckdb_on_delta
-from source_rows import APCS, DER, attendance, derived, spell, write
+from source_rows import DER, attendance, derived, spell, write
 
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
 from ebi_spark.stages.flag import Flag
@@ -63,7 +63,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Discharge_Date=("", f"{year}-06-{number % 28 + 1:02d}", "1900-01-01")[(number % 29 > 0) + (number % 31 == 0)],
             )
             | {"Sex": "12X"[number % 3], "Der_Provider_Code": PROVIDERS[number % 3],
-               "Der_Commissioner_Code": COMMISSIONERS[number % 4], "Der_Pseudo_NHS_Number": str(number // 2)}
+               "Der_Commissioner_Code": COMMISSIONERS[number % 4], "Der_Pseudo_NHS_Number": str(number // 2),
+               "Source_of_Admission": ("19", "51", "")[number % 3], "Discharge_Destination": ("19", "51")[number % 2],
+               "Hospital_Spell_No": f"H{number}"}
         )  # fmt: skip
         of_spells.append(derived(key, Spell_Dominant_Procedure=("V382", "V404", "W371", "V386")[number % 4],
                                  Spell_Primary_Diagnosis=("M545", "M549", "M431")[number % 3]))  # fmt: skip
@@ -81,7 +83,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(
         folder / "in/apcs.csv",
         spells,
-        [*APCS, "Sex", "Der_Provider_Code", "Der_Commissioner_Code", "Der_Pseudo_NHS_Number"],
+        [*spells[0]],
     )
     write(folder / "in/der.csv", [*of_spells, derived("nobody")], DER)
     write(folder / "in/opa.csv", attendances, [*attendances[0]])

@@ -3,8 +3,6 @@
 from functools import cache
 from typing import Any
 
-import yaml
-
 from ebi_spark.config.settings import resource
 from ebi_spark.config.yaml_documents import load_document
 
@@ -12,8 +10,7 @@ from ebi_spark.config.yaml_documents import load_document
 @cache
 def definitions() -> dict[str, Any]:
     """The whole of ``conf/pathway.yml``. Shared by all callers: do not change it."""
-    found: dict[str, Any] = yaml.safe_load(resource("conf", "pathway.yml").read_text(encoding="utf-8"))
-    return found
+    return load_document(resource("conf", "pathway.yml"), resource("conf", "pathway.schema.json"), what="pathway")
 
 
 @cache

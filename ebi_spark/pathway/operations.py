@@ -17,7 +17,8 @@ def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geograp
 
     ``flags`` has rows of ``gold/activity_flag``, ``spells`` of ``silver/apc_spell``, ``policies`` of ``gold/policy``. The
     columns are those of ``gold/approval_match`` up to ``flagged``, and ``admission_date``, ``discharge_date``,
-    ``discharge_method``, ``diagnosis_codes``, ``procedure_codes`` and ``emergency``. The day of the operation is the source's
+    ``discharge_method``, ``primary_diagnosis``, ``dominant_procedure``, ``diagnosis_codes``, ``procedure_codes`` and
+    ``emergency``. The day of the operation is the source's
     date of the dominant procedure, or else the day of admission; a record with neither is left out.
 
     | record_id | procedure_date | admission_date | → operation_date | operation_date_basis |
@@ -35,7 +36,7 @@ def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geograp
     )
     details = spells.select(
         *RECORD_KEY, "financial_year", "procedure_date", "admission_date", "discharge_date", "discharge_method",
-        "admission_method", "diagnosis_codes", "procedure_codes",
+        "admission_method", "primary_diagnosis", "dominant_procedure", "diagnosis_codes", "procedure_codes",
     )  # fmt: skip
     # The records in scope are few: silver is read once and not shuffled.
     joined = details.join(
@@ -59,7 +60,7 @@ def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geograp
     return dated.where("operation_date IS NOT NULL").select(
         "policy_id", "revision", "reading", *RECORD_KEY, "person_id", "financial_year", "operation_date",
         "operation_date_basis", "board", "provider_code", "flagged", "admission_date", "discharge_date",
-        "discharge_method", "diagnosis_codes", "procedure_codes", "emergency",
+        "discharge_method", "primary_diagnosis", "dominant_procedure", "diagnosis_codes", "procedure_codes", "emergency",
     )  # fmt: skip
 
 

@@ -11,18 +11,17 @@ from pyspark.sql import functions as F
 from ebi_spark.config.default_codes import codes_of as default_codes_of
 from ebi_spark.config.settings import DateWindow
 from ebi_spark.financial_years import year_of_date
-from ebi_spark.records.cleaning import clean
+from ebi_spark.records.cleaning import clean, tidied
 from ebi_spark.records.code_lists import as_text, codes_of, first_code, join_episodes
 from ebi_spark.records.row_status import reasons, with_year
 from ebi_spark.records.sus_plus import (
     ALTERNATIVES,
     ATTENDANCE_KINDS,
     RECORD_KINDS,
+    SPELL_DAYS,
     SPELL_KINDS,
     date_attendances,
     with_ages,
-    with_alternatives,
-    with_spell_details,
 )
 
 FIRST_OPERATION = "hes_first_operation"
@@ -42,9 +41,10 @@ EPISODE_KINDS = SPELL_KINDS | {
     "episode_status": "short_code",
     "provider_spell_number": "identifier",
 }
+_TIDIED = (*ALTERNATIVES, "admission_source", "discharge_destination")
 # The cleaned values of an episode.
 EPISODE_VALUES = (
-    *RECORD_KINDS, *EPISODE_KINDS, *ALTERNATIVES, "age_years", "diagnosis_codes", "procedure_codes",
+    *RECORD_KINDS, *EPISODE_KINDS, *_TIDIED, *SPELL_DAYS, "age_years", "diagnosis_codes", "procedure_codes",
     "first_diagnosis", "first_operation", "financial_year",
 )  # fmt: skip
 
@@ -71,14 +71,14 @@ def _with_codes(rows: DataFrame) -> DataFrame:
 def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """HES outpatient rows with their status columns: one row for each appointment. See
     :mod:`ebi_spark.records.row_status`."""
-    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS)))
+    cleaned = tidied(with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS)), ALTERNATIVES)
     return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), window, bare_year)
 
 
 def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """HES episodes cleaned, each with the year of its own discharge date, or else of its year column."""
     kinds = RECORD_KINDS | EPISODE_KINDS
-    cleaned = with_alternatives(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])))
+    cleaned = tidied(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])), _TIDIED, SPELL_DAYS)
     dated = with_year(cleaned, "discharge_date", window, bare_year)
     return dated.withColumn("financial_year", F.coalesce("dated_year", "stated_year"))
 
@@ -163,7 +163,7 @@ def _spell_key() -> Column:
 _FROM_FIRST = (
     "record_id", "person_id", "provider_code", "commissioner_code", "gp_practice_code", "lsoa", "sex", "age",
     "age_years", "administrative_category", "treatment_function", "admission_date", "admission_method",
-    "patient_classification", *ALTERNATIVES,
+    "patient_classification", "admission_source", "provider_spell_number", *ALTERNATIVES,
 )  # fmt: skip
 
 
@@ -171,9 +171,9 @@ def build_spells(episodes: DataFrame) -> DataFrame:
     """Spells, built from valid classified episodes: one row for each spell. ``episodes`` is the number of rows that
     made it.
 
-    Method, category and age come from the first episode and the discharge method from the last; the discharge
-    date is the latest of the spell. Episodes are
-    ordered by start, EPIORDER, end and key. A spell is marked ``incomplete_spell`` when its EPIORDER does not run
+    Method, source, category and age come from the first episode, the discharge method and destination from the last,
+    and the date of the operation from the episode of the dominant procedure (its first operation is that procedure). The
+    discharge date is the latest of the spell. Episodes are ordered by start, EPIORDER, end and key. A spell is marked ``incomplete_spell`` when its EPIORDER does not run
     from 1 without a gap: an episode is in a file that was not read.
 
     | spell_key | episode_order | first_operation | → dominant_procedure | episodes | incomplete_spell |
@@ -184,8 +184,8 @@ def build_spells(episodes: DataFrame) -> DataFrame:
     """
     carried = [
         "episode_start", "episode_order", "episode_end", *_FROM_FIRST, "discharge_date", "discharge_method",
-        "diagnosis_codes", "procedure_codes", "first_diagnosis", "first_operation", "cleaned", "source_file",
-        "extract_date",
+        "discharge_destination", "procedure_date", "diagnosis_codes", "procedure_codes", "first_diagnosis",
+        "first_operation", "cleaned", "source_file", "extract_date",
     ]  # fmt: skip
     grouped = episodes.groupBy("spell_key", "financial_year").agg(
         F.array_sort(F.collect_list(F.struct(*carried))).alias("list")
@@ -208,6 +208,8 @@ def build_spells(episodes: DataFrame) -> DataFrame:
         # The latest, which also decides the year: the last episode in order may have an earlier date.
         F.array_max(F.transform(listed, lambda e: e["discharge_date"])).alias("discharge_date"),
         last["discharge_method"].alias("discharge_method"),
+        last["discharge_destination"].alias("discharge_destination"),
+        operated["procedure_date"].alias("procedure_date"),
         join_episodes(F.transform(listed, lambda e: e["diagnosis_codes"])).alias("diagnosis_codes"),
         join_episodes(F.transform(listed, lambda e: e["procedure_codes"])).alias("procedure_codes"),
         operated["first_operation"].alias("dominant_procedure"),
@@ -225,4 +227,4 @@ def build_spells(episodes: DataFrame) -> DataFrame:
         F.array_max(F.transform(listed, lambda e: e["extract_date"])).alias("extract_date"),
         last["source_file"].alias("source_file"),
     )
-    return with_spell_details(spells.withColumn("activity_date", F.col("discharge_date")))
+    return spells.withColumn("activity_date", F.col("discharge_date"))

@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import DateWindow
 from ebi_spark.financial_years import start_of_year, year_of_start
-from ebi_spark.records.cleaning import age_in_years, age_seen, clean, text
+from ebi_spark.records.cleaning import age_in_years, age_seen, clean, tidied
 from ebi_spark.records.row_status import reasons, with_year
 
 RECORD_KINDS = {
@@ -41,32 +41,13 @@ DERIVED_KINDS = {
     "primary_diagnosis": "code",
     "extract_date": "day",
 }
+CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
 # Alternative columns for an identifier above, which are only used to find the area of a record. They are tidied
 # without noting what changed: the method that Java compiles for a row has little room left.
 ALTERNATIVES = ("lsoa_2021", "lsoa_2001", "gp_practice_sus")
-CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
-
-
-# Columns of a spell that only monitoring reads, with their types.
-SPELL_DETAILS = {
-    "procedure_date": "date",
-    "admission_source": "string",
-    "discharge_destination": "string",
-    "provider_spell_number": "string",
-}
-
-
-def with_spell_details(spells: DataFrame) -> DataFrame:
-    """``spells`` with the columns of :data:`SPELL_DETAILS`; NULL where the source does not have them."""
-    return spells.withColumns(
-        {n: F.col(n) if n in spells.columns else F.lit(None).cast(kind) for n, kind in SPELL_DETAILS.items()}
-    )
-
-
-def with_alternatives(rows: DataFrame) -> DataFrame:
-    """``rows`` with the columns of :data:`ALTERNATIVES` tidied; NULL where the source does not have them."""
-    nothing = F.lit(None).cast("string")
-    return rows.withColumns({n: text(F.col(n)) if n in rows.columns else nothing for n in ALTERNATIVES})
+# Columns of a spell that only monitoring reads: tidied in the same way.
+SPELL_DETAILS = ("admission_source", "discharge_destination", "provider_spell_number")
+SPELL_DAYS = ("procedure_date",)
 
 
 def with_ages(rows: DataFrame) -> DataFrame:
@@ -79,7 +60,8 @@ def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None =
     """APCS rows with their status columns, without what comes from APCS_Der. The year is that of the discharge date.
     See :mod:`ebi_spark.records.row_status`."""
     kinds = RECORD_KINDS | CODE_KINDS | SPELL_KINDS
-    cleaned = with_spell_details(with_alternatives(with_ages(clean(rows, kinds, unread=["discharge_date"]))))
+    cleaned = with_ages(clean(rows, kinds, unread=["discharge_date"]))
+    cleaned = tidied(cleaned, (*ALTERNATIVES, *SPELL_DETAILS), SPELL_DAYS)
     with_years = with_year(cleaned, "discharge_date", window, bare_year)
     corrupt = F.col("corrupt").isNotNull()
     undated = F.col("discharge_date").isNull() & ~corrupt
@@ -179,7 +161,7 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
 def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """OPA rows with their status columns. The year is that of the appointment date, or of the year column where the
     date is missing."""
-    cleaned = with_alternatives(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)))
+    cleaned = tidied(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)), ALTERNATIVES)
     return date_attendances(cleaned, window, bare_year)
 
 

@@ -19,7 +19,9 @@ MOST_NUMBERED = 99
 # How similar two names must be (0 to 1) for one to be suggested for the other.
 _NEAR = 0.85
 # Our columns that are dates.
-DAYS = ("admission_date", "discharge_date", "appointment_date", "episode_start", "episode_end", "extract_date")
+DAYS = (
+    "admission_date", "discharge_date", "appointment_date", "episode_start", "episode_end", "extract_date", "procedure_date",
+)  # fmt: skip
 # What the name of a date column contains.
 _DATE_WORDS = re.compile("DATE|_DT|DT_|DAY|START|END")
 _DERIVED = "_DERIVED"
@@ -68,7 +70,8 @@ class Numbered:
 class Layout:
     """The columns of one source table (``role``).
 
-    ``columns``: our name → the names that source files use, upper case, the best first. ``alternatives``: groups of our
+    ``columns``: our name → the names that source files use, upper case, the best first; no name where only a
+    configuration can map it. ``alternatives``: groups of our
     columns that mean the same. ``other_fields``: names, or patterns of names, of fields that are known to be something
     else.
     """
@@ -184,7 +187,8 @@ class Layout:
         """Our optional columns that are missing. If several columns mean the same, one of them is enough."""
         enough = {ours for group in self.alternatives if any(name in single for name in group) for ours in group}
         enough |= {ours for group in self.alternatives for ours in group[1:]}  # only the first of a group is reported
-        return sorted(set(self.columns) - set(single) - enough - {"extract_date"})
+        named = {ours for ours, names in self.columns.items() if names}
+        return sorted(named - set(single) - enough - {"extract_date"})
 
     def _unread(self, single: dict[str, str], unused: Collection[str]) -> list[str]:
         """A line for each of our columns for which a file has other columns too, and for other known columns not

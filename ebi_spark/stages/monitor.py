@@ -6,11 +6,20 @@ from functools import cached_property, partial
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import end_of, start_of
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.storage import run_in_threads
+from ebi_spark.pathway.after import outcome_steps, outcomes_after
+from ebi_spark.pathway.algorithm import step_reached
+from ebi_spark.pathway.at_operation import approach, decompression, fusions, levels, steps_at_operation
+from ebi_spark.pathway.before import OPERATION, by_operation, findings, steps_before
+from ebi_spark.pathway.continuous_spells import transfer_warning
+from ebi_spark.pathway.coverage import coverage, last_day
+from ebi_spark.pathway.incidence import incidence
+from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.pathway.operations import operations
 from ebi_spark.policies.model import Policy
 from ebi_spark.rates.activity_change import (
@@ -54,9 +63,11 @@ from ebi_spark.tables.monitoring import (
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     APC_SPELL,
+    OP_ATTENDANCE,
     POLICY,
     POPULATION,
     RECORD_TABLES,
+    YEAR,
     Table,
 )
 
@@ -114,6 +125,46 @@ class Monitor(Stage):
 
     def _pathways(self, summary: MonitorSummary) -> None:
         """Follow the care before and after each fusion."""
+        lake, run_id = self.lake, F.lit(self.context.run_id)
+        self.context.progress("following the care around fusions")
+        spells, attendances = lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)
+        default = lake.read(POLICY).where("is_default_reading").select("policy_id", "reading").distinct()
+        flags = lake.read(ACTIVITY_FLAG).join(F.broadcast(default), ["policy_id", "reading"], "left_semi")
+        followed = fusions(self.operations())
+        linked = linked_spells(followed, spells)
+        covered = coverage(spells, attendances)
+        shown = findings(linked, linked_attendances(followed, attendances), linked_flags(followed, flags))
+        read = [row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"])]
+        steps = steps_before(followed, by_operation(followed, shown), covered.stretches, read)
+        data_end = last_day(covered.stretches, "apc", F.col("discharge_date"))
+        for others in (steps_at_operation(followed), outcome_steps(followed, linked, data_end)):
+            steps = steps.unionByName(others, allowMissingColumns=True)
+        steps = steps.withColumn("run_id", run_id)
+        lake.replace(PATHWAY_STEP, steps.repartition(YEAR), {}, stage=self.name)
+        described = followed.withColumns({"levels": levels(), "approach": approach(), "decompression": decompression()})
+        # What was just written is read again: the outpatient table is read once.
+        reached = step_reached(lake.read(PATHWAY_STEP), described)
+        whole = described.join(reached, list(OPERATION)).join(
+            outcomes_after(followed, linked, data_end), list(OPERATION)
+        )
+        lake.replace(PATHWAY, whole.withColumn("run_id", run_id).repartition(YEAR), {}, stage=self.name)
+        pathways = lake.read(PATHWAY)
+        rows = incidence(pathways).withColumn("run_id", run_id)
+        lake.replace(PATHWAY_INCIDENCE, rows.coalesce(1), {}, stage=self.name)
+        by_step = pathways.groupBy("algorithm_step").agg(
+            F.count("*").alias("rows"), F.count_if(F.col("person_id").isNull()).alias("without_person")
+        )
+        counted = by_step.collect()
+        summary.pathways = {row["algorithm_step"]: row["rows"] for row in counted}
+        without_person = sum(row["without_person"] for row in counted)
+        if without_person:
+            summary.warnings.append(
+                f"{without_person:,} of {sum(summary.pathways.values()):,} fusions have no person: what came before and after "
+                "them cannot be seen"
+            )
+        warning = transfer_warning(covered.sources, covered.destinations)
+        if warning and counted:
+            summary.warnings.append(warning)
 
     def _changes(self, summary: MonitorSummary) -> None:
         """Split the change of flagged records into its factors, and compare groups of people."""

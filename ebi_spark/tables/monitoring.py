@@ -158,6 +158,8 @@ PATHWAY_STEP = Table(
     window string -- 3_months, 6_months or 12_months before; at_operation; index_spell, 30_days, 90_days, 1_year or 2_years after
     state string -- seen, not_seen or cannot_be_seen
     evidence array<string> -- the codes or treatment functions that show the step; empty where it is not seen
+    first_day date -- before the operation: first day in the window on which a record shows the step
+    last_day date -- likewise the last day
 """
     + _RUN,
     partition_by=(YEAR,),

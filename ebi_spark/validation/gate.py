@@ -40,6 +40,8 @@ LAYER_SUITES = {
     "monitoring": (
         "approval_unused",
         "regime_change",
+        "pathway",
+        "pathway_step",
         "pathway_incidence",
         "code_use",
         "activity_change",
