@@ -27,7 +27,10 @@ GROUPS = {
     "geography": Key(
         "The areas that figures are shown for, and lookups of your own. [geography.md](geography.md)",
         default="see below",
-    )
+    ),
+    "approvals": Key(
+        "Registers of approvals and what boards ask for. [monitoring.md](monitoring.md)", default="see below"
+    ),
 }
 
 LAYERS = {
