@@ -29,7 +29,8 @@ GROUPS = {
         default="see below",
     ),
     "approvals": Key(
-        "Registers of approvals and what boards ask for. [monitoring.md](monitoring.md)", default="see below"
+        "Registers of approvals and what boards ask for. [monitoring-approvals.md](monitoring-approvals.md)",
+        default="see below",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -29,11 +30,23 @@ from ebi_spark.approvals.register import classify_entries, read_registers
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, load_config
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography
+from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.checks_before_start import check_before_start
 from ebi_spark.runs.due import differences
 from ebi_spark.runs.history import stage_inputs
+from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.reader import read_sources
+from ebi_spark.stages.monitor import Monitor
+from ebi_spark.stages.run_context import RunContext
 from ebi_spark.statistics.counts import exact_poisson
+from ebi_spark.tables.monitoring import (
+    APPROVAL_MATCH,
+    APPROVAL_UNUSED,
+    PRIOR_APPROVAL,
+    PRIOR_APPROVAL_QUARANTINE,
+    REGIME_CHANGE,
+)
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY
 
 POLICIES = ("2Y_back_pain_fusion", "DDICB_back_pain_fusion")
 # The register's own names for our columns.
@@ -367,3 +380,109 @@ def test_a_register_is_checked_before_a_run(tmp_path: Path) -> None:
         assert [f.result for f in findings if f.check == "sources.derby.prior_approval"] == result
     (finding,) = [f for f in check_before_start(configured(tmp_path, text), "check") if f.result == "refused"]
     assert "the column DECISION is missing" in finding.found and "columns: {decision: …}" in finding.remedy
+
+
+# A lake of seven operations at Derby and one elsewhere, with the class that each must have.
+OPERATIONS: dict[str, tuple[str | None, str, str, str]] = {  # record → person, day, area, class
+    "approved": ("1", "2024-02-01", "15M", "approved_in_time"),
+    "late": ("2", "2024-02-01", "15M", "approved_late"),
+    "none": ("3", "2024-03-17", "15M", "none_on_record"),
+    "no longer needed": ("4", "2024-03-18", "15M", "not_required"),
+    "nobody": (None, "2024-02-01", "15M", "cannot_link"),
+    "before the register": ("5", "2022-05-01", "15M", "cannot_link"),
+    "elsewhere": ("6", "2024-02-01", "02P", "cannot_link"),
+}
+OF_DERBY = """approval_id,person_id,policy_id,route,requested_on,decision,decided_on,board
+A1,1,2Y_back_pain_fusion,ifr,2024-01-02,approved,2024-01-10,QJ2
+A2,2,2Y_back_pain_fusion,prior_approval,2024-01-02,approved,2024-02-10,QJ2
+A3,7,2Y_back_pain_fusion,prior_approval,2023-01-02,approved,2023-01-10,QJ2
+A4,99,2Y_back_pain_fusion,prior_approval,2024-01-02,declined,2024-01-10,QJ2
+A5,3,2S_lower_back_imaging,prior_approval,2023-01-02,approved,2023-01-10,QJ2
+A6,3,2Z_nothing,prior_approval,2024-01-02,approved,2024-01-10,QJ2
+"""
+
+
+def lay_out_lake(lake: Lake) -> None:
+    policy, reading = "2Y_back_pain_fusion", "as_published"
+    flags, spells = [], []
+    for record, (person, day, area, _) in OPERATIONS.items():
+        at = date.fromisoformat(day)
+        key = {"source_system": "sus_plus", "dataset": "apc", "record_id": record, "person_id": person,
+               "financial_year": "2023-24" if at > date(2023, 4, 1) else "2022-23"}  # fmt: skip
+        flags.append(
+            key | {"policy_id": policy, "revision": "r", "reading": reading, "activity_date": at, "area_code": area,
+                   "area_date": at, "outcome": "not_flagged" if record == "late" else "flagged"}
+        )  # fmt: skip
+        spells.append(
+            key | {"admission_date": at, "discharge_date": at, "activity_date": at, "admission_method": "11",
+                   "procedure_codes": ",V382,"}
+        )  # fmt: skip
+    attendance = {
+        "source_system": "sus_plus",
+        "dataset": "op",
+        "record_id": "x",
+        "person_id": "7",
+        "financial_year": "2023-24",
+    }
+    described = {"policy_id": policy, "revision": "r", "reading": reading, "is_default_reading": True, "dataset": "apc"}
+    for table, rows in (
+        (ACTIVITY_FLAG, flags), (APC_SPELL, spells), (OP_ATTENDANCE, [attendance]), (POLICY, [described]),
+    ):  # fmt: skip
+        lake.replace(table, small_frame(lake.spark, rows, table.schema), {}, stage="flag")
+
+
+def test_the_stage_over_a_small_lake(
+    spark: SparkSession, not_compiled: None, empty_lake: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    lake = Lake(spark, LakeLocation(folder=empty_lake(tmp_path / "lake")), "r1")
+    lay_out_lake(lake)
+    (tmp_path / "derby.csv").write_text(OF_DERBY, encoding="utf-8")
+    covers = {"board": "QJ2", "from": "2022-06-01", "to": "2024-03-31"}
+    config = replace(registers(tmp_path / "derby.csv"), lake=lake.location, register_covers=(covers,))
+    summary = Monitor(RunContext(config, lake, "r1")).run()
+    key = ["record_id", "match_class", "reason", "regime", "approval_ids"]
+    found = {row["record_id"]: row for row in lake.small_rows(APPROVAL_MATCH, key)}
+    assert {record: row["match_class"] for record, row in found.items()} == {
+        record: expected for record, (*_, expected) in OPERATIONS.items()
+    }
+    assert [found[record]["reason"] for record in ("nobody", "before the register", "elsewhere")] == [
+        "no_person", "register_does_not_cover", "register_does_not_cover",
+    ]  # fmt: skip
+    assert (found["late"]["approval_ids"], found["no longer needed"]["regime"]) == (["A2"], "none")
+    entries = {row["approval_id"]: row for row in lake.small_rows(PRIOR_APPROVAL, ["approval_id", "person_in_silver"])}
+    assert {name: row["person_in_silver"] for name, row in entries.items()} == {
+        "A1": True, "A2": True, "A3": True, "A4": False, "A5": True,
+    }  # fmt: skip
+    assert lake.small_rows(PRIOR_APPROVAL_QUARANTINE, ["approval_id", "reasons"]) == [
+        {"approval_id": "A6", "reasons": ["unknown_policy"]}
+    ]
+    # A5 is for imaging, which is not looked for here; the data end on 18 March 2024.
+    assert lake.small_rows(APPROVAL_UNUSED, ["approval_id", "days_waited"]) == [
+        {"approval_id": "A3", "days_waited": 433}
+    ]
+    around = {
+        row["period_start"]: (row["side"], row["operations"], row["flagged"])
+        for row in lake.small_rows(
+            REGIME_CHANGE, ["policy_id", "grain", "period_start", "side", "operations", "flagged"]
+        )
+        if row["grain"] == "month" and row["policy_id"] == "2Y_back_pain_fusion"
+    }
+    assert around[date(2024, 2, 1)] == ("before", 3, 2) and around[date(2024, 3, 1)] == ("during", 2, 2)
+    assert summary.approvals == {
+        "cannot_link": 3, "not_required": 1, "approved_in_time": 1, "approved_late": 1, "none_on_record": 1,
+    }  # fmt: skip
+    assert [line.split(" ")[0] for line in summary.warnings] == ["1", "1"]
+
+    # Another pseudonym: nobody is accused.
+    (tmp_path / "derby.csv").write_text(re.sub(r",(\d),2Y", r",x\1,2Y", OF_DERBY), encoding="utf-8")
+    summary = Monitor(RunContext(replace(config, approval_regimes=()), lake, "r2")).run()
+    assert summary.approvals == {"cannot_link": 7}
+    assert "register_not_linkable: only 25% of the approved entries of QJ2" in summary.warnings[0]
+    assert lake.small_rows(APPROVAL_UNUSED, ["approval_id"]) == []
+
+    # Without a register what boards ask for is shown all the same, and nothing of the old register is left.
+    summary = Monitor(RunContext(replace(config, sources=()), lake, "r3")).run()
+    assert (summary.approvals, summary.warnings) == ({}, [])
+    assert {row["match_class"] for row in lake.small_rows(APPROVAL_MATCH, ["match_class"])} == {"cannot_link"}
+    assert lake.small_rows(PRIOR_APPROVAL, ["approval_id"]) == lake.small_rows(PRIOR_APPROVAL_QUARANTINE, ["raw"]) == []
+    assert len(lake.small_rows(REGIME_CHANGE, ["grain"])) > 0

@@ -74,16 +74,20 @@ def stated_coverage(config: RunConfig) -> list[Coverage]:
 
 
 def regime_changes(regimes: Iterable[Regime]) -> list[RegimeChange]:
-    """Every end of a regime, sorted by board, policy and day."""
-    listed = list(regimes)
-    begins = {(item.board, item.policy_id, item.since): item.kind for item in listed if item.since}
-    return [
+    """Every end of a regime that another kind follows, or none that is known; sorted by board, policy and day."""
+    listed = [item for item in regimes if item.since or item.until]
+    begins = {(item.board, item.policy_id, item.since): item.kind for item in listed}
+    ended = [
         RegimeChange(
             item.board, item.policy_id, item.until, item.kind, begins.get((item.board, item.policy_id, item.until))
         )
-        for item in sorted(listed, key=lambda item: (item.board, item.policy_id, item.until or date.max))
+        for item in listed
         if item.until
     ]
+    return sorted(
+        (change for change in ended if change.after != change.before),
+        key=lambda change: (change.board, change.policy_id, change.on),
+    )
 
 
 @cache
