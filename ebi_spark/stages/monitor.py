@@ -119,7 +119,10 @@ class Monitor(Stage):
             found = {row["match_class"]: row["rows"] for row in lake.grouped(APPROVAL_MATCH, ["match_class"])}
             summary.approvals = {name: found[name] for name in MATCH_CLASSES if name in found}
         self._unused_approvals(covered)
-        self._changes_of_regimes(regime_changes(regimes))
+        # A policy that was not applied has no operations, which is not the same as none.
+        self._changes_of_regimes(
+            [change for change in regime_changes(regimes) if change.policy_id in self._policies_applied]
+        )
 
     def _read_registers(self, shown: Mapping[str, str], summary: MonitorSummary) -> list[dict[str, Any]]:
         """Write the entries of the registers. Returns the boards and days that they cover, each with whether its entries can
@@ -167,9 +170,12 @@ class Monitor(Stage):
             return
         linked = {row["board"] for row in covered if row["linkable"]}
         entries = lake.read(PRIOR_APPROVAL).where(F.col("board").isNull() | F.col("board").isin(sorted(linked)))
-        policies = {row["policy_id"] for row in lake.small_rows(POLICY, ["policy_id"], {"dataset": ["apc"]})}
         unused = unused_approvals(
-            entries, lake.read(APPROVAL_MATCH), policies, max(self._days_of_data), config.unused_after_days
+            entries,
+            lake.read(APPROVAL_MATCH),
+            self._policies_applied,
+            max(self._days_of_data),
+            config.unused_after_days,
         )
         self._replace(APPROVAL_UNUSED, unused.withColumn("run_id", F.lit(self.context.run_id)).coalesce(1))
 
@@ -184,6 +190,11 @@ class Monitor(Stage):
             self._replace(REGIME_CHANGE, small_frame(self.context.spark, rows, REGIME_CHANGE.schema).coalesce(1))
         else:
             self._clear(REGIME_CHANGE)
+
+    @cached_property
+    def _policies_applied(self) -> set[str]:
+        """The policies for admitted care that the lake has flags of."""
+        return {row["policy_id"] for row in self.lake.small_rows(POLICY, ["policy_id"], {"dataset": ["apc"]})}
 
     @cached_property
     def _days_of_data(self) -> set[date]:
