@@ -34,6 +34,10 @@ GROUPS = {
         "Deprivation of small areas, from files of your own. [monitoring-changes.md](monitoring-changes.md#groups-of-people)",
         default="none",
     ),
+    "approvals": Key(
+        "Registers of approvals and what boards ask for. [monitoring-approvals.md](monitoring-approvals.md)",
+        default="see below",
+    ),
 }
 
 LAYERS = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from approval_rows import APPROVAL_BAD_ROWS, APPROVAL_BAD_TABLES, good_approvals
 from monitoring_rows import MONITORING_BAD_ROWS, MONITORING_BAD_TABLES, good_monitoring
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -288,6 +289,7 @@ def good() -> Tables:
                 ("deprivation_fifth", "1", 10, "ok"), ("deprivation_fifth", "5", 4, "few_events"), ("sex", "1", 14, "ok"),
             )
         ],
+        **good_approvals(),
         **good_monitoring(),
     }  # fmt: skip
 
@@ -694,6 +696,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "definition_is_json": [{"definition": "id: P"}],
         "clauses_there": [{"clauses": None}],
     },
+    **APPROVAL_BAD_ROWS,
     **MONITORING_BAD_ROWS,
 }
 
@@ -946,6 +949,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         "one_default_reading": [change("published_policy", is_default_reading=False)],
         "rates_have_their_policy": [drop("published_policy")],
     },
+    **APPROVAL_BAD_TABLES,
     **MONITORING_BAD_TABLES,
 }
 

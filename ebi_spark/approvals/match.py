@@ -5,8 +5,13 @@ person for one policy. A *regime* says what a board asked for on a day. Register
 records in scope, so nothing here reads silver.
 """
 
+from collections.abc import Mapping
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+
+from ebi_spark.approvals.regimes import NO_APPROVAL_NEEDED
+from ebi_spark.approvals.register import APPROVED, CRITERIA_CHECKED, DECLINED, PENDING, WITHDRAWN
 
 # In the order in which they are tried: the first that holds is the class of an operation.
 MATCH_CLASSES = (
@@ -24,8 +29,6 @@ MATCH_CLASSES = (
     "none_on_record",
 )
 NO_PERSON, NOT_COVERED, NOT_LINKABLE = "no_person", "register_does_not_cover", "register_not_linkable"
-NO_APPROVAL_NEEDED = "none"
-CRITERIA_CHECKED = "criteria_checked"
 
 _OPERATION = ("source_system", "dataset", "record_id", "policy_id")
 
@@ -33,11 +36,13 @@ _OPERATION = ("source_system", "dataset", "record_id", "policy_id")
 def match_approvals(operations: DataFrame, register: DataFrame, regimes: DataFrame, boards: DataFrame) -> DataFrame:
     """A row an operation, with its ``match_class`` and what it rests on.
 
-    ``operations``: the record's key, ``policy_id``, ``person_id``, ``operation_date``, ``board`` (NULL where unknown) and
-    ``emergency`` (BOOLEAN). ``register``: ``approval_id``, ``person_id``, ``policy_id``, ``board`` (NULL: any), ``route``,
-    ``requested_on``, ``decided_on``, ``decision``, ``valid_from``, ``valid_to``. ``regimes``: ``board``, ``policy_id``,
-    ``kind``, ``since`` (inclusive; NULL: from ever), ``until`` (exclusive; NULL: still), ``exempts_emergencies``. ``boards``:
-    of each board that the register covers, ``covered_from`` and ``covered_to`` (both inclusive, NULL: open) and ``linkable``.
+    ``operations``: the record's key, ``policy_id``, ``person_id``, ``procedure_codes`` (such as ``,V382,Z993,``),
+    ``operation_date``, ``board`` (NULL where unknown) and ``emergency`` (BOOLEAN); their other columns are kept. ``register``:
+    rows of ``silver/prior_approval``. An entry is for an operation of its person with its policy, or, if it names procedures
+    only, with one of these procedures. ``regimes``: ``board``, ``policy_id``, ``kind``, ``since`` (inclusive; NULL: not known),
+    ``until`` (exclusive; NULL: not ended), ``exempts_emergencies``. ``boards``: for each board that the registers cover,
+    ``covered_from`` and ``covered_to`` (both inclusive, NULL: open), ``linkable``, and ``person_system``, whose ``person_id``
+    the registers use (NULL: any). No two regimes, and no two rows of ``boards``, may share a day.
 
     Adds ``match_class``, ``reason`` (of ``cannot_link``), ``regime``, ``approval_ids`` (the entries behind the class),
     ``days_from_decision`` (operation less decision, of the one entry behind the class; negative when decided afterwards) and
@@ -50,16 +55,14 @@ def match_approvals(operations: DataFrame, register: DataFrame, regimes: DataFra
     | 2024-02-01     | approved 2023-01-10 to 2024-01-10   | approved_expired |
     """
     with_entries = _with_entries(_with_regime(_with_coverage(operations, boards), regimes), register)
-    return with_entries.withColumns({"match_class": _match_class(), "reason": _reason()}).select(
-        *_OPERATION,
-        "person_id",
-        "operation_date",
-        "board",
+    classified = with_entries.withColumns({"match_class": _match_class(), "reason": _reason()})
+    return classified.select(
+        *operations.columns,
         "regime",
         "match_class",
         "reason",
-        _evidence().alias("approval_ids"),
-        F.when(F.col("_valid") == 1, F.date_diff("operation_date", "_valid_decided")).alias("days_from_decision"),
+        _behind("ids").alias("approval_ids"),
+        _days_from_decision().alias("days_from_decision"),
         "other_policy_approvals",
     )
 
@@ -67,19 +70,19 @@ def match_approvals(operations: DataFrame, register: DataFrame, regimes: DataFra
 def _with_coverage(operations: DataFrame, boards: DataFrame) -> DataFrame:
     """``_covered`` and ``_linkable`` of the operation's board on its date."""
     covered = boards.select(
-        F.col("board").alias("_board"),
-        F.col("linkable").alias("_linkable"),
-        "covered_from",
-        "covered_to",
-    )
+        F.col("board").alias("_board"), "linkable", "person_system", "covered_from", "covered_to"
+    )  # fmt: skip
     day = F.col("operation_date")
-    joined = operations.join(F.broadcast(covered), F.col("board") == F.col("_board"), "left")
-    inside = (F.col("covered_from").isNull() | (day >= F.col("covered_from"))) & (
-        F.col("covered_to").isNull() | (day <= F.col("covered_to"))
+    inside = (
+        (F.col("board") == F.col("_board"))
+        & (F.col("covered_from").isNull() | (day >= F.col("covered_from")))
+        & (F.col("covered_to").isNull() | (day <= F.col("covered_to")))
     )
-    return joined.withColumn("_covered", F.coalesce(F.col("_board").isNotNull() & inside, F.lit(False))).drop(
-        "_board", "covered_from", "covered_to"
-    )
+    same_kind = F.col("person_system").isNull() | (F.col("person_system") == F.col("source_system"))
+    joined = operations.join(F.broadcast(covered), inside, "left")
+    return joined.withColumns(
+        {"_covered": F.col("_board").isNotNull(), "_linkable": F.col("linkable") & same_kind}
+    ).drop("_board", "linkable", "person_system", "covered_from", "covered_to")
 
 
 def _with_regime(operations: DataFrame, regimes: DataFrame) -> DataFrame:
@@ -102,12 +105,25 @@ def _with_regime(operations: DataFrame, regimes: DataFrame) -> DataFrame:
     return operations.join(F.broadcast(named), holds, "left").drop("_board", "_policy", "since", "until")
 
 
+# What an entry can be for an operation. Each is counted, with its entries and the last day of a decision.
+_VALID, _EXPIRED, _LATE, _DECLINED, _PENDING, _WITHDRAWN = (
+    "valid",
+    "expired",
+    "late",
+    "declined",
+    "pending",
+    "withdrawn",
+)
+_ROLES = (_VALID, _EXPIRED, _LATE, _DECLINED, _PENDING, _WITHDRAWN)
+
+
 def _with_entries(operations: DataFrame, register: DataFrame) -> DataFrame:
     """What the register says of each operation, counted over the entries of its person and policy."""
     entries = register.where("person_id IS NOT NULL").select(
         F.col("person_id").alias("_person"),
         F.col("policy_id").alias("_policy"),
-        F.col("board").alias("_entry_board"),
+        F.split(F.btrim("procedure_codes", F.lit(",")), ",").alias("_procedures"),
+        "register",
         "approval_id",
         "route",
         "requested_on",
@@ -117,73 +133,78 @@ def _with_entries(operations: DataFrame, register: DataFrame) -> DataFrame:
         F.col("valid_to").alias("_to"),
     )
     day = F.col("operation_date")
-    own = (F.col("policy_id") == F.col("_policy")) & (
-        F.col("_entry_board").isNull() | (F.col("_entry_board") == F.col("board"))
-    )
-    approved = F.col("decision") == "approved"
+    named = F.exists("_procedures", lambda code: F.col("procedure_codes").contains(F.concat(F.lit(","), code)))
+    own = F.when(F.col("_policy").isNotNull(), F.col("policy_id") == F.col("_policy")).otherwise(named)
+    paired = operations.join(F.broadcast(entries), F.col("person_id") == F.col("_person"), "left")
     decided = F.col("decided_on") <= day
     begun = decided & (F.col("_from") <= day)
-    paired = operations.join(F.broadcast(entries), F.col("person_id") == F.col("_person"), "left").withColumns(
-        {
-            "_own": F.coalesce(own, F.lit(False)),
-            "_is_valid": _yes(own & approved & begun & (F.col("_to").isNull() | (day <= F.col("_to")))),
-            "_is_expired": _yes(own & approved & begun & (day > F.col("_to"))),
-            "_is_late": _yes(own & approved & (~decided | (F.col("_from") > day))),
-            "_is_pending": _yes(
-                own & ~approved & (F.col("requested_on") <= day)
-                & ((F.col("decision") == "pending") | (F.col("decided_on") > day))
-            ),
-            "_is_withdrawn": _yes(own & (F.col("decision") == "withdrawn")),
-        }
-    )  # fmt: skip
-    # An entry that is valid for two operations says of neither that it was the one meant.
-    uses = Window.partitionBy("_person", "_policy", "approval_id")
-    counted = paired.withColumn("_used", F.sum(F.col("_is_valid").cast("int")).over(uses))
-    first = {name: F.first(name).alias(name) for name in operations.columns if name not in _OPERATION}
-    last_decision = F.max_by(
-        "decision",
-        F.when(F.col("_own") & decided & F.col("decision").isin("approved", "declined"), F.col("decided_on")),
+    # An entry that does not say when it was requested counts as requested before the operation.
+    requested = F.coalesce(F.col("requested_on") <= day, F.lit(True))
+    approved = F.col("decision") == APPROVED
+    undecided = requested & ((F.col("decision") == PENDING) | (~approved & (F.col("decided_on") > day)))
+    conditions = {
+        _VALID: approved & begun & (F.col("_to").isNull() | (day <= F.col("_to"))),
+        _EXPIRED: approved & begun & (day > F.col("_to")),
+        _LATE: approved & (~decided | (F.col("_from") > day)),
+        # Every approval decided by now is valid, expired or late: where none is, the latest decision is a refusal.
+        _DECLINED: (F.col("decision") == DECLINED) & decided,
+        _PENDING: undecided,
+        _WITHDRAWN: (F.col("decision") == WITHDRAWN) & requested,
+    }
+    marked = paired.withColumn("_own", _yes(own)).withColumns(
+        {f"_is_{name}": _yes(F.col("_own") & holds) for name, holds in conditions.items()}
+        | {"_is_other": _yes(~F.col("_own") & approved)}
     )
+    # An entry that is valid for two operations says of neither that it was the one meant. (Operations without an entry each
+    # have a key of their own, so that they are not sorted together.)
+    use = F.when(F.col("approval_id").isNull(), F.concat_ws("/", *_OPERATION)).otherwise(
+        F.concat_ws("/", "register", "approval_id")
+    )
+    uses = Window.partitionBy("policy_id", use)
+    counted = marked.withColumn("_used", F.sum(F.col("_is_valid").cast("int")).over(uses))
+    kept = {name: F.first(name).alias(name) for name in operations.columns if name not in _OPERATION}
     return counted.groupBy(*_OPERATION).agg(
-        *first.values(),
-        _number("_is_valid").alias("_valid"),
+        *kept.values(),
+        *(part.alias(f"_{what}_{role}") for role in _ROLES for what, part in _counted(f"_is_{role}").items()),
+        _ids("_own").alias("_ids_own"),
         F.max(F.when(F.col("_is_valid"), F.col("_used"))).alias("_used"),
         F.max(F.when(F.col("_is_valid"), F.col("route"))).alias("_route"),
-        F.max(F.when(F.col("_is_valid"), F.col("decided_on"))).alias("_valid_decided"),
-        _number("_is_expired").alias("_expired"),
-        _number("_is_late").alias("_late"),
-        last_decision.alias("_last_decision"),
-        _number("_is_pending").alias("_pending"),
-        _number("_is_withdrawn").alias("_withdrawn"),
-        *(_ids(name).alias(f"_ids{name}") for name in ("_is_valid", "_is_expired", "_is_late", "_is_pending",
-                                                      "_is_withdrawn", "_own")),
-        F.array_sort(F.collect_set(F.when(~F.col("_own") & approved & (F.col("policy_id") != F.col("_policy")),
-                                          F.col("approval_id")))).alias("other_policy_approvals"),
-    )  # fmt: skip
+        _ids("_is_other").alias("other_policy_approvals"),
+    )
+
+
+def _counted(role: str) -> dict[str, Column]:
+    """Of the entries with one role: how many, which, and the last day of a decision."""
+    return {
+        "number": F.sum(F.col(role).cast("int")),
+        "ids": _ids(role),
+        "decided": F.max(F.when(F.col(role), F.col("decided_on"))),
+    }
+
+
+def _ids(role: str) -> Column:
+    return F.array_sort(F.collect_set(F.when(F.col(role), F.col("approval_id"))))
 
 
 def _match_class() -> Column:
-    approval_needed = ~((F.col("regime") == NO_APPROVAL_NEEDED) | (F.col("emergency") & F.col("_exempt")))
+    exempt = _yes(F.col("emergency") & F.col("_exempt"))
+    number = {role: F.col(f"_number_{role}") for role in _ROLES}
     conditions = {
         "cannot_link": _reason().isNotNull(),
         "regime_unknown": F.col("regime").isNull(),
-        "not_required": ~F.coalesce(approval_needed, F.lit(True)),
-        "ambiguous": (F.col("_valid") > 1) | (F.col("_used") > 1),
-        "approved_in_time": (F.col("_valid") == 1) & (F.col("_route") != CRITERIA_CHECKED),
-        "criteria_confirmed": F.col("_valid") == 1,
-        "approved_expired": F.col("_expired") > 0,
-        "approved_late": F.col("_late") > 0,
-        "declined": F.col("_last_decision") == "declined",
-        "pending": F.col("_pending") > 0,
-        "withdrawn": F.col("_withdrawn") > 0,
+        "not_required": (F.col("regime") == NO_APPROVAL_NEEDED) | exempt,
+        "ambiguous": (number[_VALID] > 1) | (F.col("_used") > 1),
+        "approved_in_time": (number[_VALID] == 1) & (F.col("_route") != CRITERIA_CHECKED),
+        "criteria_confirmed": number[_VALID] == 1,
+        "approved_expired": number[_EXPIRED] > 0,
+        "approved_late": number[_LATE] > 0,
+        "declined": number[_DECLINED] > 0,
+        "pending": number[_PENDING] > 0,
+        "withdrawn": number[_WITHDRAWN] > 0,
         "none_on_record": F.lit(True),
     }
     assert tuple(conditions) == MATCH_CLASSES
-    found: Column | None = None
-    for name, holds in conditions.items():
-        found = F.when(holds, F.lit(name)) if found is None else found.when(holds, F.lit(name))
-    assert found is not None
-    return found
+    return _first(conditions, {name: F.lit(name) for name in conditions})
 
 
 def _reason() -> Column:
@@ -191,36 +212,45 @@ def _reason() -> Column:
     return (
         F.when(F.col("person_id").isNull(), F.lit(NO_PERSON))
         .when(~F.col("_covered"), F.lit(NOT_COVERED))
-        .when(~F.coalesce(F.col("_linkable"), F.lit(False)), F.lit(NOT_LINKABLE))
+        .when(~_yes(F.col("_linkable")), F.lit(NOT_LINKABLE))
     )
 
 
-def _evidence() -> Column:
-    """The entries that the class rests on; every entry of the person and policy where it rests on a decision."""
-    by_class = {
-        "ambiguous": "_ids_is_valid",
-        "approved_in_time": "_ids_is_valid",
-        "criteria_confirmed": "_ids_is_valid",
-        "approved_expired": "_ids_is_expired",
-        "approved_late": "_ids_is_late",
-        "pending": "_ids_is_pending",
-        "withdrawn": "_ids_is_withdrawn",
-    }
-    found: Column | None = None
-    for name, ids in by_class.items():
-        is_it = F.col("match_class") == name
-        found = F.when(is_it, F.col(ids)) if found is None else found.when(is_it, F.col(ids))
-    assert found is not None
-    return found.otherwise(F.col("_ids_own"))
+# The role of the entries behind each class. Behind the other classes are all entries of the person and policy.
+_BEHIND = {
+    "ambiguous": _VALID,
+    "approved_in_time": _VALID,
+    "criteria_confirmed": _VALID,
+    "approved_expired": _EXPIRED,
+    "approved_late": _LATE,
+    "declined": _DECLINED,
+    "pending": _PENDING,
+    "withdrawn": _WITHDRAWN,
+}
+
+
+def _behind(what: str) -> Column:
+    return F.coalesce(
+        _first(
+            {name: F.col("match_class") == name for name in _BEHIND},
+            {name: F.col(f"_{what}_{role}") for name, role in _BEHIND.items()},
+        ),
+        F.col(f"_{what}_own"),
+    )
+
+
+def _days_from_decision() -> Column:
+    """Days from the decision to the operation, where one entry is behind the class."""
+    one = {name: (F.col("match_class") == name) & (F.col(f"_number_{role}") == 1) for name, role in _BEHIND.items()}
+    return F.date_diff(
+        "operation_date", _first(one, {name: F.col(f"_decided_{role}") for name, role in _BEHIND.items()})
+    )
+
+
+def _first(conditions: Mapping[str, Column], values: Mapping[str, Column]) -> Column:
+    """The value of the first condition that holds; NULL where none does."""
+    return F.coalesce(*[F.when(holds, values[name]) for name, holds in conditions.items()])
 
 
 def _yes(condition: Column) -> Column:
     return F.coalesce(condition, F.lit(False))
-
-
-def _number(name: str) -> Column:
-    return F.sum(F.col(name).cast("int"))
-
-
-def _ids(name: str) -> Column:
-    return F.array_sort(F.collect_set(F.when(F.col(name), F.col("approval_id"))))

@@ -28,10 +28,13 @@ AreaBasis = Literal["gp_practice", "residence", "commissioner"]
 AREA_BASES: tuple[AreaBasis, ...] = ("gp_practice", "residence", "commissioner")
 LAYERS = ("silver", "gold", "published")
 
+# The system of a board's own registers. Ingest does not read them; the stage `monitor` does.
+REGISTERS = "local"
 # The source tables that a source of each system may have.
 ROLES = {
     "sus_plus": ("apcs", "apcs_der", "opa", "apcs_withdrawn", "opa_withdrawn"),
     "hes": ("apc", "op", "op_withdrawn"),
+    REGISTERS: ("prior_approval",),
 }
 
 
@@ -164,7 +167,14 @@ class Source:
     """One source of the configuration: its system, and its tables by role (``apcs``, ``opa``, …)."""
 
     name: str
-    system: Annotated[str, Key("`sus_plus` or `hes`.", default="required", written=Literal["sus_plus", "hes"])]
+    system: Annotated[
+        str,
+        Key(
+            "`sus_plus` or `hes`; `local` for a board's own registers of approvals.",
+            default="required",
+            written=Literal["sus_plus", "hes", "local"],
+        ),
+    ]
     tables: Annotated[
         dict[str, TableSource],
         Key(
@@ -244,6 +254,48 @@ class PopulationFile:
 
 
 _A_DAY = 'a date such as "2003-04-01"'
+_BOARD = Annotated[str, Field(pattern="^[A-Z0-9]{3}$")]
+
+
+@dataclass(frozen=True)
+class ApprovalRegime:
+    """The keys of one item of ``approvals.regimes``. A :class:`RunConfig` has them as a dictionary of what is set."""
+
+    board: Annotated[str, Key("The integrated care board.", unit="NHS code", default="required", written=_BOARD)]
+    policies: Annotated[
+        list[str], Key("The policies that the regime is for.", unit="policy ids", default="required", written=_PATHS)
+    ]
+    kind: Annotated[
+        Literal["prior_approval", "ifr_only", "criteria_based", "none"],
+        Key("`prior_approval`, `ifr_only`, `criteria_based` or `none`.", default="required"),
+    ]
+    since: Annotated[
+        str | None,
+        Key("The first day.", unit="date", default="not known", name="from", hint=_A_DAY, written=_Day),
+    ] = None
+    until: Annotated[
+        str | None,
+        Key("The day after the last.", unit="date", default="not ended", name="to", hint=_A_DAY, written=_Day),
+    ] = None
+    exempts_emergencies: Annotated[
+        bool, Key("Whether emergency admissions need nothing. `kind: none` needs no answer.")
+    ] = True
+    source: Annotated[str | None, Key("Where the board says so.", default="none")] = None
+
+
+@dataclass(frozen=True)
+class RegisterCoverage:
+    """The keys of one item of ``approvals.covers``. A :class:`RunConfig` has them as a dictionary of what is set."""
+
+    board: Annotated[str, Key("The integrated care board.", unit="NHS code", default="required", written=_BOARD)]
+    since: Annotated[
+        str | None,
+        Key("The first day.", unit="date", default="from ever", name="from", hint=_A_DAY, written=_Day),
+    ] = None
+    until: Annotated[
+        str | None,
+        Key("The last day, which is included.", unit="date", default="no end", name="to", hint=_A_DAY, written=_Day),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -614,6 +666,64 @@ class RunConfig:
             written=Annotated[str, Field(pattern=rf"^{_MONTH}\.\.{_MONTH}$")],
         ),
     ] = (date(2020, 3, 1), date(2021, 6, 1))
+    approval_regimes: Annotated[
+        tuple[dict[str, Any], ...],
+        Key(
+            "What a board asks for before a procedure, and when. It replaces the shipped regimes of the same board and policy.",
+            unit="list",
+            default="those in [conf/approval_regimes.yml](../conf/approval_regimes.yml)",
+            hint="a list of {board, policies, kind, from, to} items",
+            stages=("monitor",),
+            name="approvals.regimes",
+            of=ApprovalRegime,
+            each="[]",
+        ),
+    ] = ()
+    register_covers: Annotated[
+        tuple[dict[str, str], ...],
+        Key(
+            "The boards and days that the registers cover.",
+            unit="list",
+            default="each board that a register names, from its first entry to its last",
+            hint="a list of {board, from, to} items",
+            stages=("monitor",),
+            name="approvals.covers",
+            of=RegisterCoverage,
+            each="[]",
+        ),
+    ] = ()
+    linkable_share: Annotated[
+        _Share,
+        Key(
+            "The smallest share of a board's approved entries whose person must be in silver. Below it, none of its operations "
+            "is linked.",
+            unit="share, 0 to 1",
+            hint="a share from 0 to 1: how many approved entries must have their person in silver",
+            stages=("monitor",),
+            name="approvals.linkable_share",
+        ),
+    ] = 0.5
+    unused_after_days: Annotated[
+        _Days,
+        Field(le=36525),
+        Key(
+            "How long after its decision an approval without an operation is listed.",
+            unit="days",
+            hint="how many days an approval may wait for its operation before it is listed",
+            stages=("monitor",),
+            name="approvals.unused_after_days",
+        ),
+    ] = 365
+    register_pseudonym: Annotated[
+        Literal["sus_plus", "hes"] | None,
+        Key(
+            "Whose `person_id` the registers use. Operations of the other system are then not linked.",
+            default="that of any source",
+            hint="sus_plus or hes: whose person_id the registers use",
+            stages=("monitor",),
+            name="approvals.pseudonym",
+        ),
+    ] = None
     keep_releases: Annotated[
         int,
         Field(ge=1, le=1000),
@@ -645,6 +755,16 @@ class RunConfig:
     # The day of the run, recorded with it. A new day only changes rows of files that have rows of future days.
     day: Annotated[date, NotInFile()] = field(default_factory=today)
     fingerprint: Annotated[str, NotInFile()] = ""
+
+    @property
+    def record_sources(self) -> tuple[Source, ...]:
+        """The sources of records, which ingest reads."""
+        return tuple(source for source in self.sources if source.system != REGISTERS)
+
+    @property
+    def registers(self) -> tuple[Source, ...]:
+        """The sources with a board's own registers, which monitoring reads."""
+        return tuple(source for source in self.sources if source.system == REGISTERS)
 
     def window(self, system: str, role: str) -> DateWindow:
         """The days on which the activity in a source table can have taken place."""
@@ -781,6 +901,11 @@ def load_config(path: Path) -> RunConfig:
                 remedy="add apcs_der, which has the dominant procedure and the primary diagnosis",
             )
         sources.append(Source(name, source["system"], tables))
+    if all(source.system == REGISTERS for source in sources):
+        raise InputError(
+            f"configuration: {path}: no source has records of care",
+            remedy="name a source of sus_plus or hes besides the registers",
+        )
     _check_mode(document.get("mode", "refresh"), sources, path)
 
     # What the file writes as the configuration has it. The other keys are converted below.
@@ -796,6 +921,7 @@ def load_config(path: Path) -> RunConfig:
                 f"configuration: {path}: activity_from.{name}: {day!r} is not a date of the calendar",
                 remedy="write a date such as 2003-04-01",
             )
+    settings |= _approvals(document.get("approvals", {}), f"configuration: {path}: approvals")
     if settings.get("standard_population", "").endswith(".csv"):
         settings["standard_population"] = absolute(settings["standard_population"])
     if "pandemic_months" in document:
@@ -858,6 +984,22 @@ def load_config(path: Path) -> RunConfig:
         fingerprint=fingerprint(document),
         **settings,
     )
+
+
+def _approvals(given: dict[str, Any], where: str) -> dict[str, Any]:
+    """The settings below ``approvals``, by the name of their field."""
+    for name in ("regimes", "covers"):
+        for item in given.get(name, []):
+            for key in ("from", "to"):
+                if key in item and not _is_date(item[key]):
+                    raise InputError(
+                        f"{where}.{name}: {item[key]!r} is not a date of the calendar",
+                        remedy="write a date such as 2024-03-18",
+                    )
+    named = {setting.name: setting.field.name for setting in settings_of(RunConfig)}
+    return {
+        named[f"approvals.{key}"]: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
 
 
 def _is_zone(name: str) -> bool:

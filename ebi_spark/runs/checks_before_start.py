@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ebi_spark.config.settings import LAYERS, RunConfig, TableSource
+from ebi_spark.approvals.regimes import read_regimes, stated_coverage
+from ebi_spark.config.settings import LAYERS, RunConfig, Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography, resolved
 from ebi_spark.geography.record_areas import lookup_spans
@@ -178,7 +179,22 @@ def _report(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     yield "report", work
 
 
-def _sources(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
+def _approvals(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
+    """What boards ask for before a procedure, and which boards the registers cover."""
+
+    def work() -> Answer:
+        regimes, covered = read_regimes(config), stated_coverage(config)
+        stated = f"registers cover {', '.join(sorted({item.board for item in covered}))}" if covered else ""
+        of_boards = f"regimes of {', '.join(sorted({regime.board for regime in regimes}))}"
+        return Answer("; ".join(filter(None, [of_boards, stated])))
+
+    if config.registers or config.approval_regimes or config.register_covers:
+        yield "approvals", work
+
+
+def _sources(config: RunConfig, inputs: RunInputs, sources: Iterable[Source] | None = None) -> Iterator[Check]:
+    """The files of all sources, or of some."""
+
     def work(table: TableSource, where: str) -> Answer:
         checked = check_headers(table, where, config, inputs.files)
         parts = []
@@ -189,7 +205,7 @@ def _sources(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
         parts += checked.not_checked
         return Answer("; ".join(parts), NOT_CHECKED if checked.not_checked else PASSED)
 
-    for source in config.sources:
+    for source in config.sources if sources is None else sources:
         for role, table in source.tables.items():
             where = f"sources.{source.name}.{role}"
             yield where, partial(work, table, where)
@@ -245,15 +261,23 @@ def _size(number: int) -> str:
     )
 
 
+def _record_sources(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
+    yield from _sources(config, inputs, config.record_sources)
+
+
+def _registers(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
+    yield from _sources(config, inputs, config.registers)
+
+
 # Reading more than this would delay each run by seconds, also one with nothing to do.
 _quick_population = partial(_population, most_bytes=20_000_000)
 _PARTS: dict[str, tuple[Callable[[RunConfig, RunInputs], Iterator[Check]], ...]] = {
-    "ingest": (_lake, _session, _sources),
+    "ingest": (_lake, _session, _record_sources),
     "flag": (_policies, _areas, _lake, _session),
     "rate": (_areas, _quick_population, _lake, _session),
-    "monitor": (_areas, _lake, _session),
+    "monitor": (_policies, _areas, _approvals, _lake, _session, _registers),
     "validate": (_docs, _lake, _session),
     "publish": (_docs, _report, _lake, _session),
-    "run": (_policies, _areas, _quick_population, _docs, _report, _lake, _session, _disk, _sources),
-    "check": (_policies, _areas, _population, _docs, _report, _lake, _session, _disk, _sources),
+    "run": (_policies, _areas, _approvals, _quick_population, _docs, _report, _lake, _session, _disk, _sources),
+    "check": (_policies, _areas, _approvals, _population, _docs, _report, _lake, _session, _disk, _sources),
 }

@@ -95,9 +95,11 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "flag": ("conf/reference/*.csv", "conf/default_codes.yml"),
     "rate": ("conf/reference/*.csv", "conf/default_codes.yml", "conf/code_forms.yml"),
     "monitor": (
+        "conf/layouts.yml",
         "conf/approval_regimes.yml",
         "conf/lumbar_fusions.yml",
         "conf/pathway.yml",
+        "conf/pathway_after.yml",
         "conf/reference/*.csv",
     ),
     "validate": ("expectations/*.yml",),
@@ -502,8 +504,8 @@ def stage_inputs(
             recorded |= _setting(item.name, value)
     if stage == "rate":
         recorded["policies:"] = fingerprint([_published_by(policy) for policy in inputs.policies])
-    if stage == "ingest":
-        for source in config.sources:
+    if stage in ("ingest", "monitor"):
+        for source in config.record_sources if stage == "ingest" else config.registers:
             for role, table in source.tables.items():
                 name = f"{source.name}.{role}"
                 recorded[f"source:{name}"] = fingerprint([source.system, vars(table)])

@@ -34,7 +34,7 @@ from ebi_spark.quoting import sql_name
 from ebi_spark.sources.layouts import DAYS, ColumnMapping
 
 # Keys: they can have so many digits that a floating-point number loses the last ones.
-KEYS = ("record_id", "person_id", "provider_spell_number")
+KEYS = ("record_id", "person_id", "provider_spell_number", "approval_id")
 _TYPED_DAYS = frozenset(DAYS) - {"extract_date"}
 _TYPED_NUMBERS = ("age", "age_fallback", "episode_order")
 # Floating-point types, and the number below which they store every whole number exactly.

@@ -57,9 +57,9 @@ def _changed(before: State) -> str | None:
 
 
 def paths_of(config: RunConfig, find: FindFiles = find_files) -> list[str]:
-    """All existing files and folders that the sources of the configuration name."""
+    """All existing files and folders that the sources of records name."""
     found: list[str] = []
-    for source in config.sources:
+    for source in config.record_sources:
         for role, table in source.tables.items():
             try:
                 found += [] if table.table else find(table, f"sources.{source.name}.{role}")

@@ -21,9 +21,10 @@ _NEAR = 0.85
 # Our columns that are dates.
 DAYS = (
     "admission_date", "discharge_date", "appointment_date", "episode_start", "episode_end", "extract_date", "procedure_date",
+    "requested_on", "decided_on", "valid_from", "valid_to",
 )  # fmt: skip
 # What the name of a date column contains.
-_DATE_WORDS = re.compile("DATE|_DT|DT_|DAY|START|END")
+_DATE_WORDS = re.compile("DATE|_DT|DT_|DAY|START|END|_ON$|_FROM$|_TO$")
 _DERIVED = "_DERIVED"
 
 # The columns of a family in order. Each place has the columns that can fill it, the best first; no column if it is
@@ -70,14 +71,15 @@ class Numbered:
 class Layout:
     """The columns of one source table (``role``).
 
-    ``columns``: our name → the names that source files use, upper case, the best first; no name where only a
-    configuration can map it. ``alternatives``: groups of our
+    ``key``: our name of the column that names a row. ``columns``: our name → the names that source files use, upper case,
+    the best first; no name where only a configuration can map it. ``alternatives``: groups of our
     columns that mean the same. ``other_fields``: names, or patterns of names, of fields that are known to be something
     else.
     """
 
     role: str
     title: str
+    key: str
     columns: dict[str, tuple[str, ...]]
     required: frozenset[str]
     numbered: dict[str, Numbered]
@@ -94,10 +96,8 @@ class Layout:
 
     def key_names(self, renamed: dict[str, str]) -> set[str]:
         """The names that the key column can have, upper case."""
-        names = set(self.columns["record_id"])
-        return names | {
-            theirs.upper() for ours, theirs in renamed.items() if ours == "record_id" or ours.upper() in names
-        }
+        names = set(self.columns[self.key])
+        return names | {theirs.upper() for ours, theirs in renamed.items() if ours == self.key or ours.upper() in names}
 
     def resolve(self, present: list[str], renamed: dict[str, str], where: str) -> "ColumnMapping":
         """Map the columns of a file to ours.
@@ -347,6 +347,7 @@ def layouts() -> dict[str, Layout]:
         role: Layout(
             role=role,
             title=item["title"],
+            key=item["key"],
             columns={ours: tuple(names) for ours, names in item["columns"].items()},
             required=frozenset(item["required"]),
             numbered={

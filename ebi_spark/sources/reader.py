@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from ebi_spark.config.settings import RunConfig, TableSource
+from ebi_spark.config.settings import REGISTERS, ROLES, RunConfig, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts
@@ -114,9 +114,9 @@ class SourceTable:
 
 
 def read_sources(spark: SparkSession, config: RunConfig, find: FindFiles = find_files) -> list[SourceTable]:
-    """One :class:`SourceTable` for each system and role of the configuration, in its order."""
+    """One :class:`SourceTable` for each system and role of the sources of records, in the order of the configuration."""
     groups: dict[tuple[str, str], list[tuple[str, TableSource]]] = {}
-    for source in config.sources:
+    for source in config.record_sources:
         for role, table in source.tables.items():
             groups.setdefault((source.system, role), []).append((source.name, table))
     tables = []
@@ -160,8 +160,14 @@ def read_table(
 
 
 def refuse_without_extract_date(source: TableSource, resolved: ColumnMapping, where: str, config: RunConfig) -> None:
-    """Raise an :class:`InputError` if a file of an upsert does not say from which extract its rows are."""
-    if config.mode == "upsert" and not source.extract_date and "extract_date" not in resolved.single:
+    """Raise an :class:`InputError` if a file of an upsert does not say from which extract its rows are. Registers are
+    always read whole."""
+    if (
+        config.mode == "upsert"
+        and source.role not in ROLES[REGISTERS]
+        and not source.extract_date
+        and "extract_date" not in resolved.single
+    ):
         found_as = layouts()[source.role].columns["extract_date"][0]
         raise InputError(
             f"{where}: {source.where} does not say from which extract its rows are; an upsert needs to know, because the "
@@ -348,7 +354,7 @@ def _under_our_names(
     if form is not None:
         corrupt = F.col(CORRUPT)
         if not form.plain:
-            unusable = _unusable_line(resolved, layout.key_names(source.columns), most_bytes)
+            unusable = _unusable_line(resolved, layout, source, most_bytes)
             corrupt = F.coalesce(corrupt, F.when(unusable, F.lit(UNUSABLE)))
     else:
         inexact = inexact_key(frame.schema, resolved)
@@ -369,7 +375,7 @@ def _under_our_names(
             F.col("_metadata.file_modification_time").alias("file_modified"),
         ]
     if narrow is not None:
-        frame = narrow(frame, read("record_id"))
+        frame = narrow(frame, read(layout.key))
     return frame.select(
         *singles,
         *runs,
@@ -388,7 +394,7 @@ def _after_start(uri: Column, start: str, at: int) -> Column:
     return F.when(uri.startswith(start), F.substring(uri.cast("binary"), at + 1, 1 << 20).cast("string"))
 
 
-def _unusable_line(resolved: ColumnMapping, keys: set[str], most_bytes: int) -> Column:
+def _unusable_line(resolved: ColumnMapping, layout: Layout, source: TableSource, most_bytes: int) -> Column:
     """Whether a line cannot be used although it has the right number of fields.
 
     It is a repeated header, or a field that is read is longer than allowed, has a NUL byte or could not be decoded.
@@ -397,13 +403,13 @@ def _unusable_line(resolved: ColumnMapping, keys: set[str], most_bytes: int) -> 
     fields = [F.col(sql_name(name)) for name in dict.fromkeys(names)]
     together = F.concat_ws("\x1f", *fields)
     longest = F.greatest(*[F.coalesce(F.octet_length(column), F.lit(0)) for column in fields])
-    key = F.col(sql_name(resolved.single["record_id"]))
+    key = F.col(sql_name(resolved.single[layout.key]))
     return (
         together.contains("\x00")
         | together.contains(_REPLACEMENT)
         | ((F.octet_length(together) > most_bytes) & (longest > most_bytes))
         | key.startswith(_BYTE_ORDER_MARK)
-        | F.upper(F.trim(key)).isin(sorted(keys))
+        | F.upper(F.trim(key)).isin(sorted(layout.key_names(source.columns)))
     )
 
 

@@ -28,8 +28,10 @@ PRIOR_APPROVAL = Table(
     "prior_approval",
     "an entry of a register of approvals: one request for one person",
     """
+    register string -- name of the register's source in the configuration
     approval_id string -- the register's own key
     person_id string -- pseudonymised person
+    person_in_silver boolean -- the person has a record in silver
     policy_id string -- the policy that was applied for; NULL if the register names only procedures
     procedure_codes string -- OPCS-4 codes that were applied for, such as ,V382,V383,; NULL if the register names only a policy
     route string -- prior_approval, ifr (individual funding request) or criteria_checked
@@ -38,26 +40,27 @@ PRIOR_APPROVAL = Table(
     decision string -- approved, declined, withdrawn or pending
     valid_from date -- first day of the approval; the day of the decision where the register gives none
     valid_to date -- last day of the approval; NULL if it has no end
-    board string -- the integrated care board (NHS code); NULL if the register does not say
+    board string -- the integrated care board (NHS code) in the geography shown; NULL if the register does not say
     provider_code string -- the provider that asked
     criteria array<string> -- clauses of the policy that the request confirms
     source_file string -- path of the register
 """
     + _RUN,
-    required=("approval_id", "person_id", "route", "decision", "source_file", "run_id"),
+    required=("register", "approval_id", "person_id", "person_in_silver", "route", "decision", "source_file", "run_id"),
 )
 PRIOR_APPROVAL_QUARANTINE = Table(
     "silver",
     "prior_approval_quarantine",
     "a row of a register of approvals that cannot be used, with every reason why",
     """
+    register string -- name of the register's source in the configuration
     approval_id string -- the register's own key; NULL if it could not be read
     reasons array<string> -- every reason why the row cannot be used
     source_file string -- path of the register
     raw string -- the whole row as JSON text
 """
     + _RUN,
-    required=("reasons", "source_file", "raw", "run_id"),
+    required=("register", "reasons", "source_file", "raw", "run_id"),
 )
 APPROVAL_MATCH = Table(
     "gold",
@@ -67,10 +70,10 @@ APPROVAL_MATCH = Table(
     + """
     emergency boolean -- the patient was admitted as an emergency
     regime string -- what the board asked for on the day: prior_approval, ifr_only, criteria_based or none; NULL if unknown
-    match_class string -- the first class that holds, from cannot_link to none_on_record (docs/monitoring.md)
-    reason string -- why the operation cannot be linked; NULL for other classes
+    match_class string -- the first class that holds, from cannot_link to none_on_record (docs/monitoring-approvals.md)
+    reason string -- why the operation cannot be linked: no_person, register_does_not_cover or register_not_linkable; NULL for other classes
     approval_ids array<string> -- the entries behind the class
-    days_from_decision int -- days from the decision to the operation; negative if it was decided afterwards
+    days_from_decision int -- days from the decision to the operation, where one entry is behind the class; negative if it was decided afterwards
     other_policy_approvals array<string> -- approved entries of the person with another policy
 """
     + _RUN,
@@ -83,16 +86,19 @@ APPROVAL_UNUSED = Table(
     "approval_unused",
     "an approval without an operation after the configured time",
     """
+    register string -- name of the register's source in the configuration
     approval_id string -- the register's own key
     person_id string -- pseudonymised person
-    policy_id string -- the policy that was approved
+    person_in_silver boolean -- the person has a record in silver
+    policy_id string -- the policy that was approved; NULL if the register names only procedures
+    procedure_codes string -- OPCS-4 codes that were approved, such as ,V382,V383,; NULL if the register names only a policy
     board string -- the integrated care board (NHS code); NULL if the register does not say
     decided_on date -- day of the decision
     valid_to date -- last day of the approval; NULL if it has no end
     days_waited int -- days from the decision to the end of the data
 """
     + _RUN,
-    required=("approval_id", "policy_id", "run_id"),
+    required=("register", "approval_id", "person_in_silver", "decided_on", "days_waited", "run_id"),
 )
 REGIME_CHANGE = Table(
     "gold",
@@ -103,7 +109,7 @@ REGIME_CHANGE = Table(
     board string -- the integrated care board (NHS code)
     changed_on date -- first day of the new regime
     regime_before string -- what the board asked for before
-    regime_after string -- what it asked for from that day on
+    regime_after string -- what it asked for from that day on; NULL if unknown
     grain string -- month or quarter
     period_start date -- first day of the month or quarter
     side string -- before, after, or during for the period in which the regime changed

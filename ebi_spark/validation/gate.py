@@ -38,6 +38,8 @@ LAYER_SUITES = {
     "flags": ("policy", "activity_flag", "policy_attrition", "policy_sensitivity", "policy_comparison"),
     "rates": ("activity_rate", "rate_variation", "activity_month", "provider_month", "unmapped_area", "record_quality"),
     "monitoring": (
+        "prior_approval",
+        "approval_match",
         "approval_unused",
         "regime_change",
         "pathway",

@@ -1,0 +1,153 @@
+"""What boards ask for before a procedure, and when: the shipped regimes and those of the configuration.
+
+Boards and policies are plain codes here. ``docs/monitoring-approvals.md`` says how the regimes are used.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from typing import Any
+
+import yaml
+
+from ebi_spark.config.settings import RunConfig, resource
+from ebi_spark.errors import InputError
+from ebi_spark.geography.area_versions import Geography
+from ebi_spark.small_files import read_rows
+
+NO_APPROVAL_NEEDED = "none"
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What one board asks for, for one policy. ``since`` is inclusive (None: not known), ``until`` exclusive (None: not ended)."""
+
+    board: str
+    policy_id: str
+    kind: str
+    since: date | None
+    until: date | None
+    exempts_emergencies: bool
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The days of one board that a register covers, both inclusive; None: open."""
+
+    board: str
+    since: date | None
+    until: date | None
+
+
+@dataclass(frozen=True)
+class RegimeChange:
+    """The end of a regime. ``after`` is the kind that follows on the same day; None where none is known."""
+
+    board: str
+    policy_id: str
+    on: date
+    before: str
+    after: str | None
+
+
+def read_regimes(config: RunConfig) -> list[Regime]:
+    """The regimes of a run. One of the configuration replaces all shipped ones of its board and policy.
+
+    Raises an :class:`InputError` for an unknown board, a regime that ends before it begins, and two of one board and policy
+    on the same day.
+    """
+    own = [regime for item in config.approval_regimes for regime in _regimes(item)]
+    replaced = {(regime.board, regime.policy_id) for regime in own}
+    shipped = [item for item in _shipped() if (item.board, item.policy_id) not in replaced]
+    _refuse_unknown_boards("approvals.regimes", own)
+    _refuse_overlaps("approvals.regimes", own, lambda item: f"{item.board} and {item.policy_id}", inclusive=False)
+    return sorted([*shipped, *own], key=lambda item: (item.board, item.policy_id, item.since or date.min))
+
+
+def stated_coverage(config: RunConfig) -> list[Coverage]:
+    """The boards and days of ``approvals.covers``. Raises an :class:`InputError` as :func:`read_regimes` does."""
+    found = [Coverage(item["board"], _day(item.get("from")), _day(item.get("to"))) for item in config.register_covers]
+    _refuse_unknown_boards("approvals.covers", found)
+    _refuse_overlaps("approvals.covers", found, lambda item: item.board, inclusive=True)
+    return found
+
+
+def regime_changes(regimes: Iterable[Regime]) -> list[RegimeChange]:
+    """Every end of a regime that another kind follows, or none that is known; sorted by board, policy and day."""
+    listed = [item for item in regimes if item.since or item.until]
+    begins = {(item.board, item.policy_id, item.since): item.kind for item in listed}
+    ended = [
+        RegimeChange(
+            item.board, item.policy_id, item.until, item.kind, begins.get((item.board, item.policy_id, item.until))
+        )
+        for item in listed
+        if item.until
+    ]
+    return sorted(
+        (change for change in ended if change.after != change.before),
+        key=lambda change: (change.board, change.policy_id, change.on),
+    )
+
+
+@cache
+def known_boards() -> frozenset[str]:
+    """The codes of all boards in any version of the areas."""
+    return frozenset(row["icb_code"] for row in read_rows(resource("conf", "reference", "areas.csv")))
+
+
+def boards_shown(geography: Geography) -> dict[str, str]:
+    """For each known board its code in the version shown, where it still has the same areas there.
+
+    A board that was merged or split keeps its own code, which no operation of that version has. What one of several merged
+    boards asked for, or registered, says nothing of the others, so nothing is linked there.
+    """
+    areas: dict[str, set[str]] = {}
+    for row in read_rows(resource("conf", "reference", "areas.csv")):
+        parts = geography.map_code(row["sub_icb_code"], date.fromisoformat(row["valid_from"]))
+        areas.setdefault(row["icb_code"], set()).update(part for part, _ in parts)
+    shown: dict[str, set[str]] = {}
+    for area, row in geography.areas.items():
+        shown.setdefault(row["icb_code"], set()).add(area)
+    same = {frozenset(own): board for board, own in shown.items()}
+    return {board: board if board in shown else same.get(frozenset(own), board) for board, own in areas.items()}
+
+
+def _shipped() -> list[Regime]:
+    document = yaml.safe_load(resource("conf", "approval_regimes.yml").read_text(encoding="utf-8"))
+    return [regime for item in document["regimes"] for regime in _regimes(item)]
+
+
+def _regimes(item: Mapping[str, Any]) -> list[Regime]:
+    since, until = _day(item.get("from")), _day(item.get("to"))
+    exempts = bool(item.get("exempts_emergencies", True))
+    return [Regime(item["board"], policy, item["kind"], since, until, exempts) for policy in item["policies"]]
+
+
+def _day(value: date | str | None) -> date | None:
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _refuse_unknown_boards(where: str, items: Collection[Any]) -> None:
+    unknown = sorted({item.board for item in items} - known_boards())
+    if unknown:
+        raise InputError(
+            f"{where}: {', '.join(unknown)} is not an integrated care board",
+            remedy="write a code of conf/reference/areas.csv, such as QJ2",
+        )
+
+
+def _refuse_overlaps(where: str, items: Collection[Any], named: Callable[[Any], str], *, inclusive: bool) -> None:
+    """Raise an :class:`InputError` where two items of one name share a day, or one has none."""
+    last: dict[str, Any] = {}
+    for item in sorted(items, key=lambda item: item.since or date.min):
+        begins = item.since or date.min
+        if item.until and (item.until < begins or (item.until == begins and not inclusive)):
+            raise InputError(f"{where}: {named(item)}: it ends before it begins", remedy="correct `from` and `to`")
+        before = last.get(named(item))
+        if before and (before.until is None or begins < before.until or (inclusive and begins == before.until)):
+            raise InputError(
+                f"{where}: {named(item)}: two items have the same days",
+                remedy="let each begin after the one before it has ended",
+            )
+        last[named(item)] = item
