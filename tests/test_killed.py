@@ -61,13 +61,20 @@ COMMITS = {
         ["gold/rate_variation"],
         *RECORDED,
     ],
-    "monitor": [["gold/code_use", "gold/activity_change", "gold/equality_rate"], *RECORDED],
+    "monitor": [
+        ["gold/approval_match"],
+        ["gold/pathway_step"],
+        ["gold/pathway"],
+        ["gold/pathway_incidence"],
+        ["gold/code_use", "gold/activity_change", "gold/equality_rate"],
+        *RECORDED,
+    ],
     "validate": RECORDED,
     "publish": [[table.full_name for table in PUBLISHED], ["published/release"], *RECORDED],
 }
 # The lines after which the usual suite breaks each stage: most tables are written there. (Before `validate` can break, `monitor`
 # must have ended. After its first line it has a batch and no row of the log.)
-USUAL = {"ingest": [1], "flag": [1], "rate": [1, 4], "monitor": [0, 2], "validate": [0, 1], "publish": [0, 1]}
+USUAL = {"ingest": [1], "flag": [1], "rate": [1], "monitor": [1, 6], "validate": [0, 1], "publish": [0, 1]}
 
 
 class Clock(datetime):
@@ -179,7 +186,7 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
         assert (lake / layer).stat().st_mode & 0o077 == 0, layer
 
     breaks_after_lines("ingest", [*range(1, len(COMMITS["ingest"]))])
-    for stage in ("flag", "rate", "validate"):
+    for stage in ("flag", "rate", "monitor", "validate"):
         breaks_after_lines(stage, [*range(len(COMMITS[stage]))])
 
     # Python killed while the tables of a release are written side by side and Java lives on: the lake stays locked until
