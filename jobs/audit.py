@@ -214,7 +214,7 @@ def _show_estimates(found: EstimatedAudit) -> None:
         table.add_row(row.measure, row.part, *(show(row) for show in columns.values()), row.status)
         if row.process_lower is not None:
             process = _range(row.measure, row.process_lower, row.process_upper)
-            table.add_row("", "the process behind the census", "", process, "", "", "clopper_pearson", "")
+            table.add_row("", "process (exact limits)", "", process, "", "", "clopper_pearson", "")
     console.print(table)
     console.print(
         "The estimates hold for records in scope, at the audited providers, in these years. They do not replace the published rate."
