@@ -29,12 +29,12 @@ class ComputedRates:
 def compute_rates(lake: Lake, config: RunConfig, years: list[str], geography: Geography) -> ComputedRates:
     """The rates of every year in ``years`` and of every pooled period that includes one of them, from flags, attrition,
     policies, months (``gold/provider_month``) and populations of the lake."""
-    policies, months = lake.read(POLICY), lake.read(PROVIDER_MONTH)
+    policies, months = lake.read_small(POLICY), lake.read_small(PROVIDER_MONTH)
     small = lake.small_rows(POLICY, ["policy_id", "publish_years", "boards"])
     lengths = {1, *config.pooled_years, *(row["publish_years"] for row in small)}
     # The years that can share a pooled period with one of the years asked for.
     near = F.col(YEAR).isin(years_around(years, max(lengths) - 1))
-    flags, attrition = lake.read(ACTIVITY_FLAG).where(near), lake.read(POLICY_ATTRITION).where(near)
+    flags, attrition = lake.read(ACTIVITY_FLAG).where(near), lake.read_small(POLICY_ATTRITION).where(near)
     read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
     periods = periods_of([row.asDict() for row in read], lengths, years)
     involved = sorted({year for period in periods for year in period.years})

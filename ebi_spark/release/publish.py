@@ -81,7 +81,8 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     of the areas.
     """
     rule = disclosure_rules()[config.disclosure]
-    policies, flags = lake.read(POLICY), lake.read(ACTIVITY_FLAG)
+    policies, flags = lake.read_small(POLICY), lake.read(ACTIVITY_FLAG)
+    gold_rates, gold_variation = lake.read_small(ACTIVITY_RATE), lake.read_small(RATE_VARIATION)
     caveats_by_key = {item["key"]: item for item in caveats()}
     general = [key for key, item in caveats_by_key.items() if item["applies_to"] == "all"]
     of_some_policies = [
@@ -93,26 +94,26 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     suppressed_share: float | None = None
     version = shown_geography(lake)
     if rule.get("protected"):
-        gold = published_tables.rates_to_suppress(lake.read(ACTIVITY_RATE), policies).toPandas()
+        gold = published_tables.rates_to_suppress(gold_rates, policies).toPandas()
         areas = read_geography(version).areas
         controlled = suppressed_counts(gold, parents_of(areas), rule, _earlier_releases(lake, policies))
-        rates = published_tables.suppressed_rates(
-            lake.read(ACTIVITY_RATE), controlled, config.disclosure, rule
-        ).unionByName(published_tables.suppressed_local_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure))
+        rates = published_tables.suppressed_rates(gold_rates, controlled, config.disclosure, rule).unionByName(
+            published_tables.suppressed_local_rates(gold_rates, policies, config.disclosure)
+        )
         variation = published_tables.variation_from_counts(
-            lake.read(RATE_VARIATION), controlled, config.disclosure, rule, config.min_national_events
+            gold_variation, controlled, config.disclosure, rule, config.min_national_events
         )
         suppressed_share = controlled.suppressed_share
     else:
-        rates = published_tables.published_rates(lake.read(ACTIVITY_RATE), policies, config.disclosure, rule)
-        variation = published_tables.published_variation(lake.read(RATE_VARIATION), policies, config.disclosure)
+        rates = published_tables.published_rates(gold_rates, policies, config.disclosure, rule)
+        variation = published_tables.published_variation(gold_variation, policies, config.disclosure)
     partial_coverage = config.coverage == "partial"
     marked = MarkedMonths(config.provisional_months, config.pandemic_months)
     # Months are published only for policies that have figures for England. For an extract, or for a board's own policy, they
     # would be small counts without disclosure control.
-    england = lake.read(ACTIVITY_RATE).where("area_type = 'england'").select("policy_id").distinct()
-    activity = lake.read(ACTIVITY_MONTH).join(F.broadcast(england), "policy_id", "left_semi")
-    months = lake.read(PROVIDER_MONTH)
+    england = gold_rates.where("area_type = 'england'").select("policy_id").distinct()
+    activity = lake.read_small(ACTIVITY_MONTH).join(F.broadcast(england), "policy_id", "left_semi")
+    months = lake.read_small(PROVIDER_MONTH)
     published_months = monthly_tables.published_activity_months(activity, months, policies, marked)
     by_month = {
         PUBLISHED_ACTIVITY_MONTH: published_months,
@@ -122,16 +123,16 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     }
     national = {
         ATTRITION: published_tables.national_only(
-            published_tables.published_attrition(lake.read(POLICY_ATTRITION), flags), policies
+            published_tables.published_attrition(lake.read_small(POLICY_ATTRITION), flags), policies
         ),
         READING_EFFECT: published_tables.national_only(published_tables.reading_effects(flags, policies), policies),
-        SENSITIVITY: published_tables.national_only(lake.read(POLICY_SENSITIVITY), policies),
+        SENSITIVITY: published_tables.national_only(lake.read_small(POLICY_SENSITIVITY), policies),
         # The records of a local policy are already in scope of the national policy.
         QUALITY: published_tables.quality(
-            lake.read(RECORD_QUALITY),
+            lake.read_small(RECORD_QUALITY),
             lake.read(QUARANTINE),
             published_tables.national_only(flags, policies),
-            lake.read(UNMAPPED_AREA),
+            lake.read_small(UNMAPPED_AREA),
         ),
     }
     if rule.get("protected") and partial_coverage:
@@ -179,7 +180,7 @@ def _earlier_releases(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
         return None
     listed = lake.small_rows(RELEASE, ["release_id", "disclosure", "released_at"])
     order = {row["release_id"]: number for number, row in enumerate(sorted(listed, key=lambda row: row["released_at"]))}
-    shown = lake.read(RATE).where(F.col("release_id").isin(*order))
+    shown = lake.read_small(RATE).where(F.col("release_id").isin(*order))
     default = F.broadcast(published_tables.default_readings(policies))
     england = shown.where("area_type = 'england'").join(default, ["policy_id", "reading"], "left_semi")
     columns = ["release_id", *PERIOD, *AREA, "activity", "in_scope", "status", "geography"]
@@ -267,7 +268,7 @@ def _make_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
         # The number of suppressed counts that are truly small would narrow their possible values, so it is not published.
         "disclosure_loss": None,
     }
-    earlier = lake.read(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
+    earlier = lake.read_small(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
     row = small_frame(lake.spark, [manifest], RELEASE.schema)
     lake.replace(RELEASE, earlier.unionByName(row).coalesce(1), {}, stage="publish")
 
@@ -293,7 +294,7 @@ def remove_old_releases(
     old = [row["release_id"] for row in releases if row["release_id"] not in kept and not row["is_current"]]
     if old:
         # The manifest first, so that readers who join to it never see a release whose rows are being removed.
-        remaining = lake.read(RELEASE).where(~F.col("release_id").isin(old)).coalesce(1)
+        remaining = lake.read_small(RELEASE).where(~F.col("release_id").isin(old)).coalesce(1)
         lake.replace(RELEASE, remaining, {}, stage="maintain")
     remaining_ids = {row["release_id"] for row in releases} - set(old)
 
@@ -340,7 +341,7 @@ def roll_back(lake: Lake, release_id: str) -> None:
                 f"{table.full_name} has {found:,} rows of release {release_id}, but its manifest says {stated:,}",
                 remedy="maintenance removed rows or somebody changed the table by hand: choose another release, or publish a new one",
             )
-    releases_now = lake.read(RELEASE).withColumn("is_current", F.col("release_id") == release_id)
+    releases_now = lake.read_small(RELEASE).withColumn("is_current", F.col("release_id") == release_id)
     lake.replace(RELEASE, releases_now.coalesce(1), {}, stage="roll_back")
 
 

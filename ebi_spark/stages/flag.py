@@ -84,7 +84,7 @@ class Flag(Stage):
                 steps = made.attrition(written).withColumn("run_id", run_id)
                 lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage=self.name)
                 context.progress("measuring the effect of each decision, comparing local policies with national ones")
-                attrition = lake.read(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
+                attrition = lake.read_small(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
                 found = {
                     POLICY_SENSITIVITY: sensitivity(written, attrition, every),
                     POLICY_COMPARISON: comparison(written, attrition, every),

@@ -94,8 +94,8 @@ class Rate(Stage):
                 ]
             )
             refuse_invalid_codes(lake.small_rows(RECORD_QUALITY, COMPARED, {YEAR: years}), config)
-            policies = lake.read(POLICY)
-            flags, attrition = lake.read(ACTIVITY_FLAG), lake.read(POLICY_ATTRITION)
+            policies = lake.read_small(POLICY)
+            flags, attrition = lake.read(ACTIVITY_FLAG), lake.read_small(POLICY_ATTRITION)
 
             def write_rates_and_variation() -> list[dict[str, list[Any]]]:
                 made = self.compute(lake, config, years, geography)
@@ -105,7 +105,7 @@ class Rate(Stage):
                 replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
                 rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
                 lake.replace(ACTIVITY_RATE, rates, replaced, stage=self.name)
-                written = lake.read(ACTIVITY_RATE).where(predicate_of(replaced))
+                written = lake.read_small(ACTIVITY_RATE).where(predicate_of(replaced))
                 context.progress("measuring how areas vary")
                 spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
                 lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage=self.name)
@@ -114,7 +114,7 @@ class Rate(Stage):
             def write_months_of_policies() -> None:
                 inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
                 scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
-                months = lake.read(PROVIDER_MONTH).where(in_years)
+                months = lake.read_small(PROVIDER_MONTH).where(in_years)
                 counted = activity_months(inside, scoped, policies, months).withColumn("run_id", run_id)
                 lake.replace(ACTIVITY_MONTH, counted.repartition(YEAR), {YEAR: years}, stage=self.name)
 
@@ -151,7 +151,7 @@ class Rate(Stage):
         records = [lake.read(table).where(in_years).select(*columns) for table in (APC_SPELL, OP_ATTENDANCE)]
         fresh = provider_months(with_known_codes(reduce(DataFrame.unionByName, records)))
         # Which months are the latest depends on all years, so rows of other years may be marked differently now.
-        earlier = lake.read(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
+        earlier = lake.read_small(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
         marked = MarkedMonths(config.provisional_months, config.pandemic_months)
         complete = completeness(earlier.unionByName(fresh), marked).withColumn("run_id", F.lit(self.context.run_id))
         lake.replace(PROVIDER_MONTH, complete.repartition(YEAR), {}, stage=self.name)

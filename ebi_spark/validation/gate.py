@@ -395,7 +395,7 @@ class _ViolationCounter:
                     names = [f"c{number}" for number in range(len(counts))]
                     counted = source.agg(*[c.alias(n) for c, n in zip(counts.values(), names, strict=True)])
                     add_query(counted, [F.col(name) for name in names], list(counts))
-        for row in reduce(DataFrame.unionByName, parts).collect() if parts else []:
+        for row in _union(parts).collect() if parts else []:
             violations.counts.update(zip(checks_of_part[row["part"]], map(int, row["counts"]), strict=True))
         for key, (frame, columns) in keys_by_check.items():
             if violations.counts[key]:  # either repeated keys or different keys with equal hashes: count exactly
@@ -451,10 +451,13 @@ class _ViolationCounter:
         """All rows of a suite's table. Every call gives the same version of the table."""
         if suite not in self.every_year:
             table = _table(suite)
-            frame = self.staged[table] if table in self.staged else self.lake.read(table)
-            # Tables of figures are small. In one partition their groups and joins need no shuffle, and shuffles are most
-            # of the cost of checking them.
-            self.every_year[suite] = frame if suite in RECORD_SUITES else frame.coalesce(1)
+            if suite in RECORD_SUITES:
+                self.every_year[suite] = self.lake.read(table)
+            else:
+                # Tables of figures are small. In one partition their groups and joins need no shuffle, and shuffles are
+                # most of the cost of checking them.
+                frame = self.staged[table] if table in self.staged else self.lake.read_small(table)
+                self.every_year[suite] = frame.coalesce(1)
         return self.every_year[suite]
 
     def _column_differences(self, suite: str) -> tuple[list[str], list[str]]:
@@ -515,6 +518,14 @@ def _table(suite: str) -> Table:
 
 def _placeholders(sql: str) -> list[str]:
     return sorted(set(re.findall(r"\{(\w+)\}", sql)))
+
+
+def _union(parts: list[DataFrame]) -> DataFrame:
+    """All rows of frames with the same columns. Halves are joined to halves: Spark analyses each union as a whole."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return _union(parts[:middle]).union(_union(parts[middle:]))
 
 
 def _violation_count(check: Check) -> Column:
