@@ -25,7 +25,17 @@ from ebi_spark.lake.storage import VERSION_PROPERTY, Lake, prepare_folders
 from ebi_spark.release.publish import PUBLISHED, remove_old_releases
 from ebi_spark.runs.history import READS, RunHistory, details_of
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RATE, RELEASE, RUN_LOG, SCHEMA_VERSION, YEAR, Table
+from ebi_spark.tables.schemas import (
+    ACTIVITY_RATE,
+    POLICY,
+    RATE,
+    RELEASE,
+    RUN_LOG,
+    SCHEMA_VERSION,
+    WITHDRAWN_RECORD,
+    YEAR,
+    Table,
+)
 from jobs import harness, maintain
 
 USED = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE)}
@@ -219,6 +229,11 @@ def test_a_small_table_is_the_same_in_memory(lake: Lake, monkeypatch: pytest.Mon
     assert small.schema == read.schema
     assert sorted(map(repr, small.collect())) == sorted(map(repr, read.collect()))
     assert not small.inputFiles()
+    # Records never come to the driver.
+    lake._create(WITHDRAWN_RECORD)
+    record = {"record_id": "1", YEAR: "2021-22", "source_file": "a.csv"}
+    lake.append(WITHDRAWN_RECORD, small_frame(lake.spark, [record], WITHDRAWN_RECORD.schema), stage="ingest")
+    assert lake.read_small(WITHDRAWN_RECORD).inputFiles()
     monkeypatch.setattr(storage, "IN_MEMORY_BYTES", 10)
     assert lake.read_small(RELEASE).inputFiles()
     assert Lake(lake.spark, lake.location, as_of={RELEASE.full_name: 1}).read_small(RELEASE).count() == 1
