@@ -231,7 +231,7 @@ def test_a_small_table_is_the_same_in_memory(lake: Lake, monkeypatch: pytest.Mon
     assert not small.inputFiles()
     # Records never come to the driver.
     lake._create(WITHDRAWN_RECORD)
-    record = {"record_id": "1", YEAR: "2021-22", "source_file": "a.csv"}
+    record = {"record_id": "1", "source_file": "a.csv"}
     lake.append(WITHDRAWN_RECORD, small_frame(lake.spark, [record], WITHDRAWN_RECORD.schema), stage="ingest")
     assert lake.read_small(WITHDRAWN_RECORD).inputFiles()
     monkeypatch.setattr(storage, "IN_MEMORY_BYTES", 10)
