@@ -34,6 +34,7 @@ from ebi_spark.tables.schemas import (
     RUN_LOG,
     SCHEMA_VERSION,
     STAGE_INPUT,
+    WITHDRAWN_RECORD,
     YEAR,
     Table,
 )
@@ -230,6 +231,11 @@ def test_a_small_table_is_the_same_in_memory(lake: Lake, monkeypatch: pytest.Mon
     assert small.schema == read.schema
     assert sorted(map(repr, small.collect())) == sorted(map(repr, read.collect()))
     assert not small.inputFiles()
+    # Records never come to the driver.
+    lake._create(WITHDRAWN_RECORD)
+    record = {"record_id": "1", "source_file": "a.csv"}
+    lake.append(WITHDRAWN_RECORD, small_frame(lake.spark, [record], WITHDRAWN_RECORD.schema), stage="ingest")
+    assert lake.read_small(WITHDRAWN_RECORD).inputFiles()
     monkeypatch.setattr(storage, "IN_MEMORY_BYTES", 10)
     assert lake.read_small(RELEASE).inputFiles()
     assert Lake(lake.spark, lake.location, as_of={RELEASE.full_name: 1}).read_small(RELEASE).count() == 1

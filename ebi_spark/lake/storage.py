@@ -54,6 +54,8 @@ _MAINTAINING = {
 }
 # The most bytes of files that `Lake.read_small` reads into memory.
 IN_MEMORY_BYTES = 1 << 20
+# A table with one of these columns has rows of records or persons, which never come to the driver.
+_OF_RECORDS = {"record_id", "person_id", "approval_id", "raw"}
 
 _Answer = TypeVar("_Answer")
 
@@ -252,9 +254,9 @@ class Lake(LocalLake):
         return reader.table(self.identifier(table))
 
     def read_small(self, table: Table) -> DataFrame:
-        """As :meth:`read`, for a table of figures. In a folder a small table is read into memory, without a query to find its
-        files, and is one partition, so that groups and joins need no shuffle."""
-        if self._without_spark(table):
+        """As :meth:`read`. In a folder a small table of figures is read into memory, without a query to find its files, and is
+        one partition, so that groups and joins need no shuffle. A table of records is always read by Spark."""
+        if self._without_spark(table) and not _OF_RECORDS & set(table.names()):
             with contextlib.suppress(UnreadableTableError):
                 self._note(table)
                 if super().size(table)[1] <= IN_MEMORY_BYTES:
