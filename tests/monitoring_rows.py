@@ -36,7 +36,8 @@ def good_monitoring() -> Tables:
     drawn |= {"probability": 2 / 3, "read_twice": False, "clauses": {"age": "require"}}
     return {
         "approval_unused": [
-            run | {"approval_id": "a1", "policy_id": "P", "decided_on": date(2021, 5, 1), "days_waited": 300}
+            run | {"register": "r", "approval_id": "a1", "person_in_silver": True, "policy_id": "P"}
+            | {"decided_on": date(2021, 5, 1), "days_waited": 300}
         ],
         "regime_change": [
             run
