@@ -68,7 +68,7 @@ def good_monitoring() -> Tables:
             for clause, found in (("verdict", "cannot_tell"), ("notes_found", "yes"))
         ],
         "audit_estimate": [
-            run | POLICY | {"audit_id": "A", "part": "overall", "status": "ok", **values}
+            run | {"policy_id": "P", "reading": "as_published", "audit_id": "A", "part": "overall", "status": "ok", **values}
             for values in (
                 {"measure": "positive_predictive_value", "estimate": 0.8, "lower": 0.7, "upper": 0.9, "worst": 0.6, "best": 0.95},
                 {"measure": "sample_size", "estimate": 300.0},
