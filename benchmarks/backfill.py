@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.copies import copy_others
 from benchmarks.measure import ChildFailedError, Measured, measured
 from ebi_spark.financial_years import parse_years
 
@@ -153,8 +154,7 @@ def _skewed(source: Path, target: Path) -> Path:
                     f"{column}) FROM (SELECT *, file_row_number AS columns_of_row FROM read_parquet('{path}', "
                     f"file_row_number = true)) ) TO '{place}' (FORMAT parquet)"
                 )
-    for name in ("run.yml", "practices.csv"):
-        (target / name).write_bytes((source / name).read_bytes())
+    copy_others(source, target)
     return target
 
 

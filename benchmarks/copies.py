@@ -12,6 +12,7 @@ from benchmarks.measure import measured
 
 KEYS = {"apcs": "APCS_Ident", "apcs_der": "APCS_Ident", "opa": "OPA_Ident"}
 PERSON = "Der_Pseudo_NHS_Number"
+REGISTER_FILE = "data/prior_approval/prior_approval.csv"
 # Larger than any made-up number.
 APART = 10**13
 
@@ -39,8 +40,15 @@ def write_copies(part: Path, target: Path, numbers: Mapping[str, int]) -> None:
                     f"COPY (SELECT * REPLACE ({changed}) FROM read_parquet('{file}')) "
                     f"TO '{place}' (FORMAT parquet, COMPRESSION zstd)"
                 )
-    for name in ("practices.csv", "run.yml"):
-        (target / name).write_bytes((part / name).read_bytes())
+    copy_others(part, target)
+
+
+def copy_others(part: Path, target: Path) -> None:
+    """Copy what is not a table of records: the register of approvals, if there is one, the practices and the configuration."""
+    for name in (REGISTER_FILE, "practices.csv", "run.yml"):
+        if name != REGISTER_FILE or (part / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes((part / name).read_bytes())
 
 
 def rows_of(source: Path) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +12,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import spearmanr
 
+from ebi_spark.approvals.coverage import register_coverage
+from ebi_spark.approvals.match import MATCH_CLASSES, match_approvals
+from ebi_spark.approvals.regimes import known_boards, read_regimes, stated_coverage
+from ebi_spark.approvals.register import classify_entries, read_registers
 from ebi_spark.config.settings import load_config, resource
 from ebi_spark.errors import InputError
-from ebi_spark.synthetic import INFLATION_WORDS, generate, hes, shares, sus_plus
+from ebi_spark.small_frames import small_frame
+from ebi_spark.synthetic import INFLATION_WORDS, approvals, generate, hes, people, shares, sus_plus, truth
 from ebi_spark.synthetic.codes import national_counts
 from ebi_spark.synthetic.lookups import Lookups, lookups
 from ebi_spark.synthetic.people import intake_size
@@ -357,3 +363,37 @@ def test_both_systems_describe_the_same_attendances(opa: pd.DataFrame, op: pd.Da
     assert (both.ATTENDANCE_STATUS == both.ATTENDED).all()
     done = both.OPERTN_4_CONCAT.map(lambda text: [c for c in text.split(",") if c.strip() not in ("", "-")])
     assert (both.DER_PROCEDURE_ALL.map(codes_of) == done).all()
+
+
+def test_the_register_makes_the_class_that_is_known_of_each_operation(
+    spark: SparkSession, small: Lookups, sus_folder: Path, apcs: pd.DataFrame
+) -> None:
+    """The register as it is in the file, matched under the settings of the file, against what was made up."""
+    config = load_config(sus_folder / "run.yml")
+    plan = Plan(STARTS, SPELLS, INTAKE, 1)
+    first = date(2018, 4, 1)
+    known = approvals.operations(truth.spells(plan.rows(spark), plan, small, SEED), first, SEED).withColumns(
+        {"record_id": sus_plus.ident(F.col("row")).cast("string"), "source_system": F.lit("sus_plus"),
+         "dataset": F.lit("apc"), "policy_id": F.lit("2Y_back_pain_fusion"), "procedure_codes": F.lit(",V382,"),
+         "person_id": people.scattered(F.col("person_number"), SEED).cast("string"),
+         "operation_date": truth.to_date(F.col("admission_day"))}
+    )  # fmt: skip
+    rows = read_registers(spark, config)
+    assert rows is not None
+    boards = {board: board for board in known_boards()}
+    entries = classify_entries(rows, ["2Y_back_pain_fusion", "2S_lower_back_imaging"], boards)
+    covered = register_coverage([], stated_coverage(config), config.linkable_share, None)
+    found = match_approvals(
+        known, entries.where(F.size("reasons") == 0),
+        small_frame(spark, [vars(regime) for regime in read_regimes(config)],
+                    "board string, policy_id string, kind string, since date, until date, exempts_emergencies boolean"),
+        small_frame(spark, covered, "board string, covered_from date, covered_to date, linkable boolean, person_system string"),
+    ).select("record_id", "person_id", "true_class", "match_class").toPandas()  # fmt: skip
+    assert found.match_class.tolist() == found.true_class.tolist()
+    assert set(found.match_class) == set(MATCH_CLASSES) and len(found) > 100
+    # The people and keys are those of the spells.
+    people_of = dict(zip(apcs.APCS_IDENT, apcs.DER_PSEUDO_NHS_NUMBER, strict=True))
+    assert all(
+        people_of.get(key, person) == person for key, person in zip(found.record_id, found.person_id, strict=True)
+    )
+    assert found.record_id.isin(apcs.APCS_IDENT).mean() > 0.95

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
-from ebi_spark.synthetic import hes, shares, sus_plus
+from ebi_spark.financial_years import start_of
+from ebi_spark.synthetic import approvals, hes, shares, sus_plus, truth
 from ebi_spark.synthetic.histories import write_histories
 from ebi_spark.synthetic.lookups import Lookups, lookups
 from ebi_spark.synthetic.people import intake_size
@@ -23,6 +25,7 @@ from ebi_spark.synthetic.writing import OutputFile, files_for, globs, write_run,
 __all__ = ["INFLATION_WORDS", "generate"]
 
 FILE_FORMATS = ("csv", "parquet", "mixed")
+REGISTER = "prior_approval"
 HEADERLESS = ("op", 1)  # the second year of this HES table has no header row; a separate file lists its columns
 
 
@@ -66,7 +69,8 @@ def generate(
     intake = intake_size(spells // len(starts), attendances // len(starts))
     spell_plan = Plan(starts, spells, intake, files_for(spells // len(starts)))
     attendance_plan = Plan(starts, attendances, intake, files_for(attendances // len(starts)))
-    tables = _tables(spark, system, spell_plan, attendance_plan, lookups(spark, starts, seed), seed)
+    places_and_days = lookups(spark, starts, seed)
+    tables = _tables(spark, system, spell_plan, attendance_plan, places_and_days, seed)
     counts: dict[str, int] = {}
     with _without_whole_stage_code(spark):
         for table in tables:
@@ -78,12 +82,19 @@ def generate(
                 table.frame, out / "data" / table.name, outputs, one_file=table.plan.files == 1
             )
             progress(f"{table.name}: {counts[table.name]:,} rows")
+        fusions = truth.spells(spell_plan.rows(spark), spell_plan, places_and_days, seed)
+        first_day = start_of(spell_plan.labels[0])
+        register = approvals.entries(approvals.operations(fusions, first_day, seed), seed).orderBy("approval_id")
+        output = OutputFile(REGISTER, "csv", register.columns)
+        one = register.coalesce(1).withColumn("file", F.lit(0))
+        counts[REGISTER] = write_table(one, out / "data" / REGISTER, {0: output}, one_file=True)
     if histories:
         layouts = {table.name: [name for name in table.frame.columns if name != "file"] for table in tables}
         for role, rows in write_histories(out / "data", system, starts, layouts).items():
             counts[role] += rows
     counts["practices"] = places().write_practices(out / "practices.csv")
-    write_run(out / "run.yml", spell_plan.labels, _sources(out, system))
+    sources = _sources(out, system) | {"register": ("local", {REGISTER: {"path": f"data/{REGISTER}/{REGISTER}.csv"}})}
+    write_run(out / "run.yml", spell_plan.labels, sources, approvals.settings(first_day))
     return counts
 
 

@@ -81,8 +81,13 @@ def _assemble(path: Path, output: OutputFile, parts: list[Path]) -> None:
             part.unlink()
 
 
-def write_run(path: Path, years: Sequence[str], sources: dict[str, tuple[str, dict[str, dict[str, object]]]]) -> None:
-    """Write the run configuration. ``sources`` maps a name to (system, role → table entry)."""
+def write_run(
+    path: Path,
+    years: Sequence[str],
+    sources: dict[str, tuple[str, dict[str, dict[str, object]]]],
+    settings: Sequence[str],
+) -> None:
+    """Write the run configuration. ``sources`` maps a name to (system, role → table entry). ``settings``: further lines."""
     lines = [
         "# Made-up data: see docs/made-up-data.md. Run it with: ebi-spark run --config run.yml",
         "lake: ./lake",
@@ -94,7 +99,7 @@ def write_run(path: Path, years: Sequence[str], sources: dict[str, tuple[str, di
         for role, entry in tables.items():
             lines.append(f"      {role}:")
             lines += [f"        {key}: {_yaml(value)}" for key, value in entry.items()]
-    lines += ["geography:", "  practices: practices.csv"]
+    lines += ["geography:", "  practices: practices.csv", *settings]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
