@@ -111,8 +111,12 @@ def equality_counts(
     found = flags.where(wanted & (F.col("outcome") == FLAGGED) & (F.col("area_basis") != OUTSIDE_ENGLAND))
     fifth: Column = F.lit(None).cast("string")
     if fifths is not None:
+        # Of the records only those of the pooled years are read and shuffled.
+        pooled = F.col(YEAR).isin(*sorted({year for _, years in periods.values() for year in years}))
         homes = [
-            frame.select(*RECORD_KEY, YEAR, *[F.col(name) for name in NAMED_BY["residence"] if name in frame.columns])
+            frame.where(pooled).select(
+                *RECORD_KEY, YEAR, *[F.col(name) for name in NAMED_BY["residence"] if name in frame.columns]
+            )
             for frame in records.values()
         ]
         lookup = small_frame(flags.sparkSession, sorted(fifths.items()), "code string, fifth string")
