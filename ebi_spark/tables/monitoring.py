@@ -353,7 +353,7 @@ APPROVAL_SUMMARY = Table(
     revision string -- the revision of the policy; several are separated by commas
     reading string -- the policy's default reading
     financial_year string -- April to March, such as 2021-22
-    match_class string -- from cannot_link to none_on_record (docs/monitoring.md)
+    match_class string -- from cannot_link to none_on_record (docs/monitoring-approvals.md)
     operations bigint -- operations in scope in this class, rounded; NULL where withheld
     of_operations bigint -- all operations in scope that have a date, rounded
     share double -- operations / of_operations
