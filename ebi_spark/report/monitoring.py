@@ -66,8 +66,8 @@ UNSEEN = (
     "Community physiotherapy, exercise, talking therapy outside outpatients and medicines can never be seen."
 )
 TRENDS = (
-    "The use of single codes has changed for reasons other than care: T84.7 (infection of a device), V54.4 (facet joint "
-    "injection) and A73.5 (block of a nerve). A rise or fall of one code alone is not a trend in care."
+    "A rise or fall of one code alone is not a trend in care: the use of V54.4 (facet joint injection) fell while that of A73.5 "
+    "(block of a nerve) rose, and counts of T84.7 (infection of a device) disagree."
 )
 DEATHS = "Deaths outside hospital are not in the data, so deaths are too few."
 ROUNDED = "Counts are rounded. “Withheld” is fewer than 8, or a count that would give such a count away."
