@@ -415,7 +415,9 @@ def lay_out_lake(lake: Lake) -> None:
         )  # fmt: skip
         spells.append(
             key | {"admission_date": at, "discharge_date": at, "activity_date": at, "admission_method": "11",
-                   "procedure_codes": ",V382,"}
+                   "procedure_codes": ",V382,",
+                   # A date of another year cannot be that of the operation: the day of admission counts.
+                   "procedure_date": date(2014, 3, 17) if record == "none" else None}
         )  # fmt: skip
     attendance = {
         "source_system": "sus_plus",

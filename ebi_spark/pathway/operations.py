@@ -19,12 +19,14 @@ def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geograp
     columns are those of ``gold/approval_match`` up to ``flagged``, and ``admission_date``, ``discharge_date``,
     ``discharge_method``, ``primary_diagnosis``, ``dominant_procedure``, ``diagnosis_codes``, ``procedure_codes`` and
     ``emergency``. The day of the operation is the source's
-    date of the dominant procedure, or else the day of admission; a record with neither is left out.
+    date of the dominant procedure, or else the day of admission; a record with neither is left out. A date of the procedure
+    that is not in the stay cannot be right, and counts as none.
 
-    | record_id | procedure_date | admission_date | → operation_date | operation_date_basis |
-    |-----------|----------------|----------------|------------------|----------------------|
-    | 1         | 2024-03-05     | 2024-03-04     | 2024-03-05       | procedure_date       |
-    | 2         | NULL           | 2024-03-04     | 2024-03-04       | admission_date       |
+    | record_id | procedure_date | admission_date | discharge_date | → operation_date | operation_date_basis |
+    |-----------|----------------|----------------|----------------|------------------|----------------------|
+    | 1         | 2024-03-05     | 2024-03-04     | 2024-03-08     | 2024-03-05       | procedure_date       |
+    | 2         | NULL           | 2024-03-04     | 2024-03-08     | 2024-03-04       | admission_date       |
+    | 3         | 2014-03-05     | 2024-03-04     | 2024-03-08     | 2024-03-04       | admission_date       |
     """
     default = policies.where("is_default_reading AND dataset = 'apc'").select("policy_id", "reading").distinct()
     scoped = flags.where("dataset = 'apc'").join(F.broadcast(default), ["policy_id", "reading"], "left_semi")
@@ -48,12 +50,12 @@ def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geograp
         ),
         [*RECORD_KEY, "financial_year"],
     ).join(F.broadcast(boards), "area_code", "left")  # fmt: skip
+    first, last = (F.coalesce(name, "procedure_date") for name in ("admission_date", "discharge_date"))
+    in_stay = F.coalesce(F.col("procedure_date").between(first, last), F.lit(False))
     dated = joined.withColumns(
         {
-            "operation_date": F.coalesce("procedure_date", "admission_date"),
-            "operation_date_basis": F.when(F.col("procedure_date").isNotNull(), F.lit(PROCEDURE_DATE)).otherwise(
-                F.lit(ADMISSION_DATE)
-            ),
+            "operation_date": F.when(in_stay, F.col("procedure_date")).otherwise(F.col("admission_date")),
+            "operation_date_basis": F.when(in_stay, F.lit(PROCEDURE_DATE)).otherwise(F.lit(ADMISSION_DATE)),
             "emergency": is_emergency(F.col("admission_method")),
         }
     )
