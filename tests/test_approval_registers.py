@@ -419,6 +419,9 @@ def lay_out_lake(lake: Lake) -> None:
                    # A date of another year cannot be that of the operation: the day of admission counts.
                    "procedure_date": date(2014, 3, 17) if record == "none" else None}
         )  # fmt: skip
+    # A patient from outside England is in no figure, and makes no approval ambiguous.
+    flags.append(flags[0] | {"record_id": "in Wales", "area_code": None, "area_basis": "outside_england"})
+    spells.append(spells[0] | {"record_id": "in Wales"})
     attendance = {
         "source_system": "sus_plus",
         "dataset": "op",

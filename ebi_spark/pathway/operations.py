@@ -5,6 +5,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.geography.output_areas import assign_output_area
+from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.pathway.definitions import definitions
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import RECORD_KEY
@@ -13,7 +14,8 @@ PROCEDURE_DATE, ADMISSION_DATE = "procedure_date", "admission_date"
 
 
 def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geography: Geography) -> DataFrame:
-    """A row for each record of admitted care in scope of a policy, under the policy's default reading.
+    """A row for each record of admitted care in scope of a policy, under the policy's default reading. Records from outside
+    England are left out, as in rates.
 
     ``flags`` has rows of ``gold/activity_flag``, ``spells`` of ``silver/apc_spell``, ``policies`` of ``gold/policy``. The
     columns are those of ``gold/approval_match`` up to ``flagged``, and ``admission_date``, ``discharge_date``,
@@ -29,7 +31,10 @@ def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geograp
     | 3         | 2014-03-05     | 2024-03-04     | 2024-03-08     | 2024-03-04       | admission_date       |
     """
     default = policies.where("is_default_reading AND dataset = 'apc'").select("policy_id", "reading").distinct()
-    scoped = flags.where("dataset = 'apc'").join(F.broadcast(default), ["policy_id", "reading"], "left_semi")
+    of_england = ~F.col("area_basis").eqNullSafe(OUTSIDE_ENGLAND)
+    scoped = flags.where((F.col("dataset") == "apc") & of_england).join(
+        F.broadcast(default), ["policy_id", "reading"], "left_semi"
+    )
     in_area = assign_output_area(scoped, geography)
     boards = small_frame(
         flags.sparkSession,
