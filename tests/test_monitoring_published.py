@@ -532,7 +532,7 @@ BEFORE, AFTER = (50_000_000, 9000, 5000, 900, 600, 300), (51_000_000, 8000, 4500
 
 
 def test_parts_of_a_change_are_whole_records_that_add_up() -> None:
-    found = {row["component"]: row for row in activity_change(change_of(BEFORE, AFTER), RULE)}
+    found = {row["component"]: row for row in activity_change(change_of(BEFORE, AFTER), Earlier(), RULE)}
     parts = [row["records"] for name, row in found.items() if not name.startswith("total")]
     assert sum(parts) == 225 - 300 == found["total_to"]["records"] - found["total_from"]["records"]
     assert {row["status"] for row in found.values()} == {"ok"}
@@ -548,12 +548,19 @@ def test_parts_of_a_change_are_whole_records_that_add_up() -> None:
     ],
 )
 def test_a_chain_with_a_small_count_shows_its_totals_only(after: tuple[int, ...]) -> None:
-    found = {row["component"]: row for row in activity_change(change_of(BEFORE, after), RULE)}
+    found = {row["component"]: row for row in activity_change(change_of(BEFORE, after), Earlier(), RULE)}
     assert found["total_to"]["records"] == after[-1] and found["total_to"]["status"] == "ok"
     assert {row["status"] for name, row in found.items() if not name.startswith("total")} == {"withheld"}
     assert {row[n] for k, row in found.items() if k[:5] != "total" for n in ("records", "value_from", "value_to")} == {
         None
     }
+
+
+def test_parts_that_a_kept_release_withholds_stay_withheld() -> None:
+    small = activity_change(change_of(BEFORE, (51_000_000, 8000, 4500, 800, 500, 494)), Earlier(), RULE)
+    found = {row["component"]: row for row in activity_change(change_of(BEFORE, AFTER), Earlier(small), RULE)}
+    assert {row["status"] for name, row in found.items() if not name.startswith("total")} == {"withheld"}
+    assert found["total_to"]["records"] == 225
 
 
 # Case-note audits

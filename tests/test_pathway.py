@@ -27,7 +27,7 @@ from ebi_spark.pathway.at_operation import (
 )
 from ebi_spark.pathway.before import CANNOT_BE_SEEN, NOT_SEEN, SEEN, by_operation, findings, steps_before
 from ebi_spark.pathway.code_lists import pattern, steps, windows_of
-from ebi_spark.pathway.coverage import Covered, stretches
+from ebi_spark.pathway.coverage import Covered, Month, stretches
 from ebi_spark.pathway.definitions import definitions
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.policies.code_books import code_books
@@ -554,19 +554,33 @@ def test_definitions_agree_with_each_other() -> None:
     assert all(code in str(policy.revisions[-1]) for code in codes)
 
 
-def test_years_that_follow_each_other_are_one_stretch() -> None:
-    found = stretches(
-        [
-            ("sus_plus", "op", "2022-23", date(2022, 4, 11), date(2023, 2, 27)),
-            ("sus_plus", "op", "2021-22", date(2021, 6, 14), date(2022, 1, 20)),
-            ("sus_plus", "op", "2024-25", date(2024, 4, 9), date(2025, 3, 30)),
-            ("sus_plus", "apc", "2022-23", date(2022, 4, 11), date(2023, 2, 27)),
-            ("hes", "op", "2023-24", None, None),
-        ]
+def months_of(system: str, dataset: str, first: date, number: int, records: int, last_day: int = 28) -> list[Month]:
+    """``number`` months from the one of ``first`` on, each with its last record on a day."""
+    found = []
+    for place in range(number):
+        year, month = divmod(first.month - 1 + place, 12)
+        start = date(first.year + year, month + 1, 1)
+        found.append(Month(system, dataset, start, records, start.replace(day=last_day)))
+    return found
+
+
+def test_months_that_follow_each_other_are_one_stretch() -> None:
+    op = months_of("sus_plus", "op", date(2021, 6, 1), 10, 900) + months_of(
+        "sus_plus", "op", date(2022, 5, 1), 6, 900, 20
     )
-    assert found == [
-        Covered("hes", "op", date(2023, 4, 1), date(2024, 3, 31)),
+    apc = months_of("sus_plus", "apc", date(2022, 4, 1), 11, 20, 27)
+    assert stretches([*reversed(op), *apc]) == [
         Covered("sus_plus", "apc", date(2022, 4, 1), date(2023, 2, 27)),
-        Covered("sus_plus", "op", date(2021, 6, 1), date(2023, 2, 27)),
-        Covered("sus_plus", "op", date(2024, 4, 1), date(2025, 3, 30)),
+        # No record in April 2022: what is looked for then cannot be seen.
+        Covered("sus_plus", "op", date(2021, 6, 1), date(2022, 3, 28)),
+        Covered("sus_plus", "op", date(2022, 5, 1), date(2022, 10, 20)),
+    ]
+
+
+def test_in_a_small_data_set_an_empty_month_is_chance_and_an_empty_year_a_gap() -> None:
+    few = [*months_of("hes", "op", date(2021, 6, 1), 2, 3), *months_of("hes", "op", date(2023, 2, 1), 1, 19)]
+    later = months_of("hes", "op", date(2024, 4, 1), 1, 3)
+    assert stretches([*later, *few]) == [
+        Covered("hes", "op", date(2021, 6, 1), date(2023, 2, 28)),
+        Covered("hes", "op", date(2024, 4, 1), date(2024, 4, 28)),
     ]

@@ -144,12 +144,24 @@ def unused_approvals(
     ``entries`` has rows of ``silver/prior_approval``, ``matched`` those of ``gold/approval_match``. Entries of other policies
     than ``policies`` are left out, because their procedures were not looked for.
     """
-    behind = matched.select("person_id", F.explode("approval_ids").alias("approval_id"))
+    used = matched.select(
+        F.col("person_id").alias("_person"), "operation_date", "match_class", F.explode("approval_ids").alias("_id")
+    )
+    valid = (F.col("operation_date") >= F.col("valid_from")) & (
+        F.col("valid_to").isNull() | (F.col("operation_date") <= F.col("valid_to"))
+    )
+    # An approval that was too old or too late for its operation was used all the same. Other classes list every entry of the
+    # person: only those that were valid on the day count.
+    behind = valid | F.col("match_class").isin("approved_expired", "approved_late")
     waited = F.date_diff(F.lit(last_day), "decided_on")
     looked_for = F.col("policy_id").isNull() | F.col("policy_id").isin(sorted(policies))
     return (
         entries.where((F.col("decision") == APPROVED) & looked_for & (waited >= days))
-        .join(behind, ["person_id", "approval_id"], "left_anti")
+        .join(
+            used,
+            (F.col("person_id") == F.col("_person")) & (F.col("approval_id") == F.col("_id")) & behind,
+            "left_anti",
+        )
         .withColumn("days_waited", waited)
     )
 

@@ -21,6 +21,7 @@ from ebi_spark.case_audit.questions import form_texts
 from ebi_spark.case_audit.returns import Form, Key, Rejected, answers_of, validate
 from ebi_spark.case_audit.sample import count_cells, draw, with_strata
 from ebi_spark.errors import InputError
+from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.storage import Lake
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.monitoring import AUDIT_ESTIMATE, AUDIT_RESULT, AUDIT_SAMPLE
@@ -74,7 +75,11 @@ def draw_audit(lake: Lake, options: DrawOptions, out: Path) -> DrawnAudit:
             f"--reading: {options.policy_id} has no reading {reading!r}", remedy=f"one of {', '.join(known)}"
         )
     texts = form_texts(policy, reading)
-    flags = lake.read(ACTIVITY_FLAG).where((F.col("policy_id") == options.policy_id) & F.col(YEAR).isin(*options.years))
+    # Patients from outside England are in no rate, so they are in no audit either.
+    inside = ~F.col("area_basis").eqNullSafe(OUTSIDE_ENGLAND)
+    flags = lake.read(ACTIVITY_FLAG).where(
+        (F.col("policy_id") == options.policy_id) & F.col(YEAR).isin(*options.years) & inside
+    )
     records = with_strata(flags, reading)
     counted = [row.asDict() for row in count_cells(records).collect()]
     sizes: dict[Cell, int] = {}

@@ -219,6 +219,14 @@ def _rows_of(
             if first or other or decided:
                 return [], (ANSWERS_WITHOUT_NOTES, question)
             continue
+        if question != NOTES_FOUND and own == NO:
+            # Only the second reader found the notes, so that reader's answers count.
+            if first or decided:
+                return [], (ANSWERS_WITHOUT_NOTES, question)
+            if not other:
+                return [], (HALF_FILLED, question)
+            rows += [{"reader": reader, "clause_id": question, "found": other} for reader in ("second", "adjudicated")]
+            continue
         if not first or (needed and not other):
             return [], (HALF_FILLED, question)
         if second and other and first != other and not decided:

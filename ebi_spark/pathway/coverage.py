@@ -1,15 +1,17 @@
 """Which days the data cover, so that what is not found can be distinguished from what cannot be seen."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from statistics import median
 from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.financial_years import end_of, start_of
-from ebi_spark.tables.table import YEAR
+# As for the completeness of providers: where a typical month has fewer records, an empty month can be chance.
+LEAST_TYPICAL = 20
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,16 @@ class Covered:
     source_system: str
     dataset: str
     first: date
+    last: date
+
+
+class Month(NamedTuple):
+    """One month of one data set of one source system that has records: its first day, their number, and the day of the last."""
+
+    source_system: str
+    dataset: str
+    first: date
+    records: int
     last: date
 
 
@@ -32,43 +44,59 @@ class Coverage(NamedTuple):
 
 
 def coverage(spells: DataFrame, attendances: DataFrame) -> Coverage:
-    """What silver covers, in one query over a few narrow columns of each table.
-
-    Financial years that follow each other are one stretch. It begins with the month of the first record of its first year and
-    ends with the last record of its last year: spells count by their discharge, attendances by the appointment.
-    """
-    names = ("source_system", "dataset", YEAR, "activity_date")
+    """What silver covers, in one query over a few narrow columns of each table. Spells count by their discharge, attendances
+    by the appointment."""
+    names = ("source_system", "dataset", "activity_date")
     ways = ("admission_source", "discharge_destination")
     dated = spells.select(*names, *ways).unionByName(attendances.select(*names), allowMissingColumns=True)
-    found = dated.groupBy("source_system", "dataset", YEAR).agg(
-        F.min("activity_date").alias("first"),
+    found = dated.groupBy("source_system", "dataset", F.trunc("activity_date", "month").alias("month")).agg(
+        F.count("*").alias("records"),
         F.max("activity_date").alias("last"),
         *[F.count(way).alias(way) for way in ways],
     )
     rows = found.collect()
-    years = [(row["source_system"], row["dataset"], row[YEAR], row["first"], row["last"]) for row in rows]
-    return Coverage(stretches(years), *[sum(row[way] for row in rows) for way in ways])
+    months = [
+        Month(row["source_system"], row["dataset"], row["month"], row["records"], row["last"])
+        for row in rows
+        if row["month"] is not None
+    ]
+    return Coverage(stretches(months), *[sum(row[way] for row in rows) for way in ways])
 
 
-def stretches(years: Iterable[tuple[str, str, str, date | None, date | None]]) -> list[Covered]:
-    """Stretches of (source system, data set, financial year, first and last day of a record).
+def stretches(months: Iterable[Month]) -> list[Covered]:
+    """Stretches of months that follow each other, from the first day of the first month to the last record of the last.
 
-    | system   | dataset | year    | first      | last       | → first    | last       |
-    |----------|---------|---------|------------|------------|------------|------------|
-    | sus_plus | op      | 2021-22 | 2021-06-14 | 2022-03-20 | 2021-06-01 | 2023-02-27 |
-    | sus_plus | op      | 2022-23 | 2022-04-11 | 2023-02-27 |            |            |
-    | sus_plus | op      | 2024-25 | 2024-04-09 | 2025-03-30 | 2024-04-01 | 2025-03-30 |
+    A month without any record is a gap if a typical month of the data set has :data:`LEAST_TYPICAL` records or more. With fewer,
+    a month can be empty by chance, and only a financial year without any record is a gap.
+
+    | system   | dataset | month      | records | last       | → first    | last       |
+    |----------|---------|------------|---------|------------|------------|------------|
+    | sus_plus | op      | 2021-06-01 | 900     | 2021-06-30 | 2021-06-01 | 2021-07-29 |
+    | sus_plus | op      | 2021-07-01 | 950     | 2021-07-29 |            |            |
+    | sus_plus | op      | 2021-09-01 | 910     | 2021-09-27 | 2021-09-01 | 2021-09-27 |
     """
+    by_data_set: dict[tuple[str, str], list[Month]] = defaultdict(list)
+    for month in months:
+        by_data_set[month.source_system, month.dataset].append(month)
     found: list[Covered] = []
-    for system, dataset, year, first, last in sorted(years, key=lambda row: row[:3]):
-        begins = max(start_of(year), (first or start_of(year)).replace(day=1))
-        ends = min(end_of(year), last or end_of(year))
-        before = found[-1] if found and (found[-1].source_system, found[-1].dataset) == (system, dataset) else None
-        if before and before.last >= start_of(year).replace(year=start_of(year).year - 1):
-            found[-1] = Covered(system, dataset, before.first, ends)
-        else:
-            found.append(Covered(system, dataset, begins, ends))
+    for (system, dataset), listed in sorted(by_data_set.items()):
+        listed.sort(key=lambda month: month.first)
+        every_month_counts = median(month.records for month in listed) >= LEAST_TYPICAL
+        previous: Month | None = None
+        for month in listed:
+            if previous is not None and _follows(previous.first, month.first, every_month_counts):
+                found[-1] = Covered(system, dataset, found[-1].first, month.last)
+            else:
+                found.append(Covered(system, dataset, month.first, month.last))
+            previous = month
     return found
+
+
+def _follows(before: date, month: date, every_month_counts: bool) -> bool:
+    """Whether nothing is missing between two months, given by their first days."""
+    between = 12 * (month.year - before.year) + month.month - before.month
+    years = (month.year - (month.month < 4)) - (before.year - (before.month < 4))
+    return between == 1 if every_month_counts else years <= 1
 
 
 def is_covered(stretches: Iterable[Covered], dataset: str, first: Column, last: Column) -> Column:

@@ -121,7 +121,8 @@ def published_monitoring(
     if config.coverage == "partial":
         return found
     thresholds = Thresholds.from_rule(dict(rule))
-    policies = lake.small_rows(POLICY, ["policy_id", "boards"])
+    policies = lake.small_rows(POLICY, ["policy_id", "boards", "reading", "is_default_reading"])
+    default = {(row["policy_id"], row["reading"]) for row in policies if row["is_default_reading"]}
     national = {row["policy_id"] for row in policies if row["boards"] is None}
     every_board = {row["icb_code"] for row in read_geography(geography).areas.values()}
     releases = [row["release_id"] for row in lake.small_rows(RELEASE, ["release_id"])] if lake.exists(RELEASE) else []
@@ -150,9 +151,14 @@ def published_monitoring(
     )
     changes = lake.small_rows(ACTIVITY_CHANGE, ACTIVITY_CHANGE.names(), {"area_type": ["england"]})
     found[PUBLISHED_ACTIVITY_CHANGE] = activity_change(
-        [row for row in changes if row["policy_id"] in national], thresholds
+        [row for row in changes if row["policy_id"] in national], earlier(PUBLISHED_ACTIVITY_CHANGE), thresholds
     )
-    estimates = [row for row in lake.small_rows(AUDIT_ESTIMATE, AUDIT_ESTIMATE.names()) if row["policy_id"] in national]
+    # One reading only: audits by two readings would be two tables of the same patients.
+    estimates = [
+        row
+        for row in lake.small_rows(AUDIT_ESTIMATE, AUDIT_ESTIMATE.names())
+        if row["policy_id"] in national and (row["policy_id"], row["reading"]) in default
+    ]
     if estimates:
         sampled = grouped(AUDIT_SAMPLE, ["audit_id", "policy_id", YEAR, "provider_code"])
         rated = lake.grouped(
@@ -385,11 +391,12 @@ def _too_near(events: int, labels: Row, earlier: Earlier, key: Row, rule: Thresh
 # What changed
 
 
-def activity_change(changes: Sequence[Row], rule: Thresholds) -> list[Row]:
+def activity_change(changes: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[Row]:
     """The parts of each change of England's flagged records, in whole records that add up to the change.
 
     ``changes``: England's rows of ``gold/activity_change``. The counts behind the factors are England's. Where one of them, or
-    the difference of two that follow each other, is from 1 to 7, only the totals are given.
+    the difference of two that follow each other, is from 1 to 7, only the totals are given. So are they where a kept release
+    gives only the totals.
     """
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     names = ("policy_id", "revision", "reading", "period_from", "period_to")
@@ -400,6 +407,7 @@ def activity_change(changes: Sequence[Row], rule: Thresholds) -> list[Row]:
         by_component = {row["component"]: row for row in rows}
         parts = {name: float(row["records"]) for name, row in by_component.items() if name not in TOTALS}
         small = any(_small_counts(by_component, side, rule) for side in ("value_from", "value_to"))
+        small |= bool(earlier.withheld({name: key[names.index(name)] for name in _CHANGE_KEY}, "component"))
         whole = rounded(parts, sum(parts.values())) if parts else {}
         order = [*TOTALS, *FACTORS, "revision"]
         for name in sorted(by_component, key=lambda one: order.index(one) if one in order else len(order)):
@@ -417,6 +425,10 @@ def activity_change(changes: Sequence[Row], rule: Thresholds) -> list[Row]:
                 }
             )
     return found
+
+
+# What names a change in every release, whatever the revision.
+_CHANGE_KEY = ("policy_id", "period_from", "period_to")
 
 
 def _small_counts(by_component: Mapping[str, Row], side: str, rule: Thresholds) -> bool:

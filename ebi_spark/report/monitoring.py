@@ -135,6 +135,13 @@ def _pathway(rows: Sequence[Row], anchor: str, title: str) -> Iterable[Block]:
         f"The last step of the article's algorithm that the data show, as a share of fusions, {last}. {PENDING}",
     )
     steps = _ordered([row for row in latest if row["kind"] == "step"])
+    never = {row["measure"] for row in steps if row["class"] == "cannot_be_seen" and row.get("share") == 1}
+    if never:
+        yield Block(
+            "text",
+            text="What is missing to decide the algorithm for any fusion, because these data never have it: "
+            f"{', '.join(sorted(wording.in_words(name) for name in never))}.",
+        )
     yield from chart_block(
         charts.pathway_steps(
             [row | {"label": _step(row)} for row in steps], key=f"{anchor}-steps", title=f"{title}, {last}"
@@ -218,8 +225,8 @@ def _incidence(rows: Sequence[Row]) -> Iterable[Block]:
     period = wording.period(given[0])
     yield Block(
         "grid",
-        text=f"What happened later, {period}: the share of fusions with the event by each day, with 95% limits. Readmissions are "
-        "counted from discharge, other events from the operation. Fusions that the data do not follow so long are allowed for. "
+        text=f"What happened later, {period}: the share with the event by each day, with 95% limits. Readmissions are counted "
+        "from discharge, among patients who left hospital alive; other events from the operation, among all fusions. Fusions that the data do not follow so long are allowed for. "
         f"{PENDING}",
         head=("Event", *(f"{day} days" for day in days)),
         rows=tuple(

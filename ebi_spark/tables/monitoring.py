@@ -293,7 +293,7 @@ AUDIT_RESULT = Table(
     source_system string -- sus_plus or hes
     dataset string -- apc (admitted patient care) or op (outpatients)
     record_id string -- key of the record in silver
-    reader string -- first, second or adjudicated; only where first and second differ is there an adjudicated answer
+    reader string -- first, second or adjudicated; only where first and second differ, or only the second found the notes, is there an adjudicated answer
     clause_id string -- the clause asked about; notes_found for whether the notes were there, verdict for the policy as a whole
     found string -- yes, no or cannot_tell
     form string -- name of the file with the form
