@@ -23,8 +23,8 @@ class Covered:
 
 
 class Coverage(NamedTuple):
-    """``stretches``: the days that silver covers. ``sources`` and ``destinations``: how many spells say where the patient came
-    from and went to."""
+    """``stretches``: the days that silver covers. ``sources`` and ``destinations``: the number of spells with an admission source
+    and with a discharge destination."""
 
     stretches: list[Covered]
     sources: int
@@ -32,7 +32,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(spells: DataFrame, attendances: DataFrame) -> Coverage:
-    """What silver covers, in one query over a few narrow columns of each table.
+    """The days that silver covers, in one query over a few narrow columns of each table.
 
     Financial years that follow each other are one stretch. It begins with the month of the first record of its first year and
     ends with the last record of its last year: spells count by their discharge, attendances by the appointment.
