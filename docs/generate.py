@@ -189,7 +189,7 @@ def _yaml(value: Any) -> str:
 def pathway_rows() -> list[str]:
     """The steps of the pathway before and at an operation, from ``conf/pathway.yml``."""
     lines = [
-        "| Step | Coding | Looked for in | Windows | Words of the article or the request |",
+        "| Step | Coding | Looked for in | Windows | Source text |",
         "|---|---|---|---|---|",
     ]
     for step in steps():
@@ -212,7 +212,7 @@ def _place(look: dict[str, Any]) -> str:
             found += f" ({text.format(definitions()['sites'][look[key]]['title'])})"
     if "programme" in look:
         programme = look["programme"]
-        found += f" (at least {programme['contacts']} attended contacts, a first attendance among them, {programme['days_apart']} days apart)"
+        found += f" (at least {programme['contacts']} attended contacts, one of them a first attendance, and at least {programme['days_apart']} days from the first to the last)"
     return found + (" (not where it is cervical or thoracic)" if look.get("not_elsewhere") else "")
 
 

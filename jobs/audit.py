@@ -1,6 +1,6 @@
-"""Case-note audit: draw a sample of records, import the filled forms, estimate how right the flags are.
+"""Case-note audit: draw a sample of records, import the filled forms, and estimate how often the flags are right.
 
-The files of a draw name records of patients; they are restricted like silver and gold.
+The files of a draw name records of patients. They are restricted, like silver and gold.
 """
 
 import sys
@@ -111,7 +111,7 @@ def _draw(arguments: Any, console: Console, outcome: dict[str, Any]) -> None:
         arguments.double_share,
     )  # fmt: skip
     out = arguments.out.resolve()
-    # What is wrong with the call is said before Spark starts.
+    # Errors in the call are reported before Spark starts.
     refuse_folder(out, lake_location(arguments.lake, Path.cwd(), "--lake").folder)
     with _lake(arguments, console, outcome) as lake:
         drawn = draw_audit(lake, options, out)
@@ -133,7 +133,7 @@ def _show_draw(drawn: DrawnAudit, arguments: Any) -> None:
     table.add_row("all", f"{sum(row[1] for row in drawn.strata):,}", f"{drawn.drawn:,}")
     console.print(table)
     if drawn.drawn < arguments.size:
-        every = "every record is drawn" if arguments.cap is None else "the cap and the records allow no more"
+        every = "every record is drawn" if arguments.cap is None else "with this cap there are no more to draw"
         console.print(headed("note:", f" {drawn.drawn:,} of {arguments.size:,} records: {every}"))
     console.print(
         table_of_lines(
@@ -161,15 +161,15 @@ def _import(arguments: Any, console: Console, outcome: dict[str, Any]) -> None:
     if found.rejected:
         raise DataError(
             f"{len(found.rejected):,} forms were rejected and {found.taken:,} were taken",
-            remedy="correct the rejected forms (file and line above) and import their files again; forms that were taken stay",
+            remedy="correct the rejected forms (file and line above) and import their files again; the forms taken are kept",
         )
 
 
 def _show_import(found: ImportedForms) -> None:
     console = output_console()
     lines = [
-        f"{found.taken:,} forms taken, {found.unchanged:,} of them as in an earlier import",
-        f"{found.empty:,} forms without an answer: not returned",
+        f"{found.taken:,} forms taken, {found.unchanged:,} of them unchanged since an earlier import",
+        f"{found.empty:,} forms have no answer and count as not returned",
     ]
     console.print(table_of_lines("Forms", lines))
     if found.rejected:
@@ -217,7 +217,7 @@ def _show_estimates(found: EstimatedAudit) -> None:
             table.add_row("", "process (exact limits)", "", process, "", "", "clopper_pearson", "")
     console.print(table)
     console.print(
-        "The estimates hold for records in scope, at the audited providers, in these years. They do not replace the published rate."
+        "The estimates are for records in scope, at the audited providers, in these years. They do not replace the published rate."
     )
     if found.others:
         console.print(headed("other audits of the policy:", f" {', '.join(found.others)} (`--audit ID` shows one)"))

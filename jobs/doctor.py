@@ -1,5 +1,5 @@
-"""Check this machine: Python, packages, Java, Delta's jars, memory, disk, rights, locale and time zone. Says what to do
-where something is wrong."""
+"""Check this machine: Python, packages, Java, Delta's jars, memory, disk, rights, locale and time zone. If something is
+wrong, it says what to do."""
 
 import sys
 from dataclasses import asdict
@@ -21,7 +21,9 @@ STYLES = {REFUSED: "bold red", WARNING: "yellow"}
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark doctor``."""
     parser = JobParser(prog="ebi-spark doctor", description=__doc__)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a configuration, for the place of its lake")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="a configuration: also checks the place of its lake"
+    )
     common_options(parser)
     arguments = parser.parse_args(argv)
 
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         if len(problems) > 1:
             raise InputError(
                 f"{len(problems)} things have to be corrected. The first: {problems[0].found}",
-                remedy=f"{problems[0].remedy}. The others have a remedy each, in the table (with `--json` under `checks`)",
+                remedy=f"{problems[0].remedy}. The table has a remedy for each of the others (with `--json`: `checks`)",
             )
         refuse_problems(findings)
 

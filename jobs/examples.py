@@ -1,10 +1,10 @@
 """The examples at the end of each command's help: what to type, and what it does."""
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
-    "check": (("ebi-spark check --config run.yml", "all problems of a configuration at once, in seconds"),),
+    "check": (("ebi-spark check --config run.yml", "list all problems of a configuration, in seconds"),),
     "doctor": (
-        ("ebi-spark doctor", "this machine"),
-        ("ebi-spark doctor --config run.yml", "and the place of this configuration's lake"),
+        ("ebi-spark doctor", "check this machine"),
+        ("ebi-spark doctor --config run.yml", "also check the place of this configuration's lake"),
     ),
     "run": (
         ("ebi-spark run --config run.yml", "every stage, for what has changed since the last run"),
@@ -17,7 +17,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "flag": (("ebi-spark flag --config run.yml --policies 2Y_back_pain_fusion", "apply one policy"),),
     "rate": (("ebi-spark rate --config run.yml --years 2023-24", "one year, and the pooled periods that include it"),),
-    "monitor": (("ebi-spark monitor --config run.yml", "approvals, pathways and changes of all years"),),
+    "monitor": (("ebi-spark monitor --config run.yml", "approvals, pathways and changes, for all years"),),
     "validate": (("ebi-spark validate --config run.yml", "check silver, flags and rates"),),
     "publish": (
         ("ebi-spark publish --config run.yml", "make a release of what was validated"),
@@ -41,10 +41,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "audit": (
         (
             "ebi-spark audit draw --lake lake --policy 2Y_back_pain_fusion --years 2023-24 --size 200 --out audit",
-            "a sample, its worklists and forms",
+            "draw a sample, and write its worklists and forms",
         ),
-        ("ebi-spark audit import --lake lake audit/filled.csv", "filled forms"),
-        ("ebi-spark audit estimate --lake lake --policy 2Y_back_pain_fusion", "how often the flags are right"),
+        ("ebi-spark audit import --lake lake audit/filled.csv", "take filled forms"),
+        ("ebi-spark audit estimate --lake lake --policy 2Y_back_pain_fusion", "estimate how often the flags are right"),
     ),
     "replay": (("ebi-spark replay RUN_ID --lake lake", "compute an old run again and compare"),),
     "status": (
@@ -52,10 +52,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ebi-spark status --lake main.ebi", "a lake in a catalogue"),
     ),
     "export": (
-        ("ebi-spark export --lake lake --out files", "every form of the current release"),
+        ("ebi-spark export --lake lake --out files", "the current release in every format"),
         ("ebi-spark export --lake lake --out files --format xlsx --format ods", "spreadsheets only"),
     ),
-    "maintain": (("ebi-spark maintain --lake lake", "compact tables, remove files that nothing needs"),),
+    "maintain": (("ebi-spark maintain --lake lake", "merge small files, remove files that nothing needs"),),
     "completion": (('eval "$(ebi-spark completion bash)"', "complete commands and options in this shell"),),
 }
 

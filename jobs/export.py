@@ -1,6 +1,6 @@
-"""Write the current release, or another one, in forms that offices and catalogues take: accessible spreadsheets (xlsx, ods),
-Fingertips CSV, NHS England's Central Metrics Library, an Open Data Contract and OpenLineage events. No form shows a figure that the
-release suppresses."""
+"""Write the current release, or another one, as files for other systems: accessible spreadsheets (xlsx, ods), Fingertips CSV, NHS
+England's Central Metrics Library, an Open Data Contract and OpenLineage events. No file shows a figure that the release
+suppresses."""
 
 import sys
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder for the files")
     parser.add_argument(
-        "--format", action="append", choices=FORMATS, dest="formats", help="one form; may be repeated (default: all)"
+        "--format", action="append", choices=FORMATS, dest="formats", help="one format; may be repeated (default: all)"
     )
     parser.add_argument("--release", metavar="RELEASE_ID", help="a release that is kept (default: the current one)")
     parser.add_argument(
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 def _write(
     out: Path, formats: list[str], release_id: str | None, address: str | None, lake: LocalLake
 ) -> dict[str, str]:
-    """Write the files; returns what each has."""
+    """Write the files; returns a line about each."""
     from ebi_spark.exports.data_contract import write_data_contract
     from ebi_spark.exports.fingertips import write_fingertips
     from ebi_spark.exports.lineage import write_lineage
@@ -98,12 +98,12 @@ def _write(
             written |= writers[name]()
         except ModuleNotFoundError as error:
             raise InputError(
-                f"the form {name} needs the package {error.name}, which is not installed",
+                f"the format {name} needs the package {error.name}, which is not installed",
                 remedy="install the extra `exports` of ebi-spark: `pip install ebi-spark[exports]`",
             ) from None
         except OSError as error:
             raise InputError(
-                f"the files of the form {name} cannot be written to {out} ({error.strerror})",
+                f"the files of the format {name} cannot be written to {out} ({error.strerror})",
                 remedy="make room, or name another folder with --out",
             ) from None
     return written

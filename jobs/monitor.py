@@ -1,4 +1,4 @@
-"""Matches operations with approvals, follows the care before and after them, and explains what changed over the years."""
+"""Match operations with approvals, follow the care before and after fusions, and split changes over the years into factors."""
 
 import sys
 
@@ -16,7 +16,7 @@ def stage(context: Context) -> None:
 def show(context: Context, done: MonitorSummary) -> None:
     """Add the operations by match class and by step of the algorithm to the summary."""
     for title, counts in (
-        ("Operations by what the register of approvals says", done.approvals),
+        ("Operations by match class in the registers of approvals", done.approvals),
         ("Fusions by step of the article's algorithm", done.pathways),
     ):
         if counts:

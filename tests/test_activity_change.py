@@ -461,7 +461,7 @@ BAD_FIFTHS = {
     "without the fifths of its small areas": ["lsoa,decile", "E01000001,1"],
     "with a fifth that is no number from 1 to 5": ["lsoa,fifth", "E01000001,1", "E01000003,6"],
     "with a small area twice": ["lsoa,fifth", "E01000001,1", "e01000001,2"],
-    "with a fifth of no small area": ["lsoa,fifth", "E01000001,1", ",2"],
+    "with a fifth but without its small area": ["lsoa,fifth", "E01000001,1", ",2"],
     "of people that lacks a group": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:]],
     "of people with a number that cannot be read": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:], "1,1,x,5"],
     "of people with an impossible fifth, sex or age": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:], "1,1,3,5"],

@@ -66,7 +66,7 @@ CASES: dict[str, list[dict[str, str]]] = {
     "that was withdrawn, without a day of decision": [{"decision": "withdrawn", "decided_on": "NULL"}],
     "that names procedures instead of a policy": [{"policy_id": "", "procedure_codes": "v38.2; V38.3"}],
     "that names no board": [{"board": ""}],
-    "with a policy, route and decision in other letters": [
+    "with a policy, route and decision in other capital or small letters": [
         {"policy_id": "2y_BACK_pain_fusion", "route": "Prior approval", "decision": "APPROVED"}
     ],
     "with the day before the month": [{"requested_on": "02/01/2024", "decided_on": "10/01/2024"}],
@@ -166,7 +166,7 @@ def test_rows_of_registers(spark: SparkSession, not_compiled: None, tmp_path: Pa
     assert by_case["approved from a day before the decision"]["valid_from"] == date(2024, 1, 4)
     assert by_case["with the day before the month"]["decided_on"] == date(2024, 1, 10)
     assert by_case["that a later extract replaces"]["decision"] == "approved"
-    other = by_case["with a policy, route and decision in other letters"]
+    other = by_case["with a policy, route and decision in other capital or small letters"]
     assert (other["policy_id"], other["route"], other["decision"]) == (POLICIES[0], "prior_approval", "approved")
     # Ingest reads none of it.
     assert read_sources(spark, config) == []

@@ -1,1 +1,1 @@
-"""Prior approval and individual funding requests: the register, the boards' regimes, and the operations matched with both."""
+"""Prior approval and individual funding requests: registers, boards' regimes, and operations matched with both."""

@@ -16,9 +16,9 @@ def before_and_after(
 ) -> list[dict[str, Any]]:
     """The rows of ``gold/regime_change`` except ``run_id``.
 
-    ``counts``: ``rows`` operations by ``policy_id``, ``board``, ``operation_date`` and ``flagged``. ``data_days``: the days of
-    which the lake has records, which say which periods it covers. A period without operations has a row with 0; a period
-    without any day in the data has none. Quarters begin in January, April, July and October.
+    ``counts``: ``rows`` operations by ``policy_id``, ``board``, ``operation_date`` and ``flagged``. ``data_days``: the days
+    that have a record in the lake. They say which periods it covers. A period without operations has a row with 0; a period
+    without any day in the data has no row. Quarters begin in January, April, July and October.
 
     | day        | operations | change on  | → grain | period_start | side   | operations |
     |------------|------------|------------|---------|--------------|--------|------------|
@@ -29,7 +29,7 @@ def before_and_after(
     if not data_days:
         return []
     first, last = min(data_days), max(data_days)
-    # Years between two that were loaded may be missing from the lake.
+    # A year between the first and the last may be missing from the lake.
     years = {_year(day) for day in data_days}
     days = [day for number in range((last - first).days + 1) if _year(day := first + timedelta(number)) in years]
     return [row for change in changes for grain in _MONTHS for row in _rows(listed, change, grain, days)]
@@ -48,7 +48,7 @@ def _rows(
             flagged[start] += row["rows"] if row["flagged"] else 0
     during = _start(change.on, grain)
     for start, number in sorted(covered.items()):
-        # A change on the first day of a period leaves that period wholly after it.
+        # If the change is on the first day of a period, the whole period is after it.
         side = "before" if start < during else "during" if start == during and start < change.on else "after"
         lower, upper = exact_poisson(flagged[start])
         yield {

@@ -1,4 +1,4 @@
-"""Which boards and days the registers cover, whether their people can be found in silver, and what to warn of."""
+"""Which boards and days the registers cover, whether their people can be found in silver, and warnings about them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ _SHOWN = 10
 
 
 def entries_by_board(entries: DataFrame) -> DataFrame:
-    """Of each board that an entry names (NULL: none): its ``entries``; ``absent``, those whose person is not in silver;
+    """For each board that an entry names (NULL: no board): its ``entries``; ``absent``, those whose person is not in silver;
     ``approved`` entries and ``approved_in_silver``; and ``first`` and ``last``, the days of its first and last request or
     decision. ``entries`` has rows of ``silver/prior_approval``."""
     approved = F.col("decision") == APPROVED
@@ -53,7 +53,7 @@ def register_coverage(
 
 
 def _share_in_silver(boards: Iterable[Mapping[str, Any]], board: str) -> float:
-    """1 for a board without approved entries: nothing speaks against its pseudonyms."""
+    """1 for a board without approved entries: nothing shows that its pseudonyms are different."""
     own = [row for row in boards if row["board"] in (board, None)]
     approved = sum(row["approved"] for row in own)
     return sum(row["approved_in_silver"] for row in own) / approved if approved else 1.0
@@ -67,7 +67,7 @@ def register_warnings(
     stated: bool,
     linkable_share: float,
 ) -> list[str]:
-    """What to know about the registers, a line each. ``quarantined``: ``rows`` by ``reasons``. ``stated``: the configuration
+    """Warnings about the registers, one line each. ``quarantined``: ``rows`` by ``reasons``. ``stated``: the configuration
     says what the registers cover."""
     listed, spans = list(boards), list(covered)
     lines = []
@@ -82,8 +82,8 @@ def register_warnings(
     elif not stated:
         days = [f"{span['board']} {span['covered_from']} to {span['covered_to']}" for span in spans]
         lines.append(
-            f"the registers are taken to cover, from their first entry to their last: {_named(days)}; if they cover more, say "
-            "so under `approvals.covers`"
+            f"the registers are assumed to cover the days from their first entry to their last: {_named(days)}; if they cover "
+            "more, say so under `approvals.covers`"
         )
     absent, entries = (sum(row[name] for row in listed) for name in ("absent", "entries"))
     if absent:

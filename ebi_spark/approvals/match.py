@@ -1,8 +1,8 @@
 """Operations matched with a register of approvals: one class for each operation.
 
-An *operation* is a record in scope of a policy, on its operation date. An *entry* is a row of the register: a request of one
-person for one policy. A *regime* says what a board asked for on a day. Register and regimes are small; operations are the
-records in scope, so nothing here reads silver.
+An *operation* is a record in scope of a policy, on its operation date. An *entry* is a row of the register: a request for one
+person, for a policy or for procedures. A *regime* says what a board asked for on a day. Register and regimes are small, and operations
+are the records in scope, so nothing here reads the records of silver.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from ebi_spark.approvals.regimes import NO_APPROVAL_NEEDED
 from ebi_spark.approvals.register import APPROVED, CRITERIA_CHECKED, DECLINED, PENDING, WITHDRAWN
 
-# In the order in which they are tried: the first that holds is the class of an operation.
+# In the order in which they are tried: the first that applies is the class of an operation.
 MATCH_CLASSES = (
     "cannot_link",
     "regime_unknown",
@@ -34,19 +34,19 @@ _OPERATION = ("source_system", "dataset", "record_id", "policy_id")
 
 
 def match_approvals(operations: DataFrame, register: DataFrame, regimes: DataFrame, boards: DataFrame) -> DataFrame:
-    """A row an operation, with its ``match_class`` and what it rests on.
+    """One row for each operation, with its ``match_class`` and what it is based on.
 
     ``operations``: the record's key, ``policy_id``, ``person_id``, ``procedure_codes`` (such as ``,V382,Z993,``),
     ``operation_date``, ``board`` (NULL where unknown) and ``emergency`` (BOOLEAN); their other columns are kept. ``register``:
-    rows of ``silver/prior_approval``. An entry is for an operation of its person with its policy, or, if it names procedures
+    rows of ``silver/prior_approval``. An entry counts for an operation of its person under its policy, or, if it names procedures
     only, with one of these procedures. ``regimes``: ``board``, ``policy_id``, ``kind``, ``since`` (inclusive; NULL: not known),
     ``until`` (exclusive; NULL: not ended), ``exempts_emergencies``. ``boards``: for each board that the registers cover,
     ``covered_from`` and ``covered_to`` (both inclusive, NULL: open), ``linkable``, and ``person_system``, whose ``person_id``
     the registers use (NULL: any). No two regimes, and no two rows of ``boards``, may share a day.
 
-    Adds ``match_class``, ``reason`` (of ``cannot_link``), ``regime``, ``approval_ids`` (the entries behind the class),
-    ``days_from_decision`` (operation less decision, of the one entry behind the class; negative when decided afterwards) and
-    ``other_policy_approvals`` (approved entries of the person with another policy).
+    Adds ``match_class``, ``reason`` (of ``cannot_link``), ``regime``, ``approval_ids`` (the entries on which the class is based),
+    ``days_from_decision`` (from the decision to the operation, where the class is based on one entry; negative if the decision
+    came afterwards) and ``other_policy_approvals`` (approved entries of the person for other policies).
 
     | operation_date | entry                               | → match_class    |
     |----------------|-------------------------------------|------------------|
@@ -105,7 +105,7 @@ def _with_regime(operations: DataFrame, regimes: DataFrame) -> DataFrame:
     return operations.join(F.broadcast(named), holds, "left").drop("_board", "_policy", "since", "until")
 
 
-# What an entry can be for an operation. Each is counted, with its entries and the last day of a decision.
+# What an entry can be for an operation. For each of these the entries are counted and listed, with the last day of a decision.
 _VALID, _EXPIRED, _LATE, _DECLINED, _PENDING, _WITHDRAWN = (
     "valid",
     "expired",
@@ -146,7 +146,7 @@ def _with_entries(operations: DataFrame, register: DataFrame) -> DataFrame:
         _VALID: approved & begun & (F.col("_to").isNull() | (day <= F.col("_to"))),
         _EXPIRED: approved & begun & (day > F.col("_to")),
         _LATE: approved & (~decided | (F.col("_from") > day)),
-        # Every approval decided by now is valid, expired or late: where none is, the latest decision is a refusal.
+        # Every approval is valid, expired or late. If there is none, the latest decision is a refusal.
         _DECLINED: (F.col("decision") == DECLINED) & decided,
         _PENDING: undecided,
         _WITHDRAWN: (F.col("decision") == WITHDRAWN) & requested,
@@ -155,8 +155,8 @@ def _with_entries(operations: DataFrame, register: DataFrame) -> DataFrame:
         {f"_is_{name}": _yes(F.col("_own") & holds) for name, holds in conditions.items()}
         | {"_is_other": _yes(~F.col("_own") & approved)}
     )
-    # An entry that is valid for two operations says of neither that it was the one meant. (Operations without an entry each
-    # have a key of their own, so that they are not sorted together.)
+    # If an entry is valid for two operations, it is not known which of them was meant. (Each operation without an entry has a
+    # key of its own, so that they are not all sorted together.)
     use = F.when(F.col("approval_id").isNull(), F.concat_ws("/", *_OPERATION)).otherwise(
         F.concat_ws("/", "register", "approval_id")
     )
@@ -174,7 +174,7 @@ def _with_entries(operations: DataFrame, register: DataFrame) -> DataFrame:
 
 
 def _counted(role: str) -> dict[str, Column]:
-    """Of the entries with one role: how many, which, and the last day of a decision."""
+    """For the entries with one role: how many, which, and the last day of a decision."""
     return {
         "number": F.sum(F.col(role).cast("int")),
         "ids": _ids(role),
@@ -216,7 +216,7 @@ def _reason() -> Column:
     )
 
 
-# The role of the entries behind each class. Behind the other classes are all entries of the person and policy.
+# The role of the entries on which each class is based. The other classes list all entries of the person and policy.
 _BEHIND = {
     "ambiguous": _VALID,
     "approved_in_time": _VALID,
@@ -240,7 +240,7 @@ def _behind(what: str) -> Column:
 
 
 def _days_from_decision() -> Column:
-    """Days from the decision to the operation, where one entry is behind the class."""
+    """Days from the decision to the operation, where the class is based on one entry."""
     one = {name: (F.col("match_class") == name) & (F.col(f"_number_{role}") == 1) for name, role in _BEHIND.items()}
     return F.date_diff(
         "operation_date", _first(one, {name: F.col(f"_decided_{role}") for name, role in _BEHIND.items()})
@@ -248,7 +248,7 @@ def _days_from_decision() -> Column:
 
 
 def _first(conditions: Mapping[str, Column], values: Mapping[str, Column]) -> Column:
-    """The value of the first condition that holds; NULL where none does."""
+    """The value of the first condition that is true; NULL if no condition is."""
     return F.coalesce(*[F.when(holds, values[name]) for name, holds in conditions.items()])
 
 

@@ -74,7 +74,7 @@ def stated_coverage(config: RunConfig) -> list[Coverage]:
 
 
 def regime_changes(regimes: Iterable[Regime]) -> list[RegimeChange]:
-    """Every end of a regime that another kind follows, or none that is known; sorted by board, policy and day."""
+    """Every end of a regime after which another kind follows or none is known; sorted by board, policy and day."""
     listed = [item for item in regimes if item.since or item.until]
     begins = {(item.board, item.policy_id, item.since): item.kind for item in listed}
     ended = [
@@ -97,10 +97,10 @@ def known_boards() -> frozenset[str]:
 
 
 def boards_shown(geography: Geography) -> dict[str, str]:
-    """For each known board its code in the version shown, where it still has the same areas there.
+    """For each known board, the code of the board that has the same areas in the version shown.
 
     A board that was merged or split keeps its own code, which no operation of that version has. What one of several merged
-    boards asked for, or registered, says nothing of the others, so nothing is linked there.
+    boards asked for, or registered, says nothing about the others, so its entries are not linked.
     """
     areas: dict[str, set[str]] = {}
     for row in read_rows(resource("conf", "reference", "areas.csv")):
@@ -138,7 +138,7 @@ def _refuse_unknown_boards(where: str, items: Collection[Any]) -> None:
 
 
 def _refuse_overlaps(where: str, items: Collection[Any], named: Callable[[Any], str], *, inclusive: bool) -> None:
-    """Raise an :class:`InputError` where two items of one name share a day, or one has none."""
+    """Raise an :class:`InputError` if two items of one name share a day, or if an item has no day."""
     last: dict[str, Any] = {}
     for item in sorted(items, key=lambda item: item.since or date.min):
         begins = item.since or date.min

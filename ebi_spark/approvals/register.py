@@ -38,8 +38,8 @@ _COMPARED = tuple(name for name in (*_KINDS, "criteria") if name != "extract_dat
 
 
 def read_registers(spark: SparkSession, config: RunConfig, find: FindFiles = find_files) -> DataFrame | None:
-    """All rows of all registers, as :class:`~ebi_spark.sources.reader.SourceTable` has them, with ``register``: the name of
-    the source. None without a register."""
+    """All rows of all registers, as in :class:`~ebi_spark.sources.reader.SourceTable`, with ``register``: the name of the
+    source. None if there is no register."""
     frames = [
         read_table(spark, table, f"sources.{source.name}.{role}", config, find).rows.withColumn(
             "register", F.lit(source.name)
@@ -54,8 +54,8 @@ def classify_entries(rows: DataFrame, policies: Iterable[str], boards: Mapping[s
     """The rows of registers, cleaned, each with the ``reasons`` why it cannot be used: an empty list for an entry.
 
     ``policies``: the ids of all known policies. ``boards``: known boards, each with its code in the areas shown, which
-    replaces it. Rows of one register and key that are the same count once; of several extracts the latest counts. The
-    columns are those of ``silver/prior_approval`` except ``person_in_silver`` and ``run_id``, and ``raw``.
+    replaces it. Equal rows of one register and key count once; of several extracts the latest counts. The columns are those of
+    ``silver/prior_approval`` without ``person_in_silver`` and ``run_id``, plus ``reasons`` and ``raw``.
 
     | approval_id | decision | requested_on | decided_on | → reasons                  |
     |-------------|----------|--------------|------------|----------------------------|
@@ -139,7 +139,7 @@ def classify_entries(rows: DataFrame, policies: Iterable[str], boards: Mapping[s
 def unused_approvals(
     entries: DataFrame, matched: DataFrame, policies: Iterable[str], last_day: date, days: int
 ) -> DataFrame:
-    """Approved entries that are behind no operation, decided at least ``days`` before the last day of the data.
+    """Approved entries that no operation has in ``approval_ids``, decided at least ``days`` before the last day of the data.
 
     ``entries`` has rows of ``silver/prior_approval``, ``matched`` those of ``gold/approval_match``. Entries of other policies
     than ``policies`` are left out, because their procedures were not looked for.
@@ -167,7 +167,7 @@ def unused_approvals(
 
 
 def _listed(column: Column) -> Column:
-    """Words between commas, semicolons, bars and blanks, as a list."""
+    """The words of a text as a list; commas, semicolons, bars and blanks separate them."""
     return F.array_remove(F.split(F.coalesce(text(column), F.lit("")), r"[,;|\s]+"), "")
 
 
@@ -177,7 +177,7 @@ def _word(name: str) -> Column:
 
 
 def _known(name: str, known: Mapping[str, str]) -> Column:
-    """The value that a code stands for, whatever its case; NULL where it is not known."""
+    """The value that belongs to a code, in capital or small letters; NULL if the code is not known."""
     if not known:
         return F.lit(None).cast("string")
     pairs = F.create_map(*[F.lit(item) for pair in sorted(known.items()) for item in pair])

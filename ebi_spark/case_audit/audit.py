@@ -1,6 +1,6 @@
-"""A case-note audit from end to end: draw a sample, import the forms, estimate. Each step reads and writes the lake.
+"""The three steps of a case-note audit: draw a sample, import the forms, estimate. Each step reads and writes the lake.
 
-Only counts and the drawn records leave Spark. Every step can be repeated: the same call leaves the same rows.
+Only counts and the drawn records leave Spark. Every step can be repeated: the same call writes the same rows.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ STAGE = "audit"
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """How a sample is drawn: ``size`` records, at most ``cap`` of one provider, strata by ``reading`` (None: the policy's
-    default), ``double_share`` of each stratum read twice."""
+    """How a sample is drawn: ``size`` records, at most ``cap`` from one provider, strata by ``reading`` (None: the policy's
+    default), and the ``double_share`` of each stratum that two people read."""
 
     policy_id: str
     years: tuple[str, ...]
@@ -53,7 +53,7 @@ class DrawOptions:
 
 @dataclass
 class DrawnAudit:
-    """What a draw did: ``strata`` are (stratum, records of the frame, records drawn), ``folders`` one for each provider."""
+    """The result of a draw: ``strata`` are (stratum, records of the frame, records drawn), ``folders`` one for each provider."""
 
     audit_id: str
     reading: str
@@ -129,7 +129,7 @@ def _policy_rows(lake: Lake, policy_id: str) -> list[dict[str, Any]]:
 
 
 def _audit_id(options: DrawOptions, reading: str, counted: Iterable[Mapping[str, Any]]) -> str:
-    """The same for the same frame, policy fingerprint and options, whatever the order of rows."""
+    """A name that is the same for the same frame, policy fingerprint and options, whatever the order of rows."""
     frame = sorted(
         (row["stratum"], row["provider_code"], row["policy_fingerprint"], row["records"], row["checksum"])
         for row in counted
@@ -139,7 +139,7 @@ def _audit_id(options: DrawOptions, reading: str, counted: Iterable[Mapping[str,
 
 
 def _with_dates(lake: Lake, drawn: DataFrame, options: DrawOptions, dataset: str) -> DataFrame:
-    """The drawn records with the dates by which notes are found. The day of an appointment is its ``discharge_date``."""
+    """The drawn records with the dates that help to find the notes. For an appointment, its day is in ``discharge_date``."""
     silver = lake.read(RECORD_TABLES[dataset]).where(F.col(YEAR).isin(*options.years))
     if dataset == "apc":
         dates = ("admission_date", "discharge_date", "provider_spell_number")
@@ -167,8 +167,8 @@ def _by_stratum(design: Design) -> list[tuple[str, int, int]]:
 
 @dataclass
 class ImportedForms:
-    """What an import did. ``taken``: forms that were taken, ``unchanged`` of them like those of an earlier import; ``empty``:
-    forms without an answer."""
+    """The result of an import. ``taken``: forms that were taken; ``unchanged``: those of them that are the same as in an earlier
+    import; ``empty``: forms without an answer."""
 
     taken: int
     unchanged: int
@@ -218,7 +218,7 @@ def _key(row: Mapping[str, Any]) -> Key:
 
 
 def _in_scope(lake: Lake, keys: Iterable[Key], sample: Mapping[Key, Mapping[str, Any]]) -> set[Key]:
-    """Those of the keys that are records in scope of their audit's policy and years, but not in its sample."""
+    """The keys of records that are in scope of their audit's policy and years, but not in its sample."""
     frames = {key[0]: (row["policy_id"], tuple(row["years"])) for key, row in sample.items()}
     asked = sorted({key for key in keys if key not in sample and key[0] in frames})
     if not asked:
@@ -239,7 +239,7 @@ def _in_scope(lake: Lake, keys: Iterable[Key], sample: Mapping[Key, Mapping[str,
 
 @dataclass
 class EstimatedAudit:
-    """The estimates of one audit, and what they are about. ``others``: other audits of the policy in the lake."""
+    """The estimates of one audit, with its years and sizes. ``others``: other audits of the policy in the lake."""
 
     audit_id: str
     policy_id: str

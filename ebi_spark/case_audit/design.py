@@ -1,7 +1,7 @@
-"""How many records of each stratum and provider an audit draws: whole numbers, worked out before anything is drawn.
+"""How many records of each stratum and provider an audit draws. The numbers are worked out before anything is drawn.
 
 A *cell* is a stratum at a provider. In a cell of N records the audit draws m, so each record is drawn with the
-probability m/N, which is never 0 and is stored.
+probability m/N. It is never 0 and is stored.
 """
 
 import heapq
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from ebi_spark.errors import InputError
 
 FLAGGED, DISAGREE, NEAR_MISS, REST = "flagged", "readings_disagree", "near_miss", "rest"
-# From two records of a cell a variance can be estimated.
+# A variance can be estimated from two records of a cell, not from one.
 FEWEST_IN_A_CELL = 2
-# The flagged records get this share of the places beyond the fewest: the positive predictive value is asked for first.
+# The flagged records get this share of the remaining places, because the positive predictive value is asked for first.
 SHARE_FOR_FLAGGED = 0.5
 
 Cell = tuple[str, str]  # stratum, provider
@@ -37,12 +37,12 @@ class Design:
 
 
 def allocate(records: Mapping[Cell, int], size: int, cap: int | None = None) -> Design:
-    """Share ``size`` places among the cells; ``cap`` is the most that one provider is asked for, over all strata.
+    """Divide ``size`` places among the cells; ``cap`` is the most records that one provider has to find, over all strata.
 
-    Every cell gets two places, or one where it has one record. Of the other places the flagged records get half and the
-    other strata the rest in proportion to their records; within a stratum each place goes to the cell whose share drawn is
-    lowest. Places that a stratum cannot take go to the others. Raises :class:`InputError` when ``size`` or ``cap`` cannot
-    give every cell its fewest, and names the smallest that can.
+    Every cell gets two places, or one if it has one record. Of the remaining places the flagged records get half, and the
+    other strata get the rest in proportion to their records. Within a stratum each place goes to the cell with the lowest share
+    drawn. Places that a stratum cannot fill go to the others. Raises :class:`InputError` if ``size`` or ``cap`` is too small for
+    the places that every cell gets first, and names the smallest that is enough.
     """
     cells = {cell: number for cell, number in sorted(records.items()) if number > 0}
     if not cells:
@@ -56,13 +56,13 @@ def allocate(records: Mapping[Cell, int], size: int, cap: int | None = None) -> 
     fewest, smallest_cap = sum(drawn.values()), max(at_provider.values())
     if cap is not None and smallest_cap > cap:
         raise InputError(
-            f"--cap {cap}: {FEWEST_IN_A_CELL} records of each stratum of a provider (or the one there is) are {smallest_cap} "
+            f"--cap {cap}: {FEWEST_IN_A_CELL} records from each stratum of a provider (or its only one) make {smallest_cap} "
             "records at one provider",
             remedy=f"the smallest cap that can be met is {smallest_cap} (with a size of at least {fewest})",
         )
     if size < fewest:
         raise InputError(
-            f"--size {size}: {FEWEST_IN_A_CELL} records of each stratum and provider (or the one there is) are {fewest} "
+            f"--size {size}: {FEWEST_IN_A_CELL} records from each stratum and provider (or its only one) make {fewest} "
             "records",
             remedy=f"the smallest size that can be met is {fewest}",
         )
@@ -97,7 +97,7 @@ def _fill(
     places: int,
     cap: int | None,
 ) -> int:
-    """Give up to ``places`` more to the cells of these strata; gives how many found no record."""
+    """Give up to ``places`` more places to the cells of these strata. Returns how many places are left."""
     order = [(drawn[cell] / number, -number, cell) for cell, number in cells.items() if cell[0] in strata]
     heapq.heapify(order)
     while places > 0 and order:

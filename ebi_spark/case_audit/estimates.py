@@ -1,8 +1,7 @@
-"""What the forms of an audit say of the flags: shares weighted by how records were drawn, with limits that fit the design.
+"""The estimates of an audit: shares weighted by how records were drawn, with limits that fit the design.
 
-An answer of the notes is the adjudicated one where two readers differed. The formulas are in
-:mod:`ebi_spark.statistics.stratified`; here records are counted into cells, and estimates become rows of
-``gold/audit_estimate``.
+Where two readers differ, the adjudicated answer is used. The formulas are in :mod:`ebi_spark.statistics.stratified`. This module
+counts records in cells and makes rows of ``gold/audit_estimate`` from the estimates.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,9 +26,9 @@ Key = tuple[str, ...]
 class Drawn:
     """One drawn record: where it was drawn, and what the readers of its notes found.
 
-    ``cell_records``: records of the stratum and provider; ``cell_drawn``: how many of them were drawn. ``answers`` are those that estimates use,
-    by question; empty where no form was returned or the notes were not there. ``first`` and ``second`` are the readers' own
-    answers.
+    ``cell_records``: records of the stratum and provider; ``cell_drawn``: how many of them were drawn. ``answers``: by question, the
+    answers that estimates use; empty if no form was returned, only ``notes_found`` if the notes were not found. ``first`` and
+    ``second``: the readers' own answers.
     """
 
     stratum: str
@@ -52,7 +51,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A row of ``gold/audit_estimate`` but for the audit's own columns; see there for the fields."""
+    """A row of ``gold/audit_estimate`` without the audit's own columns. The table has the meanings of the fields."""
 
     measure: str
     part: str = "overall"
@@ -113,8 +112,8 @@ def share(
 ) -> Estimate:
     """The share of the records of a group for which the answer to ``question`` is ``yes``.
 
-    The group is all records of the frame for which ``belongs`` holds. ``whole``: it is made of whole strata, so that its
-    records are known without the sample. ``yes`` is ``no`` where a *no* of the notes is what is counted.
+    The group is all records of the frame for which ``belongs`` is true. ``whole``: the group consists of whole strata, so its
+    number of records is known without the sample. ``yes``: the answer that is counted; it can be *no*.
     """
     group = [unit for unit in drawn if belongs(unit)]
     strata = sorted({unit.stratum for unit in group})
@@ -222,8 +221,8 @@ def _not_flagged_by(reading: str) -> Callable[[Drawn], bool]:
 
 
 def _by_clause(flagged: Sequence[Drawn]) -> list[Estimate]:
-    """Of the flagged records: the share whose notes agree with each clause, and for a clause that no code can express, the
-    share whose notes show it."""
+    """Of the flagged records, the share whose notes agree with each clause; for a clause that no code can express, the share
+    whose notes show it."""
     kinds = {clause: kind for unit in flagged for clause, kind in unit.clauses.items()}
     rows = []
     for clause, kind in kinds.items():
@@ -244,8 +243,8 @@ def _by_clause(flagged: Sequence[Drawn]) -> list[Estimate]:
 
 
 def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[Estimate]:
-    """The records in scope that the notes confirm: flagged × predictive value + unflagged × miss rate, as a share of those in
-    scope and as a number; and the same by Rogan and Gladen's formula, as a check."""
+    """The records in scope that the notes confirm: flagged × positive predictive value + not flagged × missed cases, as a share of
+    those in scope and as a number. Rogan and Gladen's formula gives the same share, as a check."""
     flagged, others = ppv.records or 0, missed.records or 0
     everybody = flagged + others
     apparent = flagged / everybody
@@ -290,8 +289,8 @@ def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[
 
 
 def rogan_gladen(apparent: float, sensitivity: float | None, specificity: float | None) -> float | None:
-    """The share behind an apparent one (Rogan and Gladen, American Journal of Epidemiology 1978), clamped to 0 to 1.
-    None (undefined) where sensitivity and specificity together are 1 or less: the flag then says nothing."""
+    """The true share that corresponds to an apparent one (Rogan and Gladen, American Journal of Epidemiology 1978), limited to 0
+    to 1. None (undefined) if sensitivity and specificity add up to 1 or less: the flag then gives no information."""
     if sensitivity is None or specificity is None or sensitivity + specificity <= 1 + 1e-12:
         return None
     return min(1.0, max(0.0, (apparent + specificity - 1) / (sensitivity + specificity - 1)))
@@ -310,7 +309,7 @@ def _answers_of_stratum(stratum: str, units: Sequence[Drawn]) -> Estimate:
 
 
 def _agreement(drawn: Sequence[Drawn]) -> list[Estimate]:
-    """Kappa of the two readers, of the verdict and of each clause, from the answers before adjudication."""
+    """Kappa of the two readers for the verdict and each clause, from the answers before adjudication."""
     pairs = [unit for unit in drawn if unit.read_twice and unit.first and unit.second]
     questions = [VERDICT, *dict.fromkeys(clause for unit in drawn for clause in unit.clauses)]
     rows = []
@@ -332,8 +331,8 @@ def _agreement(drawn: Sequence[Drawn]) -> list[Estimate]:
 
 
 def _wanted_size(of: Estimate, precision: float) -> Estimate:
-    """How many records of the same frame would have to be read, drawn as this sample was, for limits as near as
-    ``precision`` to the estimate. Unread forms come on top."""
+    """How many records of the same frame would have to be read, drawn as this sample was, for limits within ``precision`` of the
+    estimate. Records without an answer have to be added."""
     part = of.measure
     if of.estimate is None or not of.effective or not of.records:
         return Estimate("sample_size", part, status="no_answers")

@@ -36,7 +36,7 @@ _FORMULA = re.compile(r"\s*[=+\-@]")
 
 def refuse_folder(out: Path, lake: Path | None) -> None:
     """Raise an :class:`InputError` if the files must not be written to ``out``: it has something in it, or it is in the part
-    of the lake that may leave."""
+    of the lake that others can read."""
     refuse_place("--out", out, folder=True)
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"--out: {out} is not empty", remedy="name a new or empty folder; nothing is overwritten")
@@ -54,8 +54,8 @@ def write_files(
 ) -> list[str]:
     """Write the files of every provider, a folder for each, and return the names of the folders.
 
-    ``drawn``: rows of ``gold/audit_sample`` with the dates and the spell number of silver. ``out`` is absent or empty; it gets
-    its files all at once, so that an interrupted draw leaves it as it was.
+    ``drawn``: rows of ``gold/audit_sample`` with the dates and the spell number of silver. ``out`` does not exist or is empty. All
+    files appear in it at once, so an interrupted draw leaves it as it was.
     """
     by_provider: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(drawn, key=lambda row: (row["provider_code"], *(row[name] for name in RECORD_KEY))):
@@ -78,7 +78,7 @@ def write_files(
 
 
 def _folder_name(provider: str) -> str:
-    """A provider's code as the name of a folder; other texts get a hash, so that names stay safe and different."""
+    """A provider's code as the name of a folder. Any other text gets a hash, so that names are safe and differ."""
     if re.fullmatch(r"[A-Za-z0-9]{1,20}", provider):
         return provider
     safe = re.sub(r"[^A-Za-z0-9]+", "_", provider)[:20]
@@ -90,7 +90,7 @@ def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(text, columns, lineterminator="\r\n")
     writer.writeheader()
     writer.writerows({name: _cell(row[name]) for name in columns} for row in rows)
-    return "\ufeff" + text.getvalue()  # spreadsheets know UTF-8 by this mark
+    return "\ufeff" + text.getvalue()  # spreadsheets recognise UTF-8 by this mark
 
 
 def _cell(value: Any) -> str:

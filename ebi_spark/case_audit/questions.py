@@ -1,4 +1,4 @@
-"""What a form asks: whether the notes are there, each clause of the policy in its own words, and the verdict."""
+"""What a form asks: whether the notes were found, each clause of the policy in the policy's words, and the verdict."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -49,8 +49,8 @@ class FormText:
 def form_texts(policy: Iterable[Mapping[str, Any]], reading: str) -> dict[str, FormText]:
     """The form of each revision, from the rows of ``gold/policy`` of one policy.
 
-    It asks about the clauses of ``reading``, then about those that only other readings have: forms serve every reading.
-    Clauses whose words another clause tests or has too, or that no record can answer, are left out.
+    It asks about the clauses of ``reading``, then about those that only other readings have, so that the answers can be used for
+    every reading. A clause is left out if another clause covers it or has the same words, or if it is ``not_applicable``.
     """
     by_revision: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(policy, key=lambda row: (row["reading"] != reading, row["reading"])):

@@ -1,7 +1,7 @@
-"""Returned forms: read, validated one by one, and turned into rows of ``gold/audit_result``.
+"""Reads returned forms, validates each, and turns them into rows of ``gold/audit_result``.
 
-A form that cannot be used is rejected with the reason; the others are taken. No message names a record: a form is found by
-its file and line.
+A form that cannot be used is rejected with the reason; the others are taken. Messages name the file and line of a form, never a
+record.
 """
 
 import csv
@@ -22,7 +22,7 @@ from ebi_spark.tables.schemas import RECORD_KEY
 Key = tuple[str, ...]  # the audit, then the record's key
 
 NEEDED_COLUMNS = ("audit_id", "policy_version", *RECORD_KEY, "clause_id", *READERS)
-# A form of every record of an audit is far smaller.
+# The forms of a whole audit are far smaller.
 MOST_BYTES = 1 << 27
 _ANSWERS = {
     "yes": YES, "y": YES, "no": NO, "n": NO, "cannot tell": CANNOT_TELL, "cannot_tell": CANNOT_TELL,
@@ -128,7 +128,7 @@ def _text(path: Path) -> str:
 
 
 def _forms_of(file: str, reader: "csv.DictReader[str]") -> list[Form]:
-    """A form ends where the record changes, or a question comes again."""
+    """The forms of a file. A new form begins where the record or the policy version changes, or where a question is repeated."""
     forms: list[Form] = []
     for row in reader:
         cells = {name: (row[name] or "").strip() for name in NEEDED_COLUMNS}
@@ -155,8 +155,8 @@ def validate(
 ) -> Returned:
     """Take the forms that can be used.
 
-    ``sample``: rows of ``gold/audit_sample`` by audit and record; ``in_scope``: other records of the frames, by audit and
-    record; ``before``: what earlier imports took. ``replace``: a form replaces an earlier one with other answers.
+    ``sample``: rows of ``gold/audit_sample`` by audit and record; ``in_scope``: keys of other records of the frames;
+    ``before``: rows of earlier imports. ``replace``: a form replaces an earlier one with other answers.
     """
     returned = Returned()
     audits = {key[0] for key in sample}
@@ -206,14 +206,14 @@ def _rows_of(
         if "?" in answers or (question == NOTES_FOUND and CANNOT_TELL in answers):
             return [], (UNREADABLE_VALUE, question)
         read[question] = answers
-    # A second reader who answered anything has read the notes, whoever was asked.
+    # If the second reader answered anything, there are two readers, even if one was asked for.
     second = read_twice or any(answers[1] for answers in read.values())
     rows: list[dict[str, str]] = []
     own, others, decision = read.get(NOTES_FOUND, ("", "", ""))
     notes = decision or own
     for question in questions:
         first, other, decided = read.get(question, ("", "", ""))
-        # Who did not find the notes answers nothing else.
+        # A reader who did not find the notes answers nothing else.
         needed = second and (others != NO if question != NOTES_FOUND else own != NO)
         if question != NOTES_FOUND and notes == NO:
             if first or other or decided:

@@ -1,1 +1,2 @@
-"""A release in the forms that offices and catalogues take. Everything here is made from published tables only."""
+"""A release in the formats of other systems. Figures come from published tables only; the OpenLineage events come from the
+run log."""

@@ -1,4 +1,4 @@
-"""Rates as a CSV file in the form that Fingertips (Office for Health Improvement and Disparities) downloads have."""
+"""Rates as a CSV file with the columns of a download from Fingertips (Office for Health Improvement and Disparities)."""
 
 import csv
 from datetime import date

@@ -1,5 +1,5 @@
-"""OpenLineage events of the run that made a release: one START and one end for each stage, with the tables that it read and
-wrote. They name tables and versions, never a record."""
+"""OpenLineage events of the run that made a release: a START and an end event for each stage, with the tables that it read
+and wrote. They name tables and versions, never a record."""
 
 import uuid
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from ebi_spark.tables.schemas import RUN_LOG, TABLES
 PRODUCER = f"ebi-spark/{__version__}"
 JOB_NAMESPACE = "ebi-spark"
 _LOGGED = ("run_id", "stage", "started_at", "ended_at", "outcome", "rows", "years", "versions_read", "versions_written")
-# Sources can have names of their own, which a run's events do not need.
+# The user chooses the names of sources, and the events of a run do not need them.
 _ENDED = {"done": "COMPLETE", "failed": "FAIL", "broken": "ABORT"}
 
 

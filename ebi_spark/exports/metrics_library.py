@@ -1,7 +1,7 @@
 """National figures by month and quarter in the form of NHS England's Central Metrics Library (CML), as Parquet files.
 
-The library's grains end at the quarter, and a metric must have a value: suppressed figures are left out, and so are provisional
-months and quarters of which a month is missing or provisional. The shapes are the `StructType`s of `cml-schemas`.
+The longest period of the library is the quarter, and a metric must have a value. So suppressed figures are left out, and so are
+provisional months and quarters with a missing or provisional month. The shapes are the `StructType`s of `cml-schemas`.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ def _metric_id(policy_id: str, measure: str) -> str:
 
 
 def _months(release: ReleaseData) -> list[Row]:
-    """National months that are complete, by the default reading of each policy. A month that appears under two financial
+    """National months that are complete, in the default reading of each policy. A month that appears under two financial
     years is added up."""
     found: dict[tuple[str, date], Row] = {}
     for row in release.of_default_readings("activity_month"):

@@ -50,7 +50,7 @@ class ReleaseData:
 
     @cached_property
     def policies(self) -> dict[str, Row]:
-        """By policy id, the row of its default reading under its newest revision."""
+        """By policy id, the row of the policy's default reading and newest revision."""
         found: dict[str, Row] = {}
         for row in sorted(self.tables["policy"], key=lambda row: str(row["revision"])):
             if row["is_default_reading"]:
@@ -58,7 +58,7 @@ class ReleaseData:
         return dict(sorted(found.items()))
 
     def of_default_readings(self, table: str) -> list[Row]:
-        """The rows of a table that are by the default reading of their policy."""
+        """The rows of a table that are in the default reading of their policy."""
         default = {policy_id: row["reading"] for policy_id, row in self.policies.items()}
         return [row for row in self.tables[table] if default.get(row["policy_id"]) == row["reading"]]
 
@@ -150,7 +150,7 @@ def ons_codes(day: date) -> dict[tuple[str, str], str]:
 
 
 def parents(day: date) -> dict[tuple[str, str], tuple[str, str, str]]:
-    """By kind of area and NHS code, the kind, code and name of the area that it is part of on a day."""
+    """By kind of area and NHS code, the kind, code and name of the area that it is a part of on a day."""
     found: dict[tuple[str, str], tuple[str, str, str]] = {}
     for row in read_rows(resource("conf", "reference", "areas.csv")):
         if row["valid_from"] <= day.isoformat() and (not row["valid_to"] or day.isoformat() < row["valid_to"]):

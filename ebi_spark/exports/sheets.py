@@ -1,5 +1,5 @@
-"""The sheets of a workbook, as the government statistical service asks for them: one table a sheet, no merged or empty cells,
-`[c]` for a suppressed figure, `[x]` for one that is not available. :mod:`ebi_spark.exports.workbooks` writes them."""
+"""The sheets of a workbook, following the guidance of the Government Statistical Service: one table on each sheet, no merged or
+empty cells, `[c]` for a suppressed figure, `[x]` for one that is not available. :mod:`ebi_spark.exports.workbooks` writes them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Cell = str | int | float | date
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table. ``name``: of the sheet, at most 31 characters. ``columns``: headings. ``about``: what a row is."""
+    """One table. ``name``: the name of the sheet, at most 31 characters. ``columns``: headings. ``about``: what a row is."""
 
     name: str
     title: str
@@ -29,7 +29,7 @@ class Sheet:
 
 # A heading, and the value of a row.
 _Column = tuple[str, Callable[[Row], Any]]
-# Figures that disclosure control takes away together.
+# Figures that disclosure control removes together.
 _SUPPRESSED = {
     "activity", "in_scope", "crude_rate", "standardised_rate", "lower", "upper", "flagged_share", "share_lower",
     "share_upper", "areas_with_activity", "p10", "p25", "p50", "p75", "p90", "n_fold", "opportunity", "records",
@@ -42,7 +42,7 @@ def _key(row: Row) -> tuple[str, str, str]:
 
 
 def sheets_of(release: ReleaseData) -> list[Sheet]:
-    """Every sheet of a release but cover and notes: rates by kind of area, variation, months, attrition, readings, quality and
+    """Every sheet of a release except cover and notes: rates by kind of area, variation, months, attrition, readings, quality and
     policies. A sheet without rows is left out."""
     titles = {policy: row["title"] for policy, row in release.policies.items()}
 
@@ -221,7 +221,7 @@ def _column(name: str) -> Callable[[Row], Any]:
 
 
 def _limit(name: str) -> Callable[[Row], Any]:
-    """The limit that allows for people with several records where it is published, else the simple one."""
+    """The limit that allows for people with several records, if it is published; otherwise the simple one."""
 
     def value(row: Row) -> Any:
         adjusted = row.get(f"{name}_adjusted")

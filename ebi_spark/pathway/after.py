@@ -29,7 +29,7 @@ _DAYS_TO = {
 
 
 def outcomes_after(operations: DataFrame, linked_spells: DataFrame, data_end: date | Column) -> DataFrame:
-    """A row an operation with what happened to the patient after it: the columns of ``gold/pathway`` by these names.
+    """One row for each operation, with what happened to the patient after it: the columns of ``gold/pathway`` by these names.
 
     ``operations`` has rows of :func:`~ebi_spark.pathway.operations.operations`, ``linked_spells`` all spells of their
     persons, the spell of the operation among them. ``data_end`` is the last day that the data cover without a gap, as a date
@@ -37,10 +37,10 @@ def outcomes_after(operations: DataFrame, linked_spells: DataFrame, data_end: da
 
     - ``spell_end`` is the last day of the continuous inpatient spell of the operation, ``died_in_hospital`` whether it ended
       with death, ``follow_up_days`` the days of data after it (NULL if the patient died in it or the end of the data is not known).
-    - ``readmitted_after`` and ``possible_staged_after`` count days from ``spell_end``, the others from the operation. They are
-      NULL if nothing was seen, and look at the whole of the data, not only at a window. Nothing counts after a death.
-    - Where the person is not known, or has no record of the operation among the linked spells, all are NULL, but for a death
-      in the record of the operation itself.
+    - ``readmitted_after`` and ``possible_staged_after`` are days from ``spell_end``, the others days from the operation. They are
+      NULL if nothing was seen. They are not limited to a window. Nothing counts after a death.
+    - If the person is not known, or the record of the operation is not among the linked spells, all are NULL except a death in
+      the record of the operation itself.
 
     | spell_end  | next spell                         | → readmitted_after | further_fusion_after |
     |------------|------------------------------------|--------------------|----------------------|
@@ -99,7 +99,7 @@ def outcome_steps(operations: DataFrame, linked_spells: DataFrame, data_end: dat
 
 
 def _followed(operations: DataFrame, linked_spells: DataFrame, data_end: date | Column) -> DataFrame:
-    """A row an operation with the evidence of each step and window, and the days to each: one join by person."""
+    """One row for each operation, with the evidence of each step and window and the days to each: one join by person."""
     kept = operations.select(
         *_OPERATION, YEAR, "person_id", "operation_date", "discharge_date", "discharge_method", "diagnosis_codes",
         "procedure_codes", (F.lit(data_end) if isinstance(data_end, date) else data_end).alias("_data_end"),
@@ -115,7 +115,7 @@ def _followed(operations: DataFrame, linked_spells: DataFrame, data_end: date | 
 
 
 def _with_evidence(spells: DataFrame) -> DataFrame:
-    """Spells of continuous spells with, for each step, the codes that show it: an empty list where none does.
+    """Spells of continuous spells with, for each step, the codes that show it: an empty list if no code does.
 
     ``may_be_staged``: the continuous spell begins with a planned admission and has an anterior operation.
     """
@@ -171,7 +171,7 @@ def _with_order(paired: DataFrame) -> DataFrame:
 
 
 def _one_row_each(paired: DataFrame) -> DataFrame:
-    """Operations with what their spells show, put together."""
+    """One row for each operation, from all of its spells."""
     first = [
         F.first(name).alias(name)
         for name in (YEAR, "operation_date", "diagnosis_codes", "procedure_codes", "_data_end", "_death")
@@ -185,7 +185,7 @@ def _one_row_each(paired: DataFrame) -> DataFrame:
             inside = F.col("_in_index") if window == INDEX_SPELL else happened & (days <= _days(window))
             found[_evidence_name(step, window)] = F.flatten(F.collect_list(F.when(inside, codes)))
     own_death = _is_one_of("discharge_method", definitions_after()["death"]["codes"])
-    # With the person in it, the key keeps together what the join has put together.
+    # The person is part of the key, so that the rows of the join need no second shuffle.
     return paired.groupBy(*_OPERATION, "person_id").agg(
         *first,
         F.max("_own.continuous_end").alias("spell_end"),
@@ -216,13 +216,13 @@ def _evidence(step: dict[str, Any], window: str) -> Column:
         return F.when(seen, codes).otherwise(F.array().cast("array<string>"))
     found = F.col(_evidence_name(step, window))
     if window == INDEX_SPELL:
-        # The record of the operation itself, also where its person is not known.
+        # The record of the operation itself counts even if its person is not known.
         found = F.concat(found, _matching(step["codes"]))
     return F.array_sort(F.array_distinct(found))
 
 
 def _covered(step: dict[str, Any], window: str) -> Column:
-    """Whether the data show all of a window, so that what was not found did not happen (in hospital)."""
+    """Whether the data cover all of a window, so that what was not found did not happen in hospital."""
     if window == INDEX_SPELL:
         last = F.col("spell_end")
     else:
@@ -232,12 +232,12 @@ def _covered(step: dict[str, Any], window: str) -> Column:
 
 
 def _applies(step: dict[str, Any], window: str) -> Column:
-    """Whether a step has a row: what follows the discharge has none for a patient who was not discharged alive."""
+    """Whether a step has a row. A window counted from the discharge has none if the patient was not discharged alive."""
     return F.lit(step["counted_from"] == "operation" or window == INDEX_SPELL) | ~F.col("_died")
 
 
 def _matching(codes: Iterable[dict[str, Any]]) -> Column:
-    """The codes of a record that are in a list, or subdivisions of them; an empty list where none is."""
+    """The codes of a record that are in a list or are subdivisions of codes in it; empty if it has no such code."""
     found = []
     for system, column in (("icd10", "diagnosis_codes"), ("opcs4", "procedure_codes")):
         wanted = "|".join(item["code"] for item in codes if item["system"] == system)

@@ -14,9 +14,11 @@ _LONGEST = "12_months"
 
 
 def step_reached(step_rows: DataFrame, levels: DataFrame) -> DataFrame:
-    """A row an operation: ``algorithm_step``, the last step of the algorithm that the data show, and ``missing_to_decide``.
+    """One row for each operation: ``algorithm_step``, the last step of the algorithm that the data show, and
+    ``missing_to_decide``.
 
-    ``step_rows`` has rows of ``gold/pathway_step``, ``levels`` the operations with their ``levels``. What is missing are the steps that cannot be seen, among those that decide the step reached, the ones before it and the next one.
+    ``step_rows`` has rows of ``gold/pathway_step``, ``levels`` the operations with their ``levels``. ``missing_to_decide`` lists steps that
+    cannot be seen: those that decide the step reached, the steps before it and the next one.
 
     | seen                                                   | → algorithm_step  |
     |--------------------------------------------------------|-------------------|
@@ -62,7 +64,7 @@ def step_reached(step_rows: DataFrame, levels: DataFrame) -> DataFrame:
 
 
 def _unseen(item: dict[str, Any]) -> Column:
-    """The steps that an item of the algorithm needs and that cannot be seen in any window that decides it."""
+    """The steps that one step of the algorithm needs and that cannot be seen in any window that decides it."""
     state, step = F.col("state"), F.col("step_id")
     needed = step.isin(*item["needs"])
     unseen = F.collect_set(F.when(needed & (state == CANNOT_BE_SEEN), step))

@@ -1,4 +1,4 @@
-"""What the record of an operation itself shows: diagnoses, levels, the way to the spine, and decompression."""
+"""What the record of an operation itself shows: diagnoses, levels, approach and decompression."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,8 +16,8 @@ NOT_STATED, AMBIGUOUS = "not_stated", "ambiguous"
 
 
 def fusions(operations: DataFrame) -> DataFrame:
-    """The operations whose dominant procedure, or one of whose procedures, is a lumbar fusion; their code lists with the dominant
-    procedure and the primary diagnosis, also where the source's lists lack them."""
+    """The operations that have a lumbar fusion among their procedures or as dominant procedure. The dominant procedure and the
+    primary diagnosis are added to their code lists if the source's lists lack them."""
     whole = operations.withColumns(
         {
             "diagnosis_codes": with_code(F.col("diagnosis_codes"), F.col("primary_diagnosis")),
@@ -28,8 +28,8 @@ def fusions(operations: DataFrame) -> DataFrame:
 
 
 def steps_at_operation(operations: DataFrame) -> DataFrame:
-    """Rows of ``gold/pathway_step`` for the window ``at_operation``: for each operation a row for each step looked for in its own
-    record. ``operations`` has rows of :func:`fusions`.
+    """Rows of ``gold/pathway_step`` for the window ``at_operation``: one for each operation and each step that is looked for in
+    its own record. ``operations`` has rows of :func:`fusions`.
 
     A record without any diagnosis shows none of them: ``cannot_be_seen``, not ``not_seen``.
 
@@ -65,7 +65,7 @@ def _evidence(look: Mapping[str, Any]) -> Column:
 
 
 def _of_both(both: Mapping[str, list[str]], found: Mapping[str, Column]) -> Column:
-    """The evidence of several steps, where each of ``with`` is found and none of ``without``."""
+    """The evidence of several steps, if every step of ``with`` is found and no step of ``without``."""
     holds = F.lit(True)
     for name in both["with"]:
         holds = holds & (F.size(found[name]) > 0)
@@ -105,7 +105,7 @@ def levels_pattern() -> str:
 
 
 def approach() -> Column:
-    """The way to the spine: posterior, anterior, lateral or combined; NULL if the codes do not say."""
+    """The approach: posterior, anterior, lateral or combined; NULL if the codes do not say."""
     item = definitions()["approach"]
     posterior, anterior, lateral, combined = (
         _has(item[way]) for way in ("posterior", "anterior", "lateral", "combined")

@@ -21,10 +21,10 @@ DATASETS = {"admitted": "apc", "outpatients": "op"}
 
 
 def findings(spells: DataFrame, attendances: DataFrame, flags: DataFrame) -> DataFrame:
-    """What linked records show: a row for each record and step that it shows.
+    """The steps that linked records show: one row for each record and step.
 
-    ``spells``, ``attendances`` and ``flags`` are those of :mod:`ebi_spark.pathway.linked`. ``day`` is the day of admission or of the appointment, ``evidence`` the codes or treatment
-    functions, ``is_first`` whether it is a first attendance.
+    ``spells``, ``attendances`` and ``flags`` are those of :mod:`ebi_spark.pathway.linked`. ``day`` is the day of admission or of
+    the appointment, ``evidence`` the codes or treatment functions, ``is_first`` whether it is a first attendance.
 
     | record                   | → step_id        | evidence |
     |--------------------------|------------------|----------|
@@ -74,8 +74,8 @@ def _evidence(look: Mapping[str, Any]) -> Column:
 
 
 def by_operation(operations: DataFrame, found: DataFrame) -> DataFrame:
-    """What :func:`findings` has of each operation's person before it: a row for each operation, step and window in which the
-    step is found, with its evidence and the first and last day of it.
+    """The rows of :func:`findings` before each operation: one row for each operation, step and window in which the step is found,
+    with its evidence and its first and last day.
 
     | operation | finding                  | → step_id       | window    | evidence | first_day  |
     |-----------|--------------------------|-----------------|-----------|----------|------------|
@@ -115,8 +115,8 @@ def by_operation(operations: DataFrame, found: DataFrame) -> DataFrame:
 
 
 def _with_chain(shown: DataFrame, step_id: str, chain: Mapping[str, list[str]]) -> DataFrame:
-    """``shown`` and a row for each operation and window in which something of ``then`` was done on the first day of something
-    of ``first`` or later. Windows over the rows, because a join with themselves would read their records twice."""
+    """``shown``, plus a row for each operation and window in which a step of ``then`` was last seen on or after the first day of a
+    step of ``first``. It uses window functions, because a join of the rows with themselves would read their records twice."""
     first, then = (F.col("step_id").isin(*chain[part]) for part in ("first", "then"))
     together = Window.partitionBy(*OPERATION, "window")
     marked = shown.withColumns(
@@ -142,7 +142,8 @@ def _all_of(name: str) -> Column:
 
 
 def _is_programme(programme: Mapping[str, Any]) -> Column:
-    """Whether the contacts of a group are a programme: enough of them, a first one among them, and far enough apart."""
+    """Whether the contacts of a group are a programme: enough contacts, one of them a first attendance, and enough days from the
+    first contact to the last."""
     contacts: Column = F.count("*") >= programme["contacts"]
     first = F.bool_or("is_first") | F.lit(not programme["first_attendance"])
     apart: Column = F.date_diff(F.max("day"), F.min("day")) >= programme["days_apart"]
@@ -152,12 +153,12 @@ def _is_programme(programme: Mapping[str, Any]) -> Column:
 def steps_before(
     operations: DataFrame, of_operations: DataFrame, stretches: Iterable[Covered], policies_read: Iterable[str]
 ) -> DataFrame:
-    """Rows of ``gold/pathway_step``: for each operation a row for each step and window before it.
+    """Rows of ``gold/pathway_step``: one for each operation, step and window before the operation.
 
     ``of_operations`` has rows of :func:`by_operation`, ``stretches`` are the days that the data cover, ``policies_read`` the
     policies that flags were made for. A step that is found is ``seen``. Otherwise it is ``not_seen`` if every data set in which
-    it is looked for covers the whole window, and ``cannot_be_seen`` if one does not, if the person is not known, or if the data
-    never have it.
+    it is looked for covers the whole window, and ``cannot_be_seen`` if one does not, if the person is not known, or if such data
+    never show the step.
 
     | found | outpatients cover the window | → state        |
     |-------|------------------------------|----------------|
@@ -206,7 +207,7 @@ def steps_before(
 
 
 def _read(step: Mapping[str, Any], policies_read: Iterable[str]) -> bool:
-    """Whether the flags that a step needs were made."""
+    """Whether the policy whose flags a step needs was applied."""
     return "flagged_by" not in step or step["flagged_by"]["policy"] in set(policies_read)
 
 

@@ -33,7 +33,7 @@ def pattern(look: Mapping[str, Any]) -> str:
 
 
 def codes_found(listed: Column, look: Mapping[str, Any]) -> Column:
-    """``array<string>``: the codes of a look in a code list; empty where there is none."""
+    """``array<string>``: the codes of a look in a code list; empty if the list has no such code."""
     return F.regexp_extract_all(F.coalesce(listed, F.lit("")), F.lit(pattern(look)), F.lit(1))
 
 
@@ -59,7 +59,7 @@ def nothing() -> Column:
 
 
 def with_code(listed: Column, code: Column) -> Column:
-    """A code list with the code of the whole record, as an episode of its own, where the list does not have it."""
+    """A code list, with the code of the whole record added as an episode of its own if the list does not have it."""
     there = F.coalesce(F.contains(listed, F.concat(F.lit(","), code)), F.lit(False)) | code.isNull()
     return F.when(there, listed).otherwise(
         F.concat(F.coalesce(F.concat(listed, F.lit("|")), F.lit("")), F.lit(","), code, F.lit(","))

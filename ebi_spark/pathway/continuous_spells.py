@@ -17,7 +17,7 @@ PERSON = ("source_system", "person_id")
 def continuous_spells(spells: DataFrame) -> DataFrame:
     """The spells of persons, each with the continuous inpatient spell that it belongs to.
 
-    ``spells`` has a row a spell: the record's key, ``person_id``, ``admission_date``, ``discharge_date``,
+    ``spells`` has one row for each spell: the record's key, ``person_id``, ``admission_date``, ``discharge_date``,
     ``admission_method``, ``admission_source`` and ``discharge_destination``. A spell without a person or without any date is
     left out. Adds:
 
@@ -30,8 +30,8 @@ def continuous_spells(spells: DataFrame) -> DataFrame:
 
     A spell joins the ones before it if it starts 0 or 1 day after their last day and is a transfer
     (``conf/pathway_after.yml``, ``transfer``), or if it starts before their last day: then the patient had not been
-    discharged, and the spell is a part of the stay whatever its method. Without sources and destinations the method decides
-    alone; :func:`transfer_warning` says so.
+    discharged, and the spell is a part of the stay whatever its method. If sources or destinations are missing, the other
+    columns decide; :func:`transfer_warning` warns of it.
 
     | record_id | admission  | discharge  | method | source | → place | continuous_spell | continuous_end |
     |-----------|------------|------------|--------|--------|---------|------------------|----------------|
@@ -53,7 +53,7 @@ def continuous_spells(spells: DataFrame) -> DataFrame:
         "starts_on", "ends_on", "_arrives", "emergency", "dataset", "record_id"
     )
     placed = dated.withColumn("place", F.row_number().over(in_order))
-    # The latest day of all spells before, and where that spell discharged the patient to.
+    # The latest day of all earlier spells, and where that spell discharged the patient to.
     so_far = F.max(F.struct("ends_on", "place", "_leaves")).over(in_order.rowsBetween(Window.unboundedPreceding, -1))
     days = F.date_diff("starts_on", F.col("_before.ends_on"))
     follows = (days <= definitions_after()["transfer"]["days"]) & (F.col("_arrives") | F.col("_before._leaves"))
@@ -82,9 +82,9 @@ def leaves_by_transfer() -> Column:
 
 
 def transfer_warning(sources: int, destinations: int) -> str | None:
-    """What to know about continuous spells, from how many spells have an admission source and a discharge destination.
+    """A warning about continuous spells, from the numbers of spells with an admission source and with a discharge destination.
 
-    None where both columns have values.
+    None if both columns have values.
     """
     counts = {"admission_source": sources, "discharge_destination": destinations}
     empty = [name for name, count in counts.items() if count == 0]

@@ -35,8 +35,8 @@ class Month(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """``stretches``: the days that silver covers. ``sources`` and ``destinations``: how many spells say where the patient came
-    from and went to."""
+    """``stretches``: the days that silver covers. ``sources`` and ``destinations``: the number of spells with an admission source
+    and with a discharge destination."""
 
     stretches: list[Covered]
     sources: int
@@ -44,8 +44,8 @@ class Coverage(NamedTuple):
 
 
 def coverage(spells: DataFrame, attendances: DataFrame) -> Coverage:
-    """What silver covers, in one query over a few narrow columns of each table. Spells count by their discharge, attendances
-    by the appointment."""
+    """The days that silver covers, in one query over a few narrow columns of each table. Spells count by their discharge,
+    attendances by the appointment."""
     names = ("source_system", "dataset", "activity_date")
     ways = ("admission_source", "discharge_destination")
     dated = spells.select(*names, *ways).unionByName(attendances.select(*names), allowMissingColumns=True)

@@ -1,6 +1,6 @@
 """How many operations were followed by an event, by day: cumulative incidence with censoring at the end of the data.
 
-Spark counts events by day, in one query. The curves are finished from these counts, so no record leaves Spark.
+Spark counts events by day, in one query. The curves are made from these counts, so no record leaves Spark.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ ALL, FLAGGED = "all", "flagged"
 AALEN_JOHANSEN, KAPLAN_MEIER = "aalen_johansen", "kaplan_meier"
 CENSORED = "censored"
 
-# What is estimated: the event, the history that it is read from, and how.
+# What is estimated: the event, the history that it is taken from, and the method.
 _ESTIMATES = (
     (READMISSION, READMISSION, AALEN_JOHANSEN),
     (FURTHER_OPERATION, FURTHER_OPERATION, AALEN_JOHANSEN),
@@ -34,7 +34,7 @@ Key = tuple[str, str]
 
 
 def incidence(pathways: DataFrame) -> DataFrame:
-    """Rows of ``gold/pathway_incidence`` without the run, from rows of ``gold/pathway``: one query of counts, finished here."""
+    """Rows of ``gold/pathway_incidence`` without ``run_id``, from rows of ``gold/pathway``: one query counts, the rest is done here."""
     fields = [field for field in PATHWAY_INCIDENCE.schema if field.name != "run_id"]
     return small_frame(pathways.sparkSession, incidence_rows(counts_by_day(pathways).collect()), StructType(fields))
 
@@ -44,11 +44,11 @@ def counts_by_day(pathways: DataFrame) -> DataFrame:
 
     ``pathways`` has columns of ``gold/pathway``: ``policy_id``, ``flagged``, ``operation_date``, ``spell_end``,
     ``died_in_hospital``, ``follow_up_days``, ``readmitted_after``, ``further_fusion_after``, ``revision_after``,
-    ``removal_after`` and ``death_after``. Operations that cannot be followed are left out: the person or the end of the data is
-    not known.
+    ``removal_after`` and ``death_after``. Operations that cannot be followed are left out, because the person or the end of
+    the data is not known.
 
-    Three histories, each for ``all`` operations and the ``flagged`` ones: ``readmission`` of live discharges, from the
-    discharge, with death in hospital as the competing event; ``further_operation`` (fusion, revision or removal) from the
+    There are three histories, each for ``all`` operations and for the ``flagged`` ones: ``readmission`` after a live discharge,
+    from the discharge, with death in hospital as the competing event; ``further_operation`` (fusion, revision or removal) from the
     operation, likewise; ``death_in_hospital`` from the operation. An event comes before a death on the same day, and both
     before the end of the data. The largest of ``incidence_days`` ends every history.
 
@@ -82,7 +82,7 @@ def counts_by_day(pathways: DataFrame) -> DataFrame:
 def incidence_rows(counts: Iterable[Row | Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of ``gold/pathway_incidence`` (without the run), from rows of :func:`counts_by_day`.
 
-    A row for day 0, when everybody is at risk, for each day with an event, and for each of ``incidence_days``. ``at_risk`` is
+    There is a row for day 0, when everybody is at risk, for each day with an event, and for each of ``incidence_days``. ``at_risk`` is
     the number still observed on that day, and the estimate is NULL if it is 0. Limits are NULL where the estimate is 0 or 1. Every operation counts, so a
     person with two operations counts twice.
     """
@@ -117,7 +117,7 @@ def readmissions(pathways: DataFrame) -> DataFrame:
 
 
 def _history(name: str, event: Column, death: Column, observed: Column) -> Column:
-    """The first day on which something happened, and what: the event, a death, or the end of the history."""
+    """The first day on which something happened, and what happened: the event, a death, or the end of the history."""
     event, death, observed = (F.when(days < 0, 0).otherwise(days) for days in (event, death, observed))
     last = F.least(event, death, observed, F.lit(max(definitions_after()["incidence_days"])))
     kind = F.when(event == last, F.lit(name)).when(death == last, F.lit(DEATH)).otherwise(F.lit(CENSORED))
@@ -152,7 +152,7 @@ def _row(event: str, point: Point | None, day: int, at_risk: int, events: int) -
     survival = event in (DEATH, ALIVE_WITHOUT)
     value, lower, upper = (point.value, point.lower, point.upper) if point else (1.0 if survival else 0.0, 0.0, 0.0)
     if event == DEATH:
-        # Of death, the share that died is given.
+        # For death, the share that died is given.
         value, lower, upper = 1 - value, 1 - upper, 1 - lower
     value = min(1.0, max(0.0, value))  # a sum of many parts can be a rounding error outside
     row: dict[str, Any] = {"day": day, "at_risk": at_risk, "events": events, "estimate": value}

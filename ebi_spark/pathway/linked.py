@@ -1,5 +1,5 @@
-"""The records of all persons who have an operation. The outpatient table is never shuffled: the persons are few, and are
-brought to it."""
+"""The records of all persons who have an operation. The persons are few, so they are sent to the outpatient table, which is never
+shuffled."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -21,7 +21,7 @@ _ATTENDANCE_COLUMNS = (
 
 
 def linked_spells(operations: DataFrame, spells: DataFrame) -> DataFrame:
-    """The spells of all years of the persons who have an operation: a row a spell. A person without a pseudonym has none.
+    """The spells of all years of the persons who have an operation: one row for each spell. A spell without a pseudonym has no row.
 
     ``operations`` has rows of :func:`~ebi_spark.pathway.operations.operations`, ``spells`` of ``silver/apc_spell``. Pseudonyms
     link records of one source system only.
@@ -36,16 +36,17 @@ def linked_spells(operations: DataFrame, spells: DataFrame) -> DataFrame:
 
 
 def linked_attendances(operations: DataFrame, attendances: DataFrame) -> DataFrame:
-    """The attended appointments of these persons that a step is looked for in (``conf/pathway.yml``): a row an appointment.
+    """The attended appointments of these persons that may show a step (``conf/pathway.yml``): one row for each appointment.
 
-    What no step needs is filtered out before the join, by plain conditions on three columns.
+    Other appointments are filtered out before the join, by simple conditions on three columns.
     """
     seen = attendances.where(_may_show_a_step()).select(*_ATTENDANCE_COLUMNS)
     return seen.join(_persons(operations), list(PERSON), "left_semi")
 
 
 def linked_flags(operations: DataFrame, flags: DataFrame) -> DataFrame:
-    """The flagged records of these persons under the policies that flag a step (``flagged_by``): a row a record and policy.
+    """The flagged records of these persons under the policies that a step refers to (``flagged_by``): one row for each record and
+    policy.
 
     ``flags`` has rows of ``gold/activity_flag`` of the policies' default readings.
     """

@@ -21,8 +21,8 @@ def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geograp
     columns are those of ``gold/approval_match`` up to ``flagged``, and ``admission_date``, ``discharge_date``,
     ``discharge_method``, ``primary_diagnosis``, ``dominant_procedure``, ``diagnosis_codes``, ``procedure_codes`` and
     ``emergency``. The day of the operation is the source's
-    date of the dominant procedure, or else the day of admission; a record with neither is left out. A date of the procedure
-    that is not in the stay cannot be right, and counts as none.
+    date of the dominant procedure, otherwise the day of admission. A record without either is left out. A date of the
+    procedure that is not in the stay cannot be right, and counts as none.
 
     | record_id | procedure_date | admission_date | discharge_date | → operation_date | operation_date_basis |
     |-----------|----------------|----------------|----------------|------------------|----------------------|

@@ -1,8 +1,8 @@
-"""Did operations fall, or only the code? The flagged records of a policy as a chain of narrowing counts, and what each factor
-of the chain adds to a change; and the codes that are seen beside the rule.
+"""Did operations fall, or only the code? The flagged records of a policy as a chain of counts, each a part of the one before it, and
+how much each factor of the chain adds to a change. Also the codes that may be recorded instead of the policy's.
 
-Definitions are in ``conf/lumbar_fusions.yml``. Spark counts in one query (:func:`counts_frame`); the few counts are finished on
-the driver (:func:`change_rows`, :func:`code_use_rows`).
+Definitions are in ``conf/lumbar_fusions.yml``. Spark counts in one query (:func:`counts_frame`). The rows are made from these few
+counts on the driver (:func:`change_rows`, :func:`code_use_rows`).
 """
 
 from collections import defaultdict
@@ -54,8 +54,8 @@ def definitions() -> dict[str, Any]:
 class Chain:
     """How the flagged records of one policy are split.
 
-    ``periods``: its revisions and their time, of one policy. ``others``: the revisions that all years have to be read by as
-    well, by name; empty where all revisions have the same clauses, so that any of them gives the same counts.
+    ``periods``: the revisions of the policy, each with its time. ``others``: by name, the revisions by which all years have to be
+    read as well; empty if all revisions have the same clauses, because then each of them gives the same counts.
     """
 
     periods: tuple[RevisionPeriod, ...]
@@ -92,7 +92,7 @@ class Chain:
 
 
 def chains(periods: Iterable[RevisionPeriod]) -> list[Chain]:
-    """The chains of the policies that ``conf/lumbar_fusions.yml`` names and a run has."""
+    """The chains of those policies of a run that ``conf/lumbar_fusions.yml`` names."""
     by_policy: dict[str, list[RevisionPeriod]] = defaultdict(list)
     for period in periods:
         by_policy[period.policy.id].append(period)
@@ -120,8 +120,8 @@ def _rule(reading: PolicyReading) -> list[Any]:
 
 
 def lumbar_fusions(spells: DataFrame) -> DataFrame:
-    """The rows of ``silver/apc_spell`` with a code of ``conf/lumbar_fusions.yml``, with two more columns: ``fusion_codes``, the
-    different codes of the record in that file, and ``is_fusion``, whether one of them is a lumbar fusion.
+    """The rows of ``silver/apc_spell`` that have a code of ``conf/lumbar_fusions.yml``, with two more columns: ``fusion_codes``, the
+    distinct codes of that file in the record, and ``is_fusion``, whether one of them is a lumbar fusion.
 
     | dominant_procedure_4 | procedure_codes | → fusion_codes | is_fusion |
     |----------------------|-----------------|----------------|-----------|
@@ -152,7 +152,7 @@ def counts_frame(
 
     ``kind`` ``area`` has the chain's counts by sub-ICB location of the version shown (``code``; NULL where it is unknown).
     The other kinds are those of ``gold/code_use``, with their number of records in ``operations``. ``version`` is the
-    revision by which all years are read, :data:`IN_FORCE` for the one in force on each day. ``records`` are the silver
+    revision by which all years are read; :data:`IN_FORCE` is the one in force on each record's day. ``records`` are the silver
     tables by dataset, ``flags`` rows of ``gold/activity_flag``. Records from outside England are left out.
     """
     parts = []
@@ -171,7 +171,7 @@ _JUDGED = ("version", *RECORD_KEY, YEAR, *_AREA_COLUMNS, "outcome", "failed_clau
 
 
 def _judged(records: Mapping[str, DataFrame], flags: DataFrame, chain: Chain, lookups: Lookups) -> DataFrame:
-    """The records in scope of a policy in its default reading, once for each version that is needed."""
+    """The records in scope of a policy in its default reading, once for each version needed."""
     policy = chain.periods[0].policy
     wanted = (F.col("policy_id") == policy.id) & (F.col("reading") == chain.reading)
     found = flags.where(wanted).withColumn("version", F.lit(IN_FORCE)).select(*_JUDGED)
@@ -223,7 +223,7 @@ def _no_uses() -> Column:
 
 
 def _uses() -> Column:
-    """The codes of a record that are seen beside the rule, one entry for each row of ``gold/code_use`` that it counts in."""
+    """The other codes of a record, one entry for each row of ``gold/code_use`` in which it counts."""
     given = definitions()
     scoped = _texts(given["scope"]["codes"])
     own = F.col("fusion_codes")
@@ -263,8 +263,8 @@ Counts = Mapping[tuple[str, str, str], Mapping[str | None, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Change:
-    """The counts of one policy and area in two years, the widest first, by the revision that both are read by, and the flagged
-    records by the revisions in force."""
+    """The counts of one policy and area in two years, the widest first, both years read by one revision; and the flagged records by
+    the revisions in force."""
 
     area: tuple[str, str]
     years: tuple[str, str]
@@ -309,7 +309,7 @@ def code_use_rows(rows: Iterable[Mapping[str, Any]], run_id: str) -> list[dict[s
 
 
 def pairs_of(years: Iterable[str]) -> list[tuple[str, str]]:
-    """The periods that are compared: each year with the next one there is, and the first with the last.
+    """The periods that are compared: each year with the next one in the lake, and the first with the last.
 
     >>> pairs_of(["2019-20", "2020-21", "2021-22"])
     [('2019-20', '2020-21'), ('2020-21', '2021-22'), ('2019-20', '2021-22')]
@@ -331,8 +331,8 @@ def changes(
 ) -> list[Change]:
     """The counts of a policy for every area and pair of years of :func:`pairs_of`.
 
-    Records of an unknown area count in England only. A year that is not in ``covered`` can be placed in England only, so
-    other areas have no change from or to it. Under ``partial`` coverage nothing is called England, nor a region. ``people``
+    Records of an unknown area count in England only. The records of a year that is not in ``covered`` cannot be assigned to other
+    areas, so other areas have no change from or to that year. Under ``partial`` coverage nothing is called England, nor a region. ``people``
     are those of each (year, area type, area code).
     """
     kinds = ("icb", "sub_icb") if partial else ("england", "region", "icb", "sub_icb")
@@ -381,8 +381,8 @@ def change_rows(chain: Chain, found: Sequence[Change], run_id: str) -> list[dict
     """The rows of ``gold/activity_change``: for each change its factors, the effect of the revision, and both totals.
 
     The parts of the factors and of the revision add up to the difference of the totals (to 1e-9). The revision's part is
-    what the revisions in force add to the later period and not to the earlier one, beyond the revision that both are read
-    by.
+    how much the revisions in force add to the revision that both periods are read by: in the later period, less the same in the
+    earlier one.
     """
     rows: list[dict[str, Any]] = []
     by_names: dict[tuple[str, ...], list[Change]] = defaultdict(list)

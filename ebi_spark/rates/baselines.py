@@ -1,4 +1,4 @@
-"""Past activity as the sources publish it, compared with ours (``conf/baselines.yml``)."""
+"""Our counts compared with past activity as the sources publish it (``conf/baselines.yml``)."""
 
 import math
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from ebi_spark.config.settings import resource
 
 
 class Comparison(NamedTuple):
-    """A reading's count of a year for England, as a multiple of the published one; None where ours is 0. ``nearest``: no
-    reading's count comes nearer, by the ratio of the larger to the smaller count."""
+    """A reading's count of a year for England, as a multiple of the published one; None if ours is 0. ``nearest``: no other
+    reading's count is nearer, by the ratio of the larger to the smaller count."""
 
     reading: str
     records: int

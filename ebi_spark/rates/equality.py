@@ -1,5 +1,5 @@
-"""The flagged records of England by sex, age group and deprivation fifth, over pooled years: what an equality impact analysis
-asks for. One query counts; the rates are made on the driver."""
+"""The flagged records of England by sex, age group and deprivation fifth, over pooled years, for an equality impact analysis. One
+query counts; the rates are made on the driver."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ from ebi_spark.tables.schemas import RECORD_KEY, YEAR
 SEX, AGE_GROUP, DEPRIVATION = "sex", "age_group", "deprivation_fifth"
 UNKNOWN = "unknown"
 FIFTHS = ("1", "2", "3", "4", "5")  # 1 is the most deprived
-# First age of each age group: whole bands, so that 15 to 19 is with the children, whom adult policies leave out.
+# First age of each age group. Groups are whole bands, so ages 15 to 19 are in the group of children, whom adult policies leave out.
 _AGE_GROUPS = (0, 20, 30, 40, 50, 60, 70, 80)
 
 # (sex, band) → people
@@ -35,7 +35,7 @@ Strata = Mapping[tuple[str, int], float]
 def read_fifths(path: Path) -> dict[str, str]:
     """The deprivation fifth of each small area, from a CSV file with ``lsoa`` and ``fifth`` (1, the most deprived, to 5).
 
-    Raises an :class:`InputError` with the line of a fifth that is no such number, or of a small area that appears twice.
+    Raises an :class:`InputError` with the line of a fifth that is not a number from 1 to 5, or of a small area that appears twice.
     """
     found: dict[str, str] = {}
     for number, row in enumerate(read_rows(path, ("lsoa", "fifth")), start=2):
@@ -55,7 +55,7 @@ def read_fifths(path: Path) -> dict[str, str]:
 
 def read_people_of_fifths(path: Path) -> dict[str, dict[tuple[str, int], float]]:
     """England's people by deprivation fifth, sex and five-year band, from a CSV file with ``fifth``, ``sex``, ``age_from`` and
-    ``people``. Raises an :class:`InputError` with the line of what cannot be read, or names how many rows are missing."""
+    ``people``. Raises an :class:`InputError` with the line of a value that cannot be read, or with the number of missing rows."""
     found: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
     what = f"deprivation.population: {path}"
     for number, row in enumerate(read_rows(path, ("fifth", "sex", "age_from", "people")), start=2):
@@ -149,8 +149,9 @@ def equality_rows(
 ) -> list[dict[str, Any]]:
     """The rows of ``gold/equality_rate`` of one policy.
 
-    ``counts``: rows of :func:`equality_counts`. ``people``: England's person-years over the pooled years by sex and band; None
-    gives no rate. ``weights``: the standard population. ``people_of_fifths``: person-years by fifth, likewise.
+    ``counts``: rows of :func:`equality_counts`. ``people``: England's person-years over the pooled years by sex and band; without
+    them there is no rate. ``weights``: the standard population. ``people_of_fifths``: person-years by fifth, sex and band; without
+    them there is no rate by fifth.
     Records of unknown sex, age or fifth are the group ``unknown``, without a rate.
     """
     by_stratum: dict[tuple[str | None, int | None, str | None], int] = defaultdict(int)

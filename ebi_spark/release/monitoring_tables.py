@@ -1,8 +1,8 @@
 """Published tables of monitoring: prior approval, the care around operations, what changed, and case-note audits.
 
-All of them are national, of national policies and of each policy's default reading. They are made on the driver, from counts of
-gold that are grouped in one query a table, and never from records. What is withheld, and why it cannot be worked out, is in
-:mod:`ebi_spark.release.one_way_suppression` and ``docs/disclosure.md``.
+All of them are national: of national policies, in each policy's default reading (an audit: in the reading of its draw). They are made
+on the driver from grouped counts of gold, one query for each table, and never from records. What is withheld, and why it cannot be
+worked out, is in :mod:`ebi_spark.release.one_way_suppression` and ``docs/disclosure.md``.
 """
 
 import math
@@ -38,10 +38,10 @@ from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RELEASE, YEAR, Table
 Row = dict[str, Any]
 
 WITHHELD, SUB_NATIONAL = "withheld", "sub_national"
-# Classes of operations that no register covers. All others are linked, and rest on the boards with a register.
+# Classes of operations that are not linked. All other classes are linked: they are based on the boards with a register.
 NOT_LINKED = ("cannot_link",)
 LINKED = tuple(name for name in MATCH_CLASSES if name not in NOT_LINKED)
-# Classes that say something of the data only, so that their 0 says nothing of a patient.
+# Classes that are about the data only, so that their 0 says nothing about a patient.
 UNINFORMATIVE = ("cannot_link", "regime_unknown", "cannot_be_seen")
 STATES = ("seen", "not_seen", "cannot_be_seen")
 CLASSES = {
@@ -50,22 +50,21 @@ CLASSES = {
     "decompression": ("seen", "not_seen"),
     "algorithm_step": ("confirm", "conservative_care", "reassess", "proceed"),
 }
-# Windows of steps that are published by year. What happens later is published as an incidence over all years only: a reader
-# who had both could take one from the other.
-# From the shortest to the longest, of those before and of those after.
+# Windows of steps that are published by year, from the shortest to the longest: first those before the operation, then those after.
+# Later events are published only as an incidence over all years: a reader who had both could subtract one from the other.
 YEARLY_WINDOWS = ("3_months", "6_months", "12_months", "at_operation", "index_spell", "90_days")
 COUNTED_AS_INCIDENCE = re.compile("death|died|readmission|readmitted|further|revision|removal")
 # A part of a step whose id does not begin with that of the step.
 PART_OF = {"imaging_then_injection": "lumbar_imaging"}
 INCIDENCE_DAYS = (30, 90, 365, 730)
-# Events that another event is made of: the last one is published only where the first ones are, or it would give them away.
+# The event ALIVE is made of two others. It is published only if both are, because otherwise it would give one of them away.
 ALIVE = "alive_without_further_operation"
 PARTS_OF_ALIVE = ("further_operation", "death_in_hospital")
 FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
 TOTALS = ("total_from", "total_to")
-# Kappa and the estimates of shares and counts that an audit makes; others, such as sample sizes, are in gold only.
+# Shares of an audit that are published. Kappa and what follows are published too; others, such as sample sizes, are in gold only.
 SHARES = ("positive_predictive_value", "missed_cases", "not_codable_in_notes")
-# Made of the first two shares and England's counts, so that any of them and one share give the other share away.
+# Made of the first two shares and England's counts, so that any one of these and one share give the other share away.
 CORRECTED_SHARES, CORRECTED_COUNTS = (
     ("corrected_share", "sensitivity", "specificity", "rogan_gladen"),
     ("corrected_records",),
@@ -76,7 +75,7 @@ OVERALL, CLAUSE = "overall", "clause:"
 
 @dataclass(frozen=True)
 class Earlier:
-    """What kept releases say of a published table. ``rows``: their rows of it."""
+    """The rows of a published table in kept releases: ``rows``."""
 
     rows: Sequence[Mapping[str, Any]] = ()
     _by_key: dict[tuple[str, ...], dict[tuple[Any, ...], list[Mapping[str, Any]]]] = field(default_factory=dict)
@@ -90,11 +89,11 @@ class Earlier:
         return frozenset(str(row[name]) for row in self._of(key) if row["operations"] is not None)
 
     def definitions(self, key: Mapping[str, Any]) -> set[tuple[str, str]]:
-        """By which revisions and reading rows with this key that have a count were made."""
+        """The revisions and readings of the rows with this key that have a count."""
         return {(row["revision"], row["reading"]) for row in self._of(key) if row["operations"] is not None}
 
     def boards(self, year: str) -> dict[str, set[frozenset[str]]]:
-        """The sets of boards that published figures of a year rest on, by policy."""
+        """The sets of boards on which published figures of a year are based, by policy."""
         found: dict[str, set[frozenset[str]]] = defaultdict(set)
         for row in self.rows:
             if row[YEAR] == year and row["boards"]:
@@ -183,9 +182,9 @@ def approval_summary(
     """The operations of each policy and year by match class.
 
     ``counted``: the number of ``rows`` of ``gold/approval_match`` by policy, revision, reading, year, ``board`` and
-    ``match_class``. The linked classes rest on the boards with a register. They are published only where these boards are all
-    of England or at least two fewer, and two or more; where they are the same in all kept releases; and where no other policy's
-    boards of that year differ from them by one. Otherwise the status is ``sub_national``. A policy and year without a
+    ``match_class``. The linked classes are based on the boards with a register. They are published only if there are two or more of
+    these boards and they are all boards of England or at least two fewer; if they are the same in all kept releases; and if no other
+    policy's boards of that year differ from them by one. Otherwise the status is ``sub_national``. A policy and year without a
     linked operation has no rows.
     """
     years: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -296,12 +295,12 @@ _Step = tuple[str, str, str | None]
 def _withhold_related(
     tables: Mapping[_Step, Counter[str]], hidden: dict[_Step, frozenset[str]], rule: Thresholds
 ) -> None:
-    """Withhold further steps, as a whole, because a withheld one could be bounded by them.
+    """Withhold more steps, as a whole, because the possible values of a withheld step could be narrowed by them.
 
     What is seen in 3 months is seen in 6 and 12. So where a window of a step has withheld classes, only the longest window is
     shown. The id of a part of a step begins with that of the step: ``stenosis_with_instability`` and
-    ``stenosis_without_instability`` are parts of ``stenosis``. Where one part is withheld, or what is in no part is small, a second
-    part is withheld too, so that it is not the difference. Where the step itself is withheld, so are all its parts.
+    ``stenosis_without_instability`` are parts of ``stenosis``. If one part is withheld, or the number in no part is small, a second
+    part is withheld too, so that it is not the difference. If the step itself is withheld, so are all its parts.
     """
     before = None
     while before != hidden:
@@ -346,8 +345,8 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
     """The incidence of each event on the days of :data:`INCIDENCE_DAYS`.
 
     A day is withheld if fewer than 8 fusions have the event by then, are still at risk, or do not have the event; if fewer
-    than 8 had it since the last published day; if a kept release withholds it; or if a kept release gives a number of another
-    period that is too near. The estimate is rounded to the share of 5 fusions, its limits outwards.
+    than 8 had it since the last published day; if a kept release withholds it; or if a kept release gives a number for other
+    years that is too near. The estimate is rounded to the share of 5 fusions, and its limits outwards.
     """
     found: dict[tuple[str, int], Row] = {}
     for event in sorted({row["event"] for row in rows}, key=lambda name: (name == ALIVE, name)):
@@ -383,7 +382,7 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
 
 
 def _too_near(events: int, labels: Row, earlier: Earlier, key: Row, rule: Thresholds) -> bool:
-    """Whether a kept release gives the number of another period, and the difference could be a small count."""
+    """Whether a kept release gives a number for other years, and the difference could be a small count."""
     others = [row for row in earlier._of(key) if row["operations"] is not None and row["period"] != labels["period"]]
     return any(abs(_rounded(events, rule) - row["operations"]) - rule.step + 1 <= rule.high for row in others)
 
@@ -394,9 +393,9 @@ def _too_near(events: int, labels: Row, earlier: Earlier, key: Row, rule: Thresh
 def activity_change(changes: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[Row]:
     """The parts of each change of England's flagged records, in whole records that add up to the change.
 
-    ``changes``: England's rows of ``gold/activity_change``. The counts behind the factors are England's. Where one of them, or
-    the difference of two that follow each other, is from 1 to 7, only the totals are given. So are they where a kept release
-    gives only the totals.
+    ``changes``: England's rows of ``gold/activity_change``. The factors are ratios of England's counts. If one of these counts, or
+    the difference between one and the next, is from 1 to 7, only the totals are given. So are they if a kept release gives
+    only the totals.
     """
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     names = ("policy_id", "revision", "reading", "period_from", "period_to")
@@ -432,7 +431,7 @@ _CHANGE_KEY = ("policy_id", "period_from", "period_to")
 
 
 def _small_counts(by_component: Mapping[str, Row], side: str, rule: Thresholds) -> bool:
-    """Whether a count of the chain, or what is left out from one count to the next, is small."""
+    """Whether a count of the chain, or the difference between one count and the next, is small."""
     factors = [by_component[name][side] for name in FACTORS if name in by_component]
     if any(value is None for value in factors):
         return True
@@ -451,7 +450,7 @@ def _significant(value: float | None) -> float | None:
 
 
 def audits_of_england(sampled: Sequence[Row], rated: Sequence[Row]) -> set[str]:
-    """The audits that drew from every provider with a record in scope in the years of the audit.
+    """The audits that drew from every provider with a record in scope in the years of the sample.
 
     ``sampled``: rows of ``gold/audit_sample`` by audit, policy, year and provider. ``rated``: policy, year and provider (as
     ``area_code``) of the single years of ``gold/activity_rate``.
@@ -472,14 +471,14 @@ def audit_estimate(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds)
     """The estimates of audits, overall and by clause; none of a stratum or provider.
 
     A share is withheld unless 8 forms or more count for it and 8 or more against it; a count below 8 is withheld; kappa needs 30
-    double readings. What is corrected by the predictive value and the missed cases is withheld unless both are given.
-    Shares are rounded to the effect of one form, counts to the rule's multiple, limits outwards.
+    double readings. Figures made from the predictive value and the missed cases are withheld unless both are given.
+    Shares are rounded to the effect of one form, counts to the rule's multiple, and limits outwards.
     """
     found: list[Row] = []
     names = ("audit_id", "policy_id", "reading", "measure", "part")
     corrected = (*CORRECTED_SHARES, *CORRECTED_COUNTS)
     given: set[tuple[str, str]] = set()
-    # What others are made of comes first.
+    # Figures that others are made of come first.
     for row in sorted(estimates, key=lambda row: (row["measure"] in corrected, *(row[name] for name in names))):
         measure, forms = row["measure"], int(row["forms"] or 0)
         if measure not in (*SHARES, *corrected, KAPPA) or not (
@@ -525,7 +524,7 @@ def _unit_of_forms(forms: int) -> float:
     return next(unit for unit in (0.01, 0.02, 0.05, 0.1, 0.2) if unit * forms >= 1 or unit == 0.2)
 
 
-# What they have in common
+# Shared by these tables
 
 
 def _hidden(

@@ -1,15 +1,15 @@
 """Which classes of a one-way table are withheld, so that no small count can be worked out.
 
-A one-way table splits a total that is published elsewhere, such as England's operations in scope, into classes. A class of few
-records is withheld, and with it so many others that at least two are withheld and that these have more records together
+A one-way table splits a total that is published elsewhere, such as England's operations in scope, into classes. A class with few
+records is withheld. With it so many others are withheld that there are at least two, and that together they have more records
 than a small count. Nothing says which of the withheld classes is the small one. So each of them can have any count from 0 to
 their sum, even for a reader who knows every published class exactly and not rounded.
 
 A class that a kept release withholds is withheld again. Otherwise a count of 7 could be worked out from the 8 of the next
-release. Then every count that was withheld keeps its possible values, whatever the releases say together: a reader who
-shifts records from one withheld class to another, by the same number in each release, contradicts nothing. The reverse is rare,
-because it needs records that were removed: a class becomes small that a kept release shows. Then the whole table is withheld,
-so that the other classes do not say from where records were removed.
+release. Then every withheld count keeps its possible values, even for a reader who has all releases: moving the same number of
+records from one withheld class to another in each release contradicts nothing. In the reverse case, which is rare because records
+must have been removed, a class that a kept release shows becomes small. Then the whole table is withheld, so that the other classes
+do not show which class lost records.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,8 +28,8 @@ def withheld_classes(
 ) -> frozenset[str]:
     """The classes of ``counts`` to withhold.
 
-    ``totals``: groups of classes whose sum a reader may know too, besides the sum of all classes. ``uninformative``: classes
-    that say nothing of a patient, only of the data, such as ``cannot_be_seen``; their 0 is shown. The 0 of another class is
+    ``totals``: groups of classes whose sum a reader may know, besides the sum of all classes. ``uninformative``: classes that
+    are about the data only and say nothing about a patient, such as ``cannot_be_seen``; their 0 is shown. The 0 of another class is
     withheld like a small count, unless all records are in uninformative classes. ``earlier``: the classes that a kept release
     withholds. ``earlier_shown``: those that a kept release shows.
 
@@ -42,7 +42,7 @@ def withheld_classes(
     informed = sum(count for name, count in counts.items() if name not in uninformative)
 
     def is_small(name: str) -> bool:
-        # Small is whatever is below the least count that is shown; a rule's smallest count is 1.
+        # A count is small if it is below the smallest count that the rule shows. A rule's own range of small counts begins at 1.
         return counts[name] <= rule.high and (counts[name] > 0 or bool(informed and name not in uninformative))
 
     chosen = {name for name in counts if is_small(name) or name in earlier}

@@ -14,13 +14,13 @@ APPROVAL_CLASSES = {
     "approved_expired": "Approval had expired",
     "approved_late": "Approved after the operation",
     "declined": "Declined",
-    "pending": "Not decided on the day",
+    "pending": "Requested but not yet decided",
     "withdrawn": "Request withdrawn",
     "none_on_record": "No request on record",
-    "ambiguous": "Several approvals, or one for several operations",
+    "ambiguous": "Several approvals, or one approval for several operations",
     "not_required": "Not required on the day",
-    "regime_unknown": "What the board asked for is unknown",
-    "cannot_link": "Cannot be linked with a register",
+    "regime_unknown": "Not known what the board asked for",
+    "cannot_link": "Cannot be linked to a register",
 }
 MEASURES = {
     "levels": "Levels fused (proxy)",
@@ -44,13 +44,13 @@ EVENTS = {
 }
 ESTIMATES = {
     "positive_predictive_value": "Flagged records that the notes confirm, as a share",
-    "missed_cases": "Records not flagged that the notes show to be missed, as a share",
-    "not_codable_in_notes": "Flagged records whose notes show what no code can, as a share",
+    "missed_cases": "Records not flagged that the notes show to be missed cases, as a share",
+    "not_codable_in_notes": "Flagged records whose notes show what no code can show, as a share",
     "corrected_share": "Records in scope that the notes confirm, as a share",
     "corrected_records": "Records in scope that the notes confirm",
-    "rogan_gladen": "The share in scope by Rogan and Gladen's formula, as a check",
-    "sensitivity": "Confirmed records that are flagged (sensitivity)",
-    "specificity": "Other records that are not flagged (specificity)",
+    "rogan_gladen": "The same share by Rogan and Gladen's formula, as a check",
+    "sensitivity": "Confirmed records that are flagged, as a share (sensitivity)",
+    "specificity": "Records not confirmed that are not flagged, as a share (specificity)",
     "kappa": "Agreement of two readers (kappa)",
 }
 
@@ -62,15 +62,15 @@ PENDING = "Article pending human review."
 # The order in which classes are listed.
 LEVELS = ("one", "two", "three_or_more", "not_stated", "ambiguous")
 UNSEEN = (
-    "“Cannot be seen” does not mean “no”: the data do not cover the whole window, or have no record of such care. "
+    "“Cannot be seen” does not mean “no”: the data do not cover the whole window, or never record such care. "
     "Community physiotherapy, exercise, talking therapy outside outpatients and medicines can never be seen."
 )
 TRENDS = (
-    "A rise or fall of one code alone is not a trend in care: the use of V54.4 (facet joint injection) fell while that of A73.5 "
-    "(block of a nerve) rose, and counts of T84.7 (infection of a device) disagree."
+    "A rise or fall of one code alone is not a trend in care: from 2018-19 to 2023-24 the use of V54.4 (facet joint injection) fell while "
+    "that of A73.5 (block of a nerve) rose."
 )
-DEATHS = "Deaths outside hospital are not in the data, so deaths are too few."
-ROUNDED = "Counts are rounded. “Withheld” is fewer than 8, or a count that would give such a count away."
+DEATHS = "Deaths outside hospital are not in the data, so the share that died is too low."
+ROUNDED = "Counts are rounded. “Withheld” means that a count is below 8, or that it would give such a count away."
 
 
 def monitoring(
@@ -85,7 +85,7 @@ def monitoring(
         *_audits(own["audit_estimate"], whole),
     ]
     if not blocks:
-        return (Block("text", text="This release has no figures of monitoring for this policy."),)
+        return (Block("text", text="This release has no monitoring figures for this policy."),)
     used = f"All figures are England's, using the policy's main definition ({wording.reading(reading)}). {ROUNDED}"
     return (Block("text", text=used), *blocks)
 
@@ -99,7 +99,7 @@ def _approvals(rows: Sequence[Row]) -> Iterable[Block]:
         label=lambda row: APPROVAL_CLASSES.get(row["match_class"], wording.in_words(row["match_class"])),
         order=lambda row: (order.index(row["match_class"]) if row["match_class"] in order else len(order),),
         cell=_count,
-        caption="Prior approval: operations in scope by what the registers of approvals say of them, by year.",
+        caption="Prior approval: operations in scope by the result of looking them up in the registers of approvals, by year.",
         first="On the day of the operation",
     )
     latest = max(rows, key=lambda row: str(row["financial_year"]))
@@ -107,13 +107,13 @@ def _approvals(rows: Sequence[Row]) -> Iterable[Block]:
     if boards:
         yield Block(
             "text",
-            text=f"In {latest['financial_year']} the registers of {boards} boards are known. Operations of other boards cannot be "
+            text=f"For {latest['financial_year']} the registers of {boards} boards are known. Operations of other boards cannot be "
             "linked. An operation without an approval on record is a question for the board, not proof that none was given.",
         )
     if any(row["status"] == "sub_national" for row in rows):
         yield Block(
             "text",
-            text="“Too few boards” means that the figures would rest on one board, or differ by one from others that are published.",
+            text="“Too few boards” means that the figures would be those of one board, or that one board could be worked out from them.",
         )
 
 
@@ -226,7 +226,8 @@ def _incidence(rows: Sequence[Row]) -> Iterable[Block]:
     yield Block(
         "grid",
         text=f"What happened later, {period}: the share with the event by each day, with 95% limits. Readmissions are counted "
-        "from discharge, among patients who left hospital alive; other events from the operation, among all fusions. Fusions that the data do not follow so long are allowed for. "
+        "from discharge, among patients who left hospital alive; other events from the operation, among all fusions. The estimate "
+        "allows for fusions that the data follow for fewer days. "
         f"{PENDING}",
         head=("Event", *(f"{day} days" for day in days)),
         rows=tuple(
@@ -243,13 +244,18 @@ def _changes(rows: Sequence[Row], anchor: str, title: str) -> Iterable[Block]:
     # The latest year, and the year before it where there is one.
     last = max((str(row["period_to"]), str(row["period_from"]), str(row["revision"])) for row in rows)
     chosen = [row for row in rows if (str(row["period_to"]), str(row["period_from"]), str(row["revision"])) == last]
-    caption = f"What changed the flagged records from {last[1]} to {last[0]}, by revision {last[2]}"
+    caption = (
+        f"Why the number of flagged records changed from {last[1]} to {last[0]}, both years read by revision {last[2]}"
+    )
     chart = charts.change(chosen, key=f"{anchor}-change", title=f"{title}, {last[1]} to {last[0]}")
     yield from chart_block(chart, f"{caption}. The parts add up to the change, whatever their order.")
     if chart is None:
-        yield Block("text", text=f"{caption}: the parts are withheld, because one of the counts behind them is small.")
+        yield Block(
+            "text",
+            text=f"{caption}: the parts are withheld, because one of the counts that they are made from is small.",
+        )
     elif any(row.get("notes") for row in chosen):
-        yield Block("text", text="A factor without records in one of the years keeps its value of the other year.")
+        yield Block("text", text="A factor that is 0/0 in one of the years is given its value of the other year.")
 
 
 def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
@@ -265,8 +271,8 @@ def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
     order = list(ESTIMATES)
     yield Block(
         "grid",
-        text="Case-note audits: what readers of the notes found, with 95% limits. The worst and the best case are those in which "
-        "every missing form counts against the estimate, or for it.",
+        text="Case-note audits: what the readers of the notes found, with 95% limits. In the worst case every record without an "
+        "answer counts as no, in the best case as yes.",
         head=("Estimate", "Of", "Estimate", "95% limits", "Worst to best", "Forms", "Method"),
         rows=tuple(
             (
@@ -300,6 +306,6 @@ def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
     )
     yield Block(
         "text",
-        text="An audit's estimate is true of the audited boards and years, within the policy's scope. It does not replace the "
+        text="An audit's estimate is about records in the policy's scope at the audited providers, in the audited years. It does not replace the "
         f"published rate.{beside}",
     )

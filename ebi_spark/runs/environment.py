@@ -1,6 +1,6 @@
 """What this machine has for a local run: Python, packages, Java, jars, memory, disk, rights, locale and time zone.
 
-Nothing is started or written, but for one file that is removed at once.
+Nothing is started. Nothing is written except one file that is removed at once.
 """
 
 import locale
@@ -35,7 +35,7 @@ Work = Callable[[], Answer]
 
 
 def check_environment(folder: Path | None = None) -> list[Finding]:
-    """One finding for each thing that a local session needs. ``folder``: the lake's; None: the working directory."""
+    """One finding for each thing that a local session needs. ``folder``: the lake's folder; None: the working directory."""
     findings = []
     for name, work in _checks(folder or Path.cwd()):
         try:
@@ -117,7 +117,7 @@ def _class_cache() -> Answer:
         return Answer("needs Delta's jars", WARNING)
     if archive is None or not archive.is_file():
         return Answer(
-            "there is none for this Java, so sessions start some seconds later: `make setup` builds it", WARNING
+            "none for this Java, so each session takes some seconds longer to start: `make setup` builds it", WARNING
         )
     return Answer(str(archive))
 

@@ -1,8 +1,8 @@
 """What the stages of earlier runs worked on and used: reads and writes ``gold/batch`` and ``gold/stage_input``.
 
-No other module knows the form of these tables. When a stage has ended, its batch is written and, unless an earlier stage
-recorded the same ones, its inputs; after both, its row of ``gold/run_log``. Only a stage with a row in the run log counts,
-so a stage that was killed before it wrote this row is done again.
+No other module knows the columns of these tables. When a stage has ended, its inputs are written (unless an earlier stage
+recorded the same ones) and its batch, and after both its row in ``gold/run_log``. Only a stage with a row in the run log counts,
+so a stage that was killed before it wrote this row runs again.
 """
 
 import json
@@ -31,7 +31,7 @@ class StageRecord:
     """One row of ``gold/batch``, whose columns have the same names and meanings.
 
     ``started_at``: in microseconds since 1970. ``seconds`` and ``code_version`` come from the row of the run log.
-    ``outcomes``: by source file and year, a fingerprint of the status of its rows, under "" that of rows without a year;
+    ``outcomes``: by source file and year, a fingerprint of the status of its rows; the year "" is that of rows without a year.
     None if no batch was written. :meth:`RunState.outcomes` reads them.
     """
 
@@ -63,7 +63,7 @@ class StageRecord:
 
 
 def has_batch(stage: str, outcome: str) -> bool:
-    """Whether a stage that ended so has a batch: it can be due, and was done or stopped by a check or a limit."""
+    """Whether a stage with this outcome has a batch: the stage can be due, and it was done, or a check or a limit stopped it."""
     return stage in STAGE_VERSIONS and outcome in ("done", "failed")
 
 
@@ -73,7 +73,7 @@ _COLUMNS = tuple(name for name in BATCH.names() if name not in ("reasons", "file
 
 
 class RunState:
-    """The stages of a lake that were done or failed, read when first asked for."""
+    """The stages of a lake that were done or failed. They are read when first needed."""
 
     def __init__(self, lake: "LocalLake") -> None:
         self.lake = lake
@@ -84,7 +84,7 @@ class RunState:
 
     @cached_property
     def records(self) -> list[StageRecord]:
-        """The stages, newest first. What an earlier version kept in the run log is converted."""
+        """The stages, newest first, including those that an earlier version kept in the run log."""
         if not self.lake.exists(RUN_LOG):
             return []
         log = {
@@ -104,7 +104,7 @@ class RunState:
         return sorted(found, key=lambda record: (record.started_at, record.run_id), reverse=True)
 
     def read_inputs(self, names: Iterable[str | None]) -> None:
-        """Read sets of inputs in one query, so that :meth:`inputs` has them."""
+        """Read several sets of inputs in one query, for :meth:`inputs`."""
         wanted = sorted({name for name in names if name} - self._inputs.keys())
         if wanted and self.lake.exists(STAGE_INPUT):
             columns = ("inputs", "kind", "input", "fingerprint")
@@ -117,7 +117,7 @@ class RunState:
         return self._inputs.get(name or "", {})
 
     def outcomes(self, record: StageRecord) -> Mapping[str, Mapping[str, str]] | None:
-        """The ``outcomes`` of a batch of `ingest`. Those of all batches are read together."""
+        """The ``outcomes`` of a batch of `ingest`. The outcomes of all batches are read together."""
         if not self._outcomes_read and self.lake.exists(BATCH):
             found = {}
             for row in self.lake.small_rows(BATCH, (*_KEY, "files"), {"stage": ["ingest"]}):
@@ -134,8 +134,8 @@ class RunState:
         return record.outcomes
 
     def write(self, lake: "Lake", record: StageRecord, started: datetime, inputs: Mapping[str, str]) -> None:
-        """Write the inputs and the batch of a stage that has ended. They count once the caller has written the row of the
-        run log; then it calls :meth:`add`. ``started``: when the stage began. ``lake``: the same lake, with a session."""
+        """Write the inputs and the batch of a stage that has ended. They count once the caller has written the row of the run
+        log. The caller then calls :meth:`add`. ``started``: when the stage began. ``lake``: the same lake, with a session."""
         record.started_at = (started - _EPOCH) // _MICROSECOND
         record.inputs = self._name(record.stage, inputs)
         _append(lake, [record], self._inputs)
@@ -194,7 +194,7 @@ class RunState:
 
 
 def policies_of(inputs: Mapping[str, str]) -> dict[str, str]:
-    """The policies among the inputs of a stage, each with a fingerprint of what decides its flags."""
+    """The policies among the inputs of a stage, each with a fingerprint of what can change its flags."""
     return {key.removeprefix(POLICY_KIND): value for key, value in inputs.items() if key.startswith(POLICY_KIND)}
 
 
@@ -204,8 +204,8 @@ def without_policies(inputs: Mapping[str, str]) -> dict[str, str]:
 
 
 def migrate(lake: "Lake") -> list[str]:
-    """Write what earlier versions kept in the run log to ``gold/batch`` and ``gold/stage_input``. Returns a line that says
-    so; nothing if there was nothing to do."""
+    """Copy what earlier versions kept in the run log to ``gold/batch`` and ``gold/stage_input``. Returns a line that says so,
+    or nothing if there was nothing to copy."""
     state = RunState(lake)
     if not state.records or not state.converted:
         return []

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ebi_spark.statistics.proportions import exact_limits
 
-# Fewer double readings than this say too little for a kappa.
+# With fewer double readings than this, no kappa is given.
 FEWEST_PAIRS = 30
 
 
@@ -27,8 +27,9 @@ def cohens_kappa(counts: Mapping[tuple[str, str], int], level: float = 0.95, few
     1969).
 
     Limits are the exact limits of the share of records on which the readers agree, at the sample size that gives this
-    standard error, less the agreement by chance. With some hundreds of pairs they are about kappa plus or minus 1.96
-    standard errors. With fewer, or a kappa near 1, those cover the truth too seldom (in some simulations in 7 of 10 samples).
+    standard error, less the agreement by chance. With several hundred pairs they are about kappa plus or minus 1.96
+    standard errors. With fewer pairs, or a kappa near 1, such symmetric limits contain the true value too seldom (in some
+    simulations in 7 of 10 samples).
 
     ``counts`` maps (first reader's class, second reader's class) to the number of records. Where both readers put every
     record in one and the same class, chance agreement is 1 and kappa is undefined.
@@ -48,7 +49,7 @@ def cohens_kappa(counts: Mapping[tuple[str, str], int], level: float = 0.95, few
     on_diagonal = sum(share[a, a] * (1 - (first[a] + second[a]) * (1 - kappa)) ** 2 for a in classes)
     off_diagonal = sum(share[a, b] * (first[b] + second[a]) ** 2 for a in classes for b in classes if a != b)
     variance = on_diagonal + (1 - kappa) ** 2 * off_diagonal - (kappa - chance * (1 - kappa)) ** 2
-    # Where all agree, the variance is 0: the pairs then count as they are.
+    # If all pairs agree, the variance is 0, and the sample size is the number of pairs.
     scatter = agreed * (1 - agreed)
     effective = n * scatter / variance if variance > 1e-12 and scatter > 1e-12 else n
     lower, upper = exact_limits(min(1.0, agreed), effective, level)

@@ -1,4 +1,4 @@
-"""What each factor of a product contributes to a change of the product, whatever the order of the factors."""
+"""How much each factor of a product contributes to a change of the product, independent of the order of the factors."""
 
 from collections.abc import Mapping, Sequence
 from math import factorial, fsum
@@ -8,13 +8,13 @@ import numpy as np
 
 
 class Chain(NamedTuple):
-    """A count as a chain of narrowing counts, the widest first: people, operations, in scope, …, flagged."""
+    """A chain of counts, each a part of the one before it: people, operations, in scope, …, flagged."""
 
     counts: tuple[int, ...]
 
 
 class Parts(NamedTuple):
-    """The change of the last count by factor; the parts add up to ``total``. ``notes`` names factors of 0/0 in a period."""
+    """The change of the last count by factor; the parts add up to ``total``. ``notes`` names factors that are 0/0 in a period."""
 
     parts: Mapping[str, float]
     total: float
@@ -58,7 +58,7 @@ def shapley_parts(factors: Factors, totals: Sequence[float]) -> np.ndarray[Any, 
     """The part of each factor in the change of the product: one row a chain, one column a factor.
 
     A factor's part is its mean effect over all orders in which the factors can change (Shapley, A value for n-person games,
-    1953). ``totals`` are the changes themselves. What is lost to rounding of floating point numbers (far below 1e-9) goes to
+    1953). ``totals`` are the changes themselves. The rounding error of floating point numbers (far below 1e-9) is added to
     the largest part, so that the parts of a chain add up to its total.
     """
     number = factors.before.shape[1]
@@ -79,7 +79,7 @@ def shapley_parts(factors: Factors, totals: Sequence[float]) -> np.ndarray[Any, 
 
 
 def rounded(parts: Mapping[str, float], total: float, digits: int = 0) -> dict[str, float]:
-    """The parts rounded for display so that they still add up to the rounded total: what is left goes to the largest part."""
+    """The parts rounded for display. The largest part takes the rounding difference, so they add up to the rounded total."""
     shown = {name: round(part, digits) for name, part in parts.items()}
     largest = max(shown, key=lambda name: abs(parts[name]))
     shown[largest] = round(shown[largest] + round(total, digits) - sum(shown.values()), digits)

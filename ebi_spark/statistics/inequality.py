@@ -54,7 +54,7 @@ def standardised(strata: Sequence[Stratum]) -> Estimate | None:
 
 
 def slope_index(groups: Sequence[tuple[float, Estimate]], level: float = 0.95) -> Estimate | None:
-    """The slope index of inequality: how much higher the rate of the last group's end is than that of the first group's.
+    """The slope index of inequality: how much higher the rate is at the end of the last group than at that of the first group.
 
     ``groups`` are (people, rate) in the order of the ranking, such as from the least to the most deprived fifth. The rates are
     regressed on the midpoint of each group's range in the ranked population (0 to 1), weighted by people. The limits follow

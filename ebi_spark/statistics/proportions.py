@@ -17,15 +17,15 @@ class Limits(NamedTuple):
 
 
 def clopper_pearson(events: int, n: int, level: float = 0.95) -> Limits:
-    """Exact limits of ``events`` out of ``n`` (Clopper and Pearson, Biometrika 1934): they cover the truth at least as often
-    as ``level`` says, whatever the truth is. With no event the lower limit is 0, with ``n`` events the upper one is 1."""
+    """Exact limits of ``events`` out of ``n`` (Clopper and Pearson, Biometrika 1934). They contain the true value at least as
+    often as ``level`` says, whatever it is. With no event the lower limit is 0, with ``n`` events the upper one is 1."""
     if not 0 <= events <= n:
         raise ValueError(f"{events} of {n} is not possible")
     return exact_limits(events / n, n, level) if n else Limits(None, None)
 
 
 def exact_limits(share: float, n: float, level: float = 0.95) -> Limits:
-    """The same for a share of ``n``, which may be an effective sample size (Korn and Graubard, Survey Methodology 1998)."""
+    """The same limits for a share of ``n``, which may be an effective sample size (Korn and Graubard, Survey Methodology 1998)."""
     tail, events = (1 - level) / 2, share * n
     lower = 0.0 if share <= 0 else float(beta.ppf(tail, events, n - events + 1))
     upper = 1.0 if share >= 1 else float(beta.ppf(1 - tail, events + 1, n - events))

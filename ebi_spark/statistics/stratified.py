@@ -1,7 +1,7 @@
 """A share from a stratified sample, with limits that fit how it was drawn.
 
-The sample is drawn in *cells* (a stratum at a provider): in each, some of its records, all with the same probability. All
-arrays end with the axis of cells; axes before it are repeated samples, which are worked out together.
+The sample is drawn in *cells* (a stratum at a provider). In each cell some of the records are drawn, all with the same
+probability. The last axis of every array is that of the cells. The axes before it are repeated samples, which are computed together.
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ class Share:
     """A share with its limits; NaN where no record of the group has an answer.
 
     ``few``: limits are exact. ``census``: every record of the group was drawn and has an answer. ``equal_weights``: all
-    records with an answer count the same. ``effective``: the number of records in a simple sample that would say as much;
-    infinite for a census.
+    records with an answer have the same weight. ``effective``: the number of records in a simple random sample that would give
+    as much information; infinite for a census.
     ``missing_strata``: strata of the group without any answer, which the share leaves out.
     """
 
@@ -59,10 +59,10 @@ class Share:
 def share(cells: CellCounts, level: float = 0.95) -> Share:
     """The share of a group's records whose answer is yes.
 
-    Within a stratum it is a Hájek mean with the weights N / m, so that records without an answer are made up for by the
-    others of their stratum. Its variance is linearised, within cells and with the finite-population correction. Strata count
-    by their records. Limits of one stratum are those of Wilson at the effective sample size (Korn and Graubard, Survey
-    Methodology 1998), or exact (Clopper and Pearson) where records are few; those of several strata are put together by the
+    Within a stratum it is a Hájek mean with the weights N / m, so that the others of their stratum count for records
+    without an answer. Its variance is linearised, within cells and with the finite-population correction. Strata are weighted by
+    their numbers of records. Limits of one stratum are those of Wilson at the effective sample size (Korn and Graubard, Survey
+    Methodology 1998), or exact (Clopper and Pearson) where records are few; those of several strata are combined through the
     variances that each stratum's limits imply (Zou and Donner, Statistics in Medicine 2008; Yan and Su 2010).
     """
     cells = _of_one_shape(cells)
@@ -78,7 +78,7 @@ def share(cells: CellCounts, level: float = 0.95) -> Share:
         # How many records of equal weight there would be, without the finite-population correction.
         kish = 1 / np.nansum(np.where(known, shares**2 / np.stack([part.kish for part in parts]), 0.0), 0)
         few = _few(value, kish, np.stack([part.unread for part in parts]).sum(0))
-        # Strata with few records also make the group one with few, where most of its variance is theirs.
+        # If most of the variance comes from strata with few records, the group also counts as one with few.
         variances = np.stack(
             [
                 np.where(known_here, weight**2 * part.value * (1 - part.value) / part.effective, 0.0)
@@ -112,8 +112,8 @@ def share(cells: CellCounts, level: float = 0.95) -> Share:
 
 
 def _few(value: Array, read: Array, unread: Array) -> Array:
-    """Whether records are too few for limits that are not exact: those read, or those expected of either answer among the
-    read or among the unread (a census but for a few records)."""
+    """Whether there are too few records for limits that are not exact: too few read, or too few of either answer expected among
+    those read or among those not read (an audit that read all but a few records)."""
     found: Array = (read < FEWEST_RECORDS) | (np.minimum(value, 1 - value) * np.minimum(read, unread) < FEWEST_EXPECTED)
     return found
 
@@ -128,12 +128,12 @@ def _of_one_shape(cells: CellCounts) -> CellCounts:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one stratum says.
+    """The share of one stratum, and what its limits need.
 
     ``size``: its records that belong to the group; ``unread``: those of them without an answer. ``answered``: records with one.
-    ``kish``: how many records of equal weight they are; ``kish_corrected``: the same with the finite-population correction;
-    ``effective``: also with what is gained by drawing at each provider. ``least``, ``most``: bounds of the share that no
-    unread record can break.
+    ``kish``: the number of records of equal weight that they correspond to; ``kish_corrected``: the same with the
+    finite-population correction; ``effective``: the same, also with the gain from drawing at each provider. ``least``, ``most``:
+    the lowest and highest share that the unread records could still make.
     """
 
     size: Array
@@ -162,10 +162,10 @@ def _stratum(cells: CellCounts, own: Array, level: float) -> _Part:
         unread = 1 - np.where(in_group > 0, answered / in_group, 1.0) * drawn / records
         squares = weight**2 * (positive * (1 - p) ** 2 + (answered - positive) * p**2)
         sums = weight * (positive - p * answered)
-        # Known are the records with an answer, and those outside the group, which count as 0.
+        # Records with an answer are known, and so are those outside the group, which count as 0.
         known = answered + drawn - in_group
         within = np.where(known > 1, known / (known - 1) * (squares - sums**2 / known), squares)
-        # Whether a form comes back is chance too, over the whole stratum: that part is not within cells.
+        # Whether a form is returned is also chance, over the whole stratum: this part of the variance is not within cells.
         response = (total / (weight * in_group).sum(-1))[..., None]
         stratified = ((1 - drawn / records) * response * within + (1 - response) * squares).sum(-1)
         all_drawn = drawn.sum(-1)
@@ -175,7 +175,7 @@ def _stratum(cells: CellCounts, own: Array, level: float) -> _Part:
         freedom = np.maximum(1.0, noise.sum(-1) ** 2 / (noise**2 / np.maximum(drawn - 1, 1)).sum(-1))
         tail = (1 + level) / 2
         caution = (t.ppf(tail, np.maximum(1.0, all_drawn - 1)) / t.ppf(tail, np.nan_to_num(freedom, nan=1.0))) ** 2
-        # Providers that differ make the sample better than a simple one of its size.
+        # If providers differ, the sample is better than a simple random sample of the same size.
         exact = value * (1 - value) * all_drawn / (all_drawn - 1) * total**2 / stratified
         usable = (stratified > 0) & (value > 0) & (value < 1) & (all_drawn > 1)
         effective = np.where(usable, np.minimum(exact, 20 * with_correction), with_correction) * np.minimum(

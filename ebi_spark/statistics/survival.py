@@ -6,7 +6,7 @@ Both take a table of counts by day, so that no record of a person has to leave S
     3     {"readmission": 1}                  0
     10    {"readmission": 2, "death": 1}      4
 
-Everybody starts on day 0. Who is censored on a day was at risk on that day: events come first.
+Everybody starts on day 0. A person who is censored on a day was at risk on that day, because events come first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def aalen_johansen(days: Sequence[Day], kind: str, level: float = 0.95) -> list[
 
 
 def at_day(points: Sequence[Point], day: int) -> Point | None:
-    """The point of a curve that holds on ``day``; None before the first."""
+    """The point of a curve that applies on ``day``; None before the first point."""
     return next((point for point in reversed(points) if point.day <= day), None)
 
 
@@ -99,7 +99,7 @@ def _with_numbers_at_risk(days: Sequence[Day]) -> list[tuple[Day, int]]:
 
 def _variance_part(incidence: float, at_risk: int, events: int, of_kind: int, before: float, after: float) -> float:
     left = incidence - after
-    # Where nobody is left, nothing after this day depends on it.
+    # If nobody is left, no later value depends on this one.
     of_survival = left**2 * events / (at_risk * (at_risk - events)) if at_risk > events else 0.0
     own = before**2 * of_kind * (at_risk - of_kind) / at_risk**3
     return of_survival + own - 2 * left * before * of_kind / at_risk**2

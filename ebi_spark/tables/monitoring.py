@@ -1,6 +1,6 @@
 """The tables of monitoring: prior approval, case-note audit, the care around an operation, and what changed.
 
-An *operation* is a record of admitted care in scope of a policy under the policy's default reading.
+An *operation* is a record of admitted care in scope of a policy, under the policy's default reading.
 """
 
 from ebi_spark.tables.table import RECORD_KEY, YEAR, Table
@@ -65,16 +65,16 @@ PRIOR_APPROVAL_QUARANTINE = Table(
 APPROVAL_MATCH = Table(
     "gold",
     "approval_match",
-    "an operation and what the register of approvals says of it",
+    "an operation and the result of looking it up in the registers of approvals",
     _OPERATION
     + """
     emergency boolean -- the patient was admitted as an emergency
     regime string -- what the board asked for on the day: prior_approval, ifr_only, criteria_based or none; NULL if unknown
-    match_class string -- the first class that holds, from cannot_link to none_on_record (docs/monitoring-approvals.md)
+    match_class string -- the first class that applies, from cannot_link to none_on_record (docs/monitoring-approvals.md)
     reason string -- why the operation cannot be linked: no_person, register_does_not_cover or register_not_linkable; NULL for other classes
-    approval_ids array<string> -- the entries behind the class
-    days_from_decision int -- days from the decision to the operation, where one entry is behind the class; negative if it was decided afterwards
-    other_policy_approvals array<string> -- approved entries of the person with another policy
+    approval_ids array<string> -- the entries on which the class is based; where there are none, all entries of the person for the policy
+    days_from_decision int -- days from the decision to the operation, where the class is based on one entry; negative if the decision came afterwards
+    other_policy_approvals array<string> -- approved entries of the person for other policies
 """
     + _RUN,
     partition_by=(YEAR,),
@@ -84,7 +84,7 @@ APPROVAL_MATCH = Table(
 APPROVAL_UNUSED = Table(
     "gold",
     "approval_unused",
-    "an approval without an operation after the configured time",
+    "an approval without an operation, once the configured time has passed",
     """
     register string -- name of the register's source in the configuration
     approval_id string -- the register's own key
@@ -112,7 +112,7 @@ REGIME_CHANGE = Table(
     regime_after string -- what it asked for from that day on; NULL if unknown
     grain string -- month or quarter
     period_start date -- first day of the month or quarter
-    side string -- before, after, or during for the period in which the regime changed
+    side string -- before, after, or during (the period in which the regime changed)
     days int -- days of the period that are in the data
     operations bigint -- operations in scope of the policy
     flagged bigint -- flagged operations
@@ -130,19 +130,19 @@ PATHWAY = Table(
     + """
     admission_date date -- first day of the spell
     discharge_date date -- last day of the spell
-    spell_end date -- last day of the continuous inpatient spell, with transfers
+    spell_end date -- last day of the continuous inpatient spell, transfers included; NULL if the person cannot be followed
     levels string -- one, two, three_or_more, not_stated or ambiguous (proxy, from V55 codes)
     approach string -- posterior, anterior, lateral or combined; NULL if the codes do not say
     decompression boolean -- decompression of the spine in the same spell (proxy)
     algorithm_step string -- the last step of the article's algorithm that the data show: confirm, conservative_care, reassess or proceed
-    missing_to_decide array<string> -- the steps that cannot be seen and would be needed to decide the algorithm
+    missing_to_decide array<string> -- the steps that cannot be seen and would be needed to decide the step reached or the next one
     died_in_hospital boolean -- the continuous spell ended with death
-    follow_up_days int -- days of data after the continuous spell; NULL if the person died in hospital
-    readmitted_after int -- days to the first emergency readmission; NULL if none was seen
-    possible_staged_after int -- days to a planned readmission within 30 days with an anterior code; NULL if none was seen
+    follow_up_days int -- days of data after the continuous spell; NULL if the person died in it or cannot be followed
+    readmitted_after int -- days from spell_end to the first emergency readmission; NULL if none was seen
+    possible_staged_after int -- days to a planned readmission within 30 days with an anterior operation; NULL if none was seen
     further_fusion_after int -- days from the operation to the next fusion in a later continuous spell; NULL if none was seen
-    revision_after int -- days from the operation to a revision, likewise
-    removal_after int -- days from the operation to a removal of instruments without a new fusion, likewise
+    revision_after int -- days from the operation to a revision of a fusion in a later continuous spell; NULL if none was seen
+    removal_after int -- days from the operation to a removal of instruments without a new fusion, in a later continuous spell; NULL if none was seen
     death_after int -- days from the operation to a death in hospital; NULL if none was seen
 """
     + _RUN,
@@ -160,12 +160,12 @@ PATHWAY_STEP = Table(
     dataset string -- apc (admitted patient care)
     record_id string -- key of the record in silver
     financial_year string -- of the fusion's record, such as 2021-22
-    step_id string -- the step, as in conf/pathway.yml
+    step_id string -- the step, as in conf/pathway.yml and conf/pathway_after.yml
     window string -- 3_months, 6_months or 12_months before; at_operation; index_spell, 30_days, 90_days, 1_year or 2_years after
     state string -- seen, not_seen or cannot_be_seen
     evidence array<string> -- the codes or treatment functions that show the step; empty where it is not seen
-    first_day date -- before the operation: first day in the window on which a record shows the step
-    last_day date -- likewise the last day
+    first_day date -- first day in the window on which a record shows the step; NULL for steps at or after the operation
+    last_day date -- last day in the window on which a record shows the step; NULL for steps at or after the operation
 """
     + _RUN,
     partition_by=(YEAR,),
@@ -175,7 +175,7 @@ PATHWAY_STEP = Table(
 PATHWAY_INCIDENCE = Table(
     "gold",
     "pathway_incidence",
-    "the share of fusions with an event by a day after the operation, with censoring",
+    "the share of fusions with an event by one day after the start, allowing for censoring",
     """
     policy_id string -- the policy
     group string -- all or flagged
@@ -194,14 +194,14 @@ PATHWAY_INCIDENCE = Table(
 CODE_USE = Table(
     "gold",
     "code_use",
-    "the records of one year with one code or group of codes that is seen beside a policy's rule",
+    "the records of one year with one code that may be recorded instead of a policy's, or one group of such codes",
     """
     policy_id string -- the policy
     financial_year string -- April to March, such as 2021-22
-    kind string -- operation_outside_scope, non_dominant (a code of the scope that is not dominant), unspecified or primary_diagnosis
-    code string -- the code; `any` for records with at least one code of the kind; `unknown` for no primary diagnosis
-    records bigint -- number of records with the code; a record with two codes counts at both
-    of_records bigint -- all records that the share is of: lumbar fusions of the year, for primary_diagnosis those in scope
+    kind string -- operation_outside_scope, non_dominant (a code of the scope that is not dominant), unspecified (the code does not name the part of the spine) or primary_diagnosis
+    code string -- the code; `any` for records with at least one code of the kind; `unknown` for records without a primary diagnosis
+    records bigint -- number of records with the code; a record with two codes counts for both
+    of_records bigint -- the denominator: lumbar fusions of the year, for primary_diagnosis those in scope
 """
     + _RUN,
     partition_by=(YEAR,),
@@ -245,10 +245,10 @@ EQUALITY_RATE = Table(
     rate double -- flagged records per 100,000 person-years: by sex standardised for age, by deprivation_fifth for age and sex, by age_group as counted
     lower double -- lower 95% confidence limit
     upper double -- upper 95% confidence limit
-    slope_index double -- difference in the rate from the least to the most deprived, per 100,000; deprivation_fifth only
+    slope_index double -- how much higher the rate is at the most deprived end than at the least deprived end, per 100,000; deprivation_fifth only
     slope_lower double -- lower 95% confidence limit of the slope index
     slope_upper double -- upper 95% confidence limit of the slope index
-    status string -- ok, few_events (under 10), or no_population
+    status string -- ok, few_events (fewer than 10), or no_population
 """
     + _RUN,
     required=("policy_id", "reading", "period", "dimension", "group", "activity", "status", "run_id"),
@@ -262,7 +262,7 @@ AUDIT_SAMPLE = Table(
     policy_id string -- the policy
     revision string -- the revision by which the record was read
     reading string -- the reading that decides the strata
-    policy_fingerprint string -- changes when the definition of the policy changes; a form has to name the same
+    policy_fingerprint string -- changes when the definition of the policy changes; a returned form must have the same one
     seed bigint -- the seed of the draw
     years array<string> -- the financial years of the frame
     source_system string -- sus_plus or hes
@@ -276,7 +276,7 @@ AUDIT_SAMPLE = Table(
     records_drawn bigint -- how many of them were drawn (m)
     probability double -- inclusion probability, m / N, above 0
     draw_order int -- place in the order of the draw, from 1 in each stratum and provider
-    read_twice boolean -- two readers read the notes
+    read_twice boolean -- two people read the notes
     clauses map<string,string> -- the clauses that the form asks about, each with its kind: scope, require, exclude or note
     drawn_at timestamp -- when the sample was drawn
 """
@@ -287,15 +287,15 @@ AUDIT_SAMPLE = Table(
 AUDIT_RESULT = Table(
     "gold",
     "audit_result",
-    "what a reader of the case notes answered to one question on one record",
+    "one reader's answer to one question about one record",
     """
     audit_id string -- the audit
     source_system string -- sus_plus or hes
     dataset string -- apc (admitted patient care) or op (outpatients)
     record_id string -- key of the record in silver
-    reader string -- first, second or adjudicated; only where first and second differ, or only the second found the notes, is there an adjudicated answer
-    clause_id string -- the clause asked about; notes_found for whether the notes were there, verdict for the policy as a whole
-    found string -- yes, no or cannot_tell
+    reader string -- first, second or adjudicated; an adjudicated answer exists only where first and second differ, or only the second found the notes
+    clause_id string -- the clause asked about; notes_found for whether the notes were found, verdict for the policy as a whole
+    found string -- the answer: yes, no or cannot_tell
     form string -- name of the file with the form
     imported_at timestamp -- when the form was taken
 """
@@ -313,19 +313,19 @@ AUDIT_ESTIMATE = Table(
     measure string -- what is estimated, such as positive_predictive_value, missed_cases or kappa (docs/monitoring-audit.md)
     part string -- overall, clause:ID, reading:NAME or stratum:NAME
     estimate double -- the estimate: a share from 0 to 1, or a number of records (corrected_records, sample_size)
-    lower double -- lower 95% confidence limit; NULL where there is none
-    upper double -- upper 95% confidence limit; NULL where there is none
+    lower double -- lower 95% confidence limit; NULL if the estimate has no limits
+    upper double -- upper 95% confidence limit; NULL if the estimate has no limits
     worst double -- the share if every record without an answer counted as no
     best double -- the share if every record without an answer counted as yes
-    process_lower double -- of a census: lower exact limit for the process behind the records
-    process_upper double -- of a census: upper exact limit for the process behind the records
+    process_lower double -- of a census: lower exact limit for the process that produced the records
+    process_upper double -- of a census: upper exact limit for the process that produced the records
     method string -- clopper_pearson, wilson, hajek (weighted, linearised), census, mover (variances from limits), kappa or count
-    records bigint -- records of the frame that the estimate is about; NULL where only the sample says how many
-    forms bigint -- forms with an answer, on which the estimate rests
-    effective double -- number of forms that would say as much in a simple sample
+    records bigint -- records of the frame that the estimate is about; NULL where their number is not known exactly, only estimated from the sample
+    forms bigint -- forms with an answer, on which the estimate is based
+    effective double -- effective number of forms: how many would give as much information in a simple random sample
     not_returned bigint -- drawn records without a form
     notes_not_found bigint -- forms without notes
-    cannot_tell bigint -- forms whose notes do not say
+    cannot_tell bigint -- forms with the answer cannot tell
     status string -- ok, no_answers, incomplete (a stratum without any answer is left out), few_pairs or undefined
 """
     + _RUN,
@@ -339,7 +339,7 @@ MONITORING_TABLES = (
 )  # fmt: skip
 
 _RELEASE = "    release_id string -- the release that the row belongs to\n"
-_CONTROLLED = """    status string -- ok, or withheld: fewer than 8, or a count that would give such a count away{more}
+_CONTROLLED = """    status string -- ok, or withheld: fewer than 8 (default rule), or a count that would give such a count away{more}
     disclosure string -- the disclosure rule that was applied
 """
 
@@ -355,11 +355,13 @@ APPROVAL_SUMMARY = Table(
     financial_year string -- April to March, such as 2021-22
     match_class string -- from cannot_link to none_on_record (docs/monitoring-approvals.md)
     operations bigint -- operations in scope in this class, rounded; NULL where withheld
-    of_operations bigint -- all operations in scope that have a date, rounded
+    of_operations bigint -- all operations in scope that have a date, rounded; NULL where not published
     share double -- operations / of_operations
-    boards string -- the boards whose registers the classes rest on, codes separated by commas; NULL where not published
+    boards string -- the boards whose registers the classes are based on, codes separated by commas; NULL where not published
 """
-    + _CONTROLLED.format(more="; or sub_national: the classes rest on too few boards to be published"),
+    + _CONTROLLED.format(
+        more="; or sub_national: the boards with a register are too few, or differ by one from others that are published"
+    ),
     partition_by=("release_id", YEAR),
     required=("release_id", "policy_id", "revision", "reading", YEAR, "match_class", "status", "disclosure"),
 )
@@ -377,14 +379,14 @@ PATHWAY_SUMMARY = Table(
     kind string -- step, class or incidence
     measure string -- the step's id; levels, approach, decompression or algorithm_step; or the event of an incidence
     window string -- the window of a step; NULL otherwise
-    class string -- of a step: seen, not_seen or cannot_be_seen; of a class its value; of an incidence: event
-    day int -- of an incidence: days since discharge (readmission) or since the operation; NULL otherwise
+    class string -- for a step: seen, not_seen or cannot_be_seen; for a class: its value; for an incidence: event
+    day int -- for an incidence: days since discharge (readmission) or since the operation; NULL otherwise
     operations bigint -- fusions in this class, or with the event by this day, rounded; NULL where withheld
     of_operations bigint -- all fusions that are counted, rounded
-    share double -- operations / of_operations; of an incidence the estimate that allows for censoring, rounded to 5 fusions
+    share double -- operations / of_operations; for an incidence, the estimate that allows for censoring, rounded to the share of 5 fusions
     share_lower double -- lower 95% confidence limit of an incidence, rounded down; NULL otherwise
     share_upper double -- upper 95% confidence limit of an incidence, rounded up; NULL otherwise
-    at_risk bigint -- of an incidence: fusions still observed on this day, rounded; NULL otherwise
+    at_risk bigint -- for an incidence: fusions still observed on this day, rounded; NULL otherwise
 """
     + _CONTROLLED.format(more=""),
     partition_by=("release_id", YEAR),
@@ -416,21 +418,21 @@ PUBLISHED_ACTIVITY_CHANGE = Table(
 PUBLISHED_AUDIT_ESTIMATE = Table(
     "published",
     "audit_estimate",
-    "one estimate of a case-note audit of all providers of England",
+    "one estimate of a case-note audit that drew from all providers of England",
     _RELEASE
     + """
     audit_id string -- the audit
     policy_id string -- the policy, such as 2Y_back_pain_fusion
-    reading string -- the reading that is estimated
+    reading string -- the reading that decides the strata
     measure string -- what is estimated, such as positive_predictive_value, missed_cases or kappa
     part string -- overall or clause:ID
     estimate double -- the estimate, rounded to the effect of one form; NULL where withheld
     lower double -- lower 95% confidence limit, rounded down
     upper double -- upper 95% confidence limit, rounded up
-    worst double -- the estimate if every form that is missing counted against it; NULL where fewer than 8 are missing
-    best double -- the estimate if every form that is missing counted for it; NULL where fewer than 8 are missing
-    method string -- clopper_pearson, wilson, hajek, census, …
-    forms bigint -- forms that the estimate rests on, rounded
+    worst double -- the estimate if every record without an answer counted as no; NULL where fewer than 8 have none
+    best double -- the estimate if every record without an answer counted as yes; NULL where fewer than 8 have none
+    method string -- clopper_pearson, wilson, hajek, census, mover, kappa or count
+    forms bigint -- forms with an answer, on which the estimate is based, rounded
 """
     + _CONTROLLED.format(more="; or why there is none: no_answers, incomplete, few_pairs, undefined"),
     partition_by=("release_id",),
