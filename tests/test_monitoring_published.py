@@ -690,7 +690,9 @@ def small_lake(folder: Path) -> LocalLake:
     local = {"policy_id": "L"}
     change = {"area_code": "E92000001", "run_id": "r"}
     audit = {"audit_id": "A", "policy_id": "P", "run_id": "r"}
-    policies = [{"policy_id": "P"}, {"policy_id": "L", "boards": [boards[0]]}]
+    default = {"reading": "as_published", "is_default_reading": True}
+    policies = [{"policy_id": "P"} | default, {"policy_id": "L", "boards": [boards[0]]} | default]
+    policies.append({"policy_id": "P", "reading": "as_intended", "is_default_reading": False})
     return lake_of(
         folder,
         {
@@ -704,7 +706,11 @@ def small_lake(folder: Path) -> LocalLake:
                 *(row | change | {"area_type": "icb", "area_code": boards[0]} for row in change_of(BEFORE, AFTER)),
             ],
             AUDIT_SAMPLE: [audit | {"financial_year": YEAR, "provider_code": code} for code in ("RX1", "RX2")],
-            AUDIT_ESTIMATE: [estimated() | {"run_id": "r"}, estimated(part="clause:age") | {"run_id": "r"}],
+            AUDIT_ESTIMATE: [
+                estimated() | {"run_id": "r"},
+                estimated(part="clause:age") | {"run_id": "r"},
+                estimated(reading="as_intended") | {"run_id": "r"},  # not the reading that figures are published by
+            ],
             ACTIVITY_RATE: [
                 {
                     "policy_id": "P",

@@ -821,7 +821,7 @@ def test_monitoring_says_what_is_withheld_and_what_cannot_be_seen() -> None:
         "Article pending human review.",
         "“Cannot be seen” does not mean “no”",
         "Deaths outside hospital are not in the data",
-        "T84.7",
+        "V54.4",
         "the registers of 3 boards are known",
         "“Too few boards” means",
         "It does not replace the published rate. The published figure for 2022-23 is",
