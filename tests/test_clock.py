@@ -15,6 +15,7 @@ IN_SPARK = re.compile(
 # What for. Whoever adds one says here why no row of a year can come of it.
 INSTANTS = {
     "ebi_spark/records/ingest_audit.py": "silver/ingest_audit: written_at",
+    "ebi_spark/case_audit/audit.py": "when a sample was drawn and a form was taken",
     "ebi_spark/lake/locking.py": "since when a process runs, for the message to whoever waits",
     "ebi_spark/release/publish.py": "released_at; how long ago a release was replaced",
     "ebi_spark/config/settings.py": "the day of the run, after which no activity can be: recorded with it, and used when it is gone over",
