@@ -548,7 +548,7 @@ def test_a_lake_of_an_earlier_version_is_converted_and_nothing_is_due(
 
     again = call(run.main, source, "--lake", str(earlier))
     assert [stage["name"] for stage in again["stages"] if stage.get("skipped")] == [
-        "ingest", "flag", "rate", "validate", "publish",
+        "ingest", "flag", "rate", "monitor", "validate", "publish",
     ]  # fmt: skip
     kept = "run_id, stage, started_at, outcome, years, inputs, versions_read, versions_written, day, whole, years_found, files"
     converted, made = (rows_of(place, "gold/batch", kept) for place in (earlier, lake(source)))
