@@ -20,7 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     def work(_: Console, __: dict[str, Any]) -> None:
         from argcomplete.shell_integration import shellcode
 
-        print(shellcode(["ebi-spark"], shell=arguments.shell))
+        # By position: the name of the shell, which runs nothing here.
+        print(shellcode(["ebi-spark"], True, arguments.shell))
 
     return guarded(work, as_json=False, debug=False)
 
