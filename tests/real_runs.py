@@ -156,7 +156,11 @@ RECORD_TABLES = (
     "silver/op_attendance",
     "silver/quarantine",
     "silver/repeated_row",
+    "silver/prior_approval",
     "gold/activity_flag",
+    "gold/approval_match",
+    "gold/approval_unused",
+    "gold/pathway",
 )
 SECRET = "ZQX"
 
@@ -165,7 +169,7 @@ def seed_secrets(data: Path) -> int:
     """Put values that stand nowhere else into made-up SUS+ files: persons, keys, codes, ages, dates, a column of names, a
     key with two contents, a line that is cut short. Gives how many were put."""
     put = 0
-    for path in sorted(data.rglob("*.csv")):
+    for path in sorted(path for path in data.rglob("*.csv") if path.parent.name != "prior_approval"):
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = list(csv.reader(file))
         at = {name.upper(): number for number, name in enumerate(header)}

@@ -25,7 +25,7 @@ from ebi_spark.policies.model import HasCode
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.records.checksums import content
 from ebi_spark.records.code_lists import clean_code
-from ebi_spark.runs.history import details_of
+from ebi_spark.runs.history import new_record, recorded_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.hes_keys import key_with_year
 from ebi_spark.stages.replay import _config as recorded_settings
@@ -210,8 +210,8 @@ def test_the_first_days_are_settings_with_reasons(tmp_path: Path) -> None:
 def test_a_run_that_is_gone_over_has_the_day_it_had() -> None:
     lake: Any = SimpleNamespace(location=LakeLocation(folder=Path("/lake")))
     config = RunConfig(lake=lake.location, day=RUN_DAY)
-    noted = details_of("rate", config, lake, "r", None)
-    assert recorded_settings(lake, noted, "rate").day == RUN_DAY
+    record, inputs = new_record("rate", config, "r", None), recorded_inputs("rate", config, lake, "r", None)
+    assert recorded_settings(lake, record, inputs).day == RUN_DAY
 
 
 # HES keys. (key, year column, day of the end, key with its year where it needs one)
