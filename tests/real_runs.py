@@ -140,7 +140,7 @@ def end_state(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
             if name in (*LOGS, "silver/ingest_audit", "published/release"):
                 continue
             columns = ", ".join(
-                f"round({column}, 9)" if kind == "double" else f"{column}::VARCHAR"
+                f'round("{column}", 9)' if kind == "double" else f'"{column}"::VARCHAR'
                 for column, kind, _ in table.fields()
                 if column not in _PASSING
             )
