@@ -134,6 +134,8 @@ def undisturbed(source: Path, one_session: None) -> dict[str, list[tuple[Any, ..
         "published/variation",
         "published/days_between",
         # One year, few operations, no audit, and no board whose regime changed.
+        "silver/prior_approval",
+        "published/approval_summary",
         "silver/prior_approval_quarantine",
         "gold/approval_unused",
         "gold/regime_change",
