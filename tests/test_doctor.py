@@ -55,7 +55,7 @@ def test_every_problem_has_its_remedy(
     refused = {name: finding["remedy"] for name, finding in found.items() if finding["result"] == "refused"}
     assert refused.keys() == {"Python", "packages", "Java", "Delta's jars", "memory"}
     assert all(refused.values())
-    assert answer["error"]["message"].startswith("5 things have to be corrected.")
+    assert answer["error"]["message"].startswith("5 of 14 checks found a problem.")
     assert "pyspark is " in found["packages"]["found"]
     assert "no-such-package is not installed" in found["packages"]["found"]
     assert "Java 11" in found["Java"]["found"]

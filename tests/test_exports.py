@@ -24,9 +24,10 @@ from ebi_spark.exports.data_contract import data_contract
 from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED
 from ebi_spark.exports.lineage import lineage_events
 from ebi_spark.exports.metrics_library import metrics
-from ebi_spark.exports.release_data import ReleaseData, comparison, is_withheld, read_release_data
+from ebi_spark.exports.release_data import ReleaseData, comparison, read_release_data
 from ebi_spark.exports.sheets import CONFIDENTIAL, sheets_of
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.report.rows import is_suppressed
 from ebi_spark.tables.schemas import RELEASE, RUN_LOG, TABLES, Table
 from jobs import export
 
@@ -134,7 +135,7 @@ def test_spreadsheets_have_what_is_published_and_nothing_that_is_suppressed(
                 expected = value.isoformat() if isinstance(value, date) and isinstance(text, str) else value
                 assert text == (pytest.approx(expected) if isinstance(expected, float) else expected), sheet.name
     # Every suppressed rate, counted from the published table itself.
-    suppressed = [row for row in release.rates if row["area_type"] == "icb" and is_withheld(row)]
+    suppressed = [row for row in release.rates if row["area_type"] == "icb" and is_suppressed(row)]
     cells = [line for line in book["Rates_icb"] if line[4] == CONFIDENTIAL]
     assert len(cells) == len(suppressed) > 10
     assert all(line[5] == CONFIDENTIAL and line[7] == CONFIDENTIAL for line in cells)
@@ -155,7 +156,7 @@ def test_fingertips_has_its_header_and_each_published_rate(files: Path, release:
     for row, published in zip(rows, release.rates, strict=True):
         assert (row["Value"] == "") == (published["standardised_rate"] is None)
         assert row["Value"] == "" or float(row["Value"]) == published["standardised_rate"]
-        assert (row["Value note"] == SUPPRESSED) == is_withheld(published)
+        assert (row["Value note"] == SUPPRESSED) == is_suppressed(published)
         assert row["Value note"] != SUPPRESSED or row["Count"] == row["Lower CI 95.0 limit"] == ""
     england = [row for row in rows if row["Area Type"] == "England"]
     assert {row["Area Code"] for row in england} == {"E92000001"}

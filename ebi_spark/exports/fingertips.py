@@ -8,13 +8,12 @@ from typing import Any
 from ebi_spark.exports.release_data import (
     AREA_TYPES,
     ReleaseData,
-    Row,
     comparison,
-    is_withheld,
     ons_codes,
     parents,
 )
 from ebi_spark.geography.area_versions import versions
+from ebi_spark.report.rows import Row, is_suppressed, limits_of
 
 COLUMNS = (
     "Indicator ID", "Indicator Name", "Parent Code", "Parent Name", "Area Code", "Area Name", "Area Type", "Sex", "Age",
@@ -54,11 +53,8 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
         if row["area_type"] == "england":
             place = ("england", "E92000001")
         parent_kind, parent_code, parent_name = above.get(place, ("", "", ""))
-        low, high = (
-            (row[f"{name}_adjusted"] if row[f"{name}_adjusted"] is not None else row[name])
-            for name in ("lower", "upper")
-        )
-        note = SUPPRESSED if is_withheld(row) else NOT_CALCULATED if row["standardised_rate"] is None else ""
+        low, high = limits_of(row) or (None, None)
+        note = SUPPRESSED if is_suppressed(row) else NOT_CALCULATED if row["standardised_rate"] is None else ""
         whole = england.get((row["policy_id"], row["revision"], row["period"]))
         found.append(
             dict.fromkeys(COLUMNS, "")

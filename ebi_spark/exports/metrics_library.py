@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebi_spark.exports.release_data import ENGLAND_ONS, ReleaseData, Row
+from ebi_spark.exports.release_data import ENGLAND_ONS, ReleaseData
+from ebi_spark.report.rows import Row
 
 _MEASURES = {
     "activity": ("flagged", "flagged records", "Records of hospital activity that meet the policy's rule."),

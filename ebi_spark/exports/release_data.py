@@ -4,19 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Any
-
-import pandas as pd
 
 from ebi_spark.config.settings import resource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.current import local_time
+from ebi_spark.report.rows import Row, limits_of, rows_of
 from ebi_spark.small_files import read_rows
 from ebi_spark.tables.schemas import RELEASE, TABLES
 
-Row = dict[str, Any]
-WITHHELD = ("withheld_small", "withheld_secondary")
 ENGLAND, ENGLAND_ONS = "england", "E92000001"
 # The kinds of area, from the largest to the smallest.
 AREA_TYPES = {
@@ -89,7 +85,7 @@ def read_release_data(lake: LocalLake, release_id: str | None = None) -> Release
     return ReleaseData(
         manifest,
         {
-            table.name: plain_rows(lake.frame(table, {"release_id": [manifest["release_id"]]}))
+            table.name: rows_of(lake.frame(table, {"release_id": [manifest["release_id"]]}))
             if lake.exists(table)
             else []
             for table in published
@@ -97,40 +93,15 @@ def read_release_data(lake: LocalLake, release_id: str | None = None) -> Release
     )
 
 
-def plain_rows(frame: pd.DataFrame) -> list[Row]:
-    """The rows of a frame with Python values; a missing value is None, an array a list."""
-    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, str | bool | int | dict):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if getattr(value, "ndim", 0):
-        return [_plain(item) for item in value.tolist()]
-    if pd.isna(value):
-        return None
-    if isinstance(value, pd.Timestamp):
-        return value.to_pydatetime()
-    return value.item() if hasattr(value, "item") else value
-
-
-def is_withheld(row: Row) -> bool:
-    """Whether disclosure control suppressed the row's figures."""
-    return row.get("status") in WITHHELD
-
-
 def comparison(row: Row, england: Row | None) -> str:
     """How an area's rate compares with England's by its 95% limits: ``lower``, ``similar``, ``higher`` or
     ``not_compared``."""
     if england is None or row["area_type"] == ENGLAND or england["standardised_rate"] is None:
         return "not_compared"
-    low, high = (row["lower_adjusted"], row["upper_adjusted"]) if row["lower_adjusted"] is not None else (
-        row["lower"], row["upper"],
-    )  # fmt: skip
-    if low is None or high is None:
+    limits = limits_of(row)
+    if limits is None:
         return "not_compared"
+    low, high = limits
     value = england["standardised_rate"]
     return "lower" if high < value else "higher" if low > value else "similar"
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from ebi_spark.exports.release_data import AREA_TYPES, ReleaseData, Row, comparison, is_withheld
+from ebi_spark.exports.release_data import AREA_TYPES, ReleaseData, comparison
+from ebi_spark.report.rows import Row, is_suppressed, limits_of
 
 CONFIDENTIAL, NOT_AVAILABLE = "[c]", "[x]"
 SYMBOLS = (
@@ -215,17 +216,17 @@ def _sheet(name: str, title: str, about: str, columns: list[_Column], rows: Iter
 def _column(name: str) -> Callable[[Row], Any]:
     def value(row: Row) -> Any:
         found = row[name]
-        return CONFIDENTIAL if found is None and name in _SUPPRESSED and is_withheld(row) else found
+        return CONFIDENTIAL if found is None and name in _SUPPRESSED and is_suppressed(row) else found
 
     return value
 
 
 def _limit(name: str) -> Callable[[Row], Any]:
-    """The limit that allows for people with several records, if it is published; otherwise the simple one."""
+    """A limit of the rate: the one that allows for people with several records, where it is published."""
 
     def value(row: Row) -> Any:
-        adjusted = row.get(f"{name}_adjusted")
-        return adjusted if adjusted is not None else _column(name)(row)
+        limits = limits_of(row)
+        return limits[name == "upper"] if limits else _column(name)(row)
 
     return value
 

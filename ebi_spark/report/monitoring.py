@@ -70,7 +70,7 @@ TRENDS = (
     "that of A73.5 (block of a nerve) rose."
 )
 DEATHS = "Deaths outside hospital are not in the data, so the share that died is too low."
-ROUNDED = "Counts are rounded. “Withheld” means that a count is below 8, or that it would give such a count away."
+ROUNDED = "Counts are rounded. “Withheld” means that a count is below 8, or that it would reveal such a count."
 
 
 def monitoring(

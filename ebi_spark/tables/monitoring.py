@@ -72,7 +72,7 @@ APPROVAL_MATCH = Table(
     regime string -- what the board asked for on the day: prior_approval, ifr_only, criteria_based or none; NULL if unknown
     match_class string -- the first class that applies, from cannot_link to none_on_record (docs/monitoring-approvals.md)
     reason string -- why the operation cannot be linked: no_person, register_does_not_cover or register_not_linkable; NULL for other classes
-    approval_ids array<string> -- the entries on which the class is based; where there are none, all entries of the person for the policy
+    approval_ids array<string> -- the entries that decide the class; if no entry decides it, all entries of the person for the policy
     days_from_decision int -- days from the decision to the operation, where the class is based on one entry; negative if the decision came afterwards
     other_policy_approvals array<string> -- approved entries of the person for other policies
 """
@@ -339,7 +339,7 @@ MONITORING_TABLES = (
 )  # fmt: skip
 
 _RELEASE = "    release_id string -- the release that the row belongs to\n"
-_CONTROLLED = """    status string -- ok, or withheld: fewer than 8 (default rule), or a count that would give such a count away{more}
+_CONTROLLED = """    status string -- ok, or withheld: the count is below 8 (default rule), or it would reveal a count below 8{more}
     disclosure string -- the disclosure rule that was applied
 """
 
@@ -434,7 +434,7 @@ PUBLISHED_AUDIT_ESTIMATE = Table(
     method string -- clopper_pearson, wilson, hajek, census, mover, kappa or count
     forms bigint -- forms with an answer, on which the estimate is based, rounded
 """
-    + _CONTROLLED.format(more="; or why there is none: no_answers, incomplete, few_pairs, undefined"),
+    + _CONTROLLED.format(more="; or the reason why there is no estimate: no_answers, incomplete, few_pairs, undefined"),
     partition_by=("release_id",),
     required=("release_id", "audit_id", "policy_id", "reading", "measure", "part", "status", "disclosure"),
 )
