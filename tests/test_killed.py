@@ -33,6 +33,7 @@ from ebi_spark.runs.history import CHECKED
 from ebi_spark.spark.session import uncompiled
 from ebi_spark.stages import validate as stages_validate
 from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.star import STAR_TABLES
 from ebi_spark.validation import gate
 from jobs import run
 
@@ -73,7 +74,12 @@ COMMITS = {
         *RECORDED,
     ],
     "validate": RECORDED,
-    "publish": [[table.full_name for table in PUBLISHED], ["published/release"], *RECORDED],
+    "publish": [
+        [table.full_name for table in PUBLISHED],
+        ["published/release"],
+        [table.full_name for table in STAR_TABLES],
+        *RECORDED,
+    ],
 }
 # The lines after which the usual suite breaks each stage: most tables are written there. (Before `validate` can break, `monitor`
 # must have ended. After its first line it has a batch and no row of the log.)

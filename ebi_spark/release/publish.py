@@ -23,6 +23,7 @@ from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.release import monitoring_tables, monthly_tables, published_tables
 from ebi_spark.release.spreadsheets import without_formulas
+from ebi_spark.release.star import star_rows
 from ebi_spark.release.suppressed_tables import AREA, PERIOD, parents_of, suppressed_counts
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
@@ -53,6 +54,7 @@ from ebi_spark.tables.schemas import (
     YEAR,
     Table,
 )
+from ebi_spark.tables.star import DIM_STATUS
 from ebi_spark.validation.gate import GateResult, validate_layer
 
 PUBLISHED = (
@@ -236,7 +238,36 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs
         [partial(lake.replace, table, frame.coalesce(1), partition, stage="publish") for table, frame in staged.items()]
     )
     _make_current(lake, config, release_id, rows)
+    _write_star(
+        lake, release_id, staged_rows[RATE].to_pylist(), staged_rows[PUBLISHED_POLICY].to_pylist(), stage="publish"
+    )
     return Release(release_id, rows, gate)
+
+
+def _write_star(
+    lake: Lake, release_id: str, rates: list[dict[str, Any]], policies: list[dict[str, Any]], *, stage: str
+) -> None:
+    """Write the tables for BI tools, which have the current release only. They are made of rows that were checked already."""
+    (manifest,) = lake.small_rows(RELEASE, ["geography", "disclosure"], {"release_id": [release_id]})
+    rule = disclosure_rules()[manifest["disclosure"]]
+    tables = star_rows(rates, policies, release_id=release_id, geography=manifest["geography"], rule=rule)
+    frames = {table: without_formulas(small_frame(lake.spark, rows, table.schema)) for table, rows in tables.items()}
+    run_in_threads(
+        [partial(lake.replace, table, frame.coalesce(1), {}, stage=stage) for table, frame in frames.items()]
+    )
+
+
+def refresh_star(lake: Lake, release_id: str, *, stage: str) -> bool:
+    """Write the tables for BI tools from a release that is current already, unless they have it. Returns whether it did."""
+    there = lake.small_rows(DIM_STATUS, ["release_id"]) if lake.exists(DIM_STATUS) else []
+    if {row["release_id"] for row in there} == {release_id}:
+        return False
+    rates, policies = (
+        [row.asDict(recursive=True) for row in lake.read(table).where(F.col("release_id") == release_id).collect()]
+        for table in (RATE, PUBLISHED_POLICY)
+    )
+    _write_star(lake, release_id, rates, policies, stage=stage)
+    return True
 
 
 def _compute(table: Table, frame: DataFrame, release_id: str) -> pa.Table:
@@ -346,6 +377,7 @@ def roll_back(lake: Lake, release_id: str) -> None:
             )
     releases_now = lake.read_small(RELEASE).withColumn("is_current", F.col("release_id") == release_id)
     lake.replace(RELEASE, releases_now.coalesce(1), {}, stage="roll_back")
+    refresh_star(lake, release_id, stage="roll_back")
 
 
 def report_tables(lake: Lake, release_id: str) -> dict[str, pd.DataFrame]:

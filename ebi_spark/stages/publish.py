@@ -11,6 +11,7 @@ from ebi_spark.release.publish import (
     Release,
     publish,
     published_frames,
+    refresh_star,
     remove_old_releases,
     report_tables,
     roll_back,
@@ -20,6 +21,7 @@ from ebi_spark.runs.history import READS, refuse_unchecked
 from ebi_spark.runs.output_paths import docs_folder, report_file
 from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY, RELEASE
+from ebi_spark.tables.star import STAR_TABLES
 
 # A release has all years of these tables.
 TABLES_OF_YEARS = (POLICY_ATTRITION, ACTIVITY_RATE)
@@ -33,7 +35,7 @@ class Publish(Stage):
 
     name = "publish"
     reads = READS["publish"]
-    writes = (*PUBLISHED, RELEASE)
+    writes = (*PUBLISHED, RELEASE, *STAR_TABLES)
     compute = staticmethod(published_frames)
 
     def run(self) -> Release:
@@ -97,6 +99,11 @@ class Publish(Stage):
                 remedy="make room for the report or choose another place (`report: …`), then run the same command again",
             ) from None
         self.context.report = str(path)
+
+    def keep(self, release_id: str) -> None:
+        """Leave a release current: only bring the tables for BI tools up to date, where they have another release."""
+        if refresh_star(self.lake, release_id, stage=self.name):
+            self.context.progress(f"the tables for BI tools now have {release_id}")
 
     def redraw_report(self) -> None:
         """Draw the report of the current release again, if there is a report and a release."""

@@ -110,6 +110,7 @@ class WholeRun:
         """Name the release that stays current, and draw its report where that is missing or has an older design."""
         context, publish = self.context, Publish(self.context)
         context.release = release_id
+        publish.keep(release_id)
         path = publish.report_path
         if path is not None and not is_current_report(path):
             publish.draw_report()
