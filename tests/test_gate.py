@@ -582,6 +582,12 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
             {"share_lower": None},
             {"in_scope": None},
         ],
+        "limits_around_crude_rate": [
+            {"crude_lower": 1.1, "crude_upper": 2.0},
+            {"crude_lower": 0.5, "crude_upper": 0.9},
+            {"crude_lower": 0.5},
+            {"crude_lower": 0.5, "crude_upper": 2.0, "crude_rate": None, "population": None},
+        ],
         "expected_rounded": [{"area_type": "icb", "expected": 3.2}, {"area_type": "icb", "expected": 31.2}],
         "rates_are_numbers": [{"upper": float("nan")}, {"lower": float("-inf")}, {"crude_rate": float("inf")}],
         "limits_around_rate": [{"lower": 1.1}, {"upper": 0.9}, {"standardised_rate": None}],

@@ -33,7 +33,7 @@ from ebi_spark.runs.history import CHECKED
 from ebi_spark.spark.session import uncompiled
 from ebi_spark.stages import validate as stages_validate
 from ebi_spark.tables.schemas import TABLES
-from ebi_spark.tables.star import STAR_TABLES
+from ebi_spark.tables.star import DIM_STATUS, STAR_TABLES
 from ebi_spark.validation import gate
 from jobs import run
 
@@ -77,7 +77,8 @@ COMMITS = {
     "publish": [
         [table.full_name for table in PUBLISHED],
         ["published/release"],
-        [table.full_name for table in STAR_TABLES],
+        [table.full_name for table in STAR_TABLES if table is not DIM_STATUS],
+        [DIM_STATUS.full_name],
         *RECORDED,
     ],
 }

@@ -27,6 +27,7 @@ from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.runs import history
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.replay import compare_tables
+from ebi_spark.synthetic.places import places
 from ebi_spark.tables.schemas import ACTIVITY_RATE, TABLES, Table
 from ebi_spark.tables.star import STAR_TABLES
 from jobs import explain, flag, ingest, maintain, publish, rate, replay, run, status, validate
@@ -50,6 +51,12 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
     # A line that was cut short: set aside, and no reason to publish nothing.
     with max((folder / "data/opa").glob("*.csv")).open("a", encoding="utf-8") as file:
         file.write("97,cut short\n")
+    (folder / "etr.csv").write_text(
+        "".join(f'"{code}","TRUST {code}"{"," * 25}\n' for code in places().providers), encoding="utf-8"
+    )
+    configuration = (folder / "run.yml").read_text(encoding="utf-8")
+    named = configuration.replace("\ngeography:\n", "\ngeography:\n  providers: etr.csv\n")
+    (folder / "run.yml").write_text(named, encoding="utf-8")
     return folder
 
 
@@ -448,6 +455,46 @@ def test_foreign_readers_need_protocol_1_only(done: dict[str, Any], source: Path
         assert protocols[0]["minReaderVersion"] == 1, table.full_name
 
 
+def test_tables_for_bi_tools_have_the_figures_of_the_release(done: dict[str, Any], source: Path) -> None:
+    place = lake(source)
+    for table in STAR_TABLES:
+        assert rows(source, table.full_name, "DISTINCT release_id") == [(done["release"],)], table.full_name
+    with duckdb_on_delta() as connection:
+        for table in (*(item.full_name for item in STAR_TABLES), "published/rate", "published/policy"):
+            name = table.split("/")[1]
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM delta_scan('{place / table}')")
+        for table, key in (
+            ("dim_policy", "policy_key"),
+            ("dim_area", "area_key"),
+            ("dim_period", "period_key"),
+            ("dim_status", "status_code"),
+        ):
+            lost = f"SELECT count(*) FROM rate_current ANTI JOIN {table} USING ({key})"
+            again = f"SELECT count(*) - count(DISTINCT {key}) FROM {table}"
+            assert connection.execute(f"SELECT ({lost}), ({again})").fetchall() == [(0, 0)], table
+        pairs = {"standardised_rate": "standardised_rate", "crude_rate": "crude_rate", "crude_lower_95": "crude_lower",
+                 "crude_upper_95": "crude_upper", "flagged_share": "flagged_share", "share_lower_95": "share_lower",
+                 "share_upper_95": "share_upper", "status_code": "status", "area_name": "area_name"}  # fmt: skip
+        same = " AND ".join(f"s.{ours} IS NOT DISTINCT FROM r.{theirs}" for ours, theirs in pairs.items())
+        answer = connection.execute(
+            f"""WITH star AS (SELECT c.*, a.area_name FROM rate_current c JOIN dim_area a USING (area_key)),
+            shown AS (SELECT r.* FROM rate r JOIN policy p USING (policy_id, revision, reading) WHERE p.is_default_reading
+            AND (r.area_type <> 'england' OR r.period_years = 1))
+            SELECT count(*), count(s.policy_key), count_if({same}) FROM shown r LEFT JOIN star s ON s.policy_key =
+            r.policy_id || '@' || r.revision AND s.area_key = r.area_type || '/' || r.area_code AND s.period_key = r.period"""
+        ).fetchall()
+        ((in_release, found, equal),) = answer
+        assert in_release == found == equal > 400
+        limits = connection.execute(
+            "SELECT count_if(crude_lower_95 <= crude_rate AND crude_rate <= crude_upper_95), count(crude_rate) FROM rate_current"
+        ).fetchall()
+        assert limits[0][0] == limits[0][1] > 50
+        providers = connection.execute(
+            "SELECT count_if(area_name = 'TRUST ' || ods_code), count(*) FROM dim_area WHERE area_type = 'provider' AND ods_code <> 'unknown'"
+        ).fetchall()
+        assert providers[0][0] == providers[0][1] > 0
+
+
 def test_no_patients_value_leaves_the_record_tables(done: dict[str, Any], source: Path) -> None:
     """Person ids are distinctive numbers: none may stand in anything published, logged or drawn."""
     people = {str(row[0]) for row in rows(source, "silver/apc_spell", "person_id", "person_id IS NOT NULL")}
@@ -620,6 +667,8 @@ def test_a_rerun_of_one_year_changes_no_figure_and_one_command_goes_back_to_the_
     assert (back["outcome"], back["release"]) == ("done", done["release"])
     assert rows(source, "published/release", "release_id", "is_current") == [(done["release"],)]
     assert done["release"] in Path(back["report"]).read_text(encoding="utf-8")
+    for table in STAR_TABLES:
+        assert rows(source, table.full_name, "DISTINCT release_id") == [(done["release"],)], table.full_name
     unknown = call(publish.main, source, "--release", done["release"][:-1])
     assert unknown["exit"] == 2
     assert done["release"] in unknown["error"]["remedy"]

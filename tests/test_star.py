@@ -5,42 +5,28 @@ from datetime import date
 from typing import Any
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 import pytest
-from scipy.stats import poisson
-from test_exports import _value
-from test_report import FUSION, IMAGING, sample
+from published_figures import FUSION, IMAGING, LOCAL, RULE, release
 
-from ebi_spark.config.settings import disclosure_rules
-from ebi_spark.release.star import compared, count_limits, possible_counts, star_rows
+from ebi_spark.geography.area_lists import areas_on
+from ebi_spark.release.star import STATUSES, compared, star_rows
+from ebi_spark.tables.schemas import RATE
 from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT, STAR_TABLES
 from ebi_spark.tables.table import Table
 
-RULE = disclosure_rules()["hes_2018_protected"]
-PUBLISHED_YEARS = {FUSION: 3, IMAGING: 1}
-Star = dict[Table, list[dict[str, Any]]]
-
-
-def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = frame.astype(object).to_dict("records")
-    return [{str(name): _value(value) for name, value in row.items()} for row in rows]
+Row = dict[str, Any]
+Star = dict[Table, list[Row]]
 
 
 @pytest.fixture(scope="module")
-def tables() -> dict[str, list[dict[str, Any]]]:
-    found = {name: plain(frame) for name, frame in sample().items() if name in ("rate", "policy")}
-    for row in found["policy"]:
-        row |= {"publish_years": PUBLISHED_YEARS[row["policy_id"]], "publish_first_year": "2020-21", "boards": None}
-    for row in found["rate"]:
-        if row["area_type"] == "england":
-            row["area_code"] = "E92000001"
-    return found
+def published() -> tuple[list[Row], list[Row]]:
+    return release()
 
 
 @pytest.fixture(scope="module")
-def star(tables: dict[str, list[dict[str, Any]]]) -> Star:
-    return star_rows(tables["rate"], tables["policy"], release_id="r-7", geography="icb_2026", rule=RULE)
+def star(published: tuple[list[Row], list[Row]]) -> Star:
+    return star_rows(*published, release_id="r-7", geography="icb_2026", rule=RULE)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +45,7 @@ def test_each_row_has_the_columns_of_its_table(star: Star) -> None:
             assert set(row) == set(table.names())
             assert all(row[name] is not None for name in table.required), (table.name, row)
             assert not any(isinstance(value, list | dict) for value in row.values())
+        assert {kind for _, kind, _ in table.fields()} <= {"string", "double", "int", "boolean", "date"}
 
 
 @pytest.mark.parametrize(
@@ -74,105 +61,151 @@ def test_every_rate_joins_to_one_row(query: Any, table: Table, key: str) -> None
 def test_there_is_one_rate_for_a_policy_area_and_period_and_no_count(query: Any) -> None:
     again = "SELECT 1 FROM rate_current GROUP BY policy_key, area_key, period_key HAVING count(*) > 1"
     assert query(again) == []
-    assert not {"activity", "in_scope", "population", "expected"} & set(RATE_CURRENT.names())
+    counts = {name for name, kind, _ in RATE.fields() if kind in ("bigint", "int")} | {"expected"}
+    assert counts >= {"activity", "in_scope", "population", "people_flagged"}
+    assert not counts & set(RATE_CURRENT.names())
 
 
 def test_measures_are_those_of_the_published_rates(
-    star: Star, tables: dict[str, list[dict[str, Any]]], query: Any
+    star: Star, published: tuple[list[Row], list[Row]], query: Any
 ) -> None:
-    published = {
+    rates, _ = published
+    by_key = {
         (f"{row['policy_id']}@{row['revision']}", f"{row['area_type']}/{row['area_code']}", row["period"]): row
-        for row in tables["rate"]
+        for row in rates
+        if row["reading"] == {IMAGING: "as_intended"}.get(row["policy_id"], "as_published")
     }
-    assert star[RATE_CURRENT]
+    same = {"standardised_rate": "standardised_rate", "crude_rate": "crude_rate", "crude_lower_95": "crude_lower",
+            "crude_upper_95": "crude_upper", "flagged_share": "flagged_share", "share_lower_95": "share_lower",
+            "share_upper_95": "share_upper", "status_code": "status", "method": "method"}  # fmt: skip
     for row in star[RATE_CURRENT]:
-        source = published[row["policy_key"], row["area_key"], row["period_key"]]
-        assert (row["standardised_rate"], row["crude_rate"]) == (source["standardised_rate"], source["crude_rate"])
-        assert (row["lower_95"], row["upper_95"], row["status_code"]) == (
-            source["lower"],
-            source["upper"],
-            source["status"],
-        )
-    # Fusion is published below England in windows of three years; single years are England's only.
-    kinds = query("SELECT DISTINCT area_type, is_pooled FROM rate_current WHERE policy_key LIKE '2Y%' ORDER BY ALL")
-    assert kinds == [("england", False), ("england", True), ("icb", True)]
+        source = by_key[row["policy_key"], row["area_key"], row["period_key"]]
+        assert {ours: row[ours] for ours in same} == {ours: source[theirs] for ours, theirs in same.items()}
+        adjusted = "_adjusted" if row["area_type"] == "england" else ""
+        assert (row["lower_95"], row["upper_95"]) == (source[f"lower{adjusted}"], source[f"upper{adjusted}"])
+        assert row["notes"] == ("; ".join(source["notes"]) or None)
+    # Every published figure is there: imaging in single years, fusion below England in windows that do not overlap, of which
+    # England's other windows are none. England has single years of both.
+    shown = "SELECT policy_key, area_type, is_pooled, count(*), count(DISTINCT period_key) FROM rate_current GROUP BY ALL ORDER BY ALL"
+    assert [row for row in query(shown) if row[1] != "provider"] == [
+        (f"{IMAGING}@2023-12", "england", False, 6, 6),
+        (f"{IMAGING}@2023-12", "icb", False, 36 * 6, 6),
+        (f"{IMAGING}@2023-12", "region", False, 7 * 6, 6),
+        (f"{FUSION}@2022-08", "england", False, 6, 6),
+        (f"{FUSION}@2022-08", "england", True, 2, 2),
+        (f"{FUSION}@2022-08", "icb", True, 36 * 2, 2),
+        (f"{FUSION}@2022-08", "region", True, 7 * 2, 2),
+        (f"{LOCAL}@2024-03", "icb", False, 6, 6),
+    ]
 
 
-def test_a_league_table_a_trend_and_a_map_need_joins_on_keys_only(query: Any) -> None:
-    ranked = query(
-        "SELECT a.area_name, a.ons_code, r.standardised_rate FROM rate_current r JOIN dim_area a USING (area_key) "
-        "JOIN dim_policy p USING (policy_key) JOIN dim_period d USING (period_key) "
-        f"WHERE p.policy_id = '{IMAGING}' AND a.area_type = 'icb' AND NOT d.is_pooled ORDER BY 3 DESC NULLS LAST"
-    )
-    assert len(ranked) == 42
-    trend = query(
-        "SELECT d.label, r.standardised_rate FROM rate_current r JOIN dim_period d USING (period_key) "
-        "JOIN dim_policy p USING (policy_key) JOIN dim_area a USING (area_key) "
-        f"WHERE p.policy_id = '{IMAGING}' AND a.area_type = 'england' AND NOT d.is_pooled ORDER BY d.sort_key"
-    )
-    assert [label for label, _ in trend] == ["2019-20", "2020-21", "2021-22", "2022-23"]
-    (ends,) = query("SELECT start_date, end_date, years FROM dim_period WHERE is_pooled")
-    assert ends == (date(2020, 4, 1), date(2023, 3, 31), 3)
-
-
-def test_wider_limits_are_those_of_the_counts_behind_the_published_one(star: Star) -> None:
-    assert possible_counts(10, RULE) == (8, 12)
-    assert possible_counts(0, RULE) == (0, 0)
-    assert possible_counts(15, RULE) == (13, 17)
-    # Exact limits cover a count by definition; Byar's are close to them.
-    for count in (0, 3, 9, 10, 60):
-        for level in (0.95, 0.998):
-            lower, upper = count_limits(count, level)
-            tail = (1 - level) / 2
-            assert poisson.cdf(count, upper) == pytest.approx(tail, rel=0.15)
-            if count:
-                assert poisson.sf(count - 1, lower) == pytest.approx(tail, rel=0.15)
+def test_limits_contain_the_rate_and_the_wider_ones_the_narrower(star: Star) -> None:
+    areas = [row for row in star[RATE_CURRENT] if row["area_type"] in ("icb", "region") and row["lower_95"] is not None]
+    assert len(areas) > 250
+    for row in areas:
+        ends = [row[name] for name in ("lower_998", "lower_95", "standardised_rate", "upper_95", "upper_998")]
+        assert ends == sorted(ends)
+        assert row["crude_lower_95"] <= row["crude_rate"] <= row["crude_upper_95"]
     for row in star[RATE_CURRENT]:
-        if row["lower_998"] is not None:
-            assert row["lower_998"] <= row["lower_95"] and row["upper_998"] >= row["upper_95"]
-    areas = [row for row in star[RATE_CURRENT] if row["area_type"] == "icb" and row["lower_95"] is not None]
-    assert areas and all(row["lower_998"] is not None for row in areas)
+        if row["area_type"] in ("england", "provider"):
+            assert (row["lower_998"], row["compared_with_england_95"], row["compared_with_england_998"]) == (
+                None, "not_compared", "not_compared",
+            )  # fmt: skip
+        if row["status_code"].startswith("withheld"):
+            figures = [
+                name for name, kind, _ in RATE_CURRENT.fields() if kind == "double" and not name.startswith("england_")
+            ]
+            assert all(row[name] is None for name in figures)
 
 
 def test_an_area_is_compared_with_england_of_the_same_policy_and_period(star: Star) -> None:
-    assert compared(1.0, 2.0, 2.5) == "lower"
-    assert compared(1.0, 2.5, 2.5) == "similar" == compared(2.5, 3.0, 2.5)
-    assert compared(2.6, 3.0, 2.5) == "higher"
-    assert compared(None, 3.0, 2.5) == "not_compared" == compared(1.0, 2.0, None)
+    assert compared((1.0, 2.0), 2.5) == "lower"
+    assert compared((1.0, 2.5), 2.5) == "similar" == compared((2.5, 3.0), 2.5)
+    assert compared((2.6, 3.0), 2.5) == "higher"
+    assert compared(None, 2.5) == "not_compared" == compared((1.0, 2.0), None)
     england = {
         (row["policy_key"], row["period_key"]): row for row in star[RATE_CURRENT] if row["area_type"] == "england"
     }
-    seen = set()
+    seen, differing = set(), set()
     for row in star[RATE_CURRENT]:
-        rate = england[row["policy_key"], row["period_key"]]["standardised_rate"]
-        assert row["england_rate"] == rate
+        whole = england.get((row["policy_key"], row["period_key"]), {})
+        assert row["england_rate"] == whole.get("standardised_rate")
+        assert row["england_share"] == whole.get("flagged_share")
         if row["area_type"] == "icb":
-            seen.add(row["compared_with_england_95"])
+            narrow, wide = row["compared_with_england_95"], row["compared_with_england_998"]
+            seen.add(narrow)
             # What differs by the wider limits differs by the narrower ones too.
-            if row["compared_with_england_998"] in ("lower", "higher"):
-                assert row["compared_with_england_95"] == row["compared_with_england_998"]
-    assert {"lower", "similar", "higher"} <= seen
+            assert wide in (narrow, "similar")
+            differing.add((narrow, wide))
+    assert seen == {"lower", "similar", "higher", "not_compared"}
+    assert {("higher", "similar"), ("higher", "higher")} <= differing
 
 
-def test_areas_have_their_parents_and_ons_codes() -> None:
-    row = dict.fromkeys(("activity", "standardised_rate", "lower", "upper", "lower_adjusted", "upper_adjusted", "crude_rate",
-                         "flagged_share", "share_lower", "share_upper", "method")) | {
-        "policy_id": "P", "revision": "1", "reading": "as_published", "financial_year": "2025-26", "period_years": 1,
-        "period": "2025-26", "status": "withheld_small",
-    }  # fmt: skip
-    places = [("england", "E92000001", "England"), ("region", "Y62", "North West"), ("icb", "QYG", "Board"),
-              ("sub_icb", "99A", "Liverpool"), ("provider", "RX1", None)]  # fmt: skip
+def test_policies_have_their_default_reading_words_and_target(star: Star) -> None:
+    found = {row["policy_id"]: row for row in star[DIM_POLICY]}
+    assert list(found) == [IMAGING, FUSION, LOCAL]
+    assert (found[FUSION]["default_reading"], found[FUSION]["readings"]) == (
+        "as_published",
+        "as_intended; as_published",
+    )
+    assert (found[IMAGING]["default_reading"], found[IMAGING]["words"]) == ("as_intended", "The words of the scope.")
+    assert [found[name]["target"] for name in (FUSION, IMAGING)] == [0.25, None]
+    assert {row["wanted"] for row in star[DIM_POLICY]} == {"lower"}
+    assert [(row["is_local"], row["boards"]) for row in found.values()] == [(False, None), (False, None), (True, "QYG")]
+
+
+def test_periods_sort_by_their_end(query: Any) -> None:
+    rows = query("SELECT label, start_date, end_date, years, is_pooled FROM dim_period ORDER BY sort_key")
+    assert rows[:4] == [
+        ("2018-19", date(2018, 4, 1), date(2019, 3, 31), 1, False),
+        ("2019-20", date(2019, 4, 1), date(2020, 3, 31), 1, False),
+        ("2020-21", date(2020, 4, 1), date(2021, 3, 31), 1, False),
+        ("2018-19 to 2020-21", date(2018, 4, 1), date(2021, 3, 31), 3, True),
+    ]
+
+
+def test_every_status_that_a_rate_can_have_has_words() -> None:
+    (meaning,) = [meaning for name, _, meaning in RATE.fields() if name == "status"]
+    assert set(STATUSES) == set(meaning.replace(" or ", ", ").split(", "))
+
+
+def test_areas_have_their_parents_and_ons_codes(published: tuple[list[Row], list[Row]], star: Star) -> None:
+    row = next(row for row in published[0] if row["area_type"] == "icb")
+    places = [("sub_icb", "99A", "Liverpool"), ("provider", "RX1", "A TRUST")]
     rates = [row | {"area_type": kind, "area_code": code, "area_name": name} for kind, code, name in places]
-    policy = dict.fromkeys(("title", "publisher", "source", "in_force_from", "in_force_to", "boards", "clauses")) | {
-        "policy_id": "P", "revision": "1", "reading": "as_published", "is_default_reading": True, "publish_years": 1,
-        "publish_first_year": "2018-19",
-    }  # fmt: skip
-    found = star_rows(rates, [policy], release_id="r", geography="icb_2026", rule=RULE)
+    found = star_rows(rates, published[1], release_id="r", geography="icb_2026", rule=RULE)
     areas = {row["area_key"]: row for row in found[DIM_AREA]}
+    # What a location is part of is there even where a release has no rate of it.
+    assert list(areas) == ["england/E92000001", "icb/QYG", "provider/RX1", "region/Y62", "sub_icb/99A"]
     assert areas["england/E92000001"]["ons_code"] == "E92000001"
-    assert areas["region/Y62"]["parent_key"] == "england/E92000001"
-    assert areas["icb/QYG"]["parent_key"] == "region/Y62"
-    assert areas["icb/QYG"]["ons_code"] == "E54000008"
-    assert (areas["sub_icb/99A"]["parent_key"], areas["sub_icb/99A"]["region_code"]) == ("icb/QYG", "Y62")
-    assert areas["provider/RX1"]["area_name"] == "RX1"
-    assert areas["provider/RX1"]["parent_key"] is None
+    assert (areas["region/Y62"]["parent_key"], areas["region/Y62"]["parent_ons_code"]) == (
+        "england/E92000001",
+        "E92000001",
+    )
+    board = areas["icb/QYG"]
+    assert (board["parent_key"], board["ons_code"], board["icb_code"]) == ("region/Y62", "E54000008", "QYG")
+    assert (board["valid_from"], board["valid_to"]) == (date(2022, 7, 1), None)
+    location = areas["sub_icb/99A"]
+    assert (location["area_name"], location["parent_key"], location["parent_ods_code"]) == (
+        "Liverpool",
+        "icb/QYG",
+        "QYG",
+    )
+    assert (location["icb_name"], location["region_code"]) == (board["area_name"], "Y62")
+    assert location["ons_code"] == "E38000101"
+    trust = areas["provider/RX1"]
+    assert (trust["area_name"], trust["parent_key"], trust["ods_code"], trust["ons_code"]) == (
+        "A TRUST",
+        None,
+        "RX1",
+        None,
+    )
+
+
+def test_every_area_of_a_version_but_older_regions_has_a_name_and_an_ons_code() -> None:
+    for day, boards in ((date(2021, 5, 1), 42), (date(2024, 4, 1), 42), (date(2026, 5, 1), 36)):
+        areas = areas_on(day)
+        assert [sum(kind == wanted for kind, _ in areas) for wanted in ("icb", "sub_icb", "region")] == [boards, 106, 7]
+        without = {kind for (kind, _), area in areas.items() if area.ons_code is None}
+        assert without <= ({"region", "icb"} if day.year == 2021 else {"region"})
+        assert all(area.name and (area.parent in areas or kind == "england") for (kind, _), area in areas.items())

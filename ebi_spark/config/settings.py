@@ -420,6 +420,17 @@ class RunConfig:
             name="geography.lsoas",
         ),
     ] = None
+    providers: Annotated[
+        Path | None,
+        Key(
+            "The names of providers, for published tables.",
+            unit="CSV file",
+            default="none: a provider is shown by its code",
+            hint="a CSV file: provider_code, provider_name; or ODS's etr.csv",
+            stages=("publish",),
+            name="geography.providers",
+        ),
+    ] = None
     mappings: Annotated[
         tuple[Path, ...],
         Key(
@@ -970,6 +981,7 @@ def load_config(path: Path) -> RunConfig:
         ),
         practices=Path(local(geography["practices"], "geography.practices")) if "practices" in geography else None,
         lsoas=Path(local(geography["lsoas"], "geography.lsoas")) if "lsoas" in geography else None,
+        providers=Path(local(geography["providers"], "geography.providers")) if "providers" in geography else None,
         deprivation=Path(local(fifths["lookup"], "deprivation.lookup")) if "lookup" in fifths else None,
         deprivation_population=(
             Path(local(fifths["population"], "deprivation.population")) if "population" in fifths else None

@@ -5,13 +5,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ebi_spark.exports.release_data import (
-    AREA_TYPES,
-    ReleaseData,
-    comparison,
-    ons_codes,
-    parents,
-)
+from ebi_spark.exports.release_data import ReleaseData, comparison
+from ebi_spark.geography.area_lists import AREA_TYPES, areas_on
 from ebi_spark.geography.area_versions import versions
 from ebi_spark.report.rows import Row, is_suppressed, limits_of
 
@@ -41,7 +36,8 @@ def write_fingertips(path: Path, release: ReleaseData) -> int:
 def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
     """The rows of the file."""
     day = _day_of(release)
-    codes, above = ons_codes(day), parents(day)
+    areas = areas_on(day)
+    codes = {place: area.ons_code for place, area in areas.items() if area.ons_code}
     england = {
         (row["policy_id"], row["revision"], row["period"]): row
         for row in release.rates
@@ -52,7 +48,7 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
         place = (row["area_type"], str(row["area_code"]))
         if row["area_type"] == "england":
             place = ("england", "E92000001")
-        parent_kind, parent_code, parent_name = above.get(place, ("", "", ""))
+        parent = areas[place].parent if place in areas else None
         low, high = limits_of(row) or (None, None)
         note = SUPPRESSED if is_suppressed(row) else NOT_CALCULATED if row["standardised_rate"] is None else ""
         whole = england.get((row["policy_id"], row["revision"], row["period"]))
@@ -62,8 +58,8 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
                 "Indicator ID": row["policy_id"],
                 "Indicator Name": f"{release.policies[row['policy_id']]['title']}: flagged records per 100,000, standardised "
                 "for age and sex",
-                "Parent Code": codes.get((parent_kind, parent_code), parent_code),
-                "Parent Name": parent_name,
+                "Parent Code": codes.get(parent, parent[1]) if parent else "",
+                "Parent Name": areas[parent].name if parent else "",
                 "Area Code": codes.get(place, place[1]),
                 "Area Name": row["area_name"],
                 "Area Type": AREA_TYPES[row["area_type"]],

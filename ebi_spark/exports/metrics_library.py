@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebi_spark.exports.release_data import ENGLAND_ONS, ReleaseData
+from ebi_spark.exports.release_data import ReleaseData
+from ebi_spark.geography.area_lists import ENGLAND_ONS
 from ebi_spark.report.rows import Row
 
 _MEASURES = {

@@ -5,23 +5,14 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from ebi_spark.config.settings import resource
 from ebi_spark.errors import InputError
+from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.current import local_time
+from ebi_spark.release.star import NOT_COMPARED, compared
 from ebi_spark.report.rows import Row, limits_of, rows_of
-from ebi_spark.small_files import read_rows
 from ebi_spark.tables.schemas import RELEASE, TABLES
 
-ENGLAND, ENGLAND_ONS = "england", "E92000001"
-# The kinds of area, from the largest to the smallest.
-AREA_TYPES = {
-    "england": "England",
-    "region": "Region",
-    "icb": "Integrated care board",
-    "sub_icb": "Sub-ICB location",
-    "provider": "Provider",
-}
 _ORDER = tuple(AREA_TYPES)
 
 
@@ -96,36 +87,6 @@ def read_release_data(lake: LocalLake, release_id: str | None = None) -> Release
 def comparison(row: Row, england: Row | None) -> str:
     """How an area's rate compares with England's by its 95% limits: ``lower``, ``similar``, ``higher`` or
     ``not_compared``."""
-    if england is None or row["area_type"] == ENGLAND or england["standardised_rate"] is None:
-        return "not_compared"
-    limits = limits_of(row)
-    if limits is None:
-        return "not_compared"
-    low, high = limits
-    value = england["standardised_rate"]
-    return "lower" if high < value else "higher" if low > value else "similar"
-
-
-def ons_codes(day: date) -> dict[tuple[str, str], str]:
-    """By kind of area and NHS code, the ONS code that is valid on a day."""
-    found = {(ENGLAND, ENGLAND_ONS): ENGLAND_ONS}
-    for kind, file, column in (
-        ("region", "region_ons_codes.csv", "region_code"),
-        ("icb", "icb_ons_codes.csv", "icb_code"),
-        ("sub_icb", "area_ons_codes.csv", "sub_icb_code"),
-    ):
-        for row in sorted(read_rows(resource("conf", "reference", file)), key=lambda row: row["valid_from"]):
-            if row["valid_from"] <= day.isoformat() and (not row["valid_to"] or day.isoformat() < row["valid_to"]):
-                found[kind, row[column]] = row["ons_code"]
-    return found
-
-
-def parents(day: date) -> dict[tuple[str, str], tuple[str, str, str]]:
-    """By kind of area and NHS code, the kind, code and name of the area that it is a part of on a day."""
-    found: dict[tuple[str, str], tuple[str, str, str]] = {}
-    for row in read_rows(resource("conf", "reference", "areas.csv")):
-        if row["valid_from"] <= day.isoformat() and (not row["valid_to"] or day.isoformat() < row["valid_to"]):
-            found["sub_icb", row["sub_icb_code"]] = ("icb", row["icb_code"], row["icb_name"])
-            found["icb", row["icb_code"]] = ("region", row["region_code"], row["region_name"])
-            found["region", row["region_code"]] = (ENGLAND, ENGLAND_ONS, "England")
-    return found
+    if england is None or row["area_type"] == ENGLAND:
+        return NOT_COMPARED
+    return compared(limits_of(row), england["standardised_rate"])

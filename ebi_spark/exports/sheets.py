@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from ebi_spark.exports.release_data import AREA_TYPES, ReleaseData, comparison
+from ebi_spark.exports.release_data import ReleaseData, comparison
+from ebi_spark.geography.area_lists import AREA_TYPES
 from ebi_spark.report.rows import Row, is_suppressed, limits_of
 
 CONFIDENTIAL, NOT_AVAILABLE = "[c]", "[x]"

@@ -35,6 +35,7 @@ def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> Dat
                         "policy_fingerprint": reading.fingerprint,
                         "publish_years": policy.publish_years,
                         "publish_first_year": policy.publish_first_year,
+                        "target": policy.target,
                         "clauses": [
                             {
                                 "clause_id": clause.id,

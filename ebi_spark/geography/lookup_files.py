@@ -74,6 +74,25 @@ def read_lookup(path: Path, key: str) -> list[LookupRow]:
     return rows
 
 
+def read_provider_names(path: Path) -> dict[str, str]:
+    """The name of each provider by its code.
+
+    The file has the columns ``provider_code`` and ``provider_name``, or is a file of NHS trusts or sites of ODS (``etr``, ``ets``: 27
+    columns, no header row). Raises an :class:`InputError` that names the file and the remedy.
+    """
+    table = read_table(path, str(path), ("PROVIDER_CODE", "PROVIDER_NAME"))
+    named = [(row.get("PROVIDER_CODE", ""), row.get("PROVIDER_NAME", "")) for _, row in table.records()]
+    if not {"PROVIDER_CODE", "PROVIDER_NAME"} <= set(table.header) and len(table.header) == _ODS_COLUMNS:
+        named = [(cells[0], cells[1]) for _, cells in read_lines(path, str(path)) if len(cells) > 1]
+    found = {code.upper(): name for code, name in named if code and name}
+    if not found:
+        raise InputError(
+            f"{path}: the columns provider_code and provider_name are missing, or no row has both",
+            remedy="add them (or give ODS's etr.csv unchanged)",
+        )
+    return found
+
+
 def _known_as(name: str) -> str:
     """Our name for a column of NHS England's practice mapping or of an ONS small-area lookup; otherwise its own name."""
     plain = plain_name(name)

@@ -142,6 +142,7 @@ def _build(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any
         to_complete=tuple(document.get("to_complete", ())),
         extends=document.get("extends", ""),
         boards=tuple(document.get("boards", ())),
+        target=float(document["target"]) if "target" in document else None,
     )
 
 

@@ -268,6 +268,7 @@ class Policy:
     to_complete: tuple[str, ...] = ()  # what the imported page did not say; runs refuse the policy until it is empty
     extends: str = ""
     boards: tuple[str, ...] = ()  # codes of integrated care boards; empty for a national policy
+    target: float | None = None  # the standardised rate to reach, per 100,000, where one is set
 
 
 @dataclass(frozen=True)

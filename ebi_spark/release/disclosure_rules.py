@@ -11,7 +11,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.rates.methods import PER, crude_rate, wilson_limits
+from ebi_spark.rates.methods import PER, count_limits, crude_rate, wilson_limits
 
 WITHHELD_SMALL = "withheld_small"
 # Confidence limits of a share that are farther apart than this say almost nothing.
@@ -56,6 +56,18 @@ def flagged_share(activity: Column, in_scope: Column, rule: dict[str, Any]) -> d
     share = F.least(F.try_divide(activity, in_scope), F.lit(1.0))
     figures = {"flagged_share": share, "share_lower": lower, "share_upper": upper}
     return {name: F.when(informative, figure) for name, figure in figures.items()}
+
+
+def crude_limits(least: Column, most: Column, population: Column) -> dict[str, Column]:
+    """``crude_lower`` and ``crude_upper``: 95% limits of a crude rate whose count is from ``least`` to ``most``.
+
+    For a published count these are its :func:`possible_counts`, and for England's exact count both are that count. The population
+    of an area is public and exact.
+    """
+    return {
+        "crude_lower": crude_rate(count_limits(least)[0], population),
+        "crude_upper": crude_rate(count_limits(most)[1], population),
+    }
 
 
 def expected_unit(expected: Column) -> Column:
@@ -113,7 +125,7 @@ def control_rates(rates: DataFrame, rule_name: str, rule: dict[str, Any]) -> Dat
 
     England's figures are published unchanged. Below England each count is suppressed or rounded separately, and the crude
     rate and flagged share are calculated again from these counts. Standardised rates, their limits and errors are left out where
-    there is at least 1 event but fewer than the rule's ``few_events``.
+    there is at least 1 event but fewer than the rule's ``few_events``. The limits of the crude rate are added.
 
     | area_type | activity | standardised_rate | → activity | standardised_rate | status         |
     |-----------|----------|-------------------|------------|-------------------|----------------|
@@ -131,6 +143,8 @@ def control_rates(rates: DataFrame, rule_name: str, rule: dict[str, Any]) -> Dat
     controlled = [controlled_count(F.col(name), rule) for name in ("activity", "in_scope")]
     rate_of_published_count = crude_rate(controlled[0], F.col("population"))
     shares = flagged_share(controlled[0], controlled[1], rule)
+    least, most = (F.when(national, F.col("activity")).otherwise(n) for n in possible_counts(controlled[0], rule))
+    added = crude_limits(least, most, F.col("population")) | {"disclosure": F.lit(rule_name)}
     rate_columns = ("standardised_rate", "lower", "upper", "lower_adjusted", "upper_adjusted", "standard_error")
     replaced = {
         **{name: count(name) for name in ("activity", "in_scope", "people_flagged", "activity_unknown_age_sex")},
@@ -142,4 +156,4 @@ def control_rates(rates: DataFrame, rule_name: str, rule: dict[str, Any]) -> Dat
     }
     # One select, so that every condition uses the figures of gold and not figures that have already been replaced.
     columns = [replaced[name].alias(name) if name in replaced else F.col(name) for name in rates.columns]
-    return rates.select(*columns, F.lit(rule_name).alias("disclosure"))
+    return rates.select(*columns, *[figure.alias(name) for name, figure in added.items()])

@@ -18,6 +18,7 @@ from ebi_spark import __version__
 from ebi_spark.config.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.geography.area_versions import CURRENT, read_geography
+from ebi_spark.geography.lookup_files import read_provider_names
 from ebi_spark.lake.storage import Lake, conform, published_mask, run_in_threads
 from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
@@ -141,6 +142,8 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     if rule.get("protected") and partial_coverage:
         # Under partial coverage these tables would show one board's figures without disclosure control.
         national = {table: frame.limit(0) for table, frame in national.items()}
+    if config.providers:
+        rates = published_tables.with_provider_names(rates, read_provider_names(config.providers))
     frames = {
         RATE: rates.withColumn("caveats", policy_caveats),
         VARIATION: variation,
@@ -247,24 +250,30 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs
 def _write_star(
     lake: Lake, release_id: str, rates: list[dict[str, Any]], policies: list[dict[str, Any]], *, stage: str
 ) -> None:
-    """Write the tables for BI tools, which have the current release only. They are made of rows that were checked already."""
+    """Write the tables for BI tools, which have the current release only. Their rows follow from rows that were checked.
+
+    ``dim_status`` is written last: if it has the release, all of them have.
+    """
     (manifest,) = lake.small_rows(RELEASE, ["geography", "disclosure"], {"release_id": [release_id]})
     rule = disclosure_rules()[manifest["disclosure"]]
     tables = star_rows(rates, policies, release_id=release_id, geography=manifest["geography"], rule=rule)
-    frames = {table: without_formulas(small_frame(lake.spark, rows, table.schema)) for table, rows in tables.items()}
-    run_in_threads(
-        [partial(lake.replace, table, frame.coalesce(1), {}, stage=stage) for table, frame in frames.items()]
-    )
+
+    def write(table: Table) -> None:
+        frame = without_formulas(small_frame(lake.spark, tables[table], table.schema))
+        lake.replace(table, frame.coalesce(1), {}, stage=stage)
+
+    run_in_threads([partial(write, table) for table in tables if table is not DIM_STATUS])
+    write(DIM_STATUS)
 
 
 def refresh_star(lake: Lake, release_id: str, *, stage: str) -> bool:
     """Write the tables for BI tools from a release that is current already, unless they have it. Returns whether it did."""
-    there = lake.small_rows(DIM_STATUS, ["release_id"]) if lake.exists(DIM_STATUS) else []
-    if {row["release_id"] for row in there} == {release_id}:
+    if not lake.exists(DIM_STATUS):
+        lake.prepare()
+    elif {row["release_id"] for row in lake.small_rows(DIM_STATUS, ["release_id"])} == {release_id}:
         return False
     rates, policies = (
-        [row.asDict(recursive=True) for row in lake.read(table).where(F.col("release_id") == release_id).collect()]
-        for table in (RATE, PUBLISHED_POLICY)
+        lake.small_rows(table, table.names(), {"release_id": [release_id]}) for table in (RATE, PUBLISHED_POLICY)
     )
     _write_star(lake, release_id, rates, policies, stage=stage)
     return True

@@ -1,6 +1,6 @@
 """Makes the published tables from gold and silver: rates under disclosure control, and national tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -12,6 +12,7 @@ from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND, UNKNOWN
 from ebi_spark.rates.methods import count_limits, crude_rate
 from ebi_spark.release.disclosure_rules import (
     control_rates,
+    crude_limits,
     expected_unit,
     flagged_share,
     possible_counts,
@@ -72,7 +73,9 @@ def suppressed_local_rates(rates: DataFrame, policies: DataFrame, rule_name: str
     columns = [
         F.lit(None).alias(name) if name in suppressed else F.col(name) for name in areas.columns if name != "status"
     ]
-    return areas.select(*columns, F.lit("withheld_secondary").alias("status"), F.lit(rule_name).alias("disclosure"))
+    no_limits = [F.lit(None).cast("double").alias(name) for name in ("crude_lower", "crude_upper")]
+    added = [F.lit("withheld_secondary").alias("status"), *no_limits, F.lit(rule_name).alias("disclosure")]
+    return areas.select(*columns, *added)
 
 
 def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule: dict[str, Any]) -> DataFrame:
@@ -167,7 +170,10 @@ def suppressed_rates(rates: DataFrame, controlled: SuppressedCounts, rule_name: 
         "status": F.col("_status"),
     }
     columns = [replaced[name].alias(name) if name in replaced else F.col(name) for name in rates.columns]
-    return england.unionByName(areas.select(*columns)).withColumn("disclosure", F.lit(rule_name))
+    below = [figure.alias(name) for name, figure in crude_limits(least, most, F.col("population")).items()]
+    of_england = crude_limits(F.col("activity"), F.col("activity"), F.col("population"))
+    shown = england.withColumns(of_england).unionByName(areas.select(*columns, *below))
+    return shown.withColumn("disclosure", F.lit(rule_name))
 
 
 def _with_listed_providers(rates: DataFrame, controlled: SuppressedCounts) -> DataFrame:
@@ -192,6 +198,14 @@ def _with_listed_providers(rates: DataFrame, controlled: SuppressedCounts) -> Da
     rest = {"area_name": F.col("area_code"), "status": F.lit("no_population")}
     zero_rows = absent.join(F.broadcast(periods), PERIOD).withColumns(zero | rest)
     return rates.unionByName(zero_rows, allowMissingColumns=True)
+
+
+def with_provider_names(rates: DataFrame, names: Mapping[str, str]) -> DataFrame:
+    """``rates`` with the names of providers. A provider without one keeps its code as its name."""
+    rows = [("provider", code, name) for code, name in sorted(names.items())]
+    named = small_frame(rates.sparkSession, rows, "area_type string, area_code string, _name string")
+    found = rates.join(F.broadcast(named), ["area_type", "area_code"], "left")
+    return found.withColumn("area_name", F.coalesce("_name", "area_name")).select(*rates.columns)
 
 
 def variation_from_counts(

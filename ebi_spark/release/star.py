@@ -5,30 +5,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from scipy.stats import chi2
-
-from ebi_spark.config.settings import resource
 from ebi_spark.financial_years import start_of
+from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND, ListedArea, Place, areas_on
 from ebi_spark.geography.area_versions import versions
-from ebi_spark.small_files import read_rows
+from ebi_spark.statistics.counts import count_limits
 from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT
 from ebi_spark.tables.table import Table
 
 Row = Mapping[str, Any]
+Limits = tuple[float, float]
 
-ENGLAND, ENGLAND_CODE = "england", "E92000001"
-AREA_TYPES = {
-    "england": "England",
-    "region": "Region",
-    "icb": "Integrated care board",
-    "sub_icb": "Sub-ICB location",
-    "provider": "Provider",
-}
+# Every status of published/rate: (what it means, what to put under a table or chart).
 STATUSES = {
     "ok": ("A rate is given.", ""),
     "few_events": (
-        "There are too few records for a rate.",
-        "Fewer than 10 flagged records: no standardised rate is given.",
+        "There are too few records for a reliable rate.",
+        "Fewer than 10 flagged records: a rate is unreliable, and may not be given.",
     ),
     "no_population": (
         "There is no population.",
@@ -84,94 +76,60 @@ def policy_key(row: Row) -> str:
     return f"{row['policy_id']}@{row['revision']}"
 
 
-def area_key(row: Row) -> str:
-    """The key of an area."""
-    return f"{row['area_type']}/{row['area_code']}"
-
-
 def _policy(row: Row, policies: Sequence[Row]) -> dict[str, Any]:
-    scope = [clause for clause in row["clauses"] or () if clause["kind"] == "scope"]
-    readings = sorted(
-        {
-            other["reading"]
-            for other in policies
-            if (other["policy_id"], other["revision"]) == (row["policy_id"], row["revision"])
-        }
-    )
-    names = ("policy_id", "revision", "reading", "title", "publisher", "source", "in_force_from", "in_force_to")
+    readings = sorted(other["reading"] for other in policies if policy_key(other) == policy_key(row))
+    same = ("policy_id", "revision", "title", "publisher", "source", "in_force_from", "in_force_to", "target")
     return {
         "policy_key": policy_key(row),
-        **{name: row[name] for name in names},
+        **{name: row[name] for name in same},
+        "default_reading": row["reading"],
         "readings": "; ".join(readings),
-        "words": " ".join(clause["words"] for clause in scope),
+        "words": " ".join(clause["words"] for clause in row["clauses"] or () if clause["kind"] == "scope"),
         "is_local": bool(row["boards"]),
-        "boards": "; ".join(row["boards"] or ()),
+        "boards": "; ".join(row["boards"]) if row["boards"] else None,
+        # Every policy of the programme lists what should not be routine.
         "wanted": "lower",
-        "target": None,
     }
 
 
 def _areas(rates: Iterable[Row], geography: str) -> list[dict[str, Any]]:
-    day = versions().get(geography, max(versions().values()))
-    ons, known = _ons_codes(day), _known_areas(day)
-    found: dict[str, dict[str, Any]] = {}
-    for row in rates:
-        kind, code = row["area_type"], row["area_code"]
-        place = known.get((kind, code), {})
-        found.setdefault(
-            area_key(row),
-            {
-                "area_key": area_key(row),
-                "area_type": kind,
-                "area_type_name": AREA_TYPES[kind],
-                "ods_code": None if kind == ENGLAND else code,
-                "ons_code": ENGLAND_CODE if kind == ENGLAND else ons.get((kind, code)),
-                "area_name": row["area_name"] or code,
-                "parent_key": place.get("parent_key"),
-                "parent_name": place.get("parent_name"),
-                **{name: place.get(name) for name in ("icb_code", "icb_name", "region_code", "region_name")},
-                "valid_from": place.get("valid_from"),
-                "valid_to": place.get("valid_to"),
-                "geography": geography,
-            },
-        )
-    return [found[key] for key in sorted(found)]
+    """The areas of the rates, and the larger areas that these are part of."""
+    listed = areas_on(versions().get(geography, max(versions().values())))
+    names = {(row["area_type"], row["area_code"]): row["area_name"] for row in rates}
+    shown = {above for place in names for above in (place, *_above(place, listed))}
+    return [_area(place, names.get(place), listed) | {"geography": geography} for place in sorted(shown)]
 
 
-def _known_areas(day: date) -> dict[tuple[str, str], dict[str, Any]]:
-    """Regions, boards and sub-ICB locations that are valid on a day, each with its parents."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in read_rows(resource("conf", "reference", "areas.csv")):
-        since = date.fromisoformat(row["valid_from"])
-        until = date.fromisoformat(row["valid_to"]) if row["valid_to"] else None
-        if not since <= day or (until is not None and until <= day):
-            continue
-        region = {"region_code": row["region_code"], "region_name": row["region_name"]}
-        board = {"icb_code": row["icb_code"], "icb_name": row["icb_name"]} | region
-        found["sub_icb", row["sub_icb_code"]] = board | {
-            "parent_key": f"icb/{row['icb_code']}", "parent_name": row["icb_name"], "valid_from": since, "valid_to": until,
-        }  # fmt: skip
-        found["icb", row["icb_code"]] = board | {
-            "parent_key": f"region/{row['region_code']}", "parent_name": row["region_name"],
-        }  # fmt: skip
-        found["region", row["region_code"]] = region | {
-            "parent_key": f"{ENGLAND}/{ENGLAND_CODE}", "parent_name": "England",
-        }  # fmt: skip
-    return found
+def _above(place: Place, listed: Mapping[Place, ListedArea]) -> list[Place]:
+    """The area that an area is part of, and so on up to England."""
+    parent = listed[place].parent if place in listed else None
+    return [parent, *_above(parent, listed)] if parent else []
 
 
-def _ons_codes(day: date) -> dict[tuple[str, str], str]:
-    """By kind of area and NHS code, the ONS code that is valid on a day."""
-    found = {}
-    for kind, file, column in (
-        ("region", "region_ons_codes.csv", "region_code"),
-        ("icb", "icb_ons_codes.csv", "icb_code"),
-        ("sub_icb", "area_ons_codes.csv", "sub_icb_code"),
-    ):
-        for row in sorted(read_rows(resource("conf", "reference", file)), key=lambda row: row["valid_from"]):
-            if row["valid_from"] <= day.isoformat() and (not row["valid_to"] or day.isoformat() < row["valid_to"]):
-                found[kind, row[column]] = row["ons_code"]
-    return found
+def _area(place: Place, name: str | None, listed: Mapping[Place, ListedArea]) -> dict[str, Any]:
+    kind, code = place
+    area, above = listed.get(place, ListedArea(name or code, None)), _above(place, listed)
+    part_of = {**dict(reversed(above)), kind: code}
+    parent = above[0] if above else None
+    return {
+        "area_key": f"{kind}/{code}",
+        "area_type": kind,
+        "area_type_name": AREA_TYPES[kind],
+        "ods_code": None if kind == ENGLAND else code,
+        "ons_code": area.ons_code,
+        "area_name": name or area.name,
+        "parent_key": f"{parent[0]}/{parent[1]}" if parent else None,
+        "parent_ods_code": parent[1] if parent and parent[0] != ENGLAND else None,
+        "parent_ons_code": listed[parent].ons_code if parent else None,
+        "parent_name": listed[parent].name if parent else None,
+        **{f"{larger}_code": part_of.get(larger) for larger in ("icb", "region")},
+        **{
+            f"{larger}_name": listed[larger, part_of[larger]].name if (larger, part_of.get(larger)) in listed else None
+            for larger in ("icb", "region")
+        },
+        "valid_from": area.since,
+        "valid_to": area.until,
+    }
 
 
 def _periods(rates: Iterable[Row]) -> list[dict[str, Any]]:
@@ -192,23 +150,23 @@ def _periods(rates: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def _rates(rates: Sequence[Row], rule: Mapping[str, Any]) -> list[dict[str, Any]]:
-    national = {
-        (row["policy_id"], row["revision"], row["period"]): row["standardised_rate"]
-        for row in rates
-        if row["area_type"] == ENGLAND
-    }
+    national = {(policy_key(row), row["period"]): row for row in rates if row["area_type"] == ENGLAND}
     found = []
     for row in rates:
-        england = national.get((row["policy_id"], row["revision"], row["period"]))
-        lower, upper = (
-            row[f"{name}_adjusted"] if row[f"{name}_adjusted"] is not None else row[name] for name in ("lower", "upper")
-        )
-        wide_lower, wide_upper = _wider(row, lower, upper, rule)
-        below = row["area_type"] != ENGLAND
+        england = national.get((policy_key(row), row["period"]), {})
+        limits = limits_of(row)
+        wide = None
+        if row["area_type"] != ENGLAND and limits is not None and row["activity"] is not None:
+            wide = wider_limits(limits, row["standardised_rate"], row["activity"], rule)
+        lower, upper = limits or (None, None)
+        wide_lower, wide_upper = wide or (None, None)
+        comparisons = [NOT_COMPARED, NOT_COMPARED]
+        if row["area_type"] != ENGLAND:
+            comparisons = [compared(each, england.get("standardised_rate")) for each in (limits, wide)]
         found.append(
             {
                 "policy_key": policy_key(row),
-                "area_key": area_key(row),
+                "area_key": f"{row['area_type']}/{row['area_code']}",
                 "period_key": row["period"],
                 "status_code": row["status"],
                 "area_type": row["area_type"],
@@ -219,39 +177,64 @@ def _rates(rates: Sequence[Row], rule: Mapping[str, Any]) -> list[dict[str, Any]
                 "lower_998": wide_lower,
                 "upper_998": wide_upper,
                 "crude_rate": row["crude_rate"],
+                "crude_lower_95": row["crude_lower"],
+                "crude_upper_95": row["crude_upper"],
                 "flagged_share": row["flagged_share"],
                 "share_lower_95": row["share_lower"],
                 "share_upper_95": row["share_upper"],
-                "england_rate": england,
-                "compared_with_england_95": compared(lower, upper, england) if below else NOT_COMPARED,
-                "compared_with_england_998": compared(wide_lower, wide_upper, england) if below else NOT_COMPARED,
+                "england_rate": england.get("standardised_rate"),
+                "england_share": england.get("flagged_share"),
+                "compared_with_england_95": comparisons[0],
+                "compared_with_england_998": comparisons[1],
                 "method": row["method"],
+                "notes": "; ".join(row["notes"]) or None,
             }
         )
     return found
 
 
-def compared(lower: float | None, upper: float | None, england: float | None) -> str:
+def compared(limits: Limits | None, england: float | None) -> str:
     """``lower``, ``similar`` or ``higher`` than England's rate by the limits; ``not_compared`` where one is missing."""
-    if lower is None or upper is None or england is None:
+    if limits is None or england is None:
         return NOT_COMPARED
+    lower, upper = limits
     return "lower" if upper < england else "higher" if lower > england else "similar"
 
 
-def _wider(
-    row: Row, lower: float | None, upper: float | None, rule: Mapping[str, Any]
-) -> tuple[float | None, float | None]:
-    """The 99.8% limits of an area below England, from its 95% limits.
+def limits_of(row: Row) -> Limits | None:
+    """The 95% limits of a rate, or None unless both are published.
 
-    Limits of a rate are those of the count, times what the count is multiplied by. So the 99.8% limit is the 95% limit times the
-    ratio of the count's two limits, each of the least or the most count that could be published as this one.
+    The limits that allow for several events of one person come first; the simple ones are used if those are missing.
     """
-    if row["area_type"] == ENGLAND or row["activity"] is None or lower is None or upper is None:
-        return None, None
-    least, most = possible_counts(int(row["activity"]), rule)
-    narrow, wide = count_limits(least, 0.95)[0], count_limits(least, 0.998)[0]
-    wide_lower = 0.0 if narrow == 0 else lower * wide / narrow
-    return wide_lower, upper * count_limits(most, 0.998)[1] / count_limits(most, 0.95)[1]
+    for names in (("lower_adjusted", "upper_adjusted"), ("lower", "upper")):
+        lower, upper = (row.get(name) for name in names)
+        if lower is not None and upper is not None:
+            return float(lower), float(upper)
+    return None
+
+
+def wider_limits(limits: Limits, rate: float, published: int, rule: Mapping[str, Any]) -> Limits:
+    """The 99.8% limits of the rate of an area below England, from its 95% limits and its published count.
+
+    ``rule`` is the disclosure rule. Under secondary suppression the limits are those of the least and the most count that would be
+    published as this one, times a factor. So the ratio of that count's limits at the two levels is the rate's too. Under another
+    rule the rate is direct, and its limits are the rate plus a spread times (limit of the count − count) (Dobson). So the
+    distance from the rate grows by the ratio of these differences, here the largest of all counts that are possible.
+    """
+    least, most = possible_counts(published, rule)
+    if rule.get("protected"):
+        lower, upper = (
+            count_limits(n, 0.998)[side] / (count_limits(n)[side] or 1) for side, n in ((0, least), (1, most))
+        )
+        return limits[0] * lower, limits[1] * upper
+    below, above = (
+        max(
+            (count_limits(n, 0.998)[side] - n) / (count_limits(n)[side] - n)
+            for n in range(max(1, least), max(1, most) + 1)
+        )
+        for side in (0, 1)
+    )
+    return max(0.0, rate - (rate - limits[0]) * below), rate + (limits[1] - rate) * above
 
 
 def possible_counts(published: int, rule: Mapping[str, Any]) -> tuple[int, int]:
@@ -260,17 +243,3 @@ def possible_counts(published: int, rule: Mapping[str, Any]) -> tuple[int, int]:
     near = range(max(0, published - step), published + step + 1)
     fit = [n for n in near if not low <= n <= high and math.floor((n + step / 2) / step) * step == published]
     return min(fit), max(fit)
-
-
-def count_limits(count: int, level: float) -> tuple[float, float]:
-    """Exact Poisson limits below 10 records and Byar's from 10 on, as for all published rates."""
-    tail = (1 - level) / 2
-    if count < 10:
-        lower = 0.0 if count == 0 else float(chi2.ppf(tail, 2 * count)) / 2
-        return lower, float(chi2.ppf(1 - tail, 2 * count + 2)) / 2
-    z = float(chi2.ppf(level, 1)) ** 0.5
-
-    def byar(number: float, sign: int) -> float:
-        return float(number * (1 - 1 / (9 * number) + sign * z / (3 * number**0.5)) ** 3)
-
-    return byar(count, -1), byar(count + 1, 1)

@@ -17,6 +17,7 @@ from ebi_spark.approvals.regimes import read_regimes, stated_coverage
 from ebi_spark.config.settings import LAYERS, RunConfig, Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography, resolved
+from ebi_spark.geography.lookup_files import read_provider_names
 from ebi_spark.geography.record_areas import lookup_spans
 from ebi_spark.own_files import refuse_pages, refuse_place, refuse_report
 from ebi_spark.rates.equality import read_fifths, read_people_of_fifths
@@ -112,11 +113,18 @@ def _areas(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
         yield "geography.practices", partial(lookup, "geography.practices", config.practices, "practice_code")
     if config.lsoas:
         yield "geography.lsoas", partial(lookup, "geography.lsoas", config.lsoas, "lsoa")
+    if config.providers:
+        yield "geography.providers", partial(_providers, config.providers)
     if config.deprivation:
         yield "deprivation.lookup", partial(_deprivation, "deprivation.lookup", config.deprivation, read_fifths)
     if config.deprivation_population:
         read, path = read_people_of_fifths, config.deprivation_population
         yield "deprivation.population", partial(_deprivation, "deprivation.population", path, read)
+
+
+def _providers(path: Path) -> Answer:
+    _refuse_missing("geography.providers", path)
+    return Answer(f"{path}: {len(read_provider_names(path)):,} names")
 
 
 def _deprivation(name: str, path: Path, read: Callable[[Path], Sized]) -> Answer:

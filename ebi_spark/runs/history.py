@@ -585,7 +585,8 @@ def parts(stage: str, inputs: RunInputs) -> dict[str, str]:
 
 def _published_by(policy: Policy) -> list[Any]:
     """What decides how a policy's figures are pooled and published, apart from what decides its flags."""
-    return [policy.id, policy.default_reading, policy.publish_years, policy.publish_first_year, policy.boards]
+    published = [policy.id, policy.default_reading, policy.publish_years, policy.publish_first_year, policy.boards]
+    return published if policy.target is None else [*published, policy.target]
 
 
 def definitions(inputs: RunInputs) -> str:

@@ -121,7 +121,7 @@ def _config(lake: Lake, record: StageRecord, inputs: Mapping[str, str]) -> RunCo
                 kinds: dict[str, Callable[[Any], Any]] = {"mappings": Path, "pandemic_months": date.fromisoformat}
                 kind = kinds.get(item.name, _unchanged)
                 value = tuple(kind(one) for one in value)
-            elif item.name in ("practices", "lsoas") and value is not None:
+            elif item.name in ("practices", "lsoas", "providers") and value is not None:
                 value = Path(value)
             typed[item.name] = value
     if record.day is not None:
@@ -268,6 +268,7 @@ def recorded_policies(lake: Lake, ids: set[str]) -> list[Policy]:
                 publish_first_year=selected[0]["publish_first_year"],
                 extends=first.get("extends", ""),
                 boards=tuple(first.get("boards", ())),
+                target=selected[0]["target"],
             )
         )
     return policies

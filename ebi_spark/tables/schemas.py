@@ -6,6 +6,8 @@ constraint would print a patient's row. Columns that must not be null are listed
 them.
 """
 
+from collections.abc import Mapping
+
 from ebi_spark.tables.monitoring import MONITORING_TABLES, PUBLISHED_MONITORING
 from ebi_spark.tables.star import STAR_TABLES
 from ebi_spark.tables.table import POLICY_KEY, RECORD_KEY, SCHEMA_VERSION, UNKNOWN_YEAR, YEAR, Table
@@ -255,6 +257,7 @@ POLICY = Table(
     policy_fingerprint string -- changes when the definition of the policy revision and reading changes
     publish_years int -- number of years in each figure published below England: 1, or more for periods that do not overlap
     publish_first_year string -- a year with which one of these periods begins; it fixes all the others
+    target double -- the standardised rate to reach, per 100,000; NULL where none is set
     clauses array<struct<clause_id:string,step:int,kind:string,words:string,test:string,missing:string,coding:string,decision:string,because:string>> -- each clause: words are the source's own, test is what is applied, because is our reason
     definition string -- the whole policy definition as JSON text
     run_id string -- the run that wrote the row
@@ -555,18 +558,43 @@ def _published(columns: str) -> str:
     return _RELEASE_ID + columns.replace(_RUN_ID, "\n")
 
 
+# What the columns of a rate mean where they are published. Below England they are made from rounded counts.
+_OF_PUBLISHED_COUNTS = {
+    "activity": "number of flagged records; below England rounded, or NULL where suppressed",
+    "in_scope": "number of records with the policy's procedure, flagged or not; below England rounded, or NULL where suppressed",
+    "expected": "number of flagged records if England's rates by age and sex applied; below England rounded to 0.5, from 10 on to 1; NULL without a population or a figure for England",
+    "crude_rate": "flagged records, as published, per 100,000 people",
+    "standardised_rate": "per 100,000 people, as `method` says. England: directly standardised for age and sex. Below England, under a rule with secondary suppression: indirectly standardised, activity / expected x England's rate, all as published; it differs from the direct rate by some percent",
+    "lower": "lower 95% confidence limit of the standardised rate, per 100,000. Of a direct rate: treating all events as independent. Of an indirect one: it holds for every count, expected number and rate of England that would be published as these",
+    "standard_error": "standard error of a directly standardised rate with that extra variance, per 100,000",
+    "flagged_share": "activity / in_scope as published, at most 1: the share of procedures in scope that are flagged. Below England NULL where its limits are more than 0.5 apart",
+    "share_lower": "lower 95% confidence limit of the share (Wilson); below England it holds for every two counts that would be published as these",
+    "share_upper": "upper 95% confidence limit of the share, likewise",
+    "status": "ok, few_events, no_population, not_calculated, withheld_small or withheld_secondary",
+}
+
+
+def _with_meanings(columns: str, meanings: Mapping[str, str]) -> str:
+    """The columns with other meanings for some of them."""
+    lines = []
+    for line in columns.splitlines():
+        declared = line.partition(" -- ")[0]
+        name = declared.strip().partition(" ")[0]
+        lines.append(f"{declared} -- {meanings[name]}" if name in meanings else line)
+    return "\n".join(lines) + "\n"
+
+
 RATE = Table(
     "published",
     "rate",
     "the activity and rate of one area and period after disclosure control",
-    _published(
-        ACTIVITY_RATE.columns.replace(
-            "status string -- ok, few_events, no_population or not_calculated",
-            "status string -- ok, few_events, no_population, not_calculated, withheld_small or withheld_secondary",
-        )
-    )
-    + "    disclosure string -- the disclosure rule that was applied\n"
-    + "    caveats array<string> -- what to know before using the figure: keys of release.caveats\n",
+    _published(_with_meanings(ACTIVITY_RATE.columns, _OF_PUBLISHED_COUNTS))
+    + """
+    crude_lower double -- lower 95% confidence limit of the crude rate (exact below 10 records, Byar's from 10); below England it holds for every count that would be published as this one
+    crude_upper double -- upper 95% confidence limit of the crude rate, likewise
+    disclosure string -- the disclosure rule that was applied
+    caveats array<string> -- what to know before using the figure: keys of release.caveats
+""",
     partition_by=("release_id", YEAR),
     required=("release_id", *ACTIVITY_RATE.required[:-3], "status", "notes", "disclosure"),
 )

@@ -13,11 +13,11 @@ DIM_POLICY = Table(
     "dim_policy",
     "a policy under one revision, in its default reading",
     """
-    policy_key string -- key: the policy and its revision
+    policy_key string -- key: the policy and its revision, such as 2Y_back_pain_fusion@2022-08
     policy_id string -- the policy, such as 2Y_back_pain_fusion
     revision string -- the revision of the policy
-    reading string -- the reading that figures are published by
-    readings string -- every reading of the policy, separated by a semicolon
+    default_reading string -- the reading that figures are published by
+    readings string -- every reading of the policy, separated by semicolons
     title string -- title of the policy
     words string -- the source's own words for the procedures in scope
     publisher string -- who published the policy
@@ -25,32 +25,44 @@ DIM_POLICY = Table(
     in_force_from date -- first day of the revision
     in_force_to date -- first day on which the revision no longer applies; NULL while in force
     is_local boolean -- a local policy of one or more boards
-    boards string -- codes of the boards of a local policy, separated by a semicolon; empty for a national policy
+    boards string -- codes of the boards of a local policy, separated by semicolons; NULL for a national policy
     wanted string -- lower: the policy asks for fewer flagged records
-    target double -- the rate to reach, per 100,000, where one is set; NULL otherwise
+    target double -- the standardised rate to reach, per 100,000; NULL where none is set
 """
     + _RELEASE,
-    required=("policy_key", "policy_id", "revision", "reading", "title", "wanted", "is_local", "release_id"),
+    required=(
+        "policy_key",
+        "policy_id",
+        "revision",
+        "default_reading",
+        "readings",
+        "title",
+        "wanted",
+        "is_local",
+        "release_id",
+    ),
 )
 DIM_AREA = Table(
     "published",
     "dim_area",
-    "an area or provider of the release",
+    "an area or provider of the release, or a larger area that has it as a part",
     """
-    area_key string -- key: the kind of area and its code
+    area_key string -- key: the kind of area and its code, such as icb/QYG
     area_type string -- england, region, icb, sub_icb or provider
     area_type_name string -- the kind of area in words
     ods_code string -- code of the NHS's Organisation Data Service; NULL for England
-    ons_code string -- code of the Office for National Statistics; NULL where it is not known (providers, older regions)
-    area_name string -- name of the area; the code of a provider without a name
+    ons_code string -- code of the Office for National Statistics, for maps; NULL for providers, and for regions before April 2026
+    area_name string -- name of the area; of a provider its code, unless the configuration names a file of names
     parent_key string -- area_key of the area that it is part of; NULL for England and providers
+    parent_ods_code string -- NHS code of that area; NULL where it is England
+    parent_ons_code string -- ONS code of that area
     parent_name string -- name of that area
     icb_code string -- the integrated care board that it is or is part of; NULL for larger areas and providers
     icb_name string -- name of that board
     region_code string -- the region that it is or is part of; NULL for England and providers
     region_name string -- name of that region
-    valid_from date -- first day of the area in the version shown; NULL if not known
-    valid_to date -- first day on which it is no longer valid; NULL while valid
+    valid_from date -- first day of its ONS code or, for a sub-ICB location, of its name and board; NULL if not known
+    valid_to date -- first day on which these no longer apply; NULL while they do
     geography string -- version of the areas that the release shows
 """
     + _RELEASE,
@@ -77,7 +89,7 @@ DIM_STATUS = Table(
     "dim_status",
     "what a status means",
     """
-    status_code string -- key: the status of a rate
+    status_code string -- key: the status of a rate, as in published/rate
     words string -- the status in words
     footnote string -- the text to put under a table or chart
 """
@@ -87,7 +99,7 @@ DIM_STATUS = Table(
 RATE_CURRENT = Table(
     "published",
     "rate_current",
-    "the rate of one area and published period under a policy's default reading, in the current release",
+    "the rate of one area and published period under a policy revision's default reading, in the current release",
     """
     policy_key string -- published/dim_policy
     area_key string -- published/dim_area
@@ -95,19 +107,23 @@ RATE_CURRENT = Table(
     status_code string -- published/dim_status
     area_type string -- as in dim_area: a query filters on one kind of area
     is_pooled boolean -- as in dim_period: a query filters on one kind of period
-    standardised_rate double -- flagged records per 100,000 people, standardised for age and sex
-    lower_95 double -- lower 95% limit; below England it holds for every count that rounding leaves possible
+    standardised_rate double -- flagged records per 100,000 people, standardised for age and sex: by the direct method for England, by the indirect one below it under a rule with secondary suppression. `method` says which
+    lower_95 double -- lower 95% limit of the standardised rate; below England it holds for every count that rounding leaves possible
     upper_95 double -- upper 95% limit, likewise
     lower_998 double -- lower 99.8% limit, likewise; NULL for England
     upper_998 double -- upper 99.8% limit, likewise
-    crude_rate double -- flagged records per 100,000 people
-    flagged_share double -- flagged records as a share of those in scope
-    share_lower_95 double -- lower 95% limit of the share
-    share_upper_95 double -- upper 95% limit of the share
+    crude_rate double -- flagged records per 100,000 people; below England of the rounded count
+    crude_lower_95 double -- lower 95% limit of the crude rate; below England it holds for every count that rounding leaves possible
+    crude_upper_95 double -- upper 95% limit, likewise
+    flagged_share double -- flagged records as a share of those in scope; below England of rounded counts
+    share_lower_95 double -- lower 95% limit of the share; below England it holds for every two counts that rounding leaves possible
+    share_upper_95 double -- upper 95% limit, likewise
     england_rate double -- England's standardised rate of the same policy and period
-    compared_with_england_95 string -- lower, similar, higher or not_compared, by the 95% limits
-    compared_with_england_998 string -- likewise, by the 99.8% limits
+    england_share double -- England's flagged share of the same policy and period
+    compared_with_england_95 string -- lower, similar, higher or not_compared: where lower_95 and upper_95 are to england_rate
+    compared_with_england_998 string -- likewise, by lower_998 and upper_998
     method string -- how the rate was calculated
+    notes string -- what to know about the figure, separated by semicolons: distant_vintage, back_cast, partial_year, …
 """
     + _RELEASE,
     required=("policy_key", "area_key", "period_key", "status_code", "area_type", "is_pooled",
