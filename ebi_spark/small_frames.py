@@ -1,4 +1,4 @@
-"""Turn small tables that are made in Python (lookups, logs, policies) into DataFrames, through Arrow.
+"""Turn small tables that are made in Python (lookups, logs, policies) into Arrow tables and DataFrames.
 
 ``createDataFrame`` with a list starts Python worker processes in classic Spark. With an Arrow table it does not, and an
 Arrow table works the same on Spark Connect.
@@ -11,29 +11,47 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import DataType, StructType
+from pyspark.sql.types import StructType
+
+from ebi_spark.spark_types import parse_schema
+
+# A row made in Python: values in the schema's order, or by column name.
+Row = Sequence[Any] | Mapping[str, Any]
 
 
-def small_frame(
-    spark: SparkSession, rows: Sequence[Sequence[Any] | Mapping[str, Any]], schema: str | StructType
-) -> DataFrame:
-    """A DataFrame with exactly ``schema``, from ``rows``: tuples in the schema's order, or mappings by column name.
+def small_frame(spark: SparkSession, rows: Sequence[Row], schema: str | StructType) -> DataFrame:
+    """A DataFrame with exactly ``schema``, from ``rows`` as in :func:`small_table`."""
+    wanted = schema if isinstance(schema, StructType) else parse_schema(schema)
+    return spark.createDataFrame(small_table(rows, wanted), schema=wanted)
+
+
+def small_table(rows: Sequence[Row], schema: StructType) -> pa.Table:
+    """An Arrow table with exactly ``schema``, from ``rows``: tuples in the schema's order, or mappings by column name.
 
     A column that a mapping does not name is NULL. A time without a zone is taken as local time.
     """
-    wanted = schema if isinstance(schema, StructType) else DataType.fromDDL(schema)
-    assert isinstance(wanted, StructType)
-    names = wanted.names
     records = [
         {
             name: _value(value)
-            for name, value in (row.items() if isinstance(row, Mapping) else zip(names, row, strict=True))
+            for name, value in (row.items() if isinstance(row, Mapping) else zip(schema.names, row, strict=True))
         }
         for row in rows
     ]
-    arrow = to_arrow_schema(wanted)
+    arrow = to_arrow_schema(schema)
     columns = [pa.array([record.get(field.name) for record in records], type=field.type) for field in arrow]
-    return spark.createDataFrame(pa.Table.from_arrays(columns, schema=arrow), schema=wanted)
+    return pa.Table.from_arrays(columns, schema=arrow)
+
+
+def conform_table(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """``rows`` with exactly the columns of ``schema``, in their order and types. A column that is not there is NULL."""
+    there = set(rows.column_names)
+    return pa.Table.from_arrays(
+        [
+            rows.column(field.name).cast(field.type) if field.name in there else pa.nulls(rows.num_rows, field.type)
+            for field in schema
+        ],
+        schema=schema,
+    )
 
 
 def _value(value: Any) -> Any:

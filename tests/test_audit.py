@@ -88,7 +88,7 @@ def lake(spark: Any, empty_lake: Callable[[Path], Path], tmp_path_factory: pytes
 
     path = empty_lake(folder / "lake")
     made = Lake(spark, LakeLocation(folder=path), "test")
-    made.replace(POLICY, policy_rows(spark, policies, "test"), {}, stage="test")
+    made.replace(POLICY, policy_rows(policies, "test"), {}, stage="test")
     spells, flags = [], []
     for number, record in enumerate(RECORDS):
         discharged = date(2021, 6, 1) + timedelta(days=number)

@@ -23,7 +23,6 @@ from ebi_spark.case_audit.sample import count_cells, draw, with_strata
 from ebi_spark.errors import InputError
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.storage import Lake
-from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.monitoring import AUDIT_ESTIMATE, AUDIT_RESULT, AUDIT_SAMPLE
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, RECORD_KEY, RECORD_TABLES, YEAR
 
@@ -98,8 +97,7 @@ def draw_audit(lake: Lake, options: DrawOptions, out: Path) -> DrawnAudit:
         {**{name: row.get(name) for name in AUDIT_SAMPLE.names()}, "clauses": texts[row["revision"]].clauses, **common}
         for row in rows
     ]
-    frame = small_frame(lake.spark, stored, AUDIT_SAMPLE.schema)
-    lake.replace(AUDIT_SAMPLE, frame, {"audit_id": [audit_id]}, stage=STAGE)
+    lake.replace(AUDIT_SAMPLE, stored, {"audit_id": [audit_id]}, stage=STAGE)
     folders = write_files(out, rows, {name: texts[name] for name in {row["revision"] for row in rows}}, audit_id)
     return DrawnAudit(
         audit_id, reading, len(rows), sum(row["read_twice"] for row in rows), _by_stratum(design), folders
@@ -209,7 +207,7 @@ def import_forms(lake: Lake, forms: Sequence[Form], *, replace: bool = False) ->
             }
             for key, ids in sorted(replaced.items())
         ]
-        lake.replace(AUDIT_RESULT, small_frame(lake.spark, rows, AUDIT_RESULT.schema), where, stage=STAGE)
+        lake.replace(AUDIT_RESULT, rows, where, stage=STAGE)
     return ImportedForms(len(found.taken), len(unchanged), found.empty, found.rejected)
 
 
@@ -273,8 +271,7 @@ def estimate_audit(lake: Lake, policy_id: str, audit_id: str | None = None, prec
     estimates = audit_estimates(drawn_records(own, results), reading, precision)
     common = {"audit_id": wanted, "policy_id": policy_id, "reading": reading, "run_id": lake.run_id}
     rows = [{**common, **asdict(row)} for row in estimates]
-    frame = small_frame(lake.spark, rows, AUDIT_ESTIMATE.schema)
-    lake.replace(AUDIT_ESTIMATE, frame, {"audit_id": [wanted]}, stage=STAGE)
+    lake.replace(AUDIT_ESTIMATE, rows, {"audit_id": [wanted]}, stage=STAGE)
     return EstimatedAudit(
         wanted, policy_id, reading, list(own[0]["years"]), len({row["provider_code"] for row in own}), len(own), estimates,
         [name for name in audits if name != wanted],

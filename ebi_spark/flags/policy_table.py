@@ -3,15 +3,11 @@
 import json
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
-
 from ebi_spark.policies.compile import clause_in_words
 from ebi_spark.policies.model import Policy
-from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import POLICY
 
 
-def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> DataFrame:
+def policy_rows(policies: list[Policy], run_id: str) -> list[dict[str, Any]]:
     """The rows of ``gold/policy``: one for each policy, revision and reading, with its clauses in order."""
     rows: list[dict[str, Any]] = []
     for policy in policies:
@@ -54,4 +50,4 @@ def policy_rows(spark: SparkSession, policies: list[Policy], run_id: str) -> Dat
                         "run_id": run_id,
                     }
                 )
-    return small_frame(spark, rows, POLICY.schema)
+    return rows

@@ -66,7 +66,7 @@ class LocalLake:
         Maps are dictionaries, and a column that the table does not have yet is None. A time is in microseconds since
         1970: local time would be ambiguous in the hour that occurs twice in October.
         """
-        rows = self.select(table, _listed(columns), _condition(where))
+        rows = self.select(table, _listed(columns), _filter(where))
         for number, field in enumerate(rows.schema):
             if pa.types.is_timestamp(field.type):
                 rows = rows.set_column(number, field.name, rows.column(number).cast(pa.int64()))
@@ -83,24 +83,20 @@ class LocalLake:
         added = ["count(*) AS rows", *(f"sum({_quoted(name)}) AS {_quoted(name)}" for name in sums)]
         group = f" GROUP BY {_listed(by)}" if by else ""
         selected = ", ".join([_listed(by), *added] if by else added)
-        counted = self.select(table, selected, _condition(where) + group, in_order=False)
+        counted = self.select(table, selected, _filter(where) + group, in_order=False)
         rows: list[dict[str, Any]] = counted.to_pylist()
         return rows
 
     def frame(self, table: Table, where: Where) -> "pd.DataFrame":
         """Some rows of a published table, with all columns that it has."""
-        filters = [(column, "in", list(values)) for column, values in where.items()]
-        opened = _opened(Path(self._existing_path(table)))
-        try:
-            return opened.to_pandas(filters=filters or None)
-        except (ArrowException, OSError, ValueError) as error:
-            raise UnreadableTableError(f"{table.full_name}: {type(error).__name__}") from None
+        return self.arrow(table, where).to_pandas()
 
-    def arrow(self, table: Table) -> pa.Table:
-        """All rows of a small table, with the columns that it has."""
-        opened = _opened(Path(self._existing_path(table)))
+    def arrow(self, table: Table, where: Where | None = None) -> pa.Table:
+        """All rows of a small table or some of them, with the columns that it has."""
+        filters = [(column, "in", list(values)) for column, values in (where or {}).items()]
+        opened = open_table(Path(self._existing_path(table)))
         try:
-            rows = opened.to_pyarrow_table()
+            rows = opened.to_pyarrow_table(filters=filters or None)
             # PySpark cannot take a column that has no array at all.
             return rows if rows.num_rows else rows.schema.empty_table()
         except (ArrowException, OSError, ValueError) as error:
@@ -108,7 +104,9 @@ class LocalLake:
 
     def size(self, table: Table) -> tuple[int, int]:
         """(number of files, bytes) of the newest version."""
-        sizes = pa.table(_opened(Path(self._existing_path(table))).get_add_actions()).column("size_bytes").to_pylist()
+        sizes = (
+            pa.table(open_table(Path(self._existing_path(table))).get_add_actions()).column("size_bytes").to_pylist()
+        )
         return len(sizes), sum(sizes)
 
     def select(self, table: Table, selected: str, end: str = "", *, in_order: bool = True) -> pa.Table:
@@ -127,7 +125,7 @@ def query(folder: Path, selected: str, end: str, columns: Iterable[str] = (), *,
     have yet are NULL."""
     from deltalake import QueryBuilder
 
-    opened = _opened(folder)
+    opened = open_table(folder)
     there = {field.name for field in opened.schema().fields}
     later = "".join(f", NULL AS {_quoted(name)}" for name in columns if name not in there)
     # All names and values in it are quoted.
@@ -145,12 +143,17 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def _opened(folder: Path) -> "DeltaTable":
+def is_misread(folder: Path) -> bool:
+    """Whether `deltalake` would read another folder, whose name is this one decoded."""
+    return "%" in str(folder) or "\\" in str(folder)
+
+
+def open_table(folder: Path) -> "DeltaTable":
+    """The table, opened by `deltalake`."""
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    if "%" in str(folder) or "\\" in str(folder):
-        # deltalake would read another folder, whose name is this one decoded.
+    if is_misread(folder):
         raise UnreadableTableError(f"{folder.name} has % or \\ in its path")
     try:
         opened = DeltaTable(folder)
@@ -166,13 +169,13 @@ def _opened(folder: Path) -> "DeltaTable":
 
 def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """(schema as Spark's JSON, table properties)."""
-    opened = _opened(folder)
+    opened = open_table(folder)
     return json.loads(opened.schema().to_json()), dict(opened.metadata().configuration)
 
 
 def partitions(folder: Path, column: str) -> set[str]:
     """The values of a partition column that have rows. It needs the log only, however large the table is."""
-    files = pa.table(_opened(folder).get_add_actions(flatten=True)).to_pylist()
+    files = pa.table(open_table(folder).get_add_actions(flatten=True)).to_pylist()
     found = {file[f"partition.{column}"] for file in files if file.get("num_records") != 0}
     return {value for value in found if value is not None}
 
@@ -181,7 +184,7 @@ def may_have_rows(folder: Path, where: Sequence[Where]) -> bool:
     """Whether the table may have rows that are meant, by the values of partition columns in its log."""
     files = [
         file
-        for file in pa.table(_opened(folder).get_add_actions(flatten=True)).to_pylist()
+        for file in pa.table(open_table(folder).get_add_actions(flatten=True)).to_pylist()
         if file.get("num_records") != 0
     ]
 
@@ -245,14 +248,20 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(_quoted, names))
 
 
-def _condition(where: Where | Sequence[Where]) -> str:
+def _filter(where: Where | Sequence[Where]) -> str:
+    condition = condition_of(where)
+    return f" WHERE {condition}" if condition else ""
+
+
+def condition_of(where: Where | Sequence[Where]) -> str:
+    """``where`` in DataFusion's SQL; empty if it means all rows."""
     either = [
         " AND ".join(
             f"{_quoted(column)} IN ({', '.join(map(literal, values)) or 'NULL'})" for column, values in one.items()
         )
         for one in ([where] if isinstance(where, Mapping) else where)
     ]
-    return f" WHERE ({') OR ('.join(either)})" if any(either) else ""
+    return f"({') OR ('.join(either)})" if any(either) else ""
 
 
 def literal(value: str | int) -> str:

@@ -14,17 +14,21 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, StructType
 
 from ebi_spark import __version__
 from ebi_spark.config.settings import LAYERS, LakeLocation
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.lake import local_tables
+from ebi_spark.lake import local_tables, small_writes
 from ebi_spark.lake.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
 from ebi_spark.lake.local_tables import CommitInfo, LocalLake, UnreadableTableError, Where
+from ebi_spark.lake.small_writes import SmallWriter
 from ebi_spark.quoting import sql_name, sql_text, table_parts
+from ebi_spark.small_frames import Row, conform_table, small_table
 from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
 
 if TYPE_CHECKING:
@@ -33,9 +37,9 @@ if TYPE_CHECKING:
 VERSION_PROPERTY = "ebi_spark.schema_version"
 # Apart from the year, the column by which a stage may replace a part of a table.
 PART = "policy_id"
+# `deltalake` chooses these versions by itself.
+_PROTOCOL = {"delta.minReaderVersion": "1", "delta.minWriterVersion": "2"}
 _PROPERTIES = {
-    "delta.minReaderVersion": "1",
-    "delta.minWriterVersion": "2",
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
     # `maintain` decides how long old versions are kept, since it knows which releases need them. By default, Delta
@@ -56,6 +60,9 @@ _MAINTAINING = {
 IN_MEMORY_BYTES = 1 << 20
 # A table with one of these columns has rows of records or persons, which never come to the driver.
 _OF_RECORDS = {"record_id", "person_id", "approval_id", "raw"}
+
+# What can be written: a frame of Spark, which may be large, or rows that are on the driver.
+Rows = DataFrame | pa.Table | Sequence[Row]
 
 _Answer = TypeVar("_Answer")
 
@@ -148,7 +155,7 @@ class Lake(LocalLake):
                 listed = ", ".join(f"{column} {kind}" for column, kind in added.items())
                 added_columns.append(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({listed})")
             if version < SCHEMA_VERSION:
-                properties.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({self._properties(table)})")
+                properties.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({_sql_properties(table)})")
             if added or version < SCHEMA_VERSION:
                 what = f"added {', '.join(added).replace('`', '')}" if added else "no column changed"
                 done.append(f"{name}: schema {version} to {SCHEMA_VERSION}, {what}")
@@ -222,6 +229,9 @@ class Lake(LocalLake):
         return self.spark.table(self.identifier(table)).schema, _schema_version(properties)
 
     def _create(self, table: Table) -> None:
+        if self.location.folder and not local_tables.is_misread(Path(self._path(table))):
+            small_writes.create(Path(self._path(table)), table, _properties(table))
+            return
         columns = ", ".join(
             f"{sql_name(name)} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
             for name, kind, meaning in table.fields()
@@ -229,14 +239,8 @@ class Lake(LocalLake):
         partition = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA{partition} "
-            f"COMMENT {sql_text(table.row)} TBLPROPERTIES ({self._properties(table)})"
+            f"COMMENT {sql_text(table.row)} TBLPROPERTIES ({_sql_properties(table)})"
         )
-
-    def _properties(self, table: Table) -> str:
-        properties = {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION)}
-        if table.statistics:
-            properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
-        return ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in properties.items())
 
     # Reading
 
@@ -261,7 +265,9 @@ class Lake(LocalLake):
                 self._note(table)
                 if super().size(table)[1] <= IN_MEMORY_BYTES:
                     fields, _ = local_tables.described(Path(self._path(table)))
-                    return self.spark.createDataFrame(self.arrow(table), schema=StructType.fromJson(fields)).coalesce(1)
+                    return self.spark.createDataFrame(
+                        super().arrow(table), schema=StructType.fromJson(fields)
+                    ).coalesce(1)
         return self.read(table)
 
     def _note(self, table: Table) -> None:
@@ -360,29 +366,35 @@ class Lake(LocalLake):
                 return super().frame(table, where)
         return self._selected(table, where).toPandas()
 
+    def arrow(self, table: Table, where: Where | None = None) -> pa.Table:
+        """As :meth:`LocalLake.arrow`, also of a catalogue or an old version; with exactly the columns that this version
+        declares."""
+        schema = to_arrow_schema(table.schema)
+        self._note(table)
+        if self._without_spark(table):
+            with contextlib.suppress(UnreadableTableError):
+                return conform_table(super().arrow(table, where), schema)
+        return conform_table(self._selected(table, where or {}).toArrow(), schema)
+
     def _selected(self, table: Table, where: Where | Sequence[Where]) -> DataFrame:
         condition = predicate_of(where) if where else ""
         return self.read(table).where(condition) if condition else self.read(table)
 
     # Writing
 
-    def replace(self, table: Table, frame: DataFrame, where: Where | Sequence[Where], *, stage: str) -> None:
+    def replace(self, table: Table, rows: Rows, where: Where | Sequence[Where], *, stage: str) -> None:
         """Replace some rows of a table in one commit.
 
         A row is replaced if every column in ``where`` has one of the given values; with several mappings, if this is so
-        for any of them. ``frame`` must have only such rows. An empty ``where`` replaces the whole table.
+        for any of them. ``rows`` must have only such rows. An empty ``where`` replaces the whole table.
+
+        ``rows`` are a frame, which Spark writes, or they are on the driver already: an Arrow table, or rows in Python.
         """
-        conformed = conform(frame, table)
         # Later runs see in the history which years and policies a commit can have changed.
         each = [where] if isinstance(where, Mapping) else list(where)
         metadata = self._metadata(stage, years=_named_by_all(each, YEAR), parts=_named_by_all(each, PART))
-        writer = conformed.write.format("delta").option("userMetadata", metadata)
-        if not self._may_have_rows(table, each):
-            writer = writer.mode("append")
-        else:
-            predicate, writer = predicate_of(where), writer.mode("overwrite")
-            writer = writer.option("replaceWhere", predicate) if predicate else writer
-        self._commit(table, writer)
+        mode = "overwrite" if self._may_have_rows(table, each) else "append"
+        self._commit(table, self._writer(table, rows, mode, each, metadata))
 
     def _may_have_rows(self, table: Table, where: Sequence[Where]) -> bool:
         """Whether there may be rows to replace. Adding rows takes a third of the time of replacing some. A catalogue has
@@ -393,16 +405,29 @@ class Lake(LocalLake):
                 return local_tables.may_have_rows(Path(self._path(table)), where)
         return True
 
-    def append(self, table: Table, frame: DataFrame, *, stage: str) -> None:
+    def append(self, table: Table, rows: Rows, *, stage: str) -> None:
         """Add rows in one commit. For logs only, because a repeated run adds them again."""
-        writer = conform(frame, table).write.format("delta").mode("append")
-        self._commit(table, writer.option("userMetadata", self._metadata(stage, years=[])))
+        self._commit(table, self._writer(table, rows, "append", [], self._metadata(stage, years=[])))
 
-    def _commit(self, table: Table, writer: DataFrameWriter) -> None:
+    def _writer(
+        self, table: Table, rows: Rows, mode: str, where: Sequence[Where], metadata: str
+    ) -> DataFrameWriter | SmallWriter:
+        """What writes the rows; ``where`` says which are replaced, if ``mode`` is overwrite."""
+        overwrites = mode == "overwrite"
+        if not isinstance(rows, DataFrame):
+            arrow = rows if isinstance(rows, pa.Table) else small_table(rows, table.schema)
+            if self.location.folder and small_writes.can_write(Path(self._path(table))):
+                return SmallWriter(arrow, mode, local_tables.condition_of(where) if overwrites else "", metadata)
+            rows = self.spark.createDataFrame(arrow, schema=table.schema).coalesce(1)
+        writer = conform(rows, table).write.format("delta").mode(mode).option("userMetadata", metadata)
+        predicate = predicate_of(where) if overwrites else ""
+        return writer.option("replaceWhere", predicate) if predicate else writer
+
+    def _commit(self, table: Table, writer: DataFrameWriter | SmallWriter) -> None:
         """Commit rows; every row of the lake is written here. If another run commits to the same rows at the same time,
         one of the two commits is refused as a whole."""
         try:
-            if self.location.folder:
+            if self.location.folder or isinstance(writer, SmallWriter):
                 writer.save(self._path(table))
             else:
                 writer.saveAsTable(self.identifier(table))
@@ -468,6 +493,18 @@ class Lake(LocalLake):
         return (int(row["numFiles"]), int(row["sizeInBytes"])) if row else (0, 0)
 
 
+def _properties(table: Table) -> dict[str, str]:
+    properties = {**_PROPERTIES, VERSION_PROPERTY: str(SCHEMA_VERSION)}
+    if table.statistics:
+        properties["delta.dataSkippingStatsColumns"] = ",".join(table.statistics)
+    return properties
+
+
+def _sql_properties(table: Table) -> str:
+    properties = _PROTOCOL | _properties(table)
+    return ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in properties.items())
+
+
 def _schema_version(properties: Mapping[str, str]) -> int:
     """The schema version that a table was written with; 0 if it has none."""
     version = properties.get(VERSION_PROPERTY, "0")
@@ -476,11 +513,12 @@ def _schema_version(properties: Mapping[str, str]) -> int:
 
 @cache
 def _conflicts() -> tuple[type[Exception], ...]:
-    """All errors that Delta raises if commits conflict, in classic Spark and in Spark Connect. They have no common base
-    class, and the classic ones are raised only after their module has been imported."""
+    """All errors that Delta raises if commits conflict, in classic Spark, in Spark Connect and in `deltalake`. They have no
+    common base class, and the classic ones are raised only after their module has been imported."""
     import delta.exceptions as classic
+    from deltalake.exceptions import CommitFailedError
 
-    found = [getattr(classic, name) for name in classic.__all__]
+    found: list[type[Exception]] = [CommitFailedError, *(getattr(classic, name) for name in classic.__all__)]
     with contextlib.suppress(ImportError):
         import delta.connect.exceptions as connect
 

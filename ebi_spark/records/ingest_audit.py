@@ -17,7 +17,6 @@ from ebi_spark.records.file_counts import Batch, ClassifiedTable, FileCount
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.records.write_records import Outcome
-from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import INGEST_AUDIT, RECORD_TABLES, YEAR
 
 # Columns of silver that no delivery leaves empty throughout. Where one is empty, the source has it under another name,
@@ -112,7 +111,7 @@ def write_audit(
         for name, number in counts.items()
         if not number
     ]
-    lake.append(INGEST_AUDIT, small_frame(lake.spark, rows, INGEST_AUDIT.schema), stage="ingest")
+    lake.append(INGEST_AUDIT, rows, stage="ingest")
     return done
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -27,7 +28,7 @@ from ebi_spark.release.spreadsheets import without_formulas
 from ebi_spark.release.star import star_rows
 from ebi_spark.release.suppressed_tables import AREA, PERIOD, parents_of, suppressed_counts
 from ebi_spark.release.suppression import Thresholds
-from ebi_spark.small_frames import small_frame
+from ebi_spark.small_frames import small_frame, small_table
 from ebi_spark.tables.monitoring import PUBLISHED_MONITORING
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
@@ -238,7 +239,7 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs
     progress(f"writing {len(PUBLISHED)} published tables")
     partition = {"release_id": [release_id]}
     run_in_threads(
-        [partial(lake.replace, table, frame.coalesce(1), partition, stage="publish") for table, frame in staged.items()]
+        [partial(lake.replace, table, rows_of, partition, stage="publish") for table, rows_of in staged_rows.items()]
     )
     _make_current(lake, config, release_id, rows)
     _write_star(
@@ -311,9 +312,16 @@ def _make_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
         # The number of suppressed counts that are truly small would narrow their possible values, so it is not published.
         "disclosure_loss": None,
     }
-    earlier = lake.read_small(RELEASE).where(F.col("release_id") != release_id).withColumn("is_current", F.lit(False))
-    row = small_frame(lake.spark, [manifest], RELEASE.schema)
-    lake.replace(RELEASE, earlier.unionByName(row).coalesce(1), {}, stage="publish")
+    earlier = lake.arrow(RELEASE)
+    earlier = earlier.filter(pc.field("release_id") != release_id)
+    _replace_manifest(lake, pa.concat_tables([earlier, small_table([manifest], RELEASE.schema)]), release_id, "publish")
+
+
+def _replace_manifest(lake: Lake, rows: pa.Table, current: str, stage: str) -> None:
+    """Write the rows of all releases, of which one is current."""
+    is_current = pc.equal(rows.column("release_id"), current)
+    rows = rows.set_column(rows.schema.get_field_index("is_current"), "is_current", is_current)
+    lake.replace(RELEASE, rows, {}, stage=stage)
 
 
 def remove_old_releases(
@@ -337,8 +345,7 @@ def remove_old_releases(
     old = [row["release_id"] for row in releases if row["release_id"] not in kept and not row["is_current"]]
     if old:
         # The manifest first, so that readers who join to it never see a release whose rows are being removed.
-        remaining = lake.read_small(RELEASE).where(~F.col("release_id").isin(old)).coalesce(1)
-        lake.replace(RELEASE, remaining, {}, stage="maintain")
+        lake.replace(RELEASE, [], {"release_id": old}, stage="maintain")
     remaining_ids = {row["release_id"] for row in releases} - set(old)
 
     def remove_rows(table: Table) -> None:
@@ -349,7 +356,7 @@ def remove_old_releases(
                 row["release_id"] for row in found if not _may_be_written_now(lake, row["release_id"], now)
             } - remaining_ids
         if unwanted:
-            lake.replace(table, lake.read(table).limit(0), {"release_id": sorted(unwanted)}, stage="maintain")
+            lake.replace(table, [], {"release_id": sorted(unwanted)}, stage="maintain")
 
     run_in_threads([partial(remove_rows, table) for table in PUBLISHED if lake.exists(table)])
     return old
@@ -384,8 +391,7 @@ def roll_back(lake: Lake, release_id: str) -> None:
                 f"{table.full_name} has {found:,} rows of release {release_id}, but its manifest says {stated:,}",
                 remedy="maintenance removed rows or somebody changed the table by hand: choose another release, or publish a new one",
             )
-    releases_now = lake.read_small(RELEASE).withColumn("is_current", F.col("release_id") == release_id)
-    lake.replace(RELEASE, releases_now.coalesce(1), {}, stage="roll_back")
+    _replace_manifest(lake, lake.arrow(RELEASE), release_id, "roll_back")
     refresh_star(lake, release_id, stage="roll_back")
 
 

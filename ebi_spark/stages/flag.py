@@ -135,5 +135,4 @@ class Flag(Stage):
     def _write_policies(self) -> None:
         policies = self.context.inputs.policies
         where = {"policy_id": [policy.id for policy in policies]} if self.config.policies else {}
-        rows = policy_rows(self.context.spark, policies, self.context.run_id)
-        self.lake.replace(POLICY, rows.coalesce(1), where, stage=self.name)
+        self.lake.replace(POLICY, policy_rows(policies, self.context.run_id), where, stage=self.name)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -24,7 +24,7 @@ from ebi_spark.approvals.register import classify_entries, read_registers, unuse
 from ebi_spark.financial_years import end_of, start_of
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.record_areas import read_lookups
-from ebi_spark.lake.storage import run_in_threads
+from ebi_spark.lake.storage import Rows
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.algorithm import step_reached
 from ebi_spark.pathway.at_operation import approach, decompression, fusions, levels, steps_at_operation
@@ -231,7 +231,7 @@ class Monitor(Stage):
         rows = before_and_after(counts, changes, self._days_of_data) if counts else []
         if rows:
             rows = [row | {"run_id": self.context.run_id} for row in rows]
-            self._replace(REGIME_CHANGE, small_frame(self.context.spark, rows, REGIME_CHANGE.schema).coalesce(1))
+            self._replace(REGIME_CHANGE, rows)
         else:
             self._clear(REGIME_CHANGE)
 
@@ -245,14 +245,14 @@ class Monitor(Stage):
         """The days on which a spell of the lake ended."""
         return {row["activity_date"] for row in self.lake.grouped(APC_SPELL, ["activity_date"])} - {None}
 
-    def _replace(self, table: Table, frame: DataFrame) -> None:
-        self.lake.replace(table, frame, {}, stage=self.name)
+    def _replace(self, table: Table, rows: Rows) -> None:
+        self.lake.replace(table, rows, {}, stage=self.name)
 
     def _clear(self, *tables: Table) -> None:
         """Empty tables. One that is empty is not written again."""
         for table in tables:
             if self.lake.grouped(table, [])[0]["rows"]:
-                self._replace(table, small_frame(self.context.spark, [], table.schema))
+                self._replace(table, [])
 
     def _pathways(self, summary: MonitorSummary) -> None:
         """Follow the care before and after each fusion."""
@@ -323,12 +323,8 @@ class Monitor(Stage):
             )
             rows[ACTIVITY_CHANGE] += change_rows(chain, found, run_id)
         rows[EQUALITY_RATE] = [] if partial_coverage else self._equality(records, flags, years, people, population)
-        run_in_threads(
-            [
-                partial(lake.replace, table, small_frame(context.spark, of_table, table.schema).coalesce(1), {}, stage=self.name)
-                for table, of_table in rows.items()
-            ]
-        )  # fmt: skip
+        for table, of_table in rows.items():
+            self._replace(table, of_table)
 
     def _equality(
         self,

@@ -29,7 +29,6 @@ from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.rates.variation import variation
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import READS
-from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import silver_years
 from ebi_spark.tables.schemas import (
@@ -166,8 +165,7 @@ class Rate(Stage):
     def _store_populations(self, read: dict[date, Vintage]) -> None:
         """Write the configured populations to silver in one commit, unless silver already has exactly these."""
         if stored_vintages(self.lake.small_rows(POPULATION, POPULATION.names())) != read:
-            rows = small_frame(self.context.spark, population_rows(read, self.context.run_id), POPULATION.schema)
-            self.lake.replace(POPULATION, rows.coalesce(1), {}, stage=self.name)
+            self.lake.replace(POPULATION, population_rows(read, self.context.run_id), {}, stage=self.name)
 
     def _report_unmapped(self, years: list[str]) -> None:
         """Say how many records in scope have an area code that cannot be placed below England."""

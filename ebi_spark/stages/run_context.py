@@ -130,8 +130,6 @@ class RunContext:
                 self._log(report, started, outcome, inputs)
 
     def _log(self, report: StageReport, started: datetime, outcome: str, inputs: dict[str, str]) -> None:
-        from ebi_spark.small_frames import small_frame
-
         read, written = dict(self.lake.versions_read), dict(self.lake.versions_written)
         years = list(self.config.years or []) if report.years is None else list(report.years)
         record = replace(
@@ -157,5 +155,5 @@ class RunContext:
             "versions_written": written,
             "details": report.details,
         }
-        self.lake.append(RUN_LOG, small_frame(self.spark, [row], RUN_LOG.schema), stage=report.name)
+        self.lake.append(RUN_LOG, [row], stage=report.name)
         self.history.note(record)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from pyspark.sql.types import DataType, StructType
+from pyspark.sql.types import StructField, StructType
 
-from ebi_spark.quoting import sql_name
+from ebi_spark.spark_types import parse_type
 
 # The version of all tables together, stored as a property of each table. Raise it when a column changes its type or
 # meaning: a lake with a higher version than the program's is refused. A new column needs no higher version:
@@ -49,17 +49,13 @@ class Table:
     @cached_property
     def schema(self) -> StructType:
         """The columns as a Spark schema, all nullable, with meanings as comments. Shared by all callers: do not change
-        it.
-
-        Spark parses it in Java, so it is made in one call, and only once per table.
-        """
-        listed = ", ".join(f"{sql_name(name)} {spark_type}" for name, spark_type, _ in self._fields)
-        parsed, schema = DataType.fromDDL(listed), StructType()
-        assert isinstance(parsed, StructType)
-        for field, (_, _, meaning) in zip(parsed.fields, self._fields, strict=True):
-            metadata = {"comment": meaning} if meaning else None
-            schema.add(field.name, field.dataType, nullable=True, metadata=metadata)
-        return schema
+        it."""
+        return StructType(
+            [
+                StructField(name, parse_type(kind), metadata={"comment": meaning} if meaning else None)
+                for name, kind, meaning in self._fields
+            ]
+        )
 
     def fields(self) -> list[tuple[str, str, str]]:
         """(name, Spark type, meaning) of each column, in order."""

@@ -1,0 +1,77 @@
+"""Create tables and commit small results in a lake that is a folder, by `deltalake`: in milliseconds, where Spark takes seconds.
+
+For rows that are on the driver anyway: logs, policies, aggregates and published tables, never records of patients.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from ebi_spark.lake.local_tables import UnreadableTableError, open_table
+from ebi_spark.small_frames import conform_table
+from ebi_spark.tables.schemas import Table
+
+# Commits after which a table gets a checkpoint, so that its readers need not open each entry of its log. As in Spark.
+CHECKPOINT_EVERY = 10
+
+
+def create(folder: Path, table: Table, properties: Mapping[str, str]) -> None:
+    """Create an empty table in a folder, unless it has one."""
+    from deltalake import DeltaTable, Schema
+
+    folder.mkdir(parents=True, exist_ok=True)
+    DeltaTable.create(
+        folder,
+        Schema.from_json(json.dumps(table.schema.jsonValue())),
+        mode="ignore",
+        partition_by=list(table.partition_by) or None,
+        description=table.row,
+        configuration=properties,
+        raise_if_key_not_exists=False,
+    )
+
+
+def can_write(folder: Path) -> bool:
+    """Whether `deltalake` can write the table as Spark would: not one whose path it would read as another, nor one with
+    features that this product does not use."""
+    try:
+        return bool(open_table(folder).protocol().min_writer_version <= 2)
+    except UnreadableTableError:
+        return False
+
+
+class SmallWriter:
+    """Rows to be written to a table, with the method by which a ``DataFrameWriter`` writes them.
+
+    ``mode`` is ``append`` or ``overwrite``; ``condition`` (SQL) names the rows that are replaced, all of them if it is empty.
+    """
+
+    def __init__(self, rows: pa.Table, mode: str, condition: str, metadata: str) -> None:
+        self.rows, self.mode, self.condition, self.metadata = rows, mode, condition, metadata
+
+    def save(self, path: str) -> None:
+        """Write and commit the rows, in one commit. Columns of the table that the rows do not have are NULL."""
+        from deltalake import CommitProperties, WriterProperties, write_deltalake
+
+        opened = open_table(Path(path))
+        stored = pa.schema(opened.schema().to_arrow())
+        unknown = set(self.rows.column_names) - set(stored.names)
+        if unknown:
+            raise ValueError(f"{Path(path).name} has no columns {', '.join(sorted(unknown))}")
+        log = Path(path) / "_delta_log"
+        # `deltalake` writes checkpoints without Java's checksum file: the one of an earlier checkpoint would not fit.
+        (log / "._last_checkpoint.crc").unlink(missing_ok=True)
+        write_deltalake(
+            opened,
+            conform_table(self.rows, stored),
+            mode=self.mode,
+            predicate=self.condition or None,
+            writer_properties=WriterProperties(compression="ZSTD"),
+            commit_properties=CommitProperties(custom_metadata={"userMetadata": self.metadata}),
+        )
+        # Spark and `deltalake` each write one at every so many versions, and would both miss theirs if they take turns.
+        checkpoints = [int(entry.name.partition(".")[0]) for entry in log.glob("*.checkpoint.parquet")]
+        if opened.version() - max(checkpoints, default=0) >= CHECKPOINT_EVERY:
+            opened.create_checkpoint()
