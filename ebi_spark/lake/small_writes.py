@@ -6,6 +6,7 @@ For rows that are on the driver anyway: logs, policies, aggregates and published
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -45,11 +46,11 @@ def can_write(folder: Path) -> bool:
 class SmallWriter:
     """Rows to be written to a table, with the method by which a ``DataFrameWriter`` writes them.
 
-    ``mode`` is ``append`` or ``overwrite``; ``condition`` (SQL) names the rows that are replaced, all of them if it is empty.
+    ``replaced``: the rows that they replace, as an SQL condition; empty: all. None: they are added, and replace none.
     """
 
-    def __init__(self, rows: pa.Table, mode: str, condition: str, metadata: str) -> None:
-        self.rows, self.mode, self.condition, self.metadata = rows, mode, condition, metadata
+    def __init__(self, rows: pa.Table, replaced: str | None, metadata: str) -> None:
+        self.rows, self.replaced, self.metadata = rows, replaced, metadata
 
     def save(self, path: str) -> None:
         """Write and commit the rows, in one commit. Columns of the table that the rows do not have are NULL."""
@@ -63,14 +64,15 @@ class SmallWriter:
         log = Path(path) / "_delta_log"
         # `deltalake` writes checkpoints without Java's checksum file: the one of an earlier checkpoint would not fit.
         (log / "._last_checkpoint.crc").unlink(missing_ok=True)
-        write_deltalake(
-            opened,
-            conform_table(self.rows, stored),
-            mode=self.mode,
-            predicate=self.condition or None,
-            writer_properties=WriterProperties(compression="ZSTD"),
-            commit_properties=CommitProperties(custom_metadata={"userMetadata": self.metadata}),
-        )
+        rows = conform_table(self.rows, stored)
+        properties: dict[str, Any] = {
+            "writer_properties": WriterProperties(compression="ZSTD"),
+            "commit_properties": CommitProperties(custom_metadata={"userMetadata": self.metadata}),
+        }
+        if self.replaced is None:
+            write_deltalake(opened, rows, mode="append", **properties)
+        else:
+            write_deltalake(opened, rows, mode="overwrite", predicate=self.replaced or None, **properties)
         # Spark and `deltalake` each write one at every so many versions, and would both miss theirs if they take turns.
         checkpoints = [int(entry.name.partition(".")[0]) for entry in log.glob("*.checkpoint.parquet")]
         if opened.version() - max(checkpoints, default=0) >= CHECKPOINT_EVERY:

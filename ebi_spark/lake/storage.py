@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
@@ -62,7 +62,7 @@ IN_MEMORY_BYTES = 1 << 20
 _OF_RECORDS = {"record_id", "person_id", "approval_id", "raw"}
 
 # What can be written: a frame of Spark, which may be large, or rows that are on the driver.
-Rows = DataFrame | pa.Table | Sequence[Row]
+Rows: TypeAlias = DataFrame | pa.Table | Sequence[Row]
 
 _Answer = TypeVar("_Answer")
 
@@ -393,8 +393,7 @@ class Lake(LocalLake):
         # Later runs see in the history which years and policies a commit can have changed.
         each = [where] if isinstance(where, Mapping) else list(where)
         metadata = self._metadata(stage, years=_named_by_all(each, YEAR), parts=_named_by_all(each, PART))
-        mode = "overwrite" if self._may_have_rows(table, each) else "append"
-        self._commit(table, self._writer(table, rows, mode, each, metadata))
+        self._commit(table, self._writer(table, rows, each if self._may_have_rows(table, each) else None, metadata))
 
     def _may_have_rows(self, table: Table, where: Sequence[Where]) -> bool:
         """Whether there may be rows to replace. Adding rows takes a third of the time of replacing some. A catalogue has
@@ -407,20 +406,22 @@ class Lake(LocalLake):
 
     def append(self, table: Table, rows: Rows, *, stage: str) -> None:
         """Add rows in one commit. For logs only, because a repeated run adds them again."""
-        self._commit(table, self._writer(table, rows, "append", [], self._metadata(stage, years=[])))
+        self._commit(table, self._writer(table, rows, None, self._metadata(stage, years=[])))
 
     def _writer(
-        self, table: Table, rows: Rows, mode: str, where: Sequence[Where], metadata: str
+        self, table: Table, rows: Rows, replaced: Sequence[Where] | None, metadata: str
     ) -> DataFrameWriter | SmallWriter:
-        """What writes the rows; ``where`` says which are replaced, if ``mode`` is overwrite."""
-        overwrites = mode == "overwrite"
+        """What writes the rows; ``replaced``: the rows that they replace, None if they are added."""
         if not isinstance(rows, DataFrame):
             arrow = rows if isinstance(rows, pa.Table) else small_table(rows, table.schema)
             if self.location.folder and small_writes.can_write(Path(self._path(table))):
-                return SmallWriter(arrow, mode, local_tables.condition_of(where) if overwrites else "", metadata)
+                condition = None if replaced is None else local_tables.condition_of(replaced)
+                return SmallWriter(arrow, condition, metadata)
             rows = self.spark.createDataFrame(arrow, schema=table.schema).coalesce(1)
-        writer = conform(rows, table).write.format("delta").mode(mode).option("userMetadata", metadata)
-        predicate = predicate_of(where) if overwrites else ""
+        writer = conform(rows, table).write.format("delta").option("userMetadata", metadata)
+        if replaced is None:
+            return writer.mode("append")
+        predicate, writer = predicate_of(replaced), writer.mode("overwrite")
         return writer.option("replaceWhere", predicate) if predicate else writer
 
     def _commit(self, table: Table, writer: DataFrameWriter | SmallWriter) -> None:
