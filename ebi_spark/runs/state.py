@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ebi_spark.config.settings import fingerprint
@@ -214,6 +214,8 @@ def migrate(lake: "Lake") -> list[str]:
 
 
 def _append(lake: "Lake", records: Iterable[StageRecord], inputs: Mapping[str, Mapping[str, str]]) -> None:
+    from ebi_spark.lake.storage import run_in_threads
+
     if not (lake.exists(BATCH) and lake.exists(STAGE_INPUT)):
         lake.prepare()  # the lake of an earlier version
     records = sorted(records, key=lambda record: record.started_at, reverse=True)
@@ -228,9 +230,7 @@ def _append(lake: "Lake", records: Iterable[StageRecord], inputs: Mapping[str, M
     stages = {record.stage for record in records}
     stage = stages.pop() if len(stages) == 1 else "migrate"
     written = {STAGE_INPUT: rows, BATCH: list(map(_row, records))}
-    for table, new in written.items():
-        if new:
-            lake.append(table, new, stage=stage)
+    run_in_threads([partial(lake.append, table, new, stage=stage) for table, new in written.items() if new])
 
 
 def _row(record: StageRecord) -> dict[str, Any]:

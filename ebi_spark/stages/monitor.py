@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -24,7 +24,7 @@ from ebi_spark.approvals.register import classify_entries, read_registers, unuse
 from ebi_spark.financial_years import end_of, start_of
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.record_areas import read_lookups
-from ebi_spark.lake.storage import Rows
+from ebi_spark.lake.storage import Rows, run_in_threads
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.algorithm import step_reached
 from ebi_spark.pathway.at_operation import approach, decompression, fusions, levels, steps_at_operation
@@ -323,8 +323,7 @@ class Monitor(Stage):
             )
             rows[ACTIVITY_CHANGE] += change_rows(chain, found, run_id)
         rows[EQUALITY_RATE] = [] if partial_coverage else self._equality(records, flags, years, people, population)
-        for table, of_table in rows.items():
-            self._replace(table, of_table)
+        run_in_threads([partial(self._replace, table, of_table) for table, of_table in rows.items()])
 
     def _equality(
         self,
