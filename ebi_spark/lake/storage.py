@@ -260,15 +260,28 @@ class Lake(LocalLake):
     def read_small(self, table: Table) -> DataFrame:
         """As :meth:`read`. In a folder a small table of figures is read into memory, without a query to find its files, and is
         one partition, so that groups and joins need no shuffle. A table of records is always read by Spark."""
+        rows = self.in_memory(table)
+        if rows is None:
+            return self.read(table)
+        fields, _ = local_tables.described(Path(self._path(table)))
+        return self.spark.createDataFrame(rows, schema=StructType.fromJson(fields)).coalesce(1)
+
+    def in_memory(self, table: Table) -> pa.Table | None:
+        """All rows of a small table of figures in a folder, with the columns that it has. None for any other table."""
         if self._without_spark(table) and not _OF_RECORDS & set(table.names()):
             with contextlib.suppress(UnreadableTableError):
                 self._note(table)
                 if super().size(table)[1] <= IN_MEMORY_BYTES:
-                    fields, _ = local_tables.described(Path(self._path(table)))
-                    return self.spark.createDataFrame(
-                        super().arrow(table), schema=StructType.fromJson(fields)
-                    ).coalesce(1)
-        return self.read(table)
+                    return super().arrow(table)
+        return None
+
+    def is_empty(self, table: Table) -> bool:
+        """Whether the log of a table in a folder says that it has no rows. False if the log does not say."""
+        if self._without_spark(table):
+            with contextlib.suppress(UnreadableTableError):
+                self._note(table)
+                return not local_tables.may_have_rows(Path(self._path(table)), [{}])
+        return False
 
     def _note(self, table: Table) -> None:
         if not self.exists(table):
@@ -395,6 +408,13 @@ class Lake(LocalLake):
         metadata = self._metadata(stage, years=_named_by_all(each, YEAR), parts=_named_by_all(each, PART))
         self._commit(table, self._writer(table, rows, each if self._may_have_rows(table, each) else None, metadata))
 
+    def collect(self, table: Table, frame: DataFrame) -> pa.Table:
+        """The rows of an aggregate on the driver, with the columns of ``table``. A :class:`ValueError` for a table of records or
+        persons, which never come to the driver."""
+        if _OF_RECORDS & set(table.names()):
+            raise ValueError(f"{table.full_name} has rows of records")
+        return conform(frame, table).toArrow()
+
     def _may_have_rows(self, table: Table, where: Sequence[Where]) -> bool:
         """Whether there may be rows to replace. Adding rows takes a third of the time of replacing some. A catalogue has
         no lock, so there another run may be adding the same rows now: then two replacements conflict, two additions do not.
@@ -461,8 +481,7 @@ class Lake(LocalLake):
 
         def one(table: Table) -> Maintained:
             before, _ = self.size(table)
-            if table.compact:
-                self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
+            self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
             self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
             if self.location.folder and table.layer == "published":
                 _open_to_others(Path(self._path(table)), self.location.folder)

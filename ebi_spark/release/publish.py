@@ -20,7 +20,7 @@ from ebi_spark.config.settings import RunConfig, caveats, disclosure_rules
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.geography.area_versions import CURRENT, read_geography
 from ebi_spark.geography.lookup_files import read_provider_names
-from ebi_spark.lake.storage import Lake, conform, published_mask, run_in_threads
+from ebi_spark.lake.storage import Lake, published_mask, run_in_threads
 from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.release import monitoring_tables, monthly_tables, published_tables
@@ -213,7 +213,7 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs
     frames, suppressed_share = published_frames(lake, config)
     if suppressed_share is not None:
         progress(f"disclosure control suppresses {suppressed_share:.1%} of the counts below England")
-    computed = run_in_threads([partial(_compute, table, frames[table], release_id) for table in PUBLISHED])
+    computed = run_in_threads([partial(_compute, lake, table, frames[table], release_id) for table in PUBLISHED])
     staged_rows = dict(zip(PUBLISHED, computed, strict=True))
     staged = {table: lake.spark.createDataFrame(rows, schema=table.schema) for table, rows in staged_rows.items()}
     rows = {table.full_name: table_rows.num_rows for table, table_rows in staged_rows.items()}
@@ -261,7 +261,7 @@ def _write_star(
 
     def write(table: Table) -> None:
         frame = without_formulas(small_frame(lake.spark, tables[table], table.schema))
-        lake.replace(table, frame.coalesce(1), {}, stage=stage)
+        lake.replace(table, lake.collect(table, frame), {}, stage=stage)
 
     run_in_threads([partial(write, table) for table in tables if table is not DIM_STATUS])
     write(DIM_STATUS)
@@ -280,12 +280,12 @@ def refresh_star(lake: Lake, release_id: str, *, stage: str) -> bool:
     return True
 
 
-def _compute(table: Table, frame: DataFrame, release_id: str) -> pa.Table:
+def _compute(lake: Lake, table: Table, frame: DataFrame, release_id: str) -> pa.Table:
     """A table's rows in a release, computed once and kept in memory.
 
     The rows are figures, never records. The report collects the same rows on the driver.
     """
-    return conform(frame.withColumn("release_id", F.lit(release_id)), table).coalesce(1).toArrow()
+    return lake.collect(table, frame.withColumn("release_id", F.lit(release_id)))
 
 
 def _make_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str, int]) -> None:

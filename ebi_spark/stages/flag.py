@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.compute_flags import compute_flags
@@ -22,6 +23,7 @@ from ebi_spark.tables.schemas import (
     POLICY_COMPARISON,
     POLICY_SENSITIVITY,
     YEAR,
+    Table,
 )
 
 
@@ -82,25 +84,19 @@ class Flag(Stage):
             def write_effects() -> list[dict[str, Any]]:
                 context.progress("counting the records that each clause removes")
                 steps = made.attrition(written).withColumn("run_id", run_id)
-                lake.replace(POLICY_ATTRITION, steps.repartition(YEAR), where, stage=self.name)
+                lake.replace(POLICY_ATTRITION, lake.collect(POLICY_ATTRITION, steps), where, stage=self.name)
                 context.progress("measuring the effect of each decision, comparing local policies with national ones")
                 attrition = lake.read_small(POLICY_ATTRITION).where(F.col(YEAR).isin(years))
                 found = {
                     POLICY_SENSITIVITY: sensitivity(written, attrition, every),
                     POLICY_COMPARISON: comparison(written, attrition, every),
                 }
-                run_in_threads(
-                    [
-                        partial(
-                            lake.replace,
-                            table,
-                            frame.withColumn("run_id", run_id).coalesce(1),
-                            where_all_policies,
-                            stage=self.name,
-                        )
-                        for table, frame in found.items()
-                    ]
-                )
+
+                def write(table: Table, frame: DataFrame) -> None:
+                    rows = lake.collect(table, frame.withColumn("run_id", run_id))
+                    lake.replace(table, rows, where_all_policies, stage=self.name)
+
+                run_in_threads([partial(write, table, frame) for table, frame in found.items()])
                 by = ["policy_id", "base_reading", "decision"]
                 return lake.grouped(POLICY_SENSITIVITY, by, ["added", "removed"], {YEAR: years})
 

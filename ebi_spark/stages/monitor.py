@@ -281,7 +281,7 @@ class Monitor(Stage):
         lake.replace(PATHWAY, whole.withColumn("run_id", run_id).repartition(YEAR), {}, stage=self.name)
         pathways = lake.read(PATHWAY)
         rows = incidence(pathways).withColumn("run_id", run_id)
-        lake.replace(PATHWAY_INCIDENCE, rows.coalesce(1), {}, stage=self.name)
+        self._replace(PATHWAY_INCIDENCE, lake.collect(PATHWAY_INCIDENCE, rows))
         by_step = pathways.groupBy("algorithm_step").agg(
             F.count("*").alias("rows"), F.count_if(F.col("person_id").isNull()).alias("without_person")
         )

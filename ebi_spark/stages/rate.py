@@ -22,7 +22,7 @@ from ebi_spark.rates.completeness import (
     provider_months,
 )
 from ebi_spark.rates.compute_rates import compute_rates
-from ebi_spark.rates.periods import rows_to_replace, split_into_files
+from ebi_spark.rates.periods import rows_to_replace
 from ebi_spark.rates.population import population_rows, population_warnings, read_vintages, stored_vintages
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.record_quality import record_quality
@@ -102,12 +102,12 @@ class Rate(Stage):
                     context.progress(warning)
                 context.progress("calculating rates from the flags")
                 replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
-                rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
+                rates = lake.collect(ACTIVITY_RATE, made.rates.withColumn("run_id", run_id))
                 lake.replace(ACTIVITY_RATE, rates, replaced, stage=self.name)
                 written = lake.read_small(ACTIVITY_RATE).where(predicate_of(replaced))
                 context.progress("measuring how areas vary")
                 spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-                lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage=self.name)
+                lake.replace(RATE_VARIATION, lake.collect(RATE_VARIATION, spread), replaced, stage=self.name)
                 return replaced
 
             def write_months_of_policies() -> None:
@@ -115,11 +115,11 @@ class Rate(Stage):
                 scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
                 months = lake.read_small(PROVIDER_MONTH).where(in_years)
                 counted = activity_months(inside, scoped, policies, months).withColumn("run_id", run_id)
-                lake.replace(ACTIVITY_MONTH, counted.repartition(YEAR), {YEAR: years}, stage=self.name)
+                lake.replace(ACTIVITY_MONTH, lake.collect(ACTIVITY_MONTH, counted), {YEAR: years}, stage=self.name)
 
             def write_unmapped_areas() -> None:
                 unmapped = unmapped_areas(flags.where(in_years), geography).withColumn("run_id", run_id)
-                lake.replace(UNMAPPED_AREA, unmapped.repartition(YEAR), {YEAR: years}, stage=self.name)
+                lake.replace(UNMAPPED_AREA, lake.collect(UNMAPPED_AREA, unmapped), {YEAR: years}, stage=self.name)
 
             # Each task mostly plans its query, which keeps one core busy, so they run side by side.
             tasks: list[Callable[[], list[dict[str, list[Any]]] | None]] = [
@@ -153,14 +153,14 @@ class Rate(Stage):
         earlier = lake.read_small(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
         marked = MarkedMonths(config.provisional_months, config.pandemic_months)
         complete = completeness(earlier.unionByName(fresh), marked).withColumn("run_id", F.lit(self.context.run_id))
-        lake.replace(PROVIDER_MONTH, complete.repartition(YEAR), {}, stage=self.name)
+        lake.replace(PROVIDER_MONTH, lake.collect(PROVIDER_MONTH, complete), {}, stage=self.name)
 
     def _write_quality(self, years: list[str]) -> None:
         """Write ``gold/record_quality`` for the given years."""
         lake, in_years = self.lake, F.col(YEAR).isin(years)
         measured = record_quality(lake.read(table).where(in_years) for table in (APC_SPELL, OP_ATTENDANCE))
         measured = measured.withColumn("run_id", F.lit(self.context.run_id))
-        lake.replace(RECORD_QUALITY, measured.repartition(YEAR), {YEAR: years}, stage=self.name)
+        lake.replace(RECORD_QUALITY, lake.collect(RECORD_QUALITY, measured), {YEAR: years}, stage=self.name)
 
     def _store_populations(self, read: dict[date, Vintage]) -> None:
         """Write the configured populations to silver in one commit, unless silver already has exactly these."""

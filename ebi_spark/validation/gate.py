@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -204,7 +205,8 @@ def validate_layers(
     halves = 1 if len(suites) > 1 else 2
     parts = [(layer, layer_suites[half::halves]) for layer, layer_suites in suites.items() for half in range(halves)]
     tasks: list[tuple[str, Callable[[], _Violations]]] = [
-        (layer, partial(_ViolationCounter(lake, years, release_id, staged).violations, part)) for layer, part in parts
+        (layer, partial(_ViolationCounter(lake, years, release_id, staged, staged_rows).violations, part))
+        for layer, part in parts
     ]
     for layer, layer_suites in suites.items():
         if any(suite.native for suite in layer_suites):
@@ -384,7 +386,7 @@ class _ViolationCounter:
             checks_of_part[part] = keys
 
         for suite in suites:
-            frame = self.rows(suite.name)
+            frame, in_memory, empty = self.rows(suite.name), self._in_memory(suite.name), self._is_empty(suite.name)
             self._schema(suite, violations)
             aggregates: dict[tuple[str, str], Column] = {}
             grouped: dict[tuple[str, str], Column] = {}
@@ -397,12 +399,17 @@ class _ViolationCounter:
                     violations.counts[key], violations.notes[key] = 1, f"cannot be checked: {reason}"
                 elif check.kind == "native":
                     continue
+                elif empty and check.kind in ("row", "unique", "unique_every_year"):
+                    violations.counts[key] = 0
                 elif check.kind == "row":
                     aggregates[key] = _violation_count(check)
                 elif check.kind == "group":
                     grouped[key] = _violation_count(check)
                 elif check.kind == "total":
                     aggregates[key] = F.expr(f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END")
+                elif in_memory is not None and check.kind in ("unique", "unique_every_year"):
+                    rows = self._of_years(in_memory) if check.kind == "unique" else in_memory
+                    violations.counts[key] = rows.num_rows - rows.group_by(list(check.rule)).aggregate([]).num_rows
                 elif check.kind in ("unique", "unique_every_year"):
                     # Equal keys have equal hashes, so eight bytes of each row are shuffled instead of the whole key.
                     keyed = frame if check.kind == "unique" else self.whole(suite.name)
@@ -457,6 +464,25 @@ class _ViolationCounter:
         if self.years is None and table in self.staged_rows:
             return self.staged_rows[table]
         return self.rows(suite).toArrow()
+
+    def _in_memory(self, suite: str) -> pa.Table | None:
+        """All rows of a suite's table, if they are on the driver or few and figures; otherwise None."""
+        table = _table(suite)
+        if table in self.staged_rows:
+            return self.staged_rows[table]
+        # A published table also has other releases.
+        return None if table.layer == "published" else self.lake.in_memory(table)
+
+    def _is_empty(self, suite: str) -> bool:
+        table = _table(suite)
+        return not self.staged_rows[table].num_rows if table in self.staged_rows else self.lake.is_empty(table)
+
+    def _of_years(self, rows: pa.Table) -> pa.Table:
+        """The rows of figures in memory that are checked: those of the years, and those without a year."""
+        if self.years is None or YEAR not in rows.column_names:
+            return rows
+        year = rows.column(YEAR)
+        return rows.filter(pc.or_(pc.is_in(year, pa.array(self.years, pa.string())), pc.is_null(year)))
 
     def rows(self, suite: str) -> DataFrame:
         """The rows of a suite's table that are checked."""
