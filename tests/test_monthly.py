@@ -11,7 +11,6 @@ from ebi_spark.rates.completeness import (
     MarkedMonths,
     activity_months,
     completeness,
-    months_with_activity,
     provider_months,
 )
 from ebi_spark.release import monthly_tables, published_tables
@@ -59,9 +58,6 @@ def test_a_month_is_compared_with_the_providers_own_typical_month(months: DataFr
     assert not found[("BIG", december)]["low"] and found[(None, december)]["records"] == 3
     low = {code for (code, month), row in found.items() if row["low"] and month > november}
     assert low == {"GONE"}
-    assert [row.asDict() for row in months_with_activity(months).collect()] == [
-        {"dataset": "apc", "financial_year": "2021-22", "months": 12}
-    ]
 
 
 def test_completeness_is_published_without_a_count_of_a_provider(months: DataFrame) -> None:

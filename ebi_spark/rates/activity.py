@@ -383,28 +383,3 @@ def _rate_columns(frame: DataFrame, population: Population, *, partial: bool, lo
         F.lit("partial" if partial else "national").alias("coverage"),
         F.lit(population.geography.version).alias("geography"),
     )
-
-
-def periods_read(attrition: DataFrame, flags: DataFrame, months: DataFrame, policies: DataFrame) -> DataFrame:
-    """One row for each policy, revision, reading and year with records: ``policy_fingerprint``, ``partial_year``,
-    ``back_cast``.
-
-    ``months`` gives the number of calendar months with activity for each dataset and year; fewer than 12 make a partial
-    year. ``policies`` are rows of ``gold/policy``. The fingerprint is that of the flags, NULL where the year has no flags.
-    """
-    scope = attrition.where("step = 0 AND records_in > 0").select(*KEY)
-    cast = flags.groupBy(*KEY).agg(
-        F.max("back_cast").alias("_cast"), F.max("policy_fingerprint").alias("policy_fingerprint")
-    )
-    dataset = policies.select("policy_id", "dataset").distinct()
-    return (
-        scope.join(cast, list(KEY), "left")
-        .join(F.broadcast(dataset), "policy_id", "left")
-        .join(months, ["dataset", YEAR], "left")
-        .select(
-            *KEY,
-            "policy_fingerprint",
-            F.coalesce(F.col("months") < 12, F.lit(False)).alias("partial_year"),
-            F.coalesce("_cast", F.lit(False)).alias("back_cast"),
-        )
-    )

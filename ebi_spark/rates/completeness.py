@@ -96,11 +96,6 @@ def completeness(counts: DataFrame, marked: MarkedMonths) -> DataFrame:
     return rows.withColumn("typical_month", typical).withColumns({"share_of_typical": share, "low": low})
 
 
-def months_with_activity(months: DataFrame) -> DataFrame:
-    """The number of calendar months with records for each data set and year: ``dataset``, ``financial_year``, ``months``."""
-    return months.where("records > 0").groupBy("dataset", YEAR).agg(F.count_distinct("month").alias("months"))
-
-
 def activity_months(flags: DataFrame, read: DataFrame, policies: DataFrame, months: DataFrame) -> DataFrame:
     """The rows of ``gold/activity_month`` except ``run_id``: England's flagged and in-scope records by month.
 

@@ -1,6 +1,9 @@
 """Computes the rates of some years of a lake, for the rate stage and for a replay."""
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -8,8 +11,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.lake.storage import Lake
-from ebi_spark.rates.activity import activity_rates, periods_read, prepare_flags
-from ebi_spark.rates.completeness import months_with_activity
+from ebi_spark.rates.activity import KEY, activity_rates, prepare_flags
 from ebi_spark.rates.periods import periods_of, years_around
 from ebi_spark.rates.population import Population, build_population, stored_vintages
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POPULATION, PROVIDER_MONTH, YEAR
@@ -28,19 +30,16 @@ class ComputedRates:
 def compute_rates(lake: Lake, config: RunConfig, years: list[str], geography: Geography) -> ComputedRates:
     """The rates of every year in ``years`` and of every pooled period that includes one of them, from flags, attrition,
     policies, months (``gold/provider_month``) and populations of the lake."""
-    policies, months = lake.read_small(POLICY), lake.read_small(PROVIDER_MONTH)
     small = lake.small_rows(POLICY, ["policy_id", "publish_years", "boards"])
     lengths = {1, *config.pooled_years, *(row["publish_years"] for row in small)}
     # The years that can share a pooled period with one of the years asked for.
-    near = F.col(YEAR).isin(years_around(years, max(lengths) - 1))
-    flags, attrition = lake.read(ACTIVITY_FLAG).where(near), lake.read_small(POLICY_ATTRITION).where(near)
-    read = periods_read(attrition, flags, months_with_activity(months), policies).collect()
-    periods = periods_of([row.asDict() for row in read], lengths, years)
+    read = periods_read(lake, years_around(years, max(lengths) - 1))
+    periods = periods_of(read, lengths, years)
     involved = sorted({year for period in periods for year in period.years})
     population = build_population(
         config, stored_vintages(lake.small_rows(POPULATION, POPULATION.names())), geography, involved or years
     )
-    ready_flags = prepare_flags(flags.where(F.col(YEAR).isin(involved)), geography)
+    ready_flags = prepare_flags(lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(involved)), geography)
     rates = activity_rates(
         ready_flags,
         periods,
@@ -49,3 +48,35 @@ def compute_rates(lake: Lake, config: RunConfig, years: list[str], geography: Ge
         boards={row["policy_id"]: row["boards"] for row in small if row["boards"] is not None},
     )
     return ComputedRates(rates, {row[YEAR] for row in read}, population)
+
+
+def periods_read(lake: Lake, years: Collection[str]) -> list[dict[str, Any]]:
+    """One row for each policy, revision, reading and year of ``years`` with records: ``policy_fingerprint``, ``partial_year``,
+    ``back_cast``.
+
+    A year with fewer than 12 calendar months in which the data set has records is partial. The fingerprint is that of the
+    flags, None where the year has no flags.
+    """
+    in_years = {YEAR: sorted(years)}
+    scope = lake.small_rows(POLICY_ATTRITION, [*KEY, "records_in"], in_years | {"step": [0]})
+    datasets = {row["policy_id"]: row["dataset"] for row in lake.small_rows(POLICY, ["policy_id", "dataset"])}
+    by_month = lake.grouped(PROVIDER_MONTH, ["dataset", YEAR, "month"], ["records"], in_years)
+    months = Counter((row["dataset"], row[YEAR]) for row in by_month if row["records"])
+    flags: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in lake.grouped(ACTIVITY_FLAG, [*KEY, "back_cast", "policy_fingerprint"], where=in_years):
+        flags.setdefault(tuple(row[name] for name in KEY), []).append(row)
+    found = []
+    for row in scope:
+        if row["records_in"]:
+            key = tuple(row[name] for name in KEY)
+            of_key = flags.get(key, [])
+            months_there = months.get((datasets.get(row["policy_id"], ""), row[YEAR]))
+            found.append(
+                {
+                    **dict(zip(KEY, key, strict=True)),
+                    "policy_fingerprint": max((flag["policy_fingerprint"] for flag in of_key), default=None),
+                    "partial_year": months_there is not None and months_there < 12,
+                    "back_cast": any(flag["back_cast"] for flag in of_key),
+                }
+            )
+    return found

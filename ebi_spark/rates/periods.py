@@ -52,7 +52,7 @@ def periods_of(read: Iterable[Mapping[str, Any]], lengths: Iterable[int], touche
     """Every period of one of ``lengths`` (and every single year) that includes a year of ``touched``.
 
     ``read`` has one row for each policy, revision, reading and year with records, as
-    :func:`ebi_spark.rates.activity.periods_read` returns them. A pooled period exists only if all its years have records and
+    :func:`ebi_spark.rates.compute_rates.periods_read` returns them. A pooled period exists only if all its years have records and
     were flagged by one and the same definition of the policy.
     """
     years: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}

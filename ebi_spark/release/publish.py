@@ -185,17 +185,16 @@ def _earlier_releases(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
     :class:`Thresholds` of the release; and ``released``, the position of the release in time (0 is the oldest). England's rows
     are of each policy's default reading.
     """
-    if not lake.exists(RELEASE):
+    listed = lake.small_rows(RELEASE, ["release_id", "disclosure", "released_at"]) if lake.exists(RELEASE) else []
+    if not listed:
         return None
-    listed = lake.small_rows(RELEASE, ["release_id", "disclosure", "released_at"])
     order = {row["release_id"]: number for number, row in enumerate(sorted(listed, key=lambda row: row["released_at"]))}
-    shown = lake.read_small(RATE).where(F.col("release_id").isin(*order))
-    default = F.broadcast(published_tables.default_readings(policies))
-    england = shown.where("area_type = 'england'").join(default, ["policy_id", "reading"], "left_semi")
     columns = ["release_id", *PERIOD, *AREA, "activity", "in_scope", "status", "geography"]
-    rows: pd.DataFrame = (
-        shown.where("area_type <> 'england'").select(*columns).unionByName(england.select(*columns)).toPandas()
-    )
+    shown = lake.frame(RATE, {"release_id": list(order)})[columns]
+    is_england = shown["area_type"] == "england"
+    default = published_tables.default_readings(policies).toPandas()
+    england = shown[is_england].merge(default, on=["policy_id", "reading"])
+    rows = pd.concat([shown[~is_england], england[columns]], ignore_index=True)
     rules = {name: Thresholds.from_rule(rule) for name, rule in disclosure_rules().items()}
     rule_by_release = {row["release_id"]: rules.get(row["disclosure"]) for row in listed}
     return rows.assign(released=rows["release_id"].map(order), rule=rows["release_id"].map(rule_by_release))
