@@ -1,9 +1,8 @@
 """The gate: the checks that every table must pass before later stages use it.
 
 Silver, flags, gold rates and monitoring: each suite in ``expectations/`` states the checks of one table. Spark counts the violations of
-all checks of a layer in one or two queries. Great Expectations then evaluates a single row of counts. No patient's value can
-therefore reach its results, log or pages, and a hundred expectations do not need a hundred Spark jobs. (120 expectations took
-20 seconds on a Spark frame of one row and 1 second on pandas.)
+all checks of a layer in one or two queries. Great Expectations then evaluates these counts, on pandas. No patient's value can
+therefore reach its results, log or pages, and a hundred checks do not need a hundred Spark jobs.
 
 Published tables have figures only, a few thousand rows. What Great Expectations can express about one of them is a suite in
 its own format in ``expectations/published/``. It evaluates the rows itself, on pandas. Spark counts the comparisons with other
@@ -231,17 +230,17 @@ def _gate_result(
     progress: Callable[[str], None],
 ) -> GateResult:
     """Evaluate the counts of one layer, and report each failed check and warning as a progress line."""
-    evaluation = _evaluate_counts(layer, suites, violations)
+    not_met = _evaluate_counts(layer, suites, violations)
     failed: list[FailedCheck] = []
     warnings: list[FailedCheck] = []
     for suite in suites:
         for check in suite.checks:
             key = (suite.name, check.id)
-            if key in evaluation.failed:
+            if key in not_met:
                 description = check.description
                 if key in violations.notes:
                     description = f"{description} ({violations.notes[key]})"
-                if key in evaluation.raised:
+                if key in violations.raised:
                     description = f"{description} (Great Expectations could not evaluate this)"
                 found = FailedCheck(suite.table.full_name, check.id, description, max(1, violations.counts[key]))
                 (warnings if check.severity == "warning" else failed).append(found)
@@ -589,16 +588,9 @@ def _surplus(counted: DataFrame) -> DataFrame:
 # Evaluating the counts, in Great Expectations
 
 
-@dataclass
-class _Evaluation:
-    """Suite and check of those that failed, and of those that raised an exception."""
-
-    failed: set[tuple[str, str]]
-    raised: set[tuple[str, str]]
-
-
-def _evaluate_counts(layer: str, suites: list[Suite], violations: _Violations) -> _Evaluation:
-    """Run one checkpoint over the counts by Spark, each of which must be 0, and add what was evaluated on the rows."""
+def _evaluate_counts(layer: str, suites: list[Suite], violations: "_Violations") -> set[tuple[str, str]]:
+    """The suite and check of those that failed. One checkpoint says which of the counts by Spark are not 0: they are the rows of one
+    table, because an expectation for each would take seconds. What was evaluated on the rows is added."""
     gx = native_suites.great_expectations()
     from great_expectations.expectations.registry import list_registered_expectation_implementations
 
@@ -609,55 +601,40 @@ def _evaluate_counts(layer: str, suites: list[Suite], violations: _Violations) -
             f"Great Expectations {gx.__version__} does not know {', '.join(sorted(unknown))}",
             remedy="install the locked version: `make setup`",
         )
+    counts = {key: count for key, count in violations.counts.items() if key not in violations.native}
     context = native_suites.new_context()
     batch = context.data_sources.add_or_update_pandas("lake").add_dataframe_asset(layer)
-    whole = batch.add_batch_definition_whole_dataframe("violations")
-    counts = {key: count for key, count in violations.counts.items() if key not in violations.native}
-    definitions, expected = [], 0
-    for suite in suites:
-        expectations: list[dict[str, Any]] = [{"type": ROW_COUNT, "kwargs": {"value": 1}}]
-        expectations += [
-            {
-                "type": IN_SET,
-                "kwargs": {"column": _column(suite.name, check.id), "value_set": [0]},
-                "description": check.description,
-                "severity": check.severity,
-                "meta": {"suite": suite.name, "check": check.id},
-            }
-            for check in suite.checks
-            if (suite.name, check.id) not in violations.native
-        ]
-        expected += len(expectations)
-        stored = context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations))
-        definition = gx.ValidationDefinition(name=suite.name, data=whole, suite=stored)
-        definitions.append(context.validation_definitions.add(definition))
-    checkpoint = context.checkpoints.add(
-        gx.Checkpoint(name=layer, validation_definitions=definitions, result_format={"result_format": "BOOLEAN_ONLY"})
+    expectations: list[dict[str, Any]] = [
+        {"type": ROW_COUNT, "kwargs": {"value": len(counts)}},
+        {"type": IN_SET, "kwargs": {"column": "violations", "value_set": [0]}},
+    ]
+    definition = gx.ValidationDefinition(
+        name=layer,
+        data=batch.add_batch_definition_whole_dataframe("violations"),
+        suite=context.suites.add(gx.ExpectationSuite(name=layer, expectations=expectations)),
     )
-    row = {_column(suite, check): [count] for (suite, check), count in counts.items()}
-    run = gx.RunIdentifier(run_name=layer)
-    result = checkpoint.run(batch_parameters={"dataframe": pd.DataFrame(row, dtype="int64")}, run_id=run)
+    names = ["suite", "check"]
+    checkpoint = context.checkpoints.add(
+        gx.Checkpoint(
+            name=layer,
+            validation_definitions=[context.validation_definitions.add(definition)],
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": names},
+        )
+    )
+    rows = pd.DataFrame([(*key, count) for key, count in counts.items()], columns=[*names, "violations"])
+    result = checkpoint.run(batch_parameters={"dataframe": rows}, run_id=gx.RunIdentifier(run_name=layer))
     results = [item for validation in result.run_results.values() for item in validation.results]
-    failed, raised = set(), set()
-    for item in results:
-        meta = item.expectation_config.meta or {}
-        key = (meta.get("suite", ""), meta.get("check", ""))
-        if not item.success:
-            failed.add(key)
-        if native_suites.has_raised(item.exception_info):
-            raised.add(key)
-    violated = {key for key, count in counts.items() if count != 0}
-    if len(results) != expected or len(counts) != expected - len(suites) or failed != violated | raised:
+    found = {item.expectation_config.type: item for item in results}
+    listed = found[IN_SET].result.get("unexpected_index_list", ()) if IN_SET in found else ()
+    failed = {(row["suite"], row["check"]) for row in listed}
+    expected = {(suite.name, check.id) for suite in suites for check in suite.checks} - violations.native
+    whole = set(found) == {ROW_COUNT, IN_SET} and found[ROW_COUNT].success and counts.keys() == expected
+    if not whole or failed != {key for key, count in counts.items() if count != 0}:
         raise BrokenRunError(
-            f"the checks of {layer} are incomplete: {len(results)} of {expected} evaluated, {len(counts)} counted",
+            f"the checks of {layer} are incomplete: {len(counts)} of {len(expected)} counted, {len(failed)} failed",
             remedy="this is a fault in ebi-spark: report it with the suites in expectations/",
         )
-    failed |= {key for key in violations.native if violations.counts[key]} | violations.raised
-    return _Evaluation(failed, raised | violations.raised)
-
-
-def _column(suite: str, check: str) -> str:
-    return f"{suite}__{check}"
+    return failed | {key for key in violations.native if violations.counts[key]} | violations.raised
 
 
 # The page
