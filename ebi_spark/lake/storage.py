@@ -481,7 +481,8 @@ class Lake(LocalLake):
 
         def one(table: Table) -> Maintained:
             before, _ = self.size(table)
-            self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
+            if table.compact:
+                self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
             self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
             if self.location.folder and table.layer == "published":
                 _open_to_others(Path(self._path(table)), self.location.folder)

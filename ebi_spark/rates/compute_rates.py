@@ -20,10 +20,11 @@ from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, PO
 @dataclass(frozen=True)
 class ComputedRates:
     """``rates``: the rows of ``gold/activity_rate`` except ``run_id``, for every period that includes a year asked for.
-    ``years_read``: the years in which policies have records."""
+    ``years_read``: the years in which policies have records. ``ends``: the last years of the periods."""
 
     rates: DataFrame
     years_read: set[str]
+    ends: set[str]
     population: Population
 
 
@@ -47,7 +48,7 @@ def compute_rates(lake: Lake, config: RunConfig, years: list[str], geography: Ge
         partial=config.coverage == "partial",
         boards={row["policy_id"]: row["boards"] for row in small if row["boards"] is not None},
     )
-    return ComputedRates(rates, {row[YEAR] for row in read}, population)
+    return ComputedRates(rates, {row[YEAR] for row in read}, {period.years[-1] for period in periods}, population)
 
 
 def periods_read(lake: Lake, years: Collection[str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import label, start_of
 from ebi_spark.small_frames import small_frame
@@ -116,3 +117,16 @@ def rows_to_replace(years: Collection[str], existing: Iterable[str]) -> list[dic
         if distance < LONGEST:
             where.append({YEAR: [later], "period_years": list(range(distance + 1, LONGEST + 1))})
     return where
+
+
+def split_into_files(frame: DataFrame, years: Collection[str]) -> DataFrame:
+    """``frame`` repartitioned so that the single-year rates and the pooled rates of each year are written to separate files.
+
+    Rewriting a pooled period then leaves the file of the single-year rates untouched. ``frame`` has rows of periods that end
+    in one of ``years``.
+    """
+    if not years:
+        return frame.coalesce(1)
+    ordered = F.array(*[F.lit(year) for year in sorted(years)])
+    task = (F.array_position(ordered, F.col(YEAR)) - 1) * 2 + F.when(F.col("period_years") > 1, 1).otherwise(0)
+    return frame.repartitionById(2 * len(years), task.cast("int"))

@@ -22,7 +22,7 @@ from ebi_spark.rates.completeness import (
     provider_months,
 )
 from ebi_spark.rates.compute_rates import compute_rates
-from ebi_spark.rates.periods import rows_to_replace
+from ebi_spark.rates.periods import rows_to_replace, split_into_files
 from ebi_spark.rates.population import population_rows, population_warnings, read_vintages, stored_vintages
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.record_quality import record_quality
@@ -102,12 +102,13 @@ class Rate(Stage):
                     context.progress(warning)
                 context.progress("calculating rates from the flags")
                 replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
-                rates = lake.collect(ACTIVITY_RATE, made.rates.withColumn("run_id", run_id))
+                # By Spark, because the files have to be separate.
+                rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
                 lake.replace(ACTIVITY_RATE, rates, replaced, stage=self.name)
                 written = lake.read_small(ACTIVITY_RATE).where(predicate_of(replaced))
                 context.progress("measuring how areas vary")
                 spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-                lake.replace(RATE_VARIATION, lake.collect(RATE_VARIATION, spread), replaced, stage=self.name)
+                lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage=self.name)
                 return replaced
 
             def write_months_of_policies() -> None:

@@ -385,6 +385,7 @@ ACTIVITY_RATE = Table(
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "area_code", "activity", "status", "notes"),
+    compact=False,
 )
 RATE_VARIATION = Table(
     "gold",
@@ -415,6 +416,7 @@ RATE_VARIATION = Table(
 """,
     partition_by=(YEAR,),
     required=(*POLICY_KEY, YEAR, "period_years", "period", "area_type", "areas", "areas_with_activity", "status"),
+    compact=False,
 )
 ACTIVITY_MONTH = Table(
     "gold",

@@ -38,6 +38,8 @@ class Table:
     # rows by the page index inside each sorted file, not by these statistics.) If none is named, Delta takes the first
     # 32 columns.
     statistics: tuple[str, ...] = ()
+    # False for small tables whose files must stay separate.
+    compact: bool = True
 
     @property
     def full_name(self) -> str:
