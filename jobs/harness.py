@@ -8,10 +8,11 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,8 @@ from ebi_spark.stages.run_context import RunContext, StageReport
 from jobs.examples import as_epilog
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from ebi_spark.lake.local_tables import LocalLake
     from ebi_spark.lake.storage import Lake
     from ebi_spark.runs.run_inputs import RunInputs
@@ -254,8 +257,8 @@ def bring_up_to_date(context: Context) -> list[str]:
 
 @contextmanager
 def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs | None" = None) -> Iterator[Context]:
-    """A session and the lake of a configuration. A local lake is locked meanwhile. ``inputs``: what was already found
-    for this run."""
+    """The lake of a configuration, and a session once it is needed. A local lake is locked meanwhile. ``inputs``: what was
+    already found for this run."""
     from ebi_spark.lake.locking import locked
     from ebi_spark.lake.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
     from ebi_spark.runs.run_inputs import RunInputs
@@ -270,16 +273,22 @@ def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs 
         prepare_folders(folder)
     inputs = inputs or RunInputs(config)
     data_bytes = _known_bytes(source_bytes(config, inputs.files), stored_bytes(folder) if folder else None)
-    with (
-        locked(folder) as lock,
-        spark_session(
-            folder / "silver" / "_scratch" if folder else None, timezone=config.timezone, data_bytes=data_bytes
-        ) as spark,
-    ):
-        lock.name_java()
-        _handle_signals()  # Spark has replaced the handlers by its own
-        refuse_without_catalogue(spark, config.lake)
-        yield Context(config, Lake(spark, config.lake, run_id), run_id, console, data_bytes, inputs)
+    with ExitStack() as stack:
+        lock = stack.enter_context(locked(folder))
+
+        def start() -> "SparkSession":
+            scratch = folder / "silver" / "_scratch" if folder else None
+            spark = stack.enter_context(spark_session(scratch, timezone=config.timezone, data_bytes=data_bytes))
+            lock.name_java()
+            if threading.current_thread() is threading.main_thread():
+                _handle_signals()  # Spark has replaced the handlers by its own
+            refuse_without_catalogue(spark, config.lake)
+            return spark
+
+        # A run on a folder starts no session if it finds nothing to do. Only a session knows a catalogue.
+        yield Context(
+            config, Lake(start if folder else start(), config.lake, run_id), run_id, console, data_bytes, inputs
+        )
 
 
 def _known_bytes(*sizes: int | None) -> int | None:

@@ -561,7 +561,13 @@ def test_a_run_without_a_change_does_nothing_and_publishes_nothing(
     assert maintain.main(["--lake", str(lake(source))]) == 0
     compacted = commits()
     assert compacted != before
-    again = call(run.main, source)
+
+    def no_session(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a session was started")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ebi_spark.spark.session.spark_session", no_session)
+        again = call(run.main, source)
     assert again["outcome"] == "done", again["error"]
     assert [stage["name"] for stage in again["stages"] if stage.get("skipped")] == [
         "ingest", "flag", "rate", "monitor", "validate", "publish",

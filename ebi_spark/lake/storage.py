@@ -7,6 +7,7 @@ protocol 1 and without deletion vectors, so that other engines can read them.
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
@@ -83,16 +84,29 @@ class Lake(LocalLake):
     """
 
     def __init__(
-        self, spark: SparkSession, location: LakeLocation, run_id: str = "", as_of: Mapping[str, int] | None = None
+        self,
+        spark: SparkSession | Callable[[], SparkSession],
+        location: LakeLocation,
+        run_id: str = "",
+        as_of: Mapping[str, int] | None = None,
     ) -> None:
+        """``spark``: the session, or a function that starts it when it is first needed."""
         super().__init__(location)
-        self.spark, self.run_id = spark, run_id
+        self._spark, self._starting, self.run_id = spark, threading.Lock(), run_id
         # Tables (by full name) that are read at an old version, to replay a run.
         self.as_of = dict(as_of or {})
         self.versions_read: dict[str, int] = {}
         self.versions_written: dict[str, int] = {}
         self._years: dict[tuple[str, int], list[str]] = {}
         self._foreign: dict[str, str | None] = {}
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session, which is started now if it was not yet."""
+        with self._starting:
+            if callable(self._spark):
+                self._spark = self._spark()
+            return self._spark
 
     # Where things are
 

@@ -16,6 +16,8 @@ from ebi_spark.tables.schemas import RUN_LOG, TABLES
 
 # Imported where they are used: most commands need neither, and loading them takes time.
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from ebi_spark.lake.storage import Lake
     from ebi_spark.runs.history import RunHistory
     from ebi_spark.runs.run_inputs import RunInputs
@@ -53,7 +55,6 @@ class RunContext:
         inputs: "RunInputs | None" = None,
     ) -> None:
         self.config, self.lake, self.run_id, self.data_bytes = config, lake, run_id, data_bytes
-        self.spark = lake.spark
         self.stages: list[StageReport] = []
         self.release: str | None = None
         self.report: str | None = None
@@ -61,6 +62,11 @@ class RunContext:
         self.why: list[str] = []
         if inputs is not None:
             self.inputs = inputs
+
+    @property
+    def spark(self) -> "SparkSession":
+        """The session, which the first stage with work to do starts."""
+        return self.lake.spark
 
     @cached_property
     def inputs(self) -> "RunInputs":
@@ -97,6 +103,7 @@ class RunContext:
         from ebi_spark.runs.history import READS, new_record, recorded_inputs
         from ebi_spark.spark.session import is_small, is_tiny, uncompiled
 
+        spark = self.spark  # an error at its start is no error of the stage
         report = StageReport(name, why=self.why, record=new_record(name, self.config, self.run_id, only))
         self.why = []
         started, clock = datetime.now(UTC), time.monotonic()
@@ -110,7 +117,7 @@ class RunContext:
         try:
             inputs = recorded_inputs(name, self.config, self.lake, self.run_id, only, self.inputs)
             few = is_tiny(self.data_bytes) or (name in _FEW_ROWS and is_small(self.data_bytes))
-            with uncompiled(self.spark) if few else nullcontext():
+            with uncompiled(spark) if few else nullcontext():
                 yield report
         except DataError as error:
             outcome, report.details = "failed", {"message": error.message} | error.details
