@@ -4,19 +4,22 @@ import math
 import random
 from collections import Counter
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
+from ebi_spark.config.settings import LakeLocation
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.lake.storage import predicate_of
+from ebi_spark.lake.storage import Lake, predicate_of, prepare_folders
 from ebi_spark.rates.activity import activity_rates, prepare_flags
+from ebi_spark.rates.compute_rates import periods_read
 from ebi_spark.rates.periods import Period, periods_of, rows_to_replace
 from ebi_spark.rates.population import ENGLAND, Population
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_RATE
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE, POLICY, POLICY_ATTRITION, PROVIDER_MONTH, YEAR
 from tests.test_methods import limits
 
 KEY = ("P", "2018-04", "as_published")
@@ -235,3 +238,34 @@ def test_a_population_standardised_to_itself_has_its_crude_rate(rated: list[dict
 
 def test_columns_are_those_of_the_table(rated: list[dict[str, Any]]) -> None:
     assert [*rated[0], "run_id"] == ACTIVITY_RATE.names()
+
+
+def test_the_years_that_policies_have_records_of(tmp_path: Path) -> None:
+    """Read without Spark: 2021-22 is whole, 2022-23 has 11 months with records, 2023-24 has records and no flags, 2024-25 none."""
+    no_session: Any = None
+    prepare_folders(tmp_path)
+    lake = Lake(no_session, LakeLocation(folder=tmp_path))
+    lake.prepare()
+    key = {"policy_id": "P", "revision": "R", "reading": "as_published"}
+    years = {"2021-22": 1000, "2022-23": 900, "2023-24": 7, "2024-25": 0}
+    steps = [key | {YEAR: year, "step": step, "records_in": n} for year, n in years.items() for step in (0, 1)]
+    lake.append(POLICY_ATTRITION, steps, stage="test")
+    lake.append(POLICY, [{"policy_id": "P", "dataset": "apc"}], stage="test")
+    months = [
+        {"dataset": dataset, YEAR: year, "month": date(2021, month, 1), "provider_code": provider, "records": records}
+        for year, least in (("2021-22", 1), ("2022-23", 2))
+        for month in range(1, 13)
+        for dataset, provider, records in (("apc", "A", int(month >= least)), ("apc", "B", 0), ("op", "A", 1))
+    ]
+    lake.append(PROVIDER_MONTH, months, stage="test")
+    flags = [
+        key | {YEAR: year, "record_id": str(n), "back_cast": cast, "policy_fingerprint": "f"}
+        for year in ("2021-22", "2022-23") for n, cast in enumerate((False, year == "2021-22"))
+    ]  # fmt: skip
+    lake.append(ACTIVITY_FLAG, flags, stage="test")
+    found = {
+        row[YEAR]: (row["policy_fingerprint"], row["partial_year"], row["back_cast"])
+        for row in periods_read(lake, years)
+    }
+    assert found == {"2021-22": ("f", False, True), "2022-23": ("f", True, False), "2023-24": (None, False, False)}
+    assert [row[YEAR] for row in periods_read(lake, ["2022-23"])] == ["2022-23"]
