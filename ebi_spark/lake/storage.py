@@ -495,7 +495,7 @@ class Lake(LocalLake):
 
         def one(table: Table) -> Maintained:
             before, _ = self.size(table)
-            if table.compact:
+            if table.compact and before > 1:
                 self.spark.sql(f"OPTIMIZE {self.identifier(table)}")
             self.spark.sql(f"VACUUM {self.identifier(table)} RETAIN {int(keep_hours)} HOURS")
             if self.location.folder and table.layer == "published":
