@@ -107,7 +107,8 @@ def lint_policies(policies: Iterable[Policy] | None = None, *, code_files: Itera
 
     Returns a pandas DataFrame with one row for each pattern to change, and no rows if there is nothing to change. Its
     columns are texts without nulls: ``policy``, ``revision``, ``reading`` (the first that has the clause), ``clause``,
-    ``pattern``, ``kind`` (what is wrong), ``text`` (the facts) and ``change`` (what to write instead).
+    ``pattern``, ``kind`` (what is wrong), ``text`` (the facts), ``change`` (what to write instead) and ``file`` (that of the
+    policy); and ``line``, the number of the line there (null for a clause of an extended policy, which is in another file).
 
     Raises an ``InputError`` that names the file and line of a code book that cannot be read. It needs no Spark session.
 
@@ -120,9 +121,10 @@ def lint_policies(policies: Iterable[Policy] | None = None, *, code_files: Itera
     if policies is None:
         policies = load_policies()
     findings = lint(policies, code_books(tuple(map(Path, code_files))))
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         [finding.as_dict() for finding in findings], columns=[item.name for item in fields(LintFinding)]
     )
+    return frame.astype({"line": "Int64"})
 
 
 def needed_columns(policy: Policy | str) -> pd.DataFrame:

@@ -444,6 +444,12 @@ def headed(head: str, rest: str = "", style: str = "bold") -> Text:
     return Text.assemble((shown(head), style), shown(rest))
 
 
+def counted(number: int, what: str) -> str:
+    """A number with its noun, such as ``1 policy`` or ``4 policies``."""
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
+
+
 def table_of_lines(title: str, lines: list[str]) -> RichTable:
     """Lines for the summary, unchanged."""
     table = RichTable(title=title, title_justify="left", show_header=False)

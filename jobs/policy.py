@@ -9,15 +9,15 @@ from typing import Any
 from rich.console import Console
 
 from ebi_spark.config.settings import load_config
-from ebi_spark.errors import DataError
+from ebi_spark.errors import DataError, InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.diff import changes, revision_of
 from ebi_spark.policies.lint import code_tests, lint
-from ebi_spark.policies.load import load_policies
+from ebi_spark.policies.load import load_policies, read_policies
 from ebi_spark.tables.schemas import POLICY_SENSITIVITY
 from jobs import policy_views as views
-from jobs.harness import JobParser, common_options, guarded, opened_lake, read_lake
+from jobs.harness import JobParser, common_options, counted, guarded, opened_lake, read_lake
 
 _COMMANDS = {
     "list": "List all policies.",
@@ -130,18 +130,33 @@ def _import(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
 
 
 def _lint(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
-    policies = load_policies(_folders(arguments), [arguments.id] if arguments.id else None)
+    policies, faults = read_policies(_folders(arguments))
+    if arguments.id and not faults:
+        policies = load_policies(_folders(arguments), [arguments.id])
+    elif arguments.id:
+        policies = [policy for policy in policies if policy.id == arguments.id]
     books = code_books(tuple(arguments.codes))
     findings = lint(policies, books)
     outcome["policies"] = [policy.id for policy in policies]
     outcome["patterns"] = code_tests(policies)
+    outcome["faults"] = [
+        {"file": str(fault.path), "line": fault.line, "problem": fault.problem, "remedy": fault.remedy}
+        for fault in faults
+    ]
     outcome["findings"] = [finding.as_dict() for finding in findings]
     if not arguments.json:
-        views.show_lint(policies, findings, outcome["patterns"], books)
+        views.show_lint(policies, faults, findings, outcome["patterns"], books)
+    if faults:
+        files = len({fault.path for fault in faults})
+        raise InputError(
+            f"lint: {counted(len(faults), 'fault')} in {counted(files, 'file')} that cannot be loaded"
+            + (f", and {counted(len(findings), 'finding')} in the others" if findings else ""),
+            remedy="correct each line as the table says, then run lint again; a run refuses these files",
+        )
     if findings:
+        in_policies = len({finding.policy for finding in findings})
         raise DataError(
-            f"lint: {len(findings)} finding{'s' * (len(findings) > 1)} in {len({f.policy for f in findings})} of "
-            f"{views.counted(policies)}",
+            f"lint: {counted(len(findings), 'finding')} in {in_policies} of {counted(len(policies), 'policy')}",
             remedy="make the change that each finding names, or correct the code book given with --codes",
         )
 

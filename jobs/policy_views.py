@@ -5,13 +5,14 @@ from typing import Any
 
 from rich.table import Table as RichTable
 
+from ebi_spark.config.yaml_documents import DocumentError
 from ebi_spark.policies.code_books import SYSTEMS, CodeBook
 from ebi_spark.policies.compile import clause_in_words, in_words
 from ebi_spark.policies.diff import Change
 from ebi_spark.policies.lint import LintFinding
 from ebi_spark.policies.model import Policy, Revision
 from ebi_spark.policy_import.import_page import Imported
-from jobs.harness import headed, output_console
+from jobs.harness import counted, headed, output_console
 
 
 def as_dict(policy: Policy) -> dict[str, Any]:
@@ -157,27 +158,35 @@ def show_import(imported: Imported, policy_path: Path, report_path: Path, also_a
     console.print(f"reconciliation  {report_path}", highlight=False, soft_wrap=True)
 
 
-def show_lint(policies: list[Policy], findings: list[LintFinding], patterns: int, books: dict[str, CodeBook]) -> None:
-    """Print the findings of lint, and how much was checked."""
+def show_lint(
+    policies: list[Policy],
+    faults: list[DocumentError],
+    findings: list[LintFinding],
+    patterns: int,
+    books: dict[str, CodeBook],
+) -> None:
+    """Print what lint found, a table for each file, and how much was checked. ``faults``: what keeps a file from being loaded."""
     console = output_console()
-    if findings:
-        table = _table("policy", "revision", "clause", "code or pattern", "finding", "what to change")
-        for item in findings:
+    for path in dict.fromkeys(fault.path for fault in faults):
+        table = _table("line", "what is wrong", "what to do", title=str(path))
+        for fault in faults:
+            if fault.path == path:
+                table.add_row(str(fault.line or ""), fault.problem, fault.remedy)
+        console.print(table)
+    for file in dict.fromkeys(item.file for item in findings):
+        table = _table("line", "revision", "clause", "code or pattern", "finding", "what to change", title=file)
+        for item in (item for item in findings if item.file == file):
             clause = item.clause if item.reading == "as_published" else f"{item.clause} ({item.reading})"
-            row = (item.policy, item.revision, clause, item.pattern, f"{item.kind}: {item.text}", item.change)
-            table.add_row(*row)
+            place = str(item.line) if item.line else "inherited"
+            table.add_row(place, item.revision, clause, item.pattern, f"{item.kind}: {item.text}", item.change)
         console.print(table)
     known = ", ".join(
         f"{SYSTEMS[system]} ({len(book.codes):,} codes, {book.first_year} to {book.last_year})"
         for system, book in books.items()
     )
-    result = f"{len(findings)} finding{'s' * (len(findings) > 1)}" if findings else "no problem found"
-    console.print(f"{counted(policies)}, {patterns} code patterns checked against {known}: {result}", highlight=False)
-
-
-def counted(policies: list[Policy]) -> str:
-    """The number of policies, such as ``1 policy`` or ``4 policies``."""
-    return f"{len(policies)} {'policy' if len(policies) == 1 else 'policies'}"
+    result = counted(len(findings), "finding") if findings else "no problem found"
+    checked = f"{counted(len(policies), 'policy')} with {counted(patterns, 'code pattern')}"
+    console.print(f"{checked} checked against {known}: {result}", highlight=False)
 
 
 def show_changes(policy: Policy, before: Revision, after: Revision, found: list[Change]) -> None:
