@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import sys
+import threading
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 _Found = TypeVar("_Found")
 
 INTERRUPTED = 130
+# A log gets a line of progress where nothing else was printed for so long.
+QUIET_SECONDS = 60.0
+_SHOW_CURSOR = "\x1b[?25h"
 # The shell sets this variable when it asks for completions.
 COMPLETING = "_ARGCOMPLETE"
 _UNKNOWN = "unrecognized arguments: "
@@ -56,6 +62,7 @@ class Context(RunContext):
         super().__init__(config, lake, run_id, data_bytes, inputs)
         self.console = console
         self.summary: list[RichTable] = []
+        self.said_at = time.monotonic()
 
     def progress(self, message: str) -> None:
         """Print one line of progress on standard error."""
@@ -66,7 +73,35 @@ class Context(RunContext):
         self._say(headed(name, rest))
 
     def _say(self, line: Text) -> None:
+        self.said_at = time.monotonic()
         self.console.print(Text.assemble((f"{datetime.now():%H:%M:%S}", "dim"), "  ", line), highlight=False)
+
+
+@contextmanager
+def showing_progress(context: Context) -> Iterator[None]:
+    """Show how far the running stage is: on a terminal in one line that changes every second, and elsewhere (a log) in a line
+    a minute, where nothing else was printed."""
+    console = context.console
+    if console.is_terminal and not console.is_dumb_terminal:
+        with Live(
+            get_renderable=lambda: Text(context.how_far(), "dim"), console=console, refresh_per_second=1, transient=True,
+            redirect_stdout=False, redirect_stderr=False,
+        ):  # fmt: skip
+            yield
+        return
+    ended = threading.Event()
+
+    def say_now_and_then() -> None:
+        while not ended.wait(QUIET_SECONDS / 12):
+            if time.monotonic() - context.said_at >= QUIET_SECONDS and (line := context.how_far()):
+                context.progress(line)
+
+    thread = threading.Thread(target=say_now_and_then, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def by_name(stages: list[StageReport]) -> list[StageReport]:
@@ -221,9 +256,10 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
                 console.print(headed(f"{finding.check}:", f" {finding.found}"), highlight=False, soft_wrap=True)
         with opened(config, console, outcome["run_id"], inputs) as context:
             try:
-                bring_up_to_date(context)
-                for stage in stages:
-                    stage(context)
+                with showing_progress(context):
+                    bring_up_to_date(context)
+                    for stage in stages:
+                        stage(context)
             finally:
                 outcome["stages"] = list(map(_stage_json, by_name(context.stages)))
                 outcome["tables"] = dict(sorted(context.tables.items()))
@@ -420,6 +456,8 @@ def _handle_signals() -> None:
 def _interrupt(*_: Any) -> None:
     """End in good order; the second time at once."""
     if _INTERRUPTED:
+        if sys.stderr.isatty():  # the line of progress hid it
+            os.write(2, _SHOW_CURSOR.encode())
         os._exit(INTERRUPTED)
     _INTERRUPTED.append(True)
     # Calls to a session that is ending fail, and Py4J would log each failure with a traceback.

@@ -17,7 +17,8 @@ def stage(context: Context) -> None:
 
 def show(context: Context, release: Release) -> None:
     """Add the published tables to the summary."""
-    shown = RichTable(title=f"Published as {release.release_id}", title_justify="left")
+    title = f"Published as {release.release_id}: {release.gate.in_words}"
+    shown = RichTable(title=title, title_justify="left")
     shown.add_column("table")
     shown.add_column("rows", justify="right")
     for name, rows in release.rows.items():

@@ -14,7 +14,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial, reduce
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,6 @@ KINDS = ("row", "unique", "unique_every_year", "total", "group", "count_of_viola
 COLUMNS_THERE = "columns_there"
 
 IN_SET = "expect_column_values_to_be_in_set"
-ROW_COUNT = "expect_table_row_count_to_equal"
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,10 @@ class FailedCheck:
 class GateResult:
     """The result of checking one layer.
 
-    ``failed`` are critical checks; ``warnings`` do not make ``success`` false. ``versions`` are the Delta versions that were
-    checked. ``docs`` is the index page, if pages were written.
+    ``checks`` is the number of checks that were evaluated, as progress, summary and page show it: a check is a statement about
+    a table, whether one expectation of Great Expectations expresses it or several. ``failed`` are critical checks;
+    ``warnings`` do not make ``success`` false. ``versions`` are the Delta versions that were checked. ``docs`` is the index
+    page, if pages were written.
     """
 
     success: bool
@@ -148,6 +149,17 @@ class GateResult:
     versions: dict[str, int]
     docs: Path | None
     warnings: list[FailedCheck] = field(default_factory=list)
+
+    @property
+    def in_words(self) -> str:
+        """Such as ``101 checks passed`` or ``98 of 101 checks passed, 2 warnings, 1 failed``."""
+        missed = len(self.failed) + len(self.warnings)
+        passed = f"{self.checks - missed:,} of {self.checks:,}" if missed else f"{self.checks:,}"
+        parts = [f"{passed} checks passed"]
+        parts += (
+            [f"{len(self.warnings):,} {'warning' if len(self.warnings) == 1 else 'warnings'}"] if self.warnings else []
+        )
+        return ", ".join([*parts, *([f"{len(self.failed):,} failed"] if self.failed else [])])
 
 
 def validate_layer(
@@ -249,8 +261,9 @@ def _gate_result(
     names = [suite.table.full_name for suite in suites]
     versions = {name: lake.versions_read[name] for name in names if name in lake.versions_read}
     checks = sum(len(suite.checks) for suite in suites)
-    page = _write_page(layer, suites, [*failed, *warnings], docs) if docs else None
-    return GateResult(not failed, checks, failed, versions, page, warnings)
+    result = GateResult(not failed, checks, failed, versions, None, warnings)
+    progress(f"{layer}: {result.in_words}")
+    return replace(result, docs=_write_page(layer, suites, result, docs)) if docs else result
 
 
 # The suites
@@ -577,20 +590,18 @@ def _evaluate_counts(layer: str, suites: list[Suite], violations: _Violations) -
     from great_expectations.expectations.registry import list_registered_expectation_implementations
 
     # Great Expectations drops an unknown expectation and only writes a line to its log.
-    unknown = {IN_SET, ROW_COUNT} - set(list_registered_expectation_implementations())
-    if unknown:
+    if IN_SET not in list_registered_expectation_implementations():
         raise BrokenRunError(
-            f"Great Expectations {gx.__version__} does not know {', '.join(sorted(unknown))}",
+            f"Great Expectations {gx.__version__} does not know {IN_SET}",
             remedy="install the locked version: `make setup`",
         )
     context = native_suites.new_context()
     batch = context.data_sources.add_or_update_pandas("lake").add_dataframe_asset(layer)
     whole = batch.add_batch_definition_whole_dataframe("violations")
     counts = {key: count for key, count in violations.counts.items() if key not in violations.native}
-    definitions, expected = [], 0
+    definitions = []
     for suite in suites:
-        expectations: list[dict[str, Any]] = [{"type": ROW_COUNT, "kwargs": {"value": 1}}]
-        expectations += [
+        expectations = [
             {
                 "type": IN_SET,
                 "kwargs": {"column": _column(suite.name, check.id), "value_set": [0]},
@@ -601,7 +612,6 @@ def _evaluate_counts(layer: str, suites: list[Suite], violations: _Violations) -
             for check in suite.checks
             if (suite.name, check.id) not in violations.native
         ]
-        expected += len(expectations)
         stored = context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations))
         definition = gx.ValidationDefinition(name=suite.name, data=whole, suite=stored)
         definitions.append(context.validation_definitions.add(definition))
@@ -621,9 +631,11 @@ def _evaluate_counts(layer: str, suites: list[Suite], violations: _Violations) -
         if native_suites.has_raised(item.exception_info):
             raised.add(key)
     violated = {key for key, count in counts.items() if count != 0}
-    if len(results) != expected or len(counts) != expected - len(suites) or failed != violated | raised:
+    checks = sum(len(suite.checks) for suite in suites)
+    evaluated = len(results) + len(violations.native)
+    if evaluated != checks or len(violations.counts) != checks or failed != violated | raised:
         raise BrokenRunError(
-            f"the checks of {layer} are incomplete: {len(results)} of {expected} evaluated, {len(counts)} counted",
+            f"the checks of {layer} are incomplete: {evaluated} of {checks} evaluated, {len(violations.counts)} counted",
             remedy="this is a fault in ebi-spark: report it with the suites in expectations/",
         )
     failed |= {key for key in violations.native if violations.counts[key]} | violations.raised
@@ -637,13 +649,14 @@ def _column(suite: str, check: str) -> str:
 # The page
 
 
-def _write_page(layer: str, suites: list[Suite], not_met: list[FailedCheck], docs: Path) -> Path:
+def _write_page(layer: str, suites: list[Suite], result: GateResult, docs: Path) -> Path:
     """Write the page about a layer to a folder of its own in ``docs``. It opens without a web connection."""
-    found = {(item.table, item.check): item for item in not_met}
+    found = {(item.table, item.check): item for item in (*result.failed, *result.warnings)}
     tables = [
         {
             "name": suite.table.full_name,
             "meaning": suite.table.row,
+            "native": _native_in_words(suite),
             "checks": [
                 (check, _shown_rule(check), found.get((suite.table.full_name, check.id))) for check in suite.checks
             ],
@@ -653,7 +666,7 @@ def _write_page(layer: str, suites: list[Suite], not_met: list[FailedCheck], doc
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = environment.get_template("checks.html.j2").render(layer=layer, tables=tables)
+    page = environment.get_template("checks.html.j2").render(layer=layer, tables=tables, result=result.in_words)
     refuse_pages(docs, [layer])
     target = pages_of(docs, layer)
     try:
@@ -667,6 +680,19 @@ def _write_page(layer: str, suites: list[Suite], not_met: list[FailedCheck], doc
             remedy="make room for the page or choose another place (`docs: …`), then run the same command again",
         ) from None
     return target / "index.html"
+
+
+def _native_in_words(suite: Suite) -> str:
+    """How many checks of a published table Great Expectations evaluates itself, and as how many expectations; its own Data
+    Docs count the latter."""
+    if suite.native is None:
+        return ""
+    native = sum(check.kind == "native" for check in suite.checks)
+    counted = f"; Spark counts the other {len(suite.checks) - native}" if native < len(suite.checks) else ""
+    return (
+        f"Great Expectations evaluates {native} of these {len(suite.checks)} checks, as {len(suite.native['expectations'])} "
+        f"expectations, because a check can need several{counted}."
+    )
 
 
 def _shown_rule(check: Check) -> str:
