@@ -84,9 +84,14 @@ def main(argv: list[str] | None = None) -> int:
             return
         if not found:
             only = ", ".join(name for name in datasets if years[name])
-            print(f"The record is in the data set {only}, which {arguments.policy} is not about.")
+            output_console().print(f"The record is in the data set {only}, which {arguments.policy} is not about.")
         for one in found:
-            _print(one, every=arguments.all)
+            _print_sentences(one)
+        for one in found:
+            _print_tables(one, every=arguments.all)
+        if found and not arguments.all:
+            hint = "--all also shows revisions that were not in force, and policies that are not about the record."
+            output_console().print(hint)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
@@ -109,7 +114,8 @@ def _applied_policies(lake: Lake, asked: Column) -> set[str] | None:
     return {row["policy_id"] for row in rows}
 
 
-def _print(one: Explanation, *, every: bool) -> None:
+def _print_sentences(one: Explanation) -> None:
+    """A sentence for each policy that is about the record, and one that names the others."""
     console = output_console()
     inside = one.in_scope
     for policy_id, sentence in one.sentences.items():
@@ -119,23 +125,26 @@ def _print(one: Explanation, *, every: bool) -> None:
     if len(one.sentences) > 1 and outside:
         what = "It" if inside else f"Record {one.facts['record_id']}"
         console.print(f"{what} is not in the scope of {', '.join(outside)}.", highlight=False)
-    console.print(_facts(one.facts))
+
+
+def _print_tables(one: Explanation, *, every: bool) -> None:
+    output_console().print(_facts(one.facts))
     for item in one.readings:
-        if every or (item["in_force"] and item["policy_id"] in inside):
+        if every or (item["in_force"] and item["policy_id"] in one.in_scope):
             _print_reading(item)
-    if not every:
-        console.print("--all also shows revisions that were not in force, and policies that are not about the record.")
 
 
 def _facts(facts: dict[str, Any]) -> RichTable:
     """The record's dates, provider and codes, one a row."""
-    table = RichTable(title=f"Record {facts['record_id']}", title_justify="left", show_header=False)
+    title = f"{'Spell' if facts['dataset'] == 'apc' else 'Attendance'} {facts['record_id']}"
+    table = RichTable(title=title, title_justify="left", show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")
-    for name in ("admission_date", "discharge_date", "activity_date"):
-        if facts.get(name) and (name != "activity_date" or "discharge_date" not in facts):
-            words = "date" if name == "activity_date" else name.replace("_date", "").replace("admission", "admitted")
-            table.add_row(words.replace("discharge", "discharged"), str(facts[name]))
+    for words, name in (("admitted", "admission_date"), ("discharged", "discharge_date")):
+        if facts.get(name):
+            table.add_row(words, str(facts[name]))
+    if facts["dataset"] == "op":
+        table.add_row("date", str(facts["activity_date"]))
     table.add_row("provider", facts["provider_code"] or "not known")
     for item in facts["codes"]:
         table.add_row(item["role"], item["code"], item["title"] or "not in the code book")

@@ -87,7 +87,7 @@ def test_a_spell_that_is_not_in_scope() -> None:
     readings = explain_row(row, policy)
     assert {item["outcome"] for item in readings} == {NOT_IN_SCOPE}
     assert in_one_sentence(row, policy, readings, BOOKS) == (
-        f"{IS.replace('provider RRV', 'provider not known')} is not in the scope of {TITLE}: its dominant procedure is W852 "
+        f"{IS.replace(', provider RRV', '')} is not in the scope of {TITLE}: its dominant procedure is W852 "
         "(Endoscopic irrigation of knee joint)."
     )
     row = row_of(policy, SPELL | {"dominant_procedure": None}, {}, scope=False)

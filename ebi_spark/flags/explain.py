@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.config.default_codes import EPISODE, MISSING, codes_of
+from ebi_spark.errors import InputError
 from ebi_spark.financial_years import FIRST_YEAR, HES_KEYS_UNIQUE_FROM, label
 from ebi_spark.flags.apply_policies import basis_day
 from ebi_spark.policies.code_books import SYSTEM_OF, CodeBook
@@ -70,7 +71,7 @@ _KEY = ("source_system", "dataset", "record_id", "financial_year")
 _SYSTEMS = {"sus_plus": "SUS+", "hes": "HES"}
 _NOUNS = {"apc": "Spell", "op": "Attendance"}
 # The columns of silver that the facts need, besides those that policies test.
-_SHOWN = {
+SHOWN = {
     "apc": ("activity_date", "provider_code", "admission_date", "discharge_date"),
     "op": ("activity_date", "provider_code"),
 }
@@ -88,8 +89,9 @@ def explain_records(
     policies: Collection[Policy],
     books: Mapping[str, CodeBook],
     flagged_policies: Collection[str] | None = None,
+    day: Column | None = None,
 ) -> list[Explanation]:
-    """One explanation for each record.
+    """One explanation for each record. ``day``: that of the record, by which a revision applies (None: its own).
 
     ``records`` holds the one record asked for, once for each source system that has it, and ``policies`` those of its data
     set. No other code brings the values of records to the driver. ``flagged_policies``: the policies for which
@@ -98,7 +100,12 @@ def explain_records(
     """
     found: dict[tuple[Any, ...], Explanation] = {}
     for policy in policies:
-        for row in _results(records, policy):
+        for row in _results(records, policy, day):
+            if row["_day"] is None:
+                raise InputError(
+                    "records: a record has no day, so it is not known which revision of the policy applies",
+                    remedy="fill in its date, or name a day",
+                )
             record = found.setdefault(tuple(row[name] for name in _KEY), Explanation(record_facts(row, books), {}, []))
             readings = explain_row(row, policy, flagged_policies)
             record.readings.extend(readings)
@@ -106,7 +113,7 @@ def explain_records(
     return list(found.values())
 
 
-def _results(records: DataFrame, policy: Policy) -> list[dict[str, Any]]:
+def _results(records: DataFrame, policy: Policy, day: Column | None) -> list[dict[str, Any]]:
     """The values of each record, and the result of each clause under the name that :func:`result_name` gives."""
     dataset = policy.dataset
     results: list[Column] = []
@@ -116,8 +123,9 @@ def _results(records: DataFrame, policy: Policy) -> list[dict[str, Any]]:
             for clause in reading.deciding:
                 name = result_name(number, reading.reading, clause.id)
                 results.append(holds(clause, dataset, reading.reading).alias(name))
-    columns = sorted({*FIELDS[dataset].values(), *_SHOWN[dataset]})
-    rows = records.select(*_KEY, basis_day(dataset).alias("_day"), *columns, *results).collect()
+    columns = sorted({*FIELDS[dataset].values(), *SHOWN[dataset]})
+    own_day = basis_day(dataset) if day is None else day
+    rows = records.select(*_KEY, own_day.alias("_day"), *columns, *results).collect()
     return [row.asDict() for row in rows]
 
 
@@ -129,7 +137,7 @@ def result_name(revision: int, reading: str = "", clause: str = "") -> str:
 def record_facts(row: Mapping[str, Any], books: Mapping[str, CodeBook]) -> dict[str, Any]:
     """Date, provider and codes of a record. ``codes``: a list of ``code``, ``title`` (empty where the code book does not
     have the code) and ``role``, such as primary diagnosis."""
-    facts = {name: row[name] for name in (*_KEY, *_SHOWN[row["dataset"]])}
+    facts = {name: row[name] for name in (*_KEY, *SHOWN[row["dataset"]])}
     roles: dict[tuple[str, str], str] = {}
     for column, role, system in _CODES:
         for code in _codes_in(row.get(column)):
@@ -216,7 +224,8 @@ def in_one_sentence(
 ) -> str:
     """What the record is, and whether the policy flags it or why not: in the policy's default reading, by the revision in
     force on the record's day."""
-    subject = f"{_NOUNS[policy.dataset]} {row['record_id']} ({_where_and_when(row)})"
+    known = _where_and_when(row)
+    subject = f"{_NOUNS[policy.dataset]} {row['record_id']}{f' ({known})' if known else ''}"
     named = f"the policy {policy.id} ({policy.title})"
     item = next((one for one in readings if one["in_force"] and one["reading"] == policy.default_reading), None)
     if item is None:
@@ -257,14 +266,16 @@ def _where_and_when(row: Mapping[str, Any]) -> str:
     admitted, discharged = row.get("admission_date"), row.get("discharge_date")
     days = [f"admitted {_in_words(admitted)}"] if admitted else []
     days += [f"discharged {_in_words(discharged)}"] if discharged else []
-    days = days or [_in_words(row["activity_date"])]
-    provider = f"provider {row['provider_code']}" if row["provider_code"] else "provider not known"
-    return ", ".join([_SYSTEMS.get(row["source_system"], row["source_system"]), *days, provider])
+    if not days and row["activity_date"]:
+        days = [_in_words(row["activity_date"])]
+    provider = [f"provider {row['provider_code']}"] if row["provider_code"] else []
+    system = [_SYSTEMS[row["source_system"]]] if row["source_system"] in _SYSTEMS else []
+    return ", ".join([*system, *days, *provider])
 
 
-def _in_words(day: date | None) -> str:
+def _in_words(day: date) -> str:
     """A day such as 3 May 2022."""
-    return f"{day.day} {day:%B %Y}" if day else "day not known"
+    return f"{day.day} {day:%B %Y}"
 
 
 def _and(parts: Collection[str]) -> str:
