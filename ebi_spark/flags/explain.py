@@ -315,10 +315,15 @@ def _why(
     codes = _named_codes(clause, row, books)
     if excluded and codes:
         return f"it has {_and(codes)}"
-    if not codes and all(name in SYSTEM_OF for name in values):
-        return "it has none of the codes asked for"
-    shown = [f"{name.replace('_', ' ')} is {value}" for name, value in values.items() if name not in LIST_FIELDS]
-    return _and(shown) or f"it has {_and(codes)}"
+    if codes:
+        ordered = any(isinstance(test, FollowedBy) for test in field_tests(clause.test))
+        return (
+            f"{_and(codes)} {'is not' if len(codes) == 1 else 'are not'} in the order asked for"
+            if ordered
+            else (f"of the codes asked for it has only {_and(codes)}")
+        )
+    shown = [f"{name.replace('_', ' ')} is {value}" for name, value in values.items() if name not in SYSTEM_OF]
+    return _and(shown) or "it has none of the codes asked for"
 
 
 def _named_codes(clause: Clause, row: Mapping[str, Any], books: Mapping[str, CodeBook]) -> list[str]:
