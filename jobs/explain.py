@@ -25,6 +25,7 @@ from jobs.harness import (
     common_options,
     guarded,
     headed,
+    lake_option,
     opened_lake,
     output_console,
     read_lake,
@@ -35,7 +36,7 @@ from jobs.harness import (
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark explain``."""
     parser = JobParser(prog="ebi-spark explain", description=__doc__)
-    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+    lake_option(parser)
     parser.add_argument(
         "--record",
         required=True,

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 _Found = TypeVar("_Found")
 
 INTERRUPTED = 130
+# The commands that can replace a year by one with fewer records.
+SHRINKING = ("run", "ingest")
 # A log gets a line of progress where nothing else was printed for so long.
 QUIET_SECONDS = 60.0
 _SHOW_CURSOR = "\x1b[?25h"
@@ -128,6 +131,19 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
+class _Help(argparse.HelpFormatter):
+    """Help as wide as the terminal, 100 characters at most: each paragraph of the description is wrapped, and the examples at
+    the end stay as they are."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=min(shutil.get_terminal_size().columns, 100) - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        return "\n\n".join(super(_Help, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
+
+
 class JobParser(argparse.ArgumentParser):
     """The arguments of a command. A wrong one ends the job like any other error: one message with the remedy, status
     2, and with ``--json`` the object that every job prints. Its help ends with the examples of the command."""
@@ -135,7 +151,7 @@ class JobParser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         command = str(settings.get("prog", "")).removeprefix("ebi-spark ")
         settings.setdefault("epilog", as_epilog(command))
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        settings.setdefault("formatter_class", _Help)
         super().__init__(**settings)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -179,22 +195,28 @@ def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
     parser = JobParser(prog=f"ebi-spark {name}", description=doc)
     parser.set_defaults(job=name)
     configuration_options(parser)
-    flag_with_earlier_spelling(
-        parser, "--accept-shrinkage", "--accept", "accept a year even if it has far fewer rows than in the lake"
-    )
+    if name in SHRINKING:
+        words = "accept a year even if it has far fewer rows than in the lake (see max_shrink_share)"
+        flag_with_earlier_spelling(parser, "--accept-shrinkage", "--accept", words)
+    else:
+        parser.add_argument(
+            "--accept-shrinkage", "--accept", action=_WithoutEffect, dest="accept_shrinkage", nargs=0, default=False,
+            help=argparse.SUPPRESS,
+        )  # fmt: skip
     common_options(parser)
     return parser
 
 
 def configuration_options(parser: argparse.ArgumentParser) -> None:
     """The configuration, and the options that replace some of its keys."""
-    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the run's YAML configuration")
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration (YAML)")
+    words = "another lake than the configuration's: a folder, or catalog.prefix in a catalogue"
+    lake_option(parser, required=False, help=words)
     parser.add_argument(
-        "--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the one in the configuration"
+        "--years", metavar="YEARS", help="only these financial years: 2018-19..2023-24 or 2021-22,2023-24"
     )
-    parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
     policies = parser.add_argument(
-        "--policies", metavar="ID,ID", help="policy ids, instead of those in the configuration"
+        "--policies", metavar="ID,ID", help="only these policies, instead of the configuration's"
     )
     policies.completer = shipped_policies  # type: ignore[attr-defined]
 
@@ -216,6 +238,17 @@ def flag_with_earlier_spelling(parser: argparse.ArgumentParser, spelling: str, e
     )  # fmt: skip
 
 
+class _WithoutEffect(argparse.Action):
+    """An option that all stages take, on one that it does not change: it says so."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        print(
+            f"ebi-spark: {option_string} has no effect on {namespace.job}: only {' and '.join(SHRINKING)} replace the records "
+            "of a year",
+            file=sys.stderr,
+        )
+
+
 class _EarlierSpelling(argparse.Action):
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         setattr(namespace, self.dest, True)
@@ -226,9 +259,18 @@ class _EarlierSpelling(argparse.Action):
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
-    """``--json`` and ``--debug``."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    """``--json`` and ``--debug``, after the options of the command."""
+    group = parser.add_argument_group("for every command")
+    group.add_argument("--json", action="store_true", help="print the result as one JSON object, for programs")
+    group.add_argument(
+        "--debug", action="store_true", help="show where in the program an error arose (it can show values of records)"
+    )
+
+
+def lake_option(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """``--lake`` of the commands that read an existing lake."""
+    words = "the lake: its folder, or catalog.prefix in a catalogue"
+    parser.add_argument("--lake", **({"required": True, "metavar": "LAKE", "help": words} | settings))
 
 
 def run_stages(

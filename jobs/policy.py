@@ -23,7 +23,8 @@ _COMMANDS = {
     "list": "List all policies.",
     "show": "Show one policy, clause by clause. With --lake, also show how each of its decisions changes the counts.",
     "import": "Turn a published coding page into a policy file, and compare the page's words with its SQL.",
-    "lint": "Check all policy codes, or those of one policy, against ICD-10 and OPCS-4. Exits 1 if it finds a problem.",
+    "lint": "Check policy files, and their codes against ICD-10 and OPCS-4. Lists everything that is wrong in all files. Exits 1 if "
+    "a code is wrong, and 2 if a file cannot be loaded.",
     "diff": "Compare two revisions of a policy. With --lake, also count the records that become flagged or stop being "
     "flagged, by year and area.",
 }
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, description in _COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
         if name == "show":
-            command.add_argument("id", help="the id of the policy")
+            command.add_argument("id", metavar="ID", help="the id of the policy")
             command.add_argument(
                 "--lake", metavar="LAKE", help="show how each decision changes the counts of this lake"
             )
@@ -45,12 +46,12 @@ def main(argv: list[str] | None = None) -> int:
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for both files")
             command.add_argument("--id", metavar="ID", help="an id for the policy, instead of the label after THEN")
         if name == "diff":
-            command.add_argument("id", help="the id of the policy")
-            command.add_argument("before", metavar="REV", help="the name of the older revision")
-            command.add_argument("after", metavar="REV", help="the name of the newer revision")
+            command.add_argument("id", metavar="ID", help="the id of the policy")
+            command.add_argument("before", metavar="BEFORE", help="the name of the older revision")
+            command.add_argument("after", metavar="AFTER", help="the name of the newer revision")
             command.add_argument("--lake", metavar="LAKE", help="apply both revisions to the records of this lake")
         if name == "lint":
-            command.add_argument("id", nargs="?", help="check only this policy")
+            command.add_argument("id", nargs="?", metavar="ID", help="check the codes of this policy only")
             command.add_argument("--codes", type=Path, action="append", default=[], metavar="FILE",
                                  help="use this code book (CSV) instead of the shipped one for its code system")  # fmt: skip
         command.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR",

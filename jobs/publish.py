@@ -1,4 +1,4 @@
-"""Publish a release: apply disclosure control, check and write the published tables, and draw the report."""
+"""Publish a release of all years that were validated: suppress small numbers, check and write the tables, draw the report."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Aggregates flags to rates by area and measures how areas vary."""
+"""Count the flags by area, calculate rates, and measure how areas vary."""
 
 import sys
 

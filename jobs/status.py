@@ -24,7 +24,7 @@ from ebi_spark.tables.schemas import (
     UNMAPPED_AREA,
     YEAR,
 )
-from jobs.harness import JobParser, common_options, guarded, headed, output_console, read_lake
+from jobs.harness import JobParser, common_options, guarded, headed, lake_option, output_console, read_lake
 
 QUARANTINE_TITLE = "quarantine"
 REFUSED = "rows that the last ingest could not use (it was refused and wrote nothing)"
@@ -37,7 +37,7 @@ SHOWN_STAGES = 10
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark status``."""
     parser = JobParser(prog="ebi-spark status", description=__doc__)
-    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+    lake_option(parser)
     common_options(parser)
     arguments = parser.parse_args(argv)
 
