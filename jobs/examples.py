@@ -60,10 +60,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def as_epilog(command: str) -> str | None:
-    """The examples of a command, or of a part of it such as ``policy lint``, for the end of its help; None if it has none."""
+def examples_of(command: str) -> list[tuple[str, str]]:
+    """What to type and what it does, for a command or a part of it such as ``policy lint``."""
     name, _, part = command.partition(" ")
-    examples = [(typed, meaning) for typed, meaning in EXAMPLES.get(name, ()) if f"{name} {part}".strip() in typed]
+    return [(typed, meaning) for typed, meaning in EXAMPLES.get(name, ()) if f"{name} {part}".strip() in typed]
+
+
+def as_epilog(command: str) -> str | None:
+    """The examples of a command for the end of its help; None if it has none."""
+    examples = examples_of(command)
     if not examples:
         return None
     return "\n".join(["examples:", *(f"  {typed}\n      {meaning}" for typed, meaning in examples)])

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         outcome["files"] = written
         if not arguments.json:
-            shown = RichTable("file", "has", title="Exported", title_justify="left")
+            shown = RichTable("file", "has", title=f"Written to {out}", title_justify="left")
             for name, has in written.items():
                 shown.add_row(name, has)
             output_console().print(shown)

@@ -30,7 +30,7 @@ from ebi_spark.errors import BrokenRunError, EbiError, InputError, shown
 from ebi_spark.lake.earlier_releases import EMPTIED
 from ebi_spark.quoting import refuse_unusable
 from ebi_spark.stages.run_context import RunContext, StageReport
-from jobs.examples import as_epilog
+from jobs.examples import as_epilog, examples_of
 
 if TYPE_CHECKING:
     from ebi_spark.lake.local_tables import LocalLake
@@ -48,6 +48,8 @@ _SHOW_CURSOR = "\x1b[?25h"
 # The shell sets this variable when it asks for completions.
 COMPLETING = "_ARGCOMPLETE"
 _UNKNOWN = "unrecognized arguments: "
+_REQUIRED = "the following arguments are required: "
+_CHOICE = re.compile(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)")
 
 
 class Context(RunContext):
@@ -181,6 +183,14 @@ class JobParser(argparse.ArgumentParser):
         if message.startswith(_UNKNOWN) and unknown:
             near = difflib.get_close_matches(unknown[0], self._option_string_actions, n=1)
             remedy = f"did you mean {near[0]}? {remedy}" if near else remedy
+        elif choice := _CHOICE.fullmatch(message):
+            what, given, choices = choice[1], choice[2], re.findall(r"[\w-]+", choice[3])
+            near = difflib.get_close_matches(given, choices, n=1, cutoff=0.5)
+            message = f"{given!r} is not a {'command' if what == 'command' else f'choice of {what}'}"
+            remedy = f"{f'did you mean {near[0]}? ' if near else ''}Choose from: {', '.join(choices)}"
+        elif message.startswith(_REQUIRED) and (examples := examples_of(command)):
+            message = f"{message.removeprefix(_REQUIRED)} is missing"
+            remedy = f"for example `{examples[0][0]}`. {remedy}"
         self._refuse(InputError(f"{command}: {message}", remedy=remedy))
 
     def _refuse(self, error: InputError) -> NoReturn:
@@ -211,7 +221,7 @@ def configuration_options(parser: argparse.ArgumentParser) -> None:
     """The configuration, and the options that replace some of its keys."""
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration (YAML)")
     words = "another lake than the configuration's: a folder, or catalog.prefix in a catalogue"
-    lake_option(parser, required=False, help=words)
+    parser.add_argument("--lake", metavar="LAKE", help=words)
     parser.add_argument(
         "--years", metavar="YEARS", help="only these financial years: 2018-19..2023-24 or 2021-22,2023-24"
     )
@@ -267,10 +277,10 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def lake_option(parser: argparse.ArgumentParser, **settings: Any) -> None:
+def lake_option(parser: argparse.ArgumentParser) -> None:
     """``--lake`` of the commands that read an existing lake."""
     words = "the lake: its folder, or catalog.prefix in a catalogue"
-    parser.add_argument("--lake", **({"required": True, "metavar": "LAKE", "help": words} | settings))
+    parser.add_argument("--lake", required=True, metavar="LAKE", help=words)
 
 
 def run_stages(

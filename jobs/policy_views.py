@@ -31,20 +31,20 @@ def as_dict(policy: Policy) -> dict[str, Any]:
 
 def show_list(policies: list[Policy]) -> None:
     """Print a table with a row for each policy."""
-    table = _table("id", "title", "dataset", "area", "revisions", "default reading", "file")
+    table = _table("id", "title", "records", "area", "revisions", "default reading")
     for policy in policies:
-        revisions = ", ".join(f"{r.name} (from {r.start})" for r in policy.revisions)
         draft = f" (draft, {len(policy.to_complete)} to complete)" if policy.to_complete else ""
         table.add_row(
             policy.id,
             policy.title + draft,
-            policy.dataset,
+            "spells" if policy.dataset == "apc" else "attendances",
             ", ".join(policy.boards) or "England",
-            revisions,
+            ", ".join(revision.name for revision in policy.revisions),
             policy.default_reading,
-            Path(policy.path).name,
         )
+    table.columns[0].no_wrap = True
     output_console().print(table)
+    output_console().print("`ebi-spark policy show ID` has the clauses, and since when each revision is in force.")
 
 
 def show_policy(policy: Policy) -> None:
@@ -125,11 +125,15 @@ def show_sensitivity(rows: list[dict[str, Any]]) -> None:
     table = _table("revision", "reading", "decision", title=title)
     for name in ("flagged now", "would be added", "would be removed"):
         table.add_column(name, justify="right")
-    for row in rows:
+    moved = [row for row in rows if row["added"] or row["removed"]]
+    for row in moved:
         counts = [f"{row[name]:,}" for name in ("flagged", "added", "removed")]
         direction = " (decision removed)" if row["direction"] == "undone" else " (decision added)"
         table.add_row(row["revision"], row["base_reading"], row["decision"] + direction, *counts)
     output_console().print(table)
+    others = sorted({row["decision"] for row in rows} - {row["decision"] for row in moved})
+    if others:
+        output_console().print(f"Other decisions change no record here: {', '.join(others)}", highlight=False)
 
 
 def show_import(imported: Imported, policy_path: Path, report_path: Path, also_at: str | None) -> None:

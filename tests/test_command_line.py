@@ -116,3 +116,21 @@ def test_an_option_without_effect_says_so(
     assert f"{spelling} has no effect on rate: only run and ingest replace" in capsys.readouterr().err
     assert run.main(["--config", "run.yml", "--accept-shrinkage"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "remedy"),
+    [
+        (["policy", "shw"], "policy: 'shw' is not a command", "did you mean show? Choose from: list, show, import"),
+        (["explain", "--lake", "x", "--record", "1", "--dataset", "ap"], "explain: 'ap' is not a choice of --dataset", "did you mean apc?"),
+        (["run"], "run: --config is missing", "for example `ebi-spark run --config run.yml`."),
+        (["audit", "estimate", "--lake", "x"], "audit estimate: --policy is missing", "for example `ebi-spark audit estimate --lake"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_says_what_to_type(
+    words: list[str], said: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    printed = capsys.readouterr().err
+    assert ended.value.code == 2 and f"ebi-spark: {said}" in printed and f"what to do: {remedy}" in printed
