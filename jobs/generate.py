@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         if not arguments.json:
             for name, rows in counts.items():
                 print(f"{name:<12} {rows:>14,} rows")
-            print(f"\nebi-spark run --config {arguments.out / 'run.yml'}")
+            print(f"\nNow run it: ebi-spark run --config {arguments.out / 'run.yml'}")
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 

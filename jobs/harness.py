@@ -29,6 +29,7 @@ from ebi_spark.config.settings import LakeLocation, RunConfig, lake_location, lo
 from ebi_spark.errors import BrokenRunError, EbiError, InputError, shown
 from ebi_spark.lake.earlier_releases import EMPTIED
 from ebi_spark.quoting import refuse_unusable
+from ebi_spark.stages.batches import in_words
 from ebi_spark.stages.run_context import RunContext, StageReport
 from jobs.examples import as_epilog, examples_of
 
@@ -561,7 +562,7 @@ def show_summary(context: Context) -> None:
     for table in context.summary:
         console.print(table)
     whole = sum(stage.seconds for stage in context.stages) or 1.0
-    times = RichTable(title="Where the time went", title_justify="left")
+    times = RichTable(title=f"Where the time went: {in_words(whole)} in all", title_justify="left")
     times.add_column("stage")
     times.add_column("seconds", justify="right")
     times.add_column("share", justify="right")

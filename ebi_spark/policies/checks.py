@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -37,21 +36,16 @@ def refuse_drafts(policies: Iterable[Policy]) -> None:
             )
 
 
-def document_faults(document: dict[str, Any], path: Path, shared: Shared) -> list[DocumentError]:
+def document_faults(document: dict[str, Any], path: Path, shared: Shared) -> Iterator[DocumentError]:
     """Every field, code, age, id, date or clause of a policy file that cannot be right.
 
     ``shared``: the shared clauses by id. A policy without a dataset takes it from the one it extends; the fields of both
-    datasets are then accepted. In a document that its schema does not allow, the search ends where a value has another
-    form than it should have.
+    datasets are then accepted.
     """
-    found = []
-    with suppress(KeyError, TypeError, AttributeError, ValueError):
-        for problem in _problems(document, document.get("dataset") or "", shared):
-            found.append(problem)
-    node = _node(path) if found else None
-    return [
-        DocumentError("policy", path, line_of(node, where), message, remedy=remedy) for where, message, remedy in found
-    ]
+    node: yaml.Node | None = None
+    for where, message, remedy in _problems(document, document.get("dataset") or "", shared):
+        node = node or _node(path)
+        yield DocumentError("policy", path, line_of(node, where), message, remedy=remedy)
 
 
 def error_at(path: Path, where: Where, message: str, remedy: str) -> DocumentError:

@@ -7,6 +7,7 @@ decision is also reversed alone (see :class:`~ebi_spark.policies.model.Flip`).
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,14 @@ def _read(path: Path, shared: Shared) -> tuple[dict[str, Any], list[DocumentErro
     """The content of one policy file, and its faults: those that its JSON Schema finds, and on other lines those that
     :func:`document_faults` finds."""
     document, faults = read_document(path, resource("conf", "policy.schema.json"), what="policy")
+    if not faults:
+        return document, list(document_faults(document, path, shared))
     lines = {fault.line for fault in faults}
-    faults += [fault for fault in document_faults(document, path, shared) if fault.line not in lines]
+    # A value of another form than the schema allows ends the search.
+    with suppress(KeyError, TypeError, AttributeError, ValueError):
+        for fault in document_faults(document, path, shared):
+            if fault.line not in lines:
+                faults.append(fault)
     return document, sorted(faults, key=lambda fault: fault.line or 0)
 
 
