@@ -188,7 +188,7 @@ class JobParser(argparse.ArgumentParser):
             what, given, choices = choice[1], choice[2], re.findall(r"[\w-]+", choice[3])
             near = difflib.get_close_matches(given, choices, n=1, cutoff=0.5)
             message = f"{given!r} is not a {'command' if what == 'command' else f'choice of {what}'}"
-            remedy = f"{f'did you mean {near[0]}? ' if near else ''}Choose from: {', '.join(choices)}"
+            remedy = f"{f'did you mean {near[0]}? ' if near else ''}Choose from: {', '.join(choices)}. {remedy}"
         elif message.startswith(_REQUIRED) and (examples := examples_of(command)):
             message = f"{message.removeprefix(_REQUIRED)} is missing"
             remedy = f"for example `{examples[0][0]}`. {remedy}"
