@@ -93,12 +93,12 @@ its examples run as tests.
 **Only the names on this page are public**: those in `ebi_spark.__all__`. They keep their meaning, and [CHANGELOG.md](../CHANGELOG.md)
 says when one changes. Every other module, function and class of the package is private and can change with any version.
 
-Only `apply_policy`, `clause` and `standardised_rates` need a Spark session, and so does a lake in a catalogue; nothing here starts
+Only `apply_policy`, `clause`, `explain` and `standardised_rates` need a Spark session, and so does a lake in a catalogue; nothing here starts
 one. A local session, Spark Connect and Databricks all work. In the examples, `spark` is the session. Where a call or its data is
 wrong, the error is an `ebi_spark.InputError`: its `message` says what is wrong and where, its `remedy` what to do about it."""
 # The order of the page: policies first, then records, then figures.
 API_ORDER = (
-    "load_policies", "lint_policies", "needed_columns", "apply_policy", "clause", "standardised_rates", "read_release",
+    "load_policies", "lint_policies", "needed_columns", "apply_policy", "explain", "clause", "standardised_rates", "read_release",
 )  # fmt: skip
 
 

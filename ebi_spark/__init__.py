@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ebi_spark.api import (
         apply_policy,
         clause,
+        explain,
         lint_policies,
         load_policies,
         needed_columns,
@@ -36,6 +37,7 @@ __all__ = [
     "__version__",
     "apply_policy",
     "clause",
+    "explain",
     "lint_policies",
     "load_policies",
     "needed_columns",

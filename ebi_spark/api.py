@@ -20,7 +20,8 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import LakeLocation, lake_location
 from ebi_spark.errors import InputError
-from ebi_spark.flags.apply_policies import apply_policies
+from ebi_spark.flags.apply_policies import apply_policies, basis_day
+from ebi_spark.flags.explain import SHOWN, explain_records
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
@@ -73,6 +74,8 @@ _COUNTS = {
     "events": ("bigint", *_WHOLE, "double", "float"),
     "people": ("bigint", *_WHOLE, "double", "float"),
 }
+# The most records whose values one call shows.
+_MOST_EXPLAINED = 20
 _FLAG_COLUMNS = (
     "record_id", "policy_id", "revision", "reading", "outcome", "failed_clauses", "missing_clauses", "near_miss",
     "decisive_decisions", "back_cast",
@@ -107,7 +110,8 @@ def lint_policies(policies: Iterable[Policy] | None = None, *, code_files: Itera
 
     Returns a pandas DataFrame with one row for each pattern to change, and no rows if there is nothing to change. Its
     columns are texts without nulls: ``policy``, ``revision``, ``reading`` (the first that has the clause), ``clause``,
-    ``pattern``, ``kind`` (what is wrong), ``text`` (the facts) and ``change`` (what to write instead).
+    ``pattern``, ``kind`` (what is wrong), ``text`` (the facts), ``change`` (what to write instead) and ``file`` (that of the
+    policy); and ``line``, the number of the line there (null for a clause of an extended policy, which is in another file).
 
     Raises an ``InputError`` that names the file and line of a code book that cannot be read. It needs no Spark session.
 
@@ -120,9 +124,10 @@ def lint_policies(policies: Iterable[Policy] | None = None, *, code_files: Itera
     if policies is None:
         policies = load_policies()
     findings = lint(policies, code_books(tuple(map(Path, code_files))))
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         [finding.as_dict() for finding in findings], columns=[item.name for item in fields(LintFinding)]
     )
+    return frame.astype({"line": "Int64"})
 
 
 def needed_columns(policy: Policy | str) -> pd.DataFrame:
@@ -204,25 +209,12 @@ def apply_policy(
     <BLANKLINE>
     """
     policy = _policy(policy)
-    refuse_drafts([policy])
     chosen = _reading(policy, reading)
-    required, optional = _columns_of(policy)
-    present = {name.lower() for name in records.columns}
-    if missing := [name for name in required if name not in present]:
-        raise InputError(
-            f"records: the column {missing[0]} is missing, which {policy.id} needs",
-            remedy=f"add it, or rename the column that has it; `needed_columns({policy.id!r})` lists all",
-        )
+    required, optional = _refuse_unusable(records, policy, on)
     if on is not None:
         periods = [RevisionPeriod(policy, _revision_on(policy, _as_day(on)), None, None)]
     else:
         periods = load.periods_in_force(policy)
-        days = _DAYS[policy.dataset]
-        if len(periods) > 1 and not present & {*days}:
-            raise InputError(
-                f"records: {policy.id} has {len(periods)} revisions, and no column gives the record's day",
-                remedy=f"add one of {', '.join(days)}, or name a day with `on`",
-            )
     # The caller has chosen the records, so a local policy does not ask whose patients they are.
     everywhere = replace(policy, boards=())
     flags = apply_policies(
@@ -232,6 +224,69 @@ def apply_policy(
         Lookups(practices=None, lsoas=None, known_codes=(), order=()),
     )
     return flags.where(F.col("reading") == chosen).select(*_FLAG_COLUMNS)
+
+
+def explain(
+    records: DataFrame, policy: Policy | str, *, reading: str | None = None, on: date | str | None = None
+) -> pd.DataFrame:
+    """Why a policy flags some records or not, clause by clause, as ``ebi-spark explain`` says it.
+
+    This brings the values of the records to the driver, which no other function does: choose a few records first.
+
+    - ``records``, ``policy``, ``reading`` and ``on``: as for :func:`apply_policy`; at most 20 records.
+
+    Returns a pandas DataFrame with one row for each record and clause of the revision that applies to it, in the order of
+    the policy. All columns are texts without nulls:
+
+    - ``record_id``, and ``sentence``: what the record is, and whether the policy flags it or why not, the same on all rows of
+      a record. It names the codes with their titles;
+    - ``outcome``: ``flagged``, ``not flagged`` or ``not in scope``;
+    - ``clause``, ``source_text``, ``test``, ``value`` (what the record has) and ``result``.
+
+    Raises an ``InputError`` as :func:`apply_policy` does, for more than 20 records, and for a record without a day where
+    ``on`` is not given.
+
+    >>> records = spark.createDataFrame(
+    ...     [("b", "V382", "M545", "M545,C795", 45)],
+    ...     "record_id string, dominant_procedure string, primary_diagnosis string, diagnosis_codes string, age int",
+    ... ).selectExpr("*", "'11' AS admission_method", "'01' AS administrative_category")
+    >>> found = ebi_spark.explain(records, "2Y_back_pain_fusion", on="2024-04-01")
+    >>> print(found.sentence[0].rpartition("but ")[2])
+    is not flagged: 1 of 6 clauses is not met (global_cancer, because it has C795 (Secondary malignant neoplasm of bone and bone marrow)).
+    >>> found[["clause", "result"]]
+                  clause    result
+    0          procedure  in scope
+    1  primary_diagnosis    passes
+    2          deformity    passes
+    3                age    passes
+    4       non_elective    passes
+    5      global_cancer     fails
+    6    private_patient    passes
+    """
+    policy = _policy(policy)
+    chosen = _reading(policy, reading)
+    day = None if on is None else F.lit(_as_day(on))
+    if on is None and len(policy.revisions) == 1:  # it applies to records without a day too
+        day = F.coalesce(basis_day(policy.dataset), F.lit(policy.revisions[0].start))
+    required, optional = _refuse_unusable(records, policy, on)
+    silver = _as_silver(records, policy, [*required, *optional, *SHOWN[policy.dataset]]).limit(_MOST_EXPLAINED + 1)
+    alone = replace(policy, boards=(), default_reading=chosen)
+    found = explain_records(silver, [alone], code_books(), None, day)
+    if len(found) > _MOST_EXPLAINED:
+        raise InputError(
+            f"records: there are more than {_MOST_EXPLAINED}, and their values would all be shown",
+            remedy="choose a few of them first, such as `records.where(\"record_id = 'a'\")`",
+        )
+    names = {"clause_id": "clause", "words": "source_text", "test": "test", "value": "value", "verdict": "result"}
+    rows = [
+        {"record_id": item["record_id"], "sentence": one.sentences[policy.id], "outcome": item["outcome"]}
+        | {name: clause[key] for key, name in names.items()}
+        for one in found
+        for item in one.readings
+        if item["in_force"] and item["reading"] == chosen
+        for clause in item["clauses"]
+    ]
+    return pd.DataFrame(rows, columns=["record_id", "sentence", "outcome", *names.values()])
 
 
 def clause(policy: Policy | str, clause_id: str, *, revision: str | None = None, reading: str | None = None) -> Column:
@@ -474,6 +529,26 @@ def _columns_of(policy: Policy) -> tuple[list[str], list[str]]:
     if "age_years" in others:
         others.add("age")
     return ["record_id", *sorted(scope)], [*sorted(others - scope), *_DAYS[policy.dataset]]
+
+
+def _refuse_unusable(records: DataFrame, policy: Policy, on: date | str | None) -> tuple[list[str], list[str]]:
+    """The columns that a policy needs and those that may be absent; an :class:`InputError` for records that it cannot be
+    applied to, or a draft."""
+    refuse_drafts([policy])
+    required, optional = _columns_of(policy)
+    present = {name.lower() for name in records.columns}
+    if missing := [name for name in required if name not in present]:
+        raise InputError(
+            f"records: the column {missing[0]} is missing, which {policy.id} needs",
+            remedy=f"add it, or rename the column that has it; `needed_columns({policy.id!r})` lists all",
+        )
+    days = _DAYS[policy.dataset]
+    if on is None and len(policy.revisions) > 1 and not present & {*days}:
+        raise InputError(
+            f"records: {policy.id} has {len(policy.revisions)} revisions, and no column gives the record's day",
+            remedy=f"add one of {', '.join(days)}, or name a day with `on`",
+        )
+    return required, optional
 
 
 def _as_silver(records: DataFrame, policy: Policy, needed: Sequence[str]) -> DataFrame:

@@ -30,12 +30,21 @@ from ebi_spark.errors import DataError
 from ebi_spark.financial_years import parse_years
 from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
-from jobs.harness import JobParser, common_options, guarded, headed, opened_lake, output_console, table_of_lines
+from jobs.harness import (
+    JobParser,
+    common_options,
+    guarded,
+    headed,
+    lake_option,
+    opened_lake,
+    output_console,
+    table_of_lines,
+)
 
 _COMMANDS = {
-    "draw": "draw a stratified sample, and write a worklist and forms for each provider",
-    "import": "validate filled forms and take those that can be used",
-    "estimate": "estimate how many flags the notes confirm, and how many cases were missed",
+    "draw": "Draw a stratified sample, and write a worklist and forms for each provider.",
+    "import": "Check filled forms, and take those that can be used.",
+    "estimate": "Estimate how many flags the notes confirm, and how many cases were missed.",
 }
 # Estimates that are numbers of records, not shares.
 _NUMBERS = ("corrected_records", "sample_size")
@@ -55,7 +64,7 @@ def _parser() -> JobParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, words in _COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words)
-        command.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+        lake_option(command)
         if name != "import":
             command.add_argument("--policy", required=True, metavar="ID", help="the policy whose flags are audited")
         if name == "draw":

@@ -1,5 +1,5 @@
-"""Check everything that a run needs and that can be checked before a session starts: the configuration, source files and
-their columns, policies, areas, populations, and the places that are written. It reads no rows and writes nothing."""
+"""Check everything that a run needs and that can be checked in seconds, without Spark: the configuration, source files and their
+columns, policies, areas, populations, and the places that are written. It reads no rows and writes nothing."""
 
 import sys
 from typing import Any

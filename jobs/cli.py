@@ -6,26 +6,37 @@ import sys
 
 from ebi_spark import __version__
 
-COMMANDS = {
-    "check": "check configuration, files, policies and places to write, without a session",
-    "doctor": "check this machine: Java, jars, packages, memory, disk, rights",
-    "run": "run the stages ingest to publish, in order",
-    "ingest": "read source tables into silver records",
-    "flag": "apply every policy to the records",
-    "rate": "aggregate flags to rates by area",
-    "monitor": "match approvals, follow the care around operations, explain what changed",
-    "validate": "check silver, flags, rates and monitoring before they are published",
-    "publish": "disclosure control, published tables, release, report",
-    "generate": "make up source files to try everything on",
-    "policy": "list, show, lint and compare policies; import a published page",
-    "audit": "draw records for a case-note audit, import its forms, estimate how right the flags are",
-    "explain": "explain the flags of one record, clause by clause",
-    "replay": "compute an old run again and compare the result",
-    "status": "show what is in a lake",
-    "export": "write a release as spreadsheets, Fingertips CSV, CML, data contract, OpenLineage",
-    "maintain": "compact and vacuum tables, remove old releases",
-    "completion": "print what bash, zsh or fish needs to complete commands and options",
+GROUPS = {
+    "start": {
+        "doctor": "check this machine: Java, packages, memory, disk, rights",
+        "generate": "make up source files to try everything on",
+        "check": "check a configuration and its files in seconds, without Spark",
+        "completion": "complete commands and options in your shell",
+    },
+    "run": {
+        "run": "all stages below in order, for what has changed",
+        "ingest": "read the source tables into the lake",
+        "flag": "apply the policies to the records",
+        "rate": "count flags by area and calculate rates",
+        "monitor": "match approvals, follow care around operations, explain changes",
+        "validate": "check every table before it is published",
+        "publish": "suppress small numbers, publish a release, draw the report",
+    },
+    "see the results": {
+        "status": "show what is in a lake: years, policies, quarantine, releases",
+        "explain": "say why a record was flagged or not",
+        "export": "write a release as spreadsheets and in other offices' formats",
+        "replay": "compute an old run again and compare the result",
+    },
+    "policies and audits": {
+        "policy": "list, show, check and compare policies; import a published page",
+        "audit": "case-note audits: draw records, import forms, estimate",
+    },
+    "look after a lake": {
+        "maintain": "remove old releases, and files that nothing needs",
+    },
 }
+COMMANDS = {name: words for commands in GROUPS.values() for name, words in commands.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -81,8 +92,14 @@ def task() -> None:
 
 def _usage() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
-    return "\n".join(["usage: ebi-spark COMMAND [options]   (ebi-spark COMMAND --help says more)", "", *lines])
+    lines = [
+        "usage: ebi-spark COMMAND [options]",
+        "",
+        "Find hospital activity that published policies say should not be routine.",
+    ]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:<{width}}  {words}" for name, words in commands.items())]
+    return "\n".join([*lines, "", "`ebi-spark COMMAND --help` shows its options, with examples."])
 
 
 if __name__ == "__main__":

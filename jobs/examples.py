@@ -35,7 +35,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ebi-spark policy diff 2S_lower_back_imaging 2022-08 2023-12", "what a revision changed"),
     ),
     "explain": (
-        ("ebi-spark explain --lake lake --record RECORD_ID", "one record, clause by clause"),
+        ("ebi-spark explain --lake lake --record RECORD_ID", "which policies flag a record, and why"),
         ("ebi-spark explain --lake lake --record RECORD_ID --dataset apc --policy 2Y_back_pain_fusion", "one policy"),
     ),
     "audit": (
@@ -60,9 +60,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+def examples_of(command: str) -> list[tuple[str, str]]:
+    """What to type and what it does, for a command or a part of it such as ``policy lint``."""
+    name, _, part = command.partition(" ")
+    return [(typed, meaning) for typed, meaning in EXAMPLES.get(name, ()) if f"{name} {part}".strip() in typed]
+
+
 def as_epilog(command: str) -> str | None:
     """The examples of a command for the end of its help; None if it has none."""
-    examples = EXAMPLES.get(command)
+    examples = examples_of(command)
     if not examples:
         return None
     return "\n".join(["examples:", *(f"  {typed}\n      {meaning}" for typed, meaning in examples)])

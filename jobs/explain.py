@@ -1,6 +1,6 @@
-"""Explain one record, clause by clause, for each policy, revision and reading.
+"""Explain one record: which policies flag it and why, in one sentence each; its codes with their titles; then every clause.
 
-Prints the record's values on standard output. No other command is meant to show them.
+It prints the record's values on standard output. No other command is meant to show them.
 """
 
 import sys
@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.explain import explain_record, possible_keys, with_key
+from ebi_spark.flags.explain import Explanation, explain_records, possible_keys, with_key
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
+from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES, YEAR
 from jobs.harness import (
@@ -24,6 +25,7 @@ from jobs.harness import (
     common_options,
     guarded,
     headed,
+    lake_option,
     opened_lake,
     output_console,
     read_lake,
@@ -34,7 +36,7 @@ from jobs.harness import (
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark explain``."""
     parser = JobParser(prog="ebi-spark explain", description=__doc__)
-    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+    lake_option(parser)
     parser.add_argument(
         "--record",
         required=True,
@@ -52,6 +54,11 @@ def main(argv: list[str] | None = None) -> int:
         metavar="DIR",
         help="a folder of further policies; can be given more than once",
     )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="also the tables of revisions not in force on the record's day, and of policies that are not about the record",
+    )
     common_options(parser)
     arguments = parser.parse_args(argv)
 
@@ -64,22 +71,28 @@ def main(argv: list[str] | None = None) -> int:
                 "no record of that id is in silver" + (f" ({arguments.dataset})" if arguments.dataset else ""),
                 remedy="check the id and the dataset; `ebi-spark status` shows which years the lake has",
             )
+        found: list[Explanation] = []
         with opened_lake(arguments.lake, console) as context:
-            found = []
             for dataset in (name for name in datasets if years[name]):
                 asked = with_key(arguments.record) & (F.col("dataset") == dataset) & F.col(YEAR).isin(years[dataset])
                 records = context.lake.read(RECORD_TABLES[dataset]).where(asked)
-                applied = _applied_policies(context.lake, asked) if any(policy.boards for policy in policies) else None
-                for policy in policies:
-                    if policy.dataset == dataset:
-                        found += explain_record(records, policy, applied)
-                if not any(policy.dataset == dataset for policy in policies):
-                    found += [{"policy_id": None}]
-            outcome["explained"] = found
-        if not arguments.json:
-            for item in found:
-                if item["policy_id"]:
-                    _print(item)
+                own = [policy for policy in policies if policy.dataset == dataset]
+                applied = _applied_policies(context.lake, asked) if any(policy.boards for policy in own) else None
+                found += explain_records(records, own, code_books(), applied)
+        outcome["records"] = [one.facts | {"sentences": one.sentences} for one in found]
+        outcome["explained"] = [item for one in found for item in one.readings]
+        if arguments.json:
+            return
+        if not found:
+            only = ", ".join(name for name in datasets if years[name])
+            output_console().print(f"The record is in the data set {only}, which {arguments.policy} is not about.")
+        for one in found:
+            _print_sentences(one)
+        for one in found:
+            _print_tables(one, every=arguments.all)
+        if found and not arguments.all:
+            hint = "--all also shows revisions that were not in force, and policies that are not about the record."
+            output_console().print(hint)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
@@ -102,11 +115,47 @@ def _applied_policies(lake: Lake, asked: Column) -> set[str] | None:
     return {row["policy_id"] for row in rows}
 
 
-def _print(item: dict[str, Any]) -> None:
+def _print_sentences(one: Explanation) -> None:
+    """A sentence for each policy that is about the record, and one that names the others."""
+    console = output_console()
+    inside = one.in_scope
+    for policy_id, sentence in one.sentences.items():
+        if policy_id in inside or len(one.sentences) == 1:
+            console.print(sentence, highlight=False)
+    outside = [policy_id for policy_id in one.sentences if policy_id not in inside]
+    if len(one.sentences) > 1 and outside:
+        what = "It" if inside else f"Record {one.facts['record_id']}"
+        console.print(f"{what} is not in the scope of {', '.join(outside)}.", highlight=False)
+
+
+def _print_tables(one: Explanation, *, every: bool) -> None:
+    output_console().print(_facts(one.facts))
+    for item in one.readings:
+        if every or (item["in_force"] and item["policy_id"] in one.in_scope):
+            _print_reading(item)
+
+
+def _facts(facts: dict[str, Any]) -> RichTable:
+    """The record's dates, provider and codes, one a row."""
+    title = f"{'Spell' if facts['dataset'] == 'apc' else 'Attendance'} {facts['record_id']}"
+    table = RichTable(title=title, title_justify="left", show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for words, name in (("admitted", "admission_date"), ("discharged", "discharge_date")):
+        if facts.get(name):
+            table.add_row(words, str(facts[name]))
+    if facts["dataset"] == "op":
+        table.add_row("date", str(facts["activity_date"]))
+    table.add_row("provider", facts["provider_code"] or "not known")
+    for item in facts["codes"]:
+        table.add_row(item["role"], item["code"], item["title"] or "not in the code book")
+    return table
+
+
+def _print_reading(item: dict[str, Any]) -> None:
     console = output_console()
     head = f"{item['policy_id']}, revision {item['revision']}, reading {item['reading']}"
-    console.print(headed(head, f"  record {item['source_system']} {item['dataset']} {item['record_id']}"))
-    console.print(headed(item["outcome"], f": {item['why']}" if item["why"] else ""))
+    console.print(headed(head, f": {item['outcome']}{', ' * bool(item['why'])}{item['why']}"))
     table = RichTable()
     for name in ("clause", "source text", "test", "value", "result"):
         table.add_column(name, overflow="fold")

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
 from ebi_spark.lake.local_tables import LocalLake
-from jobs.harness import JobParser, common_options, guarded, output_console, read_lake
+from jobs.harness import JobParser, common_options, guarded, lake_option, output_console, read_lake
 
 FORMATS = ("xlsx", "ods", "fingertips", "cml", "odcs", "openlineage")
 
@@ -21,11 +21,12 @@ FORMATS = ("xlsx", "ods", "fingertips", "cml", "odcs", "openlineage")
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark export``."""
     parser = JobParser(prog="ebi-spark export", description=__doc__)
-    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+    lake_option(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder for the files")
     parser.add_argument(
-        "--format", action="append", choices=FORMATS, dest="formats", help="one format; may be repeated (default: all)"
-    )
+        "--format", action="append", choices=FORMATS, dest="formats", metavar="FORMAT",
+        help=f"one of {', '.join(FORMATS)}; may be repeated (default: all)",
+    )  # fmt: skip
     parser.add_argument("--release", metavar="RELEASE_ID", help="a release that is kept (default: the current one)")
     parser.add_argument(
         "--openlineage-url", metavar="URL", help="send OpenLineage events to this address instead of a file"
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         outcome["files"] = written
         if not arguments.json:
-            shown = RichTable("file", "has", title="Exported", title_justify="left")
+            shown = RichTable("file", "has", title=f"Written to {out}", title_justify="left")
             for name, has in written.items():
                 shown.add_row(name, has)
             output_console().print(shown)

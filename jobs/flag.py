@@ -1,4 +1,4 @@
-"""Applies every policy to the silver records and writes flags, attrition and the policy table."""
+"""Apply every policy to the records, and write the flags with their reasons."""
 
 import sys
 

@@ -19,14 +19,17 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark generate``."""
     parser = JobParser(prog="ebi-spark generate", description=__doc__)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
-    parser.add_argument("--years", default="2021-22..2023-24", help="financial years (default %(default)s)")
-    parser.add_argument("--spells", type=int, default=60_000, help="spells over all years (default %(default)s)")
     parser.add_argument(
-        "--attendances", type=int, default=200_000, help="attendances over all years (default %(default)s)"
+        "--years", default="2021-22..2023-24", metavar="YEARS", help="financial years (default %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same rows (default %(default)s)")
+    for name, number in (("spells", 60_000), ("attendances", 200_000)):
+        words = f"{name} over all years (default %(default)s)"
+        parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=words)
     parser.add_argument(
-        "--system", choices=("sus_plus", "hes"), default="sus_plus", help="layout (default %(default)s)"
+        "--seed", type=int, default=1, metavar="N", help="the same seed makes the same rows (default %(default)s)"
+    )
+    parser.add_argument(
+        "--system", choices=("sus_plus", "hes"), default="sus_plus", help="layout of the files (default %(default)s)"
     )
     parser.add_argument(
         "--format", choices=("csv", "parquet", "mixed"), default="csv", help="file format (default %(default)s)"
@@ -60,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         if not arguments.json:
             for name, rows in counts.items():
                 print(f"{name:<12} {rows:>14,} rows")
-            print(f"\nebi-spark run --config {arguments.out / 'run.yml'}")
+            print(f"\nNow run it: ebi-spark run --config {arguments.out / 'run.yml'}")
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 

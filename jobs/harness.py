@@ -6,9 +6,11 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -26,8 +29,9 @@ from ebi_spark.config.settings import LakeLocation, RunConfig, lake_location, lo
 from ebi_spark.errors import BrokenRunError, EbiError, InputError, shown
 from ebi_spark.lake.earlier_releases import EMPTIED
 from ebi_spark.quoting import refuse_unusable
+from ebi_spark.stages.batches import in_words
 from ebi_spark.stages.run_context import RunContext, StageReport
-from jobs.examples import as_epilog
+from jobs.examples import as_epilog, examples_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,9 +43,16 @@ if TYPE_CHECKING:
 _Found = TypeVar("_Found")
 
 INTERRUPTED = 130
+# The commands that can replace a year by one with fewer records.
+SHRINKING = ("run", "ingest")
+# A log gets a line of progress where nothing else was printed for so long.
+QUIET_SECONDS = 60.0
+_SHOW_CURSOR = "\x1b[?25h"
 # The shell sets this variable when it asks for completions.
 COMPLETING = "_ARGCOMPLETE"
 _UNKNOWN = "unrecognized arguments: "
+_REQUIRED = "the following arguments are required: "
+_CHOICE = re.compile(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)")
 
 
 class Context(RunContext):
@@ -59,6 +70,7 @@ class Context(RunContext):
         super().__init__(config, lake, run_id, data_bytes, inputs)
         self.console = console
         self.summary: list[RichTable] = []
+        self.said_at = time.monotonic()
 
     def progress(self, message: str) -> None:
         """Print one line of progress on standard error."""
@@ -69,7 +81,35 @@ class Context(RunContext):
         self._say(headed(name, rest))
 
     def _say(self, line: Text) -> None:
+        self.said_at = time.monotonic()
         self.console.print(Text.assemble((f"{datetime.now():%H:%M:%S}", "dim"), "  ", line), highlight=False)
+
+
+@contextmanager
+def showing_progress(context: Context) -> Iterator[None]:
+    """Show how far the running stage is: on a terminal in one line that changes every second, and elsewhere (a log) in a line
+    a minute, where nothing else was printed."""
+    console = context.console
+    if console.is_terminal and not console.is_dumb_terminal:
+        with Live(
+            get_renderable=lambda: Text(context.how_far(), "dim"), console=console, refresh_per_second=1, transient=True,
+            redirect_stdout=False, redirect_stderr=False,
+        ):  # fmt: skip
+            yield
+        return
+    ended = threading.Event()
+
+    def say_now_and_then() -> None:
+        while not ended.wait(QUIET_SECONDS / 12):
+            if time.monotonic() - context.said_at >= QUIET_SECONDS and (line := context.how_far()):
+                context.progress(line)
+
+    thread = threading.Thread(target=say_now_and_then, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def by_name(stages: list[StageReport]) -> list[StageReport]:
@@ -96,6 +136,19 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
+class _Help(argparse.HelpFormatter):
+    """Help as wide as the terminal, 100 characters at most: each paragraph of the description is wrapped, and the examples at
+    the end stay as they are."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=min(shutil.get_terminal_size().columns, 100) - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        return "\n\n".join(super(_Help, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
+
+
 class JobParser(argparse.ArgumentParser):
     """The arguments of a command. A wrong one ends the job like any other error: one message with the remedy, status
     2, and with ``--json`` the object that every job prints. Its help ends with the examples of the command."""
@@ -103,7 +156,7 @@ class JobParser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         command = str(settings.get("prog", "")).removeprefix("ebi-spark ")
         settings.setdefault("epilog", as_epilog(command))
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        settings.setdefault("formatter_class", _Help)
         super().__init__(**settings)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -133,6 +186,14 @@ class JobParser(argparse.ArgumentParser):
         if message.startswith(_UNKNOWN) and unknown:
             near = difflib.get_close_matches(unknown[0], self._option_string_actions, n=1)
             remedy = f"did you mean {near[0]}? {remedy}" if near else remedy
+        elif choice := _CHOICE.fullmatch(message):
+            what, given, choices = choice[1], choice[2], re.findall(r"[\w-]+", choice[3])
+            near = difflib.get_close_matches(given, choices, n=1, cutoff=0.5)
+            message = f"{given!r} is not a {'command' if what == 'command' else f'choice of {what}'}"
+            remedy = f"{f'did you mean {near[0]}? ' if near else ''}Choose from: {', '.join(choices)}. {remedy}"
+        elif message.startswith(_REQUIRED) and (examples := examples_of(command)):
+            message = f"{message.removeprefix(_REQUIRED)} is missing"
+            remedy = f"for example `{examples[0][0]}`. {remedy}"
         self._refuse(InputError(f"{command}: {message}", remedy=remedy))
 
     def _refuse(self, error: InputError) -> NoReturn:
@@ -147,22 +208,28 @@ def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
     parser = JobParser(prog=f"ebi-spark {name}", description=doc)
     parser.set_defaults(job=name)
     configuration_options(parser)
-    flag_with_earlier_spelling(
-        parser, "--accept-shrinkage", "--accept", "accept a year even if it has far fewer rows than in the lake"
-    )
+    if name in SHRINKING:
+        words = "accept a year even if it has far fewer rows than in the lake (see max_shrink_share)"
+        flag_with_earlier_spelling(parser, "--accept-shrinkage", "--accept", words)
+    else:
+        parser.add_argument(
+            "--accept-shrinkage", "--accept", action=_WithoutEffect, dest="accept_shrinkage", nargs=0, default=False,
+            help=argparse.SUPPRESS,
+        )  # fmt: skip
     common_options(parser)
     return parser
 
 
 def configuration_options(parser: argparse.ArgumentParser) -> None:
     """The configuration, and the options that replace some of its keys."""
-    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the run's YAML configuration")
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration (YAML)")
+    words = "another lake than the configuration's: a folder, or catalog.prefix in a catalogue"
+    parser.add_argument("--lake", metavar="LAKE", help=words)
     parser.add_argument(
-        "--lake", metavar="LAKE", help="a folder or catalog.prefix, instead of the one in the configuration"
+        "--years", metavar="YEARS", help="only these financial years: 2018-19..2023-24 or 2021-22,2023-24"
     )
-    parser.add_argument("--years", metavar="YEARS", help="such as 2018-19..2023-24 or 2021-22,2023-24")
     policies = parser.add_argument(
-        "--policies", metavar="ID,ID", help="policy ids, instead of those in the configuration"
+        "--policies", metavar="ID,ID", help="only these policies, instead of the configuration's"
     )
     policies.completer = shipped_policies  # type: ignore[attr-defined]
 
@@ -184,6 +251,17 @@ def flag_with_earlier_spelling(parser: argparse.ArgumentParser, spelling: str, e
     )  # fmt: skip
 
 
+class _WithoutEffect(argparse.Action):
+    """An option that all stages take, on one that it does not change: it says so."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        print(
+            f"ebi-spark: {option_string} has no effect on {namespace.job}: only {' and '.join(SHRINKING)} replace the records "
+            "of a year",
+            file=sys.stderr,
+        )
+
+
 class _EarlierSpelling(argparse.Action):
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         setattr(namespace, self.dest, True)
@@ -194,9 +272,18 @@ class _EarlierSpelling(argparse.Action):
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
-    """``--json`` and ``--debug``."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    """``--json`` and ``--debug``, after the options of the command."""
+    group = parser.add_argument_group("for every command")
+    group.add_argument("--json", action="store_true", help="print the result as one JSON object, for programs")
+    group.add_argument(
+        "--debug", action="store_true", help="show where in the program an error arose (it can show values of records)"
+    )
+
+
+def lake_option(parser: argparse.ArgumentParser) -> None:
+    """``--lake`` of the commands that read an existing lake."""
+    words = "the lake: its folder, or catalog.prefix in a catalogue"
+    parser.add_argument("--lake", required=True, metavar="LAKE", help=words)
 
 
 def run_stages(
@@ -224,9 +311,10 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
                 console.print(headed(f"{finding.check}:", f" {finding.found}"), highlight=False, soft_wrap=True)
         with opened(config, console, outcome["run_id"], inputs) as context:
             try:
-                bring_up_to_date(context)
-                for stage in stages:
-                    stage(context)
+                with showing_progress(context):
+                    bring_up_to_date(context)
+                    for stage in stages:
+                        stage(context)
             finally:
                 outcome["stages"] = list(map(_stage_json, by_name(context.stages)))
                 outcome["tables"] = dict(sorted(context.tables.items()))
@@ -429,6 +517,8 @@ def _handle_signals() -> None:
 def _interrupt(*_: Any) -> None:
     """End in good order; the second time at once."""
     if _INTERRUPTED:
+        if sys.stderr.isatty():  # the line of progress hid it
+            os.write(2, _SHOW_CURSOR.encode())
         os._exit(INTERRUPTED)
     _INTERRUPTED.append(True)
     # Calls to a session that is ending fail, and Py4J would log each failure with a traceback.
@@ -453,6 +543,12 @@ def headed(head: str, rest: str = "", style: str = "bold") -> Text:
     return Text.assemble((shown(head), style), shown(rest))
 
 
+def counted(number: int, what: str) -> str:
+    """A number with its noun, such as ``1 policy`` or ``4 policies``."""
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
+
+
 def table_of_lines(title: str, lines: list[str]) -> RichTable:
     """Lines for the summary, unchanged."""
     table = RichTable(title=title, title_justify="left", show_header=False)
@@ -474,7 +570,7 @@ def show_summary(context: Context) -> None:
     for table in context.summary:
         console.print(table)
     whole = sum(stage.seconds for stage in context.stages) or 1.0
-    times = RichTable(title="Where the time went", title_justify="left")
+    times = RichTable(title=f"Where the time went: {in_words(whole)} in all", title_justify="left")
     times.add_column("stage")
     times.add_column("seconds", justify="right")
     times.add_column("share", justify="right")

@@ -1,4 +1,4 @@
-"""Read the source tables into silver: records by financial year, quarantine, and the audit of every file."""
+"""Read the source tables into the lake. Rows that cannot be used go to quarantine, with the reason."""
 
 import sys
 

@@ -15,7 +15,7 @@ from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import remove_old_releases
 from ebi_spark.tables.schemas import RELEASE, TABLES
-from jobs.harness import JobParser, bring_up_to_date, common_options, guarded, opened_lake, output_console
+from jobs.harness import JobParser, bring_up_to_date, common_options, guarded, lake_option, opened_lake, output_console
 
 KEEP_HOURS = 30 * 24
 LEAST_HOURS = 7 * 24
@@ -25,7 +25,7 @@ MOST_HOURS = 100 * 365 * 24
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark maintain``."""
     parser = JobParser(prog="ebi-spark maintain", description=__doc__)
-    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+    lake_option(parser)
     parser.add_argument(
         "--keep-releases",
         type=int,

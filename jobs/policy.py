@@ -9,21 +9,22 @@ from typing import Any
 from rich.console import Console
 
 from ebi_spark.config.settings import load_config
-from ebi_spark.errors import DataError
+from ebi_spark.errors import DataError, InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.diff import changes, revision_of
 from ebi_spark.policies.lint import code_tests, lint
-from ebi_spark.policies.load import load_policies
+from ebi_spark.policies.load import load_policies, read_policies
 from ebi_spark.tables.schemas import POLICY_SENSITIVITY
 from jobs import policy_views as views
-from jobs.harness import JobParser, common_options, guarded, opened_lake, read_lake
+from jobs.harness import JobParser, common_options, counted, guarded, opened_lake, read_lake
 
 _COMMANDS = {
     "list": "List all policies.",
     "show": "Show one policy, clause by clause. With --lake, also show how each of its decisions changes the counts.",
     "import": "Turn a published coding page into a policy file, and compare the page's words with its SQL.",
-    "lint": "Check all policy codes, or those of one policy, against ICD-10 and OPCS-4. Exits 1 if it finds a problem.",
+    "lint": "Check policy files, and their codes against ICD-10 and OPCS-4. Lists everything that is wrong in all files. Exits 1 if "
+    "a code is wrong, and 2 if a file cannot be loaded.",
     "diff": "Compare two revisions of a policy. With --lake, also count the records that become flagged or stop being "
     "flagged, by year and area.",
 }
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, description in _COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
         if name == "show":
-            command.add_argument("id", help="the id of the policy")
+            command.add_argument("id", metavar="ID", help="the id of the policy")
             command.add_argument(
                 "--lake", metavar="LAKE", help="show how each decision changes the counts of this lake"
             )
@@ -45,12 +46,12 @@ def main(argv: list[str] | None = None) -> int:
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for both files")
             command.add_argument("--id", metavar="ID", help="an id for the policy, instead of the label after THEN")
         if name == "diff":
-            command.add_argument("id", help="the id of the policy")
-            command.add_argument("before", metavar="REV", help="the name of the older revision")
-            command.add_argument("after", metavar="REV", help="the name of the newer revision")
+            command.add_argument("id", metavar="ID", help="the id of the policy")
+            command.add_argument("before", metavar="BEFORE", help="the name of the older revision")
+            command.add_argument("after", metavar="AFTER", help="the name of the newer revision")
             command.add_argument("--lake", metavar="LAKE", help="apply both revisions to the records of this lake")
         if name == "lint":
-            command.add_argument("id", nargs="?", help="check only this policy")
+            command.add_argument("id", nargs="?", metavar="ID", help="check the codes of this policy only")
             command.add_argument("--codes", type=Path, action="append", default=[], metavar="FILE",
                                  help="use this code book (CSV) instead of the shipped one for its code system")  # fmt: skip
         command.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR",
@@ -130,18 +131,33 @@ def _import(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
 
 
 def _lint(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
-    policies = load_policies(_folders(arguments), [arguments.id] if arguments.id else None)
+    policies, faults = read_policies(_folders(arguments))
+    if arguments.id and not faults:
+        policies = load_policies(_folders(arguments), [arguments.id])
+    elif arguments.id:
+        policies = [policy for policy in policies if policy.id == arguments.id]
     books = code_books(tuple(arguments.codes))
     findings = lint(policies, books)
     outcome["policies"] = [policy.id for policy in policies]
     outcome["patterns"] = code_tests(policies)
+    outcome["faults"] = [
+        {"file": str(fault.path), "line": fault.line, "problem": fault.problem, "remedy": fault.remedy}
+        for fault in faults
+    ]
     outcome["findings"] = [finding.as_dict() for finding in findings]
     if not arguments.json:
-        views.show_lint(policies, findings, outcome["patterns"], books)
+        views.show_lint(policies, faults, findings, outcome["patterns"], books)
+    if faults:
+        files = len({fault.path for fault in faults})
+        raise InputError(
+            f"lint: {counted(len(faults), 'fault')} in {counted(files, 'file')} that cannot be loaded"
+            + (f", and {counted(len(findings), 'finding')} in the others" if findings else ""),
+            remedy="correct each line as the table says, then run lint again; a run refuses these files",
+        )
     if findings:
+        in_policies = len({finding.policy for finding in findings})
         raise DataError(
-            f"lint: {len(findings)} finding{'s' * (len(findings) > 1)} in {len({f.policy for f in findings})} of "
-            f"{views.counted(policies)}",
+            f"lint: {counted(len(findings), 'finding')} in {in_policies} of {counted(len(policies), 'policy')}",
             remedy="make the change that each finding names, or correct the code book given with --codes",
         )
 

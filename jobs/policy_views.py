@@ -5,13 +5,14 @@ from typing import Any
 
 from rich.table import Table as RichTable
 
+from ebi_spark.config.yaml_documents import DocumentError
 from ebi_spark.policies.code_books import SYSTEMS, CodeBook
 from ebi_spark.policies.compile import clause_in_words, in_words
 from ebi_spark.policies.diff import Change
 from ebi_spark.policies.lint import LintFinding
 from ebi_spark.policies.model import Policy, Revision
 from ebi_spark.policy_import.import_page import Imported
-from jobs.harness import headed, output_console
+from jobs.harness import counted, headed, output_console
 
 
 def as_dict(policy: Policy) -> dict[str, Any]:
@@ -30,20 +31,20 @@ def as_dict(policy: Policy) -> dict[str, Any]:
 
 def show_list(policies: list[Policy]) -> None:
     """Print a table with a row for each policy."""
-    table = _table("id", "title", "dataset", "area", "revisions", "default reading", "file")
+    table = _table("id", "title", "records", "area", "revisions", "default reading")
     for policy in policies:
-        revisions = ", ".join(f"{r.name} (from {r.start})" for r in policy.revisions)
         draft = f" (draft, {len(policy.to_complete)} to complete)" if policy.to_complete else ""
         table.add_row(
             policy.id,
             policy.title + draft,
-            policy.dataset,
+            "spells" if policy.dataset == "apc" else "attendances",
             ", ".join(policy.boards) or "England",
-            revisions,
+            ", ".join(revision.name for revision in policy.revisions),
             policy.default_reading,
-            Path(policy.path).name,
         )
+    table.columns[0].no_wrap = True
     output_console().print(table)
+    output_console().print("`ebi-spark policy show ID` has the clauses, and since when each revision is in force.")
 
 
 def show_policy(policy: Policy) -> None:
@@ -124,11 +125,15 @@ def show_sensitivity(rows: list[dict[str, Any]]) -> None:
     table = _table("revision", "reading", "decision", title=title)
     for name in ("flagged now", "would be added", "would be removed"):
         table.add_column(name, justify="right")
-    for row in rows:
+    moved = [row for row in rows if row["added"] or row["removed"]]
+    for row in moved:
         counts = [f"{row[name]:,}" for name in ("flagged", "added", "removed")]
         direction = " (decision removed)" if row["direction"] == "undone" else " (decision added)"
         table.add_row(row["revision"], row["base_reading"], row["decision"] + direction, *counts)
     output_console().print(table)
+    others = sorted({row["decision"] for row in rows} - {row["decision"] for row in moved})
+    if others:
+        output_console().print(f"Other decisions change no record here: {', '.join(others)}", highlight=False)
 
 
 def show_import(imported: Imported, policy_path: Path, report_path: Path, also_at: str | None) -> None:
@@ -157,27 +162,35 @@ def show_import(imported: Imported, policy_path: Path, report_path: Path, also_a
     console.print(f"reconciliation  {report_path}", highlight=False, soft_wrap=True)
 
 
-def show_lint(policies: list[Policy], findings: list[LintFinding], patterns: int, books: dict[str, CodeBook]) -> None:
-    """Print the findings of lint, and how much was checked."""
+def show_lint(
+    policies: list[Policy],
+    faults: list[DocumentError],
+    findings: list[LintFinding],
+    patterns: int,
+    books: dict[str, CodeBook],
+) -> None:
+    """Print what lint found, a table for each file, and how much was checked. ``faults``: what keeps a file from being loaded."""
     console = output_console()
-    if findings:
-        table = _table("policy", "revision", "clause", "code or pattern", "finding", "what to change")
-        for item in findings:
+    for path in dict.fromkeys(fault.path for fault in faults):
+        table = _table("line", "what is wrong", "what to do", title=str(path))
+        for fault in faults:
+            if fault.path == path:
+                table.add_row(str(fault.line or ""), fault.problem, fault.remedy)
+        console.print(table)
+    for file in dict.fromkeys(item.file for item in findings):
+        table = _table("line", "revision", "clause", "code or pattern", "finding", "what to change", title=file)
+        for item in (item for item in findings if item.file == file):
             clause = item.clause if item.reading == "as_published" else f"{item.clause} ({item.reading})"
-            row = (item.policy, item.revision, clause, item.pattern, f"{item.kind}: {item.text}", item.change)
-            table.add_row(*row)
+            place = str(item.line) if item.line else "inherited"
+            table.add_row(place, item.revision, clause, item.pattern, f"{item.kind}: {item.text}", item.change)
         console.print(table)
     known = ", ".join(
         f"{SYSTEMS[system]} ({len(book.codes):,} codes, {book.first_year} to {book.last_year})"
         for system, book in books.items()
     )
-    result = f"{len(findings)} finding{'s' * (len(findings) > 1)}" if findings else "no problem found"
-    console.print(f"{counted(policies)}, {patterns} code patterns checked against {known}: {result}", highlight=False)
-
-
-def counted(policies: list[Policy]) -> str:
-    """The number of policies, such as ``1 policy`` or ``4 policies``."""
-    return f"{len(policies)} {'policy' if len(policies) == 1 else 'policies'}"
+    result = counted(len(findings), "finding") if findings else "no problem found"
+    checked = f"{counted(len(policies), 'policy')} with {counted(patterns, 'code pattern')}"
+    console.print(f"{checked} checked against {known}: {result}", highlight=False)
 
 
 def show_changes(policy: Policy, before: Revision, after: Revision, found: list[Change]) -> None:

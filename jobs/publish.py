@@ -1,4 +1,4 @@
-"""Publish a release: apply disclosure control, check and write the published tables, and draw the report."""
+"""Publish a release of all years that were validated: suppress small numbers, check and write the tables, draw the report."""
 
 import sys
 from collections.abc import Callable
@@ -17,7 +17,8 @@ def stage(context: Context) -> None:
 
 def show(context: Context, release: Release) -> None:
     """Add the published tables to the summary."""
-    shown = RichTable(title=f"Published as {release.release_id}", title_justify="left")
+    title = f"Published as {release.release_id}: {release.gate.in_words}"
+    shown = RichTable(title=title, title_justify="left")
     shown.add_column("table")
     shown.add_column("rows", justify="right")
     for name, rows in release.rows.items():

@@ -1,4 +1,4 @@
-"""Aggregates flags to rates by area and measures how areas vary."""
+"""Count the flags by area, calculate rates, and measure how areas vary."""
 
 import sys
 
@@ -16,7 +16,8 @@ def stage(context: Context) -> None:
 
 def show(context: Context, done: RateSummary) -> None:
     """Add the rates of England to the summary."""
-    shown = RichTable(title="England, default readings, per 100,000", title_justify="left")
+    common = set.intersection(*(set(row["notes"]) for row in done.national)) if len(done.national) > 1 else set()
+    shown = RichTable(title="England, each policy's default reading, per 100,000 people", title_justify="left")
     for name in ("policy", "reading", "year"):
         shown.add_column(name)
     for name in ("flagged", "crude", "standardised", "95% limits"):
@@ -28,9 +29,16 @@ def show(context: Context, done: RateSummary) -> None:
             "" if row[name] is None else f"{row[name]:.2f}" for name in ("crude_rate", "standardised_rate")
         )
         shown.add_row(
-            row["policy_id"], row["reading"], row[YEAR], f"{row['activity']:,}", crude, standardised, limits, ", ".join([row["status"], *row["notes"]]),
+            row["policy_id"], row["reading"], row[YEAR], f"{row['activity']:,}", crude, standardised, limits, _in_words([row["status"], *(note for note in row["notes"] if note not in common)]),
         )  # fmt: skip
+    if common:
+        shown.caption, shown.caption_justify = f"all rows: {_in_words(sorted(common))}", "left"
     context.summary.append(shown)
+
+
+def _in_words(names: list[str]) -> str:
+    """A status and notes; docs/tables.md says what each means."""
+    return ", ".join(name.replace("_", " ") for name in names)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from jobs.harness import (
     common_options,
     flag_with_earlier_spelling,
     guarded,
+    lake_option,
     opened_lake,
     output_console,
 )
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark replay``."""
     parser = JobParser(prog="ebi-spark replay", description=__doc__)
     parser.add_argument("run", metavar="RUN_ID", help="the id of a run, as `ebi-spark status` lists them")
-    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+    lake_option(parser)
     flag_with_earlier_spelling(
         parser,
         "--ignore-code-changes",

@@ -1,5 +1,4 @@
-"""Run every stage in order: ingest, flag, rate, monitor, validate, publish. Each does only what has become necessary since its
-last run."""
+"""Run all stages in order: ingest, flag, rate, monitor, validate, publish. Each does only what its last run does not cover."""
 
 import sys
 from functools import partial

@@ -1,5 +1,4 @@
-"""Check silver, flags, rates and monitoring of the years worked on, with one Great Expectations checkpoint for each, before
-anything is published."""
+"""Check silver, flags, rates and monitoring before anything is published. Exits 1 if a check fails."""
 
 import sys
 
@@ -18,10 +17,10 @@ def stage(context: Context) -> None:
 def show(context: Context, done: ValidateSummary) -> None:
     """Add the number of checks of each layer to the summary."""
     shown = RichTable(title="Validated", title_justify="left")
-    for name in ("layer", "checks", "failed"):
+    for name in ("layer", "checks", "warnings", "failed"):
         shown.add_column(name, justify="left" if name == "layer" else "right")
     for layer, result in done.layers.items():
-        shown.add_row(layer, f"{result.checks:,}", f"{len(result.failed):,}")
+        shown.add_row(layer, f"{result.checks:,}", f"{len(result.warnings):,}", f"{len(result.failed):,}")
     context.summary.append(shown)
 
 

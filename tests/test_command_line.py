@@ -80,3 +80,57 @@ def test_a_mistyped_command_or_option_gets_a_suggestion(capsys: pytest.CaptureFi
     assert ended.value.code == 2
     answer = json.loads(capsys.readouterr().out)
     assert answer["error"]["remedy"].startswith("did you mean --policies? ")
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [("policy", ["list", "show", "import", "lint", "diff"]), ("audit", ["draw", "import", "estimate"])],
+)
+def test_parts_of_commands_have_examples(command: str, parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    job = importlib.import_module(f"jobs.{command}")
+    for part in parts:
+        with pytest.raises(SystemExit):
+            job.main([part, "--help"])
+        examples = capsys.readouterr().out.rpartition("\nexamples:\n")[2].splitlines()[::2]
+        assert examples and all(line.startswith(f"  ebi-spark {command} {part}") for line in examples)
+
+
+def test_the_list_of_commands_and_every_help_fit_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["--help"]) == 0
+    for command in EXAMPLES:
+        with pytest.raises(SystemExit):
+            importlib.import_module(f"jobs.{command}").main(["--help"])
+        text = capsys.readouterr().out.partition("\nexamples:\n")[0]
+        assert max(map(len, text.splitlines())) <= 80, text
+
+
+@pytest.mark.parametrize("spelling", ["--accept-shrinkage", "--accept"])
+def test_an_option_without_effect_says_so(
+    spelling: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(harness, "guarded", lambda *_, **__: 0)
+    assert importlib.import_module("jobs.rate").main(["--config", "run.yml", spelling]) == 0
+    assert f"{spelling} has no effect on rate: only run and ingest replace" in capsys.readouterr().err
+    assert run.main(["--config", "run.yml", "--accept-shrinkage"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "remedy"),
+    [
+        (["policy", "shw"], "policy: 'shw' is not a command", "did you mean show? Choose from: list, show, import"),
+        (["explain", "--lake", "x", "--record", "1", "--dataset", "ap"], "explain: 'ap' is not a choice of --dataset", "did you mean apc?"),
+        (["run"], "run: --config is missing", "for example `ebi-spark run --config run.yml`."),
+        (["audit", "estimate", "--lake", "x"], "audit estimate: --policy is missing", "for example `ebi-spark audit estimate --lake"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_says_what_to_type(
+    words: list[str], said: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    printed = capsys.readouterr().err
+    assert ended.value.code == 2 and f"ebi-spark: {said}" in printed and f"what to do: {remedy}" in printed

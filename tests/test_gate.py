@@ -1033,8 +1033,9 @@ def progress(_: str) -> None:
 def test_good_tables_pass(spark: SparkSession, layer: str, tmp_path: Path) -> None:
     lake: Any = Frames(spark, good())
     release = "R1" if layer == "published" else None
+    lines: list[str] = []
     result = validate_layer(
-        lake, layer, years=["2020-21", "2021-22"], release_id=release, docs=tmp_path, progress=progress
+        lake, layer, years=["2020-21", "2021-22"], release_id=release, docs=tmp_path, progress=lines.append
     )
     assert (result.failed, result.warnings) == ([], [])
     assert result.success and result.checks == sum(len(load_suite(name).checks) for name in LAYER_SUITES[layer])
@@ -1049,6 +1050,11 @@ def test_good_tables_pass(spark: SparkSession, layer: str, tmp_path: Path) -> No
         == [load_suite(name).table.full_name for name in LAYER_SUITES[layer]]
     )
     assert len(re.findall('<td class="passed">', text)) == len(links) + result.checks
+    # One number of checks everywhere: before and after checking, on top of the page, and over its tables.
+    tables = len(LAYER_SUITES[layer])
+    assert lines == [f"checking {layer}: {result.checks} checks of {tables} tables", f"{layer}: {result.in_words}"]
+    assert result.in_words == f"{result.checks} checks passed" and f"<strong>{result.in_words}.</strong>" in text
+    assert sum(map(int, re.findall(r'<td class="n">(\d+)</td>\s*<td class="passed">', text))) == result.checks
 
 
 def test_a_lake_is_checked_at_its_versions(spark: SparkSession, tmp_path: Path) -> None:
@@ -1215,10 +1221,20 @@ def test_exceptions_are_found_in_both_forms() -> None:
     assert not has_raised({"raised_exception": False}) and not has_raised({}) and not has_raised(None)
 
 
+def test_a_result_in_words() -> None:
+    item = gate.FailedCheck("gold/x", "a", "b", 1)
+    words = {(0, 0): "9 checks passed", (2, 1): "6 of 9 checks passed, 1 warning, 2 failed",
+             (0, 2): "7 of 9 checks passed, 2 warnings", (1, 0): "8 of 9 checks passed, 1 failed"}  # fmt: skip
+    for (failed, warnings), expected in words.items():
+        result = gate.GateResult(not failed, 9, [item] * failed, {}, None, [item] * warnings)
+        assert result.in_words == expected
+
+
 def test_the_page_escapes_texts(tmp_path: Path) -> None:
     suite = replace(load_suite("published_quality"), checks=(gate.Check("a", "<b> & c", "row", "x < 1 AND y > 2"),))
     failed = [gate.FailedCheck(suite.table.full_name, "a", "<b> & c (columns: <d>)", 1234)]
-    text = gate._write_page("published", [suite], failed, tmp_path).read_text(encoding="utf-8")
+    result = gate.GateResult(False, 1, failed, {}, None)
+    text = gate._write_page("published", [suite], result, tmp_path).read_text(encoding="utf-8")
     assert "&lt;b&gt; &amp; c (columns: &lt;d&gt;)" in text and "x &lt; 1 AND y &gt; 2" in text and "1,234" in text
     assert '<td class="failed">failed</td>' in text and "<b>" not in text and "<d>" not in text
 

@@ -15,7 +15,7 @@ from ebi_spark.config.settings import resource
 from ebi_spark.errors import InputError
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.validation import native_suites
-from ebi_spark.validation.gate import LAYER_SUITES, load_suite
+from ebi_spark.validation.gate import LAYER_SUITES, _native_in_words, load_suite
 
 FILES = sorted(resource("expectations", "published").glob("*.json"))
 
@@ -81,7 +81,11 @@ def test_the_page_on_reading_results_checks_a_release_and_makes_data_docs(
     assert "local_site" in capsys.readouterr().out
     pages = list((tmp_path / "checks").rglob("local_site/validations/**/*.html"))
     assert len(pages) == 1
-    assert "published_rate" in pages[0].read_text(encoding="utf-8")
+    text = pages[0].read_text(encoding="utf-8")
+    assert "published_rate" in text
+    # Data Docs count expectations, and the page of the checks says how many these are.
+    evaluated = re.search(r"Evaluated Expectations\D+?(\d+)", re.sub(r"<[^>]+>", " ", text))
+    assert evaluated and f", as {evaluated[1]} expectations," in _native_in_words(load_suite("published_rate"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

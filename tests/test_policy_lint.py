@@ -9,6 +9,7 @@ from calling import answer_of
 
 from ebi_spark.errors import InputError
 from ebi_spark.policies.code_books import code_books
+from ebi_spark.policies.lines import PolicyLines
 from ebi_spark.policies.patterns import canonical, why_not_a_code, written_out
 from jobs import policy as job
 
@@ -158,3 +159,99 @@ def test_an_unknown_policy(tmp_path: Path) -> None:
     assert answer["exit"] == 2 and "2Y_back_pain_fusion" in answer["error"]["remedy"]
     with pytest.raises(InputError):
         code_books((tmp_path / "none.csv",))
+
+
+FAULTY = """id: faulty
+titel: Made up
+dataset: apc
+source: {publisher: Nobody, page: None}
+default_reading: as_publshed
+revisions:
+  - revision: one
+    in_force: {from: 2020-04-31}
+    clauses:
+      - {id: procedure, scope: true, require: {field: dominant_procedure, starts_with: ["W852"]}}
+      - {id: age, require: {field: age, between: [120, 19]}}
+      - {use: global_cancr}
+      - {id: empty}
+      - {id: age, exclude: {field: sex, in: ["1"]}}
+"""
+
+EXTENDED = """id: extended
+title: Made up
+extends: faulty
+source: {publisher: Nobody, page: None}
+default_reading: as_published
+revisions:
+  - revision: one
+    in_force: {from: 2020-04-30}
+    clauses:
+      - {id: men, exclude: {field: sex, in: ["1"]}}
+"""
+
+
+def test_all_faults_of_all_files_are_listed_with_their_lines(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "a.yml").write_text(FAULTY)
+    (folder / "b.yml").write_text("id: [\n")
+    (folder / "c.yml").write_text(EXTENDED)
+    clause = 'exclude: {field: any_diagnosis, contains: ["M545", "M547"]}'
+    (folder / "d.yml").write_text(POLICY.format(start="2016-04-01", words="", clause=clause))
+    answer = call("lint", "--policies-dir", str(folder))
+    assert (answer["exit"], answer["outcome"]) == (2, "refused")
+    faults = [(Path(item["file"]).name, item["line"], item["problem"]) for item in answer["faults"]]
+    assert faults == [
+        ("a.yml", 2, "unknown key 'titel', did you mean 'title'?"),
+        ("a.yml", 5, "default_reading: 'as_publshed' is not one of the choices"),
+        ("a.yml", 8, "'2020-04-31' is not a date"),
+        ("a.yml", 11, "an impossible age: [120, 19]"),
+        ("a.yml", 12, "revision one: there is no shared clause 'global_cancr'"),
+        ("a.yml", 13, "revision one: the clause empty has no test"),
+        ("a.yml", 14, "the clause id 'age' appears twice"),
+        ("b.yml", 2, faults[7][2]),
+    ]  # the policy that extends the faulty one has no fault of its own
+    assert all(item["remedy"] for item in answer["faults"])
+    # Codes are checked in the files that can be loaded.
+    assert [(item["policy"], item["pattern"], item["line"]) for item in answer["findings"]] == [("made_up", "M547", 11)]
+    assert answer["findings"][0]["file"].endswith("d.yml")
+    message = call("list", "--policies-dir", str(folder))["error"]["message"]
+    assert "a.yml, line 2: unknown key 'titel', did you mean 'title'?. Also wrong: line 5: default_reading" in message
+    assert message.endswith("; and 1 more. 1 more file has faults: `ebi-spark policy lint` lists all")
+
+
+def test_two_files_of_one_id(tmp_path: Path) -> None:
+    for name in ("a.yml", "b.yml"):
+        (tmp_path / name).write_text(POLICY.format(start="2016-04-01", words="", clause="coding: not_codable"))
+    [fault] = call("lint", "--policies-dir", str(tmp_path))["faults"]
+    assert (Path(fault["file"]).name, fault["line"]) == ("b.yml", 1) and "a.yml" in fault["problem"]
+
+
+def test_the_line_of_a_code(tmp_path: Path) -> None:
+    path = tmp_path / "lines.yml"
+    path.write_text("""id: x
+revisions:
+  - revision: one
+    clauses: &clauses
+      - id: back
+        words: M547
+        exclude:
+          field: any_diagnosis
+          contains:
+            - M545
+            - M547
+    readings:
+      as_intended:
+        decisions:
+          - id: more
+            add:
+              id: added
+              exclude: {field: any_diagnosis, contains: ["M548"]}
+  - revision: two
+    clauses: *clauses
+""")
+    lines = PolicyLines(path)
+    places = [("one", "back", "M545"), ("one", "added", "M548"), ("one+other", "back", "M545"), ("one", "back", "Z00"),
+              ("two", "back", "M545"), ("one", "other", "M545"), ("three", "back", "M545")]  # fmt: skip
+    assert [lines.find(*place) for place in places] == [10, 18, 10, 5, 10, None, None]
+    assert PolicyLines("").find("one", "back", "M545") is None

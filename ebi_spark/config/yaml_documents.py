@@ -5,22 +5,28 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
 
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, shown
 from ebi_spark.small_files import refuse_special
 
 # Limits on bytes, nesting, values (with aliases expanded) and numbers. No configuration or policy needs more, and more
 # could keep the parser busy for minutes, use all memory or exhaust Python's stack.
 MOST_BYTES, MOST_DEPTH, MOST_VALUES, MOST_NUMBER = 2_000_000, 50, 200_000, 10**18
+
+# A file with more faults than this is probably not the file that was meant.
+_MOST_FAULTS = 100
+# How many faults besides the first are listed in one message.
+_MOST_LISTED = 5
 
 # The C parser is ten times as fast: a hundred policies take one second instead of seven.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -62,38 +68,78 @@ _PlainLoader.yaml_implicit_resolvers = {
 _ENV_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+class DocumentError(InputError):
+    """One fault of a YAML file. ``problem`` is the message without the file and the line; ``line`` is None where the whole
+    file is meant."""
+
+    def __init__(self, what: str, path: Path, line: int | None, problem: str, *, remedy: str) -> None:
+        self.path, self.line, self.problem = path, line, shown(problem)
+        super().__init__(f"{what}: {path}{f', line {line}' if line else ''}: {problem}", remedy=remedy)
+
+
 def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
     """The mapping in the YAML file ``path``, checked against the JSON Schema in ``schema``.
 
     ``${NAME}`` is replaced by the environment variable. ``what`` names the document in messages. Raises an
-    :class:`InputError` if the file cannot be read or is not valid.
+    :class:`InputError` if the file cannot be read or is not valid; it lists the first faults of the file.
     """
+    document, faults = read_document(path, schema, what=what)
+    if faults:
+        raise all_at_once(faults)
+    return document
+
+
+def all_at_once(faults: Sequence[DocumentError]) -> InputError:
+    """The first fault of a file as an error, whose message also lists the others with their lines."""
+    first, *others = faults
+    if not others:
+        return first
+    listed = [f"line {fault.line}: {fault.problem}" if fault.line else fault.problem for fault in others]
+    more = f"; and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
+    return InputError(
+        f"{first.message}. Also wrong: {'; '.join(listed[:_MOST_LISTED])}{more}",
+        remedy=f"{f'line {first.line}: ' if first.line else ''}{first.remedy}",
+    )
+
+
+def read_document(path: Path, schema: Path, *, what: str) -> tuple[dict[str, Any], list[DocumentError]]:
+    """As :func:`load_document`, but with every fault that the schema finds, in the order of their lines. It still raises an
+    :class:`InputError` for a file that cannot be read as keys and values."""
     text = _text(path, what)
     try:
         _check_size(text)
         document = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "this is not YAML"
-        raise InputError(f"{what}: {path}{line}: {problem}", remedy="correct the YAML there") from None
+        raise DocumentError(
+            what, path, mark.line + 1 if mark else None, problem, remedy="correct the YAML there"
+        ) from None
     except (ValueError, RecursionError) as error:  # such as a number of thousands of digits
-        raise InputError(
-            f"{what}: {path} has a value that cannot be read ({type(error).__name__})", remedy="correct the YAML"
+        raise DocumentError(
+            what, path, None, f"it has a value that cannot be read ({type(error).__name__})", remedy="correct the YAML"
         ) from None
     if not isinstance(document, dict):
-        raise InputError(f"{what}: {path} has no keys", remedy="write `key: value` lines as the README shows")
+        raise DocumentError(
+            what, path, None, "the file has no keys", remedy="write `key: value` lines as the README shows"
+        )
     checked: dict[str, Any] = _with_environment(document, path, what)
-    validator = _validator(schema)
-    errors = list(validator.iter_errors(checked))
-    # An unknown key (probably misspelt) is reported before a missing one: it helps the user more.
-    found = next((e for e in errors if e.validator == "additionalProperties"), None) or best_match(errors)
-    if found is not None:
-        message, remedy = _explain(found)
-        where = ".".join(str(part) for part in found.absolute_path)
-        line_number = line_of(yaml.compose(text, Loader=_PlainLoader), list(found.absolute_path))
-        raise InputError(f"{what}: {path}, line {line_number}{': ' + where if where else ''}: {message}", remedy=remedy)
-    return checked
+    errors = list(islice(_validator(schema).iter_errors(checked), _MOST_FAULTS))
+    if not errors:
+        return checked, []
+    node = yaml.compose(text, Loader=_PlainLoader)
+    # Of alternatives (any of these forms), the fault of the form that fits best.
+    explained = [fault for error in errors for fault in _explain(best_match([error]) or error)]
+    misspelt = {(*fault.path, fault.meant) for fault in explained if fault.meant}
+    found: dict[tuple[int, str], DocumentError] = {}
+    for fault in explained:
+        if (*fault.path, fault.missing) in misspelt:
+            continue  # the key is there under the unknown name
+        line = line_of(node, fault.path, key=fault.key)
+        place = ".".join(map(str, fault.path))
+        problem = f"{place}: {fault.message}" if place else fault.message
+        found.setdefault((line, problem), DocumentError(what, path, line, problem, remedy=fault.remedy))
+    return checked, [found[place] for place in sorted(found)]
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
@@ -166,8 +212,9 @@ def _validator(schema: Path) -> Draft202012Validator:
     return made
 
 
-def line_of(node: yaml.Node | None, path: list[Any]) -> int:
-    """The line (counted from 1) where the value at ``path`` starts, or its nearest parent that is there."""
+def line_of(node: yaml.Node | None, path: Sequence[Any], *, key: str = "") -> int:
+    """The line (counted from 1) where the value at ``path`` starts, or its nearest parent that is there. With ``key``, the
+    line of that key of the mapping at ``path``."""
     line = 1
     for part in [None, *path]:
         if part is not None:
@@ -175,6 +222,8 @@ def line_of(node: yaml.Node | None, path: list[Any]) -> int:
         if node is None:
             return line
         line = node.start_mark.line + 1
+    if key and isinstance(node, yaml.MappingNode):
+        return next((name.start_mark.line + 1 for name, _ in node.value if getattr(name, "value", None) == key), line)
     return line
 
 
@@ -213,22 +262,40 @@ _TYPE_WORDS = {
 }
 
 
-def _explain(error: ValidationError) -> tuple[str, str]:
-    """(message, remedy) for a violation of the schema, in words for the user."""
+class _Fault(NamedTuple):
+    """A violation of the schema in words: where it is, and the remedy. ``key``: the key that should not be there, and
+    ``meant`` the key that it probably stands for; ``missing``: the key that should be there."""
+
+    path: list[Any]
+    message: str
+    remedy: str
+    key: str = ""
+    meant: str = ""
+    missing: str = ""
+
+
+def _explain(error: ValidationError) -> Iterator[_Fault]:
+    """What a violation of the schema means: a fault for each key that is unknown or missing, otherwise one."""
     schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
     rule: Any = error.validator_value
     instance: Any = error.instance
+    path = list(error.absolute_path)
     if error.validator == "additionalProperties":
         known = sorted(schema.get("properties", {}))
-        unknown = sorted(str(key) for key in set(instance) - set(known))
-        near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)
-        return (
-            f"unknown key {unknown[0]!r}",
-            f"did you mean {near[0]!r}? The keys are: {', '.join(known)}" if near else ("remove it"),
-        )
-    if error.validator == "required":
-        missing = [key for key in rule if key not in instance]
-        return f"the key {missing[0]!r} is missing", f"add `{missing[0]}: …`"
+        for name in sorted(str(key) for key in set(instance) - set(known)):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            remedy = f"the keys are: {', '.join(known)}" if known else "remove it"
+            yield _Fault(path, f"unknown key {name!r}{hint}", remedy, key=name, meant=near[0] if near else "")
+    elif error.validator == "required":
+        for name in (key for key in rule if key not in instance):
+            yield _Fault(path, f"the key {name!r} is missing", f"add `{name}: …`", missing=name)
+    else:
+        yield _Fault(path, *_wrong_value(error, schema, rule, instance))
+
+
+def _wrong_value(error: ValidationError, schema: dict[str, Any], rule: Any, instance: Any) -> tuple[str, str]:
+    """(message, remedy) for a value that the schema does not allow."""
     if error.validator == "type":
         if rule == "string" and isinstance(instance, int | float):
             return (

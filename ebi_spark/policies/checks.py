@@ -1,17 +1,17 @@
 """Checks of a policy file that a JSON Schema cannot express. Each problem is reported with its line."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ebi_spark.config.yaml_documents import line_of
+from ebi_spark.config.yaml_documents import DocumentError, line_of
 from ebi_spark.errors import InputError
 from ebi_spark.policies.compile import FIELDS, LIST_FIELDS
-from ebi_spark.policies.model import OPERATORS, Policy
+from ebi_spark.policies.model import OPERATORS, READINGS, Policy
 from ebi_spark.policies.patterns import (
     AGE_FIELDS,
     CODE_FIELDS,
@@ -22,6 +22,8 @@ from ebi_spark.policies.patterns import (
 )
 
 Where = list[Any]
+# Clauses that several policies use, by id.
+Shared = Mapping[str, Mapping[str, Any]]
 
 
 def refuse_drafts(policies: Iterable[Policy]) -> None:
@@ -34,20 +36,25 @@ def refuse_drafts(policies: Iterable[Policy]) -> None:
             )
 
 
-def check_document(document: dict[str, Any], path: Path, dataset: str | None) -> None:
-    """Raise an :class:`InputError` with the line of the first field, code, age, id or date that cannot be right.
+def document_faults(document: dict[str, Any], path: Path, shared: Shared) -> Iterator[DocumentError]:
+    """Every field, code, age, id, date or clause of a policy file that cannot be right.
 
-    ``dataset`` is None for a policy that takes its dataset from the one it extends; the fields of both datasets are then
-    accepted.
+    ``shared``: the shared clauses by id. A policy without a dataset takes it from the one it extends; the fields of both
+    datasets are then accepted.
     """
-    for where, message, remedy in _problems(document, dataset or ""):
-        raise error_at(path, where, message, remedy)
+    node: yaml.Node | None = None
+    for where, message, remedy in _problems(document, document.get("dataset") or "", shared):
+        node = node or _node(path)
+        yield DocumentError("policy", path, line_of(node, where), message, remedy=remedy)
 
 
-def error_at(path: Path, where: Where, message: str, remedy: str) -> InputError:
+def error_at(path: Path, where: Where, message: str, remedy: str) -> DocumentError:
     """An error that names a policy file and the line of the value at ``where``."""
-    node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
-    return InputError(f"policy: {path}, line {line_of(node, where)}: {message}", remedy=remedy)
+    return DocumentError("policy", path, line_of(_node(path), where), message, remedy=remedy)
+
+
+def _node(path: Path) -> yaml.Node | None:
+    return yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
 
 
 def clause_id(clause: dict[str, Any]) -> str:
@@ -55,11 +62,12 @@ def clause_id(clause: dict[str, Any]) -> str:
     return str(clause.get("id", clause.get("use")))
 
 
-def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, str, str]]:
+def _problems(document: dict[str, Any], dataset: str, shared: Shared) -> Iterator[tuple[Where, str, str]]:
     yield from _source(document["source"])
     yield from _revisions(document["revisions"])
     for number, revision in enumerate(document["revisions"]):
         here: Where = ["revisions", number, "clauses"]
+        named = f"revision {revision['revision']}: "
         seen: set[str] = set()
         for at, clause in enumerate(revision.get("clauses", [])):
             name = clause_id(clause)
@@ -67,11 +75,21 @@ def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, s
                 yield [*here, at], f"the clause id {name!r} appears twice", "give each clause a different id"
             seen.add(name)
             yield from _clause(clause, [*here, at], dataset)
+            yield from _parts(clause, [*here, at], named, shared)
         for reading, given in revision.get("readings", {}).items():
+            before = [*READINGS[: READINGS.index(reading)]] if reading in READINGS else [*READINGS]
+            if "extends" in given and given["extends"] not in before:
+                place: Where = ["revisions", number, "readings", reading, "extends"]
+                message = f"{named}the reading {reading} extends {given['extends']}, which does not come before it"
+                yield place, message, f"extend {' or '.join(before)}"
+            decided: set[str] = set()
             for at, decision in enumerate(given.get("decisions", [])):
-                place: Where = ["revisions", number, "readings", reading, "decisions", at]
+                place = ["revisions", number, "readings", reading, "decisions", at]
+                if decision["id"] in decided:
+                    yield place, f"the decision {decision['id']!r} appears twice", "give each decision a different id"
+                decided.add(decision["id"])
                 yield from _clause(decision, place, dataset)
-                yield from _clause(decision.get("add", {}), [*place, "add"], dataset)
+                yield from _added(decision, place, dataset, named, shared)
         flips: set[str] = set()
         for at, decision in enumerate(revision.get("sensitivities", [])):
             place = ["revisions", number, "sensitivities", at]
@@ -79,7 +97,51 @@ def _problems(document: dict[str, Any], dataset: str) -> Iterator[tuple[Where, s
                 yield place, f"the sensitivity {decision['id']!r} appears twice", "give each sensitivity a different id"
             flips.add(decision["id"])
             yield from _clause(decision, place, dataset)
-            yield from _clause(decision.get("add", {}), [*place, "add"], dataset)
+            yield from _added(decision, place, dataset, named, shared)
+
+
+def _added(
+    decision: dict[str, Any], where: Where, dataset: str, named: str, shared: Shared
+) -> Iterator[tuple[Where, str, str]]:
+    """What is wrong in a clause that a decision adds."""
+    if "add" in decision:
+        yield from _clause(decision["add"], [*where, "add"], dataset)
+        yield from _parts(decision["add"], [*where, "add"], named, shared)
+
+
+def _parts(clause: dict[str, Any], where: Where, named: str, shared: Shared) -> Iterator[tuple[Where, str, str]]:
+    """Whether a clause has what it needs: an id, and one test unless it says why it has none. ``named``: its revision."""
+    if "use" in clause and clause["use"] not in shared:
+        near = difflib.get_close_matches(clause["use"], shared, n=1, cutoff=0.0)
+        yield (
+            [*where, "use"],
+            f"{named}there is no shared clause {clause['use']!r}",
+            f"did you mean {near[0]}?" if near else "write the clause out in the policy",
+        )
+        return
+    merged = {**shared.get(clause.get("use", ""), {}), **clause}
+    if "id" not in merged:
+        yield where, f"{named}a clause has no id", "give it one, such as `id: age`"
+        return
+    tests = [key for key in ("require", "exclude") if key in merged]
+    if len(tests) > 1:
+        message = f"{named}the clause {merged['id']} has both `require` and `exclude`"
+        yield where, message, "split it into two clauses"
+    untested = merged.get("coding") in ("not_codable", "not_applicable") or "covered_by" in merged
+    if bool(tests) == untested and not merged.get("scope"):
+        problem = "has a test, but also says that it needs none" if untested else "has no test"
+        yield (
+            where,
+            f"{named}the clause {merged['id']} {problem}",
+            "give `require` or `exclude`; or, for a clause without a test, `covered_by: CLAUSE`, `coding: not_codable` or "
+            "`coding: not_applicable`",
+        )
+    if merged.get("scope") and tests != ["require"]:
+        yield (
+            where,
+            f"{named}the scope {merged['id']} has no `require`",
+            "give it a test with `require`: it decides which records the policy is about",
+        )
 
 
 def _clause(clause: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Where, str, str]]:
@@ -192,6 +254,12 @@ def _revisions(revisions: list[dict[str, Any]]) -> Iterator[tuple[Where, str, st
             except ValueError:
                 yield ["revisions", number, *where], f"{value!r} is not a date", "write dates as 2022-08-01"
                 return
+        if "to" in span and span["to"] <= span["from"]:
+            yield (
+                ["revisions", number, "in_force", "to"],
+                f"revision {revision['revision']}: it ends on or before the day it starts",
+                "correct the dates: `to` is exclusive and must be later than `from`",
+            )
         spans.append((span["from"], span.get("to", "9999-12-31"), number, revision["revision"]))
     names: set[str] = set()
     spans.sort()

@@ -52,6 +52,14 @@ class CodeBook:
         """The last financial year in which any code was recorded."""
         return max(code.last_year for code in self.codes.values())
 
+    def title(self, code: str) -> str:
+        """What a code of a record means; empty where the book has no such code. A code with more characters than the book
+        has (M5456, Z98.1A) has the title of the code that it begins with, and a category without X that of the code with X."""
+        for known in (code, f"{code}X", code[:4], f"{code[:3]}X", code[:3]):
+            if known in self.codes:
+                return self.codes[known].title
+        return ""
+
     @cached_property
     def _searched(self) -> dict[tuple[str, str, int | None], list[Code]]:
         return {}

@@ -11,6 +11,7 @@ from typing import Any
 
 from ebi_spark.policies.code_books import SYSTEM_OF, SYSTEMS, Code, CodeBook, is_covered
 from ebi_spark.policies.codes_in_words import codes_in, ranges_in
+from ebi_spark.policies.lines import PolicyLines
 from ebi_spark.policies.model import Clause, Policy, Revision
 from ebi_spark.policies.patterns import written_out
 from ebi_spark.policies.simplify import Leaf, leaves
@@ -33,6 +34,8 @@ class LintFinding:
     kind: str
     text: str
     change: str
+    file: str = ""  # the policy's file
+    line: int | None = None  # the line of the pattern there; None where the clause is in the file of an extended policy
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as ``--json`` prints it."""
@@ -52,6 +55,7 @@ def lint(policies: Iterable[Policy], books: dict[str, CodeBook]) -> list[LintFin
     share is listed once, under the first of them."""
     found: dict[tuple[str, ...], LintFinding] = {}
     for policy in policies:
+        lines = PolicyLines(policy.path)
         for revision in policy.revisions:
             years = _years(revision, books)
             for reading in revision.readings.values():
@@ -62,7 +66,8 @@ def lint(policies: Iterable[Policy], books: dict[str, CodeBook]) -> list[LintFin
                             key,
                             LintFinding(
                                 policy.id, revision.name, reading.reading, clause.id,
-                                item.pattern, item.kind, item.text, item.change,
+                                item.pattern, item.kind, item.text, item.change, policy.path,
+                                lines.find(revision.name, clause.id, item.pattern),
                             ),
                         )  # fmt: skip
     return list(found.values())

@@ -7,14 +7,15 @@ decision is also reversed alone (see :class:`~ebi_spark.policies.model.Flip`).
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ebi_spark.config.settings import RunConfig, fingerprint, resource
-from ebi_spark.config.yaml_documents import load_document
+from ebi_spark.config.yaml_documents import DocumentError, all_at_once, load_document, read_document
 from ebi_spark.errors import InputError
-from ebi_spark.policies.checks import check_document, clause_id, refuse_drafts
+from ebi_spark.policies.checks import Shared, clause_id, document_faults, error_at, refuse_drafts
 from ebi_spark.policies.compile import FIELDS
 from ebi_spark.policies.local_policies import Documents, with_extended
 from ebi_spark.policies.model import (
@@ -36,33 +37,72 @@ def load_policies(policy_dirs: Iterable[Path] = (), only: Iterable[str] | None =
     An :class:`InputError` names a folder or policy that does not exist, an id that two files have, or the file, line and
     remedy of anything wrong in a policy.
     """
+    policies, faults = read_policies(policy_dirs)
+    if faults:
+        error = all_at_once([fault for fault in faults if fault.path == faults[0].path])
+        others = len({fault.path for fault in faults}) - 1
+        more = (
+            f". {others} more {'file has' if others == 1 else 'files have'} faults: `ebi-spark policy lint` lists all"
+        )
+        raise InputError(error.message + more, remedy=error.remedy) if others else error
+    if only is None:
+        return policies
+    known = {policy.id: policy for policy in policies}
+    chosen = []
+    for name in sorted(set(only)):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise InputError(
+                f"policies: there is no policy {name!r}",
+                remedy=f"{hint}The policies are: {', '.join(sorted(known))}",
+            )
+        chosen.append(known[name])
+    return chosen
+
+
+def read_policies(policy_dirs: Iterable[Path] = ()) -> tuple[list[Policy], list[DocumentError]]:
+    """The policies of :func:`load_policies`, sorted by id, and everything that is wrong in the files of those that cannot be
+    loaded. An :class:`InputError` names a folder that does not exist."""
     shared = shared_clauses()
     documents: dict[str, tuple[dict[str, Any], Path]] = {}
+    faults: list[DocumentError] = []
+    faulty: set[Any] = set()
     for folder in (resource("conf", "policies"), *policy_dirs):
         if not os.path.isdir(folder):  # noqa: PTH112 - unlike Path.is_dir, it does not fail on a name that is too long
             raise InputError(f"policies: there is no folder {folder}", remedy="correct policy_dirs")
         for path in sorted((*folder.glob("*.yml"), *folder.glob("*.yaml"))):
-            document = read_document(path)
-            if document["id"] in documents:
-                raise InputError(
-                    f"policies: two files have the id {document['id']}: {documents[document['id']][1]} and {path}",
-                    remedy="give one of them a different id",
-                )
-            documents[document["id"]] = (document, path)
-    policies = {name: _build(name, documents, shared) for name in documents}
-    if only is None:
-        return [policies[name] for name in sorted(policies)]
-    chosen = []
-    for name in sorted(set(only)):
-        if name not in policies:
-            near = difflib.get_close_matches(name, policies, n=1, cutoff=0.0)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise InputError(
-                f"policies: there is no policy {name!r}",
-                remedy=f"{hint}The policies are: {', '.join(sorted(policies))}",
-            )
-        chosen.append(policies[name])
-    return chosen
+            try:
+                document, wrong = _read(path, shared)
+            except InputError as error:
+                faults.append(_of_file(error, path))
+                continue
+            name = document.get("id")
+            if isinstance(name, str) and name in documents:
+                message = f"two files have the id {name}: this one and {documents[name][1]}"
+                wrong.append(error_at(path, ["id"], message, "give one of them a different id"))
+            elif wrong:
+                faulty.add(str(name))
+            else:
+                documents[str(name)] = (document, path)
+            faults += wrong
+    policies = []
+    for name, (document, path) in sorted(documents.items()):
+        try:
+            policies.append(_build(name, documents, shared))
+        except InputError as error:
+            # A policy that extends a faulty one cannot be built, but has no fault of its own.
+            if document.get("extends") not in faulty:
+                faults.append(_of_file(error, path))
+            faulty.add(name)
+    return policies, faults
+
+
+def _of_file(error: InputError, path: Path) -> DocumentError:
+    if isinstance(error, DocumentError):
+        return error
+    problem = error.message.removeprefix(f"policy: {path}").lstrip(": ")
+    return DocumentError("policy", path, None, problem, remedy=error.remedy)
 
 
 def shared_clauses() -> dict[str, dict[str, Any]]:
@@ -73,47 +113,47 @@ def shared_clauses() -> dict[str, dict[str, Any]]:
     return {clause["id"]: clause for clause in document["clauses"]}
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """The content of one policy file, checked against its JSON Schema and by :func:`check_document`."""
-    document = load_document(path, resource("conf", "policy.schema.json"), what="policy")
-    check_document(document, path, document.get("dataset"))
-    return document
+def _read(path: Path, shared: Shared) -> tuple[dict[str, Any], list[DocumentError]]:
+    """The content of one policy file, and its faults: those that its JSON Schema finds, and on other lines those that
+    :func:`document_faults` finds."""
+    document, faults = read_document(path, resource("conf", "policy.schema.json"), what="policy")
+    if not faults:
+        return document, list(document_faults(document, path, shared))
+    lines = {fault.line for fault in faults}
+    # A value of another form than the schema allows ends the search.
+    with suppress(KeyError, TypeError, AttributeError, ValueError):
+        for fault in document_faults(document, path, shared):
+            if fault.line not in lines:
+                faults.append(fault)
+    return document, sorted(faults, key=lambda fault: fault.line or 0)
 
 
-def load_policy(path: Path, shared: dict[str, dict[str, Any]]) -> Policy:
-    """One policy that extends no other. An :class:`InputError` names the file, the revision, the clause and the remedy."""
-    document = read_document(path)
+def load_policy(path: Path, shared: Shared) -> Policy:
+    """One policy that extends no other. An :class:`InputError` names the file, the line and the remedy."""
+    document, faults = _read(path, shared)
+    if faults:
+        raise all_at_once(faults)
     return _build(document["id"], {document["id"]: (document, path)}, shared)
 
 
-def _build(policy_id: str, documents: Documents, shared: dict[str, dict[str, Any]]) -> Policy:
+def _build(policy_id: str, documents: Documents, shared: Shared) -> Policy:
     document, path = with_extended(policy_id, documents), documents[policy_id][1]
     where = f"policy: {path}"
     revisions = []
     for item in document["revisions"]:
         here = f"{where}: revision {item['revision']}"
-        published = [_clause(clause, shared, here) for clause in item["clauses"]]
+        published = [_clause(clause, shared) for clause in item["clauses"]]
         _check_clauses(published, document["dataset"], here)
         readings = {"as_published": published}
         for name in READINGS[1:]:
             given = item.get("readings", {}).get(name, {})
             base = given.get("extends", READINGS[READINGS.index(name) - 1])
-            if base not in readings:
-                raise InputError(
-                    f"{here}: the reading {name} extends {base}, which does not come before it",
-                    remedy="extend as_published or as_intended",
-                )
             readings[name] = _apply_decisions(
                 readings[base], given.get("decisions", []), shared, f"{here}: reading {name}"
             )
             _check_clauses(readings[name], document["dataset"], f"{here}: reading {name}")
         start = date.fromisoformat(item["in_force"]["from"])
         end = date.fromisoformat(item["in_force"]["to"]) if "to" in item["in_force"] else None
-        if end is not None and end <= start:
-            raise InputError(
-                f"{here}: it ends on or before the day it starts",
-                remedy="correct the dates: `to` is exclusive and must be later than `from`",
-            )
         revisions.append(
             Revision(
                 name=item["revision"],
@@ -185,44 +225,17 @@ def periods_in_force(policy: Policy) -> list[RevisionPeriod]:
     ]
 
 
-def _clause(item: dict[str, Any], shared: dict[str, dict[str, Any]], where: str, decision: str = "") -> Clause:
-    merged = item
-    if "use" in item:
-        if item["use"] not in shared:
-            near = difflib.get_close_matches(item["use"], shared, n=1, cutoff=0.0)
-            raise InputError(
-                f"{where}: there is no shared clause {item['use']!r}",
-                remedy=f"did you mean {near[0]}?" if near else "write the clause out in the policy",
-            )
-        merged = {**shared[item["use"]], **{key: value for key, value in item.items() if key != "use"}}
-    if "id" not in merged:
-        raise InputError(f"{where}: a clause has no id", remedy="give it one, such as `id: age`")
-    if "require" in merged and "exclude" in merged:
-        raise InputError(
-            f"{where}: clause {merged['id']} has both `require` and `exclude`", remedy="split it into two clauses"
-        )
+def _clause(item: dict[str, Any], shared: Shared, decision: str = "") -> Clause:
+    """A clause as the file has it, or with ``use`` the shared clause with what the file changes."""
+    merged = {**shared.get(item.get("use", ""), {}), **{key: value for key, value in item.items() if key != "use"}}
     kind = next((key for key in ("require", "exclude") if key in merged), "note")
-    coding = merged.get("coding", "coded")
-    untested = coding in ("not_codable", "not_applicable") or "covered_by" in merged
-    if (kind == "note") != untested:
-        problem = "has no test" if kind == "note" else "has a test, but also says that it needs none"
-        raise InputError(
-            f"{where}: clause {merged['id']} {problem}",
-            remedy="give `require` or `exclude`; or, for a clause without a test, `covered_by: CLAUSE`, "
-            "`coding: not_codable` or `coding: not_applicable`",
-        )
-    if merged.get("scope") and kind != "require":
-        raise InputError(
-            f"{where}: the scope {merged['id']} has no `require`",
-            remedy="give it a test with `require`: it decides which records the policy is about",
-        )
     return Clause(
         id=merged["id"],
         source_text=merged.get("words", ""),
         kind="scope" if merged.get("scope") else kind,
         test=parse_test(merged[kind]) if kind in merged else None,
         missing=merged.get("missing", "fails"),
-        coding=coding,
+        coding=merged.get("coding", "coded"),
         rationale=merged.get("because", ""),
         decision=decision,
         covered_by=merged.get("covered_by", ""),
@@ -230,7 +243,7 @@ def _clause(item: dict[str, Any], shared: dict[str, dict[str, Any]], where: str,
 
 
 def _apply_decisions(
-    clauses: list[Clause], decisions: list[dict[str, Any]], shared: dict[str, dict[str, Any]], where: str
+    clauses: list[Clause], decisions: list[dict[str, Any]], shared: Shared, where: str
 ) -> list[Clause]:
     """``clauses`` as changed by the decisions, which are applied in the order given."""
     result = list(clauses)
@@ -241,7 +254,7 @@ def _apply_decisions(
             raise InputError(f"{here} appears twice", remedy="give each decision a different id")
         seen.add(item["id"])
         if "add" in item:
-            result.append(_clause(item["add"], shared, here, item["id"]))
+            result.append(_clause(item["add"], shared, item["id"]))
             continue
         at = next((n for n, clause in enumerate(result) if clause.id == item.get("clause")), None)
         if at is None:
@@ -269,9 +282,7 @@ def _apply_decisions(
     return result
 
 
-def _flips(
-    item: dict[str, Any], published: list[Clause], dataset: str, shared: dict[str, dict[str, Any]], where: str
-) -> list[Flip]:
+def _flips(item: dict[str, Any], published: list[Clause], dataset: str, shared: Shared, where: str) -> list[Flip]:
     """Each decision reversed alone, starting from ``as_published`` and from ``as_intended`` (decision 10).
 
     Two kinds of decision have no entry: one that adds a clause without a test, and, for a base reading that lacks the

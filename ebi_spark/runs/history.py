@@ -178,6 +178,10 @@ class RunHistory:
         last = next((record for record in self.records(stage, DONE) if record.years), None)
         return last.seconds / len(last.years) if last and last.seconds else None
 
+    def last_seconds(self, stage: str) -> float | None:
+        """How many seconds the stage's last successful run took, whatever its years; None without one."""
+        return next((record.seconds for record in self.records(stage, DONE)), None)
+
     def histories(self, names: Iterable[str], runs: Iterable[StageRun]) -> dict[str, History]:
         """The history of the named tables since the earliest version that can count: that of a newest run of a year."""
         runs = list(runs)

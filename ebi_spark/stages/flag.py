@@ -15,7 +15,7 @@ from ebi_spark.lake.storage import run_in_threads
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import READS
 from ebi_spark.stages.stage import Stage
-from ebi_spark.stages.years import silver_years
+from ebi_spark.stages.years import known_records, silver_years
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     POLICY,
@@ -68,6 +68,7 @@ class Flag(Stage):
         lookups = read_lookups(context.spark, config)
         with context.stage(self.name, only) as report:
             years = report.years = due.years if due else silver_years(context)
+            report.rows_to_read = known_records(context, years)
             for remark in lookups.remarks:
                 context.progress(remark)
             made = self.compute(lake, years, chosen, lookups)

@@ -159,6 +159,7 @@ class Ingest(Stage):
         report.record.years_found = plan.years
         if done.to_write:
             batch = done.to_write[number][0]
+            report.rows_to_read = batch.rows
             made = write_batch(self.lake, plan, batch, self.config, self.context.progress)
             report.record.outcomes = plan.file_counts.outcome_fingerprints(batch)
             report.record.due_from = plan.file_counts.due_from(batch)
@@ -179,6 +180,7 @@ class Ingest(Stage):
         rest = [batch for batch, _ in done.to_write[number:]]
         remaining = seconds_left(paces, sum(batch.rows for batch in rest))
         about = f", about {in_words(remaining)} left in this stage" if remaining is not None else ""
+        self.context.expect(remaining)
         years = sum(len(batch.years) for batch, _ in done.to_write)
         left = sum(len(batch.years) for batch in rest)
         self.context.progress(f"{self.name}: {years - left} of {years} years done{about}")

@@ -30,7 +30,7 @@ from ebi_spark.rates.variation import variation
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import READS
 from ebi_spark.stages.stage import Stage
-from ebi_spark.stages.years import silver_years
+from ebi_spark.stages.years import known_records, silver_years
 from ebi_spark.tables.schemas import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
@@ -79,6 +79,7 @@ class Rate(Stage):
         context, config, lake = self.context, self.config, self.lake
         with context.stage(self.name) as report:
             years = report.years = due.years if due else silver_years(context)
+            report.rows_to_read = known_records(context, years)
             geography = read_geography(config.geography, config.mappings)
             run_id = F.lit(context.run_id)
             in_years = F.col(YEAR).isin(years)

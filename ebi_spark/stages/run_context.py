@@ -12,6 +12,7 @@ from ebi_spark import __version__
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError, EbiError
 from ebi_spark.runs.state import StageRecord
+from ebi_spark.stages.batches import in_words
 from ebi_spark.tables.schemas import RUN_LOG, TABLES
 
 # Imported where they are used: most commands need neither, and loading them takes time.
@@ -34,6 +35,7 @@ class StageReport:
     seconds: float = 0.0
     rows: int = 0
     years: list[str] | None = None  # those worked on; None while not known
+    rows_to_read: int | None = None  # how many rows or records the stage reads; None where not known
     details: dict[str, str] = field(default_factory=dict)  # for the run log
     why: list[str] = field(default_factory=list)  # the reasons that it was due, where these were determined
     skipped: bool = False
@@ -60,6 +62,10 @@ class RunContext:
         self.report: str | None = None
         self.tables: dict[str, int] = {}
         self.why: list[str] = []
+        # The stage that is running, since when, and when it should end (None: not known).
+        self._running: StageReport | None = None
+        self._since = 0.0
+        self._until: float | None = None
         if inputs is not None:
             self.inputs = inputs
 
@@ -87,6 +93,28 @@ class RunContext:
         self.stages.append(StageReport(name, skipped=True))
         self.heading(name, f": nothing to do, {what}")
 
+    def expect(self, seconds: float | None) -> None:
+        """Note about how long the stage that runs now or begins next will take from now; None: not known."""
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    def how_far(self) -> str:
+        """The stage that is running, with its years, its rows, the time so far and about how much is left; empty between
+        two stages. Such as ``flag · 2021-22 to 2023-24 · 259,789 rows · 0:42 · about 2 min left``."""
+        running, now = self._running, time.monotonic()
+        if running is None:
+            return ""
+        parts = [running.name]
+        if years := sorted(running.years or []):
+            parts.append(years[0] if len(years) == 1 else f"{years[0]} to {years[-1]}")
+        if running.rows_to_read is not None:
+            parts.append(f"{running.rows_to_read:,} rows")
+        minutes, seconds = divmod(int(now - self._since), 60)
+        parts.append(f"{minutes}:{seconds:02}")
+        if self._until is not None:
+            left = self._until - now
+            parts.append(f"about {in_words(left)} left" if left > 0 else "longer than expected")
+        return " · ".join(parts)
+
     def progress(self, message: str) -> None:
         """Take one line of progress."""
 
@@ -113,6 +141,7 @@ class RunContext:
         self.lake.versions_read.update({t.full_name: self.lake.version(t) for t in tables if self.lake.exists(t)})
         outcome = "done"
         inputs: dict[str, str] = {}
+        self._running, self._since = report, clock
         self.heading(name, f": {'; '.join(report.why)}" if report.why else "")
         try:
             inputs = recorded_inputs(name, self.config, self.lake, self.run_id, only, self.inputs)
@@ -130,6 +159,7 @@ class RunContext:
             outcome, report.details = "broken", {"error": type(error).__name__} | details_of_it
             raise
         finally:
+            self._running = self._until = None
             report.seconds = time.monotonic() - clock
             self.stages.append(report)
             self.tables.update(self.lake.versions_written)

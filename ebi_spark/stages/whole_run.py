@@ -54,6 +54,7 @@ class WholeRun:
         self._run_if_due(Rate(context), history.due(Rate.name, years), "flags and populations have not changed")
         context.why = history.why_monitor()
         if context.why:
+            context.expect(history.last_seconds(Monitor.name))
             self.show(Monitor(context).run())
         else:
             context.skip(Monitor.name, "records, flags and registers have not changed")
@@ -62,22 +63,24 @@ class WholeRun:
         released = current_release_id(self.lake)
         if released is None or context.why:
             _import_early()
+            context.expect(history.last_seconds(Publish.name))
             self.show(Publish(context).run())
         else:
             context.skip(Publish.name, f"{released} is still the current release")
             self._keep_release(released)
 
-    def _run_if_due(self, stage: Ingest | Flag | Rate, due: Due, otherwise: str) -> bool:
+    def _run_if_due(self, stage: Ingest | Flag | Rate, due: Due, otherwise: str, left: float | None = None) -> bool:
+        """``left``: about how many seconds this stage will take, where this run already shows it."""
         context = self.context
         if not due:
             context.skip(stage.name, otherwise)
             return False
         context.why = due.reasons
         earlier = context.history.seconds_a_year(stage.name)
-        if earlier is not None:
-            context.progress(
-                f"{stage.name}: {', '.join(due.years)}, about {in_words(earlier * len(due.years))}, judging by the last run"
-            )
+        if earlier is not None and left is None:
+            left = earlier * len(due.years)
+            context.progress(f"{stage.name}: {', '.join(due.years)}, about {in_words(left)}, judging by the last run")
+        context.expect(left)
         self.show(stage.run(due))
         return True
 
@@ -87,8 +90,9 @@ class WholeRun:
         records = silver_records(context) if len(due.years) > 1 else {}
         ahead = batches(due.years, records)
         paces: list[tuple[float, int]] = []
+        left: float | None = None
         for number, years in enumerate(ahead or [[]], start=1):
-            self._run_if_due(Flag(context), replace(due, years=years), "records and policies have not changed")
+            self._run_if_due(Flag(context), replace(due, years=years), "records and policies have not changed", left)
             if number < len(ahead):
                 paces.append((context.stages[-1].seconds, sum(records[year] for year in years)))
                 rest = [year for later in ahead[number:] for year in later]
@@ -104,6 +108,7 @@ class WholeRun:
             return
         _import_early()
         context.why = [f"{layer}: {reason}" for layer, found in due.items() for reason in found.reasons]
+        context.expect(context.history.last_seconds(Validate.name))
         self.show(Validate(context).run(due))
 
     def _keep_release(self, release_id: str) -> None:

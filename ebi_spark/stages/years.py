@@ -15,9 +15,17 @@ def silver_records(context: RunContext) -> dict[str, int]:
     """The number of records of each year in silver."""
     found: dict[str, int] = defaultdict(int)
     for table in (APC_SPELL, OP_ATTENDANCE):
-        for row in context.lake.grouped(table, [YEAR]):
+        for row in context.lake.grouped(table, [YEAR]) if context.lake.exists(table) else ():
             found[row[YEAR]] += row["rows"]
     return found
+
+
+def known_records(context: RunContext, years: list[str]) -> int | None:
+    """The number of records of these years in silver, for people to see; None where it would cost a Spark query."""
+    if context.config.lake.folder is None:
+        return None
+    records = silver_records(context)
+    return sum(records.get(year, 0) for year in years)
 
 
 def silver_years(context: RunContext) -> list[str]:

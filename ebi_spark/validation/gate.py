@@ -13,7 +13,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial, reduce
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,6 @@ KINDS = ("row", "unique", "unique_every_year", "total", "group", "count_of_viola
 COLUMNS_THERE = "columns_there"
 
 IN_SET = "expect_column_values_to_be_in_set"
-ROW_COUNT = "expect_table_row_count_to_equal"
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,10 @@ class FailedCheck:
 class GateResult:
     """The result of checking one layer.
 
-    ``failed`` are critical checks; ``warnings`` do not make ``success`` false. ``versions`` are the Delta versions that were
-    checked. ``docs`` is the index page, if pages were written.
+    ``checks`` is the number of checks that were evaluated, as progress, summary and page show it: a check is a statement about
+    a table, whether one expectation of Great Expectations expresses it or several. ``failed`` are critical checks;
+    ``warnings`` do not make ``success`` false. ``versions`` are the Delta versions that were checked. ``docs`` is the index
+    page, if pages were written.
     """
 
     success: bool
@@ -148,6 +149,17 @@ class GateResult:
     versions: dict[str, int]
     docs: Path | None
     warnings: list[FailedCheck] = field(default_factory=list)
+
+    @property
+    def in_words(self) -> str:
+        """Such as ``101 checks passed`` or ``98 of 101 checks passed, 2 warnings, 1 failed``."""
+        missed = len(self.failed) + len(self.warnings)
+        passed = f"{self.checks - missed:,} of {self.checks:,}" if missed else f"{self.checks:,}"
+        parts = [f"{passed} checks passed"]
+        parts += (
+            [f"{len(self.warnings):,} {'warning' if len(self.warnings) == 1 else 'warnings'}"] if self.warnings else []
+        )
+        return ", ".join([*parts, *([f"{len(self.failed):,} failed"] if self.failed else [])])
 
 
 def validate_layer(
@@ -250,8 +262,9 @@ def _gate_result(
     names = [suite.table.full_name for suite in suites]
     versions = {name: lake.versions_read[name] for name in names if name in lake.versions_read}
     checks = sum(len(suite.checks) for suite in suites)
-    page = _write_page(layer, suites, [*failed, *warnings], docs) if docs else None
-    return GateResult(not failed, checks, failed, versions, page, warnings)
+    result = GateResult(not failed, checks, failed, versions, None, warnings)
+    progress(f"{layer}: {result.in_words}")
+    return replace(result, docs=_write_page(layer, suites, result, docs)) if docs else result
 
 
 # The suites
@@ -640,13 +653,14 @@ def _evaluate_counts(layer: str, suites: list[Suite], violations: "_Violations")
 # The page
 
 
-def _write_page(layer: str, suites: list[Suite], not_met: list[FailedCheck], docs: Path) -> Path:
+def _write_page(layer: str, suites: list[Suite], result: GateResult, docs: Path) -> Path:
     """Write the page about a layer to a folder of its own in ``docs``. It opens without a web connection."""
-    found = {(item.table, item.check): item for item in not_met}
+    found = {(item.table, item.check): item for item in (*result.failed, *result.warnings)}
     tables = [
         {
             "name": suite.table.full_name,
             "meaning": suite.table.row,
+            "native": _native_in_words(suite),
             "checks": [
                 (check, _shown_rule(check), found.get((suite.table.full_name, check.id))) for check in suite.checks
             ],
@@ -656,7 +670,7 @@ def _write_page(layer: str, suites: list[Suite], not_met: list[FailedCheck], doc
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = environment.get_template("checks.html.j2").render(layer=layer, tables=tables)
+    page = environment.get_template("checks.html.j2").render(layer=layer, tables=tables, result=result.in_words)
     refuse_pages(docs, [layer])
     target = pages_of(docs, layer)
     try:
@@ -670,6 +684,19 @@ def _write_page(layer: str, suites: list[Suite], not_met: list[FailedCheck], doc
             remedy="make room for the page or choose another place (`docs: …`), then run the same command again",
         ) from None
     return target / "index.html"
+
+
+def _native_in_words(suite: Suite) -> str:
+    """How many checks of a published table Great Expectations evaluates itself, and as how many expectations; its own Data
+    Docs count the latter."""
+    if suite.native is None:
+        return ""
+    native = sum(check.kind == "native" for check in suite.checks)
+    counted = f"; Spark counts the other {len(suite.checks) - native}" if native < len(suite.checks) else ""
+    return (
+        f"Great Expectations evaluates {native} of these {len(suite.checks)} checks, as {len(suite.native['expectations'])} "
+        f"expectations, because a check can need several{counted}."
+    )
 
 
 def _shown_rule(check: Check) -> str:

@@ -1,0 +1,71 @@
+"""The line of a clause or a code in a policy's file."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+
+class PolicyLines:
+    """Finds lines in one policy file, which is read when the first line is asked for."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @cached_property
+    def _revisions(self) -> list[yaml.Node]:
+        try:
+            root = yaml.compose(self.path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        except (OSError, ValueError, yaml.YAMLError):  # a policy that was not loaded from a file
+            return []
+        return list(_items(_value(root, "revisions")))
+
+    def find(self, revision: str, clause: str, code: str) -> int | None:
+        """The line (counted from 1) of a code in a clause of a revision, or else that of the clause. A clause that several
+        revisions share (by a YAML anchor) is where it is written out. None where the file does not have the clause."""
+        for item in self._revisions:
+            # A local revision that follows the national ones is several: 2024-03, 2024-03+2024-09.
+            if _text(_value(item, "revision")) in (revision, revision.partition("+")[0]):
+                for found in _mappings(item):
+                    if clause in (
+                        _text(_value(found, "id")),
+                        _text(_value(found, "clause")),
+                        _text(_value(found, "use")),
+                    ):
+                        places = [node.start_mark.line for node in _scalars(found) if node.value == code]
+                        if places or _value(found, "id") is not None:
+                            return min(places, default=found.start_mark.line) + 1
+        return None
+
+
+def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((value for name, value in pairs if getattr(name, "value", None) == key), None)
+
+
+def _text(node: yaml.Node | None) -> str | None:
+    return node.value if isinstance(node, yaml.ScalarNode) else None
+
+
+def _items(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+def _inside(node: yaml.Node) -> Iterator[yaml.Node]:
+    """A node and everything within it, in the order of the file."""
+    yield node
+    children = node.value if isinstance(node, yaml.SequenceNode) else []
+    if isinstance(node, yaml.MappingNode):
+        children = [value for _, value in node.value]
+    for child in children:
+        yield from _inside(child)
+
+
+def _mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
+    return (item for item in _inside(node) if isinstance(item, yaml.MappingNode))
+
+
+def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    return (item for item in _inside(node) if isinstance(item, yaml.ScalarNode))
