@@ -27,6 +27,7 @@ AREA_TYPES = {
     "sub_icb": ("sub-ICB location", "sub-ICB locations"),
     "provider": ("provider", "providers"),
 }
+DATA_KINDS = {"real": "real records", "sample": "a sample of real records", "synthetic": "made up"}
 STATUSES = {
     "few_events": "fewer than 10 events: rate unreliable",
     "no_population": "no population",
@@ -93,6 +94,11 @@ SUPPRESSED_MEASURES = {"withheld_small": "fewer than 50", "withheld_secondary": 
 def in_words(name: Any) -> str:
     """A short name as words: ``primary_diagnosis`` becomes primary diagnosis."""
     return str(name).replace("_", " ")
+
+
+def data_kind(name: Any) -> str:
+    """What the records of a release are: made up, for example."""
+    return DATA_KINDS.get(str(name), "not stated")
 
 
 def count(value: Any, absent: str = "–") -> str:
