@@ -6,37 +6,46 @@ from typing import Any
 from ebi_spark.records.quarantine_summary import REMEDIES, columns_of
 from ebi_spark.records.row_status import CONFLICTING
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, by_year, chart_block
+from ebi_spark.report.blocks import Block, by_year, chart_block, text
 from ebi_spark.report.rows import Row
 
 
 def quality(rows: Sequence[Row]) -> tuple[Block, ...]:
     """The national measures of each data set by year, then the quarantined rows. ``rows`` are those of ``quality``."""
     if not rows:
-        return (Block("text", text="This release has no measures of data quality."),)
+        return (text("This release has no measures of data quality."),)
     known = list(wording.QUALITY)
 
     def place(row: Row) -> tuple[Any, ...]:
         name = str(row["measure"])
         return (known.index(name) if name in known else len(known), name)
 
+    def named(row: Row) -> str:
+        policy = f" ({row['policy_id']})" if row.get("policy_id") else ""
+        return wording.quality_measure(str(row["measure"])) + policy
+
     blocks = []
     for dataset in sorted({str(row["dataset"]) for row in rows}):
-        blocks.append(
-            by_year(
-                [row for row in rows if str(row["dataset"]) == dataset],
-                label=lambda row: (
-                    wording.quality_measure(str(row["measure"]))
-                    + (f" ({row['policy_id']})" if row.get("policy_id") else "")
-                ),
-                order=place,
-                cell=_quality_cell,
-                caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their percentage of the records "
-                "that the measure is a part of. Totals are exact. Every other number is rounded to the nearest 100, because it "
-                "could be the records of one area or provider.",
-                first="Measure",
+        own = sorted((row for row in rows if str(row["dataset"]) == dataset), key=place)
+        # Measures that are small in every year share one sentence.
+        shown = {named(row) for row in own if row.get("status") != "withheld_small"}
+        small = dict.fromkeys(named(row) for row in own if named(row) not in shown)
+        name = wording.DATASETS.get(dataset, dataset)
+        if shown:
+            blocks.append(
+                by_year(
+                    [row for row in own if named(row) in shown],
+                    label=named,
+                    order=lambda row: (*place(row), str(row.get("policy_id"))),
+                    cell=_quality_cell,
+                    caption=f"{name}: records by year, and their percentage of the records that the measure is a part of. Totals "
+                    "are exact. Every other number is rounded to the nearest 100, because it could be the records of one area "
+                    "or provider.",
+                    first="Measure",
+                )
             )
-        )
+        if small:
+            blocks.append(text(f"{name}, fewer than 50 in every year: {'; '.join(small)}."))
     return (*blocks, *_quarantine(rows))
 
 
@@ -126,9 +135,8 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
     if latest:
         number = len({row["area_code"] for row in latest})
         blocks.append(
-            Block(
-                "text",
-                text=f"{name}, {last}: {len(low)} of {number} providers with 100 records or more in a typical month have a "
+            text(
+                f"{name}, {last}: {len(low)} of {number} providers with 100 records or more in a typical month have a "
                 "low month.",
             )
         )
