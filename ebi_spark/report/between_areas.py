@@ -55,6 +55,13 @@ class Comparison:
             key=lambda row: (-row[self.measure], wording.area_name(row), str(row["area_code"])),
         )
 
+    def limits(self, row: Row) -> tuple[float, float] | None:
+        """The 95% limits of an area's figure, where they are published."""
+        if self.measure != "flagged_share":
+            return limits_of(row)
+        low, high = row.get("share_lower"), row.get("share_upper")
+        return None if low is None or high is None else (float(low), float(high))
+
     @property
     def is_drawn(self) -> bool:
         """Whether there is a chart. If every figure is 0 and others are suppressed, a chart would make areas look alike."""
@@ -223,10 +230,7 @@ def _ranked(each: Comparison, kinds: str, footnotes: Footnotes) -> Block:
     rows = [*each.shown, *others]
     common, own = wording.shared_notes(rows, footnotes)
     by_share = each.measure == "flagged_share"
-    both = {id(row): (row.get("share_lower"), row.get("share_upper")) if by_share else limits_of(row) for row in rows}
-    most = max(
-        [row[each.measure] for row in each.shown] + [(both[id(row)] or (0, 0))[1] or 0 for row in each.shown] + [0]
-    )
+    most = max((max(row[each.measure], (each.limits(row) or (0, 0))[1]) for row in each.shown), default=0)
     national = each.national if each.is_drawn else None
     named = (
         "flagged records as a share of those in scope"
@@ -245,10 +249,9 @@ def _ranked(each: Comparison, kinds: str, footnotes: Footnotes) -> Block:
 
     def cells(row: Row, marks: str) -> tuple[str, ...]:
         bar: str = ""
-        limits = both[id(row)]
         if row.get(each.measure) is not None and each.is_drawn:
-            known = None if limits is None or None in limits else limits
-            bar = interval(row[each.measure], known, most, each.sides.get(str(row["area_code"]), ""), national)
+            side = each.sides.get(str(row["area_code"]), "")
+            bar = interval(row[each.measure], each.limits(row), most, side, national)
         figures = () if by_share else (wording.rate_in(row, each.measure), wording.limits(row))
         return (
             wording.area_name(row) + marks, bar, *figures, wording.flagged_share(row),

@@ -108,6 +108,24 @@ def by_year(
     )
 
 
+def split_hidden(
+    rows: Sequence[Row], label: Callable[[Row], str], is_hidden: Callable[[Row], bool]
+) -> tuple[list[Row], list[str]]:
+    """The rows of labels that show something, and the labels all of whose rows are hidden, which one sentence can name."""
+    shown = {label(row) for row in rows if not is_hidden(row)}
+    hidden = dict.fromkeys(label(row) for row in rows if label(row) not in shown)
+    return [row for row in rows if label(row) in shown], list(hidden)
+
+
+def by_year_shown(
+    rows: Sequence[Row], *, label: Callable[[Row], str], is_hidden: Callable[[Row], bool], words: str, **given: Any
+) -> list[Block]:
+    """:func:`by_year` of the labels that show something in any year, and a sentence that begins with ``words`` on the others."""
+    shown, hidden = split_hidden(sorted(rows, key=given["order"]), label, is_hidden)
+    blocks = [by_year(shown, label=label, **given)] if shown else []
+    return [*blocks, *([text(f"{words}: {'; '.join(hidden)}.")] if hidden else [])]
+
+
 # A table with more rows than these scrolls in a box of its own.
 LONG = 14
 

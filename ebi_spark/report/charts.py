@@ -66,8 +66,8 @@ def trend(
             points = [row for row in own if str(row.get("revision")) == newest and row.get(measure) is not None]
             if points:
                 points.sort(key=lambda row: str(row["financial_year"]))
-                places = [years.index(str(row["financial_year"])) for row in points]
-                axes.plot(places, [row[measure] for row in points], color=GREY, linewidth=1.4, linestyle="--")
+                at = [years.index(str(row["financial_year"])) for row in points]
+                axes.plot(at, [row[measure] for row in points], color=GREY, linewidth=1.4, linestyle="--")
                 ends.append((points[-1][measure], f"{name} {wording.rate(points[-1][measure])}", GREY))
         for number, revision in enumerate(revisions):
             own = [row for row in shown if str(row.get("revision")) == revision]
@@ -132,7 +132,11 @@ def funnel(
     sides = outlying(shown, national, phi) if sides is None else sides
     pooled = any((row.get("period_years") or 1) > 1 for row in shown)
     with _drawing(
-        3.9, f"{wording.MEASURES[measure]} per 100,000", bottom=0.55, top=0.65 if any(sides.values()) else 0.42
+        3.9,
+        f"{wording.MEASURES[measure]} per 100,000",
+        right=0.95,
+        bottom=0.55,
+        top=0.65 if any(sides.values()) else 0.42,
     ) as (figure, axes):
         largest = max(row["population"] for row in shown) * 1.05
         smallest = min(row["population"] for row in shown) * 0.8
@@ -142,8 +146,7 @@ def funnel(
             for end in (0, 1):
                 axes.plot(grid, [both[end] for both in band], color=GREY, linestyle=style, linewidth=1.1)
         axes.axhline(national, color=INK, linewidth=1.2)
-        axes.text(largest, national, f"England {wording.rate(national)}", ha="right", va="bottom", color=INK, zorder=4)
-        marked: list[str] = []
+        marked: list[Row] = []
         for side, (marker, colour) in MARKS.items():
             own = [row for row in shown if sides.get(str(row["area_code"]), "") == side]
             if own:
@@ -159,6 +162,7 @@ def funnel(
         highest = min(max(heights), 1.4 * max(row[measure] for row in shown))
         axes.set_ylim(max(0.0, min(heights) - room), highest + room)
         axes.set_xlim(smallest, largest)
+        _labels(axes, [(national, f"England {wording.rate(national)}", INK)])
         _name_outliers(axes, [row for row in marked if sides.get(str(row["area_code"]))], national, measure, largest)
         _legend(figure, {sides.get(str(row["area_code"]), "") for row in shown}, "usual", "higher", "lower")
         axes.set_xlabel(

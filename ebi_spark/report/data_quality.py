@@ -6,7 +6,7 @@ from typing import Any
 from ebi_spark.records.quarantine_summary import REMEDIES, columns_of
 from ebi_spark.records.row_status import CONFLICTING
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, by_year, chart_block, text
+from ebi_spark.report.blocks import Block, by_year_shown, chart_block, text
 from ebi_spark.report.rows import Row
 
 
@@ -24,28 +24,21 @@ def quality(rows: Sequence[Row]) -> tuple[Block, ...]:
         policy = f" ({row['policy_id']})" if row.get("policy_id") else ""
         return wording.quality_measure(str(row["measure"])) + policy
 
-    blocks = []
+    blocks: list[Block] = []
     for dataset in sorted({str(row["dataset"]) for row in rows}):
         own = sorted((row for row in rows if str(row["dataset"]) == dataset), key=place)
-        # Measures that are small in every year share one sentence.
-        shown = {named(row) for row in own if row.get("status") != "withheld_small"}
-        small = dict.fromkeys(named(row) for row in own if named(row) not in shown)
         name = wording.DATASETS.get(dataset, dataset)
-        if shown:
-            blocks.append(
-                by_year(
-                    [row for row in own if named(row) in shown],
-                    label=named,
-                    order=lambda row: (*place(row), str(row.get("policy_id"))),
-                    cell=_quality_cell,
-                    caption=f"{name}: records by year, and their percentage of the records that the measure is a part of. Totals "
-                    "are exact. Every other number is rounded to the nearest 100, because it could be the records of one area "
-                    "or provider.",
-                    first="Measure",
-                )
-            )
-        if small:
-            blocks.append(text(f"{name}, fewer than 50 in every year: {'; '.join(small)}."))
+        blocks += by_year_shown(
+            own,
+            label=named,
+            is_hidden=lambda row: row.get("status") == "withheld_small",
+            words=f"{name}, fewer than 50 in every year",
+            order=lambda row: (*place(row), str(row.get("policy_id"))),
+            cell=_quality_cell,
+            caption=f"{name}: records by year, and their percentage of the records that the measure is a part of. Totals are "
+            "exact. Every other number is rounded to the nearest 100, because it could be the records of one area or provider.",
+            first="Measure",
+        )
     return (*blocks, *_quarantine(rows))
 
 
@@ -105,27 +98,27 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
     providers = [row for row in rows if row["area_type"] == "provider"]
     blocks: list[Block] = []
     if national:
-        blocks += chart_block(
+        months = Block(
+            "grid",
+            text=f"{name}: the latest twelve months. A provider's month is low if it has less than half as many records as "
+            "the provider's typical month of that year (the median of its months that are not marked).",
+            head=("Month", "Records", "Providers", "With a low month", "Mark"),
+            rows=tuple(
+                (
+                    wording.month(row["month"]),
+                    *(wording.count(row.get(field)) for field in ("records", "providers", "providers_low")),
+                    wording.month_marks(row),
+                )
+                for row in national[-12:]
+            ),
+            align="nrrrl",
+        )
+        drawn = chart_block(
             charts.records_by_month(national, key=f"completeness-{dataset}", title=name),
             f"{name}: records by month, all procedures. Hollow points are provisional months, which will grow, and months of the pandemic.",
+            [months],
         )
-        blocks.append(
-            Block(
-                "grid",
-                text=f"{name}: the latest twelve months. A provider's month is low if it has less than half as many records as "
-                "the provider's typical month of that year (the median of its months that are not marked).",
-                head=("Month", "Records", "Providers", "Providers with a low month", "Mark"),
-                rows=tuple(
-                    (
-                        wording.month(row["month"]),
-                        *(wording.count(row.get(field)) for field in ("records", "providers", "providers_low")),
-                        wording.month_marks(row),
-                    )
-                    for row in national[-12:]
-                ),
-                align="lrrrl",
-            )
-        )
+        blocks += drawn or [months]
     last = max((str(row["financial_year"]) for row in providers), default="")
     latest = [row for row in providers if str(row["financial_year"]) == last]
     low: dict[str, list[Row]] = {}

@@ -1,9 +1,10 @@
 """The report's part on monitoring: prior approval, the care around operations, what changed, and case-note audits."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ebi_spark.report import wording
-from ebi_spark.report.blocks import Block, by_year, stack, text
+from ebi_spark.report.blocks import LONG, Block, by_year_shown, split_hidden, stack, text
 from ebi_spark.report.rows import Row
 
 TABLES = ("approval_summary", "pathway_summary", "activity_change", "audit_estimate")
@@ -71,7 +72,7 @@ TRENDS = (
     "that of A73.5 (block of a nerve) rose."
 )
 DEATHS = "Deaths outside hospital are not in the data, so the share that died is too low."
-ROUNDED = "Counts are rounded. “Withheld” means that a count is below 8, or that it would reveal such a count."
+ROUNDED = "Counts are rounded. In this part [c] means that a count is below 8, or that it would reveal such a count."
 
 
 def monitoring(own: dict[str, list[Row]], reading: str, whole: Sequence[Row]) -> tuple[Block, ...]:
@@ -93,8 +94,10 @@ def _approvals(rows: Sequence[Row]) -> Iterable[Block]:
     if not rows:
         return
     order = list(APPROVAL_CLASSES)
-    yield by_year(
+    yield from by_year_shown(
         [row | {"revision": None} for row in rows],
+        is_hidden=_is_hidden,
+        words="Suppressed in every year",
         label=lambda row: APPROVAL_CLASSES.get(row["match_class"], wording.in_words(row["match_class"])),
         order=lambda row: (order.index(row["match_class"]) if row["match_class"] in order else len(order),),
         cell=_count,
@@ -116,11 +119,15 @@ def _approvals(rows: Sequence[Row]) -> Iterable[Block]:
 
 
 def _share(share: float | None) -> str:
-    return "withheld" if share is None else f"{wording.rate(100 * share)}%"
+    return wording.HIDDEN if share is None else f"{wording.rate(100 * share)}%"
+
+
+def _is_hidden(row: Row) -> bool:
+    return row.get("status") == "withheld"
 
 
 def _count(row: Row) -> str:
-    words = {"withheld": "withheld", "sub_national": "too few boards"}
+    words = {"withheld": wording.HIDDEN, "sub_national": "too few boards"}
     return words.get(str(row.get("status")), wording.count(row.get("operations")))
 
 
@@ -158,6 +165,7 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
             "What is missing to decide the algorithm for any fusion, because these data never have it: "
             f"{', '.join(sorted(wording.in_words(name) for name in never))}."
         )
+    steps, hidden = split_hidden(steps, _step, _is_hidden)
     if steps:
         yield Block(
             "grid",
@@ -176,14 +184,18 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
                 for states in _grouped(steps)
             ),
             align="lbrrrr",
-            long=True,
+            long=len(_grouped(steps)) > LONG,
         )
+    if hidden:
+        yield text(f"Suppressed: {'; '.join(hidden)}.")
     yield text(UNSEEN)
     classes = [row for row in by_period if row["measure"] in MEASURES]
     order = list(MEASURES)
     if classes:
-        yield by_year(
+        yield from by_year_shown(
             [row | {"revision": None} for row in classes],
+            is_hidden=_is_hidden,
+            words="Suppressed in every year",
             label=lambda row: f"{MEASURES[row['measure']]}: {wording.in_words(row['class'])}",
             order=lambda row: (
                 order.index(row["measure"]),
@@ -232,7 +244,7 @@ def _incidence(rows: Sequence[Row]) -> Iterable[Block]:
     def cell(event: str, day: int) -> str:
         row = next((row for row in given if row["measure"] == event and int(row["day"]) == day), None)
         if row is None or row.get("share") is None:
-            return "–" if row is None else "withheld"
+            return "–" if row is None else wording.HIDDEN
         share, lower, upper = (wording.rate(100 * row[name]) for name in ("share", "share_lower", "share_upper"))
         return f"{share}% ({lower} to {upper})"
 
@@ -265,7 +277,7 @@ def _changes(rows: Sequence[Row]) -> Iterable[Block]:
     caption = (
         f"Why the number of flagged records changed from {last[1]} to {last[0]}, both years read by revision {last[2]}"
     )
-    records = {row["component"]: row.get("records") for row in chosen}
+    records: dict[str, Any] = {row["component"]: row.get("records") for row in chosen}
     totals = ("total_from", "total_to")
     parts = sorted(
         (name for name in records if name not in totals),
@@ -305,7 +317,7 @@ def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
     def figure(row: Row, name: str) -> str:
         value = row.get(name)
         if value is None:
-            return str(row["status"]) if row["status"] != "ok" else "–"
+            return {"withheld": wording.HIDDEN, "ok": "–"}.get(row["status"], str(row["status"]))
         return wording.count(value) if abs(value) > 1 else f"{value:.2f}"
 
     order = list(ESTIMATES)

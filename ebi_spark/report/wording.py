@@ -69,7 +69,7 @@ FOOTNOTES = {
         "so a 0 or a low rate says nothing about them."
     ),
 }
-MONTH_MARKS = {"provisional": "provisional: more records are expected", "pandemic": "pandemic"}
+MONTH_MARKS = {"provisional": "provisional", "pandemic": "pandemic"}
 SIGNALS = {
     "astronomical": "outside the limits",
     "shift": "seven or more in a row on one side of the mean",
