@@ -134,7 +134,7 @@ def funnel(
     with _drawing(
         3.9,
         f"{wording.MEASURES[measure]} per 100,000",
-        right=0.95,
+        right=1.1,
         bottom=0.55,
         top=0.65 if any(sides.values()) else 0.42,
     ) as (figure, axes):
@@ -205,16 +205,16 @@ def _name_outliers(axes: Axes, rows: Sequence[Row], national: float, measure: st
         rows, key=lambda row: -abs(math.sqrt(row[measure]) - math.sqrt(national)) * row["population"] ** 0.5
     )
     low, high = axes.get_ylim()
-    places: list[tuple[float, float]] = []
+    places: list[tuple[float, float, int]] = []
     for row in sorted(distant[:NAMED], key=lambda row: row[measure]):
-        right = row["population"] > largest * 0.6
-        at = (row["population"] / largest, (row[measure] - low) / (high - low))
-        above = sum(abs(at[0] - x) < 0.4 and abs(at[1] - y) < 0.07 for x, y in places)
-        places.append(at)
+        right = row["population"] > largest * 0.55
+        x, y = row["population"] / largest, (row[measure] - low) / (high - low)
+        name = fill(wording.short_name(row), 27)
+        above = sum(lines for left, height, lines in places if abs(x - left) < 0.45 and abs(y - height) < 0.08)
+        places.append((x, y, name.count("\n") + 1))
         axes.annotate(
-            fill(wording.short_name(row), 27), (row["population"], row[measure]), fontsize=9.5, va="center",
-            xytext=(-7 if right else 7, 12 * above), textcoords="offset points", ha="right" if right else "left",
-            parse_math=False, linespacing=1.0,
+            name, (row["population"], row[measure]), fontsize=9.5, va="center", xytext=(-7 if right else 7, 12 * above),
+            textcoords="offset points", ha="right" if right else "left", parse_math=False, linespacing=1.0,
         )  # fmt: skip
 
 

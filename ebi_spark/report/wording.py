@@ -256,8 +256,10 @@ def area_name(row: Row) -> str:
 
 
 def short_name(row: Row) -> str:
-    """An area's name for a chart, without the words that all of its kind have."""
+    """An area's name for a chart, without the words that all of its kind have. A sub-ICB location has its code."""
     name = area_name(row)
+    if row.get("area_type") == "sub_icb":
+        return str(row.get("area_code"))
     return name.removeprefix("NHS ").removesuffix(" Integrated Care Board").strip() or name
 
 
