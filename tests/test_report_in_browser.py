@@ -9,9 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from browser import CHROMIUM, Browser
-from test_report import FUSION, YEARS, framed, manifest, rate_row, sample
+from test_report import FUSION, IMAGING, YEARS, framed, manifest, rate_row, sample
 
 from ebi_spark.report import build_report
 from ebi_spark.tables import schemas
@@ -24,14 +25,14 @@ BOARD = "NHS Eastmere and Dunmere Integrated Care Board"
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with two periods of imaging in every board, so that an area has a line of its own."""
     tables = sample()
-    earlier = tables["rate"].query("policy_id == @IMAGING and area_type == 'icb'").copy()
+    earlier = tables["rate"].query(f"policy_id == '{IMAGING}' and area_type == 'icb'").copy()
     earlier[["financial_year", "period"]] = YEARS[-2]
     named = framed(
         [rate_row(FUSION, YEARS[-1], "region", "Y1", "East", activity=400, population=8_000_000),
          rate_row(FUSION, YEARS[-1], "region", "Y2", "West", activity=20, population=9_000_000)],
         schemas.RATE,
     )  # fmt: skip
-    tables["rate"] = tables["rate"]._append([earlier, named], ignore_index=True)
+    tables["rate"] = pd.concat([tables["rate"], earlier, named], ignore_index=True)
     file = tmp_path_factory.mktemp("report") / "report.html"
     file.write_text(build_report(tables, release=manifest(data_kind="synthetic")), encoding="utf-8")
     return file
@@ -56,8 +57,7 @@ def test_the_page_asks_for_nothing_and_its_policy_refuses_nothing_of_its_own(bro
     assert "style" in refused and "y.png" in refused
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_the_page_is_accessible(browser: Browser, path: Path, width: int, dark: bool) -> None:
     browser.open(path, width=width, dark=dark)
     browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
@@ -134,8 +134,10 @@ def test_a_name_that_is_typed_shows_its_area_in_funnels_tables_and_a_line_of_its
     # In the summary and in the section of each policy; imaging has two periods.
     assert len(panels) == 4 and [marks for _, marks in panels].count(2) == 2
     assert all(text.startswith(f"{BOARD}. ") for text, _ in panels) and browser.problems() == []
-    row = "document.querySelector('tr.chosen')"
-    assert browser.run(f"(box => box.top >= 0 || true)({row}.getBoundingClientRect()) && {row}.closest('details').open")
+    # The row is in a view that is open, and in sight in the box that it scrolls in.
+    shown = "(row => { const box = row.closest('.long').getBoundingClientRect(), at = row.getBoundingClientRect(); "
+    shown += "return row.closest('details').open && at.top >= box.top && at.bottom <= box.bottom })"
+    assert browser.run(f"[...document.querySelectorAll('tr.chosen')].every({shown})")
     browser.type("#find", "no such place")
     assert browser.run("document.getElementById('found').textContent") == "No area matches"
     assert browser.run("document.querySelectorAll('.chosen').length") == 0

@@ -51,7 +51,7 @@ ABSENT = {
     "withheld_small": HIDDEN,
     "withheld_secondary": HIDDEN,
 }
-# A mark in a table leads to each of these, which stands once on the page.
+# A mark in a table leads to each of these, which is explained once on the page.
 FOOTNOTES = {
     "partial_year": "The year is incomplete.",
     "partial_coverage": "The data are an extract, not the whole of England.",
@@ -180,7 +180,7 @@ def period(row: Row) -> str:
 
 
 class Footnotes:
-    """The notes of the page, in the order in which its tables first need them. Each text stands there once."""
+    """The notes of the page, in the order in which its tables first need them. Each text is there once."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
