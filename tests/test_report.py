@@ -511,7 +511,7 @@ def test_the_first_screen_answers_in_words(page: Page) -> None:
     assert page.says(
         "The rate fell from 2019-20 to 2022-23: the direction the policy asks for (ratio 0.95, 95% interval 0.94 to 0.96)"
     )
-    assert page.says("One decision alone (to make “missing category kept”) turns 1,038 flagged records into 2,242.")
+    assert page.says("With the decision “missing category kept”, 1,038 flagged records become 2,242.")
     assert page.says("12 of 42 ICBs are suppressed, 2020-21 to 2022-23. Of the others, ")
     # An answer is one of the first screen only if it comes before the first section.
     first = page.texts[

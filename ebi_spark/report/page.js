@@ -29,6 +29,7 @@
     const label = `${name}: ${line.map((point) => `${point[0]} ${shown(point[1])}`).join(", ")} per 100,000`;
     const picture = svg("svg", { viewBox: "0 0 400 145", role: "img", "aria-label": label });
     const path = (points) => points.map((point) => `${x(point[0])},${y(point[1])}`).join(" ");
+    picture.append(svg("line", { class: "base", x1: 20, x2: 350, y1: 120, y2: 120 }));
     picture.append(svg("polyline", { class: "of-england", points: path(england) }));
     picture.append(svg("polyline", { class: "of-area", points: path(line) }));
     for (const [period, value, low, high] of line) {

@@ -147,10 +147,10 @@ def _how_sure(policy: Policy) -> str:
             )
     decided = largest_decision(policy)
     if decided is not None:
-        words, now, then = wording.in_words(decided["decision"]), decided["flagged"], decided["flagged_flipped"]
-        change = {"made": "to make", "undone": "not to make"}.get(str(decided["direction"]), str(decided["direction"]))
+        words = "With" if decided["direction"] == "made" else "Without"
         sentences.append(
-            f"One decision alone ({change} “{words}”) turns {wording.count(now)} flagged records into {wording.count(then)}."
+            f"{words} the decision “{wording.in_words(decided['decision'])}”, {wording.count(decided['flagged'])} flagged records "
+            f"become {wording.count(decided['flagged_flipped'])}."
         )
     return " ".join(sentences)
 
@@ -198,8 +198,13 @@ def _outlying(each: Comparison) -> str:
         f"{wording.rate(first[each.measure])} ({wording.area_name(first)})."
     )
     if not names["above"] and not names["below"]:
-        why = "as much as they usually do" if each.widened > 1 else "no more than chance would explain"
-        return f"{words}none is outside the limits of the funnel plot: they differ {why}.{spread}"
+        why = ": chance alone may explain how they differ."
+        if each.widened > 1:
+            why = (
+                f". They differ by more than chance would explain (overdispersion {wording.rate(each.phi)}), and the limits allow "
+                "for that."
+            )
+        return f"{words}none is outside the limits of the funnel plot{why}{spread}"
     parts = [
         f"{len(found)} {'is' if len(found) == 1 else 'are'} {word}"
         + (f" ({wording.listed(found)})" if len(found) <= NAMED else "")
