@@ -96,8 +96,11 @@
   const print = byId("print-all");
   print.hidden = false;
   print.addEventListener("click", () => {
+    const closed = [...document.querySelectorAll("details:not([open])")];
     document.documentElement.classList.add("whole");
+    closed.forEach((part) => (part.open = true));
     window.print();
+    closed.forEach((part) => (part.open = false));
     document.documentElement.classList.remove("whole");
   });
 })();
