@@ -541,6 +541,8 @@ def test_the_range_over_readings_is_beside_the_figure() -> None:
     shown = page.table("How much the reading of the policy decides")
     assert [line["Flagged"] for line in shown.values()] == ["95", "1,983", "520"]
     assert shown["as intended (used here)"]["Rate (limits)"].startswith("3.4 (")  # 1.02 · 1983 / 594
+    by_reading = page.table("Rates per 100,000 people in England by every reading")
+    assert [line["2022-23"] for line in by_reading.values()] == ["0.16", "3.4", "0.89"]  # 1.02 · count / 594
     assert page.says("Read in other ways, the same records give 95 to 1,983. This figure is the policy as intended")
     assert (
         sum(
@@ -732,11 +734,11 @@ def test_change_and_flagged_share_are_printed(page: Page) -> None:
 
 
 def test_completeness_names_the_providers_that_sent_little(page: Page) -> None:
-    latest = page.table("Admitted patient care: the latest twelve months")
+    latest = page.table("Admitted patient care: every month")
     assert latest["October 2022"] == {
         "Month": "October 2022", "Records": "1,300,000", "Providers": "140", "With a low month": "1", "Mark": "–",
     }  # fmt: skip
-    assert latest["March 2023"]["Mark"] == "provisional"
+    assert latest["March 2023"]["Mark"] == "provisional" and len(latest) == 36
     assert page.says(
         "Admitted patient care, 2022-23: 1 of 2 providers with 100 records or more in a typical month have a low month."
     )

@@ -6,7 +6,7 @@ from typing import Any
 from ebi_spark.records.quarantine_summary import REMEDIES, columns_of
 from ebi_spark.records.row_status import CONFLICTING
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, by_year_shown, chart_block, text
+from ebi_spark.report.blocks import LONG, Block, by_year_shown, chart_block, text
 from ebi_spark.report.rows import Row
 
 
@@ -100,7 +100,7 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
     if national:
         months = Block(
             "grid",
-            text=f"{name}: the latest twelve months. A provider's month is low if it has less than half as many records as "
+            text=f"{name}: every month, the latest first. A provider's month is low if it has less than half as many records as "
             "the provider's typical month of that year (the median of its months that are not marked).",
             head=("Month", "Records", "Providers", "With a low month", "Mark"),
             rows=tuple(
@@ -109,9 +109,10 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
                     *(wording.count(row.get(field)) for field in ("records", "providers", "providers_low")),
                     wording.month_marks(row),
                 )
-                for row in national[-12:]
+                for row in reversed(national)
             ),
             align="nrrrl",
+            long=len(national) > LONG,
         )
         drawn = chart_block(
             charts.records_by_month(national, key=f"completeness-{dataset}", title=name),

@@ -8,7 +8,7 @@ from typing import Any
 from ebi_spark.rates.change import FEWEST, Change, change, error_of_count
 from ebi_spark.rates.control_charts import LEAST_MONTHLY, ControlChart, Form, t_chart, xmr
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, chart_block, text
+from ebi_spark.report.blocks import Block, by_year, chart_block, text
 from ebi_spark.report.rows import Row, measure_of
 from ebi_spark.report.wording import Footnotes
 
@@ -61,6 +61,19 @@ def trend(
         caption = f"Flagged records and rates per 100,000 people in {place}."
         caption += " Limits allow for people who have several records." if repeats else ""
         blocks.append(_rates(rows, caption, several, footnotes))
+    if others:
+        known = list(wording.READINGS)
+        blocks.append(
+            by_year(
+                [*rows, *(row for own in others.values() for row in own)],
+                label=lambda row: wording.reading(row["reading"]),
+                order=lambda row: (known.index(row["reading"]),),
+                cell=lambda row: wording.rate_in(row, measure_of(rows)),
+                caption=f"Rates per 100,000 people in {place} by every reading",
+                first="Reading",
+                fold=True,
+            )
+        )
     if pooled:
         blocks.append(
             _rates(
