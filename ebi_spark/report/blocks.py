@@ -123,7 +123,18 @@ def by_year_shown(
     """:func:`by_year` of the labels that show something in any year, and a sentence that begins with ``words`` on the others."""
     shown, hidden = split_hidden(sorted(rows, key=given["order"]), label, is_hidden)
     blocks = [by_year(shown, label=label, **given)] if shown else []
-    return [*blocks, *([text(f"{words}: {'; '.join(hidden)}.")] if hidden else [])]
+    return [*blocks, *hidden_names(words, hidden)]
+
+
+def hidden_names(words: str, names: Sequence[str]) -> list[Block]:
+    """What shows nothing, named once: in a sentence, or if there are many in a list that a reader can open."""
+    if len(names) > _FEW:
+        return [Block("items", text=f"{words} ({len(names)})", items=tuple(names), fold=True)]
+    return [text(f"{words}: {'; '.join(names)}.")] if names else []
+
+
+# So many names fit into a sentence.
+_FEW = 8
 
 
 # A table with more rows than these scrolls in a box of its own.

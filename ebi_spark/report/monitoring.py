@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ebi_spark.report import wording
-from ebi_spark.report.blocks import LONG, Block, by_year_shown, split_hidden, stack, text
+from ebi_spark.report.blocks import LONG, Block, by_year_shown, hidden_names, split_hidden, stack, text
 from ebi_spark.report.rows import Row
 
 TABLES = ("approval_summary", "pathway_summary", "activity_change", "audit_estimate")
@@ -186,8 +186,7 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
             align="lbrrrr",
             long=len(_grouped(steps)) > LONG,
         )
-    if hidden:
-        yield text(f"Suppressed: {'; '.join(hidden)}.")
+    yield from hidden_names("Suppressed", hidden)
     yield text(UNSEEN)
     classes = [row for row in by_period if row["measure"] in MEASURES]
     order = list(MEASURES)
