@@ -1203,6 +1203,7 @@ def test_two_revisions_of_one_year_are_both_shown() -> None:
     page = Page(build_report(both, release=manifest()))
     assert page.says("records were flagged under revision 2022-08")
     assert page.says("records were flagged under revision 2024-01-made-up")
+    assert page.says("in 2022-23, by revision 2024-01-made-up, the newest of 2 that apply to this year")
     assert len(page.ids) == len(set(page.ids))
 
 

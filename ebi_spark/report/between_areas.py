@@ -187,7 +187,8 @@ def _blocks(each: Comparison, key: str, title: str, footnotes: Footnotes) -> lis
     if each.shown and not each.is_drawn:
         blocks.append(text(f"All published figures of these {wording.areas(each.kind)} are 0. There is no chart."))
     elif not each.shown:
-        blocks.append(text("There is no chart. For a rare intervention this is expected: suppressed does not mean 0."))
+        expected = " For a rare intervention this is expected: suppressed does not mean 0." if each.suppressed else ""
+        blocks.append(text(f"There is no chart.{expected}"))
     elif each.measure == "flagged_share":
         blocks.append(text("A provider has no population of its own, so there is no rate and no funnel plot."))
     elif not each.national:

@@ -47,6 +47,9 @@ def card(policy: Policy, aim: str, caveats: Sequence[str]) -> Card:
     """The card of one policy. ``aim``: what it asks for, in its source's words. ``caveats``: those of this policy alone."""
     newest = policy.newest[0] if policy.newest else None
     scope = [str(clause["words"]) for clause in clauses_of(policy.current or {}) if clause.get("kind") == "scope"]
+    asks = f"The policy asks: {aim}" if aim else ""
+    if scope and not aim:
+        asks = f"The policy asks for fewer of these: {' '.join(scope)}"
     publisher = str((policy.current or {}).get("publisher") or policy.policy_id)
     answers = [
         ("How sure", _how_sure(policy) + policy.footnotes.marks(policy.reconciled)),
@@ -58,11 +61,7 @@ def card(policy: Policy, aim: str, caveats: Sequence[str]) -> Card:
         anchor=policy.anchor,
         title=policy.title,
         about=f"Local policy of {wording.listed(policy.boards)}" if policy.boards else publisher,
-        aim=f"The policy asks: {aim}"
-        if aim
-        else f"The policy asks for fewer of these: {' '.join(scope)}"
-        if scope
-        else "",
+        aim=asks,
         figure="no data" if newest is None else wording.count_in(newest, "activity"),
         unit=_unit(policy, newest),
         rate="" if newest is None else _rate_words(newest),
@@ -96,12 +95,14 @@ def headline(policy: Policy) -> str:
 def _unit(policy: Policy, newest: Row | None) -> str:
     if newest is None:
         return f"This release has no figures under the policy's main definition ({wording.reading(policy.reading)})."
-    flagged = "is suppressed" if is_suppressed(newest) else "flagged"
-    records = "record" if newest.get("activity") == 1 else "records"
-    revision = f", by revision {newest['revision']}" if len(policy.newest) > 1 else ""
+    where = f"in {policy.place} in {newest['financial_year']}"
     if is_suppressed(newest):
-        return f"The number of flagged records in {policy.place} in {newest['financial_year']} {flagged}."
-    return f"{records} {flagged} in {policy.place} in {newest['financial_year']}{revision}"
+        return f"The number of flagged records {where} is suppressed."
+    several = len(policy.newest)
+    revision = (
+        f", by revision {newest['revision']}, the newest of {several} that apply to this year" if several > 1 else ""
+    )
+    return f"{'record' if newest.get('activity') == 1 else 'records'} flagged {where}{revision}"
 
 
 def _rate_words(row: Row) -> str:
