@@ -27,7 +27,6 @@ from benchmarks.cost_model import (
     refits,
     smallest,
 )
-from ebi_spark.report.charts import BLUE, GREY, INK, ORANGE, PALE, VERMILLION
 
 SPELLS, ATTENDANCES = 20_000_000, 120_000_000
 # A spell has a derived row of its own.
@@ -35,6 +34,8 @@ NATIONAL_ROWS = 2 * SPELLS + ATTENDANCES
 YEARS = 12
 STAGES = ("ingest", "flag", "rate", "validate", "publish")
 AROUND, WHOLE = "start and end", "whole job"
+# Okabe and Ito's palette, which people with any kind of colour vision can distinguish.
+BLUE, VERMILLION, ORANGE, GREY, INK, PALE = "#0072B2", "#D55E00", "#E69F00", "#8A8F98", "#1F2933", "#D9DDE2"
 COLOURS = (BLUE, VERMILLION, ORANGE, GREY, INK)
 HOUR = 3600.0
 

@@ -27,6 +27,9 @@ def main() -> int:
         if status:
             return status
         BEGUN.unlink(missing_ok=True)
+    elif "data_kind:" not in (written := config.read_text(encoding="utf-8")):
+        # A demo of an earlier version did not say that its data are made up.
+        config.write_text(f"data_kind: synthetic\n{written}", encoding="utf-8")
     status = run.main(["--config", str(config), "--lake", str(FOLDER / "lake")])
     if status == 0:
         print(

@@ -81,7 +81,7 @@ def _collect(lake: LocalLake) -> dict[str, list[dict[str, Any]]]:
             for row in log[:SHOWN_STAGES]
         ]
     release = current_release(lake)
-    names = ("release_id", "released_at", "disclosure", "coverage", "years")
+    names = ("release_id", "released_at", "disclosure", "coverage", "data_kind", "years")
     found["release"] = [{name: release[name] for name in names}] if release else []
     return found
 

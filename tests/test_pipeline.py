@@ -411,8 +411,8 @@ def test_nobody_can_solve_for_what_is_withheld(done: dict[str, Any], source: Pat
     counts = shown["standardised_rate"] * shown["expected"] / england["standardised_rate"]
     assert len(shown) and counts.to_numpy() == pytest.approx(shown["activity"].to_numpy(float))
     # How many of the withheld are truly small is in no published table.
-    loss = rows(source, "published/release", "disclosure, disclosure_loss", "is_current")[0]
-    assert loss == ("hes_2018_protected", None)
+    loss = rows(source, "published/release", "disclosure, disclosure_loss, data_kind", "is_current")[0]
+    assert loss == ("hes_2018_protected", None, "synthetic")
     assert ((shown["expected"] * 2) % 1 == 0).all()
 
 

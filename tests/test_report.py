@@ -4,6 +4,8 @@ The frames are made up in the shape of the published tables. No row describes an
 """
 
 import ast
+import base64
+import hashlib
 import json
 import math
 import random
@@ -25,6 +27,7 @@ from ebi_spark.config.settings import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
 from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.report import build_report, charts, wording
+from ebi_spark.report.blocks import interval, stack
 from ebi_spark.report.page import report_caveats, sources_to_check
 from ebi_spark.report.rows import mapping, rows_of
 from ebi_spark.tables import monitoring as monitoring_tables
@@ -402,6 +405,9 @@ def manifest(**changed: Any) -> dict[str, Any]:
     }
 
 
+_TEXTS = ("td", "th", "caption", "p", "h1", "h2", "h3", "li", "dt", "dd", "title", "text", "summary", "figcaption")
+
+
 class Page(HTMLParser):
     """What a reader sees: tables by caption, headings, paragraphs, labels of charts, and links."""
 
@@ -413,6 +419,11 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.labels: list[str] = []
         self.tags: list[str] = []
+        # The marks of notes, by the text that they follow.
+        self.marks: dict[str, str] = {}
+        self._mark: list[str] | None = None
+        self.notes: list[str] = []
+        self._is_note = False
         self._row: list[str] | None = None
         self._rows: list[list[str]] = []
         self._into: list[str] | None = None
@@ -424,36 +435,32 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.ids += [given["id"] or ""] if "id" in given else []
         self.links += [given[name] or "" for name in ("src", "href", "xlink:href", "action", "data") if name in given]
-        if tag == "svg":
-            assert given["role"] == "img"
-            self.labels.append(given["aria-label"] or "")
+        self._is_note = self._is_note or bool(re.fullmatch(r"note-\d+", given.get("id") or ""))
+        if tag == "svg" and given.get("class") != "bar":
+            if given.get("x") is None:  # else it is a point of a bar
+                assert given["role"] == "img"
+                self.labels.append(given["aria-label"] or "")
+        elif tag == "sup":
+            self._mark = []
         elif tag == "table":
             self._rows, self._caption = [], ""
         elif tag == "tr":
             self._row = []
-        elif tag in (
-            "td",
-            "th",
-            "caption",
-            "p",
-            "h1",
-            "h2",
-            "h3",
-            "li",
-            "dd",
-            "title",
-            "text",
-            "summary",
-            "figcaption",
-        ):
+        elif tag in _TEXTS:
             self._into = []
 
     def handle_data(self, data: str) -> None:
-        if self._into is not None:
+        if self._mark is not None:
+            self._mark.append(data)
+        elif self._into is not None:
             self._into.append(data)
 
     def handle_endtag(self, tag: str) -> None:
-        if self._into is not None and tag not in ("a", "tspan"):
+        if tag == "sup" and self._mark is not None:
+            text = " ".join("".join(self._into or []).split())
+            self.marks[text] = " ".join("".join(self._mark).split())
+            self._mark = None
+        elif self._into is not None and tag in _TEXTS:
             text = " ".join("".join(self._into).split())
             if tag in ("td", "th") and self._row is not None:
                 self._row.append(text)
@@ -461,6 +468,8 @@ class Page(HTMLParser):
                 self._caption = text
             else:
                 self.texts.append(text)
+                self.notes += [text] if self._is_note else []
+                self._is_note = False
             self._into = None
         if tag == "tr" and self._row is not None:
             self._rows.append(self._row)
@@ -490,23 +499,85 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-def test_the_summary_prints_the_headline_figures(page: Page) -> None:
-    summary = page.table("Flagged records in the latest year")
-    assert summary[TITLES[IMAGING]] == {
-        "Policy": TITLES[IMAGING], "Year": "2022-23", "Flagged": "58,321",
-        "Rate": "100.1",  # 1.02 · 58321 / 594 = 100.15
-        "95% limits": "99.4 to 101.0", "Reading": "as intended", "Status": "published",
-    }  # fmt: skip
-    assert summary[TITLES[FUSION]]["Flagged"] == "1,038"
-    assert summary[TITLES[FUSION]]["Rate"] == "1.8"
-    assert summary[TITLES[FUSION]]["Status"] == "published; incomplete year"
-    assert page.says("In England in 2022-23, 58,321 records were flagged: 100.1 per 100,000 people")
+def test_the_first_screen_answers_in_words(page: Page) -> None:
+    assert page.says("58,321 records flagged in England in 2022-23")
+    # 1.02 · 58321 / 594 = 100.15
+    assert page.says("100.1 per 100,000 people, standardised by age and sex (95% limits 99.4 to 101.0).")
+    assert page.says(
+        "The policy asks: Spinal fusion is not indicated for the treatment of non-specific, mechanical back pain."
+    )
+    assert page.says("The policy asks: Do not routinely offer imaging in a non-specialist setting")
+    # 58,321 ÷ 61,234 = 0.952, and 1.96 · √(1/58,321 + 1/61,234) = 0.0113
+    assert page.says(
+        "The rate fell from 2019-20 to 2022-23: the direction the policy asks for (ratio 0.95, 95% interval 0.94 to 0.96)"
+    )
+    assert page.says("With the decision “missing category kept”, 1,038 flagged records become 2,242.")
+    assert page.says("12 of 42 ICBs are suppressed, 2020-21 to 2022-23. Of the others, ")
+    # An answer is one of the first screen only if it comes before the first section.
+    first = page.texts[
+        : page.texts.index(
+            "In England in 2022-23, 58,321 records were flagged: 100.1 per 100,000 people, standardised by age and sex (95% limits 99.4 to 101.0)."
+        )
+    ]
+    assert [text for text in first if text in ANSWERS] == ["How sure", "Where", "Which way", "What this cannot say"] * 2
+
+
+ANSWERS = {"How sure", "Where", "Which way", "What this cannot say"}
+
+
+def test_the_range_over_readings_is_beside_the_figure() -> None:
+    """95 and 1,983 records by two readings of one policy: the first screen says so, and where the counts of tables differ."""
+    given = {"as_published": 95, "as_intended": 1_983, "guidance_coded": 520}
+    rates = [
+        rate_row(IMAGING, "2022-23", "england", "E92", "England", activity=count) | {"reading": reading}
+        for reading, count in given.items()
+    ]
+    tables = {**empty(), "rate": framed(rates, schemas.RATE), "policy": sample()["policy"]}
+    effects = sample()["reading_effect"]
+    tables["reading_effect"] = effects[effects.policy_id == IMAGING].assign(
+        flagged=lambda rows: rows["reading"].map({**given, "as_intended": 1_993})
+    )
+    page = Page(build_report(tables, release=manifest()))
+    shown = page.table("How much the reading of the policy decides")
+    assert [line["Flagged"] for line in shown.values()] == ["95", "1,983", "520"]
+    assert shown["as intended (used here)"]["Rate (limits)"].startswith("3.4 (")  # 1.02 · 1983 / 594
+    by_reading = page.table("Rates per 100,000 people in England by every reading")
+    assert [line["2022-23"] for line in by_reading.values()] == ["0.16", "3.4", "0.89"]  # 1.02 · count / 594
+    assert page.says("Read in other ways, the same records give 95 to 1,983. This figure is the policy as intended")
+    assert (
+        sum(
+            "1,993 records are flagged at hospitals in England. Rates count 1,983 of them" in text
+            for text in page.texts
+        )
+        == 1
+    )
+    assert "The readings compared with the policy as published, 2022-23." in page.marks
+
+
+def test_made_up_data_are_called_made_up() -> None:
+    for kind, words in (("synthetic", "Made-up data."), ("sample", "Sample data."), ("real", None), (None, None)):
+        html = build_report(few_boards(), release=manifest(data_kind=kind))
+        page = Page(html)
+        warnings = [text for text in page.texts if text.startswith(("Made-up data.", "Sample data."))]
+        assert [text.startswith(words or "") for text in warnings] == ([True] if words else [])
+        facts = dict(row for row in page.tables["The release."][1:])
+        assert (
+            facts["Data"]
+            == {
+                "synthetic": "made up",
+                "sample": "a sample of real records",
+                "real": "real records",
+                None: "not stated",
+            }[kind]
+        )
+        assert ("the whole of England (of made-up records)" in html) == (kind == "synthetic")
 
 
 def test_a_rare_rate_keeps_two_significant_digits(page: Page) -> None:
     trend = page.table("Flagged records and rates per 100,000 people in England.", 1)
     assert trend["2019-20"]["Flagged"] == "41"
     assert trend["2019-20"]["Crude"] == "0.069"  # 41 / 594
+    assert trend["2022-23"]["Standardised"] == "1.8"
     pooled = page.table("Pooled years in England")
     assert pooled["2020-21 to 2022-23"]["Flagged"] == "1,085"
     assert [wording.rate(value) for value in (0, 0.00512, 0.0998, 0.996, 0.94, 1, 12.34, 12345.67)] == [
@@ -518,7 +589,7 @@ def test_every_attrition_figure_is_printed_as_given(page: Page) -> None:
     frame = sample()["attrition"]
     for number, policy in enumerate((IMAGING, FUSION)):
         given = frame[(frame.policy_id == policy) & (frame.financial_year == "2022-23")]
-        printed = page.table("Every step, 2022-23", number)
+        printed = page.table("What each clause removes, 2022-23", number)
         near = page.table("Records that failed this clause and no other", number)
         by_year = page.table("Records left after each step", number)
         assert len(printed) == len(given)
@@ -530,27 +601,57 @@ def test_every_attrition_figure_is_printed_as_given(page: Page) -> None:
             ]
             clause_name = row["clause_id"].replace("_", " ")
             if row["step"]:
-                assert int(near[clause_name]["2022-23"].replace(",", "")) == row["near_miss"]
+                assert int(near[f"{row['step']}. {clause_name}"]["2022-23"].replace(",", "")) == row["near_miss"]
+                assert line["Near misses"] == f"{row['near_miss']:,.0f}"
             assert by_year[f"{row['step']}. {clause_name}"]["2022-23"] == line["Left"]
 
 
 def test_areas_without_a_rate_are_counted_and_called_suppressed(page: Page) -> None:
     assert page.says(
-        "2022-23: of 42 ICBs, 0 have a published rate; 42 are suppressed "
+        "42 ICBs, 2022-23: 0 have a published rate; 42 are suppressed "
         "(35 for a small number, 7 so that a small number elsewhere cannot be worked out)"
     )
-    assert page.says("2020-21 to 2022-23: of 42 ICBs, 30 have a published rate; 12 are suppressed")
-    assert page.says("2022-23: of 42 ICBs, 41 have a published rate; 1 is suppressed (1 for a small number).")
-    fusion = page.table("All 42 ICBs, 2022-23", 1)
-    assert len(fusion) == 42
+    assert page.says("42 ICBs, 2020-21 to 2022-23: 30 have a published rate; 12 are suppressed")
+    assert page.says("42 ICBs, 2022-23: 41 have a published rate; 1 is suppressed (1 for a small number).")
+    assert page.says("[c] means that a number is suppressed to protect patients. It does not mean 0.")
+    fusion = page.table("ICBs ranked by crude rate per 100,000, 2022-23")
+    assert len(fusion) == 42 and {line["Flagged"] for line in fusion.values()} == {"[c]"}
     for line in fusion.values():
-        assert {line[name] for name in ("Flagged", "Crude", "Standardised", "95% limits")} == {"suppressed"}
+        assert {line[name] for name in ("Flagged", "Crude rate", "Rate", "95% limits")} == {"[c]"}
+    assert "NHS North Vale and Ashdown Integrated Care Board" in fusion, "names in full"
+    ranked = page.table("ICBs ranked by standardised rate per 100,000, 2022-23")
+    rates = [float(line["Rate"]) for line in ranked.values() if line["Rate"] != "[c]"]
+    assert len(ranked) == 42 and len(rates) == 41 and rates == sorted(rates, reverse=True)
 
 
 def test_areas_with_only_crude_rates_are_compared_by_those(page: Page) -> None:
-    assert any("ranked by crude rate" in text for text in page.texts)
+    assert any("ranked by crude rate" in caption for caption in page.tables)
     assert any("crude" not in label and "funnel plot of 41 areas" in label for label in page.labels)
     assert any("funnel plot of 30 areas" in label for label in page.labels)
+
+
+def test_every_kind_of_area_has_a_view_and_providers_are_compared_by_share() -> None:
+    places = [
+        rate_row(
+            IMAGING, "2022-23", kind, f"{kind[0]}{number}", f"{kind} {number}", activity=activity, population=people
+        )
+        for kind, people in (("region", 8_000_000), ("icb", 1_500_000), ("sub_icb", 400_000))
+        for number, activity in enumerate((people // 1000, people // 900))
+    ]
+    for row, share in zip(places[:3], (0.5, 0.8, 0.6), strict=True):
+        shares = {"flagged_share": share, "share_lower": share - 0.1, "share_upper": share + 0.1}
+        provider = {"area_type": "provider", "area_name": row["area_code"], "status": "no_population"}
+        none = dict.fromkeys(("population", "crude_rate", "standardised_rate", "lower", "upper"))
+        places.append(row | provider | none | shares)
+    england = rate_row(IMAGING, "2022-23", "england", "E92", "England", activity=58_321)
+    tables = {**empty(), "rate": framed([england, *places], schemas.RATE), "policy": sample()["policy"]}
+    page = Page(build_report(tables, release=manifest()))
+    for line in ("2 regions, ", "2 ICBs, ", "2 sub-ICB locations, ", "3 providers, 2022-23: 3 have a published share."):
+        assert page.says(line), line
+    providers = page.table("Providers ranked by flagged records as a share of those in scope, 2022-23")
+    assert [line["Share flagged (95% limits)"] for line in providers.values()] == [
+        "80.0% (70.0 to 90.0)", "60.0% (50.0 to 70.0)", "50.0% (40.0 to 60.0)",
+    ]  # fmt: skip
 
 
 def test_variation_is_printed_and_gaps_are_spelled_out(page: Page) -> None:
@@ -565,7 +666,7 @@ def test_variation_is_printed_and_gaps_are_spelled_out(page: Page) -> None:
     assert (imaging["P10"], imaging["P25"], imaging["N-fold"]) == ("71.2", "84.0", "1.8")
     assert imaging["Opportunity"] == "8,964 (23.5%)"
     assert earlier["Opportunity"] == "not calculated"
-    assert {fusion[name] for name in ("P10", "P90", "N-fold", "Opportunity", "With activity")} == {"suppressed"}
+    assert {fusion[name] for name in ("P10", "P90", "N-fold", "Opportunity", "With activity")} == {"[c]"}
 
 
 def test_readings_clauses_and_quality_are_printed(page: Page) -> None:
@@ -580,10 +681,10 @@ def test_readings_clauses_and_quality_are_printed(page: Page) -> None:
     assert len(decisions) == 1  # both are under one reading, which is the first cell
     listed = next(rows for caption, rows in page.tables.items() if caption.startswith("The decisions"))
     assert [row[4] for row in listed[1:]] == ["proxy", "not codable"]
-    quality = page.table("Admitted patient care")
+    quality = page.table("Admitted patient care: records by year")
     assert quality["Records"]["2021-22"] == "16,400,000"
     assert quality["No pseudonymised person"]["2021-22"] == "20,500 (0.12%)"
-    assert quality["Quarantined: no usable date"]["2021-22"] == "fewer than 50"
+    assert page.says("Admitted patient care, fewer than 50 in every year: Quarantined: no usable date.")
 
 
 def test_months_are_drawn_with_their_limits_and_signals(page: Page) -> None:
@@ -628,16 +729,16 @@ def test_change_and_flagged_share_are_printed(page: Page) -> None:
     rows = next(rows for caption, rows in page.tables.items() if caption.startswith("Change of the rate"))
     assert [row[2] for row in rows[1:] if row[0] == "2021-22 to 2022-23"] == ["1.49 to 1.52"]
     assert [row[0] for row in rows[1:]][-1] == "2019-20 to 2022-23", "and the last against the first"
-    share = page.table("Flagged records as a share of all records with the policy's procedure")
-    assert share["2022-23"]["People flagged"] == "58,321" and share["2022-23"]["Share (95% limits)"] == "–"
+    share = page.table("Flagged records and rates per 100,000 people in England.")["2022-23"]
+    assert share["People flagged"] == "58,321" and share["Share flagged (95% limits)"] == "–"
 
 
 def test_completeness_names_the_providers_that_sent_little(page: Page) -> None:
-    latest = page.table("Admitted patient care: the latest twelve months")
+    latest = page.table("Admitted patient care: every month")
     assert latest["October 2022"] == {
-        "Month": "October 2022", "Records": "1,300,000", "Providers": "140", "Providers with a low month": "1", "Mark": "–",
+        "Month": "October 2022", "Records": "1,300,000", "Providers": "140", "With a low month": "1", "Mark": "–",
     }  # fmt: skip
-    assert latest["March 2023"]["Mark"] == "provisional: more records are expected"
+    assert latest["March 2023"]["Mark"] == "provisional" and len(latest) == 36
     assert page.says(
         "Admitted patient care, 2022-23: 1 of 2 providers with 100 records or more in a typical month have a low month."
     )
@@ -651,8 +752,8 @@ def test_limits_allow_for_repeated_events_where_these_are_published() -> None:
     row |= {"flagged_share": 0.25, "share_lower": 0.21, "share_upper": 0.3}
     page = Page(build_report({**empty(), "rate": framed([row], schemas.RATE)}, release=manifest()))
     assert page.says("(95% limits 1.1 to 1.9)")
-    share = page.table("Flagged records as a share of all records with the policy's procedure")
-    assert share["2022-23"]["Share (95% limits)"] == "25.0% (21.0 to 30.0)"
+    share = page.table("Flagged records and rates per 100,000 people in England.")
+    assert share["2022-23"]["Share flagged (95% limits)"] == "25.0% (21.0 to 30.0)"
 
 
 def test_windows_are_explained() -> None:
@@ -663,7 +764,7 @@ def test_windows_are_explained() -> None:
     assert page.says("for windows of 3 years that do not overlap. One window begins with 2018-19.")
 
 
-def test_funnels_widen_on_request_where_nothing_is_suppressed() -> None:
+def test_funnels_widen_where_areas_differ_by_more_than_chance_and_nothing_is_suppressed() -> None:
     tables = few_boards()
     rates = tables["rate"]
     tables["rate"] = rates[(rates.policy_id == IMAGING) & (rates.status == "ok")].reset_index(drop=True)
@@ -672,9 +773,22 @@ def test_funnels_widen_on_request_where_nothing_is_suppressed() -> None:
     plain, wide = (Page(build_report(tables, release=manifest(), over_dispersion=wider)) for wider in (False, True))
     for page in (plain, wide):
         assert page.says("ICBs differ far more than chance would explain; recording may be one reason (overdispersion ")
-    assert plain.says("(Poisson limits).") and wide.says("(Poisson limits, widened for overdispersion).")
-    suppressed = Page(build_report(few_boards(), release=manifest(), over_dispersion=True))
+    assert plain.says("(Poisson limits).") and wide.says("(Poisson limits, widened for overdispersion: φ = ")
+    assert plain.says("Higher than the limits (1): ") and wide.says("No ICB is outside the 99.8% limits.")
+    suppressed = Page(build_report(few_boards(), release=manifest()))
     assert suppressed.says("is not calculated, because some areas are suppressed.") and not suppressed.says("widened")
+
+
+def test_an_area_is_outside_only_if_every_possible_count_is() -> None:
+    """With 400 expected records, 99.8% limits are about (√400 ± 1.545)², so 340.6 to 464.2 records."""
+    rows = [
+        {"area_code": str(count), "activity": count, "standardised_rate": 100 * count / 400, "expected": 400.0}
+        for count in (335, 340, 400, 465, 470)
+    ]
+    assert charts.outlying(rows, 100.0) == {"335": "below", "340": "below", "465": "above", "470": "above"}
+    # Rounded to the nearest 5, 340 can be 342 and 465 can be 463.
+    assert charts.outlying(rows, 100.0, round_to=5) == {"335": "below", "470": "above"}
+    assert charts.outlying(rows, 100.0, phi=4.0) == {}
 
 
 def test_provenance_says_what_made_the_figures(page: Page) -> None:
@@ -742,11 +856,10 @@ def test_a_source_that_has_to_be_checked_is_named() -> None:
 def test_caveats_are_shown_for_the_policies_they_apply_to(page: Page, html: str) -> None:
     texts = {caveat["key"]: " ".join(caveat["text"].split()) for caveat in caveats()}
     assert page.says(texts["question_not_verdict"])
-    fusion = html[html.index(">Fusion surgery for back pain</h2>") :].partition('<h2 id="quality"')[0]
-    imaging = html.partition(">Fusion surgery for back pain</h2>")[0]
-    assert "Diagnostic Imaging Dataset" in imaging and "Diagnostic Imaging Dataset" not in fusion
-    assert page.says(texts["article_under_review"])
-    assert texts["article_under_review"] in unescape(" ".join(fusion.split()))
+    cards = html.split('<article class="card"')[1:]
+    imaging, fusion = (unescape(" ".join(card.partition("</article>")[0].split())) for card in cards)
+    assert texts["imaging_elsewhere"] in imaging and "Diagnostic Imaging Dataset" not in fusion
+    assert texts["article_under_review"] in fusion and texts["article_under_review"] not in imaging
     own = report_caveats({"question_not_verdict": "The release's own words.", "new_one": "Only this release."})
     assert [item["text"] for item in own if item["key"] == "question_not_verdict"] == ["The release's own words."]
     assert own[-1] == {"key": "new_one", "text": "Only this release.", "applies_to": "all"}
@@ -761,8 +874,42 @@ def test_the_page_loads_nothing_from_outside(html: str, page: Page) -> None:
     assert page.links and all(link.startswith("#") for link in page.links)
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert not re.search(r"@import|url\(\s*['\"]?(?!#)", html)
-    assert not {"script", "link", "img", "iframe", "object", "image"} & set(page.tags)
+    assert not {"link", "img", "iframe", "object", "image", "base", "form"} & set(page.tags)
     assert "<?xml" not in html and "<metadata" not in html
+
+
+def test_the_security_policy_allows_only_the_page_s_own_script_and_style_by_their_hashes(html: str) -> None:
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'" and "unsafe" not in policy and "http" not in policy
+    for kind, element in (("script-src", "<script>"), ("style-src", "<style>")):
+        (text,) = re.findall(rf"{element}(.*?)</", html, flags=re.DOTALL)
+        wanted = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert rules[kind] == f"'sha256-{wanted}'"
+    # No handler and no style stands in an element, where the policy would refuse it.
+    elements = re.sub(r"<(script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
+    assert not re.search(r"<[^>]*\s(on\w+|style)=", elements)
+
+
+def test_the_script_s_data_are_published_figures_only(html: str) -> None:
+    """Every number of the area finder is a published cell of that area, and a suppressed area has none."""
+    (text,) = re.findall(r'<script type="application/json" id="areas">(.*?)</script>', html, flags=re.DOTALL)
+    assert not set("<>&") & set(text)
+    data = json.loads(text)
+    rates = sample()["rate"]
+    assert len(data["areas"]) == 42 and len(data["policies"]) == 2
+    for anchor, policy in data["policies"].items():
+        own = rates[rates.policy_id == (IMAGING if "2s-" in anchor else FUSION)]
+        published = {
+            number for name in ("standardised_rate", "crude_rate", "lower", "upper") for number in own[name].dropna()
+        }
+        for key, row in policy["rows"].items():
+            cells = own[own.area_code == key.split("/")[1]]
+            shown = {number for point in row["line"] for number in point[1:] if number is not None}
+            assert shown <= published
+            assert bool(shown) == (cells.activity.notna() & cells.crude_rate.notna()).any()
+            if not shown:
+                assert "suppressed" in row["words"] and not re.search(r"[1-9]\d* flagged", row["words"])
 
 
 def test_ids_are_unique_and_every_reference_is_met(html: str, page: Page) -> None:
@@ -807,8 +954,8 @@ def test_texts_of_the_data_are_escaped() -> None:
             item["words"] = hostile
     html = build_report(tables, release=manifest(release_id=hostile, run_id=hostile, disclosure=hostile))
     page = Page(html)
-    assert "<script" not in html
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 2 and html.count("<script") == 2
+    assert "alert('x')" not in "".join(re.findall(r"<script>.*?</script>", html, flags=re.DOTALL))
     assert any(hostile in label for label in page.labels)
     assert page.says(hostile)
 
@@ -826,10 +973,12 @@ def test_monitoring_says_what_is_withheld_and_what_cannot_be_seen() -> None:
         "“Too few boards” means",
         "It does not replace the published rate. The published figure for 2022-23 is",
     ):
-        assert page.says(words), words
-    labels = [label for label in page.labels if "1,200 to 1,038 flagged records" in label]
-    assert len(labels) == 1 and "operations per person -90" in labels[0]
-    assert [label for label in page.labels if "confirm the diagnosis 40.0%" in label and "reassess withheld" in label]
+        assert page.says(words) or any(words in caption for caption in page.tables), words
+    change = page.table("Why the number of flagged records changed from 2021-22 to 2022-23")
+    assert [line["Records"] for line in change.values()] == ["1,200", "+12", "−90", "−20", "−84", "+0", "+20", "1,038"]
+    reached = page.table("The last step of the article's algorithm that the data show")
+    assert [line["Share of fusions"] for line in reached.values()] == ["40.0%", "36.2%", "[c]", "[c]"]
+    assert page.says("NHS Humber and North Yorkshire Integrated Care Board"), "boards by their names"
 
 
 def test_a_local_policy_has_no_part_on_monitoring_and_a_withheld_change_no_chart() -> None:
@@ -867,8 +1016,8 @@ def test_a_release_of_an_earlier_version_is_drawn_without_the_values_that_migrat
                 frame[column] = frame[column].astype(object).where(kept & (value != "NULL"), None)
             tables[correction.table.name] = frame
     emptied = Page(build_report(tables, release=manifest()))
-    summary = emptied.table("Flagged records in the latest year")[TITLES[IMAGING]]
-    assert (summary["Flagged"], summary["Rate"], summary["95% limits"]) == (
+    latest = emptied.table("Flagged records and rates per 100,000 people in England.")["2022-23"]
+    assert (latest["Flagged"], latest["Standardised"], latest["95% limits"]) == (
         "58,321",
         "not calculated",
         "not calculated",
@@ -884,11 +1033,11 @@ def test_a_policy_without_figures_says_so_everywhere() -> None:
         "No overall rates",
         "No rates of several areas",
         "No variation",
-        "No near misses",
+        "or near misses, for this policy's main definition",
         "No effects of single decisions",
     ):
         assert page.says(words)
-    assert page.table("Flagged records in")[TITLES[FUSION]]["Flagged"] == "no data"
+    assert page.says("no data This release has no figures under the policy's main definition (as published).")
 
 
 def test_zero_events_in_a_single_year_are_shown_as_zero() -> None:
@@ -916,7 +1065,7 @@ def test_zero_events_in_a_single_year_are_shown_as_zero() -> None:
     assert page.says("0 records were flagged: 0 per 100,000 people")
     assert page.says("(95% limits 0 to 0.0062)")
     assert page.says("There is only one year, so there is no trend yet.")
-    assert page.table("Flagged records in the latest year")[TITLES[FUSION]]["Flagged"] == "0"
+    assert page.says("0 records flagged in England in 2022-23")
 
 
 def test_figures_suppressed_everywhere_are_never_shown_as_zero() -> None:
@@ -926,8 +1075,9 @@ def test_figures_suppressed_everywhere_are_never_shown_as_zero() -> None:
         rates[name] = None
     rates["status"] = "withheld_secondary"
     page = Page(build_report(tables, release=manifest()))
-    line = page.table("Flagged records in the latest year")[TITLES[FUSION]]
-    assert [line[name] for name in ("Flagged", "Rate", "95% limits")] == ["suppressed"] * 3
+    line = page.table("Flagged records and rates per 100,000 people in England.", 1)["2022-23"]
+    assert [line[name] for name in ("Flagged", "Standardised", "Crude", "95% limits")] == ["[c]"] * 4
+    assert page.says("[c] The number of flagged records in England in 2022-23 is suppressed.")
     assert page.says("the number of records flagged is suppressed")
     assert not any("ranked" in text or "funnel" in text for text in page.texts)
 
@@ -939,7 +1089,8 @@ def test_zeros_are_not_drawn_if_other_areas_are_suppressed() -> None:
     for name in ("activity", "crude_rate", "standardised_rate", "lower", "upper"):
         rates.loc[shown, name] = 0
     page = Page(build_report(tables, release=manifest()))
-    assert page.says("4 have a published rate; 1 is suppressed (1 for a small number). All of these rates are 0.")
+    assert page.says("4 have a published rate; 1 is suppressed (1 for a small number).")
+    assert page.says("All published figures of these ICBs are 0. There is no chart.")
     assert not any(TITLES[IMAGING] in label and "areas" in label for label in page.labels)
 
 
@@ -951,8 +1102,8 @@ def test_without_a_population_the_count_is_shown_and_the_missing_rate_explained(
         rates[name] = float("nan")
     rates["status"] = "no_population"
     page = Page(build_report(tables, release=manifest()))
-    line = page.table("Flagged records in the latest year")[TITLES[IMAGING]]
-    assert (line["Flagged"], line["Rate"], line["Status"]) == ("58,321", "no population", "no population")
+    line = page.table("Flagged records and rates per 100,000 people in England.")["2022-23"]
+    assert (line["Flagged"], line["Standardised"], line["95% limits"]) == ("58,321", "no population", "no population")
     assert page.says("58,321 records were flagged: no standardised rate (no population)")
 
 
@@ -964,38 +1115,50 @@ def test_a_population_of_a_few_areas_gives_areas_a_rate_and_england_none() -> No
     rates.loc[england, "status"] = "no_population"
     rates.loc[england, "notes"] = pd.Series([["partial_population"]] * len(rates))[england.to_numpy()].to_numpy()
     page = Page(build_report(tables, release=manifest()))
-    line = page.table("Flagged records in the latest year")[TITLES[IMAGING]]
-    assert line["Status"] == "no population; note 1"
-    assert page.says("Note 1: The population file lacks some of this area's people.")
+    caption = "Flagged records and rates per 100,000 people in England."
+    assert page.table(caption)["2022-23"]["Standardised"] == "no population"
+    mark = page.marks[caption].removeprefix("note ")
+    assert page.notes[int(mark) - 1] == "The population file lacks some of this area's people."
     assert page.says("58,321 records were flagged: no standardised rate (no population)")
     assert page.says("There is no funnel plot, because there is no national rate to draw limits around.")
 
 
-def test_long_notes_are_explained_once_under_the_table() -> None:
-    def named(vintage: Any, **given: Any) -> dict[str, Any]:
-        row = rate_row(
-            FUSION, "2022-23", "england", "E92", "England", activity=900, population_vintage=vintage, **given
-        )
-        return row | {"notes": ["back_cast", "distant_vintage", "partial_year"]}
+def test_notes_are_explained_once_on_the_page() -> None:
+    def named(year: str, vintage: Any, notes: list[str], **given: Any) -> dict[str, Any]:
+        row = rate_row(FUSION, year, "england", "E92", "England", activity=900, population_vintage=vintage, **given)
+        return row | {"notes": notes}
 
-    rows = [named(pd.Timestamp(2026, 8, 1).date()), named(pd.Timestamp(2026, 8, 1).date(), revision="2024-01-made-up")]
-    page = Page(build_report({**empty(), "rate": framed(rows, schemas.RATE)}, release=manifest()))
-    notes = [
-        "Note 1: The policy came into force later; shown for comparison only.",
-        "Note 2: The population estimate is of August 2026, more than three years after this period.",
+    vintage = date(2026, 8, 1)
+    rows = [
+        named("2021-22", vintage, ["back_cast", "distant_vintage"]),
+        named("2022-23", vintage, ["back_cast", "distant_vintage", "partial_year"]),
     ]
-    trend = page.table("Flagged records and rates per 100,000 people in England.")
-    assert {line["Status"] for line in trend.values()} == {"published; note 1; note 2; incomplete year"}
-    assert [text for text in page.texts if text.startswith("Note ")] == notes * 2, "under the summary and the trend"
-    for vintage, period_years, words in (
-        (pd.Timestamp(2018, 3, 1).date(), 1, "is of March 2018, more than four years before this period."),
-        (pd.Timestamp(2018, 3, 1).date(), 3, "is of March 2018, more than two years before this period."),
-        (pd.Timestamp(2023, 10, 1).date(), 1, "is of a date far from this period."),
+    page = Page(build_report({**empty(), "rate": framed(rows, schemas.RATE)}, release=manifest()))
+    notes = {
+        "The policy came into force later; shown for comparison only.",
+        "The population estimate is of August 2026, more than four years after this period.",
+        "The population estimate is of August 2026, more than three years after this period.",
+        "The year is incomplete.",
+    }
+    assert set(page.notes) == notes and len(page.notes) == 4
+
+    def marked(words: str) -> set[str]:
+        return {page.notes[int(number) - 1] for number in page.marks[words].removeprefix("note ").split(", ")}
+
+    # A note of every row stands by the table's caption, one of a single row by that row.
+    assert marked("Flagged records and rates per 100,000 people in England.") == {
+        "The policy came into force later; shown for comparison only."
+    }
+    assert marked("2021-22") == {"The population estimate is of August 2026, more than four years after this period."}
+    assert "The year is incomplete." in marked("2022-23") and len(marked("2022-23")) == 2
+    for day, period_years, words in (
+        (date(2018, 3, 1), 1, "is of March 2018, more than four years before this period."),
+        (date(2018, 3, 1), 3, "is of March 2018, more than two years before this period."),
+        (date(2023, 10, 1), 1, "is of a date far from this period."),
         (None, 1, "is of a date far from this period."),
     ):
-        footnotes = wording.Footnotes()
-        wording.status(named(vintage, period_years=period_years), footnotes)
-        assert footnotes.texts[1] == f"The population estimate {words}"
+        row = named("2022-23", day, ["distant_vintage"], period_years=period_years)
+        assert wording.notes_of(row) == [f"The population estimate {words}"]
 
 
 def test_an_extract_is_never_called_england() -> None:
@@ -1013,9 +1176,24 @@ def test_a_local_policy_without_a_national_row_describes_its_icb() -> None:
     row["in_scope"] = None  # a small number: suppressed by itself, although the row's status is ok
     tables = {**empty(), "rate": framed([row], schemas.RATE), "policy": sample()["policy"]}
     page = Page(build_report(tables, release=manifest()))
-    assert page.says("In Derby and Derbyshire in 2022-23, 1,240 records were")
-    trend = page.table("Flagged records and rates per 100,000 people in Derby and Derbyshire.")
-    assert (trend["2022-23"]["In scope"], trend["2022-23"]["Flagged"]) == ("suppressed", "1,240")
+    assert page.says("In NHS Derby and Derbyshire Integrated Care Board in 2022-23, 1,240 records were")
+    trend = page.table(
+        "Flagged records and rates per 100,000 people in NHS Derby and Derbyshire Integrated Care Board."
+    )
+    assert (trend["2022-23"]["In scope"], trend["2022-23"]["Flagged"]) == ("[c]", "1,240")
+
+
+def test_a_local_policy_whose_figures_are_all_suppressed_has_one_line() -> None:
+    tables = sample()
+    row = suppressed_row(
+        FUSION, "2022-23", "QJ2", "NHS Derby and Derbyshire Integrated Care Board", "withheld_secondary"
+    )
+    fusion = tables["policy"][tables["policy"].policy_id == FUSION].assign(boards=[["QJ2"]] * 3)
+    page = Page(build_report({**empty(), "rate": framed([row], schemas.RATE), "policy": fusion}, release=manifest()))
+    line = f"{TITLES[FUSION]} (NHS Derby and Derbyshire Integrated Care Board): every figure is suppressed"
+    assert [text for text in page.texts if text.startswith(line)] and not page.labels
+    assert not page.says("No near misses") and not page.says("records flagged in")
+    assert page.table("The clauses of revision 2022-08")["age"]["Test"] == "age between 19 and 120"
 
 
 def test_two_revisions_of_one_year_are_both_shown() -> None:
@@ -1025,6 +1203,7 @@ def test_two_revisions_of_one_year_are_both_shown() -> None:
     page = Page(build_report(both, release=manifest()))
     assert page.says("records were flagged under revision 2022-08")
     assert page.says("records were flagged under revision 2024-01-made-up")
+    assert page.says("in 2022-23, by revision 2024-01-made-up, the newest of 2 that apply to this year")
     assert len(page.ids) == len(set(page.ids))
 
 
@@ -1041,17 +1220,23 @@ def test_funnel_limits_are_close_to_those_of_the_poisson_distribution() -> None:
     assert charts.funnel_limits(0.1, 500_000, charts.Z_95)[0] == 0
 
 
-def test_a_chart_shows_the_numbers_it_was_given() -> None:
-    frame = sample()["attrition"]
-    rows = rows_of(frame[(frame.policy_id == IMAGING) & (frame.financial_year == "2022-23")])
-    chart = charts.attrition(rows, key="a", title="t")
-    assert chart is not None
-    last = max(rows, key=lambda row: row["step"])
-    assert f"{last['records_left']:,} left" in chart.svg
-    assert f"{last['records_left']:,} flagged" in chart.alt
-    assert charts.attrition([], key="a", title="t") is None
+def test_bars_and_charts_show_the_numbers_they_were_given() -> None:
+    drawn = interval(3.0, (2.0, 4.0), 4.0, "above", 1.0)  # a value v is at (2 + 96 · v/4)%
+    assert re.findall(r'x1="([\d.]+)%" x2="([\d.]+)%"', drawn) == [("26.00", "26.00"), ("50.00", "98.00")]
+    assert 'x="74.00%"' in drawn and "polygon" in drawn and "circle" not in drawn
+    assert re.findall(r'width="([\d.]+)%"', stack([("left", 30), ("removed", 0), ("dropped", 10)], 40)) == [
+        "75.00",
+        "25.00",
+    ]
+    rows = rows_of(sample()["rate"].query("policy_id == @IMAGING and area_type == 'icb'"))
+    chart = charts.funnel(rows, national=98.2, key="a", title="t")
+    assert chart is not None and chart.svg.count("data-area=") == 41
+    named = re.findall(r'data-area="icb/(Q\d\d)".*?<title>[^<]*: ([\d.,]+)</title>', chart.svg)
+    assert dict(named) == {
+        row["area_code"]: f"{row['standardised_rate']:.1f}" for row in rows if row["standardised_rate"]
+    }
     assert charts.trend([], key="a", title="t") is None
-    assert charts.readings([], key="a", title="t") is None
+    assert charts.funnel([], national=1.0, key="a", title="t") is None
 
 
 def test_maps_and_missing_values_come_in_several_forms() -> None:

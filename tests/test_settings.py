@@ -10,7 +10,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ebi_spark.config.keys import Key, NotInFile, default_of, object_schema, settings_of, stages_of
 from ebi_spark.config.settings import LakeLocation, RunConfig, TableSource, load_config, resource, run_schema
+from ebi_spark.errors import InputError
 from ebi_spark.runs.history import STAGES
+from ebi_spark.synthetic.writing import write_run
+from jobs import demo, run
 
 CONFIG = RunConfig(LakeLocation(folder=Path("/lake")))
 
@@ -88,3 +91,21 @@ def test_a_share_is_recorded_as_it_was_always_recorded(written: str, kept: str, 
     path = tmp_path / "run.yml"
     path.write_text(f"lake: ./x\nsources: {{a: {{system: hes, tables: {{op: x}}}}}}\nmax_quarantine_share: {written}\n")
     assert json.dumps(load_config(path).max_quarantine_share) == kept
+
+
+def test_made_up_files_say_that_they_are_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "demo" / "source" / "run.yml"
+    path.parent.mkdir(parents=True)
+    write_run(path, ["2021-22"], {"a": ("sus_plus", {"opa": {"path": "opa.csv"}})}, [])
+    assert load_config(path).data_kind == "synthetic" and CONFIG.data_kind == "real"
+    assert stages_of(RunConfig)["data_kind"] == ("publish",)
+    path.write_text(path.read_text().replace("data_kind: synthetic", "data_kind: invented"))
+    with pytest.raises(InputError, match="data_kind"):
+        load_config(path)
+    # The files of a demo of an earlier version say it from now on.
+    path.write_text(path.read_text().replace("data_kind: invented\n", ""))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "main", lambda _: 7)
+    assert demo.main() == 7 and load_config(path).data_kind == "synthetic"
+    before = path.read_text()
+    assert demo.main() == 7 and path.read_text() == before

@@ -481,6 +481,15 @@ class RunConfig:
             stages=("rate", "monitor", "publish"),
         ),
     ] = "national"
+    data_kind: Annotated[
+        Literal["real", "sample", "synthetic"],
+        Key(
+            "What the records are: `real`; `sample`, a part of real records to try things with; or `synthetic`, made up. The "
+            "release and the report say so.",
+            hint="real, sample (a part of real records) or synthetic (made up)",
+            stages=("publish",),
+        ),
+    ] = "real"
     disclosure: Annotated[
         str,
         Key(
@@ -644,11 +653,11 @@ class RunConfig:
     over_dispersion: Annotated[
         bool,
         Key(
-            "`true` widens the limits of funnel plots where areas differ by more than chance.",
+            "`true` widens the limits of funnel plots where areas differ by more than chance; `false` never does.",
             hint="true to widen the limits of funnel plots if areas differ by more than chance",
             stages=("publish",),
         ),
-    ] = False
+    ] = True
     control_charts: Annotated[
         Literal["plot_the_dots", "unscreened"],
         Key(
@@ -1068,6 +1077,13 @@ def disclosure_rules() -> dict[str, Any]:
         resource("conf", "disclosure.yml"), resource("conf", "disclosure.schema.json"), what="disclosure rules"
     )["rules"]
     return rules
+
+
+def policy_aims() -> dict[str, str]:
+    """What each policy asks for in its source's words, by policy id, from ``conf/policy_aims.yml``."""
+    path, schema = resource("conf", "policy_aims.yml"), resource("conf", "policy_aims.schema.json")
+    items = load_document(path, schema, what="policy aims")["aims"]
+    return {name: item["text"] for item in items for name in item["applies_to"]}
 
 
 def caveats() -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ def data_contract(release: ReleaseData) -> dict[str, Any]:
             {"property": "releaseId", "value": release.release_id},
             {"property": "disclosure", "value": str(manifest["disclosure"])},
             {"property": "coverage", "value": str(manifest["coverage"])},
+            {"property": "dataKind", "value": str(manifest.get("data_kind") or "not stated")},
             {"property": "geography", "value": str(manifest["geography"])},
         ],
         "schema": [_table(table) for table in TABLES.values() if table.layer == "published"],

@@ -9,6 +9,7 @@ from typing import Any
 from ebi_spark.exports.release_data import ReleaseData, comparison
 from ebi_spark.geography.area_lists import AREA_TYPES
 from ebi_spark.report.rows import Row, is_suppressed, limits_of
+from ebi_spark.report.wording import data_kind
 
 CONFIDENTIAL, NOT_AVAILABLE = "[c]", "[x]"
 SYMBOLS = (
@@ -196,7 +197,7 @@ def cover_of(release: ReleaseData) -> list[str]:
     return [
         f"Release {release.release_id}, published on {release.released_on.day} {release.released_on:%B %Y}.",
         f"Financial years: {', '.join(years)}.",
-        f"Areas: {manifest['geography']}. Coverage: {manifest['coverage']}.",
+        f"Areas: {manifest['geography']}. Coverage: {manifest['coverage']}. Data: {data_kind(manifest.get('data_kind'))}.",
         f"Disclosure control: {manifest['disclosure']}. Counts below England are rounded, and small ones are suppressed.",
         *SYMBOLS,
         "The flags apply published Evidence-Based Interventions policies to hospital records. A flag is no judgement of a "

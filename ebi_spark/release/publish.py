@@ -299,6 +299,7 @@ def _make_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
         "configuration": config.fingerprint,
         "disclosure": config.disclosure,
         "coverage": config.coverage,
+        "data_kind": config.data_kind,
         "geography": shown_geography(lake),
         "years": sorted({*lake.years(ACTIVITY_RATE)}),
         "tables": rows,

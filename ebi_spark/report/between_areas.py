@@ -1,207 +1,334 @@
-"""How a policy's rates vary between areas: ranked rates, funnel plots, percentiles and opportunity."""
+"""How a policy's figures vary between areas: a view for each kind of area, with a funnel plot and a ranked table."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ebi_spark.rates.control_charts import over_dispersion as dispersion_of
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, chart_block, slug
+from ebi_spark.report.blocks import LONG, Block, View, by_year, chart_block, interval, slug, text
 from ebi_spark.report.rows import SUPPRESSED, Row, limits_of, measure_of
+from ebi_spark.report.wording import Footnotes
 
-# The first of these types with several areas is compared. ICBs come first because they commission care; an extract of one
-# ICB has only its sub-ICB locations.
+# The first of these kinds with several areas that can be compared is open, and the summary is about it. ICBs come first
+# because they commission care; an extract of one ICB has only its sub-ICB locations.
 AREA_ORDER = ("icb", "sub_icb", "region")
+KINDS = ("region", "icb", "sub_icb", "provider")
 
 
-def areas(
-    rates: Sequence[Row], whole: Sequence[Row], anchor: str, title: str, *, policy: Row | None, over_dispersion: bool
-) -> tuple[Block, ...]:
-    """The areas of the newest period, ranked and as a funnel plot, for every length of period that is published.
+@dataclass(frozen=True)
+class Comparison:
+    """The areas of one kind in one period, compared with England.
 
-    ``policy`` is the row of the policy's newest revision. It says in which periods the policy is published.
+    ``earlier`` has the rows of the same areas in earlier periods. ``round_to`` is what counts are rounded to.
     """
-    kind = next(
-        (kind for kind in AREA_ORDER if len({row["area_code"] for row in rates if row["area_type"] == kind}) > 1), None
-    )
-    window = _window(policy)
-    if kind is None:
-        return (
-            *window,
-            Block("text", text="No rates of several areas are published for this policy's main definition."),
+
+    kind: str
+    rows: tuple[Row, ...]
+    nation: Row | None
+    adjust: bool
+    round_to: int
+    revision: str = ""
+    earlier: tuple[Row, ...] = field(default=())
+
+    @cached_property
+    def period(self) -> str:
+        """The period in words, with the revision where several are shown."""
+        return wording.period(self.rows[0]) + (f" (revision {self.revision})" if self.revision else "")
+
+    @cached_property
+    def measure(self) -> str:
+        """What areas are ranked by: a rate, or for providers, who have no population, the share that is flagged."""
+        if all(row.get("crude_rate") is None for row in self.rows) and any(
+            row.get("flagged_share") is not None for row in self.rows
+        ):
+            return "flagged_share"
+        return measure_of(self.rows)
+
+    @cached_property
+    def shown(self) -> list[Row]:
+        """The areas with a figure, the highest first."""
+        return sorted(
+            (row for row in self.rows if row.get(self.measure) is not None),
+            key=lambda row: (-row[self.measure], wording.area_name(row), str(row["area_code"])),
         )
-    blocks: list[Block] = window
-    rows_of_kind = [row for row in rates if row["area_type"] == kind]
-    for length in sorted({row.get("period_years") or 1 for row in rows_of_kind}):
-        rows_of_length = [row for row in rows_of_kind if (row.get("period_years") or 1) == length]
-        last = max(str(row["financial_year"]) for row in rows_of_length)
-        latest = [row for row in rows_of_length if str(row["financial_year"]) == last]
-        for revision in sorted({str(row["revision"]) for row in latest}):
-            shown = sorted(
-                (row for row in latest if str(row["revision"]) == revision),
-                key=lambda row: (wording.area_name(row), str(row["area_code"])),
-            )
-            nation = next(
-                (
-                    row
-                    for row in whole
-                    if row["area_type"] == wording.NATIONAL
-                    and (row.get("period_years") or 1) == length
-                    and str(row["financial_year"]) == last
-                    and str(row["revision"]) == revision
-                ),
-                None,
-            )
-            several = len({str(row["revision"]) for row in latest}) > 1
-            blocks += _area_blocks(
-                shown,
-                nation,
-                kind,
-                f"{anchor}-areas-{length}-{slug(revision)}",
-                title,
-                wording.period(shown[0]) + (f" (revision {revision})" if several else ""),
-                over_dispersion,
-            )
-    return tuple(blocks)
+
+    def limits(self, row: Row) -> tuple[float, float] | None:
+        """The 95% limits of an area's figure, where they are published."""
+        if self.measure != "flagged_share":
+            return limits_of(row)
+        low, high = row.get("share_lower"), row.get("share_upper")
+        return None if low is None or high is None else (float(low), float(high))
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there is a chart. If every figure is 0 and others are suppressed, a chart would make areas look alike."""
+        return any(row[self.measure] for row in self.shown)
+
+    @cached_property
+    def national(self) -> float | None:
+        """England's figure."""
+        value = None if self.nation is None else self.nation.get(self.measure)
+        return None if value is None else float(value)
+
+    @cached_property
+    def suppressed(self) -> int:
+        """How many areas have no figure because it is suppressed."""
+        return sum(1 for row in self.rows if row.get(self.measure) is None and row.get("status") in SUPPRESSED)
+
+    @cached_property
+    def phi(self) -> float | None:
+        """The overdispersion; None if it cannot be known. Without the suppressed areas, which are small, it would be too large."""
+        if self.suppressed or not self.national or self.measure == "flagged_share":
+            return None
+        people = [(row, charts.people_of(row, self.national)) for row in self.shown]
+        pairs = [(row[self.measure] * of / 100_000, self.national * of / 100_000) for row, of in people if of]
+        return dispersion_of([one for one, _ in pairs], [other for _, other in pairs])
+
+    @cached_property
+    def widened(self) -> float:
+        """What the limits are widened by: the overdispersion where it is larger than chance would make it, otherwise 1.
+
+        It is the mean of as many squares of normal variables as there are areas, whose standard deviation is √(2/areas).
+        """
+        return self.phi if self.adjust and self.phi and self.phi > 1 + 2 * (2 / len(self.shown)) ** 0.5 else 1.0
+
+    @cached_property
+    def sides(self) -> dict[str, str]:
+        """By area code, ``above`` or ``below`` for the areas outside the limits of the funnel."""
+        if not self.national or self.measure == "flagged_share":
+            return {}
+        return charts.outlying(self.shown, self.national, self.widened, self.round_to)
+
+    def side(self, side: str) -> list[Row]:
+        """The areas on one side of the limits, the most distant first."""
+        found = [row for row in self.shown if self.sides.get(str(row["area_code"])) == side]
+        return found if side == "above" else found[::-1]
 
 
-def _window(policy: Row | None) -> list[Block]:
-    years = int((policy or {}).get("publish_years") or 1)
-    if policy is None or years == 1:
-        return []
-    return [
-        Block(
-            "text",
-            text=f"Below England this policy is published for windows of {years} years that do not overlap. One window begins "
-            f"with {policy['publish_first_year']}. A window is published once data for all of its years are available.",
-        )
-    ]
+def comparisons(rates: Sequence[Row], whole: Sequence[Row], *, adjust: bool, round_to: int) -> list[Comparison]:
+    """The newest period of each kind of area, for every length of period and revision that is published."""
+    found = []
+    for kind in KINDS:
+        of_kind = [row for row in rates if row["area_type"] == kind]
+        if len({row["area_code"] for row in of_kind}) < 2:
+            continue
+        for length in sorted({row.get("period_years") or 1 for row in of_kind}):
+            of_length = [row for row in of_kind if (row.get("period_years") or 1) == length]
+            last = max(str(row["financial_year"]) for row in of_length)
+            revisions = sorted({str(row["revision"]) for row in of_length if str(row["financial_year"]) == last})
+            for revision in revisions:
+                own = [row for row in of_length if str(row["revision"]) == revision]
+                nation = next(
+                    (
+                        row
+                        for row in whole
+                        if row["area_type"] == wording.NATIONAL
+                        and (row.get("period_years") or 1) == length
+                        and (str(row["financial_year"]), str(row["revision"])) == (last, revision)
+                    ),
+                    None,
+                )
+                newest = [row for row in own if str(row["financial_year"]) == last]
+                newest.sort(key=lambda row: (wording.area_name(row), str(row["area_code"])))
+                found.append(
+                    Comparison(
+                        kind, tuple(newest), nation, adjust, round_to, revision if len(revisions) > 1 else "",
+                        tuple(row for row in own if str(row["financial_year"]) != last),
+                    )
+                )  # fmt: skip
+    return found
 
 
-def _area_blocks(
-    rows: Sequence[Row], nation: Row | None, kind: str, key: str, title: str, period: str, adjust: bool
-) -> list[Block]:
-    measure = measure_of(rows)
-    with_rate = [row for row in rows if row.get(measure) is not None]
-    statuses = Counter(str(row.get("status")) for row in rows if row.get(measure) is None)
-    suppressed = sum(statuses[name] for name in SUPPRESSED)
-    sentence = f"{period}: of {len(rows)} {wording.areas(kind)}, {len(with_rate)} have a published rate"
-    if suppressed:
+def main_comparison(found: Sequence[Comparison]) -> Comparison | None:
+    """The comparison that the summary is about: of ICBs if they can be compared."""
+    for kind in AREA_ORDER:
+        own = [each for each in found if each.kind == kind and each.is_drawn]
+        # The longest period has the fewest suppressed areas.
+        if own:
+            return own[-1]
+    return None
+
+
+def views(found: Sequence[Comparison], anchor: str, title: str, footnotes: Footnotes) -> tuple[View, ...]:
+    """A view of each comparison. That of the main one is open."""
+    main = main_comparison(found)
+    made = []
+    for number, each in enumerate(found):
+        key = f"{anchor}-{slug(each.kind)}-{number}"
+        made.append(View(key, _line(each), tuple(_blocks(each, key, title, footnotes)), each is main))
+    return tuple(made)
+
+
+def _line(each: Comparison) -> str:
+    """How many areas there are, and why some have no figure."""
+    figure = "share" if each.measure == "flagged_share" else "rate"
+    statuses = Counter(str(row.get("status")) for row in each.rows if row.get(each.measure) is None)
+    words = f"{len(each.rows)} {wording.areas(each.kind)}, {each.period}: {len(each.shown)} have a published {figure}"
+    if each.suppressed:
         reasons = zip(
             SUPPRESSED, ("for a small number", "so that a small number elsewhere cannot be worked out"), strict=True
         )
         why = ", ".join(f"{statuses[name]} {reason}" for name, reason in reasons if statuses[name])
-        sentence += f"; {suppressed} {'is' if suppressed == 1 else 'are'} suppressed ({why})"
-    others = {name: number for name, number in sorted(statuses.items()) if name not in SUPPRESSED}
-    for name, number in others.items():
-        reason = "no rate given" if name == "ok" else wording.STATUSES.get(name, wording.in_words(name))
-        sentence += f"; {number} without a rate ({reason})"
-    sentence += "."
-    # If every published rate is 0 and the others are suppressed, a chart would make areas look alike that are not.
-    drawable = any(row[measure] for row in with_rate)
-    if not drawable:
-        sentence += " All of these rates are 0. There is no chart." if with_rate else " There is no chart."
-        if suppressed:
-            sentence += " This is expected for a rare intervention: suppressed does not mean none."
-    blocks = [Block("text", text=sentence)]
-    national = None if nation is None else nation.get(measure)
-    if drawable:
-        named = f"{title}, {period}"
-        left_out = f" {suppressed} suppressed, not shown." if suppressed else ""
+        words += f"; {each.suppressed} {'is' if each.suppressed == 1 else 'are'} suppressed ({why})"
+    for name, number in sorted(statuses.items()):
+        if name not in SUPPRESSED:
+            reason = f"no {figure} given" if name in ("ok", "no_population") and figure == "share" else None
+            reason = reason or ("no rate given" if name == "ok" else wording.STATUSES.get(name, wording.in_words(name)))
+            words += f"; {number} without a {figure} ({reason})"
+    return words + "."
+
+
+def _blocks(each: Comparison, key: str, title: str, footnotes: Footnotes) -> list[Block]:
+    blocks = []
+    kinds = _capital(wording.areas(each.kind))
+    if each.shown and not each.is_drawn:
+        blocks.append(text(f"All published figures of these {wording.areas(each.kind)} are 0. There is no chart."))
+    elif not each.shown:
+        expected = " For a rare intervention this is expected: suppressed does not mean 0." if each.suppressed else ""
+        blocks.append(text(f"There is no chart.{expected}"))
+    elif each.measure == "flagged_share":
+        blocks.append(text("A provider has no population of its own, so there is no rate and no funnel plot."))
+    elif not each.national:
+        blocks.append(text("There is no funnel plot, because there is no national rate to draw limits around."))
+    else:
+        limits = "Poisson limits"
+        if each.widened > 1:
+            limits += f", widened for overdispersion: φ = {wording.rate(each.phi)}"
+        rounding = " An area counts as outside only if it is for every count that rounding leaves possible."
         blocks += chart_block(
-            charts.caterpillar(rows, national=national, key=f"{key}-ranked", title=named),
-            f"{_capital(wording.areas(kind))} ranked by {wording.MEASURES[measure].lower()} per 100,000, "
-            f"{'with 95% limits, ' if any(limits_of(row) for row in with_rate) else ''}{period}.{left_out}",
-        )
-        if national is None:
-            blocks.append(
-                Block("text", text="There is no funnel plot, because there is no national rate to draw limits around.")
-            )
-        else:
-            # Suppressed areas have small counts. Overdispersion without them would be too large.
-            phi = None if suppressed else _dispersion(with_rate, measure, national)
-            wider = adjust and phi is not None and phi > 1
-            blocks += chart_block(
-                charts.funnel(
-                    rows, national=national, key=f"{key}-funnel", title=named, phi=phi if wider and phi else 1.0
-                ),
-                f"{_capital(wording.areas(kind))} by population, {period}. Chance alone may explain why an area between the "
-                "limits differs from the national rate "
-                f"({'Poisson limits, widened for overdispersion' if wider else 'Poisson limits'}).{left_out}",
-            )
-            blocks.append(Block("text", text=_dispersion_words(phi, kind)))
-    footnotes = wording.Footnotes()
-    blocks.append(
-        Block(
-            "grid",
-            text=f"All {len(rows)} {wording.areas(kind)}, {period}. A rounded count can stand for several exact counts. The limits "
-            "cover all of them, so they are wider than 95% limits of an exact count.",
-            head=(
-                "Area",
-                "Flagged",
-                "Share flagged (95% limits)",
-                "Population",
-                "Crude",
-                "Standardised",
-                "95% limits",
-                "Status",
+            charts.funnel(
+                each.shown, national=each.national, key=f"{key}-funnel", title=f"{title}, {each.period}",
+                phi=each.widened, sides=each.sides,
             ),
-            rows=tuple(
-                (
-                    wording.area_name(row),
-                    wording.count_in(row, "activity"),
-                    wording.flagged_share(row),
-                    wording.count_in(row, "population"),
-                    wording.rate_in(row, "crude_rate"),
-                    wording.rate_in(row, "standardised_rate"),
-                    wording.limits(row),
-                    wording.status(row, footnotes),
-                )
-                for row in rows
-            ),
-            align="lrrrrrrw",
-            footnotes=tuple(footnotes.texts),
-            fold=True,
-        )
-    )
+            f"{kinds} by number of people, {each.period}. Dotted: 95% limits; lines: 99.8% limits ({limits}). "
+            f"{'The usual spread' if each.widened > 1 else 'Chance alone'} may explain what is between them."
+            f"{rounding if each.round_to > 1 else ''}",
+            [text(_dispersion_words(each)), *_extremes(each)],
+        )  # fmt: skip
+
+    blocks.append(_ranked(each, kinds, footnotes))
+    if each.earlier:
+        blocks.append(_earlier(each))
     return blocks
 
 
-def _dispersion(rows: Sequence[Row], measure: str, national: float) -> float:
-    """The overdispersion of the areas that have people: about 1 if they differ by chance alone."""
-    with_people = [(row, charts.people_of(row, national)) for row in rows if charts.people_of(row, national)]
-    observed = [row[measure] * people / 100_000 for row, people in with_people]
-    return dispersion_of(observed, [national * people / 100_000 for _, people in with_people])
+def _extremes(each: Comparison) -> list[Block]:
+    """The areas outside the limits in words, which a chart can name only in part."""
+    found = []
+    for side, words in (("above", "Higher than the limits"), ("below", "Lower than the limits")):
+        names = [wording.area_name(row) for row in each.side(side)]
+        if names:
+            found.append(text(f"{words} ({len(names)}): {wording.listed(names)}."))
+    return found or [text(f"No {wording.areas(each.kind, 1)} is outside the 99.8% limits.")]
+
+
+def _ranked(each: Comparison, kinds: str, footnotes: Footnotes) -> Block:
+    """Every area: the highest first, and those without a figure last."""
+    others = [row for row in each.rows if row.get(each.measure) is None]
+    rows = [*each.shown, *others]
+    common, own = wording.shared_notes(rows, footnotes)
+    by_share = each.measure == "flagged_share"
+    most = max((max(row[each.measure], (each.limits(row) or (0, 0))[1]) for row in each.shown), default=0)
+    national = each.national if each.is_drawn else None
+    named = (
+        "flagged records as a share of those in scope"
+        if by_share
+        else f"{wording.MEASURES[each.measure].lower()} per 100,000"
+    )
+    about = f"{kinds} ranked by {named}, {each.period}"
+    if any(limits_of(row) for row in each.shown) or by_share:
+        about += ", with 95% limits"
+    if national:
+        value = f"{wording.rate(100 * national)}%" if by_share else wording.rate(national)
+        about += f"; the line is England ({value})"
+    if each.round_to > 1:
+        about += ". Limits cover every count that a rounded one can stand for"
+    rate_columns = ("Rate", "95% limits") if not by_share else ()
+
+    def cells(row: Row, marks: str) -> tuple[str, ...]:
+        bar: str = ""
+        if row.get(each.measure) is not None and each.is_drawn:
+            side = each.sides.get(str(row["area_code"]), "")
+            bar = interval(row[each.measure], each.limits(row), most, side, national)
+        figures = () if by_share else (wording.rate_in(row, each.measure), wording.limits(row))
+        return (
+            wording.area_name(row) + marks, bar, *figures, wording.flagged_share(row),
+            wording.count_in(row, "activity"), wording.count_in(row, "in_scope"),
+            *(() if by_share else (wording.count_in(row, "population"), wording.rate_in(row, "crude_rate"))),
+        )  # fmt: skip
+
+    return Block(
+        "grid",
+        text=f"{about}.", marks=common,
+        head=("Area", "", *rate_columns, "Share flagged (95% limits)", "Flagged", "In scope",
+              *(() if by_share else ("Population", "Crude rate"))),
+        rows=tuple(cells(row, marks) for row, marks in zip(rows, own, strict=True)),
+        align="lb" + "r" * len(rate_columns) + "rrr" + ("" if by_share else "rr"),
+        keys=tuple(wording.area_key(row) for row in rows),
+        long=len(rows) > LONG,
+    )  # fmt: skip
+
+
+def _earlier(each: Comparison) -> Block:
+    """The figure of every area in every period."""
+    by_share = each.measure == "flagged_share"
+    return by_year(
+        [row | {"revision": None} for row in (*each.earlier, *each.rows)],
+        label=wording.area_name,
+        order=lambda row: (wording.area_name(row), str(row["area_code"])),
+        cell=wording.flagged_share if by_share else lambda row: wording.rate_in(row, each.measure),
+        column=wording.period,
+        caption=f"{_capital(wording.areas(each.kind))} in every period: "
+        + ("share flagged (95% limits)" if by_share else f"{wording.MEASURES[each.measure].lower()} per 100,000"),
+        first="Area",
+        fold=True,
+    )
 
 
 # Overdispersion above this is "far more than chance".
 _FAR_MORE = 2
 
 
-def _dispersion_words(phi: float | None, kind: str) -> str:
-    if phi is None:
+def _dispersion_words(each: Comparison) -> str:
+    if each.phi is None:
         return (
             "Overdispersion (whether areas differ more than chance would explain) is not calculated, because some areas "
             "are suppressed."
         )
-    given = f"(overdispersion {wording.rate(phi)}; chance alone gives about 1)"
-    names = _capital(wording.areas(kind))
-    if phi <= 1:
+    given = f"(overdispersion {wording.rate(each.phi)}; chance alone gives about 1)"
+    names = _capital(wording.areas(each.kind))
+    if each.phi <= 1:
         return f"{names} differ no more than chance would explain {given}."
-    more = "far more" if phi > _FAR_MORE else "more"
+    more = "far more" if each.phi > _FAR_MORE else "more"
     return f"{names} differ {more} than chance would explain; recording may be one reason {given}."
 
 
-def _capital(text: str) -> str:
+def _capital(words: str) -> str:
     """The text with a capital first letter; the others keep theirs."""
-    return text[:1].upper() + text[1:]
+    return words[:1].upper() + words[1:]
 
 
-def spread(variation: Sequence[Row], reading: str) -> tuple[Block, ...]:
+def windows(policy: Row | None) -> list[Block]:
+    """In which periods the policy is published below England. ``policy``: the row of its newest revision."""
+    years = int((policy or {}).get("publish_years") or 1)
+    if policy is None or years == 1:
+        return []
+    return [
+        text(
+            f"Below England this policy is published for windows of {years} years that do not overlap. One window begins "
+            f"with {policy['publish_first_year']}. A window is published once data for all of its years are available."
+        )
+    ]
+
+
+def spread(variation: Sequence[Row], reading: str, footnotes: Footnotes) -> tuple[Block, ...]:
     """Percentiles, N-fold and opportunity of the newest period of each length. Earlier periods are folded."""
     rows = [row for row in variation if row.get("reading") == reading]
     if not rows:
-        return (Block("text", text="No variation is published for this policy's main definition."),)
+        return (text("No variation is published for this policy's main definition."),)
     order = list(wording.AREA_TYPES)
 
     def place(row: Row) -> tuple[Any, ...]:
@@ -228,58 +355,37 @@ def spread(variation: Sequence[Row], reading: str) -> tuple[Block, ...]:
         "P25 add to it. A dash means that the figure would reveal a suppressed number, or that there are no areas to "
         "calculate it from."
     )
-    blocks = [_variation_grid(sorted(newest, key=place), explanation)]
+    blocks = [_variation_grid(sorted(newest, key=place), explanation, footnotes)]
     if earlier:
-        blocks.append(_variation_grid(sorted(earlier, key=place), "Variation in earlier periods", fold=True))
+        blocks.append(_variation_grid(sorted(earlier, key=place), "Variation in earlier periods", footnotes, fold=True))
     return tuple(blocks)
 
 
-def _variation_grid(rows: Sequence[Row], caption: str, *, fold: bool = False) -> Block:
+def _variation_grid(rows: Sequence[Row], caption: str, footnotes: Footnotes, *, fold: bool = False) -> Block:
     several = len({str(row["revision"]) for row in rows}) > 1
-    footnotes = wording.Footnotes()
+    common, own = wording.shared_notes(rows, footnotes)
+    names = ("p10", "p25", "p50", "p75", "p90", "n_fold")
     return Block(
         "grid",
-        text=caption,
-        head=(
-            "Areas",
-            "Period",
-            "Areas in total",
-            "With activity",
-            "P10",
-            "P25",
-            "P50",
-            "P75",
-            "P90",
-            "N-fold",
-            "Opportunity",
-            "Status",
-        ),
+        text=caption, marks=common,
+        head=("Areas", "Period", "Areas in total", "With activity", "P10", "P25", "P50", "P75", "P90", "N-fold", "Opportunity"),
         rows=tuple(
             (
-                wording.areas(row["area_type"]),
+                wording.areas(row["area_type"]) + marks,
                 wording.period(row) + (f" ({row['revision']})" if several else ""),
                 wording.count_in(row, "areas"),
                 wording.count_in(row, "areas_with_activity"),
                 *(
-                    wording.rate(row.get(name), "suppressed" if row.get("status") in SUPPRESSED else "–")
-                    for name in ("p10", "p25", "p50", "p75", "p90", "n_fold")
+                    wording.rate(row.get(name), wording.HIDDEN if row.get("status") in SUPPRESSED else "–")
+                    for name in names
                 ),
                 _opportunity(row),
-                _variation_status(row, footnotes),
             )
-            for row in rows
+            for row, marks in zip(rows, own, strict=True)
         ),
-        align="lnrrrrrrrrrl",
-        footnotes=tuple(footnotes.texts),
+        align="lnrrrrrrrrr",
         fold=fold,
-    )
-
-
-def _variation_status(row: Row, footnotes: wording.Footnotes) -> str:
-    # A rare intervention can have percentiles but no opportunity.
-    if row.get("status") == "not_calculated" and row.get("p50") is not None:
-        row = {**row, "status": "opportunity_not_calculated"}
-    return wording.status(row, footnotes, ok="calculated")
+    )  # fmt: skip
 
 
 def _opportunity(row: Row) -> str:

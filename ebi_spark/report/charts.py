@@ -1,17 +1,19 @@
-"""The report's charts, each as an SVG text without outside fonts. The same figures give the same bytes.
+"""The report's charts with axes, each as an SVG text without outside fonts. The same figures give the same bytes.
 
 A function takes rows of one published table, as :func:`ebi_spark.report.rows.rows_of` returns them, and a ``key`` that
-makes the chart's ids unique on the page. It returns None if there is nothing to draw.
+makes the chart's ids unique on the page. It returns None if there is nothing to draw. Colours are variables of the page, so
+that they follow its light or dark theme; a notebook uses their light values. As in NHS charts, grey is common cause, orange
+is a concern and blue an improvement; shapes say the same.
 """
 
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from textwrap import fill
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -23,12 +25,16 @@ from ebi_spark.rates.control_charts import Z_95, Z_998, ControlChart, funnel_lim
 from ebi_spark.report import wording
 from ebi_spark.report.rows import Row, limits_of, measure_of
 
-# Okabe and Ito's palette, which people with any kind of colour vision can distinguish. Shapes and hatches show the same
-# without colour.
-BLUE, VERMILLION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#8A8F98", "#1F2933"
-PALE = "#D9DDE2"
-# In inches. Narrow enough that the text is legible when a phone shrinks the drawing to 360 pixels.
-WIDTH = 4.8
+INK, GREY, LINE, CONCERN, IMPROVEMENT, PAPER = "#1d2a35", "#66737f", "#d3d9df", "#b35000", "#005eb8", "#fefefe"
+_VARIABLES = {
+    INK: "ink", GREY: "usual", LINE: "line", CONCERN: "concern", IMPROVEMENT: "improvement", PAPER: "paper",
+}  # fmt: skip
+# In inches of 72 units. About as wide as a phone, so that texts keep their size there.
+WIDTH, LEFT = 5.2, 0.55
+# A point: its name, marker and colour. Higher is a concern, because policies ask for fewer.
+MARKS = {"": ("o", GREY), "above": ("^", CONCERN), "below": ("v", IMPROVEMENT)}
+# At most so many outlying areas have their names in a funnel plot. More names would hide the points.
+NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -42,96 +48,45 @@ class Chart:
         return self.svg
 
 
-def attrition(steps: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """A waterfall: how many records in scope each clause removes, and how many are left and flagged.
-
-    Step 0, which finds the scope, is left out: it starts from all records of the data set and would dwarf the other steps.
-    """
-    ordered = sorted(steps, key=lambda step: int(step["step"]))
-    scope = next((step for step in ordered if step["step"] == 0), None)
-    clauses = [step for step in ordered if step["step"] != 0]
-    if scope is None and not clauses:
-        return None
-    start = int(scope["records_left"] if scope else clauses[0]["records_in"])
-    left = int(clauses[-1]["records_left"]) if clauses else start
-    labels = ["in scope", *(wording.in_words(step["clause_id"]) for step in clauses)]
-    with _drawing(0.34 * len(labels) + 0.9) as (figure, axes):
-        axes.barh([0], [start], color=BLUE, height=0.62)
-        _label(axes, start, 0, wording.count(start))
-        for place, step in enumerate(clauses, start=1):
-            kept = int(step["records_left"])
-            failed, missing = int(step["records_failed"]), int(step["records_missing"])
-            axes.barh([place], [kept], color=BLUE, height=0.62)
-            axes.barh([place], [failed], left=[kept], color=PALE, height=0.62)
-            axes.barh(
-                [place],
-                [missing],
-                left=[kept + failed],
-                color="white",
-                edgecolor=VERMILLION,
-                hatch="////",
-                height=0.62,
-                linewidth=0.8 if missing else 0,
-            )
-            removed = failed + missing
-            text = f"{wording.count(kept)} left" + (f" (−{wording.count(removed)})" if removed else "")
-            _label(axes, kept + removed, place, text)
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.set_xlim(0, max(start, 1) * 1.36)
-        axes.set_xlabel("Records in scope of the policy")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        handles = [
-            mpl.patches.Patch(color=BLUE, label="left"),
-            mpl.patches.Patch(color=PALE, label="removed"),
-            mpl.patches.Patch(facecolor="white", edgecolor=VERMILLION, hatch="////", label="dropped: not recorded"),
-        ]
-        _legend(figure, handles)
-        alt = f"{title}: {wording.count(start)} records in scope, {wording.count(left)} flagged after {len(clauses)} clauses."
-        return _chart(figure, key, alt)
-
-
-def trend(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """The standardised rate by year with its 95% limits, and the crude rate."""
+def trend(
+    rows: Sequence[Row], *, key: str, title: str, others: Mapping[str, Sequence[Row]] | None = None
+) -> Chart | None:
+    """The rate by year with its 95% limits. ``others``: the rows of other readings by name, drawn in grey."""
     ordered = sorted(rows, key=lambda row: (str(row["financial_year"]), str(row.get("revision"))))
-    shown = [row for row in ordered if _has(row, "standardised_rate") or _has(row, "crude_rate")]
+    measure = measure_of(ordered)
+    shown = [row for row in ordered if row.get(measure) is not None]
     if not shown:
         return None
     years = sorted({str(row["financial_year"]) for row in ordered})
     revisions = sorted({str(row.get("revision")) for row in shown})
-    with _drawing(2.7) as (figure, axes):
+    with _drawing(2.9, "Per 100,000 people", right=1.6 if others else 0.6) as (figure, axes):
+        ends: list[tuple[float, str, str]] = []
+        for name, own in (others or {}).items():
+            newest = max((str(row.get("revision")) for row in own), default="")
+            points = [row for row in own if str(row.get("revision")) == newest and row.get(measure) is not None]
+            if points:
+                points.sort(key=lambda row: str(row["financial_year"]))
+                at = [years.index(str(row["financial_year"])) for row in points]
+                axes.plot(at, [row[measure] for row in points], color=GREY, linewidth=1.4, linestyle="--")
+                ends.append((points[-1][measure], f"{name} {wording.rate(points[-1][measure])}", GREY))
         for number, revision in enumerate(revisions):
             own = [row for row in shown if str(row.get("revision")) == revision]
             # Two revisions of the same year are drawn side by side, so that neither hides the other.
-            shift = 0.12 * (number - (len(revisions) - 1) / 2)
+            shift = 0.1 * (number - (len(revisions) - 1) / 2)
             places = [years.index(str(row["financial_year"])) + shift for row in own]
-            revision_text = f", revision {revision}" if len(revisions) > 1 else ""
-            colour = (BLUE, VERMILLION, INK, ORANGE)[number % 4]
-            for name, drawn_as, mark, line, own_colour, above in (
-                ("standardised_rate", "standardised, 95% limits", "o", "-", colour, 3),
-                # Small crosses on top of the points: the two rates are often equal, and both must be visible.
-                ("crude_rate", "crude", "x", ":", INK if colour != INK else GREY, 4),
-            ):
-                values = [math.nan if row.get(name) is None else row[name] for row in own]
-                if all(math.isnan(value) for value in values):
-                    continue
-                axes.plot(
-                    places, values, color=own_colour, marker=mark, linestyle=line, linewidth=1.2,
-                    markersize=6 if mark == "o" else 4, markerfacecolor="white", label=drawn_as + revision_text, zorder=above,
-                )  # fmt: skip
-                if name == "standardised_rate":
-                    _whiskers(axes, places, own, colour, upright=True)
-        step = math.ceil(len(years) / 7)
-        axes.set_xticks(range(0, len(years), step), years[::step])
-        axes.set_xlim(-0.5, len(years) - 0.5)
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.04 or 1)
-        axes.set_ylabel("Per 100,000 people")
-        axes.yaxis.set_major_formatter(FuncFormatter(_rate_tick))
-        axes.grid(axis="y", color=PALE, linewidth=0.6)
-        _legend(figure, axes.get_legend_handles_labels()[0], 1 if len(revisions) > 1 else 2)
+            colour = INK if number == len(revisions) - 1 else GREY
+            axes.plot(places, [row[measure] for row in own], "o-", color=colour, linewidth=2, markersize=6, zorder=3)
+            for place, row in zip(places, own, strict=True):
+                both = limits_of(row)
+                if both is not None and measure == "standardised_rate":
+                    axes.vlines(place, *both, color=colour, linewidth=1.4)
+            said = f"revision {revision} " if len(revisions) > 1 else ""
+            ends.append((own[-1][measure], said + wording.rate(own[-1][measure]), colour))
+        _years(axes, years)
+        axes.set_xlim(-0.3, len(years) - 0.8)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.06 or 1)
+        _labels(axes, ends)
         first, last = shown[0], shown[-1]
-        measure = measure_of(shown)
         words = f"from {wording.rate_in(first, measure)} in {first['financial_year']} to " if len(shown) > 1 else ""
         alt = (
             f"{title}: {wording.MEASURES[measure].lower()} {words}{wording.rate_in(last, measure)} "
@@ -140,68 +95,28 @@ def trend(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
         return _chart(figure, key, alt)
 
 
-def caterpillar(rows: Sequence[Row], *, national: float | None, key: str, title: str) -> Chart | None:
-    """The areas ranked by their rate with 95% limits, and the national rate. Areas without a rate are left out.
-
-    Returns None if every rate is 0.
-    """
-    measure = measure_of(rows)
-    shown = sorted(
-        (row for row in rows if row.get(measure) is not None),
-        key=lambda row: (row[measure], wording.area_name(row), str(row.get("area_code"))),
-    )
-    # If all other rates are suppressed, a chart of zeros would make the areas look alike.
-    if not shown or not any(row[measure] for row in shown):
-        return None
-    with _drawing(0.165 * len(shown) + 1.0) as (figure, axes):
-        kinds = [_side(row, national) if measure == "standardised_rate" else "" for row in shown]
-        for kind, colour, marker, label in (
-            ("above", VERMILLION, "^", "above the national rate"),
-            ("below", BLUE, "v", "below"),
-            ("", INK, "o", "no clear difference" if any(kinds) else "area"),
-        ):
-            places = [place for place, own in enumerate(kinds) if own == kind]
-            if not places:
-                continue
-            own = [shown[place] for place in places]
-            if measure == "standardised_rate":
-                _whiskers(axes, places, own, colour, upright=False)
-            axes.plot(
-                [row[measure] for row in own], places, marker, color=colour, markersize=4, label=label, zorder=3,
-                clip_on=False,
-            )  # fmt: skip
-        if national is not None:
-            axes.axvline(national, color=GREY, linewidth=1, linestyle="--", label="national rate", zorder=1)
-        axes.set_yticks(range(len(shown)), [_short(wording.area_name(row)) for row in shown], fontsize=7.5)
-        axes.set_ylim(-0.8, len(shown) - 0.2)
-        axes.set_xlim(left=0)
-        axes.set_xlabel(f"{wording.MEASURES[measure]} per 100,000 people")
-        axes.xaxis.set_major_formatter(FuncFormatter(_rate_tick))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.grid(axis="x", color=PALE, linewidth=0.6)
-        _legend(figure, axes.get_legend_handles_labels()[0], 2)
-        alt = (
-            f"{title}: {len(shown)} areas from {wording.rate(shown[0][measure])} ({wording.area_name(shown[0])}) "
-            f"to {wording.rate(shown[-1][measure])} ({wording.area_name(shown[-1])}) per 100,000."
-        )
-        return _chart(figure, key, alt)
-
-
 def people_of(row: Row, national: float) -> float:
-    """The number of people that sets the width of an area's limits.
-
-    It is the number who would have the area's expected events at the national rate, which allows for age and sex. An area
-    without expected events has its population, and 0 without a population.
-    """
-    if row.get("expected"):
-        return float(row["expected"]) * 100_000 / national
+    """How many people an area counts as in a funnel plot: its population, or for an indirectly standardised rate the people
+    of England's ages and sexes who would have its expected records."""
+    expected = row.get("expected")
+    if expected and national:
+        return float(expected) / national * 100_000
     return float(row.get("population") or 0)
 
 
-def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str, phi: float = 1.0) -> Chart | None:
+def funnel(
+    rows: Sequence[Row],
+    *,
+    national: float | None,
+    key: str,
+    title: str,
+    phi: float = 1.0,
+    sides: Mapping[str, str] | None = None,
+) -> Chart | None:
     """A funnel plot: each area's rate by its number of people (:func:`people_of`).
 
-    The limits are those of :func:`funnel_limits` at 95% and 99.8%, widened by the overdispersion ``phi``.
+    The limits are those of :func:`funnel_limits` at 95% and 99.8%, widened by the overdispersion ``phi``. ``sides`` says by
+    area code which areas are ``above`` or ``below`` the 99.8% limits; the most distant have their names.
     """
     measure = measure_of(rows)
     if not national or not any(row.get(measure) for row in rows):
@@ -214,96 +129,93 @@ def funnel(rows: Sequence[Row], *, national: float | None, key: str, title: str,
     if not any(row[measure] for row in shown):
         return None
     shown.sort(key=lambda row: (row["population"], str(row.get("area_code"))))
-    outside = [row for row in shown if not _within(row, measure, national, Z_998, phi)]
+    sides = outlying(shown, national, phi) if sides is None else sides
     pooled = any((row.get("period_years") or 1) > 1 for row in shown)
-    weighted = any(row.get("expected") for row in shown)
-    with _drawing(3.2) as (figure, axes):
+    with _drawing(
+        3.9,
+        f"{wording.MEASURES[measure]} per 100,000",
+        right=1.1,
+        bottom=0.55,
+        top=0.65 if any(sides.values()) else 0.42,
+    ) as (figure, axes):
         largest = max(row["population"] for row in shown) * 1.05
         smallest = min(row["population"] for row in shown) * 0.8
-        grid = [smallest + (largest - smallest) * step / 120 for step in range(121)]
+        grid = [smallest + (largest - smallest) * step / 60 for step in range(61)]
         bands = [[funnel_limits(national, people, z, phi) for people in grid] for z in (Z_95, Z_998)]
-        for band, style, label in zip(bands, ("--", "-"), ("95% limits", "99.8% limits"), strict=True):
-            axes.plot(grid, [low for low, _ in band], color=GREY, linestyle=style, linewidth=1, label=label)
-            axes.plot(grid, [high for _, high in band], color=GREY, linestyle=style, linewidth=1)
-        axes.axhline(national, color=INK, linewidth=0.8, label="national rate")
-        inside = [row for row in shown if row not in outside]
-        axes.plot(
-            [row["population"] for row in inside], [row[measure] for row in inside], "o", color=BLUE, markersize=4,
-            label="area", clip_on=False, zorder=3,
-        )  # fmt: skip
-        if outside:
-            axes.plot(
-                [row["population"] for row in outside], [row[measure] for row in outside], "D", color=VERMILLION,
-                markersize=4.5, label="area outside 99.8%", clip_on=False, zorder=3,
-            )  # fmt: skip
-        # Up to six outliers have their names. More names would hide the points.
-        places: list[tuple[float, float]] = []
-        for row in outside if len(outside) <= 6 else []:
-            right = row["population"] > (largest + smallest) / 2
-            at = (row["population"] / largest, row[measure] / max(other[measure] for other in shown))
-            # A name close to other names is moved up, one line for each of them.
-            above = sum(abs(at[0] - x) < 0.35 and abs(at[1] - y) < 0.06 for x, y in places)
-            places.append(at)
-            axes.annotate(
-                _short(wording.area_name(row), 26), (row["population"], row[measure]), fontsize=7.5,
-                xytext=(-6 if right else 6, 3 + 9 * above), textcoords="offset points", ha="right" if right else "left",
-                parse_math=False,
-            )  # fmt: skip
-        axes.set_xlim(smallest, largest)
-        # The axis need not start at 0: the limits of a common intervention would be too close together to distinguish.
+        for band, style in zip(bands, (":", "-"), strict=True):
+            for end in (0, 1):
+                axes.plot(grid, [both[end] for both in band], color=GREY, linestyle=style, linewidth=1.1)
+        axes.axhline(national, color=INK, linewidth=1.2)
+        marked: list[Row] = []
+        for side, (marker, colour) in MARKS.items():
+            own = [row for row in shown if sides.get(str(row["area_code"]), "") == side]
+            if own:
+                axes.scatter(
+                    [row["population"] for row in own], [row[measure] for row in own], s=34 if side else 20, marker=marker,
+                    color=colour, clip_on=False, zorder=3, gid=f"marks{len(marked)}",
+                )  # fmt: skip
+                marked += own
         heights = [rate for band in bands for both in band for rate in both] + [row[measure] for row in shown]
-        room = 0.06 * (max(heights) - min(heights)) or 1
-        axes.set_ylim(max(0.0, min(heights) - room), max(heights) + room)
-        named = ("Population, weighted by age and sex" if weighted else "Population") + (
-            ", person-years" if pooled else ""
-        )
-        axes.set_xlabel(named)
-        axes.set_ylabel(f"{wording.MEASURES[measure]} per 100,000")
+        room = 0.04 * (max(heights) - min(heights)) or 1
+        # The axis need not start at 0: the limits of a common intervention would be too close together to distinguish.
+        # Limits of very small areas may go beyond the chart.
+        highest = min(max(heights), 1.4 * max(row[measure] for row in shown))
+        axes.set_ylim(max(0.0, min(heights) - room), highest + room)
+        axes.set_xlim(smallest, largest)
+        _labels(axes, [(national, f"England {wording.rate(national)}", INK)])
+        _name_outliers(axes, [row for row in marked if sides.get(str(row["area_code"]))], national, measure, largest)
+        _legend(figure, {sides.get(str(row["area_code"]), "") for row in shown}, "usual", "higher", "lower")
+        axes.set_xlabel(
+            "People" + (" (weighted by age and sex)" if any(row.get("expected") for row in shown) else "")
+            + (" × years" if pooled else "")
+        )  # fmt: skip
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _people(x)))
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.yaxis.set_major_formatter(FuncFormatter(_rate_tick))
-        _legend(figure, axes.get_legend_handles_labels()[0], 3)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        count = sum(1 for row in shown if sides.get(str(row["area_code"])))
         alt = (
             f"{title}: funnel plot of {len(shown)} areas around the national rate of {wording.rate(national)} per "
-            f"100,000; {len(outside)} outside the 99.8% limits."
+            f"100,000; {count} outside the 99.8% limits."
         )
-        return _chart(figure, key, alt)
+        return _chart(figure, key, alt, marked, measure)
 
 
-def readings(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """How each reading differs from the policy as published: records added to the right, records removed to the left."""
-    shown = [row for row in rows if row.get("added") is not None and row.get("removed") is not None]
-    shown = [row for row in shown if row["reading"] != "as_published"]
-    if not shown:
-        return None
-    with _drawing(0.42 * len(shown) + 0.95) as (figure, axes):
-        longest = max(max(row["added"], row["removed"]) for row in shown) or 1
-        for place, row in enumerate(shown):
-            axes.barh([place], [row["added"]], color=BLUE, height=0.55)
-            axes.barh([place], [-row["removed"]], color=ORANGE, hatch="////", edgecolor="white", height=0.55)
-            _label(axes, row["added"], place, f"+{wording.count(row['added'])}")
-            _label(axes, -row["removed"], place, f"−{wording.count(row['removed'])}", before=True)
-        axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(range(len(shown)), [_short(wording.reading(row["reading"])) for row in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        # Leave room for the numbers on both sides, and for bars only where there are any.
-        removed = max(row["removed"] for row in shown)
-        added = max(row["added"] for row in shown)
-        axes.set_xlim(-removed - 0.24 * longest, added + 0.24 * longest)
-        axes.set_xlabel("Records, compared with the published policy")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{abs(x):,.0f}"))
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        handles = [
-            mpl.patches.Patch(color=BLUE, label="added"),
-            mpl.patches.Patch(facecolor=ORANGE, edgecolor="white", hatch="////", label="removed"),
-        ]
-        _legend(figure, handles)
-        alt = f"{title}: " + "; ".join(
-            f"{wording.reading(row['reading'])} adds {wording.count(row['added'])} and removes "
-            f"{wording.count(row['removed'])} records"
-            for row in shown
-        )
-        return _chart(figure, key, alt + ".")
+def outlying(rows: Sequence[Row], national: float, phi: float = 1.0, round_to: int = 1) -> dict[str, str]:
+    """By area code, ``above`` or ``below`` for the areas outside the 99.8% limits, whatever the exact count of a rounded one.
+
+    A count that is rounded to the nearest ``round_to`` can be up to half of that lower or higher, and its rate with it.
+    """
+    measure, found = measure_of(rows), {}
+    for row in rows:
+        people = people_of(row, national)
+        if row.get(measure) is None or not people:
+            continue
+        low, high = funnel_limits(national, people, Z_998, phi)
+        count = row.get("activity") or 0
+        reach = row[measure] / count * (round_to // 2) if count else 0.0
+        if row[measure] - reach > high:
+            found[str(row["area_code"])] = "above"
+        elif row[measure] + reach < low:
+            found[str(row["area_code"])] = "below"
+    return found
+
+
+def _name_outliers(axes: Axes, rows: Sequence[Row], national: float, measure: str, largest: float) -> None:
+    """Names beside the most distant outliers, moved apart where they would cover each other."""
+    distant = sorted(
+        rows, key=lambda row: -abs(math.sqrt(row[measure]) - math.sqrt(national)) * row["population"] ** 0.5
+    )
+    low, high = axes.get_ylim()
+    places: list[tuple[float, float, int]] = []
+    for row in sorted(distant[:NAMED], key=lambda row: row[measure]):
+        right = row["population"] > largest * 0.55
+        x, y = row["population"] / largest, (row[measure] - low) / (high - low)
+        name = fill(wording.short_name(row), 27)
+        above = sum(lines for left, height, lines in places if abs(x - left) < 0.45 and abs(y - height) < 0.08)
+        places.append((x, y, name.count("\n") + 1))
+        axes.annotate(
+            name, (row["population"], row[measure]), fontsize=9.5, va="center", xytext=(-7 if right else 7, 12 * above),
+            textcoords="offset points", ha="right" if right else "left", parse_math=False, linespacing=1.0,
+        )  # fmt: skip
 
 
 def by_month(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str) -> Chart | None:
@@ -312,66 +224,19 @@ def by_month(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str)
     ends = [f"{row['month']:%b %Y}" for row in (rows[0], rows[-1])]
     alt = f"{title}: XmR chart by month, {ends[0]} to {ends[1]}, mean {wording.rate(limits.centre)}"
     hollow = [bool(row["provisional"] or row["pandemic"]) for row in rows]
-    ticks = {place: f"{row['month']:%Y}" for place, row in enumerate(rows) if row["month"].month == 1}
-    return _control(values, limits, hollow, ticks, "Records in a month", key, alt, "mean")
+    return _control(values, limits, hollow, _januaries(rows), "Records in a month", key, alt, "mean")
 
 
 def days_between(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str) -> Chart | None:
-    """A chart of the days between records: a point for each group of records, in the order of their dates."""
+    """A chart of the days between records: a point for each group of records, in the order of their dates. Longer is rarer."""
     values = [row["days"] for row in rows]
     size = int(rows[0]["events"])
     alt = f"{title}: days in which {size} records occurred, {len(rows)} groups, centre {wording.rate(limits.centre)}"
-    step = math.ceil(len(rows) / 5)
+    step = math.ceil(len(rows) / 4)
     ticks = {place: f"{row['month']:%b %Y}" for place, row in enumerate(rows) if place % step == 0}
-    return _control(values, limits, [False] * len(rows), ticks, f"Days for {size} records", key, alt, "centre")
-
-
-def _control(
-    values: Sequence[float],
-    limits: ControlChart,
-    hollow: Sequence[bool],
-    ticks: dict[int, str],
-    label: str,
-    key: str,
-    alt: str,
-    centre: str,
-) -> Chart:
-    with _drawing(2.9) as (figure, axes):
-        axes.plot(range(len(values)), values, color=GREY, linewidth=0.9, zorder=1)
-        axes.axhline(limits.centre, color=INK, linewidth=0.9, label=centre)
-        for number, end in enumerate((limits.lower, limits.upper)):
-            if end > 0:
-                axes.axhline(
-                    end,
-                    color=GREY,
-                    linestyle="--",
-                    linewidth=1,
-                    label="limits" if number or limits.upper <= 0 else None,
-                )
-        kinds = [
-            "outside" if "astronomical" in found else "run" if found else "hollow" if empty else "plain"
-            for found, empty in zip(limits.signals, hollow, strict=True)
-        ]
-        for kind, marker, colour, named in (
-            ("plain", "o", BLUE, "no signal"),
-            ("run", "s", ORANGE, "shift, trend or two of three"),
-            ("outside", "D", VERMILLION, "outside the limits"),
-            ("hollow", "o", GREY, "provisional or pandemic"),
-        ):
-            places = [place for place, own in enumerate(kinds) if own == kind]
-            if places:
-                axes.plot(
-                    places, [values[place] for place in places], marker, color=colour, markersize=4, label=named, zorder=3,
-                    markerfacecolor="white" if kind == "hollow" else colour,
-                )  # fmt: skip
-        axes.set_xticks(list(ticks), list(ticks.values()))
-        axes.set_xlim(-0.8, len(values) - 0.2)
-        axes.set_ylim(0, 1.06 * max(*values, limits.upper))
-        axes.set_ylabel(label)
-        axes.yaxis.set_major_formatter(FuncFormatter(_rate_tick))
-        _legend(figure, axes.get_legend_handles_labels()[0], 3)
-        signals = sum(1 for found in limits.signals if found)
-        return _chart(figure, key, f"{alt}; {signals} of {len(values)} points meet a rule.")
+    return _control(
+        values, limits, [False] * len(rows), ticks, f"Days for {size} records", key, alt, "centre", fewer_is_higher=True
+    )
 
 
 def records_by_month(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
@@ -379,244 +244,198 @@ def records_by_month(rows: Sequence[Row], *, key: str, title: str) -> Chart | No
     if len(rows) < 2:
         return None
     values = [row["records"] for row in rows]
-    with _drawing(2.2) as (figure, axes):
-        axes.plot(range(len(rows)), values, color=GREY, linewidth=0.9, zorder=1)
-        for marked, face, label in ((False, BLUE, "month"), (True, "white", "provisional or pandemic")):
-            places = [place for place, row in enumerate(rows) if bool(row["provisional"] or row["pandemic"]) == marked]
+    alt = f"{title}: records by month, from {wording.count(values[0])} to {wording.count(values[-1])}."
+    hollow = [bool(row["provisional"] or row["pandemic"]) for row in rows]
+    return _control(values, None, hollow, _januaries(rows), "Records in a month", key, alt, "")
+
+
+def _januaries(rows: Sequence[Row]) -> dict[int, str]:
+    return {place: f"{row['month']:%Y}" for place, row in enumerate(rows) if row["month"].month == 1}
+
+
+def _control(
+    values: Sequence[float],
+    limits: ControlChart | None,
+    hollow: Sequence[bool],
+    ticks: dict[int, str],
+    label: str,
+    key: str,
+    alt: str,
+    centre: str,
+    *,
+    fewer_is_higher: bool = False,
+) -> Chart:
+    found = limits.signals if limits else [()] * len(values)
+    kinds: list[str] = []
+    for value, rules, empty in zip(values, found, hollow, strict=True):
+        worse = limits is not None and (value > limits.centre) != fewer_is_higher
+        kinds.append("above" if rules and worse else "below" if rules else "hollow" if empty else "")
+    with _drawing(2.9, label, right=0.95 if limits else 0.1, top=0.65 if len(set(kinds)) > 1 else 0.42) as (
+        figure,
+        axes,
+    ):
+        axes.plot(range(len(values)), values, color=GREY, linewidth=1, zorder=1)
+        # Above the centre is a concern, below it an improvement; for days between records it is the other way round.
+        shapes = {**MARKS, "hollow": ("o", GREY)}
+        if fewer_is_higher:
+            shapes |= {"above": ("v", CONCERN), "below": ("^", IMPROVEMENT)}
+        for kind, (marker, colour) in shapes.items():
+            places = [place for place, own in enumerate(kinds) if own == kind]
             if places:
                 axes.plot(
-                    places, [values[place] for place in places], "o", color=GREY if marked else BLUE, markersize=4,
-                    markerfacecolor=face, label=label, zorder=3,
+                    places, [values[place] for place in places], marker, color=colour, zorder=3,
+                    markersize=7 if kind in ("above", "below") else 4.5,
+                    markerfacecolor=PAPER if kind == "hollow" else colour,
                 )  # fmt: skip
-        january = [place for place, row in enumerate(rows) if row["month"].month == 1]
-        axes.set_xticks(january, [f"{rows[place]['month']:%Y}" for place in january])
-        axes.set_xlim(-0.8, len(rows) - 0.2)
-        axes.set_ylim(0, 1.08 * max(values))
-        axes.set_ylabel("Records in a month")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-        _legend(figure, axes.get_legend_handles_labels()[0], 3)
-        alt = f"{title}: records by month, from {wording.count(values[0])} to {wording.count(values[-1])}."
-        return _chart(figure, key, alt)
-
-
-ALGORITHM = {
-    "confirm": "1. Confirm the diagnosis",
-    "conservative_care": "2. Conservative care for 3 to 6 months",
-    "reassess": "3. Reassess",
-    "proceed": "4. Proceed to fusion",
-}
-
-
-def algorithm(reached: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """A flow of the article's four steps, each with the share of fusions for which it is the last step that the data show."""
-    shares: dict[str, Any] = {row["class"]: row.get("share") for row in reached}
-    if not any(value is not None for value in shares.values()):
-        return None
-    with _drawing(2.6) as (figure, axes):
-        axes.set_axis_off()
-        axes.set_xlim(0, 10)
-        axes.set_ylim(len(ALGORITHM) - 0.4, -0.6)
-        for place, (name, words) in enumerate(ALGORITHM.items()):
-            share = shares.get(name)
-            text = "withheld" if share is None else f"{wording.rate(100 * share)}%"
-            axes.add_patch(
-                mpl.patches.FancyBboxPatch(
-                    (0.1, place - 0.27), 5.3, 0.54, boxstyle="round,pad=0.04", facecolor="white", edgecolor=BLUE,
-                    linewidth=1.2,
-                )
-            )  # fmt: skip
-            axes.text(0.35, place, words, va="center", fontsize=8.5)
-            axes.barh([place], [3 * (share or 0)], left=[5.8], height=0.4, color=BLUE)
-            _label(axes, 5.8 + 3 * (share or 0), place, text)
-            if place:
-                axes.annotate(
-                    "", (2.75, place - 0.31), (2.75, place - 0.69),
-                    arrowprops={"arrowstyle": "->", "color": INK, "linewidth": 1.2},
-                )  # fmt: skip
-        alt = f"{title}: " + ", ".join(
-            f"{words[3:].lower()} {'withheld' if shares.get(name) is None else f'{wording.rate(100 * shares[name])}%'}"
-            for name, words in ALGORITHM.items()
-        )
-        return _chart(figure, key, alt + ".")
-
-
-def pathway_steps(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """Bars of the shares of fusions for which each step is seen, not seen or cannot be seen. ``label`` names the step.
-
-    A step without a published share has no bar.
-    """
-    steps: dict[str, dict[str, float | None]] = {}
-    for row in rows:
-        steps.setdefault(str(row["label"]), {})[row["class"]] = row.get("share")
-    if not any(share is not None for states in steps.values() for share in states.values()):
-        return None
-    looks: dict[str, dict[str, Any]] = {
-        "seen": {"color": BLUE},
-        "not_seen": {"color": PALE},
-        "cannot_be_seen": {"facecolor": "white", "edgecolor": VERMILLION, "hatch": "////", "linewidth": 0.8},
-    }
-    with _drawing(0.24 * len(steps) + 0.9) as (figure, axes):
-        for place, states in enumerate(steps.values()):
-            left = 0.0
-            for name, look in looks.items():
-                share = states.get(name)
-                if share:
-                    axes.barh([place], [100 * share], left=[left], height=0.62, **look)
-                    left += 100 * share
-            if any(states.get(name) is None for name in states):
-                _label(axes, left, place, "rest withheld" if left else "withheld")
-        axes.set_yticks(range(len(steps)), [_short(name, 44) for name in steps], fontsize=7.5)
-        axes.set_ylim(len(steps) - 0.4, -0.6)
-        axes.set_xlim(0, 100)
-        axes.set_xlabel("% of fusions")
-        handles = [
-            mpl.patches.Patch(label=wording.in_words(name), **{"linewidth": 0, **look}) for name, look in looks.items()
-        ]
-        _legend(figure, handles)
-        return _chart(figure, key, f"{title}: {len(steps)} steps of care, each as a share of fusions.")
-
-
-# From the widest count to the flagged records.
-FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged", "revision")
-
-
-def change(rows: Sequence[Row], *, key: str, title: str) -> Chart | None:
-    """A waterfall from the flagged records of one year to those of another, with a bar for each factor."""
-    records: dict[str, Any] = {row["component"]: row.get("records") for row in rows}
-    parts = sorted(
-        (name for name in records if name not in ("total_from", "total_to")),
-        key=lambda name: (FACTORS.index(name) if name in FACTORS else len(FACTORS), name),
-    )
-    if any(records.get(name) is None for name in ("total_from", "total_to", *parts)) or not parts:
-        return None
-    years = (rows[0]["period_from"], rows[0]["period_to"])
-    level, most = float(records["total_from"]), float(max(records["total_from"], records["total_to"]))
-    labels = [f"flagged in {years[0]}", *(wording.in_words(name) for name in parts), f"flagged in {years[1]}"]
-    with _drawing(0.34 * len(labels) + 0.9) as (figure, axes):
-        axes.barh([0], [level], color=BLUE, height=0.62)
-        _label(axes, level, 0, wording.count(level))
-        for place, name in enumerate(parts, start=1):
-            added = float(records[name])
-            axes.barh(
-                [place], [abs(added)], left=[min(level, level + added)], color=ORANGE if added > 0 else PALE, height=0.62,
-                hatch="////" if added > 0 else None, edgecolor=VERMILLION if added > 0 else None,
-            )  # fmt: skip
-            _label(axes, max(level, level + added), place, f"{added:+,.0f}".replace("-", "−"))
-            level += added
-            most = max(most, level)
-        axes.barh([len(labels) - 1], [records["total_to"]], color=BLUE, height=0.62)
-        _label(axes, float(records["total_to"]), len(labels) - 1, wording.count(records["total_to"]))
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.set_xlim(0, max(most, 1) * 1.2)
-        axes.set_xlabel("Flagged records in England")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        alt = (
-            f"{title}: {wording.count(records['total_from'])} to {wording.count(records['total_to'])} flagged records; "
-            + (", ".join(f"{wording.in_words(name)} {records[name]:+,.0f}" for name in parts))
-        )
-        return _chart(figure, key, alt + ".")
+        top = max(values)
+        ends = []
+        if limits is not None:
+            top = max(top, limits.upper)
+            ends = [(limits.centre, f"{centre} {wording.rate(limits.centre)}", INK)]
+            axes.axhline(limits.centre, color=INK, linewidth=1.1)
+            for end in (limits.lower, limits.upper):
+                if end > 0:
+                    axes.axhline(end, color=GREY, linestyle=":", linewidth=1.3)
+                    ends.append((end, f"limit {wording.rate(end)}", GREY))
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.set_xlim(-0.8, len(values) - 0.2)
+        axes.set_ylim(0, 1.08 * top or 1)
+        _labels(axes, ends)
+        words = ("usual", "fewer days", "more days") if fewer_is_higher else ("usual", "higher", "lower")
+        _legend(figure, set(kinds), *words, shapes=shapes)
+        signals = sum(1 for rules in found if rules)
+        return _chart(figure, key, f"{alt}; {signals} of {len(values)} points meet a rule." if limits else alt)
 
 
 @contextmanager
-def _drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure in the report's style, made without pyplot, whose global state another drawing could change."""
+def _drawing(
+    height: float, label: str, *, right: float = 0.1, bottom: float = 0.32, top: float = 0.42
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in the report's style, made without pyplot, whose global state another drawing could change.
+
+    ``label`` names the vertical axis, above it. ``right``, ``bottom`` and ``top``: the margins.
+    """
     style = {
         "svg.hashsalt": "ebi-spark",
         "svg.fonttype": "none",
         "font.family": "sans-serif",
         # matplotlib uses DejaVu to place labels. It is wider than the fonts that a browser then uses, so labels fit.
         "font.sans-serif": ["DejaVu Sans"],
-        "font.size": 9,
+        "font.size": 10.5,
         "text.parse_math": False,
         "axes.edgecolor": GREY,
         "axes.labelcolor": INK,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "xtick.color": INK,
-        "ytick.color": INK,
+        "axes.spines.left": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": LINE,
+        "grid.linewidth": 0.8,
+        "ytick.left": False,
+        "xtick.color": GREY,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
         "text.color": INK,
-        "hatch.linewidth": 0.8,
-        "patch.linewidth": 0,
         "axes.formatter.useoffset": False,
     }
     with mpl.rc_context():
         # A user's matplotlibrc must not change the report.
         mpl.rcdefaults()
         mpl.rcParams.update(style)
-        figure = Figure(figsize=(WIDTH, max(height, 1.2)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, height))
         FigureCanvasSVG(figure)
-        yield figure, figure.add_subplot()
+        box = (LEFT / WIDTH, bottom / height, 1 - (LEFT + right) / WIDTH, 1 - (bottom + top) / height)
+        axes = figure.add_axes(box)
+        figure.text(0.02, 1 - 0.08 / height, label, va="top", color=INK)
+        axes.yaxis.set_major_formatter(FuncFormatter(_rate_tick))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        yield figure, axes
 
 
-def _chart(figure: Figure, key: str, alt: str) -> Chart:
-    """The figure as SVG that can be part of a page: no prolog, ids that are unique on the page, ``alt`` as its label."""
+def _chart(figure: Figure, key: str, alt: str, marked: Sequence[Row] = (), measure: str = "") -> Chart:
+    """The figure as SVG that can be part of a page: no prolog, ids that are unique on the page, ``alt`` as its label.
+
+    ``marked``: the areas of the points, in the order in which they were drawn. The area finder finds them by their key.
+    """
     out = io.BytesIO()
     # Metadata would give the day and the library's version, which change the bytes.
     figure.savefig(
-        out,
-        format="svg",
-        transparent=True,
-        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
     )
-    text = out.getvalue().decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    drawn = out.getvalue().decode()
+    drawn = drawn[drawn.index("<svg") :]
+    for unwanted in (
+        r"<metadata>.*?</metadata>\s*",
+        r"<!--.*?-->\s*",
+        r'<defs>\s*<style type="text/css">.*?</defs>\s*',
+    ):
+        drawn = re.sub(unwanted, "", drawn, flags=re.DOTALL)
+    areas = iter(marked)
+    drawn = re.sub(
+        r'(<g id="marks\d+">)(.*?)(?=\n  </g>|\n   </g>)',
+        lambda group: group[1] + re.sub(r"<use ([^>]*)/>", lambda use: _mark(use[1], next(areas), measure), group[2]),
+        drawn,
+        flags=re.DOTALL,
+    )
     prefix = re.sub(r"[^A-Za-z0-9]+", "-", key).strip("-")
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", text)
-    text = text.replace("'DejaVu Sans'", "'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans'")
+    drawn = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', drawn)
+    drawn = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", drawn)
+    for colour, name in _VARIABLES.items():
+        drawn = drawn.replace(colour, f"var(--{name}, {colour})")
+    drawn = drawn.replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Roboto, Arial")
+    drawn = re.sub(r'(<svg [^>]*?) (?:width|height)="[^"]*"', r"\1", drawn, count=1)
+    drawn = re.sub(r'(<svg [^>]*?) (?:width|height)="[^"]*"', r"\1", drawn, count=1)
     label = escape(alt, quote=True)
-    return Chart(text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1).strip() + "\n", alt)
+    return Chart(drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1).strip() + "\n", alt)
 
 
-def _whiskers(axes: Axes, places: Sequence[float], rows: Sequence[Row], colour: str, *, upright: bool) -> None:
-    for place, row in zip(places, rows, strict=True):
-        both = limits_of(row)
-        if both is not None:
-            draw = axes.vlines if upright else axes.hlines
-            draw(place, *both, color=colour, linewidth=1.2, zorder=2)
+def _mark(attributes: str, row: Row, measure: str) -> str:
+    """The point of an area, with its name and rate for who points at it."""
+    title = escape(f"{wording.area_name(row)}: {wording.rate(row[measure])}")
+    return f'<use data-area="{escape(wording.area_key(row))}" {attributes}><title>{title}</title></use>'
 
 
-def _label(axes: Axes, at: float, place: float, text: str, *, before: bool = False) -> None:
-    axes.annotate(
-        text,
-        (at, place),
-        xytext=(-4 if before else 4, 0),
-        textcoords="offset points",
-        va="center",
-        ha="right" if before else "left",
-        fontsize=8.5,
-        parse_math=False,
-    )
+def _years(axes: Axes, years: Sequence[str]) -> None:
+    step = math.ceil(len(years) / 6)
+    axes.set_xticks(range(0, len(years), step), years[::step])
 
 
-def _legend(figure: Figure, handles: Sequence[Any], columns: int = 3) -> None:
-    if handles:
-        figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=8)
+def _labels(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Texts at the right ends of lines, at least one line of text apart."""
+    low, high = axes.get_ylim()
+    apart = 0.08 * (high - low)
+    at = low - apart
+    for y, words, colour in sorted(ends):
+        at = max(y, at + apart)
+        axes.annotate(
+            words, (axes.get_xlim()[1], at), xytext=(3, 0), textcoords="offset points", color=colour, va="center",
+            annotation_clip=False, parse_math=False,
+        )  # fmt: skip
 
 
-def _has(row: Row, name: str) -> bool:
-    return row.get(name) is not None
-
-
-def _side(row: Row, national: float | None) -> str:
-    """``above`` or ``below`` if both limits of an area are on that side of the national rate; otherwise empty."""
-    both = limits_of(row)
-    if both is None or national is None:
-        return ""
-    return "above" if both[0] > national else "below" if both[1] < national else ""
-
-
-def _within(row: Row, measure: str, national: float, z: float, phi: float) -> bool:
-    low, high = funnel_limits(national, row["population"], z, phi)
-    return bool(low <= row[measure] <= high)
-
-
-def _short(name: str, most: int = 32) -> str:
-    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
+def _legend(
+    figure: Figure,
+    kinds: set[str],
+    usual: str,
+    above: str,
+    below: str,
+    shapes: Mapping[str, tuple[str, str]] = MARKS,
+) -> None:
+    """One line above the chart with what each shape means, if there are several."""
+    words = {"": usual, "above": above, "below": below, "hollow": "provisional or pandemic"}
+    handles = [
+        mpl.lines.Line2D([], [], linestyle="", marker=marker, color=colour, label=words[kind],
+                         markerfacecolor=PAPER if kind == "hollow" else colour)
+        for kind, (marker, colour) in shapes.items()
+        if kind in kinds
+    ]  # fmt: skip
+    if len(handles) > 1:
+        figure.legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(0.0, 1 - 0.22 / figure.get_figheight()), ncols=len(handles),
+            frameon=False, handletextpad=0.1, columnspacing=1.0, borderpad=0.2, fontsize=9.5,
+        )  # fmt: skip
 
 
 def _rate_tick(value: float, _: int) -> str:

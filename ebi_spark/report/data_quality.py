@@ -6,36 +6,38 @@ from typing import Any
 from ebi_spark.records.quarantine_summary import REMEDIES, columns_of
 from ebi_spark.records.row_status import CONFLICTING
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, by_year, chart_block
+from ebi_spark.report.blocks import LONG, Block, by_year_shown, chart_block, text
 from ebi_spark.report.rows import Row
 
 
 def quality(rows: Sequence[Row]) -> tuple[Block, ...]:
     """The national measures of each data set by year, then the quarantined rows. ``rows`` are those of ``quality``."""
     if not rows:
-        return (Block("text", text="This release has no measures of data quality."),)
+        return (text("This release has no measures of data quality."),)
     known = list(wording.QUALITY)
 
     def place(row: Row) -> tuple[Any, ...]:
         name = str(row["measure"])
         return (known.index(name) if name in known else len(known), name)
 
-    blocks = []
+    def named(row: Row) -> str:
+        policy = f" ({row['policy_id']})" if row.get("policy_id") else ""
+        return wording.quality_measure(str(row["measure"])) + policy
+
+    blocks: list[Block] = []
     for dataset in sorted({str(row["dataset"]) for row in rows}):
-        blocks.append(
-            by_year(
-                [row for row in rows if str(row["dataset"]) == dataset],
-                label=lambda row: (
-                    wording.quality_measure(str(row["measure"]))
-                    + (f" ({row['policy_id']})" if row.get("policy_id") else "")
-                ),
-                order=place,
-                cell=_quality_cell,
-                caption=f"{wording.DATASETS.get(dataset, dataset)}: records by year, and their percentage of the records "
-                "that the measure is a part of. Totals are exact. Every other number is rounded to the nearest 100, because it "
-                "could be the records of one area or provider.",
-                first="Measure",
-            )
+        own = sorted((row for row in rows if str(row["dataset"]) == dataset), key=place)
+        name = wording.DATASETS.get(dataset, dataset)
+        blocks += by_year_shown(
+            own,
+            label=named,
+            is_hidden=lambda row: row.get("status") == "withheld_small",
+            words=f"{name}, fewer than 50 in every year",
+            order=lambda row: (*place(row), str(row.get("policy_id"))),
+            cell=_quality_cell,
+            caption=f"{name}: records by year, and their percentage of the records that the measure is a part of. Totals are "
+            "exact. Every other number is rounded to the nearest 100, because it could be the records of one area or provider.",
+            first="Measure",
         )
     return (*blocks, *_quarantine(rows))
 
@@ -96,27 +98,28 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
     providers = [row for row in rows if row["area_type"] == "provider"]
     blocks: list[Block] = []
     if national:
-        blocks += chart_block(
+        months = Block(
+            "grid",
+            text=f"{name}: every month, the latest first. A provider's month is low if it has less than half as many records as "
+            "the provider's typical month of that year (the median of its months that are not marked).",
+            head=("Month", "Records", "Providers", "With a low month", "Mark"),
+            rows=tuple(
+                (
+                    wording.month(row["month"]),
+                    *(wording.count(row.get(field)) for field in ("records", "providers", "providers_low")),
+                    wording.month_marks(row),
+                )
+                for row in reversed(national)
+            ),
+            align="nrrrl",
+            long=len(national) > LONG,
+        )
+        drawn = chart_block(
             charts.records_by_month(national, key=f"completeness-{dataset}", title=name),
             f"{name}: records by month, all procedures. Hollow points are provisional months, which will grow, and months of the pandemic.",
+            [months],
         )
-        blocks.append(
-            Block(
-                "grid",
-                text=f"{name}: the latest twelve months. A provider's month is low if it has less than half as many records as "
-                "the provider's typical month of that year (the median of its months that are not marked).",
-                head=("Month", "Records", "Providers", "Providers with a low month", "Mark"),
-                rows=tuple(
-                    (
-                        wording.month(row["month"]),
-                        *(wording.count(row.get(field)) for field in ("records", "providers", "providers_low")),
-                        wording.month_marks(row),
-                    )
-                    for row in national[-12:]
-                ),
-                align="lrrrl",
-            )
-        )
+        blocks += drawn or [months]
     last = max((str(row["financial_year"]) for row in providers), default="")
     latest = [row for row in providers if str(row["financial_year"]) == last]
     low: dict[str, list[Row]] = {}
@@ -126,9 +129,8 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
     if latest:
         number = len({row["area_code"] for row in latest})
         blocks.append(
-            Block(
-                "text",
-                text=f"{name}, {last}: {len(low)} of {number} providers with 100 records or more in a typical month have a "
+            text(
+                f"{name}, {last}: {len(low)} of {number} providers with 100 records or more in a typical month have a "
                 "low month.",
             )
         )

@@ -1,9 +1,10 @@
 """The report's part on monitoring: prior approval, the care around operations, what changed, and case-note audits."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, by_year, chart_block
+from ebi_spark.report import wording
+from ebi_spark.report.blocks import LONG, Block, by_year_shown, hidden_names, split_hidden, stack, text
 from ebi_spark.report.rows import Row
 
 TABLES = ("approval_summary", "pathway_summary", "activity_change", "audit_estimate")
@@ -36,6 +37,7 @@ WINDOWS = {
     "90_days": "Within 90 days",
 }
 STATES = {"seen": "seen", "not_seen": "not seen", "cannot_be_seen": "cannot be seen"}
+_LOOKS = {"seen": "left", "not_seen": "removed", "cannot_be_seen": "dropped"}
 EVENTS = {
     "readmission": "Emergency readmission",
     "further_operation": "Further fusion, revision or removal",
@@ -70,32 +72,32 @@ TRENDS = (
     "that of A73.5 (block of a nerve) rose."
 )
 DEATHS = "Deaths outside hospital are not in the data, so the share that died is too low."
-ROUNDED = "Counts are rounded. “Withheld” means that a count is below 8, or that it would reveal such a count."
+ROUNDED = "Counts are rounded. In this part [c] means that a count is below 8, or that it would reveal such a count."
 
 
-def monitoring(
-    own: dict[str, list[Row]], reading: str, whole: Sequence[Row], anchor: str, title: str
-) -> tuple[Block, ...]:
+def monitoring(own: dict[str, list[Row]], reading: str, whole: Sequence[Row]) -> tuple[Block, ...]:
     """The blocks of a policy's part. ``own`` has the policy's rows of :data:`TABLES`, ``whole`` England's rates."""
     blocks = [
         *_approvals(own["approval_summary"]),
-        *_pathway(own["pathway_summary"], anchor, title),
+        *_pathway(own["pathway_summary"]),
         *_incidence(own["pathway_summary"]),
-        *_changes(own["activity_change"], anchor, title),
+        *_changes(own["activity_change"]),
         *_audits(own["audit_estimate"], whole),
     ]
     if not blocks:
-        return (Block("text", text="This release has no monitoring figures for this policy."),)
+        return (text("This release has no monitoring figures for this policy."),)
     used = f"All figures are England's, using the policy's main definition ({wording.reading(reading)}). {ROUNDED}"
-    return (Block("text", text=used), *blocks)
+    return (text(used), *blocks)
 
 
 def _approvals(rows: Sequence[Row]) -> Iterable[Block]:
     if not rows:
         return
     order = list(APPROVAL_CLASSES)
-    yield by_year(
+    yield from by_year_shown(
         [row | {"revision": None} for row in rows],
+        is_hidden=_is_hidden,
+        words="Suppressed in every year",
         label=lambda row: APPROVAL_CLASSES.get(row["match_class"], wording.in_words(row["match_class"])),
         order=lambda row: (order.index(row["match_class"]) if row["match_class"] in order else len(order),),
         cell=_count,
@@ -103,73 +105,96 @@ def _approvals(rows: Sequence[Row]) -> Iterable[Block]:
         first="On the day of the operation",
     )
     latest = max(rows, key=lambda row: str(row["financial_year"]))
-    boards = len(str(latest.get("boards") or "").split(",")) if latest.get("boards") else 0
+    boards = [wording.board(code) for code in str(latest.get("boards") or "").split(",") if code]
     if boards:
-        yield Block(
-            "text",
-            text=f"For {latest['financial_year']} the registers of {boards} boards are known. Operations of other boards cannot be "
-            "linked. An operation without an approval on record is a question for the board, not proof that none was given.",
+        yield text(
+            f"For {latest['financial_year']} the registers of {len(boards)} boards are known: {wording.listed(boards)}. Operations "
+            "of other boards cannot be linked. An operation without an approval on record is a question for the board, not proof "
+            "that none was given."
         )
     if any(row["status"] == "sub_national" for row in rows):
-        yield Block(
-            "text",
-            text="“Too few boards” means that the figures would be those of one board, or that one board could be worked out from them.",
+        yield text(
+            "“Too few boards” means that the figures would be those of one board, or that one board could be worked out from them.",
         )
+
+
+def _share(share: float | None) -> str:
+    return wording.HIDDEN if share is None else f"{wording.rate(100 * share)}%"
+
+
+def _is_hidden(row: Row) -> bool:
+    return row.get("status") == "withheld"
 
 
 def _count(row: Row) -> str:
-    words = {"withheld": "withheld", "sub_national": "too few boards"}
+    words = {"withheld": wording.HIDDEN, "sub_national": "too few boards"}
     return words.get(str(row.get("status")), wording.count(row.get("operations")))
 
 
-def _pathway(rows: Sequence[Row], anchor: str, title: str) -> Iterable[Block]:
+ALGORITHM = {
+    "confirm": "1. Confirm the diagnosis",
+    "conservative_care": "2. Conservative care for 3 to 6 months",
+    "reassess": "3. Reassess",
+    "proceed": "4. Proceed to fusion",
+}
+
+
+def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
     by_period = [row for row in rows if row["kind"] != "incidence"]
     if not by_period:
         return
     last = max(str(row["financial_year"]) for row in by_period)
     latest = [row for row in by_period if str(row["financial_year"]) == last]
-    yield Block("text", text=f"The care around the operation. {ARTICLE}")
-    reached = [row for row in latest if row["measure"] == "algorithm_step"]
-    yield from chart_block(
-        charts.algorithm(reached, key=f"{anchor}-algorithm", title=f"{title}, {last}"),
-        f"The last step of the article's algorithm that the data show, as a share of fusions, {last}. {PENDING}",
-    )
+    yield text(f"The care around the operation. {ARTICLE}")
+    reached = {row["class"]: row.get("share") for row in latest if row["measure"] == "algorithm_step"}
+    if any(share is not None for share in reached.values()):
+        yield Block(
+            "grid",
+            text=f"The last step of the article's algorithm that the data show, as a share of fusions, {last}. {PENDING}",
+            head=("Last step seen", "", "Share of fusions"),
+            rows=tuple(
+                (words, stack([("left", reached.get(name) or 0)], 1), _share(reached.get(name)))
+                for name, words in ALGORITHM.items()
+            ),
+            align="lbr",
+        )
     steps = _ordered([row for row in latest if row["kind"] == "step"])
     never = {row["measure"] for row in steps if row["class"] == "cannot_be_seen" and row.get("share") == 1}
     if never:
-        yield Block(
-            "text",
-            text="What is missing to decide the algorithm for any fusion, because these data never have it: "
-            f"{', '.join(sorted(wording.in_words(name) for name in never))}.",
+        yield text(
+            "What is missing to decide the algorithm for any fusion, because these data never have it: "
+            f"{', '.join(sorted(wording.in_words(name) for name in never))}."
         )
-    yield from chart_block(
-        charts.pathway_steps(
-            [row | {"label": _step(row)} for row in steps], key=f"{anchor}-steps", title=f"{title}, {last}"
-        ),
-        f"Each step of the care before, at and after the operation: shares of fusions, {last}. {PENDING}",
-    )
-    yield Block("text", text=UNSEEN)
+    steps, hidden = split_hidden(steps, _step, _is_hidden)
     if steps:
         yield Block(
             "grid",
-            text=f"The steps in numbers, {last}. {PENDING}",
-            head=("Step", *(words.capitalize() for words in STATES.values()), "Of fusions"),
+            text=f"Each step of the care before, at and after the operation, {last}: fusions for which it is seen (dark), not seen "
+            f"(pale) or cannot be seen (hatched). {PENDING}",
+            head=("Step", "", *(words.capitalize() for words in STATES.values()), "Of fusions"),
             rows=tuple(
                 (
                     _step(states[0]),
+                    stack(
+                        [(_LOOKS[row["class"]], row.get("share") or 0) for row in states if row["class"] in _LOOKS], 1
+                    ),
                     *(next((_count(row) for row in states if row["class"] == name), "–") for name in STATES),
                     wording.count(states[0].get("of_operations")),
                 )
                 for states in _grouped(steps)
             ),
-            align="lrrrr",
-            fold=True,
+            align="lbrrrr",
+            long=len(_grouped(steps)) > LONG,
         )
+    yield from hidden_names("Suppressed", hidden)
+    yield text(UNSEEN)
     classes = [row for row in by_period if row["measure"] in MEASURES]
     order = list(MEASURES)
     if classes:
-        yield by_year(
+        yield from by_year_shown(
             [row | {"revision": None} for row in classes],
+            is_hidden=_is_hidden,
+            words="Suppressed in every year",
             label=lambda row: f"{MEASURES[row['measure']]}: {wording.in_words(row['class'])}",
             order=lambda row: (
                 order.index(row["measure"]),
@@ -180,7 +205,7 @@ def _pathway(rows: Sequence[Row], anchor: str, title: str) -> Iterable[Block]:
             caption=f"Levels, approach and decompression, by year. {PENDING}",
             first="Fusions",
         )
-    yield Block("text", text=TRENDS)
+    yield text(TRENDS)
 
 
 def _ordered(steps: Sequence[Row]) -> list[Row]:
@@ -218,7 +243,7 @@ def _incidence(rows: Sequence[Row]) -> Iterable[Block]:
     def cell(event: str, day: int) -> str:
         row = next((row for row in given if row["measure"] == event and int(row["day"]) == day), None)
         if row is None or row.get("share") is None:
-            return "–" if row is None else "withheld"
+            return "–" if row is None else wording.HIDDEN
         share, lower, upper = (wording.rate(100 * row[name]) for name in ("share", "share_lower", "share_upper"))
         return f"{share}% ({lower} to {upper})"
 
@@ -235,10 +260,14 @@ def _incidence(rows: Sequence[Row]) -> Iterable[Block]:
         ),
         align="l" + "r" * len(days),
     )
-    yield Block("text", text=DEATHS)
+    yield text(DEATHS)
 
 
-def _changes(rows: Sequence[Row], anchor: str, title: str) -> Iterable[Block]:
+# From the widest count to the flagged records.
+FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged", "revision")
+
+
+def _changes(rows: Sequence[Row]) -> Iterable[Block]:
     if not rows:
         return
     # The latest year, and the year before it where there is one.
@@ -247,15 +276,37 @@ def _changes(rows: Sequence[Row], anchor: str, title: str) -> Iterable[Block]:
     caption = (
         f"Why the number of flagged records changed from {last[1]} to {last[0]}, both years read by revision {last[2]}"
     )
-    chart = charts.change(chosen, key=f"{anchor}-change", title=f"{title}, {last[1]} to {last[0]}")
-    yield from chart_block(chart, f"{caption}. The parts add up to the change, whatever their order.")
-    if chart is None:
-        yield Block(
-            "text",
-            text=f"{caption}: the parts are withheld, because one of the counts that they are made from is small.",
+    records: dict[str, Any] = {row["component"]: row.get("records") for row in chosen}
+    totals = ("total_from", "total_to")
+    parts = sorted(
+        (name for name in records if name not in totals),
+        key=lambda name: (FACTORS.index(name) if name in FACTORS else len(FACTORS), name),
+    )
+    if not parts or any(records.get(name) is None for name in (*totals, *parts)):
+        yield text(f"{caption}: the parts are withheld, because one of the counts that they are made from is small.")
+        return
+    level = float(records["total_from"])
+    most = level + sum(max(0.0, float(records[name])) for name in parts) or 1.0
+    lines = [(f"Flagged in {last[1]}", stack([("left", level)], most), wording.count(level))]
+    for name in parts:
+        added = float(records[name])
+        # Fewer flagged records are an improvement, more are a concern.
+        bar = stack(
+            [("concern" if added > 0 else "improvement", abs(added))], most, max(0.0, min(level, level + added))
         )
-    elif any(row.get("notes") for row in chosen):
-        yield Block("text", text="A factor that is 0/0 in one of the years is given its value of the other year.")
+        lines.append((wording.in_words(name).capitalize(), bar, f"{added:+,.0f}".replace("-", "−")))
+        level += added
+    end = float(records["total_to"])
+    lines.append((f"Flagged in {last[0]}", stack([("left", end)], most), wording.count(end)))
+    yield Block(
+        "grid",
+        text=f"{caption}. The parts add up to the change, whatever their order.",
+        head=("Part", "", "Records"),
+        rows=tuple(lines),
+        align="lbr",
+    )
+    if any(row.get("notes") for row in chosen):
+        yield text("A factor that is 0/0 in one of the years is given its value of the other year.")
 
 
 def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
@@ -265,7 +316,7 @@ def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
     def figure(row: Row, name: str) -> str:
         value = row.get(name)
         if value is None:
-            return str(row["status"]) if row["status"] != "ok" else "–"
+            return {"withheld": wording.HIDDEN, "ok": "–"}.get(row["status"], str(row["status"]))
         return wording.count(value) if abs(value) > 1 else f"{value:.2f}"
 
     order = list(ESTIMATES)
@@ -304,8 +355,7 @@ def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
         else f" The published figure for {newest['financial_year']} is {wording.count_in(newest, 'activity')} flagged records"
         f" ({wording.rate_in(newest, 'standardised_rate')} per 100,000)."
     )
-    yield Block(
-        "text",
-        text="An audit's estimate is about records in the policy's scope at the audited providers, in the audited years. It does not replace the "
+    yield text(
+        "An audit's estimate is about records in the policy's scope at the audited providers, in the audited years. It does not replace the "
         f"published rate.{beside}",
     )

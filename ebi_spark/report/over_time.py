@@ -1,15 +1,16 @@
 """A policy over time: its rates by year with limits, the change in the rate, and control charts by month."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from ebi_spark.rates.change import FEWEST, change, error_of_count
+from ebi_spark.rates.change import FEWEST, Change, change, error_of_count
 from ebi_spark.rates.control_charts import LEAST_MONTHLY, ControlChart, Form, t_chart, xmr
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import Block, chart_block
-from ebi_spark.report.rows import Row
+from ebi_spark.report.blocks import Block, by_year, chart_block, text
+from ebi_spark.report.rows import Row, measure_of
+from ebi_spark.report.wording import Footnotes
 
 # With fewer points than these, control limits are too uncertain to draw.
 FEWEST_MONTHS, FEWEST_GROUPS = 12, 8
@@ -20,10 +21,18 @@ _FORMS = {
 }
 
 
-def trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Block, ...]:
+def trend(
+    whole: Sequence[Row],
+    place: str,
+    anchor: str,
+    title: str,
+    footnotes: Footnotes,
+    others: Mapping[str, Sequence[Row]] | None = None,
+) -> tuple[Block, ...]:
     """Rates by year and for pooled years, with limits, and the change in the rate.
 
     ``whole`` are the rows of England, of the whole extract, or of the one ICB of a local policy. ``place`` is its name.
+    ``others`` has the rows of the policy's other readings by name, for the chart.
     """
     rows = sorted(
         (row for row in whole if (row.get("period_years") or 1) == 1),
@@ -34,75 +43,78 @@ def trend(whole: Sequence[Row], place: str, anchor: str, title: str) -> tuple[Bl
         key=lambda row: (row["period_years"], str(row["financial_year"]), str(row["revision"])),
     )
     if not rows and not pooled:
-        return (Block("text", text="No overall rates are published for this policy's main definition."),)
+        return (text("No overall rates are published for this policy's main definition."),)
+    changes = _changes(whole, place)
     blocks = chart_block(
-        charts.trend(rows, key=f"{anchor}-trend", title=title),
-        f"Flagged records per 100,000 people in {place}: standardised by age and sex with 95% limits, and crude.",
+        charts.trend(rows, key=f"{anchor}-trend", title=title, others=others),
+        f"Flagged records per 100,000 people in {place}, {_MEASURE_WORDS[measure_of(rows)]}."
+        + (" Dashed: the same policy, read in other ways." if others else ""),
+        changes,
     )
     if not blocks:
-        blocks = [Block("text", text="No rate is published for a single year, so there is no chart.")]
+        blocks = [text("No rate is published for a single year, so there is no chart."), *changes]
     if len({str(row["financial_year"]) for row in rows}) == 1:
-        blocks.append(Block("text", text="There is only one year, so there is no trend yet."))
+        blocks.append(text("There is only one year, so there is no trend yet."))
     several = len({str(row["revision"]) for row in whole}) > 1
     if rows:
         repeats = any(row.get("lower_adjusted") is not None for row in rows)
         caption = f"Flagged records and rates per 100,000 people in {place}."
         caption += " Limits allow for people who have several records." if repeats else ""
-        blocks.append(_rates(rows, caption, several))
+        blocks.append(_rates(rows, caption, several, footnotes))
+    if others:
+        known = list(wording.READINGS)
+        blocks.append(
+            by_year(
+                [*rows, *(row for own in others.values() for row in own)],
+                label=lambda row: wording.reading(row["reading"]),
+                order=lambda row: (known.index(row["reading"]),),
+                cell=lambda row: wording.rate_in(row, measure_of(rows)),
+                caption=f"Rates per 100,000 people in {place} by every reading",
+                first="Reading",
+                fold=True,
+            )
+        )
     if pooled:
         blocks.append(
             _rates(
                 pooled,
                 f"Pooled years in {place}, in windows that each start a year later: records and rates per 100,000 person-years",
                 several,
+                footnotes,
                 fold=bool(rows),
             )
         )
-    return (*blocks, *_shares(rows or pooled, several), *_changes(whole, place))
+    return tuple(blocks)
 
 
-def _rates(rows: Sequence[Row], caption: str, several: bool, *, fold: bool = False) -> Block:
-    footnotes = wording.Footnotes()
+_MEASURE_WORDS = {
+    "standardised_rate": "standardised by age and sex, with 95% limits",
+    "crude_rate": "not standardised by age and sex",
+}
+
+
+def _rates(rows: Sequence[Row], caption: str, several: bool, footnotes: Footnotes, *, fold: bool = False) -> Block:
+    common, own = wording.shared_notes(rows, footnotes)
+    counts = ("activity", "in_scope", "people_flagged", "population")
     return Block(
         "grid",
-        text=caption,
-        head=("Period", "In scope", "Flagged", "Population", "Crude", "Standardised", "95% limits", "Status"),
+        text=caption, marks=common,
+        head=("Period", "Standardised", "95% limits", "Crude", "Flagged", "In scope", "People flagged", "Population",
+              "Share flagged (95% limits)"),
         rows=tuple(
             (
-                wording.period(row) + (f" ({row['revision']})" if several else ""),
-                *(wording.count_in(row, name) for name in ("in_scope", "activity", "population")),
-                wording.rate_in(row, "crude_rate"),
+                wording.period(row) + (f" ({row['revision']})" if several else "") + marks,
                 wording.rate_in(row, "standardised_rate"),
-                wording.limits(row),
-                wording.status(row, footnotes),
+                wording.limits(row) if row.get("standardised_rate") is not None else wording.reason_missing(row),
+                wording.rate_in(row, "crude_rate"),
+                *(wording.count_in(row, name) for name in counts),
+                wording.flagged_share(row),
             )
-            for row in rows
+            for row, marks in zip(rows, own, strict=True)
         ),
-        align="nrrrrrrw",
-        footnotes=tuple(footnotes.texts),
+        align="nrrrrrrrr",
         fold=fold,
-    )
-
-
-def _shares(rows: Sequence[Row], several: bool) -> list[Block]:
-    """Flagged records as a share of records in scope, and the number of people flagged."""
-    return [
-        Block(
-            "grid",
-            text="Flagged records as a share of all records with the policy's procedure, and how many people they belong to.",
-            head=("Period", "Flagged", "In scope", "Share (95% limits)", "People flagged"),
-            rows=tuple(
-                (
-                    wording.period(row) + (f" ({row['revision']})" if several else ""),
-                    *(wording.count_in(row, name) for name in ("activity", "in_scope")),
-                    wording.flagged_share(row),
-                    wording.count_in(row, "people_flagged"),
-                )
-                for row in rows
-            ),
-            align="nrrrr",
-        )
-    ]
+    )  # fmt: skip
 
 
 def _changes(whole: Sequence[Row], place: str) -> list[Block]:
@@ -110,16 +122,21 @@ def _changes(whole: Sequence[Row], place: str) -> list[Block]:
 
     The periods do not overlap. They are the shortest that have enough events.
     """
-    revisions: dict[str, list[Row]] = {}
-    for row in whole:
-        revisions.setdefault(str(row.get("revision")), []).append(row)
+    revisions = sorted({str(row.get("revision")) for row in whole})
     lines = []
-    for revision, own in sorted(revisions.items()):
-        pairs = _pairs(own)
+    for revision in revisions:
         named = f" ({revision})" if len(revisions) > 1 else ""
-        lines += [
-            (f"{wording.period(one)} to {wording.period(other)}{named}", *_change(one, other)) for one, other in pairs
-        ]
+        for one, other in _pairs([row for row in whole if str(row.get("revision")) == revision]):
+            found = _change(one, other)
+            lines.append(
+                (
+                    f"{wording.period(one)} to {wording.period(other)}{named}",
+                    f"{found.ratio:.2f}",
+                    f"{found.ratio_lower:.2f} to {found.ratio_upper:.2f}",
+                    _signed(found.difference),
+                    f"{_signed(found.difference_lower)} to {_signed(found.difference_upper)}",
+                )
+            )
     if not lines:
         return []
     return [
@@ -132,6 +149,24 @@ def _changes(whole: Sequence[Row], place: str) -> list[Block]:
             align="nrrrr",
         )
     ]
+
+
+def direction(whole: Sequence[Row]) -> str:
+    """Which way the rate goes, from the first period to the last, in a sentence."""
+    newest = max((str(row.get("revision")) for row in whole), default="")
+    pairs = _pairs([row for row in whole if str(row.get("revision")) == newest])
+    if not pairs:
+        return "There are too few periods or records to say which way the rate goes."
+    one, other = pairs[-1]
+    found = _change(one, other)
+    interval = f"ratio {found.ratio:.2f}, 95% interval {found.ratio_lower:.2f} to {found.ratio_upper:.2f}"
+    between = f"from {wording.period(one)} to {wording.period(other)}"
+    if found.ratio_lower <= 1 <= found.ratio_upper:
+        return f"No clear change {between}: chance alone may explain the difference ({interval})."
+    word, wanted = (
+        ("fell", "the direction the policy asks for") if found.ratio < 1 else ("rose", "not what the policy asks for")
+    )
+    return f"The rate {word} {between}: {wanted} ({interval})."
 
 
 def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -159,15 +194,8 @@ def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     return []
 
 
-def _change(one: Row, other: Row) -> tuple[str, ...]:
-    rates = [(row["standardised_rate"], _error(row)) for row in (one, other)]
-    found = change(*rates[0], *rates[1])
-    return (
-        f"{found.ratio:.2f}",
-        f"{found.ratio_lower:.2f} to {found.ratio_upper:.2f}",
-        _signed(found.difference),
-        f"{_signed(found.difference_lower)} to {_signed(found.difference_upper)}",
-    )
+def _change(one: Row, other: Row) -> Change:
+    return change(one["standardised_rate"], _error(one), other["standardised_rate"], _error(other))
 
 
 def _signed(value: float) -> str:
@@ -189,22 +217,20 @@ def months(
     """
     counts = _by_month([row for row in own["activity_month"] if row.get("reading") == reading])
     if not counts:
-        return (Block("text", text="No activity by month is published for this policy's main definition."),)
+        return (text("No activity by month is published for this policy's main definition."),)
     average = sum(row["activity"] for row in counts) / len(counts)
     if average < LEAST_MONTHLY:
         return (
-            Block(
-                "text",
-                text=f"There are {wording.rate(average)} records a month on average, which is too few for a chart of counts by month.",
+            text(
+                f"There are {wording.rate(average)} records a month on average, which is too few for a chart of counts by month.",
             ),
             *_days_between([row for row in own["days_between"] if row.get("reading") == reading], anchor, title, form),
         )
     plain = [not row["provisional"] and not row["pandemic"] for row in counts]
     if sum(plain) < FEWEST_MONTHS or not any(map(all, zip(plain, plain[1:], strict=False))):
         return (
-            Block(
-                "text",
-                text=f"{sum(plain)} months are neither provisional nor in the pandemic. Control limits need at least "
+            text(
+                f"{sum(plain)} months are neither provisional nor in the pandemic. Control limits need at least "
                 f"{FEWEST_MONTHS} such months, with two of them in a row.",
             ),
             _month_grid(counts, None),
@@ -216,17 +242,20 @@ def months(
     caption = (
         f"Flagged records by month, {wording.month(counts[0]['month'])} to {wording.month(counts[-1]['month'])}: XmR chart. "
         "Limits are the mean ± 2.66 × the average moving range of the months that are neither provisional nor in the "
-        f"pandemic. {_FORMS[form]}"
+        f"pandemic. Higher than usual is orange, lower is blue. {_FORMS[form]}"
     )
     return (
-        *chart_block(charts.by_month(counts, chart, key=f"{anchor}-months", title=title), caption),
-        *_signals(
-            [
-                (wording.month(row["month"]), row["activity"], found)
-                for row, found in zip(counts, chart.signals, strict=True)
-            ],
-            "Month",
-            "Records",
+        *chart_block(
+            charts.by_month(counts, chart, key=f"{anchor}-months", title=title),
+            caption,
+            _signals(
+                [
+                    (wording.month(row["month"]), row["activity"], found)
+                    for row, found in zip(counts, chart.signals, strict=True)
+                ],
+                "Month",
+                "Records",
+            ),
         ),
         _month_grid(counts, chart),
     )
@@ -296,9 +325,8 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
     groups = sorted((row for row in rows if str(row["revision"]) == newest), key=lambda row: int(row["number"]))
     if len(groups) < FEWEST_GROUPS:
         return [
-            Block(
-                "text",
-                text=f"There are {len(groups)} groups of months with enough records. A chart of the days between records needs "
+            text(
+                f"There are {len(groups)} groups of months with enough records. A chart of the days between records needs "
                 f"at least {FEWEST_GROUPS}.",
             )
         ]
@@ -312,14 +340,25 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
         "patients."
     )
     return [
-        *chart_block(charts.days_between(groups, chart, key=f"{anchor}-days", title=title), caption),
-        *_signals(
-            [
-                (wording.month(row["month"]), row["days"], found)
-                for row, found in zip(groups, chart.signals, strict=True)
-            ],
-            "Last month of the group",
-            "Days",
+        *chart_block(
+            charts.days_between(groups, chart, key=f"{anchor}-days", title=title),
+            caption,
+            _signals(
+                [
+                    (wording.month(row["month"]), row["days"], found)
+                    for row, found in zip(groups, chart.signals, strict=True)
+                ],
+                "Last month of the group",
+                "Days",
+            ),
+        ),
+        Block(
+            "grid",
+            text=f"Days for {size} records, by group of months",
+            head=("Last month of the group", "Days"),
+            rows=tuple((wording.month(row["month"]), wording.count(row["days"])) for row in groups),
+            align="lr",
+            fold=True,
         ),
     ]
 
@@ -327,9 +366,7 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
 def _signals(points: Sequence[tuple[str, Any, tuple[str, ...]]], first: str, second: str) -> list[Block]:
     found = [point for point in points if point[2]]
     if not found:
-        return [
-            Block("text", text="No point meets a rule of Making Data Count: chance alone may explain the differences.")
-        ]
+        return [text("No point meets a rule of Making Data Count: chance alone may explain the differences.")]
     return [
         Block(
             "grid",

@@ -1,10 +1,19 @@
 """Figures, and the short names in the tables, in words for a reader of the report."""
 
 import math
+from collections.abc import Sequence
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
+from markupsafe import Markup
+
+from ebi_spark.config.settings import resource
 from ebi_spark.report.rows import SUPPRESSED, Row, day, limits_of
+from ebi_spark.small_files import read_rows
+
+# What a suppressed figure shows, as in tables of the government statistical service. The page explains it once.
+HIDDEN = "[c]"
 
 READINGS = {
     "as_published": "as published",
@@ -27,6 +36,7 @@ AREA_TYPES = {
     "sub_icb": ("sub-ICB location", "sub-ICB locations"),
     "provider": ("provider", "providers"),
 }
+DATA_KINDS = {"real": "real records", "sample": "a sample of real records", "synthetic": "made up"}
 STATUSES = {
     "few_events": "fewer than 10 events: rate unreliable",
     "no_population": "no population",
@@ -38,16 +48,14 @@ STATUSES = {
 ABSENT = {
     "few_events": "too few events",
     "no_population": "no population",
-    "withheld_small": "suppressed",
-    "withheld_secondary": "suppressed",
+    "withheld_small": HIDDEN,
+    "withheld_secondary": HIDDEN,
 }
-NOTES = {
-    "partial_year": "incomplete year",
-    "partial_coverage": "extract, not the whole of England",
-    "local_policy": "a local policy: patients of its own ICB only",
-}
-# Notes that are too long for a cell: a numbered footnote under the table explains each one once.
+# A mark in a table leads to each of these, which is explained once on the page.
 FOOTNOTES = {
+    "partial_year": "The year is incomplete.",
+    "partial_coverage": "The data are an extract, not the whole of England.",
+    "local_policy": "A local policy counts patients of its own ICB only.",
     "back_cast": "The policy came into force later; shown for comparison only.",
     "distant_vintage": "The population estimate is of a date far from this period.",
     "partial_population": "The population file lacks some of this area's people.",
@@ -61,7 +69,7 @@ FOOTNOTES = {
         "so a 0 or a low rate says nothing about them."
     ),
 }
-MONTH_MARKS = {"provisional": "provisional: more records are expected", "pandemic": "pandemic"}
+MONTH_MARKS = {"provisional": "provisional", "pandemic": "pandemic"}
 SIGNALS = {
     "astronomical": "outside the limits",
     "shift": "seven or more in a row on one side of the mean",
@@ -93,6 +101,11 @@ SUPPRESSED_MEASURES = {"withheld_small": "fewer than 50", "withheld_secondary": 
 def in_words(name: Any) -> str:
     """A short name as words: ``primary_diagnosis`` becomes primary diagnosis."""
     return str(name).replace("_", " ")
+
+
+def data_kind(name: Any) -> str:
+    """What the records of a release are: made up, for example."""
+    return DATA_KINDS.get(str(name), "not stated")
 
 
 def count(value: Any, absent: str = "–") -> str:
@@ -127,7 +140,7 @@ def count_in(row: Row, name: str) -> str:
     Below England each count is controlled separately, so a count may be suppressed in a row whose status is ok.
     """
     suppressible = name in SUPPRESSIBLE and row.get("area_type", NATIONAL) != NATIONAL
-    return count(row.get(name), "suppressed" if suppressible or row.get("status") in SUPPRESSED else "not given")
+    return count(row.get(name), HIDDEN if suppressible or row.get("status") in SUPPRESSED else "not given")
 
 
 def rate_in(row: Row, name: str) -> str:
@@ -139,14 +152,14 @@ def limits(row: Row) -> str:
     """The 95% limits of a row, or why they are missing."""
     both = limits_of(row)
     if both is None:
-        return "suppressed" if row.get("status") in SUPPRESSED else "not given"
+        return HIDDEN if row.get("status") in SUPPRESSED else "not given"
     return f"{rate(both[0])} to {rate(both[1])}"
 
 
 def flagged_share(row: Row) -> str:
     """Flagged records as a percentage of records in scope, with 95% limits, or why it is missing."""
     if row.get("flagged_share") is None:
-        return "suppressed" if row.get("status") in SUPPRESSED else "–"
+        return HIDDEN if row.get("status") in SUPPRESSED else "–"
     percentage, lower, upper = (rate(100 * row[name]) for name in ("flagged_share", "share_lower", "share_upper"))
     return f"{percentage}% ({lower} to {upper})"
 
@@ -167,30 +180,38 @@ def period(row: Row) -> str:
 
 
 class Footnotes:
-    """The footnotes of one table, in the order in which its rows first need them."""
+    """The notes of the page, in the order in which its tables first need them. Each text is there once."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def mark(self, text: str) -> str:
-        """The mark for a footnote with this text: ``note 1``. The same text always has the same mark."""
-        if text not in self.texts:
-            self.texts.append(text)
-        return f"note {self.texts.index(text) + 1}"
+    def marks(self, texts: Sequence[str]) -> Markup:
+        """Links to the notes with these texts, as small numbers."""
+        self.texts += [text for text in dict.fromkeys(texts) if text not in self.texts]
+        numbers = sorted({self.texts.index(text) + 1 for text in texts})
+        links = Markup(", ").join(Markup('<a href="#note-{0}">{0}</a>').format(number) for number in numbers)
+        return (
+            Markup(' <sup class="mark"><span class="unseen">note </span>{}</sup>').format(links)
+            if numbers
+            else Markup()
+        )
 
 
-def status(row: Row, footnotes: Footnotes, ok: str = "published") -> str:
-    """A row's status and notes in words. Long notes become marks for ``footnotes``."""
-    name = str(row.get("status"))
-    parts = [ok if name == "ok" else STATUSES.get(name, in_words(name))]
-    for note in map(str, row.get("notes") or []):
-        if note == "distant_vintage":
-            parts.append(footnotes.mark(_distant_population(row)))
-        elif note in FOOTNOTES:
-            parts.append(footnotes.mark(FOOTNOTES[note]))
-        else:
-            parts.append(NOTES.get(note, in_words(note)))
-    return "; ".join(parts)
+def notes_of(row: Row) -> list[str]:
+    """What to know about a row's figures, in sentences."""
+    return [
+        _distant_population(row)
+        if note == "distant_vintage"
+        else FOOTNOTES.get(note, in_words(note).capitalize() + ".")
+        for note in map(str, row.get("notes") or [])
+    ]
+
+
+def shared_notes(rows: Sequence[Row], footnotes: Footnotes) -> tuple[Markup, list[Markup]]:
+    """The marks of notes that hold for every row of a table, and for each row the marks of its other notes."""
+    each = [notes_of(row) for row in rows]
+    common = [note for note in (each[0] if each else []) if all(note in notes for notes in each)]
+    return footnotes.marks(common), [footnotes.marks([note for note in notes if note not in common]) for notes in each]
 
 
 _NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -230,9 +251,38 @@ def areas(area_type: Any, number: int = 2) -> str:
 
 
 def area_name(row: Row) -> str:
-    """An area's name, short enough for an axis. An area without a name has its code."""
-    name = str(row.get("area_name") or row.get("area_code") or "unknown")
+    """An area's name in full. An area without a name has its code."""
+    return str(row.get("area_name") or row.get("area_code") or "unknown")
+
+
+def short_name(row: Row) -> str:
+    """An area's name for a chart, without the words that all of its kind have. A sub-ICB location has its code."""
+    name = area_name(row)
+    if row.get("area_type") == "sub_icb":
+        return str(row.get("area_code"))
     return name.removeprefix("NHS ").removesuffix(" Integrated Care Board").strip() or name
+
+
+def area_key(row: Row) -> str:
+    """What identifies an area on the page."""
+    return f"{row.get('area_type')}/{row.get('area_code')}"
+
+
+@cache
+def _boards() -> dict[str, str]:
+    rows = read_rows(resource("conf", "reference", "areas.csv"))
+    # The last name of a board is its newest.
+    return {row["icb_code"]: row["icb_name"] for row in sorted(rows, key=lambda row: row["valid_from"])}
+
+
+def board(code: Any) -> str:
+    """The name of an integrated care board. A code that the shipped table does not have stays a code."""
+    return _boards().get(str(code), str(code))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a list in a sentence: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def quality_measure(name: str) -> str:

@@ -106,6 +106,7 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "publish": (
         "conf/disclosure.yml",
         "conf/caveats.yml",
+        "conf/policy_aims.yml",
         "conf/baselines.yml",
         "conf/reference/*.csv",
         "expectations/published_*.yml",

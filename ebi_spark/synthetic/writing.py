@@ -91,6 +91,7 @@ def write_run(
     lines = [
         "# Made-up data: see docs/made-up-data.md. Run it with: ebi-spark run --config run.yml",
         "lake: ./lake",
+        "data_kind: synthetic",
         f'years: "{_years_text(years)}"',
         "sources:",
     ]

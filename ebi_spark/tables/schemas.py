@@ -734,6 +734,7 @@ RELEASE = Table(
     configuration string -- fingerprint of the configuration file
     disclosure string -- the disclosure rule that was applied
     coverage string -- national, or partial for an extract of a part of England
+    data_kind string -- what the records are: real, sample (a part of real records) or synthetic (made up); NULL in releases before this column
     geography string -- version of the geography that the areas belong to
     years array<string> -- financial years in the release
     tables map<string,bigint> -- number of rows of each published table in this release

@@ -1,0 +1,173 @@
+"""The report in a real browser: accessible, light and dark, on a phone, in print, and with the keyboard.
+
+Headless Chromium comes from the distribution; without it these tests are skipped. axe-core finds faults of accessibility.
+"""
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from browser import CHROMIUM, Browser
+from test_report import FUSION, IMAGING, YEARS, framed, manifest, rate_row, sample
+
+from ebi_spark.report import build_report
+from ebi_spark.tables import schemas
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+BOARD = "NHS Eastmere and Dunmere Integrated Care Board"
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with two periods of imaging in every board, so that an area has a line of its own."""
+    tables = sample()
+    earlier = tables["rate"].query(f"policy_id == '{IMAGING}' and area_type == 'icb'").copy()
+    earlier[["financial_year", "period"]] = YEARS[-2]
+    named = framed(
+        [rate_row(FUSION, YEARS[-1], "region", "Y1", "East", activity=400, population=8_000_000),
+         rate_row(FUSION, YEARS[-1], "region", "Y2", "West", activity=20, population=9_000_000)],
+        schemas.RATE,
+    )  # fmt: skip
+    tables["rate"] = pd.concat([tables["rate"], earlier, named], ignore_index=True)
+    file = tmp_path_factory.mktemp("report") / "report.html"
+    file.write_text(build_report(tables, release=manifest(data_kind="synthetic")), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def test_the_page_asks_for_nothing_and_its_policy_refuses_nothing_of_its_own(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    assert browser.requested() == [path.as_uri()] and browser.problems() == []
+    # The policy is in force: it refuses any other script, style and picture.
+    browser.run(
+        "document.body.insertAdjacentHTML('beforeend', '<p id=x style=\"color: red\" onclick=\"\">x</p><img src=y.png>')"
+    )
+    browser.run("new Promise(done => setTimeout(done, 200))")
+    assert browser.run("getComputedStyle(document.getElementById('x')).color") != "rgb(255, 0, 0)"
+    refused = " ".join(browser.problems())
+    assert "style" in refused and "y.png" in refused
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_the_page_is_accessible(browser: Browser, path: Path, width: int, dark: bool) -> None:
+    browser.open(path, width=width, dark=dark)
+    browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    browser.run(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8") + "; 0")
+    found: list[dict[str, Any]] = browser.run(
+        "axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)"
+    )
+    assert [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in found] == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_marks_of_charts_have_a_contrast_of_at_least_three(browser: Browser, path: Path, dark: bool) -> None:
+    browser.open(path, dark=dark)
+    names = ("usual", "concern", "improvement", "ink", "left", "link")
+    colours = browser.run(
+        f"Object.fromEntries({json.dumps([*names, 'paper', 'wash'])}.map(name => [name, "
+        "getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim()]))"
+    )
+    ratios = {
+        (name, ground): contrast(colours[name], colours[ground]) for name in names for ground in ("paper", "wash")
+    }
+    assert min(ratios.values()) >= 3, ratios
+    # The marks have these colours, also in charts.
+    used = browser.run(
+        "[...document.querySelectorAll('figure use[data-area]')].map(mark => getComputedStyle(mark).fill)"
+    )
+    assert {rgb(colours[name]) for name in ("usual", "concern", "improvement")} >= {*used} and len({*used}) == 3
+
+
+def rgb(colour: str) -> str:
+    return f"rgb({', '.join(str(int(colour[place : place + 2], 16)) for place in (1, 3, 5))})"
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of two colours, by WCAG 2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_phone_does_not_scroll_sideways(browser: Browser, path: Path) -> None:
+    browser.open(path, width=390, height=844)
+    browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    assert browser.run("document.documentElement.scrollWidth") == 390
+    assert browser.run("document.querySelector('.figure strong').getBoundingClientRect().height") > 30
+
+
+def test_the_summary_prints_on_at_most_six_pages_and_the_whole_report_on_more(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    assert 1 <= browser.pages() <= 6
+    browser.run("document.documentElement.classList.add('whole')")
+    assert browser.pages() > 6
+
+
+def test_a_name_that_is_typed_shows_its_area_in_funnels_tables_and_a_line_of_its_own(
+    browser: Browser, path: Path
+) -> None:
+    browser.open(path)
+    assert browser.run("document.querySelectorAll('#find-areas option').length") == 44
+    browser.type("#find", "eastmere and dunm")
+    assert browser.run("document.getElementById('found').textContent") == f"Showing {BOARD}"
+    chosen = browser.run(
+        "[...document.querySelectorAll('.chosen')].map(e => [e.tagName.toLowerCase(), e.dataset.area])"
+    )
+    assert {place for place, _ in chosen} == {"use", "tr"} and {area for _, area in chosen} == {"icb/Q09"}
+    panels = browser.run(
+        "[...document.querySelectorAll('.own:not([hidden])')].map(e => [e.textContent, e.querySelectorAll('circle').length])"
+    )
+    # In the summary and in the section of each policy; imaging has two periods.
+    assert len(panels) == 4 and [marks for _, marks in panels].count(2) == 2
+    assert all(text.startswith(f"{BOARD}. ") for text, _ in panels) and browser.problems() == []
+    # The row is in a view that is open, and in sight in the box that it scrolls in.
+    shown = "(row => { const box = row.closest('.long').getBoundingClientRect(), at = row.getBoundingClientRect(); "
+    shown += "return row.closest('details').open && at.top >= box.top && at.bottom <= box.bottom })"
+    assert browser.run(f"[...document.querySelectorAll('tr.chosen')].every({shown})")
+    browser.type("#find", "no such place")
+    assert browser.run("document.getElementById('found').textContent") == "No area matches"
+    assert browser.run("document.querySelectorAll('.chosen').length") == 0
+
+
+def test_everything_can_be_reached_with_the_keyboard(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    reached = []
+    for _ in range(14):
+        browser.press("Tab", 9)
+        reached.append(browser.run("document.activeElement.id || document.activeElement.textContent.trim()"))
+    assert reached[0] == "Skip to the summary" and "find" in reached
+    # What has the focus is outlined.
+    browser.run("document.querySelector('summary').focus()")
+    browser.press("Tab", 9)
+    assert browser.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    # A box that scrolls can be focused, and escape ends a search.
+    assert browser.run("[...document.querySelectorAll('.scroll')].every(box => box.tabIndex === 0 && box.ariaLabel)")
+    browser.type("#find", "eastmere and dunm")
+    browser.press("Escape", 27)
+    assert browser.run("document.getElementById('find').value + document.querySelectorAll('.chosen').length") == "0"
+
+
+def test_every_chart_has_words_and_a_table(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    charts = browser.run(
+        "[...document.querySelectorAll('figure')].map(f => [f.querySelector('svg').getAttribute('aria-label'), "
+        "f.querySelector('figcaption').textContent.trim(), Boolean(f.closest('section, .view').querySelector('table'))])"
+    )
+    assert len(charts) >= 6
+    assert all(label and caption and table for label, caption, table in charts)
+    levels = browser.run("[...document.querySelectorAll('h1, h2, h3, h4')].map(h => Number(h.tagName[1]))")
+    assert levels[0] == 1 and all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
