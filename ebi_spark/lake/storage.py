@@ -54,8 +54,6 @@ _MAINTAINING = {
 }
 # The most bytes of files that `Lake.read_small` reads into memory.
 IN_MEMORY_BYTES = 1 << 20
-# A table with one of these columns has rows of records or persons, which never come to the driver.
-_OF_RECORDS = {"record_id", "person_id", "approval_id", "raw"}
 
 _Answer = TypeVar("_Answer")
 
@@ -93,7 +91,7 @@ class Lake(LocalLake):
         """The table's name in SQL: ``catalog.schema.name`` or ``delta.`path` ``."""
         if self.location.folder:
             return sql_name("delta", self._path(table))
-        return sql_name(str(self.location.catalog), self.location.schemas[table.layer], table.name)
+        return catalogue_name(self.location, table)
 
     def exists(self, table: Table) -> bool:
         """Whether the table has a first version."""
@@ -145,7 +143,8 @@ class Lake(LocalLake):
                     remedy="use the version of ebi-spark that wrote the lake, or start a new lake; nothing was changed",
                 )
             if added:
-                listed = ", ".join(f"{column} {kind}" for column, kind in added.items())
+                meanings = {sql_name(column): meaning for column, _, meaning in table.fields()}
+                listed = ", ".join(_declared(column, kind, meanings.get(column, "")) for column, kind in added.items())
                 added_columns.append(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({listed})")
             if version < SCHEMA_VERSION:
                 properties.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({self._properties(table)})")
@@ -222,10 +221,7 @@ class Lake(LocalLake):
         return self.spark.table(self.identifier(table)).schema, _schema_version(properties)
 
     def _create(self, table: Table) -> None:
-        columns = ", ".join(
-            f"{sql_name(name)} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
-            for name, kind, meaning in table.fields()
-        )
+        columns = ", ".join(_declared(sql_name(name), kind, meaning) for name, kind, meaning in table.fields())
         partition = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA{partition} "
@@ -256,7 +252,7 @@ class Lake(LocalLake):
     def read_small(self, table: Table) -> DataFrame:
         """As :meth:`read`. In a folder a small table of figures is read into memory, without a query to find its files, and is
         one partition, so that groups and joins need no shuffle. A table of records is always read by Spark."""
-        if self._without_spark(table) and not _OF_RECORDS & set(table.names()):
+        if self._without_spark(table) and not table.patient_level:
             with contextlib.suppress(UnreadableTableError):
                 self._note(table)
                 if super().size(table)[1] <= IN_MEMORY_BYTES:
@@ -468,6 +464,11 @@ class Lake(LocalLake):
         return (int(row["numFiles"]), int(row["sizeInBytes"])) if row else (0, 0)
 
 
+def catalogue_name(location: LakeLocation, table: Table) -> str:
+    """The name in SQL of a table of a lake in a catalogue."""
+    return sql_name(str(location.catalog), location.schemas[table.layer], table.name)
+
+
 def _schema_version(properties: Mapping[str, str]) -> int:
     """The schema version that a table was written with; 0 if it has none."""
     version = properties.get(VERSION_PROPERTY, "0")
@@ -478,10 +479,11 @@ def _schema_version(properties: Mapping[str, str]) -> int:
 def _conflicts() -> tuple[type[Exception], ...]:
     """All errors that Delta raises if commits conflict, in classic Spark and in Spark Connect. They have no common base
     class, and the classic ones are raised only after their module has been imported."""
-    import delta.exceptions as classic
+    found: list[type[Exception]] = []
+    with contextlib.suppress(ImportError):  # a platform need not have both modules
+        import delta.exceptions as classic
 
-    found = [getattr(classic, name) for name in classic.__all__]
-    with contextlib.suppress(ImportError):
+        found += [getattr(classic, name) for name in classic.__all__]
         import delta.connect.exceptions as connect
 
         found += [getattr(connect, name) for name in classic.__all__ if hasattr(connect, name)]
@@ -642,6 +644,11 @@ def predicate_of(where: Where | Sequence[Where]) -> str:
         for one in ([where] if isinstance(where, Mapping) else where)
     ]
     return either[0] if len(either) == 1 else " OR ".join(f"({one})" for one in either)
+
+
+def _declared(column: str, kind: str, meaning: str) -> str:
+    """A column as SQL declares it, with its meaning as comment."""
+    return f"{column} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
 
 
 def _literal(value: str | int) -> str:
