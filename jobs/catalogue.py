@@ -1,5 +1,5 @@
-"""Describe a lake in Databricks Unity Catalog: comments, tags for patient-level data, primary keys, and who may read what is
-published. Prints the SQL, or runs it."""
+"""Describe a lake in Databricks Unity Catalog: comments, tags for patient-level data, keys, a metric view, and who may read what
+is published. Prints the SQL, or runs it."""
 
 import sys
 from typing import Any

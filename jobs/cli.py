@@ -23,7 +23,7 @@ COMMANDS = {
     "replay": "compute an old run again and compare the result",
     "status": "show what is in a lake",
     "export": "write a release as spreadsheets, Fingertips CSV, CML, data contract, OpenLineage",
-    "catalogue": "describe a lake in Unity Catalog: comments, tags, keys, grants",
+    "catalogue": "describe a lake in Unity Catalog: comments, tags, keys, metric view, grants",
     "maintain": "compact and vacuum tables, remove old releases",
     "completion": "print what bash, zsh or fish needs to complete commands and options",
 }

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import sqlglot
 import yaml
@@ -17,8 +18,10 @@ from real_runs import RECORD_TABLES
 from sqlglot import exp
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, lake_location
+from ebi_spark.exports.metric_view import metric_view, metric_view_sql
 from ebi_spark.exports.unity_catalog import Existing, primary_key, unity_catalog_sql
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, QUARANTINE, TABLES, Table
+from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT
 from jobs import catalogue, cli
 from jobs.harness import JobParser
 
@@ -204,7 +207,9 @@ UNPARSED = re.compile(
 
 
 def test_every_statement_is_sql_of_databricks() -> None:
-    for statement in SQL:
+    views = [statement for statement in SQL if "WITH METRICS" in statement]
+    assert len(views) == 1 and views[0].count("$$") == 2
+    for statement in set(SQL) - set(views):
         (tree,) = sqlglot.parse(statement, dialect="databricks")
         assert not isinstance(tree, exp.Command) or UNPARSED.fullmatch(statement), statement
     assert not UNPARSED.fullmatch("ALTER TABLE `main`.`a`.`b` ALTER COLUMN `c` COMMENT 'it's'")
@@ -249,6 +254,14 @@ def test_primary_keys_are_those_that_the_checks_prove() -> None:
     for table in TABLES.values():
         assert set(primary_key(table)) <= set(table.required)
         assert table.layer == "published" or not primary_key(table)
+    assert primary_key(RATE_CURRENT) == ("policy_key", "area_key", "period_key")
+    foreign = [statement for statement in SQL if "FOREIGN KEY" in statement]
+    assert len(foreign) == 4 and all(
+        f"`rate_current` ADD CONSTRAINT `rate_current_{name}`" in statement
+        for name, statement in zip(("policy", "area", "period", "status"), foreign, strict=True)
+    )
+    first = SQL.index(foreign[0])
+    assert not any("DROP PRIMARY KEY" in statement for statement in SQL[first:])  # it would drop the foreign keys too
     about_keys = [statement for statement in SQL if "`release`" in statement and "TAGS" not in statement]
     assert about_keys[-3:] == [
         "ALTER TABLE `main`.`ebi_published`.`release` ALTER COLUMN `release_id` SET NOT NULL",
@@ -280,10 +293,108 @@ def test_what_a_table_already_has_is_not_written_again() -> None:
     ]
 
 
+# The metric view, as DuckDB answers a query on it
+
+POLICIES = ("1A@2022-08", "Fusion"), ("2B@2022-08", "Imaging")
+AREAS = (
+    ("england/E", "england", "England", None),
+    ("icb/QA", "icb", "Ash", "North"),
+    ("icb/QB", "icb", "Beech", "North"),
+)
+RATES = [
+    # policy, area, period, pooled, rate, compared by the 99.8% limits
+    ("1A@2022-08", "england/E", "2021-22", False, 10.0, "not_compared"),
+    ("1A@2022-08", "icb/QA", "2021-22", False, 12.5, "higher"),
+    ("1A@2022-08", "icb/QB", "2021-22", False, 9.5, "similar"),
+    ("1A@2022-08", "icb/QA", "2022-23", False, 13.5, "higher"),
+    ("2B@2022-08", "icb/QA", "2021-22", False, 99.0, "lower"),
+    ("2B@2022-08", "icb/QB", "2021-22", False, None, "not_compared"),
+]
+
+
+def star_in_duckdb() -> duckdb.DuckDBPyConnection:
+    """The tables of the view with a few rows; columns that no test reads are NULL."""
+    connection = duckdb.connect()
+    status = [("ok", "A rate is given."), ("withheld_small", "Suppressed: a small number.")]
+    periods = [("2021-22", "2021-22"), ("2022-23", "2022-23")]
+    rows = {
+        DIM_POLICY: [dict(zip(("policy_key", "title"), row, strict=True)) for row in POLICIES],
+        DIM_AREA: [dict(zip(("area_key", "area_type", "area_name", "region_name"), row, strict=True)) for row in AREAS],
+        DIM_PERIOD: [dict(zip(("period_key", "label"), row, strict=True)) for row in periods],
+        DIM_STATUS: [dict(zip(("status_code", "words"), row, strict=True)) for row in status],
+        RATE_CURRENT: [
+            {
+                "policy_key": policy, "area_key": area, "period_key": period, "area_type": area.split("/")[0],
+                "status_code": "ok" if rate else "withheld_small", "is_pooled": pooled, "standardised_rate": rate,
+                "compared_with_england_998": compared,
+            }
+            for policy, area, period, pooled, rate, compared in RATES
+        ],
+    }  # fmt: skip
+    for table, given in rows.items():
+        columns = ", ".join(f"{name} {'VARCHAR' if kind == 'string' else kind}" for name, kind, _ in table.fields())
+        connection.execute(f"CREATE TABLE {table.name} ({columns})")
+        for row in given:
+            named, marks = ", ".join(row), ", ".join("?" * len(row))
+            connection.execute(f"INSERT INTO {table.name} ({named}) VALUES ({marks})", list(row.values()))
+    return connection
+
+
+def asked_of_the_view(fields: list[str], measures: list[str], where: str = "true") -> set[tuple[Any, ...]]:
+    """What a query on the metric view answers: its source and joins, grouped by fields, with measures."""
+    view = yaml.safe_load(metric_view_sql(LOCATION).split("$$")[1])
+    columns = {item["name"]: item["expr"] for item in (*view["dimensions"], *view["measures"])}
+    selected = ", ".join(f"{columns[name]} AS {name}" for name in (*fields, *measures))
+    joins = " ".join(f"LEFT JOIN {item['source']} AS {item['name']} ON {item['on']}" for item in view["joins"])
+    grouped = f"GROUP BY {', '.join(columns[name] for name in fields)}" if fields else ""
+    # A name without a table is a column of the source.
+    query = sqlglot.parse_one(
+        f"SELECT {selected} FROM {view['source']} AS source {joins} WHERE {where} {grouped}", dialect="databricks"
+    )
+    for column in query.find_all(exp.Column):
+        if not column.table:
+            column.set("table", exp.to_identifier("source"))
+    for table in query.find_all(exp.Table):
+        table.set("catalog", None)
+        table.set("db", None)
+    with star_in_duckdb() as connection:
+        return set(connection.execute(query.sql(dialect="duckdb")).fetchall())
+
+
+def test_the_metric_view_gives_a_rate_for_one_row_and_for_no_sum_of_rows() -> None:
+    fusion = "policy.title = 'Fusion' AND source.area_type = 'icb'"
+    assert asked_of_the_view(["area_name", "period_label"], ["standardised_rate"], fusion) == {
+        ("Ash", "2021-22", 12.5), ("Beech", "2021-22", 9.5), ("Ash", "2022-23", 13.5),
+    }  # fmt: skip
+    assert asked_of_the_view(["region_name"], ["standardised_rate", "areas_higher"], fusion) == {("North", None, None)}
+    assert asked_of_the_view([], ["standardised_rate"]) == {(None,)}
+    assert asked_of_the_view(["policy_title", "status_words"], ["standardised_rate"], "source.area_key = 'icb/QB'") == {
+        ("Fusion", "A rate is given.", 9.5), ("Imaging", "Suppressed: a small number.", None),
+    }  # fmt: skip
+
+
+def test_the_metric_view_counts_areas_of_one_kind_in_one_period() -> None:
+    counts = ["areas_lower", "areas_similar", "areas_higher"]
+    assert asked_of_the_view(["policy_title", "period_label", "area_type"], counts) == {
+        ("Fusion", "2021-22", "england", 0, 0, 0), ("Fusion", "2021-22", "icb", 0, 1, 1),
+        ("Fusion", "2022-23", "icb", 0, 0, 1), ("Imaging", "2021-22", "icb", 1, 0, 0),
+    }  # fmt: skip
+    assert asked_of_the_view(["policy_title"], ["areas_higher"]) == {("Fusion", None), ("Imaging", 0)}
+
+
+def test_the_metric_view_has_every_rate_and_limit_with_its_meaning() -> None:
+    view = metric_view(LOCATION)
+    measures = {item["name"]: item["comment"] for item in view["measures"]}
+    assert {name for name, kind, _ in RATE_CURRENT.fields() if kind == "double"} <= measures.keys()
+    assert all(item["comment"] for item in (*view["dimensions"], *view["measures"]))
+    assert yaml.safe_load(metric_view_sql(LOCATION).split("$$")[1]) == view
+    assert view["source"] == "`main`.`ebi_published`.`rate_current`"
+
+
 def test_the_command_prints_the_sql(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert catalogue.main(["--lake", "main.ebi", "--readers", "analysts", "--readers", "a`b"]) == 0
-    head, *statements = capsys.readouterr().out.splitlines()
-    assert head.startswith("-- ") and [line.rstrip(";") for line in statements] == SQL
+    head, script = capsys.readouterr().out.split("\n", 1)
+    assert head.startswith("-- ") and script == "".join(f"{statement};\n" for statement in SQL)
     (tmp_path / "silver").mkdir()
     assert catalogue.main(["--lake", str(tmp_path), "--json"]) == 2
     answer = json.loads(capsys.readouterr().out)

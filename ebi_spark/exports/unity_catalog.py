@@ -1,4 +1,4 @@
-"""The SQL that describes a lake in Databricks Unity Catalog: comments, tags, primary keys and grants.
+"""The SQL that describes a lake in Databricks Unity Catalog: comments, tags, keys, a metric view and grants.
 
 Everything follows from ``ebi_spark/tables/`` and the suites of checks, so it cannot differ from what the tables are. The
 statements name tables and groups, never a record. Each may be run again.
@@ -10,9 +10,11 @@ from typing import NamedTuple
 from pyspark.sql.types import StructType
 
 from ebi_spark.config.settings import LakeLocation, resource
+from ebi_spark.exports.metric_view import DIMENSIONS, metric_view_sql
 from ebi_spark.lake.storage import catalogue_name
 from ebi_spark.quoting import sql_name, sql_text
 from ebi_spark.tables.schemas import RELEASE, TABLES, Table
+from ebi_spark.tables.star import RATE_CURRENT
 from ebi_spark.tables.table import IDENTIFIERS
 from ebi_spark.validation.native_suites import read_suite
 
@@ -54,6 +56,8 @@ def unity_catalog_sql(
     for table in tables:
         name, there = catalogue_name(location, table), existing[table.full_name] if existing else None
         statements += [*_comments(name, table, there), *_table_tags(name, table), *_primary_key(name, table, there)]
+    if {RATE_CURRENT, *DIMENSIONS.values()} <= set(tables):
+        statements += [*_foreign_keys(location), metric_view_sql(location)]
     published = sql_name(str(location.catalog), location.schemas["published"])
     statements += [f"GRANT USE SCHEMA, SELECT ON SCHEMA {published} TO {sql_name(group)}" for group in readers]
     return statements
@@ -90,6 +94,10 @@ def primary_key(table: Table) -> tuple[str, ...]:
     NULL, and for silver and gold: a key needs NOT NULL columns, and the error for a NULL would print a patient's row."""
     if table == RELEASE:
         return ("release_id",)
+    if table == RATE_CURRENT:
+        return ("policy_key", "area_key", "period_key")
+    if table in DIMENSIONS.values():
+        return tuple(table.names()[:1])
     path = resource("expectations") / "published" / f"{table.name}.json"
     if table.layer != "published" or not path.is_file():
         return ()
@@ -111,3 +119,16 @@ def _primary_key(name: str, table: Table, there: Existing | None) -> Iterator[st
     yield f"ALTER TABLE {name} DROP PRIMARY KEY IF EXISTS CASCADE"
     listed = ", ".join(map(sql_name, columns))
     yield f"ALTER TABLE {name} ADD CONSTRAINT {sql_name(f'{table.name}_key')} PRIMARY KEY ({listed}) NOT ENFORCED"
+
+
+def _foreign_keys(location: LakeLocation) -> Iterator[str]:
+    """From the rates to the tables that describe their keys, so that tools find the joins."""
+    rates = catalogue_name(location, RATE_CURRENT)
+    for name, table in DIMENSIONS.items():
+        (key,) = map(sql_name, primary_key(table))
+        constraint = sql_name(f"{RATE_CURRENT.name}_{name}")
+        yield f"ALTER TABLE {rates} DROP CONSTRAINT IF EXISTS {constraint}"
+        yield (
+            f"ALTER TABLE {rates} ADD CONSTRAINT {constraint} FOREIGN KEY ({key}) "
+            f"REFERENCES {catalogue_name(location, table)} ({key}) NOT ENFORCED"
+        )
