@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import DataType, StructType
 
 
@@ -34,6 +34,12 @@ def small_frame(
     arrow = to_arrow_schema(wanted)
     columns = [pa.array([record.get(field.name) for record in records], type=field.type) for field in arrow]
     return spark.createDataFrame(pa.Table.from_arrays(columns, schema=arrow), schema=wanted)
+
+
+def arrow_frame(spark: SparkSession, table: pa.Table) -> DataFrame:
+    """A DataFrame from an Arrow table, with the table's own types. Spark Connect would take no table without rows if the types
+    were not given."""
+    return spark.createDataFrame(table, schema=from_arrow_schema(table.schema))
 
 
 def _value(value: Any) -> Any:

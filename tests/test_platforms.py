@@ -3,8 +3,10 @@ tasks of the Databricks bundle, into a catalogue; and by spark-submit on a stand
 
 Each has to leave the same tables as a local run."""
 
+import ast
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,7 +17,8 @@ from pathlib import Path
 import pyspark
 import pytest
 from calling import answer_of
-from pyspark.sql import SparkSession
+from pyspark.sql import Catalog, Column, DataFrame, DataFrameReader, DataFrameWriter, SparkSession
+from pyspark.sql.functions import builtin
 from real_runs import WAIT, end_state
 from test_databricks import JOBS
 
@@ -120,6 +123,28 @@ def test_the_wheel_is_whole(wheel: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", place], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(wheel)},
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert all(part.startswith(str(wheel)) for part in done.stdout.split())
+
+
+def only_in_newer_spark(owner: object) -> set[str]:
+    """The public names of a class or module that Spark 4.0 does not have, as Spark's own documentation says."""
+    newer = re.compile(r"versionadded:: (?:4\.[1-9]|[5-9])")
+    members = {name: member for name, member in vars(owner).items() if not name.startswith("_")}
+    return {name for name, member in members.items() if newer.search(getattr(member, "__doc__", None) or "")}
+
+
+def test_nothing_is_used_that_spark_4_0_does_not_have() -> None:
+    functions = only_in_newer_spark(builtin)
+    methods = {name for owner in (DataFrame, Column, SparkSession, DataFrameReader, DataFrameWriter, Catalog)
+               for name in only_in_newer_spark(owner)}  # fmt: skip
+    assert "uuid" in functions and "repartitionById" in methods
+    found = set()
+    for path in (path for folder in ("ebi_spark", "jobs") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                of_functions = isinstance(node.value, ast.Name) and node.value.id == "F"
+                if node.attr in (functions if of_functions else methods):
+                    found.add(f"{path.stem}: {node.attr}")
+    assert found == {"periods: repartitionById"}  # with another way for Spark 4.0
 
 
 @pytest.mark.soak

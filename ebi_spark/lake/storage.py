@@ -107,7 +107,10 @@ class Lake(LocalLake):
             prepare_folders(self.location.folder)
         else:
             for schema in self.location.schemas.values():
-                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {sql_name(str(self.location.catalog), schema)}")
+                name = sql_name(str(self.location.catalog), schema)
+                # Asked first, because a user of existing schemas need not have the right to create one.
+                if not self.spark.catalog.databaseExists(name):
+                    self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
         there = {table.full_name: self.exists(table) for table in TABLES.values()}
         self.migrate([table for table in TABLES.values() if there[table.full_name]])
         run_in_threads([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
