@@ -3,24 +3,27 @@
 # checkout but the packaging tools' caches and ~/.cache/ebi-spark (EBI_SPARK_JARS moves the latter).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage soak lint docs contract bench lock clean
+.PHONY: help setup demo test test-spark40 platforms coverage soak lint docs contract bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
+SPARK40 := .venv-spark40
+# The first Python that will do: $(PYTHON) if it is given, otherwise in the order after `call`.
+find_python = python=""; for candidate in $(PYTHON) $(1) python3; do \
+	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' >/dev/null 2>&1; then \
+	    python="$$candidate"; break; fi; done; \
+	if [ -z "$$python" ]; then echo "ebi-spark needs Python 3.11 or 3.12: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; fi
 # Test processes, each with its own Spark session. Each one more needs 3 GB of memory and two cores.
 WORKERS ?= 2
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: $(READY) ## virtual environment, locked packages, Delta's jars, a check of Java, a cache of Java classes
 	@$(BIN)/python -m jobs.setup
 
 $(READY): requirements.lock requirements-build.lock pyproject.toml
-	@python=""; for candidate in $(PYTHON) python3.12 python3.11 python3; do \
-	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' >/dev/null 2>&1; then \
-	    python="$$candidate"; break; fi; done; \
-	if [ -z "$$python" ]; then echo "ebi-spark needs Python 3.11 or 3.12: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; fi; \
+	@$(call find_python,python3.12 python3.11); \
 	if ! "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
 	  echo "$$python cannot make virtual environments: install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; fi; \
 	"$$python" -m venv --clear .venv
@@ -37,6 +40,23 @@ demo: $(READY) ## the main job on made-up data, from nothing to published tables
 test: $(READY) ## lint, types and tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-spark40: $(SPARK40)/.ready ## the tests under Spark 4.0 (and Python 3.12 where there is one), in .venv-spark40; TESTS=… for some
+	@$(SPARK40)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
+
+# As `setup`, but for pyspark.
+$(SPARK40)/.ready: $(READY) requirements-spark40.lock
+	@$(call find_python,python3.12 python3.11); $(BIN)/uv venv -q --clear --python "$$python" $(SPARK40)
+	@awk '/^[a-z]/ {keep = !/^pyspark==/} keep' requirements.lock > $(SPARK40)/requirements.txt
+	@$(BIN)/uv pip install -q --python $(SPARK40) --no-deps --require-hashes -r requirements-build.lock
+	@$(BIN)/uv pip install -q --python $(SPARK40) --no-deps --no-build-isolation --compile-bytecode --require-hashes \
+	  -r $(SPARK40)/requirements.txt -r requirements-spark40.lock
+	@$(BIN)/uv pip install -q --python $(SPARK40) --no-deps --no-build-isolation -e .
+	@$(SPARK40)/bin/python -m jobs.setup
+	@touch $@
+
+platforms: $(READY) ## the whole job on a Spark Connect server and on a standalone cluster of two workers; some minutes
+	@$(BIN)/python -m pytest -m 'soak or not soak' -s tests/test_platforms.py
 
 coverage: $(READY) ## the tests, and which lines of the package they run
 	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov=ebi_spark --cov=jobs --cov-report=term:skip-covered
@@ -64,6 +84,8 @@ lock: $(READY) ## resolve the dependencies again (needs the network)
 	  --group build -o requirements-build.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml --extra local --extra exports --group test -o requirements.lock
+	@echo 'pyspark~=4.0.0' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-deps --generate-hashes --no-header \
+	  --no-annotate - -o requirements-spark40.lock
 
 clean: ## remove the environment and the demo
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv $(SPARK40) demo .pytest_cache .mypy_cache .ruff_cache

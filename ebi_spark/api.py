@@ -46,7 +46,7 @@ from ebi_spark.rates.population_files import BAND_YEARS
 from ebi_spark.records.cleaning import age_in_years, clean
 from ebi_spark.records.code_lists import as_text
 from ebi_spark.records.sus_plus import ATTENDANCE_KINDS, CODE_KINDS, DERIVED_KINDS, RECORD_KINDS, SPELL_KINDS
-from ebi_spark.small_frames import small_frame
+from ebi_spark.small_frames import arrow_frame, small_frame
 from ebi_spark.tables.schemas import RECORD_TABLES, RELEASE, TABLES, Table
 
 # How each column is cleaned.
@@ -385,7 +385,7 @@ def standardised_rates(
                 remedy="start one first: SparkSession.builder.getOrCreate()",
             )
         wanted = [name for name in (*by, *_COUNTS) if name in counts.columns]
-        frame = spark.createDataFrame(pa.Table.from_pandas(counts[wanted], preserve_index=False))
+        frame = arrow_frame(spark, pa.Table.from_pandas(counts[wanted], preserve_index=False))
         rates: pd.DataFrame = _rates(frame, by, standard).toPandas()
         return rates.sort_values(by, ignore_index=True) if by else rates
     return _rates(counts, by, standard)

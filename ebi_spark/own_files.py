@@ -141,7 +141,8 @@ def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(part).chmod(mode)
+        with suppress(OSError):  # a volume of a platform has no modes; its catalogue says who may read it
+            Path(part).chmod(mode)
         Path(part).replace(path)
     except BaseException:
         Path(part).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import StructType
 
 from ebi_spark.spark_types import parse_schema
@@ -52,6 +52,12 @@ def conform_table(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         ],
         schema=schema,
     )
+
+
+def arrow_frame(spark: SparkSession, table: pa.Table) -> DataFrame:
+    """A DataFrame from an Arrow table, with the table's own types. Spark Connect would take no table without rows if the types
+    were not given."""
+    return spark.createDataFrame(table, schema=from_arrow_schema(table.schema))
 
 
 def _value(value: Any) -> Any:

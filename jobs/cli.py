@@ -34,6 +34,7 @@ GROUPS = {
     },
     "look after a lake": {
         "maintain": "remove old releases, and files that nothing needs",
+        "catalogue": "describe a lake in Unity Catalog: comments, tags, keys, grants",
     },
 }
 COMMANDS = {name: words for commands in GROUPS.values() for name, words in commands.items()}

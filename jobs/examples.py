@@ -55,6 +55,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ebi-spark export --lake lake --out files", "the current release in every format"),
         ("ebi-spark export --lake lake --out files --format xlsx --format ods", "spreadsheets only"),
     ),
+    "catalogue": (
+        ("ebi-spark catalogue --lake main.ebi --readers analysts", "print the SQL for somebody who may run it"),
+        ("ebi-spark catalogue --lake main.ebi --apply", "run it in the platform's session"),
+    ),
     "maintain": (("ebi-spark maintain --lake lake", "merge small files, remove files that nothing needs"),),
     "completion": (('eval "$(ebi-spark completion bash)"', "complete commands and options in this shell"),),
 }

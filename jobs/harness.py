@@ -229,7 +229,9 @@ def configuration_options(parser: argparse.ArgumentParser) -> None:
         "--years", metavar="YEARS", help="only these financial years: 2018-19..2023-24 or 2021-22,2023-24"
     )
     policies = parser.add_argument(
-        "--policies", metavar="ID,ID", help="only these policies, instead of the configuration's"
+        "--policies",
+        metavar="ID,ID",
+        help="only these policies, instead of the configuration's; `configured` keeps those, also for --years",
     )
     policies.completer = shipped_policies  # type: ignore[attr-defined]
 
@@ -390,7 +392,7 @@ def read_lake(lake: str, console: Console, read: Callable[["LocalLake"], _Found]
     be read by Spark; a catalogue needs a session."""
     from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 
-    location = _existing(lake)
+    location = existing_lake(lake)
     if location.folder:
         try:
             return read(LocalLake(location))
@@ -402,7 +404,8 @@ def read_lake(lake: str, console: Console, read: Callable[["LocalLake"], _Found]
         return read(context.lake)
 
 
-def _existing(lake: str) -> LakeLocation:
+def existing_lake(lake: str) -> LakeLocation:
+    """Where an existing lake is. Raises an :class:`InputError` for a folder without one."""
     location: LakeLocation = lake_location(lake, Path.cwd(), "--lake")
     if location.folder and not (location.folder / "silver").is_dir():
         raise InputError(
@@ -415,7 +418,7 @@ def _existing(lake: str) -> LakeLocation:
 def opened_lake(lake: str, console: Console, *, all_records: bool = False) -> Iterator[Context]:
     """A session and an existing lake, for commands without a configuration. ``all_records``: the command reads more than a
     few records, so the session is made for as many as the lake has."""
-    location = _existing(lake)
+    location = existing_lake(lake)
     from ebi_spark.lake.storage import Lake, refuse_without_catalogue, restrict_new_files
     from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
 
@@ -510,6 +513,8 @@ _INTERRUPTED: list[bool] = []
 
 
 def _handle_signals() -> None:
+    if threading.current_thread() is not threading.main_thread():  # a platform can run a task in another one
+        return
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
 

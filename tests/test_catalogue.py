@@ -4,17 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from calling import call, duckdb_on_delta
+from calling import answer_of, call, duckdb_on_delta
 from pyspark.sql import SparkSession
 
 import ebi_spark.spark.session as sessions
 from ebi_spark import synthetic
-from ebi_spark.config.settings import TableSource, load_config
+from ebi_spark.config.settings import LAYERS, LakeLocation, TableSource, load_config
 from ebi_spark.lake import storage
 from ebi_spark.lake.storage import Lake
+from ebi_spark.runs.due import ROWS_UNTOUCHED
 from ebi_spark.runs.state import RunState
 from ebi_spark.sources.reader import SourceTable, read_table
-from jobs import flag, ingest, status
+from ebi_spark.tables.schemas import QUARANTINE
+from jobs import catalogue, flag, ingest, status
 
 pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
 
@@ -160,6 +162,35 @@ def test_a_catalogue_that_is_not_there_or_would_go_is_refused(
     monkeypatch.setattr(sessions, "platform_session", lambda: True)
     assert "ends with it" in refused()
     assert "no catalogue 'nowhere'" in refused("--lake", "nowhere.ebi")
+
+
+@pytest.mark.usefixtures("lasting")
+def test_a_lake_is_described_and_what_the_catalogue_refuses_is_named(spark: SparkSession) -> None:
+    """Spark's own catalogue takes comments, and has no tags, keys or metric views."""
+    lake = Lake(spark, LakeLocation(catalog="spark_catalog", schemas={layer: f"described_{layer}" for layer in LAYERS}))
+    table, name = QUARANTINE, "described_silver.quarantine"
+    try:
+        for layer in LAYERS:
+            spark.sql(f"CREATE SCHEMA described_{layer}")
+        lake._create(table)
+        spark.sql(f"COMMENT ON TABLE {name} IS 'an older text'")
+        spark.sql(f"ALTER TABLE {name} ALTER COLUMN role COMMENT 'an older meaning'")
+        before = lake.version(table)
+        answer = answer_of(catalogue.main, "--lake", "spark_catalog.described", "--apply")
+        assert answer["exit"] == 2 and "SET TAGS" in answer["error"]["message"]
+        assert {field.name: field.metadata["comment"] for field in spark.table(name).schema} == {
+            column: meaning for column, _, meaning in table.fields()
+        }
+        assert spark.catalog.getTable(name).description == table.row
+        commits = spark.sql(f"DESCRIBE HISTORY {name}").select("version", "operation").collect()
+        assert {row["operation"] for row in commits if row["version"] > before} <= ROWS_UNTOUCHED
+        described = lake.version(table)
+        assert before < described <= before + 2
+        answer_of(catalogue.main, "--lake", "spark_catalog.described", "--apply")
+        assert lake.version(table) == described
+    finally:
+        for layer in LAYERS:
+            spark.sql(f"DROP SCHEMA IF EXISTS described_{layer} CASCADE")
 
 
 @pytest.mark.soak

@@ -27,6 +27,8 @@ _NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix
 AreaBasis = Literal["gp_practice", "residence", "commissioner"]
 AREA_BASES: tuple[AreaBasis, ...] = ("gp_practice", "residence", "commissioner")
 LAYERS = ("silver", "gold", "published")
+# As an option of the command line: the years or policies that the configuration has. A job of a platform gives every option.
+AS_CONFIGURED = "configured"
 
 # The system of a board's own registers. Ingest does not read them; the stage `monitor` does.
 REGISTERS = "local"
@@ -794,22 +796,24 @@ class RunConfig:
     def with_options(
         self, *, lake: str | None = None, years: str | None = None, policies: str | None = None, accept: bool = False
     ) -> "RunConfig":
-        """This configuration, changed by the options of the command line."""
+        """This configuration, changed by the options of the command line. ``configured`` as years or policies changes
+        nothing."""
         changed = replace(self, accept_shrunken=accept)
         if lake is not None:
             changed = replace(changed, lake=lake_location(lake, Path.cwd(), "--lake"))
-        if years is not None:
-            changed = replace(changed, years=parse_years(years))
-        if policies is not None:
+        if years not in (None, AS_CONFIGURED):
+            changed = replace(changed, years=parse_years(str(years)))
+        if policies is not None and policies != AS_CONFIGURED:
             refuse_unusable("--policies", policies.replace(",", ""))
             changed = replace(changed, policies=tuple(part.strip() for part in policies.split(",") if part.strip()))
         return changed
 
 
 def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -> LakeLocation:
-    """The location of a lake from its setting: a mapping, ``catalog.prefix`` or a folder relative to ``base``.
+    """The location of a lake from its setting: a mapping, ``catalog.prefix``, ``catalog.silver,gold,published`` (the names
+    of the three schemas) or a folder relative to ``base``.
 
-    A text is read as ``catalog.prefix`` if it has no slash and one dot, and no folder of that name exists. Raises an
+    A text is read as names if it has no slash and one dot, and no folder of that name exists. Raises an
     :class:`InputError` that begins with ``what`` if a lake cannot be there.
     """
     if isinstance(value, dict):
@@ -823,10 +827,15 @@ def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -
         return LakeLocation(catalog=value["catalog"], schemas=dict(value["schemas"]))
     refuse_unusable(what, value)
     _refuse_url(what, value)
-    catalog, dot, prefix = value.partition(".")
+    catalog, _, rest = value.partition(".")
+    schemas = rest.split(",")
     try:
-        if dot and catalog.isidentifier() and prefix.isidentifier() and not (base / value).exists():
-            return LakeLocation(catalog=catalog, schemas={layer: f"{prefix}_{layer}" for layer in LAYERS})
+        if all(name.isidentifier() for name in (catalog, *schemas)) and not (base / value).exists():
+            if len(schemas) == len(LAYERS):
+                names = dict(zip(LAYERS, schemas, strict=True))
+                return lake_location({"catalog": catalog, "schemas": names}, base, what)
+            if len(schemas) == 1:
+                return LakeLocation(catalog=catalog, schemas={layer: f"{rest}_{layer}" for layer in LAYERS})
         folder = (base / Path(value).expanduser()).resolve()
     except (OSError, RuntimeError) as error:  # an unknown home directory, or links in a circle
         raise InputError(

@@ -59,8 +59,6 @@ _MAINTAINING = {
 }
 # The most bytes of files that `Lake.read_small` reads into memory.
 IN_MEMORY_BYTES = 1 << 20
-# A table with one of these columns has rows of records or persons, which never come to the driver.
-_OF_RECORDS = {"record_id", "person_id", "approval_id", "raw"}
 
 # What can be written: a frame of Spark, which may be large, or rows that are on the driver.
 Rows: TypeAlias = DataFrame | pa.Table | Sequence[Row]
@@ -114,7 +112,7 @@ class Lake(LocalLake):
         """The table's name in SQL: ``catalog.schema.name`` or ``delta.`path` ``."""
         if self.location.folder:
             return sql_name("delta", self._path(table))
-        return sql_name(str(self.location.catalog), self.location.schemas[table.layer], table.name)
+        return catalogue_name(self.location, table)
 
     def exists(self, table: Table) -> bool:
         """Whether the table has a first version."""
@@ -130,7 +128,10 @@ class Lake(LocalLake):
             prepare_folders(self.location.folder)
         else:
             for schema in self.location.schemas.values():
-                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {sql_name(str(self.location.catalog), schema)}")
+                name = sql_name(str(self.location.catalog), schema)
+                # Asked first, because a user of existing schemas need not have the right to create one.
+                if not self.spark.catalog.databaseExists(name):
+                    self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
         there = {table.full_name: self.exists(table) for table in TABLES.values()}
         self.migrate([table for table in TABLES.values() if there[table.full_name]])
         run_in_threads([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
@@ -166,7 +167,8 @@ class Lake(LocalLake):
                     remedy="use the version of ebi-spark that wrote the lake, or start a new lake; nothing was changed",
                 )
             if added:
-                listed = ", ".join(f"{column} {kind}" for column, kind in added.items())
+                meanings = {sql_name(column): meaning for column, _, meaning in table.fields()}
+                listed = ", ".join(_declared(column, kind, meanings.get(column, "")) for column, kind in added.items())
                 added_columns.append(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({listed})")
             if version < SCHEMA_VERSION:
                 properties.append(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ({_sql_properties(table)})")
@@ -246,10 +248,7 @@ class Lake(LocalLake):
         if self.location.folder and not local_tables.is_misread(Path(self._path(table))):
             small_writes.create(Path(self._path(table)), table, _properties(table))
             return
-        columns = ", ".join(
-            f"{sql_name(name)} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
-            for name, kind, meaning in table.fields()
-        )
+        columns = ", ".join(_declared(sql_name(name), kind, meaning) for name, kind, meaning in table.fields())
         partition = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.identifier(table)} ({columns}) USING DELTA{partition} "
@@ -282,7 +281,7 @@ class Lake(LocalLake):
 
     def in_memory(self, table: Table) -> pa.Table | None:
         """All rows of a small table of figures in a folder, with the columns that it has. None for any other table."""
-        if self._without_spark(table) and not _OF_RECORDS & set(table.names()):
+        if self._without_spark(table) and not table.patient_level:
             with contextlib.suppress(UnreadableTableError):
                 self._note(table)
                 if super().size(table)[1] <= IN_MEMORY_BYTES:
@@ -538,6 +537,9 @@ def _properties(table: Table) -> dict[str, str]:
 def _sql_properties(table: Table) -> str:
     properties = _PROTOCOL | _properties(table)
     return ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in properties.items())
+def catalogue_name(location: LakeLocation, table: Table) -> str:
+    """The name in SQL of a table of a lake in a catalogue."""
+    return sql_name(str(location.catalog), location.schemas[table.layer], table.name)
 
 
 def _schema_version(properties: Mapping[str, str]) -> int:
@@ -550,10 +552,13 @@ def _schema_version(properties: Mapping[str, str]) -> int:
 def _conflicts() -> tuple[type[Exception], ...]:
     """All errors that Delta raises if commits conflict, in classic Spark, in Spark Connect and in `deltalake`. They have no
     common base class, and the classic ones are raised only after their module has been imported."""
-    import delta.exceptions as classic
     from deltalake.exceptions import CommitFailedError
 
-    found: list[type[Exception]] = [CommitFailedError, *(getattr(classic, name) for name in classic.__all__)]
+    found: list[type[Exception]] = [CommitFailedError]
+    with contextlib.suppress(ImportError):  # a platform need not have both modules
+        import delta.exceptions as classic
+
+        found += [getattr(classic, name) for name in classic.__all__]
     with contextlib.suppress(ImportError):
         import delta.connect.exceptions as connect
 
@@ -715,6 +720,11 @@ def predicate_of(where: Where | Sequence[Where]) -> str:
         for one in ([where] if isinstance(where, Mapping) else where)
     ]
     return either[0] if len(either) == 1 else " OR ".join(f"({one})" for one in either)
+
+
+def _declared(column: str, kind: str, meaning: str) -> str:
+    """A column as SQL declares it, with its meaning as comment."""
+    return f"{column} {kind}" + (f" COMMENT {sql_text(meaning)}" if meaning else "")
 
 
 def _literal(value: str | int) -> str:

@@ -25,6 +25,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.records.duplicates import FEW_KEYS, keyed
 from ebi_spark.records.file_counts import FileCount, years_named
 from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
+from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.file_inventory import stated_for
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.previous_ingest import PreviousIngest
@@ -169,7 +170,7 @@ def _shared_keys(
 
 def _files_with_keys(lake: Lake, tables: list[SourceTable], files: frozenset[str], shared: pa.Table) -> frozenset[str]:
     """The files, other than these, that have one of the keys."""
-    few_hashes, these = F.broadcast(lake.spark.createDataFrame(shared)), F.col("source_file").isin(*files)
+    few_hashes, these = F.broadcast(arrow_frame(lake.spark, shared)), F.col("source_file").isin(*files)
     found = [
         _keys(table, ~these).join(few_hashes, "_shared", "left_semi").select("source_file").distinct()
         for table in tables

@@ -22,6 +22,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import hes, sus_plus
 from ebi_spark.records.cleaning import clean, text
+from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE, REPEATED_ROW
 
@@ -67,7 +68,7 @@ def scan_for_repeated_keys(tables: list[SourceTable]) -> dict[tuple[str, str], R
         this_table = pc.and_(pc.equal(found["system"], table.system), pc.equal(found["role"], table.role))
         hashes = found.filter(this_table).select(["hash"]).rename_columns(["_repeated_hash"])
         number = hashes.num_rows
-        frame = table.rows.sparkSession.createDataFrame(hashes) if number <= FEW_KEYS else None
+        frame = arrow_frame(table.rows.sparkSession, hashes) if number <= FEW_KEYS else None
         repeated_keys[table.system, table.role] = RepeatedKeys(frame, number)
     return repeated_keys
 

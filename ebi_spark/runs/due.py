@@ -18,7 +18,7 @@ from ebi_spark.lake.local_tables import CommitInfo
 # Operations that change no row.
 ROWS_UNTOUCHED = frozenset(
     {"CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD COLUMNS",
-     "UPGRADE PROTOCOL", "COMPUTE STATS", "REORG"}
+     "CHANGE COLUMN", "CHANGE COLUMNS", "UPGRADE PROTOCOL", "COMPUTE STATS", "REORG"}
 )  # fmt: skip
 DONE = "done"
 ONE_PART = {"": ""}

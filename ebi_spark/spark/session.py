@@ -2,7 +2,8 @@
 without web UI.
 
 Importing this module starts nothing. Databricks, spark-submit and Spark Connect have their own session and Delta. A
-local session needs Java and Delta's two jars, which :func:`fetch_jars` downloads through Spark's own resolver.
+local session needs Java and Delta's two jars for its version of Spark, which :func:`fetch_jars` downloads through Spark's
+own resolver.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
+import pyspark
 import yaml
 from pyspark.sql import SparkSession
 
@@ -42,8 +44,16 @@ def jar_folder() -> Path:
 
 
 def _jar_list() -> list[dict[str, str]]:
+    """Delta's jars for the installed Spark. Raises an :class:`InputError` if there are none for its version."""
     jars: list[dict[str, str]] = yaml.safe_load(resource("conf", "jars.yml").read_text(encoding="utf-8"))["jars"]
-    return jars
+    installed = ".".join(pyspark.__version__.split(".")[:2])
+    versions = sorted({jar["spark"] for jar in jars if "spark" in jar})
+    if installed not in versions:
+        raise InputError(
+            f"pyspark {pyspark.__version__} is installed; a local session needs Spark {' or '.join(versions)}",
+            remedy="install the locked versions: `make setup`",
+        )
+    return [jar for jar in jars if jar.get("spark", installed) == installed]
 
 
 def local_jars() -> list[Path]:

@@ -17,6 +17,8 @@ YEAR = "financial_year"
 UNKNOWN_YEAR = "unknown"
 RECORD_KEY = ("source_system", "dataset", "record_id")
 POLICY_KEY = ("policy_id", "revision", "reading")
+# A table with one of these columns has rows of records or persons, which never come to the driver.
+IDENTIFIERS = frozenset({"record_id", "person_id", "approval_id", "raw"})
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Table:
                 for name, kind, meaning in self._fields
             ]
         )
+
+    @property
+    def patient_level(self) -> bool:
+        """Whether a row is of one record or person."""
+        return not IDENTIFIERS.isdisjoint(self.names())
 
     def fields(self) -> list[tuple[str, str, str]]:
         """(name, Spark type, meaning) of each column, in order."""
