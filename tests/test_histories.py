@@ -16,7 +16,7 @@ from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.monitor import Monitor
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.synthetic.histories import HISTORIES, Stay, Visit, operation_day, operation_keys, write_histories
+from ebi_spark.synthetic.histories import HISTORIES, Stay, Visit, operation_day, write_histories
 from ebi_spark.tables.monitoring import PATHWAY, PATHWAY_STEP
 
 STARTS = (2021, 2022, 2023)
@@ -64,6 +64,15 @@ def expected(kind: type) -> list[tuple[Any, date, date]]:
             if isinstance(item, kind):
                 first, last = (item.start, item.end) if isinstance(item, Stay) else (item.on, item.on)
                 found.append((item, day + timedelta(days=first), day + timedelta(days=last)))
+    return found
+
+
+def operation_keys() -> dict[str, str]:
+    """The key of each case's operation in SUS+: records are numbered in the order of the histories, the operation first."""
+    found, number = {}, 800_000_000_001
+    for history in HISTORIES:
+        found[history.case] = str(number)
+        number += len(history.stays) + len(history.visits)
     return found
 
 

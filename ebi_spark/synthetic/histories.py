@@ -247,15 +247,6 @@ def operation_day(history: History, starts: Sequence[int]) -> date:
     return date(starts[(len(starts) - 1) // 2], 9, 15)
 
 
-def operation_keys() -> dict[str, str]:
-    """The key (``record_id``) of each case's operation in SUS+."""
-    found, number = {}, 0
-    for history in HISTORIES:
-        found[history.case] = str(_FIRST_KEY + number + 1)
-        number += len(history.stays) + len(history.visits)
-    return found
-
-
 def write_histories(
     folder: Path, system: str, starts: Sequence[int], columns: Mapping[str, Sequence[str]]
 ) -> dict[str, int]:
