@@ -1,6 +1,7 @@
 """The files of the made-up histories say what the histories say, in both systems."""
 
 import csv
+from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,19 @@ def test_sus_plus_has_every_spell_and_appointment_in_its_years(tmp_path: Path) -
     assert len(set(keys)) == len(keys)
     people = {row["Der_Pseudo_NHS_Number"] for row in rows["apcs"]}
     assert len(people) == len(HISTORIES) and "" in people  # one has no person
+
+
+def test_operations_are_spread_over_the_years() -> None:
+    days = [operation_day(history, STARTS) for history in HISTORIES]
+    assert max(Counter((day.year, day.month) for day in days).values()) <= 5
+    years = Counter(day.year - (day.month < 4) for day in days)
+    assert set(years) == set(STARTS) and min(years.values()) >= 10
+    for history, day in zip(HISTORIES, days, strict=True):
+        ends = [end for item in history.stays for end in (item.start, item.end)] + [item.on for item in history.visits]
+        assert day + timedelta(days=min(ends)) >= date(2021, 4, 1), history.case
+        assert day + timedelta(days=max(ends)) < date(2024, 4, 1), history.case
+    # Days that are calendar months before an operation need an operation on that day of the month.
+    assert [day for history, day in zip(HISTORIES, days, strict=True) if history.september] == [date(2022, 9, 15)] * 2
 
 
 def test_both_systems_have_the_same_records(tmp_path: Path) -> None:
