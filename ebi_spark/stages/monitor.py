@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property, partial
 from typing import Any
@@ -149,7 +149,7 @@ class Monitor(Stage):
         for; the tables of entries are empty.
         """
         shown = boards_shown(self.geography)
-        regimes = [replace(regime, board=shown[regime.board]) for regime in read_regimes(self.config)]
+        regimes = read_regimes(self.config, shown)
         covered = self._read_registers(shown, summary)
         lake, spark, run_id = self.lake, self.context.spark, F.lit(self.context.run_id)
         matched = match_approvals(
@@ -198,7 +198,7 @@ class Monitor(Stage):
         in_silver = entries.join(F.broadcast(seen), "person_id", "left").fillna(False, ["person_in_silver"])
         self._replace(PRIOR_APPROVAL, in_silver.coalesce(1))
         boards = [row.asDict() for row in entries_by_board(lake.read(PRIOR_APPROVAL)).collect()]
-        stated = [replace(item, board=shown[item.board]) for item in stated_coverage(config)]
+        stated = stated_coverage(config, shown)
         covered = register_coverage(boards, stated, config.linkable_share, config.register_pseudonym)
         quarantined = lake.grouped(PRIOR_APPROVAL_QUARANTINE, ["reasons"])
         summary.warnings += register_warnings(
@@ -225,10 +225,13 @@ class Monitor(Stage):
 
     def _changes_of_regimes(self, changes: list[RegimeChange]) -> None:
         """Count the operations by month and quarter around each change of a regime."""
-        of_boards = {"board": sorted({change.board for change in changes})}
         by = ["policy_id", "board", "operation_date", "flagged"]
-        counts = self.lake.grouped(APPROVAL_MATCH, by, where=of_boards) if changes else []
-        rows = before_and_after(counts, changes, self._days_of_data) if counts else []
+        counts = self.lake.grouped(APPROVAL_MATCH, by) if changes else []
+        if self.config.coverage == "partial":
+            # A board without any operation is not in the lake, so its zeros would mean nothing.
+            there = {row["board"] for row in counts}
+            changes = [change for change in changes if change.board in there]
+        rows = before_and_after(counts, changes, self._days_of_data)
         if rows:
             rows = [row | {"run_id": self.context.run_id} for row in rows]
             self._replace(REGIME_CHANGE, small_frame(self.context.spark, rows, REGIME_CHANGE.schema).coalesce(1))
