@@ -313,7 +313,17 @@ def test_estimates_from_the_forms(
     share = (value * len(truth) + missed * (120 - len(truth))) / 120
     assert rows["corrected_share", "overall"]["estimate"] == pytest.approx(share)
     assert rows["corrected_records", "overall"]["estimate"] == pytest.approx(share * 120)
-    assert rows["rogan_gladen", "overall"]["estimate"] == pytest.approx(share)
+    every = [(True, *pair) for pair in read] + [(False, *pair) for pair in others]
+
+    def weight(flagged: bool, true: bool) -> float:
+        return sum(w for side, r, w in every if (side, r["true"]) == (flagged, true))
+
+    right = weight(True, True) / (weight(True, True) + weight(False, True))
+    others_right = weight(False, False) / (weight(True, False) + weight(False, False))
+    assert rows["sensitivity", "overall"]["estimate"] == pytest.approx(right)
+    check = (len(truth) / 120 + others_right - 1) / (right + others_right - 1)
+    assert rows["rogan_gladen", "overall"]["estimate"] == pytest.approx(check)
+    assert abs(check - share) > 1e-4
     assert rows["positive_predictive_value", "clause:deformity"]["estimate"] == pytest.approx(value)
     assert rows["positive_predictive_value", "clause:diagnosis"]["estimate"] == 1
     assert ("missed_cases", "reading:as_intended") in rows

@@ -48,7 +48,7 @@ ESTIMATES = {
     "not_codable_in_notes": "Flagged records whose notes show what no code can show, as a share",
     "corrected_share": "Records in scope that the notes confirm, as a share",
     "corrected_records": "Records in scope that the notes confirm",
-    "rogan_gladen": "The same share by Rogan and Gladen's formula, as a check",
+    "rogan_gladen": "A check on this share, by Rogan and Gladen's formula from sensitivity and specificity",
     "sensitivity": "Confirmed records that are flagged, as a share (sensitivity)",
     "specificity": "Records not confirmed that are not flagged, as a share (specificity)",
     "kappa": "Agreement of two readers (kappa)",
