@@ -718,6 +718,26 @@ def test_published_activity_is_beside_ours_where_the_release_has_the_year(page: 
     assert not partial.says("Published activity beside ours")
 
 
+def test_how_areas_differ_is_beside_what_the_source_published() -> None:
+    blank = {name: None for name, *_ in schemas.VARIATION.fields()}
+    row = blank | {"policy_id": FUSION, "revision": "2022-08", "reading": "as_published", "status": "ok", "areas": 106}
+    figures = dict(zip(("n_fold", "p10", "p25", "p50", "p90"), (3.24, 0.2, 0.31, 0.4, 0.65), strict=True))
+    rows = [
+        row | {"area_type": kind, "period": period, "financial_year": period[-7:], "period_years": years, **changes}
+        for kind, period, years, changes in (
+            ("sub_icb", "2018-19..2020-21", 3, figures), ("sub_icb", "2017-18..2021-22", 5, {}), ("icb", "2018-19", 1, {}),
+            ("sub_icb", "2021-22..2023-24", 3, {}),
+        )
+    ]  # fmt: skip
+    tables = {**empty(), "variation": framed(rows, schemas.VARIATION)}
+    found = Page(build_report(tables, release=manifest())).table("How areas differed, as published and as here")
+    assert [*found["Published by the source: CCGs, 2018-19"].values()][1:] == ["0.1", "4.5", "0.1", "0.1", "0.3", "0.5"]
+    ours = found["Ours: sub-ICB locations, 2018-19..2020-21, revision 2022-08"]
+    assert [*ours.values()][1:] == ["–", "3.2", "0.20", "0.31", "0.40", "0.65"]
+    later = {**empty(), "variation": framed(rows[3:], schemas.VARIATION)}
+    assert not Page(build_report(later, release=manifest())).says("How areas differed, as published")
+
+
 def test_published_baselines_are_those_of_the_sources() -> None:
     fusion, imaging = baselines()[FUSION], baselines()[IMAGING]
     keys = ("records", "standardised_rate", "n_fold", "p10", "p25", "p50", "p90")

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ebi_spark.config.settings import caveats, disclosure_rules
 from ebi_spark.own_files import REPORT_VERSION
 from ebi_spark.policies.reminders import reminders, sources_of
-from ebi_spark.rates.baselines import baselines, compare
+from ebi_spark.rates.baselines import SPREAD, baselines, compare, nearest_period
 from ebi_spark.rates.control_charts import Form
 from ebi_spark.report import between_areas, charts, data_quality, monitoring, over_time, wording
 from ebi_spark.report.blocks import Block, Part, by_year, chart_block, slug
@@ -179,7 +179,8 @@ def _policy(
         Part(
             f"{anchor}-readings",
             "What each reading changes",
-            _readings(own, anchor, title) + (() if partial else _baseline(policy_id, own["reading_effect"])),
+            _readings(own, anchor, title)
+            + (() if partial else _baseline(policy_id, own["reading_effect"]) + _baseline_spread(policy_id, own, reading)),
         ),
         Part(f"{anchor}-decides", "What each coding decision changes", _sensitivity(own["sensitivity"])),
         *_monitoring(own, current, reading, whole, anchor, title),
@@ -572,6 +573,35 @@ def _baseline(policy_id: str, effects: Sequence[Row]) -> tuple[Block, ...]:
             head=("Count", "Records", "Ours ÷ published"),
             rows=tuple(rows),
             align="lrr",
+        ),
+    )
+
+
+def _baseline_spread(policy_id: str, own: dict[str, list[Row]], reading: str) -> tuple[Block, ...]:
+    """How areas differ as the source publishes it, beside ours: the shortest published period that has the source's year."""
+    given = baselines().get(policy_id, {})
+    areas = [row for row in own["variation"] if row.get("reading") == reading and row["area_type"] == "sub_icb"]
+    period = nearest_period(given, areas) if set(SPREAD) <= set(given) else None
+    if period is None:
+        return ()
+    england = [row for row in _whole(own["rate"]) if row.get("reading") == reading and row["period"] == period]
+    rate = wording.rate_in(england[0], "standardised_rate") if england else "–"
+    rows = [(f"Published by the source: CCGs, {given['financial_year']}", str(given["standardised_rate"]),
+             *(str(given[name]) for name in SPREAD))]  # fmt: skip
+    rows += [
+        (f"Ours: sub-ICB locations, {period}, revision {row['revision']}", rate,
+         *(wording.rate(row.get(name), "–") for name in SPREAD))
+        for row in areas
+        if row["period"] == period
+    ]  # fmt: skip
+    return (
+        Block(
+            "grid",
+            text="How areas differed, as published and as here: England's standardised rate, N-fold (P90 divided by P10) and "
+            "percentiles of the areas' rates, per 100,000. The areas, the standard population and the unit (episodes, spells) differ.",
+            head=("Figures", "Rate", "N-fold", "P10", "P25", "P50", "P90"),
+            rows=tuple(rows),
+            align="lrrrrrr",
         ),
     )
 
