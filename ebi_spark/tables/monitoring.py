@@ -47,6 +47,7 @@ PRIOR_APPROVAL = Table(
 """
     + _RUN,
     required=("register", "approval_id", "person_id", "person_in_silver", "route", "decision", "source_file", "run_id"),
+    statistics=("policy_id",),
 )
 PRIOR_APPROVAL_QUARANTINE = Table(
     "silver",
@@ -61,6 +62,7 @@ PRIOR_APPROVAL_QUARANTINE = Table(
 """
     + _RUN,
     required=("register", "reasons", "source_file", "raw", "run_id"),
+    statistics=("register",),
 )
 APPROVAL_MATCH = Table(
     "gold",
@@ -99,6 +101,7 @@ APPROVAL_UNUSED = Table(
 """
     + _RUN,
     required=("register", "approval_id", "person_in_silver", "decided_on", "days_waited", "run_id"),
+    statistics=("policy_id",),
 )
 REGIME_CHANGE = Table(
     "gold",
@@ -283,6 +286,7 @@ AUDIT_SAMPLE = Table(
     + _RUN,
     required=("audit_id", "policy_id", "revision", "reading", "policy_fingerprint", *RECORD_KEY, "provider_code", "stratum",
               "flagged_by", "records_in_stratum", "records_drawn", "probability", "read_twice", "clauses", "run_id"),
+    statistics=("audit_id",),
 )  # fmt: skip
 AUDIT_RESULT = Table(
     "gold",
@@ -301,6 +305,7 @@ AUDIT_RESULT = Table(
 """
     + _RUN,
     required=("audit_id", *RECORD_KEY, "reader", "clause_id", "found", "run_id"),
+    statistics=("audit_id",),
 )
 AUDIT_ESTIMATE = Table(
     "gold",
