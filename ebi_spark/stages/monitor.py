@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
+from operator import or_
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -33,7 +34,7 @@ from ebi_spark.pathway.continuous_spells import transfer_warning
 from ebi_spark.pathway.coverage import coverage, last_day
 from ebi_spark.pathway.incidence import incidence
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
-from ebi_spark.pathway.operations import operations
+from ebi_spark.pathway.operations import FEW, operations
 from ebi_spark.policies.load import load_policies
 from ebi_spark.policies.model import Policy
 from ebi_spark.rates.activity_change import (
@@ -79,17 +80,13 @@ from ebi_spark.tables.schemas import (
     APC_SPELL,
     OP_ATTENDANCE,
     POLICY,
+    POLICY_ATTRITION,
     POPULATION,
     RECORD_TABLES,
     YEAR,
     Table,
 )
 
-# What an operation is matched by, and what its row shows.
-_MATCHED = (
-    "policy_id", "revision", "reading", "source_system", "dataset", "record_id", "person_id", "financial_year",
-    "operation_date", "operation_date_basis", "board", "provider_code", "flagged", "emergency",
-)  # fmt: skip
 _REGIME = "board string, policy_id string, kind string, since date, until date, exempts_emergencies boolean"
 _COVERED = "board string, covered_from date, covered_to date, linkable boolean, person_system string"
 
@@ -137,10 +134,20 @@ class Monitor(Stage):
         """The areas that figures are shown for."""
         return read_geography(self.config.geography, self.config.mappings)
 
-    def operations(self) -> DataFrame:
-        """The operations of all years; see :func:`~ebi_spark.pathway.operations.operations`."""
+    def _operations(self) -> DataFrame:
+        """The operations of all years; see :func:`~ebi_spark.pathway.operations.operations`. They are computed once, for
+        ``gold/approval_match``, which the rest of the stage reads."""
         lake = self.lake
-        return operations(lake.read(ACTIVITY_FLAG), lake.read(APC_SPELL), lake.read(POLICY), self.geography)
+        default = {(row["policy_id"], row["reading"]) for row in self._readings if row["is_default_reading"]}
+        in_scope = lake.small_rows(POLICY_ATTRITION, ["policy_id", "reading", "records_left"], {"step": [0]})
+        number = sum(
+            row["records_left"]
+            for row in in_scope
+            if row["policy_id"] in self._policies_applied and (row["policy_id"], row["reading"]) in default
+        )
+        return operations(
+            lake.read(ACTIVITY_FLAG), lake.read(APC_SPELL), lake.read(POLICY), self.geography, few=number <= FEW
+        )
 
     def _approvals(self, summary: MonitorSummary) -> None:
         """Read the registers of approvals, match the operations with them, and count around each change of a regime.
@@ -153,7 +160,7 @@ class Monitor(Stage):
         covered = self._read_registers(shown, summary)
         lake, spark, run_id = self.lake, self.context.spark, F.lit(self.context.run_id)
         matched = match_approvals(
-            self.operations().select(*_MATCHED, "procedure_codes"),
+            self._operations(),
             lake.read(PRIOR_APPROVAL),
             small_frame(spark, [vars(regime) for regime in regimes], _REGIME),
             small_frame(spark, covered, _COVERED),
@@ -241,7 +248,12 @@ class Monitor(Stage):
     @cached_property
     def _policies_applied(self) -> set[str]:
         """The policies for admitted care that the lake has flags of."""
-        return {row["policy_id"] for row in self.lake.small_rows(POLICY, ["policy_id"], {"dataset": ["apc"]})}
+        return {row["policy_id"] for row in self._readings if row["dataset"] == "apc"}
+
+    @cached_property
+    def _readings(self) -> list[dict[str, Any]]:
+        """The readings of the policies that the lake has flags of."""
+        return self.lake.small_rows(POLICY, ["policy_id", "reading", "dataset", "is_default_reading"])
 
     @cached_property
     def _days_of_data(self) -> set[date]:
@@ -262,13 +274,17 @@ class Monitor(Stage):
         lake, run_id = self.lake, F.lit(self.context.run_id)
         self.context.progress("following the care around fusions")
         spells, attendances = lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)
-        default = lake.read(POLICY).where("is_default_reading").select("policy_id", "reading").distinct()
-        flags = lake.read(ACTIVITY_FLAG).join(F.broadcast(default), ["policy_id", "reading"], "left_semi")
-        followed = fusions(self.operations())
+        chosen = [
+            (F.col("policy_id") == row["policy_id"]) & (F.col("reading") == row["reading"])
+            for row in self._readings
+            if row["is_default_reading"]
+        ]
+        flags = lake.read(ACTIVITY_FLAG).where(reduce(or_, chosen, F.lit(False)))
+        followed = fusions(lake.read(APPROVAL_MATCH))
         linked = linked_spells(followed, spells)
         covered = coverage(spells, attendances)
         shown = findings(linked, linked_attendances(followed, attendances), linked_flags(followed, flags))
-        read = [row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"])]
+        read = sorted({row["policy_id"] for row in self._readings})
         steps = steps_before(followed, by_operation(followed, shown), covered.stretches, read)
         data_end = last_day(covered.stretches, "apc", F.col("discharge_date"))
         for others in (steps_at_operation(followed), outcome_steps(followed, linked, data_end)):

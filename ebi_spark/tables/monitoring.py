@@ -67,9 +67,16 @@ PRIOR_APPROVAL_QUARANTINE = Table(
 APPROVAL_MATCH = Table(
     "gold",
     "approval_match",
-    "an operation and the result of looking it up in the registers of approvals",
+    "an operation with what its record says, and the result of looking it up in the registers of approvals",
     _OPERATION
     + """
+    admission_date date -- first day of the spell
+    discharge_date date -- last day of the spell
+    discharge_method string -- how the patient was discharged, as in silver
+    primary_diagnosis string -- the primary diagnosis of the spell
+    dominant_procedure string -- the dominant procedure of the spell
+    diagnosis_codes string -- all diagnoses of the spell, such as ,M545,|,M431,
+    procedure_codes string -- all procedures of the spell, such as ,V382,Z993,
     emergency boolean -- the patient was admitted as an emergency
     regime string -- what the board asked for on the day: prior_approval, ifr_only, criteria_based or none; NULL if unknown
     match_class string -- the first class that applies, from cannot_link to none_on_record (docs/monitoring-approvals.md)
