@@ -380,6 +380,34 @@ def test_an_incidence_that_was_withheld_stays_withheld() -> None:
     assert incidence_of(curve("readmission", {3: 8}))["readmission", 30]["status"] == "ok"
 
 
+def within(events: int, discharges: int) -> Row:
+    limits = {"lower": events / discharges - 0.01, "upper": events / discharges + 0.01, "estimate": events / discharges}
+    return START | {"event": "readmission_within_30_days", "day": 30, "at_risk": discharges, "events": events, **limits}
+
+
+@pytest.mark.parametrize(
+    ("events", "discharges", "withheld"),
+    [
+        (7, 1000, True),  # fewer than 8 readmissions
+        (20, 1000, False),  # every discharge has 30 days of data
+        (20, 990, True),  # of the other ten, none was readmitted
+        (13, 900, True),  # 7 of the other hundred were
+        (12, 900, False),
+        (12, 985, True),  # 8 of the other 15 were readmitted, so 7 were not
+    ],
+)
+def test_readmission_within_30_days_has_discharges_of_its_own(events: int, discharges: int, withheld: bool) -> None:
+    found = incidence_of([*curve("readmission", {3: 20}), within(events, discharges)])
+    assert [day for event, day in found if event == "readmission_within_30_days"] == [30]
+    row = found["readmission_within_30_days", 30]
+    assert (row["status"] == "withheld") is withheld
+    if not withheld:
+        # Counts to the nearest 5; the share is a multiple of 5 in all discharges.
+        whole = round(discharges / 5) * 5
+        assert (row["operations"], row["of_operations"], row["at_risk"]) == (round(events / 5) * 5, whole, whole)
+        assert row["share"] == pytest.approx(round(events / discharges * whole / 5) * 5 / whole, abs=1e-6)
+
+
 def test_another_year_is_not_the_difference_of_two_incidences() -> None:
     first = list(incidence_of(curve("readmission", {3: 20})).values())
     both = (YEAR, "2022-23")

@@ -60,6 +60,8 @@ INCIDENCE_DAYS = (30, 90, 365, 730)
 # The event ALIVE is made of two others. It is published only if both are, because otherwise it would give one of them away.
 ALIVE = "alive_without_further_operation"
 PARTS_OF_ALIVE = ("further_operation", "death_in_hospital")
+# The share of readmissions among discharges with 30 days of data. Those without them are the difference from the curve.
+WITHIN_30_DAYS, READMISSION = "readmission_within_30_days", "readmission"
 FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
 TOTALS = ("total_from", "total_to")
 # Shares of an audit that are published. Kappa and what follows are published too; others, such as sample sizes, are in gold only.
@@ -346,19 +348,22 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
 
     A day is withheld if fewer than 8 fusions have the event by then, are still at risk, or do not have the event; if fewer
     than 8 had it since the last published day; if a kept release withholds it; or if a kept release gives a number for other
-    years that is too near. The estimate is rounded to the share of 5 fusions, and its limits outwards.
+    years that is too near. Readmission within 30 days is withheld too if its difference from the curve on that day is about few
+    discharges. The estimate is rounded to the share of 5 fusions, and its limits outwards.
     """
     found: dict[tuple[str, int], Row] = {}
     for event in sorted({row["event"] for row in rows}, key=lambda name: (name == ALIVE, name)):
         curve = sorted((row for row in rows if row["event"] == event), key=lambda row: row["day"])
         start, last = int(curve[0]["at_risk"]), 0
-        for day in INCIDENCE_DAYS:
+        for day in INCIDENCE_DAYS[:1] if event == WITHIN_30_DAYS else INCIDENCE_DAYS:
             until = [row for row in curve if row["day"] <= day]
             events = sum(int(row["events"]) for row in until)
             at_risk = next((int(row["at_risk"]) for row in curve if row["day"] >= day), 0)
             small = min(events - last, at_risk, start - events) <= rule.high
             if event == ALIVE:
                 small |= any(found.get((part, day), {}).get("status") != "ok" for part in PARTS_OF_ALIVE)
+            if event == WITHIN_30_DAYS:
+                small |= _few_without_data(start, events, [row for row in rows if row["event"] == READMISSION], rule)
             key = {"policy_id": labels["policy_id"], "kind": "incidence", "measure": event, "day": day}
             hidden = small or bool(earlier.withheld(key, "class")) or _too_near(events, labels, earlier, key, rule)
             row = labels | key | {"window": None, "class": "event"}
@@ -379,6 +384,14 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
                 "status": "ok",
             }
     return list(found.values())
+
+
+def _few_without_data(discharges: int, events: int, curve: Sequence[Row], rule: Thresholds) -> bool:
+    """Whether the live discharges without 30 days of data, or those of them with or without a readmission, are few. A reader who has
+    the curve's numbers on day 30 too can work them out."""
+    others = max((int(row["at_risk"]) for row in curve if row["day"] == 0), default=0) - discharges
+    readmitted = sum(int(row["events"]) for row in curve if row["day"] <= INCIDENCE_DAYS[0]) - events
+    return others > 0 and min(readmitted, others - readmitted) <= rule.high
 
 
 def _too_near(events: int, labels: Row, earlier: Earlier, key: Row, rule: Thresholds) -> bool:

@@ -37,6 +37,7 @@ WINDOWS = {
 }
 STATES = {"seen": "seen", "not_seen": "not seen", "cannot_be_seen": "cannot be seen"}
 EVENTS = {
+    "readmission_within_30_days": "Emergency readmission, of live discharges with 30 days of data (a plain share)",
     "readmission": "Emergency readmission",
     "further_operation": "Further fusion, revision or removal",
     "death_in_hospital": "Death in hospital",

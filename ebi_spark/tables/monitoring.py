@@ -189,11 +189,11 @@ PATHWAY_INCIDENCE = Table(
     """
     policy_id string -- the policy
     group string -- all or flagged
-    event string -- readmission, further_operation, death_in_hospital or alive_without_further_operation
-    method string -- aalen_johansen or kaplan_meier
-    day int -- days since the start: discharge for readmission, otherwise the operation
-    at_risk bigint -- fusions still observed on that day
-    events bigint -- events on that day
+    event string -- readmission, further_operation, death_in_hospital, alive_without_further_operation or readmission_within_30_days
+    method string -- aalen_johansen, kaplan_meier or wilson
+    day int -- days since the start: discharge for readmissions, otherwise the operation
+    at_risk bigint -- fusions still observed on that day; for readmission_within_30_days, live discharges with 30 days of data after them
+    events bigint -- events on that day; for readmission_within_30_days, by that day
     estimate double -- cumulative incidence, or for alive_without_further_operation the share still without the event
     lower double -- lower 95% confidence limit
     upper double -- upper 95% confidence limit
@@ -392,13 +392,13 @@ PATHWAY_SUMMARY = Table(
     measure string -- the step's id; levels, approach, decompression or algorithm_step; or the event of an incidence
     window string -- the window of a step; NULL otherwise
     class string -- for a step: seen, not_seen or cannot_be_seen; for a class: its value; for an incidence: event
-    day int -- for an incidence: days since discharge (readmission) or since the operation; NULL otherwise
+    day int -- for an incidence: days since discharge (readmissions) or since the operation; NULL otherwise
     operations bigint -- fusions in this class, or with the event by this day, rounded; NULL where withheld
     of_operations bigint -- all fusions that are counted, rounded
     share double -- operations / of_operations; for an incidence, the estimate that allows for censoring, rounded to the share of 5 fusions
     share_lower double -- lower 95% confidence limit of an incidence, rounded down; NULL otherwise
     share_upper double -- upper 95% confidence limit of an incidence, rounded up; NULL otherwise
-    at_risk bigint -- for an incidence: fusions still observed on this day, rounded; NULL otherwise
+    at_risk bigint -- for an incidence: fusions still observed on this day (readmission_within_30_days: live discharges with 30 days of data), rounded; NULL otherwise
 """
     + _CONTROLLED.format(more=""),
     partition_by=("release_id", YEAR),
