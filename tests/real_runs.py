@@ -186,7 +186,9 @@ def seed_secrets(data: Path) -> int:
             listed = list(reader)
             names = [*(reader.fieldnames or ()), "Patient_Name"]
         listed += [{**USUAL_ENTRY, **bad, "approval_id": f"{SECRET}I{n}"} for n, bad in enumerate(BAD_ENTRIES)]
-        listed += [{**USUAL_ENTRY, "approval_id": f"{SECRET}TWICE", "valid_to": day} for day in ("2022-01-01", "2022-02-02")]
+        listed += [
+            {**USUAL_ENTRY, "approval_id": f"{SECRET}TWICE", "valid_to": day} for day in ("2022-01-01", "2022-02-02")
+        ]
         put += len(BAD_ENTRIES) + 2
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, names, restval="", lineterminator="\n")

@@ -278,7 +278,9 @@ def test_two_codes_of_one_board_cannot_have_the_same_days() -> None:
         assert "because QU9 and S0E4D have the same areas" in error.value.message
         assert "leave out one of QU9 and S0E4D" in error.value.remedy
         assert {"QU9", "S0E4D"} <= {item.board for item in read(config, SHOWN)}
-    apart = replace(config, approval_regimes=(config.approval_regimes[0], {**config.approval_regimes[1], "from": "2024-02-01"}))
+    apart = replace(
+        config, approval_regimes=(config.approval_regimes[0], {**config.approval_regimes[1], "from": "2024-02-01"})
+    )
     found = [(item.board, item.since, item.until) for item in read_regimes(apart, older) if item.board != "QJ2"]
     assert found == [("QU9", None, date(2024, 2, 1)), ("QU9", date(2024, 2, 1), None)]
 

@@ -71,6 +71,7 @@ COMMITS = {
         ["gold/pathway_step"],
         ["gold/pathway"],
         ["gold/pathway_incidence"],
+        ["gold/linked_measure"],
         ["gold/code_use", "gold/activity_change", "gold/equality_rate"],
         *RECORDED,
     ],

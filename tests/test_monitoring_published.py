@@ -35,6 +35,10 @@ from ebi_spark.tables.monitoring import (
     APPROVAL_SUMMARY,
     AUDIT_ESTIMATE,
     AUDIT_SAMPLE,
+    CODE_USE,
+    EQUALITY_RATE,
+    LINKED_MEASURE,
+    MEASURE_SUMMARY,
     PATHWAY,
     PATHWAY_INCIDENCE,
     PATHWAY_STEP,
@@ -733,6 +737,42 @@ def small_lake(folder: Path) -> LocalLake:
                 *(row | change for row in change_of(BEFORE, AFTER)),
                 *(row | change | {"area_type": "icb", "area_code": boards[0]} for row in change_of(BEFORE, AFTER)),
             ],
+            CODE_USE: [
+                *(
+                    {
+                        "policy_id": "P",
+                        "financial_year": YEAR,
+                        "kind": "primary_diagnosis",
+                        "code": code,
+                        "records": number,
+                    }
+                    | {"of_records": 80, "run_id": "r"}
+                    for code, number in (("M545", 40), ("M549", 20), ("M511", 20))
+                ),
+            ],
+            EQUALITY_RATE: [
+                {
+                    "policy_id": policy,
+                    "reading": "as_published",
+                    "revision": "2022-08",
+                    "period": YEAR,
+                    "dimension": "sex",
+                }
+                | {"group": sex, "activity": 40, "rate": 1.0, "lower": 0.7, "upper": 1.4, "run_id": "r"}
+                for policy in ("P", "L")
+                for sex in ("1", "2")
+            ],
+            LINKED_MEASURE: [
+                {name: OPERATION[name] for name in ("policy_id", "revision", "reading", "financial_year")}
+                | {
+                    "measure": "imaging_before_fusion",
+                    "group": group,
+                    "records": records,
+                    "counted": counted,
+                    "run_id": "r",
+                }
+                for group, records, counted in (("all", 80, 40), ("flagged", 40, 20))
+            ],
             AUDIT_SAMPLE: [audit | {"financial_year": YEAR, "provider_code": code} for code in ("RX1", "RX2")],
             AUDIT_ESTIMATE: [
                 estimated() | {"run_id": "r"},
@@ -761,6 +801,7 @@ def test_every_table_is_made_of_national_policies_only(tmp_path: Path) -> None:
     made = published_monitoring(small_lake(tmp_path), config, RULES, "current")
     assert {table: len(rows) for table, rows in made.items()} == {
         APPROVAL_SUMMARY: 12, PATHWAY_SUMMARY: 5 + 5 + 2 + 4 + 3 + 4, PUBLISHED_ACTIVITY_CHANGE: 8, PUBLISHED_AUDIT_ESTIMATE: 2,
+        MEASURE_SUMMARY: 3 + 2 + 2,
     }  # fmt: skip
     for table, rows in made.items():
         assert {row["policy_id"] for row in rows} == {"P"}

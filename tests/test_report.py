@@ -53,6 +53,7 @@ TABLES = {
     "approval_summary": monitoring_tables.APPROVAL_SUMMARY,
     "pathway_summary": monitoring_tables.PATHWAY_SUMMARY,
     "activity_change": monitoring_tables.PUBLISHED_ACTIVITY_CHANGE,
+    "measure_summary": monitoring_tables.MEASURE_SUMMARY,
     "audit_estimate": monitoring_tables.PUBLISHED_AUDIT_ESTIMATE,
 }
 
@@ -321,6 +322,24 @@ def monitored() -> dict[str, list[dict[str, Any]]]:
             ("flagged", 20),
         )
     ]
+    measure = key | {"financial_year": "2022-23", "period": "2022-23", "status": "ok"}
+    withheld = {"status": "withheld"}
+    measures = [
+        measure | {"kind": kind, "measure": name, "class": of, **values}
+        for kind, name, of, values in (
+            ("code_use", "operation_outside_scope", "any", {"records": 310, "of_records": 2700, "value": 0.115}),
+            ("code_use", "unspecified", "any", withheld),
+            ("code_use", "primary_diagnosis", "M545", {"records": 1400, "of_records": 2400, "value": 0.583}),
+            ("code_use", "primary_diagnosis", "other", {"records": 1000, "of_records": 2400, "value": 0.417}),
+            ("equality", "sex", "1", {"records": 500, "of_records": 1040, "value": 1.6, "lower": 1.4, "upper": 1.8}),
+            ("equality", "age_group", "0-19", withheld),
+            ("equality", "age_group", "20-29", withheld),
+            ("equality", "deprivation_fifth", "1", {"records": 300, "of_records": 1040, "value": 2.0}),
+            ("equality", "deprivation_fifth", "slope_index", {"value": 1.2, "lower": 0.4, "upper": 2.0}),
+            ("linked", "imaging_before_fusion", "flagged", {"records": 400, "of_records": 800, "value": 0.5}),
+            ("linked", "flagged_imaging_before_fusion", "flagged", withheld),
+        )
+    ]
     audit = {name: key[name] for name in ("policy_id", "reading", "disclosure")} | {
         "audit_id": "2Y-7",
         "part": "overall",
@@ -339,6 +358,7 @@ def monitored() -> dict[str, list[dict[str, Any]]]:
         "approval_summary": approvals,
         "pathway_summary": pathway,
         "activity_change": changes,
+        "measure_summary": measures,
         "audit_estimate": audits,
     }
 
@@ -850,6 +870,21 @@ def test_monitoring_says_what_is_withheld_and_what_cannot_be_seen() -> None:
     labels = [label for label in page.labels if "1,200 to 1,038 flagged records" in label]
     assert len(labels) == 1 and "operations per person -90" in labels[0]
     assert [label for label in page.labels if "confirm the diagnosis 40.0%" in label and "reassess withheld" in label]
+
+
+def test_codes_groups_and_linked_records_are_shown_with_what_is_withheld() -> None:
+    page = Page(build_report(sample(), release=manifest()))
+    uses = page.table("Other codes that may be recorded instead")
+    assert uses["Lumbar fusions with a code outside the policy's scope"]["2022-23"] == "310"
+    assert uses["Fusions whose code does not name the part of the spine"]["2022-23"] == "withheld"
+    assert [*page.table("The primary diagnosis of operations in scope")] == ["M545", "any other"]
+    groups = page.table("Flagged records by groups of people, 2022-23")
+    assert groups["Sex: Male"] == {"Group": "Sex: Male", "Records": "500", "Rate": "1.6 (1.4 to 1.8)"}
+    assert groups["Age: 0-19"]["Rate"] == "withheld"
+    assert groups["Deprivation fifth: 1 (most deprived)"]["Rate"] == "2.0"
+    assert groups["Deprivation fifth: Slope index of inequality"]["Rate"] == "1.2 (0.40 to 2.0)"
+    linked = page.table("Imaging, over records that are linked by person")
+    assert [row["Share"] for row in linked.values()] == ["50.0%", "withheld"]
 
 
 def test_a_local_policy_has_no_part_on_monitoring_and_a_withheld_change_no_chart() -> None:

@@ -16,6 +16,8 @@ from ebi_spark.approvals.match import MATCH_CLASSES
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.rates.activity_change import definitions
+from ebi_spark.release.measure_summary import EarlierMeasures, code_use, equality, linked
 from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.decomposition import rounded
@@ -25,6 +27,10 @@ from ebi_spark.tables.monitoring import (
     APPROVAL_SUMMARY,
     AUDIT_ESTIMATE,
     AUDIT_SAMPLE,
+    CODE_USE,
+    EQUALITY_RATE,
+    LINKED_MEASURE,
+    MEASURE_SUMMARY,
     PATHWAY,
     PATHWAY_INCIDENCE,
     PATHWAY_STEP,
@@ -136,9 +142,13 @@ def published_monitoring(
     def grouped(table: Table, by: Sequence[str]) -> list[Row]:
         return [row for row in lake.grouped(table, by) if row["policy_id"] in national]
 
+    def small(table: Table) -> list[Row]:
+        return [row for row in lake.small_rows(table, table.names()) if row["policy_id"] in national]
+
     operation = ["policy_id", "revision", "reading", YEAR]
+    matched = grouped(APPROVAL_MATCH, [*operation, "board", "match_class"])
     found[APPROVAL_SUMMARY] = approval_summary(
-        grouped(APPROVAL_MATCH, [*operation, "board", "match_class"]),
+        matched,
         earlier(APPROVAL_SUMMARY),
         every_board,
         thresholds,
@@ -146,7 +156,7 @@ def published_monitoring(
     found[PATHWAY_SUMMARY] = pathway_summary(
         grouped(PATHWAY, [*operation, *CLASSES]),
         grouped(PATHWAY_STEP, ["policy_id", YEAR, "step_id", "window", "state"]),
-        [row for row in lake.small_rows(PATHWAY_INCIDENCE, PATHWAY_INCIDENCE.names()) if row["policy_id"] in national],
+        small(PATHWAY_INCIDENCE),
         earlier(PATHWAY_SUMMARY),
         thresholds,
     )
@@ -154,6 +164,22 @@ def published_monitoring(
     found[PUBLISHED_ACTIVITY_CHANGE] = activity_change(
         [row for row in changes if row["policy_id"] in national], earlier(PUBLISHED_ACTIVITY_CHANGE), thresholds
     )
+    kept = EarlierMeasures(earlier(MEASURE_SUMMARY).rows)
+    of_year: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in matched:
+        of_year[row["policy_id"], row[YEAR]].append(row)
+
+    found[MEASURE_SUMMARY] = [
+        *code_use(
+            [row for row in small(CODE_USE) if (row["policy_id"], row[YEAR]) in of_year],
+            {key: _definition(rows) for key, rows in of_year.items()},
+            [*definitions()["primary_diagnosis"]["codes"]],
+            kept,
+            thresholds,
+        ),
+        *equality(small(EQUALITY_RATE), kept, thresholds),
+        *linked(small(LINKED_MEASURE), kept, thresholds),
+    ]
     # One reading only: audits by two readings would be two tables of the same patients.
     estimates = [
         row

@@ -6,7 +6,7 @@ from ebi_spark.report import charts, wording
 from ebi_spark.report.blocks import Block, by_year, chart_block
 from ebi_spark.report.rows import Row
 
-TABLES = ("approval_summary", "pathway_summary", "activity_change", "audit_estimate")
+TABLES = ("approval_summary", "pathway_summary", "activity_change", "measure_summary", "audit_estimate")
 
 APPROVAL_CLASSES = {
     "approved_in_time": "Approved in time",
@@ -55,6 +55,22 @@ ESTIMATES = {
     "kappa": "Agreement of two readers (kappa)",
 }
 
+USES = {
+    "operation_outside_scope": "Lumbar fusions with a code outside the policy's scope",
+    "non_dominant": "Lumbar fusions with a code of the scope that is not dominant",
+    "unspecified": "Fusions whose code does not name the part of the spine",
+}
+DIMENSIONS = {"sex": "Sex", "age_group": "Age", "deprivation_fifth": "Deprivation fifth"}
+GROUPS = {
+    ("sex", "1"): "Male", ("sex", "2"): "Female", ("deprivation_fifth", "1"): "1 (most deprived)",
+    ("deprivation_fifth", "5"): "5 (least deprived)", ("deprivation_fifth", "slope_index"): "Slope index of inequality",
+}  # fmt: skip
+LINKED = {
+    "imaging_before_fusion": "Fusions with a scan of the lumbar spine in the 12 months before",
+    "flagged_imaging_before_fusion": "Such fusions with a scan that the imaging policy flags",
+    "repeat_imaging": "Scans of a person who had one in the 365 days before",
+}
+
 ARTICLE = (
     "The steps follow an article on fusion as first-line treatment. It is pending human review and is not NHS policy."
 )
@@ -83,6 +99,7 @@ def monitoring(
         *_pathway(own["pathway_summary"], anchor, title),
         *_incidence(own["pathway_summary"]),
         *_changes(own["activity_change"], anchor, title),
+        *_measures(own.get("measure_summary", ())),
         *_audits(own["audit_estimate"], whole),
     ]
     if not blocks:
@@ -257,6 +274,87 @@ def _changes(rows: Sequence[Row], anchor: str, title: str) -> Iterable[Block]:
         )
     elif any(row.get("notes") for row in chosen):
         yield Block("text", text="A factor that is 0/0 in one of the years is given its value of the other year.")
+
+
+def _measures(rows: Sequence[Row]) -> Iterable[Block]:
+    """Codes recorded instead, groups of people, and measures over records that are linked by person."""
+
+    def value(row: Row, *, share: bool) -> str:
+        if row["status"] != "ok":
+            return "withheld"
+        if row.get("value") is None:
+            return "–"
+        shown, lower, upper = (
+            None if row.get(name) is None else wording.rate(100 * row[name] if share else row[name])
+            for name in ("value", "lower", "upper")
+        )
+        return f"{shown}{'%' if share else ''}" + (f" ({lower} to {upper})" if lower is not None else "")
+
+    uses = [row for row in rows if row["kind"] == "code_use"]
+    other = [row for row in uses if row["measure"] in USES]
+    if other:
+        order = list(USES)
+        yield by_year(
+            [row | {"revision": None} for row in other],
+            label=lambda row: USES[row["measure"]],
+            order=lambda row: (order.index(row["measure"]),),
+            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
+            caption="Other codes that may be recorded instead of the policy's, by year.",
+            first="Records",
+        )
+    first = [row for row in uses if row["measure"] == "primary_diagnosis"]
+    if first:
+        words = {"other": "any other", "required": "one that the policy requires"}
+        yield by_year(
+            [row | {"revision": None} for row in first],
+            label=lambda row: words.get(row["class"], row["class"]),
+            order=lambda row: (row["class"] == "other", row["class"]),
+            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
+            caption="The primary diagnosis of operations in scope, by year. A rare code is among “any other”.",
+            first="Primary diagnosis",
+        )
+    groups = [row for row in rows if row["kind"] == "equality"]
+    if groups:
+        dimensions = list(DIMENSIONS)
+        groups.sort(key=lambda row: (dimensions.index(row["measure"]), len(row["class"]), row["class"]))
+        yield Block(
+            "grid",
+            text=f"Flagged records by groups of people, {wording.period(groups[0])}, per 100,000 a year, with 95% limits. Rates by sex "
+            "are standardised for age, rates by deprivation for age and sex; rates by age are not. A difference between groups is a question.",
+            head=("Group", "Records", "Rate"),
+            rows=tuple(
+                (
+                    f"{DIMENSIONS[row['measure']]}: {GROUPS.get((row['measure'], row['class']), row['class'])}",
+                    wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
+                    value(row, share=False),
+                )
+                for row in groups
+            ),
+            align="lrr",
+        )
+    given = [row for row in rows if row["kind"] == "linked"]
+    if given:
+        of_all = list(LINKED)
+        given.sort(key=lambda row: (of_all.index(row["measure"]) if row["measure"] in LINKED else 9, row["class"]))
+        yield Block(
+            "grid",
+            text=f"Imaging, over records that are linked by person, {wording.period(given[0])}, with 95% limits. No code says why a scan "
+            "was done. Only records whose data cover the time before count.",
+            head=("Measure", "Of", "Records", "Of records", "Share"),
+            rows=tuple(
+                (
+                    LINKED.get(row["measure"], wording.in_words(row["measure"])),
+                    f"{row['class']} records",
+                    *(
+                        wording.count(row.get(name)) if row["status"] == "ok" else "withheld"
+                        for name in ("records", "of_records")
+                    ),
+                    value(row, share=True),
+                )
+                for row in given
+            ),
+            align="llrrr",
+        )
 
 
 def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:

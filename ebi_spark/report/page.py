@@ -180,7 +180,11 @@ def _policy(
             f"{anchor}-readings",
             "What each reading changes",
             _readings(own, anchor, title)
-            + (() if partial else _baseline(policy_id, own["reading_effect"]) + _baseline_spread(policy_id, own, reading)),
+            + (
+                ()
+                if partial
+                else _baseline(policy_id, own["reading_effect"]) + _baseline_spread(policy_id, own, reading)
+            ),
         ),
         Part(f"{anchor}-decides", "What each coding decision changes", _sensitivity(own["sensitivity"])),
         *_monitoring(own, current, reading, whole, anchor, title),

@@ -34,6 +34,7 @@ from ebi_spark.pathway.continuous_spells import transfer_warning
 from ebi_spark.pathway.coverage import coverage, last_day
 from ebi_spark.pathway.incidence import incidence
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
+from ebi_spark.pathway.measures import measure_counts, measure_rows
 from ebi_spark.pathway.operations import FEW, operations
 from ebi_spark.policies.load import load_policies
 from ebi_spark.policies.model import Policy
@@ -68,6 +69,7 @@ from ebi_spark.tables.monitoring import (
     APPROVAL_UNUSED,
     CODE_USE,
     EQUALITY_RATE,
+    LINKED_MEASURE,
     PATHWAY,
     PATHWAY_INCIDENCE,
     PATHWAY_STEP,
@@ -111,7 +113,7 @@ class Monitor(Stage):
     reads = READS["monitor"]
     writes = (
         PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE, APPROVAL_MATCH, APPROVAL_UNUSED, REGIME_CHANGE, PATHWAY, PATHWAY_STEP,
-        PATHWAY_INCIDENCE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE,
+        PATHWAY_INCIDENCE, LINKED_MEASURE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE,
     )  # fmt: skip
 
     def run(self) -> MonitorSummary:
@@ -301,6 +303,16 @@ class Monitor(Stage):
         pathways = lake.read(PATHWAY)
         rows = incidence(pathways).withColumn("run_id", run_id)
         lake.replace(PATHWAY_INCIDENCE, rows.coalesce(1), {}, stage=self.name)
+        counts = measure_counts(pathways, lake.read(PATHWAY_STEP), flags, covered.stretches, read)
+        measured = [
+            row | {"run_id": self.context.run_id} for row in measure_rows(row.asDict() for row in counts.collect())
+        ]
+        lake.replace(
+            LINKED_MEASURE,
+            small_frame(self.context.spark, measured, LINKED_MEASURE.schema).coalesce(1),
+            {},
+            stage=self.name,
+        )
         by_step = pathways.groupBy("algorithm_step").agg(
             F.count("*").alias("rows"), F.count_if(F.col("person_id").isNull()).alias("without_person")
         )

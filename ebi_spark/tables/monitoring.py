@@ -201,6 +201,28 @@ PATHWAY_INCIDENCE = Table(
     + _RUN,
     required=("policy_id", "group", "event", "method", "day", "at_risk", "events", "run_id"),
 )
+LINKED_MEASURE = Table(
+    "gold",
+    "linked_measure",
+    "one measure over records of one year that are linked by person",
+    """
+    measure string -- the measure, as in conf/pathway.yml: imaging_before_fusion, flagged_imaging_before_fusion or repeat_imaging
+    group string -- all, or flagged: the records that the policy flags
+    policy_id string -- the policy whose records are counted
+    revision string -- the revision of the policy
+    reading string -- the policy's default reading
+    financial_year string -- of the records, such as 2021-22
+    records bigint -- records whose person is known, with data for the whole time before them
+    counted bigint -- those of them with what the measure counts
+    left_out bigint -- records for which it cannot be decided
+    share double -- counted / records; NULL where there are none
+    lower double -- lower 95% confidence limit (Wilson)
+    upper double -- upper 95% confidence limit (Wilson)
+"""
+    + _RUN,
+    partition_by=(YEAR,),
+    required=("measure", "group", "policy_id", "revision", "reading", YEAR, "records", "counted", "left_out", "run_id"),
+)
 CODE_USE = Table(
     "gold",
     "code_use",
@@ -347,7 +369,7 @@ AUDIT_ESTIMATE = Table(
 # In the order in which they are made.
 MONITORING_TABLES = (
     PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE, APPROVAL_MATCH, APPROVAL_UNUSED, REGIME_CHANGE, PATHWAY, PATHWAY_STEP,
-    PATHWAY_INCIDENCE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE, AUDIT_SAMPLE, AUDIT_RESULT, AUDIT_ESTIMATE,
+    PATHWAY_INCIDENCE, LINKED_MEASURE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE, AUDIT_SAMPLE, AUDIT_RESULT, AUDIT_ESTIMATE,
 )  # fmt: skip
 
 _RELEASE = "    release_id string -- the release that the row belongs to\n"
@@ -450,4 +472,31 @@ PUBLISHED_AUDIT_ESTIMATE = Table(
     partition_by=("release_id",),
     required=("release_id", "audit_id", "policy_id", "reading", "measure", "part", "status", "disclosure"),
 )
-PUBLISHED_MONITORING = (APPROVAL_SUMMARY, PATHWAY_SUMMARY, PUBLISHED_ACTIVITY_CHANGE, PUBLISHED_AUDIT_ESTIMATE)
+MEASURE_SUMMARY = Table(
+    "published",
+    "measure_summary",
+    "England's records in one class of one measure: the use of a code, a group of people, or a measure over linked records",
+    _RELEASE
+    + """
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy; several are separated by commas
+    reading string -- the policy's default reading
+    financial_year string -- the year, or the last year of the period
+    period string -- the year, or the years together, such as 2018-19..2023-24
+    kind string -- code_use (by year), equality (pooled years) or linked (all years)
+    measure string -- for code_use operation_outside_scope, non_dominant, unspecified or primary_diagnosis; for equality sex, age_group or deprivation_fifth; for linked the measure's id (docs/monitoring-changes.md)
+    class string -- the code, any, other or required; the group of people, or slope_index; all or flagged records
+    records bigint -- records in this class, rounded; NULL where withheld, and for slope_index
+    of_records bigint -- the whole, rounded; NULL where there is none
+    value double -- records / of_records; for equality the rate per 100,000 person-years, NULL without a population
+    lower double -- lower 95% confidence limit, rounded down; NULL for code_use
+    upper double -- upper 95% confidence limit, rounded up; NULL for code_use
+"""
+    + _CONTROLLED.format(more=""),
+    partition_by=("release_id", YEAR),
+    required=("release_id", "policy_id", "revision", "reading", YEAR, "period", "kind", "measure", "class", "status",
+              "disclosure"),
+)  # fmt: skip
+PUBLISHED_MONITORING = (
+    APPROVAL_SUMMARY, PATHWAY_SUMMARY, PUBLISHED_ACTIVITY_CHANGE, MEASURE_SUMMARY, PUBLISHED_AUDIT_ESTIMATE,
+)  # fmt: skip
