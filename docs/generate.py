@@ -99,6 +99,7 @@ wrong, the error is an `ebi_spark.InputError`: its `message` says what is wrong 
 # The order of the page: policies first, then records, then figures.
 API_ORDER = (
     "load_policies", "lint_policies", "needed_columns", "apply_policy", "clause", "standardised_rates", "read_release",
+    "activity_change",
 )  # fmt: skip
 
 

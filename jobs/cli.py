@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": "make up source files to try everything on",
     "policy": "list, show, lint and compare policies; import a published page",
     "audit": "draw records for a case-note audit, import its forms, estimate how right the flags are",
+    "change": "split the change of flagged records between two periods into its factors",
     "explain": "explain the flags of one record, clause by clause",
     "replay": "compute an old run again and compare the result",
     "status": "show what is in a lake",

@@ -72,7 +72,7 @@ COMMITS = {
         ["gold/pathway"],
         ["gold/pathway_incidence"],
         ["gold/linked_measure"],
-        ["gold/code_use", "gold/activity_change", "gold/equality_rate"],
+        ["gold/code_use", "gold/activity_count", "gold/activity_change", "gold/equality_rate"],
         *RECORDED,
     ],
     "validate": RECORDED,

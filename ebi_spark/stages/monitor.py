@@ -1,7 +1,7 @@
 """The stage monitor: approvals, the care around operations, and what changed from one year to another."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property, partial, reduce
@@ -39,6 +39,7 @@ from ebi_spark.pathway.operations import FEW, operations
 from ebi_spark.policies.load import load_policies
 from ebi_spark.policies.model import Policy
 from ebi_spark.rates.activity_change import (
+    area_counts,
     chains,
     change_rows,
     changes,
@@ -65,6 +66,7 @@ from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
+    ACTIVITY_COUNT,
     APPROVAL_MATCH,
     APPROVAL_UNUSED,
     CODE_USE,
@@ -113,7 +115,7 @@ class Monitor(Stage):
     reads = READS["monitor"]
     writes = (
         PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE, APPROVAL_MATCH, APPROVAL_UNUSED, REGIME_CHANGE, PATHWAY, PATHWAY_STEP,
-        PATHWAY_INCIDENCE, LINKED_MEASURE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE,
+        PATHWAY_INCIDENCE, LINKED_MEASURE, CODE_USE, ACTIVITY_COUNT, ACTIVITY_CHANGE, EQUALITY_RATE,
     )  # fmt: skip
 
     def run(self) -> MonitorSummary:
@@ -242,8 +244,7 @@ class Monitor(Stage):
             changes = [change for change in changes if change.board in there]
         rows = before_and_after(counts, changes, self._days_of_data)
         if rows:
-            rows = [row | {"run_id": self.context.run_id} for row in rows]
-            self._replace(REGIME_CHANGE, small_frame(self.context.spark, rows, REGIME_CHANGE.schema).coalesce(1))
+            self._replace_rows(REGIME_CHANGE, rows)
         else:
             self._clear(REGIME_CHANGE)
 
@@ -264,6 +265,11 @@ class Monitor(Stage):
 
     def _replace(self, table: Table, frame: DataFrame) -> None:
         self.lake.replace(table, frame, {}, stage=self.name)
+
+    def _replace_rows(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replace a table by a few rows, which get the run's id."""
+        with_run = [{**row, "run_id": self.context.run_id} for row in rows]
+        self._replace(table, small_frame(self.context.spark, with_run, table.schema).coalesce(1))
 
     def _clear(self, *tables: Table) -> None:
         """Empty tables. One that is empty is not written again."""
@@ -304,15 +310,7 @@ class Monitor(Stage):
         rows = incidence(pathways).withColumn("run_id", run_id)
         lake.replace(PATHWAY_INCIDENCE, rows.coalesce(1), {}, stage=self.name)
         counts = measure_counts(pathways, lake.read(PATHWAY_STEP), flags, covered.stretches, read)
-        measured = [
-            row | {"run_id": self.context.run_id} for row in measure_rows(row.asDict() for row in counts.collect())
-        ]
-        lake.replace(
-            LINKED_MEASURE,
-            small_frame(self.context.spark, measured, LINKED_MEASURE.schema).coalesce(1),
-            {},
-            stage=self.name,
-        )
+        self._replace_rows(LINKED_MEASURE, measure_rows(row.asDict() for row in counts.collect()))
         by_step = pathways.groupBy("algorithm_step").agg(
             F.count("*").alias("rows"), F.count_if(F.col("person_id").isNull()).alias("without_person")
         )
@@ -346,17 +344,22 @@ class Monitor(Stage):
         if split and every_year:
             frame = counts_frame(records, flags, split, read_lookups(context.spark, config), self.geography)
             counted = [row.asDict() for row in frame.collect()]
-        by_area = counts_of(counted)
-        rows: dict[Table, list[dict[str, Any]]] = {CODE_USE: code_use_rows(counted, run_id), ACTIVITY_CHANGE: []}
+        by_location = counts_of(counted)
+        rows: dict[Table, list[dict[str, Any]]] = {
+            CODE_USE: code_use_rows(counted, run_id),
+            ACTIVITY_COUNT: [],
+            ACTIVITY_CHANGE: [],
+        }
         for chain in split:
-            found = changes(
-                chain, by_area, years[chain.dataset], totals, self.geography, covered, partial=partial_coverage
+            of_areas = area_counts(
+                chain, by_location, years[chain.dataset], totals, self.geography, covered, partial=partial_coverage
             )
-            rows[ACTIVITY_CHANGE] += change_rows(chain, found, run_id)
+            rows[ACTIVITY_COUNT] += of_areas
+            rows[ACTIVITY_CHANGE] += change_rows(changes(of_areas, years[chain.dataset]))
         rows[EQUALITY_RATE] = [] if partial_coverage else self._equality(records, flags, years, people, population)
         run_in_threads(
             [
-                partial(lake.replace, table, small_frame(context.spark, of_table, table.schema).coalesce(1), {}, stage=self.name)
+                partial(self._replace_rows, table, of_table)
                 for table, of_table in rows.items()
             ]
         )  # fmt: skip

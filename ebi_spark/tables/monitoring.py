@@ -239,6 +239,30 @@ CODE_USE = Table(
     partition_by=(YEAR,),
     required=("policy_id", YEAR, "kind", "code", "records", "of_records", "run_id"),
 )
+ACTIVITY_COUNT = Table(
+    "gold",
+    "activity_count",
+    "the chain of counts of one policy, area and year, from which the change between two periods is made",
+    """
+    policy_id string -- the policy
+    revision string -- the revision by which the records are read; in_force for the one in force on each record's day
+    revision_at_end string -- the revision in force at the end of the year
+    reading string -- the policy's default reading
+    financial_year string -- April to March, such as 2021-22
+    area_type string -- england, region, icb or sub_icb
+    area_code string -- code of the area
+    people bigint -- people of the area, as in the rates; NULL where unknown
+    operations bigint -- all lumbar fusions; NULL for a policy without this step
+    in_scope bigint -- those in scope of the policy
+    primary_diagnosis bigint -- those with a primary diagnosis of the policy; NULL for a policy without this step
+    no_exclusion bigint -- those without a coded exclusion
+    flagged bigint -- those that are flagged
+"""
+    + _RUN,
+    partition_by=(YEAR,),
+    required=("policy_id", "revision", "revision_at_end", "reading", YEAR, "area_type", "area_code", "in_scope",
+              "no_exclusion", "flagged", "run_id"),
+)  # fmt: skip
 ACTIVITY_CHANGE = Table(
     "gold",
     "activity_change",
@@ -369,7 +393,7 @@ AUDIT_ESTIMATE = Table(
 # In the order in which they are made.
 MONITORING_TABLES = (
     PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE, APPROVAL_MATCH, APPROVAL_UNUSED, REGIME_CHANGE, PATHWAY, PATHWAY_STEP,
-    PATHWAY_INCIDENCE, LINKED_MEASURE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE, AUDIT_SAMPLE, AUDIT_RESULT, AUDIT_ESTIMATE,
+    PATHWAY_INCIDENCE, LINKED_MEASURE, CODE_USE, ACTIVITY_COUNT, ACTIVITY_CHANGE, EQUALITY_RATE, AUDIT_SAMPLE, AUDIT_RESULT, AUDIT_ESTIMATE,
 )  # fmt: skip
 
 _RELEASE = "    release_id string -- the release that the row belongs to\n"

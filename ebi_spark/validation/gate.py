@@ -47,6 +47,7 @@ LAYER_SUITES = {
         "pathway_incidence",
         "linked_measure",
         "code_use",
+        "activity_count",
         "activity_change",
         "equality_rate",
         "audit_sample",
