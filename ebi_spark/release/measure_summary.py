@@ -238,14 +238,12 @@ def linked(measured: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) 
         ]
         before = earlier.of(**key)
         hidden = min(cells) <= rule.high or any(row["status"] == WITHHELD for row in before)
-        for row in before:
-            near = (
-                abs(rounded(sums[row["class"]]["counted"], rule) - (row["records"] or 0)) - rule.step + 1 <= rule.high
-            )
-            same = (row["period"], row["revision"], row["reading"]) == tuple(
-                labels[n] for n in ("period", "revision", "reading")
-            )
-            hidden |= not same and (near or row["period"] == period)
+        definition = tuple(labels[name] for name in ("period", *POLICY_KEY[1:]))
+        for kept in before:
+            counted = rounded(sums[kept["class"]]["counted"], rule)
+            near = abs(counted - (kept["records"] or 0)) - rule.step + 1 <= rule.high
+            same = tuple(kept[name] for name in ("period", *POLICY_KEY[1:])) == definition
+            hidden |= not same and (near or kept["period"] == period)
         for group, number in sums.items():
             shown = labels | {"class": group} | _NOTHING | {"status": WITHHELD}
             if not hidden:

@@ -307,7 +307,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
         words = {"other": "any other", "required": "one that the policy requires"}
         yield by_year(
             [row | {"revision": None} for row in first],
-            label=lambda row: words.get(row["class"], row["class"]),
+            label=lambda row: words.get(str(row["class"]), str(row["class"])),
             order=lambda row: (row["class"] == "other", row["class"]),
             cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
             caption="The primary diagnosis of operations in scope, by year. A rare code is among “any other”.",
