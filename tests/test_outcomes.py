@@ -18,7 +18,7 @@ from ebi_spark.config.settings import resource
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.continuous_spells import transfer_warning
 from ebi_spark.pathway.definitions import definitions_after
-from ebi_spark.pathway.incidence import counts_by_day, incidence, incidence_rows
+from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.small_frames import small_frame
 from ebi_spark.synthetic import histories as made_up
@@ -606,7 +606,8 @@ def test_first_events_by_day_are_counted_as_by_hand(spark: SparkSession, not_com
     ]
     pathways = small_frame(spark, rows, PATHWAY.schema)
     counted: dict[tuple[str, str], dict[tuple[int, str], int]] = {}
-    for row in counts_by_day(pathways).collect():
+    by_day = counts_by_day(pathways).collect()
+    for row in by_day:
         counted.setdefault((row["group"], row["history"]), {})[row["day"], row["kind"]] = row["records"]
     assert counted == {
         ("all", "readmission"): {
@@ -628,7 +629,7 @@ def test_first_events_by_day_are_counted_as_by_hand(spark: SparkSession, not_com
         ("all", "readmission_within_30_days"): {(30, "readmission_within_30_days"): 1, (30, "censored"): 5},
         ("flagged", "readmission_within_30_days"): {(30, "readmission_within_30_days"): 1, (30, "censored"): 1},
     }  # fmt: skip
-    curves = {(row["group"], row["event"], row["day"]): row for row in incidence(pathways).collect()}
+    curves = {(row["group"], row["event"], row["day"]): row for row in incidence_rows(by_day)}
     assert curves["all", "readmission", 0]["at_risk"] == 8
     # Eight discharges. Day 20: one readmitted and one dead, after one was last seen on day 10. Day 30: one of five.
     assert curves["all", "readmission", 30]["estimate"] == pytest.approx(1 / 7 + 5 / 7 * 1 / 5)

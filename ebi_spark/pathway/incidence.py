@@ -9,13 +9,10 @@ from typing import Any
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 from ebi_spark.pathway.definitions import definitions_after
-from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.proportions import wilson
 from ebi_spark.statistics.survival import Day, Point, aalen_johansen, at_day, at_risk_after, kaplan_meier
-from ebi_spark.tables.monitoring import PATHWAY_INCIDENCE
 
 READMISSION, FURTHER_OPERATION, DEATH = "readmission", "further_operation", "death_in_hospital"
 ALIVE_WITHOUT = "alive_without_further_operation"
@@ -33,12 +30,6 @@ _ESTIMATES = (
 )
 
 Key = tuple[str, str]
-
-
-def incidence(pathways: DataFrame) -> DataFrame:
-    """Rows of ``gold/pathway_incidence`` without ``run_id``, from rows of ``gold/pathway``: one query counts, the rest is done here."""
-    fields = [field for field in PATHWAY_INCIDENCE.schema if field.name != "run_id"]
-    return small_frame(pathways.sparkSession, incidence_rows(counts_by_day(pathways).collect()), StructType(fields))
 
 
 def counts_by_day(pathways: DataFrame) -> DataFrame:

@@ -32,7 +32,7 @@ from ebi_spark.pathway.at_operation import approach, decompression, fusions, lev
 from ebi_spark.pathway.before import OPERATION, by_operation, findings, steps_before
 from ebi_spark.pathway.continuous_spells import transfer_warning
 from ebi_spark.pathway.coverage import coverage, last_day
-from ebi_spark.pathway.incidence import incidence
+from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.pathway.measures import measure_counts, measure_rows
 from ebi_spark.pathway.operations import FEW, operations
@@ -307,15 +307,16 @@ class Monitor(Stage):
         )
         lake.replace(PATHWAY, whole.withColumn("run_id", run_id).repartition(YEAR), {}, stage=self.name)
         pathways = lake.read(PATHWAY)
-        rows = incidence(pathways).withColumn("run_id", run_id)
-        lake.replace(PATHWAY_INCIDENCE, rows.coalesce(1), {}, stage=self.name)
-        counts = measure_counts(pathways, lake.read(PATHWAY_STEP), flags, covered.stretches, read)
-        self._replace_rows(LINKED_MEASURE, measure_rows(row.asDict() for row in counts.collect()))
         by_step = pathways.groupBy("algorithm_step").agg(
-            F.count("*").alias("rows"), F.count_if(F.col("person_id").isNull()).alias("without_person")
+            F.count("*").alias("records"), F.count_if(F.col("person_id").isNull()).alias("without_person")
         )
-        counted = by_step.collect()
-        summary.pathways = {row["algorithm_step"]: row["rows"] for row in counted}
+        measured = measure_counts(pathways, lake.read(PATHWAY_STEP), flags, covered.stretches, read)
+        # Three counts in one query.
+        every = counts_by_day(pathways).unionByName(measured, True).unionByName(by_step, True).collect()
+        self._replace_rows(PATHWAY_INCIDENCE, incidence_rows(row for row in every if row["history"]))
+        self._replace_rows(LINKED_MEASURE, measure_rows(row.asDict() for row in every if row["measure"]))
+        counted = [row for row in every if row["algorithm_step"]]
+        summary.pathways = {row["algorithm_step"]: row["records"] for row in counted}
         without_person = sum(row["without_person"] for row in counted)
         if without_person:
             summary.warnings.append(
