@@ -152,6 +152,10 @@ def test_the_slope_index_needs_every_fifth() -> None:
     assert [found["slope_index"][name] for name in ("value", "lower", "upper", "records")] == [1.2, 0.4, 1.8, None]
     few = equality(rated("deprivation_fifth", fifths | {"5": 4}, **slope), EarlierMeasures(), RULE)
     assert {row["class"]: row["status"] for row in few}["slope_index"] == "withheld"
+    # 9 records are shown without a rate, so there is no slope either.
+    nine = {row["class"]: row for row in equality(rated("deprivation_fifth", fifths | {"5": 9}, **slope), EarlierMeasures(), RULE)}
+    assert [nine["5"][name] for name in ("records", "value", "status")] == [10, None, "ok"]
+    assert nine["slope_index"]["status"] == "withheld"
 
 
 def test_other_years_that_overlap_are_not_the_difference_of_two_releases() -> None:

@@ -758,7 +758,7 @@ def small_lake(folder: Path) -> LocalLake:
                     "period": YEAR,
                     "dimension": "sex",
                 }
-                | {"group": sex, "activity": 40, "rate": 1.0, "lower": 0.7, "upper": 1.4, "run_id": "r"}
+                | {"group": sex, "activity": 40, "rate": 1.0, "lower": 0.7, "upper": 1.4, "run_id": "r", "status": "ok"}
                 for policy in ("P", "L")
                 for sex in ("1", "2")
             ],

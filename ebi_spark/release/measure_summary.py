@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ebi_spark.rates.methods import FEW_EVENTS
 from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.proportions import wilson
@@ -134,8 +135,8 @@ def _diagnoses(
 def equality(rated: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -> list[Row]:
     """The rows of ``gold/equality_rate`` that may be shown. Each dimension is a split of the flagged records of the pooled years.
 
-    A rate is rounded to what 5 records are at least, and its limits outwards. The slope index (class ``slope_index``) is shown if
-    no fifth is withheld. If a kept release has years that overlap with these and are another number of years, nothing is shown.
+    A rate is rounded to what 5 records are at least, and its limits outwards; a group of fewer than 10 records has none. The slope
+    index (class ``slope_index``) is shown if no fifth is withheld and each has a rate. If a kept release has years that overlap with these and are another number of years, nothing is shown.
     """
     tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rated:
@@ -162,20 +163,20 @@ def equality(rated: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -
         for row in rows:
             shown = labels | {"class": str(row["group"])} | _NOTHING | {"status": WITHHELD}
             if row["group"] not in hidden and whole > rule.high:
-                unit = _unit(row["rate"], counts[str(row["group"])], rule)
                 shown |= {
                     "records": rounded(counts[str(row["group"])], rule),
                     "of_records": rounded(whole, rule),
-                    "value": _to_unit(row["rate"], unit, 0),
-                    "lower": _to_unit(row["lower"], unit, -1),
-                    "upper": _to_unit(row["upper"], unit, 1),
                     "status": OK,
                 }
+                if row["status"] != FEW_EVENTS:
+                    unit = _unit(row["rate"], counts[str(row["group"])], rule)
+                    sides = (("value", "rate", 0), ("lower", "lower", -1), ("upper", "upper", 1))
+                    shown |= {name: _to_unit(row[of], unit, side) for name, of, side in sides}
             found.append(shown)
         index = rows[0] if dimension == DEPRIVATION else None
         if index is not None and index.get("slope_index") is not None:
             shown = labels | {"class": SLOPE} | _NOTHING | {"status": WITHHELD}
-            if not hidden and whole > rule.high:
+            if not hidden and not any(row["status"] == FEW_EVENTS for row in rows):
                 unit = max(_unit(row["rate"], counts[str(row["group"])], rule) for row in rows if row["rate"])
                 sides = (("value", "slope_index", 0), ("lower", "slope_lower", -1), ("upper", "slope_upper", 1))
                 shown |= {name: _to_unit(index[of], unit, side) for name, of, side in sides} | {"status": OK}
