@@ -134,7 +134,9 @@ def test_periods_that_have_no_change(changes: dict[Any, str], message: str, reme
 def test_the_command_shows_whole_parts_that_add_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert change.main(["--lake", "lake", "--policy", FUSION, "--from", "2019-20", "--to", "2021-22"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"in_scope +│ +1 │ +0.5 │ +-50 ", shown) and re.search(r"flagged records +│ +100 │ +50 │ +-50 ", shown)
+    assert re.search(r"in_scope +│ +1 │ +0.5 │ +-50 ", shown) and re.search(
+        r"flagged records +│ +100 │ +50 │ +-50 ", shown
+    )
 
 
 def test_every_public_name_is_on_the_page_and_no_other() -> None:

@@ -401,7 +401,11 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "area_type_known": [{"area_type": "ccg"}],
         "year_form": [{"financial_year": "2021"}],
         "each_a_part_of_the_one_before": [
-            {"flagged": 6}, {"flagged": -1}, {"no_exclusion": 7}, {"primary_diagnosis": 10}, {"in_scope": 13},
+            {"flagged": 6},
+            {"flagged": -1},
+            {"no_exclusion": 7},
+            {"primary_diagnosis": 10},
+            {"in_scope": 13},
             {"primary_diagnosis": None, "no_exclusion": 10},
         ],
     },

@@ -121,6 +121,7 @@ def rated(dimension: str, counts: dict[str, int], period: str = "2019-20..2021-2
     return [
         key
         | {"group": group, "activity": number, "rate": number / 40, "lower": number / 50, "upper": number / 32}
+        | {"status": "few_events" if number < 10 else "ok"}
         | changes
         for group, number in counts.items()
     ]
@@ -153,7 +154,10 @@ def test_the_slope_index_needs_every_fifth() -> None:
     few = equality(rated("deprivation_fifth", fifths | {"5": 4}, **slope), EarlierMeasures(), RULE)
     assert {row["class"]: row["status"] for row in few}["slope_index"] == "withheld"
     # 9 records are shown without a rate, so there is no slope either.
-    nine = {row["class"]: row for row in equality(rated("deprivation_fifth", fifths | {"5": 9}, **slope), EarlierMeasures(), RULE)}
+    nine = {
+        row["class"]: row
+        for row in equality(rated("deprivation_fifth", fifths | {"5": 9}, **slope), EarlierMeasures(), RULE)
+    }
     assert [nine["5"][name] for name in ("records", "value", "status")] == [10, None, "ok"]
     assert nine["slope_index"]["status"] == "withheld"
 

@@ -172,7 +172,9 @@ def test_the_run_configuration_finds_every_file(sus_folder: Path, hes_folder: Pa
         fifths, people = read_fifths(config.deprivation), read_people_of_fifths(config.deprivation_population)
         of_fifths = Counter(fifths.values())
         assert len(set(of_fifths.values())) == 1 and len(of_fifths) == 5
-        assert abs(sum(sum(of.values()) for of in people.values()) - sum(places().totals)) < 200  # rounded by age and sex
+        assert (
+            abs(sum(sum(of.values()) for of in people.values()) - sum(places().totals)) < 200
+        )  # rounded by age and sex
         found = {
             match
             for source in config.sources

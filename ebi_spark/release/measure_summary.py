@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ebi_spark.rates.methods import FEW_EVENTS
 from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.proportions import wilson
@@ -21,6 +20,7 @@ CODE_USE, EQUALITY, LINKED = "code_use", "equality", "linked"
 OK, WITHHELD = "ok", "withheld"
 ANY, OTHER, REQUIRED = "any", "other", "required"
 PRIMARY_DIAGNOSIS, UNSPECIFIED = "primary_diagnosis", "unspecified"
+FEW_EVENTS = "few_events"
 DEPRIVATION, SLOPE, UNKNOWN = "deprivation_fifth", "slope_index", "unknown"
 _NOTHING = dict.fromkeys(("records", "of_records", "value", "lower", "upper"))
 
