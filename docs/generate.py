@@ -99,6 +99,7 @@ wrong, the error is an `ebi_spark.InputError`: its `message` says what is wrong 
 # The order of the page: policies first, then records, then figures.
 API_ORDER = (
     "load_policies", "lint_policies", "needed_columns", "apply_policy", "explain", "clause", "standardised_rates", "read_release",
+    "activity_change",
 )  # fmt: skip
 
 
@@ -196,9 +197,12 @@ def pathway_rows() -> list[str]:
         places = "<br>".join(map(_place, step.get("look_in", ()))) or _derived(step)
         windows = ", ".join(window.replace("_", " ") for window in windows_of(step))
         because = f" {step['because']}" if "because" in step else ""
-        words = step["source_text"].replace("|", "\\|")
+        if "source_text" in step:
+            words = f"“{step['source_text']}”" + (f" ({step['source']})" if "source" in step else "")
+        else:
+            words = f"The article has no words for it. {step['not_in_source']}"
         lines.append(
-            f"| {step['title']} (`{step['id']}`) | {step['coding']}.{because} | {places} | {windows} | “{words}” |"
+            f"| {step['title']} (`{step['id']}`) | {step['coding']}.{because} | {places} | {windows} | {_cell(words)} |"
         )
     return lines
 

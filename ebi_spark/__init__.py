@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ebi_spark.api import (
+        activity_change,
         apply_policy,
         clause,
         explain,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "InputError",
     "__version__",
+    "activity_change",
     "apply_policy",
     "clause",
     "explain",

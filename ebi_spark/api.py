@@ -33,6 +33,7 @@ from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.diff import revision_of
 from ebi_spark.policies.lint import LintFinding, lint
 from ebi_spark.policies.model import AS_PUBLISHED, READINGS, Clause, Policy, Revision, RevisionPeriod, fields_of
+from ebi_spark.rates.activity_change import change_of_periods
 from ebi_spark.rates.methods import (
     FEW_EVENTS,
     NO_POPULATION,
@@ -47,6 +48,7 @@ from ebi_spark.records.cleaning import age_in_years, clean
 from ebi_spark.records.code_lists import as_text
 from ebi_spark.records.sus_plus import ATTENDANCE_KINDS, CODE_KINDS, DERIVED_KINDS, RECORD_KINDS, SPELL_KINDS
 from ebi_spark.small_frames import arrow_frame, small_frame
+from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, ACTIVITY_COUNT
 from ebi_spark.tables.schemas import RECORD_TABLES, RELEASE, TABLES, Table
 
 # How each column is cleaned.
@@ -429,7 +431,47 @@ def read_release(
         raise InputError(f"{location} {what}", remedy=f"choose from: {known}" if known else "publish one first")
     if table == RELEASE.name:
         return chosen.reset_index(drop=True)
-    return _rows(location, published[table], str(chosen["release_id"].iloc[0]))
+    return _rows(location, published[table], {"release_id": [str(chosen["release_id"].iloc[0])]})
+
+
+def activity_change(
+    lake: str | Path | Mapping[str, Any], policy: str, period_from: str, period_to: str, *, area: str = "england"
+) -> pd.DataFrame:
+    """How much each factor changed the flagged records of a policy between any two periods, as ``ebi-spark change`` shows it.
+
+    - ``lake``: the folder of the lake, ``catalog.prefix``, or the mapping of the configuration's key ``lake``.
+    - ``policy``: the id of a policy of ``conf/lumbar_fusions.yml``.
+    - ``period_from``, ``period_to``: a year such as ``2018-19``, or a range such as ``2018-19..2020-21``, whose counts are added
+      up. The periods need not have the same number of years.
+    - ``area``: ``england``, or a type and a code such as ``icb:QYG``.
+
+    Returns one row for each factor, the revision and both totals, with the columns of ``gold/activity_change`` but ``run_id``
+    (docs/monitoring-changes.md). The parts add up to the difference of the totals. ``value_from`` and ``value_to`` are null for
+    the revision and totals. **The figures are restricted**: they are made from ``gold/activity_count``, before disclosure control.
+
+    Raises an ``InputError`` for a policy, area or year that the lake has no counts of, and for periods that have a year in common. A lake
+    in a folder needs no Spark session; one in a catalogue needs an active one.
+
+    >>> change = ebi_spark.activity_change("lake", "2Y_back_pain_fusion", "2019-20..2020-21", "2021-22")
+    >>> change[["component", "value_from", "value_to", "records"]].round(3)
+                   component  value_from  value_to  records
+    0                 people      2000.0    1000.0    -75.0
+    1  operations_per_person         0.1       0.1      0.0
+    2               in_scope         1.0       0.5    -75.0
+    3      primary_diagnosis         1.0       1.0      0.0
+    4           no_exclusion         1.0       1.0      0.0
+    5                flagged         1.0       1.0      0.0
+    6               revision         NaN       NaN      0.0
+    7             total_from         NaN       NaN    200.0
+    8               total_to         NaN       NaN     50.0
+    """
+    location = lake_location(dict(lake) if isinstance(lake, Mapping) else str(lake), Path.cwd())
+    counts = _rows(location, ACTIVITY_COUNT, {"policy_id": [policy]})
+    rows = [
+        {name: None if pd.isna(value) else value for name, value in row.items()} for row in counts.to_dict("records")
+    ]
+    found = change_of_periods(rows, policy, area, period_from, period_to)
+    return pd.DataFrame(found, columns=[name for name in ACTIVITY_CHANGE.names() if name != "run_id"])
 
 
 def _rates(counts: DataFrame, by: Sequence[str], standard: str) -> DataFrame:
@@ -580,14 +622,15 @@ def _as_silver(records: DataFrame, policy: Policy, needed: Sequence[str]) -> Dat
     return cleaned.select(*[column.alias(name) for name, column in own.items()])
 
 
-def _rows(location: LakeLocation, table: Table, release_id: str | None = None) -> pd.DataFrame:
-    """The rows of a published table, of one release or of all. Spark reads what only it can read."""
-    where = {} if release_id is None else {"release_id": [release_id]}
+def _rows(location: LakeLocation, table: Table, where: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
+    """The rows of a small table, all or some. Spark reads what only it can read."""
+    where = where or {}
     spark, why = SparkSession.getActiveSession(), f"{location} is in a catalogue"
     if location.folder is not None:
         local = LocalLake(location)
         if not local.exists(table):
-            raise InputError(f"{location} has no table {table.full_name}", remedy="publish a release first")
+            remedy = "publish a release first" if table.layer == RELEASE.layer else "run `ebi-spark monitor` first"
+            raise InputError(f"{location} has no table {table.full_name}", remedy=remedy)
         try:
             return local.frame(table, where)
         except UnreadableTableError as error:

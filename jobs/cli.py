@@ -25,6 +25,7 @@ GROUPS = {
     "see the results": {
         "status": "show what is in a lake: years, policies, quarantine, releases",
         "explain": "say why a record was flagged or not",
+        "change": "split a change of flagged records into its reasons",
         "export": "write a release as spreadsheets and in other offices' formats",
         "replay": "compute an old run again and compare the result",
     },

@@ -34,6 +34,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ebi-spark policy import page.txt --out policies", "a policy file from a published page"),
         ("ebi-spark policy diff 2S_lower_back_imaging 2022-08 2023-12", "what a revision changed"),
     ),
+    "change": (
+        ("ebi-spark change --lake lake --policy 2Y_back_pain_fusion --from 2018-19 --to 2023-24", "two years, England"),
+        (
+            "ebi-spark change --lake lake --policy 2Y_back_pain_fusion --from 2018-19..2020-21 --to 2021-22..2023-24 --area icb:QYG",
+            "two periods of three years, one ICB",
+        ),
+    ),
     "explain": (
         ("ebi-spark explain --lake lake --record RECORD_ID", "which policies flag a record, and why"),
         ("ebi-spark explain --lake lake --record RECORD_ID --dataset apc --policy 2Y_back_pain_fusion", "one policy"),

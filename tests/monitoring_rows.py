@@ -24,6 +24,8 @@ def good_monitoring() -> Tables:
     step |= {"of_operations": 100}
     late = {"kind": "incidence", "window": None, "measure": "readmission", "class": "event", "day": 30, "at_risk": 95}
     changed = RELEASE | POLICY | CONTROLLED | {"period_from": "2020-21", "period_to": "2021-22"}
+    of_measure = RELEASE | POLICY | YEAR | CONTROLLED | {"period": "2021-22", "kind": "equality", "measure": "sex"}
+    of_measure |= {"of_records": 100, "lower": 1.0, "value": 1.5, "upper": 2.0}
     audit = RELEASE | CONTROLLED | {"audit_id": "A", "policy_id": "P", "reading": "as_published", "part": "overall"}
     drawn = (
         run
@@ -54,6 +56,11 @@ def good_monitoring() -> Tables:
             | {"policy_id": "P", "group": "all", "event": event, "method": method, "day": 30, "at_risk": 12}
             | {"events": 1, "estimate": 0.1, "lower": 0.01, "upper": 0.4}
             for event, method in (("readmission", "aalen_johansen"), ("death_in_hospital", "kaplan_meier"))
+        ],
+        "linked_measure": [
+            run | POLICY | YEAR | {"measure": "repeat_imaging", "group": group, "records": 40, "counted": 10, "left_out": 3}
+            | {"share": 0.25, "lower": 0.14, "upper": 0.4}
+            for group in ("all", "flagged")
         ],
         "audit_sample": [
             drawn | {"record_id": "1", "draw_order": 1},
@@ -93,6 +100,17 @@ def good_monitoring() -> Tables:
             changed | {"component": name, "records": records, "value_from": 0.5, "value_to": 0.6}
             for name, records in (("people", 2), ("flagged", -5), ("total_from", 13), ("total_to", 10))
         ],
+        "published_measure_summary": [
+            of_measure | {"class": "1", "records": 60},
+            of_measure | {"class": "2", "records": 40},
+            of_measure | {"kind": "linked", "measure": "repeat_imaging", "class": "all", "records": 25, "value": 0.25}
+            | {"lower": 0.15, "upper": 0.35},
+            *[
+                of_measure | {"measure": "age_group", "class": name, "status": "withheld"}
+                | dict.fromkeys(("records", "of_records", "value", "lower", "upper"))
+                for name in ("0-19", "20-29")
+            ],
+        ],
         "published_audit_estimate": [
             audit
             | {"measure": "positive_predictive_value", "method": "wilson", "forms": 100, "estimate": 0.8}
@@ -118,6 +136,11 @@ MONITORING_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "events_among_those_at_risk": [{"events": 13}, {"day": -1}, {"events": -1}],
         "estimate_is_a_share": [{"estimate": 1.1}, {"estimate": None}],
         "estimate_within_limits": [{"lower": 0.2}, {"upper": 0.05}, {"upper": None}],
+    },
+    "linked_measure": {
+        "measure_known": [{"measure": "pain"}, {"group": "some"}],
+        "year_form": [{"financial_year": "21-22"}],
+        "part_of_whole": [{"counted": 41}, {"left_out": -1}, {"share": None}, {"lower": 0.3}, {"records": 0, "counted": 0}],
     },
     "audit_sample": {
         "probability_is_m_of_n": [{"probability": 0.5}, {"records_drawn": 4}, {"probability": 0.0}, {"records_drawn": 0}],
@@ -168,6 +191,15 @@ MONITORING_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "count_or_status": [{"records": None}, {"status": "withheld"}, {"status": "withheld", "records": None}],
         "totals_shown": [{"component": "total_to", "status": "withheld"}],
     },
+    "published_measure_summary": {
+        "year_form": [{"financial_year": "21-22"}],
+        "kind_known": [{"kind": "other"}],
+        "status_known": [{"status": "withheld_small"}],
+        "count_or_status": [{"records": None}, {"status": "withheld"}],
+        "no_small_count": [{"records": 3}, {"of_records": 4}],
+        "share_of_whole": [{"kind": "linked"}],
+        "value_within_limits": [{"lower": 1.7}, {"upper": 1.2}],
+    },
     "published_audit_estimate": {
         "reading_known": [{"reading": "mine"}],
         "measure_known": [{"measure": "sample_size"}],
@@ -198,6 +230,7 @@ MONITORING_BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
     "approval_unused": {"one_row_an_approval": [add("approval_unused", days_waited=1)]},
     "regime_change": {"one_row_a_period": [add("regime_change", operations=1)]},
     "pathway_incidence": {"one_row_a_day": [add("pathway_incidence", events=0)]},
+    "linked_measure": {"one_row_a_group": [add("linked_measure", counted=1)]},
     "audit_sample": {
         "one_row_a_record": [add("audit_sample")],
         "as_many_as_drawn": [
@@ -225,5 +258,17 @@ MONITORING_BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         "national_policies_only": [add("published_pathway_summary", policy_id="L")],
     },
     "published_activity_change": {"one_row_a_component": [add("published_activity_change", records=1)]},
+    "published_measure_summary": {
+        "one_row_a_class": [add("published_measure_summary", records=10)],
+        "never_one_alone": [
+            change(
+                "published_measure_summary",
+                0,
+                status="withheld",
+                **dict.fromkeys(("records", "value", "lower", "upper")),
+            )
+        ],
+        "national_policies_only": [add("published_measure_summary", policy_id="L")],
+    },
     "published_audit_estimate": {"one_row_an_estimate": [add("published_audit_estimate", forms=10)]},
 }

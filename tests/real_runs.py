@@ -165,10 +165,35 @@ RECORD_TABLES = (
 SECRET = "ZQX"
 
 
+# Rows of a register with such values: one that can be used, and one for each value that cannot.
+USUAL_ENTRY = {
+    "approval_id": f"{SECRET}I0", "person_id": f"{SECRET}P9", "policy_id": "2Y_back_pain_fusion", "route": "prior_approval",
+    "requested_on": "2020-01-02", "decided_on": "2020-01-10", "decision": "approved", "board": "QOQ",
+}  # fmt: skip
+BAD_ENTRIES = [
+    {}, {"policy_id": f"{SECRET}Y"}, {"procedure_codes": f"{SECRET}O"}, {"route": f"{SECRET}R"}, {"decision": f"{SECRET}C"},
+    {"decided_on": f"{SECRET}T"}, {"board": f"{SECRET}B"}, {"person_id": ""},
+]  # fmt: skip
+
+
 def seed_secrets(data: Path) -> int:
-    """Put values that stand nowhere else into made-up SUS+ files: persons, keys, codes, ages, dates, a column of names, a
-    key with two contents, a line that is cut short. Gives how many were put."""
+    """Put values that stand nowhere else into made-up SUS+ files and the register: persons, keys, codes, ages, dates, a column of
+    names, a key with two contents, a line that is cut short. Gives how many were put."""
     put = 0
+    for path in sorted((data / "prior_approval").glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            listed = list(reader)
+            names = [*(reader.fieldnames or ()), "Patient_Name"]
+        listed += [{**USUAL_ENTRY, **bad, "approval_id": f"{SECRET}I{n}"} for n, bad in enumerate(BAD_ENTRIES)]
+        listed += [
+            {**USUAL_ENTRY, "approval_id": f"{SECRET}TWICE", "valid_to": day} for day in ("2022-01-01", "2022-02-02")
+        ]
+        put += len(BAD_ENTRIES) + 2
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({**row, "Patient_Name": f"{SECRET}NAME {n}"} for n, row in enumerate(listed))
     for path in sorted(path for path in data.rglob("*.csv") if path.parent.name != "prior_approval"):
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = list(csv.reader(file))

@@ -33,7 +33,10 @@ from ebi_spark.rates.activity_change import (
     UNDEFINED,
     Chain,
     Change,
+    area_counts,
+    by_area,
     chains,
+    change_between,
     change_rows,
     changes,
     code_use_rows,
@@ -54,7 +57,7 @@ from ebi_spark.rates.population_files import LAST_BAND, SEXES
 from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
 from ebi_spark.statistics.inequality import Estimate, Stratum, poisson_limits, slope_index, standardised
-from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, CODE_USE, EQUALITY_RATE
+from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, ACTIVITY_COUNT, CODE_USE, EQUALITY_RATE
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE
 from tests.test_population import listed
 
@@ -155,13 +158,13 @@ def test_a_change_worked_by_hand() -> None:
     """
     chain = shipped()[FUSION]
     change = Change(
-        ("icb", "QJ2"), ("2021-22", "2022-23"), "2022-08", (1_000, 100, 100, 100, 100, 100), (1_000, 50, 25, 25, 25, 25),
+        FUSION, chain.reading, ("icb", "QJ2"), ("2021-22", "2022-23"), "2022-08", (1_000, 100, 100, 100, 100, 100), (1_000, 50, 25, 25, 25, 25),
         (100, 25), NAMES,
     )  # fmt: skip
     nothing = replace(change, before=(1_000, 0, 0, 0, 0, 0), after=(1_000, 10, 10, 10, 10, 10), in_force=(0, 10))
     revised = replace(change, in_force=(90, 30))
     unknown = replace(change, before=change.before[1:], after=change.after[1:], names=NAMES[1:], notes=(NO_POPULATION,))
-    rows = change_rows(chain, [change, nothing, revised, unknown], "r")
+    rows = change_rows([change, nothing, revised, unknown])
     assert {key for row in rows for key in row} <= {*ACTIVITY_CHANGE.names()}
     found = [rows[start : start + 9] for start in (0, 9, 18)]
     first = {row["component"]: row for row in found[0]}
@@ -201,8 +204,9 @@ def test_parts_of_random_counts_add_up_in_every_area() -> None:
         for year in years
         for area in [("england", "E92000001"), ("icb", "QJ2"), ("sub_icb", codes[0])]
     }
-    found = changes(chain, counts, years, people, GEOGRAPHY, years, partial=False)
-    rows = change_rows(chain, found, "r")
+    of_areas = area_counts(chain, counts, years, people, GEOGRAPHY, years, partial=False)
+    assert {key for row in of_areas for key in row} == {*ACTIVITY_COUNT.names()} - {"run_id"}
+    rows = change_rows(changes(of_areas, years))
     assert pairs_of(years) == [("2019-20", "2020-21"), ("2020-21", "2022-23"), ("2019-20", "2022-23")]
     grouped: dict[tuple[str, ...], dict[str, float]] = {}
     for row in rows:
@@ -218,13 +222,20 @@ def test_parts_of_random_counts_add_up_in_every_area() -> None:
     assert {key[0] for key in grouped} == {"england", "region", "icb", "sub_icb"}
     assert all(("people" in parts) == ((key[2], *key[:2]) in people) for key, parts in grouped.items())
     # An extract is not England; years that cannot be placed have England only.
-    assert {c.area[0] for c in changes(chain, counts, years, people, GEOGRAPHY, years, partial=True)} == {
-        "icb",
-        "sub_icb",
-    }
-    assert {c.area[0] for c in changes(chain, counts, years, people, GEOGRAPHY, ["2022-23"], partial=False)} == {
-        "england"
-    }
+    extract = area_counts(chain, counts, years, people, GEOGRAPHY, years, partial=True)
+    assert {c.area[0] for c in changes(extract, years)} == {"icb", "sub_icb"}
+    one_year = area_counts(chain, counts, years, people, GEOGRAPHY, ["2022-23"], partial=False)
+    assert {c.area[0] for c in changes(one_year, years)} == {"england"}
+    # Periods of several years, by hand: the counts of their years are added up.
+    own = by_area(of_areas)["england", "E92000001"]
+    wide = change_between(own, years[:2], years[2:])
+    assert wide.periods == ("2019-20..2020-21", "2022-23") and wide.in_force == (sum(flagged[:2]), flagged[2])
+    assert wide.before[0] == sum(people[year, "england", "E92000001"] for year in years[:2])
+    operations = [sum(numbers[0] for numbers in counts[FUSION, IN_FORCE, year].values()) for year in years]
+    assert (wide.before[1], wide.after[1]) == (sum(operations[:2]), operations[2])
+    parts = {row["component"]: row["records"] for row in change_rows([wide])}
+    total = parts.pop("total_to") - parts.pop("total_from")
+    assert abs(fsum(parts.values()) - total) < 1e-9 and total == flagged[2] - sum(flagged[:2])
 
 
 def test_a_revision_apart_is_the_later_period_by_both() -> None:
@@ -239,8 +250,9 @@ def test_a_revision_apart_is_the_later_period_by_both() -> None:
         (IMAGING, "a", "2022-23"): {None: (100, 100, 100, 80, 66)},
     }
     people = {(year, "england", "E92000001"): 1_000 for year in ("2021-22", "2022-23")}
-    found = changes(chain, counts, ["2021-22", "2022-23"], people, GEOGRAPHY, [], partial=False)
-    rows = {row["component"]: row["records"] for row in change_rows(chain, found, "r")}
+    of_areas = area_counts(chain, counts, ["2021-22", "2022-23"], people, GEOGRAPHY, [], partial=False)
+    found = changes(of_areas, ["2021-22", "2022-23"])
+    rows = {row["component"]: row["records"] for row in change_rows(found)}
     assert rows == pytest.approx(
         {"people": 0, "in_scope": 0, "no_exclusion": 0, "flagged": 6, "revision": -36, "total_from": 60, "total_to": 30}
     )

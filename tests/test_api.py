@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
+from calling import answer_of
 from deltalake import write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from scipy.stats import chi2
@@ -27,6 +28,7 @@ from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.policies.load import periods_in_force
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import APC_SPELL
+from jobs import change
 
 ROOT = Path(__file__).parents[1]
 FUNCTIONS = [name for name in ebi_spark.__all__ if inspect.isfunction(getattr(ebi_spark, name))]
@@ -73,6 +75,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_deltalake(str(published / "rate"), pa.table(RATES), partition_by=["release_id"])
     releases = {"release_id": ["2024-06-01", "2024-06-02"], "is_current": [False, True]}
     write_deltalake(str(published / "release"), pa.table(releases))
+    counts = {"2019-20": (100,) * 5, "2020-21": (100,) * 5, "2021-22": (100, 50, 50, 50, 50)}
+    steps = ("operations", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
+    rows = [
+        {"policy_id": FUSION, "revision": "in_force", "revision_at_end": "2022-08", "reading": "as_published",
+         "financial_year": year, "area_type": "england", "area_code": "E92000001", "people": 1000, "run_id": "r",
+         **dict(zip(steps, numbers, strict=True))} for year, numbers in counts.items()
+    ]  # fmt: skip
+    write_deltalake(str(tmp_path / "lake" / "gold" / "activity_count"), pa.Table.from_pylist(rows))
+    (tmp_path / "lake" / "silver").mkdir()
     return tmp_path
 
 
@@ -92,6 +103,40 @@ def test_the_examples_run(name: str, spark: SparkSession, folder: Path) -> None:
     report: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF).run(example, out=report.append)
     assert not report, "".join(report)
+
+
+CHANGE = [FUSION, "2019-20", "2021-22"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "remedy"),
+    [
+        ({0: "2Z"}, "no counts of '2Z'", "2S_lower_back_imaging"),
+        ({1: "2018-19"}, "no counts of 2018-19 for england", "2019-20, 2020-21, 2021-22"),
+        ({1: "2021-22"}, "have years in common", "earlier period first"),
+        ({1: "2019-20,2021-22"}, "leaves out a year", "2018-19..2020-21"),
+        ({"area": "icb:QYG"}, "the area 'icb:QYG'", "the types are england"),
+        ({1: "2021"}, "2021", "2021-22"),
+    ],
+)
+def test_periods_that_have_no_change(changes: dict[Any, str], message: str, remedy: str, folder: Path) -> None:
+    given = [changes.get(place, value) for place, value in enumerate(CHANGE)]
+    with pytest.raises(InputError) as error:
+        ebi_spark.activity_change("lake", *given, area=changes.get("area", "england"))
+    assert message in error.value.message and remedy in error.value.remedy
+    answer = answer_of(
+        change.main, "--lake", "lake", "--policy", given[0], "--from", given[1], "--to", given[2],
+        "--area", changes.get("area", "england"),
+    )  # fmt: skip
+    assert answer["exit"] == 2 and message in answer["error"]["message"]
+
+
+def test_the_command_shows_whole_parts_that_add_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert change.main(["--lake", "lake", "--policy", FUSION, "--from", "2019-20", "--to", "2021-22"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"in_scope +│ +1 │ +0.5 │ +-50 ", shown) and re.search(
+        r"flagged records +│ +100 │ +50 │ +-50 ", shown
+    )
 
 
 def test_every_public_name_is_on_the_page_and_no_other() -> None:

@@ -48,6 +48,7 @@ from ebi_spark.tables.monitoring import (
 )
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY
 
+SHOWN = boards_shown(read_geography("icb_2026", ()))
 POLICIES = ("2Y_back_pain_fusion", "DDICB_back_pain_fusion")
 # The register's own names for our columns.
 NAMES = {
@@ -199,8 +200,8 @@ def test_the_configuration_of_registers(tmp_path: Path) -> None:
     assert [source.name for source in config.registers] == ["derby"]
     assert [source.name for source in config.record_sources] == ["admitted"]
     assert (config.linkable_share, config.unused_after_days, config.register_pseudonym) == (0.8, 100, "sus_plus")
-    assert stated_coverage(config) == [Coverage("QJ2", date(2022, 4, 1), date(2024, 3, 31))]
-    own = [regime for regime in read_regimes(config) if regime.board == "QOQ"]
+    assert stated_coverage(config, SHOWN) == [Coverage("QJ2", date(2022, 4, 1), date(2024, 3, 31))]
+    own = [regime for regime in read_regimes(config, SHOWN) if regime.board == "QOQ"]
     assert [(regime.kind, regime.since, regime.until, regime.exempts_emergencies) for regime in own] == [
         ("criteria_based", date(2023, 1, 1), None, False)
     ]
@@ -225,29 +226,29 @@ def test_what_is_wrong_with_a_configuration(was: str, now: str, says: str, tmp_p
     assert was in YAML
     with pytest.raises(InputError) as error:
         config = configured(tmp_path, YAML.replace(was, now))
-        read_regimes(config)
-        stated_coverage(config)
+        read_regimes(config, SHOWN)
+        stated_coverage(config, SHOWN)
     assert says in f"{error.value.message} {error.value.remedy}"
     assert error.value.remedy
 
 
 def test_regimes_that_ship_and_regimes_of_the_configuration() -> None:
     config = RunConfig(lake=LakeLocation(folder=Path("/none")))
-    shipped = [regime for regime in read_regimes(config) if regime.policy_id == "2Y_back_pain_fusion"]
+    shipped = [regime for regime in read_regimes(config, SHOWN) if regime.policy_id == "2Y_back_pain_fusion"]
     assert [(item.board, item.kind, item.since, item.until, item.exempts_emergencies) for item in shipped] == [
         ("QJ2", "prior_approval", None, date(2024, 3, 18), True), ("QJ2", "none", date(2024, 3, 18), None, True),
     ]  # fmt: skip
-    assert {item.board for item in read_regimes(config)} == {"QJ2"}
+    assert {item.board for item in read_regimes(config, SHOWN)} == {"QJ2"}
     assert regime_changes(shipped) == [
         RegimeChange("QJ2", "2Y_back_pain_fusion", date(2024, 3, 18), "prior_approval", "none")
     ]
     own: dict[str, Any] = {"board": "QJ2", "policies": ["2Y_back_pain_fusion"], "kind": "ifr_only", "to": "2025-01-01"}
-    replaced = read_regimes(replace(config, approval_regimes=(own,)))
+    replaced = read_regimes(replace(config, approval_regimes=(own,)), SHOWN)
     assert [item.kind for item in replaced if item.policy_id == "2Y_back_pain_fusion"] == ["ifr_only"]
     assert [item.kind for item in replaced if item.policy_id != "2Y_back_pain_fusion"] == ["prior_approval", "none"]
     assert [item.after for item in regime_changes(replaced)] == [None, "none"]
     with pytest.raises(InputError, match="two items have the same days"):
-        read_regimes(replace(config, approval_regimes=(own, own | {"from": "2024-12-31", "to": "2025-12-31"})))
+        read_regimes(replace(config, approval_regimes=(own, own | {"from": "2024-12-31", "to": "2025-12-31"})), SHOWN)
 
 
 def test_a_board_is_shown_under_the_code_of_the_same_areas() -> None:
@@ -259,6 +260,29 @@ def test_a_board_is_shown_under_the_code_of_the_same_areas() -> None:
     # Boards that were merged or split in April 2026: nobody is linked by what one of them said.
     assert gone and all(now[board] == board for board in gone)
     assert set(boards_shown(read_geography("icb_2024", ())).values()) >= {"QJ2", "QOQ"}
+
+
+def test_two_codes_of_one_board_cannot_have_the_same_days() -> None:
+    """S0E4D followed QU9 in 2026. In the areas of 2024 both are QU9. In those of 2026 QU9 is gone, and is a board of its own."""
+    older = boards_shown(read_geography("icb_2024", ()))
+    assert (older["QU9"], older["S0E4D"], SHOWN["S0E4D"]) == ("QU9", "QU9", "S0E4D")
+    of_policy: dict[str, Any] = {"policies": ["2Y_back_pain_fusion"], "kind": "ifr_only"}
+    config = RunConfig(
+        lake=LakeLocation(folder=Path("/none")),
+        approval_regimes=(of_policy | {"board": "QU9", "to": "2024-02-01"}, of_policy | {"board": "S0E4D", "from": "2024-01-01"}),
+        register_covers=({"board": "QU9", "to": "2024-02-01"}, {"board": "S0E4D", "from": "2024-02-01"}),
+    )  # fmt: skip
+    for read in (read_regimes, stated_coverage):
+        with pytest.raises(InputError) as error:
+            read(config, older)
+        assert "because QU9 and S0E4D have the same areas" in error.value.message
+        assert "leave out one of QU9 and S0E4D" in error.value.remedy
+        assert {"QU9", "S0E4D"} <= {item.board for item in read(config, SHOWN)}
+    apart = replace(
+        config, approval_regimes=(config.approval_regimes[0], {**config.approval_regimes[1], "from": "2024-02-01"})
+    )
+    found = [(item.board, item.since, item.until) for item in read_regimes(apart, older) if item.board != "QJ2"]
+    assert found == [("QU9", None, date(2024, 2, 1)), ("QU9", date(2024, 2, 1), None)]
 
 
 def test_before_and_after_a_regime() -> None:
@@ -292,6 +316,8 @@ def test_before_and_after_a_regime() -> None:
     gap = before_and_after(counts, [change], {date(2020, 5, 1), date(2020, 5, 2), date(2024, 4, 10)})
     assert [r["period_start"] for r in gap if r["grain"] == "month"][-2:] == [date(2021, 3, 1), date(2024, 4, 1)]
     assert before_and_after([], [change], set()) == []
+    # Without any operation, the periods that the data cover have zeros.
+    assert [(r["operations"], r["flagged"]) for r in before_and_after([], [change], data)] == [(0, 0)] * 8
 
 
 def test_exact_limits_of_a_count() -> None:

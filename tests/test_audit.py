@@ -16,6 +16,7 @@ from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import load_policies
 from ebi_spark.small_frames import small_frame
+from ebi_spark.synthetic import case_notes
 from ebi_spark.tables.monitoring import AUDIT_RESULT
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, POLICY
 from jobs import audit
@@ -313,7 +314,17 @@ def test_estimates_from_the_forms(
     share = (value * len(truth) + missed * (120 - len(truth))) / 120
     assert rows["corrected_share", "overall"]["estimate"] == pytest.approx(share)
     assert rows["corrected_records", "overall"]["estimate"] == pytest.approx(share * 120)
-    assert rows["rogan_gladen", "overall"]["estimate"] == pytest.approx(share)
+    every = [(True, *pair) for pair in read] + [(False, *pair) for pair in others]
+
+    def weight(flagged: bool, true: bool) -> float:
+        return sum(w for side, r, w in every if (side, r["true"]) == (flagged, true))
+
+    right = weight(True, True) / (weight(True, True) + weight(False, True))
+    others_right = weight(False, False) / (weight(True, False) + weight(False, False))
+    assert rows["sensitivity", "overall"]["estimate"] == pytest.approx(right)
+    check = (len(truth) / 120 + others_right - 1) / (right + others_right - 1)
+    assert rows["rogan_gladen", "overall"]["estimate"] == pytest.approx(check)
+    assert abs(check - share) > 1e-4
     assert rows["positive_predictive_value", "clause:deformity"]["estimate"] == pytest.approx(value)
     assert rows["positive_predictive_value", "clause:diagnosis"]["estimate"] == 1
     assert ("missed_cases", "reading:as_intended") in rows
@@ -331,3 +342,37 @@ def test_estimates_from_the_forms(
 def test_an_estimate_without_a_sample_is_refused(lake: Path) -> None:
     answer = answer_of(audit.main, "estimate", "--lake", str(lake), "--policy", "unaudited")
     assert (answer["exit"], answer["outcome"]) == (2, "refused")
+
+
+def test_an_audit_by_made_up_forms_finds_the_truth_that_they_were_made_from(lake: Path) -> None:
+    """The example of docs/monitoring-audit.md: draw, fill by a known truth, import, estimate."""
+    folder = lake.parent / "made up"
+    drawn = draw(lake, folder, "--size", "100", "--seed", "20260401", "--double-share", "0.4")["audit"]
+    sample = [row for row in rows_of(lake, "audit_sample", "audit_id, record_id, stratum, probability, clauses", "record_id")
+              if row[0] == drawn["audit_id"]]  # fmt: skip
+    strata = {record: stratum for _, record, stratum, *_ in sample}
+    clauses = dict(sample[0][4])
+    filled = case_notes.fill_forms(folder.glob("*/forms.csv"), strata, clauses, lake.parent / "filled")
+    files = sorted((lake.parent / "filled").glob("*.csv"))
+    assert {path.stem for path in files} == {"RXX", "RYY", "unknown"}
+    answer = answer_of(audit.main, "import", "--lake", str(lake), *map(str, files))
+    assert (answer["exit"], answer["audit"]["taken"], answer["audit"]["rejected"]) == (0, filled, [])
+    assert answer["audit"]["empty"] == len(sample) - filled > 0
+    call = ["estimate", "--lake", str(lake), "--policy", "audited", "--audit", drawn["audit_id"]]
+    rows = {(row["measure"], row["part"]): row for row in answer_of(audit.main, *call)["audit"]["estimates"]}
+    for measure, flagged in (("positive_predictive_value", True), ("missed_cases", False)):
+        row = rows[measure, "overall"]
+        truth = [
+            case_notes.confirmed(record["record_id"], record["stratum"])
+            for record in RECORDS
+            if (record["stratum"] == "flagged") is flagged
+        ]
+        assert row["lower"] <= sum(truth) / len(truth) <= row["upper"], measure
+        own = [(name, stratum, 1 / share) for _, name, stratum, share, _ in sample if (stratum == "flagged") is flagged]
+        back = [item for item in own if case_notes.returned(item[0])]
+        read = [item for item in back if case_notes.notes_found(item[0])]
+        assert (row["not_returned"], row["notes_not_found"]) == (len(own) - len(back), len(back) - len(read))
+        if flagged:
+            yes = sum(weight for name, stratum, weight in read if case_notes.confirmed(name, stratum))
+            assert row["estimate"] == pytest.approx(yes / sum(weight for *_, weight in read))
+    assert 0.5 < rows["kappa", "overall"]["estimate"] < 1

@@ -121,6 +121,14 @@ def test_forms_that_are_missing_are_made_up_for_within_their_stratum_and_bounded
     assert (corrected.method, the(rows, "corrected_records").estimate) == (
         "mover", pytest.approx(400 * 20 / 30 + 4000 * 0.05),
     )  # fmt: skip
+    # Rogan and Gladen's formula on the forms as they were drawn: 10 for each flagged one, 100 for each other one. Answers are
+    # missing among the flagged only, so the check differs from the corrected share.
+    sensitivity, specificity = 200 / (200 + 200), 3800 / (3800 + 100)
+    assert the(rows, "sensitivity").estimate == pytest.approx(sensitivity)
+    assert the(rows, "specificity").estimate == pytest.approx(specificity)
+    check = (400 / 4400 + specificity - 1) / (sensitivity + specificity - 1)
+    assert the(rows, "rogan_gladen").estimate == pytest.approx(check)
+    assert abs(check - corrected.estimate) > 0.02
     answered = the(rows, "answered", "stratum:flagged")
     assert (answered.estimate, answered.records) == (0.75, 400)
 

@@ -280,6 +280,12 @@ def good() -> Tables:
             YEAR | {"policy_id": "P", "kind": kind, "code": code, "records": 3, "of_records": 12, "run_id": "run1"}
             for kind, code in (("operation_outside_scope", "V393"), ("operation_outside_scope", "any"), ("primary_diagnosis", "M545"))
         ],
+        "activity_count": [
+            YEAR | {"policy_id": policy, "revision": "in_force", "revision_at_end": "r", "reading": "as_published"}
+            | {"area_type": "icb", "area_code": "QXX", "operations": operations, "in_scope": 9, "primary_diagnosis": primary}
+            | {"no_exclusion": 5, "flagged": 4, "run_id": "run1"}
+            for policy, operations, primary in (("P", 12, 6), ("Q", None, None))
+        ],
         "equality_rate": [
             PUBLISHED
             | {"period": "2020-21..2021-22", "run_id": "run1", "dimension": dimension, "group": group, "activity": activity}
@@ -390,6 +396,18 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "year_form": [{"financial_year": "2021"}],
         "part_of_whole": [{"records": 0}, {"records": 13}, {"of_records": -1, "kind": "unspecified"}],
         "code_form": [{"code": "V39.3"}, {"code": ""}],
+    },
+    "activity_count": {
+        "area_type_known": [{"area_type": "ccg"}],
+        "year_form": [{"financial_year": "2021"}],
+        "each_a_part_of_the_one_before": [
+            {"flagged": 6},
+            {"flagged": -1},
+            {"no_exclusion": 7},
+            {"primary_diagnosis": 10},
+            {"in_scope": 13},
+            {"primary_diagnosis": None, "no_exclusion": 10},
+        ],
     },
     "equality_rate": {
         "dimension_known": [{"dimension": "ethnicity"}],
@@ -752,6 +770,7 @@ BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
         "pathway_step_of_a_fusion": [drop("pathway"), change("pathway_step", record_id="other")],
     },
     "code_use": {"one_row_a_code": [add("code_use")]},
+    "activity_count": {"one_row_an_area": [add("activity_count")]},
     "equality_rate": {
         "one_row_a_group": [add("equality_rate")],
         "groups_make_the_whole": [change("equality_rate", 2, activity=15), drop("equality_rate", 1)],

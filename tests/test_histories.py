@@ -1,6 +1,7 @@
 """The files of the made-up histories say what the histories say, in both systems."""
 
 import csv
+from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.monitor import Monitor
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.synthetic.histories import HISTORIES, Stay, Visit, operation_day, operation_keys, write_histories
+from ebi_spark.synthetic.histories import HISTORIES, Stay, Visit, operation_day, write_histories
 from ebi_spark.tables.monitoring import PATHWAY, PATHWAY_STEP
 
 STARTS = (2021, 2022, 2023)
@@ -67,6 +68,15 @@ def expected(kind: type) -> list[tuple[Any, date, date]]:
     return found
 
 
+def operation_keys() -> dict[str, str]:
+    """The key of each case's operation in SUS+: records are numbered in the order of the histories, the operation first."""
+    found, number = {}, 800_000_000_001
+    for history in HISTORIES:
+        found[history.case] = str(number)
+        number += len(history.stays) + len(history.visits)
+    return found
+
+
 def test_sus_plus_has_every_spell_and_appointment_in_its_years(tmp_path: Path) -> None:
     rows = written(tmp_path, "sus_plus")
     stays = [(item, first, last) for item, first, last in expected(Stay) if last < date(2024, 4, 1)]
@@ -87,6 +97,19 @@ def test_sus_plus_has_every_spell_and_appointment_in_its_years(tmp_path: Path) -
     assert len(set(keys)) == len(keys)
     people = {row["Der_Pseudo_NHS_Number"] for row in rows["apcs"]}
     assert len(people) == len(HISTORIES) and "" in people  # one has no person
+
+
+def test_operations_are_spread_over_the_years() -> None:
+    days = [operation_day(history, STARTS) for history in HISTORIES]
+    assert max(Counter((day.year, day.month) for day in days).values()) <= 5
+    years = Counter(day.year - (day.month < 4) for day in days)
+    assert set(years) == set(STARTS) and min(years.values()) >= 10
+    for history, day in zip(HISTORIES, days, strict=True):
+        ends = [end for item in history.stays for end in (item.start, item.end)] + [item.on for item in history.visits]
+        assert day + timedelta(days=min(ends)) >= date(2021, 4, 1), history.case
+        assert day + timedelta(days=max(ends)) < date(2024, 4, 1), history.case
+    # Days that are calendar months before an operation need an operation on that day of the month.
+    assert [day for history, day in zip(HISTORIES, days, strict=True) if history.september] == [date(2022, 9, 15)] * 2
 
 
 def test_both_systems_have_the_same_records(tmp_path: Path) -> None:

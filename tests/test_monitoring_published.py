@@ -35,6 +35,10 @@ from ebi_spark.tables.monitoring import (
     APPROVAL_SUMMARY,
     AUDIT_ESTIMATE,
     AUDIT_SAMPLE,
+    CODE_USE,
+    EQUALITY_RATE,
+    LINKED_MEASURE,
+    MEASURE_SUMMARY,
     PATHWAY,
     PATHWAY_INCIDENCE,
     PATHWAY_STEP,
@@ -380,6 +384,34 @@ def test_an_incidence_that_was_withheld_stays_withheld() -> None:
     assert incidence_of(curve("readmission", {3: 8}))["readmission", 30]["status"] == "ok"
 
 
+def within(events: int, discharges: int) -> Row:
+    limits = {"lower": events / discharges - 0.01, "upper": events / discharges + 0.01, "estimate": events / discharges}
+    return START | {"event": "readmission_within_30_days", "day": 30, "at_risk": discharges, "events": events, **limits}
+
+
+@pytest.mark.parametrize(
+    ("events", "discharges", "withheld"),
+    [
+        (7, 1000, True),  # fewer than 8 readmissions
+        (20, 1000, False),  # every discharge has 30 days of data
+        (20, 990, True),  # of the other ten, none was readmitted
+        (13, 900, True),  # 7 of the other hundred were
+        (12, 900, False),
+        (12, 985, True),  # 8 of the other 15 were readmitted, so 7 were not
+    ],
+)
+def test_readmission_within_30_days_has_discharges_of_its_own(events: int, discharges: int, withheld: bool) -> None:
+    found = incidence_of([*curve("readmission", {3: 20}), within(events, discharges)])
+    assert [day for event, day in found if event == "readmission_within_30_days"] == [30]
+    row = found["readmission_within_30_days", 30]
+    assert (row["status"] == "withheld") is withheld
+    if not withheld:
+        # Counts to the nearest 5; the share is a multiple of 5 in all discharges.
+        whole = round(discharges / 5) * 5
+        assert (row["operations"], row["of_operations"], row["at_risk"]) == (round(events / 5) * 5, whole, whole)
+        assert row["share"] == pytest.approx(round(events / discharges * whole / 5) * 5 / whole, abs=1e-6)
+
+
 def test_another_year_is_not_the_difference_of_two_incidences() -> None:
     first = list(incidence_of(curve("readmission", {3: 20})).values())
     both = (YEAR, "2022-23")
@@ -705,6 +737,42 @@ def small_lake(folder: Path) -> LocalLake:
                 *(row | change for row in change_of(BEFORE, AFTER)),
                 *(row | change | {"area_type": "icb", "area_code": boards[0]} for row in change_of(BEFORE, AFTER)),
             ],
+            CODE_USE: [
+                *(
+                    {
+                        "policy_id": "P",
+                        "financial_year": YEAR,
+                        "kind": "primary_diagnosis",
+                        "code": code,
+                        "records": number,
+                    }
+                    | {"of_records": 80, "run_id": "r"}
+                    for code, number in (("M545", 40), ("M549", 20), ("M511", 20))
+                ),
+            ],
+            EQUALITY_RATE: [
+                {
+                    "policy_id": policy,
+                    "reading": "as_published",
+                    "revision": "2022-08",
+                    "period": YEAR,
+                    "dimension": "sex",
+                }
+                | {"group": sex, "activity": 40, "rate": 1.0, "lower": 0.7, "upper": 1.4, "run_id": "r", "status": "ok"}
+                for policy in ("P", "L")
+                for sex in ("1", "2")
+            ],
+            LINKED_MEASURE: [
+                {name: OPERATION[name] for name in ("policy_id", "revision", "reading", "financial_year")}
+                | {
+                    "measure": "imaging_before_fusion",
+                    "group": group,
+                    "records": records,
+                    "counted": counted,
+                    "run_id": "r",
+                }
+                for group, records, counted in (("all", 80, 40), ("flagged", 40, 20))
+            ],
             AUDIT_SAMPLE: [audit | {"financial_year": YEAR, "provider_code": code} for code in ("RX1", "RX2")],
             AUDIT_ESTIMATE: [
                 estimated() | {"run_id": "r"},
@@ -733,6 +801,7 @@ def test_every_table_is_made_of_national_policies_only(tmp_path: Path) -> None:
     made = published_monitoring(small_lake(tmp_path), config, RULES, "current")
     assert {table: len(rows) for table, rows in made.items()} == {
         APPROVAL_SUMMARY: 12, PATHWAY_SUMMARY: 5 + 5 + 2 + 4 + 3 + 4, PUBLISHED_ACTIVITY_CHANGE: 8, PUBLISHED_AUDIT_ESTIMATE: 2,
+        MEASURE_SUMMARY: 3 + 2 + 2,
     }  # fmt: skip
     for table, rows in made.items():
         assert {row["policy_id"] for row in rows} == {"P"}

@@ -12,12 +12,13 @@ import pytest
 from lifelines import AalenJohansenFitter, KaplanMeierFitter
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from statsmodels.stats.proportion import proportion_confint
 
 from ebi_spark.config.settings import resource
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.continuous_spells import transfer_warning
 from ebi_spark.pathway.definitions import definitions_after
-from ebi_spark.pathway.incidence import counts_by_day, incidence, incidence_rows, readmissions
+from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.small_frames import small_frame
 from ebi_spark.synthetic import histories as made_up
@@ -605,7 +606,8 @@ def test_first_events_by_day_are_counted_as_by_hand(spark: SparkSession, not_com
     ]
     pathways = small_frame(spark, rows, PATHWAY.schema)
     counted: dict[tuple[str, str], dict[tuple[int, str], int]] = {}
-    for row in counts_by_day(pathways).collect():
+    by_day = counts_by_day(pathways).collect()
+    for row in by_day:
         counted.setdefault((row["group"], row["history"]), {})[row["day"], row["kind"]] = row["records"]
     assert counted == {
         ("all", "readmission"): {
@@ -623,17 +625,21 @@ def test_first_events_by_day_are_counted_as_by_hand(spark: SparkSession, not_com
         ("flagged", "readmission"): {(30, "readmission"): 1, (730, "censored"): 1},
         ("flagged", "further_operation"): {(105, "censored"): 1, (60, "further_operation"): 1},
         ("flagged", "death_in_hospital"): {(105, "censored"): 1, (730, "censored"): 1},
+        # Live discharges with 30 days of data: not who died in the spell, was followed for less, or is not known.
+        ("all", "readmission_within_30_days"): {(30, "readmission_within_30_days"): 1, (30, "censored"): 5},
+        ("flagged", "readmission_within_30_days"): {(30, "readmission_within_30_days"): 1, (30, "censored"): 1},
     }  # fmt: skip
-    curves = {(row["group"], row["event"], row["day"]): row for row in incidence(pathways).collect()}
+    curves = {(row["group"], row["event"], row["day"]): row for row in incidence_rows(by_day)}
     assert curves["all", "readmission", 0]["at_risk"] == 8
     # Eight discharges. Day 20: one readmitted and one dead, after one was last seen on day 10. Day 30: one of five.
     assert curves["all", "readmission", 30]["estimate"] == pytest.approx(1 / 7 + 5 / 7 * 1 / 5)
     assert (curves["flagged", "further_operation", 60]["at_risk"], curves["flagged", "further_operation", 60]["estimate"]) == (
         2, 0.5,
     )  # fmt: skip
-    # Live discharges with 30 days of data: not who died in the spell, was followed for less, or is not known.
-    found = {row["group"]: (row["discharges"], row["readmitted"]) for row in readmissions(pathways).collect()}
-    assert found == {"all": (6, 1), "flagged": (2, 1)}
+    within = curves["all", "readmission_within_30_days", 30]
+    assert (within["method"], within["at_risk"], within["events"], within["estimate"]) == ("wilson", 6, 1, 1 / 6)
+    assert (within["lower"], within["upper"]) == pytest.approx(proportion_confint(1, 6, method="wilson"))
+    assert sum(event == "readmission_within_30_days" for _, event, _ in curves) == 2
 
 
 def counts(history: str, days: list[int], kinds: list[str]) -> list[dict[str, Any]]:

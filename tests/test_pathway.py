@@ -82,6 +82,7 @@ def states(step: str, three: str, six: str, twelve: str) -> dict[tuple[str, str]
 
 PHYSIO, PAIN = "physiotherapy_supervised", "pain_management"
 FIRST_CONTACT = seen_by("2024-03-20", "650", first=True)
+FIXTURES = Path(__file__).parent / "fixtures"
 PROGRAMME = [seen_by("2023-09-01", "650", first=True), seen_by("2023-10-20", "650")]
 HISTORIES = [
     History("42 days apart are six weeks", states(PHYSIO, SEEN, SEEN, SEEN), [FIRST_CONTACT, seen_by("2024-05-01", "650")],
@@ -432,7 +433,9 @@ def test_the_stage_writes_the_same_from_silver_and_gold(
     for table, rows in rows_of_a_lake().items():
         lake.replace(table, small_frame(spark, rows, table.schema), {}, stage="test")
     summary = MonitorSummary()
-    Monitor(RunContext(RunConfig(lake=lake.location, sources=()), lake, "test-run"))._pathways(summary)
+    monitor = Monitor(RunContext(RunConfig(lake=lake.location, sources=()), lake, "test-run"))
+    monitor._approvals(summary)  # writes the operations
+    monitor._pathways(summary)
     with duckdb_on_delta() as reader:
         where = str(tmp_path / "lake/gold")
         states = reader.execute(
@@ -531,6 +534,26 @@ def test_codes_are_in_the_code_books_with_their_official_titles() -> None:
     assert sum(len(codes) for _, codes in lists) > 150
     for system, codes in lists:
         assert codes == {code: books[system].codes[code].title for code in codes}
+
+
+def plain(text: str) -> str:
+    """Small letters and digits only, without the numbers of references at the end of a line or sentence."""
+    cited = re.sub(r"(?<=[\w.)])\s\d(?:, \d)*(?=\.?\s*(?:\n|$)|\s[A-Z])", "", text)
+    return re.sub(r"[^a-z0-9]+", " ", cited.lower()).strip()
+
+
+def test_source_texts_are_the_words_of_the_article() -> None:
+    article = plain((FIXTURES / "article_on_fusion.txt").read_text(encoding="utf-8"))
+    items = definitions()
+    quoted = [item for item in (*items["steps"], *items["algorithm"]) if "source_text" in item and "source" not in item]
+    assert len(quoted) > 25
+    for item in quoted:
+        assert f" {plain(item['source_text'])} " in f" {article} ", item["id"]
+    assert plain(items["article"]["title"]) in article
+    assert {item["id"] for item in items["steps"] if "source" in item} == {"lumbar_imaging_flagged", "mcas"}
+    without = {item["id"] for item in items["steps"] if "source_text" not in item}
+    assert {"rheumatology", "facet_injection", "imaging_then_injection"} <= without
+    assert not without & {name for item in items["algorithm"] for name in item.get("indications", ())}
 
 
 def test_definitions_agree_with_each_other() -> None:

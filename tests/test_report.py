@@ -56,6 +56,7 @@ TABLES = {
     "approval_summary": monitoring_tables.APPROVAL_SUMMARY,
     "pathway_summary": monitoring_tables.PATHWAY_SUMMARY,
     "activity_change": monitoring_tables.PUBLISHED_ACTIVITY_CHANGE,
+    "measure_summary": monitoring_tables.MEASURE_SUMMARY,
     "audit_estimate": monitoring_tables.PUBLISHED_AUDIT_ESTIMATE,
 }
 
@@ -324,6 +325,24 @@ def monitored() -> dict[str, list[dict[str, Any]]]:
             ("flagged", 20),
         )
     ]
+    measure = key | {"financial_year": "2022-23", "period": "2022-23", "status": "ok"}
+    withheld = {"status": "withheld"}
+    measures = [
+        measure | {"kind": kind, "measure": name, "class": of, **values}
+        for kind, name, of, values in (
+            ("code_use", "operation_outside_scope", "any", {"records": 310, "of_records": 2700, "value": 0.115}),
+            ("code_use", "unspecified", "any", withheld),
+            ("code_use", "primary_diagnosis", "M545", {"records": 1400, "of_records": 2400, "value": 0.583}),
+            ("code_use", "primary_diagnosis", "other", {"records": 1000, "of_records": 2400, "value": 0.417}),
+            ("equality", "sex", "1", {"records": 500, "of_records": 1040, "value": 1.6, "lower": 1.4, "upper": 1.8}),
+            ("equality", "age_group", "0-19", withheld),
+            ("equality", "age_group", "20-29", withheld),
+            ("equality", "deprivation_fifth", "1", {"records": 300, "of_records": 1040, "value": 2.0}),
+            ("equality", "deprivation_fifth", "slope_index", {"value": 1.2, "lower": 0.4, "upper": 2.0}),
+            ("linked", "imaging_before_fusion", "flagged", {"records": 400, "of_records": 800, "value": 0.5}),
+            ("linked", "flagged_imaging_before_fusion", "flagged", withheld),
+        )
+    ]
     audit = {name: key[name] for name in ("policy_id", "reading", "disclosure")} | {
         "audit_id": "2Y-7",
         "part": "overall",
@@ -342,6 +361,7 @@ def monitored() -> dict[str, list[dict[str, Any]]]:
         "approval_summary": approvals,
         "pathway_summary": pathway,
         "activity_change": changes,
+        "measure_summary": measures,
         "audit_estimate": audits,
     }
 
@@ -832,6 +852,26 @@ def test_published_activity_is_beside_ours_where_the_release_has_the_year(page: 
     assert not partial.says("Published activity beside ours")
 
 
+def test_how_areas_differ_is_beside_what_the_source_published() -> None:
+    blank = {name: None for name, *_ in schemas.VARIATION.fields()}
+    row = blank | {"policy_id": FUSION, "revision": "2022-08", "reading": "as_published", "status": "ok", "areas": 106}
+    figures = dict(zip(("n_fold", "p10", "p25", "p50", "p90"), (3.24, 0.2, 0.31, 0.4, 0.65), strict=True))
+    rows = [
+        row | {"area_type": kind, "period": period, "financial_year": period[-7:], "period_years": years, **changes}
+        for kind, period, years, changes in (
+            ("sub_icb", "2018-19..2020-21", 3, figures), ("sub_icb", "2017-18..2021-22", 5, {}), ("icb", "2018-19", 1, {}),
+            ("sub_icb", "2021-22..2023-24", 3, {}),
+        )
+    ]  # fmt: skip
+    tables = {**empty(), "variation": framed(rows, schemas.VARIATION)}
+    found = Page(build_report(tables, release=manifest())).table("How areas differed, as published and as here")
+    assert [*found["Published by the source: CCGs, 2018-19"].values()][1:] == ["0.1", "4.5", "0.1", "0.1", "0.3", "0.5"]
+    ours = found["Ours: sub-ICB locations, 2018-19..2020-21, revision 2022-08"]
+    assert [*ours.values()][1:] == ["–", "3.2", "0.20", "0.31", "0.40", "0.65"]
+    later = {**empty(), "variation": framed(rows[3:], schemas.VARIATION)}
+    assert not Page(build_report(later, release=manifest())).says("How areas differed, as published")
+
+
 def test_published_baselines_are_those_of_the_sources() -> None:
     fusion, imaging = baselines()[FUSION], baselines()[IMAGING]
     keys = ("records", "standardised_rate", "n_fold", "p10", "p25", "p50", "p90")
@@ -979,6 +1019,21 @@ def test_monitoring_says_what_is_withheld_and_what_cannot_be_seen() -> None:
     reached = page.table("The last step of the article's algorithm that the data show")
     assert [line["Share of fusions"] for line in reached.values()] == ["40.0%", "36.2%", "[c]", "[c]"]
     assert page.says("NHS Humber and North Yorkshire Integrated Care Board"), "boards by their names"
+
+
+def test_codes_groups_and_linked_records_are_shown_with_what_is_withheld() -> None:
+    page = Page(build_report(sample(), release=manifest()))
+    uses = page.table("Other codes that may be recorded instead")
+    assert uses["Lumbar fusions with a code outside the policy's scope"]["2022-23"] == "310"
+    assert uses["Fusions whose code does not name the part of the spine"]["2022-23"] == "withheld"
+    assert [*page.table("The primary diagnosis of operations in scope")] == ["M545", "any other"]
+    groups = page.table("Flagged records by groups of people, 2022-23")
+    assert groups["Sex: Male"] == {"Group": "Sex: Male", "Records": "500", "Rate": "1.6 (1.4 to 1.8)"}
+    assert groups["Age: 0-19"]["Rate"] == "withheld"
+    assert groups["Deprivation fifth: 1 (most deprived)"]["Rate"] == "2.0"
+    assert groups["Deprivation fifth: Slope index of inequality"]["Rate"] == "1.2 (0.40 to 2.0)"
+    linked = page.table("Imaging, over records that are linked by person")
+    assert [row["Share"] for row in linked.values()] == ["50.0%", "withheld"]
 
 
 def test_a_local_policy_has_no_part_on_monitoring_and_a_withheld_change_no_chart() -> None:

@@ -18,11 +18,13 @@ from ebi_spark.approvals.regimes import known_boards, read_regimes, stated_cover
 from ebi_spark.approvals.register import classify_entries, read_registers
 from ebi_spark.config.settings import load_config, resource
 from ebi_spark.errors import InputError
+from ebi_spark.rates.equality import read_fifths, read_people_of_fifths
 from ebi_spark.small_frames import small_frame
 from ebi_spark.synthetic import INFLATION_WORDS, approvals, generate, hes, people, shares, sus_plus, truth
 from ebi_spark.synthetic.codes import national_counts
 from ebi_spark.synthetic.lookups import Lookups, lookups
 from ebi_spark.synthetic.people import intake_size
+from ebi_spark.synthetic.places import places
 from ebi_spark.synthetic.truth import Plan
 
 YEARS = ["2018-19", "2019-20", "2020-21", "2021-22"]
@@ -166,6 +168,13 @@ def test_the_run_configuration_finds_every_file(sus_folder: Path, hes_folder: Pa
         config = load_config(folder / "run.yml")
         assert config.years == tuple(YEARS)
         assert config.practices is not None and config.practices.is_file()
+        assert config.deprivation is not None and config.deprivation_population is not None
+        fifths, people = read_fifths(config.deprivation), read_people_of_fifths(config.deprivation_population)
+        of_fifths = Counter(fifths.values())
+        assert len(set(of_fifths.values())) == 1 and len(of_fifths) == 5
+        assert (
+            abs(sum(sum(of.values()) for of in people.values()) - sum(places().totals)) < 200
+        )  # rounded by age and sex
         found = {
             match
             for source in config.sources
@@ -382,10 +391,10 @@ def test_the_register_makes_the_class_that_is_known_of_each_operation(
     assert rows is not None
     boards = {board: board for board in known_boards()}
     entries = classify_entries(rows, ["2Y_back_pain_fusion", "2S_lower_back_imaging"], boards)
-    covered = register_coverage([], stated_coverage(config), config.linkable_share, None)
+    covered = register_coverage([], stated_coverage(config, boards), config.linkable_share, None)
     found = match_approvals(
         known, entries.where(F.size("reasons") == 0),
-        small_frame(spark, [vars(regime) for regime in read_regimes(config)],
+        small_frame(spark, [vars(regime) for regime in read_regimes(config, boards)],
                     "board string, policy_id string, kind string, since date, until date, exempts_emergencies boolean"),
         small_frame(spark, covered, "board string, covered_from date, covered_to date, linkable boolean, person_system string"),
     ).select("record_id", "person_id", "true_class", "match_class").toPandas()  # fmt: skip

@@ -4,7 +4,7 @@ Boards and policies are plain codes here. ``docs/monitoring-approvals.md`` says 
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 from typing import Any
@@ -51,26 +51,31 @@ class RegimeChange:
     after: str | None
 
 
-def read_regimes(config: RunConfig) -> list[Regime]:
+def read_regimes(config: RunConfig, shown: Mapping[str, str]) -> list[Regime]:
     """The regimes of a run. One of the configuration replaces all shipped ones of its board and policy.
+
+    ``shown``: the code under which each known board is shown (:func:`boards_shown`). Two codes that are shown as one board are
+    the same board here.
 
     Raises an :class:`InputError` for an unknown board, a regime that ends before it begins, and two of one board and policy
     on the same day.
     """
     own = [regime for item in config.approval_regimes for regime in _regimes(item)]
-    replaced = {(regime.board, regime.policy_id) for regime in own}
-    shipped = [item for item in _shipped() if (item.board, item.policy_id) not in replaced]
     _refuse_unknown_boards("approvals.regimes", own)
-    _refuse_overlaps("approvals.regimes", own, lambda item: f"{item.board} and {item.policy_id}", inclusive=False)
-    return sorted([*shipped, *own], key=lambda item: (item.board, item.policy_id, item.since or date.min))
+    replaced = {(shown[regime.board], regime.policy_id) for regime in own}
+    shipped = [item for item in _shipped() if (shown[item.board], item.policy_id) not in replaced]
+    every = sorted([*shipped, *own], key=lambda item: (item.board, item.policy_id, item.since or date.min))
+    _refuse_overlaps("approvals.regimes", every, shown, lambda item: f" and {item.policy_id}", inclusive=False)
+    return [replace(item, board=shown[item.board]) for item in every]
 
 
-def stated_coverage(config: RunConfig) -> list[Coverage]:
-    """The boards and days of ``approvals.covers``. Raises an :class:`InputError` as :func:`read_regimes` does."""
+def stated_coverage(config: RunConfig, shown: Mapping[str, str]) -> list[Coverage]:
+    """The boards and days of ``approvals.covers``, each board under the code of ``shown``. Raises an :class:`InputError` as
+    :func:`read_regimes` does."""
     found = [Coverage(item["board"], _day(item.get("from")), _day(item.get("to"))) for item in config.register_covers]
     _refuse_unknown_boards("approvals.covers", found)
-    _refuse_overlaps("approvals.covers", found, lambda item: item.board, inclusive=True)
-    return found
+    _refuse_overlaps("approvals.covers", found, shown, lambda _: "", inclusive=True)
+    return [replace(item, board=shown[item.board]) for item in found]
 
 
 def regime_changes(regimes: Iterable[Regime]) -> list[RegimeChange]:
@@ -137,17 +142,23 @@ def _refuse_unknown_boards(where: str, items: Collection[Any]) -> None:
         )
 
 
-def _refuse_overlaps(where: str, items: Collection[Any], named: Callable[[Any], str], *, inclusive: bool) -> None:
-    """Raise an :class:`InputError` if two items of one name share a day, or if an item has no day."""
-    last: dict[str, Any] = {}
+def _refuse_overlaps(
+    where: str, items: Collection[Any], shown: Mapping[str, str], more: Callable[[Any], str], *, inclusive: bool
+) -> None:
+    """Raise an :class:`InputError` if an item has no day, or if two items of one board (and of what ``more`` names) share a day."""
+    last: dict[tuple[str, str], Any] = {}
     for item in sorted(items, key=lambda item: item.since or date.min):
-        begins = item.since or date.min
+        begins, named = item.since or date.min, f"{item.board}{more(item)}"
         if item.until and (item.until < begins or (item.until == begins and not inclusive)):
-            raise InputError(f"{where}: {named(item)}: it ends before it begins", remedy="correct `from` and `to`")
-        before = last.get(named(item))
+            raise InputError(f"{where}: {named}: it ends before it begins", remedy="correct `from` and `to`")
+        before = last.get((shown[item.board], more(item)))
         if before and (before.until is None or begins < before.until or (inclusive and begins == before.until)):
+            other = before.board != item.board
             raise InputError(
-                f"{where}: {named(item)}: two items have the same days",
-                remedy="let each begin after the one before it has ended",
+                f"{where}: {named}: two items have the same days"
+                + (f", because {before.board} and {item.board} have the same areas" if other else ""),
+                remedy=f"leave out one of {before.board} and {item.board}, or let one begin after the other has ended"
+                if other
+                else "let each begin after the one before it has ended",
             )
-        last[named(item)] = item
+        last[shown[item.board], more(item)] = item

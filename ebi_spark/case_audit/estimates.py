@@ -244,7 +244,8 @@ def _by_clause(flagged: Sequence[Drawn]) -> list[Estimate]:
 
 def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[Estimate]:
     """The records in scope that the notes confirm: flagged × positive predictive value + not flagged × missed cases, as a share of
-    those in scope and as a number. Rogan and Gladen's formula gives the same share, as a check."""
+    those in scope and as a number. Rogan and Gladen's formula is a check that uses the forms in another way: see
+    :func:`_sensitivity_and_specificity`."""
     flagged, others = ppv.records or 0, missed.records or 0
     everybody = flagged + others
     apparent = flagged / everybody
@@ -269,10 +270,7 @@ def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[
         process_lower=None,
         process_upper=None,
     )
-    true_flagged, true_others = flagged * (ppv.estimate or 0.0), others * (missed.estimate or 0.0)
-    true, false = true_flagged + true_others, everybody - true_flagged - true_others
-    sensitivity = true_flagged / true if true > 0 else None
-    specificity = (others - true_others) / false if false > 0 else None
+    sensitivity, specificity = _sensitivity_and_specificity(drawn)
     check = rogan_gladen(apparent, sensitivity, specificity)
     return [
         seen,
@@ -286,6 +284,32 @@ def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[
             for name, value in (("sensitivity", sensitivity), ("specificity", specificity), ("rogan_gladen", check))
         ),
     ]  # fmt: skip
+
+
+def _sensitivity_and_specificity(drawn: Sequence[Drawn]) -> tuple[float | None, float | None]:
+    """The share of the confirmed records that are flagged, and of the others that are not. None where there are none of them.
+
+    Each form counts as 1/π, as it was drawn, and nothing makes up for missing answers. The corrected share makes up for them within
+    each stratum. So Rogan and Gladen's formula gives the same share if every drawn record has an answer, and another one if
+    answers are missing more often in one stratum or at one provider than elsewhere.
+
+    | flagged | verdict | N, m of the cell | weight |
+    |---------|---------|------------------|--------|
+    | yes     | yes     | 40, 4            | 10     |
+    | no      | yes     | 10, 2            | 5      |
+
+    The sensitivity of these two forms is 10 / 15.
+    """
+    weights: dict[tuple[bool, str | None], float] = {}
+    for unit in drawn:
+        cell = unit.stratum == FLAGGED, unit.answers.get(VERDICT)
+        weights[cell] = weights.get(cell, 0.0) + unit.cell_records / unit.cell_drawn
+
+    def share_of(flagged: bool, verdict: str) -> float | None:
+        right, wrong = (weights.get((side, verdict), 0.0) for side in (flagged, not flagged))
+        return right / (right + wrong) if right + wrong else None
+
+    return share_of(True, YES), share_of(False, NO)
 
 
 def rogan_gladen(apparent: float, sensitivity: float | None, specificity: float | None) -> float | None:

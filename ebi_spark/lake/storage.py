@@ -424,7 +424,7 @@ class Lake(LocalLake):
     def collect(self, table: Table, frame: DataFrame) -> pa.Table:
         """The rows of an aggregate on the driver, with the columns of ``table``. A :class:`ValueError` for a table of records or
         persons, which never come to the driver."""
-        if _OF_RECORDS & set(table.names()):
+        if table.patient_level:
             raise ValueError(f"{table.full_name} has rows of records")
         return conform(frame, table).toArrow()
 
@@ -537,6 +537,8 @@ def _properties(table: Table) -> dict[str, str]:
 def _sql_properties(table: Table) -> str:
     properties = _PROTOCOL | _properties(table)
     return ", ".join(f"{sql_text(key)} = {sql_text(value)}" for key, value in properties.items())
+
+
 def catalogue_name(location: LakeLocation, table: Table) -> str:
     """The name in SQL of a table of a lake in a catalogue."""
     return sql_name(str(location.catalog), location.schemas[table.layer], table.name)

@@ -9,17 +9,16 @@ from typing import Any
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 from ebi_spark.pathway.definitions import definitions_after
-from ebi_spark.small_frames import small_frame
+from ebi_spark.statistics.proportions import wilson
 from ebi_spark.statistics.survival import Day, Point, aalen_johansen, at_day, at_risk_after, kaplan_meier
-from ebi_spark.tables.monitoring import PATHWAY_INCIDENCE
 
 READMISSION, FURTHER_OPERATION, DEATH = "readmission", "further_operation", "death_in_hospital"
 ALIVE_WITHOUT = "alive_without_further_operation"
+WITHIN_30_DAYS = "readmission_within_30_days"
 ALL, FLAGGED = "all", "flagged"
-AALEN_JOHANSEN, KAPLAN_MEIER = "aalen_johansen", "kaplan_meier"
+AALEN_JOHANSEN, KAPLAN_MEIER, WILSON = "aalen_johansen", "kaplan_meier", "wilson"
 CENSORED = "censored"
 
 # What is estimated: the event, the history that it is taken from, and the method.
@@ -33,12 +32,6 @@ _ESTIMATES = (
 Key = tuple[str, str]
 
 
-def incidence(pathways: DataFrame) -> DataFrame:
-    """Rows of ``gold/pathway_incidence`` without ``run_id``, from rows of ``gold/pathway``: one query counts, the rest is done here."""
-    fields = [field for field in PATHWAY_INCIDENCE.schema if field.name != "run_id"]
-    return small_frame(pathways.sparkSession, incidence_rows(counts_by_day(pathways).collect()), StructType(fields))
-
-
 def counts_by_day(pathways: DataFrame) -> DataFrame:
     """How many operations have their first event, or are last seen, on each day after the start.
 
@@ -50,7 +43,8 @@ def counts_by_day(pathways: DataFrame) -> DataFrame:
     There are three histories, each for ``all`` operations and for the ``flagged`` ones: ``readmission`` after a live discharge,
     from the discharge, with death in hospital as the competing event; ``further_operation`` (fusion, revision or removal) from the
     operation, likewise; ``death_in_hospital`` from the operation. An event comes before a death on the same day, and both
-    before the end of the data. The largest of ``incidence_days`` ends every history.
+    before the end of the data. The largest of ``incidence_days`` ends every history. A fourth one, ``readmission_within_30_days``, has
+    only live discharges with 30 days of data after them, all on day 30.
 
     | policy_id           | group | history     | day | kind              | records |
     |---------------------|-------|-------------|-----|-------------------|---------|
@@ -62,7 +56,15 @@ def counts_by_day(pathways: DataFrame) -> DataFrame:
     observed = F.col("follow_up_days") + stay
     further = F.least("further_fusion_after", "revision_after", "removal_after")
     death, alive = F.col("death_after"), F.col("follow_up_days").isNotNull()
+    days = F.lit(definitions_after()["windows"]["30_days"])
+    readmitted = F.coalesce(F.col("readmitted_after") <= days, F.lit(False))
+    within = F.struct(
+        F.lit(WITHIN_30_DAYS).alias("history"),
+        days.alias("day"),
+        F.when(readmitted, F.lit(WITHIN_30_DAYS)).otherwise(F.lit(CENSORED)).alias("kind"),
+    )
     histories = F.array(
+        F.when(F.col("follow_up_days") >= days, within),
         F.when(alive, _history(READMISSION, F.col("readmitted_after"), death - stay, F.col("follow_up_days"))),
         _history(FURTHER_OPERATION, further, death, observed),
         _history(DEATH, F.lit(None).cast("int"), death, observed),
@@ -84,7 +86,8 @@ def incidence_rows(counts: Iterable[Row | Mapping[str, Any]]) -> list[dict[str, 
 
     There is a row for day 0, when everybody is at risk, for each day with an event, and for each of ``incidence_days``. ``at_risk`` is
     the number still observed on that day, and the estimate is NULL if it is 0. Limits are NULL where the estimate is 0 or 1. Every operation counts, so a
-    person with two operations counts twice.
+    person with two operations counts twice. ``readmission_within_30_days`` is a plain share with one row: ``at_risk`` are the live
+    discharges with 30 days of data.
     """
     histories: dict[Key, dict[str, dict[int, dict[str, int]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(dict))
@@ -92,28 +95,23 @@ def incidence_rows(counts: Iterable[Row | Mapping[str, Any]]) -> list[dict[str, 
     for row in counts:
         day = histories[row["policy_id"], row["group"]][row["history"]][row["day"]]
         day[row["kind"]] = row["records"]
-    return [
-        {"policy_id": policy, "group": group, "event": event, "method": method, **row}
-        for (policy, group), found in sorted(histories.items())
-        for event, history, method in _ESTIMATES
-        for row in _curve(event, method, _days(found.get(history, {})))
-    ]
+    rows = []
+    for (policy, group), found in sorted(histories.items()):
+        curves = [(event, method, _curve(event, method, _days(found.get(of, {})))) for event, of, method in _ESTIMATES]
+        shares = [_share(day, kinds) for day, kinds in found.get(WITHIN_30_DAYS, {}).items()]
+        rows += [
+            {"policy_id": policy, "group": group, "event": event, "method": method, **row}
+            for event, method, listed in [*curves, (WITHIN_30_DAYS, WILSON, shares)]
+            for row in listed
+        ]
+    return rows
 
 
-def readmissions(pathways: DataFrame) -> DataFrame:
-    """Emergency readmissions within 30 days: ``policy_id``, ``group``, ``discharges`` and ``readmitted``.
-
-    The discharges are live ones with 30 days of data after them. A readmission on day 30 counts. ``pathways`` has columns of
-    ``gold/pathway``.
-    """
-    days = definitions_after()["windows"]["30_days"]
-    groups = F.when(F.col("flagged"), F.array(F.lit(ALL), F.lit(FLAGGED))).otherwise(F.array(F.lit(ALL)))
-    counted = pathways.where(F.col("follow_up_days") >= days).select(
-        "policy_id", F.explode(groups).alias("group"), (F.col("readmitted_after") <= days).alias("readmitted")
-    )
-    return counted.groupBy("policy_id", "group").agg(
-        F.count(F.lit(1)).alias("discharges"), F.count_if("readmitted").alias("readmitted")
-    )
+def _share(day: int, kinds: Mapping[str, int]) -> dict[str, Any]:
+    """The row of a plain share."""
+    whole, events = sum(kinds.values()), kinds.get(WITHIN_30_DAYS, 0)
+    limits = wilson(events / whole, whole)
+    return {"day": day, "at_risk": whole, "events": events, "estimate": events / whole, **limits._asdict()}
 
 
 def _history(name: str, event: Column, death: Column, observed: Column) -> Column:

@@ -13,14 +13,19 @@ from ebi_spark.tables.schemas import RECORD_KEY
 PROCEDURE_DATE, ADMISSION_DATE = "procedure_date", "admission_date"
 
 
-def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geography: Geography) -> DataFrame:
+# With more operations than these, Spark decides how to join them with their spells.
+FEW = 300_000
+
+
+def operations(
+    flags: DataFrame, spells: DataFrame, policies: DataFrame, geography: Geography, *, few: bool = True
+) -> DataFrame:
     """A row for each record of admitted care in scope of a policy, under the policy's default reading. Records from outside
     England are left out, as in rates.
 
     ``flags`` has rows of ``gold/activity_flag``, ``spells`` of ``silver/apc_spell``, ``policies`` of ``gold/policy``. The
-    columns are those of ``gold/approval_match`` up to ``flagged``, and ``admission_date``, ``discharge_date``,
-    ``discharge_method``, ``primary_diagnosis``, ``dominant_procedure``, ``diagnosis_codes``, ``procedure_codes`` and
-    ``emergency``. The day of the operation is the source's
+    columns are those of ``gold/approval_match`` up to ``emergency``. ``few``: the operations are at most :data:`FEW`, so they are sent
+    to the spells, which are then read once and not shuffled. The day of the operation is the source's
     date of the dominant procedure, otherwise the day of admission. A record without either is left out. A date of the
     procedure that is not in the stay cannot be right, and counts as none.
 
@@ -45,16 +50,13 @@ def operations(flags: DataFrame, spells: DataFrame, policies: DataFrame, geograp
         *RECORD_KEY, "financial_year", "procedure_date", "admission_date", "discharge_date", "discharge_method",
         "admission_method", "primary_diagnosis", "dominant_procedure", "diagnosis_codes", "procedure_codes",
     )  # fmt: skip
-    # The records in scope are few: silver is read once and not shuffled.
-    joined = details.join(
-        F.broadcast(
-            in_area.select(
-                "policy_id", "revision", "reading", *RECORD_KEY, "person_id", "financial_year", "area_code",
-                "provider_code", (F.col("outcome") == "flagged").alias("flagged"),
-            )
-        ),
-        [*RECORD_KEY, "financial_year"],
-    ).join(F.broadcast(boards), "area_code", "left")  # fmt: skip
+    scope = in_area.select(
+        "policy_id", "revision", "reading", *RECORD_KEY, "person_id", "financial_year", "area_code", "provider_code",
+        (F.col("outcome") == "flagged").alias("flagged"),
+    )  # fmt: skip
+    joined = details.join(F.broadcast(scope) if few else scope, [*RECORD_KEY, "financial_year"]).join(
+        F.broadcast(boards), "area_code", "left"
+    )
     first, last = (F.coalesce(name, "procedure_date") for name in ("admission_date", "discharge_date"))
     in_stay = F.coalesce(F.col("procedure_date").between(first, last), F.lit(False))
     dated = joined.withColumns(

@@ -2,7 +2,8 @@
 how much each factor of the chain adds to a change. Also the codes that may be recorded instead of the policy's.
 
 Definitions are in ``conf/lumbar_fusions.yml``. Spark counts in one query (:func:`counts_frame`). The rows are made from these few
-counts on the driver (:func:`change_rows`, :func:`code_use_rows`).
+counts on the driver: the counts of each area (:func:`area_counts`), and from them the change between two periods
+(:func:`change_between`, :func:`change_rows`).
 """
 
 from collections import defaultdict
@@ -17,7 +18,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import resource
-from ebi_spark.financial_years import end_of
+from ebi_spark.errors import InputError
+from ebi_spark.financial_years import end_of, parse_years
 from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.geography.output_areas import assign_output_area
@@ -37,7 +39,7 @@ OUTSIDE_SCOPE, NON_DOMINANT, UNSPECIFIED, PRIMARY_DIAGNOSIS = (
 )  # fmt: skip
 ANY, UNKNOWN = "any", "unknown"
 # The revision in force on each record's day, as gold/activity_flag has it.
-IN_FORCE = ""
+IN_FORCE = "in_force"
 _AREA = "area"
 _STEPS = ("operations", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
 _AREA_COLUMNS = ("area_code", "area_date", "latest_area_code", "area_basis", "person_id")
@@ -263,11 +265,13 @@ Counts = Mapping[tuple[str, str, str], Mapping[str | None, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Change:
-    """The counts of one policy and area in two years, the widest first, both years read by one revision; and the flagged records by
-    the revisions in force."""
+    """The counts of one policy and area in two periods, the widest first, both periods read by one revision; and the flagged records
+    by the revisions in force."""
 
+    policy_id: str
+    reading: str
     area: tuple[str, str]
-    years: tuple[str, str]
+    periods: tuple[str, str]
     revision: str
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -319,7 +323,7 @@ def pairs_of(years: Iterable[str]) -> list[tuple[str, str]]:
     return found + ([(known[0], known[-1])] if len(known) > 2 else [])
 
 
-def changes(
+def area_counts(
     chain: Chain,
     counts: Counts,
     years: Iterable[str],
@@ -328,11 +332,11 @@ def changes(
     covered: Iterable[str],
     *,
     partial: bool,
-) -> list[Change]:
-    """The counts of a policy for every area and pair of years of :func:`pairs_of`.
+) -> list[dict[str, Any]]:
+    """The rows of ``gold/activity_count`` of one policy, without the run: one for each revision needed, year and area.
 
     Records of an unknown area count in England only. The records of a year that is not in ``covered`` cannot be assigned to other
-    areas, so other areas have no change from or to that year. Under ``partial`` coverage nothing is called England, nor a region. ``people``
+    areas, so other areas have no row of that year. Under ``partial`` coverage nothing is called England, nor a region. ``people``
     are those of each (year, area type, area code).
     """
     kinds = ("icb", "sub_icb") if partial else ("england", "region", "icb", "sub_icb")
@@ -349,36 +353,127 @@ def changes(
             for area in members.get(location, members[None]):
                 key = (version, year, area)
                 by_area[key] = tuple(map(sum, zip(by_area.get(key, (0,) * len(_STEPS)), numbers, strict=True)))
-    chosen = [_STEPS.index(step) for step in chain.steps]
-    names = (OPERATIONS if chain.fusions else IN_SCOPE, *chain.steps[1:])
-
-    def numbers_of(version: str, year: str, area: tuple[str, str]) -> tuple[int, ...]:
-        every = by_area.get((version, year, area), (0,) * len(_STEPS))
-        return tuple(every[place] for place in chosen)
-
-    found = []
     covered = set(covered)
-    for pair in pairs_of(years):
-        revision = chain.revision_on(end_of(pair[0]))
-        version = revision if chain.others else IN_FORCE
-        for area in sorted(areas):
-            if area[0] != "england" and not covered.issuperset(pair):
-                continue
-            before, after = (numbers_of(version, year, area) for year in pair)
-            then, now = (numbers_of(IN_FORCE, year, area)[-1] for year in pair)
-            known = [people.get((year, *area)) for year in pair]
-            if known[0] and known[1]:
-                change = Change(
-                    area, pair, revision, (known[0], *before), (known[1], *after), (then, now), (PEOPLE, *names)
-                )
-            else:
-                change = Change(area, pair, revision, before, after, (then, now), names, (NO_POPULATION,))
-            found.append(change)
+    return [
+        {
+            "policy_id": chain.policy_id,
+            "revision": version,
+            "revision_at_end": chain.revision_on(end_of(year)),
+            "reading": chain.reading,
+            YEAR: year,
+            "area_type": area[0],
+            "area_code": area[1],
+            PEOPLE: people.get((year, *area)),
+            **{
+                step: number if step in chain.steps else None
+                for step, number in zip(_STEPS, by_area.get((version, year, area), (0,) * len(_STEPS)), strict=True)
+            },
+        }
+        for version in (IN_FORCE, *chain.others)
+        for year in sorted(years)
+        for area in sorted(areas)
+        if area[0] == "england" or year in covered
+    ]
+
+
+# (revision, year) → a row of gold/activity_count, of one policy and area
+AreaCounts = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def by_area(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[tuple[str, str], Mapping[str, Any]]]:
+    """The rows of ``gold/activity_count`` of one policy by area type and code."""
+    found: dict[tuple[str, str], dict[tuple[str, str], Mapping[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        found[row["area_type"], row["area_code"]][row["revision"], row[YEAR]] = row
     return found
 
 
-def change_rows(chain: Chain, found: Sequence[Change], run_id: str) -> list[dict[str, Any]]:
-    """The rows of ``gold/activity_change``: for each change its factors, the effect of the revision, and both totals.
+def change_between(rows: AreaCounts, first: Sequence[str], later: Sequence[str]) -> Change:
+    """The change of one policy and area from some years to later ones. Both are read by the revision in force at the end of the
+    first period. Counts and people of several years are added up."""
+    last = rows[IN_FORCE, first[-1]]
+    revision = last["revision_at_end"]
+    version = revision if (revision, first[-1]) in rows else IN_FORCE
+    steps = [step for step in _STEPS if last[step] is not None]
+    names = (OPERATIONS if steps[0] == _STEPS[0] else IN_SCOPE, *steps[1:])
+
+    def sums(of: str, years: Sequence[str], columns: Iterable[str]) -> tuple[int, ...]:
+        return tuple(sum(rows[of, year][column] for year in years) for column in columns)
+
+    before, after = (sums(version, years, steps) for years in (first, later))
+    (then,), (now,) = (sums(IN_FORCE, years, (FLAGGED,)) for years in (first, later))
+    notes: tuple[str, ...] = (NO_POPULATION,)
+    if all(rows[IN_FORCE, year][PEOPLE] for year in (*first, *later)):
+        before, after = (
+            sums(IN_FORCE, years, (PEOPLE,)) + counted for years, counted in ((first, before), (later, after))
+        )
+        names, notes = (PEOPLE, *names), ()
+    periods = (period_of(first), period_of(later))
+    area = (last["area_type"], last["area_code"])
+    return Change(last["policy_id"], last["reading"], area, periods, revision, before, after, (then, now), names, notes)
+
+
+def period_of(years: Sequence[str]) -> str:
+    """A year, or the years of a period such as ``2018-19..2020-21``."""
+    return years[0] if len(years) == 1 else f"{years[0]}..{years[-1]}"
+
+
+def change_of_periods(
+    rows: Sequence[Mapping[str, Any]], policy_id: str, area: str, period_from: str, period_to: str
+) -> list[dict[str, Any]]:
+    """The rows of :func:`change_rows` for any two periods of one policy and area.
+
+    ``rows``: those of ``gold/activity_count`` of the policy. ``area``: ``england``, or a type and a code such as ``icb:QYG``. A
+    period is a year or a range of years. Raises an :class:`InputError` for a policy, area or year that ``rows`` do not have, and for
+    periods that are not ranges, have a year in common, or are not in order.
+    """
+    if not rows:
+        known = ", ".join(definitions()["chains"])
+        raise InputError(
+            f"the lake has no counts of {policy_id!r}",
+            remedy=f"run `ebi-spark monitor` first; counts are made for {known}",
+        )
+    first, later = (_range(name, text) for name, text in (("from", period_from), ("to", period_to)))
+    if first[-1] >= later[0]:
+        raise InputError(
+            f"{period_from} and {period_to} have years in common or are not in order",
+            remedy="give the earlier period first",
+        )
+    wanted = ("england", ENGLAND) if area == "england" else tuple(area.split(":", 1))
+    own = next((found for key, found in by_area(rows).items() if key == wanted), None)
+    if own is None:
+        types = sorted({row["area_type"] for row in rows})
+        raise InputError(
+            f"the lake has no counts of the area {area!r}",
+            remedy=f"write england, or a type and a code such as icb:QYG; the types are {', '.join(types)}",
+        )
+    missing = [year for year in (*first, *later) if (IN_FORCE, year) not in own]
+    if missing:
+        there = sorted({year for version, year in own if version == IN_FORCE})
+        raise InputError(f"the lake has no counts of {missing[0]} for {area}", remedy=f"choose from {', '.join(there)}")
+    return change_rows([change_between(own, first, later)])
+
+
+def _range(name: str, text: str) -> tuple[str, ...]:
+    years = parse_years(text)
+    if int(years[-1][:4]) - int(years[0][:4]) >= len(years):
+        raise InputError(f"{name}: {text} leaves out a year", remedy="write a range such as 2018-19..2020-21")
+    return years
+
+
+def changes(rows: Iterable[Mapping[str, Any]], years: Iterable[str]) -> list[Change]:
+    """The changes of every area for the pairs of :func:`pairs_of`, from the rows of ``gold/activity_count`` of one policy."""
+    grouped = by_area(rows)
+    return [
+        change_between(own, (first,), (later,))
+        for first, later in pairs_of(years)
+        for _, own in sorted(grouped.items())
+        if (IN_FORCE, first) in own and (IN_FORCE, later) in own
+    ]
+
+
+def change_rows(found: Sequence[Change]) -> list[dict[str, Any]]:
+    """The rows of ``gold/activity_change`` without the run: for each change its factors, the effect of the revision, and both totals.
 
     The parts of the factors and of the revision add up to the difference of the totals (to 1e-9). The revision's part is
     how much the revisions in force add to the revision that both periods are read by: in the later period, less the same in the
@@ -393,9 +488,9 @@ def change_rows(chain: Chain, found: Sequence[Change], run_id: str) -> list[dict
         parts = shapley_parts(factors, [change.after[-1] - change.before[-1] for change in group])
         for number, change in enumerate(group):
             common = {
-                "policy_id": chain.policy_id, "revision": change.revision, "reading": chain.reading,
-                "area_type": change.area[0], "area_code": change.area[1], "period_from": change.years[0],
-                "period_to": change.years[1], "run_id": run_id,
+                "policy_id": change.policy_id, "revision": change.revision, "reading": change.reading,
+                "area_type": change.area[0], "area_code": change.area[1], "period_from": change.periods[0],
+                "period_to": change.periods[1],
             }  # fmt: skip
             then, now = change.in_force
             whole = {

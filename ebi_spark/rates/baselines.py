@@ -1,7 +1,7 @@
 """Our counts compared with past activity as the sources publish it (``conf/baselines.yml``)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,6 +25,21 @@ def baselines() -> Mapping[str, Mapping[str, Any]]:
     """The published baseline of each policy, by policy id. Shared by all callers: do not change it."""
     document = yaml.safe_load(resource("conf", "baselines.yml").read_text(encoding="utf-8"))
     return {item["policy"]: item for item in document["baselines"]}
+
+
+# How areas differ, as a baseline and rows of `published/variation` name it.
+SPREAD = ("n_fold", "p10", "p25", "p50", "p90")
+
+
+def nearest_period(baseline: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """The shortest period of ``rows`` that has the baseline's year in it. None if none has.
+
+    >>> nearest_period({"financial_year": "2018-19"}, [{"period": "2018-19..2020-21"}, {"period": "2021-22..2023-24"}])
+    '2018-19..2020-21'
+    """
+    year = baseline["financial_year"]
+    having = {period for row in rows if (period := str(row["period"]))[:7] <= year <= period[-7:]}
+    return min(having, key=lambda period: (int(period[-7:-3]) - int(period[:4]), period), default=None)
 
 
 def compare(baseline: Mapping[str, Any], counts: Mapping[str, int]) -> list[Comparison]:

@@ -16,6 +16,8 @@ from ebi_spark.approvals.match import MATCH_CLASSES
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.rates.activity_change import definitions
+from ebi_spark.release.measure_summary import EarlierMeasures, code_use, equality, linked
 from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.decomposition import rounded
@@ -25,6 +27,10 @@ from ebi_spark.tables.monitoring import (
     APPROVAL_SUMMARY,
     AUDIT_ESTIMATE,
     AUDIT_SAMPLE,
+    CODE_USE,
+    EQUALITY_RATE,
+    LINKED_MEASURE,
+    MEASURE_SUMMARY,
     PATHWAY,
     PATHWAY_INCIDENCE,
     PATHWAY_STEP,
@@ -60,6 +66,8 @@ INCIDENCE_DAYS = (30, 90, 365, 730)
 # The event ALIVE is made of two others. It is published only if both are, because otherwise it would give one of them away.
 ALIVE = "alive_without_further_operation"
 PARTS_OF_ALIVE = ("further_operation", "death_in_hospital")
+# The share of readmissions among discharges with 30 days of data. Those without them are the difference from the curve.
+WITHIN_30_DAYS, READMISSION = "readmission_within_30_days", "readmission"
 FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
 TOTALS = ("total_from", "total_to")
 # Shares of an audit that are published. Kappa and what follows are published too; others, such as sample sizes, are in gold only.
@@ -134,9 +142,13 @@ def published_monitoring(
     def grouped(table: Table, by: Sequence[str]) -> list[Row]:
         return [row for row in lake.grouped(table, by) if row["policy_id"] in national]
 
+    def small(table: Table) -> list[Row]:
+        return [row for row in lake.small_rows(table, table.names()) if row["policy_id"] in national]
+
     operation = ["policy_id", "revision", "reading", YEAR]
+    matched = grouped(APPROVAL_MATCH, [*operation, "board", "match_class"])
     found[APPROVAL_SUMMARY] = approval_summary(
-        grouped(APPROVAL_MATCH, [*operation, "board", "match_class"]),
+        matched,
         earlier(APPROVAL_SUMMARY),
         every_board,
         thresholds,
@@ -144,7 +156,7 @@ def published_monitoring(
     found[PATHWAY_SUMMARY] = pathway_summary(
         grouped(PATHWAY, [*operation, *CLASSES]),
         grouped(PATHWAY_STEP, ["policy_id", YEAR, "step_id", "window", "state"]),
-        [row for row in lake.small_rows(PATHWAY_INCIDENCE, PATHWAY_INCIDENCE.names()) if row["policy_id"] in national],
+        small(PATHWAY_INCIDENCE),
         earlier(PATHWAY_SUMMARY),
         thresholds,
     )
@@ -152,6 +164,22 @@ def published_monitoring(
     found[PUBLISHED_ACTIVITY_CHANGE] = activity_change(
         [row for row in changes if row["policy_id"] in national], earlier(PUBLISHED_ACTIVITY_CHANGE), thresholds
     )
+    kept = EarlierMeasures(earlier(MEASURE_SUMMARY).rows)
+    of_year: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in matched:
+        of_year[row["policy_id"], row[YEAR]].append(row)
+
+    found[MEASURE_SUMMARY] = [
+        *code_use(
+            [row for row in small(CODE_USE) if (row["policy_id"], row[YEAR]) in of_year],
+            {key: _definition(rows) for key, rows in of_year.items()},
+            [*definitions()["primary_diagnosis"]["codes"]],
+            kept,
+            thresholds,
+        ),
+        *equality(small(EQUALITY_RATE), kept, thresholds),
+        *linked(small(LINKED_MEASURE), kept, thresholds),
+    ]
     # One reading only: audits by two readings would be two tables of the same patients.
     estimates = [
         row
@@ -346,19 +374,22 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
 
     A day is withheld if fewer than 8 fusions have the event by then, are still at risk, or do not have the event; if fewer
     than 8 had it since the last published day; if a kept release withholds it; or if a kept release gives a number for other
-    years that is too near. The estimate is rounded to the share of 5 fusions, and its limits outwards.
+    years that is too near. Readmission within 30 days is withheld too if its difference from the curve on that day is about few
+    discharges. The estimate is rounded to the share of 5 fusions, and its limits outwards.
     """
     found: dict[tuple[str, int], Row] = {}
     for event in sorted({row["event"] for row in rows}, key=lambda name: (name == ALIVE, name)):
         curve = sorted((row for row in rows if row["event"] == event), key=lambda row: row["day"])
         start, last = int(curve[0]["at_risk"]), 0
-        for day in INCIDENCE_DAYS:
+        for day in INCIDENCE_DAYS[:1] if event == WITHIN_30_DAYS else INCIDENCE_DAYS:
             until = [row for row in curve if row["day"] <= day]
             events = sum(int(row["events"]) for row in until)
             at_risk = next((int(row["at_risk"]) for row in curve if row["day"] >= day), 0)
             small = min(events - last, at_risk, start - events) <= rule.high
             if event == ALIVE:
                 small |= any(found.get((part, day), {}).get("status") != "ok" for part in PARTS_OF_ALIVE)
+            if event == WITHIN_30_DAYS:
+                small |= _few_without_data(start, events, [row for row in rows if row["event"] == READMISSION], rule)
             key = {"policy_id": labels["policy_id"], "kind": "incidence", "measure": event, "day": day}
             hidden = small or bool(earlier.withheld(key, "class")) or _too_near(events, labels, earlier, key, rule)
             row = labels | key | {"window": None, "class": "event"}
@@ -379,6 +410,14 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
                 "status": "ok",
             }
     return list(found.values())
+
+
+def _few_without_data(discharges: int, events: int, curve: Sequence[Row], rule: Thresholds) -> bool:
+    """Whether the live discharges without 30 days of data, or those of them with or without a readmission, are few. A reader who has
+    the curve's numbers on day 30 too can work them out."""
+    others = max((int(row["at_risk"]) for row in curve if row["day"] == 0), default=0) - discharges
+    readmitted = sum(int(row["events"]) for row in curve if row["day"] <= INCIDENCE_DAYS[0]) - events
+    return others > 0 and min(readmitted, others - readmitted) <= rule.high
 
 
 def _too_near(events: int, labels: Row, earlier: Earlier, key: Row, rule: Thresholds) -> bool:

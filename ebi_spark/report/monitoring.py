@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ebi_spark.report import wording
-from ebi_spark.report.blocks import LONG, Block, by_year_shown, hidden_names, split_hidden, stack, text
+from ebi_spark.report.blocks import LONG, Block, by_year, by_year_shown, hidden_names, split_hidden, stack, text
 from ebi_spark.report.rows import Row
 
-TABLES = ("approval_summary", "pathway_summary", "activity_change", "audit_estimate")
+TABLES = ("approval_summary", "pathway_summary", "activity_change", "measure_summary", "audit_estimate")
 
 APPROVAL_CLASSES = {
     "approved_in_time": "Approved in time",
@@ -39,6 +39,7 @@ WINDOWS = {
 STATES = {"seen": "seen", "not_seen": "not seen", "cannot_be_seen": "cannot be seen"}
 _LOOKS = {"seen": "left", "not_seen": "removed", "cannot_be_seen": "dropped"}
 EVENTS = {
+    "readmission_within_30_days": "Emergency readmission, of live discharges with 30 days of data (a plain share)",
     "readmission": "Emergency readmission",
     "further_operation": "Further fusion, revision or removal",
     "death_in_hospital": "Death in hospital",
@@ -50,10 +51,26 @@ ESTIMATES = {
     "not_codable_in_notes": "Flagged records whose notes show what no code can show, as a share",
     "corrected_share": "Records in scope that the notes confirm, as a share",
     "corrected_records": "Records in scope that the notes confirm",
-    "rogan_gladen": "The same share by Rogan and Gladen's formula, as a check",
+    "rogan_gladen": "A check on this share, by Rogan and Gladen's formula from sensitivity and specificity",
     "sensitivity": "Confirmed records that are flagged, as a share (sensitivity)",
     "specificity": "Records not confirmed that are not flagged, as a share (specificity)",
     "kappa": "Agreement of two readers (kappa)",
+}
+
+USES = {
+    "operation_outside_scope": "Lumbar fusions with a code outside the policy's scope",
+    "non_dominant": "Lumbar fusions with a code of the scope that is not dominant",
+    "unspecified": "Fusions whose code does not name the part of the spine",
+}
+DIMENSIONS = {"sex": "Sex", "age_group": "Age", "deprivation_fifth": "Deprivation fifth"}
+GROUPS = {
+    ("sex", "1"): "Male", ("sex", "2"): "Female", ("deprivation_fifth", "1"): "1 (most deprived)",
+    ("deprivation_fifth", "5"): "5 (least deprived)", ("deprivation_fifth", "slope_index"): "Slope index of inequality",
+}  # fmt: skip
+LINKED = {
+    "imaging_before_fusion": "Fusions with a scan of the lumbar spine in the 12 months before",
+    "flagged_imaging_before_fusion": "Such fusions with a scan that the imaging policy flags",
+    "repeat_imaging": "Scans of a person who had one in the 365 days before",
 }
 
 ARTICLE = (
@@ -82,6 +99,7 @@ def monitoring(own: dict[str, list[Row]], reading: str, whole: Sequence[Row]) ->
         *_pathway(own["pathway_summary"]),
         *_incidence(own["pathway_summary"]),
         *_changes(own["activity_change"]),
+        *_measures(own.get("measure_summary", ())),
         *_audits(own["audit_estimate"], whole),
     ]
     if not blocks:
@@ -307,6 +325,87 @@ def _changes(rows: Sequence[Row]) -> Iterable[Block]:
     )
     if any(row.get("notes") for row in chosen):
         yield text("A factor that is 0/0 in one of the years is given its value of the other year.")
+
+
+def _measures(rows: Sequence[Row]) -> Iterable[Block]:
+    """Codes recorded instead, groups of people, and measures over records that are linked by person."""
+
+    def value(row: Row, *, share: bool) -> str:
+        if row["status"] != "ok":
+            return "withheld"
+        if row.get("value") is None:
+            return "–"
+        shown, lower, upper = (
+            None if row.get(name) is None else wording.rate(100 * row[name] if share else row[name])
+            for name in ("value", "lower", "upper")
+        )
+        return f"{shown}{'%' if share else ''}" + (f" ({lower} to {upper})" if lower is not None else "")
+
+    uses = [row for row in rows if row["kind"] == "code_use"]
+    other = [row for row in uses if row["measure"] in USES]
+    if other:
+        order = list(USES)
+        yield by_year(
+            [row | {"revision": None} for row in other],
+            label=lambda row: USES[row["measure"]],
+            order=lambda row: (order.index(row["measure"]),),
+            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
+            caption="Other codes that may be recorded instead of the policy's, by year.",
+            first="Records",
+        )
+    first = [row for row in uses if row["measure"] == "primary_diagnosis"]
+    if first:
+        words = {"other": "any other", "required": "one that the policy requires"}
+        yield by_year(
+            [row | {"revision": None} for row in first],
+            label=lambda row: words.get(str(row["class"]), str(row["class"])),
+            order=lambda row: (row["class"] == "other", row["class"]),
+            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
+            caption="The primary diagnosis of operations in scope, by year. A rare code is among “any other”.",
+            first="Primary diagnosis",
+        )
+    groups = [row for row in rows if row["kind"] == "equality"]
+    if groups:
+        dimensions = list(DIMENSIONS)
+        groups.sort(key=lambda row: (dimensions.index(row["measure"]), len(row["class"]), row["class"]))
+        yield Block(
+            "grid",
+            text=f"Flagged records by groups of people, {wording.period(groups[0])}, per 100,000 a year, with 95% limits. Rates by sex "
+            "are standardised for age, rates by deprivation for age and sex; rates by age are not. A difference between groups is a question.",
+            head=("Group", "Records", "Rate"),
+            rows=tuple(
+                (
+                    f"{DIMENSIONS[row['measure']]}: {GROUPS.get((row['measure'], row['class']), row['class'])}",
+                    wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
+                    value(row, share=False),
+                )
+                for row in groups
+            ),
+            align="lrr",
+        )
+    given = [row for row in rows if row["kind"] == "linked"]
+    if given:
+        of_all = list(LINKED)
+        given.sort(key=lambda row: (of_all.index(row["measure"]) if row["measure"] in LINKED else 9, row["class"]))
+        yield Block(
+            "grid",
+            text=f"Imaging, over records that are linked by person, {wording.period(given[0])}, with 95% limits. No code says why a scan "
+            "was done. Only records whose data cover the time before count.",
+            head=("Measure", "Of", "Records", "Of records", "Share"),
+            rows=tuple(
+                (
+                    LINKED.get(row["measure"], wording.in_words(row["measure"])),
+                    f"{row['class']} records",
+                    *(
+                        wording.count(row.get(name)) if row["status"] == "ok" else "withheld"
+                        for name in ("records", "of_records")
+                    ),
+                    value(row, share=True),
+                )
+                for row in given
+            ),
+            align="llrrr",
+        )
 
 
 def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ebi_spark.rates.baselines import baselines, compare
+from ebi_spark.rates.baselines import SPREAD, baselines, compare, nearest_period
 from ebi_spark.rates.control_charts import Form
 from ebi_spark.report import between_areas, monitoring, over_time, wording
 from ebi_spark.report.between_areas import Comparison
@@ -381,7 +381,38 @@ class Policy:
                     fold=True,
                 )
             )
-        return (*blocks, *(() if self.options.partial else _baseline(self.policy_id, effects)))
+        if self.options.partial:
+            return tuple(blocks)
+        return (*blocks, *_baseline(self.policy_id, effects), *self._baseline_spread())
+
+    def _baseline_spread(self) -> tuple[Block, ...]:
+        """How areas differ as the source publishes it, beside ours: the shortest published period that has the source's year."""
+        given = baselines().get(self.policy_id, {})
+        areas = [
+            row for row in self.own["variation"] if row.get("reading") == self.reading and row["area_type"] == "sub_icb"
+        ]
+        period = nearest_period(given, areas) if set(SPREAD) <= set(given) else None
+        if period is None:
+            return ()
+        england = [row for row in self.whole() if row["period"] == period]
+        rate = wording.rate_in(england[0], "standardised_rate") if england else "–"
+        published = [str(given[name]) for name in ("standardised_rate", *SPREAD)]
+        rows = [(f"Published by the source: CCGs, {given['financial_year']}", *published)]
+        for row in areas:
+            if row["period"] == period:
+                ours = [wording.rate(row.get(name), "–") for name in SPREAD]
+                rows.append((f"Ours: sub-ICB locations, {period}, revision {row['revision']}", rate, *ours))
+        return (
+            Block(
+                "grid",
+                text="How areas differed, as published and as here: England's standardised rate, N-fold (P90 divided by P10) and "
+                "percentiles of the areas' rates, per 100,000. The areas, the standard population and the unit (episodes, "
+                "spells) differ.",
+                head=("Figures", "Rate", "N-fold", "P10", "P25", "P50", "P90"),
+                rows=tuple(rows),
+                align="lrrrrrr",
+            ),
+        )
 
     def _sensitivity(self) -> tuple[Block, ...]:
         """A table for each revision and base reading of the latest year. The decision that changes most records is first."""

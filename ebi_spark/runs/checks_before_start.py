@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ebi_spark.approvals.regimes import read_regimes, stated_coverage
+from ebi_spark.approvals.regimes import boards_shown, read_regimes, stated_coverage
 from ebi_spark.config.settings import LAYERS, RunConfig, Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography, resolved
@@ -191,7 +191,8 @@ def _approvals(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     """What boards ask for before a procedure, and which boards the registers cover."""
 
     def work() -> Answer:
-        regimes, covered = read_regimes(config), stated_coverage(config)
+        shown = boards_shown(read_geography(config.geography, config.mappings))
+        regimes, covered = read_regimes(config, shown), stated_coverage(config, shown)
         stated = f"registers cover {', '.join(sorted({item.board for item in covered}))}" if covered else ""
         of_boards = f"regimes of {', '.join(sorted({regime.board for regime in regimes}))}"
         return Answer("; ".join(filter(None, [of_boards, stated])))

@@ -82,6 +82,7 @@ READS: dict[str, tuple[str, ...]] = {
     "monitor": (
         ACTIVITY_FLAG.full_name,
         POLICY.full_name,
+        POLICY_ATTRITION.full_name,
         APC_SPELL.full_name,
         OP_ATTENDANCE.full_name,
         POPULATION.full_name,

@@ -1,10 +1,11 @@
 """The stage monitor: approvals, the care around operations, and what changed from one year to another."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
+from operator import or_
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -31,12 +32,14 @@ from ebi_spark.pathway.at_operation import approach, decompression, fusions, lev
 from ebi_spark.pathway.before import OPERATION, by_operation, findings, steps_before
 from ebi_spark.pathway.continuous_spells import transfer_warning
 from ebi_spark.pathway.coverage import coverage, last_day
-from ebi_spark.pathway.incidence import incidence
+from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
-from ebi_spark.pathway.operations import operations
+from ebi_spark.pathway.measures import measure_counts, measure_rows
+from ebi_spark.pathway.operations import FEW, operations
 from ebi_spark.policies.load import load_policies
 from ebi_spark.policies.model import Policy
 from ebi_spark.rates.activity_change import (
+    area_counts,
     chains,
     change_rows,
     changes,
@@ -63,10 +66,12 @@ from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
+    ACTIVITY_COUNT,
     APPROVAL_MATCH,
     APPROVAL_UNUSED,
     CODE_USE,
     EQUALITY_RATE,
+    LINKED_MEASURE,
     PATHWAY,
     PATHWAY_INCIDENCE,
     PATHWAY_STEP,
@@ -79,17 +84,13 @@ from ebi_spark.tables.schemas import (
     APC_SPELL,
     OP_ATTENDANCE,
     POLICY,
+    POLICY_ATTRITION,
     POPULATION,
     RECORD_TABLES,
     YEAR,
     Table,
 )
 
-# What an operation is matched by, and what its row shows.
-_MATCHED = (
-    "policy_id", "revision", "reading", "source_system", "dataset", "record_id", "person_id", "financial_year",
-    "operation_date", "operation_date_basis", "board", "provider_code", "flagged", "emergency",
-)  # fmt: skip
 _REGIME = "board string, policy_id string, kind string, since date, until date, exempts_emergencies boolean"
 _COVERED = "board string, covered_from date, covered_to date, linkable boolean, person_system string"
 
@@ -114,7 +115,7 @@ class Monitor(Stage):
     reads = READS["monitor"]
     writes = (
         PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE, APPROVAL_MATCH, APPROVAL_UNUSED, REGIME_CHANGE, PATHWAY, PATHWAY_STEP,
-        PATHWAY_INCIDENCE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE,
+        PATHWAY_INCIDENCE, LINKED_MEASURE, CODE_USE, ACTIVITY_COUNT, ACTIVITY_CHANGE, EQUALITY_RATE,
     )  # fmt: skip
 
     def run(self) -> MonitorSummary:
@@ -137,10 +138,20 @@ class Monitor(Stage):
         """The areas that figures are shown for."""
         return read_geography(self.config.geography, self.config.mappings)
 
-    def operations(self) -> DataFrame:
-        """The operations of all years; see :func:`~ebi_spark.pathway.operations.operations`."""
+    def _operations(self) -> DataFrame:
+        """The operations of all years; see :func:`~ebi_spark.pathway.operations.operations`. They are computed once, for
+        ``gold/approval_match``, which the rest of the stage reads."""
         lake = self.lake
-        return operations(lake.read(ACTIVITY_FLAG), lake.read(APC_SPELL), lake.read(POLICY), self.geography)
+        default = {(row["policy_id"], row["reading"]) for row in self._readings if row["is_default_reading"]}
+        in_scope = lake.small_rows(POLICY_ATTRITION, ["policy_id", "reading", "records_left"], {"step": [0]})
+        number = sum(
+            row["records_left"]
+            for row in in_scope
+            if row["policy_id"] in self._policies_applied and (row["policy_id"], row["reading"]) in default
+        )
+        return operations(
+            lake.read(ACTIVITY_FLAG), lake.read(APC_SPELL), lake.read(POLICY), self.geography, few=number <= FEW
+        )
 
     def _approvals(self, summary: MonitorSummary) -> None:
         """Read the registers of approvals, match the operations with them, and count around each change of a regime.
@@ -149,11 +160,11 @@ class Monitor(Stage):
         for; the tables of entries are empty.
         """
         shown = boards_shown(self.geography)
-        regimes = [replace(regime, board=shown[regime.board]) for regime in read_regimes(self.config)]
+        regimes = read_regimes(self.config, shown)
         covered = self._read_registers(shown, summary)
         lake, spark, run_id = self.lake, self.context.spark, F.lit(self.context.run_id)
         matched = match_approvals(
-            self.operations().select(*_MATCHED, "procedure_codes"),
+            self._operations(),
             lake.read(PRIOR_APPROVAL),
             small_frame(spark, [vars(regime) for regime in regimes], _REGIME),
             small_frame(spark, covered, _COVERED),
@@ -198,7 +209,7 @@ class Monitor(Stage):
         in_silver = entries.join(F.broadcast(seen), "person_id", "left").fillna(False, ["person_in_silver"])
         self._replace(PRIOR_APPROVAL, in_silver.coalesce(1))
         boards = [row.asDict() for row in entries_by_board(lake.read(PRIOR_APPROVAL)).collect()]
-        stated = [replace(item, board=shown[item.board]) for item in stated_coverage(config)]
+        stated = stated_coverage(config, shown)
         covered = register_coverage(boards, stated, config.linkable_share, config.register_pseudonym)
         quarantined = lake.grouped(PRIOR_APPROVAL_QUARANTINE, ["reasons"])
         summary.warnings += register_warnings(
@@ -225,20 +236,27 @@ class Monitor(Stage):
 
     def _changes_of_regimes(self, changes: list[RegimeChange]) -> None:
         """Count the operations by month and quarter around each change of a regime."""
-        of_boards = {"board": sorted({change.board for change in changes})}
         by = ["policy_id", "board", "operation_date", "flagged"]
-        counts = self.lake.grouped(APPROVAL_MATCH, by, where=of_boards) if changes else []
-        rows = before_and_after(counts, changes, self._days_of_data) if counts else []
+        counts = self.lake.grouped(APPROVAL_MATCH, by) if changes else []
+        if self.config.coverage == "partial":
+            # A board without any operation is not in the lake, so its zeros would mean nothing.
+            there = {row["board"] for row in counts}
+            changes = [change for change in changes if change.board in there]
+        rows = before_and_after(counts, changes, self._days_of_data)
         if rows:
-            rows = [row | {"run_id": self.context.run_id} for row in rows]
-            self._replace(REGIME_CHANGE, rows)
+            self._replace_rows(REGIME_CHANGE, rows)
         else:
             self._clear(REGIME_CHANGE)
 
     @cached_property
     def _policies_applied(self) -> set[str]:
         """The policies for admitted care that the lake has flags of."""
-        return {row["policy_id"] for row in self.lake.small_rows(POLICY, ["policy_id"], {"dataset": ["apc"]})}
+        return {row["policy_id"] for row in self._readings if row["dataset"] == "apc"}
+
+    @cached_property
+    def _readings(self) -> list[dict[str, Any]]:
+        """The readings of the policies that the lake has flags of."""
+        return self.lake.small_rows(POLICY, ["policy_id", "reading", "dataset", "is_default_reading"])
 
     @cached_property
     def _days_of_data(self) -> set[date]:
@@ -247,6 +265,10 @@ class Monitor(Stage):
 
     def _replace(self, table: Table, rows: Rows) -> None:
         self.lake.replace(table, rows, {}, stage=self.name)
+
+    def _replace_rows(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replace a table by a few rows, which get the run's id."""
+        self._replace(table, [{**row, "run_id": self.context.run_id} for row in rows])
 
     def _clear(self, *tables: Table) -> None:
         """Empty tables. One that is empty is not written again."""
@@ -259,13 +281,17 @@ class Monitor(Stage):
         lake, run_id = self.lake, F.lit(self.context.run_id)
         self.context.progress("following the care around fusions")
         spells, attendances = lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)
-        default = lake.read(POLICY).where("is_default_reading").select("policy_id", "reading").distinct()
-        flags = lake.read(ACTIVITY_FLAG).join(F.broadcast(default), ["policy_id", "reading"], "left_semi")
-        followed = fusions(self.operations())
+        chosen = [
+            (F.col("policy_id") == row["policy_id"]) & (F.col("reading") == row["reading"])
+            for row in self._readings
+            if row["is_default_reading"]
+        ]
+        flags = lake.read(ACTIVITY_FLAG).where(reduce(or_, chosen, F.lit(False)))
+        followed = fusions(lake.read(APPROVAL_MATCH))
         linked = linked_spells(followed, spells)
         covered = coverage(spells, attendances)
         shown = findings(linked, linked_attendances(followed, attendances), linked_flags(followed, flags))
-        read = [row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"])]
+        read = sorted({row["policy_id"] for row in self._readings})
         steps = steps_before(followed, by_operation(followed, shown), covered.stretches, read)
         data_end = last_day(covered.stretches, "apc", F.col("discharge_date"))
         for others in (steps_at_operation(followed), outcome_steps(followed, linked, data_end)):
@@ -280,13 +306,16 @@ class Monitor(Stage):
         )
         lake.replace(PATHWAY, whole.withColumn("run_id", run_id).repartition(YEAR), {}, stage=self.name)
         pathways = lake.read(PATHWAY)
-        rows = incidence(pathways).withColumn("run_id", run_id)
-        self._replace(PATHWAY_INCIDENCE, lake.collect(PATHWAY_INCIDENCE, rows))
         by_step = pathways.groupBy("algorithm_step").agg(
-            F.count("*").alias("rows"), F.count_if(F.col("person_id").isNull()).alias("without_person")
+            F.count("*").alias("records"), F.count_if(F.col("person_id").isNull()).alias("without_person")
         )
-        counted = by_step.collect()
-        summary.pathways = {row["algorithm_step"]: row["rows"] for row in counted}
+        measured = measure_counts(pathways, lake.read(PATHWAY_STEP), flags, covered.stretches, read)
+        # Three counts in one query.
+        every = counts_by_day(pathways).unionByName(measured, True).unionByName(by_step, True).collect()
+        self._replace_rows(PATHWAY_INCIDENCE, incidence_rows(row for row in every if row["history"]))
+        self._replace_rows(LINKED_MEASURE, measure_rows(row.asDict() for row in every if row["measure"]))
+        counted = [row for row in every if row["algorithm_step"]]
+        summary.pathways = {row["algorithm_step"]: row["records"] for row in counted}
         without_person = sum(row["without_person"] for row in counted)
         if without_person:
             summary.warnings.append(
@@ -315,15 +344,20 @@ class Monitor(Stage):
         if split and every_year:
             frame = counts_frame(records, flags, split, read_lookups(context.spark, config), self.geography)
             counted = [row.asDict() for row in frame.collect()]
-        by_area = counts_of(counted)
-        rows: dict[Table, list[dict[str, Any]]] = {CODE_USE: code_use_rows(counted, run_id), ACTIVITY_CHANGE: []}
+        by_location = counts_of(counted)
+        rows: dict[Table, list[dict[str, Any]]] = {
+            CODE_USE: code_use_rows(counted, run_id),
+            ACTIVITY_COUNT: [],
+            ACTIVITY_CHANGE: [],
+        }
         for chain in split:
-            found = changes(
-                chain, by_area, years[chain.dataset], totals, self.geography, covered, partial=partial_coverage
+            of_areas = area_counts(
+                chain, by_location, years[chain.dataset], totals, self.geography, covered, partial=partial_coverage
             )
-            rows[ACTIVITY_CHANGE] += change_rows(chain, found, run_id)
+            rows[ACTIVITY_COUNT] += of_areas
+            rows[ACTIVITY_CHANGE] += change_rows(changes(of_areas, years[chain.dataset]))
         rows[EQUALITY_RATE] = [] if partial_coverage else self._equality(records, flags, years, people, population)
-        run_in_threads([partial(self._replace, table, of_table) for table, of_table in rows.items()])
+        run_in_threads([partial(self._replace_rows, table, of_table) for table, of_table in rows.items()])
 
     def _equality(
         self,

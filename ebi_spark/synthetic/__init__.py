@@ -93,8 +93,14 @@ def generate(
         for role, rows in write_histories(out / "data", system, starts, layouts).items():
             counts[role] += rows
     counts["practices"] = places().write_practices(out / "practices.csv")
+    counts["deprivation"] = places().write_deprivation(out / "deprivation.csv", out / "deprivation_people.csv")
+    fifths = [
+        "deprivation:  # made up, as everything else",
+        "  lookup: deprivation.csv",
+        "  population: deprivation_people.csv",
+    ]
     sources = _sources(out, system) | {"register": ("local", {REGISTER: {"path": f"data/{REGISTER}/{REGISTER}.csv"}})}
-    write_run(out / "run.yml", spell_plan.labels, sources, approvals.settings(first_day))
+    write_run(out / "run.yml", spell_plan.labels, sources, [*fifths, *approvals.settings(first_day)])
     return counts
 
 

@@ -55,7 +55,8 @@ class History:
     ``outcomes`` is what is true after the operation, by the columns of ``gold/pathway``: what it does not name did not happen.
     ``steps`` are the steps after the operation that are seen, as (step, window), and ``before`` those before or at it.
     ``described``: other columns of ``gold/pathway``. ``late``: the operation is 11 days before the end of the last year.
-    ``known``: the records have the person.
+    ``september``: it is on 15 September of the middle year, because its days are calendar months before that day. ``known``:
+    the records have the person.
     """
 
     case: str
@@ -66,6 +67,7 @@ class History:
     before: frozenset[tuple[str, str]] = frozenset()
     described: Mapping[str, Any] = field(default_factory=dict)
     late: bool = False
+    september: bool = False
     known: bool = True
 
 
@@ -181,12 +183,12 @@ HISTORIES: tuple[History, ...] = (
         "on the first day of each window", (_operation(),),
         (Visit(-365, "410", first=True), Visit(-184, "191", first=True), Visit(-92, "656", first=True)),
         before=_seen("rheumatology", "12_months") | _seen("pain_management", "6_months", "12_months")
-        | _seen("psychology", *_WINDOWS),
+        | _seen("psychology", *_WINDOWS), september=True,
     ),
     History(
         "a day before each window", (_operation(),),
         (Visit(-366, "410", first=True), Visit(-185, "191", first=True), Visit(-93, "656", first=True)),
-        before=_seen("pain_management", "12_months") | _seen("psychology", "6_months", "12_months"),
+        before=_seen("pain_management", "12_months") | _seen("psychology", "6_months", "12_months"), september=True,
     ),
     History(
         "surgeons", (_operation(),),
@@ -238,22 +240,22 @@ HISTORIES: tuple[History, ...] = (
 
 
 def operation_day(history: History, starts: Sequence[int]) -> date:
-    """The day of the operation: 15 September of the middle year, or 11 days before the end of the last one.
+    """The day of the operation. Operations are spread over the years, each where all of its history is in them.
 
-    ``starts`` are the calendar years that the financial years begin in.
+    ``starts`` are the calendar years that the financial years begin in. If the years are too short for a history, its
+    operation is on 15 September of the middle year.
     """
     if history.late:
         return date(starts[-1] + 1, 3, 20)
-    return date(starts[(len(starts) - 1) // 2], 9, 15)
-
-
-def operation_keys() -> dict[str, str]:
-    """The key (``record_id``) of each case's operation in SUS+."""
-    found, number = {}, 0
-    for history in HISTORIES:
-        found[history.case] = str(_FIRST_KEY + number + 1)
-        number += len(history.stays) + len(history.visits)
-    return found
+    usual = date(starts[(len(starts) - 1) // 2], 9, 15)
+    days = [day for stay in history.stays for day in (stay.start, stay.end)] + [visit.on for visit in history.visits]
+    first = date(starts[0], 4, 1) - timedelta(days=min(days))
+    room = (date(starts[-1] + 1, 3, 31) - timedelta(days=max(days)) - first).days
+    if history.september or room < 0:
+        return usual
+    # Neighbours in the list are far apart, because 17 and the number of histories have no common factor.
+    place = HISTORIES.index(history) * 17 % len(HISTORIES)
+    return first + timedelta(days=room * place // len(HISTORIES))
 
 
 def write_histories(

@@ -13,6 +13,7 @@ from ebi_spark.synthetic import shares
 CHANGED_2026 = ("D4U1Y", "U2G6B")
 PEOPLE_A_PRACTICE = 10_000
 SMALL_AREAS = 250  # in each location
+FIFTHS = 5
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,32 @@ class Places:
             writer.writerow(("practice_code", "sub_icb_code", "valid_from", "valid_to"))
             writer.writerows(sorted(rows))
         return len(rows)
+
+    def write_deprivation(self, lookup: Path, people: Path) -> int:
+        """Write ``lsoa, fifth`` and ``fifth, sex, age_from, people`` as CSV. Returns the number of small areas.
+
+        The fifths are made up: the small areas of each location take turns, so each fifth has a fifth of everybody, and no fifth
+        has more activity than another but by chance.
+        """
+        areas = [(f"E019{n:05d}", n % FIFTHS + 1) for n in range(len(self.locations) * SMALL_AREAS)]
+        cells: dict[str, int] = {}
+        for of_location in self.people.values():
+            for cell, number in of_location.items():
+                cells[cell] = cells.get(cell, 0) + number
+        rows = [
+            (fifth, cell[0], int(cell[1:]) * 5, round(number / FIFTHS))
+            for fifth in range(1, FIFTHS + 1)
+            for cell, number in sorted(cells.items())
+        ]
+        for path, header, listed in (
+            (lookup, ("lsoa", "fifth"), areas),
+            (people, ("fifth", "sex", "age_from", "people"), rows),
+        ):
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(header)
+                writer.writerows(listed)
+        return len(areas)
 
 
 def practice_code(number: int) -> str:

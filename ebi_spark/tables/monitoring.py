@@ -47,6 +47,7 @@ PRIOR_APPROVAL = Table(
 """
     + _RUN,
     required=("register", "approval_id", "person_id", "person_in_silver", "route", "decision", "source_file", "run_id"),
+    statistics=("policy_id",),
 )
 PRIOR_APPROVAL_QUARANTINE = Table(
     "silver",
@@ -61,13 +62,21 @@ PRIOR_APPROVAL_QUARANTINE = Table(
 """
     + _RUN,
     required=("register", "reasons", "source_file", "raw", "run_id"),
+    statistics=("register",),
 )
 APPROVAL_MATCH = Table(
     "gold",
     "approval_match",
-    "an operation and the result of looking it up in the registers of approvals",
+    "an operation with what its record says, and the result of looking it up in the registers of approvals",
     _OPERATION
     + """
+    admission_date date -- first day of the spell
+    discharge_date date -- last day of the spell
+    discharge_method string -- how the patient was discharged, as in silver
+    primary_diagnosis string -- the primary diagnosis of the spell
+    dominant_procedure string -- the dominant procedure of the spell
+    diagnosis_codes string -- all diagnoses of the spell, such as ,M545,|,M431,
+    procedure_codes string -- all procedures of the spell, such as ,V382,Z993,
     emergency boolean -- the patient was admitted as an emergency
     regime string -- what the board asked for on the day: prior_approval, ifr_only, criteria_based or none; NULL if unknown
     match_class string -- the first class that applies, from cannot_link to none_on_record (docs/monitoring-approvals.md)
@@ -99,6 +108,7 @@ APPROVAL_UNUSED = Table(
 """
     + _RUN,
     required=("register", "approval_id", "person_in_silver", "decided_on", "days_waited", "run_id"),
+    statistics=("policy_id",),
 )
 REGIME_CHANGE = Table(
     "gold",
@@ -179,17 +189,39 @@ PATHWAY_INCIDENCE = Table(
     """
     policy_id string -- the policy
     group string -- all or flagged
-    event string -- readmission, further_operation, death_in_hospital or alive_without_further_operation
-    method string -- aalen_johansen or kaplan_meier
-    day int -- days since the start: discharge for readmission, otherwise the operation
-    at_risk bigint -- fusions still observed on that day
-    events bigint -- events on that day
+    event string -- readmission, further_operation, death_in_hospital, alive_without_further_operation or readmission_within_30_days
+    method string -- aalen_johansen, kaplan_meier or wilson
+    day int -- days since the start: discharge for readmissions, otherwise the operation
+    at_risk bigint -- fusions still observed on that day; for readmission_within_30_days, live discharges with 30 days of data after them
+    events bigint -- events on that day; for readmission_within_30_days, by that day
     estimate double -- cumulative incidence, or for alive_without_further_operation the share still without the event
     lower double -- lower 95% confidence limit
     upper double -- upper 95% confidence limit
 """
     + _RUN,
     required=("policy_id", "group", "event", "method", "day", "at_risk", "events", "run_id"),
+)
+LINKED_MEASURE = Table(
+    "gold",
+    "linked_measure",
+    "one measure over records of one year that are linked by person",
+    """
+    measure string -- the measure, as in conf/pathway.yml: imaging_before_fusion, flagged_imaging_before_fusion or repeat_imaging
+    group string -- all, or flagged: the records that the policy flags
+    policy_id string -- the policy whose records are counted
+    revision string -- the revision of the policy
+    reading string -- the policy's default reading
+    financial_year string -- of the records, such as 2021-22
+    records bigint -- records whose person is known, with data for the whole time before them
+    counted bigint -- those of them with what the measure counts
+    left_out bigint -- records for which it cannot be decided
+    share double -- counted / records; NULL where there are none
+    lower double -- lower 95% confidence limit (Wilson)
+    upper double -- upper 95% confidence limit (Wilson)
+"""
+    + _RUN,
+    partition_by=(YEAR,),
+    required=("measure", "group", "policy_id", "revision", "reading", YEAR, "records", "counted", "left_out", "run_id"),
 )
 CODE_USE = Table(
     "gold",
@@ -207,6 +239,30 @@ CODE_USE = Table(
     partition_by=(YEAR,),
     required=("policy_id", YEAR, "kind", "code", "records", "of_records", "run_id"),
 )
+ACTIVITY_COUNT = Table(
+    "gold",
+    "activity_count",
+    "the chain of counts of one policy, area and year, from which the change between two periods is made",
+    """
+    policy_id string -- the policy
+    revision string -- the revision by which the records are read; in_force for the one in force on each record's day
+    revision_at_end string -- the revision in force at the end of the year
+    reading string -- the policy's default reading
+    financial_year string -- April to March, such as 2021-22
+    area_type string -- england, region, icb or sub_icb
+    area_code string -- code of the area
+    people bigint -- people of the area, as in the rates; NULL where unknown
+    operations bigint -- all lumbar fusions; NULL for a policy without this step
+    in_scope bigint -- those in scope of the policy
+    primary_diagnosis bigint -- those with a primary diagnosis of the policy; NULL for a policy without this step
+    no_exclusion bigint -- those without a coded exclusion
+    flagged bigint -- those that are flagged
+"""
+    + _RUN,
+    partition_by=(YEAR,),
+    required=("policy_id", "revision", "revision_at_end", "reading", YEAR, "area_type", "area_code", "in_scope",
+              "no_exclusion", "flagged", "run_id"),
+)  # fmt: skip
 ACTIVITY_CHANGE = Table(
     "gold",
     "activity_change",
@@ -283,6 +339,7 @@ AUDIT_SAMPLE = Table(
     + _RUN,
     required=("audit_id", "policy_id", "revision", "reading", "policy_fingerprint", *RECORD_KEY, "provider_code", "stratum",
               "flagged_by", "records_in_stratum", "records_drawn", "probability", "read_twice", "clauses", "run_id"),
+    statistics=("audit_id",),
 )  # fmt: skip
 AUDIT_RESULT = Table(
     "gold",
@@ -301,6 +358,7 @@ AUDIT_RESULT = Table(
 """
     + _RUN,
     required=("audit_id", *RECORD_KEY, "reader", "clause_id", "found", "run_id"),
+    statistics=("audit_id",),
 )
 AUDIT_ESTIMATE = Table(
     "gold",
@@ -335,7 +393,7 @@ AUDIT_ESTIMATE = Table(
 # In the order in which they are made.
 MONITORING_TABLES = (
     PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE, APPROVAL_MATCH, APPROVAL_UNUSED, REGIME_CHANGE, PATHWAY, PATHWAY_STEP,
-    PATHWAY_INCIDENCE, CODE_USE, ACTIVITY_CHANGE, EQUALITY_RATE, AUDIT_SAMPLE, AUDIT_RESULT, AUDIT_ESTIMATE,
+    PATHWAY_INCIDENCE, LINKED_MEASURE, CODE_USE, ACTIVITY_COUNT, ACTIVITY_CHANGE, EQUALITY_RATE, AUDIT_SAMPLE, AUDIT_RESULT, AUDIT_ESTIMATE,
 )  # fmt: skip
 
 _RELEASE = "    release_id string -- the release that the row belongs to\n"
@@ -380,13 +438,13 @@ PATHWAY_SUMMARY = Table(
     measure string -- the step's id; levels, approach, decompression or algorithm_step; or the event of an incidence
     window string -- the window of a step; NULL otherwise
     class string -- for a step: seen, not_seen or cannot_be_seen; for a class: its value; for an incidence: event
-    day int -- for an incidence: days since discharge (readmission) or since the operation; NULL otherwise
+    day int -- for an incidence: days since discharge (readmissions) or since the operation; NULL otherwise
     operations bigint -- fusions in this class, or with the event by this day, rounded; NULL where withheld
     of_operations bigint -- all fusions that are counted, rounded
     share double -- operations / of_operations; for an incidence, the estimate that allows for censoring, rounded to the share of 5 fusions
     share_lower double -- lower 95% confidence limit of an incidence, rounded down; NULL otherwise
     share_upper double -- upper 95% confidence limit of an incidence, rounded up; NULL otherwise
-    at_risk bigint -- for an incidence: fusions still observed on this day, rounded; NULL otherwise
+    at_risk bigint -- for an incidence: fusions still observed on this day (readmission_within_30_days: live discharges with 30 days of data), rounded; NULL otherwise
 """
     + _CONTROLLED.format(more=""),
     partition_by=("release_id", YEAR),
@@ -438,4 +496,31 @@ PUBLISHED_AUDIT_ESTIMATE = Table(
     partition_by=("release_id",),
     required=("release_id", "audit_id", "policy_id", "reading", "measure", "part", "status", "disclosure"),
 )
-PUBLISHED_MONITORING = (APPROVAL_SUMMARY, PATHWAY_SUMMARY, PUBLISHED_ACTIVITY_CHANGE, PUBLISHED_AUDIT_ESTIMATE)
+MEASURE_SUMMARY = Table(
+    "published",
+    "measure_summary",
+    "England's records in one class of one measure: the use of a code, a group of people, or a measure over linked records",
+    _RELEASE
+    + """
+    policy_id string -- the policy, such as 2Y_back_pain_fusion
+    revision string -- the revision of the policy; several are separated by commas
+    reading string -- the policy's default reading
+    financial_year string -- the year, or the last year of the period
+    period string -- the year, or the years together, such as 2018-19..2023-24
+    kind string -- code_use (by year), equality (pooled years) or linked (all years)
+    measure string -- for code_use operation_outside_scope, non_dominant, unspecified or primary_diagnosis; for equality sex, age_group or deprivation_fifth; for linked the measure's id (docs/monitoring-changes.md)
+    class string -- the code, any, other or required; the group of people, or slope_index; all or flagged records
+    records bigint -- records in this class, rounded; NULL where withheld, and for slope_index
+    of_records bigint -- the whole, rounded; NULL where there is none
+    value double -- records / of_records; for equality the rate per 100,000 person-years, NULL without a population
+    lower double -- lower 95% confidence limit, rounded down; NULL for code_use
+    upper double -- upper 95% confidence limit, rounded up; NULL for code_use
+"""
+    + _CONTROLLED.format(more=""),
+    partition_by=("release_id", YEAR),
+    required=("release_id", "policy_id", "revision", "reading", YEAR, "period", "kind", "measure", "class", "status",
+              "disclosure"),
+)  # fmt: skip
+PUBLISHED_MONITORING = (
+    APPROVAL_SUMMARY, PATHWAY_SUMMARY, PUBLISHED_ACTIVITY_CHANGE, MEASURE_SUMMARY, PUBLISHED_AUDIT_ESTIMATE,
+)  # fmt: skip

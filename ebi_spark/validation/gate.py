@@ -45,7 +45,9 @@ LAYER_SUITES = {
         "pathway",
         "pathway_step",
         "pathway_incidence",
+        "linked_measure",
         "code_use",
+        "activity_count",
         "activity_change",
         "equality_rate",
         "audit_sample",
@@ -65,6 +67,7 @@ LAYER_SUITES = {
         "published_approval_summary",
         "published_pathway_summary",
         "published_activity_change",
+        "published_measure_summary",
         "published_audit_estimate",
         "published_policy",
     ),
@@ -79,6 +82,7 @@ RELEASE_ID = "release_id"
 KINDS = ("row", "unique", "unique_every_year", "total", "group", "count_of_violations")
 COLUMNS_THERE = "columns_there"
 
+ROW_COUNT = "expect_table_row_count_to_equal"
 IN_SET = "expect_column_values_to_be_in_set"
 
 

@@ -1,0 +1,263 @@
+"""The published table ``measure_summary``: codes that are recorded instead of a policy's, rates of groups of people, and measures
+over records that are linked by person.
+
+All rows are England's, made on the driver from small tables of gold. ``docs/disclosure.md`` says what is withheld, and why.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from ebi_spark.release.one_way_suppression import withheld_classes
+from ebi_spark.release.suppression import Thresholds
+from ebi_spark.statistics.proportions import wilson
+from ebi_spark.tables.schemas import POLICY_KEY, YEAR
+
+Row = dict[str, Any]
+
+CODE_USE, EQUALITY, LINKED = "code_use", "equality", "linked"
+OK, WITHHELD = "ok", "withheld"
+ANY, OTHER, REQUIRED = "any", "other", "required"
+PRIMARY_DIAGNOSIS, UNSPECIFIED = "primary_diagnosis", "unspecified"
+FEW_EVENTS = "few_events"
+DEPRIVATION, SLOPE, UNKNOWN = "deprivation_fifth", "slope_index", "unknown"
+_NOTHING = dict.fromkeys(("records", "of_records", "value", "lower", "upper"))
+
+
+class EarlierMeasures:
+    """The rows of the table in kept releases."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.rows = list(rows)
+
+    def of(self, **key: Any) -> list[Mapping[str, Any]]:
+        """The rows with these values."""
+        return [row for row in self.rows if all(row[name] == value for name, value in key.items())]
+
+    def classes_of(self, **key: Any) -> list[set[str]]:
+        """The classes with a number, a set for each kept release that has rows with this key."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for row in self.of(**key):
+            found[row["release_id"]] |= {row["class"]} if row["status"] == OK else set()
+        return list(found.values())
+
+
+def rounded(count: int, rule: Thresholds) -> int:
+    """A count to the rule's multiple."""
+    return int(math.floor((count + rule.step / 2) / rule.step) * rule.step)
+
+
+# Codes recorded instead
+
+
+def code_use(
+    counted: Sequence[Row],
+    definitions: Mapping[tuple[str, str], Row],
+    required: Collection[str],
+    earlier: EarlierMeasures,
+    rule: Thresholds,
+) -> list[Row]:
+    """The rows of ``gold/code_use`` that may be shown.
+
+    ``definitions``: ``revision`` and ``reading`` by policy and year. ``required``: the codes that the rule requires as primary
+    diagnosis. Other operations are shown as `any` only, because records with two codes count for both. Each primary diagnosis
+    is shown if it has enough records; all others together are `other`, and if one of ``required`` has too few, these are
+    `required`. So no row says that a rare code was recorded.
+    """
+    groups: dict[tuple[str, str, str], dict[str, Row]] = defaultdict(dict)
+    for row in counted:
+        groups[row["policy_id"], row[YEAR], row["kind"]][row["code"]] = row
+    found: list[Row] = []
+    for (policy, year, kind), by_code in sorted(groups.items()):
+        key = {"policy_id": policy, "period": year, "kind": CODE_USE, "measure": kind}
+        labels = key | {YEAR: year, **definitions[policy, year]}
+        whole = max(int(row["of_records"]) for row in by_code.values())
+        if kind == PRIMARY_DIAGNOSIS:
+            counts = {code: int(row["records"]) for code, row in by_code.items()}
+            classes = _diagnoses(counts, required, earlier.classes_of(**key), rule)
+        else:
+            count, scope = int(by_code[ANY]["records"]), groups.get((policy, year, PRIMARY_DIAGNOSIS), {})
+            # Records in scope are published elsewhere. So the others follow from the whole.
+            outside = whole - max((int(row["of_records"]) for row in scope.values()), default=0)
+            cells = [count] if kind == UNSPECIFIED else [count, whole - count, outside]
+            kept_back = any(row["status"] == WITHHELD for row in earlier.of(**key))
+            classes = {ANY: None if kept_back or min(cells) <= rule.high else count}
+        if classes and any(row[name] != labels[name] for row in earlier.of(**key) for name in ("revision", "reading")):
+            classes = dict.fromkeys(classes)
+        for name, number in classes.items():
+            found.append(labels | {"class": name} | _NOTHING | {"status": WITHHELD})
+            if number is not None:
+                share = min(1.0, rounded(number, rule) / rounded(whole, rule)) if kind != UNSPECIFIED else None
+                found[-1] |= {"records": rounded(number, rule), "value": share, "status": OK}
+                found[-1]["of_records"] = rounded(whole, rule) if kind != UNSPECIFIED else None
+    return found
+
+
+def _diagnoses(
+    counts: Mapping[str, int], required: Collection[str], shown_before: Sequence[set[str]], rule: Thresholds
+) -> dict[str, int | None]:
+    """The classes of primary diagnoses with their counts; nothing if the required codes, or all others, are few.
+
+    The number of records with a required code follows from the attrition. So the two groups add up by themselves. A code
+    that a kept release did not show is not shown either, because its count of then would be the difference. If a kept release
+    shows a code that is too rare now, nothing is shown.
+    """
+    classes: dict[str, int | None] = {}
+    for rest, listed in (
+        (REQUIRED, {code: counts.get(code, 0) for code in required}),
+        (OTHER, {code: number for code, number in counts.items() if code not in required}),
+    ):
+        total = sum(listed.values())
+        if total <= rule.high:
+            return {}
+        alone = {code for code, number in listed.items() if number > rule.high}
+        for before in shown_before:
+            alone &= before
+        # The rest is not small, and not nothing: a 0 that became 1 would be seen.
+        for code in sorted(alone, key=lambda code: (listed[code], code)):
+            if rest == REQUIRED and len(alone) == len(listed):
+                break
+            if sum(number for name, number in listed.items() if name not in alone) > rule.high:
+                break
+            alone.discard(code)
+        classes |= {code: listed[code] for code in sorted(alone, key=lambda code: (-listed[code], code))}
+        if len(alone) < len(listed) or rest == OTHER:
+            classes[rest] = total - sum(listed[code] for code in alone)
+    if any(before - classes.keys() for before in shown_before):
+        return dict.fromkeys(classes)
+    return classes
+
+
+# Groups of people
+
+
+def equality(rated: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -> list[Row]:
+    """The rows of ``gold/equality_rate`` that may be shown. Each dimension is a split of the flagged records of the pooled years.
+
+    A rate is rounded to what 5 records are at least, and its limits outwards; a group of fewer than 10 records has none. The slope
+    index (class ``slope_index``) is shown if no fifth is withheld and each has a rate. If a kept release has years that overlap with these and are another number of years, nothing is shown.
+    """
+    tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rated:
+        tables[row["policy_id"], row["dimension"]].append(row)
+    found: list[Row] = []
+    for (policy, dimension), rows in sorted(tables.items()):
+        period = str(rows[0]["period"])
+        key = {"policy_id": policy, "kind": EQUALITY, "measure": dimension}
+        labels = key | {"period": period, YEAR: period[-7:], "reading": rows[0]["reading"]}
+        labels["revision"] = rows[0]["revision"] or "several"
+        counts = {str(row["group"]): int(row["activity"]) for row in rows}
+        before = earlier.of(**key, period=period)
+        hidden = withheld_classes(
+            counts,
+            rule,
+            uninformative=[UNKNOWN],
+            earlier=[str(row["class"]) for row in before if row["status"] == WITHHELD],
+            earlier_shown=[str(row["class"]) for row in before if row["status"] == OK],
+        )
+        other_definition = any(row[name] != labels[name] for row in before for name in ("revision", "reading"))
+        if other_definition or any(_overlaps(period, str(row["period"])) for row in earlier.of(**key)):
+            hidden = frozenset(counts)
+        whole = sum(counts.values())
+        for row in rows:
+            shown = labels | {"class": str(row["group"])} | _NOTHING | {"status": WITHHELD}
+            if row["group"] not in hidden and whole > rule.high:
+                shown |= {
+                    "records": rounded(counts[str(row["group"])], rule),
+                    "of_records": rounded(whole, rule),
+                    "status": OK,
+                }
+                if row["status"] != FEW_EVENTS:
+                    unit = _unit(row["rate"], counts[str(row["group"])], rule)
+                    sides = (("value", "rate", 0), ("lower", "lower", -1), ("upper", "upper", 1))
+                    shown |= {name: _to_unit(row[of], unit, side) for name, of, side in sides}
+            found.append(shown)
+        index = rows[0] if dimension == DEPRIVATION else None
+        if index is not None and index.get("slope_index") is not None:
+            shown = labels | {"class": SLOPE} | _NOTHING | {"status": WITHHELD}
+            if not hidden and not any(row["status"] == FEW_EVENTS for row in rows):
+                unit = max(_unit(row["rate"], counts[str(row["group"])], rule) for row in rows if row["rate"])
+                sides = (("value", "slope_index", 0), ("lower", "slope_lower", -1), ("upper", "slope_upper", 1))
+                shown |= {name: _to_unit(index[of], unit, side) for name, of, side in sides} | {"status": OK}
+            found.append(shown)
+    return found
+
+
+def _overlaps(period: str, other: str) -> bool:
+    """Whether two periods have a year in common and are not equally long."""
+    (first, last), (begins, ends) = ((int(name[:4]), int(name[-7:-3])) for name in (period, other))
+    return first <= ends and begins <= last and last - first != ends - begins
+
+
+def _unit(rate: float | None, events: int, rule: Thresholds) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is at least the rate of as many records as counts are rounded to."""
+    least = (rate or 1.0) * rule.step / max(events, 1)
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(unit * power for unit in (1, 2, 5, 10) if unit * power >= least * (1 - 1e-9))
+
+
+def _to_unit(value: float | None, unit: float, side: int) -> float | None:
+    if value is None:
+        return None
+    parts = value / unit
+    whole = round(parts) if side == 0 else math.ceil(parts - 1e-9) if side > 0 else math.floor(parts + 1e-9)
+    return round(whole * unit, 9)
+
+
+# Measures over linked records
+
+
+def linked(measured: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -> list[Row]:
+    """The rows of ``gold/linked_measure`` over all years, for flagged and for all records.
+
+    Both are withheld if, of the flagged records or of the others, few have or do not have what is counted; if a kept release
+    withholds them; or if a kept release gives a number for other years that is too near.
+    """
+    tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in measured:
+        tables[row["policy_id"], row["measure"]].append(row)
+    found: list[Row] = []
+    for (policy, measure), rows in sorted(tables.items()):
+        years = sorted({row[YEAR] for row in rows})
+        period = years[0] if len(years) == 1 else f"{years[0]}..{years[-1]}"
+        key = {"policy_id": policy, "kind": LINKED, "measure": measure}
+        labels = key | {"period": period, YEAR: years[-1]}
+        labels |= {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in POLICY_KEY[1:]}
+        sums = {
+            group: {
+                name: sum(int(row[name]) for row in rows if row["group"] == group) for name in ("records", "counted")
+            }
+            for group in ("all", "flagged")
+        }
+        every, flagged = sums["all"], sums["flagged"]
+        cells = [
+            flagged["counted"],
+            flagged["records"] - flagged["counted"],
+            every["counted"] - flagged["counted"],
+            (every["records"] - every["counted"]) - (flagged["records"] - flagged["counted"]),
+        ]
+        before = earlier.of(**key)
+        hidden = min(cells) <= rule.high or any(row["status"] == WITHHELD for row in before)
+        definition = tuple(labels[name] for name in ("period", *POLICY_KEY[1:]))
+        for kept in before:
+            counted = rounded(sums[kept["class"]]["counted"], rule)
+            near = abs(counted - (kept["records"] or 0)) - rule.step + 1 <= rule.high
+            same = tuple(kept[name] for name in ("period", *POLICY_KEY[1:])) == definition
+            hidden |= not same and (near or kept["period"] == period)
+        for group, number in sums.items():
+            shown = labels | {"class": group} | _NOTHING | {"status": WITHHELD}
+            if not hidden:
+                whole = rounded(number["records"], rule)
+                share = number["counted"] / number["records"]
+                limits, unit = wilson(share, number["records"]), rule.step / whole
+                shown |= {
+                    "records": rounded(number["counted"], rule),
+                    "of_records": whole,
+                    "value": _to_unit(share, unit, 0),
+                    "lower": _to_unit(limits.lower, unit, -1),
+                    "upper": _to_unit(limits.upper, unit, 1),
+                    "status": OK,
+                }
+            found.append(shown)
+    return found

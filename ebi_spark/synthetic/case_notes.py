@@ -1,0 +1,125 @@
+"""Made-up answers for the forms of a case-note audit of made-up data, with a truth that is known.
+
+``python -m ebi_spark.synthetic.case_notes --lake LAKE --forms DIR --out DIR`` fills the forms of a draw. It refuses records that are not
+made up, because nobody must mistake these answers for what notes say.
+"""
+
+import argparse
+import csv
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ebi_spark.case_audit.forms import READERS
+from ebi_spark.case_audit.questions import NO, NOTES_FOUND, SUPPORTS_FLAG, VERDICT, YES
+from ebi_spark.config.settings import lake_location
+from ebi_spark.errors import InputError
+from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.own_files import write_whole
+from ebi_spark.tables.monitoring import AUDIT_SAMPLE
+from ebi_spark.tables.schemas import APC_SPELL
+
+# The share of records that the notes would confirm: of flagged ones, and of others by their stratum.
+CONFIRMED = {"flagged": 0.76, "readings_disagree": 0.3, "rest": 0.03}
+CONFIRMED_NEAR_MISS = 0.08
+NOT_RETURNED, WITHOUT_NOTES, READERS_DIFFER = 0.05, 0.03, 0.08
+
+
+def confirmed(record_id: str, stratum: str, seed: int = 1) -> bool:
+    """Whether the notes of a record would confirm it: the truth that an audit estimates."""
+    return _uniform(seed, "truth", record_id) < CONFIRMED.get(stratum, CONFIRMED_NEAR_MISS)
+
+
+def returned(record_id: str, seed: int = 1) -> bool:
+    """Whether the form of a record comes back."""
+    return _uniform(seed, "returned", record_id) >= NOT_RETURNED
+
+
+def notes_found(record_id: str, seed: int = 1) -> bool:
+    """Whether the notes of a record are found."""
+    return _uniform(seed, "notes", record_id) >= WITHOUT_NOTES
+
+
+def fill_forms(
+    forms: Iterable[Path], strata: Mapping[str, str], clauses: Mapping[str, str], out: Path, seed: int = 1
+) -> int:
+    """Fill the forms of a draw and write them to ``out``, a file for each provider. Returns how many are filled.
+
+    ``strata`` has the stratum of each drawn record, ``clauses`` the kind of each clause that the forms ask about. A form whose
+    verdict is no has one clause that does not support the flag. A second reader differs now and then, and the truth is adjudicated.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    filled: set[str] = set()
+    for path in sorted(forms):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows, names = list(reader), list(reader.fieldnames or ())
+        for row in rows:
+            record = row["record_id"].removeprefix("'")
+            if returned(record, seed):
+                filled.add(record)
+                row.update(zip(READERS, _answers(row, strata[record], clauses, seed), strict=True))
+        lines = [names, *([row[name] for name in names] for row in rows)]
+        write_whole(out / f"{path.parent.name}.csv", _csv(lines))
+    return len(filled)
+
+
+def _answers(row: Mapping[str, str], stratum: str, clauses: Mapping[str, str], seed: int) -> tuple[str, str, str]:
+    record, question = row["record_id"].removeprefix("'"), row["clause_id"]
+    twice = row["readers"] == "2"
+    if not notes_found(record, seed):
+        answer = NO if question == NOTES_FOUND else ""
+        return answer, answer if twice else "", ""
+    true = confirmed(record, stratum, seed)
+    # Of a record that is not confirmed, one clause says why.
+    reasons = [name for name, kind in clauses.items() if kind in ("require", "exclude", "note")]
+    reason = reasons[int(_uniform(seed, "reason", record) * len(reasons))]
+    supports = SUPPORTS_FLAG.get(clauses.get(question, ""), NO if question in clauses else YES)
+    wrong = not true and question in (VERDICT, reason)
+    answer = _other(supports) if wrong else supports
+    differs = question != NOTES_FOUND and _uniform(seed, "second", record + question) < READERS_DIFFER
+    if not twice:
+        return answer, "", ""
+    return (answer, _other(answer), answer) if differs else (answer, answer, "")
+
+
+def _other(answer: str) -> str:
+    return NO if answer == YES else YES
+
+
+def _uniform(seed: int, purpose: str, text: str) -> float:
+    """A number in [0, 1) that is the same for the same text."""
+    digest = hashlib.sha256(f"{seed}|{purpose}|{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _csv(lines: Iterable[list[str]]) -> str:
+    return "\r\n".join(",".join('"' + cell.replace('"', '""') + '"' for cell in line) for line in lines) + "\r\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fill the forms of the newest draw of a lake with made-up data."""
+    parser = argparse.ArgumentParser(prog="python -m ebi_spark.synthetic.case_notes", description=__doc__)
+    parser.add_argument("--lake", required=True)
+    parser.add_argument("--forms", required=True, type=Path, help="the folder that `audit draw` wrote")
+    parser.add_argument("--out", required=True, type=Path, help="a folder for the filled forms")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args(argv)
+    lake = LocalLake(lake_location(given.lake, Path.cwd(), "--lake"))
+    providers = {row["provider_code"] for row in lake.grouped(APC_SPELL, ["provider_code"])} - {None}
+    made_up = [code for code in providers if code.startswith(("RI", "RO", "RU", "RZ", "NV"))]
+    if len(made_up) < len(providers) / 2:
+        raise InputError("the lake does not have made-up data", remedy="fill the forms from the case notes")
+    sample = lake.small_rows(AUDIT_SAMPLE, ["record_id", "stratum", "clauses", "drawn_at"])
+    newest = max(row["drawn_at"] for row in sample)
+    drawn = [row for row in sample if row["drawn_at"] == newest]
+    clauses = {name: kind for row in drawn for name, kind in dict(row["clauses"]).items()}
+    strata = {row["record_id"]: row["stratum"] for row in drawn}
+    filled = fill_forms(given.forms.glob("*/forms.csv"), strata, clauses, given.out, given.seed)
+    print(f"{filled:,} forms are filled with made-up answers: {given.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
