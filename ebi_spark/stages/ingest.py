@@ -9,6 +9,7 @@ from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
 from ebi_spark.records.ingest import write_batch
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.plan import Plan, plan_ingest
+from ebi_spark.records.staging import staging_area
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import READS
 from ebi_spark.sources.column_drift import column_warnings, last_ingested
@@ -75,6 +76,10 @@ class Ingest(Stage):
     def run(self, due: Due | None = None, only: frozenset[str] | None = None) -> IngestResult:
         """Read all batches. With ``due``, only those that the last runs do not cover; with ``only``, only those that
         read one of these files."""
+        with staging_area(self.lake):
+            return self._run(due, only)
+
+    def _run(self, due: Due | None, only: frozenset[str] | None) -> IngestResult:
         context = self.context
         with self._part() as report:
             report.years = list(self.config.years or [])
