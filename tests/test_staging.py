@@ -3,17 +3,26 @@ nothing of either."""
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calling import call
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
 from source_rows import APCS, DER, attendance, derived, spell, state, write
 
+from ebi_spark.config.settings import load_config
 from ebi_spark.lake.adopted_files import AdoptedFiles
+from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan, staging
 from ebi_spark.records.staging import FOLDER
+from ebi_spark.runs import history
+from ebi_spark.runs.history import RunHistory
+from ebi_spark.stages import ingest as stage
+from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.validation import gate
 from jobs import ingest
 
 pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
@@ -140,3 +149,46 @@ def test_what_a_killed_run_leaves_is_removed_or_ignored(
     assert answer["exit"] == 0, answer["error"]
     assert not (tmp_path / "lake/silver" / FOLDER).exists()
     assert {table: state(tmp_path, table, columns) for table, columns in COLUMNS.items()} == undisturbed
+
+
+def test_what_an_ingest_has_checked_is_not_read_again(
+    spark: SparkSession, tmp_path: Path, empty_lake: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_sources(tmp_path)
+    empty_lake(tmp_path / "lake")
+    (tmp_path / "run.yml").write_text(CONFIG.format(years=""))
+    config = load_config(tmp_path / "run.yml")
+    lake = Lake(spark, config.lake, "r")
+    silver = {"apc_spell": APC_SPELL, "op_attendance": OP_ATTENDANCE}
+
+    def passed() -> dict[str, set[str]]:
+        years = {year for table in silver.values() for year in lake.years(table)}
+        return RunHistory(Lake(spark, config.lake, "r"), config, "r").passed_checks(years)
+
+    # A condition that the records of one year do not meet.
+    with monkeypatch.context() as patch:
+        for module in (stage, history):
+            patch.setattr(module, "row_checks", lambda name: {"x": "record_id <> '2021-1'"})
+        assert call(ingest.main, tmp_path)["exit"] == 0
+        found = passed()
+        assert found.keys() == silver.keys()
+        assert all("2020-21" in years and "2021-22" not in years for years in found.values())
+    assert passed() == {}, "the checks are others"
+    put_sources(tmp_path)
+    write(tmp_path / "opa/more.csv", [attendance("more")])
+    write(tmp_path / "apcs/more.csv", [spell("more")], APCS)
+    assert call(ingest.main, tmp_path)["exit"] == 0
+    assert passed() == {name: set(lake.years(table)) for name, table in silver.items()}
+    # What is known is not read, but everything else is.
+    known = {"op_attendance": ["2021-22"]}
+    counters = [gate._ViolationCounter(lake, None, None, passed=told) for told in ({}, known)]
+    suites = [replace(gate.load_suite("op_attendance"), checks=CHECKS)]
+    assert [counter.violations(suites).counts["op_attendance", "x"] for counter in counters] == [2, 1]
+    # Another tool adds a row.
+    table = DeltaTable(tmp_path / "lake/silver/apc_spell")
+    write_deltalake(table, table.to_pyarrow_table().slice(0, 1), mode="append")
+    assert passed().keys() == {"op_attendance"}
+
+
+# Met by all attendances but 2020-1 and 2021-1.
+CHECKS = (gate.Check("x", "", "row", "record_id NOT LIKE '%-1'"),)

@@ -124,8 +124,9 @@ class FileCount:
     differing: int = 0  # duplicates that differ in columns that no record takes
     due_from: date | None = None
     outcome_checksums: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
-    # The records of each year, where they have been staged.
+    # The records of each year, where they have been staged, and those that violate a check.
     records: dict[str, RecordCount] = field(default_factory=lambda: defaultdict(RecordCount))
+    violations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 class Batch(NamedTuple):
@@ -190,13 +191,21 @@ class FileCounts:
                 found.setdefault(path, RecordCount()).merge(count.records[year])
         return found
 
+    def meet_checks(self, table_id: tuple[str, str], batch: "Batch", year: str) -> bool:
+        """Whether the records of a year are counted, and every one meets the checks of its table."""
+        counts = [
+            count for path, count in self.files[table_id].items() if path in batch.files and year in count.records
+        ]
+        return not any(count.violations[year] for count in counts)
+
     def quarantined(self, table_id: tuple[str, str], files: frozenset[str]) -> int:
         """The number of quarantined rows of one table, in some of its files."""
         return sum(count.rows[QUARANTINED] for path, count in self.files[table_id].items() if path in files)
 
 
-def count_files(classified: list[ClassifiedTable]) -> FileCounts:
-    """Count rows by file, row status, year and reason. Collects one row for each combination, never a record.
+def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collection[str]] | None = None) -> FileCounts:
+    """Count rows by file, row status, year and reason. Collects one row for each combination, never a record. ``checks``: by
+    dataset, conditions that every record of silver has to meet; staged records that do not are counted.
 
     | source_file | status      | year    | reasons  | → count |
     |-------------|-------------|---------|----------|---------|
@@ -207,7 +216,8 @@ def count_files(classified: list[ClassifiedTable]) -> FileCounts:
     years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     files: dict[tuple[str, str], dict[str, FileCount]] = {item.table_id: {} for item in classified}
     by_id = {item.table_id: item for item in classified}
-    for row in reduce(DataFrame.unionByName, [part for item in classified for part in _grouped(item)]).collect():
+    grouped = [part for item in classified for part in _grouped(item, (checks or {}).get(item.dataset, ()))]
+    for row in reduce(DataFrame.unionByName, grouped).collect():
         table_id = row["source_system"], row["role"]
         count = files[table_id].setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
         _add(count, row)
@@ -224,9 +234,12 @@ def count_files(classified: list[ClassifiedTable]) -> FileCounts:
     return FileCounts(files, years)
 
 
-def _grouped(item: ClassifiedTable) -> list[DataFrame]:
+def _grouped(item: ClassifiedTable, checks: Collection[str]) -> list[DataFrame]:
     """The rows of a table, counted by all that they are counted by."""
     staged = item.staged_records
+    # A condition that is NULL is not met. A few conditions at a time: one that is not met ends the evaluation of the others.
+    met = [f"coalesce(({rule}), false)" for rule in checks] if staged else []
+    violated = [f"count_if(NOT ({' AND '.join(met[at : at + 6])}))" for at in range(0, len(met), 6)]
     return [
         rows.groupBy(
             F.lit(item.table.system).alias("source_system"),
@@ -239,6 +252,7 @@ def _grouped(item: ClassifiedTable) -> list[DataFrame]:
             F.min("due_from").alias("due_from"),
             F.struct(*checksum_columns(F.xxhash64("record_id", "is_duplicate"))).alias("outcome"),
             *RecordCount.columns(rows.columns if staged else ()),
+            F.expr(" + ".join(violated) or "0L").alias("violations"),
         )
         for rows in ([item.staged.rows] if item.staged else item.parts)
     ]
@@ -260,6 +274,7 @@ def _add(count: FileCount, row: Row) -> None:
             count.reasons[reason] += row["count"]
     if status == VALID and row["checksum"] is not None:
         count.records[year].add(row)
+        count.violations[year] += row["violations"]
 
 
 def years_named(tables: Iterable[SourceTable], config: RunConfig) -> set[str]:

@@ -4,7 +4,7 @@ The source tables are classified and counted, and so is what the lake has. The b
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,16 +82,19 @@ def plan_ingest(
     config: RunConfig,
     progress: Callable[[str], None],
     previous: PreviousIngest | None = None,
+    checks: Mapping[str, Collection[str]] | None = None,
 ) -> Plan:
     """Read the source files before any of silver is replaced, and plan the ingest.
 
-    Reads all files, or only the affected ones if few have changed since the ``previous`` ingest. Raises when a year asked for is in no file, or would lose more rows than the configuration allows.
+    Reads all files, or only the affected ones if few have changed since the ``previous`` ingest. ``checks``: see
+    :func:`ebi_spark.records.file_counts.count_files`. Raises when a year asked for is in no file, or would lose more rows than the
+    configuration allows.
     """
     if previous is not None:
         lake.prepare()
         progress("finding the source files affected by the changes")
         affected = find_affected_files(lake, tables, config, previous)
-        made = affected and _plan_affected(lake, tables, config, progress, affected)
+        made = affected and _plan_affected(lake, tables, config, progress, affected, checks)
         if made:
             return made
     refuse_mapped_nonsense(tables)
@@ -103,12 +106,17 @@ def plan_ingest(
     lake.prepare()
     if config.mode == "upsert" and any(table.system == "hes" for table in tables):
         refuse_bare_keys(lake, RECORD_TABLES["op"])
-    classified, found = _classify_and_count(lake, tables, repeated_keys, config, progress)
+    classified, found = _classify_and_count(lake, tables, repeated_keys, config, progress, checks)
     return _make_plan(lake, tables, repeated_keys, classified, found, config)
 
 
 def _plan_affected(
-    lake: Lake, tables: list[SourceTable], config: RunConfig, progress: Callable[[str], None], affected: AffectedFiles
+    lake: Lake,
+    tables: list[SourceTable],
+    config: RunConfig,
+    progress: Callable[[str], None],
+    affected: AffectedFiles,
+    checks: Mapping[str, Collection[str]] | None,
 ) -> Plan | None:
     """The plan for the affected files alone; None where they turn out to have rows of years that other files have too."""
     named = years_named(affected.tables, config)
@@ -125,7 +133,7 @@ def _plan_affected(
     )
     repeated_keys = scan_for_repeated_keys(affected.tables)
     unchanged = {path for files in affected.counts.values() for path in files}
-    classified, found = _classify_and_count(lake, affected.tables, repeated_keys, config, progress, unchanged)
+    classified, found = _classify_and_count(lake, affected.tables, repeated_keys, config, progress, checks, unchanged)
     found = replace(found, unchanged=affected.counts)
     if not affected.covers(
         year for files in found.files.values() for count in files.values() for year in count.years if year
@@ -211,6 +219,16 @@ def _unusable_rows_noted(found: FileCounts) -> Iterator[str]:
         raise
 
 
+def years_that_meet_checks(plan: Plan, batch: Batch, dataset: str) -> list[str]:
+    """The years of a batch whose records, all of them staged, meet the checks of their table."""
+    makers = [item for item in plan.classified if item.dataset == dataset and item.records is not None]
+    if not all(item.staged_records for item in makers):
+        return []
+    return [
+        year for year in batch.years if all(plan.file_counts.meet_checks(item.table_id, batch, year) for item in makers)
+    ]
+
+
 def rows_of_batch(
     lake: Lake, plan: Plan, batch: Batch, config: RunConfig
 ) -> tuple[list[ClassifiedTable], list[ClassifiedTable]]:
@@ -260,6 +278,7 @@ def _classify_and_count(
     repeated_keys: dict[tuple[str, str], RepeatedKeys],
     config: RunConfig,
     progress: Callable[[str], None],
+    checks: Mapping[str, Collection[str]] | None,
     unchanged: Collection[str] | None = None,
 ) -> tuple[list[ClassifiedTable], FileCounts]:
     """Every source table with the status of its rows, staged if that is possible; and the rows counted. ``unchanged``: files
@@ -269,7 +288,7 @@ def _classify_and_count(
     if staging is None:
         write_repeated_rows(lake, resolve_duplicates(tables, repeated_keys, config), unchanged)
         classified = classify_rows(lake, tables, repeated_keys, lake.read(REPEATED_ROW), config)
-        return classified, count_files(classified)
+        return classified, count_files(classified, checks)
     others = resolve_duplicates([table for table in tables if not resolves_itself(table)], repeated_keys, config)
     repeated = [stage_repeated_rows(lake, staging, others)] if others else []
     classified = classify_rows(lake, tables, repeated_keys, repeated[0] if repeated else None, config, staging=staging)
@@ -279,7 +298,7 @@ def _classify_and_count(
         if item.staged_records and repeated_keys[item.table_id]
     ]
     write_repeated_rows(lake, repeated, unchanged)
-    return classified, count_files(classified)
+    return classified, count_files(classified, checks)
 
 
 def _several_years(tables: list[SourceTable], config: RunConfig) -> bool:

@@ -131,7 +131,7 @@ class StagedRows:
 
     @property
     def rows(self) -> DataFrame:
-        """All rows, as a classified frame (:mod:`ebi_spark.records.row_status`)."""
+        """All rows, as a classified frame (:mod:`ebi_spark.records.row_status`) with silver's columns, if ``table`` is given."""
         return self._classified(self._stored().where(F.col(YEAR) != REPEATED))
 
     def having(self, status: str) -> DataFrame:
@@ -215,8 +215,8 @@ class StagedRows:
         false, nothing = F.lit(False), F.array().cast("array<string>")
         of_records: list[Column] = []
         if self.table:
-            of_records = [F.when(F.col("_status").isNull(), F.col("cleaned")).alias("cleaned"), F.col("content")]
-            of_records += [F.col(name) for name in NEVER_EMPTY if name in self.table.names()]
+            own = [name for name, _ in _columns(self.table) if name not in (*_OF_EVERY_ROW, "cleaned")]
+            of_records = [F.when(F.col("_status").isNull(), F.col("cleaned")).alias("cleaned"), *map(F.col, own)]
         return stored.select(
             "record_id",
             "extract_date",
