@@ -41,15 +41,10 @@ def write_quarantine(
     # Rows of a year that loses all its rows are stored without a year, as in a lake that never had that year.
     years = [year for year in batch.years if year not in plan.emptied]
     parts = [
-        _quarantined(
-            item,
-            rows.where(F.col("source_file").isin(*batch.files)),
-            years,
-            lake.run_id,
-        )
+        _quarantined(item, rows.where(F.col("source_file").isin(*batch.files)), years, lake.run_id)
         for item in quarantine_tables
-        for rows in item.parts_having(QUARANTINED)
         if plan.file_counts.quarantined(item.table_id, batch.files)
+        for rows in item.parts_having(QUARANTINED)
     ]
     for item in classified:
         contradicting = outcomes[item.dataset].contradicting if item.dataset in outcomes else None

@@ -136,10 +136,10 @@ class StagedRows:
 
     def having(self, status: str) -> DataFrame:
         """The classified rows of one status."""
-        stored, valid = self._stored(), ~F.col(YEAR).isin(OTHER, REPEATED)
-        return self._classified(
-            stored.where(valid if status == VALID else (F.col(YEAR) == OTHER) & (F.col("_status") == status))
-        )
+        stored = self._stored()
+        if status == VALID:
+            return self._classified(stored.where((F.col(YEAR) != REPEATED) & F.col("_status").isNull()))
+        return self._classified(stored.where((F.col(YEAR) == OTHER) & (F.col("_status") == status)))
 
     def records(self, years: Collection[str] | None = None) -> DataFrame:
         """The records of some years, or of all (None)."""
@@ -263,7 +263,7 @@ def stage_records(
     table = RECORD_TABLES[dataset]
     # There may be many rows of other years: only what is counted of them is stored.
     light = years is not None
-    partitions = len(years) + 1 if years else FEW_FILES + 1
+    partitions = len(years) + 2 if years else FEW_FILES + 1
     whole, extract = (F.when(F.col("repeated"), F.col(name)) for name in ("content", "extract_date"))
     noted = rows.select("*", *_noted(raw_json(), whole, extract)).drop("raw_names", "raw_values")
     records = as_records(complete(noted), table, system, dataset, lake.run_id)
@@ -293,8 +293,9 @@ def _is_valid() -> Column:
 
 
 def _partition() -> Column:
+    """The partition of a row. A row of APCS_Der is valid without a year where its spell has none."""
     other = F.when(F.col("repeated"), F.lit(REPEATED)).otherwise(F.lit(OTHER))
-    return F.when(_is_valid(), F.col(YEAR)).otherwise(other).alias(YEAR)
+    return F.when(_is_valid() & F.col(YEAR).isNotNull(), F.col(YEAR)).otherwise(other).alias(YEAR)
 
 
 def _noted(raw: Column, whole: Column, extract: Column) -> list[Column]:
