@@ -12,8 +12,9 @@ import pytest
 from calling import duckdb_on_delta
 from deltalake import DeltaTable
 
-from ebi_spark.lake.adopted_files import AdoptedFiles, can_adopt
+from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.local_tables import commits_after, partitions
+from ebi_spark.lake.small_writes import can_write
 
 Y21, Y22, Y23 = "2021-22", "2022-23", "2023-24"
 
@@ -45,7 +46,7 @@ def test_years_are_replaced_and_others_stay(tmp_path: Path, links: bool, monkeyp
     if not links:  # a file system that has none
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError))
     place = table(tmp_path)
-    assert can_adopt(place)
+    assert can_write(place)
     first = staged(tmp_path / "first", Y21, {"A": date(2021, 5, 1), "B": None, "C": date(2021, 4, 1)})
     staged(tmp_path / "more", Y22, {"D": date(2022, 5, 1)})
     AdoptedFiles([first, tmp_path / "more"], [Y21, Y22], replaces=False, metadata="one").save(str(place))
@@ -87,6 +88,6 @@ def test_the_log_says_what_each_file_has(tmp_path: Path) -> None:
 
 
 def test_what_is_left_to_spark(tmp_path: Path) -> None:
-    assert not can_adopt(tmp_path / "nothing")
+    assert not can_write(tmp_path / "nothing")
     shutil.copytree(table(tmp_path), tmp_path / "20%25")
-    assert not can_adopt(tmp_path / "20%25"), "deltalake would take the path for another"
+    assert not can_write(tmp_path / "20%25"), "deltalake would take the path for another"
