@@ -1,5 +1,6 @@
 """Source tables and lakes in a catalogue, as on Databricks."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.due import ROWS_UNTOUCHED
 from ebi_spark.runs.state import RunState
 from ebi_spark.sources.reader import SourceTable, read_table
-from ebi_spark.tables.schemas import QUARANTINE
-from jobs import catalogue, flag, ingest, status
+from ebi_spark.stages import whole_run
+from ebi_spark.tables.schemas import APC_SPELL, QUARANTINE, TABLES
+from jobs import catalogue, flag, ingest, run, status
 
 pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
 
@@ -205,3 +207,41 @@ def test_a_lake_in_a_catalogue(spark: SparkSession, source: Path) -> None:
     judged = spark.table("ebi_gold.activity_flag").select("policy_id").distinct().collect()
     assert {row[0] for row in judged} >= {"2S_lower_back_imaging"}
     assert status.main(["--lake", "spark_catalog.ebi", "--json"]) == 0
+
+
+@pytest.mark.usefixtures("lasting")
+@pytest.mark.parametrize(
+    "place",
+    ["./lake", "{catalog: spark_catalog, schemas: {silver: ref_silver, gold: ref_gold, published: ref_published}}"],
+)
+def test_a_refusal_leaves_the_lake_as_it_was_and_makes_nothing_due(
+    spark: SparkSession, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        whole_run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+    )  # ingest is enough
+    source = tmp_path / "apcs.csv"
+    source.write_text(whole := spells(100, 10, "2021-05-03"))
+    written = source.stat().st_mtime_ns
+    (tmp_path / "der.csv").write_text("APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis\n100,V382,M545\n")
+    (tmp_path / "run.yml").write_text(
+        f"lake: {place}\nsources: {{a: {{system: sus_plus, tables: {{apcs: apcs.csv, apcs_der: der.csv}}}}}}\n"
+    )
+    try:
+        assert call(run.main, tmp_path)["exit"] == 130
+        lake = Lake(spark, load_config(tmp_path / "run.yml").lake)
+        versions = {table: lake.version(table) for table in TABLES.values() if table.layer == "silver"}
+        source.write_text(spells(100, 2, "2021-05-03"))
+        refused = call(run.main, tmp_path)
+        assert refused["exit"] == 1
+        assert "2021-22 has 2 usable rows in the source files and 10 in the lake" in refused["error"]["message"]
+        assert versions == {table: lake.version(table) for table in versions}
+        assert lake.read(APC_SPELL).count() == 10
+        source.write_text(whole)
+        os.utime(source, ns=(written, written))
+        again = call(run.main, tmp_path)
+        assert again["stages"][0]["skipped"], again["stages"]
+        assert versions == {table: lake.version(table) for table in versions}
+    finally:
+        for schema in ("silver", "gold", "published"):
+            spark.sql(f"DROP SCHEMA IF EXISTS ref_{schema} CASCADE")

@@ -221,6 +221,36 @@ def test_a_change_reaches_its_years_and_its_keys(sources: Sources) -> None:
     assert sources.lake_state() == sources.state_from_scratch()
 
 
+def test_two_files_that_share_keys_change_one_after_the_other(sources: Sources) -> None:
+    """The later extract's row is the record. When its file loses the key, the row of the file that has not changed is."""
+    for year in range(2015, 2022):
+        sources.year(year)
+    early, late = ({"Extract_Date": f"2022-0{month}-01"} for month in (1, 2))
+    sources.year(2016, spells=[spell("K", 2016, **early), spell("L", 2016)])
+    sources.year(2020, spells=[spell("K", 2020, **late), spell("L", 2020)])
+    sources.run()
+
+    def found() -> tuple[list[str], int]:
+        rows = sources.lake_state()
+        years = [row[1] for row in rows["silver/apc_spell"] if row[0] == "K"]
+        return years, sum(row[1] == "L" for row in rows["silver/quarantine"])
+
+    # L has no extract date: its rows conflict.
+    assert found() == (["2020-21"], 2)
+    both = [f"{table}/{year}.csv" for table in ("apcs", "der", "opa") for year in (2016, 2020)]
+    for later, earlier, expected in (
+        ([spell("L", 2020)], [spell("K", 2016, **early), spell("L", 2016)], (["2016-17"], 2)),
+        ([spell("L", 2020)], [spell("K", 2016, **early)], (["2016-17"], 0)),
+        ([spell("K", 2020, **late)], [spell("K", 2016, **early)], (["2020-21"], 0)),
+    ):
+        sources.year(2016, spells=earlier)
+        sources.year(2020, spells=later)
+        sources.run("--accept-shrinkage")
+        assert sources.affected.pop() == both
+        assert found() == expected
+        assert sources.lake_state() == sources.state_from_scratch()
+
+
 def spells_by_year(sources: Sources) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, year, *_ in sources.lake_state()["silver/apc_spell"]:

@@ -25,6 +25,7 @@ from ebi_spark import __version__
 from ebi_spark.config.settings import LAYERS, LakeLocation
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import local_tables, small_writes
+from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
 from ebi_spark.lake.local_tables import CommitInfo, LocalLake, UnreadableTableError, Where
 from ebi_spark.lake.small_writes import SmallWriter
@@ -437,6 +438,17 @@ class Lake(LocalLake):
                 return local_tables.may_have_rows(Path(self._path(table)), where)
         return True
 
+    def can_adopt(self, table: Table) -> bool:
+        """Whether :meth:`adopt` can be used for a table: in a folder, and with no features but those of this product."""
+        return self.location.folder is not None and small_writes.can_write(Path(self._path(table)))
+
+    def adopt(self, table: Table, folders: Sequence[Path], years: Sequence[str], *, stage: str) -> None:
+        """Replace the rows of some years by Parquet files that Spark has written to other folders, partitioned by year, in
+        one commit. Only where :meth:`can_adopt` allows it."""
+        where = {YEAR: years}
+        replaces, metadata = self._may_have_rows(table, [where]), self._metadata(stage, years=sorted(years), parts=None)
+        self._commit(table, AdoptedFiles(folders, years, replaces=replaces, metadata=metadata))
+
     def append(self, table: Table, rows: Rows, *, stage: str) -> None:
         """Add rows in one commit. For logs only, because a repeated run adds them again."""
         self._commit(table, self._writer(table, rows, None, self._metadata(stage, years=[])))
@@ -457,11 +469,11 @@ class Lake(LocalLake):
         predicate, writer = predicate_of(replaced), writer.mode("overwrite")
         return writer.option("replaceWhere", predicate) if predicate else writer
 
-    def _commit(self, table: Table, writer: DataFrameWriter | SmallWriter) -> None:
+    def _commit(self, table: Table, writer: DataFrameWriter | SmallWriter | AdoptedFiles) -> None:
         """Commit rows; every row of the lake is written here. If another run commits to the same rows at the same time,
         one of the two commits is refused as a whole."""
         try:
-            if self.location.folder or isinstance(writer, SmallWriter):
+            if self.location.folder or isinstance(writer, SmallWriter | AdoptedFiles):
                 writer.save(self._path(table))
             else:
                 writer.saveAsTable(self.identifier(table))

@@ -59,6 +59,11 @@ class Checksum:
         self._xor ^= part["checksum_xor"] & (2**64 - 1)
         self._sum += part["checksum_sum"]
 
+    def merge(self, other: "Checksum") -> None:
+        """Add the records of another set."""
+        self._xor ^= other._xor
+        self._sum += other._sum
+
     def __str__(self) -> str:
         return f"{self._xor:016x}-{self._sum:x}"
 

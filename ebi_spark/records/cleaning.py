@@ -157,38 +157,31 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
     types = dict(rows.dtypes)
     typed = {name for name, kind in kinds.items() if kind in TYPED_KINDS and types[name] != "string"}
     stages = {name: (TYPED_KINDS if name in typed else KINDS)[kind] for name, kind in kinds.items()}
-    others = [F.col(name) for name in rows.columns if name not in kinds]
-    raw = [F.col(name).alias(f"_raw_{name}") for name in kinds]
-    trimmed = [F.col(name) if name in typed else F.trim(F.col(name)).alias(name) for name in kinds]
-    frame = rows.select(*others, *raw, *trimmed)
-    kept = [*others, *(F.col(f"_raw_{name}") for name in kinds)]
+    others = [name for name in rows.columns if name not in kinds]
     filled = {name: F.col(name) if name in typed else _filled(F.col(name)) for name in kinds}
     # Whether the field is filled at all; for the other kinds the value itself shows it.
     read = [name for name, kind in kinds.items() if kind in READ]
-    frame = frame.select(
-        *kept,
-        *[value.alias(name) for name, value in filled.items()],
-        *[filled[name].isNotNull().alias(f"_stated_{name}") for name in read],
+    # Only columns that change are named in each stage: each name costs a call from Python to Java.
+    frame = rows.withColumns(
+        {f"_raw_{name}": F.col(name) for name in kinds}
+        | {name: F.trim(F.col(name)) for name in kinds if name not in typed}
     )
-    kept += [F.col(f"_stated_{name}") for name in read]
+    frame = frame.withColumns(
+        {f"_stated_{name}": filled[name].isNotNull() for name in read}
+        | {name: value for name, value in filled.items() if name not in typed}
+    )
     for number in range(max(len(kind_stages) for kind_stages in stages.values())):
-        noted: dict[str, Column] = {}
+        made: dict[str, Column] = {}
         for name, kind in kinds.items():
             if kind == "codes" and number == 0:
-                noted[f"_cased_{name}"] = F.upper(name) != F.col(name)
+                made[f"_cased_{name}"] = F.upper(name) != F.col(name)
             elif kind == "day" and number == _DAY_READ:
-                noted[f"_read_{name}"] = F.col(name).isNotNull()
-        frame = frame.select(
-            *kept,
-            *[column.alias(name) for name, column in noted.items()],
-            *[
-                (kind_stages[number](F.col(name)) if number < len(kind_stages) else F.col(name)).alias(name)
-                for name, kind_stages in stages.items()
-            ],
-        )
-        kept += [F.col(name) for name in noted]
-    flags = [(F.col(f"_stated_{name}") & ~F.col(f"_read_{name}")).alias(f"unread_{name}") for name in unread]
-    return _with_changes(frame, [*others, *(F.col(name) for name in kinds), *flags], kinds, typed)
+                made[f"_read_{name}"] = F.col(name).isNotNull()
+            if number < len(stages[name]) and stages[name][number] is not _unchanged:
+                made[name] = stages[name][number](F.col(name))
+        frame = frame.withColumns(made) if made else frame
+    flags = {f"unread_{name}": F.col(f"_stated_{name}") & ~F.col(f"_read_{name}") for name in unread}
+    return _with_changes(frame, [*others, *kinds, *flags], flags, kinds, typed)
 
 
 def tidied(rows: DataFrame, names: Iterable[str], days: Iterable[str] = ()) -> DataFrame:
@@ -206,10 +199,14 @@ def tidied(rows: DataFrame, names: Iterable[str], days: Iterable[str] = ()) -> D
 
 
 def _with_changes(
-    frame: DataFrame, kept: Sequence[Column], kinds: Mapping[str, str], typed: Collection[str]
+    frame: DataFrame,
+    kept: Sequence[str],
+    flags: Mapping[str, Column],
+    kinds: Mapping[str, str],
+    typed: Collection[str],
 ) -> DataFrame:
-    """The columns ``kept`` of ``frame``, and ``cleaned``: ``field:change`` for every value that differs from the
-    source.
+    """The columns ``kept`` of ``frame``, to which ``flags`` are added, and ``cleaned``: ``field:change`` for every value
+    that differs from the source.
 
     That a code list, a number or a day is blank or the word NULL is common, and is noted directly. All other
     changes are rare. One condition over all fields asks whether there is any; only a row that has one goes through
@@ -235,16 +232,10 @@ def _with_changes(
         outcome = F.when(value.isNotNull(), F.get(F.col("_odd"), F.lit(at)))
         outcomes.append(outcome.when(F.col(f"_read_{name}"), F.lit(_SENTINEL)) if kind == "day" else outcome)
     raws = F.array(*[F.col(f"_raw_{name}").cast("string") for name in kinds])
-    read = [f"_read_{name}" for name, kind in kinds.items() if kind == "day"]
     any_odd = reduce(lambda a, b: a | b, odd)
-    compared = frame.select(
-        *kept,
-        *read,
-        # Named twice, so that Spark puts these conditions into a method of their own.
-        any_odd.alias("_any_odd"),
-        F.when(any_odd, raws).alias("_odd"),
-        list_of(empty).alias("_empty"),
-    )
+    # Named twice, so that Spark puts these conditions into a method of their own.
+    noted = {"_any_odd": any_odd, "_odd": F.when(any_odd, raws), "_empty": list_of(empty)}
+    compared = frame.withColumns({**flags, **noted})
     names, sorts = (F.array(*[F.lit(text) for text in listed]) for listed in (kinds.keys(), kinds.values()))
     fields = F.arrays_zip(
         F.col("_odd").alias("raw"), F.array(*outcomes).alias("outcome"), names.alias("name"), sorts.alias("kind")
@@ -254,7 +245,7 @@ def _with_changes(
         lambda field: F.concat(field["name"], F.lit(":"), _described(field["raw"], field["outcome"], field["kind"])),
     )
     changes = F.when(F.col("_any_odd"), F.array_compact(each)).otherwise(F.col("_empty"))
-    return compared.select("*", changes.alias("cleaned")).drop("_any_odd", "_odd", "_empty", *read)
+    return compared.withColumn("cleaned", changes).select(*kept, "cleaned")
 
 
 def list_of(texts: Iterable[tuple[Column, Column]]) -> Column:

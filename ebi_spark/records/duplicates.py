@@ -5,12 +5,13 @@ date (:func:`_compared`). Rows that are equal there count once, whatever else th
 those with the latest ``extract_date`` count if every row has one; the earlier ones are superseded. Where more than
 one content is left, these rows conflict and none of them counts.
 
-Such rows are few, and the status of each depends on the others. They are resolved once, before any cleaning, and
-written to ``silver/repeated_row``. Every later step reads the other rows from the source, and these from that
-table.
+Such rows are few, and the status of each depends on the others. Where rows are staged
+(:mod:`ebi_spark.records.staging`), they are staged apart from the others and resolved there. Otherwise, and where the
+rows of a table are not records by themselves, they are resolved before any cleaning: every later step reads the other rows from the
+source, and these as they were resolved. ``silver/repeated_row`` has them until the next ingest.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -82,19 +83,18 @@ def _hashes(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
 
 
 def resolve_duplicates(
-    lake: Lake,
-    tables: list[SourceTable],
-    repeated_keys: dict[tuple[str, str], RepeatedKeys],
-    config: RunConfig,
-    keep_rows_of: Collection[str] | None = None,
-) -> None:
-    """Write ``silver/repeated_row``: the rows of repeated keys as they were read, each with what was decided. If
-    ``keep_rows_of`` is given, existing rows of these files are kept."""
-    parts = [
+    tables: Iterable[SourceTable], repeated_keys: Mapping[tuple[str, str], RepeatedKeys], config: RunConfig
+) -> list[DataFrame]:
+    """The rows of repeated keys as they were read, each with what was decided: frames of ``silver/repeated_row``."""
+    return [
         _resolved(table, repeated_keys[table.system, table.role], config)
         for table in tables
         if repeated_keys[table.system, table.role]
     ]
+
+
+def write_repeated_rows(lake: Lake, parts: list[DataFrame], keep_rows_of: Collection[str] | None = None) -> None:
+    """Write ``silver/repeated_row``. If ``keep_rows_of`` is given, existing rows of these files are kept."""
     if not parts and lake.version(REPEATED_ROW) == 0:
         return
     parts = [part.withColumn("run_id", F.lit(lake.run_id)) for part in parts]
@@ -122,22 +122,38 @@ def _resolved(table: SourceTable, repeated_keys: RepeatedKeys, config: RunConfig
         }
     )
     cleaned, compared = _compared(rows, table, config)
+    return with_decision(cleaned, "_key", "extract_date", "content", compared).select(
+        F.lit(table.system).alias("source_system"),
+        F.lit(table.role).alias("role"),
+        F.col("_key").alias("record_id"),
+        *("conflict", "is_duplicate", "differs_elsewhere"),
+        _TEXTS,
+        _LISTS,
+        *_PASSED_THROUGH,
+    )
+
+
+def with_decision(rows: DataFrame, key: str, day: str, whole: str, compared: Iterable[str]) -> DataFrame:
+    """Rows of repeated keys with what was decided of each: ``conflict``, ``is_duplicate`` and ``differs_elsewhere``.
+
+    The other arguments name columns: the key, the date of the extract, the hash of the whole source row, and those in which
+    two rows of one key have to be equal to be the same record.
+    """
     values = [F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in compared]
-    day, value = F.col("extract_date"), F.col("_value")
-    same_key = Window.partitionBy("_key")
-    newest_first = (day.desc_nulls_last(), "source_file", "content")
-    same_value = Window.partitionBy("_key", "_value")
+    date, value = F.col(day), F.col("_value")
+    same_key, same_value = Window.partitionBy(key), Window.partitionBy(key, "_value")
+    newest_first = (date.desc_nulls_last(), "source_file", whole)
     # Rows of an earlier extract are superseded if every row has an extract date.
-    contends = F.col("_undated") | (day == F.col("_latest"))
+    contends = F.col("_undated") | (date == F.col("_latest"))
     marked = (
-        cleaned.withColumn("_value", F.xxhash64(*values))
-        .withColumns({"_latest": F.max(day).over(same_key), "_undated": F.max(day.isNull()).over(same_key)})
+        rows.withColumn("_value", F.xxhash64(*values))
+        .withColumns({"_latest": F.max(date).over(same_key), "_undated": F.max(date.isNull()).over(same_key)})
         .withColumns(
             {
                 "_values": F.size(F.collect_set(F.when(contends, value)).over(same_key)),
                 "_place": F.row_number().over(same_key.orderBy(*newest_first)),
                 "_copy": F.row_number().over(same_value.orderBy(*newest_first)),
-                "_first": F.first("content").over(same_value.orderBy(*newest_first)),
+                "_first": F.first(whole).over(same_value.orderBy(*newest_first)),
                 "_contends": F.max(contends).over(same_value),
             }
         )
@@ -146,16 +162,12 @@ def _resolved(table: SourceTable, repeated_keys: RepeatedKeys, config: RunConfig
     conflict = F.col("_contends") & (F.col("_values") > 1) & (F.col("_copy") == 1)
     counts = (F.col("_values") == 1) & (F.col("_place") == 1)
     is_duplicate = ~conflict & ~counts
-    return marked.select(
-        F.lit(table.system).alias("source_system"),
-        F.lit(table.role).alias("role"),
-        F.col("_key").alias("record_id"),
-        conflict.alias("conflict"),
-        is_duplicate.alias("is_duplicate"),
-        (is_duplicate & F.col("_contends") & (F.col("content") != F.col("_first"))).alias("differs_elsewhere"),
-        _TEXTS,
-        _LISTS,
-        *_PASSED_THROUGH,
+    return marked.withColumns(
+        {
+            "conflict": conflict,
+            "is_duplicate": is_duplicate,
+            "differs_elsewhere": is_duplicate & F.col("_contends") & (F.col(whole) != F.col("_first")),
+        }
     )
 
 
@@ -184,11 +196,29 @@ def _compared(rows: DataFrame, table: SourceTable, config: RunConfig) -> tuple[D
     return cleaned, [name for name in record_columns if name in present]
 
 
+_NO_FLAGS = ("is_duplicate", "differs_elsewhere", "conflict")
+
+
+def _repeated_hash() -> Column:
+    """The hash of a row's key; NULL for a row without a usable one."""
+    key = text(F.col("record_id"))
+    return F.when(F.col("corrupt").isNull() & key.isNotNull(), F.xxhash64(key))
+
+
+def with_repeated(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
+    """The rows of a source table with ``repeated``: whether the row's key may be in other rows. No row is a duplicate yet."""
+    rows = table.rows.withColumns(dict.fromkeys(_NO_FLAGS, F.lit(False)))
+    if not repeated_keys:
+        return rows.withColumn("repeated", F.lit(False))
+    joined = rows.join(_hashes(table, repeated_keys), _repeated_hash() == F.col("_repeated_hash"), "left")
+    return joined.withColumn("repeated", F.col("_repeated_hash").isNotNull()).drop("_repeated_hash")
+
+
 def split_by_uniqueness(
-    lake: Lake, table: SourceTable, repeated_keys: RepeatedKeys
+    resolved: DataFrame | None, table: SourceTable, repeated_keys: RepeatedKeys
 ) -> tuple[DataFrame, DataFrame | None]:
     """The rows of a source table in two parts: rows whose key is in no other row, or that have no key; and rows of
-    repeated keys, from ``silver/repeated_row``, or None where there are none.
+    repeated keys, from ``resolved`` (as ``silver/repeated_row``), or None where there are none.
 
     Both parts have three BOOLEAN columns: ``is_duplicate`` (a duplicate or superseded row, which is left out),
     ``differs_elsewhere`` (a duplicate that differs in columns that no record takes) and ``conflict`` (one key,
@@ -200,19 +230,17 @@ def split_by_uniqueness(
     | B         | 2022-01-10   | 1   | repeated | true         | false    |
     | B         | 2022-02-10   | 2   | repeated | false        | false    |
     """
-    no_flags = {name: F.lit(False) for name in ("is_duplicate", "differs_elsewhere", "conflict")}
-    if not repeated_keys:
+    no_flags = dict.fromkeys(_NO_FLAGS, F.lit(False))
+    if not repeated_keys or resolved is None:
         return table.rows.withColumns(no_flags), None
-    stored = lake.read(REPEATED_ROW).where((F.col("source_system") == table.system) & (F.col("role") == table.role))
-    key = text(F.col("record_id"))
-    keyed = F.when(F.col("corrupt").isNull() & key.isNotNull(), F.xxhash64(key))
-    if repeated_keys.hashes is None:  # the table has them by now: no need to group all keys of the source again
+    stored = resolved.where((F.col("source_system") == table.system) & (F.col("role") == table.role))
+    if repeated_keys.hashes is None:  # they are known by now: no need to group all keys of the source again
         hashes = stored.select(F.xxhash64("record_id").alias("_repeated_hash")).distinct()
     else:
         hashes = _hashes(table, repeated_keys)
     if table.only is not None:
         stored = stored.where(F.col("source_file").isin(*table.only))
-    unique = table.rows.join(hashes, keyed == F.col("_repeated_hash"), "left_anti").withColumns(no_flags)
+    unique = table.rows.join(hashes, _repeated_hash() == F.col("_repeated_hash"), "left_anti").withColumns(no_flags)
     columns: list[Column] = []
     for name, kind in table.rows.dtypes:
         if name in _PASSED_THROUGH:

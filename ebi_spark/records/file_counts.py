@@ -8,19 +8,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import partial, reduce
+from functools import reduce
 from typing import NamedTuple
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import RunConfig, fingerprint
 from ebi_spark.errors import DataError, InputError
-from ebi_spark.lake.storage import run_in_threads
-from ebi_spark.records.checksums import Checksum, checksum_columns
+from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
 from ebi_spark.records.cleaning import clean
 from ebi_spark.records.duplicates import keyed
-from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, row_status, with_year
+from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, keep, with_year
+from ebi_spark.records.staging import NEVER_EMPTY, StagedRows
 from ebi_spark.sources.file_inventory import within
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.schemas import YEAR
@@ -33,10 +33,11 @@ _DATED_BY = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discha
 class ClassifiedTable:
     """One source table with the status of its rows.
 
-    ``rows``: one row for each source row. ``records``: its valid rows as canonical records; None for a table that
+    ``rows``: one row for each source row. ``records``: its valid rows as records of silver; None for a table that
     only completes another one, or only withdraws records. ``parts``: the same rows as ``rows``, where possible with
     rows of repeated keys apart from the others. When the two are put together, Spark copies every row with all its
-    columns before it looks at the row's status.
+    columns before it looks at the row's status. ``staged``: the same rows where they have been staged. Whoever counts
+    them or takes those of one status reads them there.
     """
 
     table: SourceTable
@@ -44,11 +45,65 @@ class ClassifiedTable:
     rows: DataFrame
     records: DataFrame | None
     parts: list[DataFrame]
+    staged: StagedRows | None = None
+
+    @property
+    def staged_records(self) -> StagedRows | None:
+        """The staged rows, if the valid ones are records of silver."""
+        return self.staged if self.staged and self.staged.table else None
+
+    def having(self, status: str) -> DataFrame:
+        """The rows of one status."""
+        return self.staged.having(status) if self.staged else keep(self.rows, status)
+
+    def parts_having(self, status: str) -> list[DataFrame]:
+        """The same as ``parts``, of one status."""
+        return [self.staged.having(status)] if self.staged else [keep(rows, status) for rows in self.parts]
 
     @property
     def table_id(self) -> tuple[str, str]:
         """(system, role)."""
         return self.table.system, self.table.role
+
+
+@dataclass
+class RecordCount:
+    """The records of silver that rows of one file made. ``cleaned``: values that cleaning changed, by field and kind.
+    ``filled``: records that have a value in a column, for :data:`NEVER_EMPTY`."""
+
+    records: int = 0
+    checksum: Checksum = field(default_factory=Checksum)
+    cleaned: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    filled: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, row: Row) -> None:
+        """Add records with the same notes of cleaning, counted by :meth:`columns`."""
+        self.records += row["count"]
+        self.checksum.add(row["checksum"])
+        for change in row["cleaned"] or ():
+            self.cleaned[change] += row["count"]
+        for name, number in row["filled"].asDict().items():
+            if number is not None:
+                self.filled[name] += number
+
+    def merge(self, other: "RecordCount") -> None:
+        """Add the records of other rows."""
+        self.records += other.records
+        self.checksum.merge(other.checksum)
+        for mine, more in ((self.cleaned, other.cleaned), (self.filled, other.filled)):
+            for name, number in more.items():
+                mine[name] += number
+
+    @staticmethod
+    def columns(names: Collection[str]) -> list[Column]:
+        """The aggregates over records of a table with these columns, besides their number, ``count``. NULL if it has none
+        of them."""
+        counted = [F.count(name) if name in names else F.lit(None).cast("bigint") for name in NEVER_EMPTY]
+        filled = F.struct(*[column.alias(name) for column, name in zip(counted, NEVER_EMPTY, strict=True)])
+        checksum = F.struct(*record_checksum_columns())
+        if "content" not in names:
+            checksum = F.lit(None).cast("struct<checksum_xor:bigint,checksum_sum:bigint>")
+        return [checksum.alias("checksum"), filled.alias("filled")]
 
 
 @dataclass
@@ -69,6 +124,9 @@ class FileCount:
     differing: int = 0  # duplicates that differ in columns that no record takes
     due_from: date | None = None
     outcome_checksums: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
+    # The records of each year, where they have been staged, and those that violate a check.
+    records: dict[str, RecordCount] = field(default_factory=lambda: defaultdict(RecordCount))
+    violations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 class Batch(NamedTuple):
@@ -125,13 +183,29 @@ class FileCounts:
                     found[path] = min(day, found.get(path, day))
         return found
 
+    def records(self, table_id: tuple[str, str], batch: "Batch") -> dict[str, RecordCount]:
+        """The records that one staged table has of a batch, by file."""
+        found: dict[str, RecordCount] = {}
+        for path, count in self.files[table_id].items():
+            for year in count.records.keys() & set(batch.years):
+                found.setdefault(path, RecordCount()).merge(count.records[year])
+        return found
+
+    def meet_checks(self, table_id: tuple[str, str], batch: "Batch", year: str) -> bool:
+        """Whether the records of a year are counted, and every one meets the checks of its table."""
+        counts = [
+            count for path, count in self.files[table_id].items() if path in batch.files and year in count.records
+        ]
+        return not any(count.violations[year] for count in counts)
+
     def quarantined(self, table_id: tuple[str, str], files: frozenset[str]) -> int:
         """The number of quarantined rows of one table, in some of its files."""
         return sum(count.rows[QUARANTINED] for path, count in self.files[table_id].items() if path in files)
 
 
-def count_files(classified: list[ClassifiedTable], config: RunConfig) -> FileCounts:
-    """Count rows by file, row status, year and reason. Collects one row for each combination, never a record.
+def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collection[str]] | None = None) -> FileCounts:
+    """Count rows by file, row status, year and reason. Collects one row for each combination, never a record. ``checks``: by
+    dataset, conditions that every record of silver has to meet; staged records that do not are counted.
 
     | source_file | status      | year    | reasons  | → count |
     |-------------|-------------|---------|----------|---------|
@@ -140,48 +214,67 @@ def count_files(classified: list[ClassifiedTable], config: RunConfig) -> FileCou
     | b.csv       | duplicate   | 2022-23 | []       | 12      |
     """
     years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    counted = run_in_threads([partial(_count_files, item, config) for item in classified])
-    for item, (_, found) in zip(classified, counted, strict=True):
-        for year, valid in found.items():
-            years[item.dataset][year] += valid if item.records is not None else 0
-    return FileCounts({item.table_id: files for item, (files, _) in zip(classified, counted, strict=True)}, years)
+    files: dict[tuple[str, str], dict[str, FileCount]] = {item.table_id: {} for item in classified}
+    by_id = {item.table_id: item for item in classified}
+    grouped = [part for item in classified for part in _grouped(item, (checks or {}).get(item.dataset, ()))]
+    for row in reduce(DataFrame.unionByName, grouped).collect():
+        table_id = row["source_system"], row["role"]
+        count = files[table_id].setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
+        _add(count, row)
+        item = by_id[table_id]
+        if row[YEAR] is not None and row["status"] != QUARANTINED:
+            makes_records = row["status"] == VALID and item.records is not None
+            years[item.dataset][row[YEAR]] += row["count"] if makes_records else 0
+    # A file without rows is in no group. A folder of many files is represented by its files.
+    for item in classified:
+        counts = files[item.table_id]
+        for path in item.table.files:
+            if path not in counts and not any(within(name, path) for name in counts):
+                counts[path] = FileCount()
+    return FileCounts(files, years)
 
 
-def _count_files(item: ClassifiedTable, config: RunConfig) -> tuple[dict[str, FileCount], dict[str, int]]:
-    grouped = [
-        rows.withColumn("status", row_status(config.years))
-        .groupBy("source_file", "file_bytes", "file_modified", YEAR, "status", "reasons", "year_disagrees")
-        .agg(
+def _grouped(item: ClassifiedTable, checks: Collection[str]) -> list[DataFrame]:
+    """The rows of a table, counted by all that they are counted by."""
+    staged = item.staged_records
+    # A condition that is NULL is not met. A few conditions at a time: one that is not met ends the evaluation of the others.
+    met = [f"coalesce(({rule}), false)" for rule in checks] if staged else []
+    violated = [f"count_if(NOT ({' AND '.join(met[at : at + 6])}))" for at in range(0, len(met), 6)]
+    return [
+        rows.groupBy(
+            F.lit(item.table.system).alias("source_system"),
+            F.lit(item.table.role).alias("role"),
+            *("source_file", "file_bytes", "file_modified", YEAR, "status", "reasons", "year_disagrees"),
+            F.col("cleaned") if staged else F.lit(None).cast("array<string>").alias("cleaned"),
+        ).agg(
             F.count("*").alias("count"),
             F.count_if("differs_elsewhere").alias("differing"),
             F.min("due_from").alias("due_from"),
-            *checksum_columns(F.xxhash64("record_id", "is_duplicate")),
+            F.struct(*checksum_columns(F.xxhash64("record_id", "is_duplicate"))).alias("outcome"),
+            *RecordCount.columns(rows.columns if staged else ()),
+            F.expr(" + ".join(violated) or "0L").alias("violations"),
         )
-        for rows in item.parts
+        for rows in ([item.staged.rows] if item.staged else item.parts)
     ]
-    counts_by_file: dict[str, FileCount] = {}
-    years: dict[str, int] = defaultdict(int)
-    for row in reduce(DataFrame.unionByName, grouped).collect():
-        count = counts_by_file.setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
-        count.rows[row["status"]] += row["count"]
-        count.outcome_checksums[row[YEAR], ",".join(sorted(row["reasons"]))].add(row)
-        count.year_disagrees += row["count"] if row["year_disagrees"] else 0
-        if row["due_from"] and (count.due_from is None or row["due_from"] < count.due_from):
-            count.due_from = row["due_from"]
-        if row["status"] != OUTSIDE:
-            count.years[row[YEAR]] += row["count"]
-        if row["status"] == DUPLICATE:
-            count.differing += row["differing"]
-        if row["status"] == QUARANTINED:
-            for reason in row["reasons"]:
-                count.reasons[reason] += row["count"]
-        elif row[YEAR] is not None:
-            years[row[YEAR]] += row["count"] if row["status"] == VALID else 0
-    # A file without rows is in no group. A folder of many files is represented by its files.
-    for path in item.table.files:
-        if path not in counts_by_file and not any(within(name, path) for name in counts_by_file):
-            counts_by_file[path] = FileCount()
-    return counts_by_file, years
+
+
+def _add(count: FileCount, row: Row) -> None:
+    status, year = row["status"], row[YEAR]
+    count.rows[status] += row["count"]
+    count.outcome_checksums[year, ",".join(sorted(row["reasons"]))].add(row["outcome"])
+    count.year_disagrees += row["count"] if row["year_disagrees"] else 0
+    if row["due_from"] and (count.due_from is None or row["due_from"] < count.due_from):
+        count.due_from = row["due_from"]
+    if status != OUTSIDE:
+        count.years[year] += row["count"]
+    if status == DUPLICATE:
+        count.differing += row["differing"]
+    if status == QUARANTINED:
+        for reason in row["reasons"]:
+            count.reasons[reason] += row["count"]
+    if status == VALID and row["checksum"] is not None:
+        count.records[year].add(row)
+        count.violations[year] += row["violations"]
 
 
 def years_named(tables: Iterable[SourceTable], config: RunConfig) -> set[str]:

@@ -10,14 +10,8 @@ from ebi_spark.records.file_counts import Batch
 from ebi_spark.records.ingest_audit import IngestSummary, write_audit
 from ebi_spark.records.plan import Plan, rows_of_batch
 from ebi_spark.records.quarantine import write_quarantine
-from ebi_spark.records.write_records import (
-    FEW_FILES,
-    FILES_AT_ONCE,
-    Outcome,
-    note_withdrawn,
-    replace_records,
-    upsert_records,
-)
+from ebi_spark.records.staging import FEW_FILES, FILES_AT_ONCE
+from ebi_spark.records.write_records import Outcome, note_withdrawn, replace_records, upsert_records
 from ebi_spark.sources.file_watch import refuse_changed
 from ebi_spark.spark.session import with_settings
 from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES

@@ -11,20 +11,12 @@ from pyspark.sql import functions as F
 
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records import upsert
-from ebi_spark.records.checksums import record_checksum_columns
 from ebi_spark.records.existing_records import File
-from ebi_spark.records.file_counts import Batch, ClassifiedTable, FileCount
+from ebi_spark.records.file_counts import Batch, ClassifiedTable, FileCount, RecordCount
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.records.write_records import Outcome
 from ebi_spark.tables.schemas import INGEST_AUDIT, RECORD_TABLES, YEAR
-
-# Columns of silver that no delivery leaves empty throughout. Where one is empty, the source has it under another name,
-# or it was not found.
-_NEVER_EMPTY = (
-    "person_id", "provider_code", "commissioner_code", "diagnosis_codes", "procedure_codes", "dominant_procedure",
-    "primary_diagnosis",
-)  # fmt: skip
 
 
 @dataclass
@@ -60,37 +52,22 @@ def write_audit(
     lake: Lake, plan: Plan, batch: Batch, outcomes: dict[str, Outcome], quarantine_written: bool
 ) -> IngestSummary:
     """Write the audit of the batch's files: the counts of their rows, and what silver now has of this run."""
-    records_built: dict[File, int] = defaultdict(int)
-    cleaned: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    filled: dict[File, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    built = {dataset: outcome.built for dataset, outcome in outcomes.items()}
+    unknown = [dataset for dataset, outcome in outcomes.items() if outcome.built is None and outcome.changed_years]
+    queries = [partial(_count_built, lake, dataset, outcomes[dataset].changed_years) for dataset in unknown]
+    built |= dict(zip(unknown, run_in_threads(queries), strict=True))
     done = IngestSummary(batch.years)
-
-    def counted(dataset: str) -> list[Any]:
-        frame = lake.read(RECORD_TABLES[dataset]).where(F.col(YEAR).isin(*outcomes[dataset].changed_years))
-        mine = frame.where(F.col("run_id") == lake.run_id)
-        filled = [F.count(name).alias(f"filled_{name}") for name in _NEVER_EMPTY if name in frame.columns]
-        grouped = mine.groupBy("source_system", "source_file", "cleaned")
-        return grouped.agg(F.count("*").alias("count"), *record_checksum_columns(), *filled).collect()
-
-    wrote = [dataset for dataset, outcome in outcomes.items() if outcome.changed_years]
-    counts_by_dataset = dict(zip(wrote, run_in_threads([partial(counted, dataset) for dataset in wrote]), strict=True))
+    records: dict[File, RecordCount] = defaultdict(RecordCount)
     for dataset, outcome in outcomes.items():
-        done.records[dataset] = 0
         compared = bool(outcome.checksums)
+        done.records[dataset] = 0
         done.changed_years |= set(outcome.changed_years)
-        for row in counts_by_dataset.get(dataset, []):
-            file = row["source_system"], row["source_file"]
-            if file[1] not in batch.files:
-                continue
-            records_built[file] += row["count"]
-            for name in _NEVER_EMPTY:
-                if f"filled_{name}" in row:
-                    filled[file][name] += row[f"filled_{name}"]
-            done.records[dataset] += row["count"]
-            if not compared:
-                outcome.checksums[file].add(row)
-            for change in row["cleaned"] or []:
-                cleaned[file][change] += row["count"]
+        for file, made in (built[dataset] or {}).items():
+            if file[1] in batch.files:
+                records[file].merge(made)
+                done.records[dataset] += made.records
+                if not compared:
+                    outcome.checksums[file].merge(made.checksum)
         for by_reason in outcome.not_written.values():
             for why, number in by_reason.items():
                 done.not_written[why] += number
@@ -99,20 +76,30 @@ def write_audit(
         outcome = outcomes[item.dataset]
         for path, count in sorted(plan.file_counts.files[item.table_id].items()):
             if path in batch.files:
-                row = _audited(item, path, count, outcome, records_built, cleaned, lake.run_id)
+                row = _audited(item, path, count, outcome, records, lake.run_id)
                 rows.append(row | {"rows_aside_before": 0 if quarantine_written else row["rows_quarantined"]})
                 done.rows_read += rows[-1]["rows_read"]
                 done.differing += count.differing
                 for reason, number in rows[-1]["reasons"].items():
                     done.reasons[reason] += number
     done.empty = [
-        f"{system} {Path(path).name}: {name} is empty in all {records_built[system, path]:,} records"
-        for (system, path), counts in sorted(filled.items())
-        for name, number in counts.items()
+        f"{system} {Path(path).name}: {name} is empty in all {made.records:,} records"
+        for (system, path), made in sorted(records.items(), key=lambda item: item[0])
+        for name, number in made.filled.items()
         if not number
     ]
     lake.append(INGEST_AUDIT, rows, stage="ingest")
     return done
+
+
+def _count_built(lake: Lake, dataset: str, years: list[str]) -> dict[File, RecordCount]:
+    """The records that silver now has of this run, by file."""
+    frame = lake.read(RECORD_TABLES[dataset]).where(F.col(YEAR).isin(*years) & (F.col("run_id") == lake.run_id))
+    grouped = frame.groupBy("source_system", "source_file", "cleaned")
+    found: dict[File, RecordCount] = defaultdict(RecordCount)
+    for row in grouped.agg(F.count("*").alias("count"), *RecordCount.columns(frame.columns)).collect():
+        found[row["source_system"], row["source_file"]].add(row)
+    return found
 
 
 def _audited(
@@ -120,11 +107,11 @@ def _audited(
     path: str,
     count: FileCount,
     outcome: Outcome,
-    records_built: dict[File, int],
-    cleaned: dict[File, dict[str, int]],
+    records: dict[File, RecordCount],
     run_id: str,
 ) -> dict[str, Any]:
     file = item.table.system, path
+    built = records.get(file, RecordCount())
     makes_records = item.records is not None
     not_written = outcome.not_written.get(file, {}) if makes_records or item.table.role.endswith("_withdrawn") else {}
     contradicting = not_written.get(upsert.CONFLICT, 0)
@@ -145,14 +132,14 @@ def _audited(
         "rows_duplicate": count.rows[DUPLICATE],
         "rows_differing_elsewhere": count.differing,
         "rows_outside_years": count.rows[OUTSIDE],
-        "records_built": records_built.get(file, 0) if makes_records else 0,
+        "records_built": built.records if makes_records else 0,
         "records_unchanged": not_written.get(upsert.UNCHANGED, 0),
         "records_older": not_written.get(upsert.OLDER, 0) + not_written.get(upsert.WITHDRAWN, 0),
         "records_withdrawn": not_written.get(upsert.TAKEN_OUT, 0),
         "rows_checksum": str(outcome.checksums[file]) if makes_records and file in outcome.checksums else None,
         "year_disagrees": count.year_disagrees,
         "reasons": reasons,
-        "cleaned": dict(cleaned.get(file, {})) if makes_records else {},
+        "cleaned": dict(built.cleaned) if makes_records else {},
         "columns_missing": list(item.table.group_of(path).missing),
         "columns_extra": list(item.table.group_of(path).extra),
         "column_notes": list(item.table.group_of(path).notes),

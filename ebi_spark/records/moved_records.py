@@ -15,7 +15,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import ClassifiedTable, FileCounts
-from ebi_spark.records.row_status import VALID, keep
+from ebi_spark.records.row_status import VALID
 from ebi_spark.sources.file_inventory import is_configured
 from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, UNKNOWN_YEAR, YEAR, Table
 
@@ -63,8 +63,7 @@ def refuse_in_two_years(
         if not others or not items:
             continue
         keys = [
-            keep(item.rows, VALID, config.years).select(F.lit(item.table.system).alias("source_system"), "record_id")
-            for item in items
+            item.having(VALID).select(F.lit(item.table.system).alias("source_system"), "record_id") for item in items
         ]
         incoming = reduce(DataFrame.unionByName, keys).withColumn("_met", F.lit(1))
         existing = lake.read(table).where(F.col(YEAR).isin(*others))

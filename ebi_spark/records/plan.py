@@ -1,28 +1,24 @@
 """Finds out what an ingest has to do before any of silver is replaced.
 
-The source tables are classified and counted, and so is what the lake has. The batches are planned from these counts. The classified rows are one lazy frame for each source table. The count reads only its light columns (keys
-and dates); the write later reads its canonical columns or its raw text.
+The source tables are classified and counted, and so is what the lake has. The batches are planned from these counts.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
-
-from pyspark.sql import DataFrame
+from pathlib import Path
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import EbiError
 from ebi_spark.lake.storage import Lake
-from ebi_spark.records import hes, sus_plus
 from ebi_spark.records.affected_files import AffectedFiles, find_affected_files
+from ebi_spark.records.classify_rows import classify_rows, resolves_itself
 from ebi_spark.records.duplicates import (
     RepeatedKeys,
-    all_rows,
     resolve_duplicates,
     scan_for_repeated_keys,
-    split_by_uniqueness,
+    write_repeated_rows,
 )
 from ebi_spark.records.existing_records import ExistingRecords, existing_records
 from ebi_spark.records.file_counts import (
@@ -38,16 +34,20 @@ from ebi_spark.records.file_counts import (
 from ebi_spark.records.mapped_columns import refuse_mapped_nonsense
 from ebi_spark.records.moved_records import emptied_years, refuse_in_two_years
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, unusable_rows
-from ebi_spark.records.row_status import OUTSIDE, QUARANTINED, VALID, keep
+from ebi_spark.records.row_status import OUTSIDE, QUARANTINED, VALID
+from ebi_spark.records.staging import stage_repeated_rows, staging_folder
 from ebi_spark.records.upsert import refuse_bare_keys
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.previous_ingest import PreviousIngest
-from ebi_spark.tables.schemas import RECORD_TABLES
+from ebi_spark.tables.schemas import RECORD_TABLES, REPEATED_ROW
 
 # The number of source rows that one batch reads at most (a single year may be more). Each batch is committed and noted
 # in the run log, so an interrupted backfill resumes after its last completed batch. Smaller batches would cost more in
 # start-up than they save.
 BATCH_ROWS = 5_000_000
+# Source files of several years are staged together (:mod:`ebi_spark.records.staging`) up to so many bytes. A run that is
+# stopped repeats that.
+STAGED_BYTES = 4 << 30
 
 
 @dataclass
@@ -82,18 +82,21 @@ def plan_ingest(
     config: RunConfig,
     progress: Callable[[str], None],
     previous: PreviousIngest | None = None,
+    checks: Mapping[str, Collection[str]] | None = None,
 ) -> Plan:
     """Read the source files before any of silver is replaced, and plan the ingest.
 
-    Reads all files, or only the affected ones if few have changed since the ``previous`` ingest. Raises when a year asked for is in no file, or would lose more rows than the configuration allows.
+    Reads all files, or only the affected ones if few have changed since the ``previous`` ingest. ``checks``: see
+    :func:`ebi_spark.records.file_counts.count_files`. Raises when a year asked for is in no file, or would lose more rows than the
+    configuration allows.
     """
     if previous is not None:
         lake.prepare()
         progress("finding the source files affected by the changes")
         affected = find_affected_files(lake, tables, config, previous)
-        found = affected and _plan_affected(lake, tables, config, progress, affected)
-        if found:
-            return found
+        made = affected and _plan_affected(lake, tables, config, progress, affected, checks)
+        if made:
+            return made
     refuse_mapped_nonsense(tables)
     progress("reading the keys of the source files")
     repeated_keys = scan_for_repeated_keys(tables)
@@ -103,14 +106,17 @@ def plan_ingest(
     lake.prepare()
     if config.mode == "upsert" and any(table.system == "hes" for table in tables):
         refuse_bare_keys(lake, RECORD_TABLES["op"])
-    resolve_duplicates(lake, tables, repeated_keys, config)
-    classified = classify_rows(lake, tables, repeated_keys, config)
-    progress("counting rows by file, year and status")
-    return _make_plan(lake, tables, repeated_keys, classified, count_files(classified, config), config)
+    classified, found = _classify_and_count(lake, tables, repeated_keys, config, progress, checks)
+    return _make_plan(lake, tables, repeated_keys, classified, found, config)
 
 
 def _plan_affected(
-    lake: Lake, tables: list[SourceTable], config: RunConfig, progress: Callable[[str], None], affected: AffectedFiles
+    lake: Lake,
+    tables: list[SourceTable],
+    config: RunConfig,
+    progress: Callable[[str], None],
+    affected: AffectedFiles,
+    checks: Mapping[str, Collection[str]] | None,
 ) -> Plan | None:
     """The plan for the affected files alone; None where they turn out to have rows of years that other files have too."""
     named = years_named(affected.tables, config)
@@ -127,10 +133,8 @@ def _plan_affected(
     )
     repeated_keys = scan_for_repeated_keys(affected.tables)
     unchanged = {path for files in affected.counts.values() for path in files}
-    resolve_duplicates(lake, affected.tables, repeated_keys, config, keep_rows_of=unchanged)
-    classified = classify_rows(lake, affected.tables, repeated_keys, config)
-    progress("counting rows by file, year and status")
-    found = replace(count_files(classified, config), unchanged=affected.counts)
+    classified, found = _classify_and_count(lake, affected.tables, repeated_keys, config, progress, checks, unchanged)
+    found = replace(found, unchanged=affected.counts)
     if not affected.covers(
         year for files in found.files.values() for count in files.values() for year in count.years if year
     ):
@@ -215,71 +219,28 @@ def _unusable_rows_noted(found: FileCounts) -> Iterator[str]:
         raise
 
 
-def classify_rows(
-    lake: Lake, tables: Iterable[SourceTable], repeated_keys: dict[tuple[str, str], RepeatedKeys], config: RunConfig
-) -> list[ClassifiedTable]:
-    """Every source table with the status of its rows; APCS_Der joins the spells of its own system. ``repeated_keys``:
-    the keys of each table that may be in more than one row."""
-    by_role = {(table.system, table.role): table for table in tables}
-    parts_by_table = {
-        table_id: split_by_uniqueness(lake, table, repeated_keys[table_id]) for table_id, table in by_role.items()
-    }
-    classified: list[ClassifiedTable] = []
-
-    def add_row_by_row(table: SourceTable, dataset: str, classify: Callable[[DataFrame], DataFrame]) -> ClassifiedTable:
-        """Add a table in which the status of a row does not depend on other rows, so that its rows may come in parts."""
-        parts = [classify(part) for part in parts_by_table[table.system, table.role] if part is not None]
-        return add(table, dataset, classify(all_rows(*parts_by_table[table.system, table.role])), parts)
-
-    def add(table: SourceTable, dataset: str, rows: DataFrame, parts: list[DataFrame] | None = None) -> ClassifiedTable:
-        classified.append(ClassifiedTable(table, dataset, rows, None, parts or [rows]))
-        return classified[-1]
-
-    for (system, role), table in by_role.items():
-        window = config.window(system, role)
-        if role == "apcs":
-            spells = add_row_by_row(
-                table, "apc", partial(sus_plus.classify_spells, window=window, bare_year=config.bare_year)
-            )
-            derived = by_role[system, "apcs_der"]
-            valid = keep(spells.rows, VALID, config.years)
-            spells.records = sus_plus.join_derived(valid, all_rows(*parts_by_table[system, "apcs_der"]))
-            years = sus_plus.spell_years(*parts_by_table[system, role], window, config.bare_year)
-            add(derived, "apc", sus_plus.classify_derived(all_rows(*parts_by_table[system, "apcs_der"]), years))
-        elif role == "opa":
-            attendances = add_row_by_row(
-                table, "op", partial(sus_plus.classify_attendances, window=window, bare_year=config.bare_year)
-            )
-            attendances.records = keep(attendances.rows, VALID, config.years)
-        elif role == "apc":
-            # The status of an episode depends on the other episodes of its spell, whose keys may be repeated even
-            # where its own is not.
-            episodes = add(
-                table, "apc", hes.classify_episodes(all_rows(*parts_by_table[system, role]), window, config.bare_year)
-            )
-            episodes.records = hes.build_spells(keep(episodes.rows, VALID, config.years))
-        elif role == "op":
-            attendances = add_row_by_row(
-                table, "op", partial(hes.classify_attendances, window=window, bare_year=config.bare_year)
-            )
-            attendances.records = keep(attendances.rows, VALID, config.years)
-        elif role.endswith("_withdrawn"):
-            add_row_by_row(table, _dataset_of(role), sus_plus.classify_withdrawn)
-    return classified
-
-
-def _dataset_of(role: str) -> str:
-    return "apc" if role.startswith("ap") else "op"
+def years_that_meet_checks(plan: Plan, batch: Batch, dataset: str) -> list[str]:
+    """The years of a batch whose records, all of them staged, meet the checks of their table."""
+    makers = [item for item in plan.classified if item.dataset == dataset and item.records is not None]
+    if not all(item.staged_records for item in makers):
+        return []
+    return [
+        year for year in batch.years if all(plan.file_counts.meet_checks(item.table_id, batch, year) for item in makers)
+    ]
 
 
 def rows_of_batch(
     lake: Lake, plan: Plan, batch: Batch, config: RunConfig
 ) -> tuple[list[ClassifiedTable], list[ClassifiedTable]]:
     """The classified tables over only the files that the batch needs: (for its records, for its quarantined rows).
+    Tables that are staged remain as they are.
 
     All rows of a spell of the batch's years are in the files of these years. Quarantined rows are different: where
     their files have rows of other years too, their status can only be found together with all files of those years.
     """
+    staged = [item for item in plan.classified if item.staged_records]
+    if not any(item.records is not None and not item.staged_records for item in plan.classified):
+        return plan.classified, plan.classified
     files = plan.file_counts.files
     with_rows = {
         table_id: {path for path, count in counts.items() if any(count.rows.values())}
@@ -299,11 +260,59 @@ def rows_of_batch(
         if all(wanted[table_id] >= with_rows[table_id] for table_id in files):
             return plan.classified
         tables = [table.restrict_to_files(frozenset(wanted[table.system, table.role])) for table in plan.tables]
-        return classify_rows(lake, tables, plan.repeated_keys, config)
+        return classify_rows(lake, tables, plan.repeated_keys, lake.read(REPEATED_ROW), config, staged=staged)
 
     records = over(with_batch_years)
+    if all(item.staged for item in plan.classified):
+        return records, plan.classified
     if all(with_quarantine[table_id] <= with_batch_years[table_id] for table_id in files) and no_rows_outside:
         return records, records
     return records, over(
         {table_id: with_batch_years[table_id] | with_quarantine[table_id] for table_id in files}
     ) if no_rows_outside else plan.classified
+
+
+def _classify_and_count(
+    lake: Lake,
+    tables: list[SourceTable],
+    repeated_keys: dict[tuple[str, str], RepeatedKeys],
+    config: RunConfig,
+    progress: Callable[[str], None],
+    checks: Mapping[str, Collection[str]] | None,
+    unchanged: Collection[str] | None = None,
+) -> tuple[list[ClassifiedTable], FileCounts]:
+    """Every source table with the status of its rows, staged if that is possible; and the rows counted. ``unchanged``: files
+    that were not read, of which ``silver/repeated_row`` keeps the rows."""
+    staging = _staging(lake, tables, config)
+    progress("reading the rows of the source files" if staging else "counting rows by file, year and status")
+    if staging is None:
+        write_repeated_rows(lake, resolve_duplicates(tables, repeated_keys, config), unchanged)
+        classified = classify_rows(lake, tables, repeated_keys, lake.read(REPEATED_ROW), config)
+        return classified, count_files(classified, checks)
+    others = resolve_duplicates([table for table in tables if not resolves_itself(table)], repeated_keys, config)
+    repeated = [stage_repeated_rows(lake, staging, others)] if others else []
+    classified = classify_rows(lake, tables, repeated_keys, repeated[0] if repeated else None, config, staging=staging)
+    repeated += [
+        item.staged_records.repeated_rows(*item.table_id)
+        for item in classified
+        if item.staged_records and repeated_keys[item.table_id]
+    ]
+    write_repeated_rows(lake, repeated, unchanged)
+    return classified, count_files(classified, checks)
+
+
+def _several_years(tables: list[SourceTable], config: RunConfig) -> bool:
+    named = years_named(tables, config)
+    return len(named.intersection(config.years) if config.years else named) > 1
+
+
+def _staging(lake: Lake, tables: list[SourceTable], config: RunConfig) -> Path | None:
+    """The folder in which to stage rows. None where the rows are read several times instead: in a catalogue, in an upsert,
+    and where there are so many years that they are written in batches, each of which a run that was stopped need not
+    repeat."""
+    if config.mode != "refresh":
+        return None
+    known = sum(state[0] for table in tables for state in table.state.values() if state is not None)
+    if known > STAGED_BYTES and _several_years(tables, config):
+        return None
+    return staging_folder(lake)

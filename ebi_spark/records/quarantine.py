@@ -13,7 +13,7 @@ from ebi_spark.records.checksums import Checksum
 from ebi_spark.records.existing_records import quarantine_checksums, unaudited_runs
 from ebi_spark.records.file_counts import Batch, ClassifiedTable
 from ebi_spark.records.plan import Plan
-from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, QUARANTINED, VALID, keep
+from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, QUARANTINED, VALID
 from ebi_spark.records.write_records import Outcome
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.reader import raw_json
@@ -41,28 +41,23 @@ def write_quarantine(
     # Rows of a year that loses all its rows are stored without a year, as in a lake that never had that year.
     years = [year for year in batch.years if year not in plan.emptied]
     parts = [
-        _quarantined(
-            item,
-            keep(rows, QUARANTINED, config.years).where(F.col("source_file").isin(*batch.files)),
-            years,
-            lake.run_id,
-        )
+        _quarantined(item, rows.where(F.col("source_file").isin(*batch.files)), years, lake.run_id)
         for item in quarantine_tables
-        for rows in item.parts
         if plan.file_counts.quarantined(item.table_id, batch.files)
+        for rows in item.parts_having(QUARANTINED)
     ]
     for item in classified:
         contradicting = outcomes[item.dataset].contradicting if item.dataset in outcomes else None
         if item.table.role in RECORD_ROLES and contradicting is not None:
             keys = contradicting.where(F.col("source_system") == item.table.system).select("record_id")
-            rows = keep(item.rows, VALID, config.years).join(keys, ["record_id"], "left_semi")
+            rows = item.having(VALID).join(keys, ["record_id"], "left_semi")
             rows = rows.withColumn("reasons", F.array(F.lit(CONFLICTING)))
             parts.append(_quarantined(item, rows, batch.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     if config.mode == "upsert":
         if any(plan.file_counts.quarantined(item.table_id, batch.files) for item in classified):
             frame = _without_superseded(lake, plan, frame)
-        return _replace_by_file(lake, classified, batch, config, frame)
+        return _replace_by_file(lake, classified, batch, frame)
     known = {path for table_id in plan.file_counts.files for path in plan.file_counts.counts(table_id)}
     # Files that are no longer a source go with the first batch.
     gone = plan.existing.quarantined_files(UNKNOWN_YEAR, plan.datasets) - known if batch is plan.batches[0] else set()
@@ -112,9 +107,7 @@ def _is_superseded() -> Column:
     return (F.col("_usable") > extract) | ((F.col("_usable") == extract) & ~contradiction)
 
 
-def _replace_by_file(
-    lake: Lake, classified: list[ClassifiedTable], batch: Batch, config: RunConfig, frame: DataFrame
-) -> bool:
+def _replace_by_file(lake: Lake, classified: list[ClassifiedTable], batch: Batch, frame: DataFrame) -> bool:
     """After an upsert, replace the quarantined rows of the batch's files by ``frame``. Returns whether anything was
     written.
 
@@ -123,7 +116,7 @@ def _replace_by_file(
     """
     key = ["source_system", "role", "record_id"]
     usable = [
-        keep(item.rows, VALID, config.years).select(
+        item.having(VALID).select(
             F.lit(item.table.system).alias(key[0]), F.lit(item.table.role).alias(key[1]), key[2], "extract_date"
         )
         for item in classified
@@ -156,7 +149,7 @@ def _quarantined(item: ClassifiedTable, rows: DataFrame, years: list[str], run_i
         F.when(F.col(YEAR).isin(*years), F.col(YEAR)).otherwise(F.lit(UNKNOWN_YEAR)).alias(YEAR),
         "reasons",
         "source_file",
-        raw_json().alias("raw"),
+        F.col("raw") if item.staged else raw_json().alias("raw"),
         "extract_date",
         F.lit(run_id).alias("run_id"),
     )

@@ -24,6 +24,8 @@ from ebi_spark.records.cleaning import list_of
 FUTURE = "future_appointment"
 # The reason for rows of one key with different content.
 CONFLICTING = "conflicting_duplicate"
+# The reason for a line that could not be parsed.
+CORRUPT_LINE = "corrupt_line"
 
 # The notes for a date outside its plausible range.
 BEFORE, AFTER = "before_first_day", "after_extract"
@@ -99,27 +101,29 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
     return years.drop("_digits", "_start", "_stated", "_newest", "year_text")
 
 
-def row_status(years: tuple[str, ...] | None) -> Column:
-    """The status of a classified row under the years asked for (None: all).
+def with_status(rows: DataFrame, years: tuple[str, ...] | None) -> DataFrame:
+    """``rows`` with ``status``: the status of each classified row under the years asked for (None: all).
 
     Within the requested years, a duplicate or superseded row has the status duplicate even if it could not be used:
     another row of its key counts instead.
     """
-    outside = F.col("financial_year").isNotNull() & ~F.col("financial_year").isin(*years) if years else F.lit(False)
-    return (
+    year = F.col("financial_year")
+    outside = year.isNotNull() & ~year.isin(*years) if years else F.lit(False)
+    return rows.withColumn(
+        "status",
         F.when(outside, F.lit(OUTSIDE))
         .when(F.col("is_duplicate"), F.lit(DUPLICATE))
         .when(F.size("reasons") > 0, F.lit(QUARANTINED))
-        .otherwise(F.lit(VALID))
+        .otherwise(F.lit(VALID)),
     )
 
 
-def keep(rows: DataFrame, status: str, years: tuple[str, ...] | None) -> DataFrame:
+def keep(rows: DataFrame, status: str) -> DataFrame:
     """The classified rows that have one status.
 
     The row number, which is dropped again, stops Spark from moving the condition below the cleaning. Moved down,
     every column it depends on would be replaced by its expression, stage after stage, until planning ran out of
     memory, and every value would be cleaned twice.
     """
-    marked = rows.withColumns({"_status": row_status(years), "_row": F.monotonically_increasing_id()})
-    return marked.where((F.col("_status") == status) & (F.col("_row") >= 0)).drop("_status", "_row")
+    marked = rows.withColumn("_row", F.monotonically_increasing_id())
+    return marked.where((F.col("status") == status) & (F.col("_row") >= 0)).drop("_row")

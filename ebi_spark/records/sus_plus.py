@@ -6,7 +6,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import DateWindow
 from ebi_spark.financial_years import start_of_year, year_of_start
 from ebi_spark.records.cleaning import age_in_years, age_seen, clean, tidied
-from ebi_spark.records.row_status import reasons, with_year
+from ebi_spark.records.row_status import VALID, reasons, with_year
 
 RECORD_KINDS = {
     "record_id": "identifier",
@@ -127,7 +127,8 @@ def classify_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
 
 
 def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
-    """Valid spells with the dominant procedure and primary diagnosis of their one usable APCS_Der row, or NULL.
+    """Spells with the dominant procedure and primary diagnosis of their one usable APCS_Der row, or NULL. Spells that are not
+    valid get none.
 
     ``derived`` are rows as read, with duplicates resolved, so that no key can multiply spells.
 
@@ -145,7 +146,8 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
         F.col("extract_date").alias("_derived_extract"),
     )
     # Derived rows are narrow: a hash table of them, one partition of keys at a time, saves sorting both sides.
-    joined = spells.join(usable.hint("shuffle_hash"), F.col("record_id") == F.col("_derived_id"), "left")
+    on = (F.col("record_id") == F.col("_derived_id")) & (F.col("status") == VALID)
+    joined = spells.join(usable.hint("shuffle_hash"), on, "left")
     found = F.col("_derived_id").isNotNull()
     return joined.withColumns(
         {

@@ -10,20 +10,13 @@ from pyspark.sql import functions as F
 
 from ebi_spark.lake.storage import Lake, conform
 from ebi_spark.records import upsert
-from ebi_spark.records.checksums import Checksum, content, record_checksum_columns
+from ebi_spark.records.checksums import Checksum, record_checksum_columns
 from ebi_spark.records.existing_records import File, FileRecords, unaudited_runs
-from ebi_spark.records.file_counts import Batch, ClassifiedTable
+from ebi_spark.records.file_counts import Batch, ClassifiedTable, RecordCount
 from ebi_spark.records.plan import Plan
-from ebi_spark.records.row_status import VALID, keep
-from ebi_spark.spark.session import setting
-from ebi_spark.tables.schemas import RECORD_TABLES, YEAR, Table
-
-# Rows are sorted inside each file by what rules ask for first, so that Parquet's page index can skip the rest.
-SORTED_BY = {"apc": "dominant_procedure_4", "op": "procedure_codes"}
-# A task that writes this few years keeps one file open for each. For more years it would need too much memory, so it
-# sorts its rows by year first. That takes longer: Spark compares the first eight bytes of the first column in one
-# step, and in a year these are nearly all the same.
-FILES_AT_ONCE, FEW_FILES = "spark.sql.maxConcurrentOutputFileWriters", 3
+from ebi_spark.records.row_status import VALID
+from ebi_spark.records.staging import sorted_for_writing
+from ebi_spark.tables.schemas import RECORD_TABLES, YEAR
 
 
 @dataclass
@@ -32,32 +25,56 @@ class Outcome:
 
     ``changed_years``: the years that were written. ``not_written``: the records that were not written, by file and
     reason. ``checksums``: the checksum of everything that came of each file. ``contradicting``: the keys that
-    another file of the same extract contradicts.
+    another file of the same extract contradicts. ``built``: the records that were written, by file; None where the table
+    has to be asked.
     """
 
     changed_years: list[str]
     not_written: dict[File, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     checksums: dict[File, Checksum] = field(default_factory=lambda: defaultdict(Checksum))
     contradicting: DataFrame | None = None
+    built: dict[File, RecordCount] | None = None
 
 
 def replace_records(lake: Lake, plan: Plan, classified: list[ClassifiedTable], batch: Batch, dataset: str) -> Outcome:
     """Replace the batch's years of a dataset in one commit, unless the lake already has the same records."""
-    incoming = _incoming(lake, classified, dataset)
+    makers = _makers(classified, dataset)
+    staged = [item.staged_records.folder for item in makers if item.staged_records]
+    built = _staged_records(plan, makers, batch) if len(staged) == len(makers) else None
     existing = plan.existing.files(dataset, batch.years)
     if existing is not None and _same_numbers(plan, batch, dataset, existing):
         if not existing:  # neither the lake nor a file has records of these years
             return Outcome([])
-        now: dict[File, Checksum] = defaultdict(Checksum)
-        for row in incoming.groupBy("source_system", "source_file").agg(*record_checksum_columns()).collect():
-            now[row["source_system"], row["source_file"]].add(row)
-        if now == {file: records.checksum for file, records in existing.items()}:
-            unchanged = Outcome([], checksums=now)
+        now = _count(_incoming(makers, dataset, batch.years)) if built is None else built
+        checksums = {file: count.checksum for file, count in now.items()}
+        if checksums == {file: records.checksum for file, records in existing.items()}:
+            unchanged = Outcome([], checksums=checksums)
             for file, records in existing.items():
                 unchanged.not_written[file][upsert.UNCHANGED] = records.records
             return unchanged
-    _write_sorted(lake, incoming, dataset, batch.years)
-    return Outcome(batch.years)
+    if built is None:
+        _write_sorted(lake, _incoming(makers, dataset, batch.years), dataset, batch.years)
+    else:
+        lake.adopt(RECORD_TABLES[dataset], staged, batch.years, stage="ingest")
+    return Outcome(batch.years, built=built)
+
+
+def _staged_records(plan: Plan, makers: list[ClassifiedTable], batch: Batch) -> dict[File, RecordCount]:
+    """The batch's records as they were staged, by file."""
+    return {
+        (item.table.system, path): count
+        for item in makers
+        for path, count in plan.file_counts.records(item.table_id, batch).items()
+    }
+
+
+def _count(records: DataFrame) -> dict[File, RecordCount]:
+    """The checksum of records, by file."""
+    found: dict[File, RecordCount] = {}
+    for row in records.groupBy("source_system", "source_file").agg(*record_checksum_columns()).collect():
+        found[row["source_system"], row["source_file"]] = count = RecordCount()
+        count.checksum.add(row)
+    return found
 
 
 def _same_numbers(plan: Plan, batch: Batch, dataset: str, existing: dict[File, FileRecords]) -> bool:
@@ -79,7 +96,7 @@ def upsert_records(lake: Lake, plan: Plan, classified: list[ClassifiedTable], ba
     """Write the records that are new or newer, and remove those withdrawn, in one commit. Without any, nothing is
     written."""
     table = RECORD_TABLES[dataset]
-    incoming = _incoming(lake, classified, dataset)
+    incoming = _incoming(_makers(classified, dataset), dataset, batch.years)
     orphans = unaudited_runs(lake, table)
     compared = upsert.compared_with_lake(incoming, lake, table, dataset, orphans)
     outcome = Outcome([])
@@ -115,7 +132,7 @@ def note_withdrawn(lake: Lake, plan: Plan, batch: Batch) -> None:
     # path.
     if any(path in batch.files for item in lists for path in plan.file_counts.files[item.table_id]):
         parts = [
-            keep(item.rows, VALID, None).select(
+            item.having(VALID).select(
                 F.lit(item.table.system).alias("source_system"),
                 F.lit(item.dataset).alias("dataset"),
                 "record_id", "extract_date", "source_file",
@@ -125,24 +142,21 @@ def note_withdrawn(lake: Lake, plan: Plan, batch: Batch) -> None:
         upsert.note_withdrawn(lake, reduce(DataFrame.unionByName, parts), stage="ingest")
 
 
-def _incoming(lake: Lake, classified: list[ClassifiedTable], dataset: str) -> DataFrame:
-    """The canonical records of a dataset, from all systems."""
+def _incoming(makers: list[ClassifiedTable], dataset: str, years: list[str]) -> DataFrame:
+    """The batch's records of a dataset, from all systems."""
     parts = [
-        _as_canonical(item.records, RECORD_TABLES[dataset], item.table.system, dataset, lake.run_id)
-        for item in classified
-        if item.dataset == dataset and item.records is not None
+        item.staged_records.records(years) if item.staged_records else conform(item.records, RECORD_TABLES[dataset])
+        for item in makers
+        if item.records is not None
     ]
     return reduce(DataFrame.unionByName, parts)
 
 
-def _as_canonical(records: DataFrame, table: Table, system: str, dataset: str, run_id: str) -> DataFrame:
-    frame = records.withColumns({"source_system": F.lit(system), "dataset": F.lit(dataset), "run_id": F.lit(run_id)})
-    if dataset == "apc":
-        frame = frame.withColumn("dominant_procedure_4", F.substring("dominant_procedure", 1, 4))
-    return conform(frame.withColumn("content", content(table)), table)
+def _makers(classified: list[ClassifiedTable], dataset: str) -> list[ClassifiedTable]:
+    """The tables of which the records of a dataset are made."""
+    return [item for item in classified if item.dataset == dataset and item.records is not None]
 
 
 def _write_sorted(lake: Lake, records: DataFrame, dataset: str, years: list[str]) -> None:
-    at_once = len(years) <= int(setting(lake.spark, FILES_AT_ONCE) or 0)
-    order = [*([] if at_once else [YEAR]), SORTED_BY[dataset]]
-    lake.replace(RECORD_TABLES[dataset], records.sortWithinPartitions(*order), {YEAR: years}, stage="ingest")
+    ordered = sorted_for_writing(lake.spark, records, dataset, len(years))
+    lake.replace(RECORD_TABLES[dataset], ordered, {YEAR: years}, stage="ingest")

@@ -56,12 +56,14 @@ from ebi_spark.tables.schemas import (
     POLICY,
     POLICY_ATTRITION,
     POPULATION,
+    RECORD_TABLES,
     RELEASE,
     REPEATED_ROW,
     TABLES,
     YEAR,
+    Table,
 )
-from ebi_spark.validation.gate import LAYER_SUITES, load_suite
+from ebi_spark.validation.gate import LAYER_SUITES, load_suite, row_checks
 
 STAGES = ("ingest", "flag", "rate", "monitor", "validate", "publish")
 
@@ -435,6 +437,27 @@ class RunHistory:
             found[layer] = due(to_check, runs, self.histories(names, runs), reads=names, inputs=recorded)
         return found
 
+    def passed_checks(self, years: Iterable[str]) -> dict[str, set[str]]:
+        """For each suite of silver's records, the years of which every record met the checks when an ingest wrote it, and
+        that nothing has changed since."""
+        found: dict[str, set[str]] = {}
+        ingests = self.records("ingest", DONE)
+        for table in RECORD_TABLES.values():
+            writers = [record for record in ingests if table.full_name in record.versions_written]
+            known = [
+                record.versions_written[table.full_name] for record in writers if checked_as(table) in record.checked
+            ]
+            if not known:
+                continue
+            history = History(self.lake.version(table), self.lake.commits(table, min(known)))
+            for year in years:
+                last = next((record for record in writers if year in record.years), None)
+                if last and year in last.checked.get(checked_as(table), ()):
+                    changed = history.changed(last.versions_written[table.full_name])
+                    if changed is not None and year not in changed:
+                        found.setdefault(table.name, set()).add(year)
+        return found
+
     def unchecked(self, years: Iterable[str], layers: Iterable[str] = CHECKED) -> dict[str, str]:
         """The years that no validation covers, each with the reason."""
         years = list(years)
@@ -449,6 +472,11 @@ class RunHistory:
         check."""
         records = [record for record in self.records("validate") if layer in record.years_by_layer]
         return self._stage_runs([replace(record, years=record.years_by_layer[layer]) for record in records])
+
+
+def checked_as(table: Table) -> str:
+    """The name under which an ingest records what it has checked of a table: it changes with the checks."""
+    return f"{table.full_name} {fingerprint(row_checks(table.name))}"
 
 
 def _years_found(record: StageRecord) -> list[str]:

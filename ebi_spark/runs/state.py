@@ -52,6 +52,7 @@ class StageRecord:
     years_found: list[str] = field(default_factory=list)
     years_unchanged: list[str] = field(default_factory=list)
     due_from: dict[str, date] = field(default_factory=dict)
+    checked: dict[str, list[str]] = field(default_factory=dict)
     outcomes: Mapping[str, Mapping[str, str]] | None = None
     seconds: float | None = None
     code_version: str | None = None

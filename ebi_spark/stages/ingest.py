@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
 from ebi_spark.records.ingest import write_batch
 from ebi_spark.records.ingest_audit import IngestSummary
-from ebi_spark.records.plan import Plan, plan_ingest
+from ebi_spark.records.plan import Plan, plan_ingest, years_that_meet_checks
+from ebi_spark.records.staging import staging_area
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import READS
+from ebi_spark.runs.history import READS, checked_as
 from ebi_spark.sources.column_drift import column_warnings, last_ingested
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.sources.reader import read_sources
@@ -22,9 +23,11 @@ from ebi_spark.tables.schemas import (
     INGEST_AUDIT,
     OP_ATTENDANCE,
     QUARANTINE,
+    RECORD_TABLES,
     REPEATED_ROW,
     WITHDRAWN_RECORD,
 )
+from ebi_spark.validation.gate import row_checks
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ class Ingest(Stage):
     def run(self, due: Due | None = None, only: frozenset[str] | None = None) -> IngestResult:
         """Read all batches. With ``due``, only those that the last runs do not cover; with ``only``, only those that
         read one of these files."""
+        with staging_area(self.lake):
+            return self._run(due, only)
+
+    def _run(self, due: Due | None, only: frozenset[str] | None) -> IngestResult:
         context = self.context
         with self._part() as report:
             report.years = list(self.config.years or [])
@@ -83,7 +90,8 @@ class Ingest(Stage):
             for line in warnings:
                 context.progress(line)
             previous = context.history.previous_ingest() if due is not None else None
-            plan = plan_ingest(self.lake, tables, self.config, context.progress, previous)
+            checks = {dataset: list(row_checks(table.name).values()) for dataset, table in RECORD_TABLES.items()}
+            plan = plan_ingest(self.lake, tables, self.config, context.progress, previous, checks)
             done = _Progress(plan, *self._batches_to_write(plan, due, only))
             report.years = done.to_write[0][0].years if done.to_write else []
             report.record.years_unchanged = done.unchanged
@@ -163,6 +171,11 @@ class Ingest(Stage):
             made = write_batch(self.lake, plan, batch, self.config, self.context.progress)
             report.record.outcomes = plan.file_counts.outcome_fingerprints(batch)
             report.record.due_from = plan.file_counts.due_from(batch)
+            report.record.checked = {
+                checked_as(RECORD_TABLES[dataset]): years_that_meet_checks(plan, batch, dataset)
+                for dataset in plan.datasets
+                if RECORD_TABLES[dataset].full_name in self.lake.versions_written
+            }
             report.rows = made.rows_read
             done.written.add(made)
             if not made.changed_years:

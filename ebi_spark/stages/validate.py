@@ -51,11 +51,12 @@ class Validate(Stage):
             together: dict[tuple[str, ...], list[str]] = {}
             for layer, years in years_by_layer.items():
                 together.setdefault(tuple(years), []).append(layer)
+            passed = context.history.passed_checks(years_by_layer.get("silver", ()))
             results = {
                 layer: result
                 for years, layers in together.items()
                 for layer, result in validate_layers(
-                    lake, layers, years=list(years), docs=docs, progress=context.progress
+                    lake, layers, years=list(years), docs=docs, progress=context.progress, passed=passed
                 ).items()
             }
             for result in results.values():

@@ -12,7 +12,7 @@ tables, and the few conditions that it cannot express, as above.
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial, reduce
 from pathlib import Path
@@ -201,13 +201,15 @@ def validate_layers(
     progress: Callable[[str], None],
     staged: Mapping[Table, DataFrame] | None = None,
     staged_rows: Mapping[Table, pa.Table] | None = None,
+    passed: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, GateResult]:
     """Check every table of each layer of :data:`LAYER_SUITES`, with one checkpoint for each layer.
 
     Only rows of ``years`` are checked (None: all years). The layer ``published`` needs a ``release_id``: only rows of that
     release are checked, and they are compared with gold as it is now. Other layers must not have one (``ValueError``).
     Tables in ``staged`` are checked as given there, before they are written; ``staged_rows`` are the same rows, if they are
-    already in memory. A check that compares tables may read other rows. Layers are counted in parallel. A page about each
+    already in memory. ``passed``: for a suite, the years of which every row is known to meet its checks of the kind ``row``; they
+    are not read for these checks. A check that compares tables may read other rows. Layers are counted in parallel. A page about each
     layer is written to a folder of its own in ``docs``.
     """
     suites = {layer: [load_suite(name) for name in LAYER_SUITES[layer]] for layer in layers}
@@ -220,7 +222,7 @@ def validate_layers(
     halves = 1 if len(suites) > 1 else 2
     parts = [(layer, layer_suites[half::halves]) for layer, layer_suites in suites.items() for half in range(halves)]
     tasks: list[tuple[str, Callable[[], _Violations]]] = [
-        (layer, partial(_ViolationCounter(lake, years, release_id, staged, staged_rows).violations, part))
+        (layer, partial(_ViolationCounter(lake, years, release_id, staged, staged_rows, passed).violations, part))
         for layer, part in parts
     ]
     for layer, layer_suites in suites.items():
@@ -351,6 +353,11 @@ def _check(item: dict[str, Any], path: Path) -> Check:
     )
 
 
+def row_checks(suite: str) -> dict[str, str]:
+    """The checks of a suite that look at one row, as SQL conditions by id."""
+    return {check.id: str(check.rule) for check in load_suite(suite).checks if check.kind == "row"}
+
+
 # Counting violations
 
 
@@ -383,7 +390,9 @@ class _ViolationCounter:
         release_id: str | None,
         staged: Mapping[Table, DataFrame] | None = None,
         staged_rows: Mapping[Table, pa.Table] | None = None,
+        passed: Mapping[str, Collection[str]] | None = None,
     ) -> None:
+        self.passed = passed or {}
         self.lake, self.years, self.release_id, self.staged = lake, years, release_id, staged or {}
         self.staged_rows = staged_rows or {}
         self.every_year: dict[str, DataFrame] = {}
@@ -405,6 +414,7 @@ class _ViolationCounter:
             frame, in_memory, empty = self.rows(suite.name), self._in_memory(suite.name), self._is_empty(suite.name)
             self._schema(suite, violations)
             aggregates: dict[tuple[str, str], Column] = {}
+            by_row: dict[tuple[str, str], Column] = {}
             grouped: dict[tuple[str, str], Column] = {}
             for check in suite.checks:
                 key = (suite.name, check.id)
@@ -418,7 +428,7 @@ class _ViolationCounter:
                 elif empty and check.kind in ("row", "unique", "unique_every_year"):
                     violations.counts[key] = 0
                 elif check.kind == "row":
-                    aggregates[key] = _violation_count(check)
+                    (by_row if self.passed.get(suite.name) else aggregates)[key] = _violation_count(check)
                 elif check.kind == "group":
                     grouped[key] = _violation_count(check)
                 elif check.kind == "total":
@@ -434,9 +444,12 @@ class _ViolationCounter:
                     add_query(_surplus(hashed), [F.col("surplus")], [key])
                 else:
                     add_query(self._query(str(check.rule)).toDF("violations"), [F.col("violations")], [key])
-            for counts, grouping in ((aggregates, False), (grouped, True)):
+            sources = {"": frame, "groups": self._groups(suite) if grouped else frame}
+            if by_row:
+                sources["rows"] = frame.where(~F.col(YEAR).isin(*self.passed[suite.name]) | F.col(YEAR).isNull())
+            for counts, of in ((aggregates, ""), (by_row, "rows"), (grouped, "groups")):
                 if counts:
-                    source = self._groups(suite) if grouping else frame
+                    source = sources[of]
                     names = [f"c{number}" for number in range(len(counts))]
                     counted = source.agg(*[c.alias(n) for c, n in zip(counts.values(), names, strict=True)])
                     add_query(counted, [F.col(name) for name in names], list(counts))

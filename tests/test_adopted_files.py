@@ -1,0 +1,93 @@
+"""Files that were written elsewhere become files of a table in one commit."""
+
+import json
+import os
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from calling import duckdb_on_delta
+from deltalake import DeltaTable
+
+from ebi_spark.lake.adopted_files import AdoptedFiles
+from ebi_spark.lake.local_tables import commits_after, partitions
+from ebi_spark.lake.small_writes import can_write
+
+Y21, Y22, Y23 = "2021-22", "2022-23", "2023-24"
+
+
+def table(folder: Path) -> Path:
+    place = folder / "silver" / "op_attendance"
+    columns = pa.schema([("record_id", pa.string()), ("activity_date", pa.date32()), ("financial_year", pa.string())])
+    DeltaTable.create(place, columns, partition_by=["financial_year"])
+    return place
+
+
+def staged(folder: Path, year: str, rows: dict[str, date | None]) -> Path:
+    """A file of one year, in row groups of two, with a column that no table has."""
+    place = folder / f"financial_year={year}"
+    place.mkdir(parents=True)
+    days = pa.array(list(rows.values()), pa.date32())
+    made = pa.table({"record_id": list(rows), "activity_date": days, "_status": pa.nulls(len(rows), pa.string())})
+    pq.write_table(made, place / f"part-{folder.name}.parquet", row_group_size=2)
+    return folder
+
+
+def rows(place: Path) -> list[tuple[object, ...]]:
+    with duckdb_on_delta() as reader:
+        return reader.execute(f"SELECT * FROM delta_scan('{place}') ORDER BY ALL").fetchall()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_years_are_replaced_and_others_stay(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:  # a file system that has none
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError))
+    place = table(tmp_path)
+    assert can_write(place)
+    first = staged(tmp_path / "first", Y21, {"A": date(2021, 5, 1), "B": None, "C": date(2021, 4, 1)})
+    staged(tmp_path / "more", Y22, {"D": date(2022, 5, 1)})
+    AdoptedFiles([first, tmp_path / "more"], [Y21, Y22], replaces=False, metadata="one").save(str(place))
+    assert rows(place) == [
+        ("A", date(2021, 5, 1), Y21), ("B", None, Y21), ("C", date(2021, 4, 1), Y21), ("D", date(2022, 5, 1), Y22)
+    ]  # fmt: skip
+    # The other years of the folder are left: a batch takes its own.
+    second = staged(tmp_path / "second", Y21, {"E": None})
+    staged(tmp_path / "second", Y23, {"F": date(2023, 5, 1)})
+    AdoptedFiles([second], [Y21], replaces=True, metadata="two").save(str(place))
+    assert rows(place) == [("D", date(2022, 5, 1), Y22), ("E", None, Y21)]
+    # A year that has no rows any more.
+    AdoptedFiles([second], [Y22], replaces=True, metadata="three").save(str(place))
+    assert partitions(place, "financial_year") == {Y21}
+    assert [(commit.operation, commit.metadata) for commit in commits_after(place, 0)] == [
+        ("WRITE", "one"), ("WRITE", "two"), ("WRITE", "three")
+    ]  # fmt: skip
+
+
+def test_the_log_says_what_each_file_has(tmp_path: Path) -> None:
+    place = table(tmp_path)
+    dated = {"A": date(2021, 5, 1), "B": None, "C": date(2021, 4, 1)}
+    folders = [staged(tmp_path / "dated", Y21, dated), staged(tmp_path / "undated", Y21, {"D": None})]
+    AdoptedFiles(folders, [Y21], replaces=False, metadata="").save(str(place))
+    entry = place / "_delta_log" / "00000000000000000001.json"
+    added = [json.loads(line)["add"] for line in entry.read_text().splitlines() if line.startswith('{"add"')]
+    told = {item["path"].rpartition("/")[2]: json.loads(item["stats"]) for item in added}
+    assert told == {
+        "part-dated.parquet": {
+            "numRecords": 3,
+            "minValues": {"activity_date": "2021-04-01"},
+            "maxValues": {"activity_date": "2021-05-01"},
+            "nullCount": {"activity_date": 1},
+        },
+        "part-undated.parquet": {
+            "numRecords": 1, "minValues": {}, "maxValues": {}, "nullCount": {"activity_date": 1}
+        },
+    }  # fmt: skip
+
+
+def test_what_is_left_to_spark(tmp_path: Path) -> None:
+    assert not can_write(tmp_path / "nothing")
+    shutil.copytree(table(tmp_path), tmp_path / "20%25")
+    assert not can_write(tmp_path / "20%25"), "deltalake would take the path for another"

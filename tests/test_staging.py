@@ -1,0 +1,198 @@
+"""Rows that are staged, and rows that are read again for each step: both come to the same. What is refused or killed leaves
+nothing of either."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from calling import call
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
+from source_rows import APCS, DER, attendance, derived, spell, state, write
+
+from ebi_spark.config.settings import load_config
+from ebi_spark.lake.adopted_files import AdoptedFiles
+from ebi_spark.lake.storage import Lake
+from ebi_spark.records import plan, staging
+from ebi_spark.records.staging import FOLDER
+from ebi_spark.runs import history
+from ebi_spark.runs.history import RunHistory
+from ebi_spark.stages import ingest as stage
+from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.validation import gate
+from jobs import ingest
+
+pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
+
+CONFIG = """
+lake: ./lake
+max_quarantine_share: 1
+{years}
+sources:
+  both: {{system: sus_plus, tables: {{apcs: apcs/*.csv, apcs_der: der/*.csv, opa: opa/*.csv}}}}
+"""
+COLUMNS = {
+    "silver/apc_spell": "* EXCLUDE (run_id)",
+    "silver/op_attendance": "* EXCLUDE (run_id)",
+    "silver/quarantine": "* EXCLUDE (run_id)",
+    "silver/ingest_audit": "* EXCLUDE (run_id, written_at), rows_read - rows_valid - rows_quarantined - rows_duplicate "
+    "- rows_outside_years",
+}
+UNDATED = {"Discharge_Date": "", "Der_Financial_Year": ""}
+AGES = ("45", "46")
+
+
+def put_sources(folder: Path) -> None:
+    """Two files of each table. Keys in both files: the same rows, rows that differ, and of two years."""
+    for year in (2020, 2021):
+        own = [spell(f"{year}-{number}", year, Age_At_Start_of_Spell_SUS=" 45 ") for number in range(3)]
+        odd = [
+            spell("", year), spell("  ", year), spell(f"{year}-open", **UNDATED), spell(f"{year}-soon", Discharge_Date="soon"),
+            spell("twice", year), spell("same"), spell("differs", Age_At_Start_of_Spell_SUS=AGES[year % 2]),
+            spell("old", 2015, Extract_Date="2016-01-01"), spell("later", year, Extract_Date=f"{year}-12-01"),
+            spell("case", year, Der_Diagnosis_All="||m54.5,Z98.1||", Administrative_Category="1"),
+        ]  # fmt: skip
+        path = Path(write(folder / f"apcs/{year}.csv", [*own, *odd], APCS))
+        path.write_text(path.read_text() + "a,line,that,is,too,short\n")
+        spells = ["nobody", "same", "differs", "later", f"{year}-0", f"{year}-open", ""]
+        more = [derived(key, Spell_Dominant_Procedure="v38.2" if key == "differs" else "V382") for key in spells]
+        write(folder / f"der/{year}.csv", [*more, derived("2020-1", Spell_Primary_Diagnosis=f"M54{year % 10}")], DER)
+        visits = [
+            attendance(f"{year}-{number}", Appointment_Date=f"{year}-05-01", Der_Financial_Year="")
+            for number in range(3)
+        ]
+        visits += [
+            attendance("", Der_Financial_Year="soon", Appointment_Date=""),
+            attendance("disagrees", Der_Financial_Year="2019-20"),
+        ]
+        write(
+            folder / f"opa/{year}.csv",
+            [*visits, attendance("twice"), attendance("future", Appointment_Date="2090-05-01")],
+        )
+
+
+@pytest.fixture
+def lake_of(tmp_path: Path, empty_lake: Callable[[Path], Path]) -> Callable[..., dict[str, list[tuple[Any, ...]]]]:
+    """What an ingest makes of the sources in a lake of its own."""
+    numbers = itertools.count()
+
+    def made(years: str) -> dict[str, list[tuple[Any, ...]]]:
+        place = tmp_path / f"lake-{next(numbers)}"
+        empty_lake(place / "lake")
+        (tmp_path / "run.yml").write_text(CONFIG.format(years=years))
+        answer = call(ingest.main, tmp_path, "--lake", str(place / "lake"))
+        assert answer["exit"] == 0, answer["error"]
+        assert not (place / "lake/silver" / FOLDER).exists()
+        return {table: state(place, table, columns) for table, columns in COLUMNS.items()}
+
+    return made
+
+
+@pytest.mark.parametrize("years", ["", 'years: "2021-22"'])
+def test_staged_rows_are_the_rows(
+    tmp_path: Path,
+    years: str,
+    lake_of: Callable[..., dict[str, list[tuple[Any, ...]]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_sources(tmp_path)
+    adopted: list[str] = []
+    save = AdoptedFiles.save
+    monkeypatch.setattr(AdoptedFiles, "save", lambda self, path: (adopted.append(Path(path).name), save(self, path)))
+    staged = lake_of(years)
+    assert sorted(adopted) == ["apc_spell", "op_attendance"]
+    monkeypatch.setattr(plan, "staging_folder", lambda _: None)
+    assert lake_of(years) == staged
+    assert sorted(adopted) == ["apc_spell", "op_attendance"]
+    # By hand: 3 spells of each year, twice (the earlier or the later conflicts), same, later, case; for one year fewer.
+    keys = {row[2] for row in staged["silver/apc_spell"]}
+    assert {"2021-0", "2021-1", "2021-2", "same", "later"} <= keys
+    assert not keys & {"twice", "differs", "nobody", ""}
+    assert ("2020-0" in keys) == (not years)
+    reasons = {reason for row in staged["silver/quarantine"] for reason in row[5]}
+    assert {"corrupt_line", "no_key", "undischarged", "no_spell", "conflicting_duplicate"} <= reasons
+    assert {row[-1] for row in staged["silver/ingest_audit"]} == {0}
+    audited = state(tmp_path / "lake-0", "silver/ingest_audit", "role, rows_read")
+    assert audited == [(role, rows) for role, rows in (("apcs", 14), ("apcs_der", 8), ("opa", 7)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("after", ["staging", "linking"])
+def test_what_a_killed_run_leaves_is_removed_or_ignored(
+    tmp_path: Path,
+    after: str,
+    lake_of: Callable[..., dict[str, list[tuple[Any, ...]]]],
+    empty_lake: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed when all rows are staged, or when their files are linked into the tables' folders and nothing is committed:
+    readers see no row, and the same call comes to what an undisturbed run comes to."""
+    put_sources(tmp_path)
+    undisturbed = lake_of("")
+    empty_lake(tmp_path / "lake")
+
+    class Killed(BaseException):
+        """As if the process ended here."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging.shutil, "rmtree", lambda *_, **__: None)
+        place = (plan, "count_files") if after == "staging" else (DeltaTable, "create_write_transaction")
+        patch.setattr(*place, lambda *_, **__: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            call(ingest.main, tmp_path)
+    left = list((tmp_path / "lake/silver").rglob("*.parquet"))
+    assert {path.relative_to(tmp_path / "lake/silver").parts[0] for path in left} >= {FOLDER}
+    assert any("apc_spell" in path.parts for path in left) == (after == "linking")
+    for table in ("silver/apc_spell", "silver/op_attendance", *(["silver/quarantine"] if after == "staging" else [])):
+        assert state(tmp_path, table, "count(*)") == [(0,)]
+    answer = call(ingest.main, tmp_path)
+    assert answer["exit"] == 0, answer["error"]
+    assert not (tmp_path / "lake/silver" / FOLDER).exists()
+    assert {table: state(tmp_path, table, columns) for table, columns in COLUMNS.items()} == undisturbed
+
+
+def test_what_an_ingest_has_checked_is_not_read_again(
+    spark: SparkSession, tmp_path: Path, empty_lake: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_sources(tmp_path)
+    empty_lake(tmp_path / "lake")
+    (tmp_path / "run.yml").write_text(CONFIG.format(years=""))
+    config = load_config(tmp_path / "run.yml")
+    lake = Lake(spark, config.lake, "r")
+    silver = {"apc_spell": APC_SPELL, "op_attendance": OP_ATTENDANCE}
+
+    def passed() -> dict[str, set[str]]:
+        years = {year for table in silver.values() for year in lake.years(table)}
+        return RunHistory(Lake(spark, config.lake, "r"), config, "r").passed_checks(years)
+
+    # A condition that the records of one year do not meet.
+    with monkeypatch.context() as patch:
+        for module in (stage, history):
+            patch.setattr(module, "row_checks", lambda name: {"x": "record_id <> '2021-1'"})
+        assert call(ingest.main, tmp_path)["exit"] == 0
+        found = passed()
+        assert found.keys() == silver.keys()
+        assert all("2020-21" in years and "2021-22" not in years for years in found.values())
+    assert passed() == {}, "the checks are others"
+    put_sources(tmp_path)
+    write(tmp_path / "opa/more.csv", [attendance("more")])
+    write(tmp_path / "apcs/more.csv", [spell("more")], APCS)
+    assert call(ingest.main, tmp_path)["exit"] == 0
+    assert {name: years & set(lake.years(silver[name])) for name, years in passed().items()} == {
+        name: set(lake.years(table)) for name, table in silver.items()
+    }
+    # What is known is not read, but everything else is.
+    known = {"op_attendance": ["2021-22"]}
+    counters = [gate._ViolationCounter(lake, None, None, passed=told) for told in ({}, known)]
+    suites = [replace(gate.load_suite("op_attendance"), checks=CHECKS)]
+    assert [counter.violations(suites).counts["op_attendance", "x"] for counter in counters] == [2, 1]
+    # Another tool adds a row.
+    table = DeltaTable(tmp_path / "lake/silver/apc_spell")
+    write_deltalake(table, table.to_pyarrow_table().slice(0, 1), mode="append")
+    assert passed().keys() == {"op_attendance"}
+
+
+# Met by all attendances but 2020-1 and 2021-1.
+CHECKS = (gate.Check("x", "", "row", "record_id NOT LIKE '%-1'"),)
