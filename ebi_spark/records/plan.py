@@ -17,6 +17,7 @@ from ebi_spark.errors import EbiError
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import hes, sus_plus
 from ebi_spark.records.affected_files import AffectedFiles, find_affected_files
+from ebi_spark.records.code_tables import classify_codes, code_tables_of, with_codes
 from ebi_spark.records.duplicates import (
     RepeatedKeys,
     all_rows,
@@ -237,6 +238,12 @@ def classify_rows(
 
     for (system, role), table in by_role.items():
         window = config.window(system, role)
+        code_tables = {
+            ours: by_role[system, name]
+            for ours, name in (code_tables_of(role) if system == "hes" else {}).items()
+            if (system, name) in by_role
+        }
+        code_rows = {ours: all_rows(*parts_by_table[system, item.role]) for ours, item in code_tables.items()}
         if role == "apcs":
             spells = add_row_by_row(
                 table, "apc", partial(sus_plus.classify_spells, window=window, bare_year=config.bare_year)
@@ -254,17 +261,23 @@ def classify_rows(
         elif role == "apc":
             # The status of an episode depends on the other episodes of its spell, whose keys may be repeated even
             # where its own is not.
-            episodes = add(
-                table, "apc", hes.classify_episodes(all_rows(*parts_by_table[system, role]), window, config.bare_year)
-            )
+            rows = with_codes(all_rows(*parts_by_table[system, role]), code_rows)
+            episodes = add(table, "apc", hes.classify_episodes(rows, window, config.bare_year))
             episodes.records = hes.build_spells(keep(episodes.rows, VALID, config.years))
         elif role == "op":
             attendances = add_row_by_row(
-                table, "op", partial(hes.classify_attendances, window=window, bare_year=config.bare_year)
+                table,
+                "op",
+                lambda rows, window=window, codes=code_rows: hes.classify_attendances(
+                    with_codes(rows, codes), window, config.bare_year
+                ),
             )
             attendances.records = keep(attendances.rows, VALID, config.years)
         elif role.endswith("_withdrawn"):
             add_row_by_row(table, _dataset_of(role), sus_plus.classify_withdrawn)
+        owners = classified[-1].rows if code_tables else None
+        for ours, item in code_tables.items():
+            add(item, _dataset_of(role), classify_codes(code_rows[ours], owners))
     return classified
 
 
