@@ -148,7 +148,7 @@ def classify_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None
 def _spell_key() -> Column:
     """The key that the episodes of one spell share, as text that is never NULL: person, provider, the provider's spell number and
     day of admission, or the number of the spell in SUS where the provider's is missing. Corrupt lines, regular attenders and
-    episodes with neither number each have a key of their own (decision 35)."""
+    episodes with neither number each have a key of their own (decision 36)."""
     own_key = F.concat(F.lit("E:"), F.coalesce("record_id", F.concat(F.lit("#"), F.col("content").cast("string"))))
     in_sus = F.nullif("sus_spell_id", F.lit(_NO_SUS_SPELL))
     on_its_own = (
