@@ -35,9 +35,11 @@ REGISTERS = "local"
 # The source tables that a source of each system may have.
 ROLES = {
     "sus_plus": ("apcs", "apcs_der", "opa", "apcs_withdrawn", "opa_withdrawn"),
-    "hes": ("apc", "op", "op_withdrawn"),
+    "hes": ("apc", "apc_diagnoses", "apc_procedures", "op", "op_diagnoses", "op_procedures", "op_withdrawn"),
     REGISTERS: ("prior_approval",),
 }
+# The long tables of HES, with a row for each code → the table that these codes belong to.
+CODE_TABLES = {"apc_diagnoses": "apc", "apc_procedures": "apc", "op_diagnoses": "op", "op_procedures": "op"}
 
 
 def resource(*parts: str) -> Path:
@@ -929,6 +931,12 @@ def load_config(path: Path) -> RunConfig:
                 f"configuration: {path}: sources.{name} has apcs without apcs_der",
                 remedy="add apcs_der, which has the dominant procedure and the primary diagnosis",
             )
+        for role in tables:
+            if role in CODE_TABLES and CODE_TABLES[role] not in tables:
+                raise InputError(
+                    f"configuration: {path}: sources.{name} has {role} without {CODE_TABLES[role]}",
+                    remedy=f"add {CODE_TABLES[role]}, the rows that the codes belong to",
+                )
         sources.append(Source(name, source["system"], tables))
     if all(source.system == REGISTERS for source in sources):
         raise InputError(
@@ -1071,6 +1079,11 @@ def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
                     f"{where}: HES episodes cannot be upserted: a spell is made from all its episodes, and its key is "
                     "the key of the first one",
                     remedy="use `mode: refresh` with the whole year (or the year to date) of episodes",
+                )
+            if mode == "upsert" and role in CODE_TABLES:
+                raise InputError(
+                    f"{where}: codes in a table of their own cannot be upserted: they belong to rows of {CODE_TABLES[role]}",
+                    remedy="use `mode: refresh` with whole years",
                 )
 
 

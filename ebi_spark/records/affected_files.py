@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.settings import CODE_TABLES, RunConfig
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.duplicates import FEW_KEYS, keyed
 from ebi_spark.records.file_counts import FileCount, years_named
@@ -63,8 +63,9 @@ def find_affected_files(
     size_of = {path: state[0] for table in tables for path, state in table.state.items() if state is not None}
     configured = frozenset(path for table in tables for path in table.files)
     changed = frozenset(path for path in size_of if stated_for(path, previous.changed))
-    # The status of an episode depends on the other episodes of its spell, and these have other keys.
-    if config.mode != "refresh" or not changed or any(table.role == "apc" for table in tables):
+    # The status of an episode depends on the other episodes of its spell, and these have other keys. So have the codes of a
+    # long table.
+    if config.mode != "refresh" or not changed or any(table.role in ("apc", *CODE_TABLES) for table in tables):
         return None
     # Files in a folder that Spark reads though Python does not list them.
     left = previous.read - size_of.keys()

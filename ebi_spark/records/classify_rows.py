@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.settings import CODE_TABLES, RunConfig
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records import hes, sus_plus
+from ebi_spark.records.code_tables import classify_codes, code_tables_of, with_codes
 from ebi_spark.records.duplicates import RepeatedKeys, all_rows, split_by_uniqueness, with_repeated
 from ebi_spark.records.file_counts import ClassifiedTable
 from ebi_spark.records.row_status import VALID, keep, with_status
@@ -68,13 +69,18 @@ def classify_rows(
     def dated(classify: Callable[..., DataFrame], table_id: TableId) -> Callable[[DataFrame], DataFrame]:
         return partial(classify, window=config.window(*table_id), bare_year=config.bare_year)
 
+    def coded(table: SourceTable, rows: DataFrame) -> DataFrame:
+        """``rows`` of a HES table with the codes of its long tables, if it has any."""
+        beside = {ours: (table.system, name) for ours, name in code_tables_of(table.role).items()}
+        return with_codes(rows, {ours: all_rows(*parts[name]) for ours, name in beside.items() if name in parts})
+
     def lazy(table: SourceTable, classify: Callable[[DataFrame], DataFrame], in_parts: bool) -> ClassifiedTable:
         """``in_parts``: the status of a row does not depend on other rows, so the rows may come in parts."""
         unique, repeated = parts[table.system, table.role]
-        rows = with_status(classify(all_rows(unique, repeated)), config.years)
+        rows = with_status(classify(coded(table, all_rows(unique, repeated))), config.years)
         each = [rows]
         if in_parts and repeated is not None:
-            each = [with_status(classify(part), config.years) for part in (unique, repeated)]
+            each = [with_status(classify(coded(table, part)), config.years) for part in (unique, repeated)]
         return ClassifiedTable(table, dataset_of(table.role), rows, None, each)
 
     def other(table: SourceTable, classify: Callable[[DataFrame], DataFrame]) -> ClassifiedTable:
@@ -93,7 +99,7 @@ def classify_rows(
             item = lazy(table, classify, in_parts=True)
             item.records = as_records(complete(keep(item.rows, VALID)), silver, table.system, dataset, lake.run_id)
             return item
-        rows = with_status(classify(with_repeated(table, repeated_keys[table_id])), config.years)
+        rows = with_status(classify(coded(table, with_repeated(table, repeated_keys[table_id]))), config.years)
         made = stage_records(
             lake, folder(staging, table), rows, table.system, dataset, years=config.years, complete=complete
         )
@@ -124,6 +130,10 @@ def classify_rows(
             )
         elif role.endswith("_withdrawn"):
             done[table_id] = lazy(table, sus_plus.classify_withdrawn, in_parts=True)
+    for (system, role), table in by_id.items():
+        if role in CODE_TABLES:
+            owners = done[system, CODE_TABLES[role]].rows
+            done[system, role] = other(table, partial(classify_codes, owners=owners))
     return list(done.values())
 
 

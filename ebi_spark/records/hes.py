@@ -40,7 +40,10 @@ EPISODE_KINDS = SPELL_KINDS | {
     "episode_order": "number",
     "episode_status": "short_code",
     "provider_spell_number": "identifier",
+    "sus_spell_id": "identifier",
 }
+# What some platforms write where a row has no number of the spell in SUS.
+_NO_SUS_SPELL = "-1"
 _TIDIED = (*ALTERNATIVES, "admission_source", "discharge_destination")
 # The cleaned values of an episode.
 EPISODE_VALUES = (
@@ -143,18 +146,21 @@ def classify_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None
 
 
 def _spell_key() -> Column:
-    """The key that the episodes of one spell share, as text that is never NULL. Corrupt lines, regular attenders and
-    episodes without a provider spell number each have a key of their own."""
+    """The key that the episodes of one spell share, as text that is never NULL: person, provider, the provider's spell number and
+    day of admission, or the number of the spell in SUS where the provider's is missing. Corrupt lines, regular attenders and
+    episodes with neither number each have a key of their own (decision 36)."""
     own_key = F.concat(F.lit("E:"), F.coalesce("record_id", F.concat(F.lit("#"), F.col("content").cast("string"))))
+    in_sus = F.nullif("sus_spell_id", F.lit(_NO_SUS_SPELL))
     on_its_own = (
         F.col("corrupt").isNotNull()
         | F.coalesce(F.col("patient_classification").isin(*REGULAR_ATTENDERS), F.lit(False))
-        | F.col("provider_spell_number").isNull()
+        | (F.col("provider_spell_number").isNull() & in_sus.isNull())
     )
     provider = F.coalesce("provider_code", F.lit(""))
     admitted = F.coalesce(F.col("admission_date").cast("string"), F.lit(""))
     return (
         F.when(on_its_own, own_key)
+        .when(F.col("provider_spell_number").isNull(), F.concat(F.lit("U:"), in_sus))
         .when(F.col("person_id").isNull(), F.concat_ws("|", F.lit("S:"), provider, "provider_spell_number"))
         .otherwise(F.concat_ws("|", F.lit("P:"), "person_id", provider, "provider_spell_number", admitted))
     )

@@ -25,6 +25,7 @@ REASON_COLUMNS = {
     "undischarged": ("discharge_date",),
     "unfinished": ("episode_status",),
     "no_spell": ("record_id",),
+    "no_episode": ("record_id", "year_text"),
 }
 # A detail of an ingest that was refused before it wrote anything: its unusable rows, as JSON.
 REFUSED_ROWS = "refused_rows"
@@ -36,6 +37,7 @@ REMEDIES = {
     FUTURE: "nothing: the row counts once the day of the appointment has come, in this file or in a later extract",
     "undischarged": "wait for the extract that has the discharge",
     "unfinished": "wait for the extract that has the finished episode",
+    "no_episode": "add the file that has the episode or appointment of this code",
     "no_spell": "add the file that has the spell of this row of APCS_Der",
     CONFLICTING: "state `extract_date` for each file, so that the later row counts, or leave one of the files out",
 }

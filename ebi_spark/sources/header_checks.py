@@ -15,7 +15,7 @@ from pyspark.sql.types import DataType, NullType, StructField, StructType
 from ebi_spark.config.settings import RunConfig, TableSource
 from ebi_spark.sources.column_types import refuse_other_types
 from ebi_spark.sources.file_inventory import FileFormat, file_headers, find_files, is_remote
-from ebi_spark.sources.layouts import layouts
+from ebi_spark.sources.layouts import layout_for
 from ebi_spark.sources.reader import first_of, refuse_without_extract_date
 
 
@@ -39,7 +39,7 @@ def check_headers(
     """
     if source.table:
         return CheckedFiles(0, (0, 0), (f"the columns of the table {source.table}",))
-    layout = layouts()[source.role]
+    layout = layout_for(source.role, config)
     not_checked: list[str] = []
     alike: dict[tuple[FileFormat, str], list[str]] = {}
     for path in find(source, where):

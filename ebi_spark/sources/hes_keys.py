@@ -7,6 +7,7 @@ The row itself decides (decision 23): by its own year column or, without it, by 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from ebi_spark.config.settings import CODE_TABLES
 from ebi_spark.financial_years import (
     FIRST_YEAR,
     HES_KEYS_UNIQUE_FROM,
@@ -19,8 +20,14 @@ from ebi_spark.financial_years import (
     year_of_text,
 )
 
-# The source tables concerned, and the columns that give a row's year: the year as text, otherwise a date.
-YEARLY_KEYS = {"apc": ("year_text", "episode_end"), "op": ("year_text", "appointment_date")}
+# The source tables concerned, and the columns that give a row's year: the year as text, otherwise a date if they have one.
+YEARLY_KEYS = {
+    "apc": ("year_text", "episode_end"),
+    "op": ("year_text", "appointment_date"),
+    **dict.fromkeys(CODE_TABLES, ("year_text", "")),
+}
+# Between the key of an episode or appointment and the place of a code, in the key of a row of a long table.
+PLACE = "#"
 
 
 def _written(starts: range) -> dict[str, str]:
@@ -63,3 +70,17 @@ def key_with_year(key: Column, year: Column | None, day: Column | None, bare_yea
     earlier = stated & row_year.between(label(FIRST_YEAR), label(HES_KEYS_UNIQUE_FROM - 1))
     with_year = F.when(earlier, F.concat(row_year, F.lit("/"), bare)).otherwise(key)
     return with_year if year is None else F.when(F.trim(year).isin(*_LATER), key).otherwise(with_year)
+
+
+def key_of_code(key: Column, place: Column) -> Column:
+    """The key of a row of a long table: the key of its episode or appointment, and the place of its code. NULL if either
+    is missing.
+
+    | key            | place | → key            |
+    |----------------|-------|------------------|
+    | 100001         | 01    | 100001#1         |
+    | 2010-11/100001 | 2     | 2010-11/100001#2 |
+    """
+    bare = F.trim(key)
+    stated = F.when((bare != "") & (F.upper(bare) != "NULL"), bare)
+    return F.concat(stated, F.lit(PLACE), F.trim(place).try_cast("int").cast("string"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.settings import CODE_TABLES, RunConfig, resource
 from ebi_spark.errors import InputError
 
 # The highest number of a numbered column.
@@ -35,11 +35,13 @@ Family = tuple[tuple[str, ...], ...]
 @dataclass(frozen=True)
 class Numbered:
     """A set of numbered columns (DIAG_4_01 … DIAG_4_20): the possible names without the number (``forms``), other names
-    of the ``first`` column, and columns that have all the codes in one text (``concat``)."""
+    of the ``first`` column, and columns that have all the codes in one text (``concat``). ``long_table``: what the name of the
+    long table that can have the codes instead ends in."""
 
     forms: tuple[str, ...]
     first: tuple[str, ...]
     concat: tuple[str, ...]
+    long_table: str
 
     def names(self, form: str, number: int) -> tuple[str, ...]:
         """The possible names of the column with this number, the best first."""
@@ -73,7 +75,7 @@ class Layout:
 
     ``key``: our name of the column that names a row. ``columns``: our name → the names that source files use, upper case,
     the best first; no name where only a configuration can map it. ``alternatives``: groups of our
-    columns that mean the same. ``other_fields``: names, or patterns of names, of fields that are known to be something
+    columns that mean the same. ``one_of``: groups of our columns of which a file needs one. ``other_fields``: names, or patterns of names, of fields that are known to be something
     else.
     """
 
@@ -84,6 +86,7 @@ class Layout:
     required: frozenset[str]
     numbered: dict[str, Numbered]
     alternatives: tuple[tuple[str, ...], ...] = ()
+    one_of: tuple[tuple[str, ...], ...] = ()
     other_fields: tuple[str, ...] = ()
 
     def known_names(self) -> set[str]:
@@ -146,7 +149,8 @@ class Layout:
                 gaps += _gaps(run, available)
             if listed := [available[option] for option in run.concat if option in available]:
                 concats[ours] = listed
-        missing = sorted(self.required - single.keys() - runs.keys() - concats.keys())
+        enough = {ours for group in self.one_of if any(name in single for name in group) for ours in group}
+        missing = sorted(self.required - single.keys() - runs.keys() - concats.keys() - enough)
         if missing:
             ours = missing[0]
             wanted = self.wanted(ours)
@@ -187,6 +191,7 @@ class Layout:
         """Our optional columns that are missing. If several columns mean the same, one of them is enough."""
         enough = {ours for group in self.alternatives if any(name in single for name in group) for ours in group}
         enough |= {ours for group in self.alternatives for ours in group[1:]}  # only the first of a group is reported
+        enough |= {ours for group in self.one_of if any(name in single for name in group) for ours in group}
         named = {ours for ours, names in self.columns.items() if names}
         return sorted(named - set(single) - enough - {"extract_date"})
 
@@ -338,6 +343,14 @@ def _fields_named() -> dict[str, frozenset[str]]:
     return {name: frozenset(fields) for name, fields in found.items()}
 
 
+def layout_for(role: str, config: RunConfig) -> Layout:
+    """The layout of a source table. Where a long table has the codes of HES rows, these rows need no columns of codes."""
+    layout = layouts()[role]
+    beside = {table for source in config.sources for table in source.tables if CODE_TABLES.get(table) == role}
+    elsewhere = {ours for ours in layout.numbered if f"{role}_{layout.numbered[ours].long_table}" in beside}
+    return replace(layout, required=layout.required - elsewhere) if elsewhere else layout
+
+
 @cache
 def layouts() -> dict[str, Layout]:
     """All layouts, by role."""
@@ -351,10 +364,13 @@ def layouts() -> dict[str, Layout]:
             columns={ours: tuple(names) for ours, names in item["columns"].items()},
             required=frozenset(item["required"]),
             numbered={
-                ours: Numbered(tuple(run["forms"]), tuple(run.get("first", ())), tuple(run["concat"]))
+                ours: Numbered(
+                    tuple(run["forms"]), tuple(run.get("first", ())), tuple(run["concat"]), run["long_table"]
+                )
                 for ours, run in item.get("numbered", {}).items()
             },
             alternatives=tuple(map(tuple, item.get("alternatives", ()))),
+            one_of=tuple(map(tuple, item.get("one_of", ()))),
             other_fields=tuple(item.get("other_fields", ())),
         )
         for role, item in document.items()

@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from ebi_spark.config.settings import REGISTERS, ROLES, RunConfig, TableSource
+from ebi_spark.config.settings import CODE_TABLES, REGISTERS, ROLES, RunConfig, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts
@@ -26,8 +26,8 @@ from ebi_spark.sources.file_inventory import (
     within,
 )
 from ebi_spark.sources.file_watch import State, state_of
-from ebi_spark.sources.hes_keys import YEARLY_KEYS, key_with_year
-from ebi_spark.sources.layouts import ColumnMapping, Layout, layouts
+from ebi_spark.sources.hes_keys import YEARLY_KEYS, key_of_code, key_with_year
+from ebi_spark.sources.layouts import ColumnMapping, Layout, layout_for, layouts
 
 # A function that keeps some of the rows of a frame, given the frame and its key as text.
 Narrow = Callable[[DataFrame, Column], DataFrame]
@@ -141,7 +141,7 @@ def read_table(
     spark: SparkSession, source: TableSource, where: str, config: RunConfig, find: FindFiles = find_files
 ) -> SourceTable:
     """One configured table. Raises an :class:`InputError` that names ``where`` if it cannot be read."""
-    layout = layouts()[source.role]
+    layout = layout_for(source.role, config)
     files = [] if source.table else find(source, where)
     state = state_of(files)
     frames: list[DataFrame] = []
@@ -330,7 +330,8 @@ def _under_our_names(
         if ours != "record_id" or source.role not in YEARLY_KEYS:
             return column
         year, day = (read(name) if name in resolved.single else None for name in YEARLY_KEYS[source.role])
-        return key_with_year(column, year, day, bare_year)
+        key = key_with_year(column, year, day, bare_year)
+        return key_of_code(key, read("place")) if source.role in CODE_TABLES else key
 
     singles = [
         (read(ours) if ours in resolved.single else F.lit(None).cast("string")).alias(ours)

@@ -93,7 +93,7 @@ QUARANTINE = Table(
     """
     source_system string -- sus_plus or hes
     dataset string -- apc (admitted patient care) or op (outpatients)
-    role string -- the source table: apcs, apcs_der, opa, apc, op
+    role string -- the source table, such as apcs, apcs_der, opa, apc, op
     record_id string -- the source's own key; NULL if it could not be read
     financial_year string -- such as 2021-22; the word unknown if it could not be decided
     reasons array<string> -- every reason why the row cannot be used
@@ -112,7 +112,7 @@ REPEATED_ROW = Table(
     "a source row of the last ingest whose key is on more than one row of its source table, as it was read",
     """
     source_system string -- sus_plus or hes
-    role string -- the source table: apcs, apcs_der, opa, apc, op
+    role string -- the source table, such as apcs, apcs_der, opa, apc, op
     record_id string -- the key
     conflict boolean -- rows with this key differ and no extract date shows which is right: one row of each version is quarantined
     is_duplicate boolean -- left out: a repeat of a row that was kept, or replaced by a later extract
@@ -138,7 +138,7 @@ INGEST_AUDIT = Table(
     run_id string -- the run that read the file
     source_system string -- sus_plus or hes
     dataset string -- apc (admitted patient care) or op (outpatients)
-    role string -- the source table: apcs, apcs_der, opa, apc, op
+    role string -- the source table, such as apcs, apcs_der, opa, apc, op
     source_file string -- path of the file
     file_bytes bigint -- size of the file
     file_modified timestamp -- when the file was last changed

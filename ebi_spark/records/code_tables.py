@@ -1,0 +1,99 @@
+"""HES as some platforms hold it: the codes of an episode or appointment are rows of a long table beside it.
+
+``apc_diagnoses``, ``apc_procedures``, ``op_diagnoses`` and ``op_procedures`` have a row for each code: the key of its
+episode or appointment, the year, the place of the code and the code. The codes are collected into the same lists that
+numbered columns give, before anything is classified, so that everything after it is the same for both forms.
+"""
+
+from collections.abc import Mapping
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ebi_spark.records.cleaning import clean, text
+from ebi_spark.records.row_status import CORRUPT_LINE, reasons
+from ebi_spark.sources.families import has_code
+from ebi_spark.sources.hes_keys import PLACE
+from ebi_spark.sources.layouts import layouts
+
+CODE_KINDS = {"record_id": "identifier", "code": "code", "procedure_date": "day", "extract_date": "day"}
+
+
+def code_tables_of(role: str) -> dict[str, str]:
+    """Our list of codes → the long table that can have it, for the table ``role``."""
+    runs = layouts()[role].numbered
+    return {ours: f"{role}_{run.long_table}" for ours, run in runs.items()}
+
+
+def with_codes(rows: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:
+    """``rows`` of episodes or appointments as read, with the codes of their long tables.
+
+    ``tables``: our list of codes (``diagnosis``, ``operation``) → the rows of its long table, duplicates resolved. A
+    row that has codes in columns of its own keeps these. The date of the first procedure becomes ``procedure_date`` where the
+    row has none.
+
+    | record_id | rows of the long table (place, code) | → diagnosis        |
+    |-----------|--------------------------------------|--------------------|
+    | E1        | (1, M545), (2, E119)                 | [M545, E119]       |
+    | E2        | (2, E119)                            | [NULL, E119]       |
+    | E3        | none                                 | NULL               |
+    """
+    for ours, codes in tables.items():
+        rows = _with_list(rows, ours, codes)
+    return rows
+
+
+def _with_list(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
+    day = F.col("procedure_date") if "procedure_date" in codes.columns else F.lit(None)
+    usable = codes.where("corrupt IS NULL AND NOT conflict AND NOT is_duplicate AND record_id IS NOT NULL").select(
+        F.substring_index(text(F.col("record_id")), PLACE, 1).alias("_owner"),
+        F.struct(
+            F.substring_index(text(F.col("record_id")), PLACE, -1).try_cast("int").alias("place"),
+            "code",
+            day.cast("string").alias("day"),
+        ).alias("_code"),
+    )
+    listed = usable.groupBy("_owner").agg(F.array_sort(F.collect_list("_code")).alias("_codes"))
+    found = F.col("_codes")
+    first = F.get(found, F.lit(0))
+    # An empty first place stays empty: a later code does not move up into it.
+    nothing = F.array(F.lit(None).cast("string"))
+    in_places = F.when(first["place"] > 1, F.concat(nothing, found["code"])).otherwise(found["code"])
+    own = has_code(F.concat_ws(",", F.array_join(ours, ","), F.col(f"{ours}_concat")))
+    changed = {
+        ours: F.when(own | found.isNull(), F.col(ours)).otherwise(in_places),
+        f"{ours}_concat": F.when(own | found.isNull(), F.col(f"{ours}_concat")),
+    }
+    if ours == "operation" and "procedure_date" in rows.columns:
+        of_first = F.when(~own & (first["place"] == 1), first["day"])
+        changed["procedure_date"] = F.coalesce(F.col("procedure_date").cast("string"), of_first)
+    # Neither side has to be sorted.
+    joined = rows.join(listed.hint("shuffle_hash"), text(F.col("record_id")) == F.col("_owner"), "left")
+    return joined.withColumns(changed).drop("_owner", "_codes")
+
+
+def classify_codes(rows: DataFrame, owners: DataFrame) -> DataFrame:
+    """Rows of a long table with their status columns. A row is valid if its episode or appointment is among ``owners``,
+    the classified rows of that table; its year is that of the owner."""
+    corrupt = F.col("corrupt").isNotNull()
+    years = (
+        owners.where("record_id IS NOT NULL AND NOT is_duplicate")
+        .where(~F.array_contains("reasons", CORRUPT_LINE))
+        .groupBy(F.col("record_id").alias("_owner"))
+        .agg(F.min("financial_year").alias("financial_year"))
+    )
+    cleaned = clean(rows, {name: kind for name, kind in CODE_KINDS.items() if name in rows.columns})
+    owner = F.substring_index(F.col("record_id"), PLACE, 1)
+    joined = cleaned.join(years.hint("shuffle_hash"), owner == F.col("_owner"), "left")
+    return joined.withColumns(
+        {
+            "reasons": reasons(
+                corrupt_line=corrupt,
+                no_key=F.col("record_id").isNull() & ~corrupt,
+                no_episode=F.col("record_id").isNotNull() & F.col("_owner").isNull() & ~corrupt,
+                conflicting_duplicate=F.col("conflict"),
+            ),
+            "year_disagrees": F.lit(False),
+            "due_from": F.lit(None).cast("date"),
+        }
+    ).drop("_owner", "conflict")
