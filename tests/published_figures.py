@@ -32,7 +32,7 @@ def published_count(true: Any, rule: Row) -> Any:
 
 
 def possible(published: Array, rule: Row) -> tuple[Array, Array]:
-    """The least and the most true count behind each published one, by trying every count."""
+    """The least and the most true count that is published as each one, by trying every count."""
     tried = np.arange(int(np.nanmax(published, initial=0)) + 2 * rule["round_to"] + 8)
     shown = published_count(tried, rule)
     ends = {

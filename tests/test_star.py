@@ -84,8 +84,8 @@ def test_measures_are_those_of_the_published_rates(
         adjusted = "_adjusted" if row["area_type"] == "england" else ""
         assert (row["lower_95"], row["upper_95"]) == (source[f"lower{adjusted}"], source[f"upper{adjusted}"])
         assert row["notes"] == ("; ".join(source["notes"]) or None)
-    # Every published figure is there: imaging in single years, fusion below England in windows that do not overlap, of which
-    # England's other windows are none. England has single years of both.
+    # Every published figure is there: imaging in single years, fusion below England in windows that do not overlap,
+    # without the other windows of England. England has single years of both.
     shown = "SELECT policy_key, area_type, is_pooled, count(*), count(DISTINCT period_key) FROM rate_current GROUP BY ALL ORDER BY ALL"
     assert [row for row in query(shown) if row[1] != "provider"] == [
         (f"{IMAGING}@2023-12", "england", False, 6, 6),

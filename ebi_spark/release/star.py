@@ -42,7 +42,7 @@ def star_rows(
     """The rows of every table of the star.
 
     ``rates`` has the release's rows of ``published/rate``, ``policies`` those of ``published/policy``. ``rule`` is the disclosure
-    rule: its rounding says which counts are possible behind a published one.
+    rule: its rounding says which counts a published one may have been rounded from.
     """
     listed = list(policies)
     default = {(row["policy_id"], row["revision"]): row for row in listed if row["is_default_reading"]}
