@@ -117,6 +117,10 @@ def test_an_attendance_in_one_sentence() -> None:
     sentence = in_one_sentence(row, policy, explain_row(row, policy), BOOKS)
     assert sentence.startswith("Attendance 4711 (SUS+, 9 January 2024, provider RRV) is flagged by the policy ")
     assert "U055 (Magnetic resonance imaging of spine) is in its scope" in sentence
+    row = row_of(policy, record | {"procedure_codes": ",U135,O162,"}, {})
+    assert in_one_sentence(row, policy, explain_row(row, policy), BOOKS).endswith(
+        ": U135 (Plain x-ray of bone) and O162 (Spine NEC) are in its scope, and every clause is met."
+    )
     row = row_of(policy, record | {"procedure_codes": ",O162,U135,"}, {"site_after_imaging": False})
     assert in_one_sentence(row, policy, explain_row(row, policy), BOOKS).endswith(
         "(site_after_imaging, because O162 (Spine NEC) and U135 (Plain x-ray of bone) are not in the order asked for)."

@@ -241,7 +241,8 @@ def in_one_sentence(
         )
     if item["outcome"] == NOT_IN_SCOPE:
         return f"{subject} is not in the scope of {named}{later}: {_outside(revision.scope, row, books)}."
-    inside = _and(_named_codes(revision.scope, row, books)) or "the record"
+    scoped = _named_codes(revision.scope, row, books)
+    inside = _and(scoped) or "the record"
     reading = revision.readings[policy.default_reading]
     failed = [
         clause
@@ -251,7 +252,7 @@ def in_one_sentence(
         )
     ]
     if not failed:
-        return f"{subject} is flagged by {named}{later}: {inside} is in its scope, and every clause is met."
+        return f"{subject} is flagged by {named}{later}: {inside} {'is' if len(scoped) < 2 else 'are'} in its scope, and every clause is met."
     why = "; ".join(
         f"{clause.id}, because {_why(clause, row, row[result_name(number, reading.reading, clause.id)], reading.reading, books)}"
         for clause in failed
