@@ -89,6 +89,12 @@ def activity_rates(
     pooled years per 100,000 person-years). Every area of the version has a row, with 0 where it has no activity. An area
     has no rate (NULL, status ``no_population``) where the population lacks some of its people.
 
+    | period           | area_type | area_code | activity | in_scope | population | crude_rate | status |
+    |------------------|-----------|-----------|----------|----------|------------|------------|--------|
+    | 2021-22          | england   | E92000001 | 560      | 700      | 56000000   | 1.0        | ok     |
+    | 2021-22          | sub_icb   | 15N       | 12       | 15       | 1200000    | 1.0        | ok     |
+    | 2020-21..2021-22 | provider  | RX1       | 9        | 14       | NULL       | NULL       | no_population |
+
     - ``flags``: the result of :func:`prepare_flags` for all years of the periods.
     - ``partial``: coverage is partial, so there are no rows for England.
     - ``boards``: the boards of each local policy. A local policy has rows only for these boards, their sub-ICB locations and
@@ -388,6 +394,12 @@ def _rate_columns(frame: DataFrame, population: Population, *, partial: bool, lo
 def periods_read(attrition: DataFrame, flags: DataFrame, months: DataFrame, policies: DataFrame) -> DataFrame:
     """One row for each policy, revision, reading and year with records: ``policy_fingerprint``, ``partial_year``,
     ``back_cast``.
+
+    | policy_id | revision | reading      | financial_year | → policy_fingerprint | partial_year | back_cast |
+    |-----------|----------|--------------|----------------|----------------------|--------------|-----------|
+    | P         | 2021-04  | as_published | 2019-20        | 0123456789abcdef     | false        | true      |
+    | P         | 2021-04  | as_published | 2021-22        | 0123456789abcdef     | false        | false     |
+    | P         | 2021-04  | as_published | 2022-23        | NULL                 | true         | false     |
 
     ``months`` gives the number of calendar months with activity for each dataset and year; fewer than 12 make a partial
     year. ``policies`` are rows of ``gold/policy``. The fingerprint is that of the flags, NULL where the year has no flags.
