@@ -23,9 +23,10 @@ from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.spark.session import UNCOMPILED, spark_session, uncompiled, with_settings
 
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at
-# the end.
+# the end. A file is never divided, because its tests share lakes that are made once.
 LONGEST = (
-    "test_pipeline", "test_reach", "test_backfill", "test_killed", "test_records", "test_publishing", "test_dates_and_codes",
+    "test_pipeline", "test_reach", "test_killed", "test_backfill", "test_records", "test_publishing", "test_gate",
+    "test_pathway", "test_audit", "test_dates_and_codes", "test_lake", "test_stage_versions",
 )  # fmt: skip
 
 
