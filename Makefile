@@ -9,8 +9,6 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Test processes, each with its own Spark session. Each one more needs 3 GB of memory and two cores.
 WORKERS ?= 2
-# The tests that `make coverage` measures, by their marks.
-COVERED ?= not soak
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,8 +38,8 @@ test: $(READY) ## lint, types and tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-coverage: $(READY) ## the tests (COVERED chooses which), and which lines of the package they run
-	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(COVERED)" --cov=ebi_spark --cov=jobs --cov-report=term:skip-covered
+coverage: $(READY) ## the tests, and which lines of the package they run
+	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(or $(COVERED),not soak)" --cov=ebi_spark --cov=jobs --cov-report=term:skip-covered
 
 soak: $(READY) ## long tests: runs stopped, killed at random moments, failing at every commit, a full disk; over half an hour
 	@$(BIN)/python -m pytest -m soak -s tests

@@ -395,12 +395,6 @@ def periods_read(attrition: DataFrame, flags: DataFrame, months: DataFrame, poli
     """One row for each policy, revision, reading and year with records: ``policy_fingerprint``, ``partial_year``,
     ``back_cast``.
 
-    | policy_id | revision | reading      | financial_year | → policy_fingerprint | partial_year | back_cast |
-    |-----------|----------|--------------|----------------|----------------------|--------------|-----------|
-    | P         | 2021-04  | as_published | 2019-20        | 0123456789abcdef     | false        | true      |
-    | P         | 2021-04  | as_published | 2021-22        | 0123456789abcdef     | false        | false     |
-    | P         | 2021-04  | as_published | 2022-23        | NULL                 | true         | false     |
-
     ``months`` gives the number of calendar months with activity for each dataset and year; fewer than 12 make a partial
     year. ``policies`` are rows of ``gold/policy``. The fingerprint is that of the flags, NULL where the year has no flags.
     """
