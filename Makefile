@@ -59,7 +59,7 @@ platforms: $(READY) ## the whole job on a Spark Connect server and on a standalo
 	@$(BIN)/python -m pytest -m 'soak or not soak' -s tests/test_platforms.py
 
 coverage: $(READY) ## the tests, and which lines of the package they run
-	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov=ebi_spark --cov=jobs --cov-report=term:skip-covered
+	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(or $(COVERED),not soak)" --cov=ebi_spark --cov=jobs --cov-report=term:skip-covered
 
 soak: $(READY) ## long tests: runs stopped, killed at random moments, failing at every commit, a full disk; over half an hour
 	@$(BIN)/python -m pytest -m soak -s tests

@@ -9,12 +9,17 @@ from typing import Any
 
 import duckdb
 import duckdb_extension_delta
+from deltalake import DeltaTable
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.run_context import RunContext
+from ebi_spark.tables.schemas import Table
+
+# As a job of more than a few rows runs: Spark compiles its queries.
+COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
 
 
 def call(job: Callable[[list[str]], int], folder: Path, *options: str) -> dict[str, Any]:
@@ -35,6 +40,16 @@ def answer_of(job: Callable[[list[str]], int], *arguments: str) -> dict[str, Any
 def ingest(lake: Lake, config: RunConfig) -> IngestSummary:
     """The stage as every run has it, in the session and lake of a test."""
     return Ingest(RunContext(config, lake, lake.run_id)).run().written
+
+
+def rows_of(lake: Lake, table: Table) -> list[dict[str, Any]]:
+    """All rows of a table of a lake in a folder, read by another library without a Spark query. Times are in UTC."""
+    found: list[dict[str, Any]] = (
+        DeltaTable(str(Path(str(lake.location.folder)) / table.full_name))
+        .to_pyarrow_table()
+        .to_pylist(maps_as_pydicts="strict")
+    )
+    return found
 
 
 def duckdb_on_delta() -> duckdb.DuckDBPyConnection:

@@ -8,28 +8,54 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.java_gateway import JavaClass, JavaMember, JVMView
 from pyspark.sql import SparkSession
 
 os.environ.setdefault("EBI_SPARK_MASTER", "local[2]")
 os.environ.setdefault("EBI_SPARK_DRIVER_MEMORY", "3g")
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
+from calling import COMPILED
+
 import ebi_spark.spark.session as sessions
 from ebi_spark.config.settings import LakeLocation
 from ebi_spark.lake.storage import Lake, prepare_folders
-from ebi_spark.spark.session import spark_session, uncompiled
+from ebi_spark.spark.session import UNCOMPILED, spark_session, uncompiled, with_settings
 
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at
-# the end.
+# the end. A file is never divided, because its tests share lakes that are made once.
 LONGEST = (
-    "test_pipeline", "test_reach", "test_backfill", "test_killed", "test_records", "test_publishing", "test_dates_and_codes",
+    "test_pipeline", "test_reach", "test_killed", "test_backfill", "test_records", "test_publishing", "test_gate",
+    "test_pathway", "test_audit", "test_dates_and_codes", "test_lake", "test_stage_versions",
 )  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long files. (The sort is stable: within a file, and among the rest, the order stays.)"""
+    """Mark what needs a session. Begin with the long files. (The sort is stable: within a file, and among the rest, the
+    order stays.)"""
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker("spark")
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def remember_java_names() -> None:
+    """PySpark asks Java for the class and the method at every use of a function. That is half of all that Python and Java
+    say to one another when an ingest builds its queries. Here each is asked for once."""
+    for owner, kept in ((JVMView, JavaClass), (JavaClass, JavaMember)):
+
+        def ask(self: Any, name: str, asked: Any = owner.__getattr__, kept: type = kept) -> Any:
+            found = asked(self, name)
+            if isinstance(found, kept):
+                self.__dict__[name] = found  # where Python looks first
+            return found
+
+        owner.__getattr__ = ask
+
+
+remember_java_names()
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +66,17 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     with spark_session(tmp_path_factory.mktemp("scratch"), data_bytes=0) as session:
         patch.undo()
         session.conf.set("spark.sql.shuffle.partitions", "2")
+        # So few rows are found sooner by queries that are not compiled, as in a job of few rows.
+        for key, value in UNCOMPILED.items():
+            session.conf.set(key, value)
         yield session
+
+
+@pytest.fixture
+def compiled(spark: SparkSession) -> Iterator[None]:
+    """For tests of what jobs of many rows must say too: their queries are compiled."""
+    with with_settings(spark, COMPILED):
+        yield
 
 
 @pytest.fixture(scope="module")

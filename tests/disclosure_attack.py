@@ -25,6 +25,8 @@ class Knowledge:
     high: list[float] = field(default_factory=list)
     rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)
     limits: LinearConstraint | None = None
+    # Numbers that agree with everything.
+    found: list[np.ndarray] = field(default_factory=list)
 
     def number(self, *name: str) -> int:
         if name not in self.index:
@@ -45,23 +47,58 @@ class Knowledge:
 
     def reach(self, variable: int) -> tuple[int, int]:
         """The least and the greatest value that a number can have; (1, 0) where everything together is impossible."""
+        ends = []
+        for sign in (1, -1):
+            goal = np.zeros(len(self.low))
+            goal[variable] = sign
+            found = self._numbers(goal)
+            if found is None:
+                return 1, 0
+            ends.append(int(found[variable]))
+        return ends[0], ends[1]
+
+    def spans(self, variable: int, low: float, high: float) -> bool:
+        """Whether a number can be ``low`` or less, and can be ``high`` or more. Much quicker than :meth:`reach`: any numbers
+        that agree with everything will do, and those found before are looked at first."""
+        for number, (least, most) in enumerate(((-np.inf, low), (high, np.inf))):
+            seen = [found[variable] <= low if number == 0 else found[variable] >= high for found in self.found]
+            if not any(seen) and self._numbers(np.zeros(len(self.low)), {variable: (least, most)}) is None:
+                return False
+        return True
+
+    def _numbers(self, goal: np.ndarray, within: Mapping[int, tuple[float, float]] | None = None) -> np.ndarray | None:
+        """All numbers, where they agree with everything and make the goal least; None where nothing agrees."""
         low, high = np.array(self.low, float), np.array(self.high, float)
+        for variable, (least, most) in (within or {}).items():
+            low[variable], high[variable] = max(low[variable], least), min(high[variable], most)
         if (low > high).any():
-            return 1, 0
+            return None
         if self.limits is None:
             entries = [(n, column, value) for n, (row, _, _) in enumerate(self.rows) for column, value in row.items()]
             at, columns, values = zip(*entries, strict=True)
             matrix = csr_matrix((values, (at, columns)), shape=(len(self.rows), len(low)))
             self.limits = LinearConstraint(matrix, [row[1] for row in self.rows], [row[2] for row in self.rows])
-        ends = []
-        for sign in (1, -1):
-            goal = np.zeros(len(low))
-            goal[variable] = sign
-            found = milp(goal, constraints=self.limits, bounds=Bounds(low, high), integrality=np.ones(len(low)))
-            if not found.success:
-                return 1, 0
-            ends.append(round(sign * found.fun))
-        return ends[0], ends[1]
+        solved = milp(goal, constraints=self.limits, bounds=Bounds(low, high), integrality=np.ones(len(low)))
+        if not solved.success:
+            return None
+        self.found.append(np.round(solved.x))
+        return self.found[-1]
+
+
+def narrower(attack: Knowledge, blind: Knowledge, name: tuple[str, ...], small: Sequence[int] = SMALL) -> str | None:
+    """What a withheld number can be, where that is less than every small value that it could have if only England's figures
+    were published (``blind``); None where it can be all of them. The attack knows all that ``blind`` knows, and more."""
+    if attack.spans(attack.index[name], min(small), max(small)):
+        return None
+    if blind.spans(blind.index[name], min(small), max(small)):
+        wanted = min(small), max(small)
+    else:
+        low, high = blind.reach(blind.index[name])
+        wanted = low, min(high, max(small))
+    least, most = attack.reach(attack.index[name])
+    if wanted[0] <= wanted[1] and (least > wanted[0] or most < wanted[1]):
+        return f"{least} to {most}, not {wanted[0]} to {wanted[1]}"
+    return None
 
 
 def behind(shown: float, step: int = 5, small: Sequence[int] = SMALL) -> tuple[float, float]:
@@ -148,15 +185,9 @@ def narrowed(
                 few = truth[truth["in_scope"].isin(small)].set_index(["area_type", "area_code"]).index
                 hidden = hidden[pd.MultiIndex.from_frame(hidden[["area_type", "area_code"]]).isin(few)]
             for code in zip(hidden["area_type"], hidden["area_code"], strict=True):
-                cell = attack.index[(release, measure, *code)]
-                low, high = blind.reach(blind.index[(release, measure, *code)])
-                if low <= min(small) and high >= max(small):
-                    wanted = min(small), max(small)
-                else:
-                    wanted = low, min(high, max(small))
-                least, most = attack.reach(cell)
-                if wanted[0] <= wanted[1] and (least > wanted[0] or most < wanted[1]):
-                    found.append(f"{release} {measure} {code}: {least} to {most}, not {wanted[0]} to {wanted[1]}")
+                less = narrower(attack, blind, (release, measure, *code), small)
+                if less:
+                    found.append(f"{release} {measure} {code}: {less}")
     return found
 
 
@@ -185,18 +216,13 @@ def narrowed_over(
         if attack.reach(0) != (1, 0):
             break
     found = []
-    for (release, measure, *code), cell in attack.index.items():
+    for release, measure, *code in attack.index:
         number = int(release.split()[1])
         if not _small_or_withheld(releases[number], truths[number], measure, tuple(code)):
             continue
-        least, most = attack.reach(cell)
-        if least <= min(SMALL) and most >= max(SMALL):
-            continue
-        low, high = blind.reach(blind.index[(release, measure, *code)])
-        whole = low <= min(SMALL) and high >= max(SMALL)
-        wanted = (min(SMALL), max(SMALL)) if whole else (low, min(high, max(SMALL)))
-        if wanted[0] <= wanted[1] and (least > wanted[0] or most < wanted[1]):
-            found.append(f"{release} {measure} {code}: {least} to {most}, not {wanted[0]} to {wanted[1]}")
+        less = narrower(attack, blind, (release, measure, *code))
+        if less:
+            found.append(f"{release} {measure} {code}: {less}")
     return found
 
 
@@ -295,12 +321,9 @@ def narrowed_classes(
             for name, count in classes.items():
                 if count is not None or truth[table][name] > max(SMALL):
                     continue
-                low, high = blind.reach(blind.index[(str(number), table, name)])
-                least, most = attack.reach(attack.index[(str(number), table, name)])
-                whole = low <= min(SMALL) and high >= max(SMALL)
-                wanted = (min(SMALL), max(SMALL)) if whole else (low, min(high, max(SMALL)))
-                if least > wanted[0] or most < wanted[1]:
-                    found.append(f"release {number} {table} {name}: {least} to {most}, not {wanted[0]} to {wanted[1]}")
+                less = narrower(attack, blind, (str(number), table, name))
+                if less:
+                    found.append(f"release {number} {table} {name}: {less}")
     return found
 
 

@@ -4,6 +4,7 @@ corrected."""
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from ebi_spark.stages import whole_run
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
 from jobs import ingest, status
 
-pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
+pytestmark = pytest.mark.usefixtures("one_session")
 
 
 @pytest.fixture
@@ -63,7 +64,16 @@ def rows(lake: Lake, table: Table, *columns: str) -> list[tuple[Any, ...]]:
         return reader.execute(query).fetchall()
 
 
-def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path) -> None:
+@dataclass
+class Submissions:
+    """Monthly submissions of attendances, and the lake that they must lead to."""
+
+    made: list[dict[str, str]]
+    expected: list[tuple[str, str, int, date]]
+
+
+def monthly_submissions(folder: Path) -> Submissions:
+    """Attendances ``K0`` to ``K39`` of three monthly extracts, the later two with a list of withdrawn keys."""
     draw = random.Random(20)
     # The expected end result, key by key: the latest extract's row, unless a list of that day or later has the key.
     latest: dict[str, tuple[str, str, str]] = {}
@@ -82,15 +92,13 @@ def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path)
                 )
             )  # fmt: skip
             latest[f"K{key}"] = max(latest.get(f"K{key}", ("", "", "")), (extract, year[1], age))
-        submission = {"opa": write(tmp_path / f"opa_{month}.csv", made)}
+        if month == 1:  # what a later submission withdraws
+            made += [attendance(key, Extract_Date=extract) for key in ("A", "B")]
+        submission = {"opa": write(folder / f"opa_{month}.csv", made)}
         if month > 1:
             listed = [f"K{key}" for key in draw.sample(range(40), 6)]
-            submission["opa_withdrawn"] = write(
-                tmp_path / f"gone_{month}/part.csv",
-                [{"OPA_Ident": key, "Extract_Date": extract} for key in listed],
-                ["OPA_Ident", "Extract_Date"],
-            )
-            submission["opa_withdrawn"] = str(tmp_path / f"gone_{month}")  # a folder, as Spark writes one
+            withdrawn(folder / f"gone_{month}/part.csv", listed, extract)
+            submission["opa_withdrawn"] = str(folder / f"gone_{month}")  # a folder, as Spark writes one
             gone |= {key: max(gone.get(key, ""), extract) for key in listed}
         submissions.append(submission)
     expected = sorted(
@@ -100,45 +108,71 @@ def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path)
     )
     assert 0 < len(expected) < len(latest)
     assert any(gone.get(key, "9999") < extract for key, (extract, _, _) in latest.items()), "one comes back"
+    return Submissions(submissions, expected)
 
-    columns = ("record_id", "financial_year", "age", "extract_date")
-    for submission in (submissions[number] for number in (1, 2, 0)):
-        lake, _ = take_in("upsert", **submission)
-    assert rows(lake, OP_ATTENDANCE, *columns) == expected
-    for read, *parts in rows(lake, INGEST_AUDIT, "rows_read", "rows_valid", "rows_quarantined", "rows_duplicate"):
+
+def withdrawn(path: Path, keys: Iterable[str], extract: str) -> str:
+    return write(path, [{"OPA_Ident": key, "Extract_Date": extract} for key in keys], ["OPA_Ident", "Extract_Date"])
+
+
+def test_submissions_in_any_order_come_to_the_same(take_in: Any, tmp_path: Path) -> None:
+    """One lake, submission after submission.
+
+    Attendances: ``K0`` to ``K39`` of three months in a mixed order, then a submission again, then one that only withdraws.
+    Spells: an undischarged one, and the extract that discharges it. In either order nothing is quarantined, because a row
+    that comes late is a copy though it could not be used.
+    """
+    monthly = monthly_submissions(tmp_path)
+    january, february, march = monthly.made
+    other = spell("2", Extract_Date="2022-01-10")
+    early = write(tmp_path / "early.csv", [spell("1", Discharge_Date="", Extract_Date="2022-01-10"), other], APCS)
+    late = write(tmp_path / "late.csv", [spell("1", Extract_Date="2022-02-10"), spell("")], APCS)
+    no_row = {"apcs_der": write(tmp_path / "der.csv", [], DER)}
+    for submission, paths in ((february, late), (march, early), (january, early)):
+        lake, done = take_in("upsert", **submission, apcs=paths, **no_row)
+        assert rows(lake, APC_SPELL, "record_id")[0] == ("1",)
+        assert rows(lake, QUARANTINE, "reasons") == [(["no_key"],)]
+    assert done.reasons == {}
+    attendances = rows(lake, OP_ATTENDANCE, "record_id", "financial_year", "age", "extract_date")
+    assert [row for row in attendances if row[0].startswith("K")] == monthly.expected
+    assert [row[0] for row in attendances if not row[0].startswith("K")] == ["A", "B"]
+    counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate")
+    audit = rows(lake, INGEST_AUDIT, "source_file", *counts, "map_keys(reasons)")
+    assert [row for row in audit if row[0] == early] == [(early, 2, 1, 0, 1, [])] * 2
+    for _, read, *parts, _ in audit:
         assert read == sum(parts)
 
     # Read again, nothing is written, and the audit says so.
     version = lake.version(OP_ATTENDANCE)
-    lake, again = take_in("upsert", **submissions[-1])
+    lake, again = take_in("upsert", **march)
     assert lake.version(OP_ATTENDANCE) == version
     assert (again.changed_years, again.records) == (set(), {"op": 0})
     assert sum(again.not_written[fate] for fate in ("unchanged", "older", "withdrawn since")) == 22
 
-
-def test_a_submission_may_only_withdraw(take_in: Any, tmp_path: Path) -> None:
-    """The file of attendances has its header alone; the list names one key that the lake has and one that it has not."""
-    extract = {"Extract_Date": "2022-01-10"}
-    take_in("upsert", opa=write(tmp_path / "first.csv", [attendance(key, **extract) for key in ("A", "B")]))
-    columns = [*attendance("A", **extract)]
-    listed = [{"OPA_Ident": key, "Extract_Date": "2022-02-10"} for key in ("B", "C")]
+    # The file of attendances has its header alone; the list names one key that the lake has and one that it has not.
     lake, done = take_in(
         "upsert",
-        opa=write(tmp_path / "none.csv", [], columns),
-        opa_withdrawn=write(tmp_path / "gone.csv", listed, ["OPA_Ident", "Extract_Date"]),
+        opa=write(tmp_path / "none.csv", []),
+        opa_withdrawn=withdrawn(tmp_path / "gone.csv", ["B", "C"], "2022-02-10"),
     )
-    assert rows(lake, OP_ATTENDANCE, "record_id") == [("A",)]
+    attendances = rows(lake, OP_ATTENDANCE, "record_id")
+    assert [key for (key,) in attendances if not key.startswith("K")] == ["A"]
+    assert len(attendances) == len(monthly.expected) + 1
     assert done.not_written["taken out"] == 1
-    # The key that comes back by a later extract in the same submission is replaced, not taken out.
+    # The key that comes back by a later extract in the same submission is replaced, not taken out. And an undischarged spell
+    # of a later extract than the record's is not a duplicate of it.
+    write(tmp_path / "early.csv", [spell("1", Discharge_Date="", Extract_Date="2022-03-10"), other], APCS)
     lake, done = take_in(
         "upsert",
         opa=write(tmp_path / "again.csv", [attendance("A", Extract_Date="2022-04-10")]),
-        opa_withdrawn=write(
-            tmp_path / "then.csv", [{"OPA_Ident": "A", "Extract_Date": "2022-03-10"}], ["OPA_Ident", "Extract_Date"]
-        ),
+        opa_withdrawn=withdrawn(tmp_path / "then.csv", ["A"], "2022-03-10"),
+        apcs=early,
+        **no_row,
     )
-    assert rows(lake, OP_ATTENDANCE, "record_id", "extract_date") == [("A", date(2022, 4, 10))]
+    attendances = rows(lake, OP_ATTENDANCE, "record_id", "extract_date")
+    assert [row for row in attendances if not row[0].startswith("K")] == [("A", date(2022, 4, 10))]
     assert done.not_written.get("taken out", 0) == 0
+    assert sorted(rows(lake, QUARANTINE, "reasons")) == [(["no_key"],), (["undischarged"],)]
 
 
 def audited(lake: Lake, table: Table) -> None:
@@ -208,26 +242,6 @@ def test_submissions_that_contradict_meet_or_break_off(
     assert rows(lake, OP_ATTENDANCE, *codes)[0] == ("A", ",U212,")
     assert rows(lake, APC_SPELL, "record_id", "dominant_procedure") == [("1", "V382"), ("2", "V384")]
     assert rows(lake, QUARANTINE, "record_id") == []
-
-
-def test_a_row_that_comes_late_is_a_copy_though_it_could_not_be_used(take_in: Any, tmp_path: Path) -> None:
-    """An undischarged spell, and the extract that discharges it: in either order, and together, nothing is quarantined."""
-    other = spell("2", Extract_Date="2022-01-10")
-    early = write(tmp_path / "early.csv", [spell("1", Discharge_Date="", Extract_Date="2022-01-10"), other], APCS)
-    late = write(tmp_path / "late.csv", [spell("1", Extract_Date="2022-02-10"), spell("")], APCS)
-    no_row = write(tmp_path / "der.csv", [], DER)
-    counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate", "map_keys(reasons)")
-    for paths in (late, early, early):
-        lake, done = take_in("upsert", apcs=paths, apcs_der=no_row)
-        assert rows(lake, APC_SPELL, "record_id")[0] == ("1",)
-        assert rows(lake, QUARANTINE, "reasons") == [(["no_key"],)]
-    assert done.reasons == {}
-    audit = [row for row in rows(lake, INGEST_AUDIT, "source_file", *counts) if row[0] == early]
-    assert audit == [(early, 2, 1, 0, 1, [])] * 2
-    # A row of a later extract than the record's is not a duplicate of it.
-    write(tmp_path / "early.csv", [spell("1", Discharge_Date="", Extract_Date="2022-03-10"), other], APCS)
-    lake, _ = take_in("upsert", apcs=early, apcs_der=no_row)
-    assert sorted(rows(lake, QUARANTINE, "reasons")) == [(["no_key"],), (["undischarged"],)]
 
 
 def test_the_same_rows_again_change_nothing_whatever_their_order(
@@ -378,60 +392,77 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "other"),
-    [
-        # Keys of two years with two contents, so that none counts: the file loses one key and gains another.
-        (["S"], ["T"], {"apcs/2021": ["S", "T"]}),
-        # The spell of a row of APCS_Der in another file.
-        (["S"], [], {"der/2021": ["S"]}),
-        # A row of the other file's year, which disappears with its key.
-        (["S of 2021"], [], {}),
-    ],
-)
+@dataclass(frozen=True)
+class Change:
+    """Further rows of a file of spells before and after it changes, and of files of another year, by their keys."""
+
+    years: tuple[int, int]
+    before: list[str]
+    after: list[str]
+    others: dict[str, list[str]]
+    linked: bool  # whether the files have rows of the same year before the change, which puts both years in one batch
+
+
+# Each has two years, with files of its own for each of them.
+CHANGES = [
+    # Keys of two years with two contents, so that none counts: the file loses one key and gains another.
+    Change((2011, 2013), ["S"], ["T"], {"apcs": ["S", "T"]}, linked=False),
+    # The spell of a row of APCS_Der in another file.
+    Change((2015, 2017), ["U"], [], {"der": ["U"]}, linked=True),
+    # A row of the other file's year, which disappears with its key.
+    Change((2019, 2021), ["V of 2021"], [], {}, linked=True),
+]
+
+
 def test_a_file_that_changes_changes_what_counts_of_others(
-    source: Path,
-    empty_lake: Callable[[Path], Path],
-    monkeypatch: pytest.MonkeyPatch,
-    before: list[str],
-    after: list[str],
-    other: dict[str, list[str]],
+    source: Path, empty_lake: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After one file has changed, the lake is what all files would make of an empty one."""
+    """After files have changed, the lake is what all files would make of an empty one."""
     from jobs import run
 
     monkeypatch.setattr(
         whole_run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
     )  # ingest is enough
-    for table in ("apcs", "der"):
-        (source / f"{table}/2020.csv").unlink()
+    for file in (*source.glob("apcs/*"), *source.glob("der/*")):
+        file.unlink()
 
-    def put(name: str, keys: Iterable[str]) -> None:
-        year = int(name[-4:])
+    def put(table: str, year: int, keys: Iterable[str]) -> None:
         of = [*(f"{year}-{n}" for n in range(2)), *keys]
         dated = [(key, int(of_year or year)) for key, _, of_year in (key.partition(" of ") for key in of)]
-        rows = [spell(key, year) for key, year in dated] if name.startswith("apcs") else [derived(key) for key in of]
-        write(source / f"{name}.csv", rows, APCS if name.startswith("apcs") else DER)
+        rows = [spell(key, year) for key, year in dated] if table == "apcs" else [derived(key) for key in of]
+        write(source / f"{table}/{year}.csv", rows, APCS if table == "apcs" else DER)
 
-    def batches_of_a_run() -> int:
-        """How many batches a run takes, by the log."""
+    def batches_of_a_run() -> list[list[str]]:
+        """The years of each batch that a run takes, by the log."""
         ended = state(source, "gold/run_log", "started_at")
         assert call(run.main, source, "--accept-shrinkage")["exit"] == 130
-        return len(state(source, "gold/run_log", "started_at")) - len(ended)
+        batches = state(source, "gold/run_log", "started_at, years")
+        assert all(row[:1] in ended for row in batches[: len(ended)])
+        return sorted(years for _, years in batches[len(ended) :] if years)
+
+    def labels(*years: int) -> list[str]:
+        return [f"{year}-{year % 100 + 1}" for year in years]
 
     monkeypatch.setattr(plan, "BATCH_ROWS", 1)
-    for name in ("apcs/2021", "der/2019", "der/2021"):
-        put(name, other.get(name, []))
-    put("apcs/2019", before)
+    for change in CHANGES:
+        first, second = change.years
+        put("apcs", first, change.before)
+        put("der", first, [])
+        for table in ("apcs", "der"):
+            put(table, second, change.others.get(table, []))
     # Files that have rows of the same year are in the same batch.
-    assert batches_of_a_run() == (2 if "apcs/2021" in other else 1)
-    put("apcs/2019", after)
-    assert batches_of_a_run() == 2
+    together = [labels(*change.years) for change in CHANGES if change.linked]
+    apart = [labels(year) for change in CHANGES if not change.linked for year in change.years]
+    assert batches_of_a_run() == sorted(together + apart)
+    for change in CHANGES:
+        put("apcs", change.years[0], change.after)
+    assert batches_of_a_run() == [labels(year) for change in CHANGES for year in change.years]
     found = {table: state(source, table, columns) for table, columns in WHOLE.items()}
     # The same values again: its own batch is processed and finds nothing to write; the other batch is not processed.
-    put("apcs/2019", after)
-    assert batches_of_a_run() == 1
-    assert batches_of_a_run() == 0
+    for change in CHANGES:
+        put("apcs", change.years[0], change.after)
+    assert batches_of_a_run() == [labels(change.years[0]) for change in CHANGES]
+    assert batches_of_a_run() == []
     assert found == {table: state(source, table, columns) for table, columns in WHOLE.items()}
     monkeypatch.setattr(plan, "BATCH_ROWS", 10**9)
     empty_lake(source / "anew/lake")

@@ -19,13 +19,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from calling import call
+from calling import call, rows_of
 from calling import ingest as ingested
 from pyspark.sql import SparkSession
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
 from ebi_spark.errors import InputError
-from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.lake.storage import Lake
 from ebi_spark.records import ingest as canonical
 from ebi_spark.records import plan
 from ebi_spark.sources import text_scan
@@ -168,7 +168,9 @@ def sources(folder: Path, apcs: TableSource | None = None, **tables: TableSource
 
 
 @pytest.fixture(scope="module")
-def fates(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def fates(
+    spark: SparkSession, empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """All bad rows in one ingest: what became of each."""
     folder = tmp_path_factory.mktemp("rows")
     rows = [lines(NUMBER[case]) for case, lines in SPELLS.items()]
@@ -178,11 +180,11 @@ def fates(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict
     episodes = b"\n".join(lines(NUMBER[case]) + b",2021-05-01" for case, lines in EPISODES.items())
     (folder / "apc.csv").write_bytes(EPISODE_HEADER + episodes)
     config = sources(folder, apc=TableSource("apc", (str(folder / "apc.csv"),)))
-    prepare_folders(folder / "lake")
+    empty_lake(folder / "lake")
     lake = Lake(spark, config.lake, "test-run")
     done = ingested(lake, config)
-    records = {row["provider_code"]: row.asDict() for row in lake.read(APC_SPELL).collect()}
-    aside = [(row["raw"], list(row["reasons"])) for row in lake.read(QUARANTINE).collect()]
+    records = {row["provider_code"]: row for row in rows_of(lake, APC_SPELL)}
+    aside = [(row["raw"], row["reasons"]) for row in rows_of(lake, QUARANTINE)]
     return {"records": records, "aside": aside, "done": done}
 
 
@@ -543,7 +545,10 @@ def test_the_page_lists_these_files_that_break_and_no_others() -> None:
 
 @pytest.mark.parametrize("case", BREAK)
 @pytest.mark.usefixtures("one_session")
-def test_a_file_that_breaks(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_breaks(
+    case: str, empty_lake: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty_lake(tmp_path / "lake")
     make, *happens = BREAK[case]
     name = make(tmp_path)
     rows = "".join(f"{number},V382,M545\n" for number in range(10))

@@ -208,7 +208,8 @@ revisions:
 
 
 @pytest.mark.usefixtures("one_session")
-def test_bad_rows_are_quarantined_and_too_many_stop_the_run(source: Path) -> None:
+def test_bad_rows_are_quarantined_and_too_many_stop_the_run(source: Path, empty_lake: Callable[[Path], Path]) -> None:
+    empty_lake(source / "lake")
     bad = [",9,1,RXX,15M00,01,,,2021-22,45,,11,2021-05-01,2021-05-03\n", SPELL.format(id=77).replace("2021-05-03", "")]
     (source / "apcs.csv").write_text((source / "apcs.csv").read_text() + "".join(bad))
     stopped = call(run.main, source)
@@ -229,7 +230,9 @@ def test_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("one_session")
-def test_a_year_that_shrinks_waits_for_a_persons_word(source: Path) -> None:
+def test_a_year_that_shrinks_waits_for_a_persons_word(source: Path, empty_lake: Callable[[Path], Path]) -> None:
+    empty_lake(source / "lake")
+
     def spells() -> int:
         paths = str(source / "lake/silver/apc_spell")
         with duckdb_on_delta() as connection:

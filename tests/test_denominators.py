@@ -1,5 +1,6 @@
 """A whole run with a population of a few areas and the practice file of ODS: what it warns of, writes and publishes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ SPELLS = {1: ("L83001", "15N00", "E01000001"), 2: ("W93036", "7A100", "W01000001
 
 @pytest.fixture(scope="module")
 def done(
-    tmp_path_factory: pytest.TempPathFactory, one_session: None, not_compiled: None
+    tmp_path_factory: pytest.TempPathFactory, empty_lake: Callable[[Path], Path], one_session: None
 ) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("few-areas")
+    empty_lake(folder / "lake")
     apcs = [
         "APCS_Ident,Der_Pseudo_NHS_Number,Sex,Der_Provider_Code,Der_Commissioner_Code,GP_Practice_Code,"
         "Der_Postcode_LSOA_2011_Code,Administrative_Category,Der_Diagnosis_All,Der_Procedure_All,Der_Financial_Year,"
@@ -38,6 +40,7 @@ def done(
         "sources: {admitted: {system: sus_plus, tables: {apcs: apcs.csv, apcs_der: der.csv}}}",
         "geography: {practices: epraccur.csv}",
         "population: [{path: six.csv}]",
+        "policies: [2Y_back_pain_fusion]",
     ]
     files = {"apcs.csv": apcs, "der.csv": der, "epraccur.csv": practices, "six.csv": people, "run.yml": config}
     for name, lines in files.items():

@@ -1,6 +1,7 @@
 """The gate: good tables pass every suite, and every check has a table that fails it."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -1016,9 +1017,14 @@ def test_a_bad_row_fails_its_check_on_pandas(name: str) -> None:
     suite = load_suite(name)
     rows = good()[name]
     assert not {check: count for check, count in native_violations(name, rows).items() if count}
-    native = {check.id for check in suite.checks if check.kind == "native"}
-    cases = [(check, values) for check, listed in BAD_ROWS[name].items() for values in listed if check in native]
-    assert [case for case in cases if not native_violations(name, [rows[0] | case[1]], case[0])[case[0]]] == []
+    assert suite.native is not None
+    expectations = Counter(item["meta"]["id"] for item in suite.native["expectations"])
+    for check, listed in BAD_ROWS[name].items():
+        if expectations[check]:
+            # An expectation counts every bad row once. Where a check has several, each row is a table of its own.
+            for batch in [listed] if expectations[check] == 1 else [[values] for values in listed]:
+                bad = [rows[0] | values for values in batch]
+                assert native_violations(name, bad, check)[check] >= len(batch), (check, batch)
     # One row for each column that must be there, where it is NULL.
     missing = native_violations(name, [rows[0], *(rows[0] | {column: None} for column in suite.table.required)])
     assert {column for column in suite.table.required if missing[f"not_null_{column}"] != 1} == set()

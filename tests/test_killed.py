@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from ebi_spark.lake.locking import LOCK
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.runs.history import CHECKED
-from ebi_spark.spark.session import uncompiled
 from ebi_spark.stages import validate as stages_validate
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import DIM_STATUS, STAR_TABLES
@@ -110,7 +109,7 @@ def open_gate(lake: Lake, layers: Iterable[str], **_: Any) -> dict[str, gate.Gat
 
 
 @pytest.fixture(scope="module")
-def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def source(spark: SparkSession, empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed") / "source of blanks"  # Java is told of places below it
     synthetic.generate(
         spark, folder, years=["2021-22"], spells=900, attendances=300, seed=7, system="sus_plus",
@@ -119,8 +118,9 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
     assert seed_secrets(folder / "data") > 500
     with (folder / "run.yml").open("a", encoding="utf-8") as file:
         file.write("policies: [2Y_back_pain_fusion]\nmax_quarantine_share: 0.2\n")
-    with uncompiled(spark):  # so few rows
-        yield folder
+    for name in ("lake", "undisturbed"):
+        empty_lake(folder / name)
+    return folder
 
 
 @pytest.fixture(scope="module")

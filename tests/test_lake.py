@@ -3,8 +3,10 @@
 import json
 import os
 import resource
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import delta.exceptions
 import pytest
-from calling import duckdb_on_delta
+from calling import duckdb_on_delta, rows_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -96,33 +98,47 @@ def test_a_lake_of_an_older_version_is_brought_up_to_date(lake: Lake) -> None:
     assert {name: lake.version(table) for name, table in USED.items()} == versions
 
 
-@pytest.mark.parametrize("checkpoints", ["none", "each", "each, and the log before it gone"])
-def test_a_log_tells_without_spark_what_spark_finds(lake: Lake, checkpoints: str) -> None:
-    often = {"each": "1"}.get(checkpoints[:4], "1000")
+# Half past one twice: before and after clocks were set back.
+MOMENTS = [datetime(2022, 10, 30, hour, 30, 0, 123456, tzinfo=UTC) for hour in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def logged(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of two tables with several commits each, and a checkpoint at each of them."""
+    folder = tmp_path_factory.mktemp("logged")
+    prepare_folders(folder)
+    lake = Lake(spark, LakeLocation(folder=folder), "test-run")
     for table in (ACTIVITY_RATE, RELEASE):
         lake._create(table)
         assert lake.grouped(table, []) == [{"rows": 0}]
         assert lake.years(table) == [] if table is ACTIVITY_RATE else lake.small_rows(table, ["run_id"]) == []
-        lake.spark.sql(
-            f"ALTER TABLE {lake.identifier(table)} SET TBLPROPERTIES ('delta.checkpointInterval' = '{often}')"
-        )
+        lake.spark.sql(f"ALTER TABLE {lake.identifier(table)} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
     for year, activity in (("2020-21", 1), ("2021-22", 2), ("2022-23", 3), ("2021-22", 4)):
         lake.replace(ACTIVITY_RATE, rates(lake, (year, "A", activity)), {YEAR: [year]}, stage="rate")
     lake.replace(ACTIVITY_RATE, rates(lake), {YEAR: ["2020-21"]}, stage="rate")
-    # Half past one twice: before and after clocks were set back.
-    moments = [datetime(2022, 10, 30, hour, 30, 0, 123456, tzinfo=UTC) for hour in (0, 1)]
-    for number, moment in enumerate(moments):
+    for number, moment in enumerate(MOMENTS):
         row = {
             "release_id": f"R{number}", "is_current": bool(number), "released_at": moment, "years": ["2021-22"],
             "tables": {"published/rate": 7}, "caveats": {} if number else None,
         }  # fmt: skip
         lake.append(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), stage="publish")
+    return folder
+
+
+@pytest.mark.parametrize("checkpoints", ["none", "each", "each, and the log before it gone"])
+def test_a_log_tells_without_spark_what_spark_finds(
+    spark: SparkSession, logged: Path, tmp_path: Path, checkpoints: str
+) -> None:
+    lake = Lake(spark, LakeLocation(folder=shutil.copytree(logged, tmp_path / "lake")), "test-run")
     for table in (ACTIVITY_RATE, RELEASE):
-        folder = log_of(lake, table).parent
-        newest = list((folder / "_delta_log").glob(f"{lake.version(table):020}.*"))
-        assert (often == "1") == any(entry.name.endswith(".checkpoint.parquet") for entry in newest)
+        log = log_of(lake, table)
+        if checkpoints == "none":
+            for entry in (*log.glob("*.checkpoint.parquet"), log / "_last_checkpoint"):
+                entry.unlink()
+        newest = list(log.glob(f"{lake.version(table):020}.*"))
+        assert (checkpoints != "none") == any(entry.name.endswith(".checkpoint.parquet") for entry in newest)
         if checkpoints.endswith("gone"):
-            for entry in log_of(lake, table).glob("*.json"):
+            for entry in log.glob("*.json"):
                 if int(entry.stem) < lake.version(table):
                     entry.unlink()
         assert LocalLake(lake.location).grouped(table, []) == [{"rows": lake.read(table).count()}]
@@ -133,7 +149,7 @@ def test_a_log_tells_without_spark_what_spark_finds(lake: Lake, checkpoints: str
     assert lake.small_rows(RELEASE, names) == found
     told = lake.read(RELEASE).withColumn("released_at", F.unix_micros("released_at")).select(*names).collect()
     assert sorted(found, key=str) == sorted((row.asDict() for row in told), key=str)
-    assert {row["released_at"] for row in found} == {int(moment.timestamp()) * 10**6 + 123456 for moment in moments}
+    assert {row["released_at"] for row in found} == {int(moment.timestamp()) * 10**6 + 123456 for moment in MOMENTS}
     assert found[0]["tables"] == {"published/rate": 7}
 
 
@@ -334,43 +350,61 @@ def manifest(number: int, released_at: datetime, *, current: bool) -> dict[str, 
     return {"release_id": f"R{number}", "is_current": current, "released_at": released_at, "run_id": f"R{number}"}
 
 
+@pytest.fixture(scope="module")
+def released(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with the rows of five releases, of which no manifest is written yet."""
+    folder = tmp_path_factory.mktemp("released")
+    prepare_folders(folder)
+    lake = Lake(spark, LakeLocation(folder=folder), "test-run")
+    lake._create(RELEASE)
+    lake._create(RATE)
+    published = [{"release_id": f"R{n}", YEAR: "2021-22", "activity": n} for n in range(1, 6)]
+    lake.replace(RATE, small_frame(spark, published, RATE.schema), {}, stage="publish")
+    return folder
+
+
+@pytest.fixture
+def releases(
+    spark: SparkSession, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[list[dict[str, Any]]], Lake]:
+    """A lake with the manifest rows given, and with rows of R5, which is named in none."""
+    monkeypatch.setattr("ebi_spark.release.publish.PUBLISHED", (RATE,))
+
+    def make(rows: list[dict[str, Any]]) -> Lake:
+        lake = Lake(spark, LakeLocation(folder=shutil.copytree(released, tmp_path / "lake")), "test-run")
+        lake.replace(RELEASE, small_frame(spark, rows, RELEASE.schema), {}, stage="publish")
+        return lake
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("current", "hours", "keep", "removed"),
     [(4, 2, 2, ["R1", "R2"]), (1, 2, 1, ["R2", "R3"]), (4, 0, 1, ["R1", "R2"]), (4, 2, 9, [])],
     ids=["newest", "rolled_back_to_stays", "just_replaced_stays", "all"],
 )
 def test_old_releases_go_and_what_killed_runs_left(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, current: int, hours: int, keep: int, removed: list[str]
+    releases: Callable[[list[dict[str, Any]]], Lake], current: int, hours: int, keep: int, removed: list[str]
 ) -> None:
-    monkeypatch.setattr("ebi_spark.release.publish.PUBLISHED", (RATE,))
     now = datetime(2024, 4, 1, tzinfo=UTC)
-    lake._create(RELEASE)
-    lake._create(RATE)
-    rows = [manifest(n, now - timedelta(hours=hours + 4 - n), current=n == current) for n in range(1, 5)]
-    lake.replace(RELEASE, small_frame(lake.spark, rows, RELEASE.schema), {}, stage="publish")
-    published = [{"release_id": f"R{n}", YEAR: "2021-22", "activity": n} for n in range(1, 6)]  # R5 was never named
-    lake.replace(RATE, small_frame(lake.spark, published, RATE.schema), {}, stage="publish")
+    lake = releases([manifest(n, now - timedelta(hours=hours + 4 - n), current=n == current) for n in range(1, 5)])
     gone = remove_old_releases(lake, keep, now, leftovers=True)
     if removed == ["R2", "R3"]:  # the newest and the one gone back to
         assert gone == ["R3", "R2"]
     else:
         assert sorted(gone) == removed
     stay = sorted({"R1", "R2", "R3", "R4"} - set(gone))
-    assert [row[0] for row in lake.read(RELEASE).select("release_id").orderBy("release_id").collect()] == stay
-    assert [row[0] for row in lake.read(RATE).select("release_id").orderBy("release_id").collect()] == stay
+    assert sorted(row["release_id"] for row in rows_of(lake, RELEASE)) == stay
+    assert sorted(row["release_id"] for row in rows_of(lake, RATE)) == stay
     assert all(table.layer == "published" for table in PUBLISHED)
 
 
 def test_the_release_that_readers_used_until_now_stays_an_hour_also_after_a_roll_back(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
+    releases: Callable[[list[dict[str, Any]]], Lake],
 ) -> None:
-    monkeypatch.setattr("ebi_spark.release.publish.PUBLISHED", (RATE,))
     now = datetime(2024, 4, 1, tzinfo=UTC)
-    lake._create(RELEASE)
-    lake._create(RATE)
     # R1 was gone back to, then R4 was published.
-    rows = [manifest(n, now - timedelta(hours=8 - 2 * n), current=n == 4) for n in range(1, 5)]
-    lake.replace(RELEASE, small_frame(lake.spark, rows, RELEASE.schema), {}, stage="publish")
+    lake = releases([manifest(n, now - timedelta(hours=8 - 2 * n), current=n == 4) for n in range(1, 5)])
     assert sorted(remove_old_releases(lake, 1, now, previous="R1")) == ["R2"]
     assert sorted(remove_old_releases(lake, 1, now + timedelta(hours=2), previous="R1")) == ["R1", "R3"]
 

@@ -5,7 +5,7 @@ own; :mod:`tests.tsql` evaluates the pages' own words. ``EBI_SPARK_ADVERSARIAL_R
 """
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,13 @@ import duckdb
 import pytest
 import tsql
 from adversarial import write_attendances, write_spells
+from calling import COMPILED, rows_of
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 from tsql import as_regex, conjuncts, mended, published, to_duckdb
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
-from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.lake.storage import Lake
+from ebi_spark.spark.session import with_settings
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.run_context import RunContext
@@ -185,12 +186,12 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def case(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(spark: SparkSession, empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("adversarial")
     spells, derived = write_spells(folder, ROWS, SEED)
     attendances = write_attendances(folder, ROWS, SEED + 1)
     files = {"apcs": spells, "apcs_der": derived, "opa": attendances}
-    return Case(_in_duckdb(files), *_judged_by_the_product(spark, folder / "lake", files))
+    return Case(_in_duckdb(files), *_judged_by_the_product(spark, empty_lake(folder / "lake"), files))
 
 
 def _in_duckdb(files: dict[str, Path]) -> duckdb.DuckDBPyConnection:
@@ -204,40 +205,38 @@ def _in_duckdb(files: dict[str, Path]) -> duckdb.DuckDBPyConnection:
 
 
 def _judged_by_the_product(spark: SparkSession, folder: Path, files: dict[str, Path]) -> tuple[Any, Any, Any, Any]:
-    prepare_folders(folder)
     tables = {role: TableSource(role=role, paths=(str(path),)) for role, path in files.items()}
     config = RunConfig(lake=LakeLocation(folder=folder), sources=(Source("made_up", "sus_plus", tables),))
     context = RunContext(config, Lake(spark, config.lake, "test-run"), "test-run")
-    Ingest(context).run()
-    Flag(context).run()
-    rows = (
-        context.lake.read(ACTIVITY_FLAG)
-        .where((F.col("reading") == "as_published") & F.col("policy_id").isin(*RULES))
-        .select("policy_id", "revision", "record_id", "outcome", "failed_clauses", "missing_clauses", "near_miss")
-        .collect()
-    )
+    with with_settings(spark, COMPILED):  # as a job of many rows runs
+        Ingest(context).run()
+        Flag(context).run()
+    names = ("policy_id", "revision", "record_id", "outcome", "failed_clauses", "missing_clauses", "near_miss")
+    rows = [
+        tuple(row[name] for name in names)
+        for row in rows_of(context.lake, ACTIVITY_FLAG)
+        if row["reading"] == "as_published" and row["policy_id"] in RULES
+    ]
     flags: dict[str, dict[str, tuple[bool, set[str], set[str], bool]]] = {policy: {} for policy in RULES}
-    revisions = Counter((row["policy_id"], row["revision"]) for row in rows)
+    revisions = Counter(row[:2] for row in rows)
     for policy, _, record, outcome, failed, missing, near in rows:
         assert record not in flags[policy]
         flags[policy][record] = (outcome == "flagged", set(failed), set(missing), near)
-    turned = (
-        context.lake.read(POLICY_SENSITIVITY)
-        .where("base_reading = 'as_published'")
-        .groupBy("policy_id", "decision")
-        .agg(F.sum("added"), F.sum("removed"))
-    )
-    compared = (
-        context.lake.read(POLICY_COMPARISON)
-        .where("policy_id = 'DDICB_back_pain_fusion' AND reading = 'as_published' AND direction = 'national_only'")
-        .groupBy("clause_id")
-        .agg(F.sum("records"), F.sum("records_alone"), F.sum("records_differing"))
-    )
+    turned: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in rows_of(context.lake, POLICY_SENSITIVITY):
+        if row["base_reading"] == "as_published":
+            turned[row["policy_id"], row["decision"]].update(added=row["added"], removed=row["removed"])
+    compared: dict[str, Counter[str]] = defaultdict(Counter)
+    counts = ("records", "records_alone", "records_differing")
+    for row in rows_of(context.lake, POLICY_COMPARISON):
+        of = (row["policy_id"], row["reading"], row["direction"])
+        if of == ("DDICB_back_pain_fusion", "as_published", "national_only"):
+            compared[row["clause_id"]].update({name: row[name] for name in counts})
     return (
         flags,
         revisions,
-        {(row[0], row[1]): (row[2], row[3]) for row in turned.collect()},
-        {row[0]: tuple(row[1:]) for row in compared.collect()},
+        {key: (found["added"], found["removed"]) for key, found in turned.items()},
+        {clause: tuple(found[name] for name in counts) for clause, found in compared.items()},
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import source_rows
-from calling import ingest
+from calling import COMPILED, ingest, rows_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -22,13 +22,14 @@ from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years, year_of_date, year_of_text
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.record_areas import Lookups
-from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.records import duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.spark.session import with_settings
+from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
 
 WINDOW = DateWindow(date(2000, 4, 1), date(2026, 11, 29), 731)
 
@@ -103,6 +104,7 @@ VALUES: list[tuple[str, str | None, Any, str | None]] = [
 ]
 
 
+@pytest.mark.usefixtures("compiled")
 def test_values_are_cleaned_and_the_change_is_noted(spark: SparkSession) -> None:
     schema = "number int, " + ", ".join(f"`{kind}` string" for kind in KINDS)
     # One column a kind, all with the row's value: each row looks at its own kind alone.
@@ -116,6 +118,7 @@ def test_values_are_cleaned_and_the_change_is_noted(spark: SparkSession) -> None
     assert found == VALUES
 
 
+@pytest.mark.usefixtures("compiled")
 def test_concatenations_of_codes_and_marks_in_every_order(spark: SparkSession) -> None:
     tokens = ("E119", "J84", "||", "", "-", "&-")
     texts = [",".join(chosen) for size in range(1, 6) for chosen in itertools.product(tokens, repeat=size)]
@@ -130,6 +133,7 @@ def test_concatenations_of_codes_and_marks_in_every_order(spark: SparkSession) -
         assert found[number] == (f",{wanted}," if wanted else None), text
 
 
+@pytest.mark.usefixtures("compiled")
 def test_dates_and_numbers_with_a_type_say_what_their_text_says(spark: SparkSession) -> None:
     days = ["2021-04-01", "2021-03-31", "1800-01-01", "1801-01-01", "1600-01-01", "1582-10-15", "9999-12-31", None]
     numbers = [45, 0, 7001, -1, 999, 2**31 - 1, None, 3]
@@ -361,9 +365,76 @@ def write(path: Path, columns: Iterable[str], rows: list[dict[str, str | None]],
     return str(path)
 
 
+# Monthly extracts of HES beside one another: three of 60 spells are open at the end of the first one.
+JUNE, JULY = {"EXTRACT_DATE": "2021-06-01", "LOADED": "1"}, {"EXTRACT_DATE": "2021-07-01", "LOADED": "2"}
+STILL_OPEN = {"EPISTAT": "1", "EPIEND": "1801-01-01", "DISDATE": "1801-01-01"}
+MONTHLY = [episode(f"M{n}", f"M{n}", f"M{n}") for n in range(60)]
+# Under another person by then: the earlier state would be a spell of its own.
+RENAMED = MONTHLY[2] | {"EPIKEY": "MX", "PROVSPNOPS": "MX"}
+JUNE_FILE = [
+    *(row | JUNE for row in MONTHLY[2:]),
+    *(row | STILL_OPEN | JUNE for row in MONTHLY[:2]),
+    RENAMED | {"PSEUDO_HESID": "old"} | STILL_OPEN | JUNE,
+]
+JULY_FILE = [*(row | JULY for row in MONTHLY), RENAMED | {"PSEUDO_HESID": "PX"} | JULY]
+# The last episode in order was discharged before the first one, on the other side of 1 April.
+TURN_FILE = [
+    episode("T1", "PT", "ST", EPISTART="2021-03-01", DISDATE="2021-04-02"),
+    episode("T2", "PT", "ST", EPISTART="2021-03-10", DISDATE="2021-03-30", EPIORDER="2", DISMETH="4"),
+]
+EXTRACT_COLUMNS = (*EPISODE_COLUMNS, "EXTRACT_DATE", "LOADED")
+
+
+def stay(key: str, days: int, **changes: str) -> dict[str, str | None]:
+    """A spell of SUS+ with a column that nothing reads."""
+    return {**source_rows.spell(key, **changes), "Der_Spell_LoS": str(days)}
+
+
+EARLY, LATE = {"Extract_Date": "2022-01-01"}, {"Extract_Date": "2022-02-01"}
+STAYS = [
+    stay("1", 3), stay("1", 4),  # in a column that nothing reads
+    stay("2", 3), stay("2", 3, Der_Diagnosis_All=" m54.5 "),  # written otherwise
+    stay("3", 3), stay("3", 3, Admission_Method="12"),  # another record
+    stay("4", 3), stay("4", 4), stay("4", 3, Admission_Method="12"),  # the same, one of them twice
+    stay("5", 3, Discharge_Date="", **EARLY), stay("5", 3, **LATE),  # superseded: not "undischarged"
+    stay("6", 3, Discharge_Date=""), stay("6", 4, Discharge_Date=""),  # set aside once
+    # Two contents of the latest extract; what is older counts no more.
+    stay("7", 3, Discharge_Date="", **EARLY), stay("7", 3, **LATE), stay("7", 3, Admission_Method="12", **LATE),
+    # A copied; B contradicts itself, in two years.
+    stay("A", 3), stay("A", 3), stay("B", 3, Discharge_Date="2022-06-01"), stay("B", 3), stay("C", 3, Discharge_Date="2022-06-01"),
+]  # fmt: skip
+DERIVED = [
+    source_rows.derived(key, **changes) | {"Spell_Secondary_Diagnosis": other}
+    for key, changes, other in [
+        ("1", {}, "E119"),
+        ("1", {}, "Z999"),
+        ("2", {}, ""),
+        ("2", {"Spell_Dominant_Procedure": "v38.2"}, ""),
+        ("5", {}, ""),
+        ("5", {"Spell_Primary_Diagnosis": "M549"}, ""),
+        ("A", {}, ""),
+        ("B", {"Spell_Dominant_Procedure": "V384"}, ""),
+        ("B", {"Spell_Dominant_Procedure": "V385"}, ""),
+        ("C", {"Spell_Dominant_Procedure": "W371"}, ""),
+        ("C", {"Spell_Dominant_Procedure": "W371"}, ""),
+        ("D", {}, ""),
+    ]
+]
+
+
+def with_types(row: dict[str, str | None]) -> dict[str, Any]:
+    """A spell as a table with types has it."""
+    read: dict[str, Callable[[str], Any]] = {"Age_At_Start_of_Spell_SUS": int}
+    read |= dict.fromkeys(("Discharge_Date", "Admission_Date", "Extract_Date"), date.fromisoformat)
+    return {name: read.get(name, str)(value) if value else None for name, value in row.items()}
+
+
 @dataclass
-class IngestSummary:
-    spells: dict[str, dict[str, Any]]
+class Ingested:
+    """What the lake has: HES spells by file and key, the attendances and SUS+ spells by key, and the other rows."""
+
+    episodes: dict[str, dict[str, dict[str, Any]]]
+    stays: dict[str, dict[str, Any]]
     attendances: dict[str, dict[str, Any]]
     quarantine: list[dict[str, Any]]
     audit: dict[str, dict[str, Any]]
@@ -371,39 +442,58 @@ class IngestSummary:
 
 @pytest.fixture(scope="module", params=[duplicates.FEW_KEYS, 0], ids=["few repeated keys", "too many to bring along"])
 def ingested(
-    request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[IngestSummary]:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(duplicates, "FEW_KEYS", request.param)
+    request: pytest.FixtureRequest, spark: SparkSession, empty_lake: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Ingested]:  # fmt: skip
     folder = tmp_path_factory.mktemp("records")
-    too_long = ",".join(["Z1", *["x"] * (len(EPISODE_COLUMNS) + 2)])
-    earlier = write(folder / "apc_2021.csv", EPISODE_COLUMNS, EARLIER_FILE)
-    later = write(folder / "apc_2122.csv", EPISODE_COLUMNS, LATER_FILE, too_long)
+    too_long = ",".join(["Z1", *["x"] * (len(EXTRACT_COLUMNS) + 2)])
+    apc = (
+        write(folder / "apc_2021.csv", EXTRACT_COLUMNS, EARLIER_FILE),
+        write(folder / "apc_2122.csv", EXTRACT_COLUMNS, LATER_FILE, too_long),
+        write(folder / "june.csv", EXTRACT_COLUMNS, JUNE_FILE),
+        write(folder / "july.csv", EXTRACT_COLUMNS, JULY_FILE),
+        write(folder / "turn.csv", EXTRACT_COLUMNS, TURN_FILE),
+    )
     seen = write(folder / "opa.csv", ATTENDANCE_COLUMNS, ATTENDANCES)
-    lake_folder = folder / "lake"
-    prepare_folders(lake_folder)
+    stays = spark.createDataFrame(pa.Table.from_pylist([with_types(row) for row in STAYS]))
+    stays.coalesce(1).write.format("delta").save(str(folder / "apcs"))
+    der = write(folder / "der.csv", (*source_rows.DER, "Spell_Secondary_Diagnosis"), DERIVED)
+    tables = {"opa": seen, "apcs": str(folder / "apcs"), "apcs_der": der}
     config = RunConfig(
-        lake=LakeLocation(folder=lake_folder),
+        lake=LakeLocation(folder=empty_lake(folder / "lake")),
         sources=(
-            Source("hes", "hes", {"apc": TableSource("apc", (earlier, later))}),
-            Source("sus", "sus_plus", {"opa": TableSource("opa", (seen,))}),
+            Source("hes", "hes", {"apc": TableSource("apc", apc)}),
+            Source("sus", "sus_plus", {role: TableSource(role, (path,)) for role, path in tables.items()}),
         ),
-        years=("2021-22",),
+        years=("2021-22", "2022-23"),
         max_quarantine_share=1.0,
     )
     lake = Lake(spark, config.lake, "test-run")
-    ingest(lake, config)
+    # A job of more rows compiles its queries: so does one of the two.
+    with pytest.MonkeyPatch.context() as patch, with_settings(spark, {} if request.param else COMPILED):
+        patch.setattr(duplicates, "FEW_KEYS", request.param)
+        ingest(lake, config)
 
-    def rows(table: Any) -> list[dict[str, Any]]:
-        return [row.asDict() for row in lake.read(table).collect()]
+    def rows(table: Table) -> list[dict[str, Any]]:
+        return rows_of(lake, table)
 
-    yield IngestSummary(
-        spells={row["record_id"]: row for row in rows(APC_SPELL)},
+    spells = rows(APC_SPELL)
+    episodes: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in spells:
+        if row["source_system"] == "hes":
+            episodes.setdefault(Path(row["source_file"]).name, {})[row["record_id"]] = row
+    audit: dict[str, dict[str, Any]] = {}
+    for row in rows(INGEST_AUDIT):
+        name = row["role"] if row["role"].startswith("apcs") else Path(row["source_file"]).name
+        assert name not in audit
+        audit[name] = row
+    yield Ingested(
+        episodes=episodes,
+        stays={row["record_id"]: row for row in spells if row["source_system"] == "sus_plus"},
         attendances={row["record_id"]: row for row in rows(OP_ATTENDANCE)},
         quarantine=rows(QUARANTINE),
-        audit={Path(row["source_file"]).name: row for row in rows(INGEST_AUDIT)},
+        audit=audit,
     )
-    patch.undo()
 
 
 SPELLS = {
@@ -438,15 +528,16 @@ SPELLS = {
 }  # fmt: skip
 
 
-def test_spells_are_built_from_episodes(ingested: IngestSummary) -> None:
-    assert set(ingested.spells) == set(SPELLS)
+def test_spells_are_built_from_episodes(ingested: Ingested) -> None:
+    spells = ingested.episodes["apc_2122.csv"] | ingested.episodes.get("apc_2021.csv", {})
+    assert set(spells) == set(SPELLS)
     for key, expected in SPELLS.items():
-        spell = ingested.spells[key]
+        spell = spells[key]
         assert {name: spell[name] for name in expected} == expected, key
         assert (spell["source_system"], spell["dataset"]) == ("hes", "apc")
 
 
-def test_attendances_and_their_years(ingested: IngestSummary) -> None:
+def test_attendances_and_their_years(ingested: Ingested) -> None:
     assert set(ingested.attendances) == {"1", "2", "3", "5", "7", "8", "10"}
     assert {row["financial_year"] for row in ingested.attendances.values()} == {"2021-22"}
     assert ingested.attendances["2"]["administrative_category"] == "01"  # of the newer extract
@@ -456,8 +547,9 @@ def test_attendances_and_their_years(ingested: IngestSummary) -> None:
     assert "administrative_category:one_digit" in ingested.attendances["2"]["cleaned"]
 
 
-def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: IngestSummary) -> None:
-    why = sorted((row["role"], row["record_id"] or "", *row["reasons"]) for row in ingested.quarantine)
+def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: Ingested) -> None:
+    aside = [row for row in ingested.quarantine if row["role"] in ("apc", "opa")]
+    why = sorted((row["role"], row["record_id"] or "", *row["reasons"]) for row in aside)
     assert why == [
         ("apc", "", "no_key"),
         ("apc", "81", "unfinished"),
@@ -475,21 +567,26 @@ def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: IngestSummary) -
     ]
     raw = {(row["record_id"], row["financial_year"]): row["raw"] for row in ingested.quarantine}
     assert json.loads(raw["92", "2021-22"]) == {
-        name: value or None for name, value in {**dict.fromkeys(EPISODE_COLUMNS), **LATER_FILE[-7]}.items()
+        name: value or None for name, value in {**dict.fromkeys(EXTRACT_COLUMNS), **LATER_FILE[-7]}.items()
     }
     assert json.loads(raw["11", "unknown"])["REMARK"] == 'a "quoted", text'
     assert all(isinstance(json.loads(row["raw"]), dict) for row in ingested.quarantine)
     line = json.loads(next(row["raw"] for row in ingested.quarantine if row["reasons"] == ["corrupt_line"]))["line"]
-    assert line.startswith("Z1,x,") and line.count(",") == len(EPISODE_COLUMNS) + 2
+    assert line.startswith("Z1,x,") and line.count(",") == len(EXTRACT_COLUMNS) + 2
 
 
-def test_every_row_read_is_accounted_for(ingested: IngestSummary) -> None:
+def test_every_row_read_is_accounted_for(ingested: Ingested) -> None:
     counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate", "rows_outside_years", "records_built")
     found = {name: tuple(row[count] for count in counts) for name, row in ingested.audit.items()}
     assert found == {
         "apc_2021.csv": (1, 1, 0, 0, 0, 0),
         "apc_2122.csv": (len(LATER_FILE) + 1, 14, 9, 1, 0, 11),
+        "june.csv": (61, 0, 0, 61, 0, 0),
+        "july.csv": (61, 61, 0, 0, 0, 61),
+        "turn.csv": (2, 2, 0, 0, 0, 1),
         "opa.csv": (len(ATTENDANCES), 7, 4, 2, 1, 7),
+        "apcs": (21, 5, 9, 7, 0, 5),
+        "apcs_der": (12, 4, 5, 3, 0, 0),
     }
     for read, *parts, _ in found.values():
         assert read == sum(parts)
@@ -501,107 +598,54 @@ def test_every_row_read_is_accounted_for(ingested: IngestSummary) -> None:
     }  # fmt: skip
 
 
-def test_a_spell_that_a_later_extract_finishes_counts_once(
-    spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path
-) -> None:
-    """Monthly extracts of HES beside one another: three of 60 spells are open at the end of the first one."""
-    columns = (*EPISODE_COLUMNS, "EXTRACT_DATE", "LOADED")
-    january, february = {"EXTRACT_DATE": "2021-06-01", "LOADED": "1"}, {"EXTRACT_DATE": "2021-07-01", "LOADED": "2"}
-    still_open = {"EPISTAT": "1", "EPIEND": "1801-01-01", "DISDATE": "1801-01-01"}
-    spells = [episode(f"{n}", f"P{n}", f"S{n}") for n in range(60)]
-    first = [row | january for row in spells[2:]]
-    first += [spells[0] | still_open | january, spells[1] | still_open | january]
-    # Under another person by then: the earlier state would be a spell of its own.
-    first.append(spells[2] | {"EPIKEY": "X", "PSEUDO_HESID": "old", "PROVSPNOPS": "SX"} | still_open | january)
-    later = [row | february for row in spells]
-    later.append(spells[2] | {"EPIKEY": "X", "PSEUDO_HESID": "PX", "PROVSPNOPS": "SX"} | february)
-    paths = (write(tmp_path / "06.csv", columns, first), write(tmp_path / "07.csv", columns, later))
-    lake = lake_at(tmp_path / "lake")
-    tables = {"apc": TableSource("apc", paths)}
-    config = RunConfig(lake=lake.location, sources=(Source("hes", "hes", tables),), max_quarantine_share=0.0)
-    ingest(lake, config)
-    assert lake.read(APC_SPELL).count() == 61
-    counts = (
-        "rows_read",
-        "rows_valid",
-        "rows_quarantined",
-        "rows_duplicate",
-        "rows_differing_elsewhere",
-        "records_built",
-    )
-    audit = {
-        Path(row["source_file"]).name: tuple(row[name] for name in counts) for row in lake.read(INGEST_AUDIT).collect()
-    }
+def test_a_spell_that_a_later_extract_finishes_counts_once(ingested: Ingested) -> None:
+    assert ingested.episodes["july.csv"].keys() == {row["EPIKEY"] for row in JULY_FILE}
+    assert "june.csv" not in ingested.episodes
     # What a later extract says once more differs in nothing but the time when it was loaded.
-    assert audit == {"06.csv": (61, 0, 0, 61, 58, 0), "07.csv": (61, 61, 0, 0, 0, 61)}
-    assert lake.read(QUARANTINE).count() == 0
+    assert (
+        ingested.audit["june.csv"]["rows_differing_elsewhere"],
+        ingested.audit["july.csv"]["rows_differing_elsewhere"],
+    ) == (58, 0)
+    assert not [row for row in ingested.quarantine if (row["record_id"] or "").startswith("M")]
 
 
-def test_copies_are_compared_by_what_a_record_takes_from_them(
-    spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path
-) -> None:
-    spell_columns = (*source_rows.APCS, "Der_Spell_LoS")
-
-    def stay(key: str, days: int, **changes: str) -> dict[str, str | None]:
-        return {**source_rows.spell(key, **changes), "Der_Spell_LoS": str(days)}
-
-    early, late = {"Extract_Date": "2022-01-01"}, {"Extract_Date": "2022-02-01"}
-    spells = [
-        stay("1", 3), stay("1", 4),  # in a column that nothing reads
-        stay("2", 3), stay("2", 3, Der_Diagnosis_All=" m54.5 "),  # written otherwise
-        stay("3", 3), stay("3", 3, Admission_Method="12"),  # another record
-        stay("4", 3), stay("4", 4), stay("4", 3, Admission_Method="12"),  # the same, one of them twice
-        stay("5", 3, Discharge_Date="", **early), stay("5", 3, **late),  # superseded: not "undischarged"
-        stay("6", 3, Discharge_Date=""), stay("6", 4, Discharge_Date=""),  # set aside once
-        # Two contents of the latest extract; what is older counts no more.
-        stay("7", 3, Discharge_Date="", **early), stay("7", 3, **late), stay("7", 3, Admission_Method="12", **late),
-    ]  # fmt: skip
-    derived_columns = (*source_rows.DER, "Spell_Secondary_Diagnosis")
-    derived = [
-        source_rows.derived(key, **changes) | {"Spell_Secondary_Diagnosis": other}
-        for key, changes, other in [
-            ("1", {}, "E119"),
-            ("1", {}, "Z999"),
-            ("2", {}, ""),
-            ("2", {"Spell_Dominant_Procedure": "v38.2"}, ""),
-            ("5", {}, ""),
-            ("5", {"Spell_Primary_Diagnosis": "M549"}, ""),
-        ]
+def test_copies_are_compared_by_what_a_record_takes_from_them(ingested: Ingested) -> None:
+    held = [
+        (key, row["financial_year"], row["admission_method"], row["dominant_procedure"])
+        for key, row in sorted(ingested.stays.items())
     ]
-    paths = {
-        "apcs": write(tmp_path / "apcs.csv", spell_columns, spells),
-        "apcs_der": write(tmp_path / "der.csv", derived_columns, derived),
-    }
-    tables = {role: TableSource(role, (path,)) for role, path in paths.items()}
-    lake = lake_at(tmp_path / "lake")
-    config = RunConfig(lake=lake.location, sources=(Source("sus", "sus_plus", tables),), max_quarantine_share=1.0)
-    ingest(lake, config)
-    held = lake.read(APC_SPELL).select("record_id", "admission_method", "dominant_procedure").collect()
-    assert sorted(map(tuple, held)) == [("1", "11", "V382"), ("2", "11", "V382"), ("5", "11", None)]
-    aside = lake.read(QUARANTINE).select("role", "record_id", F.concat_ws(",", "reasons")).collect()
-    conflict = "conflicting_duplicate"
-    assert sorted(map(tuple, aside)) == [
+    assert held == [
+        ("1", "2021-22", "11", "V382"), ("2", "2021-22", "11", "V382"), ("5", "2021-22", "11", None),
+        ("A", "2021-22", "11", "V382"), ("C", "2022-23", "11", "W371"),
+    ]  # fmt: skip
+    aside = [
+        (row["role"], row["record_id"], row["financial_year"], ",".join(row["reasons"]))
+        for row in ingested.quarantine
+        if row["role"].startswith("apcs")
+    ]
+    conflict, year = "conflicting_duplicate", "2021-22"
+    assert sorted((role, key, why) for role, key, _, why in aside if key.isdigit()) == [
         ("apcs", "3", conflict), ("apcs", "3", conflict), ("apcs", "4", conflict), ("apcs", "4", conflict),
         ("apcs", "6", "undischarged"), ("apcs", "7", conflict), ("apcs", "7", conflict),
         ("apcs_der", "5", conflict), ("apcs_der", "5", conflict),
     ]  # fmt: skip
-    counts = ("rows_read", "rows_valid", "rows_quarantined", "rows_duplicate", "rows_differing_elsewhere")
-    audit = {row["role"]: tuple(row[name] for name in counts) for row in lake.read(INGEST_AUDIT).collect()}
-    assert audit == {"apcs": (16, 3, 7, 6, 4), "apcs_der": (6, 2, 2, 2, 2)}
+    assert sorted(row for row in aside if not row[1].isdigit()) == [
+        ("apcs", "B", year, conflict),
+        ("apcs", "B", "2022-23", conflict),
+        ("apcs_der", "B", year, conflict),  # the earlier of its spell's years
+        ("apcs_der", "B", year, conflict),
+        ("apcs_der", "D", "unknown", "no_spell"),
+    ]
+    assert {role: ingested.audit[role]["rows_differing_elsewhere"] for role in ("apcs", "apcs_der")} == {
+        "apcs": 4,
+        "apcs_der": 2,
+    }
 
 
-def test_the_latest_discharge_of_a_spell_is_its_date_and_decides_its_year(
-    spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path
-) -> None:
-    """The last episode in order was discharged before the first one, on the other side of 1 April."""
-    first = episode("1", "P", "S") | {"EPISTART": "2021-03-01", "DISDATE": "2021-04-02", "EPIORDER": "1"}
-    last = episode("2", "P", "S") | {"EPISTART": "2021-03-10", "DISDATE": "2021-03-30", "EPIORDER": "2", "DISMETH": "4"}
-    lake = lake_at(tmp_path / "lake")
-    tables = {"apc": TableSource("apc", (write(tmp_path / "apc.csv", EPISODE_COLUMNS, [first, last]),))}
-    config = RunConfig(lake=lake.location, sources=(Source("hes", "hes", tables),))
-    ingest(lake, config)
-    spell = lake.read(APC_SPELL).select("financial_year", "activity_date", "discharge_method", "episodes").collect()
-    assert [tuple(row) for row in spell] == [("2021-22", date(2021, 4, 2), "4", 2)]
+def test_the_latest_discharge_of_a_spell_is_its_date_and_decides_its_year(ingested: Ingested) -> None:
+    (spell,) = ingested.episodes["turn.csv"].values()
+    found = (spell["financial_year"], spell["activity_date"], spell["discharge_method"], spell["episodes"])
+    assert found == ("2021-22", date(2021, 4, 2), "4", 2)
 
 
 def test_all_that_a_spell_takes_from_an_episode_is_compared() -> None:
@@ -631,53 +675,6 @@ def test_details_of_a_spell_that_only_monitoring_reads(spark: SparkSession) -> N
     ]
     found = sus_plus.classify_spells(small_frame(spark, rows, schema), WINDOW).select("record_id", *names).collect()
     assert {int(row[0]): tuple(row[1:]) for row in found} == {n: wanted for n, (_, wanted) in enumerate(DETAILS)}
-
-
-@pytest.mark.parametrize("few", [duplicates.FEW_KEYS, 0])
-def test_repeated_spells_of_a_delta_table_and_of_their_derived_rows(
-    few: int, spark: SparkSession, lake_at: Callable[[Path], Lake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(duplicates, "FEW_KEYS", few)
-    one, other = date(2021, 5, 1), date(2022, 6, 1)
-    spells = [("A", one), ("A", one), ("B", other), ("B", one), ("C", other)]  # A copied, B contradicts itself
-    same = {
-        "Der_Diagnosis_All": ",M545,", "Der_Procedure_All": ",V382,", "Admission_Method": "11", "Administrative_Category": "01",
-        "Age_At_Start_of_Spell_SUS": 45,
-    }  # fmt: skip
-    table = spark.createDataFrame(
-        pa.Table.from_pylist([{"APCS_Ident": key, "Discharge_Date": day} | same for key, day in spells])
-    )
-    table.write.format("delta").save(str(tmp_path / "apcs"))
-    derived = [["A", "V382"], ["B", "V384"], ["B", "V385"], ["C", "W371"], ["C", "W371"], ["D", "V382"]]
-    names = ["APCS_Ident", "Spell_Dominant_Procedure", "Spell_Primary_Diagnosis"]
-    der = write(tmp_path / "der.csv", names, [dict(zip(names, (*row, "M545"), strict=True)) for row in derived])
-    lake = lake_at(tmp_path / "lake")
-    tables = {"apcs": TableSource("apcs", (str(tmp_path / "apcs"),)), "apcs_der": TableSource("apcs_der", (der,))}
-    config = RunConfig(
-        lake=lake.location,
-        sources=(Source("sus", "sus_plus", tables),),
-        max_quarantine_share=1.0,
-        years=("2021-22", "2022-23"),
-    )
-    ingest(lake, config)
-    held = [
-        tuple(row) for row in lake.read(APC_SPELL).select("record_id", "financial_year", "dominant_procedure").collect()
-    ]
-    assert sorted(held) == [("A", "2021-22", "V382"), ("C", "2022-23", "W371")]
-    aside = lake.read(QUARANTINE).select("role", "record_id", "financial_year", F.concat_ws(",", "reasons")).collect()
-    assert sorted(map(tuple, aside)) == [
-        ("apcs", "B", "2021-22", "conflicting_duplicate"),
-        ("apcs", "B", "2022-23", "conflicting_duplicate"),
-        ("apcs_der", "B", "2021-22", "conflicting_duplicate"),  # the earlier of its spell's years
-        ("apcs_der", "B", "2021-22", "conflicting_duplicate"),
-        ("apcs_der", "D", "unknown", "no_spell"),
-    ]
-    counted = (
-        lake.read(INGEST_AUDIT)
-        .groupBy("role")
-        .agg(*[F.sum(f"rows_{what}") for what in ("read", "valid", "duplicate", "quarantined")])
-    )
-    assert sorted(map(tuple, counted.collect())) == [("apcs", 5, 2, 1, 2), ("apcs_der", 6, 2, 1, 3)]
 
 
 # Clauses: (what differs from a record that is flagged, reading, failed clauses, missing clauses); None: not in scope
@@ -754,6 +751,7 @@ IMAGING_CASES: list[Verdict] = [
         ("2S_lower_back_imaging", OP_ATTENDANCE, IMAGING, IMAGING_CASES),
     ],
 )
+@pytest.mark.usefixtures("compiled")
 def test_clauses_in_three_valued_logic(
     spark: SparkSession, policy: str, table: Any, base: dict[str, Any], cases: list[Verdict]
 ) -> None:

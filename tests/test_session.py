@@ -90,6 +90,7 @@ def test_every_java_every_spark_and_every_jar_has_an_archive_of_its_own(
     assert java.class_archive([jar]) is None
 
 
+@pytest.mark.usefixtures("compiled")
 def test_settings_stand_again_after_queries_that_were_not_compiled(spark: SparkSession) -> None:
     before = {key: spark.conf.get(key) for key in UNCOMPILED}
     with pytest.raises(ZeroDivisionError), uncompiled(spark):

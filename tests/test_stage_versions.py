@@ -11,6 +11,7 @@ Then ``EBI_SPARK_KEEP_RESULTS=1 .venv/bin/python -m pytest tests/test_stage_vers
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ebi_spark.stages.validate import Validate
 from ebi_spark.tables.schemas import TABLES
 from jobs import run
 
-pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
+pytestmark = pytest.mark.usefixtures("one_session")
 
 KEPT = Path(__file__).parent / "fixtures" / "stage_results.json"
 WRITTEN_BY = {
@@ -46,9 +47,10 @@ COMMISSIONERS = ("15M", "15N", "00L", "16C")
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lake(empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run over rows made by rule: every code, category, age and fault comes at its own beat, so that they meet."""
     folder = tmp_path_factory.mktemp("fixed")
+    empty_lake(folder / "lake")
     spells, of_spells, attendances = [], [], []
     for number in range(240):
         year, key = 2020 + number % 3, f"S{number:04d}"

@@ -383,6 +383,12 @@ def _in_span(day: Column) -> Column:
 def scope_totals(records: DataFrame, dataset: str, periods: list[RevisionPeriod]) -> DataFrame:
     """One row for each policy, revision and financial year: step 0 of the attrition.
 
+    | financial_year | day        | scope can be decided | → policy_id | revision | financial_year | records_in | records_missing |
+    |----------------|------------|----------------------|-------------|----------|----------------|------------|-----------------|
+    | 2022-23        | 2022-05-01 | yes                  | P           | 2021-04  | 2022-23        | 3          | 1               |
+    | 2022-23        | 2022-05-01 | yes                  |             |          |                |            |                 |
+    | 2022-23        | 2022-06-01 | no                   |             |          |                |            |                 |
+
     ``records_in`` counts all records on days when the revision is in force, ``records_missing`` those whose scope cannot be
     decided. Records of all boards count for a local policy too: other boards' patients are out of its scope.
 

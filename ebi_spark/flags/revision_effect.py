@@ -17,6 +17,12 @@ def revision_effect(
 ) -> DataFrame:
     """One row for each reading, financial year and area (``area_code``, NULL where unknown). All figures count records.
 
+    | reading      | area_code | in_scope_before | in_scope_after | flagged_before | flagged_after | enter | leave |
+    |--------------|-----------|-----------------|----------------|----------------|---------------|-------|-------|
+    | as_published | 15N       | 120             | 131            | 80             | 85            | 7     | 2     |
+    | as_published | 15E       | 60              | 60             | 41             | 38            | 0     | 3     |
+    | as_published | NULL      | 4               | 4              | 2              | 2             | 0     | 0     |
+
     ``in_scope_before``, ``in_scope_after``, ``flagged_before`` and ``flagged_after`` count records under each revision.
     ``enter`` counts records that only ``after`` flags, ``leave`` those that only ``before`` flags. ``records`` are rows of
     the policy's silver table and are read once.

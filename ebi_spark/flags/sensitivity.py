@@ -22,6 +22,12 @@ _ALIKE, _EVERY = "alike", "*"
 def sensitivity(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPeriod]) -> DataFrame:
     """The rows of ``gold/policy_sensitivity`` except ``run_id``.
 
+    | base_reading | decision     | direction | in_scope | flagged | added | removed | flagged_flipped |
+    |--------------|--------------|-----------|----------|---------|-------|---------|-----------------|
+    | as_published | null_list    | made      | 1000     | 700     | 12    | 0       | 712             |
+    | as_published | non_elective | made      | 1000     | 700     | 0     | 31      | 669             |
+    | as_intended  | null_list    | undone    | 1000     | 681     | 0     | 12      | 669             |
+
     One row for each revision, base reading, decision and financial year with records, including decisions that change
     nothing. ``added`` and ``removed`` count the records that reversing this decision alone would add to the flagged ones or
     remove from them. The effects of several decisions need not add up (decision 10).
@@ -67,6 +73,12 @@ def sensitivity(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPe
 def comparison(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPeriod]) -> DataFrame:
     """The rows of ``gold/policy_comparison`` except ``run_id``: records on which a local policy and the national policy that
     it extends disagree, among the records in scope of both.
+
+    | direction     | clause_id | records | records_alone | records_differing | records_compared |
+    |---------------|-----------|---------|---------------|-------------------|------------------|
+    | national_only | age       | 5       | 4             | 6                 | 90               |
+    | national_only | imaging   | 2       | 1             | 6                 | 90               |
+    | local_only    | cancer    | 1       | 1             | 1                 | 90               |
 
     One row for each local revision, reading, financial year, direction and clause. ``national_only``: the national policy
     flags the record, and this clause of the local policy keeps it from being flagged; every clause of the local policy has

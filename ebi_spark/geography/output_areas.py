@@ -94,6 +94,12 @@ def unmapped_areas(flags: DataFrame, geography: Geography) -> DataFrame:
     """The rows of ``gold/unmapped_area`` except ``run_id``: area codes of records in scope that belong to no area of the
     version, with the number of ``records``.
 
+    | area_code | area_date  | commissioner_code | → code_kind  | code    | reason            | records |
+    |-----------|------------|-------------------|--------------|---------|-------------------|---------|
+    | 13Q       | 2022-05-01 | 13Q00             | gp_practice  | 13Q     | unmapped          | 2       |
+    | 00L       | 2030-05-01 | 00L00             | gp_practice  | 00L     | not_valid_on_date | 1       |
+    | NULL      | 2022-05-01 | SMITH             | commissioner | unknown | unmapped          | 1       |
+
     Where a record has no area code at all, its commissioner code is listed instead (``unknown`` if that does not have the
     form of a code). ``reason`` is ``not_valid_on_date`` for a code that is valid on other days, and otherwise ``unmapped``.
     ``flags`` are rows of ``gold/activity_flag``; records from outside England are left out.

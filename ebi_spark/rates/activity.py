@@ -89,6 +89,12 @@ def activity_rates(
     pooled years per 100,000 person-years). Every area of the version has a row, with 0 where it has no activity. An area
     has no rate (NULL, status ``no_population``) where the population lacks some of its people.
 
+    | period           | area_type | area_code | activity | in_scope | population | crude_rate | status |
+    |------------------|-----------|-----------|----------|----------|------------|------------|--------|
+    | 2021-22          | england   | E92000001 | 560      | 700      | 56000000   | 1.0        | ok     |
+    | 2021-22          | sub_icb   | 15N       | 12       | 15       | 1200000    | 1.0        | ok     |
+    | 2020-21..2021-22 | provider  | RX1       | 9        | 14       | NULL       | NULL       | no_population |
+
     - ``flags``: the result of :func:`prepare_flags` for all years of the periods.
     - ``partial``: coverage is partial, so there are no rows for England.
     - ``boards``: the boards of each local policy. A local policy has rows only for these boards, their sub-ICB locations and

@@ -39,6 +39,12 @@ class MarkedMonths:
 def provider_months(records: DataFrame) -> DataFrame:
     """One row for each data set, year, provider (NULL where missing) and month (its first day): ``records``, a count.
 
+    | provider_code | activity_date | → provider_code | month      | records |
+    |---------------|---------------|-----------------|------------|---------|
+    | RX1           | 2021-04-03    | RX1             | 2021-04-01 | 2       |
+    | RX1           | 2021-04-30    | NULL            | 2021-05-01 | 1       |
+    | NULL          | 2021-05-02    |                 |            |         |
+
     Records without a date are left out.
     """
     return (
@@ -101,6 +107,12 @@ def activity_months(flags: DataFrame, read: DataFrame, policies: DataFrame, mont
 
     One row for each policy, revision, reading and month. A month in which the data set has records and the policy has none
     has a row with 0. Records without a date are counted in a row whose month is NULL.
+
+    | policy_id | reading      | month      | activity | in_scope |
+    |-----------|--------------|------------|----------|----------|
+    | P         | as_published | 2021-04-01 | 30       | 41       |
+    | P         | as_published | 2021-05-01 | 0        | 0        |
+    | P         | as_published | NULL       | 1        | 2        |
 
     ``flags`` are rows of ``gold/activity_flag`` without records from outside England. ``read`` has one row for each policy,
     revision, reading and year with records. ``months`` are rows of ``gold/provider_month``.

@@ -99,6 +99,12 @@ def equality_counts(
 ) -> DataFrame:
     """The flagged records of England by ``policy_id``, ``sex``, ``band`` and ``fifth``: the column ``records``.
 
+    | policy_id | sex  | band | fifth | records |
+    |-----------|------|------|-------|---------|
+    | P         | 1    | 9    | 1     | 12      |
+    | P         | 2    | 9    | 1     | 15      |
+    | P         | NULL | NULL | NULL  | 1       |
+
     ``periods``: each policy with the years that are pooled. Only its default reading counts. ``records`` are the silver
     tables by dataset, which are read only where ``fifths`` (the fifth of each small area) are given. Sex, band and fifth are
     NULL where they are unknown.

@@ -14,6 +14,12 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
     """The rows of ``gold/rate_variation`` except ``run_id``, from rows of ``gold/activity_rate``: one for each policy, revision,
     reading, period and type of area.
 
+    | rates of areas with 1,000,000 people | → area_type | areas | p10 | p25 | p50 | p75 | p90 | n_fold | opportunity |
+    |--------------------------------------|-------------|-------|-----|-----|-----|-----|-----|--------|-------------|
+    | 10, 20, 30, 40, 50                   | icb         | 5     | 14  | 20  | 30  | 40  | 46  | 3.3    | 600         |
+    | 10, 10, 10                           | region      | 3     | 10  | 10  | 10  | 10  | 10  | 1.0    | 0           |
+    | low, from few events in all          | sub_icb     | 9     | 0.1 | 0.1 | 0.2 | 0.2 | 0.3 | 3.0    | NULL        |
+
     - Percentiles (per 100,000) are not weighted, over the areas of one type, with linear interpolation. ``p10`` to ``p90``
       cover areas with activity and are published; ``all_areas_p10`` to ``all_areas_p90`` cover all areas.
     - ``n_fold`` is P90 divided by P10, before rounding; NULL where P10 is 0.

@@ -121,6 +121,12 @@ def days_between(
 def published_completeness(months: DataFrame, rule_name: str, *, partial: bool) -> DataFrame:
     """How complete each month of a data set is: England's records, and each provider's share of its typical month.
 
+    | month      | area_type | area_code | records | providers | providers_low | share_of_typical | low   |
+    |------------|-----------|-----------|---------|-----------|---------------|------------------|-------|
+    | 2021-05-01 | england   | E92000001 | 91200   | 141       | 1             | NULL             | NULL  |
+    | 2021-05-01 | provider  | RX1       | NULL    | NULL      | NULL          | 0.4              | true  |
+    | 2021-05-01 | provider  | RX2       | NULL    | NULL      | NULL          | 1.1              | false |
+
     ``months`` has rows of ``gold/provider_month`` with their marks. No count of a provider is published. Its share is rounded to
     tenths. A provider with fewer than ``LEAST_TYPICAL_PUBLISHED`` records in a typical month has no row, because a row that
     appears or disappears would show when it has a record. England's numbers of providers leave such providers out too.

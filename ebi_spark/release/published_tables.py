@@ -301,6 +301,12 @@ def quality(measured: DataFrame, quarantine: DataFrame, flags: DataFrame, unmapp
 def area_quality(flags: DataFrame, unmapped: DataFrame) -> DataFrame:
     """Records in scope whose area is a problem, before they are rounded.
 
+    | financial_year | dataset | policy_id | measure         | records | of_records |
+    |----------------|---------|-----------|-----------------|---------|------------|
+    | 2021-22        | apc     | P         | area_unknown    | 12      | 3400       |
+    | 2021-22        | apc     | P         | outside_england | 70      | 3400       |
+    | 2021-22        | apc     | NULL      | area_unmapped   | 3       | 5100       |
+
     ``area_unknown`` and ``outside_england`` are given for each policy and year. ``area_unmapped`` is given for each data set and
     year: records whose code is not an area of the version shown, or was not an area on the record's date.
 
