@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ebi_spark.report import wording
-from ebi_spark.report.blocks import LONG, Block, by_year, by_year_shown, hidden_names, split_hidden, stack, text
+from ebi_spark.report.blocks import LONG, Block, by_year_shown, hidden_names, split_hidden, stack, text
 from ebi_spark.report.rows import Row
 
 TABLES = ("approval_summary", "pathway_summary", "activity_change", "measure_summary", "audit_estimate")
@@ -332,7 +332,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
 
     def value(row: Row, *, share: bool) -> str:
         if row["status"] != "ok":
-            return "withheld"
+            return wording.HIDDEN
         if row.get("value") is None:
             return "–"
         shown, lower, upper = (
@@ -345,22 +345,26 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
     other = [row for row in uses if row["measure"] in USES]
     if other:
         order = list(USES)
-        yield by_year(
+        yield from by_year_shown(
             [row | {"revision": None} for row in other],
+            is_hidden=_is_hidden,
+            words="Suppressed in every year",
             label=lambda row: USES[row["measure"]],
             order=lambda row: (order.index(row["measure"]),),
-            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
+            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else wording.HIDDEN,
             caption="Other codes that may be recorded instead of the policy's, by year.",
             first="Records",
         )
     first = [row for row in uses if row["measure"] == "primary_diagnosis"]
     if first:
         words = {"other": "any other", "required": "one that the policy requires"}
-        yield by_year(
+        yield from by_year_shown(
             [row | {"revision": None} for row in first],
+            is_hidden=_is_hidden,
+            words="Suppressed in every year",
             label=lambda row: words.get(str(row["class"]), str(row["class"])),
             order=lambda row: (row["class"] == "other", row["class"]),
-            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
+            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else wording.HIDDEN,
             caption="The primary diagnosis of operations in scope, by year. A rare code is among “any other”.",
             first="Primary diagnosis",
         )
@@ -376,7 +380,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
             rows=tuple(
                 (
                     f"{DIMENSIONS[row['measure']]}: {GROUPS.get((row['measure'], row['class']), row['class'])}",
-                    wording.count(row.get("records")) if row["status"] == "ok" else "withheld",
+                    wording.count(row.get("records")) if row["status"] == "ok" else wording.HIDDEN,
                     value(row, share=False),
                 )
                 for row in groups
@@ -397,7 +401,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
                     LINKED.get(row["measure"], wording.in_words(row["measure"])),
                     f"{row['class']} records",
                     *(
-                        wording.count(row.get(name)) if row["status"] == "ok" else "withheld"
+                        wording.count(row.get(name)) if row["status"] == "ok" else wording.HIDDEN
                         for name in ("records", "of_records")
                     ),
                     value(row, share=True),

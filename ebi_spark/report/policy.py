@@ -381,12 +381,13 @@ class Policy:
                     fold=True,
                 )
             )
-        if self.options.partial:
-            return tuple(blocks)
-        return (*blocks, *_baseline(self.policy_id, effects), *self._baseline_spread())
+        if not self.options.partial:
+            blocks += _baseline(self.policy_id, effects) + self._baseline_spread()
+        return tuple(blocks)
 
     def _baseline_spread(self) -> tuple[Block, ...]:
-        """How areas differ as the source publishes it, beside ours: the shortest published period that has the source's year."""
+        """How areas differ as the source publishes it, beside ours: the shortest published period that has the source's
+        year."""
         given = baselines().get(self.policy_id, {})
         areas = [
             row for row in self.own["variation"] if row.get("reading") == self.reading and row["area_type"] == "sub_icb"
@@ -396,17 +397,21 @@ class Policy:
             return ()
         england = [row for row in self.whole() if row["period"] == period]
         rate = wording.rate_in(england[0], "standardised_rate") if england else "–"
-        published = [str(given[name]) for name in ("standardised_rate", *SPREAD)]
-        rows = [(f"Published by the source: CCGs, {given['financial_year']}", *published)]
-        for row in areas:
-            if row["period"] == period:
-                ours = [wording.rate(row.get(name), "–") for name in SPREAD]
-                rows.append((f"Ours: sub-ICB locations, {period}, revision {row['revision']}", rate, *ours))
+        rows = [
+            (f"Published by the source: CCGs, {given['financial_year']}", str(given["standardised_rate"]),
+             *(str(given[name]) for name in SPREAD))
+        ]  # fmt: skip
+        rows += [
+            (f"Ours: sub-ICB locations, {period}, revision {row['revision']}", rate,
+             *(wording.rate(row.get(name), "–") for name in SPREAD))
+            for row in areas
+            if row["period"] == period
+        ]  # fmt: skip
         return (
             Block(
                 "grid",
-                text="How areas differed, as published and as here: England's standardised rate, N-fold (P90 divided by P10) and "
-                "percentiles of the areas' rates, per 100,000. The areas, the standard population and the unit (episodes, "
+                text="How areas differed, as published and as here: England's standardised rate, N-fold (P90 divided by P10) "
+                "and percentiles of the areas' rates, per 100,000. The areas, the standard population and the unit (episodes, "
                 "spells) differ.",
                 head=("Figures", "Rate", "N-fold", "P10", "P25", "P50", "P90"),
                 rows=tuple(rows),
