@@ -51,7 +51,7 @@ def parse_type(text: str) -> DataType:
 
 def _named(listed: str, separator: str) -> list[tuple[str, str]]:
     parts = [part.strip().partition(separator) for part in _split(listed)]
-    return [(name, kind) for name, _, kind in parts]
+    return [(name.strip("`"), kind) for name, _, kind in parts]
 
 
 def _split(listed: str) -> list[str]:
