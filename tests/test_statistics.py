@@ -33,6 +33,8 @@ def test_limits_of_a_proportion_are_those_of_statsmodels(k: int, n: int) -> None
 
 def test_a_proportion_of_nothing_has_no_limits_and_an_impossible_one_is_refused() -> None:
     assert clopper_pearson(0, 0) == wilson(0, 0) == (None, None)
+    # Whatever the computer rounds: the limits enclose a share of 0 and of 1.
+    assert {(wilson(0, n).lower, wilson(1, n).upper) for n in range(1, 2_000)} == {(0.0, 1.0)}
     with pytest.raises(ValueError, match="not possible"):
         clopper_pearson(4, 3)
 

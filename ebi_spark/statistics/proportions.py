@@ -33,7 +33,8 @@ def exact_limits(share: float, n: float, level: float = 0.95) -> Limits:
 
 
 def wilson(share: float, n: float, level: float = 0.95) -> Limits:
-    """Score limits of a share of ``n`` (Wilson, JASA 1927). ``n`` may be an effective sample size, so it need not be whole."""
+    """Score limits of a share of ``n`` (Wilson, JASA 1927). ``n`` may be an effective sample size, so it need not be whole. With a
+    share of 0 the lower limit is 0, with a share of 1 the upper one is 1, whatever the computer rounds."""
     if n < 0 or not 0 <= share <= 1:
         raise ValueError(f"a share between 0 and 1 of a size of at least 0 is needed, not {share} of {n}")
     if n == 0:
@@ -41,7 +42,7 @@ def wilson(share: float, n: float, level: float = 0.95) -> Limits:
     z = float(norm.ppf((1 + level) / 2))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Limits(max(0.0, centre - half), min(1.0, centre + half))
+    return Limits(max(0.0, centre - half) if share > 0 else 0.0, min(1.0, centre + half) if share < 1 else 1.0)
 
 
 def sample_size(share: float, half_width: float, level: float = 0.95) -> int:
