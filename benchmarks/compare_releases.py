@@ -103,7 +103,8 @@ def _compare(connection: duckdb.DuckDBPyConnection, name: str, lake_a: Path, lak
         )
         SELECT coalesce(sum(a), 0), coalesce(sum(b), 0), coalesce(sum(greatest(a, b)) FILTER (NOT same), 0) FROM same_rows
     """).fetchall()[0]
-    return Compared(name, *map(int, answer), columns=only_one)
+    rows_a, rows_b, differing = map(int, answer)
+    return Compared(name, rows_a, rows_b, differing, only_one)
 
 
 def _of_current_release(lake: Path, columns: dict[str, pa.DataType]) -> str:

@@ -86,6 +86,15 @@ def test_the_architecture_page_has_every_folder_in_order() -> None:
     )
 
 
+def test_the_architecture_page_names_every_module() -> None:
+    """But those that make data up: nothing of the product uses them."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {name.rpartition("/")[2].removesuffix(".py") for name in re.findall(r"`([\w/.]+)`", text)}
+    folders = [ROOT / "ebi_spark" / name for name in LAYERS if name != "synthetic"]
+    modules = {path.stem: path for folder in folders for path in folder.glob("[!_]*.py")}
+    assert modules and {str(path.relative_to(ROOT)) for name, path in modules.items() if name not in named} == set()
+
+
 def test_every_decision_that_is_cited_is_written_down() -> None:
     known = decisions()
     cited: dict[int, str] = {}

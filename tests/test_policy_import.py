@@ -600,6 +600,11 @@ def test_a_definition_stores_a_test_as_the_file_has_it(document: dict[str, Any])
         ("between: [19, 120]", "at_least: 19, directly: false", ["line 11", "directly cannot be used"]),
         (
             "field: age, between: [19, 120]",
+            'field: primary_diagnosis, followed_by: {first: ["M51"], then: ["M54"]}',
+            ["line 11", "followed_by cannot be used with primary_diagnosis", "any_diagnosis or any_procedure"],
+        ),
+        (
+            "field: age, between: [19, 120]",
             "any_of: [{field: age, at_least: 19}], at_most: 64",
             ["line 11", "not two of these"],
         ),

@@ -28,6 +28,7 @@ from ebi_spark.records import duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
 from ebi_spark.small_frames import small_frame
+from ebi_spark.sources.layouts import layouts
 from ebi_spark.spark.session import with_settings
 from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
 
@@ -652,6 +653,25 @@ def test_all_that_a_spell_takes_from_an_episode_is_compared() -> None:
     taken = {*hes._FROM_FIRST, "discharge_date", "discharge_method", "diagnosis_codes", "procedure_codes",
              "discharge_destination", "procedure_date"}  # fmt: skip
     assert taken <= {*hes.EPISODE_VALUES}
+    # Without its episode's value, a column of a spell would be NULL throughout.
+    assert {*layouts()["apc"].columns} & {*APC_SPELL.names()} - {"extract_date"} <= taken
+
+
+@pytest.mark.parametrize(
+    ("role", "table", "parsed"),
+    [
+        ("apcs", APC_SPELL, {*sus_plus.SPELL_KINDS, *sus_plus.SPELL_DAYS}),
+        ("apc", APC_SPELL, {*hes.EPISODE_KINDS, *sus_plus.SPELL_DAYS}),
+        ("opa", OP_ATTENDANCE, {*sus_plus.ATTENDANCE_KINDS}),
+        ("op", OP_ATTENDANCE, {*sus_plus.ATTENDANCE_KINDS}),
+    ],
+)
+def test_every_column_of_a_record_is_cleaned(role: str, table: Table, parsed: set[str]) -> None:
+    columns = {*layouts()[role].columns}
+    parsed = {*sus_plus.RECORD_KINDS, *parsed}
+    assert parsed <= columns
+    looked_up = {*sus_plus.ALTERNATIVES} | ({*sus_plus.SPELL_DETAILS} if table is APC_SPELL else set())
+    assert columns & {*table.names()} <= parsed | looked_up | {*sus_plus.CODE_KINDS}
 
 
 # (as the source has them) → (as silver has them): source of admission, destination on discharge, spell number, procedure date

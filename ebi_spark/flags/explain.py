@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, assert_never
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -24,7 +24,18 @@ from ebi_spark.policies.compile import (
     holds,
     uses_code_meaning,
 )
-from ebi_spark.policies.model import Clause, FollowedBy, HasCode, NoneOf, Policy, field_tests, fields_of
+from ebi_spark.policies.model import (
+    AgeRange,
+    Clause,
+    FieldTest,
+    FollowedBy,
+    HasCode,
+    IsNull,
+    NoneOf,
+    Policy,
+    field_tests,
+    fields_of,
+)
 from ebi_spark.policies.patterns import as_regex
 
 # A HES key that begins with its financial year.
@@ -331,18 +342,24 @@ def _named_codes(clause: Clause, row: Mapping[str, Any], books: Mapping[str, Cod
     """The record's codes that the tests of a clause name, with their titles."""
     found: dict[str, None] = {}
     for test in field_tests(clause.test) if clause.test else ():
-        if test.field in SYSTEM_OF and isinstance(test, HasCode | FollowedBy):
+        if test.field in SYSTEM_OF:
             value = row[FIELDS[row["dataset"]][test.field]]
             found |= {_with_title(code, test.field, books): None for code in _codes_in(value) if _names(test, code)}
     return list(found)
 
 
-def _names(test: HasCode | FollowedBy, code: str) -> bool:
+def _names(test: FieldTest, code: str) -> bool:
     """Whether a test names a code: the same patterns as :func:`~ebi_spark.policies.compile.compile_test`, one at a time."""
-    if isinstance(test, FollowedBy):
-        return any(re.match(as_regex(pattern), code) for pattern in (*test.first, *test.then))
-    tried = {"in": re.fullmatch, "contains": re.search, "starts_with": re.match}[test.operator]
-    return any(tried(as_regex(pattern), code[: test.left]) for pattern in test.codes)
+    match test:
+        case HasCode(_, operator, codes, left):
+            tried = {"in": re.fullmatch, "contains": re.search, "starts_with": re.match}[operator]
+            return any(tried(as_regex(pattern), code[:left]) for pattern in codes)
+        case FollowedBy(_, first, then):
+            return any(re.match(as_regex(pattern), code) for pattern in (*first, *then))
+        case AgeRange() | IsNull():
+            return False
+        case _:
+            assert_never(test)
 
 
 def _with_title(code: str, name: str, books: Mapping[str, CodeBook]) -> str:

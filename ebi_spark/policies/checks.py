@@ -192,6 +192,9 @@ def _values(name: str, operator: str, test: dict[str, Any], where: Where) -> Ite
             "use between, at_least or at_most for ages, and a list of codes for other fields",
         )
         return
+    if operator == "followed_by" and name not in LIST_FIELDS:
+        yield here, f"{operator} cannot be used with {name}", f"use it with {' or '.join(LIST_FIELDS)}"
+        return
     if "left" in test and (name in LIST_FIELDS or operator not in OPERATORS):
         yield (
             [*where, "left"],

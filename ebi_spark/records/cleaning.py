@@ -8,9 +8,9 @@ All fields of a row go through the stages together, one ``select`` per stage. Sp
 it is named, so a value that several conditions use has to be a column first. Written as one nested expression, the
 same cleaning took minutes to plan.
 
-Spark compiles all of it into one Java method. Java may never compile a method of more than about 11,900 bytes,
+Spark compiles all of it into one Java method. Java may never compile a method of more than about 11,400 bytes,
 unless its compilers happen to be idle when the method first runs. Interpreted, a row takes two to three times as
-long. ``test_records.py`` measures the method. Code written here for each field is repeated for up to
+long. ``benchmarks/small_run.py`` measures the method. Code written here for each field is repeated for up to
 22 fields.
 """
 

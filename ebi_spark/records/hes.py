@@ -19,6 +19,7 @@ from ebi_spark.records.sus_plus import (
     ATTENDANCE_KINDS,
     RECORD_KINDS,
     SPELL_DAYS,
+    SPELL_DETAILS,
     SPELL_KINDS,
     date_attendances,
     with_ages,
@@ -44,7 +45,7 @@ EPISODE_KINDS = SPELL_KINDS | {
 }
 # What some platforms write where a row has no number of the spell in SUS.
 _NO_SUS_SPELL = "-1"
-_TIDIED = (*ALTERNATIVES, "admission_source", "discharge_destination")
+_TIDIED = (*ALTERNATIVES, *(name for name in SPELL_DETAILS if name not in EPISODE_KINDS))
 # The cleaned values of an episode.
 EPISODE_VALUES = (
     *RECORD_KINDS, *EPISODE_KINDS, *_TIDIED, *SPELL_DAYS, "age_years", "diagnosis_codes", "procedure_codes",
