@@ -288,8 +288,8 @@ def test_what_a_table_already_has_is_not_written_again() -> None:
     assert commits((ACTIVITY_FLAG, there(ACTIVITY_FLAG)), (PUBLISHED_RATE, there(PUBLISHED_RATE))) == []
     assert commits((QUARANTINE, there(QUARANTINE, "an older text", role="an older meaning"))) == [
         "COMMENT ON TABLE `main`.`ebi_silver`.`quarantine` IS 'a source row that cannot be used, with every reason why'",
-        "ALTER TABLE `main`.`ebi_silver`.`quarantine` ALTER COLUMN `role` COMMENT 'the source table: apcs, apcs_der, opa, "
-        "apc, op'",
+        "ALTER TABLE `main`.`ebi_silver`.`quarantine` ALTER COLUMN `role` COMMENT 'the source table, such as apcs, "
+        "apcs_der, opa, apc, op'",
     ]
 
 

@@ -531,7 +531,7 @@ def test_the_first_screen_answers_in_words(page: Page) -> None:
     assert page.says(
         "The rate fell from 2019-20 to 2022-23: the direction the policy asks for (ratio 0.95, 95% interval 0.94 to 0.96)"
     )
-    assert page.says("With the decision “missing category kept”, 1,038 flagged records become 2,242.")
+    assert page.says("With the coding decision “missing category kept”, the count would be 2,242 instead of 1,038.")
     assert page.says("12 of 42 ICBs are suppressed, 2020-21 to 2022-23. Of the others, ")
     # An answer is one of the first screen only if it comes before the first section.
     first = page.texts[
@@ -558,12 +558,14 @@ def test_the_range_over_readings_is_beside_the_figure() -> None:
         flagged=lambda rows: rows["reading"].map({**given, "as_intended": 1_993})
     )
     page = Page(build_report(tables, release=manifest()))
-    shown = page.table("How much the reading of the policy decides")
+    shown = page.table("How the count depends on the reading")
     assert [line["Flagged"] for line in shown.values()] == ["95", "1,983", "520"]
     assert shown["as intended (used here)"]["Rate (limits)"].startswith("3.4 (")  # 1.02 · 1983 / 594
     by_reading = page.table("Rates per 100,000 people in England by every reading")
     assert [line["2022-23"] for line in by_reading.values()] == ["0.16", "3.4", "0.89"]  # 1.02 · count / 594
-    assert page.says("Read in other ways, the same records give 95 to 1,983. This figure is the policy as intended")
+    assert page.says(
+        "Depending on the reading, 95 to 1,983 of the same records are flagged. The figure above is for the reading “as intended”"
+    )
     assert (
         sum(
             "1,993 records are flagged at hospitals in England. Rates count 1,983 of them" in text
@@ -864,7 +866,9 @@ def test_how_areas_differ_is_beside_what_the_source_published() -> None:
         )
     ]  # fmt: skip
     tables = {**empty(), "variation": framed(rows, schemas.VARIATION)}
-    found = Page(build_report(tables, release=manifest())).table("How areas differed, as published and as here")
+    found = Page(build_report(tables, release=manifest())).table(
+        "How areas differed, in the published figures and in ours"
+    )
     assert [*found["Published by the source: CCGs, 2018-19"].values()][1:] == ["0.1", "4.5", "0.1", "0.1", "0.3", "0.5"]
     ours = found["Ours: sub-ICB locations, 2018-19..2020-21, revision 2022-08"]
     assert [*ours.values()][1:] == ["–", "3.2", "0.20", "0.31", "0.40", "0.65"]
@@ -1032,7 +1036,7 @@ def test_codes_groups_and_linked_records_are_shown_with_what_is_withheld() -> No
     assert groups["Age: 0-19"]["Rate"] == "withheld"
     assert groups["Deprivation fifth: 1 (most deprived)"]["Rate"] == "2.0"
     assert groups["Deprivation fifth: Slope index of inequality"]["Rate"] == "1.2 (0.40 to 2.0)"
-    linked = page.table("Imaging, over records that are linked by person")
+    linked = page.table("Imaging, from records that are linked by person")
     assert [row["Share"] for row in linked.values()] == ["50.0%", "withheld"]
 
 
@@ -1042,7 +1046,7 @@ def test_a_local_policy_has_no_part_on_monitoring_and_a_withheld_change_no_chart
     total = changes["component"].str.startswith("total")
     changes.loc[~total, ["records", "status"]] = [None, "withheld"]
     page = build_report(tables, release=manifest())
-    assert "the parts are withheld" in page and "-monitoring" in page
+    assert "the parts are suppressed" in page and "-monitoring" in page
     policies = tables["policy"]
     policies["boards"] = [["QJ2"]] * len(policies)
     assert "-monitoring" not in build_report(tables, release=manifest())
