@@ -336,7 +336,7 @@ def area_counts(
     """The rows of ``gold/activity_count`` of one policy, without the run: one for each revision needed, year and area.
 
     Records of an unknown area count in England only. The records of a year that is not in ``covered`` cannot be assigned to other
-    areas, so other areas have no row of that year. Under ``partial`` coverage nothing is called England, nor a region. ``people``
+    areas, so these have no row of that year. Under ``partial`` coverage there are no rows of England or regions. ``people``
     are those of each (year, area type, area code).
     """
     kinds = ("icb", "sub_icb") if partial else ("england", "region", "icb", "sub_icb")
@@ -389,8 +389,8 @@ def by_area(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[tup
 
 
 def change_between(rows: AreaCounts, first: Sequence[str], later: Sequence[str]) -> Change:
-    """The change of one policy and area from some years to later ones. Both are read by the revision in force at the end of the
-    first period. Counts and people of several years are added up."""
+    """The change of one policy and area from some years to later ones. The revision in force at the end of the first period is
+    applied to both. Counts and people of several years are added up."""
     last = rows[IN_FORCE, first[-1]]
     revision = last["revision_at_end"]
     version = revision if (revision, first[-1]) in rows else IN_FORCE

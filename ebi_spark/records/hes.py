@@ -42,7 +42,7 @@ EPISODE_KINDS = SPELL_KINDS | {
     "provider_spell_number": "identifier",
     "sus_spell_id": "identifier",
 }
-# What some platforms write where a row has no number of the spell in SUS.
+# What some platforms write if a row has no number of the spell in SUS.
 _NO_SUS_SPELL = "-1"
 _TIDIED = (*ALTERNATIVES, "admission_source", "discharge_destination")
 # The cleaned values of an episode.
