@@ -44,9 +44,10 @@ def write_copies(part: Path, target: Path, numbers: Mapping[str, int]) -> None:
 
 
 def copy_others(part: Path, target: Path) -> None:
-    """Copy what is not a table of records: the register of approvals, if there is one, the practices and the configuration."""
-    for name in (REGISTER_FILE, "practices.csv", "run.yml"):
-        if name != REGISTER_FILE or (part / name).exists():
+    """Copy what is not a table of records: the configuration and the practices and, where they are there, the register of approvals
+    and the fifths of deprivation."""
+    for name in (REGISTER_FILE, "deprivation.csv", "deprivation_people.csv", "practices.csv", "run.yml"):
+        if name in ("practices.csv", "run.yml") or (part / name).exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes((part / name).read_bytes())
 

@@ -58,7 +58,7 @@ CONFIGURATIONS = {
     "no such key": ("lakes: ./x\nsources: {a: {system: hes, tables: {op: x.csv}}}", ["line 1", "'lakes'", "'lake'"]),
     "no lake": ("sources: {a: {system: hes, tables: {op: x.csv}}}", ["'lake' is missing"]),
     "no such system": ("lake: ./x\nsources: {a: {system: sus, tables: {opa: x.csv}}}", ["'sus'", "sus_plus"]),
-    "role of the other system": ("lake: ./x\nsources: {a: {system: hes, tables: {opa: x.csv}}}", ["opa", "apc, op"]),
+    "role of the other system": ("lake: ./x\nsources: {a: {system: hes, tables: {opa: x.csv}}}", ["opa", "apc, apc_diagnoses"]),
     "apcs alone": ("lake: ./x\nsources: {a: {system: sus_plus, tables: {apcs: x.csv}}}", ["apcs_der"]),
     "not YAML": ("lake: [./x\nsources: }", ["line 2"]),
     "doubled key": ("lake: ./x\nlake: ./y\nsources: {}", ["line 2", "'lake'", "twice"]),
