@@ -76,7 +76,7 @@ _COUNTS = {
     "events": ("bigint", *_WHOLE, "double", "float"),
     "people": ("bigint", *_WHOLE, "double", "float"),
 }
-# The most records whose values one call shows.
+# One call shows the values of at most this many records.
 _MOST_EXPLAINED = 20
 _FLAG_COLUMNS = (
     "record_id", "policy_id", "revision", "reading", "outcome", "failed_clauses", "missing_clauses", "near_miss",
@@ -112,8 +112,9 @@ def lint_policies(policies: Iterable[Policy] | None = None, *, code_files: Itera
 
     Returns a pandas DataFrame with one row for each pattern to change, and no rows if there is nothing to change. Its
     columns are texts without nulls: ``policy``, ``revision``, ``reading`` (the first that has the clause), ``clause``,
-    ``pattern``, ``kind`` (what is wrong), ``text`` (the facts), ``change`` (what to write instead) and ``file`` (that of the
-    policy); and ``line``, the number of the line there (null for a clause of an extended policy, which is in another file).
+    ``pattern``, ``kind`` (what is wrong), ``text`` (the facts), ``change`` (what to write instead) and ``file`` (the
+    policy's file). One more column, ``line``, is a number: the line in this file, or null for a clause that is in the file of an
+    extended policy.
 
     Raises an ``InputError`` that names the file and line of a code book that cannot be read. It needs no Spark session.
 
@@ -231,21 +232,22 @@ def apply_policy(
 def explain(
     records: DataFrame, policy: Policy | str, *, reading: str | None = None, on: date | str | None = None
 ) -> pd.DataFrame:
-    """Why a policy flags some records or not, clause by clause, as ``ebi-spark explain`` says it.
+    """Why a policy flags some records or not, clause by clause, as ``ebi-spark explain`` shows it.
 
-    This brings the values of the records to the driver, which no other function does: choose a few records first.
+    Unlike every other function, this one brings the values of records to the driver: choose a few records first.
 
     - ``records``, ``policy``, ``reading`` and ``on``: as for :func:`apply_policy`; at most 20 records.
 
     Returns a pandas DataFrame with one row for each record and clause of the revision that applies to it, in the order of
     the policy. All columns are texts without nulls:
 
-    - ``record_id``, and ``sentence``: what the record is, and whether the policy flags it or why not, the same on all rows of
-      a record. It names the codes with their titles;
+    - ``record_id``;
+    - ``sentence``, the same on all rows of a record: what the record is, and whether the policy flags it or why not, with the
+      codes and their titles;
     - ``outcome``: ``flagged``, ``not flagged`` or ``not in scope``;
     - ``clause``, ``source_text``, ``test``, ``value`` (what the record has) and ``result``.
 
-    Raises an ``InputError`` as :func:`apply_policy` does, for more than 20 records, and for a record without a day where
+    Raises an ``InputError`` in the cases of :func:`apply_policy`, for more than 20 records, and for a record without a day if
     ``on`` is not given.
 
     >>> records = spark.createDataFrame(
@@ -268,7 +270,7 @@ def explain(
     policy = _policy(policy)
     chosen = _reading(policy, reading)
     day = None if on is None else F.lit(_as_day(on))
-    if on is None and len(policy.revisions) == 1:  # it applies to records without a day too
+    if on is None and len(policy.revisions) == 1:  # the only revision applies to records without a day too
         day = F.coalesce(basis_day(policy.dataset), F.lit(policy.revisions[0].start))
     required, optional = _refuse_unusable(records, policy, on)
     silver = _as_silver(records, policy, [*required, *optional, *SHOWN[policy.dataset]]).limit(_MOST_EXPLAINED + 1)
@@ -445,11 +447,11 @@ def activity_change(
       up. The periods need not have the same number of years.
     - ``area``: ``england``, or a type and a code such as ``icb:QYG``.
 
-    Returns one row for each factor, the revision and both totals, with the columns of ``gold/activity_change`` but ``run_id``
+    Returns one row for each factor, the revision and both totals, with the columns of ``gold/activity_change`` without ``run_id``
     (docs/monitoring-changes.md). The parts add up to the difference of the totals. ``value_from`` and ``value_to`` are null for
-    the revision and totals. **The figures are restricted**: they are made from ``gold/activity_count``, before disclosure control.
+    the revision and totals. **The figures are restricted**: they are made from ``gold/activity_count``, and small numbers are not suppressed.
 
-    Raises an ``InputError`` for a policy, area or year that the lake has no counts of, and for periods that have a year in common. A lake
+    Raises an ``InputError`` if the lake has no counts of the policy, area or year, or if the periods have a year in common. A lake
     in a folder needs no Spark session; one in a catalogue needs an active one.
 
     >>> change = ebi_spark.activity_change("lake", "2Y_back_pain_fusion", "2019-20..2020-21", "2021-22")
@@ -574,14 +576,14 @@ def _columns_of(policy: Policy) -> tuple[list[str], list[str]]:
 
 
 def _refuse_unusable(records: DataFrame, policy: Policy, on: date | str | None) -> tuple[list[str], list[str]]:
-    """The columns that a policy needs and those that may be absent; an :class:`InputError` for records that it cannot be
-    applied to, or a draft."""
+    """The columns that a policy needs, and those that may be absent. Raises an :class:`InputError` if the policy cannot be applied
+    to the records, or is a draft."""
     refuse_drafts([policy])
     required, optional = _columns_of(policy)
     present = {name.lower() for name in records.columns}
     if missing := [name for name in required if name not in present]:
         raise InputError(
-            f"records: the column {missing[0]} is missing, which {policy.id} needs",
+            f"records: {policy.id} needs the column {missing[0]}, which is missing",
             remedy=f"add it, or rename the column that has it; `needed_columns({policy.id!r})` lists all",
         )
     days = _DAYS[policy.dataset]
@@ -623,7 +625,7 @@ def _as_silver(records: DataFrame, policy: Policy, needed: Sequence[str]) -> Dat
 
 
 def _rows(location: LakeLocation, table: Table, where: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
-    """The rows of a small table, all or some. Spark reads what only it can read."""
+    """The rows of a small table, all or some. Spark is used only if nothing else can read the table."""
     where = where or {}
     spark, why = SparkSession.getActiveSession(), f"{location} is in a catalogue"
     if location.folder is not None:

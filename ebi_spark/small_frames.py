@@ -43,7 +43,7 @@ def small_table(rows: Sequence[Row], schema: StructType) -> pa.Table:
 
 
 def conform_table(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """``rows`` with exactly the columns of ``schema``, in their order and types. A column that is not there is NULL."""
+    """``rows`` with exactly the columns of ``schema``, in their order and types. A column that ``rows`` lack is NULL."""
     there = set(rows.column_names)
     return pa.Table.from_arrays(
         [
@@ -55,8 +55,8 @@ def conform_table(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def arrow_frame(spark: SparkSession, table: pa.Table) -> DataFrame:
-    """A DataFrame from an Arrow table, with the table's own types. Spark Connect would take no table without rows if the types
-    were not given."""
+    """A DataFrame from an Arrow table, with the table's types. They are given explicitly, because Spark Connect refuses a table without
+    rows otherwise."""
     return spark.createDataFrame(table, schema=from_arrow_schema(table.schema))
 
 

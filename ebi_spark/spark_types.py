@@ -1,4 +1,4 @@
-"""Read schemas as this package writes them, without Java. Spark's own parser runs in Java, where it takes seconds for all tables."""
+"""Parses schemas as this package writes them, without Java. Spark's own parser runs in Java and takes seconds for all tables."""
 
 from pyspark.sql.types import (
     ArrayType,

@@ -43,7 +43,7 @@ from jobs.harness import (
 
 _COMMANDS = {
     "draw": "Draw a stratified sample, and write a worklist and forms for each provider.",
-    "import": "Check filled forms, and take those that can be used.",
+    "import": "Check filled forms, and keep those that can be used.",
     "estimate": "Estimate how many flags the notes confirm, and how many cases were missed.",
 }
 # Estimates that are numbers of records, not shares.

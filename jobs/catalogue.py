@@ -1,5 +1,5 @@
-"""Describe a lake in Databricks Unity Catalog: comments, tags for patient-level data, keys, a metric view, and who may read what
-is published. Prints the SQL, or runs it."""
+"""Describe a lake in Databricks Unity Catalog: comments, tags for patient-level data, keys, a metric view, and the rights of those
+who read published tables. Prints the SQL, or runs it."""
 
 import sys
 from typing import Any
@@ -56,7 +56,7 @@ def _script(location: LakeLocation, statements: list[str]) -> str:
 
 
 def _apply(lake: str, readers: list[str], console: Console) -> list[str]:
-    """Run every statement, and give those that ran. Raises an :class:`InputError` that names those that were refused."""
+    """Run every statement, and return those that ran. Raises an :class:`InputError` that names those that were refused."""
     from ebi_spark.exports.unity_catalog import Existing, unity_catalog_sql
     from ebi_spark.tables.schemas import TABLES
 
@@ -80,8 +80,8 @@ def _apply(lake: str, readers: list[str], console: Console) -> list[str]:
         shown = "; ".join(refused[:SHOWN_REFUSALS])
         raise InputError(
             f"{len(refused):,} of {len(done) + len(refused):,} statements were refused, such as: {shown}",
-            remedy="run as the owner of the schemas, or with APPLY TAG and MANAGE; without --apply the SQL is printed for "
-            "somebody who may run it",
+            remedy="run as the owner of the schemas, or with APPLY TAG and MANAGE; without --apply the SQL is printed, for "
+            "somebody with these rights",
         )
     return done
 

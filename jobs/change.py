@@ -1,6 +1,6 @@
 """Split the change of a policy's flagged records between two periods into its factors.
 
-A period is a year or a range of years. The figures are restricted: they are made before disclosure control.
+A period is a year or a range of years. The figures are restricted, because small numbers in them are not suppressed.
 """
 
 import sys
@@ -19,7 +19,9 @@ from jobs.harness import JobParser, common_options, guarded, output_console, rea
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark change``."""
     parser = JobParser(prog="ebi-spark change", description=__doc__)
-    parser.add_argument("--lake", required=True, metavar="LAKE", help="the lake's folder or catalog.prefix")
+    parser.add_argument(
+        "--lake", required=True, metavar="LAKE", help="the lake: its folder, or catalog.prefix in a catalogue"
+    )
     policy = parser.add_argument("--policy", required=True, metavar="ID", help="the policy")
     policy.completer = shipped_policies  # type: ignore[attr-defined]
     for name, which in (("from", "earlier"), ("to", "later")):
@@ -56,7 +58,7 @@ def _show(rows: list[dict[str, Any]], area: str) -> None:
     parts = {row["component"]: row["records"] for row in rows if row["component"] not in totals}
     whole = rounded(parts, totals[TOTAL_TO] - totals[TOTAL_FROM])
     table = RichTable(
-        title=f"{first['policy_id']}, {area}: flagged records, read by revision {first['revision']}",
+        title=f"{first['policy_id']}, {area}: flagged records, by revision {first['revision']}",
         title_justify="left",
     )
     for name in ("factor", first["period_from"], first["period_to"], "part of the change"):

@@ -9,7 +9,7 @@ from ebi_spark import __version__
 GROUPS = {
     "start": {
         "doctor": "check this machine: Java, packages, memory, disk, rights",
-        "generate": "make up source files to try everything on",
+        "generate": "make up source files, to try everything",
         "check": "check a configuration and its files in seconds, without Spark",
         "completion": "complete commands and options in your shell",
     },
@@ -25,7 +25,7 @@ GROUPS = {
     "see the results": {
         "status": "show what is in a lake: years, policies, quarantine, releases",
         "explain": "say why a record was flagged or not",
-        "change": "split a change of flagged records into its reasons",
+        "change": "split a change in flagged records into its factors",
         "export": "write a release as spreadsheets and in other offices' formats",
         "replay": "compute an old run again and compare the result",
     },
@@ -34,7 +34,7 @@ GROUPS = {
         "audit": "case-note audits: draw records, import forms, estimate",
     },
     "look after a lake": {
-        "maintain": "remove old releases, and files that nothing needs",
+        "maintain": "remove old releases and unused files",
         "catalogue": "describe a lake in Unity Catalog: comments, tags, keys, grants",
     },
 }

@@ -50,7 +50,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "ebi-spark audit draw --lake lake --policy 2Y_back_pain_fusion --years 2023-24 --size 200 --out audit",
             "draw a sample, and write its worklists and forms",
         ),
-        ("ebi-spark audit import --lake lake audit/filled.csv", "take filled forms"),
+        ("ebi-spark audit import --lake lake audit/filled.csv", "check and keep filled forms"),
         ("ebi-spark audit estimate --lake lake --policy 2Y_back_pain_fusion", "estimate how often the flags are right"),
     ),
     "replay": (("ebi-spark replay RUN_ID --lake lake", "compute an old run again and compare"),),
@@ -63,10 +63,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ebi-spark export --lake lake --out files --format xlsx --format ods", "spreadsheets only"),
     ),
     "catalogue": (
-        ("ebi-spark catalogue --lake main.ebi --readers analysts", "print the SQL for somebody who may run it"),
+        (
+            "ebi-spark catalogue --lake main.ebi --readers analysts",
+            "print the SQL, for somebody with the rights to run it",
+        ),
         ("ebi-spark catalogue --lake main.ebi --apply", "run it in the platform's session"),
     ),
-    "maintain": (("ebi-spark maintain --lake lake", "merge small files, remove files that nothing needs"),),
+    "maintain": (("ebi-spark maintain --lake lake", "merge small files, remove old releases and unused files"),),
     "completion": (('eval "$(ebi-spark completion bash)"', "complete commands and options in this shell"),),
 }
 

@@ -1,4 +1,5 @@
-"""Explain one record: which policies flag it and why, in one sentence each; its codes with their titles; then every clause.
+"""Explain one record: one sentence for each policy on whether it flags the record and why, the codes with their titles, then every
+clause.
 
 It prints the record's values on standard output. No other command is meant to show them.
 """
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="also the tables of revisions not in force on the record's day, and of policies that are not about the record",
+        help="also show revisions that were not in force on the record's day, and policies that are not about the record",
     )
     common_options(parser)
     arguments = parser.parse_args(argv)

@@ -231,7 +231,7 @@ def configuration_options(parser: argparse.ArgumentParser) -> None:
     policies = parser.add_argument(
         "--policies",
         metavar="ID,ID",
-        help="only these policies, instead of the configuration's; `configured` keeps those, also for --years",
+        help="only these policies, instead of the configuration's (`configured`, here or in --years, means the configuration's)",
     )
     policies.completer = shipped_policies  # type: ignore[attr-defined]
 

@@ -179,7 +179,7 @@ def test_a_changed_code_changes_the_record(
     ("mode", "tables", "words"),
     [
         ("refresh", "{apc_diagnoses: d.csv, op: o.csv}", "has apc_diagnoses without apc"),
-        ("upsert", "{op: o.csv, op_diagnoses: d.csv}", "codes in a table of their own cannot be upserted"),
+        ("upsert", "{op: o.csv, op_diagnoses: d.csv}", "a table of codes cannot be upserted"),
     ],
 )
 def test_what_a_configuration_cannot_do_is_said(mode: str, tables: str, words: str, tmp_path: Path) -> None:

@@ -531,7 +531,7 @@ def test_the_first_screen_answers_in_words(page: Page) -> None:
     assert page.says(
         "The rate fell from 2019-20 to 2022-23: the direction the policy asks for (ratio 0.95, 95% interval 0.94 to 0.96)"
     )
-    assert page.says("With the decision “missing category kept”, 1,038 flagged records become 2,242.")
+    assert page.says("With the coding decision “missing category kept”, the count would be 2,242 instead of 1,038.")
     assert page.says("12 of 42 ICBs are suppressed, 2020-21 to 2022-23. Of the others, ")
     # An answer is one of the first screen only if it comes before the first section.
     first = page.texts[
@@ -558,12 +558,14 @@ def test_the_range_over_readings_is_beside_the_figure() -> None:
         flagged=lambda rows: rows["reading"].map({**given, "as_intended": 1_993})
     )
     page = Page(build_report(tables, release=manifest()))
-    shown = page.table("How much the reading of the policy decides")
+    shown = page.table("How the count depends on the reading")
     assert [line["Flagged"] for line in shown.values()] == ["95", "1,983", "520"]
     assert shown["as intended (used here)"]["Rate (limits)"].startswith("3.4 (")  # 1.02 · 1983 / 594
     by_reading = page.table("Rates per 100,000 people in England by every reading")
     assert [line["2022-23"] for line in by_reading.values()] == ["0.16", "3.4", "0.89"]  # 1.02 · count / 594
-    assert page.says("Read in other ways, the same records give 95 to 1,983. This figure is the policy as intended")
+    assert page.says(
+        "Depending on the reading, 95 to 1,983 of the same records are flagged. The figure above is for the reading “as intended”"
+    )
     assert (
         sum(
             "1,993 records are flagged at hospitals in England. Rates count 1,983 of them" in text
@@ -697,7 +699,7 @@ def test_readings_clauses_and_quality_are_printed(page: Page) -> None:
     says = page.table("The clauses of revision 2022-08, as published.")
     assert says["age"]["The page's words"] == "Patient age >= 19 years"
     assert says["age"]["If not recorded"] == "drops the record"
-    decisions = page.table("The decisions that the other readings are based on")
+    decisions = page.table("The decisions by which the other readings differ")
     assert len(decisions) == 1  # both are under one reading, which is the first cell
     listed = next(rows for caption, rows in page.tables.items() if caption.startswith("The decisions"))
     assert [row[4] for row in listed[1:]] == ["proxy", "not codable"]
@@ -864,7 +866,9 @@ def test_how_areas_differ_is_beside_what_the_source_published() -> None:
         )
     ]  # fmt: skip
     tables = {**empty(), "variation": framed(rows, schemas.VARIATION)}
-    found = Page(build_report(tables, release=manifest())).table("How areas differed, as published and as here")
+    found = Page(build_report(tables, release=manifest())).table(
+        "How areas differed, in the published figures and in ours"
+    )
     assert [*found["Published by the source: CCGs, 2018-19"].values()][1:] == ["0.1", "4.5", "0.1", "0.1", "0.3", "0.5"]
     ours = found["Ours: sub-ICB locations, 2018-19..2020-21, revision 2022-08"]
     assert [*ours.values()][1:] == ["–", "3.2", "0.20", "0.31", "0.40", "0.65"]
@@ -1016,7 +1020,7 @@ def test_monitoring_says_what_is_withheld_and_what_cannot_be_seen() -> None:
         assert page.says(words) or any(words in caption for caption in page.tables), words
     change = page.table("Why the number of flagged records changed from 2021-22 to 2022-23")
     assert [line["Records"] for line in change.values()] == ["1,200", "+12", "−90", "−20", "−84", "+0", "+20", "1,038"]
-    reached = page.table("The last step of the article's algorithm that the data show")
+    reached = page.table("How far the data show that fusions followed the article's algorithm")
     assert [line["Share of fusions"] for line in reached.values()] == ["40.0%", "36.2%", "[c]", "[c]"]
     assert page.says("NHS Humber and North Yorkshire Integrated Care Board"), "boards by their names"
 
@@ -1025,15 +1029,15 @@ def test_codes_groups_and_linked_records_are_shown_with_what_is_withheld() -> No
     page = Page(build_report(sample(), release=manifest()))
     uses = page.table("Other codes that may be recorded instead")
     assert uses["Lumbar fusions with a code outside the policy's scope"]["2022-23"] == "310"
-    assert uses["Fusions whose code does not name the part of the spine"]["2022-23"] == "withheld"
+    assert page.says("Suppressed in every year: Fusions whose code does not name the part of the spine.")
     assert [*page.table("The primary diagnosis of operations in scope")] == ["M545", "any other"]
     groups = page.table("Flagged records by groups of people, 2022-23")
     assert groups["Sex: Male"] == {"Group": "Sex: Male", "Records": "500", "Rate": "1.6 (1.4 to 1.8)"}
-    assert groups["Age: 0-19"]["Rate"] == "withheld"
+    assert groups["Age: 0-19"]["Rate"] == "[c]"
     assert groups["Deprivation fifth: 1 (most deprived)"]["Rate"] == "2.0"
     assert groups["Deprivation fifth: Slope index of inequality"]["Rate"] == "1.2 (0.40 to 2.0)"
-    linked = page.table("Imaging, over records that are linked by person")
-    assert [row["Share"] for row in linked.values()] == ["50.0%", "withheld"]
+    linked = page.table("Imaging, from records that are linked by person")
+    assert [row["Share"] for row in linked.values()] == ["50.0%", "[c]"]
 
 
 def test_a_local_policy_has_no_part_on_monitoring_and_a_withheld_change_no_chart() -> None:
@@ -1042,7 +1046,7 @@ def test_a_local_policy_has_no_part_on_monitoring_and_a_withheld_change_no_chart
     total = changes["component"].str.startswith("total")
     changes.loc[~total, ["records", "status"]] = [None, "withheld"]
     page = build_report(tables, release=manifest())
-    assert "the parts are withheld" in page and "-monitoring" in page
+    assert "the parts are suppressed" in page and "-monitoring" in page
     policies = tables["policy"]
     policies["boards"] = [["QJ2"]] * len(policies)
     assert "-monitoring" not in build_report(tables, release=manifest())
@@ -1084,11 +1088,10 @@ def test_a_policy_without_figures_says_so_everywhere() -> None:
     assert page.says("This release has no figures for this policy under its main definition (as published).")
     assert not page.labels
     for words in (
-        "The release does not show how many records each clause removes",
+        "the release shows neither how many records each clause removes nor near misses",
         "No overall rates",
         "No rates of several areas",
         "No variation",
-        "or near misses, for this policy's main definition",
         "No effects of single decisions",
     ):
         assert page.says(words)

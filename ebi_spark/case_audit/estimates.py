@@ -287,9 +287,9 @@ def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[
 
 
 def _sensitivity_and_specificity(drawn: Sequence[Drawn]) -> tuple[float | None, float | None]:
-    """The share of the confirmed records that are flagged, and of the others that are not. None where there are none of them.
+    """The share of confirmed records that are flagged, and the share of other records that are not. A share of no records is None.
 
-    Each form counts as 1/π, as it was drawn, and nothing makes up for missing answers. The corrected share makes up for them within
+    Each form has the weight 1/π, without an adjustment for missing answers. The corrected share adjusts for them within
     each stratum. So Rogan and Gladen's formula gives the same share if every drawn record has an answer, and another one if
     answers are missing more often in one stratum or at one provider than elsewhere.
 

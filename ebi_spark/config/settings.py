@@ -27,7 +27,7 @@ _NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix
 AreaBasis = Literal["gp_practice", "residence", "commissioner"]
 AREA_BASES: tuple[AreaBasis, ...] = ("gp_practice", "residence", "commissioner")
 LAYERS = ("silver", "gold", "published")
-# As an option of the command line: the years or policies that the configuration has. A job of a platform gives every option.
+# A value of --years and --policies: those of the configuration. A platform's job cannot leave an option out.
 AS_CONFIGURED = "configured"
 
 # The system of a board's own registers. Ingest does not read them; the stage `monitor` does.
@@ -38,7 +38,7 @@ ROLES = {
     "hes": ("apc", "apc_diagnoses", "apc_procedures", "op", "op_diagnoses", "op_procedures", "op_withdrawn"),
     REGISTERS: ("prior_approval",),
 }
-# The long tables of HES, with a row for each code → the table that these codes belong to.
+# A long table of HES, with a row for each code → the table to whose rows these codes belong.
 CODE_TABLES = {"apc_diagnoses": "apc", "apc_procedures": "apc", "op_diagnoses": "op", "op_procedures": "op"}
 
 
@@ -488,7 +488,7 @@ class RunConfig:
     data_kind: Annotated[
         Literal["real", "sample", "synthetic"],
         Key(
-            "What the records are: `real`; `sample`, a part of real records to try things with; or `synthetic`, made up. The "
+            "What the records are: `real`; `sample`, a part of real records, to try things; or `synthetic`, made up. The "
             "release and the report say so.",
             hint="real, sample (a part of real records) or synthetic (made up)",
             stages=("publish",),
@@ -657,7 +657,7 @@ class RunConfig:
     over_dispersion: Annotated[
         bool,
         Key(
-            "`true` widens the limits of funnel plots where areas differ by more than chance; `false` never does.",
+            "`true` widens the limits of funnel plots where areas differ by more than chance would explain; `false` never does.",
             hint="true to widen the limits of funnel plots if areas differ by more than chance",
             stages=("publish",),
         ),
@@ -798,7 +798,7 @@ class RunConfig:
     def with_options(
         self, *, lake: str | None = None, years: str | None = None, policies: str | None = None, accept: bool = False
     ) -> "RunConfig":
-        """This configuration, changed by the options of the command line. ``configured`` as years or policies changes
+        """This configuration, changed by the options of the command line. ``configured`` for years or policies changes
         nothing."""
         changed = replace(self, accept_shrunken=accept)
         if lake is not None:
@@ -935,7 +935,7 @@ def load_config(path: Path) -> RunConfig:
             if role in CODE_TABLES and CODE_TABLES[role] not in tables:
                 raise InputError(
                     f"configuration: {path}: sources.{name} has {role} without {CODE_TABLES[role]}",
-                    remedy=f"add {CODE_TABLES[role]}, the rows that the codes belong to",
+                    remedy=f"add {CODE_TABLES[role]}, to whose rows the codes belong",
                 )
         sources.append(Source(name, source["system"], tables))
     if all(source.system == REGISTERS for source in sources):
@@ -1082,7 +1082,7 @@ def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
                 )
             if mode == "upsert" and role in CODE_TABLES:
                 raise InputError(
-                    f"{where}: codes in a table of their own cannot be upserted: they belong to rows of {CODE_TABLES[role]}",
+                    f"{where}: a table of codes cannot be upserted, because the codes belong to rows of {CODE_TABLES[role]}",
                     remedy="use `mode: refresh` with whole years",
                 )
 

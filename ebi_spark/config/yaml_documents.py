@@ -23,7 +23,7 @@ from ebi_spark.small_files import refuse_special
 # could keep the parser busy for minutes, use all memory or exhaust Python's stack.
 MOST_BYTES, MOST_DEPTH, MOST_VALUES, MOST_NUMBER = 2_000_000, 50, 200_000, 10**18
 
-# A file with more faults than this is probably not the file that was meant.
+# A file with more faults than this is probably the wrong file.
 _MOST_FAULTS = 100
 # How many faults besides the first are listed in one message.
 _MOST_LISTED = 5
@@ -69,8 +69,8 @@ _ENV_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class DocumentError(InputError):
-    """One fault of a YAML file. ``problem`` is the message without the file and the line; ``line`` is None where the whole
-    file is meant."""
+    """One fault of a YAML file. ``problem`` is the message without the file and the line. ``line`` is None if the fault is in no
+    single line."""
 
     def __init__(self, what: str, path: Path, line: int | None, problem: str, *, remedy: str) -> None:
         self.path, self.line, self.problem = path, line, shown(problem)
@@ -90,7 +90,7 @@ def load_document(path: Path, schema: Path, *, what: str) -> dict[str, Any]:
 
 
 def all_at_once(faults: Sequence[DocumentError]) -> InputError:
-    """The first fault of a file as an error, whose message also lists the others with their lines."""
+    """An error for the first fault of a file. Its message also lists the other faults with their lines."""
     first, *others = faults
     if not others:
         return first
@@ -128,13 +128,13 @@ def read_document(path: Path, schema: Path, *, what: str) -> tuple[dict[str, Any
     if not errors:
         return checked, []
     node = yaml.compose(text, Loader=_PlainLoader)
-    # Of alternatives (any of these forms), the fault of the form that fits best.
+    # If a value can have several forms, only the fault of the form that fits best is given.
     explained = [fault for error in errors for fault in _explain(best_match([error]) or error)]
     misspelt = {(*fault.path, fault.meant) for fault in explained if fault.meant}
     found: dict[tuple[int, str], DocumentError] = {}
     for fault in explained:
         if (*fault.path, fault.missing) in misspelt:
-            continue  # the key is there under the unknown name
+            continue  # the key is there, but mistyped
         line = line_of(node, fault.path, key=fault.key)
         place = ".".join(map(str, fault.path))
         problem = f"{place}: {fault.message}" if place else fault.message

@@ -1,7 +1,7 @@
-"""A metric view of Databricks over ``published/rate_current``: its tables joined, and rates that cannot be added up.
+"""A Databricks metric view of ``published/rate_current``, joined with the tables that describe its keys.
 
-A metric view aggregates its measures for whatever a query groups by. A rate of several areas or years is not the sum, nor the
-mean, of theirs, so a measure has a value only where the group is one row of the table, and is NULL elsewhere.
+A metric view aggregates its measures over the groups of each query. The rate of several areas or years is neither the sum nor the
+mean of their rates. So a measure has a value only where a group is one row of the table, and is NULL elsewhere.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, 
 NAME = "ebi_rates"
 # The tables that describe the keys of a rate, by the name under which the view joins them.
 DIMENSIONS = {"policy": DIM_POLICY, "area": DIM_AREA, "period": DIM_PERIOD, "status": DIM_STATUS}
-# Columns to group and filter by: (table, column, name where the column's own says too little).
+# Columns to group and filter by: (table, column, another name if the column's own is not clear enough).
 _FIELDS = (
     ("policy", "title", "policy_title"), ("policy", "policy_id", ""), ("policy", "revision", ""), ("policy", "is_local", ""),
     ("policy", "wanted", ""), ("policy", "target", ""), ("area", "area_name", ""), ("area", "area_type_name", ""),
@@ -31,7 +31,7 @@ _ONE_KIND = "CASE WHEN COUNT(DISTINCT policy_key, period_key, area_type) = 1 THE
 
 
 def metric_view(location: LakeLocation) -> dict[str, Any]:
-    """The definition of the view, as its YAML has it."""
+    """The definition of the view, to be written as YAML."""
     meanings = {name: meaning for name, _, meaning in RATE_CURRENT.fields()}
     fields = [
         {"name": name or column, "expr": f"{join}.{column}", "comment": _meaning(join, column)}
@@ -70,7 +70,7 @@ def _meaning(join: str, column: str) -> str:
 
 
 def metric_view_sql(location: LakeLocation) -> str:
-    """The statement that makes the view, in the published schema."""
+    """The statement that creates the view in the published schema."""
     name = sql_name(str(location.catalog), location.schemas["published"], NAME)
     text = yaml.safe_dump(metric_view(location), sort_keys=False, allow_unicode=True, width=1000)
     return f"CREATE OR REPLACE VIEW {name}\nWITH METRICS\nLANGUAGE YAML\nAS $$\n{text}$$"

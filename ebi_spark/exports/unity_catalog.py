@@ -1,7 +1,7 @@
 """The SQL that describes a lake in Databricks Unity Catalog: comments, tags, keys, a metric view and grants.
 
-Everything follows from ``ebi_spark/tables/`` and the suites of checks, so it cannot differ from what the tables are. The
-statements name tables and groups, never a record. Each may be run again.
+Everything is made from ``ebi_spark/tables/`` and the suites of checks, so it always agrees with the tables. The statements
+name tables and groups, never a record. Each of them can be run again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ from ebi_spark.tables.star import RATE_CURRENT
 from ebi_spark.tables.table import IDENTIFIERS
 from ebi_spark.validation.native_suites import read_suite
 
-# The key of the tags. Its values say who may see a schema or table, and which columns identify a record or person, or have a
-# whole source row.
+# The key of the tags. Its values say how sensitive a schema or table is, and which columns identify a record or person or
+# have a whole source row.
 TAG = "ebi_data"
 PATIENT_LEVEL, UNSUPPRESSED, PUBLISHED, IDENTIFIER = "patient_level", "unsuppressed", "published", "identifier"
 IDENTIFYING = IDENTIFIERS | {"provider_spell_number", "fields", "lists", "raw_values"}
@@ -42,8 +42,9 @@ def unity_catalog_sql(
 ) -> list[str]:
     """The statements for a lake in a catalogue, in the order in which they have to run.
 
-    ``readers``: groups that may read the published schema, and no other. ``existing``: the tables that are there, by full
-    name; other tables and what they already have is left out. Without it, the statements are for all tables of a lake.
+    ``readers``: groups that may read the published schema, and no other. ``existing``: the tables that the catalogue has, by
+    full name. There are no statements for other tables, nor for comments that these tables already have. Without ``existing``,
+    the statements are for all tables of a lake.
     """
     tables = [table for name, table in TABLES.items() if existing is None or name in existing]
     statements: list[str] = []
@@ -90,8 +91,8 @@ def _table_tags(name: str, table: Table) -> Iterator[str]:
 
 
 def primary_key(table: Table) -> tuple[str, ...]:
-    """The columns that tell the rows of a published table apart, as its suite checks them. Empty where one of them can be
-    NULL, and for silver and gold: a key needs NOT NULL columns, and the error for a NULL would print a patient's row."""
+    """The columns that identify a row of a published table, as its suite checks. Empty if one of them can be NULL. Also empty for
+    silver and gold: a key needs NOT NULL columns, and the error for a NULL would print a patient's row."""
     if table == RELEASE:
         return ("release_id",)
     if table == RATE_CURRENT:

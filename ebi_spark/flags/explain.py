@@ -64,8 +64,8 @@ def possible_keys(asked: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One record. ``facts``: its date, provider and codes with titles. ``sentences``: by policy, its outcome in the policy's
-    default reading on the record's day. ``readings``: for each policy, revision and reading its outcome and clauses."""
+    """The explanation of one record. ``facts``: its date, provider and codes with titles. ``sentences``: for each policy, the outcome
+    in its default reading on the record's day. ``readings``: for each policy, revision and reading, the outcome and the clauses."""
 
     facts: dict[str, Any]
     sentences: dict[str, str]
@@ -73,7 +73,7 @@ class Explanation:
 
     @property
     def in_scope(self) -> set[str]:
-        """The policies whose scope has the record on its day."""
+        """The policies that have the record in scope on its day."""
         return {item["policy_id"] for item in self.readings if item["in_force"] and item["outcome"] != NOT_IN_SCOPE}
 
 
@@ -141,7 +141,7 @@ def _results(records: DataFrame, policy: Policy, day: Column | None) -> list[dic
 
 
 def result_name(revision: int, reading: str = "", clause: str = "") -> str:
-    """The name of a result: that of the scope of a revision (counted from 0), or that of a clause in a reading."""
+    """The column name of a result: of a revision's scope (revisions are counted from 0), or of a clause in a reading."""
     return f"{revision}|{reading}|{clause}"
 
 
@@ -233,8 +233,8 @@ def explain_row(
 def in_one_sentence(
     row: Mapping[str, Any], policy: Policy, readings: Collection[Mapping[str, Any]], books: Mapping[str, CodeBook]
 ) -> str:
-    """What the record is, and whether the policy flags it or why not: in the policy's default reading, by the revision in
-    force on the record's day."""
+    """The sentence on one policy: what the record is, and whether the policy flags it or why not. It uses the policy's default
+    reading and the revision in force on the record's day."""
     known = _where_and_when(row)
     subject = f"{_NOUNS[policy.dataset]} {row['record_id']}{f' ({known})' if known else ''}"
     named = f"the policy {policy.id} ({policy.title})"
@@ -339,7 +339,7 @@ def _why(
 
 
 def _named_codes(clause: Clause, row: Mapping[str, Any], books: Mapping[str, CodeBook]) -> list[str]:
-    """The record's codes that the tests of a clause name, with their titles."""
+    """The codes of the record that are named in the tests of a clause, with their titles."""
     found: dict[str, None] = {}
     for test in field_tests(clause.test) if clause.test else ():
         if test.field in SYSTEM_OF:

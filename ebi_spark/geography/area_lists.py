@@ -21,8 +21,8 @@ Place = tuple[str, str]  # kind of area, and its NHS code (for England the ONS c
 
 @dataclass(frozen=True)
 class ListedArea:
-    """An area and the area that it is a part of. ``since`` and ``until`` (exclusive): the days on which it has this ONS code or,
-    for a sub-ICB location, this name and board; None where the shipped tables do not say, or while it is valid."""
+    """An area and the area that it is a part of. It has this ONS code (a sub-ICB location: this name and board) from ``since`` until
+    the day before ``until``. ``since`` is None if the shipped tables do not say; ``until`` is None if they do not, or if it is valid."""
 
     name: str
     parent: Place | None
@@ -45,7 +45,7 @@ def areas_on(day: date) -> dict[Place, ListedArea]:
 
 
 def ons_codes_on(day: date) -> dict[Place, tuple[str, date, date | None]]:
-    """By kind of area and NHS code: the ONS code on a day, and the days on which that is the code."""
+    """By kind of area and NHS code: the ONS code on a day, with its first day and the day after its last."""
     files = {"region": "region_ons_codes.csv", "icb": "icb_ons_codes.csv", "sub_icb": "area_ons_codes.csv"}
     return {
         (kind, row[f"{kind}_code"]): (row["ons_code"], since, until)

@@ -1,4 +1,4 @@
-"""Commit Parquet files that Spark has staged elsewhere in a lake that is a folder, by `deltalake`: no row is written a second time."""
+"""Commits Parquet files that Spark has staged elsewhere in the lake's folder, with `deltalake`. No row is written a second time."""
 
 import json
 import os
@@ -14,17 +14,17 @@ from ebi_spark.tables.schemas import TABLES, YEAR
 
 
 class AdoptedFiles:
-    """Staged files of some years, with the method by which a ``DataFrameWriter`` writes rows.
+    """Staged files of some years. They are committed by ``save``, as rows are written with a ``DataFrameWriter``.
 
-    ``folders`` are partitioned by year. ``replaces``: whether the table may have other rows of these years.
+    ``folders`` are partitioned by year. ``replaces``: whether the files replace rows of these years that the table may have.
     """
 
     def __init__(self, folders: Sequence[Path], years: Sequence[str], *, replaces: bool, metadata: str) -> None:
         self.folders, self.years, self.replaces, self.metadata = folders, years, replaces, metadata
 
     def save(self, path: str) -> None:
-        """Link the files into the table's folder and commit them, in one commit. If the process is killed in between, files
-        are left that no version of the table names, as where Spark is killed while it writes; `maintain` removes them."""
+        """Link the files into the table's folder, then commit them in one commit. If the process is killed in between, the
+        folder has files that no version of the table names; `maintain` removes them, as after a killed Spark."""
         from deltalake import CommitProperties
         from deltalake.transaction import AddAction, RemoveAction
 
@@ -48,7 +48,7 @@ class AdoptedFiles:
                         stats=json.dumps(_statistics(file, statistics)),
                     )
                 )
-        # `deltalake` writes checkpoints without Java's checksum file: the one of an earlier checkpoint would not fit.
+        # Spark writes a checksum file with a checkpoint, `deltalake` does not. That of an earlier checkpoint would be wrong.
         (table / "_delta_log" / "._last_checkpoint.crc").unlink(missing_ok=True)
         stored.create_write_transaction(
             added,
@@ -61,7 +61,7 @@ class AdoptedFiles:
 
 
 def _link(source: Path, file: Path) -> None:
-    """A second name for a file; a copy where the file system has no links."""
+    """Give a file a second name (a hard link), or copy it if the file system has no links."""
     try:
         os.link(source, file)
     except OSError:
@@ -69,7 +69,7 @@ def _link(source: Path, file: Path) -> None:
 
 
 def _statistics(file: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """What Delta's log says of a file: its rows, and minimum, maximum and NULLs of some columns, from the file's end."""
+    """A file's statistics for Delta's log: its rows, and minimum, maximum and NULLs of some columns. Reads only the file's end."""
     metadata = pq.read_metadata(file)
     names = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
     found: dict[str, Any] = {"numRecords": metadata.num_rows, "minValues": {}, "maxValues": {}, "nullCount": {}}

@@ -92,7 +92,7 @@ class LocalLake:
         return self.arrow(table, where).to_pandas()
 
     def arrow(self, table: Table, where: Where | None = None) -> pa.Table:
-        """All rows of a small table or some of them, with the columns that it has."""
+        """All rows of a small table, or some of them, with the columns that are stored."""
         filters = [(column, "in", list(values)) for column, values in (where or {}).items()]
         opened = open_table(Path(self._existing_path(table)))
         try:
@@ -144,7 +144,7 @@ def _is_panic(error: BaseException) -> bool:
 
 
 def is_misread(folder: Path) -> bool:
-    """Whether `deltalake` would read another folder, whose name is this one decoded."""
+    """Whether `deltalake` would decode the folder's name and so read another folder."""
     return "%" in str(folder) or "\\" in str(folder)
 
 

@@ -1,6 +1,6 @@
-"""Create tables and commit small results in a lake that is a folder, by `deltalake`: in milliseconds, where Spark takes seconds.
+"""Creates tables and commits small results with `deltalake`, in milliseconds, where Spark takes seconds. The lake must be a folder.
 
-For rows that are on the driver anyway: logs, policies, aggregates and published tables, never records of patients.
+It is for rows that are on the driver anyway: logs, policies, aggregates and published tables, never records of patients.
 """
 
 import json
@@ -35,7 +35,7 @@ def create(folder: Path, table: Table, properties: Mapping[str, str]) -> None:
 
 
 def can_write(folder: Path) -> bool:
-    """Whether `deltalake` can write the table as Spark would: not one whose path it would read as another, nor one with
+    """Whether `deltalake` can write the table as Spark would. It cannot if it would misread the table's path, or if the table has
     features that this product does not use."""
     try:
         return bool(open_table(folder).protocol().min_writer_version <= 2)
@@ -44,9 +44,9 @@ def can_write(folder: Path) -> bool:
 
 
 class SmallWriter:
-    """Rows to be written to a table, with the method by which a ``DataFrameWriter`` writes them.
+    """Rows for a table. They are written by ``save``, as with a ``DataFrameWriter``.
 
-    ``replaced``: the rows that they replace, as an SQL condition; empty: all. None: they are added, and replace none.
+    ``replaced``: an SQL condition for the rows that they replace; an empty one replaces all rows. None: they are only added.
     """
 
     def __init__(self, rows: pa.Table, replaced: str | None, metadata: str) -> None:
@@ -62,7 +62,7 @@ class SmallWriter:
         if unknown:
             raise ValueError(f"{Path(path).name} has no columns {', '.join(sorted(unknown))}")
         log = Path(path) / "_delta_log"
-        # `deltalake` writes checkpoints without Java's checksum file: the one of an earlier checkpoint would not fit.
+        # Spark writes a checksum file with a checkpoint, `deltalake` does not. That of an earlier checkpoint would be wrong.
         (log / "._last_checkpoint.crc").unlink(missing_ok=True)
         rows = conform_table(self.rows, stored)
         properties: dict[str, Any] = {
@@ -73,7 +73,7 @@ class SmallWriter:
             write_deltalake(opened, rows, mode="append", **properties)
         else:
             write_deltalake(opened, rows, mode="overwrite", predicate=self.replaced or None, **properties)
-        # Spark and `deltalake` each write one at every so many versions, and would both miss theirs if they take turns.
+        # Spark and `deltalake` each write a checkpoint only at certain versions. Where they take turns, both can miss these.
         checkpoints = [int(entry.name.partition(".")[0]) for entry in log.glob("*.checkpoint.parquet")]
         if opened.version() - max(checkpoints, default=0) >= CHECKPOINT_EVERY:
             opened.create_checkpoint()

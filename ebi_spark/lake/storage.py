@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 VERSION_PROPERTY = "ebi_spark.schema_version"
 # Apart from the year, the column by which a stage may replace a part of a table.
 PART = "policy_id"
-# `deltalake` chooses these versions by itself.
+# `deltalake` sets these versions by itself.
 _PROTOCOL = {"delta.minReaderVersion": "1", "delta.minWriterVersion": "2"}
 _PROPERTIES = {
     "delta.enableDeletionVectors": "false",
@@ -61,7 +61,7 @@ _MAINTAINING = {
 # The most bytes of files that `Lake.read_small` reads into memory.
 IN_MEMORY_BYTES = 1 << 20
 
-# What can be written: a frame of Spark, which may be large, or rows that are on the driver.
+# What can be written: a Spark DataFrame, which may be large, or rows that are on the driver already.
 Rows: TypeAlias = DataFrame | pa.Table | Sequence[Row]
 
 _Answer = TypeVar("_Answer")
@@ -89,7 +89,7 @@ class Lake(LocalLake):
         run_id: str = "",
         as_of: Mapping[str, int] | None = None,
     ) -> None:
-        """``spark``: the session, or a function that starts it when it is first needed."""
+        """``spark``: the session, or a function that starts it. The function is called when a session is first needed."""
         super().__init__(location)
         self._spark, self._starting, self.run_id = spark, threading.Lock(), run_id
         # Tables (by full name) that are read at an old version, to replay a run.
@@ -101,7 +101,7 @@ class Lake(LocalLake):
 
     @property
     def spark(self) -> SparkSession:
-        """The session, which is started now if it was not yet."""
+        """The session. It is started now if it has not been started yet."""
         with self._starting:
             if callable(self._spark):
                 self._spark = self._spark()
@@ -130,7 +130,7 @@ class Lake(LocalLake):
         else:
             for schema in self.location.schemas.values():
                 name = sql_name(str(self.location.catalog), schema)
-                # Asked first, because a user of existing schemas need not have the right to create one.
+                # A user of existing schemas may not have the right to create one, so this is asked first.
                 if not self.spark.catalog.databaseExists(name):
                     self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
         there = {table.full_name: self.exists(table) for table in TABLES.values()}
@@ -394,8 +394,8 @@ class Lake(LocalLake):
         return self._selected(table, where).toPandas()
 
     def arrow(self, table: Table, where: Where | None = None) -> pa.Table:
-        """As :meth:`LocalLake.arrow`, also of a catalogue or an old version; with exactly the columns that this version
-        declares."""
+        """As :meth:`LocalLake.arrow`, but also for a catalogue or an old version, and with exactly the columns that this version of
+        the program declares."""
         schema = to_arrow_schema(table.schema)
         self._note(table)
         if self._without_spark(table):
@@ -423,8 +423,8 @@ class Lake(LocalLake):
         self._commit(table, self._writer(table, rows, each if self._may_have_rows(table, each) else None, metadata))
 
     def collect(self, table: Table, frame: DataFrame) -> pa.Table:
-        """The rows of an aggregate on the driver, with the columns of ``table``. A :class:`ValueError` for a table of records or
-        persons, which never come to the driver."""
+        """The rows of an aggregate on the driver, with the columns of ``table``. Raises a :class:`ValueError` for a table of records
+        or persons, because their rows must not come to the driver."""
         if table.patient_level:
             raise ValueError(f"{table.full_name} has rows of records")
         return conform(frame, table).toArrow()
@@ -439,12 +439,12 @@ class Lake(LocalLake):
         return True
 
     def can_adopt(self, table: Table) -> bool:
-        """Whether :meth:`adopt` can be used for a table: in a folder, and with no features but those of this product."""
+        """Whether :meth:`adopt` can be used for a table: it is in a folder, and `deltalake` can write it."""
         return self.location.folder is not None and small_writes.can_write(Path(self._path(table)))
 
     def adopt(self, table: Table, folders: Sequence[Path], years: Sequence[str], *, stage: str) -> None:
-        """Replace the rows of some years by Parquet files that Spark has written to other folders, partitioned by year, in
-        one commit. Only where :meth:`can_adopt` allows it."""
+        """Replace the rows of some years in one commit. The new rows are in Parquet files that Spark has already written to other
+        ``folders``, partitioned by year. Only if :meth:`can_adopt` is true."""
         where = {YEAR: years}
         replaces, metadata = self._may_have_rows(table, [where]), self._metadata(stage, years=sorted(years), parts=None)
         self._commit(table, AdoptedFiles(folders, years, replaces=replaces, metadata=metadata))
@@ -456,7 +456,7 @@ class Lake(LocalLake):
     def _writer(
         self, table: Table, rows: Rows, replaced: Sequence[Where] | None, metadata: str
     ) -> DataFrameWriter | SmallWriter:
-        """What writes the rows; ``replaced``: the rows that they replace, None if they are added."""
+        """The writer for these rows. ``replaced``: the rows that they replace; None if they are only added."""
         if not isinstance(rows, DataFrame):
             arrow = rows if isinstance(rows, pa.Table) else small_table(rows, table.schema)
             if self.location.folder and small_writes.can_write(Path(self._path(table))):
@@ -552,7 +552,7 @@ def _sql_properties(table: Table) -> str:
 
 
 def catalogue_name(location: LakeLocation, table: Table) -> str:
-    """The name in SQL of a table of a lake in a catalogue."""
+    """The name of a table in SQL, for a lake in a catalogue."""
     return sql_name(str(location.catalog), location.schemas[table.layer], table.name)
 
 
@@ -569,7 +569,7 @@ def _conflicts() -> tuple[type[Exception], ...]:
     from deltalake.exceptions import CommitFailedError
 
     found: list[type[Exception]] = [CommitFailedError]
-    with contextlib.suppress(ImportError):  # a platform need not have both modules
+    with contextlib.suppress(ImportError):  # a platform may lack one of the modules
         import delta.exceptions as classic
 
         found += [getattr(classic, name) for name in classic.__all__]

@@ -86,7 +86,7 @@ def incidence_rows(counts: Iterable[Row | Mapping[str, Any]]) -> list[dict[str, 
 
     There is a row for day 0, when everybody is at risk, for each day with an event, and for each of ``incidence_days``. ``at_risk`` is
     the number still observed on that day, and the estimate is NULL if it is 0. Limits are NULL where the estimate is 0 or 1. Every operation counts, so a
-    person with two operations counts twice. ``readmission_within_30_days`` is a plain share with one row: ``at_risk`` are the live
+    person with two operations counts twice. ``readmission_within_30_days`` is a simple share with one row: ``at_risk`` are the live
     discharges with 30 days of data.
     """
     histories: dict[Key, dict[str, dict[int, dict[str, int]]]] = defaultdict(
@@ -108,7 +108,7 @@ def incidence_rows(counts: Iterable[Row | Mapping[str, Any]]) -> list[dict[str, 
 
 
 def _share(day: int, kinds: Mapping[str, int]) -> dict[str, Any]:
-    """The row of a plain share."""
+    """The row of a simple share."""
     whole, events = sum(kinds.values()), kinds.get(WITHIN_30_DAYS, 0)
     limits = wilson(events / whole, whole)
     return {"day": day, "at_risk": whole, "events": events, "estimate": events / whole, **limits._asdict()}

@@ -33,10 +33,12 @@ def measure_counts(
     """The counts of all measures by ``measure``, policy, revision, reading, year and ``flagged``.
 
     ``pathways`` and ``step_rows`` have rows of ``gold/pathway`` and ``gold/pathway_step``, ``scans`` rows of
-    ``gold/activity_flag`` in the policies' default readings; ``stretches`` are the days that the data cover, ``policies_read`` the
-    policies that flags were made for: a step that needs another one's flags is not measured. ``records`` are the
-    whole, ``counted`` a part of them, and ``left_out`` those for which it cannot be decided: a record that shows the step
-    counts only if the data cover the whole time before it, because without that those that do not show it would be missing.
+    ``gold/activity_flag`` in the policies' default readings. ``stretches`` are the days that the data cover. ``policies_read`` are
+    the policies that have flags: a step that needs the flags of another policy is not measured.
+
+    ``records`` are those with a known person and data for the whole time before them; ``counted`` are the part of them with what
+    the measure counts. All others are ``left_out``, even if they show the step. Otherwise only records that do not show it would
+    be missing, and the share would be too high.
 
     | measure               | records | counted | left_out |
     |-----------------------|---------|---------|----------|
@@ -103,7 +105,7 @@ def _repeated(scans: DataFrame, item: Mapping[str, Any], stretches: list[Covered
         & (F.col("area_basis") != OUTSIDE_ENGLAND)
         & F.col("activity_date").isNotNull()
     )
-    # Records without a person are each a person of their own here, so that they are not sorted together.
+    # Here each record without a person is a person of its own. Otherwise all of them would be sorted together.
     own = F.when(known, F.concat(F.lit("p"), "person_id")).otherwise(F.concat(F.lit("r"), "record_id"))
     earlier = (
         Window.partitionBy("policy_id", "source_system", own)

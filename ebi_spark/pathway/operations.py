@@ -13,7 +13,7 @@ from ebi_spark.tables.schemas import RECORD_KEY
 PROCEDURE_DATE, ADMISSION_DATE = "procedure_date", "admission_date"
 
 
-# With more operations than these, Spark decides how to join them with their spells.
+# If there are more operations than this, Spark decides how to join them with their spells.
 FEW = 300_000
 
 

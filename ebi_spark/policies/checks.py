@@ -37,7 +37,7 @@ def refuse_drafts(policies: Iterable[Policy]) -> None:
 
 
 def document_faults(document: dict[str, Any], path: Path, shared: Shared) -> Iterator[DocumentError]:
-    """Every field, code, age, id, date or clause of a policy file that cannot be right.
+    """Every field, code, age, id, date or clause of a policy file that is certainly wrong.
 
     ``shared``: the shared clauses by id. A policy without a dataset takes it from the one it extends; the fields of both
     datasets are then accepted.

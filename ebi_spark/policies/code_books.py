@@ -53,8 +53,8 @@ class CodeBook:
         return max(code.last_year for code in self.codes.values())
 
     def title(self, code: str) -> str:
-        """What a code of a record means; empty where the book has no such code. A code with more characters than the book
-        has (M5456, Z98.1A) has the title of the code that it begins with, and a category without X that of the code with X."""
+        """The title of a record's code; empty if the book has no such code. A code with more characters than those of the book
+        (M5456, Z98.1A) has the title of the code that it begins with. A category without X has the title of the code with X."""
         for known in (code, f"{code}X", code[:4], f"{code[:3]}X", code[:3]):
             if known in self.codes:
                 return self.codes[known].title

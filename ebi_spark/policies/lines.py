@@ -1,4 +1,4 @@
-"""The line of a clause or a code in a policy's file."""
+"""Finds the line of a clause or a code in a policy's file."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -8,7 +8,7 @@ import yaml
 
 
 class PolicyLines:
-    """Finds lines in one policy file, which is read when the first line is asked for."""
+    """Finds lines in one policy file. The file is read when the first line is looked for."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -22,10 +22,11 @@ class PolicyLines:
         return list(_items(_value(root, "revisions")))
 
     def find(self, revision: str, clause: str, code: str) -> int | None:
-        """The line (counted from 1) of a code in a clause of a revision, or else that of the clause. A clause that several
-        revisions share (by a YAML anchor) is where it is written out. None where the file does not have the clause."""
+        """The line (counted from 1) of a code in a clause of a revision; if the clause does not name the code, the line of the clause.
+        If several revisions share a clause (by a YAML anchor), the line is where it is written out. None if the file does not
+        have the clause."""
         for item in self._revisions:
-            # A local revision that follows the national ones is several: 2024-03, 2024-03+2024-09.
+            # A local revision that follows national ones becomes several revisions: 2024-03, 2024-03+2024-09.
             if _text(_value(item, "revision")) in (revision, revision.partition("+")[0]):
                 for found in _mappings(item):
                     if clause in (

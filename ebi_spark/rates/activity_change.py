@@ -1,5 +1,5 @@
-"""Did operations fall, or only the code? The flagged records of a policy as a chain of counts, each a part of the one before it, and
-how much each factor of the chain adds to a change. Also the codes that may be recorded instead of the policy's.
+"""Did operations fall, or only the use of a code? A policy's flagged records as a chain of counts, each a part of the one before it,
+and how much each factor of the chain adds to a change. Also the codes that may be recorded instead of the policy's.
 
 Definitions are in ``conf/lumbar_fusions.yml``. Spark counts in one query (:func:`counts_frame`). The rows are made from these few
 counts on the driver: the counts of each area (:func:`area_counts`), and from them the change between two periods
@@ -56,8 +56,8 @@ def definitions() -> dict[str, Any]:
 class Chain:
     """How the flagged records of one policy are split.
 
-    ``periods``: the revisions of the policy, each with its time. ``others``: by name, the revisions by which all years have to be
-    read as well; empty if all revisions have the same clauses, because then each of them gives the same counts.
+    ``periods``: the revisions of the policy, each with the days on which it is in force. ``others``: the names of the revisions that
+    are applied to all years too. Empty if all revisions have the same clauses, because then each gives the same counts.
     """
 
     periods: tuple[RevisionPeriod, ...]
@@ -179,7 +179,7 @@ def _judged(records: Mapping[str, DataFrame], flags: DataFrame, chain: Chain, lo
     found = flags.where(wanted).withColumn("version", F.lit(IN_FORCE)).select(*_JUDGED)
     if not chain.others:
         return found
-    # Every record by every revision, whatever its day. It is needed only where the clauses of two revisions differ.
+    # Apply every revision to every record, whatever its day. This is needed only if the clauses of two revisions differ.
     always = [RevisionPeriod(policy, period.revision, None, None) for period in chain.periods]
     again = apply_policies(records[policy.dataset], policy.dataset, always, lookups).where(wanted)
     return found.unionByName(again.withColumn("version", F.col("revision")).select(*_JUDGED))
@@ -207,7 +207,7 @@ def _with_fusions(spells: DataFrame, judged: DataFrame, chain: Chain, lookups: L
     placed = with_area(lumbar_fusions(spells), lookups).crossJoin(F.broadcast(versions))
     key = ("version", *RECORD_KEY, YEAR)
     outcomes = judged.select(*key, "outcome", "failed_clauses")
-    # Under another name: a step of the chain is called primary_diagnosis too.
+    # The column gets another name, because a step of the chain is called primary_diagnosis too.
     named = placed.withColumn("_diagnosis", F.coalesce(F.substring("primary_diagnosis", 1, 4), F.lit(UNKNOWN)))
     joined = named.join(F.broadcast(outcomes), [*key], "left")
     stepped = _with_steps(
@@ -265,8 +265,8 @@ Counts = Mapping[tuple[str, str, str], Mapping[str | None, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Change:
-    """The counts of one policy and area in two periods, the widest first, both periods read by one revision; and the flagged records
-    by the revisions in force."""
+    """The counts of one policy and area in two periods (``before`` and ``after``), the widest count first, with one revision applied to
+    both periods. ``in_force``: the flagged records of each period by the revisions then in force."""
 
     policy_id: str
     reading: str
@@ -336,7 +336,7 @@ def area_counts(
     """The rows of ``gold/activity_count`` of one policy, without the run: one for each revision needed, year and area.
 
     Records of an unknown area count in England only. The records of a year that is not in ``covered`` cannot be assigned to other
-    areas, so other areas have no row of that year. Under ``partial`` coverage nothing is called England, nor a region. ``people``
+    areas, so these have no row of that year. Under ``partial`` coverage there are no rows of England or regions. ``people``
     are those of each (year, area type, area code).
     """
     kinds = ("icb", "sub_icb") if partial else ("england", "region", "icb", "sub_icb")
@@ -389,8 +389,8 @@ def by_area(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[tup
 
 
 def change_between(rows: AreaCounts, first: Sequence[str], later: Sequence[str]) -> Change:
-    """The change of one policy and area from some years to later ones. Both are read by the revision in force at the end of the
-    first period. Counts and people of several years are added up."""
+    """The change of one policy and area from some years to later ones. The revision in force at the end of the first period is
+    applied to both. Counts and people of several years are added up."""
     last = rows[IN_FORCE, first[-1]]
     revision = last["revision_at_end"]
     version = revision if (revision, first[-1]) in rows else IN_FORCE

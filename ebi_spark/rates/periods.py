@@ -131,5 +131,5 @@ def split_into_files(frame: DataFrame, years: Collection[str]) -> DataFrame:
     task = (F.array_position(ordered, F.col(YEAR)) - 1) * 2 + F.when(F.col("period_years") > 1, 1).otherwise(0)
     if hasattr(DataFrame, "repartitionById"):
         return frame.repartitionById(2 * len(years), task.cast("int"))
-    # Spark 4.0 has only partitions by hash. Two of them can fall together, and then a rerun writes more rows again than it has to.
+    # Spark 4.0 can only choose partitions by a hash. Two can be the same, and then a rerun writes more rows again than it has to.
     return frame.repartition(2 * len(years), task)

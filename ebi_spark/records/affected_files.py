@@ -63,8 +63,8 @@ def find_affected_files(
     size_of = {path: state[0] for table in tables for path, state in table.state.items() if state is not None}
     configured = frozenset(path for table in tables for path in table.files)
     changed = frozenset(path for path in size_of if stated_for(path, previous.changed))
-    # The status of an episode depends on the other episodes of its spell, and these have other keys. So have the codes of a
-    # long table.
+    # The status of an episode depends on the other episodes of its spell, and these have other keys. The same
+    # is true of the codes of a long table.
     if config.mode != "refresh" or not changed or any(table.role in ("apc", *CODE_TABLES) for table in tables):
         return None
     # Files in a folder that Spark reads though Python does not list them.

@@ -1,6 +1,7 @@
-"""Gives every row of the source tables its status: builds the queries for each table, and runs them where rows are staged.
+"""Gives every row of the source tables its status.
 
-Where nothing is staged, a classified table is a lazy frame, and each step that uses it reads the source again.
+A query is built for each table. If its rows are staged, the query runs here. Otherwise the classified table is a lazy frame, and
+each step that uses it reads the source again.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +34,7 @@ _ROW_BY_ROW: dict[str, Callable[..., DataFrame]] = {
 
 
 def resolves_itself(table: SourceTable) -> bool:
-    """Whether rows of repeated keys are resolved from what was staged of them, if the table is staged."""
+    """Whether the rows of repeated keys are resolved from the staged rows, if the table is staged."""
     return table.role in _ROW_BY_ROW
 
 
@@ -55,8 +56,8 @@ def classify_rows(
     """Every source table with the status of its rows; APCS_Der joins the spells of its own system.
 
     ``repeated_keys``: the keys of each table that may be in more than one row. ``resolved``: the rows of these keys, as
-    ``silver/repeated_row`` has them; without those of tables that are staged. ``staging``: a folder in which to stage the
-    rows of those tables in which a row makes a record by itself. ``staged``: tables that have been staged already.
+    ``silver/repeated_row`` has them, without those of tables that are staged. ``staging``: a folder in which to stage rows;
+    None: nothing is staged. ``staged``: tables that have been staged already.
     """
     by_id = {(table.system, table.role): table for table in tables}
     parts = {
@@ -70,7 +71,7 @@ def classify_rows(
         return partial(classify, window=config.window(*table_id), bare_year=config.bare_year)
 
     def coded(table: SourceTable, rows: DataFrame) -> DataFrame:
-        """``rows`` of a HES table with the codes of its long tables, if it has any."""
+        """``rows`` of a HES table with the codes from its long tables, if it has any."""
         beside = {ours: (table.system, name) for ours, name in code_tables_of(table.role).items()}
         return with_codes(rows, {ours: all_rows(*parts[name]) for ours, name in beside.items() if name in parts})
 
@@ -84,7 +85,7 @@ def classify_rows(
         return ClassifiedTable(table, dataset_of(table.role), rows, None, each)
 
     def other(table: SourceTable, classify: Callable[[DataFrame], DataFrame]) -> ClassifiedTable:
-        """A table whose rows are not records by themselves."""
+        """A table in which a row is not a record by itself."""
         item = lazy(table, classify, in_parts=False)
         return item if staging is None else replace(item, staged=stage(lake, folder(staging, table), item.rows))
 

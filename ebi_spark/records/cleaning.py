@@ -161,7 +161,7 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
     filled = {name: F.col(name) if name in typed else _filled(F.col(name)) for name in kinds}
     # Whether the field is filled at all; for the other kinds the value itself shows it.
     read = [name for name, kind in kinds.items() if kind in READ]
-    # Only columns that change are named in each stage: each name costs a call from Python to Java.
+    # Each stage names only the columns that it changes, because each name costs a call from Python to Java.
     frame = rows.withColumns(
         {f"_raw_{name}": F.col(name) for name in kinds}
         | {name: F.trim(F.col(name)) for name in kinds if name not in typed}

@@ -1,8 +1,8 @@
-"""HES as some platforms hold it: the codes of an episode or appointment are rows of a long table beside it.
+"""HES as some platforms deliver it: the codes of episodes or appointments are in a long table of their own.
 
 ``apc_diagnoses``, ``apc_procedures``, ``op_diagnoses`` and ``op_procedures`` have a row for each code: the key of its
-episode or appointment, the year, the place of the code and the code. The codes are collected into the same lists that
-numbered columns give, before anything is classified, so that everything after it is the same for both forms.
+episode or appointment, the year, the place of the code and the code. Before rows are classified, the codes are collected into the
+same lists that numbered columns give. So all later steps are the same for both forms.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ CODE_KINDS = {"record_id": "identifier", "code": "code", "procedure_date": "day"
 
 
 def code_tables_of(role: str) -> dict[str, str]:
-    """Our list of codes → the long table that can have it, for the table ``role``."""
+    """For the source table ``role``: our name of a list of codes → the long table that can have these codes."""
     runs = layouts()[role].numbered
     return {ours: f"{role}_{run.long_table}" for ours, run in runs.items()}
 
 
 def with_codes(rows: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:
-    """``rows`` of episodes or appointments as read, with the codes of their long tables.
+    """``rows`` of episodes or appointments as read, with the codes from their long tables.
 
     ``tables``: our list of codes (``diagnosis``, ``operation``) → the rows of its long table, duplicates resolved. A
     row that has codes in columns of its own keeps these. The date of the first procedure becomes ``procedure_date`` where the
@@ -67,7 +67,7 @@ def _with_list(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
     if ours == "operation" and "procedure_date" in rows.columns:
         of_first = F.when(~own & (first["place"] == 1), first["day"])
         changed["procedure_date"] = F.coalesce(F.col("procedure_date").cast("string"), of_first)
-    # Neither side has to be sorted.
+    # A hash join, so that neither side has to be sorted.
     joined = rows.join(listed.hint("shuffle_hash"), text(F.col("record_id")) == F.col("_owner"), "left")
     return joined.withColumns(changed).drop("_owner", "_codes")
 

@@ -5,10 +5,10 @@ date (:func:`_compared`). Rows that are equal there count once, whatever else th
 those with the latest ``extract_date`` count if every row has one; the earlier ones are superseded. Where more than
 one content is left, these rows conflict and none of them counts.
 
-Such rows are few, and the status of each depends on the others. Where rows are staged
-(:mod:`ebi_spark.records.staging`), they are staged apart from the others and resolved there. Otherwise, and where the
-rows of a table are not records by themselves, they are resolved before any cleaning: every later step reads the other rows from the
-source, and these as they were resolved. ``silver/repeated_row`` has them until the next ingest.
+Such rows are few, and the status of each depends on the others. If rows are staged (:mod:`ebi_spark.records.staging`) and each is
+a record by itself, rows of repeated keys are staged apart from the others and resolved there. Otherwise they are resolved first:
+later steps read all other rows from the source, and the resolved ones from ``silver/repeated_row``. That table has them
+until the next ingest.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -85,7 +85,7 @@ def _hashes(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
 def resolve_duplicates(
     tables: Iterable[SourceTable], repeated_keys: Mapping[tuple[str, str], RepeatedKeys], config: RunConfig
 ) -> list[DataFrame]:
-    """The rows of repeated keys as they were read, each with what was decided: frames of ``silver/repeated_row``."""
+    """The rows of repeated keys as they were read, each with what was decided about it: frames of ``silver/repeated_row``."""
     return [
         _resolved(table, repeated_keys[table.system, table.role], config)
         for table in tables
@@ -134,7 +134,7 @@ def _resolved(table: SourceTable, repeated_keys: RepeatedKeys, config: RunConfig
 
 
 def with_decision(rows: DataFrame, key: str, day: str, whole: str, compared: Iterable[str]) -> DataFrame:
-    """Rows of repeated keys with what was decided of each: ``conflict``, ``is_duplicate`` and ``differs_elsewhere``.
+    """Rows of repeated keys with what was decided about each: ``conflict``, ``is_duplicate`` and ``differs_elsewhere``.
 
     The other arguments name columns: the key, the date of the extract, the hash of the whole source row, and those in which
     two rows of one key have to be equal to be the same record.
@@ -237,7 +237,7 @@ def split_by_uniqueness(
     if not repeated_keys or resolved is None:
         return table.rows.withColumns(no_flags), None
     stored = resolved.where((F.col("source_system") == table.system) & (F.col("role") == table.role))
-    if repeated_keys.hashes is None:  # they are known by now: no need to group all keys of the source again
+    if repeated_keys.hashes is None:  # they are known by now, so the keys of the source need not be grouped again
         hashes = stored.select(F.xxhash64("record_id").alias("_repeated_hash")).distinct()
     else:
         hashes = _hashes(table, repeated_keys)

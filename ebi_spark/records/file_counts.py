@@ -57,7 +57,7 @@ class ClassifiedTable:
         return self.staged.having(status) if self.staged else keep(self.rows, status)
 
     def parts_having(self, status: str) -> list[DataFrame]:
-        """The same as ``parts``, of one status."""
+        """As ``parts``, with the rows of one status only."""
         return [self.staged.having(status)] if self.staged else [keep(rows, status) for rows in self.parts]
 
     @property
@@ -77,7 +77,7 @@ class RecordCount:
     filled: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, row: Row) -> None:
-        """Add records with the same notes of cleaning, counted by :meth:`columns`."""
+        """Add a group of records with the same ``cleaned``, as counted by :meth:`columns`."""
         self.records += row["count"]
         self.checksum.add(row["checksum"])
         for change in row["cleaned"] or ():
@@ -96,8 +96,8 @@ class RecordCount:
 
     @staticmethod
     def columns(names: Collection[str]) -> list[Column]:
-        """The aggregates over records of a table with these columns, besides their number, ``count``. NULL if it has none
-        of them."""
+        """The aggregates over the records of a table, without their number (``count``). ``names``: the table's columns. The
+        aggregate of a column that the table lacks is NULL."""
         counted = [F.count(name) if name in names else F.lit(None).cast("bigint") for name in NEVER_EMPTY]
         filled = F.struct(*[column.alias(name) for column, name in zip(counted, NEVER_EMPTY, strict=True)])
         checksum = F.struct(*record_checksum_columns())
@@ -124,7 +124,7 @@ class FileCount:
     differing: int = 0  # duplicates that differ in columns that no record takes
     due_from: date | None = None
     outcome_checksums: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
-    # The records of each year, where they have been staged, and those that violate a check.
+    # By year, if the rows are staged: the records, and the number of records that violate a check.
     records: dict[str, RecordCount] = field(default_factory=lambda: defaultdict(RecordCount))
     violations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -192,7 +192,7 @@ class FileCounts:
         return found
 
     def meet_checks(self, table_id: tuple[str, str], batch: "Batch", year: str) -> bool:
-        """Whether the records of a year are counted, and every one meets the checks of its table."""
+        """Whether every counted record of a year meets the checks of its table."""
         counts = [
             count for path, count in self.files[table_id].items() if path in batch.files and year in count.records
         ]
@@ -235,9 +235,9 @@ def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collecti
 
 
 def _grouped(item: ClassifiedTable, checks: Collection[str]) -> list[DataFrame]:
-    """The rows of a table, counted by all that they are counted by."""
+    """The counts of a table's rows by file, status, year, reasons and cleaning."""
     staged = item.staged_records
-    # A condition that is NULL is not met. A few conditions at a time: one that is not met ends the evaluation of the others.
+    # A condition that is NULL is not met. Conditions are counted six at a time: after one that is not met, Spark skips the rest.
     met = [f"coalesce(({rule}), false)" for rule in checks] if staged else []
     violated = [f"count_if(NOT ({' AND '.join(met[at : at + 6])}))" for at in range(0, len(met), 6)]
     return [

@@ -43,7 +43,7 @@ EPISODE_KINDS = SPELL_KINDS | {
     "provider_spell_number": "identifier",
     "sus_spell_id": "identifier",
 }
-# What some platforms write where a row has no number of the spell in SUS.
+# What some platforms write if a row has no number of the spell in SUS.
 _NO_SUS_SPELL = "-1"
 _TIDIED = (*ALTERNATIVES, *(name for name in SPELL_DETAILS if name not in EPISODE_KINDS))
 # The cleaned values of an episode.

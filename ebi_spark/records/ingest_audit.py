@@ -93,7 +93,7 @@ def write_audit(
 
 
 def _count_built(lake: Lake, dataset: str, years: list[str]) -> dict[File, RecordCount]:
-    """The records that silver now has of this run, by file."""
+    """This run's records in silver, counted by file."""
     frame = lake.read(RECORD_TABLES[dataset]).where(F.col(YEAR).isin(*years) & (F.col("run_id") == lake.run_id))
     grouped = frame.groupBy("source_system", "source_file", "cleaned")
     found: dict[File, RecordCount] = defaultdict(RecordCount)

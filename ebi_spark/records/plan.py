@@ -45,8 +45,8 @@ from ebi_spark.tables.schemas import RECORD_TABLES, REPEATED_ROW
 # in the run log, so an interrupted backfill resumes after its last completed batch. Smaller batches would cost more in
 # start-up than they save.
 BATCH_ROWS = 5_000_000
-# Source files of several years are staged together (:mod:`ebi_spark.records.staging`) up to so many bytes. A run that is
-# stopped repeats that.
+# Source files of several years are staged together (:mod:`ebi_spark.records.staging`) if they have at most this many bytes. An
+# interrupted run has to stage them all again.
 STAGED_BYTES = 4 << 30
 
 
@@ -233,7 +233,7 @@ def rows_of_batch(
     lake: Lake, plan: Plan, batch: Batch, config: RunConfig
 ) -> tuple[list[ClassifiedTable], list[ClassifiedTable]]:
     """The classified tables over only the files that the batch needs: (for its records, for its quarantined rows).
-    Tables that are staged remain as they are.
+    Tables that are staged are not changed.
 
     All rows of a spell of the batch's years are in the files of these years. Quarantined rows are different: where
     their files have rows of other years too, their status can only be found together with all files of those years.
@@ -281,8 +281,8 @@ def _classify_and_count(
     checks: Mapping[str, Collection[str]] | None,
     unchanged: Collection[str] | None = None,
 ) -> tuple[list[ClassifiedTable], FileCounts]:
-    """Every source table with the status of its rows, staged if that is possible; and the rows counted. ``unchanged``: files
-    that were not read, of which ``silver/repeated_row`` keeps the rows."""
+    """Every source table with the status of its rows, staged if that is possible, and the counts of the rows. ``unchanged``: files
+    that were not read; ``silver/repeated_row`` keeps their rows."""
     staging = _staging(lake, tables, config)
     progress("reading the rows of the source files" if staging else "counting rows by file, year and status")
     if staging is None:
@@ -307,9 +307,8 @@ def _several_years(tables: list[SourceTable], config: RunConfig) -> bool:
 
 
 def _staging(lake: Lake, tables: list[SourceTable], config: RunConfig) -> Path | None:
-    """The folder in which to stage rows. None where the rows are read several times instead: in a catalogue, in an upsert,
-    and where there are so many years that they are written in batches, each of which a run that was stopped need not
-    repeat."""
+    """The folder in which to stage rows. None if the rows are read several times instead: in a catalogue, in an upsert, and for
+    large files of several years. These are written in batches, so that an interrupted run need not repeat the finished ones."""
     if config.mode != "refresh":
         return None
     known = sum(state[0] for table in tables for state in table.state.values() if state is not None)

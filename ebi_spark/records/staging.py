@@ -1,9 +1,9 @@
 """Reads and cleans the rows of a source table once, and stages them as Parquet files.
 
-One query classifies a source table and writes all that later steps need: the valid rows as silver has them,
-the quarantined rows with their reasons and their source text, and of all other rows the little that is counted. From
-these files the rows are counted, refusals are decided, and records and quarantined rows are committed. No other step
-reads the source table again.
+One query classifies a source table and writes all that later steps need: the valid rows as silver has them, the
+quarantined rows with their reasons and their source text, and for all other rows only what is counted. Later steps use these
+files to count the rows, to decide what is refused, and to commit records and quarantined rows. No other step reads the
+source table again.
 
 ```
 source files ──classify──▶ silver/_staging/RUN/sus_plus_opa/financial_year=2021-22/   valid rows, silver's columns
@@ -11,14 +11,15 @@ source files ──classify──▶ silver/_staging/RUN/sus_plus_opa/financial_
                                                            financial_year=repeated/  rows whose key is in other rows too
 ```
 
-Rows of repeated keys are resolved when all rows have been read, from what was staged of them, and then staged with the others.
+Rows of repeated keys are staged apart at first. When all rows have been read, these are resolved and staged with the others.
 
 The files are in the restricted part of the lake, and no table names them until they are accepted. Then
 :meth:`ebi_spark.lake.storage.Lake.adopt` links those of the batch's years into the table's folder and commits them. The
 folder is removed when the ingest ends, and one that a killed run left when the next begins.
 
-Only where the lake is a folder, and only in refresh mode: in a catalogue, Spark itself has to write every row of a table,
-and rows that are written twice cost more than rows that are read twice. An upsert writes rows that it compares with the lake.
+Rows are staged only if the lake is a folder and the mode is refresh. In a catalogue Spark itself has to write every row of a
+table, and writing rows twice costs more than reading them twice. An upsert has to compare the rows with the lake before it
+writes them.
 """
 
 import contextlib
@@ -42,17 +43,17 @@ from ebi_spark.spark.session import setting
 from ebi_spark.tables.schemas import APC_SPELL, RECORD_TABLES, REPEATED_ROW, YEAR, Table
 
 FOLDER = "_staging"
-# The partition of all rows that are not valid; and that of rows whose key may be in other rows, until they are resolved.
+# Two partitions besides the years: all rows that are not valid; and rows whose key may be in other rows, until they are resolved.
 OTHER, REPEATED = "other", "repeated"
 # Rows are sorted inside each file by what rules ask for first, so that Parquet's page index can skip the rest.
 SORTED_BY = {"apc": "dominant_procedure_4", "op": "procedure_codes"}
-# A task that writes this few years keeps one file open for each. For more years it would need too much memory, so it
-# sorts its rows by year first. That takes longer: Spark compares the first eight bytes of the first column in one
-# step, and in a year these are nearly all the same.
+# A task that writes at most so many years keeps one file open for each. For more years that would need too much memory, so
+# it sorts its rows by year first. This takes longer: Spark's fast comparison uses the first eight bytes of the first column,
+# and these are nearly always the same in a year.
 FILES_AT_ONCE, FEW_FILES = "spark.sql.maxConcurrentOutputFileWriters", 3
 _FLAGS = ("is_duplicate", "differs_elsewhere", "year_disagrees")
-# What rows have besides silver's columns, under names that begin with ``_``. Values that nearly all rows share are NULL.
-# Silver's files have these columns too. No table has a column of such a name, so nothing ever reads them there.
+# The columns that staged rows have besides silver's. Their names begin with ``_``. A value that nearly all rows share is stored
+# as NULL. The files keep these columns when they become silver's. No table declares them, so nothing reads them there.
 _COUNTED = {
     "status": "string",
     YEAR: "string",
@@ -62,19 +63,19 @@ _COUNTED = {
     "file_bytes": "bigint",
     "file_modified": "bigint",
     "raw": "string",
-    # Of rows of repeated keys: the hash of the whole source row, and the date of its own extract.
+    # Only for rows of repeated keys: the hash of the whole source row, and the date of its own extract.
     "whole": "bigint",
     "extract": "date",
 }
-# The columns of silver that rows have even where they are not valid.
+# The columns of silver that every staged row has, valid or not.
 _OF_EVERY_ROW = {"record_id": "string", "extract_date": "date", "source_file": "string"}
-# The columns in which two rows of one key need not agree: where and when they were read, and what other tables add.
+# The columns in which two rows of one key need not be equal: where and when they were read, and what other tables add.
 _NOT_COMPARED = (
     "source_system", "dataset", "record_id", "cleaned", "extract_date", "content", "source_file", "run_id",
     "dominant_procedure", "dominant_procedure_4", "primary_diagnosis", "dominance_basis", "incomplete_spell", "episodes",
 )  # fmt: skip
-# Columns of silver that no delivery leaves empty throughout. Where one is empty, the source has it under another name,
-# or it was not found.
+# Columns of silver that have a value in some rows of every delivery. If one is empty in all rows, the source probably has it
+# under a name that was not recognised.
 NEVER_EMPTY = (
     "person_id", "provider_code", "commissioner_code", "diagnosis_codes", "procedure_codes", "dominant_procedure",
     "primary_diagnosis",
@@ -82,7 +83,7 @@ NEVER_EMPTY = (
 
 
 def as_records(rows: DataFrame, table: Table, system: str, dataset: str, run_id: str) -> DataFrame:
-    """``rows`` with the columns of silver that no source has, and all others that they had."""
+    """``rows`` with all their columns, and with the columns of silver that no source has."""
     frame = rows.withColumns({"source_system": F.lit(system), "dataset": F.lit(dataset), "run_id": F.lit(run_id)})
     if dataset == "apc":
         frame = frame.withColumn("dominant_procedure_4", F.substring("dominant_procedure", 1, 4))
@@ -90,14 +91,14 @@ def as_records(rows: DataFrame, table: Table, system: str, dataset: str, run_id:
 
 
 def sorted_for_writing(spark: SparkSession, records: DataFrame, dataset: str, partitions: int) -> DataFrame:
-    """Records in the order in which a task writes them into so many partitions."""
+    """Records in the order in which a task writes them into this number of partitions."""
     at_once = partitions <= int(setting(spark, FILES_AT_ONCE) or 0)
     return records.sortWithinPartitions(*([] if at_once else [YEAR]), SORTED_BY[dataset])
 
 
 def staging_folder(lake: Lake) -> Path | None:
-    """The folder in which this run stages rows; None where it cannot: the lake is in a catalogue, or one of the readers and
-    writers of staged files would take its path for another."""
+    """The folder in which this run stages rows. None if rows cannot be staged: the lake is in a catalogue, a table of records
+    cannot take files (:meth:`~ebi_spark.lake.storage.Lake.can_adopt`), or Spark would misread the folder's path."""
     if lake.location.folder is None or not all(map(lake.can_adopt, RECORD_TABLES.values())):
         return None
     folder = Path(lake.location.folder) / "silver" / FOLDER / lake.run_id
@@ -109,7 +110,7 @@ def staging_folder(lake: Lake) -> Path | None:
 
 @contextlib.contextmanager
 def staging_area(lake: Lake) -> Iterator[None]:
-    """Remove what an earlier run has left in the staging folder, and in the end what this one leaves."""
+    """Remove what an earlier run left in the staging folder; at the end, remove what this run left."""
 
     def remove() -> None:
         if lake.location.folder is not None:
@@ -123,8 +124,8 @@ def staging_area(lake: Lake) -> Iterator[None]:
 
 
 class StagedRows:
-    """The rows of one source table, staged in a folder. ``table``: the table of silver to which the valid ones belong; None
-    where they are not records by themselves."""
+    """The rows of one source table, staged in a folder. ``table``: the table of silver that the valid rows belong to; None if a
+    row is not a record by itself."""
 
     def __init__(self, spark: SparkSession, folder: Path, table: Table | None) -> None:
         self.spark, self.folder, self.table = spark, folder, table
@@ -158,7 +159,7 @@ class StagedRows:
         return rows.where(~conflicting).select(*keys).unionByName(repeated)
 
     def repeated_rows(self, system: str, role: str) -> DataFrame:
-        """The rows of repeated keys, once they are resolved, as ``silver/repeated_row``."""
+        """The resolved rows of repeated keys, with the columns of ``silver/repeated_row`` but without the run."""
         values = {
             "source_system": F.lit(system),
             "role": F.lit(role),
@@ -180,7 +181,7 @@ class StagedRows:
         )
 
     def resolve(self, years: tuple[str, ...] | None) -> None:
-        """Decide which of the rows of repeated keys count, and stage them with their status. ``years``: those asked for."""
+        """Decide which of the rows of repeated keys count, and stage them with their status. ``years``: those asked for (None: all)."""
         assert self.table is not None
         rows = self._stored().where(F.col(YEAR) == REPEATED).withColumn(YEAR, F.col(f"_{YEAR}"))
         compared = [name for name in self.table.names() if name not in _NOT_COMPARED]
@@ -234,12 +235,12 @@ class StagedRows:
 
 
 def _columns(table: Table | None) -> list[tuple[str, str]]:
-    """The columns of silver that are staged, with their types, but for the year."""
+    """The columns of silver that are staged, with their types, without the year."""
     return [(name, kind) for name, kind, _ in table.fields() if name != YEAR] if table else [*_OF_EVERY_ROW.items()]
 
 
 def stage(lake: Lake, folder: Path, rows: DataFrame) -> StagedRows:
-    """Stage the classified ``rows`` of a source table whose rows are not records by themselves."""
+    """Stage the classified ``rows`` of a source table in which a row is not a record by itself."""
     never = F.lit(None)
     rows = rows.withColumn("repeated", F.lit(False))
     noted = rows.select(
@@ -261,7 +262,7 @@ def stage_records(
     """Stage the classified ``rows`` of a source table in which each valid row is a record. ``complete`` adds columns of
     other tables. ``years``: those asked for (None: all)."""
     table = RECORD_TABLES[dataset]
-    # There may be many rows of other years: only what is counted of them is stored.
+    # There may be many rows of years that were not asked for. Only what is counted is stored for them.
     light = years is not None
     partitions = len(years) + 2 if years else FEW_FILES + 1
     whole, extract = (F.when(F.col("repeated"), F.col(name)) for name in ("content", "extract_date"))
@@ -280,7 +281,7 @@ def stage_records(
 
 
 def stage_repeated_rows(lake: Lake, staging: Path, parts: list[DataFrame]) -> DataFrame:
-    """Stage rows of repeated keys that have been resolved, and give them back."""
+    """Stage resolved rows of repeated keys, and return them as they were staged."""
     folder = str(staging / REPEATED)
     frame = reduce(DataFrame.unionByName, parts)
     frame.coalesce(1).write.parquet(folder)
@@ -288,18 +289,18 @@ def stage_repeated_rows(lake: Lake, staging: Path, parts: list[DataFrame]) -> Da
 
 
 def _is_valid() -> Column:
-    """Whether a row is a record, as far as is known."""
+    """Whether a row is known to be a record. This is decided later for rows of repeated keys."""
     return (F.col("status") == VALID) & ~F.col("repeated")
 
 
 def _partition() -> Column:
-    """The partition of a row. A row of APCS_Der is valid without a year where its spell has none."""
+    """The partition of a row. A row of APCS_Der is valid without a year if its spell has none."""
     other = F.when(F.col("repeated"), F.lit(REPEATED)).otherwise(F.lit(OTHER))
     return F.when(_is_valid() & F.col(YEAR).isNotNull(), F.col(YEAR)).otherwise(other).alias(YEAR)
 
 
 def _noted(raw: Column, whole: Column, extract: Column) -> list[Column]:
-    """What is stored of classified rows besides silver's columns: :data:`_COUNTED`. ``raw``: the source row as text."""
+    """The columns :data:`_COUNTED` of classified rows. ``raw``: the source row as text."""
     values = {
         "status": F.when(~_is_valid(), F.col("status")),
         YEAR: F.when(~_is_valid(), F.col(YEAR)),
@@ -308,7 +309,7 @@ def _noted(raw: Column, whole: Column, extract: Column) -> list[Column]:
         "due_from": F.col("due_from"),
         "file_bytes": F.col("file_bytes"),
         "file_modified": F.unix_micros("file_modified"),
-        # A row of a repeated key may yet be quarantined.
+        # A row of a repeated key can still become quarantined.
         "raw": F.when((F.col("status") == QUARANTINED) | F.col("repeated"), raw),
         "whole": whole,
         "extract": extract,

@@ -25,8 +25,8 @@ class Outcome:
 
     ``changed_years``: the years that were written. ``not_written``: the records that were not written, by file and
     reason. ``checksums``: the checksum of everything that came of each file. ``contradicting``: the keys that
-    another file of the same extract contradicts. ``built``: the records that were written, by file; None where the table
-    has to be asked.
+    another file of the same extract contradicts. ``built``: the records that were written, by file; None if they have
+    to be counted in the table.
     """
 
     changed_years: list[str]
@@ -60,7 +60,7 @@ def replace_records(lake: Lake, plan: Plan, classified: list[ClassifiedTable], b
 
 
 def _staged_records(plan: Plan, makers: list[ClassifiedTable], batch: Batch) -> dict[File, RecordCount]:
-    """The batch's records as they were staged, by file."""
+    """The batch's staged records, counted by file."""
     return {
         (item.table.system, path): count
         for item in makers
@@ -153,7 +153,7 @@ def _incoming(makers: list[ClassifiedTable], dataset: str, years: list[str]) -> 
 
 
 def _makers(classified: list[ClassifiedTable], dataset: str) -> list[ClassifiedTable]:
-    """The tables of which the records of a dataset are made."""
+    """The tables from which the records of a dataset are made."""
     return [item for item in classified if item.dataset == dataset and item.records is not None]
 
 

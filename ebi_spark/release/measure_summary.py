@@ -60,10 +60,10 @@ def code_use(
 ) -> list[Row]:
     """The rows of ``gold/code_use`` that may be shown.
 
-    ``definitions``: ``revision`` and ``reading`` by policy and year. ``required``: the codes that the rule requires as primary
-    diagnosis. Other operations are shown as `any` only, because records with two codes count for both. Each primary diagnosis
-    is shown if it has enough records; all others together are `other`, and if one of ``required`` has too few, these are
-    `required`. So no row says that a rare code was recorded.
+    ``definitions``: ``revision`` and ``reading`` by policy and year. ``required``: the codes that the policy requires as primary
+    diagnosis. The other kinds are shown as `any` only, because a record with two codes counts for both. Each primary diagnosis is
+    shown if it has enough records. The rest of the ``required`` codes are shown together as `required`, and the rest of all others
+    as `other`. So no row says that a rare code was recorded.
     """
     groups: dict[tuple[str, str, str], dict[str, Row]] = defaultdict(dict)
     for row in counted:
@@ -78,7 +78,7 @@ def code_use(
             classes = _diagnoses(counts, required, earlier.classes_of(**key), rule)
         else:
             count, scope = int(by_code[ANY]["records"]), groups.get((policy, year, PRIMARY_DIAGNOSIS), {})
-            # Records in scope are published elsewhere. So the others follow from the whole.
+            # The records in scope are published elsewhere, so a reader can subtract them from the whole.
             outside = whole - max((int(row["of_records"]) for row in scope.values()), default=0)
             cells = [count] if kind == UNSPECIFIED else [count, whole - count, outside]
             kept_back = any(row["status"] == WITHHELD for row in earlier.of(**key))
@@ -97,11 +97,11 @@ def code_use(
 def _diagnoses(
     counts: Mapping[str, int], required: Collection[str], shown_before: Sequence[set[str]], rule: Thresholds
 ) -> dict[str, int | None]:
-    """The classes of primary diagnoses with their counts; nothing if the required codes, or all others, are few.
+    """The classes of primary diagnoses with their counts. Empty if the required codes, or all others, have few records.
 
-    The number of records with a required code follows from the attrition. So the two groups add up by themselves. A code
-    that a kept release did not show is not shown either, because its count of then would be the difference. If a kept release
-    shows a code that is too rare now, nothing is shown.
+    The number of records with a required code can be read from the attrition, so the required codes and the others are two
+    separate totals. A code that a kept release did not show is not shown, because the difference of the two releases would reveal
+    its earlier count. If a kept release shows a code that is too rare now, nothing is shown.
     """
     classes: dict[str, int | None] = {}
     for rest, listed in (
@@ -114,7 +114,7 @@ def _diagnoses(
         alone = {code for code, number in listed.items() if number > rule.high}
         for before in shown_before:
             alone &= before
-        # The rest is not small, and not nothing: a 0 that became 1 would be seen.
+        # The rest must not be small, nor 0: a reader of two releases would see a 0 that becomes 1.
         for code in sorted(alone, key=lambda code: (listed[code], code)):
             if rest == REQUIRED and len(alone) == len(listed):
                 break
@@ -135,8 +135,9 @@ def _diagnoses(
 def equality(rated: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -> list[Row]:
     """The rows of ``gold/equality_rate`` that may be shown. Each dimension is a split of the flagged records of the pooled years.
 
-    A rate is rounded to what 5 records are at least, and its limits outwards; a group of fewer than 10 records has none. The slope
-    index (class ``slope_index``) is shown if no fifth is withheld and each has a rate. If a kept release has years that overlap with these and are another number of years, nothing is shown.
+    A rate is rounded to a multiple of at least the rate of 5 records, and its limits outwards. A group of fewer than 10 records has
+    no rate. The slope index (class ``slope_index``) is shown if no fifth is withheld and each has a rate. Nothing is shown if a kept
+    release has a period of another length that overlaps with this one.
     """
     tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rated:
@@ -211,8 +212,8 @@ def _to_unit(value: float | None, unit: float, side: int) -> float | None:
 def linked(measured: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -> list[Row]:
     """The rows of ``gold/linked_measure`` over all years, for flagged and for all records.
 
-    Both are withheld if, of the flagged records or of the others, few have or do not have what is counted; if a kept release
-    withholds them; or if a kept release gives a number for other years that is too near.
+    Both are withheld in three cases. Few of the flagged records, or of the others, have what is counted, or few do not have it. A kept
+    release withholds them. Or a kept release has other years, and its number differs too little from this one.
     """
     tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in measured:

@@ -66,7 +66,7 @@ INCIDENCE_DAYS = (30, 90, 365, 730)
 # The event ALIVE is made of two others. It is published only if both are, because otherwise it would give one of them away.
 ALIVE = "alive_without_further_operation"
 PARTS_OF_ALIVE = ("further_operation", "death_in_hospital")
-# The share of readmissions among discharges with 30 days of data. Those without them are the difference from the curve.
+# The share of readmissions among discharges with 30 days of data. The curve's figures less these are the other discharges.
 WITHIN_30_DAYS, READMISSION = "readmission_within_30_days", "readmission"
 FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
 TOTALS = ("total_from", "total_to")
@@ -413,8 +413,8 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
 
 
 def _few_without_data(discharges: int, events: int, curve: Sequence[Row], rule: Thresholds) -> bool:
-    """Whether the live discharges without 30 days of data, or those of them with or without a readmission, are few. A reader who has
-    the curve's numbers on day 30 too can work them out."""
+    """Whether there are live discharges without 30 days of data, and few of these have a readmission or few have none. A reader can
+    work out both numbers from the curve on day 30."""
     others = max((int(row["at_risk"]) for row in curve if row["day"] == 0), default=0) - discharges
     readmitted = sum(int(row["events"]) for row in curve if row["day"] <= INCIDENCE_DAYS[0]) - events
     return others > 0 and min(readmitted, others - readmitted) <= rule.high

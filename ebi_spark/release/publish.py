@@ -250,9 +250,9 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs
 def _write_star(
     lake: Lake, release_id: str, rates: list[dict[str, Any]], policies: list[dict[str, Any]], *, stage: str
 ) -> None:
-    """Write the tables for BI tools, which have the current release only. Their rows follow from rows that were checked.
+    """Write the tables for BI tools, which have the current release only. Their rows are made from rows that were checked.
 
-    ``dim_status`` is written last: if it has the release, all of them have.
+    ``dim_status`` is written last. So if it has the release, all of them have it.
     """
     (manifest,) = lake.small_rows(RELEASE, ["geography", "disclosure"], {"release_id": [release_id]})
     rule = disclosure_rules()[manifest["disclosure"]]
@@ -267,7 +267,8 @@ def _write_star(
 
 
 def refresh_star(lake: Lake, release_id: str, *, stage: str) -> bool:
-    """Write the tables for BI tools from a release that is current already, unless they have it. Returns whether it did."""
+    """Write the tables for BI tools from the release that is current already, unless they have it. Returns whether they were
+    written."""
     if not lake.exists(DIM_STATUS):
         lake.prepare()
     elif {row["release_id"] for row in lake.small_rows(DIM_STATUS, ["release_id"])} == {release_id}:

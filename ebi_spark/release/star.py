@@ -39,10 +39,10 @@ NOT_COMPARED = "not_compared"
 def star_rows(
     rates: Iterable[Row], policies: Iterable[Row], *, release_id: str, geography: str, rule: Mapping[str, Any]
 ) -> dict[Table, list[dict[str, Any]]]:
-    """The rows of every table of the star.
+    """The rows of each of the five tables: the rates, and the four tables that describe their keys.
 
     ``rates`` has the release's rows of ``published/rate``, ``policies`` those of ``published/policy``. ``rule`` is the disclosure
-    rule: its rounding says which counts a published one may have been rounded from.
+    rule. Its rounding says from which counts a published count may have been rounded.
     """
     listed = list(policies)
     default = {(row["policy_id"], row["revision"]): row for row in listed if row["is_default_reading"]}
@@ -61,7 +61,7 @@ def star_rows(
 
 
 def _is_shown(row: Row, default: Mapping[tuple[str, str], Row]) -> bool:
-    """Whether a rate is by the default reading of its policy, in a single year of England or a period published below it."""
+    """Whether a rate has its policy's default reading and a period that is published below England, or is of England and one year."""
     policy = default.get((row["policy_id"], row["revision"]))
     if policy is None or policy["reading"] != row["reading"]:
         return False
@@ -216,10 +216,11 @@ def limits_of(row: Row) -> Limits | None:
 def wider_limits(limits: Limits, rate: float, published: int, rule: Mapping[str, Any]) -> Limits:
     """The 99.8% limits of the rate of an area below England, from its 95% limits and its published count.
 
-    ``rule`` is the disclosure rule. Under secondary suppression the limits are those of the least and the most count that would be
-    published as this one, times a factor. So the ratio of that count's limits at the two levels is the rate's too. Under another
-    rule the rate is direct, and its limits are the rate plus a spread times (limit of the count − count) (Dobson). So the
-    distance from the rate grows by the ratio of these differences, here the largest of all counts that are possible.
+    ``rule`` is the disclosure rule. Under secondary suppression, the lower limit of the rate is a factor times that of the smallest
+    count that would be published as this one, and the upper limit a factor times that of the largest. So the ratio of a limit at
+    the two levels is the same for the count and the rate. Under another rule the rate is direct, and a limit is the rate plus a
+    spread times (limit of the count − count) (Dobson). So the distance from the rate grows by the ratio of these differences. The
+    largest ratio of all possible counts is used.
     """
     least, most = possible_counts(published, rule)
     if rule.get("protected"):

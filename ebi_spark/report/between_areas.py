@@ -89,9 +89,10 @@ class Comparison:
 
     @cached_property
     def widened(self) -> float:
-        """What the limits are widened by: the overdispersion where it is larger than chance would make it, otherwise 1.
+        """What the limits are widened by: the overdispersion if it is larger than chance would make it, otherwise 1.
 
-        It is the mean of as many squares of normal variables as there are areas, whose standard deviation is √(2/areas).
+        By chance it is the mean of as many squares of normal variables as there are areas. This mean has the standard deviation
+        √(2/areas), and two of these above 1 are allowed.
         """
         return self.phi if self.adjust and self.phi and self.phi > 1 + 2 * (2 / len(self.shown)) ** 0.5 else 1.0
 
@@ -197,7 +198,9 @@ def _blocks(each: Comparison, key: str, title: str, footnotes: Footnotes) -> lis
         limits = "Poisson limits"
         if each.widened > 1:
             limits += f", widened for overdispersion: φ = {wording.rate(each.phi)}"
-        rounding = " An area counts as outside only if it is for every count that rounding leaves possible."
+        rounding = (
+            " An area counts as outside only if it is outside for every count that its rounded count can stand for."
+        )
         blocks += chart_block(
             charts.funnel(
                 each.shown, national=each.national, key=f"{key}-funnel", title=f"{title}, {each.period}",

@@ -111,7 +111,7 @@ def by_year(
 def split_hidden(
     rows: Sequence[Row], label: Callable[[Row], str], is_hidden: Callable[[Row], bool]
 ) -> tuple[list[Row], list[str]]:
-    """The rows of labels that show something, and the labels all of whose rows are hidden, which one sentence can name."""
+    """The rows of labels with something to show, and the labels all of whose rows are hidden. One sentence can name the latter."""
     shown = {label(row) for row in rows if not is_hidden(row)}
     hidden = dict.fromkeys(label(row) for row in rows if label(row) not in shown)
     return [row for row in rows if label(row) in shown], list(hidden)
@@ -120,20 +120,20 @@ def split_hidden(
 def by_year_shown(
     rows: Sequence[Row], *, label: Callable[[Row], str], is_hidden: Callable[[Row], bool], words: str, **given: Any
 ) -> list[Block]:
-    """:func:`by_year` of the labels that show something in any year, and a sentence that begins with ``words`` on the others."""
+    """:func:`by_year` for the labels with something to show in any year. A sentence that begins with ``words`` names the others."""
     shown, hidden = split_hidden(sorted(rows, key=given["order"]), label, is_hidden)
     blocks = [by_year(shown, label=label, **given)] if shown else []
     return [*blocks, *hidden_names(words, hidden)]
 
 
 def hidden_names(words: str, names: Sequence[str]) -> list[Block]:
-    """What shows nothing, named once: in a sentence, or if there are many in a list that a reader can open."""
+    """Names of what has nothing to show: in one sentence or, if they are many, in a list that a reader can open."""
     if len(names) > _FEW:
         return [Block("items", text=f"{words} ({len(names)})", items=tuple(names), fold=True)]
     return [text(f"{words}: {'; '.join(names)}.")] if names else []
 
 
-# So many names fit into a sentence.
+# At most so many names are in a sentence.
 _FEW = 8
 
 

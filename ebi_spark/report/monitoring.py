@@ -39,7 +39,7 @@ WINDOWS = {
 STATES = {"seen": "seen", "not_seen": "not seen", "cannot_be_seen": "cannot be seen"}
 _LOOKS = {"seen": "left", "not_seen": "removed", "cannot_be_seen": "dropped"}
 EVENTS = {
-    "readmission_within_30_days": "Emergency readmission, of live discharges with 30 days of data (a plain share)",
+    "readmission_within_30_days": "Emergency readmission, as a simple share of live discharges with 30 days of data",
     "readmission": "Emergency readmission",
     "further_operation": "Further fusion, revision or removal",
     "death_in_hospital": "Death in hospital",
@@ -69,7 +69,7 @@ GROUPS = {
 }  # fmt: skip
 LINKED = {
     "imaging_before_fusion": "Fusions with a scan of the lumbar spine in the 12 months before",
-    "flagged_imaging_before_fusion": "Such fusions with a scan that the imaging policy flags",
+    "flagged_imaging_before_fusion": "Fusions with such a scan that the imaging policy flags",
     "repeat_imaging": "Scans of a person who had one in the 365 days before",
 }
 
@@ -168,7 +168,7 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
     if any(share is not None for share in reached.values()):
         yield Block(
             "grid",
-            text=f"The last step of the article's algorithm that the data show, as a share of fusions, {last}. {PENDING}",
+            text=f"How far the data show that fusions followed the article's algorithm: the last step seen, {last}. {PENDING}",
             head=("Last step seen", "", "Share of fusions"),
             rows=tuple(
                 (words, stack([("left", reached.get(name) or 0)], 1), _share(reached.get(name)))
@@ -180,7 +180,7 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
     never = {row["measure"] for row in steps if row["class"] == "cannot_be_seen" and row.get("share") == 1}
     if never:
         yield text(
-            "What is missing to decide the algorithm for any fusion, because these data never have it: "
+            "The algorithm cannot be decided in full for any fusion, because these data never show: "
             f"{', '.join(sorted(wording.in_words(name) for name in never))}."
         )
     steps, hidden = split_hidden(steps, _step, _is_hidden)
@@ -291,9 +291,7 @@ def _changes(rows: Sequence[Row]) -> Iterable[Block]:
     # The latest year, and the year before it where there is one.
     last = max((str(row["period_to"]), str(row["period_from"]), str(row["revision"])) for row in rows)
     chosen = [row for row in rows if (str(row["period_to"]), str(row["period_from"]), str(row["revision"])) == last]
-    caption = (
-        f"Why the number of flagged records changed from {last[1]} to {last[0]}, both years read by revision {last[2]}"
-    )
+    caption = f"Why the number of flagged records changed from {last[1]} to {last[0]}, with revision {last[2]} applied to both years"
     records: dict[str, Any] = {row["component"]: row.get("records") for row in chosen}
     totals = ("total_from", "total_to")
     parts = sorted(
@@ -301,7 +299,7 @@ def _changes(rows: Sequence[Row]) -> Iterable[Block]:
         key=lambda name: (FACTORS.index(name) if name in FACTORS else len(FACTORS), name),
     )
     if not parts or any(records.get(name) is None for name in (*totals, *parts)):
-        yield text(f"{caption}: the parts are withheld, because one of the counts that they are made from is small.")
+        yield text(f"{caption}: the parts are suppressed, because one of the counts that they are made from is small.")
         return
     level = float(records["total_from"])
     most = level + sum(max(0.0, float(records[name])) for name in parts) or 1.0
@@ -324,7 +322,7 @@ def _changes(rows: Sequence[Row]) -> Iterable[Block]:
         align="lbr",
     )
     if any(row.get("notes") for row in chosen):
-        yield text("A factor that is 0/0 in one of the years is given its value of the other year.")
+        yield text("A factor that is 0 divided by 0 in one of the years has the value of the other year.")
 
 
 def _measures(rows: Sequence[Row]) -> Iterable[Block]:
@@ -393,8 +391,8 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
         given.sort(key=lambda row: (of_all.index(row["measure"]) if row["measure"] in LINKED else 9, row["class"]))
         yield Block(
             "grid",
-            text=f"Imaging, over records that are linked by person, {wording.period(given[0])}, with 95% limits. No code says why a scan "
-            "was done. Only records whose data cover the time before count.",
+            text=f"Imaging, from records that are linked by person, {wording.period(given[0])}, with 95% limits. No code says why a scan "
+            "was done. A record is included only if the data cover the whole time before it.",
             head=("Measure", "Of", "Records", "Of records", "Share"),
             rows=tuple(
                 (

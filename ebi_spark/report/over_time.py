@@ -48,7 +48,7 @@ def trend(
     blocks = chart_block(
         charts.trend(rows, key=f"{anchor}-trend", title=title, others=others),
         f"Flagged records per 100,000 people in {place}, {_MEASURE_WORDS[measure_of(rows)]}."
-        + (" Dashed: the same policy, read in other ways." if others else ""),
+        + (" Dashed: the other readings of the policy." if others else ""),
         changes,
     )
     if not blocks:
@@ -152,11 +152,11 @@ def _changes(whole: Sequence[Row], place: str) -> list[Block]:
 
 
 def direction(whole: Sequence[Row]) -> str:
-    """Which way the rate goes, from the first period to the last, in a sentence."""
+    """Whether the rate rises or falls from the first period to the last, in a sentence."""
     newest = max((str(row.get("revision")) for row in whole), default="")
     pairs = _pairs([row for row in whole if str(row.get("revision")) == newest])
     if not pairs:
-        return "There are too few periods or records to say which way the rate goes."
+        return "There are too few periods or records to say whether the rate rises or falls."
     one, other = pairs[-1]
     found = _change(one, other)
     interval = f"ratio {found.ratio:.2f}, 95% interval {found.ratio_lower:.2f} to {found.ratio_upper:.2f}"

@@ -236,7 +236,7 @@ class Policy:
                 ("Revision", f"{self.current['revision']}, {in_force(self.current)}"),
             ]
             if '"coding_seen": false' in str(self.current.get("definition")):
-                facts.append(("Coding", "not seen for this revision; that of the revision before it is used"))
+                facts.append(("Coding", "not seen for this revision, so the coding of the revision before it is used"))
         if reminder:
             facts.append(("Check the source", reminder[0].upper() + reminder[1:]))
         meaning = wording.READING_MEANINGS.get(self.reading)
@@ -248,7 +248,7 @@ class Policy:
         if not steps:
             return (
                 text(
-                    "The release does not show how many records each clause removes, or near misses, for this policy's main definition."
+                    "For this policy's main definition, the release shows neither how many records each clause removes nor near misses."
                 ),
             )
         last = max(str(row["financial_year"]) for row in steps)
@@ -374,7 +374,7 @@ class Policy:
             blocks.append(
                 Block(
                     "grid",
-                    text="The decisions that the other readings are based on",
+                    text="The decisions by which the other readings differ.",
                     head=("Reading", "Decision", "Clause", "Test", "Coding", "Why"),
                     rows=tuple(decisions),
                     align="lllclw",
@@ -386,7 +386,7 @@ class Policy:
         return tuple(blocks)
 
     def _baseline_spread(self) -> tuple[Block, ...]:
-        """How areas differ as the source publishes it, beside ours: the shortest published period that has the source's
+        """How areas differ by the source's figures and by ours. Ours are of the shortest published period that has the source's
         year."""
         given = baselines().get(self.policy_id, {})
         areas = [
@@ -410,7 +410,7 @@ class Policy:
         return (
             Block(
                 "grid",
-                text="How areas differed, as published and as here: England's standardised rate, N-fold (P90 divided by P10) "
+                text="How areas differed, in the published figures and in ours: England's standardised rate, N-fold (P90 divided by P10) "
                 "and percentiles of the areas' rates, per 100,000. The areas, the standard population and the unit (episodes, "
                 "spells) differ.",
                 head=("Figures", "Rate", "N-fold", "P10", "P25", "P50", "P90"),

@@ -1,4 +1,5 @@
-"""The first screen: for each policy what it asks, how many, where, which way it goes, and how much one reading decides."""
+"""The first screen: for each policy what it asks, how many records are flagged, where the rate is high or low, whether it rises or
+falls, and how much the count depends on the reading."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from ebi_spark.report.blocks import stack
 from ebi_spark.report.policy import Policy, newest_of
 from ebi_spark.report.rows import Row, clauses_of, is_suppressed, limits_of
 
-# So many areas are named in a sentence.
+# A sentence names at most so many areas.
 NAMED = 4
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A line of the table that shows how much the choice of a reading decides. ``bar`` shows the count."""
+    """A line of the table that shows how the count depends on the reading. ``bar`` draws the count."""
 
     name: str
     bar: Markup
@@ -133,7 +134,7 @@ def readings_of(policy: Policy) -> tuple[Reading, ...]:
 
 
 def _how_sure(policy: Policy) -> str:
-    """How much the choice of a reading, and one decision alone, decides. The limits allow for chance only."""
+    """How the count depends on the reading, and on one coding decision alone. The limits allow for chance only."""
     sentences = []
     rows = {name: rows[0] for name in wording.READINGS if (rows := newest_of(policy.whole(name)))}
     counts = {name: int(row["activity"]) for name, row in rows.items() if row.get("activity") is not None}
@@ -143,15 +144,15 @@ def _how_sure(policy: Policy) -> str:
             sentences.append("All readings of the policy give the same count.")
         else:
             sentences.append(
-                f"Read in other ways, the same records give {wording.count(low)} to {wording.count(high)}. "
-                f"This figure is the policy {wording.reading(policy.reading)}; its limits allow for chance only."
+                f"Depending on the reading, {wording.count(low)} to {wording.count(high)} of the same records are flagged. "
+                f"The figure above is for the reading “{wording.reading(policy.reading)}”; its limits allow for chance only."
             )
     decided = largest_decision(policy)
     if decided is not None:
         words = "With" if decided["direction"] == "made" else "Without"
         sentences.append(
-            f"{words} the decision “{wording.in_words(decided['decision'])}”, {wording.count(decided['flagged'])} flagged records "
-            f"become {wording.count(decided['flagged_flipped'])}."
+            f"{words} the coding decision “{wording.in_words(decided['decision'])}”, the count would be "
+            f"{wording.count(decided['flagged_flipped'])} instead of {wording.count(decided['flagged'])}."
         )
     return " ".join(sentences)
 
@@ -272,4 +273,4 @@ def _area_words(row: Row, each: Comparison) -> str:
         }
         words += f"; {side.get(each.sides.get(str(row['area_code']), ''), 'within the limits of the funnel plot')} around England's "
         words += wording.rate(each.national)
-    return f"{words}. Number {place} of {len(each.shown)} from the highest. {counts[:1].upper()}{counts[1:]}."
+    return f"{words}. It is number {place} of {len(each.shown)}, counted from the highest. {counts[:1].upper()}{counts[1:]}."

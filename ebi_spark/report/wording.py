@@ -61,8 +61,8 @@ FOOTNOTES = {
     "partial_population": "The population file lacks some of this area's people.",
     "unusual_population": "The population file has far more or far fewer people than expected.",
     "split_estimate": (
-        "This may be an estimate. An area was split, and records that lookups could not place were given to its parts by "
-        "their shares of small areas (LSOAs), not of people."
+        "This may be an estimate. An area was split, and records that lookups could not place were divided between its parts in "
+        "proportion to their numbers of small areas (LSOAs), not of people."
     ),
     "unmapped_part": (
         "No area code of this period covers all of this area. Records of people in the missing part count in England only, "

@@ -183,7 +183,7 @@ class RunHistory:
         return last.seconds / len(last.years) if last and last.seconds else None
 
     def last_seconds(self, stage: str) -> float | None:
-        """How many seconds the stage's last successful run took, whatever its years; None without one."""
+        """How many seconds the stage's last successful run took, whatever its years. None if there is none."""
         return next((record.seconds for record in self.records(stage, DONE)), None)
 
     def histories(self, names: Iterable[str], runs: Iterable[StageRun]) -> dict[str, History]:
@@ -438,8 +438,8 @@ class RunHistory:
         return found
 
     def passed_checks(self, years: Iterable[str]) -> dict[str, set[str]]:
-        """For each suite of silver's records, the years of which every record met the checks when an ingest wrote it, and
-        that nothing has changed since."""
+        """For each suite of silver's records, the years in which every record met the checks when an ingest wrote it, and
+        which have not been changed since."""
         found: dict[str, set[str]] = {}
         ingests = self.records("ingest", DONE)
         for table in RECORD_TABLES.values():
@@ -475,7 +475,7 @@ class RunHistory:
 
 
 def checked_as(table: Table) -> str:
-    """The name under which an ingest records what it has checked of a table: it changes with the checks."""
+    """The name under which an ingest notes which checks of a table it has made. It changes if the checks change."""
     return f"{table.full_name} {fingerprint(row_checks(table.name))}"
 
 

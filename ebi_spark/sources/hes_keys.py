@@ -26,7 +26,7 @@ YEARLY_KEYS = {
     "op": ("year_text", "appointment_date"),
     **dict.fromkeys(CODE_TABLES, ("year_text", "")),
 }
-# Between the key of an episode or appointment and the place of a code, in the key of a row of a long table.
+# Separates, in the key of a row of a long table, the key of the episode or appointment from the place of the code.
 PLACE = "#"
 
 

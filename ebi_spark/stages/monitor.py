@@ -106,9 +106,9 @@ class MonitorSummary:
 
 
 class Monitor(Stage):
-    """Looks at the operations in scope of the policies, each in its default reading, over all years of the lake.
+    """Analyses the operations in scope of each policy, in its default reading, over all years of the lake.
 
-    Replaces all rows of its tables, because an operation is followed back and ahead over the years.
+    Replaces all rows of its tables, because the care around an operation can be in other years.
     """
 
     name = "monitor"
@@ -139,8 +139,8 @@ class Monitor(Stage):
         return read_geography(self.config.geography, self.config.mappings)
 
     def _operations(self) -> DataFrame:
-        """The operations of all years; see :func:`~ebi_spark.pathway.operations.operations`. They are computed once, for
-        ``gold/approval_match``, which the rest of the stage reads."""
+        """The operations of all years; see :func:`~ebi_spark.pathway.operations.operations`. They are computed once
+        and written to ``gold/approval_match``, from which the rest of the stage reads them."""
         lake = self.lake
         default = {(row["policy_id"], row["reading"]) for row in self._readings if row["is_default_reading"]}
         in_scope = lake.small_rows(POLICY_ATTRITION, ["policy_id", "reading", "records_left"], {"step": [0]})
@@ -174,7 +174,7 @@ class Monitor(Stage):
             found = {row["match_class"]: row["rows"] for row in lake.grouped(APPROVAL_MATCH, ["match_class"])}
             summary.approvals = {name: found[name] for name in MATCH_CLASSES if name in found}
         self._unused_approvals(covered)
-        # A policy that was not applied has no operations, which is not the same as none.
+        # The lake has no operations of a policy that was not applied. That does not mean that there were none.
         self._changes_of_regimes(
             [change for change in regime_changes(regimes) if change.policy_id in self._policies_applied]
         )
@@ -197,7 +197,7 @@ class Monitor(Stage):
             frame.where(F.col("source_system") == config.register_pseudonym) if config.register_pseudonym else frame
             for frame in records
         ]
-        # The people of the registers are few: silver is read once and not shuffled.
+        # The registers have few people, so silver is read once and not shuffled.
         seen = (
             people[0]
             .select("person_id")
@@ -239,7 +239,7 @@ class Monitor(Stage):
         by = ["policy_id", "board", "operation_date", "flagged"]
         counts = self.lake.grouped(APPROVAL_MATCH, by) if changes else []
         if self.config.coverage == "partial":
-            # A board without any operation is not in the lake, so its zeros would mean nothing.
+            # A board without any operation may be outside the extract, so its zeros would mean nothing.
             there = {row["board"] for row in counts}
             changes = [change for change in changes if change.board in there]
         rows = before_and_after(counts, changes, self._days_of_data)
@@ -267,11 +267,11 @@ class Monitor(Stage):
         self.lake.replace(table, rows, {}, stage=self.name)
 
     def _replace_rows(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Replace a table by a few rows, which get the run's id."""
+        """Replace a table by a few rows, with the run's id."""
         self._replace(table, [{**row, "run_id": self.context.run_id} for row in rows])
 
     def _clear(self, *tables: Table) -> None:
-        """Empty tables. One that is empty is not written again."""
+        """Empty these tables. One that is empty already is not written."""
         for table in tables:
             if self.lake.grouped(table, [])[0]["rows"]:
                 self._replace(table, [])
@@ -299,7 +299,7 @@ class Monitor(Stage):
         steps = steps.withColumn("run_id", run_id)
         lake.replace(PATHWAY_STEP, steps.repartition(YEAR), {}, stage=self.name)
         described = followed.withColumns({"levels": levels(), "approach": approach(), "decompression": decompression()})
-        # What was just written is read again: the outpatient table is read once.
+        # Reads the steps that were just written, so that the outpatient table is read only once.
         reached = step_reached(lake.read(PATHWAY_STEP), described)
         whole = described.join(reached, list(OPERATION)).join(
             outcomes_after(followed, linked, data_end), list(OPERATION)

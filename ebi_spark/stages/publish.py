@@ -101,7 +101,7 @@ class Publish(Stage):
         self.context.report = str(path)
 
     def keep(self, release_id: str) -> None:
-        """Leave a release current: only bring the tables for BI tools up to date, where they have another release."""
+        """Keep the current release, and bring the tables for BI tools up to date if they have another one."""
         if refresh_star(self.lake, release_id, stage=self.name):
             self.context.progress(f"the tables for BI tools now have {release_id}")
 

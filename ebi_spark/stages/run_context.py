@@ -62,7 +62,7 @@ class RunContext:
         self.report: str | None = None
         self.tables: dict[str, int] = {}
         self.why: list[str] = []
-        # The stage that is running, since when, and when it should end (None: not known).
+        # The stage that is running, when it began, and when it will probably end (None: not known).
         self._running: StageReport | None = None
         self._since = 0.0
         self._until: float | None = None
@@ -94,12 +94,12 @@ class RunContext:
         self.heading(name, f": nothing to do, {what}")
 
     def expect(self, seconds: float | None) -> None:
-        """Note about how long the stage that runs now or begins next will take from now; None: not known."""
+        """Set how long the stage that runs now or begins next will probably take from now; None: not known."""
         self._until = None if seconds is None else time.monotonic() + seconds
 
     def how_far(self) -> str:
-        """The stage that is running, with its years, its rows, the time so far and about how much is left; empty between
-        two stages. Such as ``flag · 2021-22 to 2023-24 · 259,789 rows · 0:42 · about 2 min left``."""
+        """The stage that is running, with its years, its rows, the time so far and roughly the time left. Empty between two
+        stages. For example ``flag · 2021-22 to 2023-24 · 259,789 rows · 0:42 · about 2 min left``."""
         running, now = self._running, time.monotonic()
         if running is None:
             return ""
@@ -131,7 +131,7 @@ class RunContext:
         from ebi_spark.runs.history import READS, new_record, recorded_inputs
         from ebi_spark.spark.session import is_small, is_tiny, uncompiled
 
-        spark = self.spark  # an error at its start is no error of the stage
+        spark = self.spark  # an error when the session starts is not an error of the stage
         report = StageReport(name, why=self.why, record=new_record(name, self.config, self.run_id, only))
         self.why = []
         started, clock = datetime.now(UTC), time.monotonic()

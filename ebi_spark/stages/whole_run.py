@@ -70,7 +70,7 @@ class WholeRun:
             self._keep_release(released)
 
     def _run_if_due(self, stage: Ingest | Flag | Rate, due: Due, otherwise: str, left: float | None = None) -> bool:
-        """``left``: about how many seconds this stage will take, where this run already shows it."""
+        """``left``: how many seconds this stage will probably take, if this run already shows it."""
         context = self.context
         if not due:
             context.skip(stage.name, otherwise)

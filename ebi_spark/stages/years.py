@@ -21,7 +21,7 @@ def silver_records(context: RunContext) -> dict[str, int]:
 
 
 def known_records(context: RunContext, years: list[str]) -> int | None:
-    """The number of records of these years in silver, for people to see; None where it would cost a Spark query."""
+    """The number of records of these years in silver, to show in progress. None if it would need a Spark query."""
     if context.config.lake.folder is None:
         return None
     records = silver_records(context)

@@ -1,7 +1,7 @@
-"""Made-up answers for the forms of a case-note audit of made-up data, with a truth that is known.
+"""Made-up answers for the forms of a case-note audit of made-up data. What the notes "say" is known, so estimates can be tested.
 
 ``python -m ebi_spark.synthetic.case_notes --lake LAKE --forms DIR --out DIR`` fills the forms of a draw. It refuses records that are not
-made up, because nobody must mistake these answers for what notes say.
+made up, so that nobody mistakes these answers for those of real notes.
 """
 
 import argparse
@@ -46,8 +46,9 @@ def fill_forms(
 ) -> int:
     """Fill the forms of a draw and write them to ``out``, a file for each provider. Returns how many are filled.
 
-    ``strata`` has the stratum of each drawn record, ``clauses`` the kind of each clause that the forms ask about. A form whose
-    verdict is no has one clause that does not support the flag. A second reader differs now and then, and the truth is adjudicated.
+    ``strata`` has the stratum of each drawn record, ``clauses`` the kind of each clause that the forms ask about. If the
+    verdict of a form is no, one of its clauses does not support the flag. A second reader sometimes differs; the adjudicated answer
+    is then the true one.
     """
     out.mkdir(parents=True, exist_ok=True)
     filled: set[str] = set()
@@ -72,7 +73,7 @@ def _answers(row: Mapping[str, str], stratum: str, clauses: Mapping[str, str], s
         answer = NO if question == NOTES_FOUND else ""
         return answer, answer if twice else "", ""
     true = confirmed(record, stratum, seed)
-    # Of a record that is not confirmed, one clause says why.
+    # If a record is not confirmed, one clause says why.
     reasons = [name for name, kind in clauses.items() if kind in ("require", "exclude", "note")]
     reason = reasons[int(_uniform(seed, "reason", record) * len(reasons))]
     supports = SUPPORTS_FLAG.get(clauses.get(question, ""), NO if question in clauses else YES)
@@ -89,7 +90,7 @@ def _other(answer: str) -> str:
 
 
 def _uniform(seed: int, purpose: str, text: str) -> float:
-    """A number in [0, 1) that is the same for the same text."""
+    """A number in [0, 1) that depends only on the seed, the purpose and the text."""
     digest = hashlib.sha256(f"{seed}|{purpose}|{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 

@@ -240,7 +240,7 @@ HISTORIES: tuple[History, ...] = (
 
 
 def operation_day(history: History, starts: Sequence[int]) -> date:
-    """The day of the operation. Operations are spread over the years, each where all of its history is in them.
+    """The day of the operation. Operations are spread over the years, and all of each history is within them.
 
     ``starts`` are the calendar years that the financial years begin in. If the years are too short for a history, its
     operation is on 15 September of the middle year.

@@ -75,8 +75,8 @@ class Places:
     def write_deprivation(self, lookup: Path, people: Path) -> int:
         """Write ``lsoa, fifth`` and ``fifth, sex, age_from, people`` as CSV. Returns the number of small areas.
 
-        The fifths are made up: the small areas of each location take turns, so each fifth has a fifth of everybody, and no fifth
-        has more activity than another but by chance.
+        The fifths are made up: the small areas of each location are put into the fifths in turn. So each fifth has a fifth of all
+        people, and fifths differ in activity only by chance.
         """
         areas = [(f"E019{n:05d}", n % FIFTHS + 1) for n in range(len(self.locations) * SMALL_AREAS)]
         cells: dict[str, int] = {}

@@ -530,7 +530,7 @@ BATCH = Table(
     years_unchanged array<string> -- ingest: the years whose source files were checked and did not have to be read
     files array<struct<file:string,financial_year:string,fingerprint:string>> -- ingest: the source files that were read, by year (NULL: rows without a year), with a fingerprint of the status of their rows; NULL if nothing was read
     due_from map<string,date> -- ingest: the source files with rows of future days, each with the first day on which it is read again
-    checked map<string,array<string>> -- ingest: by table and fingerprint of its checks, the years of which every record was counted when it was written and meets all checks that look at one record
+    checked map<string,array<string>> -- ingest: by table and fingerprint of its checks, the years in which every record was checked when it was written and met all checks that look at one record
 """,
     required=("run_id", "stage", "started_at", "outcome"),
 )

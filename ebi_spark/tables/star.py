@@ -1,6 +1,6 @@
 """The tables that BI tools take as they are: one table of rates with four tables that describe its keys (a star).
 
-They have the current release only, flat types, and no counts: nothing in them can be summed twice. Counts are in
+They have the current release only, simple types, and no counts: nothing in them can be added up by mistake. Counts are in
 ``published/rate``.
 """
 
@@ -116,11 +116,11 @@ RATE_CURRENT = Table(
     crude_lower_95 double -- lower 95% limit of the crude rate; below England it holds for every count that rounding leaves possible
     crude_upper_95 double -- upper 95% limit, likewise
     flagged_share double -- flagged records as a share of those in scope; below England of rounded counts
-    share_lower_95 double -- lower 95% limit of the share; below England it holds for every two counts that rounding leaves possible
+    share_lower_95 double -- lower 95% limit of the share; below England it holds for every pair of counts that rounding leaves possible
     share_upper_95 double -- upper 95% limit, likewise
     england_rate double -- England's standardised rate of the same policy and period
     england_share double -- England's flagged share of the same policy and period
-    compared_with_england_95 string -- lower, similar, higher or not_compared: where lower_95 and upper_95 are to england_rate
+    compared_with_england_95 string -- lower or higher: both of lower_95 and upper_95 are below or above england_rate; similar: england_rate is between them; not_compared
     compared_with_england_998 string -- likewise, by lower_998 and upper_998
     method string -- how the rate was calculated
     notes string -- what to know about the figure, separated by semicolons: distant_vintage, back_cast, partial_year, …

@@ -141,8 +141,8 @@ class FailedCheck:
 class GateResult:
     """The result of checking one layer.
 
-    ``checks`` is the number of checks that were evaluated, as progress, summary and page show it: a check is a statement about
-    a table, whether one expectation of Great Expectations expresses it or several. ``failed`` are critical checks;
+    ``checks`` is the number of checks that were evaluated, which progress, summary and page show. A check is a statement about
+    a table; it can need one expectation of Great Expectations or several. ``failed`` are critical checks;
     ``warnings`` do not make ``success`` false. ``versions`` are the Delta versions that were checked. ``docs`` is the index
     page, if pages were written.
     """
@@ -156,7 +156,7 @@ class GateResult:
 
     @property
     def in_words(self) -> str:
-        """Such as ``101 checks passed`` or ``98 of 101 checks passed, 2 warnings, 1 failed``."""
+        """For example ``101 checks passed``, or ``98 of 101 checks passed, 2 warnings, 1 failed``."""
         missed = len(self.failed) + len(self.warnings)
         passed = f"{self.checks - missed:,} of {self.checks:,}" if missed else f"{self.checks:,}"
         parts = [f"{passed} checks passed"]
@@ -208,8 +208,8 @@ def validate_layers(
     Only rows of ``years`` are checked (None: all years). The layer ``published`` needs a ``release_id``: only rows of that
     release are checked, and they are compared with gold as it is now. Other layers must not have one (``ValueError``).
     Tables in ``staged`` are checked as given there, before they are written; ``staged_rows`` are the same rows, if they are
-    already in memory. ``passed``: for a suite, the years of which every row is known to meet its checks of the kind ``row``; they
-    are not read for these checks. A check that compares tables may read other rows. Layers are counted in parallel. A page about each
+    already in memory. ``passed``: for a suite, the years in which every row is known to meet its checks of the kind ``row``. The rows of
+    these years are not read for these checks. A check that compares tables may read other rows. Layers are counted in parallel. A page about each
     layer is written to a folder of its own in ``docs``.
     """
     suites = {layer: [load_suite(name) for name in LAYER_SUITES[layer]] for layer in layers}
@@ -495,7 +495,7 @@ class _ViolationCounter:
         return self.rows(suite).toArrow()
 
     def _in_memory(self, suite: str) -> pa.Table | None:
-        """All rows of a suite's table, if they are on the driver or few and figures; otherwise None."""
+        """All rows of a suite's table, if they are on the driver, or if the table is small and has only figures. Otherwise None."""
         table = _table(suite)
         if table in self.staged_rows:
             return self.staged_rows[table]
@@ -619,8 +619,8 @@ def _surplus(counted: DataFrame) -> DataFrame:
 
 
 def _evaluate_counts(layer: str, suites: list[Suite], violations: "_Violations") -> set[tuple[str, str]]:
-    """The suite and check of those that failed. One checkpoint says which of the counts by Spark are not 0: they are the rows of one
-    table, because an expectation for each would take seconds. What was evaluated on the rows is added."""
+    """The checks that failed, each with its suite. One checkpoint says which of Spark's counts are not 0. The counts are the rows of
+    one table, because an expectation for each count would take seconds. Checks that were evaluated on rows are added."""
     gx = native_suites.great_expectations()
     from great_expectations.expectations.registry import list_registered_expectation_implementations
 
@@ -704,8 +704,8 @@ def _write_page(layer: str, suites: list[Suite], result: GateResult, docs: Path)
 
 
 def _native_in_words(suite: Suite) -> str:
-    """How many checks of a published table Great Expectations evaluates itself, and as how many expectations; its own Data
-    Docs count the latter."""
+    """How many checks of a published table Great Expectations evaluates itself, and how many expectations these need. Its own
+    Data Docs count expectations."""
     if suite.native is None:
         return ""
     native = sum(check.kind == "native" for check in suite.checks)
