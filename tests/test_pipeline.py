@@ -451,7 +451,9 @@ def test_foreign_readers_need_protocol_1_only(done: dict[str, Any], source: Path
     for table in TABLES.values():
         log = sorted((lake(source) / table.full_name / "_delta_log").glob("*.json"))[0]
         entries = [json.loads(line) for line in log.read_text().splitlines()]
-        assert [entry["protocol"]["minReaderVersion"] for entry in entries if "protocol" in entry] == [1], table.full_name
+        assert [entry["protocol"]["minReaderVersion"] for entry in entries if "protocol" in entry] == [1], (
+            table.full_name
+        )
 
 
 def test_tables_for_bi_tools_have_the_figures_of_the_release(done: dict[str, Any], source: Path) -> None:
