@@ -583,7 +583,7 @@ def _refuse_unusable(records: DataFrame, policy: Policy, on: date | str | None) 
     present = {name.lower() for name in records.columns}
     if missing := [name for name in required if name not in present]:
         raise InputError(
-            f"records: {policy.id} needs the column {missing[0]}, which is missing",
+            f"records: the column {missing[0]} is missing, and {policy.id} needs it",
             remedy=f"add it, or rename the column that has it; `needed_columns({policy.id!r})` lists all",
         )
     days = _DAYS[policy.dataset]
