@@ -119,6 +119,8 @@ def _refused(lake: LocalLake, log: list[dict[str, Any]]) -> list[dict[str, Any]]
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if value is None:
+        return "–"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
