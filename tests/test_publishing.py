@@ -411,9 +411,11 @@ def test_figures_that_earlier_versions_disclosed_are_emptied_in_every_kept_relea
         lake.spark, [{"policy_id": "P", "reading": "as_published", "is_default_reading": True}], POLICY.schema
     )
     before = publishing._earlier_releases(Lake(lake.spark, lake.location), policies)
+    # A table without a commit has nothing to empty.
+    used = [table.full_name for table in TABLES.values() if table.layer == "published" and lake.version(table) > 0]
     lines = Lake(lake.spark, lake.location, "migration").migrate()
-    emptied = [line for line in lines if "emptied figures" in line]
-    assert len(emptied) == sum(table.layer == "published" for table in TABLES.values())
+    assert sorted(line.partition(":")[0] for line in lines if "emptied figures" in line) == sorted(used)
+    assert len(used) >= 6
     assert files_with_secrets(tmp_path / "lake/published") == []
 
     # Read by another engine. No version of a table has the refused release.
