@@ -273,7 +273,8 @@ def explain(
     if on is None and len(policy.revisions) == 1:  # the only revision applies to records without a day too
         day = F.coalesce(basis_day(policy.dataset), F.lit(policy.revisions[0].start))
     required, optional = _refuse_unusable(records, policy, on)
-    silver = _as_silver(records, policy, [*required, *optional, *SHOWN[policy.dataset]]).limit(_MOST_EXPLAINED + 1)
+    columns = list(dict.fromkeys([*required, *optional, *SHOWN[policy.dataset]]))
+    silver = _as_silver(records, policy, columns).limit(_MOST_EXPLAINED + 1)
     alone = replace(policy, boards=(), default_reading=chosen)
     found = explain_records(silver, [alone], code_books(), None, day)
     if len(found) > _MOST_EXPLAINED:
