@@ -14,9 +14,11 @@ from deltalake import DeltaTable
 
 from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.local_tables import commits_after, partitions
-from ebi_spark.lake.small_writes import can_write
+from ebi_spark.lake.small_writes import CHECKPOINT_EVERY, can_write
+from ebi_spark.tables.schemas import OP_ATTENDANCE
 
 Y21, Y22, Y23 = "2021-22", "2022-23", "2023-24"
+STATISTICS = OP_ATTENDANCE.statistics
 
 
 def table(folder: Path) -> Path:
@@ -49,17 +51,17 @@ def test_years_are_replaced_and_others_stay(tmp_path: Path, links: bool, monkeyp
     assert can_write(place)
     first = staged(tmp_path / "first", Y21, {"A": date(2021, 5, 1), "B": None, "C": date(2021, 4, 1)})
     staged(tmp_path / "more", Y22, {"D": date(2022, 5, 1)})
-    AdoptedFiles([first, tmp_path / "more"], [Y21, Y22], replaces=False, metadata="one").save(str(place))
+    AdoptedFiles([first, tmp_path / "more"], [Y21, Y22], STATISTICS, replaces=False, metadata="one").save(str(place))
     assert rows(place) == [
         ("A", date(2021, 5, 1), Y21), ("B", None, Y21), ("C", date(2021, 4, 1), Y21), ("D", date(2022, 5, 1), Y22)
     ]  # fmt: skip
     # The other years of the folder are left: a batch takes its own.
     second = staged(tmp_path / "second", Y21, {"E": None})
     staged(tmp_path / "second", Y23, {"F": date(2023, 5, 1)})
-    AdoptedFiles([second], [Y21], replaces=True, metadata="two").save(str(place))
+    AdoptedFiles([second], [Y21], STATISTICS, replaces=True, metadata="two").save(str(place))
     assert rows(place) == [("D", date(2022, 5, 1), Y22), ("E", None, Y21)]
     # A year that has no rows any more.
-    AdoptedFiles([second], [Y22], replaces=True, metadata="three").save(str(place))
+    AdoptedFiles([second], [Y22], STATISTICS, replaces=True, metadata="three").save(str(place))
     assert partitions(place, "financial_year") == {Y21}
     assert [(commit.operation, commit.metadata) for commit in commits_after(place, 0)] == [
         ("WRITE", "one"), ("WRITE", "two"), ("WRITE", "three")
@@ -70,7 +72,7 @@ def test_the_log_says_what_each_file_has(tmp_path: Path) -> None:
     place = table(tmp_path)
     dated = {"A": date(2021, 5, 1), "B": None, "C": date(2021, 4, 1)}
     folders = [staged(tmp_path / "dated", Y21, dated), staged(tmp_path / "undated", Y21, {"D": None})]
-    AdoptedFiles(folders, [Y21], replaces=False, metadata="").save(str(place))
+    AdoptedFiles(folders, [Y21], STATISTICS, replaces=False, metadata="").save(str(place))
     entry = place / "_delta_log" / "00000000000000000001.json"
     added = [json.loads(line)["add"] for line in entry.read_text().splitlines() if line.startswith('{"add"')]
     told = {item["path"].rpartition("/")[2]: json.loads(item["stats"]) for item in added}
@@ -85,6 +87,15 @@ def test_the_log_says_what_each_file_has(tmp_path: Path) -> None:
             "numRecords": 1, "minValues": {}, "maxValues": {}, "nullCount": {"activity_date": 1}
         },
     }  # fmt: skip
+
+
+def test_a_log_gets_a_checkpoint_now_and_then(tmp_path: Path) -> None:
+    place = table(tmp_path)
+    for number in range(CHECKPOINT_EVERY + 1):
+        folder = staged(tmp_path / str(number), Y21, {str(number): None})
+        AdoptedFiles([folder], [Y21], STATISTICS, replaces=number > 0, metadata="").save(str(place))
+    assert list((place / "_delta_log").glob("*.checkpoint.parquet"))
+    assert rows(place) == [(str(CHECKPOINT_EVERY), None, Y21)]
 
 
 def test_what_is_left_to_spark(tmp_path: Path) -> None:

@@ -3,61 +3,65 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from ebi_spark.lake.local_tables import open_table
-from ebi_spark.tables.schemas import TABLES, YEAR
+from ebi_spark.lake.small_writes import described_by, opened_to_commit
+from ebi_spark.tables.schemas import YEAR
+
+if TYPE_CHECKING:
+    from deltalake.transaction import AddAction, RemoveAction
 
 
 class AdoptedFiles:
     """Staged files of some years. They are committed by ``save``, as rows are written with a ``DataFrameWriter``.
 
-    ``folders`` are partitioned by year. ``replaces``: whether the files replace rows of these years that the table may have.
+    ``folders`` are partitioned by year. ``statistics``: the columns of which Delta's log keeps minimum and maximum.
+    ``replaces``: whether the files replace rows of these years that the table may have.
     """
 
-    def __init__(self, folders: Sequence[Path], years: Sequence[str], *, replaces: bool, metadata: str) -> None:
-        self.folders, self.years, self.replaces, self.metadata = folders, years, replaces, metadata
+    def __init__(
+        self, folders: Sequence[Path], years: Sequence[str], statistics: Sequence[str], *, replaces: bool, metadata: str
+    ) -> None:
+        self.folders, self.years, self.statistics = folders, years, statistics
+        self.replaces, self.metadata = replaces, metadata
 
     def save(self, path: str) -> None:
         """Link the files into the table's folder, then commit them in one commit. If the process is killed in between, the
         folder has files that no version of the table names; `maintain` removes them, as after a killed Spark."""
-        from deltalake import CommitProperties
-        from deltalake.transaction import AddAction, RemoveAction
+        added = [action for year in self.years for action in self._linked(Path(path), year)]
+        with opened_to_commit(Path(path)) as table:
+            table.create_write_transaction(
+                added,
+                "overwrite" if self.replaces else "append",
+                table.schema(),
+                [YEAR],
+                [(YEAR, "in", list(self.years))] if self.replaces else None,
+                commit_properties=described_by(self.metadata),
+            )
+            table.update_incremental()
 
-        table, stored = Path(path), open_table(Path(path))
-        statistics = TABLES[f"{table.parent.name}/{table.name}"].statistics
-        added: list[AddAction | RemoveAction] = []
-        for year in self.years:
-            partition = f"{YEAR}={year}"
-            for source in sorted(file for folder in self.folders for file in (folder / partition).glob("*.parquet")):
-                (table / partition).mkdir(exist_ok=True)
-                file = table / partition / source.name
-                _link(source, file)
-                state = file.stat()
-                added.append(
-                    AddAction(
-                        path=f"{partition}/{source.name}",
-                        size=state.st_size,
-                        partition_values={YEAR: year},
-                        modification_time=int(state.st_mtime * 1000),
-                        data_change=True,
-                        stats=json.dumps(_statistics(file, statistics)),
-                    )
-                )
-        # Spark writes a checksum file with a checkpoint, `deltalake` does not. That of an earlier checkpoint would be wrong.
-        (table / "_delta_log" / "._last_checkpoint.crc").unlink(missing_ok=True)
-        stored.create_write_transaction(
-            added,
-            "overwrite" if self.replaces else "append",
-            stored.schema(),
-            [YEAR],
-            [(YEAR, "in", list(self.years))] if self.replaces else None,
-            commit_properties=CommitProperties(custom_metadata={"userMetadata": self.metadata}),
-        )
+    def _linked(self, table: Path, year: str) -> "Iterator[AddAction | RemoveAction]":
+        """Link the files of one year into the table's folder, and describe each for Delta's log."""
+        from deltalake.transaction import AddAction
+
+        partition = f"{YEAR}={year}"
+        for source in sorted(file for folder in self.folders for file in (folder / partition).glob("*.parquet")):
+            (table / partition).mkdir(exist_ok=True)
+            file = table / partition / source.name
+            _link(source, file)
+            state = file.stat()
+            yield AddAction(
+                path=f"{partition}/{source.name}",
+                size=state.st_size,
+                partition_values={YEAR: year},
+                modification_time=int(state.st_mtime * 1000),
+                data_change=True,
+                stats=json.dumps(_statistics(file, self.statistics)),
+            )
 
 
 def _link(source: Path, file: Path) -> None:

@@ -447,7 +447,7 @@ class Lake(LocalLake):
         ``folders``, partitioned by year. Only if :meth:`can_adopt` is true."""
         where = {YEAR: years}
         replaces, metadata = self._may_have_rows(table, [where]), self._metadata(stage, years=sorted(years), parts=None)
-        self._commit(table, AdoptedFiles(folders, years, replaces=replaces, metadata=metadata))
+        self._commit(table, AdoptedFiles(folders, years, table.statistics, replaces=replaces, metadata=metadata))
 
     def append(self, table: Table, rows: Rows, *, stage: str) -> None:
         """Add rows in one commit. For logs only, because a repeated run adds them again."""

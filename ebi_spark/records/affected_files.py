@@ -27,14 +27,12 @@ from ebi_spark.records.file_counts import FileCount, years_named
 from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.file_inventory import stated_for
-from ebi_spark.sources.reader import SourceTable
+from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.schemas import INGEST_AUDIT, QUARANTINE, REPEATED_ROW, Table
 
 # If the affected files make up more than this share of all bytes, reading every file costs no more.
 _READ_ALL_ABOVE = 0.5
-
-TableId = tuple[str, str]  # system and role
 
 
 @dataclass(frozen=True)

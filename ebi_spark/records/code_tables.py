@@ -11,12 +11,17 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.records.cleaning import clean, text
-from ebi_spark.records.row_status import CORRUPT_LINE, reasons
+from ebi_spark.records.row_status import CORRUPT_LINE, complete_others
 from ebi_spark.sources.families import has_code
 from ebi_spark.sources.hes_keys import PLACE
 from ebi_spark.sources.layouts import layouts
 
 CODE_KINDS = {"record_id": "identifier", "code": "code", "procedure_date": "day", "extract_date": "day"}
+
+
+def clean_codes(rows: DataFrame) -> DataFrame:
+    """Rows of a long table with their values cleaned. Diagnoses have no date."""
+    return clean(rows, {name: kind for name, kind in CODE_KINDS.items() if name in rows.columns})
 
 
 def code_tables_of(role: str) -> dict[str, str]:
@@ -75,25 +80,11 @@ def _with_list(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
 def classify_codes(rows: DataFrame, owners: DataFrame) -> DataFrame:
     """Rows of a long table with their status columns. A row is valid if its episode or appointment is among ``owners``,
     the classified rows of that table; its year is that of the owner."""
-    corrupt = F.col("corrupt").isNotNull()
-    years = (
+    known = (
         owners.where("record_id IS NOT NULL AND NOT is_duplicate")
         .where(~F.array_contains("reasons", CORRUPT_LINE))
         .groupBy(F.col("record_id").alias("_owner"))
-        .agg(F.min("financial_year").alias("financial_year"))
+        .agg(F.min("financial_year").alias("_year"))
     )
-    cleaned = clean(rows, {name: kind for name, kind in CODE_KINDS.items() if name in rows.columns})
     owner = F.substring_index(F.col("record_id"), PLACE, 1)
-    joined = cleaned.join(years.hint("shuffle_hash"), owner == F.col("_owner"), "left")
-    return joined.withColumns(
-        {
-            "reasons": reasons(
-                corrupt_line=corrupt,
-                no_key=F.col("record_id").isNull() & ~corrupt,
-                no_episode=F.col("record_id").isNotNull() & F.col("_owner").isNull() & ~corrupt,
-                conflicting_duplicate=F.col("conflict"),
-            ),
-            "year_disagrees": F.lit(False),
-            "due_from": F.lit(None).cast("date"),
-        }
-    ).drop("_owner", "conflict")
+    return complete_others(clean_codes(rows), known, owner, F.col("_year"), "no_episode")

@@ -191,8 +191,7 @@ def _compared(rows: DataFrame, table: SourceTable, config: RunConfig) -> tuple[D
     elif role == "apcs_der":
         cleaned, record_columns = clean(rows, sus_plus.DERIVED_KINDS), tuple(sus_plus.DERIVED_KINDS)
     elif role in CODE_TABLES:
-        kinds = {name: kind for name, kind in code_tables.CODE_KINDS.items() if name in rows.columns}
-        cleaned, record_columns = clean(rows, kinds), tuple(kinds)
+        cleaned, record_columns = code_tables.clean_codes(rows), tuple(code_tables.CODE_KINDS)
     else:  # a list of withdrawn keys
         cleaned, record_columns = clean(rows, {"record_id": "identifier", "extract_date": "day"}), ("record_id",)
     present = set(cleaned.columns) - {"cleaned", "extract_date", *_PASSED_THROUGH}

@@ -101,6 +101,35 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
     return years.drop("_digits", "_start", "_stated", "_newest", "year_text")
 
 
+def complete_others(cleaned: DataFrame, owners: DataFrame, key: Column, year: Column, missing: str) -> DataFrame:
+    """Rows of a table that completes another one, with their status columns.
+
+    ``owners`` are the keys of the other table's rows, each once, as ``_owner``, with what ``year`` needs to say a row's
+    financial year. ``key``: the key of a row's owner. A row without its owner has the reason ``missing``.
+
+    | key | owners              | → financial_year | reasons    |
+    |-----|---------------------|------------------|------------|
+    | 1   | 1, of 2021          | 2021-22          | []         |
+    | 2   | none                | NULL             | [no_spell] |
+    """
+    corrupt = F.col("corrupt").isNotNull()
+    # A hash join, so that neither side has to be sorted.
+    joined = cleaned.join(owners.hint("shuffle_hash"), key == F.col("_owner"), "left")
+    why = {
+        "corrupt_line": corrupt,
+        "no_key": F.col("record_id").isNull() & ~corrupt,
+        missing: F.col("record_id").isNotNull() & F.col("_owner").isNull() & ~corrupt,
+        CONFLICTING: F.col("conflict"),
+    }
+    classified = {
+        "reasons": reasons(**why),
+        "financial_year": year,
+        "year_disagrees": F.lit(False),
+        "due_from": F.lit(None).cast("date"),
+    }
+    return joined.withColumns(classified).drop(*owners.columns, "conflict")
+
+
 def with_status(rows: DataFrame, years: tuple[str, ...] | None) -> DataFrame:
     """``rows`` with ``status``: the status of each classified row under the years asked for (None: all).
 

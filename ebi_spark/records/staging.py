@@ -153,9 +153,9 @@ class StagedRows:
         rows = self.rows.where(
             F.col("record_id").isNotNull() & ~F.array_contains("reasons", CORRUPT_LINE) & ~F.col("is_duplicate")
         )
-        keys = [F.col("record_id").alias("_spell"), start_of_year(F.col(YEAR)).alias("_start")]
+        keys = [F.col("record_id").alias("_owner"), start_of_year(F.col(YEAR)).alias("_start")]
         conflicting = F.array_contains("reasons", CONFLICTING)
-        repeated = rows.where(conflicting).select(*keys).groupBy("_spell").agg(F.min("_start").alias("_start"))
+        repeated = rows.where(conflicting).select(*keys).groupBy("_owner").agg(F.min("_start").alias("_start"))
         return rows.where(~conflicting).select(*keys).unionByName(repeated)
 
     def repeated_rows(self, system: str, role: str) -> DataFrame:
@@ -163,11 +163,9 @@ class StagedRows:
         values = {
             "source_system": F.lit(system),
             "role": F.lit(role),
-            "conflict": F.array_contains(F.coalesce("_reasons", F.array().cast("array<string>")), CONFLICTING),
-            **{name: F.coalesce(f"_{name}", F.lit(False)) for name in ("is_duplicate", "differs_elsewhere")},
+            "conflict": F.array_contains(_restored()["reasons"], CONFLICTING),
             "content": F.col("_whole"),
-            "file_bytes": F.col("_file_bytes"),
-            "file_modified": F.timestamp_micros("_file_modified"),
+            **{name: column for name, column in _restored().items() if name in REPEATED_ROW.names()},
         }
         rows = self._stored().where((F.col(YEAR) != REPEATED) & F.col("_whole").isNotNull())
         return rows.select(
@@ -186,20 +184,12 @@ class StagedRows:
         rows = self._stored().where(F.col(YEAR) == REPEATED).withColumn(YEAR, F.col(f"_{YEAR}"))
         compared = [name for name in self.table.names() if name not in _NOT_COMPARED]
         decided = with_decision(rows, "record_id", "_extract", "_whole", compared)
-        known, conflict = F.coalesce("_reasons", F.array().cast("array<string>")), F.array(F.lit(CONFLICTING))
-        classified = with_status(
-            decided.withColumns(
-                {
-                    "reasons": F.when(F.col("conflict"), F.concat(known, conflict)).otherwise(known),
-                    "year_disagrees": F.coalesce("_year_disagrees", F.lit(False)),
-                    "due_from": F.col("_due_from"),
-                    "file_bytes": F.col("_file_bytes"),
-                    "file_modified": F.timestamp_micros("_file_modified"),
-                    "repeated": F.lit(False),
-                }
-            ),
-            years,
-        )
+        # What was just decided replaces what was staged: `is_duplicate` and `differs_elsewhere`.
+        restored, conflict = _restored(), F.array(F.lit(CONFLICTING))
+        known = restored["reasons"]
+        restored["reasons"] = F.when(F.col("conflict"), F.concat(known, conflict)).otherwise(known)
+        undecided = {name: column for name, column in restored.items() if name not in decided.columns}
+        classified = with_status(decided.withColumns({**undecided, "repeated": F.lit(False)}), years)
         own_extract = F.when(_is_valid(), F.col("extract_date")).otherwise(F.col("_extract"))
         noted = _noted(F.col("_raw"), F.col("_whole"), F.col("_extract"))
         columns = [name for name, _ in _columns(self.table) if name != "extract_date"]
@@ -213,7 +203,6 @@ class StagedRows:
         return self.spark.read.schema(listed).parquet(spark_path(str(self.folder)))
 
     def _classified(self, stored: DataFrame) -> DataFrame:
-        false, nothing = F.lit(False), F.array().cast("array<string>")
         of_records: list[Column] = []
         if self.table:
             own = [name for name, _ in _columns(self.table) if name not in (*_OF_EVERY_ROW, "cleaned")]
@@ -224,11 +213,7 @@ class StagedRows:
             "source_file",
             F.coalesce("_status", F.lit(VALID)).alias("status"),
             F.coalesce(f"_{YEAR}", F.nullif(F.col(YEAR), F.lit(OTHER))).alias(YEAR),
-            F.coalesce("_reasons", nothing).alias("reasons"),
-            *[F.coalesce(f"_{name}", false).alias(name) for name in _FLAGS],
-            F.col("_due_from").alias("due_from"),
-            F.col("_file_bytes").alias("file_bytes"),
-            F.timestamp_micros("_file_modified").alias("file_modified"),
+            *[column.alias(name) for name, column in _restored().items()],
             F.col("_raw").alias("raw"),
             *of_records,
         )
@@ -237,6 +222,17 @@ class StagedRows:
 def _columns(table: Table | None) -> list[tuple[str, str]]:
     """The columns of silver that are staged, with their types, without the year."""
     return [(name, kind) for name, kind, _ in table.fields() if name != YEAR] if table else [*_OF_EVERY_ROW.items()]
+
+
+def _restored() -> dict[str, Column]:
+    """Columns of a classified row, from the staged columns :data:`_COUNTED`."""
+    return {
+        "reasons": F.coalesce("_reasons", F.array().cast("array<string>")),
+        **{name: F.coalesce(f"_{name}", F.lit(False)) for name in _FLAGS},
+        "due_from": F.col("_due_from"),
+        "file_bytes": F.col("_file_bytes"),
+        "file_modified": F.timestamp_micros("_file_modified"),
+    }
 
 
 def stage(lake: Lake, folder: Path, rows: DataFrame) -> StagedRows:

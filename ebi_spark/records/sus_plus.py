@@ -6,7 +6,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import DateWindow
 from ebi_spark.financial_years import start_of_year, year_of_start
 from ebi_spark.records.cleaning import age_in_years, age_seen, clean, tidied
-from ebi_spark.records.row_status import VALID, reasons, with_year
+from ebi_spark.records.row_status import VALID, complete_others, reasons, with_year
 
 RECORD_KINDS = {
     "record_id": "identifier",
@@ -85,7 +85,7 @@ def spell_years(
 ) -> DataFrame:
     """The keys of APCS rows as read, each once.
 
-    ``_spell`` is the key and ``_start`` (INT) the calendar year in which its financial year starts; where rows of a
+    ``_owner`` is the key and ``_start`` (INT) the calendar year in which its financial year starts; where rows of a
     key conflict, the earliest. Only keys of ``repeated`` rows have to be grouped: the scan for repeated keys has
     shown that all others are unique, and this holds as long as the sources do not change.
     """
@@ -97,33 +97,19 @@ def spell_years(
         ).where("corrupt IS NULL AND record_id IS NOT NULL")
         start = start_of_year(F.coalesce("dated_year", "stated_year"))
         with_years = with_year(keyed, "discharge_date", window, bare_year)
-        return with_years.select(F.col("record_id").alias("_spell"), start.alias("_start"))
+        return with_years.select(F.col("record_id").alias("_owner"), start.alias("_start"))
 
     if repeated is None:
         return dated(unique)
     repeated_starts = dated(repeated.where("NOT is_duplicate"))
-    return dated(unique).unionByName(repeated_starts.groupBy("_spell").agg(F.min("_start").alias("_start")))
+    return dated(unique).unionByName(repeated_starts.groupBy("_owner").agg(F.min("_start").alias("_start")))
 
 
 def classify_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
     """APCS_Der rows with their status columns. A row is valid when its spell is among ``known``, the keys of
     :func:`spell_years`. Its year is that of its spell."""
-    corrupt = F.col("corrupt").isNotNull()
-    # As in join_derived: neither side has to be sorted.
-    joined = clean(rows, DERIVED_KINDS).join(known.hint("shuffle_hash"), F.col("record_id") == F.col("_spell"), "left")
-    return joined.withColumns(
-        {
-            "reasons": reasons(
-                corrupt_line=corrupt,
-                no_key=F.col("record_id").isNull() & ~corrupt,
-                no_spell=F.col("record_id").isNotNull() & F.col("_spell").isNull() & ~corrupt,
-                conflicting_duplicate=F.col("conflict"),
-            ),
-            "financial_year": year_of_start(F.col("_start")),
-            "year_disagrees": F.lit(False),
-            "due_from": F.lit(None).cast("date"),
-        }
-    ).drop("_spell", "_start", "conflict")
+    year = year_of_start(F.col("_start"))
+    return complete_others(clean(rows, DERIVED_KINDS), known, F.col("record_id"), year, "no_spell")
 
 
 def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:

@@ -35,8 +35,8 @@ Family = tuple[tuple[str, ...], ...]
 @dataclass(frozen=True)
 class Numbered:
     """A set of numbered columns (DIAG_4_01 … DIAG_4_20): the possible names without the number (``forms``), other names
-    of the ``first`` column, and columns that have all the codes in one text (``concat``). ``long_table``: what the name of the
-    long table that can have the codes instead ends in."""
+    of the ``first`` column, and columns that have all the codes in one text (``concat``). A long table can have the codes instead:
+    its name ends in ``long_table``."""
 
     forms: tuple[str, ...]
     first: tuple[str, ...]
@@ -74,9 +74,9 @@ class Layout:
     """The columns of one source table (``role``).
 
     ``key``: our name of the column that names a row. ``columns``: our name → the names that source files use, upper case,
-    the best first; no name where only a configuration can map it. ``alternatives``: groups of our
-    columns that mean the same. ``one_of``: groups of our columns of which a file needs one. ``other_fields``: names, or patterns of names, of fields that are known to be something
-    else.
+    the best first; no name where only a configuration can map it. ``alternatives``: groups of our columns that mean the
+    same. ``one_of``: groups of our columns; a file needs one column of each group. ``other_fields``: names, or patterns of
+    names, of fields that are known to be something else.
     """
 
     role: str
@@ -149,8 +149,7 @@ class Layout:
                 gaps += _gaps(run, available)
             if listed := [available[option] for option in run.concat if option in available]:
                 concats[ours] = listed
-        enough = {ours for group in self.one_of if any(name in single for name in group) for ours in group}
-        missing = sorted(self.required - single.keys() - runs.keys() - concats.keys() - enough)
+        missing = sorted(self.required - single.keys() - runs.keys() - concats.keys() - self._one_is_there(single))
         if missing:
             ours = missing[0]
             wanted = self.wanted(ours)
@@ -187,11 +186,15 @@ class Layout:
         """Our name of a column that the configuration names by our name or by one that source files use."""
         return name if name in self.columns else self._field_of.get(name.upper(), name)
 
+    def _one_is_there(self, single: Collection[str]) -> set[str]:
+        """The columns of those groups of ``one_of`` from which the file has a column."""
+        return {ours for group in self.one_of if any(name in single for name in group) for ours in group}
+
     def _missing(self, single: Collection[str]) -> list[str]:
         """Our optional columns that are missing. If several columns mean the same, one of them is enough."""
         enough = {ours for group in self.alternatives if any(name in single for name in group) for ours in group}
         enough |= {ours for group in self.alternatives for ours in group[1:]}  # only the first of a group is reported
-        enough |= {ours for group in self.one_of if any(name in single for name in group) for ours in group}
+        enough |= self._one_is_there(single)
         named = {ours for ours, names in self.columns.items() if names}
         return sorted(named - set(single) - enough - {"extract_date"})
 

@@ -29,6 +29,7 @@ from ebi_spark.sources.file_watch import State, state_of
 from ebi_spark.sources.hes_keys import YEARLY_KEYS, key_of_code, key_with_year
 from ebi_spark.sources.layouts import ColumnMapping, Layout, layout_for, layouts
 
+TableId = tuple[str, str]  # system and role
 # A function that keeps some of the rows of a frame, given the frame and its key as text.
 Narrow = Callable[[DataFrame, Column], DataFrame]
 

@@ -618,7 +618,7 @@ def _surplus(counted: DataFrame) -> DataFrame:
 # Evaluating the counts, in Great Expectations
 
 
-def _evaluate_counts(layer: str, suites: list[Suite], violations: "_Violations") -> set[tuple[str, str]]:
+def _evaluate_counts(layer: str, suites: list[Suite], violations: _Violations) -> set[tuple[str, str]]:
     """The checks that failed, each with its suite. One checkpoint says which of Spark's counts are not 0. The counts are the rows of
     one table, because an expectation for each count would take seconds. Checks that were evaluated on rows are added."""
     gx = native_suites.great_expectations()
