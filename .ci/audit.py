@@ -90,7 +90,7 @@ def vulnerabilities(package: tuple[str, str, set[str]]) -> list[str] | None:
 def main() -> int:
     """0 when nothing is wrong (or nobody answers), 1 otherwise."""
     root = Path(__file__).resolve().parent.parent
-    texts = [(root / name).read_text(encoding="utf-8") for name in ("requirements.lock", "requirements-build.lock")]
+    texts = [path.read_text(encoding="utf-8") for path in sorted(root.glob("requirements*.lock"))]
     packages = [package for text in texts for package in locked(text)]
     wrong: list[str] = []
     told: list[str] = []

@@ -118,24 +118,11 @@ class Browser:
             if event.get("method") == "Network.requestWillBeSent"
         ]
 
-    def picture(self, path: Path, *, whole: bool = True) -> None:
-        """Save a picture of the page."""
-        image = self.call(
-            "Page.captureScreenshot", captureBeyondViewport=whole, **({"clip": self._size()} if whole else {})
-        )
-        path.write_bytes(base64.b64decode(image["data"]))
-
-    def _size(self) -> dict[str, float]:
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        return {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-
-    def pages(self, path: Path | None = None) -> int:
+    def pages(self) -> int:
         """How many pages of A4 the page has in print."""
         printed = base64.b64decode(
             self.call(
                 "Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True, printBackground=False
             )["data"]
         )
-        if path is not None:
-            path.write_bytes(printed)
         return printed.count(b"/Type /Page\n") or printed.count(b"/Type /Page ")

@@ -20,13 +20,13 @@ from calling import COMPILED
 import ebi_spark.spark.session as sessions
 from ebi_spark.config.settings import LakeLocation
 from ebi_spark.lake.storage import Lake, prepare_folders
-from ebi_spark.spark.session import UNCOMPILED, spark_session, uncompiled, with_settings
+from ebi_spark.spark.session import UNCOMPILED, spark_session, with_settings
 
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at
 # the end. A file is never divided, because its tests share lakes that are made once.
 LONGEST = (
-    "test_pipeline", "test_reach", "test_killed", "test_backfill", "test_records", "test_publishing", "test_gate",
-    "test_pathway", "test_audit", "test_dates_and_codes", "test_lake", "test_stage_versions",
+    "test_reach", "test_pipeline", "test_publishing", "test_killed", "test_backfill", "test_stage_versions", "test_records",
+    "test_dates_and_codes", "test_gate", "test_pathway", "test_audit", "test_lake",
 )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @pytest.fixture
 def compiled(spark: SparkSession) -> Iterator[None]:
-    """For tests of what jobs of many rows must say too: their queries are compiled."""
+    """For tests that must hold for jobs of many rows too: the queries of these are compiled."""
     with with_settings(spark, COMPILED):
         yield
 
@@ -91,13 +91,6 @@ def one_session(spark: SparkSession) -> Iterator[None]:
     patch.setattr(sessions, "spark_session", given)
     yield
     patch.undo()
-
-
-@pytest.fixture(scope="module")
-def not_compiled(spark: SparkSession) -> Iterator[None]:
-    """As a job of so few rows runs."""
-    with uncompiled(spark):
-        yield
 
 
 @pytest.fixture(scope="session")

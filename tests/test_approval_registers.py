@@ -128,7 +128,7 @@ def test_the_page_lists_every_bad_row() -> None:
     assert list(page("Registers of approvals")) == list(CASES)
 
 
-def test_rows_of_registers(spark: SparkSession, not_compiled: None, tmp_path: Path) -> None:
+def test_rows_of_registers(spark: SparkSession, tmp_path: Path) -> None:
     """A register in CSV with names of its own, and one in Parquet with ours and dates that have their type."""
     write_register(tmp_path / "derby.csv")
     typed = {name: pa.array([USUAL.get(name)], pa.string()) for name in NAMES if name != "extract_date"}
@@ -462,9 +462,7 @@ def lay_out_lake(lake: Lake) -> None:
         lake.replace(table, small_frame(lake.spark, rows, table.schema), {}, stage="flag")
 
 
-def test_the_stage_over_a_small_lake(
-    spark: SparkSession, not_compiled: None, empty_lake: Callable[[Path], Path], tmp_path: Path
-) -> None:
+def test_the_stage_over_a_small_lake(spark: SparkSession, empty_lake: Callable[[Path], Path], tmp_path: Path) -> None:
     lake = Lake(spark, LakeLocation(folder=empty_lake(tmp_path / "lake")), "r1")
     lay_out_lake(lake)
     (tmp_path / "derby.csv").write_text(OF_DERBY, encoding="utf-8")

@@ -66,7 +66,7 @@ BOARDS = [
 
 
 @pytest.fixture
-def matched(spark: SparkSession, not_compiled: None) -> Callable[..., dict[str, Any]]:
+def matched(spark: SparkSession) -> Callable[..., dict[str, Any]]:
     def match(operations: Iterable[dict[str, Any]], entries: Iterable[Entry] = ()) -> dict[str, Any]:
         frame = match_approvals(
             small_frame(spark, list(operations), OPERATION), small_frame(spark, list(entries), ENTRY),

@@ -21,7 +21,7 @@ from ebi_spark.tables.monitoring import AUDIT_RESULT
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, POLICY
 from jobs import audit
 
-pytestmark = pytest.mark.usefixtures("one_session", "not_compiled")
+pytestmark = pytest.mark.usefixtures("one_session")
 
 POLICY_FILE = """
 id: audited

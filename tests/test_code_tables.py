@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import duckdb_on_delta, ingest
+from calling import ingest
 from pyspark.sql import SparkSession
+from source_rows import state
 
 from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, load_config
 from ebi_spark.errors import InputError
@@ -82,7 +83,7 @@ def long(text: str, path: Path) -> str:
 def lakes(
     spark: SparkSession, empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """Two lakes: of wide files, and of the same with long tables, with bad rows besides."""
+    """Two folders with a lake: of wide files, and of the same with long tables, with bad rows besides."""
     folder = tmp_path_factory.mktemp("codes")
     in_columns = {
         "apc": wide(EPISODES, DIAGNOSES, PROCEDURES, folder / "wide" / "apc.csv"),
@@ -102,16 +103,11 @@ def lakes(
     }
     made = {}
     for name, tables in (("wide", in_columns), ("long", in_tables)):
-        location = LakeLocation(folder=empty_lake(folder / f"{name}-lake"))
+        location = LakeLocation(folder=empty_lake(folder / name / "lake"))
         sources = (Source("hes", "hes", {role: TableSource(role, (path,)) for role, path in tables.items()}),)
         ingest(Lake(spark, location, "test-run"), RunConfig(lake=location, sources=sources, max_quarantine_share=1.0))
-        made[name] = folder / f"{name}-lake"
+        made[name] = folder / name
     return made
-
-
-def read(lake: Path, table: str, columns: str) -> list[tuple[Any, ...]]:
-    with duckdb_on_delta() as reader:
-        return reader.execute(f"SELECT {columns} FROM delta_scan('{lake / 'silver' / table}') ORDER BY ALL").fetchall()
 
 
 CODES = "record_id, financial_year, diagnosis_codes, procedure_codes"
@@ -119,12 +115,12 @@ SPELL = f"{CODES}, dominant_procedure, primary_diagnosis, dominance_basis, proce
 
 
 def test_both_forms_make_the_same_records(lakes: dict[str, Path]) -> None:
-    assert read(lakes["long"], "apc_spell", SPELL) == read(lakes["wide"], "apc_spell", SPELL)
-    assert read(lakes["long"], "op_attendance", CODES) == read(lakes["wide"], "op_attendance", CODES)
+    assert state(lakes["long"], "silver/apc_spell", SPELL) == state(lakes["wide"], "silver/apc_spell", SPELL)
+    assert state(lakes["long"], "silver/op_attendance", CODES) == state(lakes["wide"], "silver/op_attendance", CODES)
 
 
 def test_the_records_are_those_worked_by_hand(lakes: dict[str, Path]) -> None:
-    assert [row[:9] for row in read(lakes["long"], "apc_spell", SPELL)] == [
+    assert [row[:9] for row in state(lakes["long"], "silver/apc_spell", SPELL)] == [
         ("11", "2021-22", ",M545,E119,|,M549,", ",V382,Z063,", "V382", "M545", "hes_first_operation", "2021-05-02", 2),
         # Joined by the number of the spell in SUS. The first place of episode 21 is empty: its second code does not move up.
         ("2010-11/41", "2010-11", ",M480,", None, None, "M480", "hes_no_operation", None, 1),
@@ -136,19 +132,19 @@ def test_the_records_are_those_worked_by_hand(lakes: dict[str, Path]) -> None:
         # Its codes say 2020-21, and its spell ended in 2021-22.
         ("51", "2021-22", ",M545,", None, None, "M545", "hes_no_operation", None, 1),
     ]
-    assert read(lakes["long"], "op_attendance", CODES) == [
+    assert state(lakes["long"], "silver/op_attendance", CODES) == [
         ("1", "2021-22", ",M545,", ",U055,"), ("2", "2021-22", ",M549,", None),
     ]  # fmt: skip
 
 
 def test_every_row_of_a_long_table_is_accounted_for(lakes: dict[str, Path]) -> None:
-    assert read(lakes["long"], "quarantine", "role, record_id, array_to_string(reasons, ',')") == [
+    assert state(lakes["long"], "silver/quarantine", "role, record_id, array_to_string(reasons, ',')") == [
         ("apc_diagnoses", "2009-10/41#1", "no_episode"), ("apc_diagnoses", "32#1", "conflicting_duplicate"),
         ("apc_diagnoses", "32#1", "conflicting_duplicate"), ("apc_diagnoses", "99#1", "no_episode"),
         ("apc_diagnoses", None, "no_key"),
     ]  # fmt: skip
     counts = "role, rows_read, rows_valid, rows_quarantined, rows_duplicate, records_built"
-    assert read(lakes["long"], "ingest_audit", counts) == [
+    assert state(lakes["long"], "silver/ingest_audit", counts) == [
         ("apc", 9, 9, 0, 0, 7),
         ("apc_diagnoses", 15, 9, 5, 1, 0),
         ("apc_procedures", 5, 5, 0, 0, 0),
@@ -161,18 +157,17 @@ def test_every_row_of_a_long_table_is_accounted_for(lakes: dict[str, Path]) -> N
 def test_a_changed_code_changes_the_record(
     spark: SparkSession, lakes: dict[str, Path], empty_lake: Callable[[Path], Path], tmp_path: Path
 ) -> None:
-    files = lakes["long"].parent / "long"
     location = LakeLocation(folder=empty_lake(tmp_path / "lake"))
-    roles = {"op": "op", "op_diagnoses": "op_diagnoses", "op_procedures": "op_procedures"}
+    roles = ("op", "op_diagnoses", "op_procedures")
     for role in roles:
-        (tmp_path / f"{role}.csv").write_bytes((files / f"{role}.csv").read_bytes())
+        (tmp_path / f"{role}.csv").write_bytes((lakes["long"] / f"{role}.csv").read_bytes())
     sources = (Source("hes", "hes", {role: TableSource(role, (str(tmp_path / f"{role}.csv"),)) for role in roles}),)
     config = RunConfig(lake=location, sources=sources)
     ingest(Lake(spark, location, "first"), config)
     changed = tmp_path / "op_diagnoses.csv"
     changed.write_text(changed.read_text(encoding="utf-8").replace("M545", "M544"), encoding="utf-8")
     ingest(Lake(spark, location, "second"), config)
-    assert read(tmp_path / "lake", "op_attendance", CODES)[0] == ("1", "2021-22", ",M544,", ",U055,")
+    assert state(tmp_path, "silver/op_attendance", CODES)[0] == ("1", "2021-22", ",M544,", ",U055,")
 
 
 @pytest.mark.parametrize(

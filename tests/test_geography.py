@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import LakeLocation, RunConfig, disclosure_rules, load_config, resource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import Geography, read_geography
-from ebi_spark.geography.lookup_files import AreaCodes, read_lookup
+from ebi_spark.geography.lookup_files import AreaCodes, read_lookup, read_provider_names
 from ebi_spark.geography.output_areas import assign_output_area, unmapped_areas
 from ebi_spark.geography.record_areas import Lookups, lookup_spans, read_lookups, with_area
 from ebi_spark.lake.storage import Lake
@@ -351,6 +351,19 @@ def test_lookups_as_they_are_published(tmp_path: Path) -> None:
     )  # fmt: skip
     [row] = read_lookup(ons_lookup, "lsoa")
     assert (row.code, row.area) == ("E01000001", "E38000256")
+
+
+def test_names_of_providers(tmp_path: Path) -> None:
+    """A file with our columns, and one as ODS publishes it: 27 columns and no header row."""
+    own = written(tmp_path / "own.csv", "Provider_Name,Provider_Code", '"A TRUST, NORTH",rx1', ",RX2")
+    assert read_provider_names(own) == {"RX1": "A TRUST, NORTH"}
+    ods_file = written(
+        tmp_path / "etr.csv", *(f'"{code}","{name}"{"," * 25}' for code, name in (("RX1", "A"), ("R0A", "B")))
+    )
+    assert read_provider_names(ods_file) == {"RX1": "A", "R0A": "B"}
+    for lines in (["code,name", "RX1,A"], ["provider_code,provider_name", "RX1,"]):
+        with pytest.raises(InputError, match="or no row has both"):
+            read_provider_names(written(tmp_path / "none.csv", *lines))
 
 
 # A case of docs/bad-input.md → the lines of a lookup of practices

@@ -153,7 +153,7 @@ def test_codes_are_in_the_code_books() -> None:
     assert len({history.case for history in HISTORIES}) == len(HISTORIES)
 
 
-def test_a_run_finds_what_is_true_of_each_history(spark: SparkSession, not_compiled: None, tmp_path: Path) -> None:
+def test_a_run_finds_what_is_true_of_each_history(spark: SparkSession, tmp_path: Path) -> None:
     made = tmp_path / "made"
     synthetic.generate(
         spark, made, years=["2021-22", "2022-23", "2023-24"], spells=150, attendances=150, seed=5, system="sus_plus",

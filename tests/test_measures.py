@@ -51,7 +51,7 @@ def year_of(day: date) -> str:
 
 
 @pytest.fixture(scope="module")
-def found(spark: SparkSession, not_compiled: None) -> dict[tuple[str, str, str], dict[str, Any]]:
+def found(spark: SparkSession) -> dict[tuple[str, str, str], dict[str, Any]]:
     labels = {"revision": "r", "reading": "as_published", "source_system": "sus_plus"}
     pathways, steps = [], []
     for number, (person, day, flagged, scan, flagged_scan) in enumerate(FUSIONS):

@@ -395,7 +395,7 @@ def as_spells(history: made_up.History) -> list[Spell]:
 
 
 @pytest.fixture(scope="module")
-def found(spark: SparkSession, not_compiled: None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def found(spark: SparkSession) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Outcomes and states of all histories by record, days counted from day 0: one query each."""
     operations, spells = [], []
     for name, (history, given) in HISTORIES.items():
@@ -590,7 +590,7 @@ def pathway(stay: int, follow_up: int | None, flagged: bool = False, known: bool
     }  # fmt: skip
 
 
-def test_first_events_by_day_are_counted_as_by_hand(spark: SparkSession, not_compiled: None) -> None:
+def test_first_events_by_day_are_counted_as_by_hand(spark: SparkSession) -> None:
     rows = [
         pathway(5, 100),  # nothing
         pathway(5, 100, flagged=True, readmitted_after=30),

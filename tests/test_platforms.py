@@ -63,7 +63,7 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def local(one_session: None, not_compiled: None, source: Path) -> Path:
+def local(one_session: None, source: Path) -> Path:
     """The lake that a local run leaves."""
     done = answer_of(run.main, "--config", str(source / "run.yml"), "--lake", str(source / "local"))
     assert done["outcome"] == "done", done["error"]

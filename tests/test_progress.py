@@ -46,7 +46,7 @@ def test_how_far_a_stage_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert context.how_far().endswith(" · 10:01")
 
 
-def test_a_terminal_has_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_has_one_line_that_changes() -> None:
     file = io.StringIO()
     context = context_on(SafeConsole(file=file, force_terminal=True, width=80, _environ={"TERM": "xterm"}))
     with showing_progress(context):

@@ -180,8 +180,11 @@ def source(empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPath
         row["Der_Provider_Code"] = odd
     rows[2]["Der_Commissioner_Code"] = "1 HIGH ST"
     write(folder / "opa.csv", rows, COLUMNS)
+    # One of the two providers has a name, and so would England if the names were for every kind of area.
+    (folder / "names.csv").write_text("provider_code,provider_name\nrx1,A TRUST\nE92000001,NO PROVIDER\n")
     (folder / "run.yml").write_text(
         "lake: ./lake\nsources:\n  a: {system: sus_plus, tables: {opa: opa.csv}}\npolicies: [2S_lower_back_imaging]\n"
+        "geography: {providers: names.csv}\n"
     )
     return folder
 
@@ -228,6 +231,15 @@ def test_values_that_are_not_codes_appear_in_records_only(
     assert status.main(["--lake", str(source / "lake")]) == 0
     told = "".join(capfd.readouterr()) + json.dumps(done) + outside_restricted_tables(source)
     assert "unknown" in told and not [odd for odd in (*ODD, "1 HIGH ST", "7000000") if odd in told]
+
+
+def test_providers_are_published_with_their_names(done: dict[str, Any], source: Path) -> None:
+    for table in ("rate", "dim_area"):
+        named = "DISTINCT area_type, area_code, area_name" if table == "rate" else "area_type, ods_code, area_name"
+        providers = shown(source, f"published/{table}", named, "area_type = 'provider'")
+        assert providers == [("provider", "RWE", "RWE"), ("provider", "RX1", "A TRUST")], table
+        england = shown(source, f"published/{table}", "DISTINCT area_name", "area_type = 'england'")
+        assert england == [("England",)], table
 
 
 def below_published(source: Path) -> dict[str, bytes]:

@@ -169,7 +169,7 @@ def test_every_status_that_a_rate_can_have_has_words() -> None:
     assert set(STATUSES) == set(meaning.replace(" or ", ", ").split(", "))
 
 
-def test_areas_have_their_parents_and_ons_codes(published: tuple[list[Row], list[Row]], star: Star) -> None:
+def test_areas_have_their_parents_and_ons_codes(published: tuple[list[Row], list[Row]]) -> None:
     row = next(row for row in published[0] if row["area_type"] == "icb")
     places = [("sub_icb", "99A", "Liverpool"), ("provider", "RX1", "A TRUST")]
     rates = [row | {"area_type": kind, "area_code": code, "area_name": name} for kind, code, name in places]
