@@ -8,7 +8,8 @@ from typing import Any
 from ebi_spark.exports.release_data import ReleaseData, comparison
 from ebi_spark.geography.area_lists import AREA_TYPES, areas_on
 from ebi_spark.geography.area_versions import versions
-from ebi_spark.report.rows import Row, is_suppressed, limits_of
+from ebi_spark.release.published_limits import limits_of
+from ebi_spark.report.rows import Row, is_suppressed
 
 COLUMNS = (
     "Indicator ID", "Indicator Name", "Parent Code", "Parent Name", "Area Code", "Area Name", "Area Type", "Sex", "Age",

@@ -9,8 +9,8 @@ from ebi_spark.errors import InputError
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.current import local_time
-from ebi_spark.release.star import NOT_COMPARED, compared
-from ebi_spark.report.rows import Row, limits_of, rows_of
+from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_of
+from ebi_spark.report.rows import Row, rows_of
 from ebi_spark.tables.schemas import RELEASE, TABLES
 
 _ORDER = tuple(AREA_TYPES)

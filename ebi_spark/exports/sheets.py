@@ -8,7 +8,8 @@ from typing import Any
 
 from ebi_spark.exports.release_data import ReleaseData, comparison
 from ebi_spark.geography.area_lists import AREA_TYPES
-from ebi_spark.report.rows import Row, is_suppressed, limits_of
+from ebi_spark.release.published_limits import limits_of
+from ebi_spark.report.rows import Row, is_suppressed
 from ebi_spark.report.wording import data_kind
 
 CONFIDENTIAL, NOT_AVAILABLE = "[c]", "[x]"

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import resource
 from ebi_spark.errors import InputError
-from ebi_spark.financial_years import end_of, parse_years
+from ebi_spark.financial_years import end_of, parse_years, period_of
 from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.geography.output_areas import assign_output_area
@@ -289,8 +289,8 @@ def counts_of(rows: Iterable[Mapping[str, Any]]) -> Counts:
     return found
 
 
-def code_use_rows(rows: Iterable[Mapping[str, Any]], run_id: str) -> list[dict[str, Any]]:
-    """The rows of ``gold/code_use`` from rows of :func:`counts_frame`."""
+def code_use_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of ``gold/code_use``, without the run, from rows of :func:`counts_frame`."""
     rows = list(rows)
     totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for row in rows:
@@ -305,7 +305,6 @@ def code_use_rows(rows: Iterable[Mapping[str, Any]], run_id: str) -> list[dict[s
             "code": row["code"],
             "records": row["operations"],
             "of_records": totals[row["policy_id"], row[YEAR]][row["kind"] == PRIMARY_DIAGNOSIS],
-            "run_id": run_id,
         }
         for row in rows
         if row["kind"] != _AREA
@@ -411,11 +410,6 @@ def change_between(rows: AreaCounts, first: Sequence[str], later: Sequence[str])
     periods = (period_of(first), period_of(later))
     area = (last["area_type"], last["area_code"])
     return Change(last["policy_id"], last["reading"], area, periods, revision, before, after, (then, now), names, notes)
-
-
-def period_of(years: Sequence[str]) -> str:
-    """A year, or the years of a period such as ``2018-19..2020-21``."""
-    return years[0] if len(years) == 1 else f"{years[0]}..{years[-1]}"
 
 
 def change_of_periods(
