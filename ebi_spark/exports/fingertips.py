@@ -25,7 +25,7 @@ NOT_CALCULATED = "Value not calculated"
 
 def write_fingertips(path: Path, release: ReleaseData) -> int:
     """Write one row for each policy, period and area; returns the number of rows. A suppressed value is empty and has a value
-    note. Areas have their ONS codes, or their NHS codes where there is none (providers)."""
+    note. Areas have their ONS codes. Providers have no ONS code, so they have their NHS codes."""
     rows = fingertips_rows(release)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\r\n")

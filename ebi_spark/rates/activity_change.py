@@ -154,7 +154,7 @@ def counts_frame(
 
     ``kind`` ``area`` has the chain's counts by sub-ICB location of the version shown (``code``; NULL where it is unknown).
     The other kinds are those of ``gold/code_use``, with their number of records in ``operations``. ``version`` is the
-    revision by which all years are read; :data:`IN_FORCE` is the one in force on each record's day. ``records`` are the silver
+    revision that is applied to all years; for :data:`IN_FORCE` it is the one in force on each record's day. ``records`` are the silver
     tables by dataset, ``flags`` rows of ``gold/activity_flag``. Records from outside England are left out.
     """
     parts = []
@@ -470,7 +470,7 @@ def change_rows(found: Sequence[Change]) -> list[dict[str, Any]]:
     """The rows of ``gold/activity_change`` without the run: for each change its factors, the effect of the revision, and both totals.
 
     The parts of the factors and of the revision add up to the difference of the totals (to 1e-9). The revision's part is
-    how much the revisions in force add to the revision that both periods are read by: in the later period, less the same in the
+    how much the revisions in force add to the revision that is applied to both periods: in the later period, less the same in the
     earlier one.
     """
     rows: list[dict[str, Any]] = []

@@ -257,7 +257,7 @@ POLICY = Table(
     policy_fingerprint string -- changes when the definition of the policy revision and reading changes
     publish_years int -- number of years in each figure published below England: 1, or more for periods that do not overlap
     publish_first_year string -- a year with which one of these periods begins; it fixes all the others
-    target double -- the standardised rate to reach, per 100,000; NULL where none is set
+    target double -- the standardised rate to reach, per 100,000; NULL if the policy has no target
     clauses array<struct<clause_id:string,step:int,kind:string,words:string,test:string,missing:string,coding:string,decision:string,because:string>> -- each clause: words are the source's own, test is what is applied, because is our reason
     definition string -- the whole policy definition as JSON text
     run_id string -- the run that wrote the row
