@@ -60,6 +60,18 @@ class ReleaseData:
             ),
         )  # fmt: skip
 
+    @cached_property
+    def _england(self) -> dict[tuple[str, str, str], Row]:
+        return {_key(row): row for row in self.rates if row["area_type"] == ENGLAND}
+
+    def compared_with_england(self, row: Row) -> str:
+        """How a rate compares with England's of the same policy and period; see :func:`comparison`."""
+        return comparison(row, self._england.get(_key(row)))
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    return row["policy_id"], row["revision"], row["period"]
+
 
 def read_release_data(lake: LocalLake, release_id: str | None = None) -> ReleaseData:
     """The release with this id, or the current one. Raises an :class:`InputError` if the lake does not have it."""
