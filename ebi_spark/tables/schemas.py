@@ -565,7 +565,7 @@ _OF_PUBLISHED_COUNTS = {
     "in_scope": "number of records with the policy's procedure, flagged or not; below England rounded, or NULL where suppressed",
     "expected": "number of flagged records if England's rates by age and sex applied; below England rounded to 0.5, from 10 on to 1; NULL without a population or a figure for England",
     "crude_rate": "flagged records, as published, per 100,000 people",
-    "standardised_rate": "per 100,000 people, as `method` says. England: directly standardised for age and sex. Below England, under a rule with secondary suppression: indirectly standardised, activity / expected x England's rate, all as published; it differs from the direct rate by some percent",
+    "standardised_rate": "per 100,000 people, as `method` says. England: directly standardised for age and sex. Below England, under a rule with secondary suppression: indirectly standardised, activity / expected x England's rate, all as published; it differs from the direct rate by a few percent",
     "lower": "lower 95% confidence limit of the standardised rate, per 100,000. Of a direct rate: treating all events as independent. Of an indirect one: it holds for every count, expected number and rate of England that would be published as these",
     "standard_error": "standard error of a directly standardised rate with that extra variance, per 100,000",
     "flagged_share": "activity / in_scope as published, at most 1: the share of procedures in scope that are flagged. Below England NULL where its limits are more than 0.5 apart",
