@@ -2,6 +2,7 @@
 from."""
 
 import re
+from collections.abc import Sequence
 from datetime import date
 
 from pyspark.sql import Column
@@ -28,6 +29,15 @@ def start_of(year: str) -> date:
 def end_of(year: str) -> date:
     """Last day of the financial year with this label."""
     return date(int(year[:4]) + 1, 3, 31)
+
+
+def period_of(years: Sequence[str]) -> str:
+    """The name of a period: its year, or its first and last year.
+
+    >>> period_of(["2019-20"]), period_of(["2019-20", "2020-21", "2021-22"])
+    ('2019-20', '2019-20..2021-22')
+    """
+    return years[0] if len(years) == 1 else f"{years[0]}..{years[-1]}"
 
 
 def midpoint_of(year: str) -> date:

@@ -345,9 +345,9 @@ def test_counts_are_those_of_another_engine(spark: SparkSession) -> None:
 
     used = {
         (row["financial_year"], row["kind"], row["code"]): (row["records"], row["of_records"])
-        for row in code_use_rows(counted, "r")
+        for row in code_use_rows(counted)
     }
-    assert {key for row in code_use_rows(counted, "r") for key in row} == {*CODE_USE.names()}
+    assert {key for row in code_use_rows(counted) for key in row} | {"run_id"} == {*CODE_USE.names()}
     expected: Counter[tuple[str, str, str]] = Counter()
     for kind, name, where in (
         ("operation_outside_scope", "outside_scope", "true"), ("non_dominant", "scope", "NOT scoped"), ("unspecified", "unspecified", "true"),
@@ -442,8 +442,8 @@ def test_groups_of_people_by_hand() -> None:
     years = pooled_years(["2017-18", "2019-20", "2020-21", "2021-22"], 5)
     assert years == ("2019-20", "2020-21", "2021-22") and pooled_years(years, 2) == ("2020-21", "2021-22")
     fifths = {fifth: dict.fromkeys(strata, 200.0) for fifth in FIFTHS}
-    rows = equality_rows(policy, years, None, counts, strata, weights, fifths, "r", fifths_known=True)
-    assert {key for row in rows for key in row} == {*EQUALITY_RATE.names()}
+    rows = equality_rows(policy, years, None, counts, strata, weights, fifths, fifths_known=True)
+    assert {key for row in rows for key in row} | {"run_id"} == {*EQUALITY_RATE.names()}
     found = {(row["dimension"], row["group"]): row for row in rows}
     # 38 of 19 bands of 1,000 people of one sex, all bands weighted alike: 38/1,000/19 per 100,000.
     assert found["sex", "1"]["rate"] == pytest.approx(200) and found["sex", "1"]["population"] == 19_000
@@ -458,9 +458,9 @@ def test_groups_of_people_by_hand() -> None:
     # Rates 250, 0, 0, 0, 500 from the least to the most deprived, at 0.1, 0.3 … 0.9: slope (-0.4 × 250 + 0.4 × 500) / 0.4.
     assert found["deprivation_fifth", "3"]["slope_index"] == pytest.approx(250)
     assert found["deprivation_fifth", "1"]["period"] == "2019-20..2021-22"
-    bare = equality_rows(policy, years, None, counts, None, {}, None, "r", fifths_known=True)
+    bare = equality_rows(policy, years, None, counts, None, {}, None, fifths_known=True)
     assert {row["status"] for row in bare} == {"no_population"} and not any("rate" in row for row in bare)
-    assert {row["dimension"] for row in equality_rows(policy, years, None, counts, strata, weights, None, "r", fifths_known=False)} == {
+    assert {row["dimension"] for row in equality_rows(policy, years, None, counts, strata, weights, None, fifths_known=False)} == {
         "sex", "age_group",
     }  # fmt: skip
 

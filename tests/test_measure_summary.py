@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from ebi_spark.config.settings import disclosure_rules
-from ebi_spark.release.measure_summary import EarlierMeasures, code_use, equality, linked
+from ebi_spark.release.kept_releases import Earlier
+from ebi_spark.release.measure_summary import code_use, equality, linked
 from ebi_spark.release.suppression import Thresholds
 
 RULE = Thresholds.from_rule(disclosure_rules()["hes_2018_protected"])
@@ -22,13 +23,13 @@ def used(kind: str, counts: dict[str, int], whole: int) -> list[Row]:
 
 
 def shown_codes(rows: list[Row], earlier: list[Row] | None = None) -> dict[tuple[str, str], Any]:
-    found = code_use(rows, {("P", YEAR): LABELS}, REQUIRED, EarlierMeasures(earlier or []), RULE)
+    found = code_use(rows, {("P", YEAR): LABELS}, REQUIRED, Earlier(earlier or []), RULE)
     return {(row["measure"], row["class"]): row["records"] for row in found}
 
 
 def released(rows: list[Row], name: str, earlier: list[Row] | None = None) -> list[Row]:
     """The rows of a release, after those of earlier ones."""
-    found = code_use(rows, {("P", YEAR): LABELS}, REQUIRED, EarlierMeasures(earlier or []), RULE)
+    found = code_use(rows, {("P", YEAR): LABELS}, REQUIRED, Earlier(earlier or []), RULE)
     return [*(earlier or []), *(row | {"release_id": name} for row in found)]
 
 
@@ -108,7 +109,7 @@ def test_operations_outside_the_scope_are_shown_together(
 
 def test_unspecified_fusions_have_no_whole() -> None:
     (row,) = code_use(
-        used("unspecified", {"any": 33, "V388": 33}, 500), {("P", YEAR): LABELS}, REQUIRED, EarlierMeasures(), RULE
+        used("unspecified", {"any": 33, "V388": 33}, 500), {("P", YEAR): LABELS}, REQUIRED, Earlier(), RULE
     )
     assert (row["records"], row["of_records"], row["value"], row["status"]) == (35, None, None, "ok")
 
@@ -128,7 +129,7 @@ def rated(dimension: str, counts: dict[str, int], period: str = "2019-20..2021-2
 
 
 def test_rates_of_groups_are_rounded_to_what_five_records_are() -> None:
-    found = {row["class"]: row for row in equality(rated("sex", {"1": 83, "2": 137}), EarlierMeasures(), RULE)}
+    found = {row["class"]: row for row in equality(rated("sex", {"1": 83, "2": 137}), Earlier(), RULE)}
     men = found["1"]
     # 83 records are a rate of 2.075, so 5 are 0.125: multiples of 0.2, and limits of 1.66 and 2.59 outwards.
     assert [men[name] for name in ("records", "of_records", "value", "lower", "upper")] == [85, 220, 2.0, 1.6, 2.6]
@@ -136,7 +137,7 @@ def test_rates_of_groups_are_rounded_to_what_five_records_are() -> None:
 
 
 def test_a_group_of_few_is_never_withheld_alone() -> None:
-    found = equality(rated("age_group", {"0-19": 3, "20-29": 40, "30-39": 90, "unknown": 0}), EarlierMeasures(), RULE)
+    found = equality(rated("age_group", {"0-19": 3, "20-29": 40, "30-39": 90, "unknown": 0}), Earlier(), RULE)
     assert {row["class"]: row["status"] for row in found} == {
         "0-19": "withheld", "20-29": "withheld", "30-39": "ok", "unknown": "ok",
     }  # fmt: skip
@@ -146,17 +147,14 @@ def test_a_group_of_few_is_never_withheld_alone() -> None:
 def test_the_slope_index_needs_every_fifth() -> None:
     slope = {"slope_index": 1.13, "slope_lower": 0.51, "slope_upper": 1.78}
     fifths = {"1": 60, "2": 50, "3": 45, "4": 42, "5": 40}
-    found = {
-        row["class"]: row for row in equality(rated("deprivation_fifth", fifths, **slope), EarlierMeasures(), RULE)
-    }
+    found = {row["class"]: row for row in equality(rated("deprivation_fifth", fifths, **slope), Earlier(), RULE)}
     # 5 of 40 records at a rate of 1: multiples of 0.2.
     assert [found["slope_index"][name] for name in ("value", "lower", "upper", "records")] == [1.2, 0.4, 1.8, None]
-    few = equality(rated("deprivation_fifth", fifths | {"5": 4}, **slope), EarlierMeasures(), RULE)
+    few = equality(rated("deprivation_fifth", fifths | {"5": 4}, **slope), Earlier(), RULE)
     assert {row["class"]: row["status"] for row in few}["slope_index"] == "withheld"
     # 9 records are shown without a rate, so there is no slope either.
     nine = {
-        row["class"]: row
-        for row in equality(rated("deprivation_fifth", fifths | {"5": 9}, **slope), EarlierMeasures(), RULE)
+        row["class"]: row for row in equality(rated("deprivation_fifth", fifths | {"5": 9}, **slope), Earlier(), RULE)
     }
     assert [nine["5"][name] for name in ("records", "value", "status")] == [10, None, "ok"]
     assert nine["slope_index"]["status"] == "withheld"
@@ -164,9 +162,7 @@ def test_the_slope_index_needs_every_fifth() -> None:
 
 def test_other_years_that_overlap_are_not_the_difference_of_two_releases() -> None:
     counts = {"1": 83, "2": 137}
-    first = EarlierMeasures(
-        [row | {"release_id": "r1"} for row in equality(rated("sex", counts), EarlierMeasures(), RULE)]
-    )
+    first = Earlier([row | {"release_id": "r1"} for row in equality(rated("sex", counts), Earlier(), RULE)])
 
     def statuses(period: str) -> set[str]:
         return {row["status"] for row in equality(rated("sex", counts, period), first, RULE)}
@@ -178,7 +174,7 @@ def test_other_years_that_overlap_are_not_the_difference_of_two_releases() -> No
 
 def test_rates_without_a_population_have_counts() -> None:
     rows = rated("sex", {"1": 83, "2": 137}, rate=None, lower=None, upper=None)
-    assert [(row["records"], row["value"], row["status"]) for row in equality(rows, EarlierMeasures(), RULE)] == [
+    assert [(row["records"], row["value"], row["status"]) for row in equality(rows, Earlier(), RULE)] == [
         (85, None, "ok"), (135, None, "ok"),
     ]  # fmt: skip
 
@@ -207,7 +203,7 @@ def measured(flagged: tuple[int, int], others: tuple[int, int], year: str = YEAR
     ],
 )
 def test_measures_over_linked_records(flagged: tuple[int, int], others: tuple[int, int], shown: bool) -> None:
-    found = {row["class"]: row for row in linked(measured(flagged, others), EarlierMeasures(), RULE)}
+    found = {row["class"]: row for row in linked(measured(flagged, others), Earlier(), RULE)}
     assert {row["status"] for row in found.values()} == {"ok" if shown else "withheld"}
     if shown:
         # 37 of 400 is 9.25%, in multiples of 5 in 400; Wilson's limits are 6.78% and 12.49%.
@@ -217,8 +213,8 @@ def test_measures_over_linked_records(flagged: tuple[int, int], others: tuple[in
 
 
 def test_another_year_is_not_the_difference_of_two_measures() -> None:
-    first = linked(measured((400, 37), (900, 30)), EarlierMeasures(), RULE)
-    kept = EarlierMeasures([row | {"release_id": "r1"} for row in first])
+    first = linked(measured((400, 37), (900, 30)), Earlier(), RULE)
+    kept = Earlier([row | {"release_id": "r1"} for row in first])
     for more, status in ((3, "withheld"), (40, "ok")):
         rows = measured((400, 37), (900, 30)) + measured((100, more), (100, more + 1), "2022-23")
         found = linked(rows, kept, RULE)

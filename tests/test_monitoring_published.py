@@ -14,12 +14,12 @@ from deltalake import write_deltalake
 from ebi_spark.config.settings import LakeLocation, RunConfig, disclosure_rules
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.release.kept_releases import Earlier
 from ebi_spark.release.monitoring_tables import (
     CLASSES,
     LINKED,
     MATCH_CLASSES,
     STATES,
-    Earlier,
     activity_change,
     approval_summary,
     audit_estimate,

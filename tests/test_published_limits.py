@@ -21,7 +21,8 @@ from scipy.stats import binomtest, poisson
 
 from ebi_spark.config.settings import disclosure_rules
 from ebi_spark.release.disclosure_rules import control_rates
-from ebi_spark.release.star import compared, possible_counts, wider_limits
+from ebi_spark.release.published_limits import compared, wider_limits
+from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import ACTIVITY_RATE
 
@@ -105,8 +106,8 @@ def test_the_formulas_here_are_those_of_the_text_books() -> None:
 def test_possible_counts_are_those_that_are_published_as_this_one(name: str) -> None:
     rule = disclosure_rules()[name]
     shown = np.unique([value for value in published_count(np.arange(400), rule) if not np.isnan(value)])
-    found = [possible_counts(int(value), rule) for value in shown]
-    assert [list(pair) for pair in found] == np.stack(possible(shown, rule), axis=1).tolist()
+    found = Thresholds.from_rule(rule).possible_counts(shown)
+    assert np.stack(found, axis=1).tolist() == np.stack(possible(shown, rule), axis=1).tolist()
 
 
 def test_wider_limits_are_those_at_the_wider_level() -> None:

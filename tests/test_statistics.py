@@ -1,6 +1,7 @@
 """Statistics on counts, beside other libraries and hand-worked figures."""
 
 import random
+from collections.abc import Sequence
 
 import pytest
 from lifelines import AalenJohansenFitter, KaplanMeierFitter
@@ -8,7 +9,7 @@ from statsmodels.stats.inter_rater import cohens_kappa as kappa_of_statsmodels
 from statsmodels.stats.proportion import proportion_confint
 
 from ebi_spark.statistics.agreement import cohens_kappa
-from ebi_spark.statistics.decomposition import Chain, rounded, shapley
+from ebi_spark.statistics.decomposition import factors_of, rounded, shapley_parts
 from ebi_spark.statistics.proportions import clopper_pearson, sample_size, wilson
 from ebi_spark.statistics.survival import Day, aalen_johansen, at_day, at_risk_after, kaplan_meier
 
@@ -110,11 +111,15 @@ def test_a_curve_between_its_points() -> None:
         kaplan_meier([Day(5), Day(5)])
 
 
+def parts_of(before: Sequence[int], after: Sequence[int], names: Sequence[str]) -> dict[str, float]:
+    parts = shapley_parts(factors_of([before], [after]), [after[-1] - before[-1]])[0]
+    return dict(zip(names, parts.tolist(), strict=True))
+
+
 def test_the_parts_of_a_change_worked_by_hand() -> None:
     # 100 people with rate 0.1, then 200 with 0.05: half the people's effect at each rate, and the reverse.
-    found = shapley(Chain((100, 10)), Chain((200, 10)), ("people", "rate"))
-    assert found.parts == pytest.approx({"people": 100 * (0.1 + 0.05) / 2, "rate": -0.05 * (100 + 200) / 2})
-    assert found.total == 0
+    found = parts_of((100, 10), (200, 10), ("people", "rate"))
+    assert found == pytest.approx({"people": 100 * (0.1 + 0.05) / 2, "rate": -0.05 * (100 + 200) / 2})
 
 
 def test_parts_add_up_and_do_not_depend_on_the_order_of_factors() -> None:
@@ -126,15 +131,15 @@ def test_parts_add_up_and_do_not_depend_on_the_order_of_factors() -> None:
             counts = [draw.randint(1, 10**7)]
             while len(counts) < len(names):
                 counts.append(draw.randint(0, counts[-1]))
-            chains.append(Chain(tuple(counts)))
-        found = shapley(*chains, names)
-        assert sum(found.parts.values()) == pytest.approx(found.total, abs=1e-9 * max(1, abs(found.total)))
-        back = shapley(chains[1], chains[0], names)
-        assert back.parts == pytest.approx({name: -part for name, part in found.parts.items()}, abs=1e-9, rel=1e-9)
-        assert sum(rounded(found.parts, found.total).values()) == found.total
+            chains.append(tuple(counts))
+        found, total = parts_of(*chains, names), chains[1][-1] - chains[0][-1]
+        assert sum(found.values()) == pytest.approx(total, abs=1e-9 * max(1, abs(total)))
+        back = parts_of(chains[1], chains[0], names)
+        assert back == pytest.approx({name: -part for name, part in found.items()}, abs=1e-9, rel=1e-9)
+        assert sum(rounded(found, total).values()) == total
 
 
 def test_a_factor_without_a_value_in_one_period_keeps_the_other_ones_and_is_noted() -> None:
-    found = shapley(Chain((100, 0, 0)), Chain((100, 10, 5)), ("people", "operations", "flagged"))
-    assert found.notes == ("flagged",)
-    assert found.parts == pytest.approx({"people": 0, "operations": 5, "flagged": 0})
+    before, after, names = (100, 0, 0), (100, 10, 5), ("people", "operations", "flagged")
+    assert factors_of([before], [after]).undefined.tolist() == [[False, False, True]]
+    assert parts_of(before, after, names) == pytest.approx({"people": 0, "operations": 5, "flagged": 0})

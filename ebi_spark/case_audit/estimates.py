@@ -287,7 +287,8 @@ def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[
 
 
 def _sensitivity_and_specificity(drawn: Sequence[Drawn]) -> tuple[float | None, float | None]:
-    """The share of confirmed records that are flagged, and the share of other records that are not. A share of no records is None.
+    """The share of confirmed records that are flagged, and the share of other records that are not. Each is None if no form has the
+    verdict that it is a share of.
 
     Each form has the weight 1/π, without an adjustment for missing answers. The corrected share adjusts for them within
     each stratum. So Rogan and Gladen's formula gives the same share if every drawn record has an answer, and another one if
@@ -321,7 +322,7 @@ def rogan_gladen(apparent: float, sensitivity: float | None, specificity: float 
 
 
 def _answers_of_stratum(stratum: str, units: Sequence[Drawn]) -> Estimate:
-    """How many drawn records of a stratum have a verdict, and why the others have none."""
+    """How many drawn records of a stratum have a verdict, and why the others do not."""
     answered = sum(unit.answers.get(VERDICT) in (YES, NO) for unit in units)
     return Estimate(
         "answered", f"stratum:{stratum}", answered / len(units), method="count",

@@ -5,10 +5,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ebi_spark.exports.release_data import ReleaseData, comparison
-from ebi_spark.geography.area_lists import AREA_TYPES, areas_on
+from ebi_spark.exports.release_data import ReleaseData
+from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND, ENGLAND_ONS, areas_on
 from ebi_spark.geography.area_versions import versions
-from ebi_spark.report.rows import Row, is_suppressed, limits_of
+from ebi_spark.release.published_limits import limits_of
+from ebi_spark.report.rows import Row, is_suppressed
 
 COLUMNS = (
     "Indicator ID", "Indicator Name", "Parent Code", "Parent Name", "Area Code", "Area Name", "Area Type", "Sex", "Age",
@@ -24,7 +25,7 @@ NOT_CALCULATED = "Value not calculated"
 
 def write_fingertips(path: Path, release: ReleaseData) -> int:
     """Write one row for each policy, period and area; returns the number of rows. A suppressed value is empty and has a value
-    note. Areas have their ONS codes, or their NHS codes where there is none (providers)."""
+    note. Areas have their ONS codes. Providers have no ONS code, so they have their NHS codes."""
     rows = fingertips_rows(release)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\r\n")
@@ -38,20 +39,14 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
     day = _day_of(release)
     areas = areas_on(day)
     codes = {place: area.ons_code for place, area in areas.items() if area.ons_code}
-    england = {
-        (row["policy_id"], row["revision"], row["period"]): row
-        for row in release.rates
-        if row["area_type"] == "england"
-    }
     found = []
     for row in release.rates:
         place = (row["area_type"], str(row["area_code"]))
-        if row["area_type"] == "england":
-            place = ("england", "E92000001")
+        if row["area_type"] == ENGLAND:
+            place = (ENGLAND, ENGLAND_ONS)
         parent = areas[place].parent if place in areas else None
         low, high = limits_of(row) or (None, None)
         note = SUPPRESSED if is_suppressed(row) else NOT_CALCULATED if row["standardised_rate"] is None else ""
-        whole = england.get((row["policy_id"], row["revision"], row["period"]))
         found.append(
             dict.fromkeys(COLUMNS, "")
             | {
@@ -73,7 +68,7 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
                 "Denominator": _number(row["population"]),
                 "Value note": note,
                 "Recent Trend": "Cannot be calculated",
-                "Compared to England value or percentiles": _COMPARED[comparison(row, whole)],
+                "Compared to England value or percentiles": _COMPARED[release.compared_with_england(row)],
                 "Compared to Region value or percentiles": "Not compared",
                 "Time period Sortable": f"{row['financial_year'][:4]}0000",
                 "Time period range": f"{row['period_years']}y",

@@ -9,8 +9,8 @@ from ebi_spark.errors import InputError
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.current import local_time
-from ebi_spark.release.star import NOT_COMPARED, compared
-from ebi_spark.report.rows import Row, limits_of, rows_of
+from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_of
+from ebi_spark.report.rows import Row, rows_of
 from ebi_spark.tables.schemas import RELEASE, TABLES
 
 _ORDER = tuple(AREA_TYPES)
@@ -60,9 +60,21 @@ class ReleaseData:
             ),
         )  # fmt: skip
 
+    @cached_property
+    def _england(self) -> dict[tuple[str, str, str], Row]:
+        return {_key(row): row for row in self.rates if row["area_type"] == ENGLAND}
+
+    def compared_with_england(self, row: Row) -> str:
+        """How a rate compares with England's of the same policy and period; see :func:`comparison`."""
+        return comparison(row, self._england.get(_key(row)))
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    return row["policy_id"], row["revision"], row["period"]
+
 
 def read_release_data(lake: LocalLake, release_id: str | None = None) -> ReleaseData:
-    """The release with this id, or the current one. An :class:`InputError` if there is none."""
+    """The release with this id, or the current one. Raises an :class:`InputError` if the lake does not have it."""
     rows = lake.small_rows(RELEASE, RELEASE.names()) if lake.exists(RELEASE) else []
     chosen = [row for row in rows if (row["is_current"] if release_id is None else row["release_id"] == release_id)]
     if not chosen:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from ebi_spark.exports.release_data import ReleaseData, comparison
+from ebi_spark.exports.release_data import ReleaseData
 from ebi_spark.geography.area_lists import AREA_TYPES
-from ebi_spark.report.rows import Row, is_suppressed, limits_of
+from ebi_spark.release.published_limits import limits_of
+from ebi_spark.report.rows import Row, is_suppressed
 from ebi_spark.report.wording import data_kind
 
 CONFIDENTIAL, NOT_AVAILABLE = "[c]", "[x]"
@@ -40,10 +41,6 @@ _SUPPRESSED = {
 }  # fmt: skip
 
 
-def _key(row: Row) -> tuple[str, str, str]:
-    return row["policy_id"], row["revision"], row["period"]
-
-
 def sheets_of(release: ReleaseData) -> list[Sheet]:
     """Every sheet of a release except cover and notes: rates by kind of area, variation, months, attrition, readings, quality and
     policies. A sheet without rows is left out."""
@@ -53,11 +50,6 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
         return str(titles.get(row["policy_id"]) or row["policy_id"])
 
     period: list[_Column] = [("Policy", policy), ("Period", _column("period"))]
-    england = {
-        (row["policy_id"], row["revision"], row["period"]): row
-        for row in release.rates
-        if row["area_type"] == "england"
-    }
     rate: list[_Column] = [
         ("Flagged records", _column("activity")),
         ("Records in scope", _column("in_scope")),
@@ -65,7 +57,7 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
         ("Rate per 100,000, standardised for age and sex", _column("standardised_rate")),
         ("Lower 95% limit", _limit("lower")),
         ("Upper 95% limit", _limit("upper")),
-        ("Compared with England (95% limits)", lambda row: comparison(row, england.get(_key(row)))),
+        ("Compared with England (95% limits)", release.compared_with_england),
         ("Share flagged of those in scope", _column("flagged_share")),
         ("Status", _column("status")),
         ("Notes", lambda row: ", ".join(row["notes"] or [])),

@@ -224,7 +224,7 @@ def version_on(day: date) -> str:
 
 
 def resolved(version: str) -> str:
-    """The name of a version; ``current`` stands for the newest."""
+    """The name of a version; ``current`` means the newest."""
     known = versions()
     return max(known, key=lambda name: known[name]) if version == CURRENT else version
 

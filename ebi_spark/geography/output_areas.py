@@ -74,7 +74,7 @@ def assign_output_area(flags: DataFrame, geography: Geography) -> DataFrame:
 
 
 def _join_mapping(flags: DataFrame, geography: Geography) -> DataFrame:
-    """``flags`` with the row of :func:`area_mapping` that applies to each record, NULL columns where there is none."""
+    """``flags`` with the row of :func:`area_mapping` that applies to each record. Its columns are NULL if no row applies."""
     same_code_and_day = (
         (F.col("area_code") == F.col("known_code"))
         & (F.col("area_date") >= F.col("since"))

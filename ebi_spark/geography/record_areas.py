@@ -66,7 +66,7 @@ def _lookup(spark: SparkSession, path: Path, key: str, geography: Geography, rem
 
     - ``key``: the practice or small area; ``valid_from`` and ``valid_to`` (exclusive): the span.
     - ``lookup_area``: the area, ``outside_england`` for another nation's, NULL for a code that is not an area.
-    - ``area_day``: the day for which the area's code is interpreted; NULL stands for the record's own date.
+    - ``area_day``: the day for which the area's code is interpreted; NULL means the record's own date.
     - ``latest``: the area of the newest span.
     - ``elsewhere``: the code that the lookup gives, where it is not an area.
     """

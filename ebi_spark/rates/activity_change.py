@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import resource
 from ebi_spark.errors import InputError
-from ebi_spark.financial_years import end_of, parse_years
+from ebi_spark.financial_years import end_of, parse_years, period_of
 from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.geography.output_areas import assign_output_area
@@ -154,7 +154,7 @@ def counts_frame(
 
     ``kind`` ``area`` has the chain's counts by sub-ICB location of the version shown (``code``; NULL where it is unknown).
     The other kinds are those of ``gold/code_use``, with their number of records in ``operations``. ``version`` is the
-    revision by which all years are read; :data:`IN_FORCE` is the one in force on each record's day. ``records`` are the silver
+    revision that is applied to all years; for :data:`IN_FORCE` it is the one in force on each record's day. ``records`` are the silver
     tables by dataset, ``flags`` rows of ``gold/activity_flag``. Records from outside England are left out.
     """
     parts = []
@@ -289,8 +289,8 @@ def counts_of(rows: Iterable[Mapping[str, Any]]) -> Counts:
     return found
 
 
-def code_use_rows(rows: Iterable[Mapping[str, Any]], run_id: str) -> list[dict[str, Any]]:
-    """The rows of ``gold/code_use`` from rows of :func:`counts_frame`."""
+def code_use_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of ``gold/code_use``, without the run, from rows of :func:`counts_frame`."""
     rows = list(rows)
     totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for row in rows:
@@ -305,7 +305,6 @@ def code_use_rows(rows: Iterable[Mapping[str, Any]], run_id: str) -> list[dict[s
             "code": row["code"],
             "records": row["operations"],
             "of_records": totals[row["policy_id"], row[YEAR]][row["kind"] == PRIMARY_DIAGNOSIS],
-            "run_id": run_id,
         }
         for row in rows
         if row["kind"] != _AREA
@@ -413,11 +412,6 @@ def change_between(rows: AreaCounts, first: Sequence[str], later: Sequence[str])
     return Change(last["policy_id"], last["reading"], area, periods, revision, before, after, (then, now), names, notes)
 
 
-def period_of(years: Sequence[str]) -> str:
-    """A year, or the years of a period such as ``2018-19..2020-21``."""
-    return years[0] if len(years) == 1 else f"{years[0]}..{years[-1]}"
-
-
 def change_of_periods(
     rows: Sequence[Mapping[str, Any]], policy_id: str, area: str, period_from: str, period_to: str
 ) -> list[dict[str, Any]]:
@@ -476,7 +470,7 @@ def change_rows(found: Sequence[Change]) -> list[dict[str, Any]]:
     """The rows of ``gold/activity_change`` without the run: for each change its factors, the effect of the revision, and both totals.
 
     The parts of the factors and of the revision add up to the difference of the totals (to 1e-9). The revision's part is
-    how much the revisions in force add to the revision that both periods are read by: in the later period, less the same in the
+    how much the revisions in force add to the revision that is applied to both periods: in the later period, less the same in the
     earlier one.
     """
     rows: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
+from ebi_spark.financial_years import period_of
 from ebi_spark.flags.apply_policies import FLAGGED
 from ebi_spark.geography.record_areas import NAMED_BY, OUTSIDE_ENGLAND
 from ebi_spark.policies.model import Policy
@@ -149,11 +150,10 @@ def equality_rows(
     people: Strata | None,
     weights: Mapping[tuple[str, int], float],
     people_of_fifths: Mapping[str, Strata] | None,
-    run_id: str,
     *,
     fifths_known: bool,
 ) -> list[dict[str, Any]]:
-    """The rows of ``gold/equality_rate`` of one policy.
+    """The rows of ``gold/equality_rate`` of one policy, without the run.
 
     ``counts``: rows of :func:`equality_counts`. ``people``: England's person-years over the pooled years by sex and band; without
     them there is no rate. ``weights``: the standard population. ``people_of_fifths``: person-years by fifth, sex and band; without
@@ -211,12 +211,11 @@ def equality_rows(
                 "policy_id": policy.id,
                 "revision": revision,
                 "reading": policy.default_reading,
-                "period": years[0] if len(years) == 1 else f"{years[0]}..{years[-1]}",
+                "period": period_of(years),
                 "dimension": dimension,
                 "group": group,
                 "activity": events,
                 "status": NO_POPULATION if rate is None else "few_events" if events < FEW_EVENTS else "ok",
-                "run_id": run_id,
             }
             if rate is not None:
                 row |= {"rate": rate.value, "lower": rate.lower, "upper": rate.upper}

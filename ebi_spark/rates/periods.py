@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.financial_years import label, start_of
+from ebi_spark.financial_years import label, period_of, start_of
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import YEAR
 
@@ -34,7 +34,7 @@ class Period:
     @property
     def name(self) -> str:
         """``2021-22``, or ``2019-20..2021-22``."""
-        return self.years[0] if len(self.years) == 1 else f"{self.years[0]}..{self.years[-1]}"
+        return period_of(self.years)
 
 
 def years_before(year: str, length: int) -> tuple[str, ...]:

@@ -9,7 +9,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ebi_spark.financial_years import period_of
+from ebi_spark.rates.activity_change import ANY, PRIMARY_DIAGNOSIS, UNSPECIFIED
+from ebi_spark.rates.equality import DEPRIVATION, UNKNOWN
+from ebi_spark.release.kept_releases import OK, WITHHELD, Earlier
 from ebi_spark.release.one_way_suppression import withheld_classes
+from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.proportions import wilson
 from ebi_spark.tables.schemas import POLICY_KEY, YEAR
@@ -17,35 +22,11 @@ from ebi_spark.tables.schemas import POLICY_KEY, YEAR
 Row = dict[str, Any]
 
 CODE_USE, EQUALITY, LINKED = "code_use", "equality", "linked"
-OK, WITHHELD = "ok", "withheld"
-ANY, OTHER, REQUIRED = "any", "other", "required"
-PRIMARY_DIAGNOSIS, UNSPECIFIED = "primary_diagnosis", "unspecified"
+OTHER, REQUIRED = "other", "required"
 FEW_EVENTS = "few_events"
-DEPRIVATION, SLOPE, UNKNOWN = "deprivation_fifth", "slope_index", "unknown"
+SLOPE = "slope_index"
 _NOTHING = dict.fromkeys(("records", "of_records", "value", "lower", "upper"))
-
-
-class EarlierMeasures:
-    """The rows of the table in kept releases."""
-
-    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        self.rows = list(rows)
-
-    def of(self, **key: Any) -> list[Mapping[str, Any]]:
-        """The rows with these values."""
-        return [row for row in self.rows if all(row[name] == value for name, value in key.items())]
-
-    def classes_of(self, **key: Any) -> list[set[str]]:
-        """The classes with a number, a set for each kept release that has rows with this key."""
-        found: dict[str, set[str]] = defaultdict(set)
-        for row in self.of(**key):
-            found[row["release_id"]] |= {row["class"]} if row["status"] == OK else set()
-        return list(found.values())
-
-
-def rounded(count: int, rule: Thresholds) -> int:
-    """A count to the rule's multiple."""
-    return int(math.floor((count + rule.step / 2) / rule.step) * rule.step)
+_DIGITS = 9
 
 
 # Codes recorded instead
@@ -55,7 +36,7 @@ def code_use(
     counted: Sequence[Row],
     definitions: Mapping[tuple[str, str], Row],
     required: Collection[str],
-    earlier: EarlierMeasures,
+    earlier: Earlier,
     rule: Thresholds,
 ) -> list[Row]:
     """The rows of ``gold/code_use`` that may be shown.
@@ -75,23 +56,32 @@ def code_use(
         whole = max(int(row["of_records"]) for row in by_code.values())
         if kind == PRIMARY_DIAGNOSIS:
             counts = {code: int(row["records"]) for code, row in by_code.items()}
-            classes = _diagnoses(counts, required, earlier.classes_of(**key), rule)
+            classes = _diagnoses(counts, required, _shown_by_release(earlier.of(key)), rule)
         else:
             count, scope = int(by_code[ANY]["records"]), groups.get((policy, year, PRIMARY_DIAGNOSIS), {})
             # The records in scope are published elsewhere, so a reader can subtract them from the whole.
             outside = whole - max((int(row["of_records"]) for row in scope.values()), default=0)
             cells = [count] if kind == UNSPECIFIED else [count, whole - count, outside]
-            kept_back = any(row["status"] == WITHHELD for row in earlier.of(**key))
-            classes = {ANY: None if kept_back or min(cells) <= rule.high else count}
-        if classes and any(row[name] != labels[name] for row in earlier.of(**key) for name in ("revision", "reading")):
+            classes = {ANY: None if min(cells) <= rule.high or earlier.withheld(key, "class") else count}
+        if classes and any(row[name] != labels[name] for row in earlier.of(key) for name in ("revision", "reading")):
             classes = dict.fromkeys(classes)
         for name, number in classes.items():
             found.append(labels | {"class": name} | _NOTHING | {"status": WITHHELD})
             if number is not None:
-                share = min(1.0, rounded(number, rule) / rounded(whole, rule)) if kind != UNSPECIFIED else None
-                found[-1] |= {"records": rounded(number, rule), "value": share, "status": OK}
-                found[-1]["of_records"] = rounded(whole, rule) if kind != UNSPECIFIED else None
+                share = (
+                    min(1.0, rule.rounded_count(number) / rule.rounded_count(whole)) if kind != UNSPECIFIED else None
+                )
+                found[-1] |= {"records": rule.rounded_count(number), "value": share, "status": OK}
+                found[-1]["of_records"] = rule.rounded_count(whole) if kind != UNSPECIFIED else None
     return found
+
+
+def _shown_by_release(rows: Iterable[Mapping[str, Any]]) -> list[set[str]]:
+    """The classes with a number, a set for each kept release that has ``rows``."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        found[row["release_id"]] |= {row["class"]} if row["status"] == OK else set()
+    return list(found.values())
 
 
 def _diagnoses(
@@ -132,7 +122,7 @@ def _diagnoses(
 # Groups of people
 
 
-def equality(rated: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -> list[Row]:
+def equality(rated: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[Row]:
     """The rows of ``gold/equality_rate`` that may be shown. Each dimension is a split of the flagged records of the pooled years.
 
     A rate is rounded to a multiple of at least the rate of 5 records, and its limits outwards. A group of fewer than 10 records has
@@ -149,30 +139,30 @@ def equality(rated: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -
         labels = key | {"period": period, YEAR: period[-7:], "reading": rows[0]["reading"]}
         labels["revision"] = rows[0]["revision"] or "several"
         counts = {str(row["group"]): int(row["activity"]) for row in rows}
-        before = earlier.of(**key, period=period)
+        before = earlier.of(key | {"period": period})
         hidden = withheld_classes(
             counts,
             rule,
             uninformative=[UNKNOWN],
-            earlier=[str(row["class"]) for row in before if row["status"] == WITHHELD],
-            earlier_shown=[str(row["class"]) for row in before if row["status"] == OK],
+            earlier=earlier.withheld(key | {"period": period}, "class"),
+            earlier_shown=earlier.shown(key | {"period": period}, "class"),
         )
         other_definition = any(row[name] != labels[name] for row in before for name in ("revision", "reading"))
-        if other_definition or any(_overlaps(period, str(row["period"])) for row in earlier.of(**key)):
+        if other_definition or any(_overlaps(period, str(row["period"])) for row in earlier.of(key)):
             hidden = frozenset(counts)
         whole = sum(counts.values())
         for row in rows:
             shown = labels | {"class": str(row["group"])} | _NOTHING | {"status": WITHHELD}
             if row["group"] not in hidden and whole > rule.high:
                 shown |= {
-                    "records": rounded(counts[str(row["group"])], rule),
-                    "of_records": rounded(whole, rule),
+                    "records": rule.rounded_count(counts[str(row["group"])]),
+                    "of_records": rule.rounded_count(whole),
                     "status": OK,
                 }
                 if row["status"] != FEW_EVENTS:
                     unit = _unit(row["rate"], counts[str(row["group"])], rule)
                     sides = (("value", "rate", 0), ("lower", "lower", -1), ("upper", "upper", 1))
-                    shown |= {name: _to_unit(row[of], unit, side) for name, of, side in sides}
+                    shown |= {name: to_unit(row[of], unit, side, _DIGITS) for name, of, side in sides}
             found.append(shown)
         index = rows[0] if dimension == DEPRIVATION else None
         if index is not None and index.get("slope_index") is not None:
@@ -180,7 +170,7 @@ def equality(rated: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -
             if not hidden and not any(row["status"] == FEW_EVENTS for row in rows):
                 unit = max(_unit(row["rate"], counts[str(row["group"])], rule) for row in rows if row["rate"])
                 sides = (("value", "slope_index", 0), ("lower", "slope_lower", -1), ("upper", "slope_upper", 1))
-                shown |= {name: _to_unit(index[of], unit, side) for name, of, side in sides} | {"status": OK}
+                shown |= {name: to_unit(index[of], unit, side, _DIGITS) for name, of, side in sides} | {"status": OK}
             found.append(shown)
     return found
 
@@ -198,18 +188,10 @@ def _unit(rate: float | None, events: int, rule: Thresholds) -> float:
     return next(unit * power for unit in (1, 2, 5, 10) if unit * power >= least * (1 - 1e-9))
 
 
-def _to_unit(value: float | None, unit: float, side: int) -> float | None:
-    if value is None:
-        return None
-    parts = value / unit
-    whole = round(parts) if side == 0 else math.ceil(parts - 1e-9) if side > 0 else math.floor(parts + 1e-9)
-    return round(whole * unit, 9)
-
-
 # Measures over linked records
 
 
-def linked(measured: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) -> list[Row]:
+def linked(measured: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[Row]:
     """The rows of ``gold/linked_measure`` over all years, for flagged and for all records.
 
     Both are withheld in three cases. Few of the flagged records, or of the others, have what is counted, or few do not have it. A kept
@@ -221,7 +203,7 @@ def linked(measured: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) 
     found: list[Row] = []
     for (policy, measure), rows in sorted(tables.items()):
         years = sorted({row[YEAR] for row in rows})
-        period = years[0] if len(years) == 1 else f"{years[0]}..{years[-1]}"
+        period = period_of(years)
         key = {"policy_id": policy, "kind": LINKED, "measure": measure}
         labels = key | {"period": period, YEAR: years[-1]}
         labels |= {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in POLICY_KEY[1:]}
@@ -238,26 +220,25 @@ def linked(measured: Sequence[Row], earlier: EarlierMeasures, rule: Thresholds) 
             every["counted"] - flagged["counted"],
             (every["records"] - every["counted"]) - (flagged["records"] - flagged["counted"]),
         ]
-        before = earlier.of(**key)
-        hidden = min(cells) <= rule.high or any(row["status"] == WITHHELD for row in before)
+        before = earlier.of(key)
+        hidden = min(cells) <= rule.high or bool(earlier.withheld(key, "class"))
         definition = tuple(labels[name] for name in ("period", *POLICY_KEY[1:]))
         for kept in before:
-            counted = rounded(sums[kept["class"]]["counted"], rule)
-            near = abs(counted - (kept["records"] or 0)) - rule.step + 1 <= rule.high
+            near = rule.too_near(sums[kept["class"]]["counted"], kept["records"] or 0)
             same = tuple(kept[name] for name in ("period", *POLICY_KEY[1:])) == definition
             hidden |= not same and (near or kept["period"] == period)
         for group, number in sums.items():
             shown = labels | {"class": group} | _NOTHING | {"status": WITHHELD}
             if not hidden:
-                whole = rounded(number["records"], rule)
+                whole = rule.rounded_count(number["records"])
                 share = number["counted"] / number["records"]
                 limits, unit = wilson(share, number["records"]), rule.step / whole
                 shown |= {
-                    "records": rounded(number["counted"], rule),
+                    "records": rule.rounded_count(number["counted"]),
                     "of_records": whole,
-                    "value": _to_unit(share, unit, 0),
-                    "lower": _to_unit(limits.lower, unit, -1),
-                    "upper": _to_unit(limits.upper, unit, 1),
+                    "value": to_unit(share, unit, 0, _DIGITS),
+                    "lower": to_unit(limits.lower, unit, -1, _DIGITS),
+                    "upper": to_unit(limits.upper, unit, 1, _DIGITS),
                     "status": OK,
                 }
             found.append(shown)

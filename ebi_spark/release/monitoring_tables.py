@@ -9,16 +9,19 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ebi_spark.approvals.match import MATCH_CLASSES
 from ebi_spark.config.settings import RunConfig
+from ebi_spark.financial_years import period_of
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.pathway.incidence import ALIVE_WITHOUT, DEATH, FURTHER_OPERATION, READMISSION, WITHIN_30_DAYS
 from ebi_spark.rates.activity_change import definitions
-from ebi_spark.release.measure_summary import EarlierMeasures, code_use, equality, linked
+from ebi_spark.release.kept_releases import WITHHELD, Earlier
+from ebi_spark.release.measure_summary import code_use, equality, linked
 from ebi_spark.release.one_way_suppression import withheld_classes
+from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.decomposition import rounded
 from ebi_spark.tables.monitoring import (
@@ -43,7 +46,7 @@ from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RELEASE, YEAR, Table
 
 Row = dict[str, Any]
 
-WITHHELD, SUB_NATIONAL = "withheld", "sub_national"
+SUB_NATIONAL = "sub_national"
 # Classes of operations that are not linked. All other classes are linked: they are based on the boards with a register.
 NOT_LINKED = ("cannot_link",)
 LINKED = tuple(name for name in MATCH_CLASSES if name not in NOT_LINKED)
@@ -63,58 +66,19 @@ COUNTED_AS_INCIDENCE = re.compile("death|died|readmission|readmitted|further|rev
 # A part of a step whose id does not begin with that of the step.
 PART_OF = {"imaging_then_injection": "lumbar_imaging"}
 INCIDENCE_DAYS = (30, 90, 365, 730)
-# The event ALIVE is made of two others. It is published only if both are, because otherwise it would give one of them away.
-ALIVE = "alive_without_further_operation"
-PARTS_OF_ALIVE = ("further_operation", "death_in_hospital")
-# The share of readmissions among discharges with 30 days of data. The curve's figures less these are the other discharges.
-WITHIN_30_DAYS, READMISSION = "readmission_within_30_days", "readmission"
+# The event ALIVE_WITHOUT is made of these two. It is published only if both are, because otherwise it would reveal one of them.
+PARTS_OF_ALIVE = (FURTHER_OPERATION, DEATH)
 FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
 TOTALS = ("total_from", "total_to")
 # Shares of an audit that are published. Kappa and what follows are published too; others, such as sample sizes, are in gold only.
 SHARES = ("positive_predictive_value", "missed_cases", "not_codable_in_notes")
-# Made of the first two shares and England's counts, so that any one of these and one share give the other share away.
+# Made of the first two shares and England's counts, so that any one of these and one share reveal the other share.
 CORRECTED_SHARES, CORRECTED_COUNTS = (
     ("corrected_share", "sensitivity", "specificity", "rogan_gladen"),
     ("corrected_records",),
 )
 KAPPA, LEAST_DOUBLE_READINGS = "kappa", 30
 OVERALL, CLAUSE = "overall", "clause:"
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """The rows of a published table in kept releases: ``rows``."""
-
-    rows: Sequence[Mapping[str, Any]] = ()
-    _by_key: dict[tuple[str, ...], dict[tuple[Any, ...], list[Mapping[str, Any]]]] = field(default_factory=dict)
-
-    def withheld(self, key: Mapping[str, Any], name: str) -> frozenset[str]:
-        """The values of the column ``name`` in withheld rows with this key."""
-        return frozenset(str(row[name]) for row in self._of(key) if row["status"] == WITHHELD)
-
-    def shown(self, key: Mapping[str, Any], name: str) -> frozenset[str]:
-        """The values of the column ``name`` in rows with this key that have a count."""
-        return frozenset(str(row[name]) for row in self._of(key) if row["operations"] is not None)
-
-    def definitions(self, key: Mapping[str, Any]) -> set[tuple[str, str]]:
-        """The revisions and readings of the rows with this key that have a count."""
-        return {(row["revision"], row["reading"]) for row in self._of(key) if row["operations"] is not None}
-
-    def boards(self, year: str) -> dict[str, set[frozenset[str]]]:
-        """The sets of boards on which published figures of a year are based, by policy."""
-        found: dict[str, set[frozenset[str]]] = defaultdict(set)
-        for row in self.rows:
-            if row[YEAR] == year and row["boards"]:
-                found[row["policy_id"]].add(frozenset(row["boards"].split(",")))
-        return found
-
-    def _of(self, key: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-        names = tuple(key)
-        if names not in self._by_key:
-            self._by_key[names] = defaultdict(list)
-            for row in self.rows:
-                self._by_key[names][tuple(row[name] for name in names)].append(row)
-        return self._by_key[names].get(tuple(key.values()), ())
 
 
 def published_monitoring(
@@ -147,12 +111,7 @@ def published_monitoring(
 
     operation = ["policy_id", "revision", "reading", YEAR]
     matched = grouped(APPROVAL_MATCH, [*operation, "board", "match_class"])
-    found[APPROVAL_SUMMARY] = approval_summary(
-        matched,
-        earlier(APPROVAL_SUMMARY),
-        every_board,
-        thresholds,
-    )
+    found[APPROVAL_SUMMARY] = approval_summary(matched, earlier(APPROVAL_SUMMARY), every_board, thresholds)
     found[PATHWAY_SUMMARY] = pathway_summary(
         grouped(PATHWAY, [*operation, *CLASSES]),
         grouped(PATHWAY_STEP, ["policy_id", YEAR, "step_id", "window", "state"]),
@@ -164,11 +123,10 @@ def published_monitoring(
     found[PUBLISHED_ACTIVITY_CHANGE] = activity_change(
         [row for row in changes if row["policy_id"] in national], earlier(PUBLISHED_ACTIVITY_CHANGE), thresholds
     )
-    kept = EarlierMeasures(earlier(MEASURE_SUMMARY).rows)
+    kept = earlier(MEASURE_SUMMARY)
     of_year: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in matched:
         of_year[row["policy_id"], row[YEAR]].append(row)
-
     found[MEASURE_SUMMARY] = [
         *code_use(
             [row for row in small(CODE_USE) if (row["policy_id"], row[YEAR]) in of_year],
@@ -310,7 +268,7 @@ def pathway_summary(
         labels = _definition(own) | {
             "policy_id": policy,
             YEAR: covered[-1],
-            "period": covered[0] if len(covered) == 1 else f"{covered[0]}..{covered[-1]}",
+            "period": period_of(covered),
         }
         of_policy = [row for row in incidence if row["policy_id"] == policy and row["group"] == "all"]
         found += _incidence(of_policy, labels, earlier, rule)
@@ -378,7 +336,7 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
     discharges. The estimate is rounded to the share of 5 fusions, and its limits outwards.
     """
     found: dict[tuple[str, int], Row] = {}
-    for event in sorted({row["event"] for row in rows}, key=lambda name: (name == ALIVE, name)):
+    for event in sorted({row["event"] for row in rows}, key=lambda name: (name == ALIVE_WITHOUT, name)):
         curve = sorted((row for row in rows if row["event"] == event), key=lambda row: row["day"])
         start, last = int(curve[0]["at_risk"]), 0
         for day in INCIDENCE_DAYS[:1] if event == WITHIN_30_DAYS else INCIDENCE_DAYS:
@@ -386,7 +344,7 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
             events = sum(int(row["events"]) for row in until)
             at_risk = next((int(row["at_risk"]) for row in curve if row["day"] >= day), 0)
             small = min(events - last, at_risk, start - events) <= rule.high
-            if event == ALIVE:
+            if event == ALIVE_WITHOUT:
                 small |= any(found.get((part, day), {}).get("status") != "ok" for part in PARTS_OF_ALIVE)
             if event == WITHIN_30_DAYS:
                 small |= _few_without_data(start, events, [row for row in rows if row["event"] == READMISSION], rule)
@@ -397,16 +355,16 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
             if hidden:
                 found[event, day] = row | {"status": WITHHELD}
                 continue
-            last, whole = events, _rounded(start, rule)
+            last, whole = events, rule.rounded_count(start)
             unit = rule.step / whole
             estimate, lower, upper = (until[-1][name] for name in ("estimate", "lower", "upper"))
             found[event, day] = row | {
-                "operations": _rounded(events, rule),
+                "operations": rule.rounded_count(events),
                 "of_operations": whole,
-                "at_risk": _rounded(at_risk, rule),
-                "share": _to_unit(estimate, unit, 0),
-                "share_lower": _to_unit(lower, unit, -1),
-                "share_upper": _to_unit(upper, unit, 1),
+                "at_risk": rule.rounded_count(at_risk),
+                "share": to_unit(estimate, unit, 0),
+                "share_lower": to_unit(lower, unit, -1),
+                "share_upper": to_unit(upper, unit, 1),
                 "status": "ok",
             }
     return list(found.values())
@@ -422,8 +380,8 @@ def _few_without_data(discharges: int, events: int, curve: Sequence[Row], rule: 
 
 def _too_near(events: int, labels: Row, earlier: Earlier, key: Row, rule: Thresholds) -> bool:
     """Whether a kept release gives a number for other years, and the difference could be a small count."""
-    others = [row for row in earlier._of(key) if row["operations"] is not None and row["period"] != labels["period"]]
-    return any(abs(_rounded(events, rule) - row["operations"]) - rule.step + 1 <= rule.high for row in others)
+    others = [row for row in earlier.of(key) if row["operations"] is not None and row["period"] != labels["period"]]
+    return any(rule.too_near(events, row["operations"]) for row in others)
 
 
 # What changed
@@ -542,8 +500,8 @@ def audit_estimate(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds)
             sides = {"estimate": 0, "lower": -1, "upper": 1}
             if missing > rule.high:
                 sides |= {"worst": -1, "best": 1}
-            shown |= {name: _to_unit(row[name], unit, side) for name, side in sides.items()}
-            shown["forms"] = _rounded(forms, rule)
+            shown |= {name: to_unit(row[name], unit, side) for name, side in sides.items()}
+            shown["forms"] = rule.rounded_count(forms)
         found.append(shown)
     return found
 
@@ -594,10 +552,10 @@ def _class_rows(
     counts: Mapping[str, int], hidden: Collection[str], labels: Row, column: str, rule: Thresholds
 ) -> list[Row]:
     """A row for each class, with the class in ``column``."""
-    whole = _rounded(sum(counts.values()), rule) if sum(counts.values()) > rule.high else None
+    whole = rule.rounded_count(sum(counts.values())) if sum(counts.values()) > rule.high else None
     found = []
     for name, count in counts.items():
-        shown = None if name in hidden or whole is None else _rounded(count, rule)
+        shown = None if name in hidden or whole is None else rule.rounded_count(count)
         found.append(
             labels
             | {
@@ -614,17 +572,3 @@ def _class_rows(
 def _definition(rows: Iterable[Row]) -> Row:
     rows = list(rows)
     return {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in ("revision", "reading")}
-
-
-def _rounded(count: int, rule: Thresholds) -> int:
-    return int(math.floor((count + rule.step / 2) / rule.step) * rule.step)
-
-
-def _to_unit(value: float | None, unit: float, side: int) -> float | None:
-    """A value as a multiple of ``unit``: the nearest, the one below (-1) or above (1)."""
-    if value is None:
-        return None
-    parts = value / unit
-    # The tolerance keeps floating point noise from moving an exact multiple to the next one.
-    whole = round(parts) if side == 0 else math.ceil(parts - 1e-9) if side > 0 else math.floor(parts + 1e-9)
-    return round(whole * unit, 6)

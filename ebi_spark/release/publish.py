@@ -250,7 +250,8 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs
 def _write_star(
     lake: Lake, release_id: str, rates: list[dict[str, Any]], policies: list[dict[str, Any]], *, stage: str
 ) -> None:
-    """Write the tables for BI tools, which have the current release only. Their rows are made from rows that were checked.
+    """Write the tables for BI tools, which have the current release only. Their rows are made from published rows, which were
+    checked and whose texts a spreadsheet does not run.
 
     ``dim_status`` is written last. So if it has the release, all of them have it.
     """
@@ -258,12 +259,9 @@ def _write_star(
     rule = disclosure_rules()[manifest["disclosure"]]
     tables = star_rows(rates, policies, release_id=release_id, geography=manifest["geography"], rule=rule)
 
-    def write(table: Table) -> None:
-        frame = without_formulas(small_frame(lake.spark, tables[table], table.schema))
-        lake.replace(table, lake.collect(table, frame), {}, stage=stage)
-
-    run_in_threads([partial(write, table) for table in tables if table is not DIM_STATUS])
-    write(DIM_STATUS)
+    last = tables.pop(DIM_STATUS)
+    run_in_threads([partial(lake.replace, table, rows, {}, stage=stage) for table, rows in tables.items()])
+    lake.replace(DIM_STATUS, last, {}, stage=stage)
 
 
 def refresh_star(lake: Lake, release_id: str, *, stage: str) -> bool:
@@ -319,7 +317,7 @@ def _make_current(lake: Lake, config: RunConfig, release_id: str, rows: dict[str
 
 
 def _replace_manifest(lake: Lake, rows: pa.Table, current: str, stage: str) -> None:
-    """Write the rows of all releases, of which one is current."""
+    """Write the rows of all releases, one of them as the current one."""
     is_current = pc.equal(rows.column("release_id"), current)
     rows = rows.set_column(rows.schema.get_field_index("is_current"), "is_current", is_current)
     lake.replace(RELEASE, rows, {}, stage=stage)

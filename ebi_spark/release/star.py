@@ -1,6 +1,5 @@
 """Makes the tables for BI tools from the published rates and policies of one release. Plain functions over plain rows."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -8,12 +7,11 @@ from typing import Any
 from ebi_spark.financial_years import start_of
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND, ListedArea, Place, areas_on
 from ebi_spark.geography.area_versions import versions
-from ebi_spark.statistics.counts import count_limits
+from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_of, wider_limits
 from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT
 from ebi_spark.tables.table import Table
 
 Row = Mapping[str, Any]
-Limits = tuple[float, float]
 
 # Every status of published/rate: (what it means, what to put under a table or chart).
 STATUSES = {
@@ -33,7 +31,6 @@ STATUSES = {
         "Suppressed so that a small number elsewhere cannot be worked out.",
     ),
 }
-NOT_COMPARED = "not_compared"
 
 
 def star_rows(
@@ -191,56 +188,3 @@ def _rates(rates: Sequence[Row], rule: Mapping[str, Any]) -> list[dict[str, Any]
             }
         )
     return found
-
-
-def compared(limits: Limits | None, england: float | None) -> str:
-    """``lower``, ``similar`` or ``higher`` than England's rate by the limits; ``not_compared`` where one is missing."""
-    if limits is None or england is None:
-        return NOT_COMPARED
-    lower, upper = limits
-    return "lower" if upper < england else "higher" if lower > england else "similar"
-
-
-def limits_of(row: Row) -> Limits | None:
-    """The 95% limits of a rate, or None unless both are published.
-
-    The limits that allow for several events of one person come first; the simple ones are used if those are missing.
-    """
-    for names in (("lower_adjusted", "upper_adjusted"), ("lower", "upper")):
-        lower, upper = (row.get(name) for name in names)
-        if lower is not None and upper is not None:
-            return float(lower), float(upper)
-    return None
-
-
-def wider_limits(limits: Limits, rate: float, published: int, rule: Mapping[str, Any]) -> Limits:
-    """The 99.8% limits of the rate of an area below England, from its 95% limits and its published count.
-
-    ``rule`` is the disclosure rule. Under secondary suppression, the lower limit of the rate is a factor times that of the smallest
-    count that would be published as this one, and the upper limit a factor times that of the largest. So the ratio of a limit at
-    the two levels is the same for the count and the rate. Under another rule the rate is direct, and a limit is the rate plus a
-    spread times (limit of the count − count) (Dobson). So the distance from the rate grows by the ratio of these differences. The
-    largest ratio of all possible counts is used.
-    """
-    least, most = possible_counts(published, rule)
-    if rule.get("protected"):
-        lower, upper = (
-            count_limits(n, 0.998)[side] / (count_limits(n)[side] or 1) for side, n in ((0, least), (1, most))
-        )
-        return limits[0] * lower, limits[1] * upper
-    below, above = (
-        max(
-            (count_limits(n, 0.998)[side] - n) / (count_limits(n)[side] - n)
-            for n in range(max(1, least), max(1, most) + 1)
-        )
-        for side in (0, 1)
-    )
-    return max(0.0, rate - (rate - limits[0]) * below), rate + (limits[1] - rate) * above
-
-
-def possible_counts(published: int, rule: Mapping[str, Any]) -> tuple[int, int]:
-    """The smallest and largest true count that is published as this value."""
-    step, low, high = rule["round_to"], rule["withhold"]["from"], rule["withhold"]["to"]
-    near = range(max(0, published - step), published + step + 1)
-    fit = [n for n in near if not low <= n <= high and math.floor((n + step / 2) / step) * step == published]
-    return min(fit), max(fit)

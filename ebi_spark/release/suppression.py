@@ -47,6 +47,15 @@ class Thresholds:
         """Counts rounded to the nearest multiple (halves are rounded up)."""
         return np.floor((counts + self.step / 2) / self.step) * self.step
 
+    def rounded_count(self, count: int) -> int:
+        """One count, rounded in the same way."""
+        return int(self.rounded(np.array(float(count))))
+
+    def too_near(self, count: int, published: int) -> bool:
+        """Whether the difference between a count and another one, which was published as ``published``, could be a small count for a
+        reader of both rounded numbers."""
+        return abs(self.rounded_count(count) - published) - self.step + 1 <= self.high
+
     def is_small(self, counts: Numbers) -> NDArray[np.bool_]:
         """Whether each count is suppressed as small."""
         return (counts >= self.low) & (counts <= self.high)

@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from ebi_spark.rates.control_charts import over_dispersion as dispersion_of
+from ebi_spark.release.published_limits import limits_of
 from ebi_spark.report import charts, wording
 from ebi_spark.report.blocks import LONG, Block, View, by_year, chart_block, interval, slug, text
-from ebi_spark.report.rows import SUPPRESSED, Row, limits_of, measure_of
+from ebi_spark.report.rows import SUPPRESSED, Row, measure_of
 from ebi_spark.report.wording import Footnotes
 
 # The first of these kinds with several areas that can be compared is open, and the summary is about it. ICBs come first

@@ -94,18 +94,6 @@ def measure_of(rows: Iterable[Row]) -> str:
     return "standardised_rate" if any(row.get("standardised_rate") is not None for row in rows) else "crude_rate"
 
 
-def limits_of(row: Row) -> tuple[float, float] | None:
-    """The 95% limits, or None unless both are published.
-
-    The limits that allow for several events of one person come first; the simple ones are used if those are missing.
-    """
-    for names in (("lower_adjusted", "upper_adjusted"), ("lower", "upper")):
-        lower, upper = (row.get(name) for name in names)
-        if lower is not None and upper is not None:
-            return float(lower), float(upper)
-    return None
-
-
 def day(value: Any) -> str:
     """A date as 1 August 2022. A text is unchanged."""
     if isinstance(value, date):

@@ -7,11 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ebi_spark.release.published_limits import limits_of
 from ebi_spark.report import over_time, wording
 from ebi_spark.report.between_areas import Comparison, main_comparison
 from ebi_spark.report.blocks import stack
 from ebi_spark.report.policy import Policy, newest_of
-from ebi_spark.report.rows import Row, clauses_of, is_suppressed, limits_of
+from ebi_spark.report.rows import Row, clauses_of, is_suppressed
 
 # A sentence names at most so many areas.
 NAMED = 4

@@ -9,7 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from ebi_spark.config.settings import resource
-from ebi_spark.report.rows import SUPPRESSED, Row, day, limits_of
+from ebi_spark.release.published_limits import limits_of
+from ebi_spark.report.rows import SUPPRESSED, Row, day
 from ebi_spark.small_files import read_rows
 
 # What a suppressed figure shows, as in tables of the government statistical service. The page explains it once.

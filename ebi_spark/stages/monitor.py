@@ -328,7 +328,7 @@ class Monitor(Stage):
 
     def _changes(self, summary: MonitorSummary) -> None:
         """Split the change of flagged records into its factors, and compare groups of people."""
-        context, config, lake, run_id = self.context, self.config, self.lake, self.context.run_id
+        context, config, lake = self.context, self.config, self.lake
         partial_coverage = config.coverage == "partial"
         records = {dataset: lake.read(table) for dataset, table in RECORD_TABLES.items()}
         years = {dataset: lake.years(table) for dataset, table in RECORD_TABLES.items()}
@@ -346,7 +346,7 @@ class Monitor(Stage):
             counted = [row.asDict() for row in frame.collect()]
         by_location = counts_of(counted)
         rows: dict[Table, list[dict[str, Any]]] = {
-            CODE_USE: code_use_rows(counted, run_id),
+            CODE_USE: code_use_rows(counted),
             ACTIVITY_COUNT: [],
             ACTIVITY_CHANGE: [],
         }
@@ -402,7 +402,6 @@ class Monitor(Stage):
                 {name: {key: len(chosen) * number for key, number in of.items()} for name, of in of_fifths.items()}
                 if of_fifths and population
                 else None,
-                self.context.run_id,
                 fifths_known=fifths is not None,
             )
         return rows

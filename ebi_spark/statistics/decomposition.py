@@ -7,20 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Chain(NamedTuple):
-    """A chain of counts, each a part of the one before it: people, operations, in scope, …, flagged."""
-
-    counts: tuple[int, ...]
-
-
-class Parts(NamedTuple):
-    """The change of the last count by factor; the parts add up to ``total``. ``notes`` names factors that are 0/0 in a period."""
-
-    parts: Mapping[str, float]
-    total: float
-    notes: tuple[str, ...]
-
-
 class Factors(NamedTuple):
     """The factors of many chains in two periods, one row a chain, one column a factor; ``undefined`` where a period has
     0/0 and the other period's value is used (1 if both have 0/0)."""
@@ -30,23 +16,12 @@ class Factors(NamedTuple):
     undefined: np.ndarray[Any, np.dtype[np.bool_]]
 
 
-def shapley(before: Chain, after: Chain, names: Sequence[str]) -> Parts:
-    """The part of each factor in the change from ``before`` to ``after``; see :func:`shapley_parts`.
-
-    >>> shapley(Chain((100, 10)), Chain((200, 10)), ("people", "rate")).parts
-    {'people': 7.5, 'rate': -7.5}
-    """
-    if not len(before.counts) == len(after.counts) == len(names):
-        raise ValueError("as many names as counts are needed, in both periods")
-    factors = factors_of([before.counts], [after.counts])
-    parts = shapley_parts(factors, [after.counts[-1] - before.counts[-1]])[0]
-    notes = tuple(name for name, undefined in zip(names, factors.undefined[0], strict=True) if undefined)
-    return Parts(dict(zip(names, map(float, parts), strict=True)), float(after.counts[-1] - before.counts[-1]), notes)
-
-
 def factors_of(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]]) -> Factors:
-    """The factors of chains: the first is the first count, each other one the ratio of a count to the count before it, so
-    that their product is the last count. Both arguments have one row a chain, with its counts, the widest first."""
+    """The factors of chains of counts, each a part of the one before it: people, operations, in scope, …, flagged.
+
+    The first factor is the first count, each other one the ratio of a count to the count before it. So their product is the last
+    count. Both arguments have one row a chain, with its counts, the widest first.
+    """
     old, new = _ratios(before), _ratios(after)
     undefined = np.isnan(old) | np.isnan(new)
     first = np.where(np.isnan(old), np.where(np.isnan(new), 1.0, new), old)
@@ -60,6 +35,9 @@ def shapley_parts(factors: Factors, totals: Sequence[float]) -> np.ndarray[Any, 
     A factor's part is its mean effect over all orders in which the factors can change (Shapley, A value for n-person games,
     1953). ``totals`` are the changes themselves. The rounding error of floating point numbers (far below 1e-9) is added to
     the largest part, so that the parts of a chain add up to its total.
+
+    >>> shapley_parts(factors_of([(100, 10)], [(200, 10)]), [0]).tolist()
+    [[7.5, -7.5]]
     """
     number = factors.before.shape[1]
     # The product of every set of changed factors; bit i of the index says whether factor i has changed.

@@ -6,7 +6,6 @@ made up, so that nobody mistakes these answers for those of real notes.
 
 import argparse
 import csv
-import hashlib
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from ebi_spark.config.settings import lake_location
 from ebi_spark.errors import InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.own_files import write_whole
+from ebi_spark.synthetic.places import INDEPENDENT, MADE_UP_TRUSTS, uniform
 from ebi_spark.tables.monitoring import AUDIT_SAMPLE
 from ebi_spark.tables.schemas import APC_SPELL
 
@@ -91,8 +91,7 @@ def _other(answer: str) -> str:
 
 def _uniform(seed: int, purpose: str, text: str) -> float:
     """A number in [0, 1) that depends only on the seed, the purpose and the text."""
-    digest = hashlib.sha256(f"{seed}|{purpose}|{text}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return uniform(f"{seed}|{purpose}|{text}")
 
 
 def _csv(lines: Iterable[list[str]]) -> str:
@@ -109,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     lake = LocalLake(lake_location(given.lake, Path.cwd(), "--lake"))
     providers = {row["provider_code"] for row in lake.grouped(APC_SPELL, ["provider_code"])} - {None}
-    made_up = [code for code in providers if code.startswith(("RI", "RO", "RU", "RZ", "NV"))]
+    made_up = [code for code in providers if code.startswith((*MADE_UP_TRUSTS, INDEPENDENT))]
     if len(made_up) < len(providers) / 2:
         raise InputError("the lake does not have made-up data", remedy="fill the forms from the case notes")
     sample = lake.small_rows(AUDIT_SAMPLE, ["record_id", "stratum", "clauses", "drawn_at"])

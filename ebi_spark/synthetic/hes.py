@@ -9,6 +9,7 @@ from ebi_spark.synthetic import shares, truth
 from ebi_spark.synthetic.draws import Draws, salt
 from ebi_spark.synthetic.lookups import Lookups
 from ebi_spark.synthetic.people import DAYS_A_YEAR
+from ebi_spark.synthetic.places import INDEPENDENT
 from ebi_spark.synthetic.sus_plus import ident, spell_number
 from ebi_spark.synthetic.truth import Plan, to_date
 
@@ -155,7 +156,7 @@ def _person(seed: int) -> Column:
 
 
 def _site() -> Column:
-    independent = F.col("provider").startswith("NV")
+    independent = F.col("provider").startswith(INDEPENDENT)
     return F.when(independent, F.concat(F.col("provider"), F.lit("01"))).otherwise(F.col("provider"))
 
 

@@ -14,6 +14,8 @@ CHANGED_2026 = ("D4U1Y", "U2G6B")
 PEOPLE_A_PRACTICE = 10_000
 SMALL_AREAS = 250  # in each location
 FIFTHS = 5
+# How the codes of made-up trusts begin: those of real trusts have no such second letter. Then those of independent providers.
+MADE_UP_TRUSTS, INDEPENDENT = ("RI", "RO", "RU", "RZ"), "NV"
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,17 @@ class Places:
 
     @cached_property
     def providers(self) -> tuple[str, ...]:
-        """A made-up trust for each location. Its second letter is one that the codes of real trusts do not have."""
+        """A made-up trust for each location."""
         signs = "0123456789ABCDEFGHJKLMNPQRSTVWXYZ"
-        return tuple(f"R{'IOUZ'[i // len(signs)]}{signs[i % len(signs)]}" for i in range(len(self.locations)))
+        return tuple(f"{MADE_UP_TRUSTS[i // len(signs)]}{signs[i % len(signs)]}" for i in range(len(self.locations)))
 
     def factors(self, seed: int, policy: str) -> tuple[float, ...]:
         """How much more or less of a policy's activity each location has than England: 1 is the same."""
         low, high = shares.BOARD_FACTOR
         near, far = shares.LOCATION_FACTOR
         raw = [
-            (low + (high - low) * _uniform(f"{seed}:{policy}:{board}"))
-            * (near + (far - near) * _uniform(f"{seed}:{policy}:{board}:{code}"))
+            (low + (high - low) * uniform(f"{seed}:{policy}:{board}"))
+            * (near + (far - near) * uniform(f"{seed}:{policy}:{board}:{code}"))
             for code, board in zip(self.locations, self.boards, strict=True)
         ]
         # Scaled so that England's share is the stated one, whatever the seed.
@@ -104,7 +106,7 @@ def practice_code(number: int) -> str:
     return f"{chr(ord('A') + number // 1_000)}9{number % 1_000:03d}{number % 7}"
 
 
-def _uniform(text: str) -> float:
+def uniform(text: str) -> float:
     """A number in [0, 1) that is the same for the same text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 

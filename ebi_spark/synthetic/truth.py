@@ -15,7 +15,7 @@ from ebi_spark.synthetic import codes, shares
 from ebi_spark.synthetic.draws import Draws
 from ebi_spark.synthetic.lookups import DAY_BITS, STEPS, Lookups
 from ebi_spark.synthetic.people import DAYS_A_YEAR, newborn_number, patient_number, with_person
-from ebi_spark.synthetic.places import CHANGED_2026, places
+from ebi_spark.synthetic.places import CHANGED_2026, INDEPENDENT, places
 
 MOST_EPISODES = 3
 EPOCH = date(1970, 1, 1)
@@ -369,7 +369,7 @@ def _recorded(frame: DataFrame, draws: Draws, day: Column, specialised: Column, 
                 draws.chance("sex_unknown", shares.SEX_UNKNOWN),
                 draws.pick("sex", {"9": 50, "0": 35, "X": 15}),
             ).otherwise(F.col("person_sex")),
-            "provider": F.when(independent, F.concat(F.lit("NV"), F.char(65 + F.col("place") % 8)))
+            "provider": F.when(independent, F.concat(F.lit(INDEPENDENT), F.char(65 + F.col("place") % 8)))
             .when(elsewhere, draws.pick("trust", dict.fromkeys(trusts, 1.0)))
             .otherwise(F.col("trust")),
             "commissioner": F.when(abroad, F.concat(F.lit("7A"), (1 + draws.below("wales", 7)).cast("string")))

@@ -215,7 +215,7 @@ LINKED_MEASURE = Table(
     records bigint -- records whose person is known, with data for the whole time before them
     counted bigint -- those of them with what the measure counts
     left_out bigint -- records for which it cannot be decided
-    share double -- counted / records; NULL where there are none
+    share double -- counted / records; NULL if records is 0
     lower double -- lower 95% confidence limit (Wilson)
     upper double -- upper 95% confidence limit (Wilson)
 """
@@ -245,7 +245,7 @@ ACTIVITY_COUNT = Table(
     "the chain of counts of one policy, area and year, from which the change between two periods is made",
     """
     policy_id string -- the policy
-    revision string -- the revision by which the records are read; in_force for the one in force on each record's day
+    revision string -- the revision that is applied to the records, or in_force: on each record the one in force on its day
     revision_at_end string -- the revision in force at the end of the year
     reading string -- the policy's default reading
     financial_year string -- April to March, such as 2021-22
@@ -269,7 +269,7 @@ ACTIVITY_CHANGE = Table(
     "how much one factor changed the flagged records of an area from one period to another",
     """
     policy_id string -- the policy
-    revision string -- the revision by which both periods are read
+    revision string -- the revision that is applied to both periods
     reading string -- the policy's default reading
     area_type string -- england, region, icb or sub_icb
     area_code string -- code of the area
@@ -297,7 +297,7 @@ EQUALITY_RATE = Table(
     dimension string -- sex, age_group or deprivation_fifth
     group string -- the group: 1 is the most deprived fifth
     activity bigint -- number of flagged records
-    population bigint -- person-years; NULL where none is known
+    population bigint -- person-years; NULL where the population is not known
     rate double -- flagged records per 100,000 person-years: by sex standardised for age, by deprivation_fifth for age and sex, by age_group as counted
     lower double -- lower 95% confidence limit
     upper double -- upper 95% confidence limit
@@ -458,7 +458,7 @@ PUBLISHED_ACTIVITY_CHANGE = Table(
     _RELEASE
     + """
     policy_id string -- the policy, such as 2Y_back_pain_fusion
-    revision string -- the revision by which both periods are read
+    revision string -- the revision that is applied to both periods
     reading string -- the policy's default reading
     period_from string -- the earlier financial year
     period_to string -- the later financial year
@@ -487,8 +487,8 @@ PUBLISHED_AUDIT_ESTIMATE = Table(
     estimate double -- the estimate, rounded to the effect of one form; NULL where withheld
     lower double -- lower 95% confidence limit, rounded down
     upper double -- upper 95% confidence limit, rounded up
-    worst double -- the estimate if every record without an answer counted as no; NULL where fewer than 8 have none
-    best double -- the estimate if every record without an answer counted as yes; NULL where fewer than 8 have none
+    worst double -- the estimate if every record without an answer counted as no; NULL where fewer than 8 records have no answer
+    best double -- the estimate if every record without an answer counted as yes; NULL where fewer than 8 records have no answer
     method string -- clopper_pearson, wilson, hajek, census, mover, kappa or count
     forms bigint -- forms with an answer, on which the estimate is based, rounded
 """
@@ -511,7 +511,7 @@ MEASURE_SUMMARY = Table(
     measure string -- for code_use operation_outside_scope, non_dominant, unspecified or primary_diagnosis; for equality sex, age_group or deprivation_fifth; for linked the measure's id (docs/monitoring-changes.md)
     class string -- the code, any, other or required; the group of people, or slope_index; all or flagged records
     records bigint -- records in this class, rounded; NULL where withheld, and for slope_index
-    of_records bigint -- the whole, rounded; NULL where there is none
+    of_records bigint -- the records that the class is a part of, rounded; NULL where withheld, for unspecified and for slope_index
     value double -- records / of_records; for equality the rate per 100,000 person-years, NULL without a population
     lower double -- lower 95% confidence limit, rounded down; NULL for code_use
     upper double -- upper 95% confidence limit, rounded up; NULL for code_use

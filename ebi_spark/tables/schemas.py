@@ -257,7 +257,7 @@ POLICY = Table(
     policy_fingerprint string -- changes when the definition of the policy revision and reading changes
     publish_years int -- number of years in each figure published below England: 1, or more for periods that do not overlap
     publish_first_year string -- a year with which one of these periods begins; it fixes all the others
-    target double -- the standardised rate to reach, per 100,000; NULL where none is set
+    target double -- the standardised rate to reach, per 100,000; NULL if the policy has no target
     clauses array<struct<clause_id:string,step:int,kind:string,words:string,test:string,missing:string,coding:string,decision:string,because:string>> -- each clause: words are the source's own, test is what is applied, because is our reason
     definition string -- the whole policy definition as JSON text
     run_id string -- the run that wrote the row
@@ -565,7 +565,7 @@ _OF_PUBLISHED_COUNTS = {
     "in_scope": "number of records with the policy's procedure, flagged or not; below England rounded, or NULL where suppressed",
     "expected": "number of flagged records if England's rates by age and sex applied; below England rounded to 0.5, from 10 on to 1; NULL without a population or a figure for England",
     "crude_rate": "flagged records, as published, per 100,000 people",
-    "standardised_rate": "per 100,000 people, as `method` says. England: directly standardised for age and sex. Below England, under a rule with secondary suppression: indirectly standardised, activity / expected x England's rate, all as published; it differs from the direct rate by some percent",
+    "standardised_rate": "per 100,000 people, as `method` says. England: directly standardised for age and sex. Below England, under a rule with secondary suppression: indirectly standardised, activity / expected x England's rate, all as published; it differs from the direct rate by a few percent",
     "lower": "lower 95% confidence limit of the standardised rate, per 100,000. Of a direct rate: treating all events as independent. Of an indirect one: it holds for every count, expected number and rate of England that would be published as these",
     "standard_error": "standard error of a directly standardised rate with that extra variance, per 100,000",
     "flagged_share": "activity / in_scope as published, at most 1: the share of procedures in scope that are flagged. Below England NULL where its limits are more than 0.5 apart",

@@ -27,7 +27,7 @@ DIM_POLICY = Table(
     is_local boolean -- a local policy of one or more boards
     boards string -- codes of the boards of a local policy, separated by semicolons; NULL for a national policy
     wanted string -- lower: the policy asks for fewer flagged records
-    target double -- the standardised rate to reach, per 100,000; NULL where none is set
+    target double -- the standardised rate to reach, per 100,000; NULL if the policy has no target
 """
     + _RELEASE,
     required=(
