@@ -2,15 +2,23 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ebi_spark.rates.control_charts import over_dispersion as dispersion_of
 from ebi_spark.release.published_limits import limits_of
 from ebi_spark.report import charts, wording
-from ebi_spark.report.blocks import LONG, Block, View, by_year, chart_block, interval, slug, text
-from ebi_spark.report.rows import SUPPRESSED, Row, measure_of
+from ebi_spark.report.blocks import LONG, Block, Part, by_year, chart_block, interval, slug, text
+from ebi_spark.report.rows import (
+    SUPPRESSED,
+    Row,
+    is_suppressed,
+    latest_year,
+    measure_of,
+    position,
+    years_of,
+)
 from ebi_spark.report.wording import Footnotes
 
 # The first of these kinds with several areas that can be compared is open, and the summary is about it. ICBs come first
@@ -32,7 +40,7 @@ class Comparison:
     adjust: bool
     round_to: int
     revision: str = ""
-    earlier: tuple[Row, ...] = field(default=())
+    earlier: tuple[Row, ...] = ()
 
     @cached_property
     def period(self) -> str:
@@ -48,6 +56,11 @@ class Comparison:
             return "flagged_share"
         return measure_of(self.rows)
 
+    @property
+    def by_share(self) -> bool:
+        """Whether areas are compared by the share that is flagged."""
+        return self.measure == "flagged_share"
+
     @cached_property
     def shown(self) -> list[Row]:
         """The areas with a figure, the highest first."""
@@ -58,7 +71,7 @@ class Comparison:
 
     def limits(self, row: Row) -> tuple[float, float] | None:
         """The 95% limits of an area's figure, where they are published."""
-        if self.measure != "flagged_share":
+        if not self.by_share:
             return limits_of(row)
         low, high = row.get("share_lower"), row.get("share_upper")
         return None if low is None or high is None else (float(low), float(high))
@@ -77,12 +90,12 @@ class Comparison:
     @cached_property
     def suppressed(self) -> int:
         """How many areas have no figure because it is suppressed."""
-        return sum(1 for row in self.rows if row.get(self.measure) is None and row.get("status") in SUPPRESSED)
+        return sum(1 for row in self.rows if row.get(self.measure) is None and is_suppressed(row))
 
     @cached_property
     def phi(self) -> float | None:
         """The overdispersion; None if it cannot be known. Without the suppressed areas, which are small, it would be too large."""
-        if self.suppressed or not self.national or self.measure == "flagged_share":
+        if self.suppressed or not self.national or self.by_share:
             return None
         people = [(row, charts.people_of(row, self.national)) for row in self.shown]
         pairs = [(row[self.measure] * of / 100_000, self.national * of / 100_000) for row, of in people if of]
@@ -100,7 +113,7 @@ class Comparison:
     @cached_property
     def sides(self) -> dict[str, str]:
         """By area code, ``above`` or ``below`` for the areas outside the limits of the funnel."""
-        if not self.national or self.measure == "flagged_share":
+        if not self.national or self.by_share:
             return {}
         return charts.outlying(self.shown, self.national, self.widened, self.round_to)
 
@@ -117,10 +130,10 @@ def comparisons(rates: Sequence[Row], whole: Sequence[Row], *, adjust: bool, rou
         of_kind = [row for row in rates if row["area_type"] == kind]
         if len({row["area_code"] for row in of_kind}) < 2:
             continue
-        for length in sorted({row.get("period_years") or 1 for row in of_kind}):
-            of_length = [row for row in of_kind if (row.get("period_years") or 1) == length]
-            last = max(str(row["financial_year"]) for row in of_length)
-            revisions = sorted({str(row["revision"]) for row in of_length if str(row["financial_year"]) == last})
+        for length in sorted({years_of(row) for row in of_kind}):
+            of_length = [row for row in of_kind if years_of(row) == length]
+            last, newest = latest_year(of_length)
+            revisions = sorted({str(row["revision"]) for row in newest})
             for revision in revisions:
                 own = [row for row in of_length if str(row["revision"]) == revision]
                 nation = next(
@@ -128,16 +141,18 @@ def comparisons(rates: Sequence[Row], whole: Sequence[Row], *, adjust: bool, rou
                         row
                         for row in whole
                         if row["area_type"] == wording.NATIONAL
-                        and (row.get("period_years") or 1) == length
+                        and years_of(row) == length
                         and (str(row["financial_year"]), str(row["revision"])) == (last, revision)
                     ),
                     None,
                 )
-                newest = [row for row in own if str(row["financial_year"]) == last]
-                newest.sort(key=lambda row: (wording.area_name(row), str(row["area_code"])))
+                compared = sorted(
+                    (row for row in newest if str(row["revision"]) == revision),
+                    key=lambda row: (wording.area_name(row), str(row["area_code"])),
+                )
                 found.append(
                     Comparison(
-                        kind, tuple(newest), nation, adjust, round_to, revision if len(revisions) > 1 else "",
+                        kind, tuple(compared), nation, adjust, round_to, revision if len(revisions) > 1 else "",
                         tuple(row for row in own if str(row["financial_year"]) != last),
                     )
                 )  # fmt: skip
@@ -154,19 +169,19 @@ def main_comparison(found: Sequence[Comparison]) -> Comparison | None:
     return None
 
 
-def views(found: Sequence[Comparison], anchor: str, title: str, footnotes: Footnotes) -> tuple[View, ...]:
+def views(found: Sequence[Comparison], anchor: str, title: str, footnotes: Footnotes) -> tuple[Part, ...]:
     """A view of each comparison. That of the main one is open."""
     main = main_comparison(found)
     made = []
     for number, each in enumerate(found):
         key = f"{anchor}-{slug(each.kind)}-{number}"
-        made.append(View(key, _line(each), tuple(_blocks(each, key, title, footnotes)), each is main))
+        made.append(Part(key, _line(each), tuple(_blocks(each, key, title, footnotes)), is_open=each is main))
     return tuple(made)
 
 
 def _line(each: Comparison) -> str:
     """How many areas there are, and why some have no figure."""
-    figure = "share" if each.measure == "flagged_share" else "rate"
+    figure = "share" if each.by_share else "rate"
     statuses = Counter(str(row.get("status")) for row in each.rows if row.get(each.measure) is None)
     words = f"{len(each.rows)} {wording.areas(each.kind)}, {each.period}: {len(each.shown)} have a published {figure}"
     if each.suppressed:
@@ -191,7 +206,7 @@ def _blocks(each: Comparison, key: str, title: str, footnotes: Footnotes) -> lis
     elif not each.shown:
         expected = " For a rare intervention this is expected: suppressed does not mean 0." if each.suppressed else ""
         blocks.append(text(f"There is no chart.{expected}"))
-    elif each.measure == "flagged_share":
+    elif each.by_share:
         blocks.append(text("A provider has no population of its own, so there is no rate and no funnel plot."))
     elif not each.national:
         blocks.append(text("There is no funnel plot, because there is no national rate to draw limits around."))
@@ -234,7 +249,7 @@ def _ranked(each: Comparison, kinds: str, footnotes: Footnotes) -> Block:
     others = [row for row in each.rows if row.get(each.measure) is None]
     rows = [*each.shown, *others]
     common, own = wording.shared_notes(rows, footnotes)
-    by_share = each.measure == "flagged_share"
+    by_share = each.by_share
     most = max((max(row[each.measure], (each.limits(row) or (0, 0))[1]) for row in each.shown), default=0)
     national = each.national if each.is_drawn else None
     named = (
@@ -278,15 +293,14 @@ def _ranked(each: Comparison, kinds: str, footnotes: Footnotes) -> Block:
 
 def _earlier(each: Comparison) -> Block:
     """The figure of every area in every period."""
-    by_share = each.measure == "flagged_share"
     return by_year(
         [row | {"revision": None} for row in (*each.earlier, *each.rows)],
         label=wording.area_name,
         order=lambda row: (wording.area_name(row), str(row["area_code"])),
-        cell=wording.flagged_share if by_share else lambda row: wording.rate_in(row, each.measure),
+        cell=wording.flagged_share if each.by_share else lambda row: wording.rate_in(row, each.measure),
         column=wording.period,
         caption=f"{_capital(wording.areas(each.kind))} in every period: "
-        + ("share flagged (95% limits)" if by_share else f"{wording.MEASURES[each.measure].lower()} per 100,000"),
+        + ("share flagged (95% limits)" if each.by_share else f"{wording.MEASURES[each.measure].lower()} per 100,000"),
         first="Area",
         fold=True,
     )
@@ -333,24 +347,19 @@ def spread(variation: Sequence[Row], reading: str, footnotes: Footnotes) -> tupl
     rows = [row for row in variation if row.get("reading") == reading]
     if not rows:
         return (text("No variation is published for this policy's main definition."),)
-    order = list(wording.AREA_TYPES)
 
     def place(row: Row) -> tuple[Any, ...]:
         kind = str(row["area_type"])
         return (
-            order.index(kind) if kind in order else len(order), kind, row.get("period_years") or 1,
+            position(kind, wording.AREA_TYPES), kind, years_of(row),
             str(row["financial_year"]), str(row["revision"]),
         )  # fmt: skip
 
     last_years: dict[tuple[str, int], str] = {}
     for row in rows:
-        kind = (str(row["area_type"]), row.get("period_years") or 1)
+        kind = (str(row["area_type"]), years_of(row))
         last_years[kind] = max(last_years.get(kind, ""), str(row["financial_year"]))
-    newest = [
-        row
-        for row in rows
-        if str(row["financial_year"]) == last_years[(str(row["area_type"]), row.get("period_years") or 1)]
-    ]
+    newest = [row for row in rows if str(row["financial_year"]) == last_years[(str(row["area_type"]), years_of(row))]]
     earlier = [row for row in rows if row not in newest]
     explanation = (
         "Percentiles (P10 to P90) of the standardised rate per 100,000. Areas without activity are left out; every other "
@@ -380,7 +389,7 @@ def _variation_grid(rows: Sequence[Row], caption: str, footnotes: Footnotes, *, 
                 wording.count_in(row, "areas"),
                 wording.count_in(row, "areas_with_activity"),
                 *(
-                    wording.rate(row.get(name), wording.HIDDEN if row.get("status") in SUPPRESSED else "–")
+                    wording.rate(row.get(name), wording.HIDDEN if is_suppressed(row) else "–")
                     for name in names
                 ),
                 _opportunity(row),

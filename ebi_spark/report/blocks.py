@@ -38,23 +38,15 @@ class Block:
 
 
 @dataclass(frozen=True)
-class View:
-    """The areas of one kind in one period: a line that says what there is, and blocks that a reader can open."""
-
-    anchor: str
-    line: str
-    blocks: tuple[Block, ...]
-    is_open: bool = False
-
-
-@dataclass(frozen=True)
 class Part:
-    """A heading with its blocks, then views of areas. ``anchor`` is the id that links use."""
+    """A heading with its blocks, then ``views``: a part for the areas of each kind in one period, which a reader can open.
+    ``anchor`` is the id that links use."""
 
     anchor: str
     heading: str
     blocks: tuple[Block, ...]
-    views: tuple[View, ...] = ()
+    views: tuple["Part", ...] = ()
+    is_open: bool = False
 
 
 def text(words: str) -> Block:

@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ebi_spark.rates.control_charts import Z_95, Z_998, ControlChart, funnel_limits
 from ebi_spark.release.published_limits import limits_of
 from ebi_spark.report import wording
-from ebi_spark.report.rows import Row, measure_of
+from ebi_spark.report.rows import Row, measure_of, years_of
 
 INK, GREY, LINE, CONCERN, IMPROVEMENT, PAPER = "#1d2a35", "#66737f", "#d3d9df", "#b35000", "#005eb8", "#fefefe"
 _VARIABLES = {
@@ -131,7 +131,7 @@ def funnel(
         return None
     shown.sort(key=lambda row: (row["population"], str(row.get("area_code"))))
     sides = outlying(shown, national, phi) if sides is None else sides
-    pooled = any((row.get("period_years") or 1) > 1 for row in shown)
+    pooled = any(years_of(row) > 1 for row in shown)
     with _drawing(
         3.9,
         f"{wording.MEASURES[measure]} per 100,000",

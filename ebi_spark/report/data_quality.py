@@ -7,18 +7,17 @@ from ebi_spark.records.quarantine_summary import REMEDIES, columns_of
 from ebi_spark.records.row_status import CONFLICTING
 from ebi_spark.report import charts, wording
 from ebi_spark.report.blocks import LONG, Block, by_year_shown, chart_block, text
-from ebi_spark.report.rows import Row
+from ebi_spark.report.rows import Row, latest_year, position
 
 
 def quality(rows: Sequence[Row]) -> tuple[Block, ...]:
     """The national measures of each data set by year, then the quarantined rows. ``rows`` are those of ``quality``."""
     if not rows:
         return (text("This release has no measures of data quality."),)
-    known = list(wording.QUALITY)
 
     def place(row: Row) -> tuple[Any, ...]:
         name = str(row["measure"])
-        return (known.index(name) if name in known else len(known), name)
+        return (position(name, wording.QUALITY), name)
 
     def named(row: Row) -> str:
         policy = f" ({row['policy_id']})" if row.get("policy_id") else ""
@@ -120,8 +119,7 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
             [months],
         )
         blocks += drawn or [months]
-    last = max((str(row["financial_year"]) for row in providers), default="")
-    latest = [row for row in providers if str(row["financial_year"]) == last]
+    last, latest = latest_year(providers)
     low: dict[str, list[Row]] = {}
     for row in sorted(latest, key=lambda row: (str(row["area_code"]), str(row["month"]))):
         if row.get("low"):

@@ -5,7 +5,7 @@ from typing import Any
 
 from ebi_spark.report import wording
 from ebi_spark.report.blocks import LONG, Block, by_year_shown, hidden_names, split_hidden, stack, text
-from ebi_spark.report.rows import Row
+from ebi_spark.report.rows import Row, latest_year, position
 
 TABLES = ("approval_summary", "pathway_summary", "activity_change", "measure_summary", "audit_estimate")
 
@@ -36,8 +36,8 @@ WINDOWS = {
     "index_spell": "In the spell",
     "90_days": "Within 90 days",
 }
-STATES = {"seen": "seen", "not_seen": "not seen", "cannot_be_seen": "cannot be seen"}
-_LOOKS = {"seen": "left", "not_seen": "removed", "cannot_be_seen": "dropped"}
+# The states of a step, each with the colour of its bar.
+STATES = {"seen": "left", "not_seen": "removed", "cannot_be_seen": "dropped"}
 EVENTS = {
     "readmission_within_30_days": "Emergency readmission, as a simple share of live discharges with 30 days of data",
     "readmission": "Emergency readmission",
@@ -92,32 +92,30 @@ DEATHS = "Deaths outside hospital are not in the data, so the share that died is
 ROUNDED = "Counts are rounded. In this part [c] means that a count is below 8, or that it would reveal such a count."
 
 
-def monitoring(own: dict[str, list[Row]], reading: str, whole: Sequence[Row]) -> tuple[Block, ...]:
-    """The blocks of a policy's part. ``own`` has the policy's rows of :data:`TABLES`, ``whole`` England's rates."""
+def monitoring(own: dict[str, list[Row]], reading: str, newest: Sequence[Row]) -> tuple[Block, ...]:
+    """The blocks of a policy's part. ``own`` has the policy's rows of :data:`TABLES`, ``newest`` England's rates of the last year,
+    the newest revision first."""
     blocks = [
         *_approvals(own["approval_summary"]),
         *_pathway(own["pathway_summary"]),
         *_incidence(own["pathway_summary"]),
         *_changes(own["activity_change"]),
         *_measures(own.get("measure_summary", ())),
-        *_audits(own["audit_estimate"], whole),
+        *_audits(own["audit_estimate"], newest),
     ]
     if not blocks:
         return (text("This release has no monitoring figures for this policy."),)
-    used = f"All figures are England's, using the policy's main definition ({wording.reading(reading)}). {ROUNDED}"
+    used = f"All figures are England's, using the policy's main definition ({wording.in_words(reading)}). {ROUNDED}"
     return (text(used), *blocks)
 
 
 def _approvals(rows: Sequence[Row]) -> Iterable[Block]:
     if not rows:
         return
-    order = list(APPROVAL_CLASSES)
-    yield from by_year_shown(
-        [row | {"revision": None} for row in rows],
-        is_hidden=_is_hidden,
-        words="Suppressed in every year",
+    yield from _by_year(
+        rows,
         label=lambda row: APPROVAL_CLASSES.get(row["match_class"], wording.in_words(row["match_class"])),
-        order=lambda row: (order.index(row["match_class"]) if row["match_class"] in order else len(order),),
+        order=lambda row: (position(row["match_class"], APPROVAL_CLASSES),),
         cell=_count,
         caption="Prior approval: operations in scope by the result of looking them up in the registers of approvals, by year.",
         first="On the day of the operation",
@@ -134,6 +132,12 @@ def _approvals(rows: Sequence[Row]) -> Iterable[Block]:
         yield text(
             "“Too few boards” means that the figures would be those of one board, or that one board could be worked out from them.",
         )
+
+
+def _by_year(rows: Sequence[Row], **given: Any) -> list[Block]:
+    """A table by year of all revisions together; what is suppressed in every year is named below it."""
+    rows = [row | {"revision": None} for row in rows]
+    return by_year_shown(rows, is_hidden=_is_hidden, words="Suppressed in every year", **given)
 
 
 def _share(share: float | None) -> str:
@@ -161,8 +165,7 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
     by_period = [row for row in rows if row["kind"] != "incidence"]
     if not by_period:
         return
-    last = max(str(row["financial_year"]) for row in by_period)
-    latest = [row for row in by_period if str(row["financial_year"]) == last]
+    last, latest = latest_year(by_period)
     yield text(f"The care around the operation. {ARTICLE}")
     reached = {row["class"]: row.get("share") for row in latest if row["measure"] == "algorithm_step"}
     if any(share is not None for share in reached.values()):
@@ -189,13 +192,11 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
             "grid",
             text=f"Each step of the care before, at and after the operation, {last}: fusions for which it is seen (dark), not seen "
             f"(pale) or cannot be seen (hatched). {PENDING}",
-            head=("Step", "", *(words.capitalize() for words in STATES.values()), "Of fusions"),
+            head=("Step", "", *(wording.in_words(name).capitalize() for name in STATES), "Of fusions"),
             rows=tuple(
                 (
                     _step(states[0]),
-                    stack(
-                        [(_LOOKS[row["class"]], row.get("share") or 0) for row in states if row["class"] in _LOOKS], 1
-                    ),
+                    stack([(STATES[row["class"]], row.get("share") or 0) for row in states], 1),
                     *(next((_count(row) for row in states if row["class"] == name), "–") for name in STATES),
                     wording.count(states[0].get("of_operations")),
                 )
@@ -207,16 +208,13 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
     yield from hidden_names("Suppressed", hidden)
     yield text(UNSEEN)
     classes = [row for row in by_period if row["measure"] in MEASURES]
-    order = list(MEASURES)
     if classes:
-        yield from by_year_shown(
-            [row | {"revision": None} for row in classes],
-            is_hidden=_is_hidden,
-            words="Suppressed in every year",
+        yield from _by_year(
+            classes,
             label=lambda row: f"{MEASURES[row['measure']]}: {wording.in_words(row['class'])}",
             order=lambda row: (
-                order.index(row["measure"]),
-                LEVELS.index(row["class"]) if row["class"] in LEVELS else len(LEVELS),
+                position(row["measure"], MEASURES),
+                position(row["class"], LEVELS),
                 str(row["class"]),
             ),
             cell=_count,
@@ -227,14 +225,9 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
 
 
 def _ordered(steps: Sequence[Row]) -> list[Row]:
-    windows = list(WINDOWS)
     return sorted(
         steps,
-        key=lambda row: (
-            windows.index(row["window"]) if row["window"] in windows else len(windows),
-            str(row["measure"]),
-            list(STATES).index(row["class"]),
-        ),
+        key=lambda row: (position(row["window"], WINDOWS), str(row["measure"]), position(row["class"], STATES)),
     )
 
 
@@ -296,7 +289,7 @@ def _changes(rows: Sequence[Row]) -> Iterable[Block]:
     totals = ("total_from", "total_to")
     parts = sorted(
         (name for name in records if name not in totals),
-        key=lambda name: (FACTORS.index(name) if name in FACTORS else len(FACTORS), name),
+        key=lambda name: (position(name, FACTORS), name),
     )
     if not parts or any(records.get(name) is None for name in (*totals, *parts)):
         yield text(f"{caption}: the parts are suppressed, because one of the counts that they are made from is small.")
@@ -339,37 +332,34 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
         )
         return f"{shown}{'%' if share else ''}" + (f" ({lower} to {upper})" if lower is not None else "")
 
+    def count(row: Row, name: str = "records") -> str:
+        return wording.count(row.get(name)) if row["status"] == "ok" else wording.HIDDEN
+
     uses = [row for row in rows if row["kind"] == "code_use"]
     other = [row for row in uses if row["measure"] in USES]
     if other:
-        order = list(USES)
-        yield from by_year_shown(
-            [row | {"revision": None} for row in other],
-            is_hidden=_is_hidden,
-            words="Suppressed in every year",
+        yield from _by_year(
+            other,
             label=lambda row: USES[row["measure"]],
-            order=lambda row: (order.index(row["measure"]),),
-            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else wording.HIDDEN,
+            order=lambda row: (position(row["measure"], USES),),
+            cell=count,
             caption="Other codes that may be recorded instead of the policy's, by year.",
             first="Records",
         )
     first = [row for row in uses if row["measure"] == "primary_diagnosis"]
     if first:
         words = {"other": "any other", "required": "one that the policy requires"}
-        yield from by_year_shown(
-            [row | {"revision": None} for row in first],
-            is_hidden=_is_hidden,
-            words="Suppressed in every year",
+        yield from _by_year(
+            first,
             label=lambda row: words.get(str(row["class"]), str(row["class"])),
             order=lambda row: (row["class"] == "other", row["class"]),
-            cell=lambda row: wording.count(row.get("records")) if row["status"] == "ok" else wording.HIDDEN,
+            cell=count,
             caption="The primary diagnosis of operations in scope, by year. A rare code is among “any other”.",
             first="Primary diagnosis",
         )
     groups = [row for row in rows if row["kind"] == "equality"]
     if groups:
-        dimensions = list(DIMENSIONS)
-        groups.sort(key=lambda row: (dimensions.index(row["measure"]), len(row["class"]), row["class"]))
+        groups.sort(key=lambda row: (position(row["measure"], DIMENSIONS), len(row["class"]), row["class"]))
         yield Block(
             "grid",
             text=f"Flagged records by groups of people, {wording.period(groups[0])}, per 100,000 a year, with 95% limits. Rates by sex "
@@ -378,7 +368,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
             rows=tuple(
                 (
                     f"{DIMENSIONS[row['measure']]}: {GROUPS.get((row['measure'], row['class']), row['class'])}",
-                    wording.count(row.get("records")) if row["status"] == "ok" else wording.HIDDEN,
+                    count(row),
                     value(row, share=False),
                 )
                 for row in groups
@@ -387,8 +377,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
         )
     given = [row for row in rows if row["kind"] == "linked"]
     if given:
-        of_all = list(LINKED)
-        given.sort(key=lambda row: (of_all.index(row["measure"]) if row["measure"] in LINKED else 9, row["class"]))
+        given.sort(key=lambda row: (position(row["measure"], LINKED), row["class"]))
         yield Block(
             "grid",
             text=f"Imaging, from records that are linked by person, {wording.period(given[0])}, with 95% limits. No code says why a scan "
@@ -398,10 +387,8 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
                 (
                     LINKED.get(row["measure"], wording.in_words(row["measure"])),
                     f"{row['class']} records",
-                    *(
-                        wording.count(row.get(name)) if row["status"] == "ok" else wording.HIDDEN
-                        for name in ("records", "of_records")
-                    ),
+                    count(row),
+                    count(row, "of_records"),
                     value(row, share=True),
                 )
                 for row in given
@@ -410,7 +397,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
         )
 
 
-def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
+def _audits(rows: Sequence[Row], newest: Sequence[Row]) -> Iterable[Block]:
     if not rows:
         return
 
@@ -420,7 +407,6 @@ def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
             return {"withheld": wording.HIDDEN, "ok": "–"}.get(row["status"], str(row["status"]))
         return wording.count(value) if abs(value) > 1 else f"{value:.2f}"
 
-    order = list(ESTIMATES)
     yield Block(
         "grid",
         text="Case-note audits: what the readers of the notes found, with 95% limits. In the worst case every record without an "
@@ -440,7 +426,7 @@ def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
                 rows,
                 key=lambda row: (
                     str(row["audit_id"]),
-                    order.index(row["measure"]) if row["measure"] in order else 9,
+                    position(row["measure"], ESTIMATES),
                     row["part"] != "overall",
                     str(row["part"]),
                 ),
@@ -448,15 +434,13 @@ def _audits(rows: Sequence[Row], whole: Sequence[Row]) -> Iterable[Block]:
         ),
         align="wlrrrrl",
     )
-    single = [row for row in whole if (row.get("period_years") or 1) == 1]
-    newest = max(single, key=lambda row: (str(row["financial_year"]), str(row["revision"])), default=None)
-    beside = (
-        ""
-        if newest is None
-        else f" The published figure for {newest['financial_year']} is {wording.count_in(newest, 'activity')} flagged records"
-        f" ({wording.rate_in(newest, 'standardised_rate')} per 100,000)."
+    words = (
+        "An audit's estimate is about records in the policy's scope at the audited providers, in the audited years. It does not "
+        "replace the published rate."
     )
-    yield text(
-        "An audit's estimate is about records in the policy's scope at the audited providers, in the audited years. It does not replace the "
-        f"published rate.{beside}",
-    )
+    for row in newest[:1]:
+        words += (
+            f" The published figure for {row['financial_year']} is {wording.count_in(row, 'activity')} flagged records"
+            f" ({wording.rate_in(row, 'standardised_rate')} per 100,000)."
+        )
+    yield text(words)

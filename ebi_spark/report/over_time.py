@@ -5,11 +5,12 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+from ebi_spark.policies.model import READINGS
 from ebi_spark.rates.change import FEWEST, Change, change, error_of_count
 from ebi_spark.rates.control_charts import LEAST_MONTHLY, ControlChart, Form, t_chart, xmr
 from ebi_spark.report import charts, wording
 from ebi_spark.report.blocks import Block, by_year, chart_block, text
-from ebi_spark.report.rows import Row, measure_of
+from ebi_spark.report.rows import Row, measure_of, position, years_of
 from ebi_spark.report.wording import Footnotes
 
 # With fewer points than these, control limits are too uncertain to draw.
@@ -35,11 +36,11 @@ def trend(
     ``others`` has the rows of the policy's other readings by name, for the chart.
     """
     rows = sorted(
-        (row for row in whole if (row.get("period_years") or 1) == 1),
+        (row for row in whole if years_of(row) == 1),
         key=lambda row: (str(row["financial_year"]), str(row["revision"])),
     )
     pooled = sorted(
-        (row for row in whole if (row.get("period_years") or 1) > 1),
+        (row for row in whole if years_of(row) > 1),
         key=lambda row: (row["period_years"], str(row["financial_year"]), str(row["revision"])),
     )
     if not rows and not pooled:
@@ -62,12 +63,11 @@ def trend(
         caption += " Limits allow for people who have several records." if repeats else ""
         blocks.append(_rates(rows, caption, several, footnotes))
     if others:
-        known = list(wording.READINGS)
         blocks.append(
             by_year(
                 [*rows, *(row for own in others.values() for row in own)],
-                label=lambda row: wording.reading(row["reading"]),
-                order=lambda row: (known.index(row["reading"]),),
+                label=lambda row: wording.in_words(row["reading"]),
+                order=lambda row: (position(row["reading"], READINGS),),
                 cell=lambda row: wording.rate_in(row, measure_of(rows)),
                 caption=f"Rates per 100,000 people in {place} by every reading",
                 first="Reading",
@@ -171,11 +171,11 @@ def direction(whole: Sequence[Row]) -> str:
 
 def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     """The pairs of periods to compare, of the shortest length in which every period with a rate has enough events."""
-    for length in sorted({row.get("period_years") or 1 for row in rows}):
+    for length in sorted({years_of(row) for row in rows}):
         with_rate = {
             int(str(row["financial_year"])[:4]): row
             for row in rows
-            if (row.get("period_years") or 1) == length and row.get("standardised_rate")
+            if years_of(row) == length and row.get("standardised_rate")
         }
         enough = {last: row for last, row in with_rate.items() if (row.get("activity") or 0) >= FEWEST}
         if len(enough) < 2 or len(enough) < len(with_rate):
@@ -248,14 +248,7 @@ def months(
         *chart_block(
             charts.by_month(counts, chart, key=f"{anchor}-months", title=title),
             caption,
-            _signals(
-                [
-                    (wording.month(row["month"]), row["activity"], found)
-                    for row, found in zip(counts, chart.signals, strict=True)
-                ],
-                "Month",
-                "Records",
-            ),
+            _signals(counts, chart, "activity", ("Month", "Records")),
         ),
         _month_grid(counts, chart),
     )
@@ -343,14 +336,7 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
         *chart_block(
             charts.days_between(groups, chart, key=f"{anchor}-days", title=title),
             caption,
-            _signals(
-                [
-                    (wording.month(row["month"]), row["days"], found)
-                    for row, found in zip(groups, chart.signals, strict=True)
-                ],
-                "Last month of the group",
-                "Days",
-            ),
+            _signals(groups, chart, "days", ("Last month of the group", "Days")),
         ),
         Block(
             "grid",
@@ -363,18 +349,23 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
     ]
 
 
-def _signals(points: Sequence[tuple[str, Any, tuple[str, ...]]], first: str, second: str) -> list[Block]:
-    found = [point for point in points if point[2]]
+def _signals(points: Sequence[Row], chart: ControlChart, name: str, head: tuple[str, str]) -> list[Block]:
+    """The points of a chart that meet a rule. ``name``: the column with their values, ``head``: the headings of month and value."""
+    found = [(point, rules) for point, rules in zip(points, chart.signals, strict=True) if rules]
     if not found:
         return [text("No point meets a rule of Making Data Count: chance alone may explain the differences.")]
     return [
         Block(
             "grid",
             text=f"{len(found)} of {len(points)} points meet a rule of Making Data Count: find out why",
-            head=(first, second, "Rule"),
+            head=(*head, "Rule"),
             rows=tuple(
-                (name, wording.count(value), "; ".join(wording.SIGNALS[rule] for rule in rules))
-                for name, value, rules in found
+                (
+                    wording.month(point["month"]),
+                    wording.count(point[name]),
+                    "; ".join(wording.SIGNALS[rule] for rule in rules),
+                )
+                for point, rules in found
             ),
             align="lrl",
             fold=len(found) > 6,

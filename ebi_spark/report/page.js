@@ -42,7 +42,7 @@
     return picture;
   }
 
-  function fill(panel, key, scrolling) {
+  function fill(panel, key) {
     const policy = data.policies[panel.dataset.policy];
     panel.replaceChildren();
     panel.hidden = !key;

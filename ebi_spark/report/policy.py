@@ -1,16 +1,17 @@
 """One policy's part of the report: what it says, what its clauses remove, and what its readings and decisions change."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ebi_spark.policies.model import READINGS
 from ebi_spark.rates.baselines import SPREAD, baselines, compare, nearest_period
 from ebi_spark.rates.control_charts import Form
 from ebi_spark.report import between_areas, monitoring, over_time, wording
 from ebi_spark.report.between_areas import Comparison
 from ebi_spark.report.blocks import Block, Part, by_year, slug, stack, text
-from ebi_spark.report.rows import Row, clauses_of, day, is_suppressed, listing
+from ebi_spark.report.rows import Row, clauses_of, day, is_suppressed, latest_year, listing, position, years_of
 from ebi_spark.report.wording import Footnotes
 
 
@@ -62,7 +63,7 @@ class Policy:
     @property
     def chart_title(self) -> str:
         """The title with the reading, for charts."""
-        return f"{self.title} ({wording.reading(self.reading)})"
+        return f"{self.title} ({wording.in_words(self.reading)})"
 
     @cached_property
     def boards(self) -> list[str]:
@@ -95,16 +96,18 @@ class Policy:
     @cached_property
     def newest(self) -> list[Row]:
         """The single-year rows of the last year: a row for each revision, the newest revision first."""
-        return newest_of(self.whole())
+        return _newest_of(self.whole())
+
+    @cached_property
+    def newest_by_reading(self) -> dict[str, Row]:
+        """The first of these rows in every reading that has any."""
+        return {name: rows[0] for name in READINGS if (rows := _newest_of(self.whole(name)))}
 
     @cached_property
     def other_readings(self) -> dict[str, list[Row]]:
         """England's rows of a single year in the readings that are not the default, by the reading's name in words."""
-        names = [name for name in wording.READINGS if name != self.reading]
-        found = {
-            wording.reading(name): [row for row in self.whole(name) if (row.get("period_years") or 1) == 1]
-            for name in names
-        }
+        names = [name for name in READINGS if name != self.reading]
+        found = {wording.in_words(name): [row for row in self.whole(name) if years_of(row) == 1] for name in names}
         return {name: rows for name, rows in found.items() if rows}
 
     @cached_property
@@ -169,7 +172,7 @@ class Policy:
         ]
         if not self.boards:
             # A local policy has no part on monitoring, because its figures would be those of one board.
-            blocks = monitoring.monitoring(self.own, self.reading, self.whole())
+            blocks = monitoring.monitoring(self.own, self.reading, self.newest)
             parts.append(Part(f"{anchor}-monitoring", "Monitoring", blocks))
         parts.append(Part(f"{anchor}-says", "What the policy says", self.clauses()))
         return tuple(parts)
@@ -207,7 +210,7 @@ class Policy:
         blocks = [
             Block(
                 "grid",
-                text=f"The clauses of revision {self.current['revision']}, {wording.reading(self.reading)}. A record in scope "
+                text=f"The clauses of revision {self.current['revision']}, {wording.in_words(self.reading)}. A record in scope "
                 "is flagged if it passes every clause.",
                 head=("Clause", "The page's words", "Test", "If not recorded", "Coding", "Why it is coded this way"),
                 rows=tuple(rows),
@@ -240,7 +243,9 @@ class Policy:
         if reminder:
             facts.append(("Check the source", reminder[0].upper() + reminder[1:]))
         meaning = wording.READING_MEANINGS.get(self.reading)
-        facts.append(("Main definition (reading)", wording.reading(self.reading) + (f": {meaning}" if meaning else "")))
+        facts.append(
+            ("Main definition (reading)", wording.in_words(self.reading) + (f": {meaning}" if meaning else ""))
+        )
         return tuple(facts)
 
     def _attrition(self) -> tuple[Block, ...]:
@@ -251,8 +256,7 @@ class Policy:
                     "For this policy's main definition, the release shows neither how many records each clause removes nor near misses."
                 ),
             )
-        last = max(str(row["financial_year"]) for row in steps)
-        latest = [row for row in steps if str(row["financial_year"]) == last]
+        last, latest = latest_year(steps)
         blocks: list[Block] = []
         for revision in (revisions := sorted({str(row["revision"]) for row in latest})):
             chosen = sorted(
@@ -323,16 +327,14 @@ class Policy:
     def _readings(self) -> tuple[Block, ...]:
         effects = self.own["reading_effect"]
         blocks: list[Block] = []
-        known = list(wording.READINGS)
 
         def place(row: Row) -> tuple[Any, ...]:
             name = str(row["reading"])
-            return (known.index(name) if name in known else len(known), name)
+            return (position(name, READINGS), name)
 
         if not effects:
             blocks.append(text("No effects of the readings are published for this policy."))
-        last = max((str(row["financial_year"]) for row in effects), default="")
-        latest = [row for row in effects if str(row["financial_year"]) == last]
+        last, latest = latest_year(effects)
         for revision in (revisions := sorted({str(row["revision"]) for row in latest})):
             chosen = sorted((row for row in latest if str(row["revision"]) == revision), key=place)
             most = max((row.get("flagged") or 0 for row in chosen), default=0)
@@ -345,7 +347,7 @@ class Policy:
                     head=("Reading", "What it means", "", "Flagged", "In scope", "Added", "Removed"),
                     rows=tuple(
                         (
-                            wording.reading(row["reading"]) + (" (default)" if row.get("is_default_reading") else ""),
+                            wording.in_words(row["reading"]) + (" (default)" if row.get("is_default_reading") else ""),
                             wording.READING_MEANINGS.get(str(row["reading"]), "–"),
                             stack(
                                 [("left" if row.get("is_default_reading") else "usual", row.get("flagged") or 0)], most
@@ -361,7 +363,7 @@ class Policy:
             blocks.append(
                 by_year(
                     effects,
-                    label=lambda row: wording.reading(row["reading"]),
+                    label=lambda row: wording.in_words(row["reading"]),
                     order=place,
                     cell=lambda row: wording.count(row.get("flagged")),
                     caption="Records flagged under each reading, by year.",
@@ -424,8 +426,7 @@ class Policy:
         rows = self.own["sensitivity"]
         if not rows:
             return (text("No effects of single decisions are published for this policy."),)
-        last = max(str(row["financial_year"]) for row in rows)
-        latest = [row for row in rows if str(row["financial_year"]) == last]
+        last, latest = latest_year(rows)
         blocks = [
             text(
                 f"What happens to the count if one coding decision at a time is changed, {last}. A decision that the reading "
@@ -433,11 +434,10 @@ class Policy:
             )
         ]
         several = len({str(row["revision"]) for row in latest}) > 1
-        known = list(wording.READINGS)
         most = max(max(row["flagged"], row["flagged_flipped"]) for row in latest)
         for revision, base in sorted(
             {(str(row["revision"]), str(row["base_reading"])) for row in latest},
-            key=lambda item: (item[1] != self.reading, item[0], known.index(item[1])),
+            key=lambda item: (item[1] != self.reading, item[0], position(item[1], READINGS)),
         ):
             chosen = [row for row in latest if (str(row["revision"]), str(row["base_reading"])) == (revision, base)]
             # Of another reading, all decisions are in a table that is closed.
@@ -447,7 +447,7 @@ class Policy:
                 wording.in_words(row["decision"]) for row in chosen if not (row["added"] or row["removed"])
             )
             said = f", revision {revision}" if several else ""
-            start = f"From {wording.reading(base)}{said}, {wording.count(chosen[0]['flagged'])} records flagged"
+            start = f"From {wording.in_words(base)}{said}, {wording.count(chosen[0]['flagged'])} records flagged"
             if not with_effect:
                 blocks.append(text(f"{start}: no single decision changes that."))
                 continue
@@ -480,11 +480,8 @@ class Policy:
         return tuple(blocks)
 
 
-def newest_of(whole: Iterable[Row]) -> list[Row]:
-    """The single-year rows of the last year, the newest revision first."""
-    single = [row for row in whole if (row.get("period_years") or 1) == 1]
-    last = max((str(row["financial_year"]) for row in single), default="")
-    latest = [row for row in single if str(row["financial_year"]) == last]
+def _newest_of(whole: Sequence[Row]) -> list[Row]:
+    _, latest = latest_year(row for row in whole if years_of(row) == 1)
     return sorted(latest, key=lambda row: str(row["revision"]), reverse=True)
 
 
@@ -508,8 +505,7 @@ def _test(clause: Row) -> str:
 
 
 def _coding(clause: Row) -> str:
-    coding = str(clause.get("coding") or "coded")
-    return wording.CODINGS.get(coding, coding)
+    return wording.in_words(clause.get("coding") or "coded")
 
 
 def _baseline(policy_id: str, effects: Sequence[Row]) -> tuple[Block, ...]:
@@ -521,7 +517,7 @@ def _baseline(policy_id: str, effects: Sequence[Row]) -> tuple[Block, ...]:
     for row in effects:
         if row["financial_year"] == given["financial_year"] and row.get("flagged") is not None:
             counts[row["reading"]] = counts.get(row["reading"], 0) + int(row["flagged"])
-    counts = {name: counts[name] for name in wording.READINGS if name in counts}
+    counts = {name: counts[name] for name in READINGS if name in counts}
     if not counts:
         return ()
     rate = f", {given['standardised_rate']} per 100,000" if "standardised_rate" in given else ""
@@ -529,7 +525,7 @@ def _baseline(policy_id: str, effects: Sequence[Row]) -> tuple[Block, ...]:
     for found in compare(given, counts):
         ratio = "–" if found.ratio is None else f"{found.ratio:.2f}"
         nearest = " (nearest)" if found.nearest else ""
-        rows.append((f"Ours, {wording.reading(found.reading)}{nearest}", wording.count(found.records), ratio))
+        rows.append((f"Ours, {wording.in_words(found.reading)}{nearest}", wording.count(found.records), ratio))
     return (
         Block(
             "grid",
@@ -546,13 +542,12 @@ def _decisions(policies: Sequence[Row]) -> list[tuple[str, ...]]:
     newest: dict[str, Row] = {}
     for row in sorted(policies, key=_age):
         newest[str(row["reading"])] = row
-    known = list(wording.READINGS)
     found: dict[tuple[str, str], tuple[str, ...]] = {}
-    for name in sorted(newest, key=lambda name: (known.index(name) if name in known else len(known), name)):
+    for name in sorted(newest, key=lambda name: (position(name, READINGS), name)):
         for clause in clauses_of(newest[name]):
             decision, clause_id = str(clause.get("decision") or ""), str(clause.get("clause_id"))
             if decision:
-                words = (wording.reading(name), wording.in_words(decision), wording.in_words(clause_id))
+                words = (wording.in_words(name), wording.in_words(decision), wording.in_words(clause_id))
                 found.setdefault(
                     (decision, clause_id), (*words, _test(clause), _coding(clause), _or_dash(clause, "because"))
                 )

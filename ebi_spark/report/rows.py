@@ -81,6 +81,24 @@ def clauses_of(policy: Row) -> list[Row]:
     return sorted(numbered, key=lambda clause: int(clause["step"]))
 
 
+def years_of(row: Row) -> int:
+    """How many years a row's period has."""
+    return int(row.get("period_years") or 1)
+
+
+def latest_year(rows: Iterable[Row]) -> tuple[str, list[Row]]:
+    """The last financial year of rows, and its rows."""
+    rows = list(rows)
+    last = max((str(row["financial_year"]) for row in rows), default="")
+    return last, [row for row in rows if str(row["financial_year"]) == last]
+
+
+def position(name: Any, names: Iterable[str]) -> int:
+    """The place of a name in a list, for sorting; a name that the list does not have is last."""
+    listed = list(names)
+    return listed.index(name) if name in listed else len(listed)
+
+
 def is_suppressed(row: Row) -> bool:
     """Whether disclosure control suppressed the row's figures."""
     return row.get("status") in SUPPRESSED

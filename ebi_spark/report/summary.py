@@ -11,8 +11,8 @@ from ebi_spark.release.published_limits import limits_of
 from ebi_spark.report import over_time, wording
 from ebi_spark.report.between_areas import Comparison, main_comparison
 from ebi_spark.report.blocks import stack
-from ebi_spark.report.policy import Policy, newest_of
-from ebi_spark.report.rows import Row, clauses_of, is_suppressed
+from ebi_spark.report.policy import Policy
+from ebi_spark.report.rows import Row, clauses_of, is_suppressed, years_of
 
 # A sentence names at most so many areas.
 NAMED = 4
@@ -75,7 +75,7 @@ def card(policy: Policy, aim: str, caveats: Sequence[str]) -> Card:
 
 def headline(policy: Policy) -> str:
     """The newest figures in sentences, one for each revision that applies to the year."""
-    named = wording.reading(policy.reading)
+    named = wording.in_words(policy.reading)
     if not policy.newest:
         return f"This release has no figures for this policy under its main definition ({named})."
     sentences = []
@@ -96,7 +96,7 @@ def headline(policy: Policy) -> str:
 
 def _unit(policy: Policy, newest: Row | None) -> str:
     if newest is None:
-        return f"This release has no figures under the policy's main definition ({wording.reading(policy.reading)})."
+        return f"This release has no figures under the policy's main definition ({wording.in_words(policy.reading)})."
     where = f"in {policy.place} in {newest['financial_year']}"
     if is_suppressed(newest):
         return f"The number of flagged records {where} is suppressed."
@@ -121,24 +121,25 @@ def _rate_words(row: Row) -> str:
 
 def readings_of(policy: Policy) -> tuple[Reading, ...]:
     """The newest figure of every reading, on one scale. Empty if only one is published."""
-    found = [(name, rows[0]) for name in wording.READINGS if (rows := newest_of(policy.whole(name)))]
+    found = policy.newest_by_reading
     if len(found) < 2:
         return ()
-    most = max(row.get("activity") or 0 for _, row in found)
+    most = max(row.get("activity") or 0 for row in found.values())
     made = []
-    for name, row in found:
+    for name, row in found.items():
         used = name == policy.reading
         bar = stack([("left" if used else "usual", row.get("activity") or 0)], most)
         rate = f"{wording.rate_in(row, 'standardised_rate')} ({wording.limits(row)})" if limits_of(row) else "–"
-        made.append(Reading(wording.reading(name), bar, wording.count_in(row, "activity"), rate, used))
+        made.append(Reading(wording.in_words(name), bar, wording.count_in(row, "activity"), rate, used))
     return tuple(made)
 
 
 def _how_sure(policy: Policy) -> str:
     """How the count depends on the reading, and on one coding decision alone. The limits allow for chance only."""
     sentences = []
-    rows = {name: rows[0] for name in wording.READINGS if (rows := newest_of(policy.whole(name)))}
-    counts = {name: int(row["activity"]) for name, row in rows.items() if row.get("activity") is not None}
+    counts = {
+        name: int(row["activity"]) for name, row in policy.newest_by_reading.items() if row.get("activity") is not None
+    }
     if len(counts) > 1 and policy.reading in counts:
         low, high = min(counts.values()), max(counts.values())
         if low == high:
@@ -146,7 +147,7 @@ def _how_sure(policy: Policy) -> str:
         else:
             sentences.append(
                 f"Depending on the reading, {wording.count(low)} to {wording.count(high)} of the same records are flagged. "
-                f"The figure above is for the reading “{wording.reading(policy.reading)}”; its limits allow for chance only."
+                f"The figure above is for the reading “{wording.in_words(policy.reading)}”; its limits allow for chance only."
             )
     decided = largest_decision(policy)
     if decided is not None:
@@ -229,24 +230,20 @@ def area_data(policies: Sequence[Policy]) -> dict[str, Any]:
         rows: dict[str, Any] = {}
         england: dict[str, float] = {}
         for each in policy.comparisons:
-            if each.measure != "flagged_share":
+            if not each.by_share:
                 england |= {
                     wording.period(row): row[each.measure]
                     for row in policy.whole()
                     if row["area_type"] == wording.NATIONAL
                     and row.get(each.measure) is not None
-                    and (row.get("period_years") or 1) == (each.rows[0].get("period_years") or 1)
+                    and years_of(row) == years_of(each.rows[0])
                 }
             for row in each.rows:
                 key = wording.area_key(row)
                 areas[key] = (wording.area_name(row), wording.areas(each.kind, 1))
                 rows[key] = {"words": _area_words(row, each), "line": []}
             for row in sorted((*each.earlier, *each.rows), key=lambda row: str(row["financial_year"])):
-                if (
-                    row.get(each.measure) is not None
-                    and each.measure != "flagged_share"
-                    and wording.area_key(row) in rows
-                ):
+                if row.get(each.measure) is not None and not each.by_share and wording.area_key(row) in rows:
                     rows[wording.area_key(row)]["line"].append(
                         (wording.period(row), row[each.measure], *(limits_of(row) or (None, None)))
                     )
@@ -262,7 +259,7 @@ def _area_words(row: Row, each: Comparison) -> str:
     if row.get(each.measure) is None:
         reason = "suppressed" if is_suppressed(row) else wording.reason_missing(row)
         return f"{each.period}: no rate ({reason}); {counts}."
-    if each.measure == "flagged_share":
+    if each.by_share:
         return f"{each.period}: {counts}, a share of {wording.flagged_share(row)}."
     place = 1 + sum(1 for other in each.shown if other[each.measure] > row[each.measure])
     words = f"{each.period}: {wording.rate(row[each.measure])} per 100,000"

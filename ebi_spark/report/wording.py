@@ -10,17 +10,12 @@ from markupsafe import Markup
 
 from ebi_spark.config.settings import resource
 from ebi_spark.release.published_limits import limits_of
-from ebi_spark.report.rows import SUPPRESSED, Row, day
+from ebi_spark.report.rows import Row, day, is_suppressed, years_of
 from ebi_spark.small_files import read_rows
 
 # What a suppressed figure shows, as in tables of the government statistical service. The page explains it once.
 HIDDEN = "[c]"
 
-READINGS = {
-    "as_published": "as published",
-    "as_intended": "as intended",
-    "guidance_coded": "guidance coded",
-}
 READING_MEANINGS = {
     "as_published": "the page's SQL as SQL Server runs it",
     "as_intended": "the words of the page's Coding section",
@@ -70,14 +65,13 @@ FOOTNOTES = {
         "so a 0 or a low rate says nothing about them."
     ),
 }
-MONTH_MARKS = {"provisional": "provisional", "pandemic": "pandemic"}
+MONTH_MARKS = ("provisional", "pandemic")
 SIGNALS = {
     "astronomical": "outside the limits",
     "shift": "seven or more in a row on one side of the mean",
     "trend": "seven or more in a row that all rise or all fall",
     "two_of_three": "two of three in a row near the same limit",
 }
-CODINGS = {"coded": "coded", "proxy": "proxy", "not_codable": "not codable", "not_applicable": "not applicable"}
 MISSING = {"fails": "drops the record", "passes": "keeps the record"}
 MEASURES = {"standardised_rate": "Standardised rate", "crude_rate": "Crude rate"}
 QUALITY = {
@@ -141,7 +135,7 @@ def count_in(row: Row, name: str) -> str:
     Below England each count is controlled separately, so a count may be suppressed in a row whose status is ok.
     """
     suppressible = name in SUPPRESSIBLE and row.get("area_type", NATIONAL) != NATIONAL
-    return count(row.get(name), HIDDEN if suppressible or row.get("status") in SUPPRESSED else "not given")
+    return count(row.get(name), HIDDEN if suppressible or is_suppressed(row) else "not given")
 
 
 def rate_in(row: Row, name: str) -> str:
@@ -153,14 +147,14 @@ def limits(row: Row) -> str:
     """The 95% limits of a row, or why they are missing."""
     both = limits_of(row)
     if both is None:
-        return HIDDEN if row.get("status") in SUPPRESSED else "not given"
+        return HIDDEN if is_suppressed(row) else "not given"
     return f"{rate(both[0])} to {rate(both[1])}"
 
 
 def flagged_share(row: Row) -> str:
     """Flagged records as a percentage of records in scope, with 95% limits, or why it is missing."""
     if row.get("flagged_share") is None:
-        return HIDDEN if row.get("status") in SUPPRESSED else "–"
+        return HIDDEN if is_suppressed(row) else "–"
     percentage, lower, upper = (rate(100 * row[name]) for name in ("flagged_share", "share_lower", "share_upper"))
     return f"{percentage}% ({lower} to {upper})"
 
@@ -172,7 +166,7 @@ def month(value: Any) -> str:
 
 def month_marks(row: Row) -> str:
     """Whether a month is provisional or in the pandemic; a dash if neither."""
-    return "; ".join(words for name, words in MONTH_MARKS.items() if row.get(name)) or "–"
+    return "; ".join(name for name in MONTH_MARKS if row.get(name)) or "–"
 
 
 def period(row: Row) -> str:
@@ -223,7 +217,7 @@ def _distant_population(row: Row) -> str:
     estimated, year = row.get("population_vintage"), str(row.get("financial_year"))[:4]
     if not isinstance(estimated, date) or not year.isdigit():
         return FOOTNOTES["distant_vintage"]
-    first = date(int(year) - int(row.get("period_years") or 1) + 1, 4, 1)
+    first = date(int(year) - years_of(row) + 1, 4, 1)
     after = date(int(year) + 1, 3, 31)
     day_estimated = date(estimated.year, estimated.month, estimated.day)
     days, side = max(
@@ -238,11 +232,6 @@ def _distant_population(row: Row) -> str:
         f"The population estimate is of {month(estimated)}, more than {number} {'year' if years == 1 else 'years'} {side} "
         "this period."
     )
-
-
-def reading(name: Any) -> str:
-    """A reading's name in words."""
-    return READINGS.get(str(name), in_words(name))
 
 
 def areas(area_type: Any, number: int = 2) -> str:
