@@ -213,7 +213,7 @@ def apply_policy(
     """
     policy = _policy(policy)
     chosen = _reading(policy, reading)
-    required, optional = _refuse_unusable(records, policy, on)
+    required, optional = _checked_columns(records, policy, on)
     if on is not None:
         periods = [RevisionPeriod(policy, _revision_on(policy, _as_day(on)), None, None)]
     else:
@@ -269,10 +269,14 @@ def explain(
     """
     policy = _policy(policy)
     chosen = _reading(policy, reading)
-    day = None if on is None else F.lit(_as_day(on))
-    if on is None and len(policy.revisions) == 1:  # the only revision applies to records without a day too
+    required, optional = _checked_columns(records, policy, on)
+    day: Column | None = None
+    if on is not None:
+        revision = _revision_on(policy, _as_day(on))
+        policy, day = replace(policy, revisions=(revision,)), F.lit(_as_day(on))
+    elif len(policy.revisions) == 1:
+        # The only revision applies to every record. If a record has no day, the revision's first day is used.
         day = F.coalesce(basis_day(policy.dataset), F.lit(policy.revisions[0].start))
-    required, optional = _refuse_unusable(records, policy, on)
     columns = list(dict.fromkeys([*required, *optional, *SHOWN[policy.dataset]]))
     silver = _as_silver(records, policy, columns).limit(_MOST_EXPLAINED + 1)
     alone = replace(policy, boards=(), default_reading=chosen)
@@ -576,7 +580,7 @@ def _columns_of(policy: Policy) -> tuple[list[str], list[str]]:
     return ["record_id", *sorted(scope)], [*sorted(others - scope), *_DAYS[policy.dataset]]
 
 
-def _refuse_unusable(records: DataFrame, policy: Policy, on: date | str | None) -> tuple[list[str], list[str]]:
+def _checked_columns(records: DataFrame, policy: Policy, on: date | str | None) -> tuple[list[str], list[str]]:
     """The columns that a policy needs, and those that may be absent. Raises an :class:`InputError` if the policy cannot be applied
     to the records, or is a draft."""
     refuse_drafts([policy])

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.explain import Explanation, explain_records, possible_keys, with_key
+from ebi_spark.flags.explain import NOUNS, Explanation, explain_records, possible_keys, with_key
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.code_books import code_books
@@ -138,8 +138,7 @@ def _print_tables(one: Explanation, *, every: bool) -> None:
 
 def _facts(facts: dict[str, Any]) -> RichTable:
     """The record's dates, provider and codes, one a row."""
-    title = f"{'Spell' if facts['dataset'] == 'apc' else 'Attendance'} {facts['record_id']}"
-    table = RichTable(title=title, title_justify="left", show_header=False)
+    table = RichTable(title=f"{NOUNS[facts['dataset']]} {facts['record_id']}", title_justify="left", show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")
     for words, name in (("admitted", "admission_date"), ("discharged", "discharge_date")):

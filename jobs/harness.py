@@ -45,7 +45,7 @@ _Found = TypeVar("_Found")
 INTERRUPTED = 130
 # The commands that can replace a year by one with fewer records.
 SHRINKING = ("run", "ingest")
-# A log gets a line of progress where nothing else was printed for so long.
+# A log gets a line of progress after so long without another line.
 QUIET_SECONDS = 60.0
 _SHOW_CURSOR = "\x1b[?25h"
 # The shell sets this variable when it asks for completions.
@@ -87,8 +87,8 @@ class Context(RunContext):
 
 @contextmanager
 def showing_progress(context: Context) -> Iterator[None]:
-    """Show how far the running stage is: on a terminal in one line that changes every second, and elsewhere (a log) in a line
-    a minute, where nothing else was printed."""
+    """Show how far the running stage is: on a terminal in one line that changes every second, and elsewhere (a log) in a new line
+    after each minute in which nothing else was printed."""
     console = context.console
     if console.is_terminal and not console.is_dumb_terminal:
         with Live(
@@ -254,7 +254,7 @@ def flag_with_earlier_spelling(parser: argparse.ArgumentParser, spelling: str, e
 
 
 class _WithoutEffect(argparse.Action):
-    """An option that all stages take, on one that it does not change: it says so."""
+    """An option that every stage accepts: on a stage that it does not change, it prints a note."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         print(
@@ -370,8 +370,7 @@ def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs 
             scratch = folder / "silver" / "_scratch" if folder else None
             spark = stack.enter_context(spark_session(scratch, timezone=config.timezone, data_bytes=data_bytes))
             lock.name_java()
-            if threading.current_thread() is threading.main_thread():
-                _handle_signals()  # Spark has replaced the handlers by its own
+            _handle_signals()  # Spark has replaced the handlers by its own
             refuse_without_catalogue(spark, config.lake)
             return spark
 
@@ -455,6 +454,14 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
         console.print(headed("ebi-spark:", f" {message}", "bold red"), highlight=False, soft_wrap=True)
         console.print(headed("what to do:", f" {remedy}"), highlight=False, soft_wrap=True)
 
+    def interrupted() -> None:
+        ended(
+            INTERRUPTED,
+            "interrupted",
+            "interrupted; everything committed so far is kept",
+            "run the same command again: it resumes from there",
+        )
+
     _INTERRUPTED.clear()
     logging.disable(logging.NOTSET)
     _handle_signals()
@@ -465,21 +472,11 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
             traceback.print_exc()
         ended(error.exit_status, error.outcome, error.message, error.remedy)
     except KeyboardInterrupt:
-        ended(
-            INTERRUPTED,
-            "interrupted",
-            "interrupted; everything committed so far is kept",
-            "run the same command again: it resumes from there",
-        )
+        interrupted()
     except Exception as error:
         # An interrupt can end the session in the middle of a call, which then fails with some other error.
         if _INTERRUPTED:
-            ended(
-                INTERRUPTED,
-                "interrupted",
-                "interrupted; everything committed so far is kept",
-                "run the same command again: it resumes from there",
-            )
+            interrupted()
             return _finished(outcome, as_json)
         if debug:
             traceback.print_exc()

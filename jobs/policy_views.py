@@ -206,8 +206,7 @@ def show_changes(policy: Policy, before: Revision, after: Revision, found: list[
         table.add_row(*(change.reading, change.clause, change.text, *shown))
     console.print(table)
     effective = sum(change.changes_outcomes for change in found)
-    plural = "s" * (len(found) > 1)
-    console.print(f"{len(found)} change{plural}; {effective} can change the outcome of a record", highlight=False)
+    console.print(f"{counted(len(found), 'change')}; {effective} can change the outcome of a record", highlight=False)
 
 
 def show_effect(policy: Policy, effect: list[dict[str, Any]], by_area: list[dict[str, Any]]) -> None:

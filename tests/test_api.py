@@ -259,9 +259,10 @@ def test_records_that_cannot_be_used_are_refused(
     spark: SparkSession, folder: Path, change: Callable[[DataFrame], DataFrame], options: dict[str, Any], message: str
 ) -> None:
     records = spells(spark, record_id=["1"], dominant_procedure=["W852"], age=[45])
-    with pytest.raises(InputError, match=re.escape(message)) as raised:
-        ebi_spark.apply_policy(change(records), knee(), **({"on": "2023-01-01"} | options))
-    assert raised.value.remedy
+    for function in (ebi_spark.apply_policy, ebi_spark.explain):
+        with pytest.raises(InputError, match=re.escape(message)) as raised:
+            function(change(records), knee(), **({"on": "2023-01-01"} | options))
+        assert raised.value.remedy
 
 
 def test_a_draft_is_refused(spark: SparkSession, folder: Path) -> None:

@@ -27,7 +27,7 @@ _NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix
 AreaBasis = Literal["gp_practice", "residence", "commissioner"]
 AREA_BASES: tuple[AreaBasis, ...] = ("gp_practice", "residence", "commissioner")
 LAYERS = ("silver", "gold", "published")
-# A value of --years and --policies: those of the configuration. A platform's job cannot leave an option out.
+# This value of --years or --policies means those of the configuration. A platform's job always gives both options.
 AS_CONFIGURED = "configured"
 
 # The system of a board's own registers. Ingest does not read them; the stage `monitor` does.
@@ -803,8 +803,8 @@ class RunConfig:
         changed = replace(self, accept_shrunken=accept)
         if lake is not None:
             changed = replace(changed, lake=lake_location(lake, Path.cwd(), "--lake"))
-        if years not in (None, AS_CONFIGURED):
-            changed = replace(changed, years=parse_years(str(years)))
+        if years is not None and years != AS_CONFIGURED:
+            changed = replace(changed, years=parse_years(years))
         if policies is not None and policies != AS_CONFIGURED:
             refuse_unusable("--policies", policies.replace(",", ""))
             changed = replace(changed, policies=tuple(part.strip() for part in policies.split(",") if part.strip()))

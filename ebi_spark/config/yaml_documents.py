@@ -218,7 +218,7 @@ def line_of(node: yaml.Node | None, path: Sequence[Any], *, key: str = "") -> in
     line = 1
     for part in [None, *path]:
         if part is not None:
-            node = next(_children(node, part), None)
+            node = child_of(node, part)
         if node is None:
             return line
         line = node.start_mark.line + 1
@@ -227,11 +227,14 @@ def line_of(node: yaml.Node | None, path: Sequence[Any], *, key: str = "") -> in
     return line
 
 
-def _children(node: yaml.Node | None, part: Any) -> Iterator[yaml.Node]:
+def child_of(node: yaml.Node | None, part: Any) -> yaml.Node | None:
+    """The value of a key in a mapping, or the item at a place in a list; None if it is not there."""
+    found: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
-        yield from (value for key, value in node.value if getattr(key, "value", None) == str(part))
-    elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        yield node.value[part]
+        found = [value for key, value in node.value if getattr(key, "value", None) == str(part)]
+    elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+        found = node.value[part : part + 1]
+    return found[0] if found else None
 
 
 def _with_environment(value: Any, path: Path, what: str) -> Any:

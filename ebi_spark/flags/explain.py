@@ -80,7 +80,7 @@ class Explanation:
 FLAGGED, NOT_FLAGGED, NOT_IN_SCOPE = "flagged", "not flagged", "not in scope"
 _KEY = ("source_system", "dataset", "record_id", "financial_year")
 _SYSTEMS = {"sus_plus": "SUS+", "hes": "HES"}
-_NOUNS = {"apc": "Spell", "op": "Attendance"}
+NOUNS = {"apc": "Spell", "op": "Attendance"}
 # The columns of silver that the facts need, besides those that policies test.
 SHOWN = {
     "apc": ("activity_date", "provider_code", "admission_date", "discharge_date"),
@@ -102,10 +102,10 @@ def explain_records(
     flagged_policies: Collection[str] | None = None,
     day: Column | None = None,
 ) -> list[Explanation]:
-    """One explanation for each record. ``day``: that of the record, by which a revision applies (None: its own).
+    """One explanation for each record. ``day``: the day that decides which revision applies (None: the record's own).
 
-    ``records`` holds the one record asked for, once for each source system that has it, and ``policies`` those of its data
-    set. No other code brings the values of records to the driver. ``flagged_policies``: the policies for which
+    ``records``: a few rows of one silver table, such as one record from each source system that has it. ``policies``: those of
+    its data set. No other code brings the values of records to the driver. ``flagged_policies``: the policies for which
     ``gold/activity_flag`` has rows of this record (None: there are no flags yet). The board of a patient depends on the
     lookups of the run, so only these flags show whether the patient is one of a local policy's own board.
     """
@@ -236,7 +236,7 @@ def in_one_sentence(
     """The sentence on one policy: what the record is, and whether the policy flags it or why not. It uses the policy's default
     reading and the revision in force on the record's day."""
     known = _where_and_when(row)
-    subject = f"{_NOUNS[policy.dataset]} {row['record_id']}{f' ({known})' if known else ''}"
+    subject = f"{NOUNS[policy.dataset]} {row['record_id']}{f' ({known})' if known else ''}"
     named = f"the policy {policy.id} ({policy.title})"
     item = next((one for one in readings if one["in_force"] and one["reading"] == policy.default_reading), None)
     if item is None:
@@ -255,13 +255,8 @@ def in_one_sentence(
     scoped = _named_codes(revision.scope, row, books)
     inside = _and(scoped) or "the record"
     reading = revision.readings[policy.default_reading]
-    failed = [
-        clause
-        for clause in reading.deciding
-        if _result(row[result_name(number, reading.reading, clause.id)], clause.missing, scope=False).startswith(
-            "fails"
-        )
-    ]
+    failing = {one["clause_id"] for one in item["clauses"] if one["verdict"].startswith("fails")}
+    failed = [clause for clause in reading.deciding if clause.id in failing]
     if not failed:
         return f"{subject} is flagged by {named}{later}: {inside} {'is' if len(scoped) < 2 else 'are'} in its scope, and every clause is met."
     why = "; ".join(
@@ -371,8 +366,8 @@ def _shown(value: Any, dataset: str, name: str, reading: str) -> str:
     if value is None:
         return "missing"
     column = "" if name in AS_SEEN else FIELDS[dataset][name]
-    codes = {code for code in str(value).split(",") if code not in ("", EPISODE)}
-    missing = uses_code_meaning(reading) and codes and codes <= set(codes_of(column, *MISSING))
+    codes = _codes_in(str(value))
+    missing = uses_code_meaning(reading) and codes and set(codes) <= set(codes_of(column, *MISSING))
     text = ", ".join(filter(None, str(value).split(","))) if name in LIST_FIELDS else str(value)
     return f"{text} (a default code: missing)" if missing else text
 

@@ -82,31 +82,26 @@ def _problems(document: dict[str, Any], dataset: str, shared: Shared) -> Iterato
                 place: Where = ["revisions", number, "readings", reading, "extends"]
                 message = f"{named}the reading {reading} extends {given['extends']}, which does not come before it"
                 yield place, message, f"extend {' or '.join(before)}"
-            decided: set[str] = set()
-            for at, decision in enumerate(given.get("decisions", [])):
-                place = ["revisions", number, "readings", reading, "decisions", at]
-                if decision["id"] in decided:
-                    yield place, f"the decision {decision['id']!r} appears twice", "give each decision a different id"
-                decided.add(decision["id"])
-                yield from _clause(decision, place, dataset)
-                yield from _added(decision, place, dataset, named, shared)
-        flips: set[str] = set()
-        for at, decision in enumerate(revision.get("sensitivities", [])):
-            place = ["revisions", number, "sensitivities", at]
-            if decision["id"] in flips:
-                yield place, f"the sensitivity {decision['id']!r} appears twice", "give each sensitivity a different id"
-            flips.add(decision["id"])
-            yield from _clause(decision, place, dataset)
-            yield from _added(decision, place, dataset, named, shared)
+            place = ["revisions", number, "readings", reading, "decisions"]
+            yield from _decisions(given.get("decisions", []), "decision", place, dataset, named, shared)
+        place = ["revisions", number, "sensitivities"]
+        yield from _decisions(revision.get("sensitivities", []), "sensitivity", place, dataset, named, shared)
 
 
-def _added(
-    decision: dict[str, Any], where: Where, dataset: str, named: str, shared: Shared
+def _decisions(
+    decisions: list[dict[str, Any]], what: str, place: Where, dataset: str, named: str, shared: Shared
 ) -> Iterator[tuple[Where, str, str]]:
-    """What is wrong in a clause that a decision adds."""
-    if "add" in decision:
-        yield from _clause(decision["add"], [*where, "add"], dataset)
-        yield from _parts(decision["add"], [*where, "add"], named, shared)
+    """What is wrong in decisions and in the clauses that they add. ``what``: what the file calls one of them."""
+    seen: set[str] = set()
+    for at, decision in enumerate(decisions):
+        where = [*place, at]
+        if decision["id"] in seen:
+            yield where, f"the {what} {decision['id']!r} appears twice", f"give each {what} a different id"
+        seen.add(decision["id"])
+        yield from _clause(decision, where, dataset)
+        if "add" in decision:
+            yield from _clause(decision["add"], [*where, "add"], dataset)
+            yield from _parts(decision["add"], [*where, "add"], named, shared)
 
 
 def _parts(clause: dict[str, Any], where: Where, named: str, shared: Shared) -> Iterator[tuple[Where, str, str]]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from ebi_spark.config.yaml_documents import child_of
+
 
 class PolicyLines:
     """Finds lines in one policy file. The file is read when the first line is looked for."""
@@ -19,7 +21,8 @@ class PolicyLines:
             root = yaml.compose(self.path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
         except (OSError, ValueError, yaml.YAMLError):  # a policy that was not loaded from a file
             return []
-        return list(_items(_value(root, "revisions")))
+        revisions = child_of(root, "revisions")
+        return revisions.value if isinstance(revisions, yaml.SequenceNode) else []
 
     def find(self, revision: str, clause: str, code: str) -> int | None:
         """The line (counted from 1) of a code in a clause of a revision; if the clause does not name the code, the line of the clause.
@@ -27,31 +30,17 @@ class PolicyLines:
         have the clause."""
         for item in self._revisions:
             # A local revision that follows national ones becomes several revisions: 2024-03, 2024-03+2024-09.
-            if _text(_value(item, "revision")) in (revision, revision.partition("+")[0]):
+            if _text(child_of(item, "revision")) in (revision, revision.partition("+")[0]):
                 for found in _mappings(item):
-                    if clause in (
-                        _text(_value(found, "id")),
-                        _text(_value(found, "clause")),
-                        _text(_value(found, "use")),
-                    ):
+                    if clause in [_text(child_of(found, key)) for key in ("id", "clause", "use")]:
                         places = [node.start_mark.line for node in _scalars(found) if node.value == code]
-                        if places or _value(found, "id") is not None:
+                        if places or child_of(found, "id") is not None:
                             return min(places, default=found.start_mark.line) + 1
         return None
 
 
-def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return next((value for name, value in pairs if getattr(name, "value", None) == key), None)
-
-
 def _text(node: yaml.Node | None) -> str | None:
     return node.value if isinstance(node, yaml.ScalarNode) else None
-
-
-def _items(node: yaml.Node | None) -> Iterator[yaml.Node]:
-    if isinstance(node, yaml.SequenceNode):
-        yield from node.value
 
 
 def _inside(node: yaml.Node) -> Iterator[yaml.Node]:

@@ -152,7 +152,7 @@ def _page(texts: dict[str, Any]) -> str:
     html, of_charts = _styles_as_classes(html)
     style = (_FOLDER / "page.css").read_text(encoding="utf-8") + of_charts
     filled = {"STYLE": style, "SCRIPT": script, "STYLE_HASH": _hash(style), "SCRIPT_HASH": _hash(script)}
-    # Texts of the data are escaped, so none can have these marks.
+    # Texts of the data are escaped, so they cannot contain these marks.
     return re.sub(r"<!--(STYLE|SCRIPT|STYLE_HASH|SCRIPT_HASH)-->", lambda mark: filled[mark[1]], html)
 
 

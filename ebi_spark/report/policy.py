@@ -76,7 +76,7 @@ class Policy:
         return [row for row in self.own["rate"] if row.get("reading") == self.reading]
 
     def whole(self, reading: str | None = None) -> list[Row]:
-        """The rows of England in a reading. A local policy has none: those of the one ICB that it applies to."""
+        """England's rows in a reading. A local policy has no such rows: then those of the one ICB that it applies to."""
         rates = [row for row in self.own["rate"] if row.get("reading") == (reading or self.reading)]
         national = [row for row in rates if row["area_type"] == wording.NATIONAL]
         if national:

@@ -183,7 +183,7 @@ class RunHistory:
         return last.seconds / len(last.years) if last and last.seconds else None
 
     def last_seconds(self, stage: str) -> float | None:
-        """How many seconds the stage's last successful run took, whatever its years. None if there is none."""
+        """How many seconds the stage's last successful run took, whatever its years. None if no run was successful."""
         return next((record.seconds for record in self.records(stage, DONE)), None)
 
     def histories(self, names: Iterable[str], runs: Iterable[StageRun]) -> dict[str, History]:
