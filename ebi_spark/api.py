@@ -414,7 +414,7 @@ def read_release(
     and each column is. A suppressed figure is null and has a ``status`` that says so: do not turn it into 0.
 
     Raises an ``InputError`` for an unknown table or release, and for a lake that has published nothing. A lake in a folder
-    needs no Spark session; one in a catalogue needs an active one.
+    needs no Spark session; one at a URL or in a catalogue needs an active one.
 
     >>> rates = ebi_spark.read_release("lake")
     >>> rates[["release_id", "area_code", "activity", "status"]]
@@ -457,7 +457,7 @@ def activity_change(
     the revision and totals. **The figures are restricted**: they are made from ``gold/activity_count``, and small numbers are not suppressed.
 
     Raises an ``InputError`` if the lake has no counts of the policy, area or year, or if the periods have a year in common. A lake
-    in a folder needs no Spark session; one in a catalogue needs an active one.
+    in a folder needs no Spark session; one at a URL or in a catalogue needs an active one.
 
     >>> change = ebi_spark.activity_change("lake", "2Y_back_pain_fusion", "2019-20..2020-21", "2021-22")
     >>> change[["component", "value_from", "value_to", "records"]].round(3)
@@ -632,7 +632,7 @@ def _as_silver(records: DataFrame, policy: Policy, needed: Sequence[str]) -> Dat
 def _rows(location: LakeLocation, table: Table, where: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
     """The rows of a small table, all or some. Spark is used only if nothing else can read the table."""
     where = where or {}
-    spark, why = SparkSession.getActiveSession(), f"{location} is in a catalogue"
+    spark, why = SparkSession.getActiveSession(), f"{location} is not a folder"
     if location.folder is not None:
         local = LocalLake(location)
         if not local.exists(table):

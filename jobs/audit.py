@@ -105,11 +105,11 @@ def _lake(arguments: Any, console: Console, outcome: dict[str, Any]) -> Any:
     draws = arguments.command == "draw"
     with (
         opened_lake(arguments.lake, console, all_records=draws) as context,
-        locked(context.config.lake.folder) as lock,
+        locked(context.config.lake.place) as lock,
     ):
         lock.name_java()
         lake: Lake = context.lake
-        lake.run_id = outcome["run_id"]
+        lake.run_id, lake.check_lock = outcome["run_id"], lock.check
         yield lake
         outcome["tables"] = dict(sorted(lake.versions_written.items()))
 

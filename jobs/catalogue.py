@@ -34,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         from ebi_spark.exports.unity_catalog import unity_catalog_sql
 
         location = existing_lake(arguments.lake)
-        if location.folder:
+        if location.place:
             raise InputError(
-                f"{arguments.lake} is a folder, not a lake in a catalogue",
+                f"{arguments.lake} is a {'folder' if location.folder else 'URL'}, not a lake in a catalogue",
                 remedy="name a lake as catalog.prefix, such as main.ebi",
             )
         for group in arguments.readers:

@@ -223,7 +223,7 @@ def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
 def configuration_options(parser: argparse.ArgumentParser) -> None:
     """The configuration, and the options that replace some of its keys."""
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration (YAML)")
-    words = "another lake than the configuration's: a folder, or catalog.prefix in a catalogue"
+    words = "another lake than the configuration's: a folder, a URL (s3a://…), or catalog.prefix in a catalogue"
     parser.add_argument("--lake", metavar="LAKE", help=words)
     parser.add_argument(
         "--years", metavar="YEARS", help="only these financial years: 2018-19..2023-24 or 2021-22,2023-24"
@@ -284,7 +284,7 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 
 def lake_option(parser: argparse.ArgumentParser) -> None:
     """``--lake`` of the commands that read an existing lake."""
-    words = "the lake: its folder, or catalog.prefix in a catalogue"
+    words = "the lake: its folder, its URL (s3a://…), or catalog.prefix in a catalogue"
     parser.add_argument("--lake", required=True, metavar="LAKE", help=words)
 
 
@@ -347,7 +347,7 @@ def bring_up_to_date(context: Context) -> list[str]:
 
 @contextmanager
 def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs | None" = None) -> Iterator[Context]:
-    """The lake of a configuration, and a session once it is needed. A local lake is locked meanwhile. ``inputs``: what was
+    """The lake of a configuration, and a session once it is needed. A lake in a folder or at a URL is locked meanwhile. ``inputs``: what was
     already found for this run."""
     from ebi_spark.lake.locking import locked
     from ebi_spark.lake.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
@@ -364,20 +364,30 @@ def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs 
     inputs = inputs or RunInputs(config)
     data_bytes = _known_bytes(source_bytes(config, inputs.files), stored_bytes(folder) if folder else None)
     with ExitStack() as stack:
-        lock = stack.enter_context(locked(folder))
+        lock = stack.enter_context(locked(config.lake.place))
 
         def start() -> "SparkSession":
-            scratch = folder / "silver" / "_scratch" if folder else None
-            spark = stack.enter_context(spark_session(scratch, timezone=config.timezone, data_bytes=data_bytes))
+            scratch = _scratch(config.lake)
+            spark = stack.enter_context(
+                spark_session(scratch, timezone=config.timezone, data_bytes=data_bytes, stores=config.stores)
+            )
             lock.name_java()
             _handle_signals()  # Spark has replaced the handlers by its own
             refuse_without_catalogue(spark, config.lake)
             return spark
 
-        # A run on a folder starts no session if it finds nothing to do. Only a session knows a catalogue.
-        yield Context(
-            config, Lake(start if folder else start(), config.lake, run_id), run_id, console, data_bytes, inputs
-        )
+        # A run on a folder starts no session if it finds nothing to do. Other lakes can only be read by a session.
+        lake = Lake(start if folder else start(), config.lake, run_id, check_lock=lock.check)
+        yield Context(config, lake, run_id, console, data_bytes, inputs)
+
+
+def _scratch(lake: LakeLocation) -> Path | None:
+    """Where a local session has its temporary files. A catalogue has no local session."""
+    from ebi_spark.spark.session import own_scratch
+
+    if lake.folder:
+        return lake.folder / "silver" / "_scratch"
+    return own_scratch() if lake.url else None
 
 
 def _known_bytes(*sizes: int | None) -> int | None:
@@ -388,7 +398,7 @@ def _known_bytes(*sizes: int | None) -> int | None:
 
 def read_lake(lake: str, console: Console, read: Callable[["LocalLake"], _Found]) -> _Found:
     """What ``read`` finds in an existing lake. A lake in a folder is read without Spark, unless one of its tables can only
-    be read by Spark; a catalogue needs a session."""
+    be read by Spark; one at a URL or in a catalogue needs a session."""
     from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 
     location = existing_lake(lake)
@@ -425,16 +435,17 @@ def opened_lake(lake: str, console: Console, *, all_records: bool = False) -> It
     if location.folder:
         refuse_scratch(location.folder)
     restrict_new_files()
-    scratch = location.folder / "silver" / "_scratch" if location.folder else None
+    scratch = _scratch(location)
     size: int | None = 0
     if all_records:
         from ebi_spark.sources.file_inventory import stored_bytes
 
         size = stored_bytes(location.folder) if location.folder else None
-    with spark_session(scratch, data_bytes=size) as spark:
+    config = RunConfig(lake=location)
+    with spark_session(scratch, data_bytes=size, stores=config.stores) as spark:
         _handle_signals()
         refuse_without_catalogue(spark, location)
-        yield Context(RunConfig(lake=location), Lake(spark, location), "", console)
+        yield Context(config, Lake(spark, location), "", console)
 
 
 def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, debug: bool) -> int:

@@ -53,9 +53,10 @@ def main(argv: list[str] | None = None) -> int:
             )
         if arguments.keep_releases is not None and arguments.keep_releases < 1:
             raise InputError("--keep-releases has to be at least 1", remedy="the current release is always kept")
-        with opened_lake(arguments.lake, console) as context, locked(context.config.lake.folder) as lock:
+        with opened_lake(arguments.lake, console) as context, locked(context.config.lake.place) as lock:
             lock.name_java()
             lake: Lake = context.lake
+            lake.check_lock = lock.check
             outcome["migrated"] = bring_up_to_date(context)
             keep = arguments.keep_releases or context.history.keep_releases() or RunConfig.keep_releases
             outcome["removed_releases"] = remove_old_releases(lake, keep, leftovers=True)

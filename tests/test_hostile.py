@@ -160,7 +160,11 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with a comma in the lake's name": configured("lake: ./a,b\n" + SOURCES),
     "with a picture sign in the lake's name": configured("lake: ./😀\n" + SOURCES),
     "with a variable of Spark's in the lake's name": configured("lake: ./${env:HOME}\n" + SOURCES),
-    "with a lake at a URL": configured("lake: s3://bucket/lake\n" + SOURCES),
+    "with a lake at `s3://`": configured("lake: s3://bucket/lake\n" + SOURCES),
+    "with a lake at a URL that has a password in it": configured("lake: s3a://user:secret@bucket/lake\n" + SOURCES),
+    "with a lake at `abfss://`, in a local session": configured(
+        "lake: abfss://lake@account.dfs.core.windows.net/ebi\n" + SOURCES
+    ),
     "with `report` at a URL": configured(PLAIN + "report: https://example.org/report.html\n"),
     "with a lake in the home of an unknown user": configured("lake: ~nobody-of-this-name/lake\n" + SOURCES),
     "with a lake below links that lead to each other": prepared(

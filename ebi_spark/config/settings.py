@@ -196,16 +196,32 @@ class Source:
     ]
 
 
+# The object stores that a lake can be in: how a URL names its first part (bucket, or container and account), by its scheme.
+STORES = {
+    "s3a": re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+    "abfss": re.compile(r"[a-z0-9-]{3,63}@[a-z0-9-]+(\.[a-z0-9-]+)+"),
+    "gs": re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"),
+}
+# Names of folders that every store, Spark and `obstore` write in the same way.
+_FOLDER_OF_STORE = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
+
+
 @dataclass(frozen=True)
 class LakeLocation:
-    """Where the lake is: a folder, or a catalogue with one schema for each layer."""
+    """Where the lake is: a folder, a URL in an object store, or a catalogue with one schema for each layer."""
 
     folder: Path | None = None
     catalog: str | None = None
     schemas: dict[str, str] = field(default_factory=dict)
+    url: str | None = None
+
+    @property
+    def place(self) -> Path | str | None:
+        """The folder or the URL, below which a run has the lock and its tables; None for a catalogue."""
+        return self.folder or self.url
 
     def __str__(self) -> str:
-        return str(self.folder) if self.folder else f"{self.catalog}.{{{', '.join(self.schemas.values())}}}"
+        return str(self.place or f"{self.catalog}.{{{', '.join(self.schemas.values())}}}")
 
 
 # A lake as the file writes it. (A choice between two types would give less exact messages.)
@@ -322,11 +338,12 @@ class RunConfig:
     lake: Annotated[
         LakeLocation,
         Key(
-            "Where the tables are: a folder, or one schema for each layer of a catalogue.",
-            unit="path or names",
+            "Where the tables are: a folder, a URL in an object store (`s3a://…`), or one schema for each layer of a catalogue. "
+            "[deployment.md](deployment.md#a-lake-at-a-url)",
+            unit="path, URL or names",
             default="required",
             written=_LAKE,
-            hint="a folder, or {catalog: …, schemas: {silver: …, gold: …, published: …}}",
+            hint="a folder, a URL such as s3a://bucket/lake, or {catalog: …, schemas: {silver: …, gold: …, published: …}}",
         ),
     ]
     years: Annotated[
@@ -762,7 +779,7 @@ class RunConfig:
         Key(
             "Where the HTML report is written.",
             unit="path",
-            default="`report.html` in the lake's folder; none for a lake in a catalogue",
+            default="`report.html` in the lake's folder; none for a lake at a URL or in a catalogue",
             hint="a path for the HTML report",
         ),
     ] = None
@@ -771,7 +788,7 @@ class RunConfig:
         Key(
             "The folder of the validation pages: every check of each layer, how it is made and its outcome.",
             unit="path",
-            default="`docs` in the lake's folder; none for a lake in a catalogue",
+            default="`docs` in the lake's folder; none for a lake at a URL or in a catalogue",
             hint="a folder for the validation pages",
         ),
     ] = None
@@ -784,6 +801,12 @@ class RunConfig:
     def record_sources(self) -> tuple[Source, ...]:
         """The sources of records, which ingest reads."""
         return tuple(source for source in self.sources if source.system != REGISTERS)
+
+    @property
+    def stores(self) -> frozenset[str]:
+        """The kinds of object store that the lake and the sources are in: ``s3a``, ``abfss``, ``gs``."""
+        paths = [path for source in self.sources for table in source.tables.values() for path in table.paths]
+        return frozenset(place.partition("://")[0] for place in (*paths, self.lake.url or "")).intersection(STORES)
 
     @property
     def registers(self) -> tuple[Source, ...]:
@@ -813,7 +836,7 @@ class RunConfig:
 
 def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -> LakeLocation:
     """The location of a lake from its setting: a mapping, ``catalog.prefix``, ``catalog.silver,gold,published`` (the names
-    of the three schemas) or a folder relative to ``base``.
+    of the three schemas), a URL in an object store, or a folder relative to ``base``.
 
     A text is read as names if it has no slash and one dot, and no folder of that name exists. Raises an
     :class:`InputError` that begins with ``what`` if a lake cannot be there.
@@ -828,7 +851,14 @@ def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -
             )
         return LakeLocation(catalog=value["catalog"], schemas=dict(value["schemas"]))
     refuse_unusable(what, value)
-    _refuse_url(what, value)
+    if value.partition("://")[0] in STORES:
+        return LakeLocation(url=_url_of_lake(what, value))
+    _refuse_url(
+        what,
+        value,
+        "write s3a://BUCKET/FOLDER, abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER or gs://BUCKET/FOLDER, or name a "
+        "folder on this machine",
+    )
     catalog, _, rest = value.partition(".")
     schemas = rest.split(",")
     try:
@@ -848,13 +878,33 @@ def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -
     return LakeLocation(folder=folder)
 
 
-def _refuse_url(what: str, value: str) -> None:
+def _url_of_lake(what: str, value: str) -> str:
+    """A lake's URL without a slash at its end. Raises an :class:`InputError` if a program could read it as another place, or it
+    has credentials in it."""
+    scheme, _, rest = value.partition("://")
+    store, *folders = rest.rstrip("/").split("/")
+    # The part before an @ can be a secret, so it is not shown.
+    if not STORES[scheme].fullmatch(store):
+        example = "CONTAINER@ACCOUNT.dfs.core.windows.net" if scheme == "abfss" else "BUCKET"
+        raise InputError(
+            f"{what}: {scheme}://…{store.rpartition('@')[2]} does not name "
+            f"{'a container and its account' if scheme == 'abfss' else 'a bucket'}",
+            remedy=f"write {scheme}://{example}/FOLDER, without keys or passwords: credentials come from the environment",
+        )
+    if not folders or not all(map(_FOLDER_OF_STORE.fullmatch, folders)):
+        raise InputError(
+            f"{what}: {value} does not name a folder in the store that every program reads alike",
+            remedy="write at least one folder after the bucket, with letters, digits, '.', '_', '-' and '=' only",
+        )
+    return f"{scheme}://{'/'.join([store, *folders])}"
+
+
+def _refuse_url(
+    what: str, value: str, remedy: str = "name a folder or file on this machine, such as /Volumes/… or /mnt/…"
+) -> None:
     """Raise an :class:`InputError` for a URL: it would become a folder of that name next to the configuration."""
     if "://" in value or value.startswith("dbfs:"):
-        raise InputError(
-            f"{what} cannot be at a URL: {value}",
-            remedy="name a folder or file on this machine, such as /Volumes/… or /mnt/…",
-        )
+        raise InputError(f"{what} cannot be at a URL: {value}", remedy=remedy)
 
 
 # Keys whose values `load_config` converts: paths, years, months, and what has keys of its own.

@@ -51,7 +51,7 @@ class LocalLake:
         self.location = location
 
     def _path(self, table: Table) -> str:
-        return str(Path(str(self.location.folder)) / table.layer / table.name)
+        return f"{self.location.place}/{table.layer}/{table.name}"
 
     def exists(self, table: Table) -> bool:
         """Whether the table has a first version."""

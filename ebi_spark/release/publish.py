@@ -362,10 +362,10 @@ def remove_old_releases(
 
 
 def _may_be_written_now(lake: Lake, release_id: str, now: datetime | None) -> bool:
-    """Whether rows without a manifest may belong to a release that another run is writing. A lake in a folder has one writer at
-    a time; in a catalogue the time in the id decides."""
+    """Whether rows without a manifest may belong to a release that another run is writing. A lock lets only one run
+    at a time write to a lake in a folder or at a URL; in a catalogue the time in the id decides."""
     started = (now or datetime.now(UTC)) - LONGEST_PUBLICATION
-    return lake.location.folder is None and release_id > f"{started:%Y%m%dT%H%M%SZ}"
+    return lake.location.place is None and release_id > f"{started:%Y%m%dT%H%M%SZ}"
 
 
 def roll_back(lake: Lake, release_id: str) -> None:
