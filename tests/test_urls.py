@@ -401,53 +401,63 @@ def test_of_many_that_find_a_dead_owner_one_gets_it(
         lock.check()
 
 
+State = dict[str, list[tuple[Any, ...]]]
+
+
+def with_sources_at(state: State, before: str, now: str) -> State:
+    """The rows as if their source files were in another place."""
+    return {
+        name: sorted(
+            (tuple(v.replace(before, now) if isinstance(v, str) else v for v in row) for row in rows), key=repr
+        )
+        for name, rows in state.items()
+    }
+
+
 @pytest.mark.soak
-def test_the_whole_job(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_whole_job(
+    server: str, spark: Any, one_session: None, not_compiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """From sources at a URL into a lake at a URL: the same rows as from and in folders; nothing stays but the tables."""
-    source = tmp_path / "source"
-    with session.spark_session(tmp_path / "scratch", data_bytes=0) as spark:
-        synthetic.generate(
-            spark, source, years=["2021-22", "2022-23"], spells=600, attendances=1_200, seed=7, system="sus_plus",
-            file_format="csv", progress=lambda _: None,
-        )  # fmt: skip
+    source, bucket = tmp_path / "source", "s3a://hospital/in"
+    synthetic.generate(
+        spark, source, years=["2021-22", "2022-23"], spells=600, attendances=1_200, seed=7, system="sus_plus",
+        file_format="parquet", progress=lambda _: None,
+    )  # fmt: skip
     done = answer_of(run.main, "--config", str(source / "run.yml"), "--lake", str(source / "local"))
     assert done["outcome"] == "done", done["error"]
 
     in_store(monkeypatch, server)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    inside = obstore.store.from_url("s3a://hospital/in", client_options={"allow_http": True})
-    text = (source / "run.yml").read_text(encoding="utf-8")
-    for file in sorted(source.glob("*.csv")):
-        obstore.put(inside, file.name, file)
-        if file.name.startswith(("apcs", "opa")):
-            text = text.replace(f"./{file.name}", f"s3a://hospital/in/{file.name}").replace(
-                f" {file.name}", f" s3a://hospital/in/{file.name}"
-            )
-    assert "s3a://hospital/in/" in text
-    (source / "remote.yml").write_text(f"{text}\nreport: {tmp_path}/out/report.html\ndocs: {tmp_path}/out/docs\n")
+    monkeypatch.setenv("EBI_SPARK_DRIVER_MEMORY", "2g")
+    landing, text = object_store._store(bucket), (source / "run.yml").read_text(encoding="utf-8")
+    for file in sorted((source / "data").glob("*/*.parquet")):
+        obstore.put(landing, f"{file.parent.name}/{file.name}", file)
+        text = text.replace(f'"data/{file.parent.name}/', f'"{bucket}/{file.parent.name}/')
+    assert text.count(bucket) == 3  # apcs, apcs_der and opa
+    (source / "remote.yml").write_text(f"{text}report: {tmp_path}/out/report.html\ndocs: {tmp_path}/out/docs\n")
     command = [sys.executable, "-m", "jobs.run", "--config", str(source / "remote.yml"), "--lake", URL, "--json"]
     called = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=4 * WAIT, check=False)
     assert called.returncode == 0, called.stdout + called.stderr
     assert (tmp_path / "out" / "report.html").is_file()
 
-    bucket = obstore.store.from_url(URL, client_options={"allow_http": True})
-    copied = tmp_path / "copied"
-    for item in obstore.list(bucket).collect():
+    lake, copied = object_store._store(URL), tmp_path / "copied"
+    for item in obstore.list(lake).collect():
         target = copied / item["path"]
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(bytes(obstore.get(bucket, item["path"]).bytes()))
+        target.write_bytes(bytes(obstore.get(lake, item["path"]).bytes()))
     assert not (copied / KEY).exists()
-    assert not [
-        path
-        for path in copied.rglob("*")
-        if path.is_file() and "_delta_log" not in path.parts and path.suffix != ".parquet"
-    ]
-    assert end_state(copied) == end_state(source / "local")
-    # Neither uploads nor scratch are left, and what was there was closed to others.
-    assert not list(session.own_scratch().iterdir())
+    others = [path for path in copied.rglob("*") if path.is_file() and path.suffix != ".parquet"]
+    assert all("_delta_log" in path.parts for path in others)
+    local = end_state(source / "local")
+    assert end_state(copied).keys() == local.keys()
+    at_url = with_sources_at(end_state(copied), bucket, str(source / "data"))
+    assert at_url == with_sources_at(local, bucket, str(source / "data"))
+    # Neither uploads nor other temporary files are left.
+    assert list(tmp_path.glob("ebi-spark-*")) and not list(tmp_path.glob("ebi-spark-*/*"))
 
 
-def test_a_lock_starts_no_second_thread_after_its_end(store: Any) -> None:
+def test_a_lock_that_has_ended_is_not_written_again(store: Any) -> None:
     lock = StoreLock(URL)
     lock.take()
     lock.release()

@@ -424,7 +424,8 @@ def own_scratch() -> Path:
     """The folder for temporary files of a lake that is not on this machine: below TMPDIR, closed to other users. What a killed
     run leaves there is removed when the next one starts. Raises an :class:`InputError` if another user could read it."""
     folder = Path(tempfile.gettempdir()) / f"ebi-spark-{os.getuid()}-{socket.gethostname()}"
-    folder.mkdir(exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
     state = folder.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
         raise InputError(
