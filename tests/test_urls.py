@@ -416,7 +416,7 @@ def with_sources_at(state: State, before: str, now: str) -> State:
 
 @pytest.mark.soak
 def test_the_whole_job(
-    server: str, spark: Any, one_session: None, not_compiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: str, spark: Any, one_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """From sources at a URL into a lake at a URL: the same rows as from and in folders; nothing stays but the tables."""
     source, bucket = tmp_path / "source", "s3a://hospital/in"
