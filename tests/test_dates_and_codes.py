@@ -262,8 +262,8 @@ LATER = [
 def test_the_list_of_default_codes_names_a_source_for_each() -> None:
     document = yaml.safe_load(resource("conf", "default_codes.yml").read_text(encoding="utf-8"))
     assert {item["source"] for item in document["codes"]} == set(document["sources"])
-    assert default_codes.codes_of("gp_practice_code") == ("V81997", "V81998", "V81999")
-    assert default_codes.codes_of("procedure_codes", *default_codes.MISSING) == ("X999",)
+    assert default_codes.default_codes_of("gp_practice_code") == ("V81997", "V81998", "V81999")
+    assert default_codes.default_codes_of("procedure_codes", *default_codes.MISSING) == ("X999",)
     # What a list holds as one code, its first place can hold alone.
     for listed, single in (("procedure_codes", "dominant_procedure"), ("diagnosis_codes", "primary_diagnosis")):
         assert default_codes.default_codes()[listed] == default_codes.default_codes()[single]

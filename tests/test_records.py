@@ -24,7 +24,7 @@ from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import load_policies, revision_periods
-from ebi_spark.records import duplicates, hes, sus_plus
+from ebi_spark.records import column_kinds, duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
 from ebi_spark.small_frames import small_frame
@@ -660,18 +660,18 @@ def test_all_that_a_spell_takes_from_an_episode_is_compared() -> None:
 @pytest.mark.parametrize(
     ("role", "table", "parsed"),
     [
-        ("apcs", APC_SPELL, {*sus_plus.SPELL_KINDS, *sus_plus.SPELL_DAYS}),
-        ("apc", APC_SPELL, {*hes.EPISODE_KINDS, *sus_plus.SPELL_DAYS}),
-        ("opa", OP_ATTENDANCE, {*sus_plus.ATTENDANCE_KINDS}),
-        ("op", OP_ATTENDANCE, {*sus_plus.ATTENDANCE_KINDS}),
+        ("apcs", APC_SPELL, {*column_kinds.SPELL_KINDS, *column_kinds.SPELL_DAYS}),
+        ("apc", APC_SPELL, {*column_kinds.EPISODE_KINDS, *column_kinds.SPELL_DAYS}),
+        ("opa", OP_ATTENDANCE, {*column_kinds.ATTENDANCE_KINDS}),
+        ("op", OP_ATTENDANCE, {*column_kinds.ATTENDANCE_KINDS}),
     ],
 )
 def test_every_column_of_a_record_is_cleaned(role: str, table: Table, parsed: set[str]) -> None:
     columns = {*layouts()[role].columns}
-    parsed = {*sus_plus.RECORD_KINDS, *parsed}
+    parsed = {*column_kinds.RECORD_KINDS, *parsed}
     assert parsed <= columns
-    looked_up = {*sus_plus.ALTERNATIVES} | ({*sus_plus.SPELL_DETAILS} if table is APC_SPELL else set())
-    assert columns & {*table.names()} <= parsed | looked_up | {*sus_plus.CODE_KINDS}
+    looked_up = {*column_kinds.ALTERNATIVES} | ({*column_kinds.SPELL_DETAILS} if table is APC_SPELL else set())
+    assert columns & {*table.names()} <= parsed | looked_up | {*column_kinds.CODE_KINDS}
 
 
 # (as the source has them) → (as silver has them): source of admission, destination on discharge, spell number, procedure date
@@ -685,8 +685,8 @@ DETAILS: list[tuple[tuple[str | None, ...], tuple[Any, ...]]] = [
 
 
 def test_details_of_a_spell_that_only_monitoring_reads(spark: SparkSession) -> None:
-    names = (*sus_plus.SPELL_DETAILS, "procedure_date")
-    kinds = sus_plus.RECORD_KINDS | sus_plus.CODE_KINDS | sus_plus.SPELL_KINDS
+    names = (*column_kinds.SPELL_DETAILS, "procedure_date")
+    kinds = column_kinds.RECORD_KINDS | column_kinds.CODE_KINDS | column_kinds.SPELL_KINDS
     columns = dict.fromkeys((*kinds, *names, "year_text", "corrupt"), "string") | {"conflict": "boolean"}
     schema = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     rows = [
