@@ -17,7 +17,7 @@ def stage(context: Context) -> None:
 
 def show(context: Context, release: Release) -> None:
     """Add the published tables to the summary."""
-    title = f"Published as {release.release_id}: {release.gate.in_words}"
+    title = f"Published as {release.release_id}: {release.checks.in_words}"
     shown = RichTable(title=title, title_justify="left")
     shown.add_column("table")
     shown.add_column("rows", justify="right")

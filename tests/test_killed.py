@@ -33,7 +33,8 @@ from ebi_spark.runs.history import CHECKED
 from ebi_spark.stages import validate as stages_validate
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import DIM_STATUS, STAR_TABLES
-from ebi_spark.validation import gate
+from ebi_spark.validation import check_layers
+from ebi_spark.validation.result import LayerResult
 from jobs import run
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -100,10 +101,10 @@ class Clock(datetime):
         return (datetime(2024, 3, 31, 22, 59, tzinfo=UTC) + (cls.looks - 1) * timedelta(minutes=7)).astimezone(tz)
 
 
-def open_gate(lake: Lake, layers: Iterable[str], **_: Any) -> dict[str, gate.GateResult]:
+def all_checks_pass(lake: Lake, layers: Iterable[str], **_: Any) -> dict[str, LayerResult]:
     """Lets everything pass unseen."""
     return {
-        layer: gate.GateResult(True, 0, [], {name: lake.version(TABLES[name]) for name in CHECKED.get(layer, ())}, None)
+        layer: LayerResult(True, 0, [], {name: lake.version(TABLES[name]) for name in CHECKED.get(layer, ())}, None)
         for layer in layers
     }
 
@@ -166,8 +167,8 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
     printed = []
     unfinished: set[str] = set()  # the stage that the last break left before its last commit
     # Checks take half of a run and commit nothing; the undisturbed run goes through them.
-    monkeypatch.setattr(gate, "validate_layers", open_gate)
-    monkeypatch.setattr(stages_validate, "validate_layers", open_gate)
+    monkeypatch.setattr(check_layers, "validate_layers", all_checks_pass)
+    monkeypatch.setattr(stages_validate, "validate_layers", all_checks_pass)
 
     def breaks(stage: str, strikes: dict[str, str]) -> None:
         """The run takes up where the last one stopped, does over no stage that had ended, and breaks in its turn."""

@@ -57,7 +57,7 @@ def test_no_module_runs_text_as_code() -> None:
 
 def test_sql_is_built_in_one_place_from_quoted_names() -> None:
     """SQL as text is given to Spark in few places: ``storage`` and ``catalogue`` (names between backticks, values as literals),
-    the gate and ``file_counts`` (the rules of the shipped suites), and ``apply_policies`` (expressions of its own)."""
+    ``violations`` and ``file_counts`` (the rules of the shipped suites), and ``apply_policies`` (expressions of its own)."""
     places = {
         path.relative_to(ROOT).as_posix()
         for path in MODULES
@@ -70,7 +70,7 @@ def test_sql_is_built_in_one_place_from_quoted_names() -> None:
         "ebi_spark/flags/apply_policies.py",
         "ebi_spark/lake/storage.py",
         "ebi_spark/records/file_counts.py",
-        "ebi_spark/validation/gate.py",
+        "ebi_spark/validation/violations.py",
         "jobs/catalogue.py",
     }
 

@@ -63,7 +63,7 @@ from ebi_spark.tables.schemas import (
     YEAR,
     Table,
 )
-from ebi_spark.validation.gate import LAYER_SUITES, load_suite, row_checks
+from ebi_spark.validation.suites import LAYER_SUITES, load_suite, row_checks
 
 STAGES = ("ingest", "flag", "rate", "monitor", "validate", "publish")
 

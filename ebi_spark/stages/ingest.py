@@ -27,7 +27,7 @@ from ebi_spark.tables.schemas import (
     REPEATED_ROW,
     WITHDRAWN_RECORD,
 )
-from ebi_spark.validation.gate import row_checks
+from ebi_spark.validation.suites import row_checks
 
 
 @dataclass(frozen=True)
