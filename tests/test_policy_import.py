@@ -1,5 +1,6 @@
 """Published coding pages read into policies: what is read, what is told, what is refused, by the page's own lines."""
 
+import json
 import re
 from datetime import date
 from functools import partial
@@ -10,10 +11,10 @@ import pytest
 from calling import answer_of
 from test_policy_property import Maker
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.settings import LakeLocation, RunConfig, resource
 from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies, load_policy, revision_periods, shared_clauses
-from ebi_spark.policies.model import HasCode, document_of, parse_test
+from ebi_spark.policies.model import ALL_OPERATORS, HasCode, document_of, parse_test
 from ebi_spark.policies.simplify import normal_test
 from ebi_spark.policy_import.import_page import Imported, import_page, write_imported
 from ebi_spark.policy_import.page_words import series_of
@@ -555,6 +556,12 @@ revisions:
     clauses:
       - {id: procedure, scope: true, require: {field: dominant_procedure, starts_with: ["W852"]}}
 """
+
+
+def test_the_schema_and_the_model_know_the_same_operators() -> None:
+    schema = json.loads(resource("conf", "policy.schema.json").read_text(encoding="utf-8"))
+    besides = {"field", "left", "directly", "any_of", "all_of", "none_of"}
+    assert {*schema["$defs"]["test"]["properties"]} - besides == {*ALL_OPERATORS}
 
 
 @pytest.mark.parametrize(
