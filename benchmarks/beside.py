@@ -19,7 +19,7 @@ import duckdb
 
 from benchmarks.beside_flags import compare_flags, flags_and_rates
 from benchmarks.duckdb_tables import in_folders, quoted, same_rows
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 
 _MACROS = """
 CREATE MACRO text_of(x) AS CASE WHEN trim(x) = '' OR upper(trim(x)) = 'NULL' THEN NULL ELSE trim(x) END;

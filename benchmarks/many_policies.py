@@ -21,7 +21,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config, resource
+from ebi_spark.config.load import load_config
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.flags.apply_policies import apply_policies, scope_totals
 from ebi_spark.geography.record_areas import Lookups, read_lookups

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.flags.apply_policies import apply_policies, basis_day
 from ebi_spark.geography.record_areas import Lookups, read_lookups
 from ebi_spark.policies.code_prefilter import code_prefilter

@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from benchmarks.event_log import counted
 from ebi_spark import synthetic
-from ebi_spark.config.settings import DateWindow
+from ebi_spark.config.activity_dates import DateWindow
 from ebi_spark.records import column_kinds, sus_plus
 from ebi_spark.records.row_status import VALID, keep, with_status
 from ebi_spark.spark import session

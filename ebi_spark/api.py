@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, lake_location
+from ebi_spark.config.lake_location import LakeLocation, lake_location
 from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import apply_policies, basis_day
 from ebi_spark.flags.explain import SHOWN, explain_records

@@ -25,7 +25,7 @@ from ebi_spark.case_audit.audit import (
 from ebi_spark.case_audit.estimates import Estimate
 from ebi_spark.case_audit.forms import refuse_folder
 from ebi_spark.case_audit.returns import read_forms
-from ebi_spark.config.settings import lake_location
+from ebi_spark.config.lake_location import lake_location
 from ebi_spark.errors import DataError
 from ebi_spark.financial_years import parse_years
 from ebi_spark.lake.locking import locked

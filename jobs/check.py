@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.runs.checks_before_start import Finding, check_before_start
 from jobs.findings import report_findings
 from jobs.harness import JobParser, common_options, configuration_options, guarded

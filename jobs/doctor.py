@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.runs.environment import check_environment
 from jobs.findings import report_findings
 from jobs.harness import JobParser, common_options, guarded

@@ -25,7 +25,9 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, lake_location, load_config
+from ebi_spark.config.lake_location import LakeLocation, lake_location
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import BrokenRunError, EbiError, InputError, shown
 from ebi_spark.lake.earlier_releases import EMPTIED
 from ebi_spark.quoting import refuse_unusable

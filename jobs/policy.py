@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books

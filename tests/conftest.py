@@ -18,7 +18,7 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 from calling import COMPILED
 
 import ebi_spark.spark.session as sessions
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.spark.session import UNCOMPILED, spark_session, with_settings
 

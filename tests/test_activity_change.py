@@ -21,7 +21,9 @@ import statsmodels.api as sm
 from pyspark.sql import SparkSession
 from scipy.stats import chi2
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.area_versions import read_geography

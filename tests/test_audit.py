@@ -85,7 +85,7 @@ def lake(spark: Any, empty_lake: Callable[[Path], Path], tmp_path_factory: pytes
     (folder / "policies").mkdir()
     (folder / "policies" / "audited.yml").write_text(POLICY_FILE)
     policies = load_policies([folder / "policies"], ["audited"])
-    from ebi_spark.config.settings import LakeLocation
+    from ebi_spark.config.lake_location import LakeLocation
 
     path = empty_lake(folder / "lake")
     made = Lake(spark, LakeLocation(folder=path), "test")

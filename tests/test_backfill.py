@@ -15,7 +15,9 @@ from calling import ingest as ingested
 from pyspark.sql import SparkSession
 from source_rows import APCS, DER, OPA, attendance, derived, spell, state, write
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake

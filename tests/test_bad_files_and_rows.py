@@ -23,7 +23,9 @@ from calling import call, rows_of
 from calling import ingest as ingested
 from pyspark.sql import SparkSession
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import ingest as canonical

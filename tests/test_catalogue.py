@@ -11,7 +11,9 @@ from calling import answer_of, call, duckdb_on_delta
 from pyspark.sql import SparkSession
 
 import ebi_spark.spark.session as sessions
-from ebi_spark.config.settings import LAYERS, LakeLocation, TableSource, load_config
+from ebi_spark.config.lake_location import LAYERS, LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.lake import storage
 from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.due import ROWS_UNTOUCHED

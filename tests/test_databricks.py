@@ -17,7 +17,8 @@ from pyspark.sql.types import StringType, StructField, StructType
 from real_runs import RECORD_TABLES
 from sqlglot import exp
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, lake_location
+from ebi_spark.config.lake_location import LakeLocation, lake_location
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.exports.metric_view import metric_view, metric_view_sql
 from ebi_spark.exports.unity_catalog import Existing, primary_key, unity_catalog_sql
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, QUARANTINE, TABLES, Table

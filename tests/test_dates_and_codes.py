@@ -15,7 +15,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.config import default_codes
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, load_config, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.flags.explain import possible_keys, with_key
 from ebi_spark.geography.record_areas import Lookups, with_area

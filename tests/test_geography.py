@@ -13,7 +13,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, disclosure_rules, load_config, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import disclosure_rules, resource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.lookup_files import AreaCodes, read_lookup, read_provider_names

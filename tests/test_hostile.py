@@ -25,7 +25,11 @@ from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 import ebi_spark.spark.session as sessions
-from ebi_spark.config.settings import LakeLocation, RunConfig, TableSource, load_config, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.errors import InputError, shown
 from ebi_spark.lake import storage
 from ebi_spark.lake.storage import Lake, prepare_folders

@@ -19,7 +19,8 @@ from calling import duckdb_on_delta, rows_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import local_tables, storage
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError

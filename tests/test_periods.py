@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.storage import Lake, predicate_of, prepare_folders
 from ebi_spark.rates.activity import activity_rates, prepare_flags

@@ -21,7 +21,9 @@ from pyspark.sql import SparkSession
 from real_runs import LOGS, releases_are_whole
 
 from ebi_spark import synthetic
-from ebi_spark.config.settings import LakeLocation, load_config, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.runs import history

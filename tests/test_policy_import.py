@@ -11,7 +11,9 @@ import pytest
 from calling import answer_of
 from test_policy_property import Maker
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies, load_policy, revision_periods, shared_clauses
 from ebi_spark.policies.model import ALL_OPERATORS, HasCode, document_of, parse_test

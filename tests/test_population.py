@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.rates.population import (

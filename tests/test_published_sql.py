@@ -19,7 +19,9 @@ from calling import COMPILED, rows_of
 from pyspark.sql import SparkSession
 from tsql import as_regex, conjuncts, mended, published, to_duckdb
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.lake.storage import Lake
 from ebi_spark.spark.session import with_settings
 from ebi_spark.stages.flag import Flag

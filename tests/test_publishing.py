@@ -17,7 +17,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from source_rows import OPA, attendance, write
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError
 from ebi_spark.geography.code_forms import COMPARED, LIKE_A_KEY, NOT_A_CODE, refuse_invalid_codes, with_known_codes
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake

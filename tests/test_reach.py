@@ -13,8 +13,8 @@ import pytest
 from calling import call
 from source_rows import APCS, DER, Row, attendance, derived, spell, state, write
 
-from ebi_spark.config import settings
-from ebi_spark.config.settings import Source, TableSource
+from ebi_spark.config import load
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.records import plan
 from ebi_spark.runs import history
 from ebi_spark.sources.file_inventory import is_configured
@@ -151,7 +151,7 @@ def test_a_change_reaches_its_years_its_keys_and_its_days(sources: Sources, monk
     """Changes that have nothing to do with each other are made together: the files read are those of each."""
 
     def on(year: int, month: int, day: int) -> None:
-        monkeypatch.setattr(settings, "today", lambda *_: date(year, month, day))
+        monkeypatch.setattr(load, "today", lambda *_: date(year, month, day))
 
     def visits_to_come() -> dict[str, Any]:
         rows = state(sources.folder, "silver/op_attendance", "record_id, financial_year, activity_date")

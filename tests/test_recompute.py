@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.lake.local_tables import CommitInfo
 from ebi_spark.runs import history, run_inputs
 from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, newest_of_each_year, unchecked

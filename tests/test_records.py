@@ -17,7 +17,10 @@ from calling import COMPILED, ingest, rows_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import DateWindow, LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.activity_dates import DateWindow
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years, year_of_date, year_of_text
 from ebi_spark.flags.apply_policies import apply_policies

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import restrict_new_files
 

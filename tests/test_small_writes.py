@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake import small_writes, storage
 from ebi_spark.lake.storage import Lake, prepare_folders

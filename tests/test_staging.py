@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 from source_rows import APCS, DER, attendance, derived, spell, state, write
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan, staging

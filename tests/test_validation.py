@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.tables.schemas import QUARANTINE, TABLES, Table
 from ebi_spark.validation import native_suites

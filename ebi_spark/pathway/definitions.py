@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import load_document
 
 

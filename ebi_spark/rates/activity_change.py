@@ -17,7 +17,7 @@ import yaml
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import end_of, parse_years, period_of
 from ebi_spark.flags.apply_policies import FLAGGED, apply_policies

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import CODE_TABLES, RunConfig
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import code_tables, column_kinds, hes, sus_plus
 from ebi_spark.records.cleaning import clean, text

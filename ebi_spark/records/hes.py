@@ -8,8 +8,8 @@ episode where that one has none. ``dominance_basis`` records on every spell whic
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from ebi_spark.config.activity_dates import DateWindow
 from ebi_spark.config.default_codes import default_codes_of
-from ebi_spark.config.settings import DateWindow
 from ebi_spark.financial_years import year_of_date
 from ebi_spark.records.cleaning import clean, tidied
 from ebi_spark.records.code_lists import as_text, codes_of, first_code, join_episodes

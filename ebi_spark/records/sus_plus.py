@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import DateWindow
+from ebi_spark.config.activity_dates import DateWindow
 from ebi_spark.financial_years import start_of_year, year_of_start
 from ebi_spark.records.cleaning import age_in_years, age_seen, clean, tidied
 from ebi_spark.records.column_kinds import (

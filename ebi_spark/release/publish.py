@@ -16,7 +16,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark import __version__
-from ebi_spark.config.settings import RunConfig, caveats, disclosure_rules
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import caveats, disclosure_rules
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.geography.area_versions import CURRENT, read_geography
 from ebi_spark.geography.lookup_files import read_provider_names

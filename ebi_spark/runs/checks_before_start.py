@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ebi_spark.approvals.regimes import boards_shown, read_regimes, stated_coverage
-from ebi_spark.config.settings import LAYERS, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LAYERS
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography, resolved
 from ebi_spark.geography.lookup_files import read_provider_names

@@ -16,8 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ebi_spark.config.fingerprint import fingerprint
 from ebi_spark.config.keys import default_of, stages_of
-from ebi_spark.config.settings import RunConfig, TableSource, fingerprint, resource
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.model import Policy
