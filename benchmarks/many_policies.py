@@ -29,7 +29,8 @@ from ebi_spark.geography.record_areas import Lookups, read_lookups
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.tables.schemas import RECORD_TABLES
-from jobs.harness import new_run_id, opened
+from jobs.exit_status import new_run_id
+from jobs.harness import opened
 
 SHIPPED = ("2Y_back_pain_fusion", "2S_lower_back_imaging")
 CODES_A_POLICY = 6

@@ -24,7 +24,8 @@ from ebi_spark.policies.compile import compile_test, holds
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.tables.schemas import RECORD_TABLES
-from jobs.harness import new_run_id, opened
+from jobs.exit_status import new_run_id
+from jobs.harness import opened
 
 
 def main(argv: list[str] | None = None) -> int:

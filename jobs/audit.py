@@ -30,16 +30,10 @@ from ebi_spark.errors import DataError
 from ebi_spark.financial_years import parse_years
 from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
-from jobs.harness import (
-    JobParser,
-    common_options,
-    guarded,
-    headed,
-    lake_option,
-    opened_lake,
-    output_console,
-    table_of_lines,
-)
+from jobs.arguments import JobParser, common_options, lake_option
+from jobs.exit_status import guarded
+from jobs.harness import opened_lake
+from jobs.screen import headed, output_console, table_of_lines
 
 _COMMANDS = {
     "draw": "Draw a stratified sample, and write a worklist and forms for each provider.",

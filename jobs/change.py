@@ -13,7 +13,10 @@ from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.rates.activity_change import TOTAL_FROM, TOTAL_TO, change_of_periods
 from ebi_spark.statistics.decomposition import rounded
 from ebi_spark.tables.monitoring import ACTIVITY_COUNT
-from jobs.harness import JobParser, common_options, guarded, output_console, read_lake, shipped_policies
+from jobs.arguments import JobParser, common_options, shipped_policies
+from jobs.exit_status import guarded
+from jobs.harness import read_lake
+from jobs.screen import output_console
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,17 +21,10 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES, YEAR
-from jobs.harness import (
-    JobParser,
-    common_options,
-    guarded,
-    headed,
-    lake_option,
-    opened_lake,
-    output_console,
-    read_lake,
-    shipped_policies,
-)
+from jobs.arguments import JobParser, common_options, lake_option, shipped_policies
+from jobs.exit_status import guarded
+from jobs.harness import opened_lake, read_lake
+from jobs.screen import headed, output_console
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
 from ebi_spark.runs.checks_before_start import REFUSED, WARNING, Finding, refuse_problems
-from jobs.harness import output_console
+from jobs.screen import output_console
 
 _STYLES = {REFUSED: "bold red", WARNING: "yellow"}
 

@@ -7,7 +7,8 @@ from rich.table import Table as RichTable
 
 from ebi_spark.release.publish import Release
 from ebi_spark.stages.publish import Publish
-from jobs.harness import Context, run_with, stage_parser
+from jobs.arguments import stage_parser
+from jobs.harness import Context, run_with
 
 
 def stage(context: Context) -> None:

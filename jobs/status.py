@@ -24,7 +24,10 @@ from ebi_spark.tables.schemas import (
     UNMAPPED_AREA,
     YEAR,
 )
-from jobs.harness import JobParser, common_options, guarded, headed, lake_option, output_console, read_lake
+from jobs.arguments import JobParser, common_options, lake_option
+from jobs.exit_status import guarded
+from jobs.harness import read_lake
+from jobs.screen import headed, output_console
 
 QUARANTINE_TITLE = "quarantine"
 REFUSED = "rows that the last ingest could not use (it was refused and wrote nothing)"

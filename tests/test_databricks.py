@@ -24,7 +24,7 @@ from ebi_spark.exports.unity_catalog import Existing, primary_key, unity_catalog
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, QUARANTINE, TABLES, Table
 from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT
 from jobs import catalogue, cli
-from jobs.harness import JobParser
+from jobs.arguments import JobParser
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = yaml.safe_load((ROOT / "databricks.yml").read_text(encoding="utf-8"))

@@ -40,7 +40,7 @@ from ebi_spark.runs import history
 from ebi_spark.sources.file_inventory import find_files
 from ebi_spark.sources.reader import read_table
 from ebi_spark.tables.schemas import POLICY
-from jobs import demo, generate, harness, ingest, maintain, policy, run, status
+from jobs import demo, exit_status, generate, ingest, maintain, policy, run, screen, status
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "bad-input.md"
@@ -495,13 +495,13 @@ RAW = "a\x1b[31mb [bold red]c[/] [/nothing] :x: \x9bd \u202ee\r\x07"
 
 def test_nothing_that_a_terminal_acts_on_is_printed() -> None:
     out = io.StringIO()
-    console = harness.SafeConsole(file=out, width=200, force_terminal=False)
+    console = screen.SafeConsole(file=out, width=200, force_terminal=False)
     table = RichTable(RAW, title=RAW, show_header=True)
     table.add_row(RAW)
     console.print(table)
     console.print(RAW)
-    console.print(harness.headed(RAW, RAW))
-    console.print(harness.table_of_lines(RAW, [RAW]))
+    console.print(screen.headed(RAW, RAW))
+    console.print(screen.table_of_lines(RAW, [RAW]))
     printed = out.getvalue()
     assert printed.replace("\n", "").isprintable()
     assert printed.count("[bold red]c[/] [/nothing] :x:") == 8
@@ -509,7 +509,7 @@ def test_nothing_that_a_terminal_acts_on_is_printed() -> None:
 
 
 def test_nothing_that_a_terminal_acts_on_is_in_json(capsys: pytest.CaptureFixture[str]) -> None:
-    harness._finished({"exit": 0, "columns": [RAW, "\udcff"]}, as_json=True)
+    exit_status._finished({"exit": 0, "columns": [RAW, "\udcff"]}, as_json=True)
     printed = capsys.readouterr().out
     assert printed.rstrip("\n").isprintable()
     assert json.loads(printed)["columns"] == [RAW, "\udcff"]
@@ -523,7 +523,7 @@ def test_messages_are_one_printable_line() -> None:
 
 
 def test_jobs_print_through_one_console() -> None:
-    """``Console`` of rich is made in ``harness`` alone, and nothing marks a text up."""
+    """``Console`` of rich is made in ``screen`` alone, and nothing marks a text up."""
     for path in sorted((ROOT / "jobs").glob("*.py")):
         text = path.read_text(encoding="utf-8")
         made = [
@@ -547,7 +547,7 @@ def test_being_asked_to_stop_prints_no_traceback(capfd: pytest.CaptureFixture[st
             raise
 
     try:
-        assert harness.guarded(work, as_json=False, debug=False) == 130
+        assert exit_status.guarded(work, as_json=False, debug=False) == 130
     finally:
         logging.disable(logging.NOTSET)
     printed = capfd.readouterr().err

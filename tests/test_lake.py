@@ -42,7 +42,7 @@ from ebi_spark.tables.schemas import (
     YEAR,
     Table,
 )
-from jobs import harness, maintain
+from jobs import exit_status, maintain
 
 USED = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE)}
 
@@ -509,8 +509,8 @@ def test_the_hour_that_comes_twice_and_a_clock_set_back(lake: Lake, monkeypatch:
         assert [record.run_id for record in books.state.records] == ["winter", "summer", "set_back"]
         assert books.why_publish() == ["published/release was written by something else"]
         # Around midnight of the last day of a year nothing is taken from the clock but these instants: run ids are UTC.
-        monkeypatch.setattr(harness, "datetime", _Midnight)
-        assert harness.new_run_id().startswith("20240331T233000Z-")
+        monkeypatch.setattr(exit_status, "datetime", _Midnight)
+        assert exit_status.new_run_id().startswith("20240331T233000Z-")
     finally:
         monkeypatch.undo()
         time.tzset()
