@@ -36,7 +36,7 @@ from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.checks_before_start import check_before_start
 from ebi_spark.runs.due import differences
-from ebi_spark.runs.history import stage_inputs
+from ebi_spark.runs.stage_inputs import stage_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.reader import read_sources
 from ebi_spark.stages.monitor import Monitor

@@ -29,7 +29,8 @@ from ebi_spark.policies.model import HasCode
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.records.checksums import content
 from ebi_spark.records.code_lists import clean_code
-from ebi_spark.runs.history import new_record, recorded_inputs
+from ebi_spark.runs.history import new_record
+from ebi_spark.runs.stage_inputs import recorded_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.hes_keys import key_with_year
 from ebi_spark.stages.replay import _config as recorded_settings

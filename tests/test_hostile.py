@@ -36,7 +36,7 @@ from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.own_files import LIST, own_pages, put_pages, refuse_pages, refuse_report, write_whole
 from ebi_spark.policies.load import load_policies
 from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table_parts
-from ebi_spark.runs import history
+from ebi_spark.runs import stage_inputs
 from ebi_spark.sources.file_inventory import find_files
 from ebi_spark.sources.reader import read_table
 from ebi_spark.tables.schemas import POLICY
@@ -464,7 +464,7 @@ def test_patterns_beside_a_configuration_in_an_odd_folder(tmp_path: Path) -> Non
     for name, value, file in (
         ("practices", config.practices, "practices.csv"), ("population", config.population, "pop1.csv"),
     ):  # fmt: skip
-        assert f"file:{place / file}" in history._setting(name, value)
+        assert f"file:{place / file}" in stage_inputs._setting(name, value)
 
 
 def test_a_folder_that_is_more_than_a_lake_keeps_its_rights(tmp_path: Path) -> None:

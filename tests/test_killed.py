@@ -29,7 +29,7 @@ from ebi_spark import synthetic
 from ebi_spark.lake.locking import LOCK
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
-from ebi_spark.runs.history import CHECKED
+from ebi_spark.runs.stage_inputs import CHECKED
 from ebi_spark.stages import validate as stages_validate
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import DIM_STATUS, STAR_TABLES

@@ -26,7 +26,8 @@ from ebi_spark.lake import local_tables, storage
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake, prepare_folders
 from ebi_spark.release.publish import PUBLISHED, remove_old_releases
-from ebi_spark.runs.history import READS, RunHistory, new_record, recorded_inputs
+from ebi_spark.runs.history import RunHistory, new_record
+from ebi_spark.runs.stage_inputs import READS, recorded_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.schemas import (
     ACTIVITY_RATE,

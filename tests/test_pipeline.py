@@ -26,7 +26,7 @@ from ebi_spark.config.load import load_config
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
-from ebi_spark.runs import history
+from ebi_spark.runs import history, stage_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.replay import compare_tables
 from ebi_spark.tables.schemas import ACTIVITY_RATE, TABLES, Table
@@ -738,7 +738,7 @@ def test_an_old_run_made_again_is_what_it_was(
     assert unknown["exit"] == 2
     assert "the last runs that published are: 20" in unknown["error"]["remedy"]
     with monkeypatch.context() as patch:
-        patch.setattr(history, "STAGE_VERSIONS", dict.fromkeys(history.STAGES, 99))
+        patch.setattr(stage_inputs, "STAGE_VERSIONS", dict.fromkeys(stage_inputs.STAGES, 99))
         other = replayed()
     assert other["exit"] == 2
     assert "the program has changed since (it ran under version" in other["error"]["message"]

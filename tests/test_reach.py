@@ -16,7 +16,7 @@ from source_rows import APCS, DER, Row, attendance, derived, spell, state, write
 from ebi_spark.config import load
 from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.records import plan
-from ebi_spark.runs import history
+from ebi_spark.runs import stage_inputs
 from ebi_spark.sources.file_inventory import is_configured
 from ebi_spark.stages import whole_run
 from ebi_spark.stages.whole_run import silver_years
@@ -303,7 +303,7 @@ def test_a_record_whose_date_is_corrected_leaves_its_year_and_a_release_counts_i
         sources.run()
     assert spells() == {"2020-21": 1, "2021-22": 1, "2022-23": 31}
     # The next version corrects this, even if nothing else has changed.
-    monkeypatch.setattr(history, "STAGE_VERSIONS", history.STAGE_VERSIONS | {"ingest": 99})
+    monkeypatch.setattr(stage_inputs, "STAGE_VERSIONS", stage_inputs.STAGE_VERSIONS | {"ingest": 99})
     sources.run(exit=1)
     answer = sources.run_to_the_end("--accept-shrinkage")
     assert published(answer) == {"2022-23": 31, "2020-21": 1}

@@ -15,7 +15,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.errors import InputError
-from ebi_spark.runs.history import STAGES
+from ebi_spark.runs.stage_inputs import STAGES
 from ebi_spark.synthetic.writing import write_run
 from jobs import demo, run
 

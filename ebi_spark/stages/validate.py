@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from ebi_spark.errors import DataError
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import OF_ALL_YEARS, READS
 from ebi_spark.runs.output_paths import docs_folder
+from ebi_spark.runs.stage_inputs import OF_ALL_YEARS, READS
 from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import silver_years
 from ebi_spark.tables.schemas import ACTIVITY_RATE
