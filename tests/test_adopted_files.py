@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from calling import duckdb_on_delta
+from calling import delta_rows
 from deltalake import DeltaTable
 
 from ebi_spark.lake.adopted_files import AdoptedFiles
@@ -39,8 +39,7 @@ def staged(folder: Path, year: str, rows: dict[str, date | None]) -> Path:
 
 
 def rows(place: Path) -> list[tuple[object, ...]]:
-    with duckdb_on_delta() as reader:
-        return reader.execute(f"SELECT * FROM delta_scan('{place}') ORDER BY ALL").fetchall()
+    return delta_rows(place)
 
 
 @pytest.mark.parametrize("links", [True, False])

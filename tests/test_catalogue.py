@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import source_rows
-from calling import answer_of, call, duckdb_on_delta
+from calling import answer_of, call, delta_rows, duckdb_on_delta
 from pyspark.sql import SparkSession
 
 import ebi_spark.spark.session as sessions
@@ -64,10 +64,7 @@ def test_tables_of_a_catalogue_are_sources_like_files(spark: SparkSession, sourc
     done = call(ingest.main, source, "--lake", str(source / "lake"))
     assert done["exit"] == 0, done["error"]
     read = {table: spark.table(f"records.{table}").count() for table in ROLES}
-    with duckdb_on_delta() as connection:
-        audit = connection.execute(
-            f"SELECT role, rows_read, records_built FROM delta_scan('{source / 'lake/silver/ingest_audit'}')"
-        ).fetchall()
+    audit = delta_rows(source / "lake/silver/ingest_audit", "role, rows_read, records_built")
     assert {role: rows for role, rows, _ in audit} == read
     assert {role: built for role, _, built in audit if role != "apcs_der"} == {"apcs": 30, "opa": 30}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import call, duckdb_on_delta
+from calling import call, delta_rows
 from pyspark.sql import SparkSession
 from real_runs import (
     SECRET,
@@ -234,9 +234,8 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
     assert rest["outcome"] == "done", rest["error"]
     assert len(releases_are_whole(lake)) == 2
     assert end_state(lake) == undisturbed
-    with duckdb_on_delta() as reader:
-        log = f"SELECT stage FROM delta_scan('{lake / 'gold/run_log'}') WHERE outcome = 'done'"
-        assert Counter(stage for (stage,) in reader.execute(log).fetchall()) == dict.fromkeys(STAGES, 1)
+    log = delta_rows(lake / "gold/run_log", "stage", "outcome = 'done'")
+    assert Counter(stage for (stage,) in log) == dict.fromkeys(STAGES, 1)
 
     # None of the seeded values stands in anything printed or written but the records themselves, which do hold them.
     assert SECRET in str(undisturbed["silver/apc_spell"])

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import delta.exceptions
 import pytest
-from calling import duckdb_on_delta, rows_of
+from calling import delta_rows, duckdb_on_delta, rows_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -316,10 +316,8 @@ def test_a_full_disk_in_mid_write_leaves_the_old_rows(lake: Lake) -> None:
     )  # fmt: skip
 
     def held() -> tuple[Any, ...]:
-        with duckdb_on_delta() as reader:
-            place = log_of(lake, ACTIVITY_RATE).parent
-            (found,) = reader.execute(f"SELECT count(*), sum(activity) FROM delta_scan('{place}')").fetchall()
-        return tuple(found)
+        (found,) = delta_rows(log_of(lake, ACTIVITY_RATE).parent, "count(*), sum(activity)")
+        return found
 
     java = lake.spark.sparkContext._gateway.proc.pid  # type: ignore[union-attr]
     soft, hard = resource.prlimit(java, resource.RLIMIT_FSIZE)

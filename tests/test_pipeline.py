@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from calling import call, duckdb_on_delta
+from calling import call, delta_rows, duckdb_on_delta
 from earlier_state import make_earlier
 from pyspark.sql import SparkSession
 from real_runs import LOGS, releases_are_whole
@@ -100,16 +100,8 @@ def lake(source: Path) -> Path:
 
 
 def rows(source: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
-    """Rows of a Delta table as DuckDB reads them: another engine and another Delta reader than the code under test."""
-    return rows_of(lake(source), table, columns, where)
-
-
-def rows_of(place: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
-    """The same of a lake at another place."""
-    with duckdb_on_delta() as connection:
-        return connection.execute(
-            f"SELECT {columns} FROM delta_scan('{place / table}') WHERE {where} ORDER BY ALL"
-        ).fetchall()
+    """Rows of a table of the lake, read by another engine."""
+    return delta_rows(lake(source) / table, columns, where)
 
 
 def files_of(source: Path, table: str, year: str) -> dict[str, str]:
@@ -596,10 +588,10 @@ def test_a_lake_of_an_earlier_version_is_converted_and_nothing_is_due(
         "ingest", "flag", "rate", "monitor", "validate", "publish",
     ]  # fmt: skip
     kept = "run_id, stage, started_at, outcome, years, inputs, versions_read, versions_written, day, whole, years_found, files"
-    converted, made = (rows_of(place, "gold/batch", kept) for place in (earlier, lake(source)))
+    converted, made = (delta_rows(place / "gold/batch", kept) for place in (earlier, lake(source)))
     assert converted == made and len(made) >= 5
     inputs = "stage, inputs, kind, input, fingerprint"
-    assert rows_of(earlier, "gold/stage_input", inputs) == rows(source, "gold/stage_input", inputs)
+    assert delta_rows(earlier / "gold/stage_input", inputs) == rows(source, "gold/stage_input", inputs)
 
 
 @pytest.mark.soak

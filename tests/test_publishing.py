@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from calling import answer_of, call, duckdb_on_delta
+from calling import answer_of, call, delta_rows, duckdb_on_delta
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
@@ -191,10 +191,7 @@ def source(empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPath
 
 
 def shown(folder: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
-    with duckdb_on_delta() as reader:
-        return reader.execute(
-            f"SELECT {columns} FROM delta_scan('{folder / 'lake' / table}') WHERE {where} ORDER BY ALL"
-        ).fetchall()
+    return delta_rows(folder / "lake" / table, columns, where)
 
 
 def outside_restricted_tables(folder: Path) -> str:
