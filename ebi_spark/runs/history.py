@@ -241,16 +241,7 @@ class RunHistory:
             key.startswith("data:") and key in now for key in changed
         ):
             return None
-        written = {name for run in known for name in run.written if YEAR in TABLES[name].partition_by}
-        as_used = [replace(run, inputs=now) for run in known]
-        if due(
-            years,
-            as_used,
-            self.histories(written, known),
-            reads=(),
-            inputs=now,
-            writes_other_years=self._writes_other_years("ingest"),
-        ):
+        if self._ingest_due(years, [replace(run, inputs=now) for run in known], now):
             return None
         files: dict[str, set[str]] = {}
         read: set[str] = set()
@@ -264,6 +255,18 @@ class RunHistory:
         by_year = {year: frozenset(paths) for year, paths in files.items()}
         paths = frozenset(key.removeprefix("data:") for key in changed)
         return PreviousIngest(paths, list(years), frozenset(read), by_year, asked)
+
+    def _ingest_due(self, years: Sequence[str], runs: Sequence[StageRun], inputs: Mapping[str, str]) -> Due:
+        """What these runs of `ingest` left to do for ``years``, by their inputs and by the tables of years that they wrote."""
+        written = {name for run in runs for name in run.written if YEAR in TABLES[name].partition_by}
+        return due(
+            years,
+            runs,
+            self.histories(written, runs),
+            reads=(),
+            inputs=inputs,
+            writes_other_years=self._writes_other_years("ingest"),
+        )
 
     def _last_run_of_all_years(self) -> StageRecord | None:
         """The last batch of a run that was asked for all years."""
@@ -289,15 +292,7 @@ class RunHistory:
             replace(run, inputs={k: v for k, v in run.inputs.items() if in_batch(k) or k not in self._sources})
             for run in self.runs("ingest")
         ]
-        written = {name for run in runs for name in run.written if YEAR in TABLES[name].partition_by}
-        found = due(
-            years,
-            runs,
-            self.histories(written, runs),
-            reads=(),
-            inputs=now,
-            writes_other_years=self._writes_other_years("ingest"),
-        )
+        found = self._ingest_due(years, runs, now)
         if found:
             return found
         before = self._outcome_fingerprints
