@@ -74,8 +74,8 @@ def test_the_log_says_what_each_file_has(tmp_path: Path) -> None:
     AdoptedFiles(folders, [Y21], STATISTICS, replaces=False, metadata="").save(str(place))
     entry = place / "_delta_log" / "00000000000000000001.json"
     added = [json.loads(line)["add"] for line in entry.read_text().splitlines() if line.startswith('{"add"')]
-    told = {item["path"].rpartition("/")[2]: json.loads(item["stats"]) for item in added}
-    assert told == {
+    statistics = {item["path"].rpartition("/")[2]: json.loads(item["stats"]) for item in added}
+    assert statistics == {
         "part-dated.parquet": {
             "numRecords": 3,
             "minValues": {"activity_date": "2021-04-01"},

@@ -48,9 +48,9 @@ def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refusal(answer: dict[str, Any], *words: str) -> None:
     assert (answer["exit"], answer["outcome"]) == (2, "refused"), answer
-    told = f"{answer['error']['message']} {answer['error']['remedy']}"
+    message = f"{answer['error']['message']} {answer['error']['remedy']}"
     for word in words:
-        assert word in told, told
+        assert word in message, message
     assert answer["error"]["remedy"]
 
 

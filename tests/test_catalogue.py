@@ -80,7 +80,7 @@ def test_a_table_that_is_written_to_is_read_as_it_was(spark: SparkSession, sourc
         return read_table(spark, TableSource("opa", table=f"records.{name}"), "sources.outpatients.opa", config)
 
     table, view = read("op_growing"), read("op_seen")
-    told = lake.foreign_version("records.op_growing")
+    version = lake.foreign_version("records.op_growing")
     spark.sql("INSERT INTO records.op_growing SELECT * FROM records.opa LIMIT 7")
     assert table.rows.count() == table.where_key(lambda frame, _: frame).count() == rows
     assert read("op_growing").rows.count() == rows + 7
@@ -88,7 +88,7 @@ def test_a_table_that_is_written_to_is_read_as_it_was(spark: SparkSession, sourc
     # The run goes on saying which version it began with; the next one sees another.
     assert (
         lake.foreign_version("records.op_growing")
-        == told
+        == version
         != Lake(spark, config.lake).foreign_version("records.op_growing")
     )
 
@@ -205,8 +205,8 @@ def test_a_lake_in_a_catalogue(spark: SparkSession, source: Path) -> None:
     built = {row["role"]: row["records_built"] for row in spark.table("ebi_silver.ingest_audit").collect()}
     assert built["apcs"] == spark.table("ebi_silver.apc_spell").count() > 0
     assert built["opa"] == spark.table("ebi_silver.op_attendance").count() > 0
-    judged = spark.table("ebi_gold.activity_flag").select("policy_id").distinct().collect()
-    assert {row[0] for row in judged} >= {"2S_lower_back_imaging"}
+    policies = spark.table("ebi_gold.activity_flag").select("policy_id").distinct().collect()
+    assert {row[0] for row in policies} >= {"2S_lower_back_imaging"}
     assert status.main(["--lake", "spark_catalog.ebi", "--json"]) == 0
 
 

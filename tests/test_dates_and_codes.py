@@ -349,9 +349,9 @@ def test_hes_keys_of_several_years_are_different_spells(hes: Hes) -> None:
         "2011-12/100005": ("C2", "2011-12"),
     }
     assert spells["2011-12/100003"]["episodes"] == 2
-    # `explain` takes a key in either form, also of a lake that holds bare keys.
-    held = hes.lake.read(APC_SPELL)
-    bare = held.limit(1).withColumns({"record_id": F.lit("7"), "financial_year": F.lit("2009-10")})
+    # `explain` takes a key in either form, also of a lake that has keys without a year.
+    in_lake = hes.lake.read(APC_SPELL)
+    bare = in_lake.limit(1).withColumns({"record_id": F.lit("7"), "financial_year": F.lit("2009-10")})
     asked = {
         "2010-11/100001": {"2010-11/100001"},
         "100001": {"2010-11/100001", "2011-12/100001"},
@@ -364,7 +364,7 @@ def test_hes_keys_of_several_years_are_different_spells(hes: Hes) -> None:
         "00001": set(),
     }
     columns = [with_key(key).alias(f"asked_{number}") for number, key in enumerate(asked)]
-    rows = held.unionByName(bare).select("record_id", *columns).collect()
+    rows = in_lake.unionByName(bare).select("record_id", *columns).collect()
     for number, (key, wanted) in enumerate(asked.items()):
         assert {row["record_id"] for row in rows if row[f"asked_{number}"]} == wanted, key
     assert {"2010-11/100001", "2011-12/100001", "100001"} <= {*possible_keys("100001")}

@@ -127,11 +127,11 @@ BAD_MAPPINGS = {
 
 @pytest.mark.parametrize("case", BAD_MAPPINGS)
 def test_bad_mappings(case: str, tmp_path: Path) -> None:
-    lines, told = BAD_MAPPINGS[case]
+    lines, expected = BAD_MAPPINGS[case]
     path = written(tmp_path / "bad.csv", "from_code,to" if case == "column" else MAPPING, *lines)
     with pytest.raises(InputError) as caught:
         read_geography("current", [path])
-    for words in (*told, "bad.csv"):
+    for words in (*expected, "bad.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
 

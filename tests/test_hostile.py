@@ -258,7 +258,7 @@ def test_a_hostile_call(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def settings_of(schema: dict[str, Any], whole: dict[str, Any], at: str = "") -> dict[str, Any]:
-    """The places of a schema where a text of any kind can stand."""
+    """The places of a schema where a text of any kind can be."""
     if "$ref" in schema:
         return settings_of(whole["$defs"][schema["$ref"].rsplit("/", 1)[1]], whole, at)
     found: dict[str, Any] = {}

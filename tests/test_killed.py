@@ -111,7 +111,7 @@ def all_checks_pass(lake: Lake, layers: Iterable[str], **_: Any) -> dict[str, La
 
 @pytest.fixture(scope="module")
 def source(spark: SparkSession, empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("killed") / "source of blanks"  # Java is told of places below it
+    folder = tmp_path_factory.mktemp("killed") / "source of blanks"  # Java gets paths below it
     synthetic.generate(
         spark, folder, years=["2021-22"], spells=900, attendances=300, seed=7, system="sus_plus",
         file_format="csv", progress=lambda _: None,
@@ -237,7 +237,7 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
     log = delta_rows(lake / "gold/run_log", "stage", "outcome = 'done'")
     assert Counter(stage for (stage,) in log) == dict.fromkeys(STAGES, 1)
 
-    # None of the seeded values stands in anything printed or written but the records themselves, which do hold them.
+    # None of the seeded values is in anything printed or written but the records themselves, which do contain them.
     assert SECRET in str(undisturbed["silver/apc_spell"])
     assert SECRET in str(undisturbed["silver/quarantine"])
     for name in ("silver/prior_approval", "silver/prior_approval_quarantine", "gold/approval_unused"):

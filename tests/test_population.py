@@ -435,11 +435,11 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_files_of_registered_patients(case: str, tmp_path: Path) -> None:
-    spoil, told = BAD[case]
+    spoil, expected = BAD[case]
     path = write(tmp_path / "bad.csv", spoil(registered()))
     with pytest.raises(InputError) as caught:
         read(path)
-    for words in (*told, "bad.csv"):
+    for words in (*expected, "bad.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
 
@@ -455,11 +455,11 @@ BAD_ESTIMATES = {
 
 @pytest.mark.parametrize("case", BAD_ESTIMATES)
 def test_bad_estimates(case: str, tmp_path: Path) -> None:
-    spoil, told = BAD_ESTIMATES[case]
+    spoil, expected = BAD_ESTIMATES[case]
     path = write(tmp_path / "mid-2022.csv", spoil(ons()))
     with pytest.raises(InputError) as caught:
         read(path, "ons_mid_year")
-    for words in (*told, "mid-2022.csv"):
+    for words in (*expected, "mid-2022.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
 
@@ -487,10 +487,10 @@ BAD_BANDS = {
 
 @pytest.mark.parametrize("case", BAD_BANDS)
 def test_bad_bands(case: str, tmp_path: Path) -> None:
-    spoil, told = BAD_BANDS[case]
+    spoil, expected = BAD_BANDS[case]
     with pytest.raises(InputError) as caught:
         read(write(tmp_path / "bands.csv", spoil(banded())), "bands")
-    for words in (*told, "bands.csv"):
+    for words in (*expected, "bands.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
 

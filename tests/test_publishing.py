@@ -227,8 +227,8 @@ def test_values_that_are_not_codes_appear_in_records_only(
     assert measured == {"provider_not_a_code": 3, "commissioner_not_a_code": 1}
     assert shown(source, "gold/unmapped_area", "code, records", "code = 'unknown'") == [("unknown", 1)]
     assert status.main(["--lake", str(source / "lake")]) == 0
-    told = "".join(capfd.readouterr()) + json.dumps(done) + outside_restricted_tables(source)
-    assert "unknown" in told and not [odd for odd in (*ODD, "1 HIGH ST", "7000000") if odd in told]
+    printed = "".join(capfd.readouterr()) + json.dumps(done) + outside_restricted_tables(source)
+    assert "unknown" in printed and not [odd for odd in (*ODD, "1 HIGH ST", "7000000") if odd in printed]
 
 
 def test_providers_are_published_with_their_names(done: dict[str, Any], source: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_person_column_mapped_to_the_provider_is_refused(
 
 # Figures of earlier versions
 
-DISCLOSIVE = 4711.25  # stands nowhere else
+DISCLOSIVE = 4711.25  # is nowhere else
 
 
 def earlier_lake(lake: Lake) -> None:

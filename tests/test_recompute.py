@@ -173,9 +173,13 @@ def test_every_setting_says_which_stages_depend_on_it(tmp_path: Path, monkeypatc
     assert {item.name for item in fields(RunConfig)} == set(SETTINGS)
     config = RunConfig(lake=LakeLocation(folder=tmp_path))
     lake: Any = _NoLake()
-    told = {stage: stage_inputs(stage, config, lake, "r") for stage in STAGES}
+    inputs_by_stage = {stage: stage_inputs(stage, config, lake, "r") for stage in STAGES}
     other = replace(config, coverage="partial")
-    assert {s for s in STAGES if stage_inputs(s, other, lake, "r") != told[s]} == {"rate", "monitor", "publish"}
+    assert {s for s in STAGES if stage_inputs(s, other, lake, "r") != inputs_by_stage[s]} == {
+        "rate",
+        "monitor",
+        "publish",
+    }
     # Files count by what is in them, not by their times.
     people = tmp_path / "people.csv"
     people.write_text("a", encoding="utf-8")
@@ -267,8 +271,8 @@ class LoggedLake:
         return [{name: copy.deepcopy(row.get(name)) for name in columns} for row in meant]
 
     def commit(self, run: str, *years: str) -> None:
-        told = json.dumps({"run_id": run, "years": list(years), "parts": None})
-        self.written.append(CommitInfo(len(self.written) + 1, "WRITE", told))
+        metadata = json.dumps({"run_id": run, "years": list(years), "parts": None})
+        self.written.append(CommitInfo(len(self.written) + 1, "WRITE", metadata))
 
     def ran(self, run: str, used: dict[str, str], *years: str, wrote: bool = True, **facts: Any) -> None:
         """A batch of an ingest that was completed."""
@@ -401,8 +405,8 @@ def test_a_file_with_rows_of_future_days_is_read_again_on_the_first_of_them(
 
     assert not on(2027, 3, 31).due_sources()
     books = on(2027, 4, 1)
-    told = "the source file 19 has rows of a day that was in the future"
-    assert books.due_sources().reasons == [f"{told} ({', '.join(YEARS)})"]
+    reason = "the source file 19 has rows of a day that was in the future"
+    assert books.due_sources().reasons == [f"{reason} ({', '.join(YEARS)})"]
     assert books.batch_due([FIRST], [F19], {F19: {FIRST: "b"}})
     assert not books.batch_due([SECOND], [F20], {F20: {SECOND: "a"}})
     found = books.previous_ingest()
@@ -417,9 +421,9 @@ def test_a_file_with_rows_of_future_days_is_read_again_on_the_first_of_them(
 
 def three_batches(lake: LoggedLake, sources: dict[str, str]) -> None:
     """Three years, each of a file of its own; a row of the second file is in quarantine under a year that no file has."""
-    told = {F19: {FIRST: "a"}, F20: {SECOND: "a", "2030-31": "b", "": "c"}, F21: {YEARS[2]: "a"}}
+    fingerprints = {F19: {FIRST: "a"}, F20: {SECOND: "a", "2030-31": "b", "": "c"}, F21: {YEARS[2]: "a"}}
     for year, file in zip(YEARS, (F19, F20, F21), strict=True):
-        lake.ran("r1", sources, year, verdicts={file: told[file]})
+        lake.ran("r1", sources, year, verdicts={file: fingerprints[file]})
 
 
 def test_what_the_previous_ingest_knew(lake: LoggedLake, sources: dict[str, str]) -> None:

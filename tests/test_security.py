@@ -28,7 +28,7 @@ def test_yaml_makes_no_objects(value: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_no_module_runs_text_as_code() -> None:
-    """``eval`` and its kin, shells and unsafe loading stand nowhere; ``yaml.load`` only with a loader that is safe."""
+    """``eval`` and its kin, shells and unsafe loading are used nowhere; ``yaml.load`` only with a loader that is safe."""
     found = []
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -99,7 +99,7 @@ def test_locked_packages_that_were_withdrawn_are_found(monkeypatch: pytest.Monke
     assert spec and spec.loader
     audit = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(audit)
-    sums = {name: f"{number:064x}" for number, name in enumerate(("good", "bad", "gone", "held"))}
+    sums = {name: f"{number:064x}" for number, name in enumerate(("good", "bad", "gone", "blocked"))}
     lock = "".join(
         f'{name}==1.{n} ; python_version < "4" \\\n    --hash=sha256:{sums[name]}\n' for n, name in enumerate(sums)
     )
@@ -109,7 +109,7 @@ def test_locked_packages_that_were_withdrawn_are_found(monkeypatch: pytest.Monke
         "good": {"files": [{"hashes": {"sha256": sums["good"]}, "yanked": False}]},
         "bad": {"files": [{"hashes": {"sha256": sums["bad"]}, "yanked": "it loses rows"}]},
         "gone": {"files": [{"hashes": {"sha256": "f" * 64}}]},
-        "held": {"files": [{"hashes": {"sha256": sums["held"]}}], "project-status": {"status": "quarantined"}},
+        "blocked": {"files": [{"hashes": {"sha256": sums["blocked"]}}], "project-status": {"status": "quarantined"}},
     }
     monkeypatch.setattr(audit, "asked", lambda path: pages[path.split("/")[1]])
     wrong = [" ".join(audit.judged(package)[0]) for package in packages]

@@ -202,7 +202,7 @@ def good() -> Tables:
     lost = YEAR | {"dataset": "apc", "code_kind": "gp_practice", "code": "C1", "reason": "unmapped", "records": 2}
     effect = RELEASE | YEAR | {"in_scope": 12, "flagged_as_published": 10, "removed": 0}
     measure = RELEASE | YEAR | {"dataset": "apc", "of_records": 12}
-    held = [
+    quality = [
         YEAR | {"dataset": dataset, "measure": name, "records": records, "of_records": of_records}
         for dataset, name, records, of_records in (
             ("apc", "records", 12, 12),
@@ -224,7 +224,7 @@ def good() -> Tables:
         "activity_rate": rates,
         "rate_variation": spread,
         "unmapped_area": [lost | {"geography": "icb_2026"}],
-        "record_quality": held,
+        "record_quality": quality,
         "published_rate": released,
         "published_variation": [spread[0] | rule],
         "published_attrition": [row | RELEASE | {"near_miss": 0} for row in attrition if row["policy_id"] == "P"],
