@@ -28,6 +28,6 @@ def report_findings(findings: Sequence[Finding], outcome: dict[str, Any], title:
     if len(problems) > 1:
         raise InputError(
             f"{len(problems)} of {len(findings)} checks found a problem. The first: {problems[0].found}",
-            remedy=f"{problems[0].remedy}. The others have a remedy each, in the table (with `--json` under `checks`)",
+            remedy=f"{problems[0].remedy}. The table has the remedies of the others (with `--json`: `checks`)",
         )
     refuse_problems(findings)

@@ -230,7 +230,7 @@ def test_a_lookup_without_dates_is_of_today(spark: SparkSession, tmp_path: Path)
         (None, None, None, "unknown"),
         ("15M", SUMMER_2022, None, "commissioner"),
     ]
-    with pytest.raises(InputError, match="1 codes in sub_icb_code are no sub-ICB location"):
+    with pytest.raises(InputError, match="1 codes in sub_icb_code are not those of a sub-ICB location"):
         read_lookups(
             spark,
             RunConfig(LakeLocation(), practices=written(tmp_path / "q.csv", "practice_code,sub_icb_code", "A1,QQQ")),

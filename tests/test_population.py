@@ -500,7 +500,7 @@ def test_a_file_that_is_not_there_or_does_not_say_its_year(tmp_path: Path) -> No
     path = write(tmp_path / "estimates.csv", ons())
     with pytest.raises(InputError, match="mid-year"):
         read(path, "ons_mid_year")
-    with pytest.raises(InputError, match="carry their own"):
+    with pytest.raises(InputError, match="have their own"):
         read(path, vintage="2022-06-30")
 
 

@@ -162,7 +162,7 @@ def _refuse_missing(what: str, path: Path) -> list[Path]:
     if not any(os.path.isfile(one) for one in found):  # noqa: PTH113 - answers also where a name is too long
         raise InputError(
             f"{what}: there is no file {path}",
-            remedy="correct the path; it is taken relative to the configuration file",
+            remedy="correct the path; it is relative to the configuration file",
         )
     return [one for one in found if one.is_file()]
 
