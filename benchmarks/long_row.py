@@ -65,17 +65,17 @@ def _seconds(spark: SparkSession, what: str, number: int, repeat: int) -> float:
         own |= {"dominant_procedure": "V382", "dominant_procedure_4": "V382", "admission_method": "11"}
     given = {key: value for key, value in (BASE | own).items() if key in table.names()}
     frame = small_frame(spark, [given | {name: None}], table.schema)
-    # Put together by Spark, so that the plan does not hold the row.
+    # Put together by Spark, so that the plan does not contain the row.
     row = frame.repartition(1).withColumn(name, F.concat(F.lit(start), F.repeat(F.lit(repeated), number), F.lit(end)))
     times = []
     for _ in range(repeat + 1):
         started = time.monotonic()
-        _judged(row, dataset)
+        _apply(row, dataset)
         times.append(time.monotonic() - started)
     return round(sorted(times[1:])[repeat // 2], 2)
 
 
-def _judged(row: DataFrame, dataset: str) -> None:
+def _apply(row: DataFrame, dataset: str) -> None:
     cleaned = clean(row, {"procedure_codes": "codes", "diagnosis_codes": "codes"}).drop("cleaned")
     chosen = revision_periods(load_policies(), RunConfig(lake=LakeLocation()))
     nowhere = Lookups(practices=None, lsoas=None, known_codes=(), order=("commissioner",))

@@ -1,6 +1,6 @@
 """Only the rules: applies every policy to every silver record, one policy at a time, without writing.
 
-The *rule* asks what DuckDB's SQL asks: which records the published reading flags. The *judging* is what :mod:`ebi_spark.stages.flag` does before
+The *rule* asks what DuckDB's SQL asks: which records the published reading flags. *Applying* is what :mod:`ebi_spark.stages.flag` does before
 it writes: three readings, every reason, the area. Both results are counted, in one session; the first pass of each is not timed.
 """
 
@@ -36,15 +36,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args(argv)
     config = load_config(given.config).with_options(lake=given.lake)
-    seconds: dict[str, dict[str, list[float]]] = {"rule": {}, "judging": {}}
-    hits: dict[str, dict[str, int]] = {"rule": {}, "judging": {}}
+    seconds: dict[str, dict[str, list[float]]] = {"rule": {}, "applying": {}}
+    hits: dict[str, dict[str, int]] = {"rule": {}, "applying": {}}
     with opened(config, Console(stderr=True), new_run_id()) as context:
         lookups = read_lookups(context.spark, config)
         for unit in revision_periods(load_policies(config.policy_dirs, config.policies), config):
             if unit.policy.boards:
                 continue
             records = context.lake.read(RECORD_TABLES[unit.policy.dataset])
-            counts = {"rule": partial(_ruled, records, unit), "judging": partial(_judged, records, unit, lookups)}
+            counts = {"rule": partial(_ruled, records, unit), "applying": partial(_applied, records, unit, lookups)}
             for kind, count in counts.items():
                 times = []
                 for _ in range(given.repeat + 1):
@@ -52,9 +52,10 @@ def main(argv: list[str] | None = None) -> int:
                     hits[kind][unit.policy.id] = count()
                     times.append(time.monotonic() - started)
                 seconds[kind][unit.policy.id] = times[1:]
-    if hits["rule"] != hits["judging"]:
+    if hits["rule"] != hits["applying"]:
         print(
-            f"benchmarks.rule_pass: the rule and the judging flag different numbers of records: {hits}", file=sys.stderr
+            f"benchmarks.rule_pass: the rule and the applied policy flag different numbers of records: {hits}",
+            file=sys.stderr,
         )
         return 3
     print(json.dumps({"seconds": seconds, "hits": hits}))
@@ -77,7 +78,7 @@ def _ruled(records: DataFrame, unit: RevisionPeriod) -> int:
     return records.where(reduce(and_, [*scope, *span, *clauses])).count()
 
 
-def _judged(records: DataFrame, unit: RevisionPeriod, lookups: Lookups) -> int:
+def _applied(records: DataFrame, unit: RevisionPeriod, lookups: Lookups) -> int:
     """The same from the full result: every reading and every reason."""
     flags = apply_policies(records, unit.policy.dataset, [unit], lookups)
     counts = flags.groupBy("reading", "outcome", F.size("failed_clauses").alias("failed")).count().collect()

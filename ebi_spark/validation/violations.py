@@ -222,7 +222,7 @@ class ViolationCounter:
         """Why a check cannot be evaluated: a column that it names is missing or has another type. None if it can be."""
         rules = [check.rule] if isinstance(check.rule, str) else list(check.rule)
         if check.kind == "group" and suite.groups:
-            # The condition names columns of the totals. Only the queries behind them name columns of tables.
+            # The condition names columns of the totals. Only their queries name columns of tables.
             rules = list(suite.groups.totals)
         queries = check.kind in ("group", "count_of_violations")
         sources = {name.removesuffix(EVERY_YEAR) for rule in rules for name in _placeholders(rule)}
