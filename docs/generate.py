@@ -15,7 +15,9 @@ from typing import Any
 
 import ebi_spark
 from ebi_spark.config.keys import Key, Setting, default_of, settings_of
-from ebi_spark.config.settings import RunConfig, TableSource, run_schema
+from ebi_spark.config.load import run_schema
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.pathway.code_lists import steps, windows_of
 from ebi_spark.pathway.definitions import definitions
 from ebi_spark.tables.schemas import TABLES, Table

@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, lake_location
+from ebi_spark.config.lake_location import LakeLocation, lake_location
 from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import apply_policies, basis_day
 from ebi_spark.flags.explain import SHOWN, explain_records
@@ -46,7 +46,7 @@ from ebi_spark.rates.population import standard_weights
 from ebi_spark.rates.population_files import BAND_YEARS
 from ebi_spark.records.cleaning import age_in_years, clean
 from ebi_spark.records.code_lists import as_text
-from ebi_spark.records.sus_plus import ATTENDANCE_KINDS, CODE_KINDS, DERIVED_KINDS, RECORD_KINDS, SPELL_KINDS
+from ebi_spark.records.column_kinds import ATTENDANCE_KINDS, CODE_KINDS, DERIVED_KINDS, RECORD_KINDS, SPELL_KINDS
 from ebi_spark.small_frames import arrow_frame, small_frame
 from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, ACTIVITY_COUNT
 from ebi_spark.tables.schemas import RECORD_TABLES, RELEASE, TABLES, Table

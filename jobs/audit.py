@@ -25,21 +25,15 @@ from ebi_spark.case_audit.audit import (
 from ebi_spark.case_audit.estimates import Estimate
 from ebi_spark.case_audit.forms import refuse_folder
 from ebi_spark.case_audit.returns import read_forms
-from ebi_spark.config.settings import lake_location
+from ebi_spark.config.lake_location import lake_location
 from ebi_spark.errors import DataError
 from ebi_spark.financial_years import parse_years
 from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
-from jobs.harness import (
-    JobParser,
-    common_options,
-    guarded,
-    headed,
-    lake_option,
-    opened_lake,
-    output_console,
-    table_of_lines,
-)
+from jobs.arguments import JobParser, common_options, lake_option
+from jobs.exit_status import guarded
+from jobs.harness import opened_lake
+from jobs.screen import headed, output_console, table_of_lines
 
 _COMMANDS = {
     "draw": "Draw a stratified sample, and write a worklist and forms for each provider.",

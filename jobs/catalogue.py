@@ -6,10 +6,12 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import refuse_unusable
-from jobs.harness import JobParser, common_options, existing_lake, guarded, opened_lake
+from jobs.arguments import JobParser, common_options
+from jobs.exit_status import guarded
+from jobs.harness import existing_lake, opened_lake
 
 SHOWN_REFUSALS = 5
 

@@ -15,7 +15,10 @@ from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import remove_old_releases
 from ebi_spark.tables.schemas import RELEASE, TABLES
-from jobs.harness import JobParser, bring_up_to_date, common_options, guarded, lake_option, opened_lake, output_console
+from jobs.arguments import JobParser, common_options, lake_option
+from jobs.exit_status import guarded
+from jobs.harness import bring_up_to_date, opened_lake
+from jobs.screen import output_console
 
 KEEP_HOURS = 30 * 24
 LEAST_HOURS = 7 * 24

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books
@@ -17,7 +17,10 @@ from ebi_spark.policies.lint import code_tests, lint
 from ebi_spark.policies.load import load_policies, read_policies
 from ebi_spark.tables.schemas import POLICY_SENSITIVITY
 from jobs import policy_views as views
-from jobs.harness import JobParser, common_options, counted, guarded, opened_lake, read_lake
+from jobs.arguments import JobParser, common_options
+from jobs.exit_status import guarded
+from jobs.harness import opened_lake, read_lake
+from jobs.screen import counted
 
 _COMMANDS = {
     "list": "List all policies.",

@@ -5,7 +5,7 @@ import sys
 
 from ebi_spark.spark.java import keep_classes, require_java
 from ebi_spark.spark.session import fetch_jars, platform_session
-from jobs.harness import guarded
+from jobs.exit_status import guarded
 
 
 def main(argv: list[str] | None = None) -> int:

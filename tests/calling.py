@@ -52,6 +52,12 @@ def rows_of(lake: Lake, table: Table) -> list[dict[str, Any]]:
     return found
 
 
+def delta_rows(table: Path, columns: str = "*", where: str = "true", order: str = "ALL") -> list[tuple[Any, ...]]:
+    """Rows of a Delta table as DuckDB reads them: another engine and another Delta reader than the code under test."""
+    with duckdb_on_delta() as reader:
+        return reader.execute(f"SELECT {columns} FROM delta_scan('{table}') WHERE {where} ORDER BY {order}").fetchall()
+
+
 def duckdb_on_delta() -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that reads Delta tables, without the network."""
     folder = Path(duckdb_extension_delta.__file__).parent / "extensions"

@@ -1,4 +1,4 @@
-"""Small tables of monitoring for the tests of the gate: good rows, and rows and tables that must fail each check."""
+"""Small tables of monitoring for the tests of the checks: good rows, and rows and tables that must fail each check."""
 
 from collections.abc import Callable
 from datetime import date

@@ -21,7 +21,9 @@ import statsmodels.api as sm
 from pyspark.sql import SparkSession
 from scipy.stats import chi2
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.area_versions import read_geography
@@ -297,12 +299,12 @@ def test_counts_are_those_of_another_engine(spark: SparkSession) -> None:
     }
     lookups = Lookups(None, None, tuple(sorted(GEOGRAPHY.valid)), ("commissioner",))
     periods = revision_periods(load_policies(only=[FUSION, IMAGING]), CONFIG)
-    judged = [
+    flagged_rows = [
         row.asDict() | {"run_id": "r"}
         for dataset, frame in records.items()
         for row in apply_policies(frame, dataset, periods, lookups).collect()
     ]
-    flags = small_frame(spark, judged, ACTIVITY_FLAG.schema)
+    flags = small_frame(spark, flagged_rows, ACTIVITY_FLAG.schema)
     split = chains(periods)
     frame = counts_frame(records, flags, split, lookups, GEOGRAPHY)
     counted = [row.asDict() for row in frame.collect()]
@@ -382,7 +384,7 @@ def test_counts_are_those_of_another_engine(spark: SparkSession) -> None:
     pooled = {FUSION: (policy, ("2021-22", "2024-25"))}
     people = equality_counts(flags, {"apc": homes}, pooled, {"15M00": "1", "99X": "5"}).collect()
     flagged = {
-        j["record_id"] for j in judged
+        j["record_id"] for j in flagged_rows
         if (j["dataset"], j["reading"], j["outcome"]) == ("apc", "as_published", "flagged") and j["area_basis"] != "outside_england"
     }  # fmt: skip
     hand = Counter(

@@ -27,13 +27,16 @@ from ebi_spark.approvals.regimes import (
     stated_coverage,
 )
 from ebi_spark.approvals.register import classify_entries, read_registers
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, load_config
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.checks_before_start import check_before_start
 from ebi_spark.runs.due import differences
-from ebi_spark.runs.history import stage_inputs
+from ebi_spark.runs.stage_inputs import stage_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.reader import read_sources
 from ebi_spark.stages.monitor import Monitor

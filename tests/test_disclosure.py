@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import binomtest
 
-from ebi_spark.config.settings import disclosure_rules, resource
+from ebi_spark.config.shipped_files import disclosure_rules, resource
 from ebi_spark.release.disclosure_rules import controlled_count, possible_counts
 from ebi_spark.release.interval_bounds import NO_BOUND, Pair, Tree, solve
 from ebi_spark.release.published_tables import in_published_periods, rates_to_suppress, suppressed_rates

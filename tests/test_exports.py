@@ -19,7 +19,7 @@ from openpyxl import load_workbook
 from test_bad_input import no_session
 from test_report import FUSION, IMAGING, manifest, sample
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.exports.data_contract import data_contract
 from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED
 from ebi_spark.exports.lineage import lineage_events

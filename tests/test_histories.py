@@ -10,7 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ebi_spark import synthetic
-from ebi_spark.config.settings import LakeLocation, load_config
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.stages.flag import Flag

@@ -15,7 +15,9 @@ from clauses import passes
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import _distinct_tests, apply_policies, scope_totals
 from ebi_spark.flags.attrition import attrition

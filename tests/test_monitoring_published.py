@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, disclosure_rules
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.kept_releases import Earlier

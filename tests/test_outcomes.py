@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from statsmodels.stats.proportion import proportion_confint
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.continuous_spells import transfer_warning
 from ebi_spark.pathway.definitions import definitions_after

@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from calling import duckdb_on_delta
+from calling import delta_rows
 from pyspark.sql import DataFrame, SparkSession
 
 from ebi_spark.config.settings import RunConfig
@@ -436,16 +436,13 @@ def test_the_stage_writes_the_same_from_silver_and_gold(
     monitor = Monitor(RunContext(RunConfig(lake=lake.location, sources=()), lake, "test-run"))
     monitor._approvals(summary)  # writes the operations
     monitor._pathways(summary)
-    with duckdb_on_delta() as reader:
-        where = str(tmp_path / "lake/gold")
-        states = reader.execute(
-            f"SELECT record_id, step_id, \"window\", state FROM delta_scan('{where}/pathway_step')"
-        ).fetchall()
-        wide = reader.execute(
-            "SELECT record_id, {'levels': levels, 'approach': approach, 'decompression': decompression, "
-            "'algorithm_step': algorithm_step} "
-            f"FROM delta_scan('{where}/pathway')"
-        ).fetchall()
+    gold = tmp_path / "lake/gold"
+    states = delta_rows(gold / "pathway_step", 'record_id, step_id, "window", state')
+    wide = delta_rows(
+        gold / "pathway",
+        "record_id, {'levels': levels, 'approach': approach, 'decompression': decompression, "
+        "'algorithm_step': algorithm_step}",
+    )
     found, described = {tuple(row[:3]): row[3] for row in states}, dict(wide)
     for number, history in enumerate(EVERY):
         record = f"o{number}"

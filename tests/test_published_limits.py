@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import binomtest, poisson
 
-from ebi_spark.config.settings import disclosure_rules
+from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.release.disclosure_rules import control_rates
 from ebi_spark.release.published_limits import compared, wider_limits
 from ebi_spark.release.suppression import Thresholds

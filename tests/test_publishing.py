@@ -10,14 +10,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from calling import answer_of, call, duckdb_on_delta
+from calling import answer_of, call, delta_rows, duckdb_on_delta
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from source_rows import OPA, attendance, write
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError
 from ebi_spark.geography.code_forms import COMPARED, LIKE_A_KEY, NOT_A_CODE, refuse_invalid_codes, with_known_codes
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake
@@ -190,10 +191,7 @@ def source(empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPath
 
 
 def shown(folder: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
-    with duckdb_on_delta() as reader:
-        return reader.execute(
-            f"SELECT {columns} FROM delta_scan('{folder / 'lake' / table}') WHERE {where} ORDER BY ALL"
-        ).fetchall()
+    return delta_rows(folder / "lake" / table, columns, where)
 
 
 def outside_restricted_tables(folder: Path) -> str:
@@ -229,8 +227,8 @@ def test_values_that_are_not_codes_appear_in_records_only(
     assert measured == {"provider_not_a_code": 3, "commissioner_not_a_code": 1}
     assert shown(source, "gold/unmapped_area", "code, records", "code = 'unknown'") == [("unknown", 1)]
     assert status.main(["--lake", str(source / "lake")]) == 0
-    told = "".join(capfd.readouterr()) + json.dumps(done) + outside_restricted_tables(source)
-    assert "unknown" in told and not [odd for odd in (*ODD, "1 HIGH ST", "7000000") if odd in told]
+    printed = "".join(capfd.readouterr()) + json.dumps(done) + outside_restricted_tables(source)
+    assert "unknown" in printed and not [odd for odd in (*ODD, "1 HIGH ST", "7000000") if odd in printed]
 
 
 def test_providers_are_published_with_their_names(done: dict[str, Any], source: Path) -> None:
@@ -319,7 +317,7 @@ def test_a_person_column_mapped_to_the_provider_is_refused(
 
 # Figures of earlier versions
 
-DISCLOSIVE = 4711.25  # stands nowhere else
+DISCLOSIVE = 4711.25  # is nowhere else
 
 
 def earlier_lake(lake: Lake) -> None:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ebi_spark.config.settings import caveats, disclosure_rules
+from ebi_spark.config.shipped_files import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
 from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.report import build_report, charts, wording

@@ -21,7 +21,9 @@ from test_locking import owned_by
 from test_platforms import HOST, ROOT, free_port, service
 
 from ebi_spark import synthetic
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, lake_location
+from ebi_spark.config.lake_location import LakeLocation, lake_location
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import locking, object_store
 from ebi_spark.lake.locking import LOCK, StoreLock, locked

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, TableFeatures, write_deltalake
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.geography.code_forms import UNKNOWN_CODE, valid_code
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError, commits_after, may_have_rows, partitions
 from ebi_spark.records import quarantine_summary as summaries

@@ -17,7 +17,19 @@ _SHOWN = 10
 def entries_by_board(entries: DataFrame) -> DataFrame:
     """For each board that an entry names (NULL: no board): its ``entries``; ``absent``, those whose person is not in silver;
     ``approved`` entries and ``approved_in_silver``; and ``first`` and ``last``, the days of its first and last request or
-    decision. ``entries`` has rows of ``silver/prior_approval``."""
+    decision. ``entries`` has rows of ``silver/prior_approval``.
+
+    | board | decision | person_in_silver | requested_on | decided_on |
+    |-------|----------|------------------|--------------|------------|
+    | QJ2   | approved | true             | 2023-05-02   | 2023-05-20 |
+    | QJ2   | declined | false            | 2023-04-11   | 2023-04-30 |
+    | QOP   | approved | false            | NULL         | 2023-06-01 |
+
+    | → board | entries | absent | approved | approved_in_silver | first      | last       |
+    |---------|---------|--------|----------|--------------------|------------|------------|
+    | QJ2     | 2       | 1      | 1        | 1                  | 2023-04-11 | 2023-05-20 |
+    | QOP     | 1       | 1      | 1        | 0                  | 2023-06-01 | 2023-06-01 |
+    """
     approved = F.col("decision") == APPROVED
     return entries.groupBy("board").agg(
         F.count("*").alias("entries"),

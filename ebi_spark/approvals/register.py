@@ -152,14 +152,14 @@ def unused_approvals(
     )
     # An approval that was too old or too late for its operation was used all the same. Other classes list every entry of the
     # person: only those that were valid on the day count.
-    behind = valid | F.col("match_class").isin("approved_expired", "approved_late")
+    counts = valid | F.col("match_class").isin("approved_expired", "approved_late")
     waited = F.date_diff(F.lit(last_day), "decided_on")
     looked_for = F.col("policy_id").isNull() | F.col("policy_id").isin(sorted(policies))
     return (
         entries.where((F.col("decision") == APPROVED) & looked_for & (waited >= days))
         .join(
             used,
-            (F.col("person_id") == F.col("_person")) & (F.col("approval_id") == F.col("_id")) & behind,
+            (F.col("person_id") == F.col("_person")) & (F.col("approval_id") == F.col("_id")) & counts,
             "left_anti",
         )
         .withColumn("days_waited", waited)

@@ -22,7 +22,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, StructType
 
 from ebi_spark import __version__
-from ebi_spark.config.settings import LAYERS, LakeLocation
+from ebi_spark.config.lake_location import LAYERS, LakeLocation
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import local_tables, small_writes
 from ebi_spark.lake.adopted_files import AdoptedFiles

@@ -7,7 +7,7 @@ and the order of spells on one day has to be fixed: see :func:`continuous_spells
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.pathway.definitions import codes_of, definitions_after
+from ebi_spark.pathway.definitions import definitions_after, listed_codes
 from ebi_spark.pathway.operations import is_emergency
 
 # Pseudonyms of two sources are different numbers, even if they look alike.
@@ -69,15 +69,15 @@ def arrives_by_transfer() -> Column:
     transfer = definitions_after()["transfer"]
     source = transfer["admission_sources"]
     method = F.coalesce(F.col("admission_method"), F.lit(""))
-    by_source = F.coalesce(F.col("admission_source").isin(*codes_of(source["codes"])), F.lit(False))
-    return method.isin(*codes_of(transfer["admission_methods"]["codes"])) | (
-        by_source & ~method.isin(*codes_of(source.get("except_methods", [])))
+    by_source = F.coalesce(F.col("admission_source").isin(*listed_codes(source["codes"])), F.lit(False))
+    return method.isin(*listed_codes(transfer["admission_methods"]["codes"])) | (
+        by_source & ~method.isin(*listed_codes(source.get("except_methods", [])))
     )
 
 
 def leaves_by_transfer() -> Column:
     """Whether a patient was discharged to another hospital; false where the destination is not known."""
-    destinations = codes_of(definitions_after()["transfer"]["discharge_destinations"]["codes"])
+    destinations = listed_codes(definitions_after()["transfer"]["discharge_destinations"]["codes"])
     return F.coalesce(F.col("discharge_destination").isin(*destinations), F.lit(False))
 
 

@@ -12,7 +12,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ebi_spark.config.settings import RunConfig, fingerprint, resource
+from ebi_spark.config.fingerprint import fingerprint
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import DocumentError, all_at_once, load_document, read_document
 from ebi_spark.errors import InputError
 from ebi_spark.policies.checks import Shared, clause_id, document_faults, error_at, refuse_drafts

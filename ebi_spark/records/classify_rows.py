@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from ebi_spark.config.settings import CODE_TABLES, RunConfig
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records import hes, sus_plus
 from ebi_spark.records.code_tables import classify_codes, code_tables_of, with_codes

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import RunConfig, fingerprint
+from ebi_spark.config.fingerprint import fingerprint
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
 from ebi_spark.records.cleaning import clean

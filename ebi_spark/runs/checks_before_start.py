@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ebi_spark.approvals.regimes import boards_shown, read_regimes, stated_coverage
-from ebi_spark.config.settings import LAYERS, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LAYERS
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography, resolved
 from ebi_spark.geography.lookup_files import read_provider_names
@@ -169,7 +171,7 @@ def _refuse_missing(what: str, path: Path) -> list[Path]:
     if not any(os.path.isfile(one) for one in found):  # noqa: PTH113 - answers also where a name is too long
         raise InputError(
             f"{what}: there is no file {path}",
-            remedy="correct the path; it is taken relative to the configuration file",
+            remedy="correct the path; it is relative to the configuration file",
         )
     return [one for one in found if one.is_file()]
 

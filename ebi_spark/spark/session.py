@@ -25,7 +25,8 @@ import pyspark
 import yaml
 from pyspark.sql import SparkSession
 
-from ebi_spark.config.settings import LakeLocation, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import java_option, refuse_unusable
 from ebi_spark.spark.java import archive_options, dump_options, require_java

@@ -13,7 +13,7 @@ from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.storage import run_in_threads
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import READS
+from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import known_records, silver_years
 from ebi_spark.tables.schemas import (

@@ -61,7 +61,7 @@ from ebi_spark.rates.population import (
     people_by_year,
     stored_vintages,
 )
-from ebi_spark.runs.history import READS
+from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.monitoring import (

@@ -28,7 +28,7 @@ from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.rates.variation import variation
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import READS
+from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import known_records, silver_years
 from ebi_spark.tables.schemas import (

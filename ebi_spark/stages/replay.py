@@ -25,7 +25,7 @@ from ebi_spark.policies.model import Clause, Policy, PolicyReading, Revision
 from ebi_spark.rates.periods import rows_to_replace
 from ebi_spark.rates.variation import variation
 from ebi_spark.runs.due import DONE, commit_metadata, differences
-from ebi_spark.runs.history import stage_inputs
+from ebi_spark.runs.stage_inputs import stage_inputs
 from ebi_spark.runs.state import RunState, StageRecord, policies_of, without_policies
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.publish import Publish

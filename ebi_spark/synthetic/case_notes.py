@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ebi_spark.case_audit.forms import READERS
 from ebi_spark.case_audit.questions import NO, NOTES_FOUND, SUPPORTS_FLAG, VERDICT, YES
-from ebi_spark.config.settings import lake_location
+from ebi_spark.config.lake_location import lake_location
 from ebi_spark.errors import InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.own_files import write_whole

@@ -1,0 +1,46 @@
+"""Finds one record of a lake by its key, and explains it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from ebi_spark.flags.explain import Explanation, explain_records, possible_keys, with_key
+from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.lake.storage import Lake
+from ebi_spark.policies.code_books import code_books
+from ebi_spark.policies.model import Policy
+from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES, YEAR
+
+
+def years_with_record(lake: LocalLake, asked: str, datasets: Iterable[str]) -> dict[str, list[str]]:
+    """By data set, the years in which the lake has a record with this key. Spark then reads these years only."""
+    found = {}
+    for dataset in datasets:
+        table = RECORD_TABLES[dataset]
+        rows = lake.small_rows(table, [YEAR], {"record_id": possible_keys(asked)}) if lake.exists(table) else []
+        found[dataset] = sorted({row[YEAR] for row in rows})
+    return found
+
+
+def explain_in_lake(
+    lake: Lake, asked: str, years: Mapping[str, Sequence[str]], policies: Sequence[Policy]
+) -> list[Explanation]:
+    """The explanation of each record with this key. ``years``: where the records are, by data set, as
+    :func:`years_with_record` found them."""
+    found: list[Explanation] = []
+    for dataset, in_years in years.items():
+        if in_years:
+            meant = with_key(asked) & (F.col("dataset") == dataset) & F.col(YEAR).isin(*in_years)
+            own = [policy for policy in policies if policy.dataset == dataset]
+            applied = _applied_policies(lake, meant) if any(policy.boards for policy in own) else None
+            found += explain_records(lake.read(RECORD_TABLES[dataset]).where(meant), own, code_books(), applied)
+    return found
+
+
+def _applied_policies(lake: Lake, meant: Column) -> set[str] | None:
+    """The policies that a run applied to the records; None if the lake has no flags."""
+    if not lake.exists(ACTIVITY_FLAG) or not lake.years(ACTIVITY_FLAG):
+        return None
+    rows = lake.read(ACTIVITY_FLAG).where(meant).select("policy_id").distinct().collect()
+    return {row["policy_id"] for row in rows}
