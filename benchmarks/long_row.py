@@ -25,7 +25,7 @@ from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.records.cleaning import clean
 from ebi_spark.small_frames import small_frame
 from ebi_spark.spark.session import spark_session
-from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 
 MOST_TIMES = 20
 BASE: dict[str, Any] = {

@@ -28,7 +28,7 @@ from ebi_spark.flags.apply_policies import apply_policies, scope_totals
 from ebi_spark.geography.record_areas import Lookups, read_lookups
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies, revision_periods
-from ebi_spark.tables.schemas import RECORD_TABLES
+from ebi_spark.tables.silver import RECORD_TABLES
 from jobs.exit_status import new_run_id
 from jobs.harness import opened
 

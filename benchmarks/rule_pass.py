@@ -23,7 +23,7 @@ from ebi_spark.policies.code_prefilter import code_prefilter
 from ebi_spark.policies.compile import compile_test, holds
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import RevisionPeriod
-from ebi_spark.tables.schemas import RECORD_TABLES
+from ebi_spark.tables.silver import RECORD_TABLES
 from jobs.exit_status import new_run_id
 from jobs.harness import opened
 

@@ -16,7 +16,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import NOUNS, Explanation
 from ebi_spark.flags.explain_in_lake import explain_in_lake, years_with_record
 from ebi_spark.policies.load import load_policies
-from ebi_spark.tables.schemas import RECORD_TABLES
+from ebi_spark.tables.silver import RECORD_TABLES
 from jobs.arguments import JobParser, common_options, lake_option, shipped_policies
 from jobs.exit_status import guarded
 from jobs.harness import opened_lake, read_lake

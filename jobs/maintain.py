@@ -14,7 +14,8 @@ from ebi_spark.errors import InputError
 from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import remove_old_releases
-from ebi_spark.tables.schemas import RELEASE, TABLES
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
 from jobs.arguments import JobParser, common_options, lake_option
 from jobs.exit_status import guarded
 from jobs.harness import bring_up_to_date, opened_lake

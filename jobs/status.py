@@ -10,12 +10,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.runs.lake_status import LOST_CODES, QUARANTINE_TITLE, lake_status
-from ebi_spark.tables.schemas import (
-    ACTIVITY_FLAG,
-    APC_SPELL,
-    OP_ATTENDANCE,
-    QUARANTINE,
-)
+from ebi_spark.tables.gold import ACTIVITY_FLAG
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, QUARANTINE
 from jobs.arguments import JobParser, common_options, lake_option
 from jobs.exit_status import guarded
 from jobs.harness import read_lake

@@ -16,7 +16,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.tables.schemas import Table
+from ebi_spark.tables.table import Table
 
 # As a job of more than a few rows runs: Spark compiles its queries.
 COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}

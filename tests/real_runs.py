@@ -18,7 +18,8 @@ from calling import duckdb_on_delta
 
 from ebi_spark.lake.storage import Lake
 from ebi_spark.spark.session import UNCOMPILED
-from ebi_spark.tables.schemas import TABLES, Table
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import Table
 
 # A run as the command line makes it, which leaves a mark when it comes to a commit.
 SCRIPT = """

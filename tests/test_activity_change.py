@@ -59,8 +59,9 @@ from ebi_spark.rates.population_files import LAST_BAND, SEXES
 from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
 from ebi_spark.statistics.inequality import Estimate, Stratum, poisson_limits, slope_index, standardised
+from ebi_spark.tables.gold import ACTIVITY_FLAG
 from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, ACTIVITY_COUNT, CODE_USE, EQUALITY_RATE
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 from tests.test_population import listed
 
 FUSION, IMAGING = "2Y_back_pain_fusion", "2S_lower_back_imaging"

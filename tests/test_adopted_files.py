@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.local_tables import commits_after, partitions
 from ebi_spark.lake.small_writes import CHECKPOINT_EVERY, can_write
-from ebi_spark.tables.schemas import OP_ATTENDANCE
+from ebi_spark.tables.silver import OP_ATTENDANCE
 
 Y21, Y22, Y23 = "2021-22", "2022-23", "2023-24"
 STATISTICS = OP_ATTENDANCE.statistics

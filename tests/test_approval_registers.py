@@ -42,6 +42,7 @@ from ebi_spark.sources.reader import read_sources
 from ebi_spark.stages.monitor import Monitor
 from ebi_spark.stages.run_context import RunContext
 from ebi_spark.statistics.counts import exact_poisson
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
 from ebi_spark.tables.monitoring import (
     APPROVAL_MATCH,
     APPROVAL_UNUSED,
@@ -49,7 +50,7 @@ from ebi_spark.tables.monitoring import (
     PRIOR_APPROVAL_QUARANTINE,
     REGIME_CHANGE,
 )
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 
 SHOWN = boards_shown(read_geography("icb_2026", ()))
 POLICIES = ("2Y_back_pain_fusion", "DDICB_back_pain_fusion")

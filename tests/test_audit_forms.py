@@ -19,7 +19,7 @@ from ebi_spark.case_audit.questions import NOTES_FOUND, VERDICT, form_texts
 from ebi_spark.case_audit.returns import REASONS, Key, read_forms, validate
 from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies
-from ebi_spark.tables.schemas import RECORD_KEY
+from ebi_spark.tables.table import RECORD_KEY
 from jobs import audit
 
 AUDIT, VERSION = "2Y_back_pain_fusion-1-0123456789", "aaaaaaaaaaaaaaaa"

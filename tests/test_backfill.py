@@ -28,7 +28,8 @@ from ebi_spark.records.quarantine_summary import quarantine_summary
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages import ingest as stage
 from ebi_spark.stages import whole_run
-from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
+from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.tables.table import Table
 from jobs import ingest, status
 
 pytestmark = pytest.mark.usefixtures("one_session")

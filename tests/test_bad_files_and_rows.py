@@ -32,7 +32,7 @@ from ebi_spark.records import ingest as canonical
 from ebi_spark.records import plan
 from ebi_spark.sources import text_scan
 from ebi_spark.sources.reader import read_sources
-from ebi_spark.tables.schemas import APC_SPELL, QUARANTINE
+from ebi_spark.tables.silver import APC_SPELL, QUARANTINE
 from jobs import ingest
 
 PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"

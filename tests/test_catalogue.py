@@ -20,7 +20,8 @@ from ebi_spark.runs.due import ROWS_UNTOUCHED
 from ebi_spark.runs.state import RunState
 from ebi_spark.sources.reader import SourceTable, read_table
 from ebi_spark.stages import whole_run
-from ebi_spark.tables.schemas import APC_SPELL, QUARANTINE, TABLES
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import APC_SPELL, QUARANTINE
 from jobs import catalogue, flag, ingest, run, status
 
 pytestmark = pytest.mark.usefixtures("one_session")

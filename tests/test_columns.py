@@ -26,7 +26,7 @@ from ebi_spark.sources.column_drift import column_warnings, columns_in_lake, pro
 from ebi_spark.sources.families import concatenation, has_code, listed
 from ebi_spark.sources.layouts import ColumnMapping, layouts, likeness
 from ebi_spark.sources.reader import Group, SourceTable
-from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE
+from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE
 from jobs import ingest as ingest_job
 from jobs import status
 

@@ -34,7 +34,7 @@ from ebi_spark.runs.stage_inputs import recorded_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.hes_keys import key_with_year
 from ebi_spark.stages.replay import _config as recorded_settings
-from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 
 RUN_DAY = date(2023, 1, 31)
 

@@ -19,7 +19,7 @@ from ebi_spark.release.published_tables import in_published_periods, rates_to_su
 from ebi_spark.release.suppressed_tables import PERIOD, SuppressedCounts, suppressed_counts, suppressed_variation
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_RATE
+from ebi_spark.tables.gold import ACTIVITY_RATE
 from tests.disclosure_attack import Strata, narrowed, narrowed_over
 
 HES = disclosure_rules()["hes_2018_protected"]

@@ -28,7 +28,10 @@ from ebi_spark.exports.release_data import ReleaseData, comparison, read_release
 from ebi_spark.exports.sheets import CONFIDENTIAL, sheets_of
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.report.rows import is_suppressed
-from ebi_spark.tables.schemas import RELEASE, RUN_LOG, TABLES, Table
+from ebi_spark.tables.gold import RUN_LOG
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import Table
 from jobs import export
 
 __all__ = ["no_session"]

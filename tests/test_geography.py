@@ -30,7 +30,7 @@ from ebi_spark.rates.variation import variation
 from ebi_spark.release.publish import shown_geography
 from ebi_spark.release.suppressed_tables import parents_of, suppressed_counts
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
+from ebi_spark.tables.gold import ACTIVITY_FLAG, ACTIVITY_RATE
 from tests.test_population import listed
 
 SPRING_2021, SUMMER_2022, SPRING_2026 = date(2021, 5, 1), date(2022, 8, 1), date(2026, 5, 1)

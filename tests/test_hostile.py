@@ -39,7 +39,7 @@ from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table
 from ebi_spark.runs import stage_inputs
 from ebi_spark.sources.file_inventory import find_files
 from ebi_spark.sources.reader import read_table
-from ebi_spark.tables.schemas import POLICY
+from ebi_spark.tables.gold import POLICY
 from jobs import demo, exit_status, generate, ingest, maintain, policy, run, screen, status
 
 ROOT = Path(__file__).parent.parent

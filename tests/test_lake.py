@@ -29,20 +29,11 @@ from ebi_spark.release.publish import PUBLISHED, remove_old_releases
 from ebi_spark.runs.history import RunHistory, new_record
 from ebi_spark.runs.stage_inputs import READS, recorded_inputs
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import (
-    ACTIVITY_RATE,
-    BATCH,
-    POLICY,
-    RATE,
-    RELEASE,
-    RUN_LOG,
-    SCHEMA_VERSION,
-    STAGE_INPUT,
-    TABLES,
-    WITHDRAWN_RECORD,
-    YEAR,
-    Table,
-)
+from ebi_spark.tables.gold import ACTIVITY_RATE, BATCH, POLICY, RUN_LOG, STAGE_INPUT
+from ebi_spark.tables.published import RATE, RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import WITHDRAWN_RECORD
+from ebi_spark.tables.table import SCHEMA_VERSION, YEAR, Table
 from jobs import exit_status, maintain
 
 USED = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE)}

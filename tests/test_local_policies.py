@@ -36,7 +36,7 @@ from ebi_spark.rates.activity import activity_rates, prepare_flags
 from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 from jobs import policy as job
 
 NATIONAL, DERBY, MERSEY = "2Y_back_pain_fusion", "DDICB_back_pain_fusion", "CMICB_Clin087"

@@ -31,6 +31,7 @@ from ebi_spark.release.monitoring_tables import (
 )
 from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.suppression import Thresholds
+from ebi_spark.tables.gold import ACTIVITY_RATE, POLICY
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
     APPROVAL_MATCH,
@@ -48,7 +49,8 @@ from ebi_spark.tables.monitoring import (
     PUBLISHED_ACTIVITY_CHANGE,
     PUBLISHED_AUDIT_ESTIMATE,
 )
-from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RELEASE, Table
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.table import Table
 from tests.disclosure_attack import narrowed_classes
 
 RULE = Thresholds.from_rule(disclosure_rules()["hes_2018_protected"])

@@ -35,8 +35,10 @@ from ebi_spark.policies.load import load_policies
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.monitor import Monitor, MonitorSummary
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, Table
-from ebi_spark.tables.schemas import POLICY as POLICY_TABLE
+from ebi_spark.tables.gold import ACTIVITY_FLAG
+from ebi_spark.tables.gold import POLICY as POLICY_TABLE
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.table import Table
 
 POLICY = "2Y_back_pain_fusion"
 DAY = date(2024, 6, 15)

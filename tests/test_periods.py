@@ -19,7 +19,8 @@ from ebi_spark.rates.periods import Period, periods_of, rows_to_replace
 from ebi_spark.rates.population import ENGLAND, Population
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE, POLICY, POLICY_ATTRITION, PROVIDER_MONTH, YEAR
+from ebi_spark.tables.gold import ACTIVITY_FLAG, ACTIVITY_RATE, POLICY, POLICY_ATTRITION, PROVIDER_MONTH
+from ebi_spark.tables.table import YEAR
 from tests.test_methods import limits
 
 KEY = ("P", "2018-04", "as_published")

@@ -29,8 +29,10 @@ from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.runs import history, stage_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.replay import compare_tables
-from ebi_spark.tables.schemas import ACTIVITY_RATE, TABLES, Table
+from ebi_spark.tables.gold import ACTIVITY_RATE
+from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import STAR_TABLES
+from ebi_spark.tables.table import Table
 from jobs import explain, flag, ingest, maintain, publish, rate, replay, run, status, validate
 from tests.disclosure_attack import narrowed
 

@@ -27,7 +27,7 @@ from ebi_spark.spark.session import with_settings
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY_COMPARISON, POLICY_SENSITIVITY
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY_COMPARISON, POLICY_SENSITIVITY
 
 ROWS = int(os.environ.get("EBI_SPARK_ADVERSARIAL_ROWS", "6000"))
 SEED = 20_221_201

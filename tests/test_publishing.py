@@ -26,18 +26,11 @@ from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.release import publish as publishing
 from ebi_spark.release.spreadsheets import without_formulas
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import (
-    COMPLETENESS,
-    DAYS_BETWEEN,
-    POLICY,
-    QUALITY,
-    RATE,
-    RELEASE,
-    TABLES,
-    VARIATION,
-    Table,
-)
-from ebi_spark.tables.schemas import YEAR as YEAR_COLUMN
+from ebi_spark.tables.gold import POLICY
+from ebi_spark.tables.published import COMPLETENESS, DAYS_BETWEEN, QUALITY, RATE, RELEASE, VARIATION
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import YEAR as YEAR_COLUMN
+from ebi_spark.tables.table import Table
 from jobs import maintain, publish, run, status
 
 CODES = "provider_code string, commissioner_code string, person_id string, record_id string"

@@ -22,8 +22,9 @@ from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.stages.batches import batches, in_words, seconds_left
 from ebi_spark.stages.run_context import StageReport
+from ebi_spark.tables.gold import BATCH, RUN_LOG, STAGE_INPUT
 from ebi_spark.tables.previous_ingest import PreviousIngest
-from ebi_spark.tables.schemas import BATCH, REPEATED_ROW, RUN_LOG, STAGE_INPUT
+from ebi_spark.tables.silver import REPEATED_ROW
 from jobs.harness import by_name
 
 SILVER, FLAGS = "silver/apc_spell", "gold/activity_flag"

@@ -33,7 +33,8 @@ from ebi_spark.records.code_lists import clean_code
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.layouts import layouts
 from ebi_spark.spark.session import with_settings
-from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
+from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.tables.table import Table
 
 WINDOW = DateWindow(date(2000, 4, 1), date(2026, 11, 29), 731)
 

@@ -19,7 +19,10 @@ from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake import small_writes, storage
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.spark_types import parse_schema, parse_type
-from ebi_spark.tables.schemas import ACTIVITY_RATE, BATCH, POLICY, RATE, RELEASE, TABLES, YEAR, Table
+from ebi_spark.tables.gold import ACTIVITY_RATE, BATCH, POLICY
+from ebi_spark.tables.published import RATE, RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import YEAR, Table
 
 OFTEN = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE, BATCH)}
 HOUR = datetime(2022, 10, 30, 0, 30, 0, 123456, tzinfo=UTC)

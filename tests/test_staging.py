@@ -21,7 +21,7 @@ from ebi_spark.records.staging import FOLDER
 from ebi_spark.runs import history
 from ebi_spark.runs.history import RunHistory
 from ebi_spark.stages import ingest as stage
-from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 from ebi_spark.validation.suites import Check, load_suite
 from ebi_spark.validation.violations import ViolationCounter
 from jobs import ingest

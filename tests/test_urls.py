@@ -31,7 +31,8 @@ from ebi_spark.lake.object_store import Objects
 from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.checks_before_start import NOT_CHECKED, REFUSED, check_before_start
 from ebi_spark.spark import session
-from ebi_spark.tables.schemas import RATE, RUN_LOG
+from ebi_spark.tables.gold import RUN_LOG
+from ebi_spark.tables.published import RATE
 from jobs import run
 
 obstore = pytest.importorskip("obstore", reason="the extra `urls` is not installed: `make setup`")

@@ -19,7 +19,9 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.lake.storage import Lake, prepare_folders
-from ebi_spark.tables.schemas import QUARANTINE, TABLES, Table
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import QUARANTINE
+from ebi_spark.tables.table import Table
 from ebi_spark.validation import native_suites
 from ebi_spark.validation.check_layers import validate_layer
 from ebi_spark.validation.page import write_page

@@ -23,8 +23,10 @@ from ebi_spark.case_audit.sample import count_cells, draw, with_strata
 from ebi_spark.errors import InputError
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.storage import Lake
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
 from ebi_spark.tables.monitoring import AUDIT_ESTIMATE, AUDIT_RESULT, AUDIT_SAMPLE
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, RECORD_KEY, RECORD_TABLES, YEAR
+from ebi_spark.tables.silver import RECORD_TABLES
+from ebi_spark.tables.table import RECORD_KEY, YEAR
 
 STAGE = "audit"
 

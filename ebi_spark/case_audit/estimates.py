@@ -17,7 +17,7 @@ from ebi_spark.statistics.agreement import cohens_kappa
 from ebi_spark.statistics.proportions import Limits, clopper_pearson, sample_size
 from ebi_spark.statistics.stratified import CellCounts
 from ebi_spark.statistics.stratified import share as stratified_share
-from ebi_spark.tables.schemas import RECORD_KEY
+from ebi_spark.tables.table import RECORD_KEY
 
 Key = tuple[str, ...]
 

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.case_audit.design import DISAGREE, FLAGGED, NEAR_MISS, REST, Design
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import RECORD_KEY, YEAR
+from ebi_spark.tables.table import RECORD_KEY, YEAR
 
 UNKNOWN_PROVIDER = "unknown"
 

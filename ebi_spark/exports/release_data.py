@@ -11,7 +11,8 @@ from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.current import local_time
 from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_of
 from ebi_spark.report.rows import Row, rows_of
-from ebi_spark.tables.schemas import RELEASE, TABLES
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
 
 _ORDER = tuple(AREA_TYPES)
 

@@ -10,7 +10,9 @@ from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.model import Policy
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES, YEAR
+from ebi_spark.tables.gold import ACTIVITY_FLAG
+from ebi_spark.tables.silver import RECORD_TABLES
+from ebi_spark.tables.table import YEAR
 
 
 def years_with_record(lake: LocalLake, asked: str, datasets: Iterable[str]) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from pyarrow.lib import ArrowException
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.errors import InputError
-from ebi_spark.tables.schemas import Table
+from ebi_spark.tables.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd

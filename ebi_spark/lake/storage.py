@@ -32,7 +32,9 @@ from ebi_spark.lake.object_store import Objects, newest_log_entry
 from ebi_spark.lake.small_writes import SmallWriter
 from ebi_spark.quoting import sql_name, sql_text, table_parts
 from ebi_spark.small_frames import Row, conform_table, small_table
-from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import SCHEMA_VERSION, YEAR, Table
 
 if TYPE_CHECKING:
     import pandas as pd

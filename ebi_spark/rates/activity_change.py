@@ -29,7 +29,7 @@ from ebi_spark.policies.patterns import one_of
 from ebi_spark.rates.population import ENGLAND, members_of
 from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
-from ebi_spark.tables.schemas import RECORD_KEY, YEAR
+from ebi_spark.tables.table import RECORD_KEY, YEAR
 
 PEOPLE, OPERATIONS, IN_SCOPE = "people", "operations_per_person", "in_scope"
 REVISION, TOTAL_FROM, TOTAL_TO = "revision", "total_from", "total_to"

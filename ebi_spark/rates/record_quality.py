@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config import default_codes
 from ebi_spark.geography.code_forms import measures as measures_of_codes
 from ebi_spark.geography.record_areas import NAMED_BY
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 
 # The fields that can contain default codes, with their columns in silver. The key is the name used in the measures. Default
 # codes are listed under the first column. A field is missing only if all of its columns are.

@@ -30,7 +30,8 @@ from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.file_inventory import stated_for
 from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.tables.previous_ingest import PreviousIngest
-from ebi_spark.tables.schemas import INGEST_AUDIT, QUARANTINE, REPEATED_ROW, Table
+from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE, REPEATED_ROW
+from ebi_spark.tables.table import Table
 
 # If the affected files make up more than this share of all bytes, reading every file costs no more.
 _READ_ALL_ABOVE = 0.5

@@ -26,7 +26,7 @@ from ebi_spark.records import code_tables, column_kinds, hes, sus_plus
 from ebi_spark.records.cleaning import clean, text
 from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.reader import SourceTable
-from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE, REPEATED_ROW
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, REPEATED_ROW
 
 # Up to this many repeated keys of a table are collected to the driver as hashes, and broadcast to every task. Beyond
 # that, rows and keys are joined by a shuffle of all rows.

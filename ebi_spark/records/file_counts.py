@@ -24,7 +24,7 @@ from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED
 from ebi_spark.records.staging import NEVER_EMPTY, StagedRows
 from ebi_spark.sources.file_inventory import within
 from ebi_spark.sources.reader import SourceTable
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 
 # The date that decides a row's year.
 _DATED_BY = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discharge_date", "op": "appointment_date"}

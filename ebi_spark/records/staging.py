@@ -40,7 +40,8 @@ from ebi_spark.records.duplicates import with_decision
 from ebi_spark.records.row_status import CONFLICTING, CORRUPT_LINE, QUARANTINED, VALID, with_status
 from ebi_spark.sources.reader import raw_json
 from ebi_spark.spark.session import setting
-from ebi_spark.tables.schemas import APC_SPELL, RECORD_TABLES, REPEATED_ROW, YEAR, Table
+from ebi_spark.tables.silver import APC_SPELL, RECORD_TABLES, REPEATED_ROW
+from ebi_spark.tables.table import YEAR, Table
 
 FOLDER = "_staging"
 # Two partitions besides the years: all rows that are not valid; and rows whose key may be in other rows, until they are resolved.

@@ -24,6 +24,7 @@ from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.decomposition import rounded
+from ebi_spark.tables.gold import ACTIVITY_RATE, POLICY
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
     APPROVAL_MATCH,
@@ -42,7 +43,8 @@ from ebi_spark.tables.monitoring import (
     PUBLISHED_AUDIT_ESTIMATE,
     PUBLISHED_MONITORING,
 )
-from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RELEASE, YEAR, Table
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.table import YEAR, Table
 
 Row = dict[str, Any]
 

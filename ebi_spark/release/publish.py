@@ -30,34 +30,35 @@ from ebi_spark.release.star import star_rows
 from ebi_spark.release.suppressed_tables import AREA, PERIOD, parents_of, suppressed_counts
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame, small_table
-from ebi_spark.tables.monitoring import PUBLISHED_MONITORING
-from ebi_spark.tables.schemas import (
+from ebi_spark.tables.gold import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
     ACTIVITY_RATE,
-    ATTRITION,
-    COMPLETENESS,
-    DAYS_BETWEEN,
     POLICY,
     POLICY_ATTRITION,
     POLICY_SENSITIVITY,
     PROVIDER_MONTH,
+    RATE_VARIATION,
+    RECORD_QUALITY,
+    UNMAPPED_AREA,
+)
+from ebi_spark.tables.monitoring import PUBLISHED_MONITORING
+from ebi_spark.tables.published import (
+    ATTRITION,
+    COMPLETENESS,
+    DAYS_BETWEEN,
     PUBLISHED_ACTIVITY_MONTH,
     PUBLISHED_POLICY,
     QUALITY,
-    QUARANTINE,
     RATE,
-    RATE_VARIATION,
     READING_EFFECT,
-    RECORD_QUALITY,
     RELEASE,
     SENSITIVITY,
-    UNMAPPED_AREA,
     VARIATION,
-    YEAR,
-    Table,
 )
+from ebi_spark.tables.silver import QUARANTINE
 from ebi_spark.tables.star import DIM_STATUS
+from ebi_spark.tables.table import YEAR, Table
 from ebi_spark.validation.check_layers import validate_layer
 from ebi_spark.validation.result import LayerResult
 

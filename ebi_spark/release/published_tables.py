@@ -22,7 +22,7 @@ from ebi_spark.release.disclosure_rules import (
 )
 from ebi_spark.release.suppressed_tables import AREA, PERIOD, SuppressedCounts, suppressed_variation
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import VARIATION
+from ebi_spark.tables.published import VARIATION
 
 _REVISION_YEAR = ("policy_id", "revision", "financial_year")
 

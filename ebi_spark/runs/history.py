@@ -38,16 +38,12 @@ from ebi_spark.runs.state import (
     without_policies,
 )
 from ebi_spark.sources.file_inventory import is_remote, within
+from ebi_spark.tables.gold import POLICY
 from ebi_spark.tables.previous_ingest import PreviousIngest
-from ebi_spark.tables.schemas import (
-    POLICY,
-    RECORD_TABLES,
-    RELEASE,
-    REPEATED_ROW,
-    TABLES,
-    YEAR,
-    Table,
-)
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import RECORD_TABLES, REPEATED_ROW
+from ebi_spark.tables.table import YEAR, Table
 from ebi_spark.validation.suites import row_checks
 
 

@@ -10,16 +10,9 @@ from ebi_spark.policies.reminders import reminders, sources_of
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary, refused_rows
 from ebi_spark.release.current import current_release, local_time
 from ebi_spark.sources import column_drift
-from ebi_spark.tables.schemas import (
-    ACTIVITY_FLAG,
-    APC_SPELL,
-    OP_ATTENDANCE,
-    POLICY,
-    QUARANTINE,
-    RUN_LOG,
-    UNMAPPED_AREA,
-    YEAR,
-)
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, RUN_LOG, UNMAPPED_AREA
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.tables.table import YEAR
 
 # The titles of the lists, which are also their names in the JSON of `ebi-spark status`.
 QUARANTINE_TITLE = "quarantine"

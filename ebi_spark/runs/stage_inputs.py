@@ -30,14 +30,8 @@ from ebi_spark.runs.state import (
     WORDING,
 )
 from ebi_spark.sources.file_inventory import is_remote
-from ebi_spark.tables.schemas import (
-    ACTIVITY_FLAG,
-    APC_SPELL,
-    OP_ATTENDANCE,
-    POLICY,
-    POLICY_ATTRITION,
-    POPULATION,
-)
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION
 from ebi_spark.validation.suites import LAYER_SUITES, load_suite
 
 STAGES = ("ingest", "flag", "rate", "monitor", "validate", "publish")

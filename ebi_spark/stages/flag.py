@@ -16,15 +16,8 @@ from ebi_spark.runs.due import Due
 from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import known_records, silver_years
-from ebi_spark.tables.schemas import (
-    ACTIVITY_FLAG,
-    POLICY,
-    POLICY_ATTRITION,
-    POLICY_COMPARISON,
-    POLICY_SENSITIVITY,
-    YEAR,
-    Table,
-)
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POLICY_COMPARISON, POLICY_SENSITIVITY
+from ebi_spark.tables.table import YEAR, Table
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ebi_spark.sources.reader import read_sources
 from ebi_spark.stages.batches import in_words, seconds_left
 from ebi_spark.stages.run_context import StageReport
 from ebi_spark.stages.stage import Stage
-from ebi_spark.tables.schemas import (
+from ebi_spark.tables.silver import (
     APC_SPELL,
     INGEST_AUDIT,
     OP_ATTENDANCE,

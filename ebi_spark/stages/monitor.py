@@ -64,6 +64,7 @@ from ebi_spark.rates.population import (
 from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.stage import Stage
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
     ACTIVITY_COUNT,
@@ -79,17 +80,8 @@ from ebi_spark.tables.monitoring import (
     PRIOR_APPROVAL_QUARANTINE,
     REGIME_CHANGE,
 )
-from ebi_spark.tables.schemas import (
-    ACTIVITY_FLAG,
-    APC_SPELL,
-    OP_ATTENDANCE,
-    POLICY,
-    POLICY_ATTRITION,
-    POPULATION,
-    RECORD_TABLES,
-    YEAR,
-    Table,
-)
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION, RECORD_TABLES
+from ebi_spark.tables.table import YEAR, Table
 
 _REGIME = "board string, policy_id string, kind string, since date, until date, exempts_emergencies boolean"
 _COVERED = "board string, covered_from date, covered_to date, linkable boolean, person_system string"

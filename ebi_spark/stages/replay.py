@@ -30,20 +30,19 @@ from ebi_spark.runs.state import RunState, StageRecord, policies_of, without_pol
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.publish import Publish
 from ebi_spark.stages.rate import Rate
-from ebi_spark.tables.schemas import (
+from ebi_spark.tables.gold import (
     ACTIVITY_FLAG,
     ACTIVITY_RATE,
     POLICY,
     POLICY_ATTRITION,
-    POPULATION,
     PROVIDER_MONTH,
     RATE_VARIATION,
-    RELEASE,
     RUN_LOG,
-    TABLES,
-    YEAR,
-    Table,
 )
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import POPULATION
+from ebi_spark.tables.table import YEAR, Table
 
 # The last digits of floating-point sums depend on the order of the rows.
 TOLERANCE = 1e-9

@@ -13,7 +13,8 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError, EbiError
 from ebi_spark.runs.state import StageRecord
 from ebi_spark.stages.batches import in_words
-from ebi_spark.tables.schemas import RUN_LOG, TABLES
+from ebi_spark.tables.gold import RUN_LOG
+from ebi_spark.tables.schemas import TABLES
 
 # Imported where they are used: most commands need neither, and loading them takes time.
 if TYPE_CHECKING:

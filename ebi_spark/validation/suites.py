@@ -10,7 +10,8 @@ from typing import Any
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.errors import InputError
-from ebi_spark.tables.schemas import TABLES, Table
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import Table
 from ebi_spark.validation import native_suites
 
 LAYER_SUITES = {

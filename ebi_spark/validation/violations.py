@@ -13,7 +13,9 @@ from pyspark.sql import functions as F
 
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.storage import Lake
-from ebi_spark.tables.schemas import QUARANTINE, TABLES, UNKNOWN_YEAR, YEAR, Table
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import QUARANTINE
+from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
 from ebi_spark.validation import native_suites
 from ebi_spark.validation.suites import COLUMNS_THERE, Check, Suite
 
