@@ -377,6 +377,13 @@ def test_an_incidence_of_few_is_withheld(counts: dict[int, int], start: int, wit
     assert (found["readmission", 30]["status"] == "withheld") is withheld
 
 
+def test_an_incidence_says_what_decides_a_transfer() -> None:
+    known = [row | {"transfers_by": "admission_method"} for row in curve("readmission", {3: 20})]
+    found = incidence_of([*known, *curve("further_operation", {3: 20})])
+    assert found["readmission", 30]["transfers_by"] == found["readmission", 730]["transfers_by"] == "admission_method"
+    assert found["further_operation", 30]["transfers_by"] is None, "a lake of an earlier version does not say"
+
+
 def test_an_incidence_that_was_withheld_stays_withheld() -> None:
     first = incidence_of(curve("readmission", {3: 7}))
     again = incidence_of(curve("readmission", {3: 8}), list(first.values()))

@@ -239,7 +239,7 @@ def pathway_summary(
             counts[row["state"]] += row["rows"]
     found: list[Row] = []
     for key in sorted(tables):
-        labels = _definition(years[key]) | dict.fromkeys(("day", "share_lower", "share_upper", "at_risk"))
+        labels = _definition(years[key]) | dict.fromkeys(("day", "share_lower", "share_upper", "at_risk", "transfers_by"))
         identities = {
             of: {
                 "policy_id": key[0],
@@ -350,7 +350,7 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
                 small |= _few_without_data(start, events, [row for row in rows if row["event"] == READMISSION], rule)
             key = {"policy_id": labels["policy_id"], "kind": "incidence", "measure": event, "day": day}
             hidden = small or bool(earlier.withheld(key, "class")) or _too_near(events, labels, earlier, key, rule)
-            row = labels | key | {"window": None, "class": "event"}
+            row = labels | key | {"window": None, "class": "event", "transfers_by": curve[0].get("transfers_by")}
             row |= dict.fromkeys(("operations", "of_operations", "share", "share_lower", "share_upper", "at_risk"))
             if hidden:
                 found[event, day] = row | {"status": WITHHELD}

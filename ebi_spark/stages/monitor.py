@@ -30,7 +30,7 @@ from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.algorithm import step_reached
 from ebi_spark.pathway.at_operation import approach, decompression, fusions, levels, steps_at_operation
 from ebi_spark.pathway.before import OPERATION, by_operation, findings, steps_before
-from ebi_spark.pathway.continuous_spells import transfer_warning
+from ebi_spark.pathway.continuous_spells import transfer_warning, transfers_by
 from ebi_spark.pathway.coverage import coverage, last_day
 from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
@@ -312,7 +312,7 @@ class Monitor(Stage):
         measured = measure_counts(pathways, lake.read(PATHWAY_STEP), flags, covered.stretches, read)
         # Three counts in one query.
         every = counts_by_day(pathways).unionByName(measured, True).unionByName(by_step, True).collect()
-        self._replace_rows(PATHWAY_INCIDENCE, incidence_rows(row for row in every if row["history"]))
+        self._replace_rows(PATHWAY_INCIDENCE, incidence_rows((row for row in every if row["history"]), transfers_by(covered.sources, covered.destinations)))
         self._replace_rows(LINKED_MEASURE, measure_rows(row.asDict() for row in every if row["measure"]))
         counted = [row for row in every if row["algorithm_step"]]
         summary.pathways = {row["algorithm_step"]: row["records"] for row in counted}

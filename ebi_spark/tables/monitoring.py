@@ -197,6 +197,7 @@ PATHWAY_INCIDENCE = Table(
     estimate double -- cumulative incidence, or for alive_without_further_operation the share still without the event
     lower double -- lower 95% confidence limit
     upper double -- upper 95% confidence limit
+    transfers_by string -- the columns that decide which spells are one stay, separated by commas; without admission_source and discharge_destination some transfers are not found
 """
     + _RUN,
     required=("policy_id", "group", "event", "method", "day", "at_risk", "events", "run_id"),
@@ -445,6 +446,7 @@ PATHWAY_SUMMARY = Table(
     share_lower double -- lower 95% confidence limit of an incidence, rounded down; NULL otherwise
     share_upper double -- upper 95% confidence limit of an incidence, rounded up; NULL otherwise
     at_risk bigint -- for an incidence: fusions still observed on this day (readmission_within_30_days: live discharges with 30 days of data), rounded; NULL otherwise
+    transfers_by string -- for an incidence: the columns that decide which spells are one stay, separated by commas; NULL otherwise
 """
     + _CONTROLLED.format(more=""),
     partition_by=("release_id", YEAR),
