@@ -158,6 +158,7 @@ MONITORING_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "limits_around_the_estimate": [{"lower": 0.85}, {"upper": 0.75}, {"lower": None}],
         "shares_from_0_to_1": [{"estimate": 1.5, "upper": 2.0}, {"upper": 1.1}],
         "worst_below_best": [{"worst": 0.99}],
+        "counted_among_the_forms": [{"counted": 13, "forms": 12}, {"counted": -1, "forms": 12}],
         "no_estimate_without_answers": [{"status": "no_answers"}, {"estimate": None, "lower": None, "upper": None}],
     },
     "published_approval_summary": {

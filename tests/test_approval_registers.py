@@ -17,7 +17,7 @@ from test_bad_files_and_rows import page
 from test_recompute import _NoLake
 
 from ebi_spark.approvals.before_and_after import before_and_after
-from ebi_spark.approvals.coverage import register_coverage, register_warnings
+from ebi_spark.approvals.coverage import COUNTED_BY, entries_by_board, register_coverage, register_warnings
 from ebi_spark.approvals.regimes import (
     Coverage,
     RegimeChange,
@@ -331,6 +331,20 @@ def counted(board: str | None, approved: int, seen: int, **more: Any) -> dict[st
         "board": board, "entries": approved, "absent": approved - seen, "approved": approved, "approved_in_silver": seen,
         "first": date(2023, 1, 1), "last": date(2024, 3, 1), **more,
     }  # fmt: skip
+
+
+def test_entries_are_counted_by_board() -> None:
+    early, late = date(2023, 1, 1), date(2024, 3, 1)
+    counts = [
+        ("QJ2", "approved", True, early, date(2023, 1, 9), 2), ("QJ2", "approved", False, date(2023, 5, 1), late, 1),
+        ("QJ2", "declined", False, None, date(2023, 6, 1), 1), (None, "pending", True, date(2023, 7, 1), None, 3),
+        ("QOQ", "withdrawn", True, None, None, 1),
+    ]  # fmt: skip
+    found = entries_by_board([dict(zip((*COUNTED_BY, "rows"), row, strict=True)) for row in counts])
+    assert {tuple(row.values()) for row in found} == {
+        ("QJ2", 4, 2, 3, 2, early, late), (None, 3, 0, 0, 0, date(2023, 7, 1), date(2023, 7, 1)), ("QOQ", 1, 0, 0, 0, None, None),
+    }  # fmt: skip
+    assert list(found[0]) == list(counted("QJ2", 1, 1))
 
 
 def test_what_registers_cover_and_whether_they_can_be_linked() -> None:

@@ -645,6 +645,11 @@ def test_a_corrected_figure_does_not_give_away_a_share_that_is_withheld() -> Non
         ({"estimate": 7 / 102}, "withheld"),
         ({"estimate": 8 / 102}, "ok"),
         ({"estimate": 95 / 102}, "withheld"),  # 7 count against it
+        # Forms have weights: 7 of them may count for as much as 20.
+        ({"estimate": 20 / 102, "counted": 7}, "withheld"),
+        ({"estimate": 20 / 102, "counted": 8}, "ok"),
+        ({"estimate": 82 / 102, "counted": 95}, "withheld"),
+        ({"estimate": 7 / 102, "counted": 20}, "withheld"),
         ({"estimate": None}, "withheld"),
         ({"measure": "kappa", "forms": 29}, "withheld"),
         ({"measure": "kappa", "forms": 30}, "ok"),

@@ -142,7 +142,13 @@ def unused_approvals(
     """Approved entries that no operation has in ``approval_ids``, decided at least ``days`` before the last day of the data.
 
     ``entries`` has rows of ``silver/prior_approval``, ``matched`` those of ``gold/approval_match``. Entries of other policies
-    than ``policies`` are left out, because their procedures were not looked for.
+    than ``policies`` are left out, because their procedures were not looked for. The last day is 2024-03-31 here, ``days`` 365:
+
+    | entry approved on | valid until | operation of the person    | → days_waited |
+    |-------------------|-------------|----------------------------|---------------|
+    | 2023-01-10        | no end      | none                       | 446           |
+    | 2023-01-10        | 2023-04-10  | 2023-06-01, too late       | no row        |
+    | 2023-09-01        | no end      | none                       | no row        |
     """
     used = matched.select(
         F.col("person_id").alias("_person"), "operation_date", "match_class", F.explode("approval_ids").alias("_id")

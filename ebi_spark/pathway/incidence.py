@@ -81,9 +81,7 @@ def counts_by_day(pathways: DataFrame) -> DataFrame:
     )
 
 
-def incidence_rows(
-    counts: Iterable[Row | Mapping[str, Any]], transfers_by: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+def incidence_rows(counts: Iterable[Row | Mapping[str, Any]], transfers_by: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows of ``gold/pathway_incidence`` (without the run), from rows of :func:`counts_by_day`. ``transfers_by``: the columns
     that decided which spells are one stay.
 

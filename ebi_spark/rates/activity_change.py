@@ -156,6 +156,12 @@ def counts_frame(
     The other kinds are those of ``gold/code_use``, with their number of records in ``operations``. ``version`` is the
     revision that is applied to all years; for :data:`IN_FORCE` it is the one in force on each record's day. ``records`` are the silver
     tables by dataset, ``flags`` rows of ``gold/activity_flag``. Records from outside England are left out.
+
+    | policy_id | version  | financial_year | kind          | code | operations | in_scope | primary_diagnosis | no_exclusion | flagged |
+    |-----------|----------|----------------|---------------|------|------------|----------|-------------------|--------------|---------|
+    | P         | in_force | 2021-22        | area          | 15M  | 9          | 8        | 5                 | 4            | 4       |
+    | P         | in_force | 2021-22        | area          | NULL | 1          | 1        | 0                 | 0            | 0       |
+    | P         | in_force | 2021-22        | non_dominant  | V382 | 2          | 2        | 2                 | 2            | 2       |
     """
     parts = []
     for chain in found:

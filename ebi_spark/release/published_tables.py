@@ -282,6 +282,12 @@ def quality(measured: DataFrame, quarantine: DataFrame, flags: DataFrame, unmapp
     Columns: the key, ``policy_id`` (NULL for a measure of the whole data set), ``measure``, ``records``, ``of_records``, ``status``.
     ``measured`` has rows of ``gold/record_quality``, ``unmapped`` rows of ``gold/unmapped_area``. Measures of each policy come
     from :func:`area_quality`. All measures but the totals (``records``) are rounded by :func:`round_quality_measures`.
+
+    | financial_year | dataset | policy_id | measure           | records | of_records | status         |
+    |----------------|---------|-----------|-------------------|---------|------------|----------------|
+    | 2021-22        | apc     | NULL      | records           | 51342   | 51342      | ok             |
+    | 2021-22        | apc     | NULL      | no_person         | 300     | 51342      | ok             |
+    | 2021-22        | apc     | P         | area_unknown      | NULL    | 3400       | withheld_small |
     """
     # These measures only decide whether anything is published. They are not measures of the published records.
     shown = measured.where(~F.col("measure").isin(*LIKE_A_KEY.values()))

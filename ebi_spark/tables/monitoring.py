@@ -381,6 +381,7 @@ AUDIT_ESTIMATE = Table(
     method string -- clopper_pearson, wilson, hajek (weighted, linearised), census, mover (variances from limits), kappa or count
     records bigint -- records of the frame that the estimate is about; NULL where their number is not known exactly, only estimated from the sample
     forms bigint -- forms with an answer, on which the estimate is based
+    counted bigint -- those of them with the answer whose share is estimated; NULL for what is not such a share
     effective double -- effective number of forms: how many would give as much information in a simple random sample
     not_returned bigint -- drawn records without a form
     notes_not_found bigint -- forms without notes
