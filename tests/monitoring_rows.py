@@ -128,7 +128,7 @@ MONITORING_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
             {"side": "after"}, {"side": "during", "changed_on": date(2021, 4, 1)}, {"side": "soon"},
             {"grain": "year"}, {"grain": "quarter"}, {"period_start": date(2021, 4, 2)},
         ],
-        "flagged_within_operations": [{"flagged": 13}, {"flagged_lower": 10.5}, {"flagged_upper": 9.5}, {"flagged": -1}],
+        "flagged_within_operations": [{"flagged": 13}, {"operations_lower": 12.5, "operations_upper": 20.0}, {"flagged_lower": 10.5}, {"flagged_upper": 9.5}, {"flagged": -1}],
     },
     "pathway_incidence": {
         "event_with_its_method": [{"event": "pain"}, {"method": "kaplan_meier"}],

@@ -188,7 +188,10 @@ class Monitor(Stage):
             self._clear(PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE)
             return []
         known = self.context.inputs.policies if config.policies is None else load_policies(config.policy_dirs)
-        classified = classify_entries(rows, [policy.id for policy in known], shown).withColumn("run_id", run_id)
+        plausible = date.fromisoformat(min(config.activity_from.values())), config.day
+        classified = classify_entries(rows, [policy.id for policy in known], shown, plausible).withColumn(
+            "run_id", run_id
+        )
         usable = F.size("reasons") == 0
         self._replace(PRIOR_APPROVAL_QUARANTINE, classified.where(~usable).coalesce(1))
         entries = classified.where(usable)

@@ -125,6 +125,8 @@ REGIME_CHANGE = Table(
     side string -- before, after, or during (the period in which the regime changed)
     days int -- days of the period that are in the data
     operations bigint -- operations in scope of the policy
+    operations_lower double -- lower 95% confidence limit of the operations (Poisson, exact)
+    operations_upper double -- upper 95% confidence limit of the operations (Poisson, exact)
     flagged bigint -- flagged operations
     flagged_lower double -- lower 95% confidence limit of the flagged operations (Poisson, exact)
     flagged_upper double -- upper 95% confidence limit of the flagged operations (Poisson, exact)
