@@ -60,15 +60,16 @@ def conform_table(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 def kept(frame: DataFrame) -> Iterator[DataFrame]:
     """A frame of few rows that several queries read: the first query computes it, and the others read what Spark has kept. Where
     Spark refuses to keep frames (serverless compute), each query computes it."""
+    refused = False
     try:
-        frame = frame.persist()
+        frame.persist()
     except PySparkException:
-        yield frame
-        return
+        refused = True
     try:
         yield frame
     finally:
-        frame.unpersist()
+        if not refused:
+            frame.unpersist()
 
 
 def arrow_frame(spark: SparkSession, table: pa.Table) -> DataFrame:

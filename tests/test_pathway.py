@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 from calling import duckdb_on_delta
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from ebi_spark.config.settings import RunConfig
@@ -32,7 +33,7 @@ from ebi_spark.pathway.definitions import definitions, definitions_after
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies
-from ebi_spark.small_frames import small_frame
+from ebi_spark.small_frames import kept, small_frame
 from ebi_spark.stages.monitor import Monitor, MonitorSummary
 from ebi_spark.stages.run_context import RunContext
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, Table
@@ -468,6 +469,33 @@ def test_the_outpatient_table_is_not_shuffled(spark: SparkSession, capsys: pytes
 
 
 # Without Spark: definitions, patterns and days
+
+
+class Frame:
+    """Remembers what is asked of it; serverless compute refuses to keep a frame."""
+
+    def __init__(self, serverless: bool) -> None:
+        self.serverless, self.asked = serverless, [""]
+
+    def persist(self) -> None:
+        self.asked.append("persist")
+        if self.serverless:
+            raise PySparkException("PERSIST TABLE is not supported on serverless compute")
+
+    def unpersist(self) -> None:
+        self.asked.append("unpersist")
+
+
+@pytest.mark.parametrize(("serverless", "asked"), [(False, ["persist", "unpersist"]), (True, ["persist"])])
+def test_a_frame_is_kept_where_spark_can_keep_it(serverless: bool, asked: list[str]) -> None:
+    frame = Frame(serverless)
+    with kept(frame) as given:  # type: ignore[arg-type]
+        assert given is frame and frame.asked[1:] == ["persist"]  # type: ignore[comparison-overlap]
+    assert frame.asked[1:] == asked
+    broken = Frame(serverless)
+    with pytest.raises(ZeroDivisionError), kept(broken):  # type: ignore[arg-type]
+        raise ZeroDivisionError
+    assert broken.asked[1:] == asked, "nothing is left behind by a failure"
 
 
 def looks_of(step_id: str) -> list[dict[str, Any]]:
