@@ -28,6 +28,8 @@ from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.pathway.definitions import definitions as pathway_definitions
+from ebi_spark.pathway.definitions import definitions_after
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.rates.activity_change import (
     IN_FORCE,
@@ -97,6 +99,13 @@ def test_codes_have_their_official_titles() -> None:
     scope = load_policies(only=[FUSION])[0].revisions[0].scope_test
     assert [*given["scope"]["codes"]] == [*scope.codes]  # type: ignore[union-attr]
     assert not outside & {*given["scope"]["codes"]}
+    # The lists of the pathway are the same fusions.
+    every = outside | {*given["scope"]["codes"]}
+    approaches = pathway_definitions()["approach"]
+    by_approach = [code for way in ("posterior", "anterior", "lateral", "combined") for code in approaches[way]]
+    assert sorted(by_approach) == sorted(every)
+    later = [step for step in definitions_after()["steps"] if step["id"] in ("further_fusion", "revision")]
+    assert sorted(item["code"] for step in later for item in step["codes"]) == sorted(every)
 
 
 def test_chains_name_clauses_of_their_policies() -> None:

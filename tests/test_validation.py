@@ -510,7 +510,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "records_reconcile": [{"records_in": 13}],
     },
     "policy_sensitivity": {
-        "base_known": [{"base_reading": "guidance_coded"}],
+        "base_known": [{"base_reading": "mine"}],
         "direction_known": [{"direction": "undone"}, {"source": "as_published"}],
         "source_known": [{"source": "mine"}],
         "year_form": [{"financial_year": "21-22"}],
@@ -720,7 +720,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "as_published_changes_nothing": [{"added": 1, "removed": 1}, {"removed": None}, {"reading": None, "added": 1}],
     },
     "published_sensitivity": {
-        "base_known": [{"base_reading": "guidance_coded"}],
+        "base_known": [{"base_reading": "mine"}],
         "year_form": [{"financial_year": "21-22"}],
         "flip_reconciles": [{"flagged_flipped": 10}, {"removed": -1, "flagged_flipped": 12}, {"flagged_flipped": None}],
     },

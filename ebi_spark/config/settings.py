@@ -335,7 +335,7 @@ class RunConfig:
             unit="dates",
             default="see below",
             hint='the first day on which a data set can have activity, such as {hes_op: "2003-04-01"}',
-            stages=("ingest",),
+            stages=("ingest", "monitor"),
             of=ActivityFrom,
         ),
     ] = field(default_factory=first_days)

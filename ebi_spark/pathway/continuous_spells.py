@@ -81,13 +81,20 @@ def leaves_by_transfer() -> Column:
     return F.coalesce(F.col("discharge_destination").isin(*destinations), F.lit(False))
 
 
+def transfers_by(sources: int, destinations: int) -> tuple[str, ...]:
+    """The columns that decide what a transfer is, from the numbers of spells with an admission source and with a discharge
+    destination."""
+    counts = {"admission_source": sources, "discharge_destination": destinations}
+    return ("admission_method", *(name for name, count in counts.items() if count))
+
+
 def transfer_warning(sources: int, destinations: int) -> str | None:
     """A warning about continuous spells, from the numbers of spells with an admission source and with a discharge destination.
 
     None if both columns have values.
     """
-    counts = {"admission_source": sources, "discharge_destination": destinations}
-    empty = [name for name, count in counts.items() if count == 0]
+    deciding_columns = transfers_by(sources, destinations)
+    empty = [name for name in ("admission_source", "discharge_destination") if name not in deciding_columns]
     if not empty:
         return None
     deciding = (

@@ -103,7 +103,7 @@ POLICY_SENSITIVITY = Table(
     """
     policy_id string -- the policy, such as 2Y_back_pain_fusion
     revision string -- the revision of the policy
-    base_reading string -- the reading started from: as_published or as_intended
+    base_reading string -- the reading started from: as_published or as_intended; guidance_coded for what its excerpt no longer shows
     decision string -- the decision that is reversed
     source string -- the reading that makes the decision, or sensitivity
     direction string -- made if the base reading does not make the decision, undone if it does
