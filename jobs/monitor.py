@@ -17,7 +17,7 @@ def show(context: Context, done: MonitorSummary) -> None:
     """Add the operations by match class and by step of the algorithm to the summary."""
     for title, counts in (
         ("Operations by match class in the registers of approvals", done.approvals),
-        ("Fusions by step of the article's algorithm", done.pathways),
+        ("Fusions by step of the article's algorithm (pending human review, not NHS policy)", done.pathways),
     ):
         if counts:
             shown = RichTable("class", title=title, title_justify="left")

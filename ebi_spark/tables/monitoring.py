@@ -23,6 +23,9 @@ _OPERATION = """
 _RUN = "    run_id string -- the run that wrote the row\n"
 _KEY = ("policy_id", *RECORD_KEY, YEAR)
 
+# Every table of the pathway says so.
+_PENDING = " (the article that the pathway follows is pending human review and is not NHS policy)"
+
 PRIOR_APPROVAL = Table(
     "silver",
     "prior_approval",
@@ -137,7 +140,7 @@ REGIME_CHANGE = Table(
 PATHWAY = Table(
     "gold",
     "pathway",
-    "a fusion in scope of a policy, with the care around it in one row",
+    f"a fusion in scope of a policy, with the care around it in one row{_PENDING}",
     _OPERATION
     + """
     admission_date date -- first day of the spell
@@ -165,7 +168,7 @@ PATHWAY = Table(
 PATHWAY_STEP = Table(
     "gold",
     "pathway_step",
-    "whether one step of the pathway is seen for one fusion in one window",
+    f"whether one step of the pathway is seen for one fusion in one window{_PENDING}",
     """
     policy_id string -- the policy
     source_system string -- sus_plus or hes
@@ -187,7 +190,7 @@ PATHWAY_STEP = Table(
 PATHWAY_INCIDENCE = Table(
     "gold",
     "pathway_incidence",
-    "the share of fusions with an event by one day after the start, allowing for censoring",
+    f"the share of fusions with an event by one day after the start, allowing for censoring{_PENDING}",
     """
     policy_id string -- the policy
     group string -- all or flagged
@@ -430,7 +433,7 @@ APPROVAL_SUMMARY = Table(
 PATHWAY_SUMMARY = Table(
     "published",
     "pathway_summary",
-    "the fusions of England in one class of one measure of the care around the operation",
+    f"the fusions of England in one class of one measure of the care around the operation{_PENDING}",
     _RELEASE
     + """
     policy_id string -- the policy, such as 2Y_back_pain_fusion
