@@ -251,6 +251,74 @@ def test_a_small_table_is_the_same_in_memory(lake: Lake, monkeypatch: pytest.Mon
     assert Lake(lake.spark, lake.location, as_of={RELEASE.full_name: 1}).read_small(RELEASE).count() == 1
 
 
+def test_a_small_table_is_read_from_its_files_as_delta_reads_it(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without rows; with partitions, of which one was replaced; with a file that is older than some columns; and never where the
+    folder of a partition is not named after it."""
+    for table in (without(ACTIVITY_RATE, "expected", "notes"), without(RELEASE, "versions")):
+        lake._create(table)
+    assert lake.read(ACTIVITY_RATE).collect() == [] != lake.read(ACTIVITY_RATE).columns
+    lake.append(
+        ACTIVITY_RATE, rates(lake, ("2021-22", "A", 1), ("2022-23", "B", 2)).drop("expected", "notes"), stage=""
+    )
+    lake.append(
+        RELEASE,
+        small_frame(lake.spark, [{"release_id": "r1", "tables": {"a": 1}}], without(RELEASE, "versions").schema),
+        stage="",
+    )
+    lake.migrate(USED.values())
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2022-23", "C", 3)), {YEAR: ["2022-23"]}, stage="")
+    lake.append(RELEASE, [{"release_id": "r2", "released_at": datetime(2022, 10, 30, 0, 30, tzinfo=UTC)}], stage="")
+
+    def read() -> dict[str, Any]:
+        frames = {table: lake.read(table) for table in (ACTIVITY_RATE, RELEASE)}
+        return {
+            table.name: (frame.schema, sorted(map(repr, frame.collect())), sorted(frame.inputFiles()))
+            for table, frame in frames.items()
+        }
+
+    found = read()
+    assert lake.read(ACTIVITY_RATE).rdd.getNumPartitions() == 1
+    assert [len(rows) for _, rows, _ in found.values()] == [2, 2]
+    monkeypatch.setattr(storage, "ONE_PARTITION_BYTES", 0)
+    assert read() == found
+    monkeypatch.undo()
+    folder = log_of(lake, ACTIVITY_RATE).parent
+    files = local_tables.data_files(folder)
+    assert files is not None and len(files.paths) == 2
+    (folder / f"{YEAR}=2021-22").rename(folder / "elsewhere")
+    for entry in (folder / "_delta_log").glob("*.json"):
+        entry.write_text(entry.read_text().replace(f'"path":"{YEAR}=2021-22', '"path":"elsewhere'))
+    assert local_tables.data_files(folder) is None
+
+
+def test_a_frame_of_few_rows_is_committed_without_delta_in_spark(lake: Lake) -> None:
+    """Added; of two years; of all years, also without a year; and none. Rows of another year than is replaced are refused."""
+    lake._create(ACTIVITY_RATE)
+    place = log_of(lake, ACTIVITY_RATE).parent
+
+    def found() -> list[tuple[Any, ...]]:
+        by_delta = lake.spark.read.format("delta").load(str(place)).select(YEAR, "area_code", "activity")
+        rows = sorted((tuple(row) for row in by_delta.collect()), key=str)
+        with duckdb_on_delta() as reader:
+            query = f"SELECT financial_year, area_code, activity FROM delta_scan('{place}')"
+            assert sorted(reader.execute(query).fetchall(), key=str) == rows
+        return rows
+
+    lake.append(ACTIVITY_RATE, rates(lake, ("2021-22", "A", 1), ("2022-23", "B", 2)), stage="")
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2022-23", "C", 3)), {YEAR: ["2022-23", "2023-24"]}, stage="")
+    assert found() == [("2021-22", "A", 1), ("2022-23", "C", 3)]
+    with pytest.raises(ValueError, match="gold/activity_rate: there are rows of years that are not replaced"):
+        lake.replace(ACTIVITY_RATE, rates(lake, ("2021-22", "D", 4)), {YEAR: ["2022-23"]}, stage="")
+    assert lake.version(ACTIVITY_RATE) == 2
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2023-24", "E", 5), (None, "F", 6)), {}, stage="")  # type: ignore[arg-type]
+    assert found() == [("2023-24", "E", 5), (None, "F", 6)]
+    lake.replace(ACTIVITY_RATE, rates(lake), {}, stage="")
+    assert found() == []
+    for number in range(1, 5):
+        assert '"clientVersion":"delta-rs' in (place / "_delta_log" / f"{number:020}.json").read_text()
+    assert not list(storage.scratch_folder(Path(str(lake.location.folder))).iterdir())
+
+
 def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
     """Different years commit side by side; of two runs on the same year at most one is refused, whole, and its retry
     works."""

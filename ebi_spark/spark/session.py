@@ -18,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyspark
@@ -146,7 +148,10 @@ def _is_there(jar: Mapping[str, str]) -> bool:
 JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
 # For small data, use only Java's quick compiler (C1) and one garbage collector thread. That takes a third less
 # processor time, because the optimising compiler (C2) would still be busy when the job ends.
-QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# Half of the memory is for new objects, and Java begins with enough of it: planning queries makes many objects that die young.
+QUICK_JAVA_OPTIONS = (
+    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:NewRatio=1 -XX:InitialRAMPercentage=8 -XX:MetaspaceSize=256m"
+)
 # For larger data, use `conf/compiler_directives.json`, without a message that it was read. The optimising compiler
 # starts twenty times later than by default: it still compiles the code that processes rows, but not the code that plans
 # queries.
@@ -317,6 +322,10 @@ def spark_session(
         # full, that takes a quarter of the time of a query with many columns.
         .config("spark.sql.ui.explainMode", "simple")
         .config("spark.sql.debug.maxToStringFields", "0")
+        # Nor are a thousand finished queries and jobs kept for it, whose plans fill Java's memory.
+        .config("spark.sql.ui.retainedExecutions", "1")
+        .config("spark.ui.retainedJobs", "1")
+        .config("spark.ui.retainedStages", "1")
         .config("spark.local.dir", str(folder))
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
         .config("spark.sql.session.timeZone", timezone)
@@ -333,6 +342,7 @@ def spark_session(
     )
     for key, value in store_settings(folder, stores).items():
         builder = builder.config(key, value)
+    _remember_java_names()
     with _java_prints_to_standard_error():
         spark = builder.getOrCreate()
     for key, value in PLANNING.items():
@@ -394,6 +404,23 @@ def _compiling(data_bytes: int | None) -> str:
         return f"{JAVA_OPTIONS} {QUICK_JAVA_OPTIONS}"
     directives = resource("conf", "compiler_directives.json")
     return f"{JAVA_OPTIONS} {THOROUGH_JAVA_OPTIONS} {java_option(f'-XX:CompilerDirectivesFile={directives}')}"
+
+
+@cache
+def _remember_java_names() -> None:
+    """Let PySpark ask Java for each class and method once a session. It asks at every use of a function, which is a fifth of all
+    calls from Python to Java. The names are kept in the objects of the session that gave them."""
+    from py4j.java_gateway import JavaClass, JavaMember, JVMView
+
+    for owner, kept in ((JVMView, JavaClass), (JavaClass, JavaMember)):
+
+        def ask(self: Any, name: str, asked: Any = owner.__getattr__, kept: type = kept) -> Any:
+            found = asked(self, name)
+            if isinstance(found, kept):
+                self.__dict__[name] = found  # where Python looks first
+            return found
+
+        owner.__getattr__ = ask
 
 
 def refuse_scratch(folder: Path) -> None:
