@@ -19,6 +19,7 @@ from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import BrokenRunError
+from ebi_spark.lake import staging_area
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan, upsert
@@ -216,7 +217,9 @@ def test_submissions_that_contradict_meet_or_break_off(
     def met(*given: Any) -> Any:
         frame = merged(*given)
         monkeypatch.setattr(upsert, "merged", merged)
-        take_in("upsert", opa=meanwhile)
+        with pytest.MonkeyPatch.context() as patch:  # as in a catalogue: no run removes what another has staged
+            patch.setattr(staging_area.shutil, "rmtree", lambda *_, **__: None)
+            take_in("upsert", opa=meanwhile)
         return frame
 
     monkeypatch.setattr(upsert, "merged", met)

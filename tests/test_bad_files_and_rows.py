@@ -537,7 +537,7 @@ BREAK: dict[str, Happens | tuple[Callable[[Path], str]]] = {
     "packed with gzip and cut after its first megabyte": (late_cut,),
     "of Parquet with a damaged page of keys": (lambda folder: damaged(folder, "APCS_Ident"),),
     "of Parquet with a damaged page of codes": (lambda folder: damaged(folder, "Der_Diagnosis_All"),),
-    "replaced before anything is written": (whole, (plan, "resolve_duplicates"), replace),
+    "replaced before anything is written": (whole, (plan, "classify_rows"), replace),
     "deleted before anything is written": (whole, (plan, "scan_for_repeated_keys"), delete),
     "replaced after the records are written": (whole, (canonical, "write_audit"), replace),
 }

@@ -16,6 +16,7 @@ from ebi_spark.config.load import load_config
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
+from ebi_spark.lake.staging_area import StagingArea
 from ebi_spark.lake.storage import Lake
 
 EPISODES = """
@@ -108,7 +109,11 @@ def lakes(
     for name, tables in (("wide", in_columns), ("long", in_tables)):
         location = LakeLocation(folder=empty_lake(folder / name / "lake"))
         sources = (Source("hes", "hes", {role: TableSource(role, (path,)) for role, path in tables.items()}),)
-        ingest(Lake(spark, location, "test-run"), RunConfig(lake=location, sources=sources, max_quarantine_share=1.0))
+        config = RunConfig(lake=location, sources=sources, max_quarantine_share=1.0)
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "wide":  # staged as in a catalogue
+                patch.setattr(StagingArea, "adoptable", False)
+            ingest(Lake(spark, location, "test-run"), config)
         made[name] = folder / name
     return made
 

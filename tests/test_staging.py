@@ -1,4 +1,4 @@
-"""Rows that are staged, and rows that are read again for each step: both come to the same. What is refused or killed leaves
+"""Rows that are staged as files, and as tables that Spark writes to silver: both come to the same. What is refused or killed leaves
 nothing of either."""
 
 import itertools
@@ -14,10 +14,11 @@ from pyspark.sql import SparkSession
 from source_rows import APCS, DER, attendance, derived, spell, state, write
 
 from ebi_spark.config.load import load_config
+from ebi_spark.lake import staging_area
 from ebi_spark.lake.adopted_files import AdoptedFiles
+from ebi_spark.lake.staging_area import FOLDER, StagingArea
 from ebi_spark.lake.storage import Lake
-from ebi_spark.records import plan, staging
-from ebi_spark.records.staging import FOLDER
+from ebi_spark.records import plan
 from ebi_spark.runs import history
 from ebi_spark.runs.history import RunHistory
 from ebi_spark.stages import ingest as stage
@@ -105,7 +106,7 @@ def test_staged_rows_are_the_rows(
     monkeypatch.setattr(AdoptedFiles, "save", lambda self, path: (adopted.append(Path(path).name), save(self, path)))
     staged = lake_of(years)
     assert sorted(adopted) == ["apc_spell", "op_attendance"]
-    monkeypatch.setattr(plan, "staging_folder", lambda _: None)
+    monkeypatch.setattr(StagingArea, "adoptable", False)
     assert lake_of(years) == staged
     assert sorted(adopted) == ["apc_spell", "op_attendance"]
     # By hand: the other keys of spells conflict (twice, differs, case) or their rows cannot be used.
@@ -137,7 +138,7 @@ def test_what_a_killed_run_leaves_is_removed_or_ignored(
         """As if the process ended here."""
 
     with monkeypatch.context() as patch:
-        patch.setattr(staging.shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(staging_area.shutil, "rmtree", lambda *_, **__: None)
         place = (plan, "count_files") if after == "staging" else (DeltaTable, "create_write_transaction")
         patch.setattr(*place, lambda *_, **__: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):

@@ -28,6 +28,7 @@ from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import locking, object_store
 from ebi_spark.lake.locking import LOCK, StoreLock, locked
 from ebi_spark.lake.object_store import Objects
+from ebi_spark.lake.staging_area import StagingArea
 from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.checks_before_start import NOT_CHECKED, REFUSED, check_before_start
 from ebi_spark.spark import session
@@ -300,6 +301,16 @@ def test_versions_come_from_the_names_of_the_log(store: Any) -> None:
     assert not lake.exists(RUN_LOG)
     assert lake.identifier(RATE) == f"`delta`.`{URL}/published/rate`"
     assert not lake.can_adopt(RATE)
+
+
+def test_what_is_staged_is_removed_and_nothing_else(store: Any) -> None:
+    kept = [f"{RATE.full_name}/_delta_log/00000000000000000000.json", "silver/_staging_of_mine/a.parquet", KEY]
+    for name in ("silver/_staging/r/a/b.parquet", "silver/_staging/earlier/c.parquet", *kept):
+        obstore.put(store, name, b"{}")
+    area = StagingArea(Lake(no_session, LakeLocation(url=URL), "r"))
+    assert not area.adoptable
+    area.remove()
+    assert sorted(item["path"] for item in obstore.list(store).collect()) == sorted(kept)
 
 
 def test_a_check_says_what_it_found(store: Any, tmp_path: Path) -> None:

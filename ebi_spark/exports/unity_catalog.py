@@ -24,7 +24,7 @@ from ebi_spark.validation.native_suites import read_suite
 # have a whole source row.
 TAG = "ebi_data"
 PATIENT_LEVEL, UNSUPPRESSED, PUBLISHED, IDENTIFIER = "patient_level", "unsuppressed", "published", "identifier"
-IDENTIFYING = IDENTIFIERS | {"provider_spell_number", "fields", "lists", "raw_values"}
+IDENTIFYING = IDENTIFIERS | {"provider_spell_number"}
 SCHEMAS = {
     "silver": ("Records as they were read and cleaned. Restricted: patients' records.", PATIENT_LEVEL),
     "gold": ("Flags, rates and the run log. Restricted: patients' records and unsuppressed counts.", PATIENT_LEVEL),

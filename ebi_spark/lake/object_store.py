@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ebi_spark.errors import InputError
@@ -81,6 +82,12 @@ class Objects:
             self._answered(lambda: self._obstore.delete(self._store, name))
         except FileNotFoundError:
             return
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove all objects in and below a folder."""
+        for objects in self._answered(lambda: list(self._obstore.list(self._store, folder))):
+            paths = [item["path"] for item in objects]
+            self._answered(partial(self._obstore.delete, self._store, paths))
 
     def names(self, folder: str) -> list[str]:
         """The names of the objects that are directly in a folder."""

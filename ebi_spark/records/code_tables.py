@@ -32,7 +32,7 @@ def code_tables_of(role: str) -> dict[str, str]:
 def with_codes(rows: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:
     """``rows`` of episodes or appointments as read, with the codes from their long tables.
 
-    ``tables``: our list of codes (``diagnosis``, ``operation``) → the rows of its long table, duplicates resolved. A
+    ``tables``: our list of codes (``diagnosis``, ``operation``) → the cleaned rows of its long table, duplicates resolved. A
     row that has codes in columns of its own keeps these. The date of the first procedure becomes ``procedure_date`` where the
     row has none.
 
@@ -50,9 +50,9 @@ def with_codes(rows: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:
 def _with_list(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
     day = F.col("procedure_date") if "procedure_date" in codes.columns else F.lit(None)
     usable = codes.where("corrupt IS NULL AND NOT conflict AND NOT is_duplicate AND record_id IS NOT NULL").select(
-        F.substring_index(text(F.col("record_id")), PLACE, 1).alias("_owner"),
+        F.substring_index("record_id", PLACE, 1).alias("_owner"),
         F.struct(
-            F.substring_index(text(F.col("record_id")), PLACE, -1).try_cast("int").alias("place"),
+            F.substring_index("record_id", PLACE, -1).try_cast("int").alias("place"),
             "code",
             day.cast("string").alias("day"),
         ).alias("_code"),
@@ -77,7 +77,7 @@ def _with_list(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
 
 
 def classify_codes(rows: DataFrame, owners: DataFrame) -> DataFrame:
-    """Rows of a long table with their status columns. A row is valid if its episode or appointment is among ``owners``,
+    """Cleaned rows of a long table with their status columns. A row is valid if its episode or appointment is among ``owners``,
     the classified rows of that table; its year is that of the owner."""
     known = (
         owners.where("record_id IS NOT NULL AND NOT is_duplicate")
@@ -86,4 +86,4 @@ def classify_codes(rows: DataFrame, owners: DataFrame) -> DataFrame:
         .agg(F.min("financial_year").alias("_year"))
     )
     owner = F.substring_index(F.col("record_id"), PLACE, 1)
-    return complete_others(clean_codes(rows), known, owner, F.col("_year"), "no_episode")
+    return complete_others(rows, known, owner, F.col("_year"), "no_episode")

@@ -45,6 +45,8 @@ DERIVED_KINDS = {
     "primary_diagnosis": "code",
     "extract_date": "day",
 }
+# A list of withdrawn keys.
+WITHDRAWN_KINDS = {"record_id": "identifier", "extract_date": "day"}
 CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
 # A row of a long table of HES, which has one code of a record.
 CODE_TABLE_KINDS = {"record_id": "identifier", "code": "code", "procedure_date": "day", "extract_date": "day"}

@@ -21,10 +21,9 @@ File = tuple[str, str]  # system and path
 
 
 class FileRecords(NamedTuple):
-    """What came of one file: its records, the source rows that made them, and their checksum."""
+    """What came of one file: the number of its records, and their checksum."""
 
     records: int
-    rows: int
     checksum: Checksum
 
 
@@ -52,9 +51,9 @@ class ExistingRecords:
                 if row["run_id"] not in self.audited_runs:
                     return None
                 file = row["source_system"], row["source_file"]
-                so_far = found.get(file, FileRecords(0, 0, Checksum()))
+                so_far = found.get(file, FileRecords(0, Checksum()))
                 so_far.checksum.add(row)
-                found[file] = so_far._replace(records=so_far.records + row["records"], rows=so_far.rows + row["rows"])
+                found[file] = so_far._replace(records=so_far.records + row["records"])
         return found
 
     def quarantined_rows(

@@ -20,8 +20,8 @@ from ebi_spark.errors import DataError, InputError
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
 from ebi_spark.records.cleaning import clean
 from ebi_spark.records.duplicates import keyed
-from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, keep, with_year
-from ebi_spark.records.staging import NEVER_EMPTY, StagedRows
+from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, with_year
+from ebi_spark.records.staging import NEVER_EMPTY, StagedRecords, StagedRows
 from ebi_spark.sources.file_inventory import within
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.table import YEAR
@@ -30,36 +30,32 @@ from ebi_spark.tables.table import YEAR
 _DATED_BY = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discharge_date", "op": "appointment_date"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class ClassifiedTable:
     """One source table with the status of its rows.
 
-    ``rows``: one row for each source row. ``records``: its valid rows as records of silver; None for a table that
-    only completes another one, or only withdraws records. ``parts``: the same rows as ``rows``, where possible with
-    rows of repeated keys apart from the others. When the two are put together, Spark copies every row with all its
-    columns before it looks at the row's status. ``staged``: the same rows where they have been staged. Whoever counts
-    them or takes those of one status reads them there.
+    ``rows``: one row for each source row. ``staged``: the staged rows that these are read from. ``records``: the staged records of
+    its valid rows; None for a table that only completes another one, or only withdraws records. If a row makes a record by
+    itself, ``staged`` and ``records`` are the same.
     """
 
     table: SourceTable
     dataset: str
     rows: DataFrame
-    records: DataFrame | None
-    parts: list[DataFrame]
-    staged: StagedRows | None = None
-
-    @property
-    def staged_records(self) -> StagedRows | None:
-        """The staged rows, if the valid ones are records of silver."""
-        return self.staged if self.staged and self.staged.table else None
+    staged: StagedRows | StagedRecords
+    records: StagedRecords | None
 
     def having(self, status: str) -> DataFrame:
         """The rows of one status."""
-        return self.staged.having(status) if self.staged else keep(self.rows, status)
+        if isinstance(self.staged, StagedRecords):
+            return self.staged.having(status)
+        return self.rows.where(F.col("status") == status)
 
-    def parts_having(self, status: str) -> list[DataFrame]:
-        """As ``parts``, with the rows of one status only."""
-        return [self.staged.having(status)] if self.staged else [keep(rows, status) for rows in self.parts]
+    def quarantined(self, number: int) -> DataFrame:
+        """The quarantined rows, with their source rows as text in ``raw``. ``number``: how many they are."""
+        if isinstance(self.staged, StagedRecords):
+            return self.staged.having(QUARANTINED)
+        return self.staged.quarantined(self.rows, number)
 
     @property
     def table_id(self) -> tuple[str, str]:
@@ -97,13 +93,12 @@ class RecordCount:
 
     @staticmethod
     def columns(names: Collection[str]) -> list[Column]:
-        """The aggregates over the records of a table, without their number (``count``). ``names``: the table's columns. The
-        aggregate of a column that the table lacks is NULL."""
+        """The aggregates over records, without their number (``count``). ``names``: the columns of the records; the aggregate of
+        a column that they lack is NULL. No names: these are no records."""
         counted = [F.count(name) if name in names else F.lit(None).cast("bigint") for name in NEVER_EMPTY]
         filled = F.struct(*[column.alias(name) for column, name in zip(counted, NEVER_EMPTY, strict=True)])
-        checksum = F.struct(*record_checksum_columns())
-        if "content" not in names:
-            checksum = F.lit(None).cast("struct<checksum_xor:bigint,checksum_sum:bigint>")
+        nothing = F.lit(None).cast("struct<checksum_xor:bigint,checksum_sum:bigint>")
+        checksum = F.struct(*record_checksum_columns()) if names else nothing
         return [checksum.alias("checksum"), filled.alias("filled")]
 
 
@@ -125,7 +120,7 @@ class FileCount:
     differing: int = 0  # duplicates that differ in columns that no record takes
     due_from: date | None = None
     outcome_checksums: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
-    # By year, if the rows are staged: the records, and the number of records that violate a check.
+    # By year: the records, and the number of records that violate a check.
     records: dict[str, RecordCount] = field(default_factory=lambda: defaultdict(RecordCount))
     violations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -185,7 +180,7 @@ class FileCounts:
         return found
 
     def records(self, table_id: tuple[str, str], batch: "Batch") -> dict[str, RecordCount]:
-        """The records that one staged table has of a batch, by file."""
+        """The records that one source table has of a batch, by file."""
         found: dict[str, RecordCount] = {}
         for path, count in self.files[table_id].items():
             for year in count.records.keys() & set(batch.years):
@@ -218,14 +213,18 @@ def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collecti
     files: dict[tuple[str, str], dict[str, FileCount]] = {item.table_id: {} for item in classified}
     by_id = {item.table_id: item for item in classified}
     grouped = [part for item in classified for part in _grouped(item, (checks or {}).get(item.dataset, ()))]
-    for row in reduce(DataFrame.unionByName, grouped).collect():
-        table_id = row["source_system"], row["role"]
-        count = files[table_id].setdefault(row["source_file"], FileCount(row["file_bytes"], row["file_modified"]))
-        _add(count, row)
-        item = by_id[table_id]
-        if row[YEAR] is not None and row["status"] != QUARANTINED:
-            makes_records = row["status"] == VALID and item.records is not None
-            years[item.dataset][row[YEAR]] += row["count"] if makes_records else 0
+    found = reduce(DataFrame.unionByName, grouped).collect()
+    for row in sorted(found, key=lambda row: not row["are_rows"]):
+        item = by_id[row["source_system"], row["role"]]
+        counts, path = files[item.table_id], row["source_file"]
+        if row["are_rows"]:
+            _add_rows(counts.setdefault(path, FileCount(row["file_bytes"], row["file_modified"])), row)
+            if row[YEAR] is not None and row["status"] != QUARANTINED:
+                makes_records = row["status"] == VALID and item.records is not None
+                years[item.dataset][row[YEAR]] += row["count"] if makes_records else 0
+        if row["checksum"] is not None and row["status"] == VALID:
+            counts[path].records[row[YEAR]].add(row)
+            counts[path].violations[row[YEAR]] += row["violations"]
     # A file without rows is in no group. A folder of many files is represented by its files.
     for item in classified:
         counts = files[item.table_id]
@@ -236,30 +235,39 @@ def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collecti
 
 
 def _grouped(item: ClassifiedTable, checks: Collection[str]) -> list[DataFrame]:
-    """The counts of a table's rows by file, status, year, reasons and cleaning."""
-    staged = item.staged_records
+    """The counts of a table's rows, and of the records that they make."""
+    if item.records is None:
+        return [_counted(item, item.rows, are_rows=True)]
+    if item.records is item.staged:
+        return [_counted(item, item.rows, checks, are_rows=True)]
+    return [_counted(item, item.rows, are_rows=True), _counted(item, item.records.rows, checks, are_rows=False)]
+
+
+def _counted(
+    item: ClassifiedTable, rows: DataFrame, checks: Collection[str] | None = None, *, are_rows: bool
+) -> DataFrame:
+    """Counts by file, status, year, reasons and cleaning. ``checks``: those of records; None if the rows make none by themselves.
+    ``are_rows``: whether these are rows of source files."""
     # A condition that is NULL is not met. Conditions are counted six at a time: after one that is not met, Spark skips the rest.
-    met = [f"coalesce(({rule}), false)" for rule in checks] if staged else []
+    met = [f"coalesce(({rule}), false)" for rule in checks or ()]
     violated = [f"count_if(NOT ({' AND '.join(met[at : at + 6])}))" for at in range(0, len(met), 6)]
-    return [
-        rows.groupBy(
-            F.lit(item.table.system).alias("source_system"),
-            F.lit(item.table.role).alias("role"),
-            *("source_file", "file_bytes", "file_modified", YEAR, "status", "reasons", "year_disagrees"),
-            F.col("cleaned") if staged else F.lit(None).cast("array<string>").alias("cleaned"),
-        ).agg(
-            F.count("*").alias("count"),
-            F.count_if("differs_elsewhere").alias("differing"),
-            F.min("due_from").alias("due_from"),
-            F.struct(*checksum_columns(F.xxhash64("record_id", "is_duplicate"))).alias("outcome"),
-            *RecordCount.columns(rows.columns if staged else ()),
-            F.expr(" + ".join(violated) or "0L").alias("violations"),
-        )
-        for rows in ([item.staged.rows] if item.staged else item.parts)
-    ]
+    return rows.groupBy(
+        F.lit(item.table.system).alias("source_system"),
+        F.lit(item.table.role).alias("role"),
+        F.lit(are_rows).alias("are_rows"),
+        *("source_file", "file_bytes", "file_modified", YEAR, "status", "reasons", "year_disagrees"),
+        F.lit(None).cast("array<string>").alias("cleaned") if checks is None else F.col("cleaned"),
+    ).agg(
+        F.count("*").alias("count"),
+        F.count_if("differs_elsewhere").alias("differing"),
+        F.min("due_from").alias("due_from"),
+        F.struct(*checksum_columns(F.xxhash64("record_id", "is_duplicate"))).alias("outcome"),
+        *RecordCount.columns(() if checks is None else rows.columns),
+        F.expr(" + ".join(violated) or "0L").alias("violations"),
+    )
 
 
-def _add(count: FileCount, row: Row) -> None:
+def _add_rows(count: FileCount, row: Row) -> None:
     status, year = row["status"], row[YEAR]
     count.rows[status] += row["count"]
     count.outcome_checksums[year, ",".join(sorted(row["reasons"]))].add(row["outcome"])
@@ -273,9 +281,6 @@ def _add(count: FileCount, row: Row) -> None:
     if status == QUARANTINED:
         for reason in row["reasons"]:
             count.reasons[reason] += row["count"]
-    if status == VALID and row["checksum"] is not None:
-        count.records[year].add(row)
-        count.violations[year] += row["violations"]
 
 
 def years_named(tables: Iterable[SourceTable], config: RunConfig) -> set[str]:

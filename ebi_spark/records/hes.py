@@ -78,8 +78,8 @@ def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = 
     return dated.withColumn("financial_year", F.coalesce("dated_year", "stated_year"))
 
 
-def classify_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
-    """HES episodes with their status columns. Year, discharge date and reasons are those of the whole spell.
+def classify_episodes(rows: DataFrame) -> DataFrame:
+    """Cleaned HES episodes with their status columns. Year, discharge date and reasons are those of the whole spell.
 
     A bad episode sends its whole spell to quarantine: every episode gets the reasons of all. Duplicates, and rows
     that a later extract supersedes, have no effect on their spell.
@@ -91,7 +91,7 @@ def classify_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None
     | E3        | S2    | 1              | 2021-06-01     | 2021-06-01         | [unfinished] |
     """
     corrupt = F.col("corrupt").isNotNull()
-    episodes = clean_episodes(rows, window, bare_year).withColumns(
+    episodes = rows.withColumns(
         {
             "spell_key": _spell_key(),
             "own_reasons": reasons(

@@ -8,7 +8,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records.file_counts import Batch
 from ebi_spark.records.ingest_audit import IngestSummary, write_audit
-from ebi_spark.records.plan import Plan, rows_of_batch
+from ebi_spark.records.plan import Plan
 from ebi_spark.records.quarantine import write_quarantine
 from ebi_spark.records.staging import FEW_FILES, FILES_AT_ONCE
 from ebi_spark.records.write_records import Outcome, note_withdrawn, replace_records, upsert_records
@@ -21,21 +21,20 @@ def write_batch(
     lake: Lake, plan: Plan, batch: Batch, config: RunConfig, progress: Callable[[str], None]
 ) -> IngestSummary:
     """Write one batch: its years of silver, the quarantined rows of its files, and the audit of these files."""
-    for table in plan.tables:
-        refuse_changed({path: state for path, state in table.state.items() if path in batch.files})
-    classified, quarantine_tables = rows_of_batch(lake, plan, batch, config)
+    for item in plan.classified:
+        refuse_changed({path: state for path, state in item.table.state.items() if path in batch.files})
     if config.mode == "upsert":
         note_withdrawn(lake, plan, batch)
     named = [*(RECORD_TABLES[dataset].full_name for dataset in plan.datasets), QUARANTINE.full_name]
     progress(f"{', '.join(batch.years)}: writing {', '.join(named)}")
     write_records = upsert_records if config.mode == "upsert" else replace_records
-    tasks = [partial(write_records, lake, plan, classified, batch, dataset) for dataset in plan.datasets]
+    tasks = [partial(write_records, lake, plan, batch, dataset) for dataset in plan.datasets]
     outcomes: dict[str, Outcome] = {}
 
     quarantine_written: list[bool] = []
 
     def put_quarantine() -> None:
-        quarantine_written.append(write_quarantine(lake, plan, classified, quarantine_tables, batch, config, outcomes))
+        quarantine_written.append(write_quarantine(lake, plan, batch, config, outcomes))
 
     def put_records() -> None:
         with with_settings(lake.spark, {FILES_AT_ONCE: str(FEW_FILES)}):

@@ -3,21 +3,17 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import functions as F
-
-from ebi_spark.lake.storage import Lake, run_in_threads
+from ebi_spark.lake.storage import Lake
 from ebi_spark.records import upsert
 from ebi_spark.records.existing_records import File
 from ebi_spark.records.file_counts import Batch, ClassifiedTable, FileCount, RecordCount
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.records.write_records import Outcome
-from ebi_spark.tables.silver import INGEST_AUDIT, RECORD_TABLES
-from ebi_spark.tables.table import YEAR
+from ebi_spark.tables.silver import INGEST_AUDIT
 
 
 @dataclass
@@ -53,17 +49,13 @@ def write_audit(
     lake: Lake, plan: Plan, batch: Batch, outcomes: dict[str, Outcome], quarantine_written: bool
 ) -> IngestSummary:
     """Write the audit of the batch's files: the counts of their rows, and what silver now has of this run."""
-    built = {dataset: outcome.built for dataset, outcome in outcomes.items()}
-    unknown = [dataset for dataset, outcome in outcomes.items() if outcome.built is None and outcome.changed_years]
-    queries = [partial(_count_built, lake, dataset, outcomes[dataset].changed_years) for dataset in unknown]
-    built |= dict(zip(unknown, run_in_threads(queries), strict=True))
     done = IngestSummary(batch.years)
     records: dict[File, RecordCount] = defaultdict(RecordCount)
     for dataset, outcome in outcomes.items():
         compared = bool(outcome.checksums)
         done.records[dataset] = 0
         done.changed_years |= set(outcome.changed_years)
-        for file, made in (built[dataset] or {}).items():
+        for file, made in outcome.built.items():
             if file[1] in batch.files:
                 records[file].merge(made)
                 done.records[dataset] += made.records
@@ -91,16 +83,6 @@ def write_audit(
     ]
     lake.append(INGEST_AUDIT, rows, stage="ingest")
     return done
-
-
-def _count_built(lake: Lake, dataset: str, years: list[str]) -> dict[File, RecordCount]:
-    """This run's records in silver, counted by file."""
-    frame = lake.read(RECORD_TABLES[dataset]).where(F.col(YEAR).isin(*years) & (F.col("run_id") == lake.run_id))
-    grouped = frame.groupBy("source_system", "source_file", "cleaned")
-    found: dict[File, RecordCount] = defaultdict(RecordCount)
-    for row in grouped.agg(F.count("*").alias("count"), *RecordCount.columns(frame.columns)).collect():
-        found[row["source_system"], row["source_file"]].add(row)
-    return found
 
 
 def _audited(

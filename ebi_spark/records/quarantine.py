@@ -16,7 +16,6 @@ from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, QUARANTINED, VALID
 from ebi_spark.records.write_records import Outcome
 from ebi_spark.small_frames import small_frame
-from ebi_spark.sources.reader import raw_json
 from ebi_spark.tables.silver import QUARANTINE, RECORD_TABLES
 from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR
 
@@ -27,8 +26,6 @@ RECORD_ROLES = ("apcs", "opa", "apc", "op")
 def write_quarantine(
     lake: Lake,
     plan: Plan,
-    classified: list[ClassifiedTable],
-    quarantine_tables: list[ClassifiedTable],
     batch: Batch,
     config: RunConfig,
     outcomes: dict[str, Outcome],
@@ -36,18 +33,17 @@ def write_quarantine(
     """Replace the quarantined rows of the batch's years and files, and those without a year. Returns whether anything
     was written.
 
-    Only tables in which the row counts show quarantined rows are read again. Nothing is written when the lake
-    already has the same rows.
+    Nothing is written when the lake already has the same rows.
     """
     # Rows of a year that loses all its rows are stored without a year, as in a lake that never had that year.
     years = [year for year in batch.years if year not in plan.emptied]
-    parts = [
-        _quarantined(item, rows.where(F.col("source_file").isin(*batch.files)), years, lake.run_id)
-        for item in quarantine_tables
-        if plan.file_counts.quarantined(item.table_id, batch.files)
-        for rows in item.parts_having(QUARANTINED)
-    ]
-    for item in classified:
+    parts = []
+    for item in plan.classified:
+        if plan.file_counts.quarantined(item.table_id, batch.files):
+            number = sum(count.rows[QUARANTINED] for count in plan.file_counts.files[item.table_id].values())
+            rows = item.quarantined(number).where(F.col("source_file").isin(*batch.files))
+            parts.append(_quarantined(item, rows, years, lake.run_id))
+    for item in plan.classified:
         contradicting = outcomes[item.dataset].contradicting if item.dataset in outcomes else None
         if item.table.role in RECORD_ROLES and contradicting is not None:
             keys = contradicting.where(F.col("source_system") == item.table.system).select("record_id")
@@ -56,15 +52,15 @@ def write_quarantine(
             parts.append(_quarantined(item, rows, batch.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     if config.mode == "upsert":
-        if any(plan.file_counts.quarantined(item.table_id, batch.files) for item in classified):
+        if any(plan.file_counts.quarantined(item.table_id, batch.files) for item in plan.classified):
             frame = _without_superseded(lake, plan, frame)
-        return _replace_by_file(lake, classified, batch, frame)
+        return _replace_by_file(lake, plan.classified, batch, frame)
     known = {path for table_id in plan.file_counts.files for path in plan.file_counts.counts(table_id)}
     # Files that are no longer a source go with the first batch.
     gone = plan.existing.quarantined_files(UNKNOWN_YEAR, plan.datasets) - known if batch is plan.batches[0] else set()
     files = sorted(batch.files | gone)
     existing = plan.existing.quarantined_rows(batch.years, files, UNKNOWN_YEAR, plan.datasets)
-    number = sum(plan.file_counts.quarantined(item.table_id, batch.files) for item in classified)
+    number = sum(plan.file_counts.quarantined(item.table_id, batch.files) for item in plan.classified)
     # Only where the numbers agree is it worth reading the rows to see whether they are the same.
     if existing and existing[0] == number and (not number or _checksum(frame) == existing[1]):
         return False
@@ -150,7 +146,7 @@ def _quarantined(item: ClassifiedTable, rows: DataFrame, years: list[str], run_i
         F.when(F.col(YEAR).isin(*years), F.col(YEAR)).otherwise(F.lit(UNKNOWN_YEAR)).alias(YEAR),
         "reasons",
         "source_file",
-        F.col("raw") if item.staged else raw_json().alias("raw"),
+        "raw",
         "extract_date",
         F.lit(run_id).alias("run_id"),
     )

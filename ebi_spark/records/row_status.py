@@ -145,14 +145,3 @@ def with_status(rows: DataFrame, years: tuple[str, ...] | None) -> DataFrame:
         .when(F.size("reasons") > 0, F.lit(QUARANTINED))
         .otherwise(F.lit(VALID)),
     )
-
-
-def keep(rows: DataFrame, status: str) -> DataFrame:
-    """The classified rows that have one status.
-
-    The row number, which is dropped again, stops Spark from moving the condition below the cleaning. Moved down,
-    every column it depends on would be replaced by its expression, stage after stage, until planning ran out of
-    memory, and every value would be cleaned twice.
-    """
-    marked = rows.withColumn("_row", F.monotonically_increasing_id())
-    return marked.where((F.col("status") == status) & (F.col("_row") >= 0)).drop("_row")

@@ -1,49 +1,40 @@
-"""Reads and cleans the rows of a source table once, and stages them as Parquet files.
+"""Reads and cleans the rows of a source table once, and stages them.
 
-One query classifies a source table and writes all that later steps need: the valid rows as silver has them, the
-quarantined rows with their reasons and their source text, and for all other rows only what is counted. Later steps use these
-files to count the rows, to decide what is refused, and to commit records and quarantined rows. No other step reads the
-source table again.
+One query for each source table reads, cleans and stages its rows (:mod:`ebi_spark.lake.staging_area` says where). Later steps use
+the staged rows to count, to decide what is refused, and to commit records and quarantined rows. No other step reads a whole row of
+the source again.
+
+:class:`StagedRecords` are rows of which each makes a record by itself (APCS, OPA, outpatients of HES), and spells built from
+episodes. They are staged as silver has them, so that files can become silver's without being written again:
 
 ```
-source files ──classify──▶ silver/_staging/RUN/sus_plus_opa/financial_year=2021-22/   valid rows, silver's columns
-                                                           financial_year=other/     all other rows
-                                                           financial_year=repeated/  rows whose key is in other rows too
+sus_plus_opa/financial_year=2021-22/   valid rows, with silver's columns
+             financial_year=other/     all other rows: what is counted, with reasons and source text of quarantined rows
+             financial_year=repeated/  rows whose key is in other rows too, until it is decided which of them count
 ```
 
-Rows of repeated keys are staged apart at first. When all rows have been read, these are resolved and staged with the others.
-
-The files are in the restricted part of the lake, and no table names them until they are accepted. Then
-:meth:`ebi_spark.lake.storage.Lake.adopt` links those of the batch's years into the table's folder and commits them. The
-folder is removed when the ingest ends, and one that a killed run left when the next begins.
-
-Rows are staged only if the lake is a folder and the mode is refresh. At a URL and in a catalogue Spark itself has to write every row
-of a table, and writing rows twice costs more than reading them twice. An upsert has to compare the rows with the lake before
-it writes them.
+:class:`StagedRows` are all other rows: episodes, and rows that complete or withdraw records. Their status depends on rows of other
+tables or on other rows of their spell. It is computed from the staged rows each time that it is used.
 """
 
-import contextlib
-import shutil
-from collections.abc import Callable, Collection, Iterator
-from functools import reduce
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.errors import InputError
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.financial_years import start_of_year
+from ebi_spark.lake.staging_area import StagingArea
 from ebi_spark.lake.storage import Lake
-from ebi_spark.quoting import spark_path
 from ebi_spark.records.checksums import content
 from ebi_spark.records.duplicates import with_decision
 from ebi_spark.records.row_status import CONFLICTING, CORRUPT_LINE, QUARANTINED, VALID, with_status
 from ebi_spark.sources.reader import raw_json
 from ebi_spark.spark.session import setting
-from ebi_spark.tables.silver import APC_SPELL, RECORD_TABLES, REPEATED_ROW
+from ebi_spark.tables.silver import RECORD_TABLES, REPEATED_ROW
 from ebi_spark.tables.table import YEAR, Table
 
-FOLDER = "_staging"
 # Two partitions besides the years: all rows that are not valid; and rows whose key may be in other rows, until they are resolved.
 OTHER, REPEATED = "other", "repeated"
 # Rows are sorted inside each file by what rules ask for first, so that Parquet's page index can skip the rest.
@@ -69,7 +60,11 @@ _COUNTED = {
     "extract": "date",
 }
 # The columns of silver that every staged row has, valid or not.
-_OF_EVERY_ROW = {"record_id": "string", "extract_date": "date", "source_file": "string"}
+_OF_EVERY_ROW = ("record_id", "extract_date", "source_file")
+# The source row under its own column names, as text. Only the quarantined rows need it, so no other query reads it.
+_RAW = ("raw_names", "raw_values")
+# Up to this many quarantined rows are sent to every task, to find their source rows.
+_FEW_ROWS = 200_000
 # The columns in which two rows of one key need not be equal: where and when they were read, and what other tables add.
 _NOT_COMPARED = (
     "source_system", "dataset", "record_id", "cleaned", "extract_date", "content", "source_file", "run_id",
@@ -83,7 +78,7 @@ NEVER_EMPTY = (
 )  # fmt: skip
 
 
-def as_records(rows: DataFrame, table: Table, system: str, dataset: str, run_id: str) -> DataFrame:
+def _as_records(rows: DataFrame, table: Table, system: str, dataset: str, run_id: str) -> DataFrame:
     """``rows`` with all their columns, and with the columns of silver that no source has."""
     frame = rows.withColumns({"source_system": F.lit(system), "dataset": F.lit(dataset), "run_id": F.lit(run_id)})
     if dataset == "apc":
@@ -97,43 +92,129 @@ def sorted_for_writing(spark: SparkSession, records: DataFrame, dataset: str, pa
     return records.sortWithinPartitions(*([] if at_once else [YEAR]), SORTED_BY[dataset])
 
 
-def staging_folder(lake: Lake) -> Path | None:
-    """The folder in which this run stages rows. None if rows cannot be staged: the lake is not a folder, a table of records
-    cannot take files (:meth:`~ebi_spark.lake.storage.Lake.can_adopt`), or Spark would misread the folder's path."""
-    if lake.location.folder is None or not all(map(lake.can_adopt, RECORD_TABLES.values())):
-        return None
-    folder = Path(lake.location.folder) / "silver" / FOLDER / lake.run_id
-    with contextlib.suppress(InputError):
-        spark_path(str(folder))
-        return folder
-    return None
-
-
-@contextlib.contextmanager
-def staging_area(lake: Lake) -> Iterator[None]:
-    """Remove what an earlier run left in the staging folder; at the end, remove what this run left."""
-
-    def remove() -> None:
-        if lake.location.folder is not None:
-            shutil.rmtree(Path(lake.location.folder) / "silver" / FOLDER, ignore_errors=True)
-
-    remove()
-    try:
-        yield
-    finally:
-        remove()
-
-
 class StagedRows:
-    """The rows of one source table, staged in a folder. ``table``: the table of silver that the valid rows belong to; None if a
-    row is not a record by itself."""
+    """Staged rows of which the status is computed when it is used. Each has a ``row_number`` of its own.
 
-    def __init__(self, spark: SparkSession, folder: Path, table: Table | None) -> None:
-        self.spark, self.folder, self.table = spark, folder, table
+    ``name``: under which they are staged. ``repeated``: those of them whose key is in several rows; None if there are none.
+    """
+
+    def __init__(self, area: StagingArea, name: str, stored: DataFrame, repeated: DataFrame | None) -> None:
+        self._area, self._name, self._stored, self._repeated = area, name, stored, repeated
+        self._quarantined: DataFrame | None = None
 
     @property
     def rows(self) -> DataFrame:
-        """All rows, as a classified frame (:mod:`ebi_spark.records.row_status`) with silver's columns, if ``table`` is given."""
+        """All rows, cleaned."""
+        return self._stored.drop(*_RAW)
+
+    def quarantined(self, classified: DataFrame, number: int) -> DataFrame:
+        """The quarantined ones of the ``classified`` rows, with their source rows as text in ``raw``. They are staged when they are
+        first asked for: to find them anew for each batch would need all rows each time. ``number``: how many they are."""
+        if self._quarantined is None:
+            columns = ("row_number", "status", "reasons", YEAR, *_OF_EVERY_ROW, "corrupt")
+            rows = classified.where(F.col("status") == QUARANTINED).select(*columns)
+            # The source rows are wide: without this they would all be moved to find the few.
+            rows = F.broadcast(rows) if number <= _FEW_ROWS else rows
+            cells = self._stored.select("row_number", *_RAW)
+            found = cells.join(rows, "row_number").withColumn("raw", raw_json()).drop(*_RAW)
+            self._area.write(f"{self._name}_quarantined", found)
+            self._quarantined = self._area.read(f"{self._name}_quarantined", found.schema)
+        return self._quarantined
+
+    def repeated_rows(self, system: str, role: str) -> DataFrame:
+        """The rows of repeated keys, with the columns of ``silver/repeated_row`` but without the run."""
+        assert self._repeated is not None
+        return _repeated_rows(self._repeated, system, role)
+
+
+def stage_rows(
+    area: StagingArea, name: str, rows: DataFrame, compared: Iterable[str], *, any_repeated: bool
+) -> StagedRows:
+    """Stage cleaned ``rows`` of :func:`ebi_spark.records.duplicates.with_repeated`, and resolve those of repeated keys.
+
+    ``compared``: the columns in which two rows of one key have to be equal to be the same. ``any_repeated``: whether there are
+    repeated keys at all.
+    """
+    numbered = rows.withColumn("row_number", F.monotonically_increasing_id())
+    area.write(name, numbered)
+    stored = area.read(name, numbered.schema)
+    if not any_repeated:
+        return StagedRows(area, name, stored, None)
+    decided = with_decision(stored.where("repeated"), "record_id", "extract_date", "content", compared)
+    area.write(f"{name}_repeated", decided.select(*numbered.columns))
+    repeated = area.read(f"{name}_repeated", numbered.schema)
+    return StagedRows(area, name, stored.where("NOT repeated").unionByName(repeated), repeated)
+
+
+class StagedRecords:
+    """Rows of one source table of which each valid one makes a record, or the spells that were built from its episodes.
+
+    ``name``: under which they are staged. ``system`` and ``dataset``: of the records.
+    """
+
+    def __init__(self, lake: Lake, area: StagingArea, name: str, system: str, dataset: str, config: RunConfig) -> None:
+        self._spark, self._run_id, self._area, self._name = lake.spark, lake.run_id, area, name
+        self._system, self._dataset, self._config = system, dataset, config
+        self.table: Table = RECORD_TABLES[dataset]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the staged files, if they can become files of silver."""
+        return self._area.folder(self._name) if self._area.adoptable else None
+
+    def stage(self, rows: DataFrame, complete: Callable[[DataFrame], DataFrame], *, any_repeated: bool) -> None:
+        """Stage the classified ``rows`` of a source table. ``complete`` adds columns of other tables. ``any_repeated``: whether
+        there are repeated keys."""
+        years = self._config.years
+        partitions = len(years) + 2 if years else FEW_FILES + 1
+        whole, extract = (F.when(F.col("repeated"), F.col(name)) for name in ("content", "extract_date"))
+        noted = rows.select("*", *self._noted(raw_json(), whole, extract)).drop(*_RAW)
+        records = _as_records(complete(noted), self.table, self._system, self._dataset, self._run_id)
+
+        def stored(name: str, kind: str) -> Column:
+            value = F.col(name).cast(kind)
+            # There may be many rows of years that were not asked for. Only what is counted is stored for them.
+            kept = _is_valid() | F.col("repeated")
+            return (F.when(kept, value) if years is not None and name not in _OF_EVERY_ROW else value).alias(name)
+
+        frame = records.select(
+            *[stored(name, kind) for name, kind in self._columns()], *(f"_{name}" for name in _COUNTED), _partition()
+        )
+        self._area.write(self._name, sorted_for_writing(self._spark, frame, self._dataset, partitions), by_year=True)
+        if any_repeated:
+            self._resolve()
+
+    def stage_spells(self, spells: DataFrame) -> None:
+        """Stage spells that were built from valid episodes."""
+        records = _as_records(spells, self.table, self._system, self._dataset, self._run_id)
+        columns = [F.col(name).cast(kind).alias(name) for name, kind in self._columns()]
+        nothing = [F.lit(None).cast(kind).alias(f"_{name}") for name, kind in _COUNTED.items()]
+        frame = records.select(*columns, *nothing, YEAR)
+        partitions = len(self._config.years) if self._config.years else FEW_FILES + 1
+        self._area.write(self._name, sorted_for_writing(self._spark, frame, self._dataset, partitions), by_year=True)
+
+    def _resolve(self) -> None:
+        """Decide which of the rows of repeated keys count, and stage them with their status."""
+        rows = self._stored().where(F.col(YEAR) == REPEATED).withColumn(YEAR, F.col(f"_{YEAR}"))
+        compared = [name for name in self.table.names() if name not in _NOT_COMPARED]
+        decided = with_decision(rows, "record_id", "_extract", "_whole", compared)
+        # What was just decided replaces what was staged: `is_duplicate` and `differs_elsewhere`.
+        restored, conflict = _restored(), F.array(F.lit(CONFLICTING))
+        known = restored["reasons"]
+        restored["reasons"] = F.when(F.col("conflict"), F.concat(known, conflict)).otherwise(known)
+        undecided = {name: column for name, column in restored.items() if name not in decided.columns}
+        classified = with_status(decided.withColumns({**undecided, "repeated": F.lit(False)}), self._config.years)
+        own_extract = F.when(_is_valid(), F.col("extract_date")).otherwise(F.col("_extract"))
+        noted = self._noted(F.col("_raw"), F.col("_whole"), F.col("_extract"))
+        columns = [name for name, _ in self._columns() if name != "extract_date"]
+        final = classified.select(*columns, own_extract.alias("extract_date"), *noted, _partition())
+        self._area.write(
+            self._name, final.sortWithinPartitions(YEAR, SORTED_BY[self._dataset]), by_year=True, more=True
+        )
+
+    @property
+    def rows(self) -> DataFrame:
+        """All rows, as a classified frame (:mod:`ebi_spark.records.row_status`) with silver's columns."""
         return self._classified(self._stored().where(F.col(YEAR) != REPEATED))
 
     def having(self, status: str) -> DataFrame:
@@ -143,14 +224,13 @@ class StagedRows:
             return self._classified(stored.where((F.col(YEAR) != REPEATED) & F.col("_status").isNull()))
         return self._classified(stored.where((F.col(YEAR) == OTHER) & (F.col("_status") == status)))
 
-    def records(self, years: Collection[str] | None = None) -> DataFrame:
-        """The records of some years, or of all (None)."""
-        assert self.table is not None
-        wanted = ~F.col(YEAR).isin(OTHER, REPEATED) if years is None else F.col(YEAR).isin(*years)
-        return self._stored().where(wanted).select(*self.table.names())
+    def records(self, years: Collection[str]) -> DataFrame:
+        """The records of some years, as silver has them."""
+        return self._stored().where(F.col(YEAR).isin(*years)).select(*self.table.names())
 
     def keys(self) -> DataFrame:
-        """The keys of the rows, each once, as :func:`ebi_spark.records.sus_plus.spell_years` has them."""
+        """The keys of the rows, each once: ``_owner`` is the key, and ``_start`` (INT) the calendar year in which its financial year
+        starts; where rows of a key conflict, the earliest."""
         rows = self.rows.where(
             F.col("record_id").isNotNull() & ~F.array_contains("reasons", CORRUPT_LINE) & ~F.col("is_duplicate")
         )
@@ -160,69 +240,49 @@ class StagedRows:
         return rows.where(~conflicting).select(*keys).unionByName(repeated)
 
     def repeated_rows(self, system: str, role: str) -> DataFrame:
-        """The resolved rows of repeated keys, with the columns of ``silver/repeated_row`` but without the run."""
-        values = {
-            "source_system": F.lit(system),
-            "role": F.lit(role),
-            "conflict": F.array_contains(_restored()["reasons"], CONFLICTING),
-            "content": F.col("_whole"),
-            **{name: column for name, column in _restored().items() if name in REPEATED_ROW.names()},
-        }
+        """The rows of repeated keys, with the columns of ``silver/repeated_row`` but without the run."""
         rows = self._stored().where((F.col(YEAR) != REPEATED) & F.col("_whole").isNotNull())
-        return rows.select(
-            *[
-                (
-                    values[name] if name in values else F.col(name) if name in _OF_EVERY_ROW else F.lit(None).cast(kind)
-                ).alias(name)
-                for name, kind, _ in REPEATED_ROW.fields()
-                if name != "run_id"
-            ]
-        )
-
-    def resolve(self, years: tuple[str, ...] | None) -> None:
-        """Decide which of the rows of repeated keys count, and stage them with their status. ``years``: those asked for (None: all)."""
-        assert self.table is not None
-        rows = self._stored().where(F.col(YEAR) == REPEATED).withColumn(YEAR, F.col(f"_{YEAR}"))
-        compared = [name for name in self.table.names() if name not in _NOT_COMPARED]
-        decided = with_decision(rows, "record_id", "_extract", "_whole", compared)
-        # What was just decided replaces what was staged: `is_duplicate` and `differs_elsewhere`.
-        restored, conflict = _restored(), F.array(F.lit(CONFLICTING))
-        known = restored["reasons"]
-        restored["reasons"] = F.when(F.col("conflict"), F.concat(known, conflict)).otherwise(known)
-        undecided = {name: column for name, column in restored.items() if name not in decided.columns}
-        classified = with_status(decided.withColumns({**undecided, "repeated": F.lit(False)}), years)
-        own_extract = F.when(_is_valid(), F.col("extract_date")).otherwise(F.col("_extract"))
-        noted = _noted(F.col("_raw"), F.col("_whole"), F.col("_extract"))
-        columns = [name for name, _ in _columns(self.table) if name != "extract_date"]
-        final = classified.select(*columns, own_extract.alias("extract_date"), *noted, _partition())
-        ordered = final.sortWithinPartitions(YEAR, SORTED_BY["apc" if self.table == APC_SPELL else "op"])
-        ordered.write.mode("append").partitionBy(YEAR).parquet(str(self.folder))
+        conflict, whole = F.array_contains(_restored()["reasons"], CONFLICTING), F.col("_whole")
+        restored = {name: column for name, column in _restored().items() if name in REPEATED_ROW.names()}
+        return _repeated_rows(rows.withColumns({**restored, "conflict": conflict, "content": whole}), system, role)
 
     def _stored(self) -> DataFrame:
-        columns = [*_columns(self.table), *((f"_{name}", kind) for name, kind in _COUNTED.items())]
-        listed = ", ".join(f"{name} {kind}" for name, kind in (*columns, (YEAR, "string")))
-        return self.spark.read.schema(listed).parquet(spark_path(str(self.folder)))
+        columns = [*self._columns(), *((f"_{name}", kind) for name, kind in _COUNTED.items()), (YEAR, "string")]
+        return self._area.read(self._name, ", ".join(f"{name} {kind}" for name, kind in columns))
+
+    def _columns(self) -> list[tuple[str, str]]:
+        """The columns of silver, with their types, without the year."""
+        return [(name, kind) for name, kind, _ in self.table.fields() if name != YEAR]
 
     def _classified(self, stored: DataFrame) -> DataFrame:
-        of_records: list[Column] = []
-        if self.table:
-            own = [name for name, _ in _columns(self.table) if name not in (*_OF_EVERY_ROW, "cleaned")]
-            of_records = [F.when(F.col("_status").isNull(), F.col("cleaned")).alias("cleaned"), *map(F.col, own)]
+        others = [name for name, _ in self._columns() if name not in (*_OF_EVERY_ROW, "cleaned")]
         return stored.select(
-            "record_id",
-            "extract_date",
-            "source_file",
+            *_OF_EVERY_ROW,
             F.coalesce("_status", F.lit(VALID)).alias("status"),
             F.coalesce(f"_{YEAR}", F.nullif(F.col(YEAR), F.lit(OTHER))).alias(YEAR),
             *[column.alias(name) for name, column in _restored().items()],
             F.col("_raw").alias("raw"),
-            *of_records,
+            F.when(F.col("_status").isNull(), F.col("cleaned")).alias("cleaned"),
+            *others,
         )
 
-
-def _columns(table: Table | None) -> list[tuple[str, str]]:
-    """The columns of silver that are staged, with their types, without the year."""
-    return [(name, kind) for name, kind, _ in table.fields() if name != YEAR] if table else [*_OF_EVERY_ROW.items()]
+    def _noted(self, raw: Column, whole: Column, extract: Column) -> list[Column]:
+        """The columns :data:`_COUNTED` of classified rows. ``raw``: the source row as text."""
+        # A row of a repeated key can still become quarantined, and in an upsert so can each row that the lake contradicts.
+        may_be_quarantined = (F.col("status") == QUARANTINED) | F.col("repeated")
+        values = {
+            "status": F.when(~_is_valid(), F.col("status")),
+            YEAR: F.when(~_is_valid(), F.col(YEAR)),
+            "reasons": F.when(F.size("reasons") > 0, F.col("reasons")),
+            **{name: F.when(F.col(name), F.lit(True)) for name in _FLAGS},
+            "due_from": F.col("due_from"),
+            "file_bytes": F.col("file_bytes"),
+            "file_modified": F.unix_micros("file_modified"),
+            "raw": raw if self._config.mode == "upsert" else F.when(may_be_quarantined, raw),
+            "whole": whole,
+            "extract": extract,
+        }
+        return [values[name].alias(f"_{name}") for name in _COUNTED]
 
 
 def _restored() -> dict[str, Column]:
@@ -236,53 +296,9 @@ def _restored() -> dict[str, Column]:
     }
 
 
-def stage(lake: Lake, folder: Path, rows: DataFrame) -> StagedRows:
-    """Stage the classified ``rows`` of a source table in which a row is not a record by itself."""
-    never = F.lit(None)
-    rows = rows.withColumn("repeated", F.lit(False))
-    noted = rows.select(
-        *_OF_EVERY_ROW, YEAR, "status", "repeated", *_noted(raw_json(), never.cast("bigint"), never.cast("date"))
-    )
-    return _write(lake, folder, noted.select(*_OF_EVERY_ROW, *(f"_{name}" for name in _COUNTED), _partition()), None)
-
-
-def stage_records(
-    lake: Lake,
-    folder: Path,
-    rows: DataFrame,
-    system: str,
-    dataset: str,
-    *,
-    years: Collection[str] | None,
-    complete: Callable[[DataFrame], DataFrame],
-) -> StagedRows:
-    """Stage the classified ``rows`` of a source table in which each valid row is a record. ``complete`` adds columns of
-    other tables. ``years``: those asked for (None: all)."""
-    table = RECORD_TABLES[dataset]
-    # There may be many rows of years that were not asked for. Only what is counted is stored for them.
-    light = years is not None
-    partitions = len(years) + 2 if years else FEW_FILES + 1
-    whole, extract = (F.when(F.col("repeated"), F.col(name)) for name in ("content", "extract_date"))
-    noted = rows.select("*", *_noted(raw_json(), whole, extract)).drop("raw_names", "raw_values")
-    records = as_records(complete(noted), table, system, dataset, lake.run_id)
-
-    def stored(name: str, kind: str) -> Column:
-        value = F.col(name).cast(kind)
-        kept = _is_valid() | F.col("repeated")
-        return (F.when(kept, value) if light and name not in _OF_EVERY_ROW else value).alias(name)
-
-    frame = records.select(
-        *[stored(name, kind) for name, kind in _columns(table)], *(f"_{name}" for name in _COUNTED), _partition()
-    )
-    return _write(lake, folder, sorted_for_writing(lake.spark, frame, dataset, partitions), table)
-
-
-def stage_repeated_rows(lake: Lake, staging: Path, parts: list[DataFrame]) -> DataFrame:
-    """Stage resolved rows of repeated keys, and return them as they were staged."""
-    folder = str(staging / REPEATED)
-    frame = reduce(DataFrame.unionByName, parts)
-    frame.coalesce(1).write.parquet(folder)
-    return lake.spark.read.schema(frame.schema).parquet(spark_path(folder))
+def _repeated_rows(rows: DataFrame, system: str, role: str) -> DataFrame:
+    columns = [name for name in REPEATED_ROW.names() if name not in ("source_system", "role", "run_id")]
+    return rows.select(F.lit(system).alias("source_system"), F.lit(role).alias("role"), *columns)
 
 
 def _is_valid() -> Column:
@@ -291,29 +307,6 @@ def _is_valid() -> Column:
 
 
 def _partition() -> Column:
-    """The partition of a row. A row of APCS_Der is valid without a year if its spell has none."""
+    """The partition of a row."""
     other = F.when(F.col("repeated"), F.lit(REPEATED)).otherwise(F.lit(OTHER))
-    return F.when(_is_valid() & F.col(YEAR).isNotNull(), F.col(YEAR)).otherwise(other).alias(YEAR)
-
-
-def _noted(raw: Column, whole: Column, extract: Column) -> list[Column]:
-    """The columns :data:`_COUNTED` of classified rows. ``raw``: the source row as text."""
-    values = {
-        "status": F.when(~_is_valid(), F.col("status")),
-        YEAR: F.when(~_is_valid(), F.col(YEAR)),
-        "reasons": F.when(F.size("reasons") > 0, F.col("reasons")),
-        **{name: F.when(F.col(name), F.lit(True)) for name in _FLAGS},
-        "due_from": F.col("due_from"),
-        "file_bytes": F.col("file_bytes"),
-        "file_modified": F.unix_micros("file_modified"),
-        # A row of a repeated key can still become quarantined.
-        "raw": F.when((F.col("status") == QUARANTINED) | F.col("repeated"), raw),
-        "whole": whole,
-        "extract": extract,
-    }
-    return [values[name].alias(f"_{name}") for name in _COUNTED]
-
-
-def _write(lake: Lake, folder: Path, frame: DataFrame, table: Table | None) -> StagedRows:
-    frame.write.partitionBy(YEAR).parquet(str(folder))
-    return StagedRows(lake.spark, folder, table)
+    return F.when(_is_valid(), F.col(YEAR)).otherwise(other).alias(YEAR)

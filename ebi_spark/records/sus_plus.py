@@ -4,13 +4,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.config.activity_dates import DateWindow
-from ebi_spark.financial_years import start_of_year, year_of_start
+from ebi_spark.financial_years import year_of_start
 from ebi_spark.records.cleaning import age_in_years, age_seen, clean, tidied
 from ebi_spark.records.column_kinds import (
     ALTERNATIVES,
     ATTENDANCE_KINDS,
     CODE_KINDS,
-    DERIVED_KINDS,
     RECORD_KINDS,
     SPELL_DAYS,
     SPELL_DETAILS,
@@ -49,43 +48,17 @@ def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None =
     ).drop("conflict", "dated_year", "stated_year", "unread_discharge_date", "in_future")
 
 
-def spell_years(
-    unique: DataFrame, repeated: DataFrame | None, window: DateWindow, bare_year: str | None = None
-) -> DataFrame:
-    """The keys of APCS rows as read, each once.
-
-    ``_owner`` is the key and ``_start`` (INT) the calendar year in which its financial year starts; where rows of a
-    key conflict, the earliest. Only keys of ``repeated`` rows have to be grouped: the scan for repeated keys has
-    shown that all others are unique, and this holds as long as the sources do not change.
-    """
-
-    def dated(rows: DataFrame) -> DataFrame:
-        keyed = clean(
-            rows.select("record_id", "discharge_date", "year_text", "extract_date", "corrupt"),
-            {"record_id": "identifier", "discharge_date": "day", "extract_date": "day"},
-        ).where("corrupt IS NULL AND record_id IS NOT NULL")
-        start = start_of_year(F.coalesce("dated_year", "stated_year"))
-        with_years = with_year(keyed, "discharge_date", window, bare_year)
-        return with_years.select(F.col("record_id").alias("_owner"), start.alias("_start"))
-
-    if repeated is None:
-        return dated(unique)
-    repeated_starts = dated(repeated.where("NOT is_duplicate"))
-    return dated(unique).unionByName(repeated_starts.groupBy("_owner").agg(F.min("_start").alias("_start")))
-
-
 def classify_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
-    """APCS_Der rows with their status columns. A row is valid when its spell is among ``known``, the keys of
-    :func:`spell_years`. Its year is that of its spell."""
-    year = year_of_start(F.col("_start"))
-    return complete_others(clean(rows, DERIVED_KINDS), known, F.col("record_id"), year, "no_spell")
+    """Cleaned rows of APCS_Der with their status columns. A row is valid when its spell is among ``known``, the keys of
+    :meth:`ebi_spark.records.staging.StagedRecords.keys`. Its year is that of its spell."""
+    return complete_others(rows, known, F.col("record_id"), year_of_start(F.col("_start")), "no_spell")
 
 
 def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
     """Spells with the dominant procedure and primary diagnosis of their one usable APCS_Der row, or NULL. Spells that are not
     valid get none.
 
-    ``derived`` are rows as read, with duplicates resolved, so that no key can multiply spells.
+    ``derived`` are cleaned rows with duplicates resolved, so that no key can multiply spells.
 
     | record_id | derived row | → dominant_procedure | primary_diagnosis | dominance_basis |
     |-----------|-------------|----------------------|-------------------|-----------------|
@@ -93,7 +66,7 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
     | 2         | V382, NULL  | V382                 | NULL              | sus_grouper     |
     | 3         | none        | NULL                 | NULL              | no_derived_row  |
     """
-    usable = clean(derived.where("corrupt IS NULL AND NOT conflict AND NOT is_duplicate"), DERIVED_KINDS).select(
+    usable = derived.where("corrupt IS NULL AND NOT conflict AND NOT is_duplicate").select(
         F.col("record_id").alias("_derived_id"),
         "dominant_procedure",
         "primary_diagnosis",
@@ -146,22 +119,18 @@ def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | No
 
 
 def classify_withdrawn(rows: DataFrame) -> DataFrame:
-    """Rows of a list of withdrawn keys, with their status columns. The list does not say in which year the records
+    """Cleaned rows of a list of withdrawn keys, with their status columns. The list does not say in which year the records
     are."""
     corrupt = F.col("corrupt").isNotNull()
-    return (
-        clean(rows, {"record_id": "identifier", "extract_date": "day"})
-        .withColumns(
-            {
-                "reasons": reasons(
-                    corrupt_line=corrupt,
-                    no_key=F.col("record_id").isNull() & ~corrupt,
-                    no_usable_date=F.col("extract_date").isNull() & ~corrupt,
-                ),
-                "financial_year": F.lit(None).cast("string"),
-                "year_disagrees": F.lit(False),
-                "due_from": F.lit(None).cast("date"),
-            }
-        )
-        .drop("conflict")
+    return rows.withColumns(
+        {
+            "reasons": reasons(
+                corrupt_line=corrupt,
+                no_key=F.col("record_id").isNull() & ~corrupt,
+                no_usable_date=F.col("extract_date").isNull() & ~corrupt,
+            ),
+            "financial_year": F.lit(None).cast("string"),
+            "year_disagrees": F.lit(False),
+            "due_from": F.lit(None).cast("date"),
+        }
     )

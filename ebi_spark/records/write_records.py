@@ -8,10 +8,10 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.lake.storage import Lake, conform
+from ebi_spark.lake.storage import Lake
 from ebi_spark.records import upsert
-from ebi_spark.records.checksums import Checksum, record_checksum_columns
-from ebi_spark.records.existing_records import File, FileRecords, unaudited_runs
+from ebi_spark.records.checksums import Checksum
+from ebi_spark.records.existing_records import File, unaudited_runs
 from ebi_spark.records.file_counts import Batch, ClassifiedTable, RecordCount
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import VALID
@@ -26,90 +26,57 @@ class Outcome:
 
     ``changed_years``: the years that were written. ``not_written``: the records that were not written, by file and
     reason. ``checksums``: the checksum of everything that came of each file. ``contradicting``: the keys that
-    another file of the same extract contradicts. ``built``: the records that were written, by file; None if they have
-    to be counted in the table.
+    another file of the same extract contradicts. ``built``: the records that were written, by file.
     """
 
     changed_years: list[str]
     not_written: dict[File, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     checksums: dict[File, Checksum] = field(default_factory=lambda: defaultdict(Checksum))
     contradicting: DataFrame | None = None
-    built: dict[File, RecordCount] | None = None
+    built: dict[File, RecordCount] = field(default_factory=lambda: defaultdict(RecordCount))
 
 
-def replace_records(lake: Lake, plan: Plan, classified: list[ClassifiedTable], batch: Batch, dataset: str) -> Outcome:
+def replace_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outcome:
     """Replace the batch's years of a dataset in one commit, unless the lake already has the same records."""
-    makers = _makers(classified, dataset)
-    staged = [item.staged_records.folder for item in makers if item.staged_records]
-    built = _staged_records(plan, makers, batch) if len(staged) == len(makers) else None
-    existing = plan.existing.files(dataset, batch.years)
-    if existing is not None and _same_numbers(plan, batch, dataset, existing):
-        if not existing:  # neither the lake nor a file has records of these years
-            return Outcome([])
-        now = _count(_incoming(makers, dataset, batch.years)) if built is None else built
-        checksums = {file: count.checksum for file, count in now.items()}
-        if checksums == {file: records.checksum for file, records in existing.items()}:
-            unchanged = Outcome([], checksums=checksums)
-            for file, records in existing.items():
-                unchanged.not_written[file][upsert.UNCHANGED] = records.records
-            return unchanged
-    if built is None:
-        _write_sorted(lake, _incoming(makers, dataset, batch.years), dataset, batch.years)
-    else:
-        lake.adopt(RECORD_TABLES[dataset], staged, batch.years, stage="ingest")
-    return Outcome(batch.years, built=built)
-
-
-def _staged_records(plan: Plan, makers: list[ClassifiedTable], batch: Batch) -> dict[File, RecordCount]:
-    """The batch's staged records, counted by file."""
-    return {
+    makers = plan.makers(dataset)
+    built = {
         (item.table.system, path): count
         for item in makers
         for path, count in plan.file_counts.records(item.table_id, batch).items()
     }
+    existing = plan.existing.files(dataset, batch.years)
+    checksums = {file: count.checksum for file, count in built.items()}
+    if existing is not None and checksums == {file: records.checksum for file, records in existing.items()}:
+        unchanged = Outcome([], checksums=defaultdict(Checksum, checksums))
+        for file, records in existing.items():
+            unchanged.not_written[file][upsert.UNCHANGED] = records.records
+        return unchanged
+    folders = [item.records.folder for item in makers if item.records and item.records.folder]
+    if folders:
+        lake.adopt(RECORD_TABLES[dataset], folders, batch.years, stage="ingest")
+    else:
+        _write_sorted(lake, _incoming(makers, batch.years), dataset, batch.years)
+    return Outcome(batch.years, built=built)
 
 
-def _count(records: DataFrame) -> dict[File, RecordCount]:
-    """The checksum of records, by file."""
-    found: dict[File, RecordCount] = {}
-    for row in records.groupBy("source_system", "source_file").agg(*record_checksum_columns()).collect():
-        found[row["source_system"], row["source_file"]] = count = RecordCount()
-        count.checksum.add(row)
-    return found
-
-
-def _same_numbers(plan: Plan, batch: Batch, dataset: str, existing: dict[File, FileRecords]) -> bool:
-    """Whether every file would make as many records as the lake has of it. Where not, the records differ, and the
-    files need not be read to find out. A HES spell counts at the file of its last episode, so there only the sum
-    can be compared."""
-    now = {
-        (item.table.system, path): count.rows[VALID]
-        for item in plan.classified
-        if item.dataset == dataset and item.records is not None
-        for path, count in plan.file_counts.files[item.table_id].items()
-        if path in batch.files and count.rows[VALID]
-    }
-    before = {file: records.rows for file, records in existing.items()}
-    return sum(now.values()) == sum(before.values()) if ("hes", "apc") in plan.file_counts.files else now == before
-
-
-def upsert_records(lake: Lake, plan: Plan, classified: list[ClassifiedTable], batch: Batch, dataset: str) -> Outcome:
+def upsert_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outcome:
     """Write the records that are new or newer, and remove those withdrawn, in one commit. Without any, nothing is
     written."""
     table = RECORD_TABLES[dataset]
-    incoming = _incoming(_makers(classified, dataset), dataset, batch.years)
+    incoming = _incoming(plan.makers(dataset), batch.years)
     orphans = unaudited_runs(lake, table)
     compared = upsert.compared_with_lake(incoming, lake, table, dataset, orphans)
     outcome = Outcome([])
     changed_years: set[str] = set()
-    named = ("source_system", "source_file", YEAR, upsert.OUTCOME, upsert.EXISTING_YEAR)
-    for row in compared.groupBy(*named).agg(F.count("*").alias("records"), *record_checksum_columns()).collect():
+    grouped = compared.groupBy("source_system", "source_file", YEAR, upsert.OUTCOME, upsert.EXISTING_YEAR, "cleaned")
+    for row in grouped.agg(F.count("*").alias("count"), *RecordCount.columns(compared.columns)).collect():
         file = row["source_system"], row["source_file"]
-        outcome.checksums[file].add(row)
+        outcome.checksums[file].add(row["checksum"])
         if row[upsert.OUTCOME] in upsert.WRITTEN:
+            outcome.built[file].add(row)
             changed_years |= {row[YEAR], row[upsert.EXISTING_YEAR]} - {None}
         else:
-            outcome.not_written[file][row[upsert.OUTCOME]] += row["records"]
+            outcome.not_written[file][row[upsert.OUTCOME]] += row["count"]
     # A record that is replaced by a later extract in the same batch is not taken out.
     written = compared.where(F.col(upsert.OUTCOME).isin(*upsert.WRITTEN)).select(*upsert.KEY)
     withdrawn = upsert.withdrawn_now(lake, table, dataset).join(written, list(upsert.KEY), "left_anti")
@@ -143,19 +110,9 @@ def note_withdrawn(lake: Lake, plan: Plan, batch: Batch) -> None:
         upsert.note_withdrawn(lake, reduce(DataFrame.unionByName, parts), stage="ingest")
 
 
-def _incoming(makers: list[ClassifiedTable], dataset: str, years: list[str]) -> DataFrame:
+def _incoming(makers: list[ClassifiedTable], years: list[str]) -> DataFrame:
     """The batch's records of a dataset, from all systems."""
-    parts = [
-        item.staged_records.records(years) if item.staged_records else conform(item.records, RECORD_TABLES[dataset])
-        for item in makers
-        if item.records is not None
-    ]
-    return reduce(DataFrame.unionByName, parts)
-
-
-def _makers(classified: list[ClassifiedTable], dataset: str) -> list[ClassifiedTable]:
-    """The tables from which the records of a dataset are made."""
-    return [item for item in classified if item.dataset == dataset and item.records is not None]
+    return reduce(DataFrame.unionByName, [item.records.records(years) for item in makers if item.records])
 
 
 def _write_sorted(lake: Lake, records: DataFrame, dataset: str, years: list[str]) -> None:

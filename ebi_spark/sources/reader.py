@@ -1,9 +1,8 @@
 """Source tables as DataFrames under our column names, with the file that each row is in."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
@@ -31,8 +30,6 @@ from ebi_spark.sources.hes_keys import YEARLY_KEYS, key_of_code, key_with_year
 from ebi_spark.sources.layouts import ColumnMapping, Layout, layout_for, layouts
 
 TableId = tuple[str, str]  # system and role
-# A function that keeps some of the rows of a frame, given the frame and its key as text.
-Narrow = Callable[[DataFrame, Column], DataFrame]
 
 CORRUPT = "_corrupt_line"
 # The value of ``corrupt`` for a row that has the right number of fields but whose values cannot be trusted. (No real
@@ -74,7 +71,6 @@ class SourceTable:
     - ``content``: a hash of the whole row except its extract date
     - ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text)
 
-    ``only``: the files (as in ``source_file``) to which the rows are restricted; None if they are not restricted.
     """
 
     system: str
@@ -83,8 +79,6 @@ class SourceTable:
     files: list[str] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     state: State = field(default_factory=dict)  # state of its files before the first was opened
-    only: frozenset[str] | None = None
-    narrowed: Callable[[Narrow], DataFrame] | None = None  # see :meth:`where_key`
 
     def group_of(self, path: str) -> Group:
         """The group of a file, by its name in ``source_file``."""
@@ -93,25 +87,15 @@ class SourceTable:
             self.groups[0],
         )
 
-    def where_key(self, narrow: Narrow) -> DataFrame:
-        """Only the rows that ``narrow`` keeps, given a frame and its key as text.
-
-        Hashes and raw values are then computed for these rows only; for all rows they take most of the time of a pass.
-        """
-        assert self.narrowed is not None, "only a table as it was read can be narrowed"
-        return self.narrowed(narrow)
-
     def restrict_to_files(self, files: frozenset[str]) -> "SourceTable":
         """Only the rows of some files; Spark then opens no others."""
         these = F.col("source_file").isin(*files) if files else F.lit(False)
-        whole, stated = self.narrowed, set(self.files)
+        stated = set(self.files)
         return replace(
             self,
             rows=self.rows.where(these),
             files=sorted({found for path in files if (found := stated_for(path, stated))}),
             state={path: state for path, state in self.state.items() if path in files},
-            only=files,
-            narrowed=None if whole is None else lambda narrow: whole(narrow).where(these),
         )
 
 
@@ -126,7 +110,6 @@ def read_sources(spark: SparkSession, config: RunConfig, find: FindFiles = find_
         parts = [read_table(spark, table, f"sources.{name}.{role}", config, find) for name, table in members]
         # A few rows need no shuffle to be grouped or joined, if they are one partition.
         few, rows = _are_few(parts), united([part.rows for part in parts])
-        every = _all_of([part.where_key for part in parts])
         tables.append(
             SourceTable(
                 system,
@@ -135,7 +118,6 @@ def read_sources(spark: SparkSession, config: RunConfig, find: FindFiles = find_
                 files=sorted({file for part in parts for file in part.files}),
                 groups=[group for part in parts for group in part.groups],
                 state={path: state for part in parts for path, state in part.state.items()},
-                narrowed=_in_one_partition(every) if few else every,
             )
         )
     return tables
@@ -156,18 +138,13 @@ def read_table(
     files = [] if source.table else find(source, where)
     state = state_of(files)
     frames: list[DataFrame] = []
-    narrowed: list[Callable[[Narrow], DataFrame]] = []
     groups: list[Group] = []
     for paths, frame, resolved, form in _opened(spark, source, files, layout, where, config):
         refuse_without_extract_date(source, resolved, where, config)
-        named = partial(
-            _under_our_names, frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year
-        )
-        frames.append(named())
-        narrowed.append(named)
+        frames.append(_under_our_names(frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year))
         read = {ours: name.upper() for ours, name in resolved.single.items()}
         groups.append(Group(tuple(paths), resolved.missing, resolved.extra, resolved.notes, read, resolved.mapped))
-    return SourceTable("", source.role, united(frames), files, groups, state, narrowed=_all_of(narrowed))
+    return SourceTable("", source.role, united(frames), files, groups, state)
 
 
 def refuse_without_extract_date(source: TableSource, resolved: ColumnMapping, where: str, config: RunConfig) -> None:
@@ -186,14 +163,6 @@ def refuse_without_extract_date(source: TableSource, resolved: ColumnMapping, wh
             remedy=f"map the column that has it, `columns: {{extract_date: …}}` ({found_as} is "
             'found without that), or add `extract_date: "2022-06-30"` next to each path',
         )
-
-
-def _all_of(makers: Sequence[Callable[[Narrow], DataFrame]]) -> Callable[[Narrow], DataFrame]:
-    return lambda narrow: united([make(narrow) for make in makers])
-
-
-def _in_one_partition(make: Callable[[Narrow], DataFrame]) -> Callable[[Narrow], DataFrame]:
-    return lambda narrow: make(narrow).coalesce(1)
 
 
 def _opened(
@@ -328,12 +297,10 @@ def _under_our_names(
     form: FileFormat | None,
     most_bytes: int,
     bare_year: str | None = None,
-    narrow: Narrow | None = None,
 ) -> DataFrame:
     """``frame`` with the columns of :class:`SourceTable`.
 
-    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means. ``narrow``:
-    keeps some rows, by their key.
+    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means.
     """
     types = {item.name: item.dataType for item in frame.schema.fields}
 
@@ -390,8 +357,6 @@ def _under_our_names(
             F.col("_metadata.file_size").alias("file_bytes"),
             F.col("_metadata.file_modification_time").alias("file_modified"),
         ]
-    if narrow is not None:
-        frame = narrow(frame, read(layout.key))
     return frame.select(
         *singles,
         *runs,

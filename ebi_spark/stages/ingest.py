@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ebi_spark.lake.staging_area import StagingArea
 from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
 from ebi_spark.records.ingest import write_batch
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.plan import Plan, plan_ingest, years_that_meet_checks
-from ebi_spark.records.staging import staging_area
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import checked_as
 from ebi_spark.runs.stage_inputs import READS
@@ -79,10 +79,13 @@ class Ingest(Stage):
     def run(self, due: Due | None = None, only: frozenset[str] | None = None) -> IngestResult:
         """Read all batches. With ``due``, only those that the last runs do not cover; with ``only``, only those that
         read one of these files."""
-        with staging_area(self.lake):
-            return self._run(due, only)
+        area = StagingArea(self.lake)
+        try:
+            return self._run(area, due, only)
+        finally:
+            area.remove()
 
-    def _run(self, due: Due | None, only: frozenset[str] | None) -> IngestResult:
+    def _run(self, area: StagingArea, due: Due | None, only: frozenset[str] | None) -> IngestResult:
         context = self.context
         with self._part() as report:
             report.years = list(self.config.years or [])
@@ -92,7 +95,7 @@ class Ingest(Stage):
                 context.progress(line)
             previous = context.history.previous_ingest() if due is not None else None
             checks = {dataset: list(row_checks(table.name).values()) for dataset, table in RECORD_TABLES.items()}
-            plan = plan_ingest(self.lake, tables, self.config, context.progress, previous, checks)
+            plan = plan_ingest(self.lake, area, tables, self.config, context.progress, previous, checks)
             done = _Progress(plan, *self._batches_to_write(plan, due, only))
             report.years = done.to_write[0][0].years if done.to_write else []
             report.record.years_unchanged = done.unchanged
@@ -173,7 +176,7 @@ class Ingest(Stage):
             report.record.outcomes = plan.file_counts.outcome_fingerprints(batch)
             report.record.due_from = plan.file_counts.due_from(batch)
             report.record.checked = {
-                checked_as(RECORD_TABLES[dataset]): years_that_meet_checks(plan, batch, dataset)
+                checked_as(RECORD_TABLES[dataset]): years_that_meet_checks(self.lake, plan, batch, dataset)
                 for dataset in plan.datasets
                 if RECORD_TABLES[dataset].full_name in self.lake.versions_written
             }

@@ -96,7 +96,7 @@ QUARANTINE = Table(
 REPEATED_ROW = Table(
     "silver",
     "repeated_row",
-    "a source row of the last ingest whose key is on more than one row of its source table, as it was read",
+    "a source row of the last ingest whose key is on more than one row of its source table",
     """
     source_system string -- sus_plus or hes
     role string -- the source table, such as apcs, apcs_der, opa, apc, op
@@ -104,10 +104,6 @@ REPEATED_ROW = Table(
     conflict boolean -- rows with this key differ and no extract date shows which is right: one row of each version is quarantined
     is_duplicate boolean -- left out: a repeat of a row that was kept, or replaced by a later extract
     differs_elsewhere boolean -- a duplicate that differs from the kept row, but only in columns that silver does not keep
-    fields map<string,string> -- the row's values, by our column names
-    lists map<string,array<string>> -- its numbered columns (diagnosis, operation) as lists
-    raw_names array<string> -- the column names of the source file
-    raw_values array<string> -- the values in those columns
     content bigint -- hash of the whole row except its extract date
     source_file string -- path of the source file that has the row
     file_bytes bigint -- size of that file
