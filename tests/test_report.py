@@ -791,12 +791,25 @@ def test_funnels_widen_where_areas_differ_by_more_than_chance_and_nothing_is_sup
     rates = tables["rate"]
     tables["rate"] = rates[(rates.policy_id == IMAGING) & (rates.status == "ok")].reset_index(drop=True)
     boards = tables["rate"].area_type == "icb"
-    tables["rate"].loc[boards, "standardised_rate"] = [60.0, 80.0, 100.0, 140.0][: boards.sum()]
-    plain, wide = (Page(build_report(tables, release=manifest(), over_dispersion=wider)) for wider in (False, True))
+    for name, part in (("standardised_rate", 1.0), ("lower", 0.96), ("upper", 1.04)):
+        tables["rate"].loc[boards, name] = [part * rate for rate in (60.0, 80.0, 100.0, 140.0)]
+    sources = [build_report(tables, release=manifest(), over_dispersion=wider) for wider in (False, True)]
+    plain, wide = map(Page, sources)
     for page in (plain, wide):
         assert page.says("ICBs differ far more than chance would explain; recording may be one reason (overdispersion ")
     assert plain.says("(Poisson limits).") and wide.says("(Poisson limits, widened for overdispersion: φ = ")
     assert plain.says("Higher than the limits (1): ") and wide.says("No ICB is outside the 99.8% limits.")
+    # The tables for BI tools compare each area by its own limits. The page says so where it calls fewer areas higher or lower.
+    own = (
+        "By their own 99.8% limits, which allow for chance alone, more areas differ from England: 1 higher and 2 lower "
+    )
+    assert wide.says(f"{own}(compared_with_england_998 in the table rate_current).") and not plain.says("By their own")
+    # So does the sentence of the area finder.
+    assert "; higher than the limits of the funnel plot around England's 100.1" in sources[0]
+    assert (
+        "; higher than England's 100.1 by its own 99.8% limits, but within the limits of the funnel plot" in sources[1]
+    )
+    assert wide.says("if its own 99.8% limits exclude England's rate and it is outside these limits, for every count ")
     suppressed = Page(build_report(few_boards(), release=manifest()))
     assert suppressed.says("is not calculated, because some areas are suppressed.") and not suppressed.says("widened")
 

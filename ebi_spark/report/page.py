@@ -74,9 +74,7 @@ def build_report(
     rows = {name: rows_of(tables.get(name)) for name in TABLES}
     all_caveats = report_caveats(mapping(manifest.get("caveats")))
     rule = disclosure_rules().get(str(manifest.get("disclosure")), {})
-    options = Options(
-        over_dispersion, control_charts, int(rule.get("round_to", 1)), manifest.get("coverage") == "partial"
-    )
+    options = Options(over_dispersion, control_charts, rule, manifest.get("coverage") == "partial")
     footnotes = wording.Footnotes()
     released = manifest.get("released_at")
     due = sources_to_check(rows["policy"], released) if isinstance(released, date) else {}

@@ -14,6 +14,7 @@ from ebi_spark.report.blocks import stack
 from ebi_spark.report.policy import Policy
 from ebi_spark.report.rows import Row, clauses_of, is_suppressed, years_of
 
+_SIDES = {"above": "higher", "below": "lower"}
 # A sentence names at most so many areas.
 NAMED = 4
 
@@ -265,10 +266,10 @@ def _area_words(row: Row, each: Comparison) -> str:
     words = f"{each.period}: {wording.rate(row[each.measure])} per 100,000"
     words += f" (95% limits {wording.limits(row)})" if limits_of(row) else ""
     if each.national:
-        side = {
-            "above": "higher than the limits of the funnel plot",
-            "below": "lower than the limits of the funnel plot",
-        }
-        words += f"; {side.get(each.sides.get(str(row['area_code']), ''), 'within the limits of the funnel plot')} around England's "
-        words += wording.rate(each.national)
+        code, england = str(row["area_code"]), f"England's {wording.rate(each.national)}"
+        side, own = (_SIDES.get(sides.get(code, ""), "") for sides in (each.sides, each.by_own_limits))
+        if own and not side:
+            words += f"; {own} than {england} by its own 99.8% limits, but within the limits of the funnel plot"
+        else:
+            words += f"; {f'{side} than' if side else 'within'} the limits of the funnel plot around {england}"
     return f"{words}. It is number {place} of {len(each.shown)}, counted from the highest. {counts[:1].upper()}{counts[1:]}."
