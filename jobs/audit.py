@@ -38,6 +38,7 @@ from jobs.harness import (
     lake_option,
     opened_lake,
     output_console,
+    policy_option,
     table_of_lines,
 )
 
@@ -66,7 +67,7 @@ def _parser() -> JobParser:
         command = commands.add_parser(name, help=words, description=words)
         lake_option(command)
         if name != "import":
-            command.add_argument("--policy", required=True, metavar="ID", help="the policy whose flags are audited")
+            policy_option(command, "--policy", required=True, help="the policy whose flags are audited")
         if name == "draw":
             command.add_argument("--years", required=True, metavar="YEARS", help="such as 2018-19..2023-24")
             command.add_argument("--size", required=True, type=int, metavar="N", help="how many records to draw")

@@ -13,7 +13,7 @@ from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.rates.activity_change import TOTAL_FROM, TOTAL_TO, change_of_periods
 from ebi_spark.statistics.decomposition import rounded
 from ebi_spark.tables.monitoring import ACTIVITY_COUNT
-from jobs.harness import JobParser, common_options, guarded, output_console, read_lake, shipped_policies
+from jobs.harness import JobParser, common_options, guarded, output_console, policy_option, read_lake
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,8 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--lake", required=True, metavar="LAKE", help="the lake: its folder, or catalog.prefix in a catalogue"
     )
-    policy = parser.add_argument("--policy", required=True, metavar="ID", help="the policy")
-    policy.completer = shipped_policies  # type: ignore[attr-defined]
+    policy_option(parser, "--policy", required=True, help="the policy")
     for name, which in (("from", "earlier"), ("to", "later")):
         parser.add_argument(
             f"--{name}", required=True, dest=f"period_{name}", metavar="YEARS",

@@ -5,7 +5,6 @@ It prints the record's values on standard output. No other command is meant to s
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.explain import NOUNS, Explanation, explain_records, possible_keys, with_key
+from ebi_spark.flags.explain import NOUNS, Explanation, explain_records, possible_keys, with_key, with_name
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies
 from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES, YEAR
+from ebi_spark.tables.star import DIM_AREA
 from jobs.harness import (
     JobParser,
     common_options,
@@ -29,8 +29,8 @@ from jobs.harness import (
     lake_option,
     opened_lake,
     output_console,
+    policy_option,
     read_lake,
-    shipped_policies,
 )
 
 
@@ -45,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         help="the record's key in the source; for HES before 2012-13 with or without its year",
     )
     parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
-    policy = parser.add_argument("--policy", metavar="ID", help="one policy (default: all)")
-    policy.completer = shipped_policies  # type: ignore[attr-defined]
+    policy_option(parser, "--policy", help="one policy (default: all)")
     parser.add_argument(
         "--policies-dir",
         type=Path,
@@ -66,7 +65,11 @@ def main(argv: list[str] | None = None) -> int:
     def work(console: Console, outcome: dict[str, Any]) -> None:
         policies = load_policies(arguments.policies_dir, [arguments.policy] if arguments.policy else None)
         datasets = [arguments.dataset] if arguments.dataset else list(RECORD_TABLES)
-        years = read_lake(arguments.lake, console, partial(_years_by_dataset, arguments.record, datasets))
+        years, names = read_lake(
+            arguments.lake,
+            console,
+            lambda lake: (_years_by_dataset(arguments.record, datasets, lake), _provider_names(lake)),
+        )
         if not any(years.values()):
             raise InputError(
                 "no record of that id is in silver" + (f" ({arguments.dataset})" if arguments.dataset else ""),
@@ -79,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
                 records = context.lake.read(RECORD_TABLES[dataset]).where(asked)
                 own = [policy for policy in policies if policy.dataset == dataset]
                 applied = _applied_policies(context.lake, asked) if any(policy.boards for policy in own) else None
-                found += explain_records(records, own, code_books(), applied)
+                found += explain_records(records, own, code_books(), applied, provider_names=names)
         outcome["records"] = [one.facts | {"sentences": one.sentences} for one in found]
         outcome["explained"] = [item for one in found for item in one.readings]
         if arguments.json:
@@ -106,6 +109,14 @@ def _years_by_dataset(record: str, datasets: list[str], lake: LocalLake) -> dict
         rows = lake.small_rows(table, [YEAR], {"record_id": possible_keys(record)}) if lake.exists(table) else []
         found[dataset] = sorted({row[YEAR] for row in rows})
     return found
+
+
+def _provider_names(lake: LocalLake) -> dict[str, str]:
+    """The names of providers that the current release has (from `geography.providers`), by code."""
+    if not lake.exists(DIM_AREA):
+        return {}
+    rows = lake.small_rows(DIM_AREA, ["ods_code", "area_name"], {"area_type": ["provider"]})
+    return {row["ods_code"]: row["area_name"] for row in rows if row["area_name"] != row["ods_code"]}
 
 
 def _applied_policies(lake: Lake, asked: Column) -> set[str] | None:
@@ -146,7 +157,7 @@ def _facts(facts: dict[str, Any]) -> RichTable:
             table.add_row(words, str(facts[name]))
     if facts["dataset"] == "op":
         table.add_row("date", str(facts["activity_date"]))
-    table.add_row("provider", facts["provider_code"] or "not known")
+    table.add_row("provider", with_name(facts) if facts["provider_code"] else "not known")
     for item in facts["codes"]:
         table.add_row(item["role"], item["code"], item["title"] or "not in the code book")
     return table

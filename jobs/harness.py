@@ -52,6 +52,7 @@ _SHOW_CURSOR = "\x1b[?25h"
 COMPLETING = "_ARGCOMPLETE"
 _UNKNOWN = "unrecognized arguments: "
 _REQUIRED = "the following arguments are required: "
+_VALUE = re.compile(r"argument (\S+): expected (?:one|at least one) argument")
 _CHOICE = re.compile(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)")
 
 
@@ -191,10 +192,26 @@ class JobParser(argparse.ArgumentParser):
             near = difflib.get_close_matches(given, choices, n=1, cutoff=0.5)
             message = f"{given!r} is not a {'command' if what == 'command' else f'choice of {what}'}"
             remedy = f"{f'did you mean {near[0]}? ' if near else ''}Choose from: {', '.join(choices)}. {remedy}"
+        elif missing := _VALUE.fullmatch(message):
+            message = f"{missing[1]} needs a value"
+            if examples := [typed for typed, _ in examples_of(command) if missing[1] in typed.split()]:
+                remedy = f"for example `{examples[0]}`. {remedy}"
+        elif message.startswith(_REQUIRED) and (mistyped := self._mistyped()):
+            message, remedy = f"unrecognized arguments: {mistyped[0]}", f"did you mean {mistyped[1]}? {remedy}"
         elif message.startswith(_REQUIRED) and (examples := examples_of(command)):
             message = f"{message.removeprefix(_REQUIRED)} is missing"
             remedy = f"for example `{examples[0][0]}`. {remedy}"
         self._refuse(InputError(f"{command}: {message}", remedy=remedy))
+
+    def _mistyped(self) -> tuple[str, str] | None:
+        """An option that was given and does not exist, and the one that was probably meant. argparse would name only the missing one."""
+        known = list(self._option_string_actions)
+        for word in (given.partition("=")[0] for given in self._given if given.startswith("--")):
+            near = difflib.get_close_matches(word, known, n=1)
+            # argparse takes the beginning of an option for the option.
+            if near and not any(option.startswith(word) for option in known):
+                return word, near[0]
+        return None
 
     def _refuse(self, error: InputError) -> NoReturn:
         def wrong(*_: Any) -> None:
@@ -233,10 +250,15 @@ def configuration_options(parser: argparse.ArgumentParser) -> None:
         metavar="ID,ID",
         help="only these policies, instead of the configuration's (`configured`, here or in --years, means the configuration's)",
     )
-    policies.completer = shipped_policies  # type: ignore[attr-defined]
+    policies.completer = _shipped_policies  # type: ignore[attr-defined]
 
 
-def shipped_policies(**_: Any) -> list[str]:
+def policy_option(parser: argparse.ArgumentParser, name: str, **settings: Any) -> None:
+    """An argument for the id of a policy. A shell completes the ids of the shipped policies."""
+    parser.add_argument(name, metavar="ID", **settings).completer = _shipped_policies  # type: ignore[attr-defined]
+
+
+def _shipped_policies(**_: Any) -> list[str]:
     """The ids of the policies that the product has, for completion."""
     from ebi_spark.policies.load import load_policies
 
@@ -407,10 +429,22 @@ def existing_lake(lake: str) -> LakeLocation:
     """Where an existing lake is. Raises an :class:`InputError` for a folder without one."""
     location: LakeLocation = lake_location(lake, Path.cwd(), "--lake")
     if location.folder and not (location.folder / "silver").is_dir():
+        near = _lake_near(location.folder)
         raise InputError(
-            f"there is no lake at {location.folder}", remedy="check the path, or run `ebi-spark run` first"
+            f"there is no lake at {location.folder}",
+            remedy=f"did you mean {near}?" if near else "check the path, or run `ebi-spark run` first",
         )
     return location
+
+
+def _lake_near(folder: Path) -> Path | None:
+    """A lake in this folder, or one beside it whose name is like its own."""
+    with suppress(OSError):
+        inside = [place for place in (folder / "lake", folder.parent) if (place / "silver").is_dir()]
+        beside = {place.parent.name: place.parent for place in folder.parent.glob("*/silver")}
+        near = difflib.get_close_matches(folder.name, beside, n=1)
+        return next(iter([*inside, *(beside[name] for name in near)]), None)
+    return None
 
 
 @contextmanager
@@ -473,6 +507,8 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
         ended(error.exit_status, error.outcome, error.message, error.remedy)
     except KeyboardInterrupt:
         interrupted()
+    except BrokenPipeError:
+        return _unread()
     except Exception as error:
         # An interrupt can end the session in the middle of a call, which then fails with some other error.
         if _INTERRUPTED:
@@ -492,10 +528,20 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
 
 
 def _finished(outcome: dict[str, Any], as_json: bool) -> int:
-    if as_json:
-        print(_RAW.sub(_as_number, json.dumps(outcome, ensure_ascii=False, default=str)))
-    sys.stdout.flush()
+    try:
+        if as_json:
+            print(_RAW.sub(_as_number, json.dumps(outcome, ensure_ascii=False, default=str)))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _unread()
     return int(outcome["exit"])
+
+
+def _unread() -> int:
+    """The status where nobody reads standard output any more, such as after ``| head``: that of a program that the signal ended."""
+    # Python would complain when it writes the rest at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 # Characters that JSON does not escape and a terminal would act on.
@@ -534,6 +580,10 @@ class SafeConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Where nobody reads any more, rich would end with status 1, which means here that the data failed."""
+        raise BrokenPipeError
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Render as rich does, from a text that is safe to print."""
