@@ -634,7 +634,7 @@ def test_areas_without_a_rate_are_counted_and_called_suppressed(page: Page) -> N
         "(35 for a small number, 7 so that a small number elsewhere cannot be worked out)"
     )
     assert page.says("42 ICBs, 2020-21 to 2022-23: 30 have a published rate; 12 are suppressed")
-    assert page.says("42 ICBs, 2022-23: 41 have a published rate; 1 is suppressed (1 for a small number).")
+    assert page.says("42 ICBs, 2022-23: 41 have a published rate; 1 is suppressed (for a small number).")
     assert page.says("[c] means that a number is suppressed to protect patients. It does not mean 0.")
     fusion = page.table("ICBs ranked by crude rate per 100,000, 2022-23")
     assert len(fusion) == 42 and {line["Flagged"] for line in fusion.values()} == {"[c]"}
@@ -976,13 +976,13 @@ def test_ids_are_unique_and_every_reference_is_met(html: str, page: Page) -> Non
 
 
 def test_the_decision_that_changes_most_records_is_first(page: Page) -> None:
-    changes = page.table("From as published, 1,038 records flagged")
+    changes = page.table("From the reading “as published”, 1,038 records flagged")
     assert list(changes) == ["missing category kept", "cleaned age"]
     first = changes["missing category kept"]
     assert (first["Adds"], first["Removes"], first["Then flagged"]) == ("1,204", "0", "2,242")
     assert first["Why"] == "why missing_category_kept"
     assert page.says("Decisions that change nothing by themselves: unknown age kept.")
-    assert page.says("From as intended, 977 records flagged: no single decision changes that.")
+    assert page.says("From the reading “as intended”, 977 records flagged: no single decision changes that.")
 
 
 def test_the_same_rows_in_another_order_give_the_same_bytes(html: str) -> None:
@@ -1160,7 +1160,7 @@ def test_zeros_are_not_drawn_if_other_areas_are_suppressed() -> None:
     for name in ("activity", "crude_rate", "standardised_rate", "lower", "upper"):
         rates.loc[shown, name] = 0
     page = Page(build_report(tables, release=manifest()))
-    assert page.says("4 have a published rate; 1 is suppressed (1 for a small number).")
+    assert page.says("4 have a published rate; 1 is suppressed (for a small number).")
     assert page.says("All published figures of these ICBs are 0. There is no chart.")
     assert not any(TITLES[IMAGING] in label and "areas" in label for label in page.labels)
 

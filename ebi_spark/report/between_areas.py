@@ -214,11 +214,12 @@ def _line(each: Comparison) -> str:
         reasons = zip(
             SUPPRESSED, ("for a small number", "so that a small number elsewhere cannot be worked out"), strict=True
         )
-        why = ", ".join(f"{statuses[name]} {reason}" for name, reason in reasons if statuses[name])
+        given = [(statuses[name], reason) for name, reason in reasons if statuses[name]]
+        why = ", ".join(f"{number} {reason}" if len(given) > 1 else reason for number, reason in given)
         words += f"; {each.suppressed} {'is' if each.suppressed == 1 else 'are'} suppressed ({why})"
     for name, number in sorted(statuses.items()):
         if name not in SUPPRESSED:
-            reason = f"no {figure} given" if name in ("ok", "no_population") and figure == "share" else None
+            reason = "too few records" if name in ("ok", "no_population") and figure == "share" else None
             reason = reason or ("no rate given" if name == "ok" else wording.STATUSES.get(name, wording.in_words(name)))
             words += f"; {number} without a {figure} ({reason})"
     return words + "."

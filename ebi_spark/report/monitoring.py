@@ -1,8 +1,11 @@
 """The report's part on monitoring: prior approval, the care around operations, what changed, and case-note audits."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
+from ebi_spark.pathway.code_lists import steps
+from ebi_spark.pathway.definitions import definitions_after
 from ebi_spark.report import wording
 from ebi_spark.report.blocks import LONG, Block, by_year_shown, hidden_names, split_hidden, stack, text
 from ebi_spark.report.rows import Row, latest_year, position
@@ -179,15 +182,15 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
             ),
             align="lbr",
         )
-    steps = _ordered([row for row in latest if row["kind"] == "step"])
-    never = {row["measure"] for row in steps if row["class"] == "cannot_be_seen" and row.get("share") == 1}
+    listed = _ordered([row for row in latest if row["kind"] == "step"])
+    never = {row["measure"] for row in listed if row["class"] == "cannot_be_seen" and row.get("share") == 1}
     if never:
         yield text(
             "The algorithm cannot be decided in full for any fusion, because these data never show: "
-            f"{', '.join(sorted(wording.in_words(name) for name in never))}."
+            f"{'; '.join(sorted(title[:1].lower() + title[1:] for title in map(_title, never)))}."
         )
-    steps, hidden = split_hidden(steps, _step, _is_hidden)
-    if steps:
+    listed, hidden = split_hidden(listed, _step, _is_hidden)
+    if listed:
         yield Block(
             "grid",
             text=f"Each step of the care before, at and after the operation, {last}: fusions for which it is seen (dark), not seen "
@@ -200,10 +203,10 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
                     *(next((_count(row) for row in states if row["class"] == name), "–") for name in STATES),
                     wording.count(states[0].get("of_operations")),
                 )
-                for states in _grouped(steps)
+                for states in _grouped(listed)
             ),
             align="lbrrrr",
-            long=len(_grouped(steps)) > LONG,
+            long=len(_grouped(listed)) > LONG,
         )
     yield from hidden_names("Suppressed", hidden)
     yield text(UNSEEN)
@@ -238,9 +241,19 @@ def _grouped(steps: Sequence[Row]) -> list[list[Row]]:
     return list(found.values())
 
 
+@cache
+def _titles() -> dict[str, str]:
+    """What each step is called, from the definitions of the steps."""
+    return {step["id"]: step["title"] for step in (*steps(), *definitions_after()["steps"])}
+
+
+def _title(measure: Any) -> str:
+    return _titles().get(str(measure), wording.in_words(measure).capitalize())
+
+
 def _step(row: Row) -> str:
     window = WINDOWS.get(str(row["window"]), wording.in_words(row["window"]))
-    return f"{wording.in_words(row['measure']).capitalize()} ({window[0].lower()}{window[1:]})"
+    return f"{_title(row['measure'])} ({window[0].lower()}{window[1:]})"
 
 
 def _incidence(rows: Sequence[Row]) -> Iterable[Block]:

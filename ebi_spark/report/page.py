@@ -255,6 +255,7 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
                 head=("Table", "Version"),
                 rows=tuple((name, str(value)) for name, value in sorted(sources.items())),
                 align="lr",
+                fold=True,
             )
         )
     versions, sizes = mapping(manifest.get("versions")), mapping(manifest.get("tables"))
@@ -269,6 +270,7 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
                     for name in sorted({*versions, *sizes})
                 ),
                 align="lrr",
+                fold=True,
             )
         )
     return tuple(blocks)
@@ -277,8 +279,8 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
 def _coverage(manifest: Row) -> str:
     """What the data cover. Made-up data cover nothing, whatever the setting says."""
     words = {
-        "national": "national: the whole of England",
-        "partial": "partial: an extract, so no figure here is for the whole of England",
+        "national": "the whole of England",
+        "partial": "an extract, so no figure here is for the whole of England",
     }.get(str(manifest.get("coverage")), str(manifest.get("coverage") or "unknown"))
     return {
         "synthetic": f"{words} (of made-up records)",

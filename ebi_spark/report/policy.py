@@ -447,7 +447,7 @@ class Policy:
                 wording.in_words(row["decision"]) for row in chosen if not (row["added"] or row["removed"])
             )
             said = f", revision {revision}" if several else ""
-            start = f"From {wording.in_words(base)}{said}, {wording.count(chosen[0]['flagged'])} records flagged"
+            start = f"From the reading “{wording.in_words(base)}”{said}, {wording.count(chosen[0]['flagged'])} records flagged"
             if not with_effect:
                 blocks.append(text(f"{start}: no single decision changes that."))
                 continue
