@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import published_figures
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,14 +22,16 @@ from test_report import FUSION, IMAGING, manifest, sample
 
 from ebi_spark.config.settings import LakeLocation
 from ebi_spark.exports.data_contract import data_contract
-from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED
+from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED, fingertips_rows
 from ebi_spark.exports.lineage import lineage_events
 from ebi_spark.exports.metrics_library import metrics
 from ebi_spark.exports.release_data import ReleaseData, comparison, read_release_data
 from ebi_spark.exports.sheets import CONFIDENTIAL, sheets_of
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.release.star import star_rows
 from ebi_spark.report.rows import is_suppressed
 from ebi_spark.tables.schemas import RELEASE, RUN_LOG, TABLES, Table
+from ebi_spark.tables.star import RATE_CURRENT
 from jobs import export
 
 __all__ = ["no_session"]
@@ -162,6 +165,32 @@ def test_fingertips_has_its_header_and_each_published_rate(files: Path, release:
     assert {row["Area Code"] for row in england} == {"E92000001"}
     pooled = [row for row in rows if row["Time period range"] == "3y"]
     assert {row["Time period"] for row in pooled} == {"2020/21 - 22/23"}
+
+
+def test_fingertips_has_the_limits_of_the_tables_for_bi_tools() -> None:
+    """Both levels, for every area that the tables have."""
+    rates, policies = published_figures.release()
+    made = ReleaseData(
+        {"disclosure": "hes_2018_protected", "geography": "icb_2026", "released_at": datetime(2026, 3, 12, tzinfo=UTC)},
+        {"rate": rates, "policy": policies},
+    )
+    rows = dict(
+        zip(
+            ((row["policy_id"], row["area_code"], row["period"]) for row in made.rates),
+            fingertips_rows(made),
+            strict=True,
+        )
+    )
+    star = star_rows(rates, policies, release_id="r", geography="icb_2026", rule=made.rule)
+    compared_rows = 0
+    for row in star[RATE_CURRENT]:
+        found = rows[row["policy_key"].split("@")[0], row["area_key"].split("/")[1], row["period_key"]]
+        for level in ("95", "998"):
+            ends = [found[f"{end} CI {int(level) / (10 if level == '998' else 1)} limit"] for end in ("Lower", "Upper")]
+            given = [row[f"{end}_{level}"] for end in ("lower", "upper")]
+            assert [float(end) if end else None for end in ends] == given
+            compared_rows += given[0] is not None
+    assert compared_rows > 500
 
 
 def test_an_area_is_compared_with_england_by_its_limits() -> None:

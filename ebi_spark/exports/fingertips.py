@@ -8,7 +8,7 @@ from typing import Any
 from ebi_spark.exports.release_data import ReleaseData
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND, ENGLAND_ONS, areas_on
 from ebi_spark.geography.area_versions import versions
-from ebi_spark.release.published_limits import limits_of
+from ebi_spark.release.published_limits import limits_998_of, limits_of
 from ebi_spark.report.rows import Row, is_suppressed
 
 COLUMNS = (
@@ -46,6 +46,7 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
             place = (ENGLAND, ENGLAND_ONS)
         parent = areas[place].parent if place in areas else None
         low, high = limits_of(row) or (None, None)
+        wide_low, wide_high = (limits_998_of(row, release.rule) if release.rule else None) or (None, None)
         note = SUPPRESSED if is_suppressed(row) else NOT_CALCULATED if row["standardised_rate"] is None else ""
         found.append(
             dict.fromkeys(COLUMNS, "")
@@ -64,6 +65,8 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
                 "Value": _number(row["standardised_rate"]),
                 "Lower CI 95.0 limit": _number(low),
                 "Upper CI 95.0 limit": _number(high),
+                "Lower CI 99.8 limit": _number(wide_low),
+                "Upper CI 99.8 limit": _number(wide_high),
                 "Count": _number(row["activity"]),
                 "Denominator": _number(row["population"]),
                 "Value note": note,
