@@ -335,6 +335,7 @@ def monitored() -> dict[str, list[dict[str, Any]]]:
             ("code_use", "primary_diagnosis", "M545", {"records": 1400, "of_records": 2400, "value": 0.583}),
             ("code_use", "primary_diagnosis", "other", {"records": 1000, "of_records": 2400, "value": 0.417}),
             ("equality", "sex", "1", {"records": 500, "of_records": 1040, "value": 1.6, "lower": 1.4, "upper": 1.8}),
+            ("equality", "age_group", "80+", {"records": 40, "of_records": 1040, "value": 0.4}),
             ("equality", "age_group", "0-19", withheld),
             ("equality", "age_group", "20-29", withheld),
             ("equality", "deprivation_fifth", "1", {"records": 300, "of_records": 1040, "value": 2.0}),
@@ -1043,10 +1044,11 @@ def test_codes_groups_and_linked_records_are_shown_with_what_is_withheld() -> No
     uses = page.table("Other codes that may be recorded instead")
     assert uses["Lumbar fusions with a code outside the policy's scope"]["2022-23"] == "310"
     assert page.says("Suppressed in every year: Fusions whose code does not name the part of the spine.")
-    assert [*page.table("The primary diagnosis of operations in scope")] == ["M545", "any other"]
+    assert [*page.table("The primary diagnosis of operations in scope")] == ["M545 (Low back pain)", "any other"]
     groups = page.table("Flagged records by groups of people, 2022-23")
     assert groups["Sex: Male"] == {"Group": "Sex: Male", "Records": "500", "Rate": "1.6 (1.4 to 1.8)"}
     assert groups["Age: 0-19"]["Rate"] == "[c]"
+    assert [name for name in groups if name.startswith("Age")] == ["Age: 0-19", "Age: 20-29", "Age: 80+"]
     assert groups["Deprivation fifth: 1 (most deprived)"]["Rate"] == "2.0"
     assert groups["Deprivation fifth: Slope index of inequality"]["Rate"] == "1.2 (0.40 to 2.0)"
     linked = page.table("Imaging, from records that are linked by person")

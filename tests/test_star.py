@@ -152,7 +152,7 @@ def test_the_report_calls_no_area_higher_or_lower_that_is_similar_here(
         for row in star[RATE_CURRENT]
     }
     words = {"above": "higher", "below": "lower"}
-    called = {True: 0, False: 0}
+    called, named = {True: 0, False: 0}, 0
     for key, reading in ((f"{IMAGING}@2023-12", "as_intended"), (f"{FUSION}@2022-08", "as_published")):
         own = [row for row in published[0] if (row["policy_id"], row["reading"]) == (key.split("@")[0], reading)]
         whole = [row for row in own if row["area_type"] == "england"]
@@ -165,8 +165,12 @@ def test_the_report_calls_no_area_higher_or_lower_that_is_similar_here(
                 assert each.sides.items() <= {code: side for code, side in each.by_own_limits.items() if side}.items()
                 if each.widened == 1:
                     assert each.sides == {code: side for code, side in each.by_own_limits.items() if side}
+                    # What is drawn outside the limits, but called neither higher nor lower, is named as uncertain.
+                    uncertain = [str(row["area_code"]) for row in each.uncertain]
+                    assert all(here[keys[code]] == "similar" for code in uncertain)
+                    named += len(uncertain)
                 called[adjust] += len(each.sides)
-    assert called[False] > 20 > called[True] > 0
+    assert called[False] > 20 > called[True] > 0 and named > 0
 
 
 def test_policies_have_their_default_reading_words_and_target(star: Star) -> None:

@@ -118,10 +118,16 @@ class TableSource:
             written=str | _PATHS,
         ),
     ] = ()
-    table: Annotated[
-        str | None,
-        Key("A table of a catalogue.", unit="catalog.schema.name", default="this or `path` is required"),
-    ] = None
+    catalogue_tables: Annotated[
+        tuple[str, ...],
+        Key(
+            "A table of a catalogue, or a list of tables, such as one a year.",
+            unit="catalog.schema.name",
+            default="this or `path` is required",
+            name="table",
+            written=str | _PATHS,
+        ),
+    ] = ()
     format: Annotated[
         str | None,
         Key("`csv`, `parquet` or `delta`.", default="detected", written=Literal["csv", "parquet", "delta"]),
@@ -162,8 +168,8 @@ class TableSource:
 
     @property
     def where(self) -> str:
-        """The table name or the paths, for messages."""
-        return self.table or ", ".join(self.paths)
+        """The names of tables or the paths, for messages."""
+        return ", ".join(self.catalogue_tables or self.paths)
 
 
 @dataclass(frozen=True)
@@ -1123,9 +1129,11 @@ def _table_source(role: str, given: Any, absolute: Any, where: str) -> TableSour
         raise InputError(
             f"{where}: give either a path or a table", remedy="write `path: …` or `table: catalog.schema.name`"
         )
-    if "table" in item:
-        table_parts(item["table"])
-    paths = item.get("path", [])
+    paths, tables = (
+        ([item[key]] if isinstance(item.get(key), str) else item.get(key, [])) for key in ("path", "table")
+    )
+    for name in tables:
+        table_parts(name)
     delimiter = "\t" if item.get("delimiter") == "\\t" else item.get("delimiter")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\\\n\r\0' or delimiter.isalnum()):
         raise InputError(
@@ -1134,8 +1142,8 @@ def _table_source(role: str, given: Any, absolute: Any, where: str) -> TableSour
         )
     return TableSource(
         role=role,
-        paths=tuple(absolute(path) for path in ([paths] if isinstance(paths, str) else paths)),
-        table=item.get("table"),
+        paths=tuple(map(absolute, paths)),
+        catalogue_tables=tuple(dict.fromkeys(tables)),
         format=item.get("format"),
         delimiter=delimiter,
         encoding=item.get("encoding"),

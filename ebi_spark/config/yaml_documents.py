@@ -316,7 +316,13 @@ def _explain(error: ValidationError) -> Iterator[_Fault]:
 
 def _wrong_value(error: ValidationError, schema: dict[str, Any], rule: Any, instance: Any) -> tuple[str, str]:
     """(message, remedy) for a value that the schema does not allow."""
-    if error.validator == "type":
+    if error.validator == "anyOf" and all("type" in form for form in rule):
+        rule = list(dict.fromkeys(form["type"] for form in rule))
+    if (
+        error.validator in ("type", "anyOf")
+        and isinstance(rule, str | list)
+        and all(isinstance(kind, str) for kind in rule)
+    ):
         if rule == "string" and isinstance(instance, int | float):
             if "quotation marks" in (about := str(schema.get("description"))):
                 return f"YAML reads {instance!r} as a number, not as text", about

@@ -141,6 +141,14 @@ class Comparison:
             return {code: side for code, side in outside.items() if self.by_own_limits.get(code, side) == side}
         return {code: side for code, side in (outside | self.by_own_limits).items() if side}
 
+    @cached_property
+    def uncertain(self) -> list[Row]:
+        """The areas that a chart draws outside the 99.8% limits, but that may be inside: their figures are rounded."""
+        if not self.national or self.by_share:
+            return []
+        drawn = charts.outlying(self.shown, self.national, self.widened)
+        return [row for row in self.shown if (code := str(row["area_code"])) in drawn and code not in self.sides]
+
     def side(self, side: str) -> list[Row]:
         """The areas on one side of the limits, the most distant first."""
         found = [row for row in self.shown if self.sides.get(str(row["area_code"])) == side]
@@ -268,6 +276,14 @@ def _extremes(each: Comparison) -> list[Block]:
         names = [wording.area_name(row) for row in each.side(side)]
         if names:
             found.append(text(f"{words} ({len(names)}): {wording.listed(names)}."))
+    if each.uncertain:
+        names = [wording.area_name(row) for row in each.uncertain]
+        are = "is drawn" if len(names) == 1 else "are drawn"
+        found.append(
+            text(
+                f"{wording.listed(names)} {are} outside the 99.8% limits, but may be inside them, because published counts are rounded."
+            )
+        )
     found = found or [text(f"No {wording.areas(each.kind, 1)} is outside the 99.8% limits.")]
     alone = [code for code, side in each.by_own_limits.items() if side and not each.sides.get(code)]
     if alone:

@@ -1,11 +1,14 @@
 """The report's part on monitoring: prior approval, the care around operations, what changed, and case-note audits."""
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 from ebi_spark.pathway.code_lists import steps
 from ebi_spark.pathway.definitions import definitions_after
+from ebi_spark.policies.code_books import code_books
 from ebi_spark.report import wording
 from ebi_spark.report.blocks import LONG, Block, by_year_shown, hidden_names, split_hidden, stack, text
 from ebi_spark.report.rows import Row, latest_year, position
@@ -331,6 +334,18 @@ def _changes(rows: Sequence[Row]) -> Iterable[Block]:
         yield text("A factor that is 0 divided by 0 in one of the years has the value of the other year.")
 
 
+def _diagnosis(code: str) -> str:
+    """A code of ICD-10 with its title."""
+    title = code_books()["icd10"].title(code)
+    return f"{code} ({title})" if title else code
+
+
+def _group(row: Row) -> tuple[int, float, str]:
+    """The place of a group of people in a table: ages and fifths by their numbers."""
+    number = re.match(r"\d+", str(row["class"]))
+    return position(row["measure"], DIMENSIONS), float(number[0]) if number else math.inf, str(row["class"])
+
+
 def _measures(rows: Sequence[Row]) -> Iterable[Block]:
     """Codes recorded instead, groups of people, and measures over records that are linked by person."""
 
@@ -364,7 +379,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
         words = {"other": "any other", "required": "one that the policy requires"}
         yield from _by_year(
             first,
-            label=lambda row: words.get(str(row["class"]), str(row["class"])),
+            label=lambda row: words.get(str(row["class"])) or _diagnosis(str(row["class"])),
             order=lambda row: (row["class"] == "other", row["class"]),
             cell=count,
             caption="The primary diagnosis of operations in scope, by year. A rare code is among “any other”.",
@@ -372,7 +387,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
         )
     groups = [row for row in rows if row["kind"] == "equality"]
     if groups:
-        groups.sort(key=lambda row: (position(row["measure"], DIMENSIONS), len(row["class"]), row["class"]))
+        groups.sort(key=_group)
         yield Block(
             "grid",
             text=f"Flagged records by groups of people, {wording.period(groups[0])}, per 100,000 a year, with 95% limits. Rates by sex "

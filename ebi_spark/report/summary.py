@@ -209,6 +209,8 @@ def _outlying(each: Comparison) -> str:
                 f". They differ by more than chance would explain (overdispersion {wording.rate(each.phi)}), and the limits allow "
                 "for that."
             )
+        elif each.uncertain:
+            why = f" with certainty: counts are rounded, so {len(each.uncertain)} may be inside or outside."
         return f"{words}none is outside the limits of the funnel plot{why}{spread}"
     parts = [
         f"{len(found)} {'is' if len(found) == 1 else 'are'} {word}"

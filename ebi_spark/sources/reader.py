@@ -143,7 +143,7 @@ def read_table(
 ) -> SourceTable:
     """One configured table. Raises an :class:`InputError` that names ``where`` if it cannot be read."""
     layout = layout_for(source.role, config)
-    files = [] if source.table else find(source, where)
+    files = [] if source.catalogue_tables else find(source, where)
     state = state_of(files)
     frames: list[DataFrame] = []
     narrowed: list[Callable[[Narrow], DataFrame]] = []
@@ -151,8 +151,9 @@ def read_table(
     for paths, frame, resolved, form in _opened(spark, source, files, layout, where, config):
         refuse_without_extract_date(source, resolved, where, config)
         named = partial(
-            _under_our_names, frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year
-        )
+            _under_our_names, frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year,
+            paths[0] if source.catalogue_tables else "",
+        )  # fmt: skip
         frames.append(named())
         narrowed.append(named)
         read = {ours: name.upper() for ours, name in resolved.single.items()}
@@ -195,9 +196,8 @@ def _opened(
         return paths, frame, resolved, None
 
     try:
-        if source.table:
-            yield typed([source.table], _as_now(spark, table=source.table))
-            return
+        for name in source.catalogue_tables:
+            yield typed([name], _as_now(spark, table=name))
         groups: dict[tuple[FileFormat, str], list[str]] = {}
         for path in files:
             if is_remote(path):
@@ -314,11 +314,13 @@ def _under_our_names(
     form: FileFormat | None,
     most_bytes: int,
     bare_year: str | None = None,
+    table: str = "",
     narrow: Narrow | None = None,
 ) -> DataFrame:
     """``frame`` with the columns of :class:`SourceTable`.
 
-    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means. ``narrow``:
+    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means. ``table``: the name of
+    a table of a catalogue, empty for files. ``narrow``:
     keeps some rows, by their key.
     """
     types = {item.name: item.dataType for item in frame.schema.fields}
@@ -361,9 +363,9 @@ def _under_our_names(
     else:
         inexact = inexact_key(frame.schema, resolved)
         corrupt = F.lit(None).cast("string") if inexact is None else F.when(inexact, F.lit(UNUSABLE))
-    if source.table:
+    if table:
         lineage = [
-            F.lit(source.table).alias("source_file"),
+            F.lit(table).alias("source_file"),
             F.lit(None).cast("long").alias("file_bytes"),
             F.lit(None).cast("timestamp").alias("file_modified"),
         ]
