@@ -565,7 +565,7 @@ def test_the_range_over_readings_is_beside_the_figure() -> None:
     by_reading = page.table("Rates per 100,000 people in England by every reading")
     assert [line["2022-23"] for line in by_reading.values()] == ["0.16", "3.4", "0.89"]  # 1.02 · count / 594
     assert page.says(
-        "Depending on the reading, 95 to 1,983 of the same records are flagged. The figure above is for the reading “as intended”"
+        "Depending on the reading, 95 to 1,983 of the same records are flagged. The large number is for the reading “as intended”"
     )
     assert (
         sum(

@@ -148,7 +148,7 @@ def _how_sure(policy: Policy) -> str:
         else:
             sentences.append(
                 f"Depending on the reading, {wording.count(low)} to {wording.count(high)} of the same records are flagged. "
-                f"The figure above is for the reading “{wording.in_words(policy.reading)}”; its limits allow for chance only."
+                f"The large number is for the reading “{wording.in_words(policy.reading)}”; its limits allow for chance only."
             )
     decided = largest_decision(policy)
     if decided is not None:
