@@ -194,8 +194,8 @@ class JobParser(argparse.ArgumentParser):
             remedy = f"{f'did you mean {near[0]}? ' if near else ''}Choose from: {', '.join(choices)}. {remedy}"
         elif missing := _VALUE.fullmatch(message):
             message = f"{missing[1]} needs a value"
-            if examples := [typed for typed, _ in examples_of(command) if missing[1] in typed.split()]:
-                remedy = f"for example `{examples[0]}`. {remedy}"
+            typed = next((typed for typed, _ in examples_of(command) if missing[1] in typed.split()), None)
+            remedy = f"for example `{typed}`. {remedy}" if typed else remedy
         elif message.startswith(_REQUIRED) and (mistyped := self._mistyped()):
             message, remedy = f"unrecognized arguments: {mistyped[0]}", f"did you mean {mistyped[1]}? {remedy}"
         elif message.startswith(_REQUIRED) and (examples := examples_of(command)):

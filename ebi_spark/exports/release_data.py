@@ -40,7 +40,8 @@ class ReleaseData:
     @cached_property
     def rule(self) -> dict[str, Any]:
         """The disclosure rule of the release; empty if this version does not know it."""
-        return disclosure_rules().get(str(self.manifest["disclosure"]), {})
+        found: dict[str, Any] = disclosure_rules().get(str(self.manifest["disclosure"]), {})
+        return found
 
     @cached_property
     def policies(self) -> dict[str, Row]:
