@@ -144,6 +144,22 @@ def test_spreadsheets_have_what_is_published_and_nothing_that_is_suppressed(
     assert all(line[5] == CONFIDENTIAL and line[7] == CONFIDENTIAL for line in cells)
 
 
+def test_sheets_are_in_order_and_in_words(release: ReleaseData) -> None:
+    sheets = {sheet.name: sheet for sheet in sheets_of(release)}
+    titles = [policy["title"] for policy in release.policies.values()]
+    for name, then in (("Months", 1), ("Attrition", 1), ("Readings", 3)):
+        keys = [(titles.index(row[0]), str(row[then])) for row in sheets[name].rows]
+        assert keys == sorted(keys) and len(set(keys)) > 2, name
+    for name in ("Rates_icb", "Quality"):
+        cells = {str(cell) for row in sheets[name].rows for cell in row}
+        assert not {
+            cell for cell in cells if cell.startswith(("withheld_", "not_compared", "no_person", "quarantined:"))
+        }
+    assert {"Suppressed: a small number.", "not compared"} <= {cell for row in sheets["Rates_icb"].rows for cell in row}
+    # Where a period has rates by two revisions, the columns say which is which.
+    assert all("Revision of the policy" in sheets[name].columns for name in ("Rates_england", "Months", "Readings"))
+
+
 def test_a_text_that_looks_like_a_formula_stays_a_text(files: Path) -> None:
     book = load_workbook(files / "ebi.xlsx")
     cells = [cell for sheet in book for row in sheet.iter_rows() for cell in row]
@@ -161,6 +177,7 @@ def test_fingertips_has_its_header_and_each_published_rate(files: Path, release:
         assert row["Value"] == "" or float(row["Value"]) == published["standardised_rate"]
         assert (row["Value note"] == SUPPRESSED) == is_suppressed(published)
         assert row["Value note"] != SUPPRESSED or row["Count"] == row["Lower CI 95.0 limit"] == ""
+        assert row["Count"] == ("" if published["activity"] is None else f"{published['activity']:.0f}")
     england = [row for row in rows if row["Area Type"] == "England"]
     assert {row["Area Code"] for row in england} == {"E92000001"}
     pooled = [row for row in rows if row["Time period range"] == "3y"]
