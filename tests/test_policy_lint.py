@@ -230,6 +230,15 @@ def test_a_fault_that_revisions_share_is_listed_once(tmp_path: Path) -> None:
     assert "'fals' is not one of the choices" in fault["problem"] and "revisions.0" in fault["problem"]
 
 
+def test_yaml_that_is_not_closed_says_where_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text('id: x\ntitle: "abc\ndataset: apc\n')
+    (tmp_path / "b.yml").write_text("\tid: x\n")
+    faults = call("lint", "--policies-dir", str(tmp_path))["faults"]
+    assert [fault["line"] for fault in faults] == [4, 1]
+    assert faults[0]["problem"].endswith("which begins in line 2") and "begins" not in faults[1]["problem"]
+    assert all("spaces instead of tabs" in fault["remedy"] for fault in faults)
+
+
 def test_two_files_of_one_id(tmp_path: Path) -> None:
     for name in ("a.yml", "b.yml"):
         (tmp_path / name).write_text(POLICY.format(start="2016-04-01", words="", clause="coding: not_codable"))
