@@ -3,11 +3,12 @@
 # checkout but the packaging tools' caches and ~/.cache/ebi-spark (EBI_SPARK_JARS moves the latter).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-spark40 platforms coverage soak lint docs picture contract bench lock clean
+.PHONY: help setup demo test test-spark40 platforms urls coverage soak lint docs picture contract bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
 SPARK40 := .venv-spark40
+S3_SERVER := .venv-s3
 # The first Python that will do: $(PYTHON) if it is given, otherwise in the order after `call`.
 find_python = python=""; for candidate in $(PYTHON) $(1) python3; do \
 	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' >/dev/null 2>&1; then \
@@ -58,6 +59,15 @@ $(SPARK40)/.ready: $(READY) requirements-spark40.lock
 platforms: $(READY) ## the whole job on a Spark Connect server and on a standalone cluster of two workers; some minutes
 	@$(BIN)/python -m pytest -m 'soak or not soak' -s tests/test_platforms.py
 
+urls: $(S3_SERVER)/bin/moto_server ## the jars for lakes and sources at s3a:// (600 MB), and the whole job on an S3 server on this machine
+	@$(BIN)/python -m jobs.setup --urls
+	@$(BIN)/python -m pytest -m 'soak or not soak' -s tests/test_urls.py
+
+# A server of the S3 protocol, apart from the product's packages: it needs an older dateutil.
+$(S3_SERVER)/bin/moto_server: $(READY)
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(S3_SERVER)
+	@$(BIN)/uv pip install -q --python $(S3_SERVER) 'moto[s3]==5.2.5' flask==3.1.3 flask-cors==6.0.5
+
 coverage: $(READY) ## the tests, and which lines of the package they run
 	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(or $(COVERED),not soak)" --cov=ebi_spark --cov=jobs --cov-report=term:skip-covered
 
@@ -86,9 +96,9 @@ lock: $(READY) ## resolve the dependencies again (needs the network)
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --group build -o requirements-build.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  pyproject.toml --extra local --extra exports --group test -o requirements.lock
+	  pyproject.toml --extra local --extra exports --extra urls --group test -o requirements.lock
 	@echo 'pyspark~=4.0.0' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-deps --generate-hashes --no-header \
 	  --no-annotate - -o requirements-spark40.lock
 
 clean: ## remove the environment and the demo
-	rm -rf .venv $(SPARK40) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv $(SPARK40) $(S3_SERVER) demo .pytest_cache .mypy_cache .ruff_cache

@@ -63,8 +63,8 @@ def main(argv: list[str] | None = None) -> int:
                 )
             found: dict[str, dict[str, Any]] = {}
 
-            def backfill(name: str, told: str, files: Path, named: str, lake: str = "") -> None:
-                tell(told)
+            def backfill(name: str, title: str, files: Path, named: str, lake: str = "") -> None:
+                tell(title)
                 found[name] = _backfill(files, folder / (lake or name), named)
                 if given.out:  # each as it comes: together they take hours on a small machine
                     given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
             middle = years[len(years) // 2]
             for number in range(1, given.repeat + 1):
                 _shorten(files, middle)
-                told = f"all years again, a row less in each file of {middle}"
-                backfill(f"one anew, {number}", told, files, given.years, lake="all")
+                title = f"all years again, a row less in each file of {middle}"
+                backfill(f"one again, {number}", title, files, given.years, lake="all")
     except ChildFailedError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 3

@@ -19,7 +19,7 @@ import duckdb
 
 from benchmarks.beside_flags import compare_flags, flags_and_rates
 from benchmarks.duckdb_tables import in_folders, quoted, same_rows
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 
 _MACROS = """
 CREATE MACRO text_of(x) AS CASE WHEN trim(x) = '' OR upper(trim(x)) = 'NULL' THEN NULL ELSE trim(x) END;
@@ -134,12 +134,12 @@ _NOTED = {
 _SORTED_BY = {"apc_spell": "dominant_procedure_4", "op_attendance": "procedure_codes"}
 
 # Keys whose rows contradict each other; then the quarantined rows with their reasons.
-_SET_ASIDE = """
+_QUARANTINE_ROWS = """
 CREATE TEMP TABLE {name}_contradicting AS
   SELECT {key} AS against FROM (SELECT DISTINCT * FROM {name} WHERE {key} IN (SELECT again FROM {name}_again))
   GROUP BY 1 HAVING count(*) > 1;
 """
-_ASIDE = """
+_QUARANTINED = """
 SELECT 'sus_plus' AS source_system, '{dataset}' AS dataset, '{name}' AS role, a.{key}::VARCHAR AS record_id,
   coalesce({year}, 'unknown') AS financial_year,
   list_filter([{reasons},
@@ -213,7 +213,7 @@ CREATE VIEW attendance AS SELECT procedure_codes AS procedures, diagnosis_codes 
 """
 
 _TABLES = {"apc_spell": _SPELLS, "op_attendance": _ATTENDANCES}
-ASIDE = "quarantine.parquet"
+QUARANTINED_FILE = "quarantine.parquet"
 # Run, path and the way of hashing differ between the two by nature; everything else has to be the same.
 _NOT_COMPARED = ("source_file", "run_id", "content")
 
@@ -241,16 +241,18 @@ def ingest(source: Path, out: Path, threads: int) -> dict[str, Any]:
     started = time.monotonic()
     parts = []
     for name, role in _ROLES.items():
-        database.execute(_SET_ASIDE.format(name=name, **role))
-        parts.append(_ASIDE.format(name=name, **{**role, "reasons": role["reasons"].format(**role)}))
-    aside = quoted(out / ASIDE)
-    database.execute(f"COPY ({' UNION ALL '.join(parts)}) TO {aside} (FORMAT parquet, COMPRESSION zstd)")
+        database.execute(_QUARANTINE_ROWS.format(name=name, **role))
+        parts.append(_QUARANTINED.format(name=name, **{**role, "reasons": role["reasons"].format(**role)}))
+    quarantined = quoted(out / QUARANTINED_FILE)
+    database.execute(f"COPY ({' UNION ALL '.join(parts)}) TO {quarantined} (FORMAT parquet, COMPRESSION zstd)")
     seconds["quarantine"] = time.monotonic() - started
     started = time.monotonic()
     read = " UNION ALL ".join(
         f"SELECT filename AS source_file, count(*) AS rows_read FROM {n} GROUP BY 1" for n in _ROLES
     )
-    reasons = f"SELECT source_file, count(*) AS set_aside, histogram(reasons) AS reasons FROM {aside} GROUP BY 1"
+    reasons = (
+        f"SELECT source_file, count(*) AS quarantined, histogram(reasons) AS reasons FROM {quarantined} GROUP BY 1"
+    )
     built = " UNION ALL ".join(
         f"SELECT source_file, count(*) AS built, histogram(array_to_string(cleaned, ' ')) AS cleaned FROM "
         f"read_parquet({quoted(out / table / '*' / '*.parquet')}) GROUP BY 1"
@@ -322,7 +324,7 @@ def flags(source: Path, out: Path, threads: int) -> dict[str, Any]:
 
 
 def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
-    """Whether silver and what ``ingest`` made, gold and what ``flags`` made hold the same rows, and what the published SQL
+    """Whether silver and what ``ingest`` made, gold and what ``flags`` made have the same rows, and what the published SQL
     finds in the records of ``ingest``."""
     database = connected(threads)
     same: dict[str, dict[str, Any]] = {}
@@ -330,8 +332,10 @@ def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
         database.execute(f"CREATE VIEW {table} AS SELECT * FROM {in_folders(out / table)}")
         names = [row[0] for row in database.execute(f"DESCRIBE {table}").fetchall() if row[0] not in _NOT_COMPARED]
         same[table] = same_rows(database, in_folders(lake / "silver" / table), table, names)
-    aside = ("role", "record_id", "financial_year", "reasons")
-    same["quarantine"] = same_rows(database, in_folders(lake / "silver" / "quarantine"), quoted(out / ASIDE), aside)
+    columns = ("role", "record_id", "financial_year", "reasons")
+    same["quarantine"] = same_rows(
+        database, in_folders(lake / "silver" / "quarantine"), quoted(out / QUARANTINED_FILE), columns
+    )
     same |= compare_flags(database, lake, out, PUBLISHED)
     database.execute(_NORMALISED_VIEWS)
     return {"tables": same, "hits": _rules(database, 0)["hits"]}

@@ -88,9 +88,9 @@ def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out:
         scope = _sql(unit.revision.scope_test, unit.policy.dataset)
         database.execute(f"CREATE TEMP TABLE scoped AS SELECT * FROM {records} WHERE {scope} AND {_in_force(unit)}")
         database.execute(_PLACED)
-        database.execute(f"CREATE TEMP TABLE judged{number} AS {_judged(unit)}")
+        database.execute(f"CREATE TEMP TABLE applied{number} AS {_applied(unit)}")
         database.execute("DROP TABLE scoped; DROP TABLE placed")
-        parts.append(f"FROM judged{number}")
+        parts.append(f"FROM applied{number}")
     database.execute(f"CREATE VIEW flags AS {' UNION ALL '.join(parts)}")
     database.execute(f"COPY flags TO {quoted(out / FLAGS)} (FORMAT parquet, COMPRESSION zstd)")
     database.execute(_RATES)
@@ -146,7 +146,7 @@ def _in_force(unit: RevisionPeriod) -> str:
     return f"{since} AND " + (f"{day} < DATE '{unit.until}'" if unit.until else "true")
 
 
-def _judged(unit: RevisionPeriod) -> str:
+def _applied(unit: RevisionPeriod) -> str:
     """The flags of one revision: one SELECT for each reading, over tests that are evaluated once."""
     readings = unit.revision.readings
     clauses = list(chain(*(r.deciding for r in readings.values()), *(flip.deciding for flip in unit.revision.flips)))

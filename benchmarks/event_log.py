@@ -30,7 +30,7 @@ class Work:
 
 @contextlib.contextmanager
 def counted(spark: SparkSession, folder: Path) -> Iterator[Work]:
-    """Count what Spark does inside; the numbers stand once the block has ended."""
+    """Count what Spark does inside; the numbers are complete once the block has ended."""
     folder.mkdir()
     context = spark.sparkContext._jsc.sc()
     jvm: Any = spark.sparkContext._jvm

@@ -17,14 +17,15 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.records.cleaning import clean
 from ebi_spark.small_frames import small_frame
 from ebi_spark.spark.session import spark_session
-from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 
 MOST_TIMES = 20
 BASE: dict[str, Any] = {
@@ -64,17 +65,17 @@ def _seconds(spark: SparkSession, what: str, number: int, repeat: int) -> float:
         own |= {"dominant_procedure": "V382", "dominant_procedure_4": "V382", "admission_method": "11"}
     given = {key: value for key, value in (BASE | own).items() if key in table.names()}
     frame = small_frame(spark, [given | {name: None}], table.schema)
-    # Put together by Spark, so that the plan does not hold the row.
+    # Put together by Spark, so that the plan does not contain the row.
     row = frame.repartition(1).withColumn(name, F.concat(F.lit(start), F.repeat(F.lit(repeated), number), F.lit(end)))
     times = []
     for _ in range(repeat + 1):
         started = time.monotonic()
-        _judged(row, dataset)
+        _apply(row, dataset)
         times.append(time.monotonic() - started)
     return round(sorted(times[1:])[repeat // 2], 2)
 
 
-def _judged(row: DataFrame, dataset: str) -> None:
+def _apply(row: DataFrame, dataset: str) -> None:
     cleaned = clean(row, {"procedure_codes": "codes", "diagnosis_codes": "codes"}).drop("cleaned")
     chosen = revision_periods(load_policies(), RunConfig(lake=LakeLocation()))
     nowhere = Lookups(practices=None, lsoas=None, known_codes=(), order=("commissioner",))

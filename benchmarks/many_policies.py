@@ -21,14 +21,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config, resource
+from ebi_spark.config.load import load_config
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.flags.apply_policies import apply_policies, scope_totals
 from ebi_spark.geography.record_areas import Lookups, read_lookups
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies, revision_periods
-from ebi_spark.tables.schemas import RECORD_TABLES
-from jobs.harness import new_run_id, opened
+from ebi_spark.tables.silver import RECORD_TABLES
+from jobs.exit_status import new_run_id
+from jobs.harness import opened
 
 SHIPPED = ("2Y_back_pain_fusion", "2S_lower_back_imaging")
 CODES_A_POLICY = 6

@@ -16,7 +16,8 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.financial_years import label
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.rates.activity import activity_rates, prepare_flags

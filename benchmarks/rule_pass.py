@@ -1,6 +1,6 @@
 """Only the rules: applies every policy to every silver record, one policy at a time, without writing.
 
-The *rule* asks what DuckDB's SQL asks: which records the published reading flags. The *judging* is what :mod:`ebi_spark.stages.flag` does before
+The *rule* asks what DuckDB's SQL asks: which records the published reading flags. *Applying* is what :mod:`ebi_spark.stages.flag` does before
 it writes: three readings, every reason, the area. Both results are counted, in one session; the first pass of each is not timed.
 """
 
@@ -16,15 +16,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.flags.apply_policies import apply_policies, basis_day
 from ebi_spark.geography.record_areas import Lookups, read_lookups
 from ebi_spark.policies.code_prefilter import code_prefilter
 from ebi_spark.policies.compile import compile_test, holds
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import RevisionPeriod
-from ebi_spark.tables.schemas import RECORD_TABLES
-from jobs.harness import new_run_id, opened
+from ebi_spark.tables.silver import RECORD_TABLES
+from jobs.exit_status import new_run_id
+from jobs.harness import opened
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,15 +36,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args(argv)
     config = load_config(given.config).with_options(lake=given.lake)
-    seconds: dict[str, dict[str, list[float]]] = {"rule": {}, "judging": {}}
-    hits: dict[str, dict[str, int]] = {"rule": {}, "judging": {}}
+    seconds: dict[str, dict[str, list[float]]] = {"rule": {}, "applying": {}}
+    hits: dict[str, dict[str, int]] = {"rule": {}, "applying": {}}
     with opened(config, Console(stderr=True), new_run_id()) as context:
         lookups = read_lookups(context.spark, config)
         for unit in revision_periods(load_policies(config.policy_dirs, config.policies), config):
             if unit.policy.boards:
                 continue
             records = context.lake.read(RECORD_TABLES[unit.policy.dataset])
-            counts = {"rule": partial(_ruled, records, unit), "judging": partial(_judged, records, unit, lookups)}
+            counts = {"rule": partial(_ruled, records, unit), "applying": partial(_applied, records, unit, lookups)}
             for kind, count in counts.items():
                 times = []
                 for _ in range(given.repeat + 1):
@@ -51,9 +52,10 @@ def main(argv: list[str] | None = None) -> int:
                     hits[kind][unit.policy.id] = count()
                     times.append(time.monotonic() - started)
                 seconds[kind][unit.policy.id] = times[1:]
-    if hits["rule"] != hits["judging"]:
+    if hits["rule"] != hits["applying"]:
         print(
-            f"benchmarks.rule_pass: the rule and the judging flag different numbers of records: {hits}", file=sys.stderr
+            f"benchmarks.rule_pass: the rule and the applied policy flag different numbers of records: {hits}",
+            file=sys.stderr,
         )
         return 3
     print(json.dumps({"seconds": seconds, "hits": hits}))
@@ -76,7 +78,7 @@ def _ruled(records: DataFrame, unit: RevisionPeriod) -> int:
     return records.where(reduce(and_, [*scope, *span, *clauses])).count()
 
 
-def _judged(records: DataFrame, unit: RevisionPeriod, lookups: Lookups) -> int:
+def _applied(records: DataFrame, unit: RevisionPeriod, lookups: Lookups) -> int:
     """The same from the full result: every reading and every reason."""
     flags = apply_policies(records, unit.policy.dataset, [unit], lookups)
     counts = flags.groupBy("reading", "outcome", F.size("failed_clauses").alias("failed")).count().collect()

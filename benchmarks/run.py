@@ -109,10 +109,10 @@ class Bench:
             done = duckdb(work, "--source", str(self.source), "--out", str(place))
             self.line(shown, everything).add(done.answer["seconds"], done)
 
-        judged = duckdb("flags", "--source", str(self.source), "--out", str(duck))
-        self.line("duckdb: flags and rates", everything).add(judged.answer["seconds"], judged)
+        flagged = duckdb("flags", "--source", str(self.source), "--out", str(duck))
+        self.line("duckdb: flags and rates", everything).add(flagged.answer["seconds"], flagged)
         ingested, both = self.lines[duckdb_ingest], self.line(duckdb_whole, everything)
-        both.add(ingested.seconds[-1] + judged.answer["seconds"], judged)
+        both.add(ingested.seconds[-1] + flagged.answer["seconds"], flagged)
         both.peaks += ingested.peaks[-1:]
 
         self.tell(f"{number}: a run that finds nothing to do")
@@ -124,8 +124,12 @@ class Bench:
         ran = duckdb("published", "--source", str(self.source), "--repeat", "1")
         for policy, counted in records.items():
             theirs = f"{duckdb_sql}, {policy}"
-            for kind in ("rule", "judging"):
-                name = f"rule pass, {policy}" if kind == "rule" else f"judging: readings, reasons, areas, {policy}"
+            for kind in ("rule", "applying"):
+                name = (
+                    f"rule pass, {policy}"
+                    if kind == "rule"
+                    else f"policies applied: readings, reasons, areas, {policy}"
+                )
                 self.line(name, counted, theirs).add(passed.answer["seconds"][kind][policy], passed)
             self.line(theirs, counted).add(ran.answer["seconds"][policy], ran)
 

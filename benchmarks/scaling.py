@@ -26,7 +26,7 @@ from benchmarks.copies import made_part, rows_of, write_copies
 from benchmarks.cost_model import TooFewPointsError
 from benchmarks.measure import PROC, ROOT, ChildFailedError, commit, measured
 from benchmarks.scaling_page import Assumed, write_page
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.spark.session import is_small
 

@@ -22,8 +22,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from benchmarks.event_log import counted
 from ebi_spark import synthetic
-from ebi_spark.config.settings import DateWindow
-from ebi_spark.records import sus_plus
+from ebi_spark.config.activity_dates import DateWindow
+from ebi_spark.records import column_kinds, sus_plus
 from ebi_spark.records.row_status import VALID, keep, with_status
 from ebi_spark.spark import session
 from ebi_spark.spark.session import spark_session
@@ -84,12 +84,14 @@ def _work(spark: SparkSession, folder: Path) -> dict[str, int]:
 
 def _methods(spark: SparkSession, folder: Path) -> dict[str, int]:
     """The bytes of the longest method for the cleaning of each kind of row."""
-    kinds = sus_plus.RECORD_KINDS | sus_plus.CODE_KINDS | sus_plus.SPELL_KINDS | sus_plus.ATTENDANCE_KINDS
+    kinds = (
+        column_kinds.RECORD_KINDS | column_kinds.CODE_KINDS | column_kinds.SPELL_KINDS | column_kinds.ATTENDANCE_KINDS
+    )
     columns = {name: {"day": "date", "number": "int"}.get(kind, "string") for name, kind in kinds.items()}
     columns |= dict.fromkeys(
-        ("year_text", "corrupt", "source_file", *sus_plus.ALTERNATIVES, *sus_plus.SPELL_DETAILS), "string"
+        ("year_text", "corrupt", "source_file", *column_kinds.ALTERNATIVES, *column_kinds.SPELL_DETAILS), "string"
     )
-    columns |= dict.fromkeys(sus_plus.SPELL_DAYS, "date") | {"conflict": "boolean", "is_duplicate": "boolean"}
+    columns |= dict.fromkeys(column_kinds.SPELL_DAYS, "date") | {"conflict": "boolean", "is_duplicate": "boolean"}
     types = {"date": pa.date32(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_()}
     rows = folder / "rows"
     rows.mkdir()

@@ -15,10 +15,13 @@ from typing import Any
 
 import ebi_spark
 from ebi_spark.config.keys import Key, Setting, default_of, settings_of
-from ebi_spark.config.settings import RunConfig, TableSource, run_schema
+from ebi_spark.config.load import run_schema
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.pathway.code_lists import steps, windows_of
 from ebi_spark.pathway.definitions import definitions
-from ebi_spark.tables.schemas import TABLES, Table
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import Table
 
 DOCS = Path(__file__).resolve().parent
 SCHEMA = DOCS.parent / "conf" / "run.schema.json"
@@ -49,11 +52,11 @@ LAYERS = {
 
 
 def tables_page() -> str:
-    """``docs/tables.md``: every table of a lake with its columns, from ``ebi_spark/tables/schemas.py``."""
+    """``docs/tables.md``: every table of a lake with its columns, from ``ebi_spark/tables/``."""
     lines = [
         "# Tables",
         "",
-        "Every table of a lake, from [ebi_spark/tables/schemas.py](../ebi_spark/tables/schemas.py). This page is generated: run",
+        "Every table of a lake, from [ebi_spark/tables/](../ebi_spark/tables). This page is generated: run",
         "`make docs` after a change of the schemas. All tables are Delta tables with reader protocol 1. A check makes sure that columns",
         "marked ● are never empty. [methods.md](methods.md) says how a figure is made, and [reading-results.md](reading-results.md) how",
         "to read a release.",

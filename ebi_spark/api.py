@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, lake_location
+from ebi_spark.config.lake_location import LakeLocation, lake_location
 from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import apply_policies, basis_day
 from ebi_spark.flags.explain import SHOWN, explain_records
@@ -46,10 +46,13 @@ from ebi_spark.rates.population import standard_weights
 from ebi_spark.rates.population_files import BAND_YEARS
 from ebi_spark.records.cleaning import age_in_years, clean
 from ebi_spark.records.code_lists import as_text
-from ebi_spark.records.sus_plus import ATTENDANCE_KINDS, CODE_KINDS, DERIVED_KINDS, RECORD_KINDS, SPELL_KINDS
+from ebi_spark.records.column_kinds import ATTENDANCE_KINDS, CODE_KINDS, DERIVED_KINDS, RECORD_KINDS, SPELL_KINDS
 from ebi_spark.small_frames import arrow_frame, small_frame
 from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, ACTIVITY_COUNT
-from ebi_spark.tables.schemas import RECORD_TABLES, RELEASE, TABLES, Table
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import RECORD_TABLES
+from ebi_spark.tables.table import Table
 
 # How each column is cleaned.
 _KINDS = {
@@ -414,7 +417,7 @@ def read_release(
     and each column is. A suppressed figure is null and has a ``status`` that says so: do not turn it into 0.
 
     Raises an ``InputError`` for an unknown table or release, and for a lake that has published nothing. A lake in a folder
-    needs no Spark session; one in a catalogue needs an active one.
+    needs no Spark session; one at a URL or in a catalogue needs an active one.
 
     >>> rates = ebi_spark.read_release("lake")
     >>> rates[["release_id", "area_code", "activity", "status"]]
@@ -457,7 +460,7 @@ def activity_change(
     the revision and totals. **The figures are restricted**: they are made from ``gold/activity_count``, and small numbers are not suppressed.
 
     Raises an ``InputError`` if the lake has no counts of the policy, area or year, or if the periods have a year in common. A lake
-    in a folder needs no Spark session; one in a catalogue needs an active one.
+    in a folder needs no Spark session; one at a URL or in a catalogue needs an active one.
 
     >>> change = ebi_spark.activity_change("lake", "2Y_back_pain_fusion", "2019-20..2020-21", "2021-22")
     >>> change[["component", "value_from", "value_to", "records"]].round(3)
@@ -632,7 +635,7 @@ def _as_silver(records: DataFrame, policy: Policy, needed: Sequence[str]) -> Dat
 def _rows(location: LakeLocation, table: Table, where: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
     """The rows of a small table, all or some. Spark is used only if nothing else can read the table."""
     where = where or {}
-    spark, why = SparkSession.getActiveSession(), f"{location} is in a catalogue"
+    spark, why = SparkSession.getActiveSession(), f"{location} is not a folder"
     if location.folder is not None:
         local = LocalLake(location)
         if not local.exists(table):

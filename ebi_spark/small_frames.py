@@ -4,11 +4,13 @@
 Arrow table works the same on Spark Connect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import StructType
@@ -52,6 +54,22 @@ def conform_table(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         ],
         schema=schema,
     )
+
+
+@contextmanager
+def kept(frame: DataFrame) -> Iterator[DataFrame]:
+    """A frame of few rows that several queries read: the first query computes it, and the others read what Spark has kept. Where
+    Spark refuses to keep frames (serverless compute), each query computes it."""
+    refused = False
+    try:
+        frame.persist()
+    except PySparkException:
+        refused = True
+    try:
+        yield frame
+    finally:
+        if not refused:
+            frame.unpersist()
 
 
 def arrow_frame(spark: SparkSession, table: pa.Table) -> DataFrame:

@@ -25,22 +25,15 @@ from ebi_spark.case_audit.audit import (
 from ebi_spark.case_audit.estimates import Estimate
 from ebi_spark.case_audit.forms import refuse_folder
 from ebi_spark.case_audit.returns import read_forms
-from ebi_spark.config.settings import lake_location
+from ebi_spark.config.lake_location import lake_location
 from ebi_spark.errors import DataError
 from ebi_spark.financial_years import parse_years
 from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
-from jobs.harness import (
-    JobParser,
-    common_options,
-    guarded,
-    headed,
-    lake_option,
-    opened_lake,
-    output_console,
-    policy_option,
-    table_of_lines,
-)
+from jobs.arguments import JobParser, common_options, lake_option, policy_option
+from jobs.exit_status import guarded
+from jobs.harness import opened_lake
+from jobs.screen import headed, output_console, table_of_lines
 
 _COMMANDS = {
     "draw": "Draw a stratified sample, and write a worklist and forms for each provider.",
@@ -106,11 +99,11 @@ def _lake(arguments: Any, console: Console, outcome: dict[str, Any]) -> Any:
     draws = arguments.command == "draw"
     with (
         opened_lake(arguments.lake, console, all_records=draws) as context,
-        locked(context.config.lake.folder) as lock,
+        locked(context.config.lake.place) as lock,
     ):
         lock.name_java()
         lake: Lake = context.lake
-        lake.run_id = outcome["run_id"]
+        lake.run_id, lake.check_lock = outcome["run_id"], lock.check
         yield lake
         outcome["tables"] = dict(sorted(lake.versions_written.items()))
 

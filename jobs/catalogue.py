@@ -6,10 +6,12 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import refuse_unusable
-from jobs.harness import JobParser, common_options, existing_lake, guarded, opened_lake
+from jobs.arguments import JobParser, common_options
+from jobs.exit_status import guarded
+from jobs.harness import existing_lake, opened_lake
 
 SHOWN_REFUSALS = 5
 
@@ -34,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         from ebi_spark.exports.unity_catalog import unity_catalog_sql
 
         location = existing_lake(arguments.lake)
-        if location.folder:
+        if location.place:
             raise InputError(
-                f"{arguments.lake} is a folder, not a lake in a catalogue",
+                f"{arguments.lake} is a {'folder' if location.folder else 'URL'}, not a lake in a catalogue",
                 remedy="name a lake as catalog.prefix, such as main.ebi",
             )
         for group in arguments.readers:

@@ -6,10 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.runs.checks_before_start import Finding, check_before_start
+from jobs.arguments import JobParser, common_options, configuration_options
+from jobs.exit_status import guarded
 from jobs.findings import report_findings
-from jobs.harness import JobParser, common_options, configuration_options, guarded
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.harness import JobParser, guarded
+from jobs.arguments import JobParser
+from jobs.exit_status import guarded
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.errors import InputError
 from ebi_spark.runs.checks_before_start import REFUSED, Finding
 from ebi_spark.runs.environment import check_environment
+from jobs.arguments import JobParser, common_options
+from jobs.exit_status import guarded
 from jobs.findings import report_findings
-from jobs.harness import JobParser, common_options, guarded
 
 
 def main(argv: list[str] | None = None) -> int:

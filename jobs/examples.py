@@ -57,6 +57,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "status": (
         ("ebi-spark status --lake lake", "years, rows, policies, last stages, quarantine, release"),
         ("ebi-spark status --lake main.ebi", "a lake in a catalogue"),
+        ("ebi-spark status --lake s3a://bucket/lake", "a lake at a URL"),
     ),
     "export": (
         ("ebi-spark export --lake lake --out files", "the current release in every format"),

@@ -8,30 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.explain import NOUNS, Explanation, explain_records, possible_keys, with_key, with_name
-from ebi_spark.lake.local_tables import LocalLake
-from ebi_spark.lake.storage import Lake
-from ebi_spark.policies.code_books import code_books
+from ebi_spark.flags.explain import NOUNS, Explanation, with_name
+from ebi_spark.flags.explain_in_lake import explain_in_lake, provider_names, years_with_record
 from ebi_spark.policies.load import load_policies
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, RECORD_TABLES, YEAR
-from ebi_spark.tables.star import DIM_AREA
-from jobs.harness import (
-    JobParser,
-    common_options,
-    guarded,
-    headed,
-    lake_option,
-    opened_lake,
-    output_console,
-    policy_option,
-    read_lake,
-)
+from ebi_spark.tables.silver import RECORD_TABLES
+from jobs.arguments import JobParser, common_options, lake_option, policy_option
+from jobs.exit_status import guarded
+from jobs.harness import opened_lake, read_lake
+from jobs.screen import headed, output_console
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,21 +56,15 @@ def main(argv: list[str] | None = None) -> int:
         years, names = read_lake(
             arguments.lake,
             console,
-            lambda lake: (_years_by_dataset(arguments.record, datasets, lake), _provider_names(lake)),
+            lambda lake: (years_with_record(lake, arguments.record, datasets), provider_names(lake)),
         )
         if not any(years.values()):
             raise InputError(
                 "no record of that id is in silver" + (f" ({arguments.dataset})" if arguments.dataset else ""),
                 remedy="check the id and the dataset; `ebi-spark status` shows which years the lake has",
             )
-        found: list[Explanation] = []
         with opened_lake(arguments.lake, console) as context:
-            for dataset in (name for name in datasets if years[name]):
-                asked = with_key(arguments.record) & (F.col("dataset") == dataset) & F.col(YEAR).isin(years[dataset])
-                records = context.lake.read(RECORD_TABLES[dataset]).where(asked)
-                own = [policy for policy in policies if policy.dataset == dataset]
-                applied = _applied_policies(context.lake, asked) if any(policy.boards for policy in own) else None
-                found += explain_records(records, own, code_books(), applied, provider_names=names)
+            found = explain_in_lake(context.lake, arguments.record, years, policies, names)
         outcome["records"] = [one.facts | {"sentences": one.sentences} for one in found]
         outcome["explained"] = [item for one in found for item in one.readings]
         if arguments.json:
@@ -99,32 +81,6 @@ def main(argv: list[str] | None = None) -> int:
             output_console().print(hint)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
-
-
-def _years_by_dataset(record: str, datasets: list[str], lake: LocalLake) -> dict[str, list[str]]:
-    """By data set, the years in which the lake has the record. Spark then reads these years only."""
-    found = {}
-    for dataset in datasets:
-        table = RECORD_TABLES[dataset]
-        rows = lake.small_rows(table, [YEAR], {"record_id": possible_keys(record)}) if lake.exists(table) else []
-        found[dataset] = sorted({row[YEAR] for row in rows})
-    return found
-
-
-def _provider_names(lake: LocalLake) -> dict[str, str]:
-    """The names of providers that the current release has (from `geography.providers`), by code."""
-    if not lake.exists(DIM_AREA):
-        return {}
-    rows = lake.small_rows(DIM_AREA, ["ods_code", "area_name"], {"area_type": ["provider"]})
-    return {row["ods_code"]: row["area_name"] for row in rows if row["area_name"] != row["ods_code"]}
-
-
-def _applied_policies(lake: Lake, asked: Column) -> set[str] | None:
-    """The policies that apply to the record; None where the lake has no flags."""
-    if not lake.exists(ACTIVITY_FLAG) or not lake.years(ACTIVITY_FLAG):
-        return None
-    rows = lake.read(ACTIVITY_FLAG).where(asked).select("policy_id").distinct().collect()
-    return {row["policy_id"] for row in rows}
 
 
 def _print_sentences(one: Explanation) -> None:

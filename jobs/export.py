@@ -13,7 +13,10 @@ from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
 from ebi_spark.lake.local_tables import LocalLake
-from jobs.harness import JobParser, common_options, guarded, lake_option, output_console, read_lake
+from jobs.arguments import JobParser, common_options, lake_option
+from jobs.exit_status import guarded
+from jobs.harness import read_lake
+from jobs.screen import output_console
 
 FORMATS = ("xlsx", "ods", "fingertips", "cml", "odcs", "openlineage")
 

@@ -8,7 +8,7 @@ from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
 from ebi_spark.runs.checks_before_start import REFUSED, WARNING, Finding, refuse_problems
-from jobs.harness import output_console
+from jobs.screen import output_console
 
 _STYLES = {REFUSED: "bold red", WARNING: "yellow"}
 
@@ -28,6 +28,6 @@ def report_findings(findings: Sequence[Finding], outcome: dict[str, Any], title:
     if len(problems) > 1:
         raise InputError(
             f"{len(problems)} of {len(findings)} checks found a problem. The first: {problems[0].found}",
-            remedy=f"{problems[0].remedy}. The others have a remedy each, in the table (with `--json` under `checks`)",
+            remedy=f"{problems[0].remedy}. The table has the remedies of the others (with `--json`: `checks`)",
         )
     refuse_problems(findings)

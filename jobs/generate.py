@@ -9,7 +9,8 @@ from rich.console import Console
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years
 from ebi_spark.own_files import refuse_place
-from jobs.harness import JobParser, common_options, guarded
+from jobs.arguments import JobParser, common_options
+from jobs.exit_status import guarded
 
 # A rough figure for text files.
 BYTES_A_ROW = 200

@@ -5,7 +5,9 @@ import sys
 from rich.table import Table as RichTable
 
 from ebi_spark.stages.ingest import Ingest, IngestResult
-from jobs.harness import Context, run_with, stage_parser, table_of_lines
+from jobs.arguments import stage_parser
+from jobs.harness import Context, run_with
+from jobs.screen import table_of_lines
 
 DATASETS = {"apc": "spells", "op": "attendances"}
 

@@ -14,8 +14,12 @@ from ebi_spark.errors import InputError
 from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import remove_old_releases
-from ebi_spark.tables.schemas import RELEASE, TABLES
-from jobs.harness import JobParser, bring_up_to_date, common_options, guarded, lake_option, opened_lake, output_console
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
+from jobs.arguments import JobParser, common_options, lake_option
+from jobs.exit_status import guarded
+from jobs.harness import bring_up_to_date, opened_lake
+from jobs.screen import output_console
 
 KEEP_HOURS = 30 * 24
 LEAST_HOURS = 7 * 24
@@ -53,9 +57,10 @@ def main(argv: list[str] | None = None) -> int:
             )
         if arguments.keep_releases is not None and arguments.keep_releases < 1:
             raise InputError("--keep-releases has to be at least 1", remedy="the current release is always kept")
-        with opened_lake(arguments.lake, console) as context, locked(context.config.lake.folder) as lock:
+        with opened_lake(arguments.lake, console) as context, locked(context.config.lake.place) as lock:
             lock.name_java()
             lake: Lake = context.lake
+            lake.check_lock = lock.check
             outcome["migrated"] = bring_up_to_date(context)
             keep = arguments.keep_releases or context.history.keep_releases() or RunConfig.keep_releases
             outcome["removed_releases"] = remove_old_releases(lake, keep, leftovers=True)

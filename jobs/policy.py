@@ -8,16 +8,19 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.diff import changes, revision_of
 from ebi_spark.policies.lint import code_tests, lint
 from ebi_spark.policies.load import load_policies, read_policies
-from ebi_spark.tables.schemas import POLICY_SENSITIVITY
+from ebi_spark.tables.gold import POLICY_SENSITIVITY
 from jobs import policy_views as views
-from jobs.harness import JobParser, common_options, counted, guarded, opened_lake, policy_option, read_lake
+from jobs.arguments import JobParser, common_options, policy_option
+from jobs.exit_status import guarded
+from jobs.harness import opened_lake, read_lake
+from jobs.screen import counted
 
 _COMMANDS = {
     "list": "List all policies.",
@@ -174,7 +177,7 @@ def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         return
     from ebi_spark.flags.revision_effect import revision_effect, sum_over_areas
     from ebi_spark.geography.record_areas import read_lookups
-    from ebi_spark.tables.schemas import RECORD_TABLES
+    from ebi_spark.tables.silver import RECORD_TABLES
 
     with opened_lake(arguments.lake, console) as context:
         config = load_config(arguments.config) if arguments.config else context.config

@@ -12,7 +12,7 @@ from ebi_spark.policies.diff import Change
 from ebi_spark.policies.lint import LintFinding
 from ebi_spark.policies.model import Policy, Revision
 from ebi_spark.policy_import.import_page import Imported
-from jobs.harness import counted, headed, output_console
+from jobs.screen import counted, headed, output_console
 
 
 def as_dict(policy: Policy) -> dict[str, Any]:

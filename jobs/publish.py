@@ -7,7 +7,8 @@ from rich.table import Table as RichTable
 
 from ebi_spark.release.publish import Release
 from ebi_spark.stages.publish import Publish
-from jobs.harness import Context, run_with, stage_parser
+from jobs.arguments import stage_parser
+from jobs.harness import Context, run_with
 
 
 def stage(context: Context) -> None:
@@ -17,7 +18,7 @@ def stage(context: Context) -> None:
 
 def show(context: Context, release: Release) -> None:
     """Add the published tables to the summary."""
-    title = f"Published as {release.release_id}: {release.gate.in_words}"
+    title = f"Published as {release.release_id}: {release.checks.in_words}"
     shown = RichTable(title=title, title_justify="left")
     shown.add_column("table")
     shown.add_column("rows", justify="right")

@@ -5,7 +5,7 @@ import sys
 from rich.table import Table as RichTable
 
 from ebi_spark.stages.rate import Rate, RateSummary
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 from jobs.harness import Context, run_stages
 
 

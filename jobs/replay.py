@@ -8,15 +8,10 @@ from rich.table import Table as RichTable
 
 from ebi_spark.errors import DataError
 from ebi_spark.stages.replay import Comparison, replay
-from jobs.harness import (
-    JobParser,
-    common_options,
-    flag_with_earlier_spelling,
-    guarded,
-    lake_option,
-    opened_lake,
-    output_console,
-)
+from jobs.arguments import JobParser, common_options, flag_with_earlier_spelling, lake_option
+from jobs.exit_status import guarded
+from jobs.harness import opened_lake
+from jobs.screen import output_console
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,8 @@ from ebi_spark.stages.rate import RateSummary
 from ebi_spark.stages.validate import ValidateSummary
 from ebi_spark.stages.whole_run import StageSummary, WholeRun
 from jobs import flag, ingest, monitor, publish, rate, validate
-from jobs.harness import Context, by_name, run_with, stage_parser
+from jobs.arguments import stage_parser
+from jobs.harness import Context, by_name, run_with
 
 
 def run_all(context: Context) -> None:

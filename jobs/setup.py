@@ -1,21 +1,24 @@
 """Set up what local Spark needs besides Python packages: Java, Delta's jars, and a Java class cache so that later
-sessions start faster."""
+sessions start faster. With --urls, also the jars for s3a://."""
 
 import sys
 
 from ebi_spark.spark.java import keep_classes, require_java
 from ebi_spark.spark.session import fetch_jars, platform_session
-from jobs.harness import guarded
+from jobs.exit_status import guarded
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Check Java, fetch the jars, build the class cache."""
+    urls = "--urls" in (sys.argv[1:] if argv is None else argv)
 
     def progress(message: str) -> None:
         print(message, file=sys.stderr)
 
     def work(console: object, _: dict[str, object]) -> None:
         require_java()
+        if urls:
+            fetch_jars(progress, ["s3a"])
         jars = fetch_jars(progress)
         if not platform_session():  # a platform has its own Java
             keep_classes(jars, progress)

@@ -1,7 +1,7 @@
 """SUS+ source files made to break rules: every NULL, near miss, padding and separator style, from a seed.
 
 Most rows start from one that the policy flags and then change one field, so that each clause alone decides some; the
-rest are drawn at random in every field. Dates are always usable: what is set aside is not what these files test.
+rest are drawn at random in every field. Dates are always usable: quarantined rows are not what these files test.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Small tables of approvals for the tests of the gate: good rows, and rows and tables that must fail each check.
+"""Small tables of approvals for the tests of the checks: good rows, and rows and tables that must fail each check.
 
 The operations are records of the good tables of ``test_gate``.
 """

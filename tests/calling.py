@@ -16,7 +16,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.tables.schemas import Table
+from ebi_spark.tables.table import Table
 
 # As a job of more than a few rows runs: Spark compiles its queries.
 COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
@@ -50,6 +50,12 @@ def rows_of(lake: Lake, table: Table) -> list[dict[str, Any]]:
         .to_pylist(maps_as_pydicts="strict")
     )
     return found
+
+
+def delta_rows(table: Path, columns: str = "*", where: str = "true", order: str = "ALL") -> list[tuple[Any, ...]]:
+    """Rows of a Delta table as DuckDB reads them: another engine and another Delta reader than the code under test."""
+    with duckdb_on_delta() as reader:
+        return reader.execute(f"SELECT {columns} FROM delta_scan('{table}') WHERE {where} ORDER BY {order}").fetchall()
 
 
 def duckdb_on_delta() -> duckdb.DuckDBPyConnection:

@@ -18,7 +18,7 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 from calling import COMPILED
 
 import ebi_spark.spark.session as sessions
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.spark.session import UNCOMPILED, spark_session, with_settings
 
@@ -26,7 +26,7 @@ from ebi_spark.spark.session import UNCOMPILED, spark_session, with_settings
 # the end. A file is never divided, because its tests share lakes that are made once.
 LONGEST = (
     "test_reach", "test_pipeline", "test_publishing", "test_killed", "test_backfill", "test_stage_versions", "test_records",
-    "test_dates_and_codes", "test_gate", "test_pathway", "test_audit", "test_lake",
+    "test_dates_and_codes", "test_validation", "test_pathway", "test_audit", "test_lake",
 )  # fmt: skip
 
 

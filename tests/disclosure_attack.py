@@ -101,7 +101,7 @@ def narrower(attack: Knowledge, blind: Knowledge, name: tuple[str, ...], small: 
     return None
 
 
-def behind(shown: float, step: int = 5, small: Sequence[int] = SMALL) -> tuple[float, float]:
+def possible_counts(shown: float, step: int = 5, small: Sequence[int] = SMALL) -> tuple[float, float]:
     """The counts that are published as a value, by trying each."""
     could = [n for n in range(int(shown) + step + 1) if n not in small and int((n + step / 2) // step) * step == shown]
     return min(could), max(could)
@@ -124,7 +124,7 @@ def read(
         for code, (_, row) in zip(codes, areas.iterrows(), strict=True):
             cell = knowledge.number(release, measure, *code)
             if pd.notna(row[measure]):
-                knowledge.between(cell, *behind(row[measure], step, small))
+                knowledge.between(cell, *possible_counts(row[measure], step, small))
             elif measure == "activity" and row["status"] == "withheld_small":
                 knowledge.between(cell, min(small), max(small))
         whole, parts = {}, {}
@@ -297,7 +297,7 @@ def narrowed_classes(
                 for name, count in classes.items():
                     if count is not None and not unseen:
                         true = truth[table][name]
-                        knowledge.between(cells[name], *((true, true) if exact else behind(count)))
+                        knowledge.between(cells[name], *((true, true) if exact else possible_counts(count)))
             for table, names in known_sums:
                 total = sum(truth[table][name] for name in names)
                 knowledge.constrain([(knowledge.number(str(number), table, name), 1.0) for name in names], total, total)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.runs.state import RunState, StageRecord
-from ebi_spark.tables.schemas import BATCH, RUN_LOG, STAGE_INPUT
+from ebi_spark.tables.gold import BATCH, RUN_LOG, STAGE_INPUT
 
 
 def as_details(

@@ -1,4 +1,4 @@
-"""Small tables of monitoring for the tests of the gate: good rows, and rows and tables that must fail each check."""
+"""Small tables of monitoring for the tests of the checks: good rows, and rows and tables that must fail each check."""
 
 from collections.abc import Callable
 from datetime import date
@@ -128,7 +128,7 @@ MONITORING_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
             {"side": "after"}, {"side": "during", "changed_on": date(2021, 4, 1)}, {"side": "soon"},
             {"grain": "year"}, {"grain": "quarter"}, {"period_start": date(2021, 4, 2)},
         ],
-        "flagged_within_operations": [{"flagged": 13}, {"flagged_lower": 10.5}, {"flagged_upper": 9.5}, {"flagged": -1}],
+        "flagged_within_operations": [{"flagged": 13}, {"operations_lower": 12.5, "operations_upper": 20.0}, {"flagged_lower": 10.5}, {"flagged_upper": 9.5}, {"flagged": -1}],
     },
     "pathway_incidence": {
         "event_with_its_method": [{"event": "pain"}, {"method": "kaplan_meier"}],
@@ -158,6 +158,7 @@ MONITORING_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "limits_around_the_estimate": [{"lower": 0.85}, {"upper": 0.75}, {"lower": None}],
         "shares_from_0_to_1": [{"estimate": 1.5, "upper": 2.0}, {"upper": 1.1}],
         "worst_below_best": [{"worst": 0.99}],
+        "counted_among_the_forms": [{"counted": 13, "forms": 12}, {"counted": -1, "forms": 12}],
         "no_estimate_without_answers": [{"status": "no_answers"}, {"estimate": None, "lower": None, "upper": None}],
     },
     "published_approval_summary": {

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
-from ebi_spark.config.settings import disclosure_rules, resource
+from ebi_spark.config.shipped_files import disclosure_rules, resource
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]

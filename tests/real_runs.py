@@ -18,7 +18,8 @@ from calling import duckdb_on_delta
 
 from ebi_spark.lake.storage import Lake
 from ebi_spark.spark.session import UNCOMPILED
-from ebi_spark.tables.schemas import TABLES, Table
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import Table
 
 # A run as the command line makes it, which leaves a mark when it comes to a commit.
 SCRIPT = """
@@ -177,7 +178,7 @@ BAD_ENTRIES = [
 
 
 def seed_secrets(data: Path) -> int:
-    """Put values that stand nowhere else into made-up SUS+ files and the register: persons, keys, codes, ages, dates, a column of
+    """Put values that are nowhere else into made-up SUS+ files and the register: persons, keys, codes, ages, dates, a column of
     names, a key with two contents, a line that is cut short. Gives how many were put."""
     put = 0
     for path in sorted((data / "prior_approval").glob("*.csv")):
@@ -220,24 +221,24 @@ def seed_secrets(data: Path) -> int:
 
 
 def leaks(lake: Path, *printed: str) -> list[str]:
-    """Where the seeded values stand that a run wrote or printed, the record tables' data files aside."""
+    """Where a run wrote or printed the seeded values, except in the data files of the record tables."""
     found = [f"printed: {text[max(0, text.find(SECRET) - 60) :][:120]}" for text in printed if SECRET in text]
     for path in sorted(entry for entry in lake.rglob("*") if entry.is_file()):
         name = path.relative_to(lake).as_posix()
         if name.startswith(RECORD_TABLES) and path.suffix in (".parquet", ".crc") and "_delta_log" not in name:
             continue
-        held = (
+        content = (
             str(pq.ParquetFile(path).read().to_pylist())
             if path.suffix == ".parquet"
             else path.read_bytes().decode("latin-1")
         )
-        if SECRET in held or SECRET in name:
-            found.append(f"{name}: {held[max(0, held.find(SECRET) - 60) :][:120]}")
+        if SECRET in content or SECRET in name:
+            found.append(f"{name}: {content[max(0, content.find(SECRET) - 60) :][:120]}")
     return found
 
 
 class Fault(Exception):
-    """Raised in place of a commit, or behind it."""
+    """Raised instead of a commit, or after it."""
 
 
 @contextlib.contextmanager

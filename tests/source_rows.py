@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from calling import duckdb_on_delta
+from calling import delta_rows
 
 OPA = ["OPA_Ident", "Appointment_Date", "Age_at_Start_of_Episode_SUS", "Administrative_Category", "Der_Diagnosis_All",
        "Der_Procedure_All", "Der_Financial_Year", "Extract_Date"]  # fmt: skip
@@ -45,5 +45,4 @@ def write(path: Path, rows: Iterable[Row], columns: list[str] = OPA) -> str:
 
 def state(folder: Path, table: str, columns: str) -> list[tuple[Any, ...]]:
     """All rows of a table of the lake in a folder, sorted."""
-    with duckdb_on_delta() as reader:
-        return reader.execute(f"SELECT {columns} FROM delta_scan('{folder / 'lake' / table}') ORDER BY ALL").fetchall()
+    return delta_rows(folder / "lake" / table, columns)

@@ -21,11 +21,15 @@ import statsmodels.api as sm
 from pyspark.sql import SparkSession
 from scipy.stats import chi2
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.pathway.definitions import definitions as pathway_definitions
+from ebi_spark.pathway.definitions import definitions_after
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.rates.activity_change import (
     IN_FORCE,
@@ -57,8 +61,9 @@ from ebi_spark.rates.population_files import LAST_BAND, SEXES
 from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
 from ebi_spark.statistics.inequality import Estimate, Stratum, poisson_limits, slope_index, standardised
+from ebi_spark.tables.gold import ACTIVITY_FLAG
 from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, ACTIVITY_COUNT, CODE_USE, EQUALITY_RATE
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 from tests.test_population import listed
 
 FUSION, IMAGING = "2Y_back_pain_fusion", "2S_lower_back_imaging"
@@ -94,6 +99,13 @@ def test_codes_have_their_official_titles() -> None:
     scope = load_policies(only=[FUSION])[0].revisions[0].scope_test
     assert [*given["scope"]["codes"]] == [*scope.codes]  # type: ignore[union-attr]
     assert not outside & {*given["scope"]["codes"]}
+    # The lists of the pathway are the same fusions.
+    every = outside | {*given["scope"]["codes"]}
+    approaches = pathway_definitions()["approach"]
+    by_approach = [code for way in ("posterior", "anterior", "lateral", "combined") for code in approaches[way]]
+    assert sorted(by_approach) == sorted(every)
+    later = [step for step in definitions_after()["steps"] if step["id"] in ("further_fusion", "revision")]
+    assert sorted(item["code"] for step in later for item in step["codes"]) == sorted(every)
 
 
 def test_chains_name_clauses_of_their_policies() -> None:
@@ -297,12 +309,12 @@ def test_counts_are_those_of_another_engine(spark: SparkSession) -> None:
     }
     lookups = Lookups(None, None, tuple(sorted(GEOGRAPHY.valid)), ("commissioner",))
     periods = revision_periods(load_policies(only=[FUSION, IMAGING]), CONFIG)
-    judged = [
+    flagged_rows = [
         row.asDict() | {"run_id": "r"}
         for dataset, frame in records.items()
         for row in apply_policies(frame, dataset, periods, lookups).collect()
     ]
-    flags = small_frame(spark, judged, ACTIVITY_FLAG.schema)
+    flags = small_frame(spark, flagged_rows, ACTIVITY_FLAG.schema)
     split = chains(periods)
     frame = counts_frame(records, flags, split, lookups, GEOGRAPHY)
     counted = [row.asDict() for row in frame.collect()]
@@ -382,7 +394,7 @@ def test_counts_are_those_of_another_engine(spark: SparkSession) -> None:
     pooled = {FUSION: (policy, ("2021-22", "2024-25"))}
     people = equality_counts(flags, {"apc": homes}, pooled, {"15M00": "1", "99X": "5"}).collect()
     flagged = {
-        j["record_id"] for j in judged
+        j["record_id"] for j in flagged_rows
         if (j["dataset"], j["reading"], j["outcome"]) == ("apc", "as_published", "flagged") and j["area_basis"] != "outside_england"
     }  # fmt: skip
     hand = Counter(

@@ -9,13 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from calling import duckdb_on_delta
+from calling import delta_rows
 from deltalake import DeltaTable
 
 from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.local_tables import commits_after, partitions
 from ebi_spark.lake.small_writes import CHECKPOINT_EVERY, can_write
-from ebi_spark.tables.schemas import OP_ATTENDANCE
+from ebi_spark.tables.silver import OP_ATTENDANCE
 
 Y21, Y22, Y23 = "2021-22", "2022-23", "2023-24"
 STATISTICS = OP_ATTENDANCE.statistics
@@ -39,8 +39,7 @@ def staged(folder: Path, year: str, rows: dict[str, date | None]) -> Path:
 
 
 def rows(place: Path) -> list[tuple[object, ...]]:
-    with duckdb_on_delta() as reader:
-        return reader.execute(f"SELECT * FROM delta_scan('{place}') ORDER BY ALL").fetchall()
+    return delta_rows(place)
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -75,8 +74,8 @@ def test_the_log_says_what_each_file_has(tmp_path: Path) -> None:
     AdoptedFiles(folders, [Y21], STATISTICS, replaces=False, metadata="").save(str(place))
     entry = place / "_delta_log" / "00000000000000000001.json"
     added = [json.loads(line)["add"] for line in entry.read_text().splitlines() if line.startswith('{"add"')]
-    told = {item["path"].rpartition("/")[2]: json.loads(item["stats"]) for item in added}
-    assert told == {
+    statistics = {item["path"].rpartition("/")[2]: json.loads(item["stats"]) for item in added}
+    assert statistics == {
         "part-dated.parquet": {
             "numRecords": 3,
             "minValues": {"activity_date": "2021-04-01"},

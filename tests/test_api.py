@@ -27,7 +27,7 @@ from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.policies.load import periods_in_force
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import APC_SPELL
+from ebi_spark.tables.silver import APC_SPELL
 from jobs import change
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from test_bad_files_and_rows import page
 from test_recompute import _NoLake
 
 from ebi_spark.approvals.before_and_after import before_and_after
-from ebi_spark.approvals.coverage import register_coverage, register_warnings
+from ebi_spark.approvals.coverage import COUNTED_BY, entries_by_board, register_coverage, register_warnings
 from ebi_spark.approvals.regimes import (
     Coverage,
     RegimeChange,
@@ -27,18 +27,22 @@ from ebi_spark.approvals.regimes import (
     stated_coverage,
 )
 from ebi_spark.approvals.register import classify_entries, read_registers
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, load_config
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.checks_before_start import check_before_start
 from ebi_spark.runs.due import differences
-from ebi_spark.runs.history import stage_inputs
+from ebi_spark.runs.stage_inputs import stage_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.reader import read_sources
 from ebi_spark.stages.monitor import Monitor
 from ebi_spark.stages.run_context import RunContext
 from ebi_spark.statistics.counts import exact_poisson
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
 from ebi_spark.tables.monitoring import (
     APPROVAL_MATCH,
     APPROVAL_UNUSED,
@@ -46,7 +50,7 @@ from ebi_spark.tables.monitoring import (
     PRIOR_APPROVAL_QUARANTINE,
     REGIME_CHANGE,
 )
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, POLICY
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 
 SHOWN = boards_shown(read_geography("icb_2026", ()))
 POLICIES = ("2Y_back_pain_fusion", "DDICB_back_pain_fusion")
@@ -60,6 +64,8 @@ USUAL = {
     "person_id": "1", "policy_id": "2Y_back_pain_fusion", "route": "prior_approval", "requested_on": "2024-01-02",
     "decided_on": "2024-01-10", "decision": "approved", "board": "QJ2", "criteria": "age; pain", "extract_date": "2024-04-30",
 }  # fmt: skip
+# The day of the run is 30 November 2026.
+PLAUSIBLE = date(1989, 4, 1), date(2026, 11, 30)
 # Case → the row or rows, as they differ from the usual one.
 CASES: dict[str, list[dict[str, str]]] = {
     "as it should be": [{}],
@@ -90,6 +96,11 @@ CASES: dict[str, list[dict[str, str]]] = {
     "with a decision that is in no list": [{"decision": "perhaps"}],
     "with a date in words": [{"valid_to": "next spring"}],
     "with a date that does not exist (30 February)": [{"decided_on": "2024-02-30"}],
+    "requested before there were such records": [{"requested_on": "1024-01-02"}],
+    "requested on 1 April 1989": [{"requested_on": "1989-04-01"}],
+    "decided on the day of the run": [{"decided_on": "2026-11-30"}],
+    "decided after the day of the run": [{"decided_on": "2026-12-01"}],
+    "that ends long after the day of the run": [{"valid_to": "2099-12-31"}],
     "decided before it was requested": [{"requested_on": "2024-01-11"}],
     "that ends before it begins": [{"valid_from": "2024-02-02", "valid_to": "2024-02-01"}],
     "that ends before its decision, without a first day": [{"valid_to": "2024-01-09"}],
@@ -141,7 +152,9 @@ def test_rows_of_registers(spark: SparkSession, tmp_path: Path) -> None:
     config = replace(config, sources=(*config.sources, *registers(tmp_path / "york.parquet").sources))
     rows = read_registers(spark, config)
     assert rows is not None
-    found = [row.asDict() for row in classify_entries(rows, POLICIES, {"QJ2": "QJ2", "QOQ": "QOQ"}).collect()]
+    found = [
+        row.asDict() for row in classify_entries(rows, POLICIES, {"QJ2": "QJ2", "QOQ": "QOQ"}, PLAUSIBLE).collect()
+    ]
 
     (york,) = [row for row in found if row["register"] == "york"]
     assert york | {"source_file": ""} == {
@@ -307,6 +320,9 @@ def test_before_and_after_a_regime() -> None:
     assert {(row["regime_before"], row["regime_after"], row["changed_on"]) for row in rows} == {
         ("prior_approval", "none", date(2024, 3, 18))
     }
+    january = rows[1]
+    limits = [january[f"{of}_{side}"] for of in ("operations", "flagged") for side in ("lower", "upper")]
+    assert limits == pytest.approx([1.623, 11.668, 0.242, 7.225], abs=5e-4), "Garwood's limits of 5 and of 2"
     first_day = replace(change, on=date(2024, 4, 1))
     assert [r["side"] for r in before_and_after(counts, [first_day], data) if r["grain"] == "month"][3:] == [
         "before",
@@ -331,6 +347,20 @@ def counted(board: str | None, approved: int, seen: int, **more: Any) -> dict[st
         "board": board, "entries": approved, "absent": approved - seen, "approved": approved, "approved_in_silver": seen,
         "first": date(2023, 1, 1), "last": date(2024, 3, 1), **more,
     }  # fmt: skip
+
+
+def test_entries_are_counted_by_board() -> None:
+    early, late = date(2023, 1, 1), date(2024, 3, 1)
+    counts = [
+        ("QJ2", "approved", True, early, date(2023, 1, 9), 2), ("QJ2", "approved", False, date(2023, 5, 1), late, 1),
+        ("QJ2", "declined", False, None, date(2023, 6, 1), 1), (None, "pending", True, date(2023, 7, 1), None, 3),
+        ("QOQ", "withdrawn", True, None, None, 1),
+    ]  # fmt: skip
+    found = entries_by_board([dict(zip((*COUNTED_BY, "rows"), row, strict=True)) for row in counts])
+    assert {tuple(row.values()) for row in found} == {
+        ("QJ2", 4, 2, 3, 2, early, late), (None, 3, 0, 0, 0, date(2023, 7, 1), date(2023, 7, 1)), ("QOQ", 1, 0, 0, 0, None, None),
+    }  # fmt: skip
+    assert list(found[0]) == list(counted("QJ2", 1, 1))
 
 
 def test_what_registers_cover_and_whether_they_can_be_linked() -> None:
@@ -443,7 +473,7 @@ def lay_out_lake(lake: Lake) -> None:
             key | {"admission_date": at, "discharge_date": at, "activity_date": at, "admission_method": "11",
                    "procedure_codes": ",V382,",
                    # A date of another year cannot be that of the operation: the day of admission counts.
-                   "procedure_date": date(2014, 3, 17) if record == "none" else None}
+                   "procedure_date": date(2014, 3, 17) if record == "none" else at if record == "late" else None}
         )  # fmt: skip
     # A patient from outside England is in no figure, and makes no approval ambiguous.
     flags.append(flags[0] | {"record_id": "in Wales", "area_code": None, "area_basis": "outside_england"})
@@ -469,7 +499,7 @@ def test_the_stage_over_a_small_lake(spark: SparkSession, empty_lake: Callable[[
     covers = {"board": "QJ2", "from": "2022-06-01", "to": "2024-03-31"}
     config = replace(registers(tmp_path / "derby.csv"), lake=lake.location, register_covers=(covers,))
     summary = Monitor(RunContext(config, lake, "r1")).run()
-    key = ["record_id", "match_class", "reason", "regime", "approval_ids"]
+    key = ["record_id", "match_class", "reason", "regime", "approval_ids", "operation_date", "operation_date_basis"]
     found = {row["record_id"]: row for row in lake.small_rows(APPROVAL_MATCH, key)}
     assert {record: row["match_class"] for record, row in found.items()} == {
         record: expected for record, (*_, expected) in OPERATIONS.items()
@@ -477,6 +507,11 @@ def test_the_stage_over_a_small_lake(spark: SparkSession, empty_lake: Callable[[
     assert [found[record]["reason"] for record in ("nobody", "before the register", "elsewhere")] == [
         "no_person", "register_does_not_cover", "register_does_not_cover",
     ]  # fmt: skip
+    assert {record: str(row["operation_date"]) for record, row in found.items()} == {
+        record: day for record, (_, day, *_) in OPERATIONS.items()
+    }
+    assert {record for record, row in found.items() if row["operation_date_basis"] == "procedure_date"} == {"late"}
+    assert {row["operation_date_basis"] for row in found.values()} == {"procedure_date", "admission_date"}
     assert (found["late"]["approval_ids"], found["no longer needed"]["regime"]) == (["A2"], "none")
     entries = {row["approval_id"]: row for row in lake.small_rows(PRIOR_APPROVAL, ["approval_id", "person_in_silver"])}
     assert {name: row["person_in_silver"] for name, row in entries.items()} == {

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import answer_of, duckdb_on_delta
+from calling import answer_of, delta_rows
 
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import load_policies
 from ebi_spark.small_frames import small_frame
 from ebi_spark.synthetic import case_notes
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
 from ebi_spark.tables.monitoring import AUDIT_RESULT
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, POLICY
+from ebi_spark.tables.silver import APC_SPELL
 from jobs import audit
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -85,7 +86,7 @@ def lake(spark: Any, empty_lake: Callable[[Path], Path], tmp_path_factory: pytes
     (folder / "policies").mkdir()
     (folder / "policies" / "audited.yml").write_text(POLICY_FILE)
     policies = load_policies([folder / "policies"], ["audited"])
-    from ebi_spark.config.settings import LakeLocation
+    from ebi_spark.config.lake_location import LakeLocation
 
     path = empty_lake(folder / "lake")
     made = Lake(spark, LakeLocation(folder=path), "test")
@@ -139,10 +140,7 @@ def drawn(lake: Path) -> dict[str, Any]:
 
 
 def rows_of(lake: Path, table: str, columns: str, order: str) -> list[tuple[Any, ...]]:
-    with duckdb_on_delta() as connection:
-        return connection.execute(
-            f"SELECT {columns} FROM delta_scan('{lake / 'gold' / table}') ORDER BY {order}"
-        ).fetchall()
+    return delta_rows(lake / "gold" / table, columns, order=order)
 
 
 def test_the_sample_is_the_first_by_hash_in_every_stratum_and_provider(lake: Path, drawn: dict[str, Any]) -> None:

@@ -115,7 +115,7 @@ def test_forms_that_are_missing_are_made_up_for_within_their_stratum_and_bounded
     flagged = the(rows, "positive_predictive_value")
     assert flagged.estimate == pytest.approx(20 / 30)
     assert (flagged.worst, flagged.best) == (pytest.approx(20 / 40), pytest.approx(30 / 40))
-    assert (flagged.forms, flagged.not_returned, flagged.notes_not_found) == (30, 9, 1)
+    assert (flagged.forms, flagged.counted, flagged.not_returned, flagged.notes_not_found) == (30, 20, 9, 1)
     corrected = the(rows, "corrected_share")
     assert corrected.estimate == pytest.approx((400 * 20 / 30 + 4000 * 0.05) / 4400)
     assert (corrected.method, the(rows, "corrected_records").estimate) == (
@@ -165,6 +165,8 @@ def test_estimates_by_clause_and_reading_worked_by_hand() -> None:
     assert value["positive_predictive_value", "clause:procedure"] == 1
     assert value["positive_predictive_value", "clause:diagnosis"] == pytest.approx(2 / 3)
     assert value["positive_predictive_value", "clause:deformity"] == pytest.approx(3 / 4)
+    assert the(rows, "positive_predictive_value", "clause:deformity").counted == 3, "three notes show no deformity"
+    assert the(rows, "sensitivity").counted is the(rows, "kappa").counted is None
     assert value["not_codable_in_notes", "clause:viscera"] == pytest.approx(1 / 4)
     assert the(rows, "positive_predictive_value", "clause:diagnosis").cannot_tell == 1
     assert value["positive_predictive_value", "reading:a"] == value["positive_predictive_value", "overall"] == 0.5

@@ -10,8 +10,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from calling import answer_of
+from deltalake import write_deltalake
 
 import ebi_spark.spark.session as sessions
 from ebi_spark.case_audit.forms import FORM_COLUMNS, refuse_folder, write_files
@@ -19,7 +21,10 @@ from ebi_spark.case_audit.questions import NOTES_FOUND, VERDICT, form_texts
 from ebi_spark.case_audit.returns import REASONS, Key, read_forms, validate
 from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies
-from ebi_spark.tables.schemas import RECORD_KEY
+from ebi_spark.synthetic import case_notes
+from ebi_spark.tables.monitoring import AUDIT_SAMPLE
+from ebi_spark.tables.silver import APC_SPELL
+from ebi_spark.tables.table import RECORD_KEY
 from jobs import audit
 
 AUDIT, VERSION = "2Y_back_pain_fusion-1-0123456789", "aaaaaaaaaaaaaaaa"
@@ -300,3 +305,101 @@ def test_calls_that_are_wrong_start_no_session(tmp_path: Path, monkeypatch: pyte
         assert (answer["exit"], answer["outcome"]) == (2, "refused"), answer
         assert words in answer["error"]["message"], answer["error"]
     assert not (tmp_path / "new").exists()
+
+
+# Made-up answers
+
+
+def lake_with_a_draw(
+    folder: Path, rows: list[dict[str, Any]], audit_id: str, providers: tuple[str | None, ...]
+) -> Path:
+    """A lake with the spells of some providers, and a sample."""
+    clauses = pa.map_(pa.string(), pa.string())
+    sample = pa.table(
+        {
+            "audit_id": [audit_id] * len(rows), "record_id": [row["record_id"] for row in rows],
+            "stratum": [row["stratum"] for row in rows],
+            "clauses": pa.array([list(TEXT.clauses.items())] * len(rows), clauses),
+        }
+    )  # fmt: skip
+    write_deltalake(str(folder / AUDIT_SAMPLE.full_name), sample, mode="append")
+    write_deltalake(
+        str(folder / APC_SPELL.full_name),
+        pa.table({"provider_code": pa.array(providers, pa.string())}),
+        mode="overwrite",
+    )
+    return folder
+
+
+def fill(lake: Path, forms: Path, out: Path) -> int:
+    return case_notes.main(["--lake", str(lake), "--forms", str(forms), "--out", str(out)])
+
+
+def test_made_up_answers_follow_the_strata_of_their_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        drawn(n, "RIA" if n % 3 else "NVB", twice=n % 2 == 0, stratum="flagged" if n % 4 else "rest")
+        for n in range(100, 220)
+    ]
+    write_files(tmp_path / "audit", rows, {"2022-08": TEXT}, AUDIT)
+    # Another audit drew the same records in other strata. Nothing of it may be used.
+    others = [row | {"stratum": "rest"} for row in rows]
+    lake = lake_with_a_draw(tmp_path / "lake", others, "2Y_back_pain_fusion-2-0", ("RIA", "NVB", None, "RXX"))
+    lake_with_a_draw(lake, rows, AUDIT, ("RIA", "NVB", None, "RXX"))
+    assert fill(lake, tmp_path / "audit", tmp_path / "back") == 0
+    files = sorted((tmp_path / "back").iterdir())
+    assert [path.name for path in files] == ["NVB.csv", "RIA.csv"]
+    assert not any(stat.S_IMODE(path.stat().st_mode) & 0o077 for path in files)
+    forms, unreadable = read_forms(files)
+    sample = {
+        (AUDIT, *(row[name] for name in RECORD_KEY)): {
+            "policy_fingerprint": VERSION, "clauses": TEXT.clauses, "read_twice": row["read_twice"],
+        }
+        for row in rows
+    }  # fmt: skip
+    found = validate(forms, sample, (), {})
+    assert (unreadable, found.rejected) == ([], [])
+    assert capsys.readouterr().out.startswith(f"{len(found.taken)} forms are filled")
+    assert 0 < found.empty == len(rows) - len(found.taken) < 20
+    strata = {row["record_id"]: row["stratum"] for row in rows}
+    verdicts: dict[str, list[bool]] = {"flagged": [], "rest": []}
+    differing = 0
+    for key, answers in found.taken.items():
+        by_reader = {(row["reader"], row["clause_id"]): row["found"] for row in answers}
+        if by_reader["first", NOTES_FOUND] == "no":
+            assert set(by_reader.values()) == {"no"}
+            continue
+        final = {clause: found_ for (reader, clause), found_ in by_reader.items() if reader == "first"}
+        final |= {clause: found_ for (reader, clause), found_ in by_reader.items() if reader == "adjudicated"}
+        confirmed = final[VERDICT] == "yes"
+        verdicts[strata[key[-1]]].append(confirmed)
+        differing += ("adjudicated", VERDICT) in by_reader
+        # What supports the flag: conditions are met, exclusions and what no code can express are not there.
+        against = [
+            clause
+            for clause, kind in TEXT.clauses.items()
+            if (final[clause] == "yes") != (kind in ("scope", "require"))
+        ]
+        assert len(against) == (0 if confirmed else 1), "one clause says why a record is not confirmed"
+    assert differing > 0
+    # The shares that the answers are made from: 76% of flagged records, 3% of the rest.
+    assert sum(verdicts["flagged"]) / len(verdicts["flagged"]) == pytest.approx(0.76, abs=0.12)
+    assert sum(verdicts["rest"]) / len(verdicts["rest"]) < 0.2
+
+
+def test_made_up_answers_are_refused_for_real_data_and_for_forms_of_another_lake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [drawn(1, "RXX"), drawn(2, "RYY")]
+    write_files(tmp_path / "audit", rows, {"2022-08": TEXT}, AUDIT)
+    real = lake_with_a_draw(tmp_path / "real", rows, AUDIT, ("RXX", "RYY", "RIA"))
+    other = lake_with_a_draw(tmp_path / "other", rows, "2Y_back_pain_fusion-9-0", ("RIA", "RIB"))
+    (tmp_path / "nothing").mkdir()
+    for lake, forms, words in (
+        (real, "audit", "does not have made-up data"),
+        (other, "audit", "no forms of a sample that was drawn in this lake"),
+        (other, "nothing", "no forms of a sample that was drawn in this lake"),
+    ):
+        assert fill(lake, tmp_path / forms, tmp_path / "back") == 2
+        shown = capsys.readouterr()
+        assert words in shown.err and "what to do: " in shown.err and shown.out == ""
+        assert not (tmp_path / "back").exists()

@@ -15,7 +15,9 @@ from calling import ingest as ingested
 from pyspark.sql import SparkSession
 from source_rows import APCS, DER, OPA, attendance, derived, spell, state, write
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
@@ -26,7 +28,8 @@ from ebi_spark.records.quarantine_summary import quarantine_summary
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages import ingest as stage
 from ebi_spark.stages import whole_run
-from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
+from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.tables.table import Table
 from jobs import ingest, status
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -179,10 +182,10 @@ def audited(lake: Lake, table: Table) -> None:
     """Every row of a run is in the audit of that run."""
     counts = {APC_SPELL: "records_built", OP_ATTENDANCE: "records_built", QUARANTINE: "rows_quarantined"}
     audit = rows(lake, INGEST_AUDIT, "run_id", "dataset", counts[table])
-    held = Counter(rows(lake, table, "run_id", "dataset"))
-    assert held
-    for (run, dataset), number in held.items():
-        assert number <= sum(told for by, of, told in audit if (by, of) == (run, dataset)), (run, dataset)
+    written = Counter(rows(lake, table, "run_id", "dataset"))
+    assert written
+    for (run, dataset), number in written.items():
+        assert number <= sum(counted for by, of, counted in audit if (by, of) == (run, dataset)), (run, dataset)
 
 
 def test_submissions_that_contradict_meet_or_break_off(
@@ -224,8 +227,8 @@ def test_submissions_that_contradict_meet_or_break_off(
         lake, done = take_in("upsert", opa=other)
     assert rows(lake, OP_ATTENDANCE, *codes) == [(key, ",U055,") for key in "ABCD"]
     assert done.reasons == {"conflicting_duplicate": 1}
-    aside = rows(lake, QUARANTINE, "record_id", "reasons")
-    assert aside == [("A", ["conflicting_duplicate"]), (None, ["no_key"])]
+    quarantined = rows(lake, QUARANTINE, "record_id", "reasons")
+    assert quarantined == [("A", ["conflicting_duplicate"]), (None, ["no_key"])]
     assert (2, 1, 1, 1) in rows(lake, INGEST_AUDIT, "rows_read", "rows_valid", "rows_quarantined", "records_built")
 
     # A corrected file replaces what it said before; a later extract resolves the conflict, and nothing is left of it.
@@ -267,8 +270,8 @@ def test_the_same_rows_again_change_nothing_whatever_their_order(
     lake, again = take_in("refresh", **paths)
     assert {table.full_name: lake.version(table) for table in (APC_SPELL, QUARANTINE)} == versions
     assert (again.changed_years, again.records, again.not_written) == (set(), {"apc": 0}, {"unchanged": 20})
-    told = rows(lake, INGEST_AUDIT, "role", "rows_checksum", "records_built + records_unchanged")
-    assert told[0] == told[1] != told[2]
+    audits = rows(lake, INGEST_AUDIT, "role", "rows_checksum", "records_built + records_unchanged")
+    assert audits[0] == audits[1] != audits[2]
     # One value of one derived row has changed: the checksum differs, and the records are written.
     write(tmp_path / "d.csv", [*more[1:], derived("0", Spell_Primary_Diagnosis="M549")], DER)
     lake, changed = take_in("refresh", **paths)
@@ -372,11 +375,11 @@ def test_an_interrupted_backfill_resumes_after_its_last_batch(source: Path, monk
 
     # One year alone: quarantined rows of the other files, and rows without a year, stay unchanged.
     write(source / "apcs/2019.csv", [spell(f"2019-{n}", 2019) for n in range(4)] + [spell("", 2019)], APCS)
-    aside = state(source, "silver/quarantine", whole["silver/quarantine"])
+    quarantined = state(source, "silver/quarantine", whole["silver/quarantine"])
     assert call(ingest.main, source, "--years", "2019-20")["exit"] == 0
     left = state(source, "silver/quarantine", whole["silver/quarantine"])
-    assert [(row[0], row[2]) for row in aside if row not in left] == [("2019-X", ["no_usable_date"])]
-    assert len(left) == len(aside) - 1
+    assert [(row[0], row[2]) for row in quarantined if row not in left] == [("2019-X", ["no_usable_date"])]
+    assert len(left) == len(quarantined) - 1
 
     # All years at once give the same result.
     monkeypatch.setattr(plan, "BATCH_ROWS", 10**9)
@@ -465,17 +468,17 @@ def test_a_file_that_changes_changes_what_counts_of_others(
     assert batches_of_a_run() == []
     assert found == {table: state(source, table, columns) for table, columns in WHOLE.items()}
     monkeypatch.setattr(plan, "BATCH_ROWS", 10**9)
-    empty_lake(source / "anew/lake")
-    assert call(ingest.main, source, "--lake", str(source / "anew/lake"))["exit"] == 0
-    assert found == {table: state(source / "anew", table, columns) for table, columns in WHOLE.items()}
+    empty_lake(source / "again/lake")
+    assert call(ingest.main, source, "--lake", str(source / "again/lake"))["exit"] == 0
+    assert found == {table: state(source / "again", table, columns) for table, columns in WHOLE.items()}
 
 
 def test_quarantined_rows_are_read_again_once_corrected(source: Path) -> None:
     assert call(ingest.main, source)["exit"] == 0
-    aside = "record_id, reasons, source_file"
-    assert len(state(source, "silver/quarantine", aside)) == 6
-    told = answer_of(status.main, "--lake", str(source / "lake"))["status"]["quarantine"]
-    assert [(item["role"], item["reason"], item["rows"], item["files"], item["columns"]) for item in told] == [
+    columns = "record_id, reasons, source_file"
+    assert len(state(source, "silver/quarantine", columns)) == 6
+    listed = answer_of(status.main, "--lake", str(source / "lake"))["status"]["quarantine"]
+    assert [(item["role"], item["reason"], item["rows"], item["files"], item["columns"]) for item in listed] == [
         ("apcs", "no_key", 3, 3, ["APCS_IDENT"]),
         ("apcs", "no_usable_date", 3, 3, ["DISCHARGE_DATE", "DER_FINANCIAL_YEAR"]),
     ]
@@ -486,10 +489,10 @@ def test_quarantined_rows_are_read_again_once_corrected(source: Path) -> None:
     for _ in ("once", "and no more"):
         answer = call(ingest.main, source, "--retry-quarantine")
         assert answer["exit"] == 0
-        held = state(source, "silver/apc_spell", keys)
-        assert len(held) == 13
-        assert ("2020-X", "V382") in held
-        assert len(state(source, "silver/quarantine", aside)) == 4
+        spells = state(source, "silver/apc_spell", keys)
+        assert len(spells) == 13
+        assert ("2020-X", "V382") in spells
+        assert len(state(source, "silver/quarantine", columns)) == 4
 
     # By a mapping in the configuration: the date is in another column.
     moved = [*APCS, "Ended"]
@@ -509,7 +512,7 @@ def test_quarantined_rows_are_read_again_once_corrected(source: Path) -> None:
     )
     assert call(ingest.main, source, "--retry-quarantine")["exit"] == 0
     assert len(state(source, "silver/apc_spell", keys)) == 15
-    assert state(source, "silver/quarantine", aside) == []
+    assert state(source, "silver/quarantine", columns) == []
     assert call(ingest.main, source, "--retry-quarantine")["stages"][0]["skipped"]
 
 
@@ -553,5 +556,5 @@ def test_what_a_mode_cannot_do_is_said(tables: str, mode: str, words: list[str],
     (tmp_path / "run.yml").write_text(f"lake: ./lake\nmode: {mode}\nsources: {{s: {tables}}}\n")
     answer = call(ingest.main, tmp_path)
     assert (answer["exit"], answer["outcome"]) == (2, "refused")
-    told = f"{answer['error']['message']} {answer['error']['remedy']}"
-    assert all(word in told for word in words), told
+    message = f"{answer['error']['message']} {answer['error']['remedy']}"
+    assert all(word in message for word in words), message

@@ -23,14 +23,16 @@ from calling import call, rows_of
 from calling import ingest as ingested
 from pyspark.sql import SparkSession
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import ingest as canonical
 from ebi_spark.records import plan
 from ebi_spark.sources import text_scan
 from ebi_spark.sources.reader import read_sources
-from ebi_spark.tables.schemas import APC_SPELL, QUARANTINE
+from ebi_spark.tables.silver import APC_SPELL, QUARANTINE
 from jobs import ingest
 
 PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"
@@ -184,8 +186,8 @@ def fates(
     lake = Lake(spark, config.lake, "test-run")
     done = ingested(lake, config)
     records = {row["provider_code"]: row for row in rows_of(lake, APC_SPELL)}
-    aside = [(row["raw"], row["reasons"]) for row in rows_of(lake, QUARANTINE)]
-    return {"records": records, "aside": aside, "done": done}
+    quarantined = [(row["raw"], row["reasons"]) for row in rows_of(lake, QUARANTINE)]
+    return {"records": records, "quarantined": quarantined, "done": done}
 
 
 def test_the_page_lists_these_rows_and_no_others() -> None:
@@ -199,7 +201,7 @@ def test_a_bad_row(case: str, fates: dict[str, Any]) -> None:
     record = fates["records"].get(mark)
     # The whole line or the whole row is kept, whatever is wrong with it.
     seen = UNMARKED.get(case, mark)
-    reasons = [why for raw, why in fates["aside"] if seen in raw]
+    reasons = [why for raw, why in fates["quarantined"] if seen in raw]
     if gets.startswith("record"):
         assert record is not None and not reasons, reasons
         assert {name: record[name] for name in TOLD.get(case, {})} == TOLD.get(case, {})
@@ -220,7 +222,7 @@ def test_every_line_but_the_blank_ones_is_accounted_for(fates: dict[str, Any]) -
     lines += once + sum(gets.startswith("quarantined") and ", both" in gets for gets in expected.values())
     assert fates["done"].rows_read == lines
     assert len(fates["records"]) == sum(gets.startswith("record") for gets in expected.values())
-    assert len(fates["aside"]) == lines - len(fates["records"]) - once
+    assert len(fates["quarantined"]) == lines - len(fates["records"]) - once
 
 
 # Files that are read: case → the files (or a folder) and, where stated, how they are written
@@ -360,10 +362,12 @@ def read(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 @pytest.mark.parametrize("case", READ)
 def test_a_file_that_is_read(case: str, read: dict[str, list[dict[str, Any]]]) -> None:
-    count, aside = re.fullmatch(r"(\d) rows?(?:, and (\d) quarantined .*)?", page("Files that are read")[case]).groups()  # type: ignore[union-attr]
+    count, quarantined = re.fullmatch(
+        r"(\d) rows?(?:, and (\d) quarantined .*)?", page("Files that are read")[case]
+    ).groups()  # type: ignore[union-attr]
     usable = sorted((row for row in read[case] if row["corrupt"] is None), key=lambda row: row["record_id"])
     assert [row["record_id"] for row in usable] == [str(number) for number in range(1, int(count) + 1)]
-    assert len(read[case]) == int(count) + int(aside or 0)
+    assert len(read[case]) == int(count) + int(quarantined or 0)
     for row in usable:
         # Each says the same, whatever it was written as; the cleaning gives codes their zeros.
         assert row["administrative_category"] in ("01", "1")
@@ -380,10 +384,10 @@ NANOSECONDS = pa.array([0, 0], pa.timestamp("ns"))
 
 
 def zipped() -> bytes:
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w") as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("x.csv", text(HEADER, *TWO))
-    return held.getvalue()
+    return packed.getvalue()
 
 
 def cut_parquet(folder: Path) -> TableSource:
@@ -474,12 +478,12 @@ def test_a_file_that_is_refused(
     config = sources(tmp_path, REFUSED[case](tmp_path))
     with pytest.raises(InputError) as refusal:
         read_sources(spark, config)
-    told = f"{refusal.value.message}; {refusal.value.remedy}"
+    message = f"{refusal.value.message}; {refusal.value.remedy}"
     for words in re.findall(r"`([^`]+)`", page("Files that are refused")[case]):
-        assert words.upper() in told.upper(), told
-    assert "sources.admitted.apcs" in told
-    assert str(tmp_path / ("lake" if case == "that is an empty folder" else "x")) in told
-    assert "RX001" not in told and "M545" not in told
+        assert words.upper() in message.upper(), message
+    assert "sources.admitted.apcs" in message
+    assert str(tmp_path / ("lake" if case == "that is an empty folder" else "x")) in message
+    assert "RX001" not in message and "M545" not in message
     assert not list((tmp_path / "lake").iterdir())
 
 

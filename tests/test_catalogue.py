@@ -7,18 +7,21 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import source_rows
-from calling import answer_of, call, duckdb_on_delta
+from calling import answer_of, call, delta_rows, duckdb_on_delta
 from pyspark.sql import SparkSession
 
 import ebi_spark.spark.session as sessions
-from ebi_spark.config.settings import LAYERS, LakeLocation, TableSource, load_config
+from ebi_spark.config.lake_location import LAYERS, LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.lake import storage
 from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.due import ROWS_UNTOUCHED
 from ebi_spark.runs.state import RunState
 from ebi_spark.sources.reader import SourceTable, read_table
 from ebi_spark.stages import whole_run
-from ebi_spark.tables.schemas import APC_SPELL, QUARANTINE, TABLES
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import APC_SPELL, QUARANTINE
 from jobs import catalogue, flag, ingest, run, status
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -62,10 +65,7 @@ def test_tables_of_a_catalogue_are_sources_like_files(spark: SparkSession, sourc
     done = call(ingest.main, source, "--lake", str(source / "lake"))
     assert done["exit"] == 0, done["error"]
     read = {table: spark.table(f"records.{table}").count() for table in ROLES}
-    with duckdb_on_delta() as connection:
-        audit = connection.execute(
-            f"SELECT role, rows_read, records_built FROM delta_scan('{source / 'lake/silver/ingest_audit'}')"
-        ).fetchall()
+    audit = delta_rows(source / "lake/silver/ingest_audit", "role, rows_read, records_built")
     assert {role: rows for role, rows, _ in audit} == read
     assert {role: built for role, _, built in audit if role != "apcs_der"} == {"apcs": 30, "opa": 30}
 
@@ -82,7 +82,7 @@ def test_a_table_that_is_written_to_is_read_as_it_was(spark: SparkSession, sourc
         return read_table(spark, TableSource("opa", catalogue_tables=tables), "sources.outpatients.opa", config)
 
     table, view = read("op_growing"), read("op_seen")
-    told = lake.foreign_version("records.op_growing")
+    version = lake.foreign_version("records.op_growing")
     spark.sql("INSERT INTO records.op_growing SELECT * FROM records.opa LIMIT 7")
     assert table.rows.count() == table.where_key(lambda frame, _: frame).count() == rows
     assert read("op_growing").rows.count() == rows + 7
@@ -95,7 +95,7 @@ def test_a_table_that_is_written_to_is_read_as_it_was(spark: SparkSession, sourc
     # The run goes on saying which version it began with; the next one sees another.
     assert (
         lake.foreign_version("records.op_growing")
-        == told
+        == version
         != Lake(spark, config.lake).foreign_version("records.op_growing")
     )
 
@@ -212,8 +212,8 @@ def test_a_lake_in_a_catalogue(spark: SparkSession, source: Path) -> None:
     built = {row["role"]: row["records_built"] for row in spark.table("ebi_silver.ingest_audit").collect()}
     assert built["apcs"] == spark.table("ebi_silver.apc_spell").count() > 0
     assert built["opa"] == spark.table("ebi_silver.op_attendance").count() > 0
-    judged = spark.table("ebi_gold.activity_flag").select("policy_id").distinct().collect()
-    assert {row[0] for row in judged} >= {"2S_lower_back_imaging"}
+    policies = spark.table("ebi_gold.activity_flag").select("policy_id").distinct().collect()
+    assert {row[0] for row in policies} >= {"2S_lower_back_imaging"}
     assert status.main(["--lake", "spark_catalog.ebi", "--json"]) == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from calling import call
 from test_bad_input import APCS, CONFIG, DER, no_session, source
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.runs import checks_before_start
 from ebi_spark.runs.checks_before_start import check_before_start
 from jobs import check, cli, flag, ingest, publish, rate, run, validate

@@ -11,7 +11,10 @@ from calling import ingest
 from pyspark.sql import SparkSession
 from source_rows import state
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, load_config
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import Lake
 

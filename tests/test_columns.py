@@ -13,17 +13,20 @@ from calling import answer_of, call, ingest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.record_areas import Lookups, with_area
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.checksums import content
+from ebi_spark.runs.lake_status import REFUSED
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.column_drift import column_warnings, columns_in_lake, probable_names
 from ebi_spark.sources.families import concatenation, has_code, listed
 from ebi_spark.sources.layouts import ColumnMapping, layouts, likeness
 from ebi_spark.sources.reader import Group, SourceTable
-from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE
+from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE
 from jobs import ingest as ingest_job
 from jobs import status
 
@@ -522,14 +525,14 @@ def test_status_lists_why_no_row_could_be_used(tmp_path: Path, empty_lake: Calla
     assert refused["error"]["message"] == "the source files have no usable rows (opa no_usable_date 3)"
     assert "`ebi-spark status` lists the reasons" in refused["error"]["remedy"]
     listed = answer_of(status.main, "--lake", str(tmp_path / "lake"))["status"]
-    (why,) = listed[status.REFUSED]
+    (why,) = listed[REFUSED]
     assert (why["role"], why["reason"], why["rows"], why["files"]) == ("opa", "no_usable_date", 3, 1)
     assert "APPOINTMENT_DATE" in why["columns"] and why["remedy"]
     # Then usable rows come, from a mapped column.
     answer = call(ingest_job.main, source(tmp_path, *MAPPED[USABLE]))
     assert answer["exit"] == 0, answer
     listed = answer_of(status.main, "--lake", str(tmp_path / "lake"))["status"]
-    assert status.REFUSED not in listed
+    assert REFUSED not in listed
 
 
 @pytest.mark.usefixtures("one_session")

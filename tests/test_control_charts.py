@@ -61,7 +61,7 @@ def test_xmr_limits_by_hand() -> None:
     chart = xmr(values, form="unscreened")
     reach = 2.66 * (2 + 3 + 2 + 2 + 22) / 5
     assert (chart.lower, chart.upper) == pytest.approx((15 - reach, 15 + reach), rel=1e-9)
-    # The last value is left out of the baseline, but judged by it.
+    # The last value is left out of the baseline, but compared with it.
     chart = xmr(values, [True] * 5 + [False])
     reach = 2.66 * (2 + 3 + 2 + 2) / 4
     assert (chart.centre, chart.upper) == pytest.approx((11, 11 + reach), rel=1e-9)
@@ -192,9 +192,9 @@ def test_change_by_hand_and_under_simulation() -> None:
     # Counts of which nothing but chance differs: about 95 of 100 intervals hold the true ratio of 1.
     draw = np.random.default_rng(11)
     pairs = draw.poisson(60, (2000, 2))
-    held = [
+    contained = [
         one.ratio_lower <= 1 <= one.ratio_upper
         for a, b in pairs
         for one in [change(float(a), error_of_count(a, a), float(b), error_of_count(b, b))]
     ]
-    assert 0.93 < np.mean(held) < 0.97
+    assert 0.93 < np.mean(contained) < 0.97

@@ -17,13 +17,17 @@ from pyspark.sql.types import StringType, StructField, StructType
 from real_runs import RECORD_TABLES
 from sqlglot import exp
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, lake_location
+from ebi_spark.config.lake_location import LakeLocation, lake_location
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.exports.metric_view import metric_view, metric_view_sql
 from ebi_spark.exports.unity_catalog import Existing, primary_key, unity_catalog_sql
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, QUARANTINE, TABLES, Table
+from ebi_spark.tables.gold import ACTIVITY_FLAG
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import QUARANTINE
 from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT
+from ebi_spark.tables.table import Table
 from jobs import catalogue, cli
-from jobs.harness import JobParser
+from jobs.arguments import JobParser
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = yaml.safe_load((ROOT / "databricks.yml").read_text(encoding="utf-8"))

@@ -15,7 +15,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.config import default_codes
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource, load_config, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.flags.explain import possible_keys, with_key
 from ebi_spark.geography.record_areas import Lookups, with_area
@@ -25,11 +29,12 @@ from ebi_spark.policies.model import HasCode
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.records.checksums import content
 from ebi_spark.records.code_lists import clean_code
-from ebi_spark.runs.history import new_record, recorded_inputs
+from ebi_spark.runs.history import new_record
+from ebi_spark.runs.stage_inputs import recorded_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.hes_keys import key_with_year
 from ebi_spark.stages.replay import _config as recorded_settings
-from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 
 RUN_DAY = date(2023, 1, 31)
 
@@ -262,8 +267,8 @@ LATER = [
 def test_the_list_of_default_codes_names_a_source_for_each() -> None:
     document = yaml.safe_load(resource("conf", "default_codes.yml").read_text(encoding="utf-8"))
     assert {item["source"] for item in document["codes"]} == set(document["sources"])
-    assert default_codes.codes_of("gp_practice_code") == ("V81997", "V81998", "V81999")
-    assert default_codes.codes_of("procedure_codes", *default_codes.MISSING) == ("X999",)
+    assert default_codes.default_codes_of("gp_practice_code") == ("V81997", "V81998", "V81999")
+    assert default_codes.default_codes_of("procedure_codes", *default_codes.MISSING) == ("X999",)
     # What a list holds as one code, its first place can hold alone.
     for listed, single in (("procedure_codes", "dominant_procedure"), ("diagnosis_codes", "primary_diagnosis")):
         assert default_codes.default_codes()[listed] == default_codes.default_codes()[single]
@@ -344,9 +349,9 @@ def test_hes_keys_of_several_years_are_different_spells(hes: Hes) -> None:
         "2011-12/100005": ("C2", "2011-12"),
     }
     assert spells["2011-12/100003"]["episodes"] == 2
-    # `explain` takes a key in either form, also of a lake that holds bare keys.
-    held = hes.lake.read(APC_SPELL)
-    bare = held.limit(1).withColumns({"record_id": F.lit("7"), "financial_year": F.lit("2009-10")})
+    # `explain` takes a key in either form, also of a lake that has keys without a year.
+    in_lake = hes.lake.read(APC_SPELL)
+    bare = in_lake.limit(1).withColumns({"record_id": F.lit("7"), "financial_year": F.lit("2009-10")})
     asked = {
         "2010-11/100001": {"2010-11/100001"},
         "100001": {"2010-11/100001", "2011-12/100001"},
@@ -359,7 +364,7 @@ def test_hes_keys_of_several_years_are_different_spells(hes: Hes) -> None:
         "00001": set(),
     }
     columns = [with_key(key).alias(f"asked_{number}") for number, key in enumerate(asked)]
-    rows = held.unionByName(bare).select("record_id", *columns).collect()
+    rows = in_lake.unionByName(bare).select("record_id", *columns).collect()
     for number, (key, wanted) in enumerate(asked.items()):
         assert {row["record_id"] for row in rows if row[f"asked_{number}"]} == wanted, key
     assert {"2010-11/100001", "2011-12/100001", "100001"} <= {*possible_keys("100001")}

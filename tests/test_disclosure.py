@@ -12,14 +12,14 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import binomtest
 
-from ebi_spark.config.settings import disclosure_rules, resource
+from ebi_spark.config.shipped_files import disclosure_rules, resource
 from ebi_spark.release.disclosure_rules import controlled_count, possible_counts
 from ebi_spark.release.interval_bounds import NO_BOUND, Pair, Tree, solve
 from ebi_spark.release.published_tables import in_published_periods, rates_to_suppress, suppressed_rates
 from ebi_spark.release.suppressed_tables import PERIOD, SuppressedCounts, suppressed_counts, suppressed_variation
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_RATE
+from ebi_spark.tables.gold import ACTIVITY_RATE
 from tests.disclosure_attack import Strata, narrowed, narrowed_over
 
 HES = disclosure_rules()["hes_2018_protected"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_layers import LAYERS
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.policies.load import load_policies
 
 ROOT = Path(__file__).parents[1]

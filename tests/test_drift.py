@@ -1,4 +1,4 @@
-"""What is told of the columns of source files, and the look over their bytes that spares one at every row."""
+"""What is reported about the columns of source files, and the scan of their bytes that makes checks of every row unnecessary."""
 
 import gzip
 import re

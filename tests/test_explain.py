@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.flags.explain import NOT_IN_SCOPE, explain_row, in_one_sentence, record_facts, result_name, with_name
+from ebi_spark.flags.explain_in_lake import provider_names
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies
 from ebi_spark.policies.model import Policy
 from ebi_spark.tables.star import DIM_AREA
-from jobs import explain as job
 
 POLICIES = {policy.id: policy for policy in load_policies()}
 BOOKS = code_books()
@@ -166,10 +166,10 @@ def test_names_are_those_of_the_release_s_providers(tmp_path: Path) -> None:
     """A provider without a name in the release has its code there."""
     (tmp_path / "silver").mkdir()
     lake = LocalLake(LakeLocation(folder=tmp_path))
-    assert job._provider_names(lake) == {}
+    assert provider_names(lake) == {}
     areas = [("provider", "RRV", "A TRUST"), ("provider", "RX1", "RX1"), ("icb", "QYG", "A BOARD")]
     columns = zip(("area_type", "ods_code", "area_name"), zip(*areas, strict=True), strict=True)
     path = tmp_path / "published" / DIM_AREA.name
     path.mkdir(parents=True)
     write_deltalake(str(path), pa.table({name: pa.array(values) for name, values in columns}))
-    assert job._provider_names(lake) == {"RRV": "A TRUST"}
+    assert provider_names(lake) == {"RRV": "A TRUST"}

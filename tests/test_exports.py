@@ -20,7 +20,7 @@ from openpyxl import load_workbook
 from test_bad_input import no_session
 from test_report import FUSION, IMAGING, manifest, sample
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.exports.data_contract import data_contract
 from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED, fingertips_rows
 from ebi_spark.exports.lineage import lineage_events
@@ -30,8 +30,11 @@ from ebi_spark.exports.sheets import CONFIDENTIAL, sheets_of
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.star import star_rows
 from ebi_spark.report.rows import is_suppressed
-from ebi_spark.tables.schemas import RELEASE, RUN_LOG, TABLES, Table
+from ebi_spark.tables.gold import RUN_LOG
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import RATE_CURRENT
+from ebi_spark.tables.table import Table
 from jobs import export
 
 __all__ = ["no_session"]

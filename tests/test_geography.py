@@ -13,7 +13,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, disclosure_rules, load_config, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import disclosure_rules, resource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.lookup_files import AreaCodes, read_lookup, read_provider_names
@@ -27,7 +30,7 @@ from ebi_spark.rates.variation import variation
 from ebi_spark.release.publish import shown_geography
 from ebi_spark.release.suppressed_tables import parents_of, suppressed_counts
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE
+from ebi_spark.tables.gold import ACTIVITY_FLAG, ACTIVITY_RATE
 from tests.test_population import listed
 
 SPRING_2021, SUMMER_2022, SPRING_2026 = date(2021, 5, 1), date(2022, 8, 1), date(2026, 5, 1)
@@ -124,11 +127,11 @@ BAD_MAPPINGS = {
 
 @pytest.mark.parametrize("case", BAD_MAPPINGS)
 def test_bad_mappings(case: str, tmp_path: Path) -> None:
-    lines, told = BAD_MAPPINGS[case]
+    lines, expected = BAD_MAPPINGS[case]
     path = written(tmp_path / "bad.csv", "from_code,to" if case == "column" else MAPPING, *lines)
     with pytest.raises(InputError) as caught:
         read_geography("current", [path])
-    for words in (*told, "bad.csv"):
+    for words in (*expected, "bad.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
 
@@ -227,7 +230,7 @@ def test_a_lookup_without_dates_is_of_today(spark: SparkSession, tmp_path: Path)
         (None, None, None, "unknown"),
         ("15M", SUMMER_2022, None, "commissioner"),
     ]
-    with pytest.raises(InputError, match="1 codes in sub_icb_code are no sub-ICB location"):
+    with pytest.raises(InputError, match="1 codes in sub_icb_code are not those of a sub-ICB location"):
         read_lookups(
             spark,
             RunConfig(LakeLocation(), practices=written(tmp_path / "q.csv", "practice_code,sub_icb_code", "A1,QQQ")),

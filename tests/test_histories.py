@@ -10,8 +10,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ebi_spark import synthetic
-from ebi_spark.config.settings import LakeLocation, load_config
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
 from ebi_spark.lake.storage import Lake
+from ebi_spark.pathway.definitions import definitions
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.ingest import Ingest
@@ -34,7 +36,7 @@ SUS_PLUS = {
         Der_Procedure_All Der_Financial_Year Der_Activity_Month""",
 }
 _HES = """SUSRECID PSEUDO_HESID FYEAR SEX ADMINCAT PROCODE3 PROCODET CCG_RESPONSIBILITY GPPRAC LSOA11 TRETSPEF DIAG_4_CONCAT
-    OPERTN_4_CONCAT DIAG_4_01 DIAG_4_02 DIAG_4_03 OPERTN_4_01 OPERTN_4_02 OPERTN_4_03"""
+    OPERTN_4_CONCAT DIAG_4_01 DIAG_4_02 DIAG_4_03 DIAG_4_04 DIAG_4_05 OPERTN_4_01 OPERTN_4_02 OPERTN_4_03 OPERTN_4_04 OPERTN_4_05"""
 HES = {
     "apc": f"""EPIKEY STARTAGE STARTAGE_CALC ADMIDATE ADMIMETH ADMISORC CLASSPAT DISDATE DISMETH DISDEST EPIORDER EPISTART
         EPIEND EPISTAT EPITYPE SPELBGIN SPELEND SPELDUR PROVSPNOPS FCE FAE FDE {_HES}""",
@@ -126,7 +128,7 @@ def test_both_systems_have_the_same_records(tmp_path: Path) -> None:
     ):  # fmt: skip
         for one, other in zip(ours, theirs, strict=True):
             assert {name: one[name] for name in pairs} == {name: other[column] for name, column in pairs.items()}
-            listed = [other[f"DIAG_4_{n:02d}"] for n in (1, 2, 3) if other[f"DIAG_4_{n:02d}"]]
+            listed = [other[f"DIAG_4_{n:02d}"] for n in range(1, 6) if other[f"DIAG_4_{n:02d}"]]
             assert one["Der_Diagnosis_All"].strip("|").split(",") == (listed or [""])
     keys = {row.get("EPIKEY") or row["ATTENDKEY"] for row in hes["apc"] + hes["op"]}
     assert len(keys) == len(hes["apc"]) + len(hes["op"])
@@ -151,6 +153,11 @@ def test_codes_are_in_the_code_books() -> None:
             assert set(item.diagnoses) <= set(books["icd10"].codes), history.case
             assert set(item.procedures) <= set(books["opcs4"].codes), history.case
     assert len({history.case for history in HISTORIES}) == len(HISTORIES)
+
+
+def test_every_step_that_data_can_show_is_in_a_history() -> None:
+    seen = {step for history in HISTORIES for step, _ in history.before}
+    assert seen == {step["id"] for step in definitions()["steps"] if step["coding"] != "not_visible"}
 
 
 def test_a_run_finds_what_is_true_of_each_history(spark: SparkSession, tmp_path: Path) -> None:

@@ -25,18 +25,22 @@ from pyspark.sql import functions as F
 from rich.table import Table as RichTable
 
 import ebi_spark.spark.session as sessions
-from ebi_spark.config.settings import LakeLocation, RunConfig, TableSource, load_config, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.errors import InputError, shown
 from ebi_spark.lake import storage
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.own_files import LIST, own_pages, put_pages, refuse_pages, refuse_report, write_whole
 from ebi_spark.policies.load import load_policies
 from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table_parts
-from ebi_spark.runs import history
+from ebi_spark.runs import stage_inputs
 from ebi_spark.sources.file_inventory import find_files
 from ebi_spark.sources.reader import read_table
-from ebi_spark.tables.schemas import POLICY
-from jobs import demo, generate, harness, ingest, maintain, policy, run, status
+from ebi_spark.tables.gold import POLICY
+from jobs import demo, exit_status, generate, ingest, maintain, policy, run, screen, status
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "bad-input.md"
@@ -160,7 +164,11 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with a comma in the lake's name": configured("lake: ./a,b\n" + SOURCES),
     "with a picture sign in the lake's name": configured("lake: ./😀\n" + SOURCES),
     "with a variable of Spark's in the lake's name": configured("lake: ./${env:HOME}\n" + SOURCES),
-    "with a lake at a URL": configured("lake: s3://bucket/lake\n" + SOURCES),
+    "with a lake at `s3://`": configured("lake: s3://bucket/lake\n" + SOURCES),
+    "with a lake at a URL that has a password in it": configured("lake: s3a://user:secret@bucket/lake\n" + SOURCES),
+    "with a lake at `abfss://`, in a local session": configured(
+        "lake: abfss://lake@account.dfs.core.windows.net/ebi\n" + SOURCES
+    ),
     "with `report` at a URL": configured(PLAIN + "report: https://example.org/report.html\n"),
     "with a lake in the home of an unknown user": configured("lake: ~nobody-of-this-name/lake\n" + SOURCES),
     "with a lake below links that lead to each other": prepared(
@@ -254,7 +262,7 @@ def test_a_hostile_call(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def settings_of(schema: dict[str, Any], whole: dict[str, Any], at: str = "") -> dict[str, Any]:
-    """The places of a schema where a text of any kind can stand."""
+    """The places of a schema where a text of any kind can be."""
     if "$ref" in schema:
         return settings_of(whole["$defs"][schema["$ref"].rsplit("/", 1)[1]], whole, at)
     found: dict[str, Any] = {}
@@ -460,7 +468,7 @@ def test_patterns_beside_a_configuration_in_an_odd_folder(tmp_path: Path) -> Non
     for name, value, file in (
         ("practices", config.practices, "practices.csv"), ("population", config.population, "pop1.csv"),
     ):  # fmt: skip
-        assert f"file:{place / file}" in history._setting(name, value)
+        assert f"file:{place / file}" in stage_inputs._setting(name, value)
 
 
 def test_a_folder_that_is_more_than_a_lake_keeps_its_rights(tmp_path: Path) -> None:
@@ -491,13 +499,13 @@ RAW = "a\x1b[31mb [bold red]c[/] [/nothing] :x: \x9bd \u202ee\r\x07"
 
 def test_nothing_that_a_terminal_acts_on_is_printed() -> None:
     out = io.StringIO()
-    console = harness.SafeConsole(file=out, width=200, force_terminal=False)
+    console = screen.SafeConsole(file=out, width=200, force_terminal=False)
     table = RichTable(RAW, title=RAW, show_header=True)
     table.add_row(RAW)
     console.print(table)
     console.print(RAW)
-    console.print(harness.headed(RAW, RAW))
-    console.print(harness.table_of_lines(RAW, [RAW]))
+    console.print(screen.headed(RAW, RAW))
+    console.print(screen.table_of_lines(RAW, [RAW]))
     printed = out.getvalue()
     assert printed.replace("\n", "").isprintable()
     assert printed.count("[bold red]c[/] [/nothing] :x:") == 8
@@ -505,7 +513,7 @@ def test_nothing_that_a_terminal_acts_on_is_printed() -> None:
 
 
 def test_nothing_that_a_terminal_acts_on_is_in_json(capsys: pytest.CaptureFixture[str]) -> None:
-    harness._finished({"exit": 0, "columns": [RAW, "\udcff"]}, as_json=True)
+    exit_status._finished({"exit": 0, "columns": [RAW, "\udcff"]}, as_json=True)
     printed = capsys.readouterr().out
     assert printed.rstrip("\n").isprintable()
     assert json.loads(printed)["columns"] == [RAW, "\udcff"]
@@ -519,7 +527,7 @@ def test_messages_are_one_printable_line() -> None:
 
 
 def test_jobs_print_through_one_console() -> None:
-    """``Console`` of rich is made in ``harness`` alone, and nothing marks a text up."""
+    """``Console`` of rich is made in ``screen`` alone, and nothing marks a text up."""
     for path in sorted((ROOT / "jobs").glob("*.py")):
         text = path.read_text(encoding="utf-8")
         made = [
@@ -543,7 +551,7 @@ def test_being_asked_to_stop_prints_no_traceback(capfd: pytest.CaptureFixture[st
             raise
 
     try:
-        assert harness.guarded(work, as_json=False, debug=False) == 130
+        assert exit_status.guarded(work, as_json=False, debug=False) == 130
     finally:
         logging.disable(logging.NOTSET)
     printed = capfd.readouterr().err

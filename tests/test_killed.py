@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import call, duckdb_on_delta
+from calling import call, delta_rows
 from pyspark.sql import SparkSession
 from real_runs import (
     SECRET,
@@ -29,11 +29,12 @@ from ebi_spark import synthetic
 from ebi_spark.lake.locking import LOCK
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
-from ebi_spark.runs.history import CHECKED
+from ebi_spark.runs.stage_inputs import CHECKED
 from ebi_spark.stages import validate as stages_validate
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import DIM_STATUS, STAR_TABLES
-from ebi_spark.validation import gate
+from ebi_spark.validation import check_layers
+from ebi_spark.validation.result import LayerResult
 from jobs import run
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -100,17 +101,17 @@ class Clock(datetime):
         return (datetime(2024, 3, 31, 22, 59, tzinfo=UTC) + (cls.looks - 1) * timedelta(minutes=7)).astimezone(tz)
 
 
-def open_gate(lake: Lake, layers: Iterable[str], **_: Any) -> dict[str, gate.GateResult]:
+def all_checks_pass(lake: Lake, layers: Iterable[str], **_: Any) -> dict[str, LayerResult]:
     """Lets everything pass unseen."""
     return {
-        layer: gate.GateResult(True, 0, [], {name: lake.version(TABLES[name]) for name in CHECKED.get(layer, ())}, None)
+        layer: LayerResult(True, 0, [], {name: lake.version(TABLES[name]) for name in CHECKED.get(layer, ())}, None)
         for layer in layers
     }
 
 
 @pytest.fixture(scope="module")
 def source(spark: SparkSession, empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("killed") / "source of blanks"  # Java is told of places below it
+    folder = tmp_path_factory.mktemp("killed") / "source of blanks"  # Java gets paths below it
     synthetic.generate(
         spark, folder, years=["2021-22"], spells=900, attendances=300, seed=7, system="sus_plus",
         file_format="csv", progress=lambda _: None,
@@ -166,8 +167,8 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
     printed = []
     unfinished: set[str] = set()  # the stage that the last break left before its last commit
     # Checks take half of a run and commit nothing; the undisturbed run goes through them.
-    monkeypatch.setattr(gate, "validate_layers", open_gate)
-    monkeypatch.setattr(stages_validate, "validate_layers", open_gate)
+    monkeypatch.setattr(check_layers, "validate_layers", all_checks_pass)
+    monkeypatch.setattr(stages_validate, "validate_layers", all_checks_pass)
 
     def breaks(stage: str, strikes: dict[str, str]) -> None:
         """The run takes up where the last one stopped, does over no stage that had ended, and breaks in its turn."""
@@ -233,11 +234,10 @@ def test_a_run_that_is_killed_or_broken_is_taken_up_again(
     assert rest["outcome"] == "done", rest["error"]
     assert len(releases_are_whole(lake)) == 2
     assert end_state(lake) == undisturbed
-    with duckdb_on_delta() as reader:
-        log = f"SELECT stage FROM delta_scan('{lake / 'gold/run_log'}') WHERE outcome = 'done'"
-        assert Counter(stage for (stage,) in reader.execute(log).fetchall()) == dict.fromkeys(STAGES, 1)
+    log = delta_rows(lake / "gold/run_log", "stage", "outcome = 'done'")
+    assert Counter(stage for (stage,) in log) == dict.fromkeys(STAGES, 1)
 
-    # None of the seeded values stands in anything printed or written but the records themselves, which do hold them.
+    # None of the seeded values is in anything printed or written but the records themselves, which do contain them.
     assert SECRET in str(undisturbed["silver/apc_spell"])
     assert SECRET in str(undisturbed["silver/quarantine"])
     for name in ("silver/prior_approval", "silver/prior_approval_quarantine", "gold/approval_unused"):

@@ -15,33 +15,26 @@ from zoneinfo import ZoneInfo
 
 import delta.exceptions
 import pytest
-from calling import duckdb_on_delta, rows_of
+from calling import delta_rows, duckdb_on_delta, rows_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import local_tables, storage
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake, prepare_folders
 from ebi_spark.release.publish import PUBLISHED, remove_old_releases
-from ebi_spark.runs.history import READS, RunHistory, new_record, recorded_inputs
+from ebi_spark.runs.history import RunHistory, new_record
+from ebi_spark.runs.stage_inputs import READS, recorded_inputs
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import (
-    ACTIVITY_RATE,
-    BATCH,
-    POLICY,
-    RATE,
-    RELEASE,
-    RUN_LOG,
-    SCHEMA_VERSION,
-    STAGE_INPUT,
-    TABLES,
-    WITHDRAWN_RECORD,
-    YEAR,
-    Table,
-)
-from jobs import harness, maintain
+from ebi_spark.tables.gold import ACTIVITY_RATE, BATCH, POLICY, RUN_LOG, STAGE_INPUT
+from ebi_spark.tables.published import RATE, RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import WITHDRAWN_RECORD
+from ebi_spark.tables.table import SCHEMA_VERSION, YEAR, Table
+from jobs import exit_status, maintain
 
 USED = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE)}
 
@@ -147,13 +140,13 @@ def test_a_log_tells_without_spark_what_spark_finds(
     names = ["release_id", "is_current", "released_at", "years", "tables", "caveats"]
     found = LocalLake(lake.location).small_rows(RELEASE, names)
     assert lake.small_rows(RELEASE, names) == found
-    told = lake.read(RELEASE).withColumn("released_at", F.unix_micros("released_at")).select(*names).collect()
-    assert sorted(found, key=str) == sorted((row.asDict() for row in told), key=str)
+    by_spark = lake.read(RELEASE).withColumn("released_at", F.unix_micros("released_at")).select(*names).collect()
+    assert sorted(found, key=str) == sorted((row.asDict() for row in by_spark), key=str)
     assert {row["released_at"] for row in found} == {int(moment.timestamp()) * 10**6 + 123456 for moment in MOMENTS}
     assert found[0]["tables"] == {"published/rate": 7}
 
 
-def test_what_a_log_does_not_tell_spark_is_asked(lake: Lake) -> None:
+def test_spark_is_asked_for_what_the_log_does_not_say(lake: Lake) -> None:
     lake._create(ACTIVITY_RATE)
     for year in ("2021-22", "2022-23"):
         lake.replace(ACTIVITY_RATE, rates(lake, (year, "A", 1)), {YEAR: [year]}, stage="rate")
@@ -163,7 +156,7 @@ def test_what_a_log_does_not_tell_spark_is_asked(lake: Lake) -> None:
     row = {"release_id": "R", "is_current": True, "released_at": datetime(2022, 10, 30, 1, 30, tzinfo=UTC)}
     lake.append(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), stage="publish")
     names = ["release_id", "released_at", "sources"]
-    told = lake.small_rows(RELEASE, names)
+    read = lake.small_rows(RELEASE, names)
     # Deletion vectors: a file holds rows that the table does not.
     for table in (ACTIVITY_RATE, RELEASE):
         lake.spark.sql(
@@ -178,7 +171,7 @@ def test_what_a_log_does_not_tell_spark_is_asked(lake: Lake) -> None:
     assert [tuple(row.values()) for row in counted] == [("2021-22", 1, 1), ("2022-23", 2, 4)]
     shown = lake.frame(ACTIVITY_RATE, {YEAR: ["2022-23"], "area_code": ["B", "C"]})
     assert shown["activity"].tolist() == [3]
-    assert lake.small_rows(RELEASE, names) == told == [{**told[0], "release_id": "R", "sources": None}]
+    assert lake.small_rows(RELEASE, names) == read == [{**read[0], "release_id": "R", "sources": None}]
     log = log_of(lake, POLICY)
     lake._create(POLICY)
     lake.append(POLICY, small_frame(lake.spark, [{"policy_id": "2Y"}], POLICY.schema), stage="flag")
@@ -283,7 +276,7 @@ def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
             thread.join()
         return refused
 
-    def held() -> dict[str, set[int]]:
+    def contents() -> dict[str, set[int]]:
         found: dict[str, set[int]] = {}
         for row in lake.read(ACTIVITY_RATE).collect():
             found.setdefault(row[YEAR], set()).add(row["activity"])
@@ -291,16 +284,16 @@ def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
         return found
 
     assert together(("2021-22", 1), ("2022-23", 2)) == []
-    assert held() == {"2021-22": {1}, "2022-23": {2}}
+    assert contents() == {"2021-22": {1}, "2022-23": {2}}
     refused = together(("2021-22", 3), ("2021-22", 4))
     assert len(refused) <= 1
     for error in refused:
         assert "gold/activity_rate: another run committed to the same rows" in error.message
         assert "run the same command again" in error.remedy
-    assert held()["2021-22"] in ({3}, {4})
-    assert held()["2022-23"] == {2}
+    assert contents()["2021-22"] in ({3}, {4})
+    assert contents()["2022-23"] == {2}
     assert together(("2021-22", 5)) == []
-    assert held() == {"2021-22": {5}, "2022-23": {2}}
+    assert contents() == {"2021-22": {5}, "2022-23": {2}}
 
 
 def test_a_full_disk_in_mid_write_leaves_the_old_rows(lake: Lake) -> None:
@@ -313,11 +306,9 @@ def test_a_full_disk_in_mid_write_leaves_the_old_rows(lake: Lake) -> None:
         *[F.lit(None).alias(name) for name in ACTIVITY_RATE.names() if name not in (YEAR, "area_code", "activity")],
     )  # fmt: skip
 
-    def held() -> tuple[Any, ...]:
-        with duckdb_on_delta() as reader:
-            place = log_of(lake, ACTIVITY_RATE).parent
-            (found,) = reader.execute(f"SELECT count(*), sum(activity) FROM delta_scan('{place}')").fetchall()
-        return tuple(found)
+    def contents() -> tuple[Any, ...]:
+        (found,) = delta_rows(log_of(lake, ACTIVITY_RATE).parent, "count(*), sum(activity)")
+        return found
 
     java = lake.spark.sparkContext._gateway.proc.pid  # type: ignore[union-attr]
     soft, hard = resource.prlimit(java, resource.RLIMIT_FSIZE)
@@ -328,9 +319,9 @@ def test_a_full_disk_in_mid_write_leaves_the_old_rows(lake: Lake) -> None:
     finally:
         resource.prlimit(java, resource.RLIMIT_FSIZE, (soft, hard))
     assert lake.version(ACTIVITY_RATE) == version
-    assert held() == (1, 3)
+    assert contents() == (1, 3)
     lake.replace(ACTIVITY_RATE, many, {YEAR: ["2021-22"]}, stage="rate")
-    assert held() == (5_000, 35_000)
+    assert contents() == (5_000, 35_000)
 
 
 @pytest.mark.parametrize("name", delta.exceptions.__all__)
@@ -423,17 +414,17 @@ def test_maintenance_removes_only_what_no_kept_version_needs(
     for file in folder.rglob("*.parquet"):
         os.utime(file, (long_ago, long_ago))
     with duckdb_on_delta() as reader:
-        reader.execute(f"ATTACH '{folder}' AS held (TYPE delta, PIN_SNAPSHOT)")
-        assert reader.execute("SELECT count(*), sum(activity) FROM held").fetchall() == [(4, 12)]
+        reader.execute(f"ATTACH '{folder}' AS contents (TYPE delta, PIN_SNAPSHOT)")
+        assert reader.execute("SELECT count(*), sum(activity) FROM contents").fetchall() == [(4, 12)]
         compact = replace(ACTIVITY_RATE, compact=True)
         monkeypatch.setattr(maintain, "TABLES", USED | {compact.full_name: compact})
         where = str(lake.location.folder)
         assert maintain.main(["--lake", where, "--keep-hours", "24"]) == 2
         assert maintain.main(["--lake", where, "--json"]) == 0
-        told = json.loads(capsys.readouterr().out.splitlines()[-1])
-        assert reader.execute("SELECT count(*), sum(activity) FROM held").fetchall() == [(4, 12)]
+        answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert reader.execute("SELECT count(*), sum(activity) FROM contents").fetchall() == [(4, 12)]
     assert not orphan.exists()
-    (row,) = [item for item in told["maintained"] if item["table"] == ACTIVITY_RATE.full_name]
+    (row,) = [item for item in answer["maintained"] if item["table"] == ACTIVITY_RATE.full_name]
     assert (row["files_before"], row["files"]) == (4, 2)
     # Files of earlier versions are still there, however old: they were let go only now.
     past = Lake(lake.spark, lake.location, as_of={ACTIVITY_RATE.full_name: 2})
@@ -500,16 +491,16 @@ def test_the_hour_that_comes_twice_and_a_clock_set_back(lake: Lake, monkeypatch:
         ran("summer", datetime(2024, 10, 27, 0, 30, tzinfo=UTC), "hes_2018")
         ran("winter", datetime(2024, 10, 27, 1, 10, tzinfo=UTC), "hes_2018_protected")
         monkeypatch.setitem(READS, "publish", ())
-        books = RunHistory(lake, RunConfig(lake=lake.location, disclosure="hes_2018_protected"), "now")
-        assert [record.run_id for record in books.state.records] == ["winter", "summer"]
-        assert books.why_publish() == []
+        history = RunHistory(lake, RunConfig(lake=lake.location, disclosure="hes_2018_protected"), "now")
+        assert [record.run_id for record in history.state.records] == ["winter", "summer"]
+        assert history.why_publish() == []
         ran("set_back", datetime(2024, 10, 27, 0, 10, tzinfo=UTC), "hes_2018")
-        books = RunHistory(lake, books.config, "now")
-        assert [record.run_id for record in books.state.records] == ["winter", "summer", "set_back"]
-        assert books.why_publish() == ["published/release was written by something else"]
+        history = RunHistory(lake, history.config, "now")
+        assert [record.run_id for record in history.state.records] == ["winter", "summer", "set_back"]
+        assert history.why_publish() == ["published/release was written by something else"]
         # Around midnight of the last day of a year nothing is taken from the clock but these instants: run ids are UTC.
-        monkeypatch.setattr(harness, "datetime", _Midnight)
-        assert harness.new_run_id().startswith("20240331T233000Z-")
+        monkeypatch.setattr(exit_status, "datetime", _Midnight)
+        assert exit_status.new_run_id().startswith("20240331T233000Z-")
     finally:
         monkeypatch.undo()
         time.tzset()

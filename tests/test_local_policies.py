@@ -15,7 +15,9 @@ from clauses import passes
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import _distinct_tests, apply_policies, scope_totals
 from ebi_spark.flags.attrition import attrition
@@ -34,7 +36,7 @@ from ebi_spark.rates.activity import activity_rates, prepare_flags
 from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 from jobs import policy as job
 
 NATIONAL, DERBY, MERSEY = "2Y_back_pain_fusion", "DDICB_back_pain_fusion", "CMICB_Clin087"
@@ -128,12 +130,13 @@ def test_the_national_revision_of_september_2024() -> None:
                 "instability", "trauma"}  # fmt: skip
     assert ids[0] - ids[1] == not_seen
     assert ids[1] - ids[0] == {"lower_limb_pain", "scoliosis_surgery", "nerve_compression"}
-    # Each of them is a decision that no reading makes: made alone it adds the clause of August 2022, and is counted.
+    # Each of them is a decision that no reading makes: made alone, from any reading, it adds the clause of August 2022, and is counted.
     flips = {(flip.base, flip.clause): flip for flip in later.flips if flip.decision.endswith("_not_seen_in_excerpt")}
-    assert {clause for _, clause in flips} == not_seen and len(flips) == 14
+    assert {clause for _, clause in flips} == not_seen and len(flips) == 21
     of_2022 = {clause.id: clause.outcome_parts for clause in before.clauses}
     for (_, clause), flip in flips.items():
         assert (flip.source, flip.undone) == ("sensitivity", False)
+        assert flip.clauses[:-1] == later.readings[flip.base].clauses
         assert flip.clauses[-1].outcome_parts == of_2022[clause]
     # Spondylolisthesis stays excluded in every reading.
     for revision in policy.revisions:
@@ -344,7 +347,10 @@ def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> Non
         for reading, decisions in (("as_published", published), ("as_intended", intended)):
             turned = found[number, NATIONAL, reading]["decisive_decisions"]
             assert (len(turned), set(turned)) == (len(decisions), decisions), (change, reading)
-        assert found[number, NATIONAL, "guidance_coded"]["decisive_decisions"] == []
+        # What the excerpt no longer shows is decisive for the guidance too, unless another clause of it already fails.
+        assert found[number, NATIONAL, "guidance_coded"]["decisive_decisions"] == (
+            ["trauma_not_seen_in_excerpt"] if number == len(CASES) - 1 else []
+        )
     assert {number for number, policy, _ in found if policy == MERSEY} == {len(CASES) - 1}
     assert found[len(CASES) - 1, MERSEY, "as_published"]["failed_clauses"] == ["trauma"]
 
@@ -380,6 +386,13 @@ def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> Non
     assert moved("elective_methods_only", "as_intended") == (1, 0, 9, 10, "undone")
     assert moved("unknown_diagnosis_kept", "as_intended") == (0, 1, 9, 8, "undone")
     assert moved("pregnancy_not_seen_in_excerpt") == (0, 0, 9, 9, "made")
+    guided = [(number, row) for (number, policy, reading), row in found.items()
+              if (policy, reading, row["financial_year"]) == (NATIONAL, "guidance_coded", "2024-25")]  # fmt: skip
+    still = sum(row["outcome"] == "flagged" for _, row in guided)
+    assert moved("trauma_not_seen_in_excerpt", "guidance_coded") == (0, 1, still, still - 1, "made")
+    assert moved("inflammatory_not_seen_in_excerpt", "guidance_coded") == (0, 0, still, still, "made")
+    # The coding of August 2022 was seen whole, so nothing is added to its guidance.
+    assert not [key for key in effects if key[1:3] == ("guidance_coded", "2022-23")]
     assert effects[NATIONAL, "as_published", "2022-23", "missing_category_kept"]["added"] == 0
 
     boards = {policy.id: list(policy.boards) for policy in policies if policy.boards}

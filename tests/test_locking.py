@@ -44,14 +44,14 @@ def test_it_names_this_process_and_goes_with_it(lake: Path) -> None:
     path = lake / "silver" / locking.LOCK
     with locked(lake) as lock:
         lock.name_java()
-        held = json.loads(path.read_text(encoding="utf-8"))
-        assert held["processes"][0] == {
+        lock_file = json.loads(path.read_text(encoding="utf-8"))
+        assert lock_file["processes"][0] == {
             "pid": os.getpid(), "started": locking._started(os.getpid()), "name": locking._name(os.getpid()),
         }  # fmt: skip
         assert path.stat().st_mode & 0o077 == 0
         with pytest.raises(InputError, match=rf"in use by process {os.getpid()} \(.*started \d{{4}}-"), locked(lake):
             pass
-        assert json.loads(path.read_text(encoding="utf-8")) == held
+        assert json.loads(path.read_text(encoding="utf-8")) == lock_file
     assert not path.exists()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ebi_spark.config.settings import disclosure_rules
+from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.release.kept_releases import Earlier
 from ebi_spark.release.measure_summary import code_use, equality, linked
 from ebi_spark.release.suppression import Thresholds

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import binomtest, chi2, norm
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.rates import methods
 from ebi_spark.small_frames import small_frame
 

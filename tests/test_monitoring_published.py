@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, disclosure_rules
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.kept_releases import Earlier
@@ -29,6 +31,7 @@ from ebi_spark.release.monitoring_tables import (
 )
 from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.suppression import Thresholds
+from ebi_spark.tables.gold import ACTIVITY_RATE, POLICY
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
     APPROVAL_MATCH,
@@ -46,7 +49,8 @@ from ebi_spark.tables.monitoring import (
     PUBLISHED_ACTIVITY_CHANGE,
     PUBLISHED_AUDIT_ESTIMATE,
 )
-from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RELEASE, Table
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.table import Table
 from tests.disclosure_attack import narrowed_classes
 
 RULE = Thresholds.from_rule(disclosure_rules()["hes_2018_protected"])
@@ -377,6 +381,13 @@ def test_an_incidence_of_few_is_withheld(counts: dict[int, int], start: int, wit
     assert (found["readmission", 30]["status"] == "withheld") is withheld
 
 
+def test_an_incidence_says_what_decides_a_transfer() -> None:
+    known = [row | {"transfers_by": "admission_method"} for row in curve("readmission", {3: 20})]
+    found = incidence_of([*known, *curve("further_operation", {3: 20})])
+    assert found["readmission", 30]["transfers_by"] == found["readmission", 730]["transfers_by"] == "admission_method"
+    assert found["further_operation", 30]["transfers_by"] is None, "a lake of an earlier version does not say"
+
+
 def test_an_incidence_that_was_withheld_stays_withheld() -> None:
     first = incidence_of(curve("readmission", {3: 7}))
     again = incidence_of(curve("readmission", {3: 8}), list(first.values()))
@@ -588,6 +599,53 @@ def test_a_chain_with_a_small_count_shows_its_totals_only(after: tuple[int, ...]
     }
 
 
+def small_counts_found(published: Mapping[str, Row], chain: Sequence[int], side: str) -> list[int]:
+    """The attack: a reader who knows the people and the total works the counts of a chain out from the factors, each known to half of
+    its last digit. Returns the counts from 1 to 7, and such differences of one count and the next, that can have one value only."""
+    factors = [
+        published[name][f"value_{side}"] for name in published if name not in ("total_from", "total_to", "people")
+    ]
+    low, high = [float(chain[0])], [float(chain[0])]
+    for factor in factors:
+        half = 0.0 if not factor else 0.5 * 10 ** (np.floor(np.log10(factor)) - 2)
+        low.append(0.0 if factor is None else np.ceil(low[-1] * (factor - half) - 1e-9))
+        high.append(high[-1] if factor is None else np.floor(high[-1] * (factor + half) + 1e-9))
+    low[-1] = high[-1] = float(published[f"total_{side}"]["records"])
+    for place in range(len(low) - 2, 0, -1):
+        low[place] = max(low[place], low[place + 1])
+    known = [count for place, count in enumerate(chain[1:-1], 1) if low[place] == high[place]]
+    for place in range(1, len(chain) - 1):
+        if low[place] == high[place] and low[place + 1] == high[place + 1]:
+            known.append(chain[place] - chain[place + 1])
+    return [count for count in known if 1 <= count <= 7]
+
+
+def test_the_factors_of_a_change_reveal_no_small_count() -> None:
+    draw = np.random.default_rng(28)
+    careless, found = 0, 0
+    for _ in range(400):
+        chains = []
+        for _ in range(2):
+            chain = [int(draw.integers(50_000_000, 60_000_000)), int(draw.integers(1, 120))]
+            while len(chain) < 6:
+                chain.append(chain[-1] - int(draw.choice([0, draw.integers(0, 9), draw.integers(0, chain[-1] + 1)])))
+                chain[-1] = max(0, chain[-1])
+            chains.append(chain)
+        for rule in (RULE, Thresholds(1, 0, 5)):
+            rows = {row["component"]: row for row in activity_change(change_of(*chains), Earlier(), rule)}
+            revealed = [
+                number
+                for chain, side in zip(chains, ("from", "to"), strict=True)
+                for number in small_counts_found(rows, chain, side)
+            ]
+            if rule is RULE:
+                assert revealed == [], chains
+                found += rows["flagged"]["status"] == "ok"
+            else:
+                careless += len(revealed)
+    assert careless > 500 and found > 5, "the attack breaks what is published without the rule"
+
+
 def test_parts_that_a_kept_release_withholds_stay_withheld() -> None:
     small = activity_change(change_of(BEFORE, (51_000_000, 8000, 4500, 800, 500, 494)), Earlier(), RULE)
     found = {row["component"]: row for row in activity_change(change_of(BEFORE, AFTER), Earlier(small), RULE)}
@@ -638,6 +696,11 @@ def test_a_corrected_figure_does_not_give_away_a_share_that_is_withheld() -> Non
         ({"estimate": 7 / 102}, "withheld"),
         ({"estimate": 8 / 102}, "ok"),
         ({"estimate": 95 / 102}, "withheld"),  # 7 count against it
+        # Forms have weights: 7 of them may count for as much as 20.
+        ({"estimate": 20 / 102, "counted": 7}, "withheld"),
+        ({"estimate": 20 / 102, "counted": 8}, "ok"),
+        ({"estimate": 82 / 102, "counted": 95}, "withheld"),
+        ({"estimate": 7 / 102, "counted": 20}, "withheld"),
         ({"estimate": None}, "withheld"),
         ({"measure": "kappa", "forms": 29}, "withheld"),
         ({"measure": "kappa", "forms": 30}, "ok"),
@@ -649,6 +712,16 @@ def test_a_corrected_figure_does_not_give_away_a_share_that_is_withheld() -> Non
 def test_an_estimate_of_few_forms_is_withheld(values: dict[str, Any], status: str) -> None:
     [row] = audited(estimated(**values))
     assert row["status"] == status and (row["forms"] is None) == (status != "ok")
+
+
+def test_no_estimate_has_a_cell_of_few_forms_behind_it() -> None:
+    """Whatever the weights: the forms for and against an estimate are 8 or more each, or it is withheld."""
+    for forms in (15, 16, 31, 102):
+        for yes in range(forms + 1):
+            for weighted in (yes / forms, 0.5):
+                [row] = audited(estimated(estimate=weighted, forms=forms, counted=yes))
+                assert (row["status"] == "ok") == (min(yes, forms - yes) >= 8), (forms, yes, weighted)
+                assert row["status"] == "ok" or row["forms"] is row["estimate"] is row["upper"] is None
 
 
 def test_strata_providers_and_samples_are_not_published() -> None:

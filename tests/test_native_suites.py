@@ -11,11 +11,12 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.validation import native_suites
-from ebi_spark.validation.gate import LAYER_SUITES, _native_in_words, load_suite
+from ebi_spark.validation.page import native_in_words
+from ebi_spark.validation.suites import LAYER_SUITES, load_suite
 
 FILES = sorted(resource("expectations", "published").glob("*.json"))
 
@@ -85,7 +86,7 @@ def test_the_page_on_reading_results_checks_a_release_and_makes_data_docs(
     assert "published_rate" in text
     # Data Docs count expectations, and the page of the checks says how many these are.
     evaluated = re.search(r"Evaluated Expectations\D+?(\d+)", re.sub(r"<[^>]+>", " ", text))
-    assert evaluated and f", as {evaluated[1]} expectations," in _native_in_words(load_suite("published_rate"))
+    assert evaluated and f", as {evaluated[1]} expectations," in native_in_words(load_suite("published_rate"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

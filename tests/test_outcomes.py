@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from statsmodels.stats.proportion import proportion_confint
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
-from ebi_spark.pathway.continuous_spells import transfer_warning
+from ebi_spark.pathway.continuous_spells import transfer_warning, transfers_by
 from ebi_spark.pathway.definitions import definitions_after
 from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.policies.code_books import code_books
@@ -507,12 +507,8 @@ def test_made_up_histories_are_found_as_they_are_written(found: tuple[dict[str, 
             assert here["infection", "90_days"] is None
     # Together they show every step and window.
     assert set().union(*(made.steps for made in MADE_UP.values())) == {
-        (step["id"], window)
-        for step in definitions_after()["steps"]
-        for window in step["windows"]
-        if (step["id"], window) not in {("haemorrhage", "90_days"), ("device", "index_spell"),
-                                        ("thromboembolism", "index_spell"), ("revision", "1_year")}
-    }  # fmt: skip
+        (step["id"], window) for step in definitions_after()["steps"] for window in step["windows"]
+    }
 
 
 @pytest.mark.parametrize("step", definitions_after()["steps"], ids=lambda step: step["id"])
@@ -578,6 +574,8 @@ def test_a_warning_says_what_decides_without_sources_and_destinations() -> None:
     assert transfer_warning(3, 1) is None
     assert "the admission method alone decides" in str(transfer_warning(0, 0))
     assert "no spell has a value in discharge_destination, so" in str(transfer_warning(5, 0))
+    assert transfers_by(3, 1) == ("admission_method", "admission_source", "discharge_destination")
+    assert (transfers_by(0, 0), transfers_by(5, 0)) == (("admission_method",), ("admission_method", "admission_source"))
 
 
 # Cumulative incidence
@@ -732,7 +730,8 @@ def test_without_events_the_estimate_is_known_but_has_no_limits() -> None:
 
 
 def test_rows_have_the_columns_of_the_tables() -> None:
-    rows = incidence_rows(counts("readmission", [3], ["readmission"]))
+    rows = incidence_rows(counts("readmission", [3], ["readmission"]), ("admission_method", "admission_source"))
+    assert {row["transfers_by"] for row in rows} == {"admission_method,admission_source"}
     assert set(rows[0]) == set(PATHWAY_INCIDENCE.names()) - {"run_id"}
     assert set(NO_OUTCOME) <= set(PATHWAY.names())
     known = set(definitions_after()["windows"]) | {"index_spell"}

@@ -10,7 +10,8 @@ from typing import Any
 
 import duckdb
 import pytest
-from calling import duckdb_on_delta
+from calling import delta_rows
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from ebi_spark.config.settings import RunConfig
@@ -28,15 +29,17 @@ from ebi_spark.pathway.at_operation import (
 from ebi_spark.pathway.before import CANNOT_BE_SEEN, NOT_SEEN, SEEN, by_operation, findings, steps_before
 from ebi_spark.pathway.code_lists import pattern, steps, windows_of
 from ebi_spark.pathway.coverage import Covered, Month, stretches
-from ebi_spark.pathway.definitions import definitions
+from ebi_spark.pathway.definitions import definitions, definitions_after
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies
-from ebi_spark.small_frames import small_frame
+from ebi_spark.small_frames import kept, small_frame
 from ebi_spark.stages.monitor import Monitor, MonitorSummary
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, APC_SPELL, OP_ATTENDANCE, Table
-from ebi_spark.tables.schemas import POLICY as POLICY_TABLE
+from ebi_spark.tables.gold import ACTIVITY_FLAG
+from ebi_spark.tables.gold import POLICY as POLICY_TABLE
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.table import Table
 
 POLICY = "2Y_back_pain_fusion"
 DAY = date(2024, 6, 15)
@@ -436,16 +439,13 @@ def test_the_stage_writes_the_same_from_silver_and_gold(
     monitor = Monitor(RunContext(RunConfig(lake=lake.location, sources=()), lake, "test-run"))
     monitor._approvals(summary)  # writes the operations
     monitor._pathways(summary)
-    with duckdb_on_delta() as reader:
-        where = str(tmp_path / "lake/gold")
-        states = reader.execute(
-            f"SELECT record_id, step_id, \"window\", state FROM delta_scan('{where}/pathway_step')"
-        ).fetchall()
-        wide = reader.execute(
-            "SELECT record_id, {'levels': levels, 'approach': approach, 'decompression': decompression, "
-            "'algorithm_step': algorithm_step} "
-            f"FROM delta_scan('{where}/pathway')"
-        ).fetchall()
+    gold = tmp_path / "lake/gold"
+    states = delta_rows(gold / "pathway_step", 'record_id, step_id, "window", state')
+    wide = delta_rows(
+        gold / "pathway",
+        "record_id, {'levels': levels, 'approach': approach, 'decompression': decompression, "
+        "'algorithm_step': algorithm_step}",
+    )
     found, described = {tuple(row[:3]): row[3] for row in states}, dict(wide)
     for number, history in enumerate(EVERY):
         record = f"o{number}"
@@ -468,6 +468,33 @@ def test_the_outpatient_table_is_not_shuffled(spark: SparkSession, capsys: pytes
 
 
 # Without Spark: definitions, patterns and days
+
+
+class Frame:
+    """Remembers what is asked of it; serverless compute refuses to keep a frame."""
+
+    def __init__(self, serverless: bool) -> None:
+        self.serverless, self.asked = serverless, [""]
+
+    def persist(self) -> None:
+        self.asked.append("persist")
+        if self.serverless:
+            raise PySparkException("PERSIST TABLE is not supported on serverless compute")
+
+    def unpersist(self) -> None:
+        self.asked.append("unpersist")
+
+
+@pytest.mark.parametrize(("serverless", "asked"), [(False, ["persist", "unpersist"]), (True, ["persist"])])
+def test_a_frame_is_kept_where_spark_can_keep_it(serverless: bool, asked: list[str]) -> None:
+    frame = Frame(serverless)
+    with kept(frame) as given:  # type: ignore[arg-type]
+        assert given is frame and frame.asked[1:] == ["persist"]  # type: ignore[comparison-overlap]
+    assert frame.asked[1:] == asked
+    broken = Frame(serverless)
+    with pytest.raises(ZeroDivisionError), kept(broken):  # type: ignore[arg-type]
+        raise ZeroDivisionError
+    assert broken.asked[1:] == asked, "nothing is left behind by a failure"
 
 
 def looks_of(step_id: str) -> list[dict[str, Any]]:
@@ -544,15 +571,19 @@ def plain(text: str) -> str:
 
 def test_source_texts_are_the_words_of_the_article() -> None:
     article = plain((FIXTURES / "article_on_fusion.txt").read_text(encoding="utf-8"))
-    items = definitions()
-    quoted = [item for item in (*items["steps"], *items["algorithm"]) if "source_text" in item and "source" not in item]
-    assert len(quoted) > 25
+    items, after = definitions(), definitions_after()
+    every = (*items["steps"], *items["algorithm"], *after["steps"], *after["not_visible"])
+    quoted = [item for item in every if "source_text" in item and "source" not in item]
+    assert len(quoted) > 35
     for item in quoted:
         assert f" {plain(item['source_text'])} " in f" {article} ", item["id"]
     assert plain(items["article"]["title"]) in article
     assert {item["id"] for item in items["steps"] if "source" in item} == {"lumbar_imaging_flagged", "mcas"}
     without = {item["id"] for item in items["steps"] if "source_text" not in item}
     assert {"rheumatology", "facet_injection", "imaging_then_injection"} <= without
+    assert {item["id"] for item in after["steps"] if "source_text" not in item} == {
+        "emergency_readmission", "possible_staged", "death_in_hospital",
+    }  # fmt: skip
     assert not without & {name for item in items["algorithm"] for name in item.get("indications", ())}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.storage import Lake, predicate_of, prepare_folders
 from ebi_spark.rates.activity import activity_rates, prepare_flags
@@ -19,7 +19,8 @@ from ebi_spark.rates.periods import Period, periods_of, rows_to_replace
 from ebi_spark.rates.population import ENGLAND, Population
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE, POLICY, POLICY_ATTRITION, PROVIDER_MONTH, YEAR
+from ebi_spark.tables.gold import ACTIVITY_FLAG, ACTIVITY_RATE, POLICY, POLICY_ATTRITION, PROVIDER_MONTH
+from ebi_spark.tables.table import YEAR
 from tests.test_methods import limits
 
 KEY = ("P", "2018-04", "as_published")
@@ -59,11 +60,11 @@ def test_years_judged_by_different_definitions_are_not_pooled() -> None:
 
 def test_what_a_rerun_replaces_is_what_holds_its_years(spark: SparkSession) -> None:
     """Every row of a table by period against the definition, and single years of other years never."""
-    held = [f"{start}-{(start + 1) % 100:02d}" for start in range(2008, 2024)]
-    rows = [(year, length) for year in held for length in range(1, 11)]
+    years = [f"{start}-{(start + 1) % 100:02d}" for start in range(2008, 2024)]
+    rows = [(year, length) for year in years for length in range(1, 11)]
     frame = small_frame(spark, rows, "financial_year string, period_years int")
     rerun = ["2010-11", "2015-16"]
-    found = frame.where(predicate_of(rows_to_replace(rerun, held))).collect()
+    found = frame.where(predicate_of(rows_to_replace(rerun, years))).collect()
     wanted = {
         (year, length)
         for year, length in rows

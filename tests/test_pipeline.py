@@ -15,20 +15,24 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from calling import call, duckdb_on_delta
+from calling import call, delta_rows, duckdb_on_delta
 from earlier_state import make_earlier
 from pyspark.sql import SparkSession
 from real_runs import LOGS, releases_are_whole
 
 from ebi_spark import synthetic
-from ebi_spark.config.settings import LakeLocation, load_config, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
-from ebi_spark.runs import history
+from ebi_spark.runs import history, stage_inputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.replay import compare_tables
-from ebi_spark.tables.schemas import ACTIVITY_RATE, TABLES, Table
+from ebi_spark.tables.gold import ACTIVITY_RATE
+from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import STAR_TABLES
+from ebi_spark.tables.table import Table
 from jobs import explain, flag, ingest, maintain, publish, rate, replay, run, status, validate
 from tests.disclosure_attack import narrowed
 
@@ -47,7 +51,7 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
         spark, folder, years=list(YEARS), spells=2_500, attendances=5_000, seed=7, system="sus_plus",
         file_format="csv", progress=lambda _: None,
     )  # fmt: skip
-    # A line that was cut short: set aside, and no reason to publish nothing.
+    # A line that was cut short: it is quarantined, and the rest is published all the same.
     with max((folder / "data/opa").glob("*.csv")).open("a", encoding="utf-8") as file:
         file.write("97,cut short\n")
     return folder
@@ -98,16 +102,8 @@ def lake(source: Path) -> Path:
 
 
 def rows(source: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
-    """Rows of a Delta table as DuckDB reads them: another engine and another Delta reader than the code under test."""
-    return rows_of(lake(source), table, columns, where)
-
-
-def rows_of(place: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
-    """The same of a lake at another place."""
-    with duckdb_on_delta() as connection:
-        return connection.execute(
-            f"SELECT {columns} FROM delta_scan('{place / table}') WHERE {where} ORDER BY ALL"
-        ).fetchall()
+    """Rows of a table of the lake, read by another engine."""
+    return delta_rows(lake(source) / table, columns, where)
 
 
 def files_of(source: Path, table: str, year: str) -> dict[str, str]:
@@ -127,9 +123,9 @@ def files_of_single_years(source: Path, year: str) -> dict[str, str]:
     for path, digest in files_of(source, "gold/activity_rate", year).items():
         file = lake(source) / "gold/activity_rate" / f"financial_year={year}" / path
         # One file, not the table: its own columns alone, without the partition's.
-        held = set(pq.ParquetFile(file).read(columns=["period_years"])["period_years"].to_pylist())
-        assert held == {1} or 1 not in held
-        if held == {1} and path in in_use:
+        lengths = set(pq.ParquetFile(file).read(columns=["period_years"])["period_years"].to_pylist())
+        assert lengths == {1} or 1 not in lengths
+        if lengths == {1} and path in in_use:
             found[path] = digest
     return found
 
@@ -180,7 +176,7 @@ def test_records_are_what_the_audit_says_were_built(done: dict[str, Any], source
 
 
 def test_each_file_of_records_is_sorted_by_what_rules_ask_for(done: dict[str, Any], source: Path) -> None:
-    """So that readers skip the pages in which no row can be in scope; NULL stands first."""
+    """So that readers skip the pages in which no row can be in scope; NULL comes first."""
     with duckdb.connect() as reader:
         for table, column in (("apc_spell", "dominant_procedure_4"), ("op_attendance", "procedure_codes")):
             files = sorted((lake(source) / "silver" / table).rglob("financial_year=*/*.parquet"))
@@ -246,11 +242,11 @@ def test_local_policies_have_their_own_boards_alone(done: dict[str, Any], source
     kinds = rows(source, "gold/activity_rate", "DISTINCT area_type", f"{local} AND expected IS NULL")
     assert {kind for (kind,) in kinds} <= {"icb", "sub_icb", "provider"}
     assert not rows(source, "gold/activity_rate", "area_type", f"{local} AND area_type IN ('england', 'region')")
-    judged = rows(source, "gold/activity_flag", "DISTINCT policy_id, area_code", local)
+    flagged_rows = rows(source, "gold/activity_flag", "DISTINCT policy_id, area_code", local)
     with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
         board = {row["sub_icb_code"]: row["icb_code"] for row in csv.DictReader(file) if not row["valid_to"]}
-    assert judged and all(board[code] == boards[policy] for policy, code in judged)
-    # A record of the board is judged by both policies, and the local one flags no record that the national does not.
+    assert flagged_rows and all(board[code] == boards[policy] for policy, code in flagged_rows)
+    # A record of the board has rows of both policies, and the local one flags no record that the national does not.
     both = rows(
         source, "gold/policy_comparison", "policy_id, max(records_compared), sum(records) FILTER (direction = 'local_only')",
         f"{local} AND reading = 'as_published' GROUP BY policy_id",
@@ -282,7 +278,7 @@ def test_both_systems_lead_to_the_same_flags_but_for_named_differences(
 ) -> None:
     """Records are matched by SUSRECID, which HES carries. Where a verdict differs, the record must show why: HES has no
     dominant procedure and no spell primary diagnosis, and a spell may lack episodes of a file that was not read."""
-    judged = "SELECT policy_id, reading, record_id, outcome FROM delta_scan('{}/gold/activity_flag')"
+    flagged_rows = "SELECT policy_id, reading, record_id, outcome FROM delta_scan('{}/gold/activity_flag')"
     keys = "SELECT DISTINCT {key} AS record_id, SUSRECID AS sus_id FROM read_csv('{path}', all_varchar = true, {form})"
     with duckdb_on_delta() as connection:
         connection.execute("CREATE TABLE matched (record_id VARCHAR, sus_id VARCHAR, dataset VARCHAR)")
@@ -298,8 +294,8 @@ def test_both_systems_lead_to_the_same_flags_but_for_named_differences(
                     listed = ", ".join(f"'{name}'" for name in names)
                     text = keys.format(key=key, path=path, form=f"header = false, names = [{listed}]")
                 connection.execute(f"INSERT INTO matched SELECT record_id, sus_id, '{dataset}' FROM ({text})")
-        connection.execute(f"CREATE TABLE ours AS {judged.format(lake(source))}")
-        connection.execute(f"CREATE TABLE theirs AS {judged.format(lake(hes))}")
+        connection.execute(f"CREATE TABLE ours AS {flagged_rows.format(lake(source))}")
+        connection.execute(f"CREATE TABLE theirs AS {flagged_rows.format(lake(hes))}")
         for name, folder in (("sus", source), ("hes_", hes)):
             connection.execute(
                 f"CREATE TABLE {name}_spell AS SELECT record_id, dominant_procedure_4, left(primary_diagnosis, 4) AS dx, "
@@ -486,7 +482,7 @@ def test_tables_for_bi_tools_have_the_figures_of_the_release(done: dict[str, Any
 
 
 def test_no_patients_value_leaves_the_record_tables(done: dict[str, Any], source: Path) -> None:
-    """Person ids are distinctive numbers: none may stand in anything published, logged or drawn."""
+    """Person ids are distinctive numbers: none may be in anything published, logged or drawn."""
     people = {str(row[0]) for row in rows(source, "silver/apc_spell", "person_id", "person_id IS NOT NULL")}
     assert len(people) > 500
     searched = [Path(done["report"]), *(lake(source) / "docs").rglob("*.html")]
@@ -523,16 +519,16 @@ def test_explain_and_status_answer(done: dict[str, Any], source: Path, capsys: p
     assert explain.main(["--lake", str(lake(source)), "--record", record, "--dataset", "apc", "--json"]) == 0
     explained = json.loads(capsys.readouterr().out)["explained"]
     published = next(item for item in explained if item["reading"] == "as_published")
-    told = [clause["clause_id"] for clause in published["clauses"] if clause["verdict"].startswith("fails")]
-    assert (published["outcome"], sorted(told)) == ("not flagged", sorted(failed))
-    judged = {policy for (policy,) in rows(source, "gold/activity_flag", "policy_id", f"record_id = '{record}'")}
-    assert {item["policy_id"] for item in explained if item["outcome"] != "not in scope"} <= judged
-    elsewhere = [item for item in explained if item["policy_id"] in LOCAL and item["policy_id"] not in judged]
+    failing = [clause["clause_id"] for clause in published["clauses"] if clause["verdict"].startswith("fails")]
+    assert (published["outcome"], sorted(failing)) == ("not flagged", sorted(failed))
+    flagged_rows = {policy for (policy,) in rows(source, "gold/activity_flag", "policy_id", f"record_id = '{record}'")}
+    assert {item["policy_id"] for item in explained if item["outcome"] != "not in scope"} <= flagged_rows
+    elsewhere = [item for item in explained if item["policy_id"] in LOCAL and item["policy_id"] not in flagged_rows]
     assert elsewhere and all("not one of their patients" in item["why"] for item in elsewhere)
     assert status.main(["--lake", str(lake(source)), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["status"]
-    assert told["release"][0]["release_id"] == done["release"]
-    listed = {(row["code"], row["records"]) for row in told["area codes that count in England only"]}
+    shown = json.loads(capsys.readouterr().out)["status"]
+    assert shown["release"][0]["release_id"] == done["release"]
+    listed = {(row["code"], row["records"]) for row in shown["area codes that count in England only"]}
     assert listed == {*rows(source, "gold/unmapped_area", "code, sum(records)", "true GROUP BY code")} and listed
     assert explain.main(["--lake", str(lake(source)), "--record", "no such record"]) == 2
 
@@ -594,10 +590,10 @@ def test_a_lake_of_an_earlier_version_is_converted_and_nothing_is_due(
         "ingest", "flag", "rate", "monitor", "validate", "publish",
     ]  # fmt: skip
     kept = "run_id, stage, started_at, outcome, years, inputs, versions_read, versions_written, day, whole, years_found, files"
-    converted, made = (rows_of(place, "gold/batch", kept) for place in (earlier, lake(source)))
+    converted, made = (delta_rows(place / "gold/batch", kept) for place in (earlier, lake(source)))
     assert converted == made and len(made) >= 5
     inputs = "stage, inputs, kind, input, fingerprint"
-    assert rows_of(earlier, "gold/stage_input", inputs) == rows(source, "gold/stage_input", inputs)
+    assert delta_rows(earlier / "gold/stage_input", inputs) == rows(source, "gold/stage_input", inputs)
 
 
 @pytest.mark.soak
@@ -736,24 +732,24 @@ def test_an_old_run_made_again_is_what_it_was(
     assert unknown["exit"] == 2
     assert "the last runs that published are: 20" in unknown["error"]["remedy"]
     with monkeypatch.context() as patch:
-        patch.setattr(history, "STAGE_VERSIONS", dict.fromkeys(history.STAGES, 99))
+        patch.setattr(stage_inputs, "STAGE_VERSIONS", dict.fromkeys(stage_inputs.STAGES, 99))
         other = replayed()
     assert other["exit"] == 2
     assert "the program has changed since (it ran under version" in other["error"]["message"]
     # A file that only the old version has, gone as by vacuum.
-    held = {
+    files = {
         json.loads(line)["add"]["path"]
         for line in (lake(source) / "gold/activity_flag/_delta_log/00000000000000000001.json").read_text().splitlines()
         if '"add"' in line
     }
-    (lake(source) / "gold/activity_flag" / sorted(held)[0]).unlink()
+    (lake(source) / "gold/activity_flag" / sorted(files)[0]).unlink()
     gone = replayed()
     assert gone["exit"] == 2
     assert "gold/activity_flag (version 1) are no longer there" in gone["error"]["message"]
 
 
 def test_a_replay_finds_what_differs(spark: SparkSession) -> None:
-    """Ten rows of rates; made again, one is missing, one is new, one stands twice, one counts other events, one has another
+    """Ten rows of rates; made again, one is missing, one is new, one appears twice, one counts other events, one has another
     rate, one lost it: and one whose rate differs in its last digit is the same."""
     rates = [
         {"policy_id": "P", "area_code": f"A{n}", "activity": n, "crude_rate": float(n), "run_id": "r1"}

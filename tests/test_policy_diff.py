@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 import ebi_spark.spark.session as sessions
 from ebi_spark.lake.storage import Lake
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import APC_SPELL
+from ebi_spark.tables.silver import APC_SPELL
 from jobs import policy as job
 
 TWO = """id: made_up

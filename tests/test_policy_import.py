@@ -1,5 +1,6 @@
-"""Published coding pages read into policies: what is read, what is told, what is refused, by the page's own lines."""
+"""Published coding pages read into policies: what is read, what is findings_of, what is refused, by the page's own lines."""
 
+import json
 import re
 from datetime import date
 from functools import partial
@@ -10,10 +11,12 @@ import pytest
 from calling import answer_of
 from test_policy_property import Maker
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies, load_policy, revision_periods, shared_clauses
-from ebi_spark.policies.model import HasCode, document_of, parse_test
+from ebi_spark.policies.model import ALL_OPERATORS, HasCode, document_of, parse_test
 from ebi_spark.policies.simplify import normal_test
 from ebi_spark.policy_import.import_page import Imported, import_page, write_imported
 from ebi_spark.policy_import.page_words import series_of
@@ -42,7 +45,7 @@ def read(folder: Path, condition: str, first: str = APC) -> tuple[str, dict[str,
     return draft.kind, document_of(draft.test), draft.missing
 
 
-def told(imported: Imported, kind: str) -> str:
+def findings_of(imported: Imported, kind: str) -> str:
     return "\n".join(f"{f.line} {f.clause} {f.text}" for f in imported.findings if f.kind == kind)
 
 
@@ -68,24 +71,24 @@ def test_the_published_pages_give_the_shipped_clauses(policy_id: str, tmp_path: 
 
 def test_what_the_fusion_page_does_not_agree_on() -> None:
     imported = import_page(PAGES["2Y_back_pain_fusion"])
-    assert "private_patient" in told(imported, "in the SQL, not in the words")
-    nulls = told(imported, "missing values")
+    assert "private_patient" in findings_of(imported, "in the SQL, not in the words")
+    nulls = findings_of(imported, "missing values")
     assert "excluded_diagnosis" in nulls and "global_cancer lets it through" in nulls
     assert "global_cancer a record" not in nulls  # it has its OR … IS NULL
-    assert "OR" in told(imported, "precedence")
-    assert "19 to 120 in the SQL, 19 and over" in told(imported, "narrower than the words")
-    assert told(imported, "wider than the words") == ""
+    assert "OR" in findings_of(imported, "precedence")
+    assert "19 to 120 in the SQL, 19 and over" in findings_of(imported, "narrower than the words")
+    assert findings_of(imported, "wider than the words") == ""
     assert not any("is excluded in words only" in f.text or "is required" in f.text for f in imported.findings)
 
 
 def test_what_the_imaging_page_does_not_agree_on() -> None:
     imported = import_page(PAGES["2S_lower_back_imaging"])
-    assert "apcs" in told(imported, "unbound alias") and "read as opa" in told(imported, "unbound alias")
-    assert "secondary to one of the codes above" in told(imported, "in the words, not in the SQL")
-    assert "global_cancer" in told(imported, "missing values")
-    mended = told(imported, "mended")
-    assert "curly quotes" in mended and "a dash that opens a comment" in mended
-    assert told(imported, "wider than the words") + told(imported, "narrower than the words") == ""
+    assert "apcs" in findings_of(imported, "unbound alias") and "read as opa" in findings_of(imported, "unbound alias")
+    assert "secondary to one of the codes above" in findings_of(imported, "in the words, not in the SQL")
+    assert "global_cancer" in findings_of(imported, "missing values")
+    repaired = findings_of(imported, "repaired")
+    assert "curly quotes" in repaired and "a dash that opens a comment" in repaired
+    assert findings_of(imported, "wider than the words") + findings_of(imported, "narrower than the words") == ""
 
 
 @pytest.mark.parametrize("policy_id", PAGES)
@@ -176,7 +179,7 @@ def test_what_typesetting_did_is_undone(tmp_path: Path) -> None:
         ("procedure", "fails"), ("admission_method", "fails"), ("global_cancer", "passes")
     ]  # fmt: skip
     assert imported.drafts[0].test == HasCode("dominant_procedure", "contains", ("H01", "H02"))
-    assert "spaces around underscores" in told(imported, "mended")
+    assert "spaces around underscores" in findings_of(imported, "repaired")
     with pytest.raises(InputError, match="no name") as refused:
         import_page(written(tmp_path, rule))
     assert "--id" in refused.value.remedy
@@ -186,7 +189,9 @@ def test_lost_then_and_lost_brackets(tmp_path: Path) -> None:
     imported = import_page(written(tmp_path, f"WHEN {APC}\nAND apcs.Admission_Method not like ('2%'\n'1N_example'"))
     assert imported.policy_id == "1N_example"
     assert imported.drafts[1].test == HasCode("admission_method", "starts_with", ("2",))
-    assert "a missing THEN" in told(imported, "mended") and "a missing closing bracket" in told(imported, "mended")
+    assert "a missing THEN" in findings_of(imported, "repaired") and "a missing closing bracket" in findings_of(
+        imported, "repaired"
+    )
 
 
 def test_a_bracket_that_could_stand_in_two_places_is_refused(tmp_path: Path) -> None:
@@ -202,18 +207,18 @@ def test_the_other_datasets_twin_is_not_taken_over(tmp_path: Path) -> None:
     )
     imported = import_page(written(tmp_path, f"WHEN {APC}\nTHEN 'x_y'", after=after))
     assert [d.id for d in imported.drafts] == ["procedure", "private_patient"]
-    assert "Outpatients" in told(imported, "not taken over")
+    assert "Outpatients" in findings_of(imported, "not taken over")
 
 
 def test_wider_and_narrower_than_the_lists(tmp_path: Path) -> None:
     words = "Procedure codes\nW85.2 Endoscopic irrigation of knee joint\nDiagnosis codes\nM17.0 Primary gonarthrosis\nM23 Derangement\n"
     rule = f"WHEN {APC}\nAND der.Spell_Primary_Diagnosis like 'M17%'\nAND isnull(apcs.Sex,'') = '1'\nTHEN 'x_y'"
     imported = import_page(written(tmp_path, rule, words))
-    wider = told(imported, "wider than the words")
+    wider = findings_of(imported, "wider than the words")
     assert "M171" in wider and "M170" not in wider and "W85" not in wider
-    assert "M23" in told(imported, "in the words, not in the SQL")
+    assert "M23" in findings_of(imported, "in the words, not in the SQL")
     narrow = rule.replace("like 'M17%'", "in ('M170','M230')")
-    assert "the words name M23" in told(import_page(written(tmp_path, narrow, words)), "narrower than the words")
+    assert "the words name M23" in findings_of(import_page(written(tmp_path, narrow, words)), "narrower than the words")
 
 
 def test_words_that_the_sql_leaves_out(tmp_path: Path) -> None:
@@ -222,10 +227,10 @@ def test_words_that_the_sql_leaves_out(tmp_path: Path) -> None:
         "Note: cancer diagnoses are a global exclusion\n"
         "Coding logic\nWhere the procedure code in any position is:\nW85.2\nAND\nAPCS.Admission_Method not like (‘2%’)\n"
     )
-    lost = told(import_page(written(tmp_path, f"WHEN {APC}\nTHEN 'x_y'", words)), "in the words, not in the SQL")
+    lost = findings_of(import_page(written(tmp_path, f"WHEN {APC}\nTHEN 'x_y'", words)), "in the words, not in the SQL")
     for word in ("aged 19", "non-elective", "global_cancer", "APCS.Admission_Method"):
         assert word in lost, lost
-    assert "any position" in told(import_page(written(tmp_path, f"WHEN {APC}\nTHEN 'x_y'", words)), "position")
+    assert "any position" in findings_of(import_page(written(tmp_path, f"WHEN {APC}\nTHEN 'x_y'", words)), "position")
 
 
 def test_an_or_outside_brackets_is_read_as_sql_reads_it_and_told(tmp_path: Path) -> None:
@@ -238,7 +243,7 @@ def test_an_or_outside_brackets_is_read_as_sql_reads_it_and_told(tmp_path: Path)
             {"all_of": [{"field": "dominant_procedure", "starts_with": ["W853"]}, {"field": "sex", "in": ["1"]}]},
         ]
     }
-    assert "splits the whole rule" in told(imported, "precedence")
+    assert "splits the whole rule" in findings_of(imported, "precedence")
 
 
 # What pages are like beyond the two that were published
@@ -326,8 +331,8 @@ def test_an_imaging_page_with_a_note_and_a_baseline(tmp_path: Path) -> None:
         "opportunity": "4,321 attendances", "n_fold": 3.1, "p10": 14.2, "p90": 44.0, "other": ["counted by hand"],
     }  # fmt: skip
     # Nothing is said of codes that are there for information, and a code before a colon counts as named.
-    assert {finding.kind for finding in imported.findings} == {"narrower than the words", "mended"}
-    assert "19 to 120 in the SQL, 19 and over" in told(imported, "narrower than the words")
+    assert {finding.kind for finding in imported.findings} == {"narrower than the words", "repaired"}
+    assert "19 to 120 in the SQL, 19 and over" in findings_of(imported, "narrower than the words")
     assert "M050, M051, M052, M053" in imported.reconciliation and "M000, M001, M002, M009" in imported.reconciliation
     # The page's own figures are in the policy, and change no verdict.
     _, _, policy = write_imported(imported, tmp_path / "out")
@@ -345,11 +350,11 @@ def test_a_codes_title_is_no_criterion_and_a_sections_name_no_title(tmp_path: Pa
     imported = import_page(page_of(tmp_path, METHOD_PAGE.replace("{gap}", "\nand ")), "plate")
     assert imported.page.title == "Made-up removal of a plate"
     assert imported.page.baseline == {"records": 987, "unit": "episodes", "year": "2018-19", "standardised_rate": 1.7}
-    assert "admission_method" in told(imported, "in the SQL, not in the words")
+    assert "admission_method" in findings_of(imported, "in the SQL, not in the words")
     # In the words of the page, or in a remark after a title, the criterion is one.
     for words in ("Exclude any non-elective admission", "W28.4 Removal of a pin (emergency admissions only)"):
         page = METHOD_PAGE.replace("{gap}", "\nand ").replace("\nCoding logic", f"{words}\n\nCoding logic")
-        assert "name no methods" in told(import_page(page_of(tmp_path, page), "plate"), "read as")
+        assert "name no methods" in findings_of(import_page(page_of(tmp_path, page), "plate"), "read as")
 
 
 @pytest.mark.parametrize("gap", ["\n", "\n\n", "\n-- a remark\n", "\n\n-- a remark\n", " "])
@@ -408,7 +413,7 @@ def test_a_mention_of_a_heading_is_no_heading(tmp_path: Path) -> None:
         "Cancer is a global exclusion.\nW85.3 Endoscopic drilling of lesion of knee joint\n"
     )
     imported = import_page(written(tmp_path, f"WHEN {APC}\nTHEN 'x_y'", words))
-    lost = told(imported, "in the words, not in the SQL")
+    lost = findings_of(imported, "in the words, not in the SQL")
     assert "W853" in lost and "is required in words only" in lost and "W852" not in lost
 
 
@@ -421,7 +426,7 @@ def test_a_code_is_looked_up_in_its_own_systems_book(tmp_path: Path) -> None:
     rule = f"WHEN {APC}\nAND der.Spell_Primary_Diagnosis in ('M170')\nTHEN 'x_y'"
     imported = import_page(written(tmp_path, rule, words))
     assert "OPCS-4" not in imported.reconciliation
-    assert "M23" in told(imported, "in the words, not in the SQL")
+    assert "M23" in findings_of(imported, "in the words, not in the SQL")
     both = "Coding logic\nThe procedure is W85.2 and the primary diagnosis M17.0 or M23.1\n"
     assert "OPCS-4" not in import_page(written(tmp_path, rule, both)).reconciliation
 
@@ -555,6 +560,12 @@ revisions:
     clauses:
       - {id: procedure, scope: true, require: {field: dominant_procedure, starts_with: ["W852"]}}
 """
+
+
+def test_the_schema_and_the_model_know_the_same_operators() -> None:
+    schema = json.loads(resource("conf", "policy.schema.json").read_text(encoding="utf-8"))
+    besides = {"field", "left", "directly", "any_of", "all_of", "none_of"}
+    assert {*schema["$defs"]["test"]["properties"]} - besides == {*ALL_OPERATORS}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Policies held against the code books: what is told, what to change, and no false alarm on what ships."""
+"""Policies checked against the code books: what is reported, what to change, and no false alarm on what ships."""
 
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Every code, bound and NULL decision of the shipped policies matters: each mutant of a clause changes some verdict.
 
 The records are flagged ones with one thing changed at a time: each code of the books near those that policies name, each
-age, each value of the short lists, and nothing at all. All mutants are judged in one Spark action.
+age, each value of the short lists, and nothing at all. All mutants are applied in one Spark action.
 """
 
 import copy
@@ -68,7 +68,7 @@ def _codes(codes: list[str]) -> Iterator[tuple[str, list[str]]]:
         rest = [*codes[:number], *codes[number + 1 :]]
         for one in written_out(pattern) if len(written_out(pattern)) < 20 else []:
             others = [code for code in written_out(pattern) if code != one]
-            # A list without codes finds nothing: a code that no record has stands for it.
+            # A list without codes finds nothing: a code that no record has is used instead.
             yield f"{one} dropped", [*rest, *others] or ["ZZZZ"]
             altered = _neighbour(one, codes)
             yield f"{one} altered to {altered}", [*rest, *others, altered]
@@ -168,7 +168,7 @@ def test_every_mutant_changes_a_verdict(spark: SparkSession) -> None:
     rows = [{name: row.get(name) for name in SCHEMA_NAMES} for row in records(policies)]
     # Shuffled, or the optimizer would evaluate the rows by itself, expression by expression.
     frame = small_frame(spark, rows, SCHEMA).repartition(2)
-    judged = frame.select(
+    applied = frame.select(
         "*",
         *[
             ((F.col("dataset") == policy.dataset) & passes(clause, policy.dataset)).alias(names[key])
@@ -176,7 +176,7 @@ def test_every_mutant_changes_a_verdict(spark: SparkSession) -> None:
         ],
     )
     hits: list[Column] = []
-    told: list[tuple[str, str, str]] = []
+    tried: list[tuple[str, str, str]] = []
     for key, (policy, clause) in versions.items():
         if policy.boards and key[1] in national:
             continue  # what a local policy takes over is tested where it comes from
@@ -194,18 +194,18 @@ def test_every_mutant_changes_a_verdict(spark: SparkSession) -> None:
         for what, mutant in mutants(clause):
             changed = of_dataset & (F.col(names[key]) != passes(mutant, policy.dataset))
             hits.append(decided & changed)
-            told.append((policy.id, clause.id, what))
+            tried.append((policy.id, clause.id, what))
     flagged = [
         reduce(lambda a, b: a & b, [F.col(names[p.id, _key(c)]) for c in r.clauses if c.test]) for p, r in readings
     ]
     packed = F.concat(*[F.when(hit, "1").otherwise("0") for hit in (*flagged, *hits)])
-    found = {row[0] for row in judged.select(packed).distinct().collect()}
+    found = {row[0] for row in applied.select(packed).distinct().collect()}
     changed_somewhere = [any(text[n] == "1" for text in found) for n in range(len(flagged) + len(hits))]
     assert all(changed_somewhere[: len(flagged)])  # every reading flags something
-    assert len(told) > 300
-    survivors = {name for name, hit in zip(told, changed_somewhere[len(flagged) :], strict=True) if not hit}
+    assert len(tried) > 300
+    survivors = {name for name, hit in zip(tried, changed_somewhere[len(flagged) :], strict=True) if not hit}
     assert survivors == set(SAME), sorted(survivors ^ set(SAME))
-    print(f"{len(rows):,} records, {len(told)} mutants, {len(survivors)} of them the same as the policy")
+    print(f"{len(rows):,} records, {len(tried)} mutants, {len(survivors)} of them the same as the policy")
 
 
 SCHEMA_NAMES = [part.split()[0] for part in SCHEMA.split(",")]

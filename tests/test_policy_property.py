@@ -1,5 +1,5 @@
 """Random rules of the pages' grammar, set as a page would set them, imported, and run on the same rows by Spark and, as
-the T-SQL that they were drawn as, by DuckDB. All rules are judged in one Spark action.
+the T-SQL that they were drawn as, by DuckDB. All rules are applied in one Spark action.
 
 ``EBI_SPARK_RULES`` and ``EBI_SPARK_RULES_SEED`` draw more, or others.
 """
@@ -126,7 +126,7 @@ class Maker:
         return str(self.one((self.listed, self.listed, self.single, self.single, self.age))(dataset))
 
     def condition(self, dataset: str, depth: int) -> str:
-        """A condition; brackets stand where another kind of join would take it apart, and sometimes besides."""
+        """A condition; brackets are where another kind of join would take it apart, and sometimes besides."""
         if depth == 0 or self.chance(0.3):
             return self.atom(dataset)
         items = [self.condition(dataset, depth - 1) for _ in range(self.random.choice((2, 2, 3)))]
@@ -240,7 +240,7 @@ def in_duckdb(rows: list[dict[str, Any]], rules: dict[str, tuple[str, str]]) -> 
         f"INSERT INTO rows VALUES ({', '.join('?' for _ in names)})", [[row[name] for name in names] for row in rows]
     )
     shown = ", ".join(f"{ours} AS {theirs}" for theirs, ours in COLUMNS.items())
-    # Half of the ages stand in the fall-back alone.
+    # Half of the ages are only in the fallback column.
     connection.execute(
         f"CREATE TABLE apcs AS SELECT record_id, raw_diagnosis_codes AS Der_Diagnosis_All, raw_procedure_codes AS "
         f"Der_Procedure_All, CASE WHEN record_id::INTEGER % 2 = 0 THEN age END AS Age_At_Start_of_Spell_SUS, "
@@ -275,10 +275,10 @@ def test_imported_rules_judge_as_their_sql(spark: SparkSession, tmp_path: Path) 
     names = ["record_id", "age", "diagnosis_codes", "procedure_codes", *COLUMNS.values(), "dominant_procedure_4"]
     schema = ", ".join(f"{name} {'int' if name == 'age' else 'string'}" for name in names)
     frame = small_frame(spark, [{name: row[name] for name in names} for row in rows], schema)
-    judged = frame.select(
+    applied = frame.select(
         "record_id", F.concat(*[F.when(c, "1").otherwise("0") for c in columns]).alias("hits")
     ).collect()
-    found = {label: {row["record_id"] for row in judged if row["hits"][n] == "1"} for n, label in enumerate(rules)}
+    found = {label: {row["record_id"] for row in applied if row["hits"][n] == "1"} for n, label in enumerate(rules)}
     wrong = {
         label: (rules[label][1], sorted(found[label] ^ expected[label])[:5])
         for label in rules

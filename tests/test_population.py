@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.rates.population import (
@@ -433,11 +435,11 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_files_of_registered_patients(case: str, tmp_path: Path) -> None:
-    spoil, told = BAD[case]
+    spoil, expected = BAD[case]
     path = write(tmp_path / "bad.csv", spoil(registered()))
     with pytest.raises(InputError) as caught:
         read(path)
-    for words in (*told, "bad.csv"):
+    for words in (*expected, "bad.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
 
@@ -453,11 +455,11 @@ BAD_ESTIMATES = {
 
 @pytest.mark.parametrize("case", BAD_ESTIMATES)
 def test_bad_estimates(case: str, tmp_path: Path) -> None:
-    spoil, told = BAD_ESTIMATES[case]
+    spoil, expected = BAD_ESTIMATES[case]
     path = write(tmp_path / "mid-2022.csv", spoil(ons()))
     with pytest.raises(InputError) as caught:
         read(path, "ons_mid_year")
-    for words in (*told, "mid-2022.csv"):
+    for words in (*expected, "mid-2022.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
 
@@ -485,10 +487,10 @@ BAD_BANDS = {
 
 @pytest.mark.parametrize("case", BAD_BANDS)
 def test_bad_bands(case: str, tmp_path: Path) -> None:
-    spoil, told = BAD_BANDS[case]
+    spoil, expected = BAD_BANDS[case]
     with pytest.raises(InputError) as caught:
         read(write(tmp_path / "bands.csv", spoil(banded())), "bands")
-    for words in (*told, "bands.csv"):
+    for words in (*expected, "bands.csv"):
         assert words in f"{caught.value} {caught.value.remedy}", words
 
 
@@ -498,7 +500,7 @@ def test_a_file_that_is_not_there_or_does_not_say_its_year(tmp_path: Path) -> No
     path = write(tmp_path / "estimates.csv", ons())
     with pytest.raises(InputError, match="mid-year"):
         read(path, "ons_mid_year")
-    with pytest.raises(InputError, match="carry their own"):
+    with pytest.raises(InputError, match="have their own"):
         read(path, vintage="2022-06-30")
 
 

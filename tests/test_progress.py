@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.stages.run_context import StageReport
 from jobs import harness
-from jobs.harness import Context, SafeConsole, showing_progress
+from jobs.harness import Context, showing_progress
+from jobs.screen import SafeConsole
 
 
 class Clock:

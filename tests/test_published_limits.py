@@ -19,12 +19,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import binomtest, poisson
 
-from ebi_spark.config.settings import disclosure_rules
+from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.release.disclosure_rules import control_rates
 from ebi_spark.release.published_limits import compared, wider_limits
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import ACTIVITY_RATE
+from ebi_spark.tables.gold import ACTIVITY_RATE
 
 # Flagged records in England and the share of records in scope that are flagged: fusion over three years, imaging of the demo,
 # something that is rarely flagged, and something frequent.

@@ -17,21 +17,23 @@ import tsql
 from adversarial import write_attendances, write_spells
 from calling import COMPILED, rows_of
 from pyspark.sql import SparkSession
-from tsql import as_regex, conjuncts, mended, published, to_duckdb
+from tsql import as_regex, conjuncts, published, repaired, to_duckdb
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.lake.storage import Lake
 from ebi_spark.spark.session import with_settings
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY_COMPARISON, POLICY_SENSITIVITY
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY_COMPARISON, POLICY_SENSITIVITY
 
 ROWS = int(os.environ.get("EBI_SPARK_ADVERSARIAL_ROWS", "6000"))
 SEED = 20_221_201
 
 
-# The engine itself, on cases small enough to judge by eye
+# The engine itself, on cases small enough to check by eye
 
 
 @pytest.mark.parametrize(
@@ -82,9 +84,9 @@ def test_conditions(condition: str, value: str, expected: bool | None) -> None:
 
 def test_mending_touches_typography_and_the_alias_only() -> None:
     spells, attendances = (published(rule.file) for rule in RULES.values())
-    assert mended(spells) == spells
+    assert repaired(spells) == spells
     assert "’" in attendances and "—" in attendances and "apcs." in attendances
-    assert mended(attendances) == (
+    assert repaired(attendances) == (
         attendances.replace("’", "'").replace("— Private", "-- Private").replace("apcs.", "opa.")
     )
     for policy, rule in RULES.items():
@@ -357,8 +359,8 @@ DERBY = {
 def test_local_and_national_differ_as_other_sql_says(case: Case) -> None:
     rule = RULES["2Y_back_pain_fusion"]
     flagged = " AND ".join(f"({to_duckdb(part)})" for part in conjuncts(published(rule.file)))
-    held = "regexp_matches(apcs.Der_Diagnosis_All, '{}')"
-    counts = ", ".join(f"count(*) FILTER ({held.format(codes)})" for codes in DERBY.values())
+    contains = "regexp_matches(apcs.Der_Diagnosis_All, '{}')"
+    counts = ", ".join(f"count(*) FILTER ({contains.format(codes)})" for codes in DERBY.values())
     expected = case.sql.execute(
         f"SELECT {counts} FROM {rule.tables} WHERE {flagged} AND apcs.Der_Commissioner_Code = '15M00'"
     ).fetchone()
@@ -367,7 +369,7 @@ def test_local_and_national_differ_as_other_sql_says(case: Case) -> None:
     every = "|".join(DERBY.values())
     differing = case.sql.execute(
         f"SELECT count(*) FROM {rule.tables} WHERE {flagged} AND apcs.Der_Commissioner_Code = '15M00' "
-        f"AND {held.format(every)}"
+        f"AND {contains.format(every)}"
     ).fetchone()
     assert differing == (case.compared["lower_limb_pain"][2],)
     assert all(alone <= records <= whole for records, alone, whole in case.compared.values())

@@ -10,14 +10,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from calling import answer_of, call, duckdb_on_delta
+from calling import answer_of, call, delta_rows, duckdb_on_delta
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from source_rows import OPA, attendance, write
 
-from ebi_spark.config.settings import LakeLocation, RunConfig
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError
 from ebi_spark.geography.code_forms import COMPARED, LIKE_A_KEY, NOT_A_CODE, refuse_invalid_codes, with_known_codes
 from ebi_spark.lake.storage import VERSION_PROPERTY, Lake
@@ -25,18 +26,11 @@ from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.release import publish as publishing
 from ebi_spark.release.spreadsheets import without_formulas
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import (
-    COMPLETENESS,
-    DAYS_BETWEEN,
-    POLICY,
-    QUALITY,
-    RATE,
-    RELEASE,
-    TABLES,
-    VARIATION,
-    Table,
-)
-from ebi_spark.tables.schemas import YEAR as YEAR_COLUMN
+from ebi_spark.tables.gold import POLICY
+from ebi_spark.tables.published import COMPLETENESS, DAYS_BETWEEN, QUALITY, RATE, RELEASE, VARIATION
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import YEAR as YEAR_COLUMN
+from ebi_spark.tables.table import Table
 from jobs import maintain, publish, run, status
 
 CODES = "provider_code string, commissioner_code string, person_id string, record_id string"
@@ -190,10 +184,7 @@ def source(empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPath
 
 
 def shown(folder: Path, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
-    with duckdb_on_delta() as reader:
-        return reader.execute(
-            f"SELECT {columns} FROM delta_scan('{folder / 'lake' / table}') WHERE {where} ORDER BY ALL"
-        ).fetchall()
+    return delta_rows(folder / "lake" / table, columns, where)
 
 
 def outside_restricted_tables(folder: Path) -> str:
@@ -229,8 +220,8 @@ def test_values_that_are_not_codes_appear_in_records_only(
     assert measured == {"provider_not_a_code": 3, "commissioner_not_a_code": 1}
     assert shown(source, "gold/unmapped_area", "code, records", "code = 'unknown'") == [("unknown", 1)]
     assert status.main(["--lake", str(source / "lake")]) == 0
-    told = "".join(capfd.readouterr()) + json.dumps(done) + outside_restricted_tables(source)
-    assert "unknown" in told and not [odd for odd in (*ODD, "1 HIGH ST", "7000000") if odd in told]
+    printed = "".join(capfd.readouterr()) + json.dumps(done) + outside_restricted_tables(source)
+    assert "unknown" in printed and not [odd for odd in (*ODD, "1 HIGH ST", "7000000") if odd in printed]
 
 
 def test_providers_are_published_with_their_names(done: dict[str, Any], source: Path) -> None:
@@ -319,7 +310,7 @@ def test_a_person_column_mapped_to_the_provider_is_refused(
 
 # Figures of earlier versions
 
-DISCLOSIVE = 4711.25  # stands nowhere else
+DISCLOSIVE = 4711.25  # is nowhere else
 
 
 def earlier_lake(lake: Lake) -> None:

@@ -13,10 +13,10 @@ import pytest
 from calling import call
 from source_rows import APCS, DER, Row, attendance, derived, spell, state, write
 
-from ebi_spark.config import settings
-from ebi_spark.config.settings import Source, TableSource
+from ebi_spark.config import load
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.records import plan
-from ebi_spark.runs import history
+from ebi_spark.runs import stage_inputs
 from ebi_spark.sources.file_inventory import is_configured
 from ebi_spark.stages import whole_run
 from ebi_spark.stages.whole_run import silver_years
@@ -151,7 +151,7 @@ def test_a_change_reaches_its_years_its_keys_and_its_days(sources: Sources, monk
     """Changes that have nothing to do with each other are made together: the files read are those of each."""
 
     def on(year: int, month: int, day: int) -> None:
-        monkeypatch.setattr(settings, "today", lambda *_: date(year, month, day))
+        monkeypatch.setattr(load, "today", lambda *_: date(year, month, day))
 
     def visits_to_come() -> dict[str, Any]:
         rows = state(sources.folder, "silver/op_attendance", "record_id, financial_year, activity_date")
@@ -293,9 +293,9 @@ def test_a_record_whose_date_is_corrected_leaves_its_year_and_a_release_counts_i
     assert [row[2] for row in sources.lake_state()["silver/quarantine"]] == ["2021-22"]
     sources.put("apcs/all", [*thirty, spell("M", 2022), unusable])
     # The year that it leaves is part of the check for years that shrink.
-    told = sources.run(exit=1)["error"]
-    assert "silver/apc_spell: 2021-22 has 0 usable rows in the source files and 1 in the lake" in told["message"]
-    assert "--accept-shrinkage" in told["remedy"]
+    refusal = sources.run(exit=1)["error"]
+    assert "silver/apc_spell: 2021-22 has 0 usable rows in the source files and 1 in the lake" in refusal["message"]
+    assert "--accept-shrinkage" in refusal["remedy"]
     # An earlier version wrote the record a second time, and left the quarantined row.
     with monkeypatch.context() as before:
         before.setattr(plan, "emptied_years", lambda *_, **__: {})
@@ -303,7 +303,7 @@ def test_a_record_whose_date_is_corrected_leaves_its_year_and_a_release_counts_i
         sources.run()
     assert spells() == {"2020-21": 1, "2021-22": 1, "2022-23": 31}
     # The next version corrects this, even if nothing else has changed.
-    monkeypatch.setattr(history, "STAGE_VERSIONS", history.STAGE_VERSIONS | {"ingest": 99})
+    monkeypatch.setattr(stage_inputs, "STAGE_VERSIONS", stage_inputs.STAGE_VERSIONS | {"ingest": 99})
     sources.run(exit=1)
     answer = sources.run_to_the_end("--accept-shrinkage")
     assert published(answer) == {"2022-23": 31, "2020-21": 1}
@@ -334,20 +334,20 @@ def test_a_record_is_never_in_a_year_that_a_run_does_not_replace(sources: Source
     sources.run()
     sources.put("apcs/2021", moved)
     before = sources.lake_state()
-    told = sources.run("--years", "2022-23", exit=1)["error"]
-    assert "silver/apc_spell: 1 record of 2022-23 is in the lake under 2021-22 too" in told["message"]
-    assert told["remedy"] == "run again with `--years 2021-22,2022-23`"
+    refusal = sources.run("--years", "2022-23", exit=1)["error"]
+    assert "silver/apc_spell: 1 record of 2022-23 is in the lake under 2021-22 too" in refusal["message"]
+    assert refusal["remedy"] == "run again with `--years 2021-22,2022-23`"
     assert sources.lake_state() == before, "nothing was committed"
     sources.run("--years", "2021-22,2022-23")
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2021-22": 29, "2022-23": 31}
     assert sources.lake_state() == sources.state_from_scratch()
     # A file that no longer has rows of a year, and has none of that year's keys: the year is due too.
     sources.put("apcs/2021", [spell("new", 2022)])
-    told = sources.run("--years", "2022-23", exit=1)["error"]
-    assert "2021.csv no longer has rows of 2021-22" in told["message"]
-    assert told["remedy"] == "run again with `--years 2021-22,2022-23`"
-    told = sources.run("--years", "2021-22,2022-23", exit=1)["error"]
-    assert "2021-22 has 0 usable rows in the source files and 29 in the lake" in told["message"]
+    refusal = sources.run("--years", "2022-23", exit=1)["error"]
+    assert "2021.csv no longer has rows of 2021-22" in refusal["message"]
+    assert refusal["remedy"] == "run again with `--years 2021-22,2022-23`"
+    refusal = sources.run("--years", "2021-22,2022-23", exit=1)["error"]
+    assert "2021-22 has 0 usable rows in the source files and 29 in the lake" in refusal["message"]
     sources.run("--years", "2021-22,2022-23", "--accept-shrinkage")
     assert {year: len(keys) for year, keys in spells_by_year(sources).items()} == {"2022-23": 31}
     # A key of a year whose file is not a source.
@@ -355,9 +355,9 @@ def test_a_record_is_never_in_a_year_that_a_run_does_not_replace(sources: Source
     sources.run("--accept-shrinkage")
     sources.configure("apcs: apcs/*.csv", "apcs: apcs/2022.csv")
     sources.put("apcs/2022", [*second, spell("2021-0", 2022)])
-    told = sources.run(exit=1)["error"]
-    assert "1 record of 2022-23 is in the lake under 2021-22 too" in told["message"]
-    assert told["remedy"] == "add the source files of 2021-22 to the configuration and run again"
+    refusal = sources.run(exit=1)["error"]
+    assert "1 record of 2022-23 is in the lake under 2021-22 too" in refusal["message"]
+    assert refusal["remedy"] == "add the source files of 2021-22 to the configuration and run again"
 
 
 def test_what_is_refused_is_refused_of_all_files(sources: Sources) -> None:
@@ -372,20 +372,20 @@ def test_what_is_refused_is_refused_of_all_files(sources: Sources) -> None:
     assert sources.affected.pop() is not None
     # A fifteenth of the table.
     sources.year(2019, visits=[visit("", 2019)] * 2)
-    told = sources.run(exit=1)
+    refusal = sources.run(exit=1)
     assert sources.affected.pop() is not None
-    assert "sus_plus opa: 2 of 30 rows were quarantined (no_key 2)" in told["error"]["message"]
+    assert "sus_plus opa: 2 of 30 rows were quarantined (no_key 2)" in refusal["error"]["message"]
     # When the last run did not end, all files are read: what it did is not known.
     sources.year(2019)
     sources.run()
     assert sources.affected == []
     # A year that loses its attendances waits for a person's decision.
     sources.put("opa/2018", [])
-    told = sources.run(exit=1)
+    refusal = sources.run(exit=1)
     assert sources.affected.pop() is not None
     assert (
         "silver/op_attendance: 2018-19 has 0 usable rows in the source files and 4 in the lake"
-        in told["error"]["message"]
+        in refusal["error"]["message"]
     )
     sources.run("--accept-shrinkage")
     assert sources.affected.pop() is not None
@@ -393,8 +393,8 @@ def test_what_is_refused_is_refused_of_all_files(sources: Sources) -> None:
     # So does one whose files are gone. Then they take their year with them.
     for table in ("apcs", "der", "opa"):
         sources.remove(f"{table}/2019")
-    told = sources.run(exit=1)
-    assert "2019-20 has 0 usable rows in the source files and 4 in the lake" in told["error"]["message"]
+    refusal = sources.run(exit=1)
+    assert "2019-20 has 0 usable rows in the source files and 4 in the lake" in refusal["error"]["message"]
     sources.run("--accept-shrinkage")
     assert set(spells_by_year(sources)) == {f"{year}-{year % 100 + 1}" for year in years if year != 2019}
     assert sources.lake_state() == sources.state_from_scratch()
@@ -406,10 +406,10 @@ def test_what_is_refused_is_refused_of_all_files(sources: Sources) -> None:
     # A lake waits, too, when no file has attendances any more.
     for year in (2020, 2021):
         sources.put(f"opa/{year}", [])
-    told = sources.run(exit=1)
+    refusal = sources.run(exit=1)
     assert (
         "silver/op_attendance: 2020-21 has 0 usable rows in the source files and 4 in the lake"
-        in told["error"]["message"]
+        in refusal["error"]["message"]
     )
 
 

@@ -10,17 +10,21 @@ from typing import Any
 
 import pytest
 
-from ebi_spark.config.settings import LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.lake.local_tables import CommitInfo
 from ebi_spark.runs import history, run_inputs
 from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, newest_of_each_year, unchecked
-from ebi_spark.runs.history import SETTINGS, RunHistory, recorded_inputs, stage_inputs
+from ebi_spark.runs.history import RunHistory
+from ebi_spark.runs.stage_inputs import CHECKED, READS, SETTINGS, STAGES, recorded_inputs, stage_inputs
 from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.stages.batches import batches, in_words, seconds_left
 from ebi_spark.stages.run_context import StageReport
+from ebi_spark.tables.gold import BATCH, RUN_LOG, STAGE_INPUT
 from ebi_spark.tables.previous_ingest import PreviousIngest
-from ebi_spark.tables.schemas import BATCH, REPEATED_ROW, RUN_LOG, STAGE_INPUT
+from ebi_spark.tables.silver import REPEATED_ROW
 from jobs.harness import by_name
 
 SILVER, FLAGS = "silver/apc_spell", "gold/activity_flag"
@@ -150,8 +154,8 @@ def test_a_year_is_publishable_when_its_last_validation_let_it_pass_and_still_ho
 
 def test_a_replaced_table_of_monitoring_is_unchecked_in_every_year() -> None:
     """It is written as a whole, so `publish` refuses each year until all have been validated again."""
-    names = history.CHECKED["monitoring"]
-    assert names and set(names) <= {*history.READS["validate"]} & {*history.READS["publish"]}
+    names = CHECKED["monitoring"]
+    assert names and set(names) <= {*READS["validate"]} & {*READS["publish"]}
     checked = StageRun("r", "done", frozenset(YEARS), dict.fromkeys(names, 3), {})
     same = {name: History(3) for name in names}
     assert unchecked(YEARS, [checked], same, reads=names) == {}
@@ -170,9 +174,13 @@ def test_every_setting_says_which_stages_depend_on_it(tmp_path: Path, monkeypatc
     assert {item.name for item in fields(RunConfig)} == set(SETTINGS)
     config = RunConfig(lake=LakeLocation(folder=tmp_path))
     lake: Any = _NoLake()
-    told = {stage: stage_inputs(stage, config, lake, "r") for stage in history.STAGES}
+    inputs_by_stage = {stage: stage_inputs(stage, config, lake, "r") for stage in STAGES}
     other = replace(config, coverage="partial")
-    assert {s for s in history.STAGES if stage_inputs(s, other, lake, "r") != told[s]} == {"rate", "monitor", "publish"}
+    assert {s for s in STAGES if stage_inputs(s, other, lake, "r") != inputs_by_stage[s]} == {
+        "rate",
+        "monitor",
+        "publish",
+    }
     # Files count by what is in them, not by their times.
     people = tmp_path / "people.csv"
     people.write_text("a", encoding="utf-8")
@@ -183,7 +191,7 @@ def test_every_setting_says_which_stages_depend_on_it(tmp_path: Path, monkeypatc
     people.write_text("b", encoding="utf-8")
     assert differences(first, stage_inputs("rate", config, lake, "r")) == ["the file people.csv has changed"]
     monkeypatch.delitem(SETTINGS, "coverage")
-    assert all("setting:coverage" in stage_inputs(stage, other, lake, "r") for stage in history.STAGES)
+    assert all("setting:coverage" in stage_inputs(stage, other, lake, "r") for stage in STAGES)
 
 
 def test_files_and_policies_are_found_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +216,7 @@ def test_files_and_policies_are_found_once_a_run(tmp_path: Path, monkeypatch: py
     assert source_bytes(config, inputs.files) == len("OPA_Ident\n")
     lake: Any = _NoLake()
     with watched(config, {}, inputs.files):
-        first, *_ = [recorded_inputs(stage, config, lake, "r", None, inputs) for stage in history.STAGES]
+        first, *_ = [recorded_inputs(stage, config, lake, "r", None, inputs) for stage in STAGES]
     assert calls == {"find_files": 1, "load_policies": 1}
     # What is found once is which files there are, and not their state.
     attendances.write_text("OPA_Ident\n1\n", encoding="utf-8")
@@ -264,8 +272,8 @@ class LoggedLake:
         return [{name: copy.deepcopy(row.get(name)) for name in columns} for row in meant]
 
     def commit(self, run: str, *years: str) -> None:
-        told = json.dumps({"run_id": run, "years": list(years), "parts": None})
-        self.written.append(CommitInfo(len(self.written) + 1, "WRITE", told))
+        metadata = json.dumps({"run_id": run, "years": list(years), "parts": None})
+        self.written.append(CommitInfo(len(self.written) + 1, "WRITE", metadata))
 
     def ran(self, run: str, used: dict[str, str], *years: str, wrote: bool = True, **facts: Any) -> None:
         """A batch of an ingest that was completed."""
@@ -398,8 +406,8 @@ def test_a_file_with_rows_of_future_days_is_read_again_on_the_first_of_them(
 
     assert not on(2027, 3, 31).due_sources()
     books = on(2027, 4, 1)
-    told = "the source file 19 has rows of a day that was in the future"
-    assert books.due_sources().reasons == [f"{told} ({', '.join(YEARS)})"]
+    reason = "the source file 19 has rows of a day that was in the future"
+    assert books.due_sources().reasons == [f"{reason} ({', '.join(YEARS)})"]
     assert books.batch_due([FIRST], [F19], {F19: {FIRST: "b"}})
     assert not books.batch_due([SECOND], [F20], {F20: {SECOND: "a"}})
     found = books.previous_ingest()
@@ -414,9 +422,9 @@ def test_a_file_with_rows_of_future_days_is_read_again_on_the_first_of_them(
 
 def three_batches(lake: LoggedLake, sources: dict[str, str]) -> None:
     """Three years, each of a file of its own; a row of the second file is in quarantine under a year that no file has."""
-    told = {F19: {FIRST: "a"}, F20: {SECOND: "a", "2030-31": "b", "": "c"}, F21: {YEARS[2]: "a"}}
+    fingerprints = {F19: {FIRST: "a"}, F20: {SECOND: "a", "2030-31": "b", "": "c"}, F21: {YEARS[2]: "a"}}
     for year, file in zip(YEARS, (F19, F20, F21), strict=True):
-        lake.ran("r1", sources, year, verdicts={file: told[file]})
+        lake.ran("r1", sources, year, verdicts={file: fingerprints[file]})
 
 
 def test_what_the_previous_ingest_knew(lake: LoggedLake, sources: dict[str, str]) -> None:

@@ -17,20 +17,24 @@ from calling import COMPILED, ingest, rows_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import DateWindow, LakeLocation, RunConfig, Source, TableSource
+from ebi_spark.config.activity_dates import DateWindow
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import parse_years, year_of_date, year_of_text
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import load_policies, revision_periods
-from ebi_spark.records import duplicates, hes, sus_plus
+from ebi_spark.records import column_kinds, duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.layouts import layouts
 from ebi_spark.spark.session import with_settings
-from ebi_spark.tables.schemas import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE, Table
+from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
+from ebi_spark.tables.table import Table
 
 WINDOW = DateWindow(date(2000, 4, 1), date(2026, 11, 29), 731)
 
@@ -279,12 +283,12 @@ def episode(key: str, person: str | None, spell: str | None, **changes: str | No
 
 
 EARLIER_FILE = [
-    # A spell over the turn of the year: its second episode stands in the later file.
+    # A spell over the turn of the year: its second episode is in the later file.
     episode("61", "P6", "S6", ADMIDATE="2021-03-20", EPISTART="2021-03-20", EPIEND="2021-03-29", DISDATE="1801-01-01",
             FYEAR="2021", DIAG_4_02="E119"),
 ]  # fmt: skip
 LATER_FILE = [
-    # The second episode stands first in the file; it has the operation.
+    # The second episode comes first in the file; it has the operation.
     episode("12", "P1", "S1", EPIORDER="2", EPISTART="2021-05-02", STARTAGE="46", ADMIMETH="81", DIAG_4_01="M54.9",
             OPERTN_4_01="v382", OPERTN_4_02="Z063", DISMETH="4", DISDATE="2021-05-09", ADMISORC="52", DISDEST=" 79 ",
             OPDATE_01="2021-05-02"),
@@ -398,7 +402,7 @@ STAYS = [
     stay("3", 3), stay("3", 3, Admission_Method="12"),  # another record
     stay("4", 3), stay("4", 4), stay("4", 3, Admission_Method="12"),  # the same, one of them twice
     stay("5", 3, Discharge_Date="", **EARLY), stay("5", 3, **LATE),  # superseded: not "undischarged"
-    stay("6", 3, Discharge_Date=""), stay("6", 4, Discharge_Date=""),  # set aside once
+    stay("6", 3, Discharge_Date=""), stay("6", 4, Discharge_Date=""),  # quarantined once
     # Two contents of the latest extract; what is older counts no more.
     stay("7", 3, Discharge_Date="", **EARLY), stay("7", 3, **LATE), stay("7", 3, Admission_Method="12", **LATE),
     # A copied; B contradicts itself, in two years.
@@ -549,8 +553,8 @@ def test_attendances_and_their_years(ingested: Ingested) -> None:
 
 
 def test_what_is_set_aside_says_why_and_keeps_the_row(ingested: Ingested) -> None:
-    aside = [row for row in ingested.quarantine if row["role"] in ("apc", "opa")]
-    why = sorted((row["role"], row["record_id"] or "", *row["reasons"]) for row in aside)
+    quarantined = [row for row in ingested.quarantine if row["role"] in ("apc", "opa")]
+    why = sorted((row["role"], row["record_id"] or "", *row["reasons"]) for row in quarantined)
     assert why == [
         ("apc", "", "no_key"),
         ("apc", "81", "unfinished"),
@@ -611,26 +615,26 @@ def test_a_spell_that_a_later_extract_finishes_counts_once(ingested: Ingested) -
 
 
 def test_copies_are_compared_by_what_a_record_takes_from_them(ingested: Ingested) -> None:
-    held = [
+    in_lake = [
         (key, row["financial_year"], row["admission_method"], row["dominant_procedure"])
         for key, row in sorted(ingested.stays.items())
     ]
-    assert held == [
+    assert in_lake == [
         ("1", "2021-22", "11", "V382"), ("2", "2021-22", "11", "V382"), ("5", "2021-22", "11", None),
         ("A", "2021-22", "11", "V382"), ("C", "2022-23", "11", "W371"),
     ]  # fmt: skip
-    aside = [
+    quarantined = [
         (row["role"], row["record_id"], row["financial_year"], ",".join(row["reasons"]))
         for row in ingested.quarantine
         if row["role"].startswith("apcs")
     ]
     conflict, year = "conflicting_duplicate", "2021-22"
-    assert sorted((role, key, why) for role, key, _, why in aside if key.isdigit()) == [
+    assert sorted((role, key, why) for role, key, _, why in quarantined if key.isdigit()) == [
         ("apcs", "3", conflict), ("apcs", "3", conflict), ("apcs", "4", conflict), ("apcs", "4", conflict),
         ("apcs", "6", "undischarged"), ("apcs", "7", conflict), ("apcs", "7", conflict),
         ("apcs_der", "5", conflict), ("apcs_der", "5", conflict),
     ]  # fmt: skip
-    assert sorted(row for row in aside if not row[1].isdigit()) == [
+    assert sorted(row for row in quarantined if not row[1].isdigit()) == [
         ("apcs", "B", year, conflict),
         ("apcs", "B", "2022-23", conflict),
         ("apcs_der", "B", year, conflict),  # the earlier of its spell's years
@@ -660,18 +664,18 @@ def test_all_that_a_spell_takes_from_an_episode_is_compared() -> None:
 @pytest.mark.parametrize(
     ("role", "table", "parsed"),
     [
-        ("apcs", APC_SPELL, {*sus_plus.SPELL_KINDS, *sus_plus.SPELL_DAYS}),
-        ("apc", APC_SPELL, {*hes.EPISODE_KINDS, *sus_plus.SPELL_DAYS}),
-        ("opa", OP_ATTENDANCE, {*sus_plus.ATTENDANCE_KINDS}),
-        ("op", OP_ATTENDANCE, {*sus_plus.ATTENDANCE_KINDS}),
+        ("apcs", APC_SPELL, {*column_kinds.SPELL_KINDS, *column_kinds.SPELL_DAYS}),
+        ("apc", APC_SPELL, {*column_kinds.EPISODE_KINDS, *column_kinds.SPELL_DAYS}),
+        ("opa", OP_ATTENDANCE, {*column_kinds.ATTENDANCE_KINDS}),
+        ("op", OP_ATTENDANCE, {*column_kinds.ATTENDANCE_KINDS}),
     ],
 )
 def test_every_column_of_a_record_is_cleaned(role: str, table: Table, parsed: set[str]) -> None:
     columns = {*layouts()[role].columns}
-    parsed = {*sus_plus.RECORD_KINDS, *parsed}
+    parsed = {*column_kinds.RECORD_KINDS, *parsed}
     assert parsed <= columns
-    looked_up = {*sus_plus.ALTERNATIVES} | ({*sus_plus.SPELL_DETAILS} if table is APC_SPELL else set())
-    assert columns & {*table.names()} <= parsed | looked_up | {*sus_plus.CODE_KINDS}
+    looked_up = {*column_kinds.ALTERNATIVES} | ({*column_kinds.SPELL_DETAILS} if table is APC_SPELL else set())
+    assert columns & {*table.names()} <= parsed | looked_up | {*column_kinds.CODE_KINDS}
 
 
 # (as the source has them) → (as silver has them): source of admission, destination on discharge, spell number, procedure date
@@ -685,8 +689,8 @@ DETAILS: list[tuple[tuple[str | None, ...], tuple[Any, ...]]] = [
 
 
 def test_details_of_a_spell_that_only_monitoring_reads(spark: SparkSession) -> None:
-    names = (*sus_plus.SPELL_DETAILS, "procedure_date")
-    kinds = sus_plus.RECORD_KINDS | sus_plus.CODE_KINDS | sus_plus.SPELL_KINDS
+    names = (*column_kinds.SPELL_DETAILS, "procedure_date")
+    kinds = column_kinds.RECORD_KINDS | column_kinds.CODE_KINDS | column_kinds.SPELL_KINDS
     columns = dict.fromkeys((*kinds, *names, "year_text", "corrupt"), "string") | {"conflict": "boolean"}
     schema = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     rows = [
@@ -751,7 +755,7 @@ IMAGING_CASES: list[Verdict] = [
     ({"procedure_codes": ",U133,"}, INTENDED, None, []),
     ({"procedure_codes": ",Z665,"}, INTENDED, None, []),
     ({"procedure_codes": ",U054,"}, INTENDED, [], []),
-    # The site has to stand after the code that it sites.
+    # The site must come after the code that it belongs to.
     ({"procedure_codes": ",Z665,U133,"}, PUBLISHED, [], []),
     ({"procedure_codes": ",Z665,U133,"}, INTENDED, ["site_after_imaging"], []),
     ({"procedure_codes": ",Z665,U133,O162,"}, INTENDED, [], []),
@@ -780,9 +784,9 @@ def test_clauses_in_three_valued_logic(
     )
     chosen = revision_periods(load_policies(only=[policy]), RunConfig(lake=LakeLocation()))
     nowhere = Lookups(practices=None, lsoas=None, known_codes=(), order=("commissioner",))
-    judged = apply_policies(records, base["dataset"], chosen, nowhere).collect()
-    flags = {(int(row["record_id"]), row["reading"]): row for row in judged}
-    assert len(flags) == len(judged)
+    applied = apply_policies(records, base["dataset"], chosen, nowhere).collect()
+    flags = {(int(row["record_id"]), row["reading"]): row for row in applied}
+    assert len(flags) == len(applied)
     for number, (change, reading, failed, missing) in enumerate(cases):
         row = flags.get((number, reading))
         if failed is None:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ebi_spark.config.settings import caveats, disclosure_rules
+from ebi_spark.config.shipped_files import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
 from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.report import build_report, charts, wording
@@ -1027,6 +1027,7 @@ def test_monitoring_says_what_is_withheld_and_what_cannot_be_seen() -> None:
         "“Cannot be seen” does not mean “no”",
         "Deaths outside hospital are not in the data",
         "V54.4",
+        "T84.7",
         "the registers of 3 boards are known",
         "“Too few boards” means",
         "It does not replace the published rate. The published figure for 2022-23 is",
@@ -1037,6 +1038,24 @@ def test_monitoring_says_what_is_withheld_and_what_cannot_be_seen() -> None:
     reached = page.table("How far the data show that fusions followed the article's algorithm")
     assert [line["Share of fusions"] for line in reached.values()] == ["40.0%", "36.2%", "[c]", "[c]"]
     assert page.says("NHS Humber and North Yorkshire Integrated Care Board"), "boards by their names"
+
+
+@pytest.mark.parametrize(
+    ("transfers_by", "words"),
+    [
+        (None, None),  # a release of an earlier version
+        ("admission_method,admission_source,discharge_destination", None),
+        ("admission_method", "No spell in the data has an admission source or a discharge destination, so the admission method alone decides"),
+        ("admission_method,admission_source", "No spell in the data has a discharge destination, so the admission method and the other"),
+    ],
+)  # fmt: skip
+def test_the_report_says_what_decides_a_transfer(transfers_by: str | None, words: str | None) -> None:
+    tables = sample()
+    late = tables["pathway_summary"]["kind"] == "incidence"
+    tables["pathway_summary"].loc[late, "transfers_by"] = transfers_by
+    page = Page(build_report(tables, release=manifest()))
+    assert page.says("No spell in the data has") == (words is not None)
+    assert words is None or page.says(words)
 
 
 def test_codes_groups_and_linked_records_are_shown_with_what_is_withheld() -> None:

@@ -66,9 +66,9 @@ def tables(page: str) -> list[list[list[str]]]:
 def test_the_fit_recovers_what_points_were_made_of(known: Model) -> None:
     found = fit(points(known))
     assert astuple(found) == pytest.approx(astuple(known), abs=1e-6)
-    held = quality(found, points(known))
-    assert held.worst == pytest.approx(0, abs=1e-9) and [p.cores for p, _ in held.held_out] == [1, 2]
-    assert all(error == pytest.approx(0, abs=1e-9) and point.rows == ROWS[-1] for point, error in held.held_out)
+    match = quality(found, points(known))
+    assert match.worst == pytest.approx(0, abs=1e-9) and [p.cores for p, _ in match.held_out] == [1, 2]
+    assert all(error == pytest.approx(0, abs=1e-9) and point.rows == ROWS[-1] for point, error in match.held_out)
 
 
 def test_no_term_is_below_nothing() -> None:
@@ -88,8 +88,8 @@ def test_too_few_points_are_refused(rows: tuple[int, ...], cores: tuple[int, ...
 
 def test_exact_points_leave_no_range_but_that_of_unmeasured_cores() -> None:
     model, exact = fit(points(KNOWN)), points(KNOWN)
-    held, others = quality(model, exact), refits(exact)
-    at = {cores: predicted(model, held, others, 10_000_000, cores, 2, 0.5) for cores in (2, 3, 8)}
+    match, others = quality(model, exact), refits(exact)
+    at = {cores: predicted(model, match, others, 10_000_000, cores, 2, 0.5) for cores in (2, 3, 8)}
     assert at[2].low == pytest.approx(at[2].fitted) and at[2].high == pytest.approx(at[2].fitted)
     assert at[3].high == pytest.approx(KNOWN.seconds(10_000_000, 2)), "a third core takes nothing away"
     assert at[8].high == pytest.approx(KNOWN.seconds(10_000_000, 4))
@@ -192,8 +192,10 @@ def test_small_runs_are_not_fitted(tmp_path: Path, capsys: pytest.CaptureFixture
     out = tmp_path / "s.json"
     out.write_text(json.dumps(state(small=ROWS[:1])), encoding="utf-8")
     assert scaling.main(["--page-only", "--out", str(out)]) == 3
-    told = capsys.readouterr().err
-    assert "there are 2 and 2" in told and "1,000,000 rows are too few" in told and not (tmp_path / "s.md").exists()
+    printed = capsys.readouterr().err
+    assert (
+        "there are 2 and 2" in printed and "1,000,000 rows are too few" in printed and not (tmp_path / "s.md").exists()
+    )
 
 
 def test_measurements_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import restrict_new_files
 
@@ -28,7 +28,7 @@ def test_yaml_makes_no_objects(value: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_no_module_runs_text_as_code() -> None:
-    """``eval`` and its kin, shells and unsafe loading stand nowhere; ``yaml.load`` only with a loader that is safe."""
+    """``eval`` and its kin, shells and unsafe loading are used nowhere; ``yaml.load`` only with a loader that is safe."""
     found = []
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -57,7 +57,7 @@ def test_no_module_runs_text_as_code() -> None:
 
 def test_sql_is_built_in_one_place_from_quoted_names() -> None:
     """SQL as text is given to Spark in few places: ``storage`` and ``catalogue`` (names between backticks, values as literals),
-    the gate and ``file_counts`` (the rules of the shipped suites), and ``apply_policies`` (expressions of its own)."""
+    ``violations`` and ``file_counts`` (the rules of the shipped suites), and ``apply_policies`` (expressions of its own)."""
     places = {
         path.relative_to(ROOT).as_posix()
         for path in MODULES
@@ -70,7 +70,7 @@ def test_sql_is_built_in_one_place_from_quoted_names() -> None:
         "ebi_spark/flags/apply_policies.py",
         "ebi_spark/lake/storage.py",
         "ebi_spark/records/file_counts.py",
-        "ebi_spark/validation/gate.py",
+        "ebi_spark/validation/violations.py",
         "jobs/catalogue.py",
     }
 
@@ -99,7 +99,7 @@ def test_locked_packages_that_were_withdrawn_are_found(monkeypatch: pytest.Monke
     assert spec and spec.loader
     audit = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(audit)
-    sums = {name: f"{number:064x}" for number, name in enumerate(("good", "bad", "gone", "held"))}
+    sums = {name: f"{number:064x}" for number, name in enumerate(("good", "bad", "gone", "blocked"))}
     lock = "".join(
         f'{name}==1.{n} ; python_version < "4" \\\n    --hash=sha256:{sums[name]}\n' for n, name in enumerate(sums)
     )
@@ -109,7 +109,7 @@ def test_locked_packages_that_were_withdrawn_are_found(monkeypatch: pytest.Monke
         "good": {"files": [{"hashes": {"sha256": sums["good"]}, "yanked": False}]},
         "bad": {"files": [{"hashes": {"sha256": sums["bad"]}, "yanked": "it loses rows"}]},
         "gone": {"files": [{"hashes": {"sha256": "f" * 64}}]},
-        "held": {"files": [{"hashes": {"sha256": sums["held"]}}], "project-status": {"status": "quarantined"}},
+        "blocked": {"files": [{"hashes": {"sha256": sums["blocked"]}}], "project-status": {"status": "quarantined"}},
     }
     monkeypatch.setattr(audit, "asked", lambda path: pages[path.split("/")[1]])
     wrong = [" ".join(audit.judged(package)[0]) for package in packages]

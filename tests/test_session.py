@@ -56,17 +56,17 @@ def test_an_archive_is_made_once_and_takes_the_place_of_older_ones(
         calls[-1].write_bytes(b"classes")
 
     monkeypatch.setattr(java.subprocess, "run", making)
-    told: list[str] = []
+    messages: list[str] = []
     monkeypatch.setattr(java, "class_archive", lambda _: None)
-    java.keep_classes([], told.append)
-    assert not calls and not told
+    java.keep_classes([], messages.append)
+    assert not calls and not messages
     monkeypatch.setattr(java, "class_archive", lambda _: archive)
-    java.keep_classes([], told.append)
-    assert len(calls) == 1 and not list(archive.parent.iterdir()) and "could not" in told[-1]
+    java.keep_classes([], messages.append)
+    assert len(calls) == 1 and not list(archive.parent.iterdir()) and "could not" in messages[-1]
     fails = False
     (archive.parent / "classes-0.jsa").touch()
-    java.keep_classes([], told.append)
-    java.keep_classes([], told.append)
+    java.keep_classes([], messages.append)
+    java.keep_classes([], messages.append)
     assert len(calls) == 2 and [path.name for path in archive.parent.iterdir()] == ["classes-1.jsa"]
 
 

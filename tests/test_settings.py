@@ -9,9 +9,13 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ebi_spark.config.keys import Key, NotInFile, default_of, object_schema, settings_of, stages_of
-from ebi_spark.config.settings import LakeLocation, RunConfig, TableSource, load_config, resource, run_schema
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.load import load_config, run_schema
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.errors import InputError
-from ebi_spark.runs.history import STAGES
+from ebi_spark.runs.stage_inputs import STAGES
 from ebi_spark.synthetic.writing import write_run
 from jobs import demo, run
 

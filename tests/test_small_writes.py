@@ -14,12 +14,15 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake import small_writes, storage
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.spark_types import parse_schema, parse_type
-from ebi_spark.tables.schemas import ACTIVITY_RATE, BATCH, POLICY, RATE, RELEASE, TABLES, YEAR, Table
+from ebi_spark.tables.gold import ACTIVITY_RATE, BATCH, POLICY
+from ebi_spark.tables.published import RATE, RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import YEAR, Table
 
 OFTEN = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE, BATCH)}
 HOUR = datetime(2022, 10, 30, 0, 30, 0, 123456, tzinfo=UTC)
@@ -131,7 +134,7 @@ def test_both_ways_of_writing_replace_the_same_rows(spark: SparkSession, tmp_pat
     lake = lake_in(spark, tmp_path)
     lake._create(ACTIVITY_RATE)
     frame = lake.spark.createDataFrame
-    held: dict[tuple[str, int], int] = {}
+    expected: dict[tuple[str, int], int] = {}
     for turn in range(14):
         year = f"20{20 + turn % 3}-{21 + turn % 3}"
         rows = [rate(year, "A", turn), rate(year, "B", turn), rate("2022-23", "A", turn, 3)]
@@ -139,16 +142,16 @@ def test_both_ways_of_writing_replace_the_same_rows(spark: SparkSession, tmp_pat
         small = storage.small_table(rows, ACTIVITY_RATE.schema)
         by_spark = turn % 2 == 0
         lake.replace(ACTIVITY_RATE, frame(small, ACTIVITY_RATE.schema) if by_spark else rows, where, stage="rate")
-        held |= {(year, 1): turn, ("2022-23", 3): turn}
+        expected |= {(year, 1): turn, ("2022-23", 3): turn}
         if year == "2022-23":
-            held.pop((year, 2), None)
+            expected.pop((year, 2), None)
         found = (
             lake.read(ACTIVITY_RATE)
             .groupBy(YEAR, "period_years")
             .agg(F.min("activity"), F.max("activity"), F.count("*"))
         )
-        told = {(row[0], row[1]): (row[2], row[3], row[4]) for row in found.collect()}
-        assert told == {key: (value, value, 2 if key[1] == 1 else 1) for key, value in held.items()}, turn
+        found_by_key = {(row[0], row[1]): (row[2], row[3], row[4]) for row in found.collect()}
+        assert found_by_key == {key: (value, value, 2 if key[1] == 1 else 1) for key, value in expected.items()}, turn
     log = folder_of(lake, ACTIVITY_RATE) / "_delta_log"
     assert [int(entry.name[:20]) for entry in log.glob("*.checkpoint.parquet")] == [10]
     engines = [entries(lake, ACTIVITY_RATE, version, "commitInfo")[0]["engineInfo"] for version in (1, 2)]

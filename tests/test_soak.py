@@ -55,21 +55,21 @@ def change_a_file_of_each_table(source: Path) -> None:
 
 
 def test_a_run_that_is_asked_to_stop(source: Path) -> None:
-    """SIGTERM to Python alone, as a scheduler does, in the middle of writing silver: no lock and no scratch stay behind."""
+    """SIGTERM to Python alone, as a scheduler does, in the middle of writing silver: no lock and no scratch files remain."""
     lock = source / "lake/silver" / LOCK
     stopped = RealRun(source, "silver/apc_spell", "before")
     stopped.until()
     java = stopped.java()
-    held = json.loads(lock.read_text(encoding="utf-8"))
-    assert [item["pid"] for item in held["processes"]] == [stopped.process.pid, java]
+    lock_file = json.loads(lock.read_text(encoding="utf-8"))
+    assert [item["pid"] for item in lock_file["processes"]] == [stopped.process.pid, java]
     second = call(run.main, source)
     assert (second["exit"], second["outcome"]) == (2, "refused")
     assert f"process {stopped.process.pid} " in second["error"]["message"]
     os.kill(stopped.process.pid, signal.SIGTERM)
     assert stopped.ended() == 130
     until_gone(java)
-    told = json.loads(stopped.text().splitlines()[0])
-    assert (told["outcome"], told["exit"]) == ("interrupted", 130)
+    answer = json.loads(stopped.text().splitlines()[0])
+    assert (answer["outcome"], answer["exit"]) == ("interrupted", 130)
     assert "Traceback" not in stopped.text()
     assert not lock.exists()
     assert not list((source / "lake/silver/_scratch").glob("spark-*"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import call, duckdb_on_delta
+from calling import call, delta_rows, duckdb_on_delta
 from source_rows import DER, attendance, derived, spell, write
 
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
@@ -133,9 +133,8 @@ def test_results_change_only_with_the_version_of_their_stage(stage: str, lake: P
 @pytest.mark.parametrize("stage", [Ingest, Flag, Rate, Validate, Publish], ids=lambda stage: stage.name)
 def test_a_stage_names_what_it_reads_and_writes(stage: Any, lake: Path) -> None:
     """By the run log, which records what the lake was asked for."""
-    with duckdb_on_delta() as reader:
-        logged = f"FROM delta_scan('{lake / 'gold/run_log'}') WHERE stage = '{stage.name}'"
-        ((read, written),) = reader.execute(f"SELECT versions_read, versions_written {logged}").fetchall()
+    logged = delta_rows(lake / "gold/run_log", "versions_read, versions_written", f"stage = '{stage.name}'")
+    ((read, written),) = logged
     named = {table.full_name for table in stage.writes}
     assert set(stage.reads) <= set(read)
     # A table whose rows would be the same is not written; nor is one that only an upsert writes.

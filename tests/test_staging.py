@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 from source_rows import APCS, DER, attendance, derived, spell, state, write
 
-from ebi_spark.config.settings import load_config
+from ebi_spark.config.load import load_config
 from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan, staging
@@ -21,8 +21,9 @@ from ebi_spark.records.staging import FOLDER
 from ebi_spark.runs import history
 from ebi_spark.runs.history import RunHistory
 from ebi_spark.stages import ingest as stage
-from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE
-from ebi_spark.validation import gate
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.validation.suites import Check, load_suite
+from ebi_spark.validation.violations import ViolationCounter
 from jobs import ingest
 
 pytestmark = pytest.mark.usefixtures("one_session")
@@ -183,10 +184,10 @@ def test_what_an_ingest_has_checked_is_not_read_again(
         name: set(lake.years(table)) for name, table in silver.items()
     }
     # What is known is not read, but everything else is: 2020-1 and 2021-1 do not meet this check.
-    check = gate.Check("x", "", "row", "record_id NOT LIKE '%-1'")
+    check = Check("x", "", "row", "record_id NOT LIKE '%-1'")
     known = {"op_attendance": ["2021-22"]}
-    counters = [gate._ViolationCounter(lake, None, None, passed=told) for told in ({}, known)]
-    suites = [replace(gate.load_suite("op_attendance"), checks=(check,))]
+    counters = [ViolationCounter(lake, None, None, passed=skipped) for skipped in ({}, known)]
+    suites = [replace(load_suite("op_attendance"), checks=(check,))]
     assert [counter.violations(suites).counts["op_attendance", "x"] for counter in counters] == [2, 1]
     # Another tool adds a row.
     table = DeltaTable(tmp_path / "lake/silver/apc_spell")

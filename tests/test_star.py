@@ -13,7 +13,7 @@ from ebi_spark.geography.area_lists import areas_on
 from ebi_spark.release.published_limits import compared
 from ebi_spark.release.star import STATUSES, star_rows
 from ebi_spark.report.between_areas import comparisons
-from ebi_spark.tables.schemas import RATE
+from ebi_spark.tables.published import RATE
 from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT, STAR_TABLES
 from ebi_spark.tables.table import Table
 

@@ -10,10 +10,10 @@ from calling import duckdb_on_delta
 from earlier_state import as_details
 from test_without_java import TEXTS, put
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.runs.state import RunState, StageRecord, policies_of, without_policies
-from ebi_spark.tables.schemas import BATCH, RUN_LOG, STAGE_INPUT
+from ebi_spark.tables.gold import BATCH, RUN_LOG, STAGE_INPUT
 
 VERSIONS = pa.map_(pa.string(), pa.int64())
 WORDS = pa.map_(pa.string(), pa.string())

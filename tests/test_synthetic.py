@@ -16,7 +16,8 @@ from ebi_spark.approvals.coverage import register_coverage
 from ebi_spark.approvals.match import MATCH_CLASSES, match_approvals
 from ebi_spark.approvals.regimes import known_boards, read_regimes, stated_coverage
 from ebi_spark.approvals.register import classify_entries, read_registers
-from ebi_spark.config.settings import load_config, resource
+from ebi_spark.config.load import load_config
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.rates.equality import read_fifths, read_people_of_fifths
 from ebi_spark.small_frames import small_frame

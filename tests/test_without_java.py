@@ -13,25 +13,17 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, TableFeatures, write_deltalake
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.geography.code_forms import UNKNOWN_CODE, valid_code
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError, commits_after, may_have_rows, partitions
 from ebi_spark.records import quarantine_summary as summaries
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary
 from ebi_spark.release.current import current_release, current_release_id, local_time
 from ebi_spark.sources.column_drift import last_ingested
-from ebi_spark.tables.schemas import (
-    APC_SPELL,
-    INGEST_AUDIT,
-    POLICY,
-    POLICY_SENSITIVITY,
-    QUARANTINE,
-    RELEASE,
-    RUN_LOG,
-    UNMAPPED_AREA,
-    YEAR,
-    Table,
-)
+from ebi_spark.tables.gold import POLICY, POLICY_SENSITIVITY, RUN_LOG, UNMAPPED_AREA
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, QUARANTINE
+from ebi_spark.tables.table import YEAR, Table
 
 TEXTS = pa.list_(pa.string())
 # A name that SQL, a shell and a URL would each read differently.

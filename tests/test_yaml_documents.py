@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import MOST_DEPTH, load_document
 from ebi_spark.errors import InputError
 

@@ -1,6 +1,6 @@
-"""The published T-SQL evaluated by DuckDB with SQL Server's semantics: the engine that Spark's flags are held against.
+"""The published T-SQL evaluated by DuckDB with SQL Server's semantics: the engine that Spark's flags are compared with.
 
-It shares no code with the product. Typography is mended as decision 6 says; ``LIKE`` becomes an anchored regular
+It shares no code with the product. Typography is repaired as decision 6 says; ``LIKE`` becomes an anchored regular
 expression that ignores case, as the collation ``Latin1_General_CI_AS`` does, and knows T-SQL's classes; NULL stays
 three-valued.
 """
@@ -19,7 +19,7 @@ def published(name: str) -> str:
     return (FIXTURES / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def mended(printed: str) -> str:
+def repaired(printed: str) -> str:
     """Curly quotes straight, an em dash that opens a comment as two hyphens, ``apcs.`` in a rule on ``opa.`` as that."""
     text = re.sub("[‘’]", "'", printed)
     text = re.sub(r"(?m)^[ \t]*—", "--", text)
@@ -27,13 +27,13 @@ def mended(printed: str) -> str:
 
 
 def label_of(text: str) -> str:
-    """The label behind THEN."""
-    return re.findall(r"(?i)\bthen\s+'([^']+)'", mended(text))[0]
+    """The label after THEN."""
+    return re.findall(r"(?i)\bthen\s+'([^']+)'", repaired(text))[0]
 
 
 def conjuncts(printed: str) -> list[exp.Expression]:
     """What the whole rule ANDs together: the parts of WHEN … THEN, then those of the exclusions, in printed order."""
-    match = re.fullmatch(r"(?is)\s*when\b(.*)\bthen\s+'[^']+'(.*)", mended(printed))
+    match = re.fullmatch(r"(?is)\s*when\b(.*)\bthen\s+'[^']+'(.*)", repaired(printed))
     assert match, "no WHEN … THEN '…'"
     parts: list[exp.Expression] = []
     for text in match.groups():

@@ -50,7 +50,7 @@ def _rows(
     for start, number in sorted(covered.items()):
         # If the change is on the first day of a period, the whole period is after it.
         side = "before" if start < during else "during" if start == during and start < change.on else "after"
-        lower, upper = exact_poisson(flagged[start])
+        (of_all, of_flagged) = (exact_poisson(counted[start]) for counted in (all_of, flagged))
         yield {
             "policy_id": change.policy_id,
             "board": change.board,
@@ -62,9 +62,11 @@ def _rows(
             "side": side,
             "days": number,
             "operations": all_of[start],
+            "operations_lower": of_all[0],
+            "operations_upper": of_all[1],
             "flagged": flagged[start],
-            "flagged_lower": lower,
-            "flagged_upper": upper,
+            "flagged_lower": of_flagged[0],
+            "flagged_upper": of_flagged[1],
         }
 
 

@@ -4,9 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
 from ebi_spark.approvals.regimes import Coverage
 from ebi_spark.approvals.register import APPROVED
 
@@ -14,19 +11,35 @@ from ebi_spark.approvals.register import APPROVED
 _SHOWN = 10
 
 
-def entries_by_board(entries: DataFrame) -> DataFrame:
-    """For each board that an entry names (NULL: no board): its ``entries``; ``absent``, those whose person is not in silver;
+# The columns of ``silver/prior_approval`` by which entries are counted.
+COUNTED_BY = ("board", "decision", "person_in_silver", "requested_on", "decided_on")
+
+
+def entries_by_board(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each board that an entry names (None: no board): its ``entries``; ``absent``, those whose person is not in silver;
     ``approved`` entries and ``approved_in_silver``; and ``first`` and ``last``, the days of its first and last request or
-    decision. ``entries`` has rows of ``silver/prior_approval``."""
-    approved = F.col("decision") == APPROVED
-    return entries.groupBy("board").agg(
-        F.count("*").alias("entries"),
-        F.count_if(~F.col("person_in_silver")).alias("absent"),
-        F.count_if(approved).alias("approved"),
-        F.count_if(approved & F.col("person_in_silver")).alias("approved_in_silver"),
-        F.min(F.least("requested_on", "decided_on")).alias("first"),
-        F.max(F.greatest("requested_on", "decided_on")).alias("last"),
-    )
+    decision (None if no entry has a day). ``counts``: the number of ``rows`` by :data:`COUNTED_BY`.
+
+    | board | decision | person_in_silver | requested_on | decided_on | rows | → entries | absent | first      | last       |
+    |-------|----------|------------------|--------------|------------|------|-----------|--------|------------|------------|
+    | QJ2   | approved | true             | 2024-01-02   | 2024-01-10 | 1    | 3         | 2      | 2024-01-02 | 2024-01-20 |
+    | QJ2   | pending  | false            | 2024-01-20   | NULL       | 2    |           |        |            |            |
+    """
+    found: dict[str | None, dict[str, Any]] = {}
+    for row in counts:
+        board = found.setdefault(
+            row["board"],
+            {"board": row["board"], **dict.fromkeys(("entries", "absent", "approved", "approved_in_silver"), 0)},
+        )
+        approved, seen = row["decision"] == APPROVED, row["person_in_silver"]
+        board["entries"] += row["rows"]
+        board["absent"] += 0 if seen else row["rows"]
+        board["approved"] += row["rows"] if approved else 0
+        board["approved_in_silver"] += row["rows"] if approved and seen else 0
+        for name, choose in (("first", min), ("last", max)):
+            days = [day for day in (row["requested_on"], row["decided_on"], board.get(name)) if day]
+            board[name] = choose(days, default=None)
+    return list(found.values())
 
 
 def register_coverage(

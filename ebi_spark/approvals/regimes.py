@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from ebi_spark.config.settings import RunConfig, resource
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.small_files import read_rows

@@ -50,11 +50,13 @@ def read_registers(spark: SparkSession, config: RunConfig, find: FindFiles = fin
     return united(frames) if frames else None
 
 
-def classify_entries(rows: DataFrame, policies: Iterable[str], boards: Mapping[str, str]) -> DataFrame:
+def classify_entries(
+    rows: DataFrame, policies: Iterable[str], boards: Mapping[str, str], plausible: tuple[date, date]
+) -> DataFrame:
     """The rows of registers, cleaned, each with the ``reasons`` why it cannot be used: an empty list for an entry.
 
     ``policies``: the ids of all known policies. ``boards``: known boards, each with its code in the areas shown, which
-    replaces it. Equal rows of one register and key count once; of several extracts the latest counts. The columns are those of
+    replaces it. ``plausible``: the first and the last day on which something can have been requested or decided. Equal rows of one register and key count once; of several extracts the latest counts. The columns are those of
     ``silver/prior_approval`` without ``person_in_silver`` and ``run_id``, plus ``reasons`` and ``raw``.
 
     | approval_id | decision | requested_on | decided_on | → reasons                  |
@@ -62,6 +64,7 @@ def classify_entries(rows: DataFrame, policies: Iterable[str], boards: Mapping[s
     | A1          | Approved | 2024-01-02   | 2024-01-10 | []                         |
     | A2          | approved | 2024-01-02   | NULL       | [no_decision_date]         |
     | A3          | declined | 2024-01-12   | 2024-01-10 | [decided_before_requested] |
+    | A4          | approved | 1024-01-02   | 2024-01-10 | [implausible_date]         |
     """
     separated = rows.withColumns(
         {
@@ -107,6 +110,7 @@ def classify_entries(rows: DataFrame, policies: Iterable[str], boards: Mapping[s
         unknown_route=usable & ~_one_of("route", ROUTES),
         unknown_decision=usable & ~_one_of("decision", DECISIONS),
         unreadable_date=usable & _any(F.col(f"unread_{day}") for day in _DAYS),
+        implausible_date=usable & _any(~F.col(day).between(*map(F.lit, plausible)) for day in _DAYS[:2]),
         decided_before_requested=usable & (F.col("decided_on") < F.col("requested_on")),
         ends_before_it_begins=usable & (F.col("valid_to") < begins),
         no_decision_date=usable
@@ -142,7 +146,13 @@ def unused_approvals(
     """Approved entries that no operation has in ``approval_ids``, decided at least ``days`` before the last day of the data.
 
     ``entries`` has rows of ``silver/prior_approval``, ``matched`` those of ``gold/approval_match``. Entries of other policies
-    than ``policies`` are left out, because their procedures were not looked for.
+    than ``policies`` are left out, because their procedures were not looked for. The last day is 2024-03-31 here, ``days`` 365:
+
+    | entry approved on | valid until | operation of the person    | → days_waited |
+    |-------------------|-------------|----------------------------|---------------|
+    | 2023-01-10        | no end      | none                       | 446           |
+    | 2023-01-10        | 2023-04-10  | 2023-06-01, too late       | no row        |
+    | 2023-09-01        | no end      | none                       | no row        |
     """
     used = matched.select(
         F.col("person_id").alias("_person"), "operation_date", "match_class", F.explode("approval_ids").alias("_id")
@@ -152,14 +162,14 @@ def unused_approvals(
     )
     # An approval that was too old or too late for its operation was used all the same. Other classes list every entry of the
     # person: only those that were valid on the day count.
-    behind = valid | F.col("match_class").isin("approved_expired", "approved_late")
+    counts = valid | F.col("match_class").isin("approved_expired", "approved_late")
     waited = F.date_diff(F.lit(last_day), "decided_on")
     looked_for = F.col("policy_id").isNull() | F.col("policy_id").isin(sorted(policies))
     return (
         entries.where((F.col("decision") == APPROVED) & looked_for & (waited >= days))
         .join(
             used,
-            (F.col("person_id") == F.col("_person")) & (F.col("approval_id") == F.col("_id")) & behind,
+            (F.col("person_id") == F.col("_person")) & (F.col("approval_id") == F.col("_id")) & counts,
             "left_anti",
         )
         .withColumn("days_waited", waited)

@@ -23,8 +23,10 @@ from ebi_spark.case_audit.sample import count_cells, draw, with_strata
 from ebi_spark.errors import InputError
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.storage import Lake
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
 from ebi_spark.tables.monitoring import AUDIT_ESTIMATE, AUDIT_RESULT, AUDIT_SAMPLE
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, RECORD_KEY, RECORD_TABLES, YEAR
+from ebi_spark.tables.silver import RECORD_TABLES
+from ebi_spark.tables.table import RECORD_KEY, YEAR
 
 STAGE = "audit"
 
@@ -45,9 +47,11 @@ class DrawOptions:
     def __post_init__(self) -> None:
         for name, value, least in (("size", self.size, 1), ("cap", self.cap, 1), ("seed", self.seed, 0)):
             if value is not None and not least <= value < 1 << 31:
-                raise InputError(f"--{name} {value}: it has to be a number from {least} up", remedy=f"correct --{name}")
+                raise InputError(f"--{name} {value}: it must be from {least} to 2147483647", remedy=f"correct --{name}")
         if not 0 <= self.double_share <= 1:
-            raise InputError(f"--double-share {self.double_share}: a share is between 0 and 1", remedy="such as 0.2")
+            raise InputError(
+                f"--double-share {self.double_share}: a share is between 0 and 1", remedy="give one such as 0.2"
+            )
 
 
 @dataclass
@@ -71,7 +75,7 @@ def draw_audit(lake: Lake, options: DrawOptions, out: Path) -> DrawnAudit:
     known = sorted({row["reading"] for row in policy})
     if reading not in known:
         raise InputError(
-            f"--reading: {options.policy_id} has no reading {reading!r}", remedy=f"one of {', '.join(known)}"
+            f"--reading: {options.policy_id} has no reading {reading!r}", remedy=f"choose from: {', '.join(known)}"
         )
     texts = form_texts(policy, reading)
     # Patients from outside England are in no rate, so they are in no audit either.
@@ -121,7 +125,7 @@ def _policy_rows(lake: Lake, policy_id: str) -> list[dict[str, Any]]:
         known = sorted(row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"]))
         raise InputError(
             f"--policy: the lake has no policy {policy_id!r}",
-            remedy=f"one of {', '.join(known)}" if known else "run `ebi-spark run` first",
+            remedy=f"choose from: {', '.join(known)}" if known else "run `ebi-spark run` first",
         )
     return rows
 
@@ -253,7 +257,7 @@ def estimate_audit(lake: Lake, policy_id: str, audit_id: str | None = None, prec
     """Estimate from the forms that were imported for an audit (None: the policy's newest), and write
     ``gold/audit_estimate``."""
     if not 0 < precision < 0.5:
-        raise InputError(f"--precision {precision}: it has to be between 0 and 0.5", remedy="such as 0.05")
+        raise InputError(f"--precision {precision}: it must be between 0 and 0.5", remedy="give one such as 0.05")
     lake.prepare()
     sample = lake.small_rows(AUDIT_SAMPLE, AUDIT_SAMPLE.names(), {"policy_id": [policy_id]})
     if not sample:
@@ -264,7 +268,7 @@ def estimate_audit(lake: Lake, policy_id: str, audit_id: str | None = None, prec
     audits = sorted({row["audit_id"] for row in sample})
     wanted = audit_id or newest
     if wanted not in audits:
-        raise InputError(f"--audit: {policy_id} has no audit {wanted!r}", remedy=f"one of {', '.join(audits)}")
+        raise InputError(f"--audit: {policy_id} has no audit {wanted!r}", remedy=f"choose from: {', '.join(audits)}")
     own = [row for row in sample if row["audit_id"] == wanted]
     results = lake.small_rows(AUDIT_RESULT, AUDIT_RESULT.names(), {"audit_id": [wanted]})
     reading = own[0]["reading"]

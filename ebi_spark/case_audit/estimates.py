@@ -17,7 +17,7 @@ from ebi_spark.statistics.agreement import cohens_kappa
 from ebi_spark.statistics.proportions import Limits, clopper_pearson, sample_size
 from ebi_spark.statistics.stratified import CellCounts
 from ebi_spark.statistics.stratified import share as stratified_share
-from ebi_spark.tables.schemas import RECORD_KEY
+from ebi_spark.tables.table import RECORD_KEY
 
 Key = tuple[str, ...]
 
@@ -65,6 +65,7 @@ class Estimate:
     method: str | None = None
     records: int | None = None
     forms: int = 0
+    counted: int | None = None
     effective: float | None = None
     not_returned: int = 0
     notes_not_found: int = 0
@@ -131,6 +132,7 @@ def share(
         part,
         records=sum(counts[0] for counts in cells.values()) if whole else None,
         forms=sum(counts[3] for counts in cells.values()),
+        counted=sum(counts[4] for counts in cells.values()),
         not_returned=sum(not unit.returned for unit in group),
         notes_not_found=sum(unit.notes_missing for unit in group),
         cannot_tell=sum(unit.answers.get(question) == CANNOT_TELL for unit in group),

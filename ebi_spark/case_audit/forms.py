@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ebi_spark.case_audit.questions import NOTES_FOUND, VERDICT, FormText
 from ebi_spark.errors import InputError
 from ebi_spark.own_files import refuse_place, write_whole
-from ebi_spark.tables.schemas import RECORD_KEY
+from ebi_spark.tables.table import RECORD_KEY
 
 WORKLIST_COLUMNS = (
     *RECORD_KEY, "provider_code", "provider_spell_number", "admission_date", "discharge_date", "readers",

@@ -17,7 +17,7 @@ from ebi_spark.case_audit.forms import READERS
 from ebi_spark.case_audit.questions import CANNOT_TELL, NO, NOTES_FOUND, VERDICT, YES
 from ebi_spark.errors import InputError
 from ebi_spark.small_files import refuse_special
-from ebi_spark.tables.schemas import RECORD_KEY
+from ebi_spark.tables.table import RECORD_KEY
 
 Key = tuple[str, ...]  # the audit, then the record's key
 

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.case_audit.design import DISAGREE, FLAGGED, NEAR_MISS, REST, Design
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import RECORD_KEY, YEAR
+from ebi_spark.tables.table import RECORD_KEY, YEAR
 
 UNKNOWN_PROVIDER = "unknown"
 
@@ -51,7 +51,14 @@ def with_strata(flags: DataFrame, reading: str) -> DataFrame:
 
 def count_cells(records: DataFrame) -> DataFrame:
     """The records of each stratum, provider and policy fingerprint, with a checksum of their keys that does not depend on
-    the order of rows. Only these counts decide how many are drawn."""
+    the order of rows. Only these counts decide how many are drawn.
+
+    | stratum       | provider_code | policy_fingerprint | records | checksum |
+    |---------------|---------------|--------------------|---------|----------|
+    | flagged       | RXX           | 3f9c21d0a4b8e617   | 8       | 51…      |
+    | flagged       | RYY           | 3f9c21d0a4b8e617   | 1       | -70…     |
+    | near_miss:age | RXX           | 3f9c21d0a4b8e617   | 3       | 12…      |
+    """
     return records.groupBy("stratum", "provider_code", "policy_fingerprint").agg(
         F.count("*").alias("records"), F.bit_xor(F.xxhash64(*RECORD_KEY)).alias("checksum")
     )

@@ -9,7 +9,7 @@ from functools import cache, reduce
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.errors import InputError
 
@@ -37,7 +37,7 @@ def default_codes() -> dict[str, dict[str, str]]:
     return found
 
 
-def codes_of(column: str, *meanings: str) -> tuple[str, ...]:
+def default_codes_of(column: str, *meanings: str) -> tuple[str, ...]:
     """The default codes of a column that have one of the meanings; all of them if no meaning is named."""
     listed = default_codes().get(column, {})
     return tuple(sorted(code for code, meaning in listed.items() if not meanings or meaning in meanings))
@@ -49,7 +49,7 @@ def has(column: str, *meanings: str, field: str = "") -> Column:
     A column with a list of codes qualifies if it has such codes and no others. ``field``: the name under which the
     codes are listed, if it is not the name of the column.
     """
-    codes = codes_of(field or column, *meanings)
+    codes = default_codes_of(field or column, *meanings)
     if not codes:
         return F.lit(False)
     value = F.col(column)
@@ -71,11 +71,11 @@ def holds(column: str, code: str) -> Column:
 def by_meaning(column: str, field: str = "") -> Column:
     """The column, but NULL if it has only codes that mean "not known" or "not applicable". ``field`` as for
     :func:`has`."""
-    if not codes_of(field or column, *MISSING):
+    if not default_codes_of(field or column, *MISSING):
         return F.col(column)
     return F.when(~has(column, *MISSING, field=field), F.col(column))
 
 
 def without_default(column: str, field: str = "") -> Column:
     """The column, but NULL if it has only default codes, of any meaning. ``field`` as for :func:`has`."""
-    return F.when(~has(column, field=field), F.col(column)) if codes_of(field or column) else F.col(column)
+    return F.when(~has(column, field=field), F.col(column)) if default_codes_of(field or column) else F.col(column)

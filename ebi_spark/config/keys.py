@@ -6,9 +6,14 @@ here. A class of settings is a dataclass whose fields are annotated with a :clas
 
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
+from pydantic import Field as PydanticField
 from pydantic import TypeAdapter
+
+# Values that several keys have, as the file writes them: a date, and one path or more.
+Day = Annotated[str, PydanticField(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+Paths = Annotated[list[str], PydanticField(min_length=1)]
 
 
 @dataclass(frozen=True)

@@ -1,85 +1,24 @@
-"""The YAML configuration of a run as one frozen object, and the files that the product ships."""
+"""The configuration of a run as one frozen object: every key with its type, bounds, default and meaning."""
 
-import difflib
-import glob
-import hashlib
-import json
-import re
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
-from functools import cache
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.dataclasses import dataclass as settings_model
 
-from ebi_spark.config.keys import Key, NotInFile, object_schema, settings_of
-from ebi_spark.config.yaml_documents import load_document
-from ebi_spark.errors import InputError
+from ebi_spark.config.activity_dates import DateWindow, days_ahead, first_days, today
+from ebi_spark.config.keys import Day, Key, NotInFile, Paths
+from ebi_spark.config.lake_location import LAKE_SCHEMA, STORES, LakeLocation, lake_location
+from ebi_spark.config.source_tables import REGISTERS, Source
 from ebi_spark.financial_years import parse_years
-from ebi_spark.quoting import refuse_catalogue_name, refuse_unusable, table_parts, texts
-from ebi_spark.small_files import read_rows
+from ebi_spark.quoting import refuse_unusable
 
-# Files and folders that are stored among the time zones but that Java does not know as time zones.
-_NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix)/.*")
 AreaBasis = Literal["gp_practice", "residence", "commissioner"]
 AREA_BASES: tuple[AreaBasis, ...] = ("gp_practice", "residence", "commissioner")
-LAYERS = ("silver", "gold", "published")
 # This value of --years or --policies means those of the configuration. A platform's job always gives both options.
 AS_CONFIGURED = "configured"
-
-# The system of a board's own registers. Ingest does not read them; the stage `monitor` does.
-REGISTERS = "local"
-# The source tables that a source of each system may have.
-ROLES = {
-    "sus_plus": ("apcs", "apcs_der", "opa", "apcs_withdrawn", "opa_withdrawn"),
-    "hes": ("apc", "apc_diagnoses", "apc_procedures", "op", "op_diagnoses", "op_procedures", "op_withdrawn"),
-    REGISTERS: ("prior_approval",),
-}
-# A long table of HES, with a row for each code → the table to whose rows these codes belong.
-CODE_TABLES = {"apc_diagnoses": "apc", "apc_procedures": "apc", "op_diagnoses": "op", "op_procedures": "op"}
-
-
-def resource(*parts: str) -> Path:
-    """A file that the product ships under ``conf/`` or ``expectations/``, in a checkout or in the installed wheel."""
-    package = Path(__file__).resolve().parent.parent
-    for root in (package, package.parent):
-        path = root.joinpath(*parts)
-        if path.exists():
-            return path
-    raise InputError(f"the installation has no {'/'.join(parts)}", remedy="install ebi-spark again")
-
-
-@dataclass(frozen=True)
-class DateWindow:
-    """The days on which activity can have taken place (decision 22).
-
-    They begin with ``first`` and end with the date of the extract if that is known. They never end after ``last``, the
-    day of the run. An appointment up to ``ahead`` days later is a future appointment; a later date is a mistake.
-    """
-
-    first: date
-    last: date
-    ahead: int
-
-
-@cache
-def activity_dates() -> dict[str, Any]:
-    """``conf/activity_dates.yml``: the first day of each data set and how far ahead appointments are made, with
-    reasons."""
-    path, schema = resource("conf", "activity_dates.yml"), resource("conf", "activity_dates.schema.json")
-    return load_document(path, schema, what="activity dates")
-
-
-def _first_days() -> dict[str, str]:
-    return {name: item["day"] for name, item in activity_dates()["activity_from"].items()}
-
-
-def _days_ahead() -> int:
-    days: int = activity_dates()["appointments_ahead_days"]["days"]
-    return days
 
 
 def _as_written(value: float, check: ValidatorFunctionWrapHandler) -> float:
@@ -89,149 +28,11 @@ def _as_written(value: float, check: ValidatorFunctionWrapHandler) -> float:
     return value
 
 
-def today(timezone: str = "Europe/London") -> date:
-    """Today's date in a time zone."""
-    return datetime.now(ZoneInfo(timezone)).date()
-
-
-# Number of days, and a date, as the file writes them.
+# A number of days, and a share, as the file writes them.
 _Days = Annotated[int, Field(ge=0)]
-_Day = Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 _Share = Annotated[float, Field(ge=0, le=1), WrapValidator(_as_written)]
-_PATHS = Annotated[list[str], Field(min_length=1)]
 _MONTH = "[0-9]{4}-(0[1-9]|1[0-2])"
 _UNIQUE = Field(json_schema_extra={"uniqueItems": True})
-
-
-@dataclass(frozen=True)
-class TableSource:
-    """Where one source table is, and how it is written. What is None is detected when the table is read."""
-
-    role: str
-    paths: Annotated[
-        tuple[str, ...],
-        Key(
-            "One path, a list of paths, or a glob.",
-            unit="paths",
-            default="this or `table` is required",
-            name="path",
-            written=str | _PATHS,
-        ),
-    ] = ()
-    catalogue_tables: Annotated[
-        tuple[str, ...],
-        Key(
-            "A table of a catalogue, or a list of tables, such as one a year.",
-            unit="catalog.schema.name",
-            default="this or `path` is required",
-            name="table",
-            written=str | _PATHS,
-        ),
-    ] = ()
-    format: Annotated[
-        str | None,
-        Key("`csv`, `parquet` or `delta`.", default="detected", written=Literal["csv", "parquet", "delta"]),
-    ] = None
-    delimiter: Annotated[
-        str | None,
-        Key(
-            'The delimiter of a text file; `"\\t"` for a tab.',
-            unit="one character",
-            default="detected",
-            written=Annotated[str, Field(min_length=1, max_length=2)],
-        ),
-    ] = None
-    encoding: Annotated[
-        str | None, Key("`utf-8` or `iso-8859-1`.", default="`utf-8`", written=Literal["utf-8", "iso-8859-1"])
-    ] = None
-    header: Annotated[bool | None, Key("Whether the file begins with a header row.", default="detected")] = None
-    headers_file: Annotated[
-        str | None,
-        Key("A file that has the header row, where the data files have none.", unit="path", default="none"),
-    ] = None
-    columns: Annotated[
-        dict[str, str],
-        Key(
-            "A column mapping: our name, then the file's own name.",
-            default="by the names in [conf/layouts.yml](../conf/layouts.yml)",
-        ),
-    ] = field(default_factory=dict)
-    extract_date: Annotated[
-        str | None,
-        Key(
-            "The date of the extract. The later of two versions of one row counts.",
-            unit="date",
-            default="the column of that name, if any",
-            written=_Day,
-        ),
-    ] = None
-
-    @property
-    def where(self) -> str:
-        """The names of tables or the paths, for messages."""
-        return ", ".join(self.catalogue_tables or self.paths)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One source of the configuration: its system, and its tables by role (``apcs``, ``opa``, …)."""
-
-    name: str
-    system: Annotated[
-        str,
-        Key(
-            "`sus_plus` or `hes`; `local` for a board's own registers of approvals.",
-            default="required",
-            written=Literal["sus_plus", "hes", "local"],
-        ),
-    ]
-    tables: Annotated[
-        dict[str, TableSource],
-        Key(
-            "The source tables: a path, a list of paths, a glob, or a description with the keys below. "
-            "[sources.md](sources.md)",
-            unit="paths",
-            default="required",
-            written={
-                "type": "object",
-                "minProperties": 1,
-                "additionalProperties": False,
-                "properties": {role: {"$ref": "#/$defs/table"} for roles in ROLES.values() for role in roles},
-            },
-        ),
-    ]
-
-
-@dataclass(frozen=True)
-class LakeLocation:
-    """Where the lake is: a folder, or a catalogue with one schema for each layer."""
-
-    folder: Path | None = None
-    catalog: str | None = None
-    schemas: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return str(self.folder) if self.folder else f"{self.catalog}.{{{', '.join(self.schemas.values())}}}"
-
-
-# A lake as the file writes it. (A choice between two types would give less exact messages.)
-_LAKE: dict[str, Any] = {
-    "type": ["string", "object"],
-    "if": {"type": "object"},
-    "then": {
-        "required": ["catalog", "schemas"],
-        "additionalProperties": False,
-        "properties": {
-            "catalog": {"type": "string"},
-            "schemas": {
-                "type": "object",
-                "required": list(LAYERS),
-                "additionalProperties": False,
-                "properties": {layer: {"type": "string"} for layer in LAYERS},
-            },
-        },
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -249,7 +50,7 @@ class PopulationFile:
             unit="date",
             default="from the file's name or title",
             hint='a date such as "2022-10-01"',
-            written=_Day,
+            written=Day,
         ),
     ] = None
     geography: Annotated[
@@ -273,7 +74,7 @@ class ApprovalRegime:
 
     board: Annotated[str, Key("The integrated care board.", unit="NHS code", default="required", written=_BOARD)]
     policies: Annotated[
-        list[str], Key("The policies that the regime is for.", unit="policy ids", default="required", written=_PATHS)
+        list[str], Key("The policies that the regime is for.", unit="policy ids", default="required", written=Paths)
     ]
     kind: Annotated[
         Literal["prior_approval", "ifr_only", "criteria_based", "none"],
@@ -281,11 +82,11 @@ class ApprovalRegime:
     ]
     since: Annotated[
         str | None,
-        Key("The first day.", unit="date", default="not known", name="from", hint=_A_DAY, written=_Day),
+        Key("The first day.", unit="date", default="not known", name="from", hint=_A_DAY, written=Day),
     ] = None
     until: Annotated[
         str | None,
-        Key("The day after the last.", unit="date", default="not ended", name="to", hint=_A_DAY, written=_Day),
+        Key("The day after the last.", unit="date", default="not ended", name="to", hint=_A_DAY, written=Day),
     ] = None
     exempts_emergencies: Annotated[
         bool, Key("Whether emergency admissions need nothing. `kind: none` needs no answer.")
@@ -300,11 +101,11 @@ class RegisterCoverage:
     board: Annotated[str, Key("The integrated care board.", unit="NHS code", default="required", written=_BOARD)]
     since: Annotated[
         str | None,
-        Key("The first day.", unit="date", default="from ever", name="from", hint=_A_DAY, written=_Day),
+        Key("The first day.", unit="date", default="from ever", name="from", hint=_A_DAY, written=Day),
     ] = None
     until: Annotated[
         str | None,
-        Key("The last day, which is included.", unit="date", default="no end", name="to", hint=_A_DAY, written=_Day),
+        Key("The last day, which is included.", unit="date", default="no end", name="to", hint=_A_DAY, written=Day),
     ] = None
 
 
@@ -312,9 +113,9 @@ class RegisterCoverage:
 class ActivityFrom:
     """The keys of ``activity_from``. Their defaults, with reasons, are in ``conf/activity_dates.yml``."""
 
-    hes_apc: Annotated[str, Key("HES admitted patient care.", unit="date", hint=_A_DAY, written=_Day)] = ""
-    hes_op: Annotated[str, Key("HES outpatients.", unit="date", hint=_A_DAY, written=_Day)] = ""
-    sus_plus: Annotated[str, Key("SUS+.", unit="date", hint=_A_DAY, written=_Day)] = ""
+    hes_apc: Annotated[str, Key("HES admitted patient care.", unit="date", hint=_A_DAY, written=Day)] = ""
+    hes_op: Annotated[str, Key("HES outpatients.", unit="date", hint=_A_DAY, written=Day)] = ""
+    sus_plus: Annotated[str, Key("SUS+.", unit="date", hint=_A_DAY, written=Day)] = ""
 
 
 @settings_model(frozen=True, config=ConfigDict(extra="forbid"))
@@ -328,11 +129,12 @@ class RunConfig:
     lake: Annotated[
         LakeLocation,
         Key(
-            "Where the tables are: a folder, or one schema for each layer of a catalogue.",
-            unit="path or names",
+            "Where the tables are: a folder, a URL in an object store (`s3a://…`), or one schema for each layer of a catalogue. "
+            "[deployment.md](deployment.md#a-lake-at-a-url)",
+            unit="path, URL or names",
             default="required",
-            written=_LAKE,
-            hint="a folder, or {catalog: …, schemas: {silver: …, gold: …, published: …}}",
+            written=LAKE_SCHEMA,
+            hint="a folder, a URL such as s3a://bucket/lake, or {catalog: …, schemas: {silver: …, gold: …, published: …}}",
         ),
     ]
     years: Annotated[
@@ -347,7 +149,7 @@ class RunConfig:
     ] = None
     policies: Annotated[
         tuple[str, ...] | None,
-        Key("The policies to apply.", unit="policy ids", default="all", hint="a list of policy ids", written=_PATHS),
+        Key("The policies to apply.", unit="policy ids", default="all", hint="a list of policy ids", written=Paths),
     ] = None
     policy_dirs: Annotated[
         tuple[Path, ...],
@@ -533,10 +335,10 @@ class RunConfig:
             unit="dates",
             default="see below",
             hint='the first day on which a data set can have activity, such as {hes_op: "2003-04-01"}',
-            stages=("ingest",),
+            stages=("ingest", "monitor"),
             of=ActivityFrom,
         ),
-    ] = field(default_factory=_first_days)
+    ] = field(default_factory=first_days)
     appointments_ahead_days: Annotated[
         _Days,
         Key(
@@ -545,7 +347,7 @@ class RunConfig:
             hint="how many days after the day of the run an appointment can be, such as 731",
             stages=("ingest",),
         ),
-    ] = field(default_factory=_days_ahead)
+    ] = field(default_factory=days_ahead)
     timezone: Annotated[
         str,
         Key(
@@ -768,7 +570,7 @@ class RunConfig:
         Key(
             "Where the HTML report is written.",
             unit="path",
-            default="`report.html` in the lake's folder; none for a lake in a catalogue",
+            default="`report.html` in the lake's folder; none for a lake at a URL or in a catalogue",
             hint="a path for the HTML report",
         ),
     ] = None
@@ -777,7 +579,7 @@ class RunConfig:
         Key(
             "The folder of the validation pages: every check of each layer, how it is made and its outcome.",
             unit="path",
-            default="`docs` in the lake's folder; none for a lake in a catalogue",
+            default="`docs` in the lake's folder; none for a lake at a URL or in a catalogue",
             hint="a folder for the validation pages",
         ),
     ] = None
@@ -790,6 +592,12 @@ class RunConfig:
     def record_sources(self) -> tuple[Source, ...]:
         """The sources of records, which ingest reads."""
         return tuple(source for source in self.sources if source.system != REGISTERS)
+
+    @property
+    def stores(self) -> frozenset[str]:
+        """The kinds of object store that the lake and the sources are in: ``s3a``, ``abfss``, ``gs``."""
+        paths = [path for source in self.sources for table in source.tables.values() for path in table.paths]
+        return frozenset(place.partition("://")[0] for place in (*paths, self.lake.url or "")).intersection(STORES)
 
     @property
     def registers(self) -> tuple[Source, ...]:
@@ -815,340 +623,3 @@ class RunConfig:
             refuse_unusable("--policies", policies.replace(",", ""))
             changed = replace(changed, policies=tuple(part.strip() for part in policies.split(",") if part.strip()))
         return changed
-
-
-def lake_location(value: str | dict[str, Any], base: Path, what: str = "lake") -> LakeLocation:
-    """The location of a lake from its setting: a mapping, ``catalog.prefix``, ``catalog.silver,gold,published`` (the names
-    of the three schemas) or a folder relative to ``base``.
-
-    A text is read as names if it has no slash and one dot, and no folder of that name exists. Raises an
-    :class:`InputError` that begins with ``what`` if a lake cannot be there.
-    """
-    if isinstance(value, dict):
-        for key, name in {"catalog": value["catalog"], **value["schemas"]}.items():
-            refuse_catalogue_name(f"{what}: {key}", name)
-        if len({name.lower() for name in value["schemas"].values()}) < len(LAYERS):
-            raise InputError(
-                f"{what}: two of its layers have the same schema",
-                remedy="name a different schema for each of silver, gold and published",
-            )
-        return LakeLocation(catalog=value["catalog"], schemas=dict(value["schemas"]))
-    refuse_unusable(what, value)
-    _refuse_url(what, value)
-    catalog, _, rest = value.partition(".")
-    schemas = rest.split(",")
-    try:
-        if all(name.isidentifier() for name in (catalog, *schemas)) and not (base / value).exists():
-            if len(schemas) == len(LAYERS):
-                names = dict(zip(LAYERS, schemas, strict=True))
-                return lake_location({"catalog": catalog, "schemas": names}, base, what)
-            if len(schemas) == 1:
-                return LakeLocation(catalog=catalog, schemas={layer: f"{rest}_{layer}" for layer in LAYERS})
-        folder = (base / Path(value).expanduser()).resolve()
-    except (OSError, RuntimeError) as error:  # an unknown home directory, or links in a circle
-        raise InputError(
-            f"{what}: {value} does not lead to a folder ({type(error).__name__})",
-            remedy="write the full path of the folder",
-        ) from None
-    refuse_unusable(what, str(folder))
-    return LakeLocation(folder=folder)
-
-
-def _refuse_url(what: str, value: str) -> None:
-    """Raise an :class:`InputError` for a URL: it would become a folder of that name next to the configuration."""
-    if "://" in value or value.startswith("dbfs:"):
-        raise InputError(
-            f"{what} cannot be at a URL: {value}",
-            remedy="name a folder or file on this machine, such as /Volumes/… or /mnt/…",
-        )
-
-
-# Keys whose values `load_config` converts: paths, years, months, and what has keys of its own.
-_CONVERTED = (
-    "lake", "years", "policies", "policy_dirs", "sources", "population", "activity_from", "area_order", "pooled_years",
-    "pandemic_months", "report", "docs",
-)  # fmt: skip
-
-
-def run_schema() -> dict[str, Any]:
-    """The JSON Schema of a configuration, as ``conf/run.schema.json`` has it."""
-    table = [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1},
-        object_schema(TableSource),
-    ]
-    keys = ", ".join(setting.name for setting in settings_of(TableSource) if setting.name not in ("path", "table"))
-    whole = object_schema(RunConfig)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Configuration of a run: what it reads and writes",
-        **whole,
-        "required": ["lake", "sources"],
-        "$defs": {
-            "table": {
-                "description": f"a path, a list of paths, or {{path: …}} or {{table: …}} with {keys}",
-                "anyOf": table,
-            }
-        },
-    }
-
-
-def load_config(path: Path) -> RunConfig:
-    """The configuration in a YAML file. Raises an :class:`InputError` with file, line, key and remedy if it is not
-    valid."""
-    document = load_document(path, resource("conf", "run.schema.json"), what="configuration")
-    base = path.resolve().parent
-    for where, text in texts(document):
-        if not (where.endswith(".delimiter") and text):  # a delimiter may be a tab or a space
-            refuse_unusable(f"configuration: {path}: {where}", text)
-
-    def absolute(value: str) -> str:
-        return value if "://" in value or Path(value).is_absolute() else str(base / value)
-
-    def absolute_pattern(value: str) -> str:
-        """An absolute path or pattern; characters in the configuration's own folder name are not part of the
-        pattern."""
-        whole = absolute(value)
-        return f"{glob.escape(str(base))}/{value}" if whole != value and glob.has_magic(value) else whole
-
-    def local(value: str, what: str) -> str:
-        _refuse_url(f"configuration: {path}: {what}", value)
-        return absolute(value)
-
-    sources = []
-    for name, source in document["sources"].items():
-        tables = {}
-        for role, given in source["tables"].items():
-            if role not in ROLES[source["system"]]:
-                raise InputError(
-                    f"configuration: {path}: sources.{name}.tables.{role} is not a table of {source['system']}",
-                    remedy=f"its tables are: {', '.join(ROLES[source['system']])}",
-                )
-            tables[role] = _table_source(
-                role, given, absolute_pattern, f"configuration: {path}: sources.{name}.tables.{role}"
-            )
-        if "apcs_der" in tables and "apcs" not in tables:
-            raise InputError(
-                f"configuration: {path}: sources.{name} has apcs_der without apcs",
-                remedy="add apcs, the spells that the rows of apcs_der belong to",
-            )
-        if "apcs" in tables and "apcs_der" not in tables:
-            raise InputError(
-                f"configuration: {path}: sources.{name} has apcs without apcs_der",
-                remedy="add apcs_der, which has the dominant procedure and the primary diagnosis",
-            )
-        for role in tables:
-            if role in CODE_TABLES and CODE_TABLES[role] not in tables:
-                raise InputError(
-                    f"configuration: {path}: sources.{name} has {role} without {CODE_TABLES[role]}",
-                    remedy=f"add {CODE_TABLES[role]}, to whose rows the codes belong",
-                )
-        sources.append(Source(name, source["system"], tables))
-    if all(source.system == REGISTERS for source in sources):
-        raise InputError(
-            f"configuration: {path}: no source has records of care",
-            remedy="name a source of sus_plus or hes besides the registers",
-        )
-    _check_mode(document.get("mode", "refresh"), sources, path)
-
-    # What the file writes as the configuration has it. The other keys are converted below.
-    settings: dict[str, Any] = {
-        key: document[key]
-        for key in (setting.name for setting in settings_of(RunConfig))
-        if key in document and key not in _CONVERTED
-    }
-    settings["activity_from"] = _first_days() | document.get("activity_from", {})
-    for name, day in settings["activity_from"].items():
-        if not _is_date(day):
-            raise InputError(
-                f"configuration: {path}: activity_from.{name}: {day!r} is not a date of the calendar",
-                remedy="write a date such as 2003-04-01",
-            )
-    settings |= _approvals(document.get("approvals", {}), f"configuration: {path}: approvals")
-    if settings.get("standard_population", "").endswith(".csv"):
-        settings["standard_population"] = absolute(settings["standard_population"])
-    if "pandemic_months" in document:
-        first, last = (date.fromisoformat(f"{month}-01") for month in document["pandemic_months"].split(".."))
-        if last < first:
-            raise InputError(
-                f"configuration: {path}: pandemic_months runs backwards", remedy="write the earlier month first"
-            )
-        settings["pandemic_months"] = (first, last)
-    fifths = document.get("deprivation", {})
-    geography = document.get("geography", {})
-    known_versions = [
-        "current",
-        *(row["version"] for row in read_rows(resource("conf", "reference", "geographies.csv"))),
-    ]
-    if geography.get("version", "current") not in known_versions:
-        near = difflib.get_close_matches(geography["version"], known_versions, n=1, cutoff=0.0)
-        raise InputError(
-            f"configuration: {path}: geography.version: there is no version {geography['version']!r}",
-            remedy=f"did you mean {near[0]!r}? The versions are: {', '.join(known_versions)}",
-        )
-    if settings.get("basis") != "fixed" and settings.get("fixed_revisions"):
-        raise InputError(
-            f"configuration: {path}: fixed_revisions is set but basis is in_force", remedy="write `basis: fixed`"
-        )
-    known_rules = disclosure_rules()
-    if "disclosure" in settings and settings["disclosure"] not in known_rules:
-        near = difflib.get_close_matches(settings["disclosure"], known_rules, n=1, cutoff=0.0)
-        raise InputError(
-            f"configuration: {path}: there is no disclosure rule {settings['disclosure']!r}",
-            remedy=f"did you mean {near[0]!r}? The rules are: {', '.join(known_rules)}",
-        )
-    zone = settings.get("timezone", "Europe/London")
-    if not _is_zone(zone):
-        raise InputError(
-            f"configuration: {path}: {zone!r} is not a time zone", remedy="write one such as Europe/London"
-        )
-    return RunConfig(
-        lake=lake_location(document["lake"], base),
-        sources=tuple(sources),
-        years=parse_years(document["years"]) if "years" in document else None,
-        policies=tuple(document["policies"]) if "policies" in document else None,
-        policy_dirs=tuple(Path(local(folder, "policy_dirs")) for folder in document.get("policy_dirs", [])),
-        population=tuple(
-            {**item, "path": local(item["path"], "population")} for item in document.get("population", [])
-        ),
-        practices=Path(local(geography["practices"], "geography.practices")) if "practices" in geography else None,
-        lsoas=Path(local(geography["lsoas"], "geography.lsoas")) if "lsoas" in geography else None,
-        providers=Path(local(geography["providers"], "geography.providers")) if "providers" in geography else None,
-        deprivation=Path(local(fifths["lookup"], "deprivation.lookup")) if "lookup" in fifths else None,
-        deprivation_population=(
-            Path(local(fifths["population"], "deprivation.population")) if "population" in fifths else None
-        ),
-        pooled_years=tuple(sorted(document.get("pooled_years", RunConfig.pooled_years))),
-        mappings=tuple(Path(local(item, "geography.mappings")) for item in geography.get("mappings", [])),
-        geography=geography.get("version", "current"),
-        area_order=tuple(document.get("area_order", AREA_BASES)),
-        report=Path(local(document["report"], "report")) if "report" in document else None,
-        docs=Path(local(document["docs"], "docs")) if "docs" in document else None,
-        day=today(settings.get("timezone", "Europe/London")),
-        fingerprint=fingerprint(document),
-        **settings,
-    )
-
-
-def _approvals(given: dict[str, Any], where: str) -> dict[str, Any]:
-    """The settings below ``approvals``, by the name of their field."""
-    for name in ("regimes", "covers"):
-        for item in given.get(name, []):
-            for key in ("from", "to"):
-                if key in item and not _is_date(item[key]):
-                    raise InputError(
-                        f"{where}.{name}: {item[key]!r} is not a date of the calendar",
-                        remedy="write a date such as 2024-03-18",
-                    )
-    named = {setting.name: setting.field.name for setting in settings_of(RunConfig)}
-    return {
-        named[f"approvals.{key}"]: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-    }
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return not _NO_ZONES.fullmatch(name)
-
-
-def _is_date(text: str) -> bool:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
-    """Raise an :class:`InputError` for a source table that cannot be used in this mode."""
-    named = {(source.system, role) for source in sources for role in source.tables}
-    for source in sources:
-        for role in source.tables:
-            where = f"configuration: {path}: sources.{source.name}.tables.{role}"
-            if mode == "refresh" and role.endswith("_withdrawn"):
-                raise InputError(
-                    f"{where}: lists of withdrawn keys need `mode: upsert`",
-                    remedy="remove the list and leave withdrawn records out of the extract: a refresh replaces whole years",
-                )
-            whose = role.removesuffix("_withdrawn")
-            if whose != role and (source.system, whose) not in named:
-                raise InputError(
-                    f"{where}: keys of {whose} are listed as withdrawn, but no source has {whose}",
-                    remedy=f"add {whose} with the files of its latest submission: records that have not changed are not "
-                    "written again",
-                )
-            if mode == "upsert" and role == "apc":
-                raise InputError(
-                    f"{where}: HES episodes cannot be upserted: a spell is made from all its episodes, and its key is "
-                    "the key of the first one",
-                    remedy="use `mode: refresh` with the whole year (or the year to date) of episodes",
-                )
-            if mode == "upsert" and role in CODE_TABLES:
-                raise InputError(
-                    f"{where}: a table of codes cannot be upserted, because the codes belong to rows of {CODE_TABLES[role]}",
-                    remedy="use `mode: refresh` with whole years",
-                )
-
-
-def fingerprint(definition: Any) -> str:
-    """A hash (16 hexadecimal digits) of a definition as JSON with sorted keys: the same for the same content."""
-    canonical = json.dumps(definition, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def disclosure_rules() -> dict[str, Any]:
-    """The disclosure rules in ``conf/disclosure.yml``, by name."""
-    rules: dict[str, Any] = load_document(
-        resource("conf", "disclosure.yml"), resource("conf", "disclosure.schema.json"), what="disclosure rules"
-    )["rules"]
-    return rules
-
-
-def policy_aims() -> dict[str, str]:
-    """What each policy asks for in its source's words, by policy id, from ``conf/policy_aims.yml``."""
-    path, schema = resource("conf", "policy_aims.yml"), resource("conf", "policy_aims.schema.json")
-    items = load_document(path, schema, what="policy aims")["aims"]
-    return {name: item["text"] for item in items for name in item["applies_to"]}
-
-
-def caveats() -> list[dict[str, Any]]:
-    """What to know before using the figures, from ``conf/caveats.yml``: key, text, and the policies concerned or
-    ``all``."""
-    items: list[dict[str, Any]] = load_document(
-        resource("conf", "caveats.yml"), resource("conf", "caveats.schema.json"), what="caveats"
-    )["caveats"]
-    return items
-
-
-def _table_source(role: str, given: Any, absolute: Any, where: str) -> TableSource:
-    item = given if isinstance(given, dict) else {"path": given}
-    if ("path" in item) == ("table" in item):
-        raise InputError(
-            f"{where}: give either a path or a table", remedy="write `path: …` or `table: catalog.schema.name`"
-        )
-    paths, tables = (
-        ([item[key]] if isinstance(item.get(key), str) else item.get(key, [])) for key in ("path", "table")
-    )
-    for name in tables:
-        table_parts(name)
-    delimiter = "\t" if item.get("delimiter") == "\\t" else item.get("delimiter")
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\\\n\r\0' or delimiter.isalnum()):
-        raise InputError(
-            f"{where}: the delimiter cannot be {delimiter!r}",
-            remedy="write one character that is in no code, such as ',' or '|', or \"\\t\" for a tab",
-        )
-    return TableSource(
-        role=role,
-        paths=tuple(map(absolute, paths)),
-        catalogue_tables=tuple(dict.fromkeys(tables)),
-        format=item.get("format"),
-        delimiter=delimiter,
-        encoding=item.get("encoding"),
-        header=item.get("header"),
-        headers_file=absolute(item["headers_file"]) if "headers_file" in item else None,
-        columns=dict(item.get("columns", {})),
-        extract_date=item.get("extract_date"),
-    )

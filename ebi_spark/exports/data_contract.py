@@ -7,9 +7,10 @@ from typing import Any
 import yaml
 
 from ebi_spark import __version__
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.exports.release_data import ReleaseData
-from ebi_spark.tables.schemas import TABLES, Table
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import Table
 
 _LOGICAL = {
     "string": "string", "boolean": "boolean", "int": "integer", "bigint": "integer", "double": "number", "date": "date",

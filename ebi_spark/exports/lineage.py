@@ -9,7 +9,8 @@ from typing import Any
 from ebi_spark import __version__
 from ebi_spark.errors import InputError
 from ebi_spark.lake.local_tables import LocalLake
-from ebi_spark.tables.schemas import RUN_LOG, TABLES
+from ebi_spark.tables.gold import RUN_LOG
+from ebi_spark.tables.schemas import TABLES
 
 PRODUCER = f"ebi-spark/{__version__}"
 JOB_NAMESPACE = "ebi-spark"

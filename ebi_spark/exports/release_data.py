@@ -6,14 +6,15 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
-from ebi_spark.config.settings import disclosure_rules
+from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.current import local_time
 from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_of
 from ebi_spark.report.rows import Row, rows_of
-from ebi_spark.tables.schemas import RELEASE, TABLES
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
 
 _ORDER = tuple(AREA_TYPES)
 

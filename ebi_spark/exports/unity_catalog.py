@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 from pyspark.sql.types import StructType
 
-from ebi_spark.config.settings import LakeLocation, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.exports.metric_view import DIMENSIONS, metric_view_sql
 from ebi_spark.lake.storage import catalogue_name
 from ebi_spark.quoting import sql_name, sql_text
-from ebi_spark.tables.schemas import RELEASE, TABLES, Table
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import RATE_CURRENT
-from ebi_spark.tables.table import IDENTIFIERS
+from ebi_spark.tables.table import IDENTIFIERS, Table
 from ebi_spark.validation.native_suites import read_suite
 
 # The key of the tags. Its values say how sensitive a schema or table is, and which columns identify a record or person or

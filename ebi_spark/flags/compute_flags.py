@@ -11,7 +11,8 @@ from ebi_spark.flags.attrition import attrition
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.model import RevisionPeriod
-from ebi_spark.tables.schemas import RECORD_TABLES, YEAR
+from ebi_spark.tables.silver import RECORD_TABLES
+from ebi_spark.tables.table import YEAR
 
 
 @dataclass(frozen=True)

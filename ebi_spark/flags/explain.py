@@ -10,7 +10,7 @@ from typing import Any, assert_never
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.default_codes import EPISODE, MISSING, codes_of
+from ebi_spark.config.default_codes import EPISODE, MISSING, default_codes_of
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import FIRST_YEAR, HES_KEYS_UNIQUE_FROM, label
 from ebi_spark.flags.apply_policies import basis_day
@@ -375,7 +375,7 @@ def _shown(value: Any, dataset: str, name: str, reading: str) -> str:
         return "missing"
     column = "" if name in AS_SEEN else FIELDS[dataset][name]
     codes = _codes_in(str(value))
-    missing = uses_code_meaning(reading) and codes and set(codes) <= set(codes_of(column, *MISSING))
+    missing = uses_code_meaning(reading) and codes and set(codes) <= set(default_codes_of(column, *MISSING))
     text = ", ".join(filter(None, str(value).split(","))) if name in LIST_FIELDS else str(value)
     return f"{text} (a default code: missing)" if missing else text
 

@@ -14,7 +14,8 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import RunConfig, resource
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.errors import DataError
 

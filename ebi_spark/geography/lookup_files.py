@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import Geography, Interval, ons_codes
 from ebi_spark.small_files import read_rows

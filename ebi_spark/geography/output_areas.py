@@ -11,7 +11,7 @@ from ebi_spark.geography.area_versions import NOT_VALID, UNMAPPED, WHOLE, Geogra
 from ebi_spark.geography.code_forms import known_code
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import RECORD_KEY
+from ebi_spark.tables.table import RECORD_KEY
 
 
 def area_mapping(spark: SparkSession, geography: Geography) -> DataFrame:

@@ -101,7 +101,7 @@ def lookup_spans(path: Path, key: str, geography: Geography, remarks: list[str])
             listed.append((row.since, row.until, None, None, row.area or None))
     if len(given) == outside.total() + elsewhere.total():
         raise InputError(
-            f"{path}: {len(elsewhere)} codes in sub_icb_code are no sub-ICB location (such as "
+            f"{path}: {len(elsewhere)} codes in sub_icb_code are not those of a sub-ICB location (such as "
             f"{sorted(elsewhere or outside)[0]!r}), and no row has an area of England",
             remedy="use the codes of conf/reference/areas.csv, or list in a file of geography.mappings what they became",
         )

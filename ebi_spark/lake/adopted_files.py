@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from ebi_spark.lake.small_writes import described_by, opened_to_commit
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 
 if TYPE_CHECKING:
     from deltalake.transaction import AddAction, RemoveAction

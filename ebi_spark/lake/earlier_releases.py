@@ -9,7 +9,8 @@ counts are kept, because people may have read them; suppression in the next rele
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ebi_spark.tables.schemas import COMPLETENESS, DAYS_BETWEEN, QUALITY, RATE, RELEASE, VARIATION, Table
+from ebi_spark.tables.published import COMPLETENESS, DAYS_BETWEEN, QUALITY, RATE, RELEASE, VARIATION
+from ebi_spark.tables.table import Table
 
 # The first schema whose releases do not have these figures.
 CORRECTED_IN = 2

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 from pyarrow.lib import ArrowException
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.errors import InputError
-from ebi_spark.tables.schemas import Table
+from ebi_spark.tables.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class LocalLake:
         self.location = location
 
     def _path(self, table: Table) -> str:
-        return str(Path(str(self.location.folder)) / table.layer / table.name)
+        return f"{self.location.place}/{table.layer}/{table.name}"
 
     def exists(self, table: Table) -> bool:
         """Whether the table has a first version."""

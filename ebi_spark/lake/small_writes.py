@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ebi_spark.lake.local_tables import UnreadableTableError, open_table
 from ebi_spark.small_frames import conform_table
-from ebi_spark.tables.schemas import Table
+from ebi_spark.tables.table import Table
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable

@@ -22,16 +22,19 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import ArrayType, DataType, StructType
 
 from ebi_spark import __version__
-from ebi_spark.config.settings import LAYERS, LakeLocation
+from ebi_spark.config.lake_location import LAYERS, LakeLocation
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import local_tables, small_writes
 from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
 from ebi_spark.lake.local_tables import CommitInfo, LocalLake, UnreadableTableError, Where
+from ebi_spark.lake.object_store import Objects, newest_log_entry
 from ebi_spark.lake.small_writes import SmallWriter
 from ebi_spark.quoting import sql_name, sql_text, table_parts
 from ebi_spark.small_frames import Row, conform_table, small_table
-from ebi_spark.tables.schemas import RELEASE, SCHEMA_VERSION, TABLES, YEAR, Table
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.table import SCHEMA_VERSION, YEAR, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,10 +79,11 @@ class Maintained(NamedTuple):
 
 
 class Lake(LocalLake):
-    """The tables of one lake, in a folder or a catalogue, with a session.
+    """The tables of one lake, in a folder, at a URL or in a catalogue, with a session.
 
     Small tables and counts are read without Spark if the lake is in a folder. In such a lake only the owner can read
-    silver and gold; published has the permissions that the user's umask gives.
+    silver and gold; published has the permissions that the user's umask gives. At a URL, Spark reads and writes every table
+    as in a catalogue, but by its path, and the store's policy says who may read it.
     """
 
     def __init__(
@@ -88,9 +92,13 @@ class Lake(LocalLake):
         location: LakeLocation,
         run_id: str = "",
         as_of: Mapping[str, int] | None = None,
+        check_lock: Callable[[], None] = lambda: None,
     ) -> None:
-        """``spark``: the session, or a function that starts it. The function is called when a session is first needed."""
+        """``spark``: the session, or a function that starts it. The function is called when a session is first needed.
+        ``check_lock``: raises an error if this run may no longer write. It is called before each commit."""
         super().__init__(location)
+        self.check_lock = check_lock
+        self._objects = Objects(location.url) if location.url else None
         self._spark, self._starting, self.run_id = spark, threading.Lock(), run_id
         # Tables (by full name) that are read at an old version, to replay a run.
         self.as_of = dict(as_of or {})
@@ -111,12 +119,14 @@ class Lake(LocalLake):
 
     def identifier(self, table: Table) -> str:
         """The table's name in SQL: ``catalog.schema.name`` or ``delta.`path` ``."""
-        if self.location.folder:
+        if self.location.place:
             return sql_name("delta", self._path(table))
         return catalogue_name(self.location, table)
 
     def exists(self, table: Table) -> bool:
         """Whether the table has a first version."""
+        if self._objects:
+            return newest_log_entry(self._objects, f"{table.layer}/{table.name}") is not None
         if self.location.folder:
             return super().exists(table)
         return self.spark.catalog.tableExists(self.identifier(table))
@@ -127,7 +137,7 @@ class Lake(LocalLake):
         """Create missing folders (or schemas) and tables, and migrate tables of an older version."""
         if self.location.folder:
             prepare_folders(self.location.folder)
-        else:
+        elif self.location.catalog:
             for schema in self.location.schemas.values():
                 name = sql_name(str(self.location.catalog), schema)
                 # A user of existing schemas may not have the right to create one, so this is asked first.
@@ -188,7 +198,7 @@ class Lake(LocalLake):
     def _empty_earlier_releases(self, tables: Sequence[Table]) -> list[str]:
         """Remove figures that earlier versions should not have disclosed from published ``tables``, and the files and
         log entries that still have them. (In a catalogue the log stays, with the minimum and maximum of each column of
-        each file, because it belongs to the platform.)"""
+        each file, because it belongs to the platform. A lake at a URL has no such releases.)"""
         corrections = [correction for correction in CORRECTIONS if correction.table in tables]
         for correction in corrections:
             name = self.identifier(correction.table)
@@ -267,7 +277,7 @@ class Lake(LocalLake):
         reader, pinned = self.spark.read, self.as_of.get(table.full_name)
         if pinned is not None:
             reader = reader.option("versionAsOf", pinned)
-        if self.location.folder:
+        if self.location.place:
             return reader.format("delta").load(self._path(table))
         return reader.table(self.identifier(table))
 
@@ -311,8 +321,12 @@ class Lake(LocalLake):
         """The newest Delta version of the table, or the version in ``as_of``."""
         if table.full_name in self.as_of:
             return self.as_of[table.full_name]
-        if self.location.folder:  # asking Delta takes a Spark job; the file names of a local log are enough
-            newest = local_tables.newest_version(Path(self._path(table)))
+        if self.location.place:  # asking Delta takes a Spark job; the file names of the log are enough
+            newest = (
+                newest_log_entry(self._objects, f"{table.layer}/{table.name}")
+                if self._objects
+                else local_tables.newest_version(Path(self._path(table)))
+            )
             if newest is not None:
                 return newest
         row = self.spark.sql(f"DESCRIBE HISTORY {self.identifier(table)} LIMIT 1").select("version").first()
@@ -470,10 +484,11 @@ class Lake(LocalLake):
         return writer.option("replaceWhere", predicate) if predicate else writer
 
     def _commit(self, table: Table, writer: DataFrameWriter | SmallWriter | AdoptedFiles) -> None:
-        """Commit rows; every row of the lake is written here. If another run commits to the same rows at the same time,
+        """Commit rows; every row of the lake is written here, by a run that still has the lock. If another run commits to the same rows at the same time,
         one of the two commits is refused as a whole."""
+        self.check_lock()
         try:
-            if self.location.folder or isinstance(writer, SmallWriter | AdoptedFiles):
+            if self.location.place or isinstance(writer, SmallWriter | AdoptedFiles):
                 writer.save(self._path(table))
             else:
                 writer.saveAsTable(self.identifier(table))

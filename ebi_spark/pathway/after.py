@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.pathway.continuous_spells import PERSON, continuous_spells
-from ebi_spark.pathway.definitions import codes_of, definitions_after
+from ebi_spark.pathway.definitions import definitions_after, listed_codes
 from ebi_spark.tables.table import RECORD_KEY, YEAR
 
 SEEN, NOT_SEEN, CANNOT_BE_SEEN = "seen", "not_seen", "cannot_be_seen"
@@ -212,7 +212,7 @@ def _evidence(step: dict[str, Any], window: str) -> Column:
     """The codes that show a step in a window, each once, in order."""
     if step["kind"] == "death":
         seen = F.col("_died") if window == INDEX_SPELL else F.date_diff("_death", "operation_date") <= _days(window)
-        codes = F.array(*map(F.lit, codes_of(definitions_after()["death"]["codes"])))
+        codes = F.array(*map(F.lit, listed_codes(definitions_after()["death"]["codes"])))
         return F.when(seen, codes).otherwise(F.array().cast("array<string>"))
     found = F.col(_evidence_name(step, window))
     if window == INDEX_SPELL:
@@ -248,7 +248,7 @@ def _matching(codes: Iterable[dict[str, Any]]) -> Column:
 
 
 def _is_one_of(column: str, codes: list[dict[str, Any]]) -> Column:
-    return F.coalesce(F.col(column).isin(*codes_of(codes)), F.lit(False))
+    return F.coalesce(F.col(column).isin(*listed_codes(codes)), F.lit(False))
 
 
 def _step(name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ and the order of spells on one day has to be fixed: see :func:`continuous_spells
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.pathway.definitions import codes_of, definitions_after
+from ebi_spark.pathway.definitions import definitions_after, listed_codes
 from ebi_spark.pathway.operations import is_emergency
 
 # Pseudonyms of two sources are different numbers, even if they look alike.
@@ -69,16 +69,23 @@ def arrives_by_transfer() -> Column:
     transfer = definitions_after()["transfer"]
     source = transfer["admission_sources"]
     method = F.coalesce(F.col("admission_method"), F.lit(""))
-    by_source = F.coalesce(F.col("admission_source").isin(*codes_of(source["codes"])), F.lit(False))
-    return method.isin(*codes_of(transfer["admission_methods"]["codes"])) | (
-        by_source & ~method.isin(*codes_of(source.get("except_methods", [])))
+    by_source = F.coalesce(F.col("admission_source").isin(*listed_codes(source["codes"])), F.lit(False))
+    return method.isin(*listed_codes(transfer["admission_methods"]["codes"])) | (
+        by_source & ~method.isin(*listed_codes(source.get("except_methods", [])))
     )
 
 
 def leaves_by_transfer() -> Column:
     """Whether a patient was discharged to another hospital; false where the destination is not known."""
-    destinations = codes_of(definitions_after()["transfer"]["discharge_destinations"]["codes"])
+    destinations = listed_codes(definitions_after()["transfer"]["discharge_destinations"]["codes"])
     return F.coalesce(F.col("discharge_destination").isin(*destinations), F.lit(False))
+
+
+def transfers_by(sources: int, destinations: int) -> tuple[str, ...]:
+    """The columns that decide what a transfer is, from the numbers of spells with an admission source and with a discharge
+    destination."""
+    counts = {"admission_source": sources, "discharge_destination": destinations}
+    return ("admission_method", *(name for name, count in counts.items() if count))
 
 
 def transfer_warning(sources: int, destinations: int) -> str | None:
@@ -86,8 +93,8 @@ def transfer_warning(sources: int, destinations: int) -> str | None:
 
     None if both columns have values.
     """
-    counts = {"admission_source": sources, "discharge_destination": destinations}
-    empty = [name for name, count in counts.items() if count == 0]
+    deciding_columns = transfers_by(sources, destinations)
+    empty = [name for name in ("admission_source", "discharge_destination") if name not in deciding_columns]
     if not empty:
         return None
     deciding = (

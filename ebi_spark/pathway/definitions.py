@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import load_document
 
 
@@ -20,6 +20,6 @@ def definitions_after() -> dict[str, Any]:
     return load_document(resource("conf", "pathway_after.yml"), schema, what="care after an operation")
 
 
-def codes_of(listed: list[dict[str, Any]]) -> list[str]:
+def listed_codes(listed: list[dict[str, Any]]) -> list[str]:
     """The codes of a list of definitions."""
     return [item["code"] for item in listed]

@@ -4,7 +4,7 @@ Spark counts events by day, in one query. The curves are made from these counts,
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Row
@@ -81,8 +81,9 @@ def counts_by_day(pathways: DataFrame) -> DataFrame:
     )
 
 
-def incidence_rows(counts: Iterable[Row | Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of ``gold/pathway_incidence`` (without the run), from rows of :func:`counts_by_day`.
+def incidence_rows(counts: Iterable[Row | Mapping[str, Any]], transfers_by: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Rows of ``gold/pathway_incidence`` (without the run), from rows of :func:`counts_by_day`. ``transfers_by``: the columns
+    that decided which spells are one stay.
 
     There is a row for day 0, when everybody is at risk, for each day with an event, and for each of ``incidence_days``. ``at_risk`` is
     the number still observed on that day, and the estimate is NULL if it is 0. Limits are NULL where the estimate is 0 or 1. Every operation counts, so a
@@ -95,12 +96,12 @@ def incidence_rows(counts: Iterable[Row | Mapping[str, Any]]) -> list[dict[str, 
     for row in counts:
         day = histories[row["policy_id"], row["group"]][row["history"]][row["day"]]
         day[row["kind"]] = row["records"]
-    rows = []
+    rows, deciding = [], ",".join(transfers_by) or None
     for (policy, group), found in sorted(histories.items()):
         curves = [(event, method, _curve(event, method, _days(found.get(of, {})))) for event, of, method in _ESTIMATES]
         shares = [_share(day, kinds) for day, kinds in found.get(WITHIN_30_DAYS, {}).items()]
         rows += [
-            {"policy_id": policy, "group": group, "event": event, "method": method, **row}
+            {"policy_id": policy, "group": group, "event": event, "method": method, **row, "transfers_by": deciding}
             for event, method, listed in [*curves, (WITHIN_30_DAYS, WILSON, shares)]
             for row in listed
         ]

@@ -8,7 +8,7 @@ from ebi_spark.geography.output_areas import assign_output_area
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.pathway.definitions import definitions
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import RECORD_KEY
+from ebi_spark.tables.table import RECORD_KEY
 
 PROCEDURE_DATE, ADMISSION_DATE = "procedure_date", "admission_date"
 

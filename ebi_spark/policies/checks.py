@@ -4,14 +4,26 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import yaml
 
 from ebi_spark.config.yaml_documents import DocumentError, line_of
 from ebi_spark.errors import InputError
 from ebi_spark.policies.compile import FIELDS, LIST_FIELDS
-from ebi_spark.policies.model import OPERATORS, READINGS, Policy
+from ebi_spark.policies.model import (
+    ALL_OPERATORS,
+    READINGS,
+    AgeRange,
+    AllOf,
+    AnyOf,
+    FollowedBy,
+    HasCode,
+    IsNull,
+    NoneOf,
+    Policy,
+    parse_test,
+)
 from ebi_spark.policies.patterns import (
     AGE_FIELDS,
     CODE_FIELDS,
@@ -165,7 +177,7 @@ def _test(test: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Wh
         message = f"{dataset} records have no field {name!r}" if name else "a test names no field"
         yield where, message.strip(), f"did you mean {near[0]!r}? The fields are: {', '.join(sorted(fields))}"
         return
-    operators = [key for key in (*OPERATORS, "between", "at_least", "at_most", "is_null", "followed_by") if key in test]
+    operators = [key for key in ALL_OPERATORS if key in test]
     if len(operators) != 1:
         yield (
             where,
@@ -173,44 +185,54 @@ def _test(test: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Wh
             "give one operator, and combine tests with all_of or any_of",
         )
         return
-    yield from _values(name, operators[0], test, where)
+    yield from _field_test(test, operators[0], where)
 
 
-def _values(name: str, operator: str, test: dict[str, Any], where: Where) -> Iterator[tuple[Where, str, str]]:
-    value = test[operator]
-    here: Where = [*where, operator]
-    is_age_operator = operator in ("between", "at_least", "at_most")
-    if is_age_operator != (name in AGE_FIELDS) and operator != "is_null":
+def _field_test(test: dict[str, Any], operator: str, where: Where) -> Iterator[tuple[Where, str, str]]:
+    """What is wrong in a test of a known field with one operator: fields that the operator cannot test, and its values."""
+    name, value, here = test["field"], test[operator], [*where, operator]
+    parsed = parse_test(test)
+    if isinstance(parsed, AgeRange) != (name in AGE_FIELDS) and not isinstance(parsed, IsNull):
         yield (
             here,
             f"{operator} cannot be used with {name}",
             "use between, at_least or at_most for ages, and a list of codes for other fields",
         )
         return
-    if operator == "followed_by" and name not in LIST_FIELDS:
-        yield here, f"{operator} cannot be used with {name}", f"use it with {' or '.join(LIST_FIELDS)}"
-        return
-    if "left" in test and (name in LIST_FIELDS or operator not in OPERATORS):
+    if "left" in test and (name in LIST_FIELDS or not isinstance(parsed, HasCode)):
         yield (
             [*where, "left"],
             f"left cannot be used with {operator} on {name}",
             "use it with starts_with, contains or in, on a field with a single code such as dominant_procedure",
         )
-    if "directly" in test and operator != "followed_by":
+    if "directly" in test and not isinstance(parsed, FollowedBy):
         yield [*where, "directly"], f"directly cannot be used with {operator}", "use it only with followed_by"
         return
-    if is_age_operator:
-        bounds = value if isinstance(value, list) else [value]
-        if bounds != sorted(bounds) or any(map(impossible_age, bounds)):
-            yield (
-                here,
-                f"an impossible age: {value}",
-                "give ages from 0 to 120 (or 7000 to 7007, the codes for babies), the lower one first",
-            )
-        return
-    lists = value.values() if operator == "followed_by" else [value] if operator in OPERATORS else []
-    for pattern in (pattern for codes in lists for pattern in codes):
-        yield from _pattern(name, operator, pattern, here)
+    match parsed:
+        case AgeRange(_, low, high):
+            bounds = [age for age in (low, high) if age is not None]
+            if bounds != sorted(bounds) or any(map(impossible_age, bounds)):
+                yield (
+                    here,
+                    f"an impossible age: {value}",
+                    "give ages from 0 to 120 (or 7000 to 7007, the codes for babies), the lower one first",
+                )
+        case FollowedBy(_, first, then):
+            if name in LIST_FIELDS:
+                yield from _patterns(name, operator, (*first, *then), here)
+            else:
+                yield here, f"{operator} cannot be used with {name}", f"use it with {' or '.join(LIST_FIELDS)}"
+        case HasCode(_, _, codes):
+            yield from _patterns(name, operator, codes, here)
+        case IsNull() | AnyOf() | AllOf() | NoneOf():
+            pass  # no values; and tests that are combined are checked one by one
+        case _:
+            assert_never(parsed)
+
+
+def _patterns(name: str, operator: str, patterns: Iterable[str], where: Where) -> Iterator[tuple[Where, str, str]]:
+    for pattern in patterns:
+        yield from _pattern(name, operator, pattern, where)
 
 
 def _pattern(name: str, operator: str, pattern: str, where: Where) -> Iterator[tuple[Where, str, str]]:

@@ -12,7 +12,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ebi_spark.config.settings import RunConfig, fingerprint, resource
+from ebi_spark.config.fingerprint import fingerprint
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import DocumentError, all_at_once, load_document, read_document
 from ebi_spark.errors import InputError
 from ebi_spark.policies.checks import Shared, clause_id, document_faults, error_at, refuse_drafts
@@ -167,7 +169,7 @@ def _build(policy_id: str, documents: Documents, shared: Shared) -> Policy:
                 rationale=item["in_force"].get("because", ""),
                 regime=tuple((date.fromisoformat(known["day"]), known["words"]) for known in item.get("regime", ())),
                 baseline=dict(item.get("baseline", {})),
-                flips=tuple(_flips(item, published, document["dataset"], shared, here)),
+                flips=tuple(_flips(item, readings, document["dataset"], shared, here)),
             )
         )
     return Policy(
@@ -282,21 +284,32 @@ def _apply_decisions(
     return result
 
 
-def _flips(item: dict[str, Any], published: list[Clause], dataset: str, shared: Shared, where: str) -> list[Flip]:
-    """Each decision reversed alone, starting from ``as_published`` and from ``as_intended`` (decision 10).
+def _flips(
+    item: dict[str, Any], readings: Mapping[str, list[Clause]], dataset: str, shared: Shared, where: str
+) -> list[Flip]:
+    """Each decision reversed alone, starting from ``as_published`` and from ``as_intended`` (decision 10). Clauses that only a
+    sensitivity adds are also added to ``guidance_coded`` if only an excerpt of its words was seen, because the whole source may
+    still have them (decision 28).
 
     Two kinds of decision have no entry: one that adds a clause without a test, and, for a base reading that lacks the
     clause, one that changes a clause which another decision adds.
     """
-    readings = item.get("readings", {})
-    intended = readings.get("as_intended", {}).get("decisions", [])
+    given = item.get("readings", {})
+    intended = given.get("as_intended", {}).get("decisions", [])
+    guidance = given.get("guidance_coded", {})
     listed = [("as_intended", decision) for decision in intended]
-    listed += [("guidance_coded", decision) for decision in readings.get("guidance_coded", {}).get("decisions", [])]
+    listed += [("guidance_coded", decision) for decision in guidance.get("decisions", [])]
     listed += [("sensitivity", decision) for decision in item.get("sensitivities", [])]
-    bases = {"as_published": published, "as_intended": _apply_decisions(published, intended, shared, where)}
+    by_base = {"as_published": listed, "as_intended": listed}
+    if guidance.get("words_seen") == "excerpt":
+        by_base["guidance_coded"] = [
+            (source, decision) for source, decision in listed if source == "sensitivity" and "add" in decision
+        ]
+    published = readings["as_published"]
     found: list[Flip] = []
-    for base, clauses in bases.items():
-        for source, decision in listed:
+    for base, decisions in by_base.items():
+        clauses = readings[base]
+        for source, decision in decisions:
             undone = base == source
             here = f"{where}: {source} {decision['id']}"
             try:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.policies.checks import clause_id, error_at
 
 Document = dict[str, Any]

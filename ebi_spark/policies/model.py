@@ -15,6 +15,8 @@ READINGS = (AS_PUBLISHED, "as_intended", "guidance_coded")
 # The operators of a test whose value is a list of codes.
 Operator = Literal["starts_with", "contains", "in"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
+# Every operator of a policy file.
+ALL_OPERATORS = (*OPERATORS, "between", "at_least", "at_most", "is_null", "followed_by")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ KINDS = (
     "unbound alias",
     "not taken over",
     "read as",
-    "mended",
+    "repaired",
 )
 # How people see a kind, where its name alone does not say enough.
 _TITLES = {
@@ -42,7 +42,7 @@ _TITLES = {
     "unbound alias": "alias of another table",
     "not taken over": "left out",
     "read as": "how the page was read",
-    "mended": "repaired typing and typesetting",
+    "repaired": "repaired typing and typesetting",
 }
 
 
@@ -100,7 +100,7 @@ def _repairs(page: Page) -> Iterator[Finding]:
     for repair in page.repairs:
         by_what.setdefault(repair.what, []).append(repair.line)
     for what, lines in by_what.items():
-        yield Finding("mended", lines[0], "", f"{what} (line{'s' * (len(lines) > 1)} {_numbered(lines)})")
+        yield Finding("repaired", lines[0], "", f"{what} (line{'s' * (len(lines) > 1)} {_numbered(lines)})")
 
 
 def _numbered(lines: Iterable[int]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import yaml
 from sqlglot import exp
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.policies.compile import FIELDS
 from ebi_spark.policy_import.page import Page

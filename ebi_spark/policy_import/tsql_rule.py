@@ -74,7 +74,7 @@ class RuleReader:
                       part.text)  # fmt: skip
         tree, repair = parse(self.page, part, text, self._meaning)
         if repair is not None:
-            self.notes.append(Note(repair.line, "mended", repair.what))
+            self.notes.append(Note(repair.line, "repaired", repair.what))
         found = []
         for item in _anded(tree):
             if _is_one_is_one(item):

@@ -34,7 +34,7 @@ from ebi_spark.rates.population import (
 )
 from ebi_spark.rates.population_files import LAST_BAND, SEXES
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import POLICY_KEY, YEAR
+from ebi_spark.tables.table import POLICY_KEY, YEAR
 
 KEY = (*POLICY_KEY, YEAR)
 WINDOW = (YEAR, "period_years")

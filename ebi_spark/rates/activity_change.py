@@ -18,7 +18,7 @@ import yaml
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import end_of, parse_years, period_of
 from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
@@ -30,7 +30,7 @@ from ebi_spark.policies.patterns import one_of
 from ebi_spark.rates.population import ENGLAND, members_of
 from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
-from ebi_spark.tables.schemas import RECORD_KEY, YEAR
+from ebi_spark.tables.table import RECORD_KEY, YEAR
 
 PEOPLE, OPERATIONS, IN_SCOPE = "people", "operations_per_person", "in_scope"
 REVISION, TOTAL_FROM, TOTAL_TO = "revision", "total_from", "total_to"
@@ -157,11 +157,17 @@ def counts_frame(
     The other kinds are those of ``gold/code_use``, with their number of records in ``operations``. ``version`` is the
     revision that is applied to all years; for :data:`IN_FORCE` it is the one in force on each record's day. ``records`` are the silver
     tables by dataset, ``flags`` rows of ``gold/activity_flag``. Records from outside England are left out.
+
+    | policy_id | version  | financial_year | kind         | code | operations | in_scope | primary_diagnosis | no_exclusion | flagged |
+    |-----------|----------|----------------|--------------|------|------------|----------|-------------------|--------------|---------|
+    | 2Y…       | in_force | 2022-23        | area         | 15E  | 12         | 10       | 7                 | 6            | 5       |
+    | 2Y…       | in_force | 2022-23        | area         | NULL | 1          | 1        | 0                 | 0            | 0       |
+    | 2Y…       | in_force | 2022-23        | non_dominant | V382 | 2          | 2        | 2                 | 2            | 2       |
     """
     parts = []
     for chain in found:
-        judged = _judged(records, flags, chain, lookups)
-        parts.append(_with_fusions(records["apc"], judged, chain, lookups) if chain.fusions else _alone(judged, chain))
+        scoped = _in_scope(records, flags, chain, lookups)
+        parts.append(_with_fusions(records["apc"], scoped, chain, lookups) if chain.fusions else _alone(scoped, chain))
     every = reduce(DataFrame.unionByName, parts).where(F.col("area_basis") != OUTSIDE_ENGLAND)
     placed = assign_output_area(every, geography)
     area = F.struct(F.lit(_AREA).alias("kind"), F.col("area_code").alias("code"), *[F.col(step) for step in _STEPS])
@@ -170,20 +176,20 @@ def counts_frame(
     return listed.groupBy("policy_id", "version", YEAR, "kind", "code").agg(*sums)
 
 
-_JUDGED = ("version", *RECORD_KEY, YEAR, *_AREA_COLUMNS, "outcome", "failed_clauses")
+_OUTCOME_COLUMNS = ("version", *RECORD_KEY, YEAR, *_AREA_COLUMNS, "outcome", "failed_clauses")
 
 
-def _judged(records: Mapping[str, DataFrame], flags: DataFrame, chain: Chain, lookups: Lookups) -> DataFrame:
+def _in_scope(records: Mapping[str, DataFrame], flags: DataFrame, chain: Chain, lookups: Lookups) -> DataFrame:
     """The records in scope of a policy in its default reading, once for each version needed."""
     policy = chain.periods[0].policy
     wanted = (F.col("policy_id") == policy.id) & (F.col("reading") == chain.reading)
-    found = flags.where(wanted).withColumn("version", F.lit(IN_FORCE)).select(*_JUDGED)
+    found = flags.where(wanted).withColumn("version", F.lit(IN_FORCE)).select(*_OUTCOME_COLUMNS)
     if not chain.others:
         return found
     # Apply every revision to every record, whatever its day. This is needed only if the clauses of two revisions differ.
     always = [RevisionPeriod(policy, period.revision, None, None) for period in chain.periods]
     again = apply_policies(records[policy.dataset], policy.dataset, always, lookups).where(wanted)
-    return found.unionByName(again.withColumn("version", F.col("revision")).select(*_JUDGED))
+    return found.unionByName(again.withColumn("version", F.col("revision")).select(*_OUTCOME_COLUMNS))
 
 
 def _with_steps(frame: DataFrame, chain: Chain, *, operations: Column, in_scope: Column) -> DataFrame:
@@ -198,16 +204,16 @@ def _with_steps(frame: DataFrame, chain: Chain, *, operations: Column, in_scope:
 _COUNTED = ("policy_id", "version", *RECORD_KEY, YEAR, *_AREA_COLUMNS, *_STEPS)
 
 
-def _alone(judged: DataFrame, chain: Chain) -> DataFrame:
-    stepped = _with_steps(judged, chain, operations=F.lit(True), in_scope=F.lit(True))
+def _alone(scoped: DataFrame, chain: Chain) -> DataFrame:
+    stepped = _with_steps(scoped, chain, operations=F.lit(True), in_scope=F.lit(True))
     return stepped.select(*_COUNTED, _no_uses().alias("uses"))
 
 
-def _with_fusions(spells: DataFrame, judged: DataFrame, chain: Chain, lookups: Lookups) -> DataFrame:
+def _with_fusions(spells: DataFrame, scoped: DataFrame, chain: Chain, lookups: Lookups) -> DataFrame:
     versions = small_frame(spells.sparkSession, [(name,) for name in (IN_FORCE, *chain.others)], "version string")
     placed = with_area(lumbar_fusions(spells), lookups).crossJoin(F.broadcast(versions))
     key = ("version", *RECORD_KEY, YEAR)
-    outcomes = judged.select(*key, "outcome", "failed_clauses")
+    outcomes = scoped.select(*key, "outcome", "failed_clauses")
     # The column gets another name, because a step of the chain is called primary_diagnosis too.
     named = placed.withColumn("_diagnosis", F.coalesce(F.substring("primary_diagnosis", 1, 4), F.lit(UNKNOWN)))
     joined = named.join(F.broadcast(outcomes), [*key], "left")

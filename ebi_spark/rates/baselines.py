@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 
 
 class Comparison(NamedTuple):

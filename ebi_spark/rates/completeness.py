@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.apply_policies import FLAGGED
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 
 # A month with less than half of the typical number of records is low. Below 20 records a month, a halving can be chance.
 LOW_SHARE = 0.5

@@ -14,7 +14,9 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.rates.activity import KEY, activity_rates, prepare_flags
 from ebi_spark.rates.periods import periods_of, years_around
 from ebi_spark.rates.population import Population, build_population, stored_vintages
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POPULATION, PROVIDER_MONTH, YEAR
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, PROVIDER_MONTH
+from ebi_spark.tables.silver import POPULATION
+from ebi_spark.tables.table import YEAR
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ebi_spark.rates.population_files import BAND_YEARS, LAST_BAND, SEXES
 from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.inequality import Estimate, Stratum, slope_index, standardised
-from ebi_spark.tables.schemas import RECORD_KEY, YEAR
+from ebi_spark.tables.table import RECORD_KEY, YEAR
 
 SEX, AGE_GROUP, DEPRIVATION = "sex", "age_group", "deprivation_fifth"
 UNKNOWN = "unknown"

@@ -6,7 +6,7 @@ All rates are per 100,000. Limits are at 95% (z = 1.959963984540054).
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.small_files import read_rows
 
 PER = 100_000

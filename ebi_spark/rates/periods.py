@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import label, period_of, start_of
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 
 # The longest period that can be configured. A fixed limit is needed because the rows that a rerun replaces must not depend on
 # the configuration of earlier runs.

@@ -15,7 +15,8 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import RunConfig, resource
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
 from ebi_spark.geography.area_versions import Geography, areas_of_parts, read_geography

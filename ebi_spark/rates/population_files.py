@@ -61,7 +61,7 @@ def read_population_file(item: dict[str, str], geography: Geography) -> dict[dat
     layout, path = item.get("layout", "bands"), Path(item["path"])
     if "vintage" in item and layout != "ons_mid_year":
         raise InputError(
-            f"population: {path}: `vintage` is set, but files of the layout {layout} carry their own",
+            f"population: {path}: `vintage` is set, but files of the layout {layout} have their own",
             remedy="remove `vintage` from this item",
         )
     paths = sorted(path.parent.glob(path.name)) if any(sign in path.name for sign in "*?[") else [path]
@@ -314,7 +314,7 @@ class _Codes:
         """Raise an :class:`InputError` if the file has codes of unknown areas."""
         if self.unknown:
             raise InputError(
-                f"{self.what}: {len(self.unknown)} area codes are no sub-ICB location or CCG that the product knows "
+                f"{self.what}: {len(self.unknown)} area codes are not those of a sub-ICB location or CCG that the product knows "
                 f"(such as {sorted(self.unknown)[0]!r})",
                 remedy="use the codes of conf/reference/areas.csv, or list in a file of geography.mappings what they became",
             )

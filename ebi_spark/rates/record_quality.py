@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config import default_codes
 from ebi_spark.geography.code_forms import measures as measures_of_codes
 from ebi_spark.geography.record_areas import NAMED_BY
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 
 # The fields that can contain default codes, with their columns in silver. The key is the name used in the measures. Default
 # codes are listed under the first column. A field is missing only if all of its columns are.
@@ -27,7 +27,7 @@ PROCEDURE_WITHOUT_CODE = "procedure_without_code"
 
 def _without_code() -> Column:
     """Whether a record has a procedure for which there is no code."""
-    facts = default_codes.codes_of("procedure_codes", default_codes.FACT)
+    facts = default_codes.default_codes_of("procedure_codes", default_codes.FACT)
     return reduce(lambda a, b: a | b, [default_codes.holds("procedure_codes", code) for code in facts], F.lit(False))
 
 
@@ -44,7 +44,7 @@ def _missing(present: Collection[str]) -> dict[str, Column]:
         missing = F.coalesce(*[default_codes.by_meaning(column, field) for column in columns]).isNull()
         measures[f"no_{name}"] = F.count_if(missing)
         for meaning in default_codes.MISSING:
-            if default_codes.codes_of(field, meaning):
+            if default_codes.default_codes_of(field, meaning):
                 says_so = [default_codes.has(column, meaning, field=field) for column in columns]
                 measures[f"{name}_{meaning}"] = F.count_if(missing & reduce(lambda a, b: a | b, says_so))
     return measures

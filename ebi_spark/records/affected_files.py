@@ -20,7 +20,8 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import CODE_TABLES, RunConfig
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.duplicates import FEW_KEYS, keyed
 from ebi_spark.records.file_counts import FileCount, years_named
@@ -29,7 +30,8 @@ from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.file_inventory import stated_for
 from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.tables.previous_ingest import PreviousIngest
-from ebi_spark.tables.schemas import INGEST_AUDIT, QUARANTINE, REPEATED_ROW, Table
+from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE, REPEATED_ROW
+from ebi_spark.tables.table import Table
 
 # If the affected files make up more than this share of all bytes, reading every file costs no more.
 _READ_ALL_ABOVE = 0.5

@@ -8,7 +8,7 @@ together stand for a whole file.
 from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
-from ebi_spark.tables.schemas import Table
+from ebi_spark.tables.table import Table
 
 # Where a record comes from and when it was read: not part of its content.
 _LINEAGE = ("cleaned", "source_file", "run_id", "extract_date", "content")

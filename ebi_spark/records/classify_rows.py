@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from ebi_spark.config.settings import CODE_TABLES, RunConfig
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records import hes, sus_plus
 from ebi_spark.records.code_tables import classify_codes, code_tables_of, with_codes
@@ -21,7 +22,7 @@ from ebi_spark.records.row_status import VALID, keep, with_status
 from ebi_spark.records.staging import FEW_FILES, FILES_AT_ONCE, as_records, stage, stage_records
 from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.spark.session import with_settings
-from ebi_spark.tables.schemas import RECORD_TABLES
+from ebi_spark.tables.silver import RECORD_TABLES
 
 # The tables in which a row makes a record by itself, with the function that classifies their rows.
 _ROW_BY_ROW: dict[str, Callable[..., DataFrame]] = {

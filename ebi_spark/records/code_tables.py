@@ -11,17 +11,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.records.cleaning import clean, text
+from ebi_spark.records.column_kinds import CODE_TABLE_KINDS
 from ebi_spark.records.row_status import CORRUPT_LINE, complete_others
 from ebi_spark.sources.families import has_code
 from ebi_spark.sources.hes_keys import PLACE
 from ebi_spark.sources.layouts import layouts
 
-CODE_KINDS = {"record_id": "identifier", "code": "code", "procedure_date": "day", "extract_date": "day"}
-
 
 def clean_codes(rows: DataFrame) -> DataFrame:
     """Rows of a long table with their values cleaned. Diagnoses have no date."""
-    return clean(rows, {name: kind for name, kind in CODE_KINDS.items() if name in rows.columns})
+    return clean(rows, {name: kind for name, kind in CODE_TABLE_KINDS.items() if name in rows.columns})
 
 
 def code_tables_of(role: str) -> dict[str, str]:

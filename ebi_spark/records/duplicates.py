@@ -19,13 +19,14 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import CODE_TABLES, RunConfig
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.lake.storage import Lake
-from ebi_spark.records import code_tables, hes, sus_plus
+from ebi_spark.records import code_tables, column_kinds, hes, sus_plus
 from ebi_spark.records.cleaning import clean, text
 from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.reader import SourceTable
-from ebi_spark.tables.schemas import APC_SPELL, OP_ATTENDANCE, REPEATED_ROW
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, REPEATED_ROW
 
 # Up to this many repeated keys of a table are collected to the driver as hashes, and broadcast to every task. Beyond
 # that, rows and keys are joined by a shuffle of all rows.
@@ -189,9 +190,9 @@ def _compared(rows: DataFrame, table: SourceTable, config: RunConfig) -> tuple[D
         )
         record_columns = tuple((APC_SPELL if role == "apcs" else OP_ATTENDANCE).names())
     elif role == "apcs_der":
-        cleaned, record_columns = clean(rows, sus_plus.DERIVED_KINDS), tuple(sus_plus.DERIVED_KINDS)
+        cleaned, record_columns = clean(rows, column_kinds.DERIVED_KINDS), tuple(column_kinds.DERIVED_KINDS)
     elif role in CODE_TABLES:
-        cleaned, record_columns = code_tables.clean_codes(rows), tuple(code_tables.CODE_KINDS)
+        cleaned, record_columns = code_tables.clean_codes(rows), tuple(column_kinds.CODE_TABLE_KINDS)
     else:  # a list of withdrawn keys
         cleaned, record_columns = clean(rows, {"record_id": "identifier", "extract_date": "day"}), ("record_id",)
     present = set(cleaned.columns) - {"cleaned", "extract_date", *_PASSED_THROUGH}

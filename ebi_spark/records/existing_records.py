@@ -14,7 +14,8 @@ from pyspark.sql import functions as F
 
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
-from ebi_spark.tables.schemas import INGEST_AUDIT, QUARANTINE, YEAR, Table
+from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE
+from ebi_spark.tables.table import YEAR, Table
 
 File = tuple[str, str]  # system and path
 

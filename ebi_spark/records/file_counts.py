@@ -14,7 +14,8 @@ from typing import NamedTuple
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import RunConfig, fingerprint
+from ebi_spark.config.fingerprint import fingerprint
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
 from ebi_spark.records.cleaning import clean
@@ -23,7 +24,7 @@ from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED
 from ebi_spark.records.staging import NEVER_EMPTY, StagedRows
 from ebi_spark.sources.file_inventory import within
 from ebi_spark.sources.reader import SourceTable
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 
 # The date that decides a row's year.
 _DATED_BY = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discharge_date", "op": "appointment_date"}

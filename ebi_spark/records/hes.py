@@ -8,22 +8,21 @@ episode where that one has none. ``dominance_basis`` records on every spell whic
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.config.default_codes import codes_of as default_codes_of
-from ebi_spark.config.settings import DateWindow
+from ebi_spark.config.activity_dates import DateWindow
+from ebi_spark.config.default_codes import default_codes_of
 from ebi_spark.financial_years import year_of_date
 from ebi_spark.records.cleaning import clean, tidied
 from ebi_spark.records.code_lists import as_text, codes_of, first_code, join_episodes
-from ebi_spark.records.row_status import reasons, with_year
-from ebi_spark.records.sus_plus import (
+from ebi_spark.records.column_kinds import (
     ALTERNATIVES,
     ATTENDANCE_KINDS,
+    EPISODE_KINDS,
     RECORD_KINDS,
     SPELL_DAYS,
     SPELL_DETAILS,
-    SPELL_KINDS,
-    date_attendances,
-    with_ages,
 )
+from ebi_spark.records.row_status import reasons, with_year
+from ebi_spark.records.sus_plus import date_attendances, with_ages
 
 FIRST_OPERATION = "hes_first_operation"
 FIRST_OPERATION_FIRST_DIAGNOSIS = "hes_first_operation_diagnosis_of_first_episode"
@@ -35,14 +34,6 @@ UNFINISHED = "1"
 HIGHEST_EPISODE_ORDER = 87
 
 
-EPISODE_KINDS = SPELL_KINDS | {
-    "episode_start": "day",
-    "episode_end": "day",
-    "episode_order": "number",
-    "episode_status": "short_code",
-    "provider_spell_number": "identifier",
-    "sus_spell_id": "identifier",
-}
 # What some platforms write if a row has no number of the spell in SUS.
 _NO_SUS_SPELL = "-1"
 _TIDIED = (*ALTERNATIVES, *(name for name in SPELL_DETAILS if name not in EPISODE_KINDS))

@@ -14,7 +14,7 @@ from ebi_spark.records.staging import FEW_FILES, FILES_AT_ONCE
 from ebi_spark.records.write_records import Outcome, note_withdrawn, replace_records, upsert_records
 from ebi_spark.sources.file_watch import refuse_changed
 from ebi_spark.spark.session import with_settings
-from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES
+from ebi_spark.tables.silver import QUARANTINE, RECORD_TABLES
 
 
 def write_batch(

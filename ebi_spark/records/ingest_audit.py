@@ -16,7 +16,8 @@ from ebi_spark.records.file_counts import Batch, ClassifiedTable, FileCount, Rec
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.records.write_records import Outcome
-from ebi_spark.tables.schemas import INGEST_AUDIT, RECORD_TABLES, YEAR
+from ebi_spark.tables.silver import INGEST_AUDIT, RECORD_TABLES
+from ebi_spark.tables.table import YEAR
 
 
 @dataclass

@@ -17,7 +17,8 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import ClassifiedTable, FileCounts
 from ebi_spark.records.row_status import VALID
 from ebi_spark.sources.file_inventory import is_configured
-from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, UNKNOWN_YEAR, YEAR, Table
+from ebi_spark.tables.silver import QUARANTINE, RECORD_TABLES
+from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
 
 
 def emptied_years(

@@ -39,7 +39,7 @@ from ebi_spark.records.staging import stage_repeated_rows, staging_folder
 from ebi_spark.records.upsert import refuse_bare_keys
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.previous_ingest import PreviousIngest
-from ebi_spark.tables.schemas import RECORD_TABLES, REPEATED_ROW
+from ebi_spark.tables.silver import RECORD_TABLES, REPEATED_ROW
 
 # The number of source rows that one batch reads at most (a single year may be more). Each batch is committed and noted
 # in the run log, so an interrupted backfill resumes after its last completed batch. Smaller batches would cost more in

@@ -17,7 +17,8 @@ from ebi_spark.records.row_status import CONFLICTING, DUPLICATE, QUARANTINED, VA
 from ebi_spark.records.write_records import Outcome
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.reader import raw_json
-from ebi_spark.tables.schemas import QUARANTINE, RECORD_TABLES, UNKNOWN_YEAR, YEAR
+from ebi_spark.tables.silver import QUARANTINE, RECORD_TABLES
+from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR
 
 # The tables whose rows are records, or for HES spells parts of a record.
 RECORD_ROLES = ("apcs", "opa", "apc", "op")

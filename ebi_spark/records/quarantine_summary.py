@@ -15,7 +15,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import FileCounts
 from ebi_spark.records.row_status import CONFLICTING, FUTURE
 from ebi_spark.sources.layouts import layouts
-from ebi_spark.tables.schemas import QUARANTINE
+from ebi_spark.tables.silver import QUARANTINE
 
 # The columns, under our names, that each reason depends on. Columns that a table does not have are skipped.
 REASON_COLUMNS = {

@@ -9,7 +9,7 @@ are classified after duplicates have been resolved (:mod:`ebi_spark.records.dupl
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import DateWindow
+from ebi_spark.config.activity_dates import DateWindow
 from ebi_spark.financial_years import (
     LAST_YEAR,
     digits_of_year,

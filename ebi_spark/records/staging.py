@@ -17,9 +17,9 @@ The files are in the restricted part of the lake, and no table names them until 
 :meth:`ebi_spark.lake.storage.Lake.adopt` links those of the batch's years into the table's folder and commits them. The
 folder is removed when the ingest ends, and one that a killed run left when the next begins.
 
-Rows are staged only if the lake is a folder and the mode is refresh. In a catalogue Spark itself has to write every row of a
-table, and writing rows twice costs more than reading them twice. An upsert has to compare the rows with the lake before it
-writes them.
+Rows are staged only if the lake is a folder and the mode is refresh. At a URL and in a catalogue Spark itself has to write every row
+of a table, and writing rows twice costs more than reading them twice. An upsert has to compare the rows with the lake before
+it writes them.
 """
 
 import contextlib
@@ -40,7 +40,8 @@ from ebi_spark.records.duplicates import with_decision
 from ebi_spark.records.row_status import CONFLICTING, CORRUPT_LINE, QUARANTINED, VALID, with_status
 from ebi_spark.sources.reader import raw_json
 from ebi_spark.spark.session import setting
-from ebi_spark.tables.schemas import APC_SPELL, RECORD_TABLES, REPEATED_ROW, YEAR, Table
+from ebi_spark.tables.silver import APC_SPELL, RECORD_TABLES, REPEATED_ROW
+from ebi_spark.tables.table import YEAR, Table
 
 FOLDER = "_staging"
 # Two partitions besides the years: all rows that are not valid; and rows whose key may be in other rows, until they are resolved.
@@ -97,7 +98,7 @@ def sorted_for_writing(spark: SparkSession, records: DataFrame, dataset: str, pa
 
 
 def staging_folder(lake: Lake) -> Path | None:
-    """The folder in which this run stages rows. None if rows cannot be staged: the lake is in a catalogue, a table of records
+    """The folder in which this run stages rows. None if rows cannot be staged: the lake is not a folder, a table of records
     cannot take files (:meth:`~ebi_spark.lake.storage.Lake.can_adopt`), or Spark would misread the folder's path."""
     if lake.location.folder is None or not all(map(lake.can_adopt, RECORD_TABLES.values())):
         return None

@@ -3,51 +3,20 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import DateWindow
+from ebi_spark.config.activity_dates import DateWindow
 from ebi_spark.financial_years import start_of_year, year_of_start
 from ebi_spark.records.cleaning import age_in_years, age_seen, clean, tidied
+from ebi_spark.records.column_kinds import (
+    ALTERNATIVES,
+    ATTENDANCE_KINDS,
+    CODE_KINDS,
+    DERIVED_KINDS,
+    RECORD_KINDS,
+    SPELL_DAYS,
+    SPELL_DETAILS,
+    SPELL_KINDS,
+)
 from ebi_spark.records.row_status import VALID, complete_others, reasons, with_year
-
-RECORD_KINDS = {
-    "record_id": "identifier",
-    "person_id": "identifier",
-    "provider_code": "identifier",
-    "commissioner_code": "identifier",
-    "gp_practice_code": "identifier",
-    "lsoa": "identifier",
-    "sex": "short_code",
-    "administrative_category": "two_character_code",
-    "treatment_function": "identifier",
-    "age": "number",
-    "age_fallback": "number",
-    "extract_date": "day",
-}
-SPELL_KINDS = {
-    "admission_date": "day",
-    "discharge_date": "day",
-    "admission_method": "two_character_code",
-    "discharge_method": "short_code",
-    "patient_classification": "short_code",
-}
-ATTENDANCE_KINDS = {
-    "appointment_date": "day",
-    "attendance_status": "short_code",
-    "first_attendance": "short_code",
-    "referral_source": "two_character_code",
-}
-DERIVED_KINDS = {
-    "record_id": "identifier",
-    "dominant_procedure": "code",
-    "primary_diagnosis": "code",
-    "extract_date": "day",
-}
-CODE_KINDS = {"diagnosis_codes": "codes", "procedure_codes": "codes"}
-# Alternative columns for an identifier above, which are only used to find the area of a record. They are tidied
-# without noting what changed: the method that Java compiles for a row has little room left.
-ALTERNATIVES = ("lsoa_2021", "lsoa_2001", "gp_practice_sus")
-# Columns of a spell that only monitoring reads: tidied in the same way.
-SPELL_DETAILS = ("admission_source", "discharge_destination", "provider_spell_number")
-SPELL_DAYS = ("procedure_date",)
 
 
 def with_ages(rows: DataFrame) -> DataFrame:

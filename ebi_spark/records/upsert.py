@@ -18,7 +18,8 @@ from pyspark.sql import functions as F
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import HES_KEYS_UNIQUE_FROM, label
 from ebi_spark.lake.storage import Lake
-from ebi_spark.tables.schemas import WITHDRAWN_RECORD, YEAR, Table
+from ebi_spark.tables.silver import WITHDRAWN_RECORD
+from ebi_spark.tables.table import YEAR, Table
 
 # The outcomes of a record that a submission brings, and of one that a list withdraws.
 NEW, NEWER, UNCHANGED, OLDER, CONFLICT = "new", "newer", "unchanged", "older", "contradicting"

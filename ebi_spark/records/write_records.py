@@ -16,7 +16,8 @@ from ebi_spark.records.file_counts import Batch, ClassifiedTable, RecordCount
 from ebi_spark.records.plan import Plan
 from ebi_spark.records.row_status import VALID
 from ebi_spark.records.staging import sorted_for_writing
-from ebi_spark.tables.schemas import RECORD_TABLES, YEAR
+from ebi_spark.tables.silver import RECORD_TABLES
+from ebi_spark.tables.table import YEAR
 
 
 @dataclass

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from ebi_spark.lake.local_tables import LocalLake
-from ebi_spark.tables.schemas import RELEASE
+from ebi_spark.tables.published import RELEASE
 
 
 def current_release_id(lake: LocalLake) -> str | None:

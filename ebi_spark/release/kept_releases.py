@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 
 # The status of a row with figures, and of one without them because a count is too small or would reveal a small one.
 OK, WITHHELD = "ok", "withheld"

@@ -17,7 +17,7 @@ from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.proportions import wilson
-from ebi_spark.tables.schemas import POLICY_KEY, YEAR
+from ebi_spark.tables.table import POLICY_KEY, YEAR
 
 Row = dict[str, Any]
 

@@ -24,6 +24,7 @@ from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.decomposition import rounded
+from ebi_spark.tables.gold import ACTIVITY_RATE, POLICY
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
     APPROVAL_MATCH,
@@ -42,7 +43,8 @@ from ebi_spark.tables.monitoring import (
     PUBLISHED_AUDIT_ESTIMATE,
     PUBLISHED_MONITORING,
 )
-from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY, RELEASE, YEAR, Table
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.table import YEAR, Table
 
 Row = dict[str, Any]
 
@@ -239,7 +241,9 @@ def pathway_summary(
             counts[row["state"]] += row["rows"]
     found: list[Row] = []
     for key in sorted(tables):
-        labels = _definition(years[key]) | dict.fromkeys(("day", "share_lower", "share_upper", "at_risk"))
+        labels = _definition(years[key]) | dict.fromkeys(
+            ("day", "share_lower", "share_upper", "at_risk", "transfers_by")
+        )
         identities = {
             of: {
                 "policy_id": key[0],
@@ -350,7 +354,7 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
                 small |= _few_without_data(start, events, [row for row in rows if row["event"] == READMISSION], rule)
             key = {"policy_id": labels["policy_id"], "kind": "incidence", "measure": event, "day": day}
             hidden = small or bool(earlier.withheld(key, "class")) or _too_near(events, labels, earlier, key, rule)
-            row = labels | key | {"window": None, "class": "event"}
+            row = labels | key | {"window": None, "class": "event", "transfers_by": curve[0].get("transfers_by")}
             row |= dict.fromkeys(("operations", "of_operations", "share", "share_lower", "share_upper", "at_risk"))
             if hidden:
                 found[event, day] = row | {"status": WITHHELD}
@@ -487,7 +491,7 @@ def audit_estimate(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds)
         shown = key | empty | {"method": row["method"], "status": row["status"]}
         if row["status"] == "ok" and (
             row["estimate"] is None
-            or _few_forms(measure, row["estimate"], forms, rule)
+            or _few_forms(measure, row["estimate"], forms, row.get("counted"), rule)
             or (measure in corrected and not {(row["audit_id"], name) for name in SHARES[:2]} <= given)
             or earlier.withheld(key, "part")
         ):
@@ -506,14 +510,17 @@ def audit_estimate(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds)
     return found
 
 
-def _few_forms(measure: str, estimate: float, forms: int, rule: Thresholds) -> bool:
+def _few_forms(measure: str, estimate: float, forms: int, counted: int | None, rule: Thresholds) -> bool:
+    """Whether too few forms count for or against an estimate. Forms have different weights, so their numbers are not those
+    that the estimate suggests. Both are looked at; an estimate of an earlier version has only the second."""
     if measure == KAPPA:
         return forms < LEAST_DOUBLE_READINGS
     if measure in CORRECTED_COUNTS:
         return forms <= rule.high or estimate <= rule.high
     if measure in CORRECTED_SHARES:
         return forms <= rule.high
-    return round(min(estimate, 1 - estimate) * forms, 6) <= rule.high
+    suggested = round(min(estimate, 1 - estimate) * forms, 6)
+    return (suggested if counted is None else min(suggested, counted, forms - counted)) <= rule.high
 
 
 def _unit_of_forms(forms: int) -> float:

@@ -10,7 +10,7 @@ from ebi_spark.financial_years import start_of
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.rates.control_charts import LEAST_MONTHLY
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import YEAR
+from ebi_spark.tables.table import YEAR
 
 # A provider's share of its typical month is published in tenths, and only where a tenth is ten records or more. So it
 # reveals no count that a disclosure rule would suppress.

@@ -16,7 +16,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark import __version__
-from ebi_spark.config.settings import RunConfig, caveats, disclosure_rules
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import caveats, disclosure_rules
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.geography.area_versions import CURRENT, read_geography
 from ebi_spark.geography.lookup_files import read_provider_names
@@ -29,35 +30,37 @@ from ebi_spark.release.star import star_rows
 from ebi_spark.release.suppressed_tables import AREA, PERIOD, parents_of, suppressed_counts
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.small_frames import small_frame, small_table
-from ebi_spark.tables.monitoring import PUBLISHED_MONITORING
-from ebi_spark.tables.schemas import (
+from ebi_spark.tables.gold import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
     ACTIVITY_RATE,
-    ATTRITION,
-    COMPLETENESS,
-    DAYS_BETWEEN,
     POLICY,
     POLICY_ATTRITION,
     POLICY_SENSITIVITY,
     PROVIDER_MONTH,
+    RATE_VARIATION,
+    RECORD_QUALITY,
+    UNMAPPED_AREA,
+)
+from ebi_spark.tables.monitoring import PUBLISHED_MONITORING
+from ebi_spark.tables.published import (
+    ATTRITION,
+    COMPLETENESS,
+    DAYS_BETWEEN,
     PUBLISHED_ACTIVITY_MONTH,
     PUBLISHED_POLICY,
     QUALITY,
-    QUARANTINE,
     RATE,
-    RATE_VARIATION,
     READING_EFFECT,
-    RECORD_QUALITY,
     RELEASE,
     SENSITIVITY,
-    UNMAPPED_AREA,
     VARIATION,
-    YEAR,
-    Table,
 )
+from ebi_spark.tables.silver import QUARANTINE
 from ebi_spark.tables.star import DIM_STATUS
-from ebi_spark.validation.gate import GateResult, validate_layer
+from ebi_spark.tables.table import YEAR, Table
+from ebi_spark.validation.check_layers import validate_layer
+from ebi_spark.validation.result import LayerResult
 
 PUBLISHED = (
     RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
@@ -76,7 +79,7 @@ class Release:
 
     release_id: str
     rows: dict[str, int]
-    gate: GateResult
+    checks: LayerResult
 
 
 def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFrame], float | None]:
@@ -217,7 +220,7 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs
     staged = {table: lake.spark.createDataFrame(rows, schema=table.schema) for table, rows in staged_rows.items()}
     rows = {table.full_name: table_rows.num_rows for table, table_rows in staged_rows.items()}
     progress("checking the tables before they are published")
-    gate = validate_layer(
+    checked = validate_layer(
         lake,
         "published",
         years=None,
@@ -227,10 +230,10 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs
         staged=staged,
         staged_rows=staged_rows,
     )
-    if not gate.success:
-        failed = gate.failed[0]
+    if not checked.success:
+        failed = checked.failed[0]
         raise DataError(
-            f"{failed.table}: {failed.description} ({failed.violations:,} violations; {len(gate.failed)} checks failed); "
+            f"{failed.table}: {failed.description} ({failed.violations:,} violations; {len(checked.failed)} checks failed); "
             "nothing was published, and the previous release is still current",
             remedy="a table was changed by hand, or this is a fault in ebi-spark: run all stages again, and report it if it "
             "happens again",
@@ -244,7 +247,7 @@ def publish(lake: Lake, config: RunConfig, progress: Callable[[str], None], docs
     _write_star(
         lake, release_id, staged_rows[RATE].to_pylist(), staged_rows[PUBLISHED_POLICY].to_pylist(), stage="publish"
     )
-    return Release(release_id, rows, gate)
+    return Release(release_id, rows, checked)
 
 
 def _write_star(
@@ -362,10 +365,10 @@ def remove_old_releases(
 
 
 def _may_be_written_now(lake: Lake, release_id: str, now: datetime | None) -> bool:
-    """Whether rows without a manifest may belong to a release that another run is writing. A lake in a folder has one writer at
-    a time; in a catalogue the time in the id decides."""
+    """Whether rows without a manifest may belong to a release that another run is writing. A lock lets only one run
+    at a time write to a lake in a folder or at a URL; in a catalogue the time in the id decides."""
     started = (now or datetime.now(UTC)) - LONGEST_PUBLICATION
-    return lake.location.folder is None and release_id > f"{started:%Y%m%dT%H%M%SZ}"
+    return lake.location.place is None and release_id > f"{started:%Y%m%dT%H%M%SZ}"
 
 
 def roll_back(lake: Lake, release_id: str) -> None:

@@ -22,7 +22,7 @@ from ebi_spark.release.disclosure_rules import (
 )
 from ebi_spark.release.suppressed_tables import AREA, PERIOD, SuppressedCounts, suppressed_variation
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.schemas import VARIATION
+from ebi_spark.tables.published import VARIATION
 
 _REVISION_YEAR = ("policy_id", "revision", "financial_year")
 
@@ -234,7 +234,13 @@ def published_variation(variation: DataFrame, policies: DataFrame, rule_name: st
 
 
 def published_attrition(attrition: DataFrame, flags: DataFrame) -> DataFrame:
-    """The attrition of each policy, with ``near_miss``: the records that failed only this clause."""
+    """The attrition of each policy, with ``near_miss``: the records that failed only this clause.
+
+    | step | clause_id     | records_in | records_failed | records_left | → near_miss |
+    |------|---------------|------------|----------------|--------------|-------------|
+    | 1    | global_cancer | 120        | 5              | 115          | 4           |
+    | 2    | age           | 115        | 3              | 112          | 0           |
+    """
     key = [*_REVISION_YEAR, "reading", "clause_id"]
     near_misses = (
         flags.where("near_miss")
@@ -282,6 +288,12 @@ def quality(measured: DataFrame, quarantine: DataFrame, flags: DataFrame, unmapp
     Columns: the key, ``policy_id`` (NULL for a measure of the whole data set), ``measure``, ``records``, ``of_records``, ``status``.
     ``measured`` has rows of ``gold/record_quality``, ``unmapped`` rows of ``gold/unmapped_area``. Measures of each policy come
     from :func:`area_quality`. All measures but the totals (``records``) are rounded by :func:`round_quality_measures`.
+
+    | financial_year | dataset | policy_id | measure             | records | of_records | status         |
+    |----------------|---------|-----------|---------------------|---------|------------|----------------|
+    | 2021-22        | apc     | NULL      | records             | 5123    | 5123       | ok             |
+    | 2021-22        | apc     | NULL      | no_age              | 200     | 5123       | ok             |
+    | 2021-22        | apc     | 2Y…       | area_unknown        | NULL    | 3400       | withheld_small |
     """
     # These measures only decide whether anything is published. They are not measures of the published records.
     shown = measured.where(~F.col("measure").isin(*LIKE_A_KEY.values()))
@@ -335,7 +347,7 @@ def area_quality(flags: DataFrame, unmapped: DataFrame) -> DataFrame:
     return by_policy.select(*key, "of_records", F.inline(listed)).unionByName(unmapped_measure)
 
 
-# All records behind a national measure can be from one area, provider or board, so it is rounded to the nearest hundred.
+# All records of a national measure can be from one area, provider or board, so it is rounded to the nearest hundred.
 QUALITY_STEP = 100
 
 

@@ -1,4 +1,4 @@
-"""The quality of the data behind all figures: missing values, quarantined rows and completeness."""
+"""The quality of the data that all figures come from: missing values, quarantined rows and completeness."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -92,8 +92,9 @@ UNSEEN = (
 )
 TRENDS = (
     "A rise or fall of one code alone is not a trend in care: from 2018-19 to 2023-24 the use of V54.4 (facet joint injection) fell while "
-    "that of A73.5 (block of a nerve) rose."
+    "that of A73.5 (block of a nerve) rose. The use of T84.7 (infection of an implant) is not a trend either."
 )
+TRANSFERS = {"admission_source": "an admission source", "discharge_destination": "a discharge destination"}
 DEATHS = "Deaths outside hospital are not in the data, so the share that died is too low."
 ROUNDED = "Counts are rounded. In this part [c] means that a count is below 8, or that it would reveal such a count."
 
@@ -288,6 +289,19 @@ def _incidence(rows: Sequence[Row]) -> Iterable[Block]:
         align="l" + "r" * len(days),
     )
     yield text(DEATHS)
+    yield from _transfers(given)
+
+
+def _transfers(rows: Sequence[Row]) -> Iterable[Block]:
+    """What the data lack to find every transfer, if anything."""
+    deciding = next((str(row["transfers_by"]).split(",") for row in rows if row.get("transfers_by")), list(TRANSFERS))
+    missing = [words for name, words in TRANSFERS.items() if name not in deciding]
+    if missing:
+        alone = "alone decides" if len(missing) == len(TRANSFERS) else "and the other of the two decide"
+        yield text(
+            f"No spell in the data has {' or '.join(missing)}, so the admission method {alone} what a transfer between hospitals is. "
+            "A transfer that it does not show ends a stay too early, and can count as a readmission."
+        )
 
 
 # From the widest count to the flagged records.

@@ -17,7 +17,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ebi_spark.config.settings import caveats, disclosure_rules, policy_aims
+from ebi_spark.config.shipped_files import caveats, disclosure_rules, policy_aims
 from ebi_spark.own_files import REPORT_VERSION
 from ebi_spark.policies.reminders import reminders, sources_of
 from ebi_spark.rates.control_charts import Form

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.release.published_limits import limits_of
 from ebi_spark.report.rows import Row, day, is_suppressed, years_of
 from ebi_spark.small_files import read_rows

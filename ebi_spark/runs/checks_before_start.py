@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ebi_spark.approvals.regimes import boards_shown, read_regimes, stated_coverage
-from ebi_spark.config.settings import LAYERS, RunConfig, Source, TableSource
+from ebi_spark.config.lake_location import LAYERS
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography, resolved
 from ebi_spark.geography.lookup_files import read_provider_names
 from ebi_spark.geography.record_areas import lookup_spans
+from ebi_spark.lake.locking import LOCK
+from ebi_spark.lake.object_store import Objects
 from ebi_spark.own_files import refuse_pages, refuse_place, refuse_report
 from ebi_spark.rates.equality import read_fifths, read_people_of_fifths
 from ebi_spark.rates.population import build_population, read_vintages
@@ -27,7 +31,14 @@ from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.small_files import refuse_special
 from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.sources.header_checks import check_headers
-from ebi_spark.spark.session import local_jars, local_size, platform_session, refuse_local_catalogue, refuse_scratch
+from ebi_spark.spark.session import (
+    local_jars,
+    local_size,
+    platform_session,
+    refuse_local_catalogue,
+    refuse_local_stores,
+    refuse_scratch,
+)
 
 PASSED, WARNING, NOT_CHECKED, REFUSED = "ok", "warning", "not checked", "refused"
 LAYERS_OF_PAGES = ("silver", "flags", "rates", "monitoring", "published")
@@ -160,7 +171,7 @@ def _refuse_missing(what: str, path: Path) -> list[Path]:
     if not any(os.path.isfile(one) for one in found):  # noqa: PTH113 - answers also where a name is too long
         raise InputError(
             f"{what}: there is no file {path}",
-            remedy="correct the path; it is taken relative to the configuration file",
+            remedy="correct the path; it is relative to the configuration file",
         )
     return [one for one in found if one.is_file()]
 
@@ -171,7 +182,7 @@ def _docs(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     def work() -> Answer:
         if folder:
             refuse_pages(folder, LAYERS_OF_PAGES)
-        return Answer(str(folder or "no validation pages: the lake is in a catalogue, and no folder is named"))
+        return Answer(str(folder or "no validation pages: the lake is not a folder, and the key `docs` names none"))
 
     yield "docs", work
 
@@ -182,7 +193,7 @@ def _report(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
     def work() -> Answer:
         if path:
             refuse_report(path)
-        return Answer(str(path or "no report: the lake is in a catalogue, and no file is named"))
+        return Answer(str(path or "no report: the lake is not a folder, and the key `report` names no file"))
 
     yield "report", work
 
@@ -225,6 +236,11 @@ def _lake(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
 
     def work() -> Answer:
         refuse_local_catalogue(config.lake)
+        if config.lake.url:
+            refuse_local_stores(config.stores)
+            there = Objects(config.lake.url).names("silver")
+            free = "no lock" if LOCK not in there else f"locked by {LOCK}"
+            return Answer(f"{config.lake}: it can be read ({free}); the right to write", NOT_CHECKED)
         if folder is None:
             return Answer(f"{config.lake}: the tables and the right to write them", NOT_CHECKED)
         refuse_scratch(folder)
@@ -240,8 +256,9 @@ def _session(config: RunConfig, inputs: RunInputs) -> Iterator[Check]:
         if platform_session():
             return Answer("the platform's own", NOT_CHECKED)
         master, memory = local_size()
-        local_jars()
-        return Answer(f"{master} with {memory}; Delta's jars are there")
+        local_jars(config.stores)
+        more = f", and those for {', '.join(f'{store}://' for store in sorted(config.stores))}" if config.stores else ""
+        return Answer(f"{master} with {memory}; Delta's jars{more} are there")
 
     yield "session", work
 

@@ -2,7 +2,8 @@
 
 from functools import cached_property
 
-from ebi_spark.config.settings import RunConfig, TableSource
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import Policy, RevisionPeriod
 from ebi_spark.sources.file_inventory import find_files

@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from ebi_spark.config.settings import fingerprint
+from ebi_spark.config.fingerprint import fingerprint
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
-from ebi_spark.tables.schemas import BATCH, RUN_LOG, STAGE_INPUT
+from ebi_spark.tables.gold import BATCH, RUN_LOG, STAGE_INPUT
 
 if TYPE_CHECKING:
     from ebi_spark.lake.local_tables import LocalLake

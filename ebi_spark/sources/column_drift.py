@@ -12,7 +12,7 @@ from typing import Any
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.sources.layouts import Layout, layouts, likeness
 from ebi_spark.sources.reader import Group, SourceTable
-from ebi_spark.tables.schemas import INGEST_AUDIT
+from ebi_spark.tables.silver import INGEST_AUDIT
 
 # How many column names a warning lists.
 SHOWN = 10

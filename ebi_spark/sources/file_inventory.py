@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.lib import ArrowException
 
-from ebi_spark.config.settings import RunConfig, Source, TableSource
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import refuse_unusable
 from ebi_spark.small_files import refuse_special, special_kind

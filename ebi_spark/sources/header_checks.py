@@ -12,7 +12,8 @@ from pyspark.errors import PySparkTypeError
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import DataType, NullType, StructField, StructType
 
-from ebi_spark.config.settings import RunConfig, TableSource
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import TableSource
 from ebi_spark.sources.column_types import refuse_other_types
 from ebi_spark.sources.file_inventory import FileFormat, file_headers, find_files, is_remote
 from ebi_spark.sources.layouts import layout_for

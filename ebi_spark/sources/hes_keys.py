@@ -7,7 +7,7 @@ The row itself decides (decision 23): by its own year column or, without it, by 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import CODE_TABLES
+from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.financial_years import (
     FIRST_YEAR,
     HES_KEYS_UNIQUE_FROM,

@@ -11,7 +11,9 @@ from typing import Any
 
 import yaml
 
-from ebi_spark.config.settings import CODE_TABLES, RunConfig, resource
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.errors import InputError
 
 # The highest number of a numbered column.

@@ -10,7 +10,8 @@ from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from ebi_spark.config.settings import CODE_TABLES, REGISTERS, ROLES, RunConfig, TableSource
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.config.source_tables import CODE_TABLES, REGISTERS, ROLES, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts

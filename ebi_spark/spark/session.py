@@ -3,7 +3,7 @@ without web UI.
 
 Importing this module starts nothing. Databricks, spark-submit and Spark Connect have their own session and Delta. A
 local session needs Java and Delta's two jars for its version of Spark, which :func:`fetch_jars` downloads through Spark's
-own resolver.
+own resolver. For files in S3 it needs two more.
 """
 
 import contextlib
@@ -12,10 +12,12 @@ import locale
 import os
 import re
 import shutil
+import socket
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -23,7 +25,8 @@ import pyspark
 import yaml
 from pyspark.sql import SparkSession
 
-from ebi_spark.config.settings import LakeLocation, resource
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import java_option, refuse_unusable
 from ebi_spark.spark.java import archive_options, dump_options, require_java
@@ -43,8 +46,10 @@ def jar_folder() -> Path:
     return folder
 
 
-def _jar_list() -> list[dict[str, str]]:
-    """Delta's jars for the installed Spark. Raises an :class:`InputError` if there are none for its version."""
+def _jar_list(stores: Collection[str] = ()) -> list[dict[str, str]]:
+    """Delta's jars for the installed Spark, and those for some object stores. Raises an :class:`InputError` if there are none
+    for its version, or none for a store."""
+    refuse_local_stores(stores)
     jars: list[dict[str, str]] = yaml.safe_load(resource("conf", "jars.yml").read_text(encoding="utf-8"))["jars"]
     installed = ".".join(pyspark.__version__.split(".")[:2])
     versions = sorted({jar["spark"] for jar in jars if "spark" in jar})
@@ -53,27 +58,34 @@ def _jar_list() -> list[dict[str, str]]:
             f"pyspark {pyspark.__version__} is installed; a local session needs Spark {' or '.join(versions)}",
             remedy="install the locked versions: `make setup`",
         )
-    return [jar for jar in jars if jar.get("spark", installed) == installed]
+    return [jar for jar in jars if jar.get("spark", installed) == installed and jar.get("store") in (None, *stores)]
 
 
-def local_jars() -> list[Path]:
-    """The paths of Delta's jars, each checked against its sha256. Raises an :class:`InputError` if one is missing or
-    differs."""
+def local_jars(stores: Collection[str] = ()) -> list[Path]:
+    """The paths of Delta's jars and of those for some object stores (``s3a``), each checked against its sha256. Raises an
+    :class:`InputError` if one is missing or differs."""
     paths = []
-    for jar in _jar_list():
+    for jar in _jar_list(stores):
         path = jar_folder() / jar["file"]
+        what, command = ("the jar", "make urls") if "store" in jar else ("Delta's jar", "make setup")
         if not path.is_file():
+            needed = f"; {jar['store']}:// needs it" if "store" in jar else ""
             raise InputError(
-                f"Delta's jar {jar['file']} is not in {jar_folder()}",
-                remedy="run `make setup` with network access, or copy the jar to a folder and name it in EBI_SPARK_JARS",
+                f"{what} {jar['file']} is not in {jar_folder()}{needed}",
+                remedy=f"run `{command}` with network access, or copy the jar to a folder and name it in EBI_SPARK_JARS",
             )
-        if hashlib.sha256(path.read_bytes()).hexdigest() != jar["sha256"]:
+        if _sha256(path) != jar["sha256"]:
             raise InputError(
-                f"Delta's jar {path} is not the one listed in conf/jars.yml (its sha256 differs)",
-                remedy="remove it and run `make setup`",
+                f"{what} {path} is not the one listed in conf/jars.yml (its sha256 differs)",
+                remedy=f"remove it and run `{command}`",
             )
         paths.append(path)
     return paths
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # Runs in a process of its own, so that the session that downloads jars has ended before the job's own starts.
@@ -90,16 +102,16 @@ for coordinate in coordinates:
 """
 
 
-def fetch_jars(progress: Callable[[str], None]) -> list[Path]:
-    """Download Delta's jars unless they are there, and return their paths.
+def fetch_jars(progress: Callable[[str], None], stores: Collection[str] = ()) -> list[Path]:
+    """Download Delta's jars and those for some object stores unless they are there, and return their paths.
 
     Spark's own resolver downloads the exact versions, without their dependencies. ``progress`` is called with a line
     for the user. Raises an :class:`InputError` if a jar cannot be downloaded or is not the right one.
     """
     with contextlib.suppress(InputError):
-        return local_jars()
+        return local_jars(stores)
     require_java()
-    jars = _jar_list()
+    jars = [jar for jar in _jar_list(stores) if not _is_there(jar)]
     progress(f"downloading {', '.join(jar['file'] for jar in jars)}")
     with tempfile.TemporaryDirectory(prefix="ebi-spark-ivy-") as ivy:
         coordinates = [f"ivy://{jar['group']}:{jar['artifact']}:{jar['version']}?transitive=false" for jar in jars]
@@ -112,16 +124,21 @@ def fetch_jars(progress: Callable[[str], None]) -> list[Path]:
         jar_folder().mkdir(parents=True, exist_ok=True)
         for jar in jars:
             found = sorted(Path(ivy).rglob(jar["file"]))
-            right = [path for path in found if hashlib.sha256(path.read_bytes()).hexdigest() == jar["sha256"]]
+            right = [path for path in found if _sha256(path) == jar["sha256"]]
             if not right:
                 raise InputError(
-                    f"Delta's jar {jar['file']} could not be downloaded{': its sha256 differs' if found else ''}",
+                    f"the jar {jar['file']} could not be downloaded{': its sha256 differs' if found else ''}",
                     remedy="check the network, or copy the jar into a folder and name that folder in EBI_SPARK_JARS",
                 )
             part = jar_folder() / f"{jar['file']}.{os.getpid()}.part"
             shutil.copyfile(right[0], part)
             part.replace(jar_folder() / jar["file"])
-    return local_jars()
+    return local_jars(stores)
+
+
+def _is_there(jar: Mapping[str, str]) -> bool:
+    path = jar_folder() / jar["file"]
+    return path.is_file() and _sha256(path) == jar["sha256"]
 
 
 # Rows with many derived columns give methods that are longer than Java compiles by default. Interpreted, they are
@@ -239,6 +256,16 @@ def refuse_local_catalogue(lake: LakeLocation) -> None:
         )
 
 
+def refuse_local_stores(stores: Collection[str]) -> None:
+    """Raise an :class:`InputError` for an object store that a local session cannot reach."""
+    other = sorted({*stores} - {"s3a"})
+    if other and not platform_session():
+        raise InputError(
+            f"a local session cannot read or write {other[0]}://",
+            remedy="run by spark-submit with the package for that store (docs/deployment.md), or on a platform that has it",
+        )
+
+
 @contextlib.contextmanager
 def spark_session(
     scratch: Path | None = None,
@@ -246,11 +273,13 @@ def spark_session(
     timezone: str = "Europe/London",
     data_bytes: int | None = None,
     classes_to: Path | None = None,
+    stores: Collection[str] = (),
 ) -> Iterator[SparkSession]:
     """The session for one job. A local session writes temporary files below ``scratch`` and ends with the job.
 
     ``data_bytes``: roughly how much data the job reads, in bytes (None: unknown, so it may be much). ``classes_to``:
-    write the class archive there when Java ends. ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` set the size of a
+    write the class archive there when Java ends. ``stores``: the object stores that the job reads or writes, such as ``s3a``.
+    ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` set the size of a
     local session (default ``local[*]`` and ``4g``).
     """
     if platform_session():
@@ -265,7 +294,7 @@ def spark_session(
         return
     require_java()
     master, memory = local_size()
-    jars = local_jars()
+    jars = local_jars(stores)
     _java_reads_utf8()
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -302,6 +331,8 @@ def spark_session(
         .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "4")
         .config("spark.driver.extraJavaOptions", java_options(folder, jars, data_bytes, classes_to))
     )
+    for key, value in store_settings(folder, stores).items():
+        builder = builder.config(key, value)
     with _java_prints_to_standard_error():
         spark = builder.getOrCreate()
     for key, value in PLANNING.items():
@@ -312,6 +343,22 @@ def spark_session(
         with contextlib.suppress(Exception):
             spark.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def store_settings(folder: Path, stores: Collection[str]) -> dict[str, str]:
+    """The settings of a local session for object stores. Uploads wait in its own folder, because they have records of patients,
+    and Hadoop's folder for them is open to every user. Credentials, region and endpoint come from the environment, under the
+    names that Amazon's own tools use."""
+    if "s3a" not in stores:
+        return {}
+    settings = {"spark.hadoop.fs.s3a.buffer.dir": str(folder / "uploads")}
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region:
+        settings["spark.hadoop.fs.s3a.endpoint.region"] = region
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:  # a server of one's own seldom has a host name for each bucket
+        settings |= {"spark.hadoop.fs.s3a.endpoint": endpoint, "spark.hadoop.fs.s3a.path.style.access": "true"}
+    return settings
 
 
 def java_options(folder: Path, jars: list[Path], data_bytes: int | None, classes_to: Path | None = None) -> str:
@@ -372,6 +419,21 @@ def _shuffle_partitions(data_bytes: int | None) -> int:
     if data_bytes is None:
         return 200  # Spark's own default
     return min(max(least, data_bytes // SHUFFLED_BYTES), MOST_PARTITIONS)
+
+
+def own_scratch() -> Path:
+    """The folder for temporary files of a lake that is not on this machine: below TMPDIR, closed to other users. What a killed
+    run leaves there is removed when the next one starts. Raises an :class:`InputError` if another user could read it."""
+    folder = Path(tempfile.gettempdir()) / f"ebi-spark-{os.getuid()}-{socket.gethostname()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    state = folder.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
+        raise InputError(
+            f"{folder} is for temporary files with records of patients, and it is not a folder of this user alone",
+            remedy="remove it, or set TMPDIR to a folder that only you can write to",
+        )
+    return folder
 
 
 def _swept(scratch: Path) -> Path:

@@ -11,14 +11,15 @@ from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.plan import Plan, plan_ingest, years_that_meet_checks
 from ebi_spark.records.staging import staging_area
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import READS, checked_as
+from ebi_spark.runs.history import checked_as
+from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.sources.column_drift import column_warnings, last_ingested
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.sources.reader import read_sources
 from ebi_spark.stages.batches import in_words, seconds_left
 from ebi_spark.stages.run_context import StageReport
 from ebi_spark.stages.stage import Stage
-from ebi_spark.tables.schemas import (
+from ebi_spark.tables.silver import (
     APC_SPELL,
     INGEST_AUDIT,
     OP_ATTENDANCE,
@@ -27,7 +28,7 @@ from ebi_spark.tables.schemas import (
     REPEATED_ROW,
     WITHDRAWN_RECORD,
 )
-from ebi_spark.validation.gate import row_checks
+from ebi_spark.validation.suites import row_checks
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.approvals.before_and_after import before_and_after
-from ebi_spark.approvals.coverage import entries_by_board, register_coverage, register_warnings
+from ebi_spark.approvals.coverage import COUNTED_BY, entries_by_board, register_coverage, register_warnings
 from ebi_spark.approvals.match import MATCH_CLASSES, match_approvals
 from ebi_spark.approvals.regimes import (
     RegimeChange,
@@ -30,8 +30,8 @@ from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.algorithm import step_reached
 from ebi_spark.pathway.at_operation import approach, decompression, fusions, levels, steps_at_operation
 from ebi_spark.pathway.before import OPERATION, by_operation, findings, steps_before
-from ebi_spark.pathway.continuous_spells import transfer_warning
-from ebi_spark.pathway.coverage import coverage, last_day
+from ebi_spark.pathway.continuous_spells import transfer_warning, transfers_by
+from ebi_spark.pathway.coverage import Coverage, coverage, last_day
 from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.pathway.measures import measure_counts, measure_rows
@@ -61,9 +61,10 @@ from ebi_spark.rates.population import (
     people_by_year,
     stored_vintages,
 )
-from ebi_spark.runs.history import READS
-from ebi_spark.small_frames import small_frame
+from ebi_spark.runs.stage_inputs import READS
+from ebi_spark.small_frames import kept, small_frame
 from ebi_spark.stages.stage import Stage
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
     ACTIVITY_COUNT,
@@ -79,17 +80,8 @@ from ebi_spark.tables.monitoring import (
     PRIOR_APPROVAL_QUARANTINE,
     REGIME_CHANGE,
 )
-from ebi_spark.tables.schemas import (
-    ACTIVITY_FLAG,
-    APC_SPELL,
-    OP_ATTENDANCE,
-    POLICY,
-    POLICY_ATTRITION,
-    POPULATION,
-    RECORD_TABLES,
-    YEAR,
-    Table,
-)
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION, RECORD_TABLES
+from ebi_spark.tables.table import YEAR, Table
 
 _REGIME = "board string, policy_id string, kind string, since date, until date, exempts_emergencies boolean"
 _COVERED = "board string, covered_from date, covered_to date, linkable boolean, person_system string"
@@ -188,7 +180,10 @@ class Monitor(Stage):
             self._clear(PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE)
             return []
         known = self.context.inputs.policies if config.policies is None else load_policies(config.policy_dirs)
-        classified = classify_entries(rows, [policy.id for policy in known], shown).withColumn("run_id", run_id)
+        plausible = date.fromisoformat(min(config.activity_from.values())), config.day
+        classified = classify_entries(rows, [policy.id for policy in known], shown, plausible).withColumn(
+            "run_id", run_id
+        )
         usable = F.size("reasons") == 0
         self._replace(PRIOR_APPROVAL_QUARANTINE, classified.where(~usable).coalesce(1))
         entries = classified.where(usable)
@@ -208,7 +203,7 @@ class Monitor(Stage):
         )
         in_silver = entries.join(F.broadcast(seen), "person_id", "left").fillna(False, ["person_in_silver"])
         self._replace(PRIOR_APPROVAL, in_silver.coalesce(1))
-        boards = [row.asDict() for row in entries_by_board(lake.read(PRIOR_APPROVAL)).collect()]
+        boards = entries_by_board(lake.grouped(PRIOR_APPROVAL, COUNTED_BY))
         stated = stated_coverage(config, shown)
         covered = register_coverage(boards, stated, config.linkable_share, config.register_pseudonym)
         quarantined = lake.grouped(PRIOR_APPROVAL_QUARANTINE, ["reasons"])
@@ -278,7 +273,7 @@ class Monitor(Stage):
 
     def _pathways(self, summary: MonitorSummary) -> None:
         """Follow the care before and after each fusion."""
-        lake, run_id = self.lake, F.lit(self.context.run_id)
+        lake = self.lake
         self.context.progress("following the care around fusions")
         spells, attendances = lake.read(APC_SPELL), lake.read(OP_ATTENDANCE)
         chosen = [
@@ -287,24 +282,11 @@ class Monitor(Stage):
             if row["is_default_reading"]
         ]
         flags = lake.read(ACTIVITY_FLAG).where(reduce(or_, chosen, F.lit(False)))
-        followed = fusions(lake.read(APPROVAL_MATCH))
-        linked = linked_spells(followed, spells)
         covered = coverage(spells, attendances)
-        shown = findings(linked, linked_attendances(followed, attendances), linked_flags(followed, flags))
         read = sorted({row["policy_id"] for row in self._readings})
-        steps = steps_before(followed, by_operation(followed, shown), covered.stretches, read)
-        data_end = last_day(covered.stretches, "apc", F.col("discharge_date"))
-        for others in (steps_at_operation(followed), outcome_steps(followed, linked, data_end)):
-            steps = steps.unionByName(others, allowMissingColumns=True)
-        steps = steps.withColumn("run_id", run_id)
-        lake.replace(PATHWAY_STEP, steps.repartition(YEAR), {}, stage=self.name)
-        described = followed.withColumns({"levels": levels(), "approach": approach(), "decompression": decompression()})
-        # Reads the steps that were just written, so that the outpatient table is read only once.
-        reached = step_reached(lake.read(PATHWAY_STEP), described)
-        whole = described.join(reached, list(OPERATION)).join(
-            outcomes_after(followed, linked, data_end), list(OPERATION)
-        )
-        lake.replace(PATHWAY, whole.withColumn("run_id", run_id).repartition(YEAR), {}, stage=self.name)
+        # The fusions and the spells of their persons are few. They are read once for the care before and after, and for both tables.
+        with kept(fusions(lake.read(APPROVAL_MATCH))) as followed, kept(linked_spells(followed, spells)) as linked:
+            self._write_pathways(followed, linked, attendances, flags, covered, read)
         pathways = lake.read(PATHWAY)
         by_step = pathways.groupBy("algorithm_step").agg(
             F.count("*").alias("records"), F.count_if(F.col("person_id").isNull()).alias("without_person")
@@ -312,7 +294,12 @@ class Monitor(Stage):
         measured = measure_counts(pathways, lake.read(PATHWAY_STEP), flags, covered.stretches, read)
         # Three counts in one query.
         every = counts_by_day(pathways).unionByName(measured, True).unionByName(by_step, True).collect()
-        self._replace_rows(PATHWAY_INCIDENCE, incidence_rows(row for row in every if row["history"]))
+        self._replace_rows(
+            PATHWAY_INCIDENCE,
+            incidence_rows(
+                (row for row in every if row["history"]), transfers_by(covered.sources, covered.destinations)
+            ),
+        )
         self._replace_rows(LINKED_MEASURE, measure_rows(row.asDict() for row in every if row["measure"]))
         counted = [row for row in every if row["algorithm_step"]]
         summary.pathways = {row["algorithm_step"]: row["records"] for row in counted}
@@ -325,6 +312,32 @@ class Monitor(Stage):
         warning = transfer_warning(covered.sources, covered.destinations)
         if warning and counted:
             summary.warnings.append(warning)
+
+    def _write_pathways(
+        self,
+        followed: DataFrame,
+        linked: DataFrame,
+        attendances: DataFrame,
+        flags: DataFrame,
+        covered: Coverage,
+        policies_read: list[str],
+    ) -> None:
+        """Write the steps of each fusion, and its row."""
+        lake, run_id = self.lake, F.lit(self.context.run_id)
+        shown = findings(linked, linked_attendances(followed, attendances), linked_flags(followed, flags))
+        steps = steps_before(followed, by_operation(followed, shown), covered.stretches, policies_read)
+        data_end = last_day(covered.stretches, "apc", F.col("discharge_date"))
+        for others in (steps_at_operation(followed), outcome_steps(followed, linked, data_end)):
+            steps = steps.unionByName(others, allowMissingColumns=True)
+        steps = steps.withColumn("run_id", run_id)
+        lake.replace(PATHWAY_STEP, steps.repartition(YEAR), {}, stage=self.name)
+        described = followed.withColumns({"levels": levels(), "approach": approach(), "decompression": decompression()})
+        # Reads the steps that were just written, so that the outpatient table is read only once.
+        reached = step_reached(lake.read(PATHWAY_STEP), described)
+        whole = described.join(reached, list(OPERATION)).join(
+            outcomes_after(followed, linked, data_end), list(OPERATION)
+        )
+        lake.replace(PATHWAY, whole.withColumn("run_id", run_id).repartition(YEAR), {}, stage=self.name)
 
     def _changes(self, summary: MonitorSummary) -> None:
         """Split the change of flagged records into its factors, and compare groups of people."""

@@ -17,10 +17,12 @@ from ebi_spark.release.publish import (
     roll_back,
     write_text,
 )
-from ebi_spark.runs.history import READS, refuse_unchecked
+from ebi_spark.runs.history import refuse_unchecked
 from ebi_spark.runs.output_paths import docs_folder, report_file
+from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.stages.stage import Stage
-from ebi_spark.tables.schemas import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY, RELEASE
+from ebi_spark.tables.gold import ACTIVITY_RATE, POLICY_ATTRITION, RECORD_QUALITY
+from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.star import STAR_TABLES
 
 # A release has all years of these tables.

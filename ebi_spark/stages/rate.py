@@ -28,24 +28,22 @@ from ebi_spark.rates.population_files import Vintage
 from ebi_spark.rates.record_quality import record_quality
 from ebi_spark.rates.variation import variation
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import READS
+from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import known_records, silver_years
-from ebi_spark.tables.schemas import (
+from ebi_spark.tables.gold import (
     ACTIVITY_FLAG,
     ACTIVITY_MONTH,
     ACTIVITY_RATE,
-    APC_SPELL,
-    OP_ATTENDANCE,
     POLICY,
     POLICY_ATTRITION,
-    POPULATION,
     PROVIDER_MONTH,
     RATE_VARIATION,
     RECORD_QUALITY,
     UNMAPPED_AREA,
-    YEAR,
 )
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION
+from ebi_spark.tables.table import YEAR
 
 # The columns of a rate that the summary shows.
 _SHOWN = (

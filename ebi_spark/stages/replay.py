@@ -25,25 +25,24 @@ from ebi_spark.policies.model import Clause, Policy, PolicyReading, Revision
 from ebi_spark.rates.periods import rows_to_replace
 from ebi_spark.rates.variation import variation
 from ebi_spark.runs.due import DONE, commit_metadata, differences
-from ebi_spark.runs.history import stage_inputs
+from ebi_spark.runs.stage_inputs import stage_inputs
 from ebi_spark.runs.state import RunState, StageRecord, policies_of, without_policies
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.publish import Publish
 from ebi_spark.stages.rate import Rate
-from ebi_spark.tables.schemas import (
+from ebi_spark.tables.gold import (
     ACTIVITY_FLAG,
     ACTIVITY_RATE,
     POLICY,
     POLICY_ATTRITION,
-    POPULATION,
     PROVIDER_MONTH,
     RATE_VARIATION,
-    RELEASE,
     RUN_LOG,
-    TABLES,
-    YEAR,
-    Table,
 )
+from ebi_spark.tables.published import RELEASE
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import POPULATION
+from ebi_spark.tables.table import YEAR, Table
 
 # The last digits of floating-point sums depend on the order of the rows.
 TOLERANCE = 1e-9

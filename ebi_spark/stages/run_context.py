@@ -13,7 +13,8 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import DataError, EbiError
 from ebi_spark.runs.state import StageRecord
 from ebi_spark.stages.batches import in_words
-from ebi_spark.tables.schemas import RUN_LOG, TABLES
+from ebi_spark.tables.gold import RUN_LOG
+from ebi_spark.tables.schemas import TABLES
 
 # Imported where they are used: most commands need neither, and loading them takes time.
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ class RunContext:
         The inputs that later runs compare are recorded before the stage begins: a file or table that changes while
         the stage works is then seen as changed. ``only``: the parts (policies) that the stage works on; None: all.
         """
-        from ebi_spark.runs.history import READS, new_record, recorded_inputs
+        from ebi_spark.runs.history import new_record
+        from ebi_spark.runs.stage_inputs import READS, recorded_inputs
         from ebi_spark.spark.session import is_small, is_tiny, uncompiled
 
         spark = self.spark  # an error when the session starts is not an error of the stage

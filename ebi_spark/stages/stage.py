@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.tables.schemas import Table
+from ebi_spark.tables.table import Table
 
 
 class Stage:

@@ -4,19 +4,20 @@ from dataclasses import dataclass
 
 from ebi_spark.errors import DataError
 from ebi_spark.runs.due import Due
-from ebi_spark.runs.history import OF_ALL_YEARS, READS
 from ebi_spark.runs.output_paths import docs_folder
+from ebi_spark.runs.stage_inputs import OF_ALL_YEARS, READS
 from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import silver_years
-from ebi_spark.tables.schemas import ACTIVITY_RATE
-from ebi_spark.validation.gate import GateResult, validate_layers
+from ebi_spark.tables.gold import ACTIVITY_RATE
+from ebi_spark.validation.check_layers import validate_layers
+from ebi_spark.validation.result import LayerResult
 
 
 @dataclass(frozen=True)
 class ValidateSummary:
     """The result of each layer that was checked."""
 
-    layers: dict[str, GateResult]
+    layers: dict[str, LayerResult]
 
 
 class Validate(Stage):

@@ -18,7 +18,7 @@ from ebi_spark.stages.rate import Rate, RateSummary
 from ebi_spark.stages.run_context import RunContext
 from ebi_spark.stages.validate import Validate, ValidateSummary
 from ebi_spark.stages.years import silver_records, silver_years
-from ebi_spark.tables.schemas import ACTIVITY_RATE
+from ebi_spark.tables.gold import ACTIVITY_RATE
 
 StageSummary = IngestResult | FlagSummary | RateSummary | MonitorSummary | ValidateSummary | Release
 

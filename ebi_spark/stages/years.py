@@ -5,7 +5,9 @@ from collections import defaultdict
 from ebi_spark.errors import InputError
 from ebi_spark.runs.due import DONE
 from ebi_spark.stages.run_context import RunContext
-from ebi_spark.tables.schemas import ACTIVITY_FLAG, ACTIVITY_RATE, APC_SPELL, OP_ATTENDANCE, POLICY_ATTRITION, YEAR
+from ebi_spark.tables.gold import ACTIVITY_FLAG, ACTIVITY_RATE, POLICY_ATTRITION
+from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.table import YEAR
 
 # Tables that keep rows of a year after silver has lost all its records, until their stages have run again.
 _DERIVED_TABLES = (ACTIVITY_FLAG, POLICY_ATTRITION, ACTIVITY_RATE)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from ebi_spark.case_audit.forms import READERS
 from ebi_spark.case_audit.questions import NO, NOTES_FOUND, SUPPORTS_FLAG, VERDICT, YES
-from ebi_spark.config.settings import lake_location
+from ebi_spark.config.lake_location import lake_location
 from ebi_spark.errors import InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.own_files import write_whole
 from ebi_spark.synthetic.places import INDEPENDENT, MADE_UP_TRUSTS, uniform
 from ebi_spark.tables.monitoring import AUDIT_SAMPLE
-from ebi_spark.tables.schemas import APC_SPELL
+from ebi_spark.tables.silver import APC_SPELL
 
 # The share of records that the notes would confirm: of flagged ones, and of others by their stratum.
 CONFIRMED = {"flagged": 0.76, "readings_disagree": 0.3, "rest": 0.03}
@@ -53,9 +53,7 @@ def fill_forms(
     out.mkdir(parents=True, exist_ok=True)
     filled: set[str] = set()
     for path in sorted(forms):
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows, names = list(reader), list(reader.fieldnames or ())
+        rows, names = _rows_of(path)
         for row in rows:
             record = row["record_id"].removeprefix("'")
             if returned(record, seed):
@@ -64,6 +62,13 @@ def fill_forms(
         lines = [names, *([row[name] for name in names] for row in rows)]
         write_whole(out / f"{path.parent.name}.csv", _csv(lines))
     return len(filled)
+
+
+def _rows_of(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows of a file of forms, and its columns."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        return list(reader), list(reader.fieldnames or ())
 
 
 def _answers(row: Mapping[str, str], stratum: str, clauses: Mapping[str, str], seed: int) -> tuple[str, str, str]:
@@ -99,26 +104,38 @@ def _csv(lines: Iterable[list[str]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Fill the forms of the newest draw of a lake with made-up data."""
+    """Fill the forms of a draw. Returns 2 if the lake has real data, or no draw of these forms."""
     parser = argparse.ArgumentParser(prog="python -m ebi_spark.synthetic.case_notes", description=__doc__)
     parser.add_argument("--lake", required=True)
     parser.add_argument("--forms", required=True, type=Path, help="the folder that `audit draw` wrote")
     parser.add_argument("--out", required=True, type=Path, help="a folder for the filled forms")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(argv)
-    lake = LocalLake(lake_location(given.lake, Path.cwd(), "--lake"))
+    try:
+        filled = _fill_draw(given.lake, given.forms, given.out, given.seed)
+    except InputError as error:
+        print(f"{parser.prog}: {error.message}\nwhat to do: {error.remedy}", file=sys.stderr)
+        return 2
+    print(f"{filled:,} forms are filled with made-up answers: {given.out}")
+    return 0
+
+
+def _fill_draw(where: str, forms: Path, out: Path, seed: int) -> int:
+    lake = LocalLake(lake_location(where, Path.cwd(), "--lake"))
     providers = {row["provider_code"] for row in lake.grouped(APC_SPELL, ["provider_code"])} - {None}
     made_up = [code for code in providers if code.startswith((*MADE_UP_TRUSTS, INDEPENDENT))]
     if len(made_up) < len(providers) / 2:
         raise InputError("the lake does not have made-up data", remedy="fill the forms from the case notes")
-    sample = lake.small_rows(AUDIT_SAMPLE, ["record_id", "stratum", "clauses", "drawn_at"])
-    newest = max(row["drawn_at"] for row in sample)
-    drawn = [row for row in sample if row["drawn_at"] == newest]
-    clauses = {name: kind for row in drawn for name, kind in dict(row["clauses"]).items()}
-    strata = {row["record_id"]: row["stratum"] for row in drawn}
-    filled = fill_forms(given.forms.glob("*/forms.csv"), strata, clauses, given.out, given.seed)
-    print(f"{filled:,} forms are filled with made-up answers: {given.out}")
-    return 0
+    found = sorted(forms.glob("*/forms.csv"))
+    audits = {row["audit_id"] for path in found for row in _rows_of(path)[0]}
+    sample = lake.small_rows(AUDIT_SAMPLE, ["record_id", "stratum", "clauses"], {"audit_id": sorted(audits)})
+    if not sample:
+        raise InputError(
+            f"--forms: {forms} has no forms of a sample that was drawn in this lake",
+            remedy="name the folder that `ebi-spark audit draw` wrote",
+        )
+    clauses = {name: kind for row in sample for name, kind in dict(row["clauses"]).items()}
+    return fill_forms(found, {row["record_id"]: row["stratum"] for row in sample}, clauses, out, seed)
 
 
 if __name__ == "__main__":

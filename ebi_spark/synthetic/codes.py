@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from random import Random
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.synthetic.draws import sampled
 
 # Groups of patients, in the order of the tables: the newborn, children, women giving birth, then by age and sex.

@@ -111,7 +111,11 @@ HISTORIES: tuple[History, ...] = (
         (_operation(), _transfer(5, 8), _transfer(8, 9, method="2B"), _transfer(10, 15), _emergency(45, 46)),
         outcomes={"spell_end": 15, "readmitted_after": 30}, steps=_READMITTED,
     ),
-    History("planned care follows", (_operation(), Stay(20, 20, "12", diagnoses=("H269",), procedures=("C751",)))),
+    History(
+        "a haematoma in planned care",
+        (_operation(), Stay(20, 20, "12", diagnoses=("H269", "T810"), procedures=("C751",))),
+        steps=_seen("haemorrhage", "90_days"),
+    ),
     History(
         "died in the spell", (_operation(ended="4", destination="79"),),
         outcomes={"died_in_hospital": True, "death_after": 4},
@@ -131,8 +135,10 @@ HISTORIES: tuple[History, ...] = (
         outcomes={"possible_staged_after": 14}, steps=_seen("possible_staged", "30_days"),
     ),
     History(
-        "fused again", (_operation(), Stay(200, 204, diagnoses=("M480",), procedures=("V386", "V551"))),
-        outcomes={"further_fusion_after": 200}, steps=_seen("further_fusion", "1_year", "2_years"),
+        "fused again and revised",
+        (_operation(), Stay(200, 204, diagnoses=("M480",), procedures=("V386", "V551", "V394"))),
+        outcomes={"further_fusion_after": 200, "revision_after": 200},
+        steps=_seen("further_fusion", "1_year", "2_years") | _seen("revision", "1_year", "2_years"),
     ),
     History(
         "revised in the second year", (_operation(), Stay(400, 405, diagnoses=("T842",), procedures=("V394", "V551"))),
@@ -208,10 +214,19 @@ HISTORIES: tuple[History, ...] = (
     ),
     History(
         "epidural and denervation",
-        (_operation(), Stay(-100, -100, procedures=("A521", "Z063")), Stay(-50, -50, procedures=("V485", "Z675"))),
-        before=_seen("epidural_injection", "6_months", "12_months") | _seen("facet_denervation", *_WINDOWS),
+        (
+            _operation(), Stay(-100, -100, procedures=("A521", "Z063", "A577")),
+            Stay(-50, -50, procedures=("V485", "Z675", "A573", "A735", "Z073")),
+        ),
+        before=_seen("epidural_injection", "6_months", "12_months") | _seen("facet_denervation", *_WINDOWS)
+        | _seen("nerve_root_injection", "6_months", "12_months") | _seen("nerve_root_destruction", *_WINDOWS)
+        | _seen("peripheral_nerve", *_WINDOWS),
     ),
-    History("blood patch before", (_operation(), Stay(-30, -30, diagnoses=("G971",), procedures=("A523",)))),
+    History(
+        "blood patch and leg pain before",
+        (_operation(), Stay(-30, -30, diagnoses=("G971", "M511", "M480", "M213"), procedures=("A523",))),
+        before=frozenset((step, "12_months") for step in ("radiculopathy", "stenosis", "foot_drop")),
+    ),
     # Other reasons to operate, and how.
     History(
         "spondylolisthesis", (_operation(diagnoses=("M545", "M431")),), before=_seen("spondylolisthesis", "at_operation")
@@ -226,14 +241,20 @@ HISTORIES: tuple[History, ...] = (
         before=frozenset((step, "at_operation") for step in ("stenosis", "stenosis_without_instability")),
     ),
     History("leg pain", (_operation(diagnoses=("M545", "M511")),), before=_seen("radiculopathy", "at_operation")),
-    History("cauda equina", (_operation(diagnoses=("M545", "G834")),), before=_seen("neurological_deficit", "at_operation")),
     History(
-        "three levels with decompression", (_operation(procedures=("V385", "V553", "V254")),),
-        described={"levels": "three_or_more", "decompression": True},
+        "cauda equina", (_operation(diagnoses=("M545", "G834", "M471", "M213", "N319")),),
+        before=frozenset(
+            (step, "at_operation") for step in ("neurological_deficit", "myelopathy", "foot_drop", "neurogenic_bladder")
+        ),
     ),
     History(
-        "combined approach", (_operation(procedures=("V385", "V551", "V333")),),
-        described={"levels": "one", "approach": "combined"},
+        "three levels with decompression, and a complication of the implant",
+        (_operation(diagnoses=("M545", "T843"), procedures=("V385", "V553", "V254")),),
+        described={"levels": "three_or_more", "decompression": True}, steps=_seen("device", "index_spell"),
+    ),
+    History(
+        "combined approach, and an embolism", (_operation(diagnoses=("M545", "I269"), procedures=("V385", "V551", "V333")),),
+        described={"levels": "one", "approach": "combined"}, steps=_seen("thromboembolism", "index_spell"),
     ),
     History("levels not stated", (_operation(procedures=("V385", "Z993")),), described={"levels": "not_stated"}),
 )  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from ebi_spark.config.settings import resource
+from ebi_spark.config.shipped_files import resource
 from ebi_spark.synthetic import shares
 
 # Frimley's location until 1 April 2026, and the new location of Thames Valley that has its people in the 2026 table.

@@ -27,19 +27,11 @@ def apcs(admitted_spells: DataFrame, seed: int) -> DataFrame:
     draws = Draws(seed, F.col("row") * 2)
     frame = _with_copies(admitted_spells, draws, "apcs")
     activity = F.when(F.col("undischarged"), F.col("admission_day")).otherwise(F.col("discharge_day"))
-    ages = truth.recorded_age(draws, F.col("age_days"))
     return frame.select(
         F.col("year").alias("file"),
         _key(draws, F.col("row")).alias("APCS_Ident"),
-        scattered(F.col("person_number"), seed).alias("Der_Pseudo_NHS_Number"),
-        F.col("sex").alias("Sex"),
-        F.col("provider").alias("Der_Provider_Code"),
-        _commissioner(draws).alias("Der_Commissioner_Code"),
-        F.col("practice").alias("GP_Practice_Code"),
-        F.col("small_area").alias("Der_Postcode_LSOA_2011_Code"),
-        F.when(draws.chance("first_age", shares.FIRST_AGE_MISSING), None)
-        .otherwise(F.coalesce(truth.baby_code(F.col("age_days")), ages))
-        .alias("Age_At_Start_of_Spell_SUS"),
+        *_person_and_place(draws, seed),
+        _age_at_start(draws).alias("Age_At_Start_of_Spell_SUS"),
         truth.whole_years(activity - F.col("born")).alias("Der_Age_at_CDS_Activity_Date"),
         _category(draws).alias("Administrative_Category"),
         F.col("method").alias("Admission_Method"),
@@ -88,20 +80,12 @@ def opa(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
     """``tbl_Data_SEM_OPA``: a row for each appointment. Some rows come twice."""
     draws = Draws(seed, F.col("row") * 2 + 1)
     frame = truth.attendances(_with_copies(plan.rows(spark), draws, "opa"), plan, tables, seed)
-    ages = truth.recorded_age(draws, F.col("age_days"))
     conflict = F.col("copy") == _CONFLICT
     return frame.select(
         F.col("year").alias("file"),
         _key(draws, F.col("row")).alias("OPA_Ident"),
-        scattered(F.col("person_number"), seed).alias("Der_Pseudo_NHS_Number"),
-        F.col("sex").alias("Sex"),
-        F.col("provider").alias("Der_Provider_Code"),
-        _commissioner(draws).alias("Der_Commissioner_Code"),
-        F.col("practice").alias("GP_Practice_Code"),
-        F.col("small_area").alias("Der_Postcode_LSOA_2011_Code"),
-        F.when(draws.chance("first_age", shares.FIRST_AGE_MISSING), None)
-        .otherwise(F.coalesce(truth.baby_code(F.col("age_days")), ages))
-        .alias("Age_at_Start_of_Episode_SUS"),
+        *_person_and_place(draws, seed),
+        _age_at_start(draws).alias("Age_at_Start_of_Episode_SUS"),
         truth.whole_years(F.col("age_days")).alias("Der_Age_at_CDS_Activity_Date"),
         _category(draws).alias("Administrative_Category"),
         F.when(~F.col("undated"), to_date(F.col("day"))).alias("Appointment_Date"),
@@ -173,6 +157,24 @@ def _with_copies(rows: DataFrame, draws: Draws, table: str, stray: float = 0.0) 
 
 def _key(draws: Draws, row: Column) -> Column:
     return F.when(draws.chance("no_key", shares.NO_KEY), None).otherwise(ident(row))
+
+
+def _person_and_place(draws: Draws, seed: int) -> list[Column]:
+    """The columns that spells and appointments have under the same names."""
+    return [
+        scattered(F.col("person_number"), seed).alias("Der_Pseudo_NHS_Number"),
+        F.col("sex").alias("Sex"),
+        F.col("provider").alias("Der_Provider_Code"),
+        _commissioner(draws).alias("Der_Commissioner_Code"),
+        F.col("practice").alias("GP_Practice_Code"),
+        F.col("small_area").alias("Der_Postcode_LSOA_2011_Code"),
+    ]
+
+
+def _age_at_start(draws: Draws) -> Column:
+    """The age that SUS gives. Babies have a code instead of an age, and some rows have neither."""
+    recorded = F.coalesce(truth.baby_code(F.col("age_days")), truth.recorded_age(draws, F.col("age_days")))
+    return F.when(draws.chance("first_age", shares.FIRST_AGE_MISSING), None).otherwise(recorded)
 
 
 def _commissioner(draws: Draws) -> Column:

@@ -125,6 +125,8 @@ REGIME_CHANGE = Table(
     side string -- before, after, or during (the period in which the regime changed)
     days int -- days of the period that are in the data
     operations bigint -- operations in scope of the policy
+    operations_lower double -- lower 95% confidence limit of the operations (Poisson, exact)
+    operations_upper double -- upper 95% confidence limit of the operations (Poisson, exact)
     flagged bigint -- flagged operations
     flagged_lower double -- lower 95% confidence limit of the flagged operations (Poisson, exact)
     flagged_upper double -- upper 95% confidence limit of the flagged operations (Poisson, exact)
@@ -197,6 +199,7 @@ PATHWAY_INCIDENCE = Table(
     estimate double -- cumulative incidence, or for alive_without_further_operation the share still without the event
     lower double -- lower 95% confidence limit
     upper double -- upper 95% confidence limit
+    transfers_by string -- the columns that decide which spells are one stay, separated by commas; without admission_source and discharge_destination some transfers are not found
 """
     + _RUN,
     required=("policy_id", "group", "event", "method", "day", "at_risk", "events", "run_id"),
@@ -380,6 +383,7 @@ AUDIT_ESTIMATE = Table(
     method string -- clopper_pearson, wilson, hajek (weighted, linearised), census, mover (variances from limits), kappa or count
     records bigint -- records of the frame that the estimate is about; NULL where their number is not known exactly, only estimated from the sample
     forms bigint -- forms with an answer, on which the estimate is based
+    counted bigint -- those of them with the answer whose share is estimated; NULL for what is not such a share
     effective double -- effective number of forms: how many would give as much information in a simple random sample
     not_returned bigint -- drawn records without a form
     notes_not_found bigint -- forms without notes
@@ -445,6 +449,7 @@ PATHWAY_SUMMARY = Table(
     share_lower double -- lower 95% confidence limit of an incidence, rounded down; NULL otherwise
     share_upper double -- upper 95% confidence limit of an incidence, rounded up; NULL otherwise
     at_risk bigint -- for an incidence: fusions still observed on this day (readmission_within_30_days: live discharges with 30 days of data), rounded; NULL otherwise
+    transfers_by string -- for an incidence: the columns that decide which spells are one stay, separated by commas; NULL otherwise
 """
     + _CONTROLLED.format(more=""),
     partition_by=("release_id", YEAR),

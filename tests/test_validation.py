@@ -1,4 +1,4 @@
-"""The gate: good tables pass every suite, and every check has a table that fails it."""
+"""The checks: good tables pass every suite, and every check has a table that fails it."""
 
 import re
 from collections import Counter
@@ -17,11 +17,17 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from ebi_spark.config.settings import LakeLocation
+from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.lake.storage import Lake, prepare_folders
-from ebi_spark.tables.schemas import QUARANTINE, TABLES, Table
-from ebi_spark.validation import gate, native_suites
-from ebi_spark.validation.gate import LAYER_SUITES, load_suite, validate_layer
+from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import QUARANTINE
+from ebi_spark.tables.table import Table
+from ebi_spark.validation import native_suites
+from ebi_spark.validation.check_layers import validate_layer
+from ebi_spark.validation.page import write_page
+from ebi_spark.validation.result import FailedCheck, LayerResult
+from ebi_spark.validation.suites import LAYER_SUITES, Check, load_suite
+from ebi_spark.validation.violations import ViolationCounter
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -198,7 +204,7 @@ def good() -> Tables:
     lost = YEAR | {"dataset": "apc", "code_kind": "gp_practice", "code": "C1", "reason": "unmapped", "records": 2}
     effect = RELEASE | YEAR | {"in_scope": 12, "flagged_as_published": 10, "removed": 0}
     measure = RELEASE | YEAR | {"dataset": "apc", "of_records": 12}
-    held = [
+    quality = [
         YEAR | {"dataset": dataset, "measure": name, "records": records, "of_records": of_records}
         for dataset, name, records, of_records in (
             ("apc", "records", 12, 12),
@@ -220,7 +226,7 @@ def good() -> Tables:
         "activity_rate": rates,
         "rate_variation": spread,
         "unmapped_area": [lost | {"geography": "icb_2026"}],
-        "record_quality": held,
+        "record_quality": quality,
         "published_rate": released,
         "published_variation": [spread[0] | rule],
         "published_attrition": [row | RELEASE | {"near_miss": 0} for row in attrition if row["policy_id"] == "P"],
@@ -315,7 +321,7 @@ def arrow_of(table: Table, rows: list[Row]) -> pa.Table:
 
 
 class Frames:
-    """Replaces a lake in the gate's tests: its tables are made from rows when they are first read."""
+    """Replaces a lake in these tests: its tables are made from rows when they are first read."""
 
     def __init__(self, spark: SparkSession, tables: Tables, frames: dict[str, DataFrame] | None = None) -> None:
         self.spark, self.frames = spark, frames or {}
@@ -346,7 +352,7 @@ def violations(spark: SparkSession, suite: str, check: str, tables: Tables) -> i
     if kept[0].kind == "native":
         return native_violations(suite, tables[suite], check)[check]
     lake: Any = Frames(spark, tables)
-    return gate._ViolationCounter(lake, None, None).violations([replace(whole, checks=kept)]).counts[(suite, check)]
+    return ViolationCounter(lake, None, None).violations([replace(whole, checks=kept)]).counts[(suite, check)]
 
 
 # The types of the columns that suites in Great Expectations' own format name. The others are lists, whose type is inferred.
@@ -504,7 +510,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "records_reconcile": [{"records_in": 13}],
     },
     "policy_sensitivity": {
-        "base_known": [{"base_reading": "guidance_coded"}],
+        "base_known": [{"base_reading": "mine"}],
         "direction_known": [{"direction": "undone"}, {"source": "as_published"}],
         "source_known": [{"source": "mine"}],
         "year_form": [{"financial_year": "21-22"}],
@@ -714,7 +720,7 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
         "as_published_changes_nothing": [{"added": 1, "removed": 1}, {"removed": None}, {"reading": None, "added": 1}],
     },
     "published_sensitivity": {
-        "base_known": [{"base_reading": "guidance_coded"}],
+        "base_known": [{"base_reading": "mine"}],
         "year_form": [{"financial_year": "21-22"}],
         "flip_reconciles": [{"flagged_flipped": 10}, {"removed": -1, "flagged_flipped": 12}, {"flagged_flipped": None}],
     },
@@ -1109,7 +1115,7 @@ def test_years_and_release_restrict_what_is_checked(spark: SparkSession) -> None
     lake: Any = Frames(spark, good())
 
     def checked(suite: str, years: list[str] | None, release_id: str | None) -> int:
-        return gate._ViolationCounter(lake, years, release_id).rows(suite).count()
+        return ViolationCounter(lake, years, release_id).rows(suite).count()
 
     assert checked("published_rate", None, "R1") == len(good()["published_rate"])
     assert checked("published_rate", None, "R9") == 0
@@ -1118,7 +1124,7 @@ def test_years_and_release_restrict_what_is_checked(spark: SparkSession) -> None
     assert checked("ingest_audit", ["2020-21"], None) == 2  # an audit row belongs to a run
 
 
-def test_a_failed_gate_says_what_is_wrong_without_values_of_records(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_failed_check_says_what_is_wrong_without_values_of_records(spark: SparkSession, tmp_path: Path) -> None:
     tables, lines = good(), []
     bad = {"age_years": 133, "record_id": " SECRET", "provider_code": None}
     tables["op_attendance"] = [row | bad for row in tables["op_attendance"]]
@@ -1132,7 +1138,7 @@ def test_a_failed_gate_says_what_is_wrong_without_values_of_records(spark: Spark
             ("record_id_bare", 2), ("age_years_in_range", 2), ("age_years_from_age", 2), ("one_row_a_record", 1)
         )
     }  # fmt: skip
-    # A warning is reported, and the gate still passes.
+    # A warning is reported, and the layer still passes.
     assert [item.check for item in result.warnings] == ["mostly_with_provider"]
     pages = "".join(page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html"))
     assert "SECRET" not in pages + "".join(lines) and "133" not in "".join(lines)
@@ -1216,7 +1222,7 @@ def test_a_key_in_two_years_fails_in_either_year(spark: SparkSession, suite: str
     add(suite, financial_year="2019-20")(tables)
     lake: Any = Frames(spark, tables)
     for year in ("2019-20", "2021-22"):
-        found = gate._ViolationCounter(lake, [year], None).violations([load_suite(suite)])
+        found = ViolationCounter(lake, [year], None).violations([load_suite(suite)])
         assert found.counts[suite, "one_row_a_record"] == 1
 
 
@@ -1258,19 +1264,19 @@ def test_exceptions_are_found_in_both_forms() -> None:
 
 
 def test_a_result_in_words() -> None:
-    item = gate.FailedCheck("gold/x", "a", "b", 1)
+    item = FailedCheck("gold/x", "a", "b", 1)
     words = {(0, 0): "9 checks passed", (2, 1): "6 of 9 checks passed, 1 warning, 2 failed",
              (0, 2): "7 of 9 checks passed, 2 warnings", (1, 0): "8 of 9 checks passed, 1 failed"}  # fmt: skip
     for (failed, warnings), expected in words.items():
-        result = gate.GateResult(not failed, 9, [item] * failed, {}, None, [item] * warnings)
+        result = LayerResult(not failed, 9, [item] * failed, {}, None, [item] * warnings)
         assert result.in_words == expected
 
 
 def test_the_page_escapes_texts(tmp_path: Path) -> None:
-    suite = replace(load_suite("published_quality"), checks=(gate.Check("a", "<b> & c", "row", "x < 1 AND y > 2"),))
-    failed = [gate.FailedCheck(suite.table.full_name, "a", "<b> & c (columns: <d>)", 1234)]
-    result = gate.GateResult(False, 1, failed, {}, None)
-    text = gate._write_page("published", [suite], result, tmp_path).read_text(encoding="utf-8")
+    suite = replace(load_suite("published_quality"), checks=(Check("a", "<b> & c", "row", "x < 1 AND y > 2"),))
+    failed = [FailedCheck(suite.table.full_name, "a", "<b> & c (columns: <d>)", 1234)]
+    result = LayerResult(False, 1, failed, {}, None)
+    text = write_page("published", [suite], result, tmp_path).read_text(encoding="utf-8")
     assert "&lt;b&gt; &amp; c (columns: &lt;d&gt;)" in text and "x &lt; 1 AND y &gt; 2" in text and "1,234" in text
     assert '<td class="failed">failed</td>' in text and "<b>" not in text and "<d>" not in text
 
@@ -1281,4 +1287,4 @@ def test_declared_types_are_compared_completely(spark: SparkSession) -> None:
     other = rows.withColumn("clauses", F.transform("clauses", lambda c: F.struct(c["clause_id"].alias("clause_id"))))
     assert isinstance(other.schema["clauses"].dataType, T.ArrayType)
     lake: Any = Frames(spark, {}, {table.full_name: other})
-    assert gate._ViolationCounter(lake, None, None)._column_differences("policy") == ([], ["clauses"])
+    assert ViolationCounter(lake, None, None)._column_differences("policy") == ([], ["clauses"])
