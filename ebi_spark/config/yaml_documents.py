@@ -118,9 +118,9 @@ def read_document(path: Path, schema: Path, *, what: str) -> tuple[dict[str, Any
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "this is not YAML"
-        begun = getattr(error, "context_mark", None)
-        if begun and mark and begun.line < mark.line and error.context:  # type: ignore[attr-defined]
-            problem += f" {error.context}, which begins in line {begun.line + 1}"  # type: ignore[attr-defined]
+        context, begun = getattr(error, "context", None), getattr(error, "context_mark", None)
+        if context and begun and mark and begun.line < mark.line:
+            problem += f" {context}, which begins in line {begun.line + 1}"
         raise DocumentError(
             what, path, mark.line + 1 if mark else None, problem,
             remedy="correct the YAML there: indent with spaces instead of tabs, and close quotation marks and brackets",
