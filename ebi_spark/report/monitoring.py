@@ -234,7 +234,7 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
 def _ordered(steps: Sequence[Row]) -> list[Row]:
     return sorted(
         steps,
-        key=lambda row: (position(row["window"], WINDOWS), str(row["measure"]), position(row["class"], STATES)),
+        key=lambda row: (position(row["window"], WINDOWS), _title(row["measure"]), position(row["class"], STATES)),
     )
 
 
