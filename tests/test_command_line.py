@@ -176,3 +176,9 @@ def test_a_reader_that_stops_reading_is_no_failure_of_the_data(words: list[str])
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_unknown_run_is_refused_without_a_session(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "silver").mkdir()
+    assert cli.main(["replay", "no-such-run", "--lake", str(tmp_path)]) == 2
+    assert "no-such-run is not a run of this lake" in capsys.readouterr().err
