@@ -3,7 +3,7 @@
 # checkout but the packaging tools' caches and ~/.cache/ebi-spark (EBI_SPARK_JARS moves the latter).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-spark40 platforms urls coverage soak lint docs contract bench lock clean
+.PHONY: help setup demo test test-spark40 platforms urls coverage soak lint docs picture contract bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -81,6 +81,9 @@ lint: $(READY) ## lint and types alone
 
 docs: $(READY) ## the generated pages: docs/tables.md, docs/python-api.md and the keys in docs/configuration.md
 	@$(BIN)/python docs/generate.py
+
+picture: $(READY) ## docs/report.png: the first screen of the demo's report (needs Chromium)
+	@$(BIN)/python docs/picture.py demo/lake/report.html
 
 contract: $(READY) ## the data contract of the demo's release, checked by datacontract-cli (needs the network)
 	@$(BIN)/ebi-spark export --lake demo/lake --out demo/files --format odcs

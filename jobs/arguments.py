@@ -20,6 +20,7 @@ SHRINKING = ("run", "ingest")
 COMPLETING = "_ARGCOMPLETE"
 _UNKNOWN = "unrecognized arguments: "
 _REQUIRED = "the following arguments are required: "
+_VALUE = re.compile(r"argument (\S+): expected (?:one|at least one) argument")
 _CHOICE = re.compile(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)")
 
 
@@ -78,10 +79,26 @@ class JobParser(argparse.ArgumentParser):
             near = difflib.get_close_matches(given, choices, n=1, cutoff=0.5)
             message = f"{given!r} is not a {'command' if what == 'command' else f'choice of {what}'}"
             remedy = f"{f'did you mean {near[0]}? ' if near else ''}Choose from: {', '.join(choices)}. {remedy}"
+        elif missing := _VALUE.fullmatch(message):
+            message = f"{missing[1]} needs a value"
+            typed = next((typed for typed, _ in examples_of(command) if missing[1] in typed.split()), None)
+            remedy = f"for example `{typed}`. {remedy}" if typed else remedy
+        elif message.startswith(_REQUIRED) and (mistyped := self._mistyped()):
+            message, remedy = f"unrecognized arguments: {mistyped[0]}", f"did you mean {mistyped[1]}? {remedy}"
         elif message.startswith(_REQUIRED) and (examples := examples_of(command)):
             message = f"{message.removeprefix(_REQUIRED)} is missing"
             remedy = f"for example `{examples[0][0]}`. {remedy}"
         self._refuse(InputError(f"{command}: {message}", remedy=remedy))
+
+    def _mistyped(self) -> tuple[str, str] | None:
+        """An option that was given and does not exist, and the one that was probably meant. argparse would name only the missing one."""
+        known = list(self._option_string_actions)
+        for word in (given.partition("=")[0] for given in self._given if given.startswith("--")):
+            near = difflib.get_close_matches(word, known, n=1)
+            # argparse takes the beginning of an option for the option.
+            if near and not any(option.startswith(word) for option in known):
+                return word, near[0]
+        return None
 
     def _refuse(self, error: InputError) -> NoReturn:
         def wrong(*_: Any) -> None:
@@ -120,10 +137,15 @@ def configuration_options(parser: argparse.ArgumentParser) -> None:
         metavar="ID,ID",
         help="only these policies, instead of the configuration's (`configured`, here or in --years, means the configuration's)",
     )
-    policies.completer = shipped_policies  # type: ignore[attr-defined]
+    policies.completer = _shipped_policies  # type: ignore[attr-defined]
 
 
-def shipped_policies(**_: Any) -> list[str]:
+def policy_option(parser: argparse.ArgumentParser, name: str, **settings: Any) -> None:
+    """An argument for the id of a policy. A shell completes the ids of the shipped policies."""
+    parser.add_argument(name, metavar="ID", **settings).completer = _shipped_policies  # type: ignore[attr-defined]
+
+
+def _shipped_policies(**_: Any) -> list[str]:
     """The ids of the policies that the product has, for completion."""
     from ebi_spark.policies.load import load_policies
 

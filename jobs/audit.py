@@ -30,7 +30,7 @@ from ebi_spark.errors import DataError
 from ebi_spark.financial_years import parse_years
 from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
-from jobs.arguments import JobParser, common_options, lake_option
+from jobs.arguments import JobParser, common_options, lake_option, policy_option
 from jobs.exit_status import guarded
 from jobs.harness import opened_lake
 from jobs.screen import headed, output_console, table_of_lines
@@ -60,7 +60,7 @@ def _parser() -> JobParser:
         command = commands.add_parser(name, help=words, description=words)
         lake_option(command)
         if name != "import":
-            command.add_argument("--policy", required=True, metavar="ID", help="the policy whose flags are audited")
+            policy_option(command, "--policy", required=True, help="the policy whose flags are audited")
         if name == "draw":
             command.add_argument("--years", required=True, metavar="YEARS", help="such as 2018-19..2023-24")
             command.add_argument("--size", required=True, type=int, metavar="N", help="how many records to draw")

@@ -13,7 +13,7 @@ from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.rates.activity_change import TOTAL_FROM, TOTAL_TO, change_of_periods
 from ebi_spark.statistics.decomposition import rounded
 from ebi_spark.tables.monitoring import ACTIVITY_COUNT
-from jobs.arguments import JobParser, common_options, shipped_policies
+from jobs.arguments import JobParser, common_options, policy_option
 from jobs.exit_status import guarded
 from jobs.harness import read_lake
 from jobs.screen import output_console
@@ -28,8 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="LAKE",
         help="the lake: its folder, its URL (s3a://…), or catalog.prefix in a catalogue",
     )
-    policy = parser.add_argument("--policy", required=True, metavar="ID", help="the policy")
-    policy.completer = shipped_policies  # type: ignore[attr-defined]
+    policy_option(parser, "--policy", required=True, help="the policy")
     for name, which in (("from", "earlier"), ("to", "later")):
         parser.add_argument(
             f"--{name}", required=True, dest=f"period_{name}", metavar="YEARS",

@@ -46,18 +46,24 @@ def main(argv: list[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         return _complete()
     arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else 2
-    if arguments[0] == "--version":
+    if arguments[0] in ("-V", "--version", "version"):
         print(f"ebi-spark {__version__}")
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
         import difflib
 
-        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.0)
-        print(f"ebi-spark: there is no command {command!r}\nwhat to do: did you mean {near[0]!r}?", file=sys.stderr)
+        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]!r}? " if near else ""
+        print(
+            f"ebi-spark: there is no command {command!r}\nwhat to do: {remedy}`ebi-spark --help` lists the commands",
+            file=sys.stderr,
+        )
         return 2
     try:
         job = importlib.import_module(f"jobs.{command}")

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from ebi_spark.config.load import load_config
+from ebi_spark.errors import InputError
+from ebi_spark.runs.checks_before_start import REFUSED, Finding
 from ebi_spark.runs.environment import check_environment
 from jobs.arguments import JobParser, common_options
 from jobs.exit_status import guarded
@@ -24,8 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work(_: Console, outcome: dict[str, Any]) -> None:
-        folder = load_config(arguments.config).lake.folder if arguments.config else None
-        report_findings(check_environment(folder), outcome, "This machine", as_json=arguments.json)
+        folder, faults = None, []
+        try:
+            folder = load_config(arguments.config).lake.folder if arguments.config else None
+        except InputError as error:
+            faults = [Finding("configuration", error.message, REFUSED, error.remedy)]
+        report_findings([*check_environment(folder), *faults], outcome, "This machine", as_json=arguments.json)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 

@@ -64,6 +64,8 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
         ended(error.exit_status, error.outcome, error.message, error.remedy)
     except KeyboardInterrupt:
         interrupted()
+    except BrokenPipeError:
+        return _unread()
     except Exception as error:
         # An interrupt can end the session in the middle of a call, which then fails with some other error.
         if _INTERRUPTED:
@@ -83,10 +85,20 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
 
 
 def _finished(outcome: dict[str, Any], as_json: bool) -> int:
-    if as_json:
-        print(_RAW.sub(_as_number, json.dumps(outcome, ensure_ascii=False, default=str)))
-    sys.stdout.flush()
+    try:
+        if as_json:
+            print(_RAW.sub(_as_number, json.dumps(outcome, ensure_ascii=False, default=str)))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _unread()
     return int(outcome["exit"])
+
+
+def _unread() -> int:
+    """The status where nobody reads standard output any more, such as after ``| head``: that of a program that the signal ended."""
+    # Python would complain when it writes the rest at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 # Characters that JSON does not escape and a terminal would act on.

@@ -5,7 +5,6 @@ It prints the record's values on standard output. No other command is meant to s
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import InputError
-from ebi_spark.flags.explain import NOUNS, Explanation
-from ebi_spark.flags.explain_in_lake import explain_in_lake, years_with_record
+from ebi_spark.flags.explain import NOUNS, Explanation, with_name
+from ebi_spark.flags.explain_in_lake import explain_in_lake, provider_names, years_with_record
 from ebi_spark.policies.load import load_policies
 from ebi_spark.tables.silver import RECORD_TABLES
-from jobs.arguments import JobParser, common_options, lake_option, shipped_policies
+from jobs.arguments import JobParser, common_options, lake_option, policy_option
 from jobs.exit_status import guarded
 from jobs.harness import opened_lake, read_lake
 from jobs.screen import headed, output_console
@@ -34,8 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         help="the record's key in the source; for HES before 2012-13 with or without its year",
     )
     parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
-    policy = parser.add_argument("--policy", metavar="ID", help="one policy (default: all)")
-    policy.completer = shipped_policies  # type: ignore[attr-defined]
+    policy_option(parser, "--policy", help="one policy (default: all)")
     parser.add_argument(
         "--policies-dir",
         type=Path,
@@ -55,8 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     def work(console: Console, outcome: dict[str, Any]) -> None:
         policies = load_policies(arguments.policies_dir, [arguments.policy] if arguments.policy else None)
         datasets = [arguments.dataset] if arguments.dataset else list(RECORD_TABLES)
-        years = read_lake(
-            arguments.lake, console, partial(years_with_record, asked=arguments.record, datasets=datasets)
+        years, names = read_lake(
+            arguments.lake,
+            console,
+            lambda lake: (years_with_record(lake, arguments.record, datasets), provider_names(lake)),
         )
         if not any(years.values()):
             raise InputError(
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
                 remedy="check the id and the dataset; `ebi-spark status` shows which years the lake has",
             )
         with opened_lake(arguments.lake, console) as context:
-            found = explain_in_lake(context.lake, arguments.record, years, policies)
+            found = explain_in_lake(context.lake, arguments.record, years, policies, names)
         outcome["records"] = [one.facts | {"sentences": one.sentences} for one in found]
         outcome["explained"] = [item for one in found for item in one.readings]
         if arguments.json:
@@ -113,7 +113,7 @@ def _facts(facts: dict[str, Any]) -> RichTable:
             table.add_row(words, str(facts[name]))
     if facts["dataset"] == "op":
         table.add_row("date", str(facts["activity_date"]))
-    table.add_row("provider", facts["provider_code"] or "not known")
+    table.add_row("provider", with_name(facts) if facts["provider_code"] else "not known")
     for item in facts["codes"]:
         table.add_row(item["role"], item["code"], item["title"] or "not in the code book")
     return table

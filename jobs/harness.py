@@ -1,10 +1,11 @@
 """What every command that opens a lake shares: configuration, session, lake, progress and summary."""
 
 import argparse
+import difflib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -244,10 +245,22 @@ def existing_lake(lake: str) -> LakeLocation:
     """Where an existing lake is. Raises an :class:`InputError` for a folder without one."""
     location: LakeLocation = lake_location(lake, Path.cwd(), "--lake")
     if location.folder and not (location.folder / "silver").is_dir():
+        near = _lake_near(location.folder)
         raise InputError(
-            f"there is no lake at {location.folder}", remedy="check the path, or run `ebi-spark run` first"
+            f"there is no lake at {location.folder}",
+            remedy=f"did you mean {near}?" if near else "check the path, or run `ebi-spark run` first",
         )
     return location
+
+
+def _lake_near(folder: Path) -> Path | None:
+    """A lake in this folder, or one beside it whose name is like its own."""
+    with suppress(OSError):
+        inside = [place for place in (folder / "lake", folder.parent) if (place / "silver").is_dir()]
+        beside = {place.parent.name: place.parent for place in folder.parent.glob("*/silver")}
+        near = difflib.get_close_matches(folder.name, beside, n=1)
+        return next(iter([*inside, *(beside[name] for name in near)]), None)
+    return None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ebi_spark.policies.lint import code_tests, lint
 from ebi_spark.policies.load import load_policies, read_policies
 from ebi_spark.tables.gold import POLICY_SENSITIVITY
 from jobs import policy_views as views
-from jobs.arguments import JobParser, common_options
+from jobs.arguments import JobParser, common_options, policy_option
 from jobs.exit_status import guarded
 from jobs.harness import opened_lake, read_lake
 from jobs.screen import counted
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, description in _COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
         if name == "show":
-            command.add_argument("id", metavar="ID", help="the id of the policy")
+            policy_option(command, "id", help="the id of the policy")
             command.add_argument(
                 "--lake", metavar="LAKE", help="show how each decision changes the counts of this lake"
             )
@@ -49,12 +49,12 @@ def main(argv: list[str] | None = None) -> int:
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for both files")
             command.add_argument("--id", metavar="ID", help="an id for the policy, instead of the label after THEN")
         if name == "diff":
-            command.add_argument("id", metavar="ID", help="the id of the policy")
+            policy_option(command, "id", help="the id of the policy")
             command.add_argument("before", metavar="BEFORE", help="the name of the older revision")
             command.add_argument("after", metavar="AFTER", help="the name of the newer revision")
             command.add_argument("--lake", metavar="LAKE", help="apply both revisions to the records of this lake")
         if name == "lint":
-            command.add_argument("id", nargs="?", metavar="ID", help="check the codes of this policy only")
+            policy_option(command, "id", nargs="?", help="check the codes of this policy only")
             command.add_argument("--codes", type=Path, action="append", default=[], metavar="FILE",
                                  help="use this code book (CSV) instead of the shipped one for its code system")  # fmt: skip
         command.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR",

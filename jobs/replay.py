@@ -7,10 +7,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.errors import DataError
-from ebi_spark.stages.replay import Comparison, replay
+from ebi_spark.runs.state import RunState
+from ebi_spark.stages.replay import Comparison, replay, stages_of_run
 from jobs.arguments import JobParser, common_options, flag_with_earlier_spelling, lake_option
 from jobs.exit_status import guarded
-from jobs.harness import opened_lake
+from jobs.harness import opened_lake, read_lake
 from jobs.screen import output_console
 
 
@@ -29,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
+        # An unknown run is refused before a session starts.
+        read_lake(arguments.lake, console, lambda lake: stages_of_run(RunState(lake), arguments.run))
         with opened_lake(arguments.lake, console) as context:
             results = replay(
                 context.lake,

@@ -16,6 +16,10 @@ class SafeConsole(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
 
+    def on_broken_pipe(self) -> None:
+        """Where nobody reads any more, rich would end with status 1, which means here that the data failed."""
+        raise BrokenPipeError
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Render as rich does, from a text that is safe to print."""
         return super().render_str("\n".join(map(shown, text.split("\n"))), **options)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from test_bad_input import no_session
 
+from ebi_spark import __version__
 from jobs import cli, harness, run
 from jobs.examples import EXAMPLES
 
@@ -60,6 +61,7 @@ def completed(typed: str, folder: Path) -> list[str]:
         ("ebi-spark policy sh", ["show"]),
         ("ebi-spark explain --dataset ", ["apc", "op"]),
         ("ebi-spark explain --policy 2Y", ["2Y_back_pain_fusion"]),
+        ("ebi-spark policy show 2Y", ["2Y_back_pain_fusion"]),
     ],
 )
 def test_a_shell_completes(typed: str, offered: list[str], tmp_path: Path) -> None:
@@ -74,7 +76,9 @@ def test_each_shell_gets_its_script(shell: str, capsys: pytest.CaptureFixture[st
 
 def test_a_mistyped_command_or_option_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["statsu"]) == 2
-    assert "did you mean 'status'?" in capsys.readouterr().err
+    assert "did you mean 'status'? `ebi-spark --help` lists the commands" in capsys.readouterr().err
+    assert cli.main(["xyz"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         run.main(["--config", "run.yml", "--polices", "2Y_back_pain_fusion", "--json"])
     assert ended.value.code == 2
@@ -124,6 +128,9 @@ def test_an_option_without_effect_says_so(
         (["policy", "shw"], "policy: 'shw' is not a command", "did you mean show? Choose from: list, show, import"),
         (["explain", "--lake", "x", "--record", "1", "--dataset", "ap"], "explain: 'ap' is not a choice of --dataset", "did you mean apc?"),
         (["run"], "run: --config is missing", "for example `ebi-spark run --config run.yml`."),
+        (["run", "--confg", "x"], "run: unrecognized arguments: --confg", "did you mean --config?"),
+        (["explain", "--lake", "x", "--recrod=1"], "explain: unrecognized arguments: --recrod", "did you mean --record?"),
+        (["status", "--lake"], "status: --lake needs a value", "for example `ebi-spark status --lake lake`."),
         (["audit", "estimate", "--lake", "x"], "audit estimate: --policy is missing", "for example `ebi-spark audit estimate --lake"),
     ],
 )  # fmt: skip
@@ -134,3 +141,44 @@ def test_a_wrong_call_says_what_to_type(
         cli.main(words)
     printed = capsys.readouterr().err
     assert ended.value.code == 2 and f"ebi-spark: {said}" in printed and f"what to do: {remedy}" in printed
+
+
+@pytest.mark.parametrize("word", ["-V", "--version", "version"])
+def test_the_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([word]) == 0
+    assert capsys.readouterr().out == f"ebi-spark {__version__}\n"
+
+
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: ebi-spark COMMAND")
+    with pytest.raises(SystemExit):
+        cli.main(["help", "policy", "lint"])
+    assert capsys.readouterr().out.startswith("usage: ebi-spark policy lint")
+
+
+def test_a_lake_near_the_one_that_was_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lake" / "silver").mkdir(parents=True)
+    for named in ("laek", "lake/published", "."):
+        assert cli.main(["status", "--lake", str(tmp_path / named)]) == 2
+        assert f"what to do: did you mean {tmp_path / 'lake'}?" in capsys.readouterr().err
+    assert cli.main(["status", "--lake", str(tmp_path / "other")]) == 2
+    assert "what to do: check the path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["policy", "list"], ["policy", "list", "--json"]])
+def test_a_reader_that_stops_reading_is_no_failure_of_the_data(words: list[str]) -> None:
+    """As after ``| head``: no message, and the status that a program has that SIGPIPE ended."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *words], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_unknown_run_is_refused_without_a_session(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "silver").mkdir()
+    assert cli.main(["replay", "no-such-run", "--lake", str(tmp_path)]) == 2
+    assert "no-such-run is not a run of this lake" in capsys.readouterr().err

@@ -76,3 +76,12 @@ def test_a_lake_that_cannot_be_written_is_named(
     assert answer["exit"] == 2
     assert found["rights"]["found"] == f"{tmp_path} cannot be written (Permission denied)"
     assert str(tmp_path / "deep" / "lake") in found["rights"]["remedy"]
+
+
+def test_a_configuration_with_faults_does_not_hide_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yml").write_text("lak: x\n")
+    answer, found = asked(capsys, "--config", str(tmp_path / "run.yml"))
+    assert answer["exit"] == 2 and "did you mean 'lake'?" in found["configuration"]["found"]
+    assert found["Python"]["result"] == "ok" and "rights" in found

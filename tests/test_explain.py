@@ -1,14 +1,21 @@
 """What `explain` says of a record, against sentences written by hand from the policies' pages. No session is needed."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
-from ebi_spark.flags.explain import NOT_IN_SCOPE, explain_row, in_one_sentence, record_facts, result_name
+from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.flags.explain import NOT_IN_SCOPE, explain_row, in_one_sentence, record_facts, result_name, with_name
+from ebi_spark.flags.explain_in_lake import provider_names
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies
 from ebi_spark.policies.model import Policy
+from ebi_spark.tables.star import DIM_AREA
 
 POLICIES = {policy.id: policy for policy in load_policies()}
 BOOKS = code_books()
@@ -134,6 +141,7 @@ def test_an_attendance_in_one_sentence() -> None:
 def test_the_codes_of_a_record_have_titles() -> None:
     facts = record_facts(SPELL | {"diagnosis_codes": ",M545,C61,M5459,|,Q9999,M545,V382,"}, BOOKS)
     assert (facts["discharge_date"], facts["provider_code"]) == (date(2022, 9, 7), "RRV")
+    assert facts["provider_name"] is None
     assert [(item["role"], item["code"], item["title"]) for item in facts["codes"]] == [
         ("dominant procedure", "V382", "Primary posterior interlaminar fusion of joint of lumbar spine"),
         ("primary diagnosis", "M545", "Low back pain"),
@@ -143,3 +151,25 @@ def test_the_codes_of_a_record_have_titles() -> None:
         ("diagnosis", "Q9999", "Chromosomal abnormality, unspecified"),
         ("diagnosis", "V382", BOOKS["icd10"].codes["V382"].title),  # an accident; the operation has the same code
     ]
+
+
+def test_a_provider_has_the_name_that_the_release_gives() -> None:
+    policy = POLICIES[FUSION]
+    row = row_of(policy, SPELL, {}) | {"provider_name": "A TRUST"}
+    sentence = in_one_sentence(row, policy, explain_row(row, policy), BOOKS)
+    assert sentence.startswith(f"{IS.replace('RRV', 'RRV (A TRUST)')} is flagged by ")
+    facts = record_facts(row, BOOKS)
+    assert (facts["provider_name"], with_name(facts)) == ("A TRUST", "RRV (A TRUST)")
+
+
+def test_names_are_those_of_the_release_s_providers(tmp_path: Path) -> None:
+    """A provider without a name in the release has its code there."""
+    (tmp_path / "silver").mkdir()
+    lake = LocalLake(LakeLocation(folder=tmp_path))
+    assert provider_names(lake) == {}
+    areas = [("provider", "RRV", "A TRUST"), ("provider", "RX1", "RX1"), ("icb", "QYG", "A BOARD")]
+    columns = zip(("area_type", "ods_code", "area_name"), zip(*areas, strict=True), strict=True)
+    path = tmp_path / "published" / DIM_AREA.name
+    path.mkdir(parents=True)
+    write_deltalake(str(path), pa.table({name: pa.array(values) for name, values in columns}))
+    assert provider_names(lake) == {"RRV": "A TRUST"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import published_figures
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,16 +22,18 @@ from test_report import FUSION, IMAGING, manifest, sample
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.exports.data_contract import data_contract
-from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED
+from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED, fingertips_rows
 from ebi_spark.exports.lineage import lineage_events
 from ebi_spark.exports.metrics_library import metrics
 from ebi_spark.exports.release_data import ReleaseData, comparison, read_release_data
 from ebi_spark.exports.sheets import CONFIDENTIAL, sheets_of
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.release.star import star_rows
 from ebi_spark.report.rows import is_suppressed
 from ebi_spark.tables.gold import RUN_LOG
 from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.star import RATE_CURRENT
 from ebi_spark.tables.table import Table
 from jobs import export
 
@@ -144,6 +147,22 @@ def test_spreadsheets_have_what_is_published_and_nothing_that_is_suppressed(
     assert all(line[5] == CONFIDENTIAL and line[7] == CONFIDENTIAL for line in cells)
 
 
+def test_sheets_are_in_order_and_in_words(release: ReleaseData) -> None:
+    sheets = {sheet.name: sheet for sheet in sheets_of(release)}
+    titles = [policy["title"] for policy in release.policies.values()]
+    for name, then in (("Months", 1), ("Attrition", 1), ("Readings", 3)):
+        keys = [(titles.index(row[0]), str(row[then])) for row in sheets[name].rows]
+        assert keys == sorted(keys) and len(set(keys)) > 2, name
+    for name in ("Rates_icb", "Quality"):
+        cells = {str(cell) for row in sheets[name].rows for cell in row}
+        assert not {
+            cell for cell in cells if cell.startswith(("withheld_", "not_compared", "no_person", "quarantined:"))
+        }
+    assert {"Suppressed: a small number.", "not compared"} <= {cell for row in sheets["Rates_icb"].rows for cell in row}
+    # Where a period has rates by two revisions, the columns say which is which.
+    assert all("Revision of the policy" in sheets[name].columns for name in ("Rates_england", "Months", "Readings"))
+
+
 def test_a_text_that_looks_like_a_formula_stays_a_text(files: Path) -> None:
     book = load_workbook(files / "ebi.xlsx")
     cells = [cell for sheet in book for row in sheet.iter_rows() for cell in row]
@@ -161,10 +180,37 @@ def test_fingertips_has_its_header_and_each_published_rate(files: Path, release:
         assert row["Value"] == "" or float(row["Value"]) == published["standardised_rate"]
         assert (row["Value note"] == SUPPRESSED) == is_suppressed(published)
         assert row["Value note"] != SUPPRESSED or row["Count"] == row["Lower CI 95.0 limit"] == ""
+        assert row["Count"] == ("" if published["activity"] is None else f"{published['activity']:.0f}")
     england = [row for row in rows if row["Area Type"] == "England"]
     assert {row["Area Code"] for row in england} == {"E92000001"}
     pooled = [row for row in rows if row["Time period range"] == "3y"]
     assert {row["Time period"] for row in pooled} == {"2020/21 - 22/23"}
+
+
+def test_fingertips_has_the_limits_of_the_tables_for_bi_tools() -> None:
+    """Both levels, for every area that the tables have."""
+    rates, policies = published_figures.release()
+    made = ReleaseData(
+        {"disclosure": "hes_2018_protected", "geography": "icb_2026", "released_at": datetime(2026, 3, 12, tzinfo=UTC)},
+        {"rate": rates, "policy": policies},
+    )
+    rows = dict(
+        zip(
+            ((row["policy_id"], row["area_code"], row["period"]) for row in made.rates),
+            fingertips_rows(made),
+            strict=True,
+        )
+    )
+    star = star_rows(rates, policies, release_id="r", geography="icb_2026", rule=made.rule)
+    compared_rows = 0
+    for row in star[RATE_CURRENT]:
+        found = rows[row["policy_key"].split("@")[0], row["area_key"].split("/")[1], row["period_key"]]
+        for level in ("95", "998"):
+            ends = [found[f"{end} CI {int(level) / (10 if level == '998' else 1)} limit"] for end in ("Lower", "Upper")]
+            given = [row[f"{end}_{level}"] for end in ("lower", "upper")]
+            assert [float(end) if end else None for end in ends] == given
+            compared_rows += given[0] is not None
+    assert compared_rows > 500
 
 
 def test_an_area_is_compared_with_england_by_its_limits() -> None:

@@ -216,8 +216,27 @@ def test_all_faults_of_all_files_are_listed_with_their_lines(tmp_path: Path) -> 
     assert [(item["policy"], item["pattern"], item["line"]) for item in answer["findings"]] == [("made_up", "M547", 11)]
     assert answer["findings"][0]["file"].endswith("d.yml")
     message = call("list", "--policies-dir", str(folder))["error"]["message"]
-    assert "a.yml, line 2: unknown key 'titel', did you mean 'title'?. Also wrong: line 5: default_reading" in message
+    assert "a.yml, line 2: unknown key 'titel', did you mean 'title'? Also wrong: line 5: default_reading" in message
     assert message.endswith("; and 1 more. 1 more file has faults: `ebi-spark policy lint` lists all")
+
+
+def test_a_fault_that_revisions_share_is_listed_once(tmp_path: Path) -> None:
+    """Both revisions have the clauses of the first by an alias."""
+    text = POLICY.format(start="2016-04-01", words="", clause="missing: fals, coding: not_codable")
+    text = text.replace("from: 2016-04-01", "from: 2016-04-01, to: 2020-04-01")
+    text += "  - revision: two\n    in_force: {from: 2020-04-01}\n    clauses: *clauses\n"
+    (tmp_path / "a.yml").write_text(text.replace("    clauses:\n", "    clauses: &clauses\n"))
+    [fault] = call("lint", "--policies-dir", str(tmp_path))["faults"]
+    assert "'fals' is not one of the choices" in fault["problem"] and "revisions.0" in fault["problem"]
+
+
+def test_yaml_that_is_not_closed_says_where_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text('id: x\ntitle: "abc\ndataset: apc\n')
+    (tmp_path / "b.yml").write_text("\tid: x\n")
+    faults = call("lint", "--policies-dir", str(tmp_path))["faults"]
+    assert [fault["line"] for fault in faults] == [4, 1]
+    assert faults[0]["problem"].endswith("which begins in line 2") and "begins" not in faults[1]["problem"]
+    assert all("spaces instead of tabs" in fault["remedy"] for fault in faults)
 
 
 def test_two_files_of_one_id(tmp_path: Path) -> None:

@@ -335,6 +335,7 @@ def monitored() -> dict[str, list[dict[str, Any]]]:
             ("code_use", "primary_diagnosis", "M545", {"records": 1400, "of_records": 2400, "value": 0.583}),
             ("code_use", "primary_diagnosis", "other", {"records": 1000, "of_records": 2400, "value": 0.417}),
             ("equality", "sex", "1", {"records": 500, "of_records": 1040, "value": 1.6, "lower": 1.4, "upper": 1.8}),
+            ("equality", "age_group", "80+", {"records": 40, "of_records": 1040, "value": 0.4}),
             ("equality", "age_group", "0-19", withheld),
             ("equality", "age_group", "20-29", withheld),
             ("equality", "deprivation_fifth", "1", {"records": 300, "of_records": 1040, "value": 2.0}),
@@ -564,7 +565,7 @@ def test_the_range_over_readings_is_beside_the_figure() -> None:
     by_reading = page.table("Rates per 100,000 people in England by every reading")
     assert [line["2022-23"] for line in by_reading.values()] == ["0.16", "3.4", "0.89"]  # 1.02 · count / 594
     assert page.says(
-        "Depending on the reading, 95 to 1,983 of the same records are flagged. The figure above is for the reading “as intended”"
+        "Depending on the reading, 95 to 1,983 of the same records are flagged. The large number is for the reading “as intended”"
     )
     assert (
         sum(
@@ -634,7 +635,7 @@ def test_areas_without_a_rate_are_counted_and_called_suppressed(page: Page) -> N
         "(35 for a small number, 7 so that a small number elsewhere cannot be worked out)"
     )
     assert page.says("42 ICBs, 2020-21 to 2022-23: 30 have a published rate; 12 are suppressed")
-    assert page.says("42 ICBs, 2022-23: 41 have a published rate; 1 is suppressed (1 for a small number).")
+    assert page.says("42 ICBs, 2022-23: 41 have a published rate; 1 is suppressed (for a small number).")
     assert page.says("[c] means that a number is suppressed to protect patients. It does not mean 0.")
     fusion = page.table("ICBs ranked by crude rate per 100,000, 2022-23")
     assert len(fusion) == 42 and {line["Flagged"] for line in fusion.values()} == {"[c]"}
@@ -791,12 +792,25 @@ def test_funnels_widen_where_areas_differ_by_more_than_chance_and_nothing_is_sup
     rates = tables["rate"]
     tables["rate"] = rates[(rates.policy_id == IMAGING) & (rates.status == "ok")].reset_index(drop=True)
     boards = tables["rate"].area_type == "icb"
-    tables["rate"].loc[boards, "standardised_rate"] = [60.0, 80.0, 100.0, 140.0][: boards.sum()]
-    plain, wide = (Page(build_report(tables, release=manifest(), over_dispersion=wider)) for wider in (False, True))
+    for name, part in (("standardised_rate", 1.0), ("lower", 0.96), ("upper", 1.04)):
+        tables["rate"].loc[boards, name] = [part * rate for rate in (60.0, 80.0, 100.0, 140.0)]
+    sources = [build_report(tables, release=manifest(), over_dispersion=wider) for wider in (False, True)]
+    plain, wide = map(Page, sources)
     for page in (plain, wide):
         assert page.says("ICBs differ far more than chance would explain; recording may be one reason (overdispersion ")
     assert plain.says("(Poisson limits).") and wide.says("(Poisson limits, widened for overdispersion: φ = ")
     assert plain.says("Higher than the limits (1): ") and wide.says("No ICB is outside the 99.8% limits.")
+    # The tables for BI tools compare each area by its own limits. The page says so where it calls fewer areas higher or lower.
+    own = (
+        "By their own 99.8% limits, which allow for chance alone, more areas differ from England: 1 higher and 2 lower "
+    )
+    assert wide.says(f"{own}(compared_with_england_998 in the table rate_current).") and not plain.says("By their own")
+    # So does the sentence of the area finder.
+    assert "; higher than the limits of the funnel plot around England's 100.1" in sources[0]
+    assert (
+        "; higher than England's 100.1 by its own 99.8% limits, but within the limits of the funnel plot" in sources[1]
+    )
+    assert wide.says("if its own 99.8% limits exclude England's rate and it is outside these limits, for every count ")
     suppressed = Page(build_report(few_boards(), release=manifest()))
     assert suppressed.says("is not calculated, because some areas are suppressed.") and not suppressed.says("widened")
 
@@ -963,13 +977,13 @@ def test_ids_are_unique_and_every_reference_is_met(html: str, page: Page) -> Non
 
 
 def test_the_decision_that_changes_most_records_is_first(page: Page) -> None:
-    changes = page.table("From as published, 1,038 records flagged")
+    changes = page.table("From the reading “as published”, 1,038 records flagged")
     assert list(changes) == ["missing category kept", "cleaned age"]
     first = changes["missing category kept"]
     assert (first["Adds"], first["Removes"], first["Then flagged"]) == ("1,204", "0", "2,242")
     assert first["Why"] == "why missing_category_kept"
     assert page.says("Decisions that change nothing by themselves: unknown age kept.")
-    assert page.says("From as intended, 977 records flagged: no single decision changes that.")
+    assert page.says("From the reading “as intended”, 977 records flagged: no single decision changes that.")
 
 
 def test_the_same_rows_in_another_order_give_the_same_bytes(html: str) -> None:
@@ -1049,10 +1063,11 @@ def test_codes_groups_and_linked_records_are_shown_with_what_is_withheld() -> No
     uses = page.table("Other codes that may be recorded instead")
     assert uses["Lumbar fusions with a code outside the policy's scope"]["2022-23"] == "310"
     assert page.says("Suppressed in every year: Fusions whose code does not name the part of the spine.")
-    assert [*page.table("The primary diagnosis of operations in scope")] == ["M545", "any other"]
+    assert [*page.table("The primary diagnosis of operations in scope")] == ["M545 (Low back pain)", "any other"]
     groups = page.table("Flagged records by groups of people, 2022-23")
     assert groups["Sex: Male"] == {"Group": "Sex: Male", "Records": "500", "Rate": "1.6 (1.4 to 1.8)"}
     assert groups["Age: 0-19"]["Rate"] == "[c]"
+    assert [name for name in groups if name.startswith("Age")] == ["Age: 0-19", "Age: 20-29", "Age: 80+"]
     assert groups["Deprivation fifth: 1 (most deprived)"]["Rate"] == "2.0"
     assert groups["Deprivation fifth: Slope index of inequality"]["Rate"] == "1.2 (0.40 to 2.0)"
     linked = page.table("Imaging, from records that are linked by person")
@@ -1166,7 +1181,7 @@ def test_zeros_are_not_drawn_if_other_areas_are_suppressed() -> None:
     for name in ("activity", "crude_rate", "standardised_rate", "lower", "upper"):
         rates.loc[shown, name] = 0
     page = Page(build_report(tables, release=manifest()))
-    assert page.says("4 have a published rate; 1 is suppressed (1 for a small number).")
+    assert page.says("4 have a published rate; 1 is suppressed (for a small number).")
     assert page.says("All published figures of these ICBs are 0. There is no chart.")
     assert not any(TITLES[IMAGING] in label and "areas" in label for label in page.labels)
 

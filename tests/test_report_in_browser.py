@@ -3,6 +3,7 @@
 Headless Chromium comes from the distribution; without it these tests are skipped. axe-core finds faults of accessibility.
 """
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from importlib.resources import files
@@ -12,12 +13,14 @@ from typing import Any
 import pandas as pd
 import pytest
 from browser import CHROMIUM, Browser
+from PIL import Image
 from test_report import FUSION, IMAGING, YEARS, framed, manifest, rate_row, sample
 
 from ebi_spark.report import build_report
 from ebi_spark.tables import schemas
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+ROOT = Path(__file__).parents[1]
 BOARD = "NHS Eastmere and Dunmere Integrated Care Board"
 
 
@@ -108,6 +111,29 @@ def test_a_phone_does_not_scroll_sideways(browser: Browser, path: Path) -> None:
     browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
     assert browser.run("document.documentElement.scrollWidth") == 390
     assert browser.run("document.querySelector('.figure strong').getBoundingClientRect().height") > 30
+    browser.type("#find", "eastmere and dunm")
+    assert browser.run("document.querySelectorAll('.own:not([hidden]) svg').length") == 2
+    assert browser.run("document.documentElement.scrollWidth") == 390
+
+
+def test_no_table_beside_a_chart_is_cut_off(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    boxes = browser.run(
+        "[...document.querySelectorAll('.pair .scroll')].map(box => [box.scrollWidth, box.clientWidth])"
+    )
+    assert boxes and all(inner <= outer for inner, outer in boxes)
+
+
+def test_the_picture_of_the_readme_can_be_drawn(path: Path, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("picture", ROOT / "docs" / "picture.py")
+    assert spec and spec.loader
+    picture = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(picture)
+    picture.draw(path, tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as drawn, Image.open(ROOT / "docs" / "report.png") as shipped:
+        assert drawn.size == shipped.size == picture.SIZE
+        # The warning that the data are made up is at the top, on a bar in the colour of a concern.
+        assert drawn.convert("RGB").getpixel((10, 2)) == pytest.approx((0xB3, 0x50, 0), abs=4)
 
 
 def test_the_summary_prints_on_at_most_six_pages_and_the_whole_report_on_more(browser: Browser, path: Path) -> None:

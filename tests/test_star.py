@@ -12,6 +12,7 @@ from published_figures import FUSION, IMAGING, LOCAL, RULE, release
 from ebi_spark.geography.area_lists import areas_on
 from ebi_spark.release.published_limits import compared
 from ebi_spark.release.star import STATUSES, star_rows
+from ebi_spark.report.between_areas import comparisons
 from ebi_spark.tables.published import RATE
 from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT, STAR_TABLES
 from ebi_spark.tables.table import Table
@@ -140,6 +141,36 @@ def test_an_area_is_compared_with_england_of_the_same_policy_and_period(star: St
             differing.add((narrow, wide))
     assert seen == {"lower", "similar", "higher", "not_compared"}
     assert {("higher", "similar"), ("higher", "higher")} <= differing
+
+
+def test_the_report_calls_no_area_higher_or_lower_that_is_similar_here(
+    star: Star, published: tuple[list[Row], list[Row]]
+) -> None:
+    """Without widened limits both say the same. With widened ones, the report calls fewer areas higher or lower."""
+    here = {
+        (row["policy_key"], row["area_key"], row["period_key"]): row["compared_with_england_998"]
+        for row in star[RATE_CURRENT]
+    }
+    words = {"above": "higher", "below": "lower"}
+    called, named = {True: 0, False: 0}, 0
+    for key, reading in ((f"{IMAGING}@2023-12", "as_intended"), (f"{FUSION}@2022-08", "as_published")):
+        own = [row for row in published[0] if (row["policy_id"], row["reading"]) == (key.split("@")[0], reading)]
+        whole = [row for row in own if row["area_type"] == "england"]
+        for adjust in (False, True):
+            for each in comparisons(own, whole, adjust=adjust, rule=RULE):
+                keys = {code: (key, f"{each.kind}/{code}", each.rows[0]["period"]) for code in each.by_own_limits}
+                assert {code: words.get(side, "similar") for code, side in each.by_own_limits.items()} == {
+                    code: here[place] for code, place in keys.items()
+                }
+                assert each.sides.items() <= {code: side for code, side in each.by_own_limits.items() if side}.items()
+                if each.widened == 1:
+                    assert each.sides == {code: side for code, side in each.by_own_limits.items() if side}
+                    # What is drawn outside the limits, but called neither higher nor lower, is named as uncertain.
+                    uncertain = [str(row["area_code"]) for row in each.uncertain]
+                    assert all(here[keys[code]] == "similar" for code in uncertain)
+                    named += len(uncertain)
+                called[adjust] += len(each.sides)
+    assert called[False] > 20 > called[True] > 0 and named > 0
 
 
 def test_policies_have_their_default_reading_words_and_target(star: Star) -> None:

@@ -259,9 +259,11 @@ def _table_source(role: str, given: Any, absolute: Any, where: str) -> TableSour
         raise InputError(
             f"{where}: give either a path or a table", remedy="write `path: …` or `table: catalog.schema.name`"
         )
-    if "table" in item:
-        table_parts(item["table"])
-    paths = item.get("path", [])
+    paths, tables = (
+        ([item[key]] if isinstance(item.get(key), str) else item.get(key, [])) for key in ("path", "table")
+    )
+    for name in tables:
+        table_parts(name)
     delimiter = "\t" if item.get("delimiter") == "\\t" else item.get("delimiter")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\\\n\r\0' or delimiter.isalnum()):
         raise InputError(
@@ -270,8 +272,8 @@ def _table_source(role: str, given: Any, absolute: Any, where: str) -> TableSour
         )
     return TableSource(
         role=role,
-        paths=tuple(absolute(path) for path in ([paths] if isinstance(paths, str) else paths)),
-        table=item.get("table"),
+        paths=tuple(map(absolute, paths)),
+        catalogue_tables=tuple(dict.fromkeys(tables)),
         format=item.get("format"),
         delimiter=delimiter,
         encoding=item.get("encoding"),

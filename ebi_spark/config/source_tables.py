@@ -34,10 +34,16 @@ class TableSource:
             written=str | Paths,
         ),
     ] = ()
-    table: Annotated[
-        str | None,
-        Key("A table of a catalogue.", unit="catalog.schema.name", default="this or `path` is required"),
-    ] = None
+    catalogue_tables: Annotated[
+        tuple[str, ...],
+        Key(
+            "A table of a catalogue, or a list of tables, such as one a year.",
+            unit="catalog.schema.name",
+            default="this or `path` is required",
+            name="table",
+            written=str | Paths,
+        ),
+    ] = ()
     format: Annotated[
         str | None,
         Key("`csv`, `parquet` or `delta`.", default="detected", written=Literal["csv", "parquet", "delta"]),
@@ -78,8 +84,8 @@ class TableSource:
 
     @property
     def where(self) -> str:
-        """The table name or the paths, for messages."""
-        return self.table or ", ".join(self.paths)
+        """The names of tables or the paths, for messages."""
+        return ", ".join(self.catalogue_tables or self.paths)
 
 
 @dataclass(frozen=True)

@@ -94,12 +94,18 @@ def all_at_once(faults: Sequence[DocumentError]) -> InputError:
     first, *others = faults
     if not others:
         return first
-    listed = [f"line {fault.line}: {fault.problem}" if fault.line else fault.problem for fault in others]
+    listed = [f"line {fault.line}: {_with_hint(fault)}" if fault.line else fault.problem for fault in others]
     more = f"; and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
     return InputError(
-        f"{first.message}. Also wrong: {'; '.join(listed[:_MOST_LISTED])}{more}",
+        f"{first.message}{'' if first.message.endswith('?') else '.'} Also wrong: {'; '.join(listed[:_MOST_LISTED])}{more}",
         remedy=f"{f'line {first.line}: ' if first.line else ''}{first.remedy}",
     )
+
+
+def _with_hint(fault: DocumentError) -> str:
+    """The problem, with what was probably meant where the remedy says it."""
+    hint, mark, _ = fault.remedy.partition("?")
+    return f"{fault.problem}, {hint}?" if mark and hint.startswith("did you mean") else fault.problem
 
 
 def read_document(path: Path, schema: Path, *, what: str) -> tuple[dict[str, Any], list[DocumentError]]:
@@ -112,9 +118,13 @@ def read_document(path: Path, schema: Path, *, what: str) -> tuple[dict[str, Any
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "this is not YAML"
+        context, begun = getattr(error, "context", None), getattr(error, "context_mark", None)
+        if context and begun and mark and begun.line < mark.line:
+            problem += f" {context}, which begins in line {begun.line + 1}"
         raise DocumentError(
-            what, path, mark.line + 1 if mark else None, problem, remedy="correct the YAML there"
-        ) from None
+            what, path, mark.line + 1 if mark else None, problem,
+            remedy="correct the YAML there: indent with spaces instead of tabs, and close quotation marks and brackets",
+        ) from None  # fmt: skip
     except (ValueError, RecursionError) as error:  # such as a number of thousands of digits
         raise DocumentError(
             what, path, None, f"it has a value that cannot be read ({type(error).__name__})", remedy="correct the YAML"
@@ -132,9 +142,15 @@ def read_document(path: Path, schema: Path, *, what: str) -> tuple[dict[str, Any
     explained = [fault for error in errors for fault in _explain(best_match([error]) or error)]
     misspelt = {(*fault.path, fault.meant) for fault in explained if fault.meant}
     found: dict[tuple[int, str], DocumentError] = {}
+    # Several places of a document can be aliases of one value. Its fault is listed once, at the first of them.
+    seen: set[tuple[int, str]] = set()
     for fault in explained:
         if (*fault.path, fault.missing) in misspelt:
             continue  # the key is there, but mistyped
+        value = id(_at(node, fault.path)), fault.message
+        if value in seen:
+            continue
+        seen.add(value)
         line = line_of(node, fault.path, key=fault.key)
         place = ".".join(map(str, fault.path))
         problem = f"{place}: {fault.message}" if place else fault.message
@@ -215,16 +231,21 @@ def _validator(schema: Path) -> Draft202012Validator:
 def line_of(node: yaml.Node | None, path: Sequence[Any], *, key: str = "") -> int:
     """The line (counted from 1) where the value at ``path`` starts, or its nearest parent that is there. With ``key``, the
     line of that key of the mapping at ``path``."""
-    line = 1
-    for part in [None, *path]:
-        if part is not None:
-            node = child_of(node, part)
-        if node is None:
-            return line
-        line = node.start_mark.line + 1
+    node = _at(node, path)
+    line = node.start_mark.line + 1 if node else 1
     if key and isinstance(node, yaml.MappingNode):
         return next((name.start_mark.line + 1 for name, _ in node.value if getattr(name, "value", None) == key), line)
     return line
+
+
+def _at(node: yaml.Node | None, path: Sequence[Any]) -> yaml.Node | None:
+    """The value at ``path``, or its nearest parent that is there."""
+    for part in path:
+        child = child_of(node, part)
+        if child is None:
+            break
+        node = child
+    return node
 
 
 def child_of(node: yaml.Node | None, part: Any) -> yaml.Node | None:
@@ -299,8 +320,16 @@ def _explain(error: ValidationError) -> Iterator[_Fault]:
 
 def _wrong_value(error: ValidationError, schema: dict[str, Any], rule: Any, instance: Any) -> tuple[str, str]:
     """(message, remedy) for a value that the schema does not allow."""
-    if error.validator == "type":
+    if error.validator == "anyOf" and all("type" in form for form in rule):
+        rule = list(dict.fromkeys(form["type"] for form in rule))
+    if (
+        error.validator in ("type", "anyOf")
+        and isinstance(rule, str | list)
+        and all(isinstance(kind, str) for kind in rule)
+    ):
         if rule == "string" and isinstance(instance, int | float):
+            if "quotation marks" in (about := str(schema.get("description"))):
+                return f"YAML reads {instance!r} as a number, not as text", about
             return (
                 f"YAML reads {instance!r} as a number, so its leading zeros are lost",
                 'put codes in quotation marks: "02"',

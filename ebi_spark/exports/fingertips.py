@@ -1,6 +1,7 @@
 """Rates as a CSV file with the columns of a download from Fingertips (Office for Health Improvement and Disparities)."""
 
 import csv
+from collections import defaultdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 from ebi_spark.exports.release_data import ReleaseData
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND, ENGLAND_ONS, areas_on
 from ebi_spark.geography.area_versions import versions
-from ebi_spark.release.published_limits import limits_of
+from ebi_spark.release.published_limits import limits_998_of, limits_of
+from ebi_spark.release.star import policy_key
 from ebi_spark.report.rows import Row, is_suppressed
 
 COLUMNS = (
@@ -40,17 +42,22 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
     areas = areas_on(day)
     codes = {place: area.ons_code for place, area in areas.items() if area.ons_code}
     found = []
+    of_policy: dict[str, set[str]] = defaultdict(set)
+    for row in release.rates:
+        of_policy[row["policy_id"]].add(row["revision"])
     for row in release.rates:
         place = (row["area_type"], str(row["area_code"]))
         if row["area_type"] == ENGLAND:
             place = (ENGLAND, ENGLAND_ONS)
         parent = areas[place].parent if place in areas else None
         low, high = limits_of(row) or (None, None)
+        wide_low, wide_high = (limits_998_of(row, release.rule) if release.rule else None) or (None, None)
         note = SUPPRESSED if is_suppressed(row) else NOT_CALCULATED if row["standardised_rate"] is None else ""
         found.append(
             dict.fromkeys(COLUMNS, "")
             | {
-                "Indicator ID": row["policy_id"],
+                # With several revisions, a period can have a rate by each.
+                "Indicator ID": policy_key(row) if len(of_policy[row["policy_id"]]) > 1 else row["policy_id"],
                 "Indicator Name": f"{release.policies[row['policy_id']]['title']}: flagged records per 100,000, standardised "
                 "for age and sex",
                 "Parent Code": codes.get(parent, parent[1]) if parent else "",
@@ -64,8 +71,10 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
                 "Value": _number(row["standardised_rate"]),
                 "Lower CI 95.0 limit": _number(low),
                 "Upper CI 95.0 limit": _number(high),
-                "Count": _number(row["activity"]),
-                "Denominator": _number(row["population"]),
+                "Lower CI 99.8 limit": _number(wide_low),
+                "Upper CI 99.8 limit": _number(wide_high),
+                "Count": _count(row["activity"]),
+                "Denominator": _count(row["population"]),
                 "Value note": note,
                 "Recent Trend": "Cannot be calculated",
                 "Compared to England value or percentiles": _COMPARED[release.compared_with_england(row)],
@@ -92,3 +101,8 @@ def _period(row: Row) -> str:
 
 def _number(value: float | int | None) -> str:
     return "" if value is None else repr(value)
+
+
+def _count(value: float | None) -> str:
+    """A count is a whole number, also where a missing value elsewhere has made its column one of floats."""
+    return "" if value is None else str(int(value))

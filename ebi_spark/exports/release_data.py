@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from typing import Any
 
+from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND
 from ebi_spark.lake.local_tables import LocalLake
@@ -35,6 +37,12 @@ class ReleaseData:
         """The day of the release, in local time."""
         released: date = self.manifest["released_at"].date()
         return released
+
+    @cached_property
+    def rule(self) -> dict[str, Any]:
+        """The disclosure rule of the release; empty if this version does not know it."""
+        found: dict[str, Any] = disclosure_rules().get(str(self.manifest["disclosure"]), {})
+        return found
 
     @cached_property
     def policies(self) -> dict[str, Row]:

@@ -9,8 +9,9 @@ from typing import Any
 from ebi_spark.exports.release_data import ReleaseData
 from ebi_spark.geography.area_lists import AREA_TYPES
 from ebi_spark.release.published_limits import limits_of
+from ebi_spark.release.star import STATUSES
 from ebi_spark.report.rows import Row, is_suppressed
-from ebi_spark.report.wording import data_kind
+from ebi_spark.report.wording import SUPPRESSED_MEASURES, data_kind, in_words, quality_measure
 
 CONFIDENTIAL, NOT_AVAILABLE = "[c]", "[x]"
 SYMBOLS = (
@@ -50,6 +51,8 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
         return str(titles.get(row["policy_id"]) or row["policy_id"])
 
     period: list[_Column] = [("Policy", policy), ("Period", _column("period"))]
+    revision: _Column = ("Revision of the policy", _column("revision"))
+    status: _Column = ("Status", lambda row: STATUSES.get(row["status"], (in_words(row["status"]),))[0])
     rate: list[_Column] = [
         ("Flagged records", _column("activity")),
         ("Records in scope", _column("in_scope")),
@@ -57,9 +60,10 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
         ("Rate per 100,000, standardised for age and sex", _column("standardised_rate")),
         ("Lower 95% limit", _limit("lower")),
         ("Upper 95% limit", _limit("upper")),
-        ("Compared with England (95% limits)", release.compared_with_england),
+        ("Compared with England (95% limits)", lambda row: in_words(release.compared_with_england(row))),
         ("Share flagged of those in scope", _column("flagged_share")),
-        ("Status", _column("status")),
+        revision,
+        status,
         ("Notes", lambda row: ", ".join(row["notes"] or [])),
     ]  # fmt: skip
     area: list[_Column] = [("Area code", _column("area_code")), ("Area name", _column("area_name"))]
@@ -90,9 +94,10 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
                 ("90th percentile", _column("p90")),
                 ("N-fold", _column("n_fold")),
                 ("Opportunity", _column("opportunity")),
-                ("Status", _column("status")),
+                revision,
+                status,
             ],
-            release.of_default_readings("variation"),
+            _sorted(release.of_default_readings("variation"), "policy_id", "period_years", "period", "area_type"),
         ),
         _sheet(
             "Months",
@@ -105,8 +110,13 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
                 ("Records in scope", _column("in_scope")),
                 ("Provisional", lambda row: _yes_no(row["provisional"])),
                 ("Pandemic", lambda row: _yes_no(row["pandemic"])),
+                revision,
             ],
-            [row for row in release.of_default_readings("activity_month") if row["month"] is not None],
+            _sorted(
+                [row for row in release.of_default_readings("activity_month") if row["month"] is not None],
+                "policy_id",
+                "month",
+            ),
         ),
         _sheet(
             "Attrition",
@@ -122,8 +132,9 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
                 ("Removed because a value is missing", _column("records_missing")),
                 ("Records left", _column("records_left")),
                 ("Near misses", _column("near_miss")),
+                revision,
             ],
-            release.of_default_readings("attrition"),
+            _sorted(release.of_default_readings("attrition"), "policy_id", "financial_year", "revision", "step"),
         ),
         _sheet(
             "Readings",
@@ -137,8 +148,9 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
                 ("Records in scope", _column("in_scope")),
                 ("Flagged records", _column("flagged")),
                 ("Flagged as published", _column("flagged_as_published")),
+                revision,
             ],
-            list(release.tables["reading_effect"]),
+            _sorted(release.tables["reading_effect"], "policy_id", "financial_year", "revision", "reading"),
         ),
         _sheet(
             "Quality",
@@ -148,12 +160,12 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
                 ("Year", _column("financial_year")),
                 ("Data set", _column("dataset")),
                 ("Policy", lambda row: titles.get(row["policy_id"], "all")),
-                ("Measure", _column("measure")),
+                ("Measure", lambda row: quality_measure(str(row["measure"]))),
                 ("Records", _column("records")),
                 ("Of records", _column("of_records")),
-                ("Status", _column("status")),
+                ("Status", lambda row: SUPPRESSED_MEASURES.get(row["status"], row["status"])),
             ],
-            list(release.tables["quality"]),
+            _sorted(release.tables["quality"], "dataset", "financial_year", "measure", "policy_id"),
         ),
         _sheet(
             "Policies",
@@ -170,7 +182,7 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
                 ("In force until", _column("in_force_to")),
                 ("Boards", lambda row: ", ".join(row["boards"] or []) or "England"),
             ],
-            release.of_default_readings("policy"),
+            _sorted(release.of_default_readings("policy"), "policy_id", "revision"),
         ),
     ]
     return [sheet for sheet in found if sheet.rows]
@@ -205,6 +217,13 @@ def _sheet(name: str, title: str, about: str, columns: list[_Column], rows: Iter
         tuple(heading for heading, _ in columns),
         [tuple(_cell(value(row), row) for _, value in columns) for row in rows],
     )
+
+
+def _sorted(rows: Iterable[Row], *names: str) -> list[Row]:
+    def key(value: Any) -> str:
+        return f"{value:06.0f}" if isinstance(value, int | float) else str(value)
+
+    return sorted(rows, key=lambda row: [key(row.get(name)) for name in names])
 
 
 def _column(name: str) -> Callable[[Row], Any]:

@@ -101,8 +101,10 @@ def explain_records(
     books: Mapping[str, CodeBook],
     flagged_policies: Collection[str] | None = None,
     day: Column | None = None,
+    provider_names: Mapping[str, str] | None = None,
 ) -> list[Explanation]:
     """One explanation for each record. ``day``: the day that decides which revision applies (None: the record's own).
+    ``provider_names``: names of providers by their codes, as far as they are known.
 
     ``records``: a few rows of one silver table, such as one record from each source system that has it. ``policies``: those of
     its data set. No other code brings the values of records to the driver. ``flagged_policies``: the policies for which
@@ -112,6 +114,7 @@ def explain_records(
     found: dict[tuple[Any, ...], Explanation] = {}
     for policy in policies:
         for row in _results(records, policy, day):
+            row["provider_name"] = (provider_names or {}).get(row["provider_code"])
             if row["_day"] is None:
                 raise InputError(
                     "records: a record has no day, so it is not known which revision of the policy applies",
@@ -146,9 +149,9 @@ def result_name(revision: int, reading: str = "", clause: str = "") -> str:
 
 
 def record_facts(row: Mapping[str, Any], books: Mapping[str, CodeBook]) -> dict[str, Any]:
-    """Date, provider and codes of a record. ``codes``: a list of ``code``, ``title`` (empty where the code book does not
+    """Date, provider and codes of a record. ``provider_name`` is None where it is not known. ``codes``: a list of ``code``, ``title`` (empty where the code book does not
     have the code) and ``role``, such as primary diagnosis."""
-    facts = {name: row[name] for name in (*_KEY, *SHOWN[row["dataset"]])}
+    facts = {name: row[name] for name in (*_KEY, *SHOWN[row["dataset"]])} | {"provider_name": row.get("provider_name")}
     roles: dict[tuple[str, str], str] = {}
     for column, role, system in _CODES:
         for code in _codes_in(row.get(column)):
@@ -275,9 +278,14 @@ def _where_and_when(row: Mapping[str, Any]) -> str:
     days += [f"discharged {_in_words(discharged)}"] if discharged else []
     if not days and row["activity_date"]:
         days = [_in_words(row["activity_date"])]
-    provider = [f"provider {row['provider_code']}"] if row["provider_code"] else []
+    provider = [f"provider {with_name(row)}"] if row["provider_code"] else []
     system = [_SYSTEMS[row["source_system"]]] if row["source_system"] in _SYSTEMS else []
     return ", ".join([*system, *days, *provider])
+
+
+def with_name(row: Mapping[str, Any]) -> str:
+    """The code of a record's provider, with its name where that is known."""
+    return f"{row['provider_code']} ({row['provider_name']})" if row.get("provider_name") else str(row["provider_code"])
 
 
 def _in_words(day: date) -> str:

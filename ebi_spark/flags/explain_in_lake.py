@@ -12,6 +12,7 @@ from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.model import Policy
 from ebi_spark.tables.gold import ACTIVITY_FLAG
 from ebi_spark.tables.silver import RECORD_TABLES
+from ebi_spark.tables.star import DIM_AREA
 from ebi_spark.tables.table import YEAR
 
 
@@ -25,18 +26,31 @@ def years_with_record(lake: LocalLake, asked: str, datasets: Iterable[str]) -> d
     return found
 
 
+def provider_names(lake: LocalLake) -> dict[str, str]:
+    """The names of providers that the current release has (from `geography.providers`), by code."""
+    if not lake.exists(DIM_AREA):
+        return {}
+    rows = lake.small_rows(DIM_AREA, ["ods_code", "area_name"], {"area_type": ["provider"]})
+    return {row["ods_code"]: row["area_name"] for row in rows if row["area_name"] != row["ods_code"]}
+
+
 def explain_in_lake(
-    lake: Lake, asked: str, years: Mapping[str, Sequence[str]], policies: Sequence[Policy]
+    lake: Lake,
+    asked: str,
+    years: Mapping[str, Sequence[str]],
+    policies: Sequence[Policy],
+    names: Mapping[str, str] | None = None,
 ) -> list[Explanation]:
     """The explanation of each record with this key. ``years``: where the records are, by data set, as
-    :func:`years_with_record` found them."""
+    :func:`years_with_record` found them. ``names``: those of providers, as :func:`provider_names` found them."""
     found: list[Explanation] = []
     for dataset, in_years in years.items():
         if in_years:
             meant = with_key(asked) & (F.col("dataset") == dataset) & F.col(YEAR).isin(*in_years)
             own = [policy for policy in policies if policy.dataset == dataset]
             applied = _applied_policies(lake, meant) if any(policy.boards for policy in own) else None
-            found += explain_records(lake.read(RECORD_TABLES[dataset]).where(meant), own, code_books(), applied)
+            records = lake.read(RECORD_TABLES[dataset]).where(meant)
+            found += explain_records(records, own, code_books(), applied, provider_names=names)
     return found
 
 

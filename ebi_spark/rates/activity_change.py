@@ -6,6 +6,7 @@ counts on the driver: the counts of each area (:func:`area_counts`), and from th
 (:func:`change_between`, :func:`change_rows`).
 """
 
+import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -428,10 +429,12 @@ def change_of_periods(
     periods that are not ranges, have a year in common, or are not in order.
     """
     if not rows:
-        known = ", ".join(definitions()["chains"])
+        known = definitions()["chains"]
+        near = [] if policy_id in known else difflib.get_close_matches(policy_id, known, n=1, cutoff=0.0)
         raise InputError(
             f"the lake has no counts of {policy_id!r}",
-            remedy=f"run `ebi-spark monitor` first; counts are made for {known}",
+            remedy=f"{f'did you mean {near[0]}?' if near else 'run `ebi-spark monitor` first;'} "
+            f"Counts are made for {', '.join(known)}",
         )
     first, later = (_range(name, text) for name, text in (("from", period_from), ("to", period_to)))
     if first[-1] >= later[0]:

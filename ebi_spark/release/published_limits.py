@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ebi_spark.geography.area_lists import ENGLAND
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.counts import count_limits
 
@@ -32,6 +33,15 @@ def limits_of(row: Row) -> Limits | None:
         if lower is not None and upper is not None:
             return float(lower), float(upper)
     return None
+
+
+def limits_998_of(row: Row, rule: Mapping[str, Any]) -> Limits | None:
+    """The 99.8% limits of a published rate of an area below England. None for England, and where the 95% limits or the count are
+    not published."""
+    limits = limits_of(row)
+    if limits is None or row["area_type"] == ENGLAND or row["activity"] is None:
+        return None
+    return wider_limits(limits, row["standardised_rate"], row["activity"], rule)
 
 
 def wider_limits(limits: Limits, rate: float, published: int, rule: Mapping[str, Any]) -> Limits:

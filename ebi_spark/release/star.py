@@ -7,7 +7,7 @@ from typing import Any
 from ebi_spark.financial_years import start_of
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND, ListedArea, Place, areas_on
 from ebi_spark.geography.area_versions import versions
-from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_of, wider_limits
+from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_998_of, limits_of
 from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT
 from ebi_spark.tables.table import Table
 
@@ -151,10 +151,7 @@ def _rates(rates: Sequence[Row], rule: Mapping[str, Any]) -> list[dict[str, Any]
     found = []
     for row in rates:
         england = national.get((policy_key(row), row["period"]), {})
-        limits = limits_of(row)
-        wide = None
-        if row["area_type"] != ENGLAND and limits is not None and row["activity"] is not None:
-            wide = wider_limits(limits, row["standardised_rate"], row["activity"], rule)
+        limits, wide = limits_of(row), limits_998_of(row, rule)
         lower, upper = limits or (None, None)
         wide_lower, wide_upper = wide or (None, None)
         comparisons = [NOT_COMPARED, NOT_COMPARED]

@@ -1,13 +1,13 @@
 """How a policy's figures vary between areas: a view for each kind of area, with a funnel plot and a ranked table."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from ebi_spark.rates.control_charts import over_dispersion as dispersion_of
-from ebi_spark.release.published_limits import limits_of
+from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_998_of, limits_of
 from ebi_spark.report import charts, wording
 from ebi_spark.report.blocks import LONG, Block, Part, by_year, chart_block, interval, slug, text
 from ebi_spark.report.rows import (
@@ -21,6 +21,7 @@ from ebi_spark.report.rows import (
 )
 from ebi_spark.report.wording import Footnotes
 
+_SIDES = {"higher": "above", "lower": "below"}
 # The first of these kinds with several areas that can be compared is open, and the summary is about it. ICBs come first
 # because they commission care; an extract of one ICB has only its sub-ICB locations.
 AREA_ORDER = ("icb", "sub_icb", "region")
@@ -31,14 +32,14 @@ KINDS = ("region", "icb", "sub_icb", "provider")
 class Comparison:
     """The areas of one kind in one period, compared with England.
 
-    ``earlier`` has the rows of the same areas in earlier periods. ``round_to`` is what counts are rounded to.
+    ``earlier`` has the rows of the same areas in earlier periods. ``rule`` is the disclosure rule.
     """
 
     kind: str
     rows: tuple[Row, ...]
     nation: Row | None
     adjust: bool
-    round_to: int
+    rule: Mapping[str, Any] = field(hash=False)
     revision: str = ""
     earlier: tuple[Row, ...] = ()
 
@@ -110,12 +111,43 @@ class Comparison:
         """
         return self.phi if self.adjust and self.phi and self.phi > 1 + 2 * (2 / len(self.shown)) ** 0.5 else 1.0
 
+    @property
+    def round_to(self) -> int:
+        """What counts below England are rounded to."""
+        return int(self.rule.get("round_to", 1))
+
+    @cached_property
+    def by_own_limits(self) -> dict[str, str]:
+        """By area code, ``above`` or ``below`` for the areas whose own 99.8% limits exclude England's rate, and an empty text for
+        those whose limits include it: what ``compared_with_england_998`` of ``published/rate_current`` says."""
+        found: dict[str, str] = {}
+        for row in self.shown if self.rule and self.measure == "standardised_rate" else ():
+            words = compared(limits_998_of(row, self.rule), self.national)
+            if words != NOT_COMPARED:
+                found[str(row["area_code"])] = _SIDES.get(words, "")
+        return found
+
     @cached_property
     def sides(self) -> dict[str, str]:
-        """By area code, ``above`` or ``below`` for the areas outside the limits of the funnel."""
+        """By area code, ``above`` or ``below`` for the areas that are called higher or lower.
+
+        Their own limits exclude England's rate. Where the funnel's limits are widened, they are outside of these too. For areas
+        without limits of their own, the funnel's decide.
+        """
         if not self.national or self.by_share:
             return {}
-        return charts.outlying(self.shown, self.national, self.widened, self.round_to)
+        outside = charts.outlying(self.shown, self.national, self.widened, self.round_to)
+        if self.widened > 1:
+            return {code: side for code, side in outside.items() if self.by_own_limits.get(code, side) == side}
+        return {code: side for code, side in (outside | self.by_own_limits).items() if side}
+
+    @cached_property
+    def uncertain(self) -> list[Row]:
+        """The areas that a chart draws outside the 99.8% limits, but that may be inside: their figures are rounded."""
+        if not self.national or self.by_share:
+            return []
+        drawn = charts.outlying(self.shown, self.national, self.widened)
+        return [row for row in self.shown if (code := str(row["area_code"])) in drawn and code not in self.sides]
 
     def side(self, side: str) -> list[Row]:
         """The areas on one side of the limits, the most distant first."""
@@ -123,7 +155,9 @@ class Comparison:
         return found if side == "above" else found[::-1]
 
 
-def comparisons(rates: Sequence[Row], whole: Sequence[Row], *, adjust: bool, round_to: int) -> list[Comparison]:
+def comparisons(
+    rates: Sequence[Row], whole: Sequence[Row], *, adjust: bool, rule: Mapping[str, Any]
+) -> list[Comparison]:
     """The newest period of each kind of area, for every length of period and revision that is published."""
     found = []
     for kind in KINDS:
@@ -152,7 +186,7 @@ def comparisons(rates: Sequence[Row], whole: Sequence[Row], *, adjust: bool, rou
                 )
                 found.append(
                     Comparison(
-                        kind, tuple(compared), nation, adjust, round_to, revision if len(revisions) > 1 else "",
+                        kind, tuple(compared), nation, adjust, rule, revision if len(revisions) > 1 else "",
                         tuple(row for row in own if str(row["financial_year"]) != last),
                     )
                 )  # fmt: skip
@@ -188,11 +222,12 @@ def _line(each: Comparison) -> str:
         reasons = zip(
             SUPPRESSED, ("for a small number", "so that a small number elsewhere cannot be worked out"), strict=True
         )
-        why = ", ".join(f"{statuses[name]} {reason}" for name, reason in reasons if statuses[name])
+        given = [(statuses[name], reason) for name, reason in reasons if statuses[name]]
+        why = ", ".join(f"{number} {reason}" if len(given) > 1 else reason for number, reason in given)
         words += f"; {each.suppressed} {'is' if each.suppressed == 1 else 'are'} suppressed ({why})"
     for name, number in sorted(statuses.items()):
         if name not in SUPPRESSED:
-            reason = f"no {figure} given" if name in ("ok", "no_population") and figure == "share" else None
+            reason = "too few records" if name in ("ok", "no_population") and figure == "share" else None
             reason = reason or ("no rate given" if name == "ok" else wording.STATUSES.get(name, wording.in_words(name)))
             words += f"; {number} without a {figure} ({reason})"
     return words + "."
@@ -214,9 +249,9 @@ def _blocks(each: Comparison, key: str, title: str, footnotes: Footnotes) -> lis
         limits = "Poisson limits"
         if each.widened > 1:
             limits += f", widened for overdispersion: φ = {wording.rate(each.phi)}"
-        rounding = (
-            " An area counts as outside only if it is outside for every count that its rounded count can stand for."
-        )
+        called = " An area is called higher or lower if its own 99.8% limits exclude England's rate"
+        called += " and it is outside these limits" if each.widened > 1 else ""
+        called += ", for every count that its rounded count can stand for." if each.round_to > 1 else "."
         blocks += chart_block(
             charts.funnel(
                 each.shown, national=each.national, key=f"{key}-funnel", title=f"{title}, {each.period}",
@@ -224,7 +259,7 @@ def _blocks(each: Comparison, key: str, title: str, footnotes: Footnotes) -> lis
             ),
             f"{kinds} by number of people, {each.period}. Dotted: 95% limits; lines: 99.8% limits ({limits}). "
             f"{'The usual spread' if each.widened > 1 else 'Chance alone'} may explain what is between them."
-            f"{rounding if each.round_to > 1 else ''}",
+            f"{called if each.by_own_limits else ''}",
             [text(_dispersion_words(each)), *_extremes(each)],
         )  # fmt: skip
 
@@ -241,7 +276,26 @@ def _extremes(each: Comparison) -> list[Block]:
         names = [wording.area_name(row) for row in each.side(side)]
         if names:
             found.append(text(f"{words} ({len(names)}): {wording.listed(names)}."))
-    return found or [text(f"No {wording.areas(each.kind, 1)} is outside the 99.8% limits.")]
+    if each.uncertain:
+        names = [wording.area_name(row) for row in each.uncertain]
+        are = "is drawn" if len(names) == 1 else "are drawn"
+        found.append(
+            text(
+                f"{wording.listed(names)} {are} outside the 99.8% limits, but may be inside them, because published counts are rounded."
+            )
+        )
+    found = found or [text(f"No {wording.areas(each.kind, 1)} is outside the 99.8% limits.")]
+    alone = [code for code, side in each.by_own_limits.items() if side and not each.sides.get(code)]
+    if alone:
+        number = Counter(each.by_own_limits.values())
+        found.append(
+            text(
+                f"By their own 99.8% limits, which allow for chance alone, more areas differ from England: {number['above']} higher and "
+                f"{number['below']} lower (compared_with_england_998 in the table rate_current). The limits of the funnel plot also "
+                "allow for how much areas differ in general, so they single out fewer."
+            )
+        )
+    return found
 
 
 def _ranked(each: Comparison, kinds: str, footnotes: Footnotes) -> Block:

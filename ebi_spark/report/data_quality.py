@@ -67,7 +67,7 @@ def _quarantine(quality: Sequence[Row]) -> list[Block]:
     return [
         Block(
             "grid",
-            text="Quarantined rows (rows that could not be used), all years. `ebi-spark status` lists them by source table.",
+            text="Quarantined rows (rows that could not be used), all years. The command ebi-spark status lists them by source table.",
             head=("Data set", "Reason", "Rows", "Columns to check", "What to do"),
             rows=tuple(listed),
             align="lwrww",
@@ -97,20 +97,25 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
     providers = [row for row in rows if row["area_type"] == "provider"]
     blocks: list[Block] = []
     if national:
+        # Where every provider is small, none of them is published.
+        of_providers = {"providers": "Providers", "providers_low": "With a low month"} if providers else {}
+        low = (
+            " A provider's month is low if it has less than half as many records as the provider's typical month of that year (the "
+            "median of its months that are not marked)."
+        )
         months = Block(
             "grid",
-            text=f"{name}: every month, the latest first. A provider's month is low if it has less than half as many records as "
-            "the provider's typical month of that year (the median of its months that are not marked).",
-            head=("Month", "Records", "Providers", "With a low month", "Mark"),
+            text=f"{name}: every month, the latest first.{low if providers else ''}",
+            head=("Month", "Records", *of_providers.values(), "Mark"),
             rows=tuple(
                 (
                     wording.month(row["month"]),
-                    *(wording.count(row.get(field)) for field in ("records", "providers", "providers_low")),
+                    *(wording.count(row.get(field)) for field in ("records", *of_providers)),
                     wording.month_marks(row),
                 )
                 for row in reversed(national)
             ),
-            align="nrrrl",
+            align="nr" + "r" * len(of_providers) + "l",
             long=len(national) > LONG,
         )
         drawn = chart_block(
@@ -120,19 +125,19 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
         )
         blocks += drawn or [months]
     last, latest = latest_year(providers)
-    low: dict[str, list[Row]] = {}
+    months_low: dict[str, list[Row]] = {}
     for row in sorted(latest, key=lambda row: (str(row["area_code"]), str(row["month"]))):
         if row.get("low"):
-            low.setdefault(str(row["area_code"]), []).append(row)
+            months_low.setdefault(str(row["area_code"]), []).append(row)
     if latest:
         number = len({row["area_code"] for row in latest})
         blocks.append(
             text(
-                f"{name}, {last}: {len(low)} of {number} providers with 100 records or more in a typical month have a "
+                f"{name}, {last}: {len(months_low)} of {number} providers with 100 records or more in a typical month have a "
                 "low month.",
             )
         )
-    if low:
+    if months_low:
         blocks.append(
             Block(
                 "grid",
@@ -145,7 +150,7 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
                             f"{wording.month(row['month'])} {row['share_of_typical']:.0%}{_mark(row)}" for row in months
                         ),
                     )
-                    for code, months in sorted(low.items())
+                    for code, months in sorted(months_low.items())
                 ),
                 align="lw",
                 fold=True,

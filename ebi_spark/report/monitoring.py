@@ -1,8 +1,14 @@
 """The report's part on monitoring: prior approval, the care around operations, what changed, and case-note audits."""
 
+import math
+import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
+from ebi_spark.pathway.code_lists import steps
+from ebi_spark.pathway.definitions import definitions_after
+from ebi_spark.policies.code_books import code_books
 from ebi_spark.report import wording
 from ebi_spark.report.blocks import LONG, Block, by_year_shown, hidden_names, split_hidden, stack, text
 from ebi_spark.report.rows import Row, latest_year, position
@@ -180,15 +186,15 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
             ),
             align="lbr",
         )
-    steps = _ordered([row for row in latest if row["kind"] == "step"])
-    never = {row["measure"] for row in steps if row["class"] == "cannot_be_seen" and row.get("share") == 1}
+    listed = _ordered([row for row in latest if row["kind"] == "step"])
+    never = {row["measure"] for row in listed if row["class"] == "cannot_be_seen" and row.get("share") == 1}
     if never:
         yield text(
             "The algorithm cannot be decided in full for any fusion, because these data never show: "
-            f"{', '.join(sorted(wording.in_words(name) for name in never))}."
+            f"{'; '.join(sorted(title[:1].lower() + title[1:] for title in map(_title, never)))}."
         )
-    steps, hidden = split_hidden(steps, _step, _is_hidden)
-    if steps:
+    listed, hidden = split_hidden(listed, _step, _is_hidden)
+    if listed:
         yield Block(
             "grid",
             text=f"Each step of the care before, at and after the operation, {last}: fusions for which it is seen (dark), not seen "
@@ -201,10 +207,10 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
                     *(next((_count(row) for row in states if row["class"] == name), "–") for name in STATES),
                     wording.count(states[0].get("of_operations")),
                 )
-                for states in _grouped(steps)
+                for states in _grouped(listed)
             ),
             align="lbrrrr",
-            long=len(_grouped(steps)) > LONG,
+            long=len(_grouped(listed)) > LONG,
         )
     yield from hidden_names("Suppressed", hidden)
     yield text(UNSEEN)
@@ -228,7 +234,7 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
 def _ordered(steps: Sequence[Row]) -> list[Row]:
     return sorted(
         steps,
-        key=lambda row: (position(row["window"], WINDOWS), str(row["measure"]), position(row["class"], STATES)),
+        key=lambda row: (position(row["window"], WINDOWS), _title(row["measure"]), position(row["class"], STATES)),
     )
 
 
@@ -239,9 +245,19 @@ def _grouped(steps: Sequence[Row]) -> list[list[Row]]:
     return list(found.values())
 
 
+@cache
+def _titles() -> dict[str, str]:
+    """What each step is called, from the definitions of the steps."""
+    return {step["id"]: step["title"] for step in (*steps(), *definitions_after()["steps"])}
+
+
+def _title(measure: Any) -> str:
+    return _titles().get(str(measure), wording.in_words(measure).capitalize())
+
+
 def _step(row: Row) -> str:
     window = WINDOWS.get(str(row["window"]), wording.in_words(row["window"]))
-    return f"{wording.in_words(row['measure']).capitalize()} ({window[0].lower()}{window[1:]})"
+    return f"{_title(row['measure'])} ({window[0].lower()}{window[1:]})"
 
 
 def _incidence(rows: Sequence[Row]) -> Iterable[Block]:
@@ -332,6 +348,18 @@ def _changes(rows: Sequence[Row]) -> Iterable[Block]:
         yield text("A factor that is 0 divided by 0 in one of the years has the value of the other year.")
 
 
+def _diagnosis(code: str) -> str:
+    """A code of ICD-10 with its title."""
+    title = code_books()["icd10"].title(code)
+    return f"{code} ({title})" if title else code
+
+
+def _group(row: Row) -> tuple[int, float, str]:
+    """The place of a group of people in a table: ages and fifths by their numbers."""
+    number = re.match(r"\d+", str(row["class"]))
+    return position(row["measure"], DIMENSIONS), float(number[0]) if number else math.inf, str(row["class"])
+
+
 def _measures(rows: Sequence[Row]) -> Iterable[Block]:
     """Codes recorded instead, groups of people, and measures over records that are linked by person."""
 
@@ -365,7 +393,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
         words = {"other": "any other", "required": "one that the policy requires"}
         yield from _by_year(
             first,
-            label=lambda row: words.get(str(row["class"]), str(row["class"])),
+            label=lambda row: words.get(str(row["class"])) or _diagnosis(str(row["class"])),
             order=lambda row: (row["class"] == "other", row["class"]),
             cell=count,
             caption="The primary diagnosis of operations in scope, by year. A rare code is among “any other”.",
@@ -373,7 +401,7 @@ def _measures(rows: Sequence[Row]) -> Iterable[Block]:
         )
     groups = [row for row in rows if row["kind"] == "equality"]
     if groups:
-        groups.sort(key=lambda row: (position(row["measure"], DIMENSIONS), len(row["class"]), row["class"]))
+        groups.sort(key=_group)
         yield Block(
             "grid",
             text=f"Flagged records by groups of people, {wording.period(groups[0])}, per 100,000 a year, with 95% limits. Rates by sex "

@@ -74,9 +74,7 @@ def build_report(
     rows = {name: rows_of(tables.get(name)) for name in TABLES}
     all_caveats = report_caveats(mapping(manifest.get("caveats")))
     rule = disclosure_rules().get(str(manifest.get("disclosure")), {})
-    options = Options(
-        over_dispersion, control_charts, int(rule.get("round_to", 1)), manifest.get("coverage") == "partial"
-    )
+    options = Options(over_dispersion, control_charts, rule, manifest.get("coverage") == "partial")
     footnotes = wording.Footnotes()
     released = manifest.get("released_at")
     due = sources_to_check(rows["policy"], released) if isinstance(released, date) else {}
@@ -257,6 +255,7 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
                 head=("Table", "Version"),
                 rows=tuple((name, str(value)) for name, value in sorted(sources.items())),
                 align="lr",
+                fold=True,
             )
         )
     versions, sizes = mapping(manifest.get("versions")), mapping(manifest.get("tables"))
@@ -271,6 +270,7 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
                     for name in sorted({*versions, *sizes})
                 ),
                 align="lrr",
+                fold=True,
             )
         )
     return tuple(blocks)
@@ -279,8 +279,8 @@ def _provenance(manifest: Row) -> tuple[Block, ...]:
 def _coverage(manifest: Row) -> str:
     """What the data cover. Made-up data cover nothing, whatever the setting says."""
     words = {
-        "national": "national: the whole of England",
-        "partial": "partial: an extract, so no figure here is for the whole of England",
+        "national": "the whole of England",
+        "partial": "an extract, so no figure here is for the whole of England",
     }.get(str(manifest.get("coverage")), str(manifest.get("coverage") or "unknown"))
     return {
         "synthetic": f"{words} (of made-up records)",

@@ -1,7 +1,7 @@
 """One policy's part of the report: what it says, what its clauses remove, and what its readings and decisions change."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,12 +17,12 @@ from ebi_spark.report.wording import Footnotes
 
 @dataclass(frozen=True)
 class Options:
-    """How the charts of a report are made: the keys ``over_dispersion`` and ``control_charts``, what counts of areas are
-    rounded to, and whether the data are an extract of a part of England."""
+    """How the charts of a report are made: the keys ``over_dispersion`` and ``control_charts``, the disclosure rule, and
+    whether the data are an extract of a part of England."""
 
     over_dispersion: bool = True
     control_charts: Form = "plot_the_dots"
-    round_to: int = 1
+    rule: Mapping[str, Any] = field(default_factory=dict)
     partial: bool = False
 
 
@@ -114,7 +114,7 @@ class Policy:
     def comparisons(self) -> list[Comparison]:
         """The areas of each kind, compared with England."""
         return between_areas.comparisons(
-            self.rates, self.whole(), adjust=self.options.over_dispersion, round_to=self.options.round_to
+            self.rates, self.whole(), adjust=self.options.over_dispersion, rule=self.options.rule
         )
 
     @property
@@ -447,7 +447,7 @@ class Policy:
                 wording.in_words(row["decision"]) for row in chosen if not (row["added"] or row["removed"])
             )
             said = f", revision {revision}" if several else ""
-            start = f"From {wording.in_words(base)}{said}, {wording.count(chosen[0]['flagged'])} records flagged"
+            start = f"From the reading “{wording.in_words(base)}”{said}, {wording.count(chosen[0]['flagged'])} records flagged"
             if not with_effect:
                 blocks.append(text(f"{start}: no single decision changes that."))
                 continue

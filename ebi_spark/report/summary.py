@@ -14,6 +14,7 @@ from ebi_spark.report.blocks import stack
 from ebi_spark.report.policy import Policy
 from ebi_spark.report.rows import Row, clauses_of, is_suppressed, years_of
 
+_SIDES = {"above": "higher", "below": "lower"}
 # A sentence names at most so many areas.
 NAMED = 4
 
@@ -147,7 +148,7 @@ def _how_sure(policy: Policy) -> str:
         else:
             sentences.append(
                 f"Depending on the reading, {wording.count(low)} to {wording.count(high)} of the same records are flagged. "
-                f"The figure above is for the reading “{wording.in_words(policy.reading)}”; its limits allow for chance only."
+                f"The large number is for the reading “{wording.in_words(policy.reading)}”; its limits allow for chance only."
             )
     decided = largest_decision(policy)
     if decided is not None:
@@ -208,6 +209,8 @@ def _outlying(each: Comparison) -> str:
                 f". They differ by more than chance would explain (overdispersion {wording.rate(each.phi)}), and the limits allow "
                 "for that."
             )
+        elif each.uncertain:
+            why = f" with certainty: counts are rounded, so {len(each.uncertain)} may be inside or outside."
         return f"{words}none is outside the limits of the funnel plot{why}{spread}"
     parts = [
         f"{len(found)} {'is' if len(found) == 1 else 'are'} {word}"
@@ -265,10 +268,10 @@ def _area_words(row: Row, each: Comparison) -> str:
     words = f"{each.period}: {wording.rate(row[each.measure])} per 100,000"
     words += f" (95% limits {wording.limits(row)})" if limits_of(row) else ""
     if each.national:
-        side = {
-            "above": "higher than the limits of the funnel plot",
-            "below": "lower than the limits of the funnel plot",
-        }
-        words += f"; {side.get(each.sides.get(str(row['area_code']), ''), 'within the limits of the funnel plot')} around England's "
-        words += wording.rate(each.national)
+        code, england = str(row["area_code"]), f"England's {wording.rate(each.national)}"
+        side, own = (_SIDES.get(sides.get(code, ""), "") for sides in (each.sides, each.by_own_limits))
+        if own and not side:
+            words += f"; {own} than {england} by its own 99.8% limits, but within the limits of the funnel plot"
+        else:
+            words += f"; {f'{side} than' if side else 'within'} the limits of the funnel plot around {england}"
     return f"{words}. It is number {place} of {len(each.shown)}, counted from the highest. {counts[:1].upper()}{counts[1:]}."

@@ -111,6 +111,8 @@ def _java() -> Answer:
 
 
 def _class_cache() -> Answer:
+    if java_home_problem():
+        return Answer("needs Java 17 or 21", WARNING)
     try:
         archive = class_archive(local_jars())
     except InputError:

@@ -171,8 +171,8 @@ def _content(path: str) -> str:
 
 
 def _source_state(source: TableSource, where: str, lake: Lake, run_id: str, inputs: RunInputs) -> dict[str, str]:
-    if source.table:
-        return {f"table:{source.table}": lake.foreign_version(source.table) or run_id}
+    if source.catalogue_tables:
+        return {f"table:{name}": lake.foreign_version(name) or run_id for name in source.catalogue_tables}
     return {
         f"data:{path}": run_id if is_remote(path) else _file_state(Path(path)) for path in inputs.files(source, where)
     }

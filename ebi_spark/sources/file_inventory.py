@@ -85,7 +85,7 @@ def is_configured(path: str, sources: Iterable[Source]) -> bool:
     """Whether the configuration names a file (by path, folder or pattern) or a catalogue table. It need not exist."""
     named = [table for source in sources for table in source.tables.values()]
     return any(
-        path == table.table
+        path in table.catalogue_tables
         # A name with brackets can be a pattern or a file of that very name.
         or any(within(path, name) or _matches(path.split("/"), name.split("/")) for name in map(_spelt, table.paths))
         for table in named
@@ -110,7 +110,7 @@ def source_bytes(config: RunConfig, find: FindFiles | None = None) -> int | None
     size = 0
     for source in config.sources:
         for role, table in source.tables.items():
-            if table.table or any(is_remote(path) for path in table.paths):
+            if table.catalogue_tables or any(is_remote(path) for path in table.paths):
                 return None
             try:
                 found = (find or find_files)(table, f"sources.{source.name}.{role}")

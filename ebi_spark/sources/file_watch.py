@@ -62,7 +62,7 @@ def paths_of(config: RunConfig, find: FindFiles = find_files) -> list[str]:
     for source in config.record_sources:
         for role, table in source.tables.items():
             try:
-                found += [] if table.table else find(table, f"sources.{source.name}.{role}")
+                found += [] if table.catalogue_tables else find(table, f"sources.{source.name}.{role}")
             except InputError:
                 continue  # the error is raised again when the table is read
     return found

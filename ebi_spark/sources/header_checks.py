@@ -38,8 +38,8 @@ def check_headers(
     Raises an :class:`InputError` that names ``where``, the file and the remedy. Rows are not read. ``find``: how the paths
     of a source are found, where a run has found them already.
     """
-    if source.table:
-        return CheckedFiles(0, (0, 0), (f"the columns of the table {source.table}",))
+    if source.catalogue_tables:
+        return CheckedFiles(0, (0, 0), tuple(f"the columns of the table {name}" for name in source.catalogue_tables))
     layout = layout_for(source.role, config)
     not_checked: list[str] = []
     alike: dict[tuple[FileFormat, str], list[str]] = {}

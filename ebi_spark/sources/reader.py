@@ -135,13 +135,16 @@ def read_table(
 ) -> SourceTable:
     """One configured table. Raises an :class:`InputError` that names ``where`` if it cannot be read."""
     layout = layout_for(source.role, config)
-    files = [] if source.table else find(source, where)
+    files = [] if source.catalogue_tables else find(source, where)
     state = state_of(files)
     frames: list[DataFrame] = []
     groups: list[Group] = []
     for paths, frame, resolved, form in _opened(spark, source, files, layout, where, config):
         refuse_without_extract_date(source, resolved, where, config)
-        frames.append(_under_our_names(frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year))
+        name = paths[0] if source.catalogue_tables else ""
+        frames.append(
+            _under_our_names(frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year, name)
+        )
         read = {ours: name.upper() for ours, name in resolved.single.items()}
         groups.append(Group(tuple(paths), resolved.missing, resolved.extra, resolved.notes, read, resolved.mapped))
     return SourceTable("", source.role, united(frames), files, groups, state)
@@ -178,9 +181,8 @@ def _opened(
         return paths, frame, resolved, None
 
     try:
-        if source.table:
-            yield typed([source.table], _as_now(spark, table=source.table))
-            return
+        for name in source.catalogue_tables:
+            yield typed([name], _as_now(spark, table=name))
         groups: dict[tuple[FileFormat, str], list[str]] = {}
         for path in files:
             if is_remote(path):
@@ -297,10 +299,12 @@ def _under_our_names(
     form: FileFormat | None,
     most_bytes: int,
     bare_year: str | None = None,
+    table: str = "",
 ) -> DataFrame:
     """``frame`` with the columns of :class:`SourceTable`.
 
-    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means.
+    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means. ``table``: the name of
+    a table of a catalogue, empty for files.
     """
     types = {item.name: item.dataType for item in frame.schema.fields}
 
@@ -342,9 +346,9 @@ def _under_our_names(
     else:
         inexact = inexact_key(frame.schema, resolved)
         corrupt = F.lit(None).cast("string") if inexact is None else F.when(inexact, F.lit(UNUSABLE))
-    if source.table:
+    if table:
         lineage = [
-            F.lit(source.table).alias("source_file"),
+            F.lit(table).alias("source_file"),
             F.lit(None).cast("long").alias("file_bytes"),
             F.lit(None).cast("timestamp").alias("file_modified"),
         ]

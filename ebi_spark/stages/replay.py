@@ -71,7 +71,7 @@ def replay(lake: Lake, run_id: str, *, ignore_code_changes: bool, progress: Call
     files have changed since (unless ``ignore_code_changes``).
     """
     state = RunState(lake)
-    stages = _stages(state, run_id)
+    stages = stages_of_run(state, run_id)
     found: list[Comparison] = []
     for stage, compute in (("flag", _flag), ("rate", _rate), ("publish", _publish)):
         if stage not in stages:
@@ -86,8 +86,9 @@ def replay(lake: Lake, run_id: str, *, ignore_code_changes: bool, progress: Call
     return found
 
 
-def _stages(state: RunState, run_id: str) -> dict[str, list[StageRecord]]:
-    """The run's stages that were done. A stage that worked in batches has several."""
+def stages_of_run(state: RunState, run_id: str) -> dict[str, list[StageRecord]]:
+    """The run's stages that were done. A stage that worked in batches has several. Raises :class:`InputError` if there is nothing
+    to replay."""
     done = [record for record in reversed(state.records) if record.outcome == DONE]
     stages: dict[str, list[StageRecord]] = {}
     for record in done:

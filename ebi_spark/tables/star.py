@@ -121,7 +121,7 @@ RATE_CURRENT = Table(
     england_rate double -- England's standardised rate of the same policy and period
     england_share double -- England's flagged share of the same policy and period
     compared_with_england_95 string -- lower or higher: both of lower_95 and upper_95 are below or above england_rate; similar: england_rate is between them; not_compared
-    compared_with_england_998 string -- likewise, by lower_998 and upper_998
+    compared_with_england_998 string -- likewise, by lower_998 and upper_998: whether chance alone may explain the difference. The report's funnel plot can also allow for how much areas differ in general, so it calls fewer areas higher or lower, and never one that is similar here
     method string -- how the rate was calculated
     notes string -- what to know about the figure, separated by semicolons: distant_vintage, back_cast, partial_year, …
 """
