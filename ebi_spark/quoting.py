@@ -5,7 +5,7 @@ a function of this module before it is used. A name that cannot be quoted is ref
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ebi_spark.errors import InputError, shown
@@ -25,6 +25,11 @@ def sql_name(*parts: str) -> str:
 def sql_text(text: str) -> str:
     """A text as an SQL literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def sql_list(texts: Iterable[str]) -> str:
+    """Texts as a list in SQL, such as ``('A', 'B')``. An empty list is ``(NULL)``, in which no text is."""
+    return f"({', '.join(map(sql_text, texts)) or 'NULL'})"
 
 
 def table_parts(name: str) -> list[str]:

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.yaml_documents import load_document
 from ebi_spark.errors import InputError
+from ebi_spark.quoting import sql_list, sql_name, sql_text
 
 NOT_KNOWN, NOT_APPLICABLE, FACT = "not_known", "not_applicable", "fact"
 MISSING = (NOT_KNOWN, NOT_APPLICABLE)
@@ -49,23 +50,25 @@ def has(column: str, *meanings: str, field: str = "") -> Column:
     A column with a list of codes qualifies if it has such codes and no others. ``field``: the name under which the
     codes are listed, if it is not the name of the column.
     """
-    codes = default_codes_of(field or column, *meanings)
+    return F.expr(_has(column, *meanings, field=field))
+
+
+def _has(column: str, *meanings: str, field: str = "") -> str:
+    codes, value = default_codes_of(field or column, *meanings), sql_name(column)
     if not codes:
-        return F.lit(False)
-    value = F.col(column)
+        return "false"
     if column not in LISTS:
-        return F.coalesce(F.upper(value.cast("string")).isin(*codes), F.lit(False))
+        return f"coalesce(upper(CAST({value} AS STRING)) IN {sql_list(codes)}, false)"
     # Few lists begin with a default code, and only those are checked as a whole. Without its codes and marks, only the
     # last comma of ``,X999,|,X999,`` is left.
-    begins = reduce(lambda a, b: a | b, [value.startswith(f",{code},") for code in codes])
-    rest = reduce(lambda left, item: F.replace(left, F.lit(f",{item}"), F.lit("")), [*codes, EPISODE], value)
-    no_other = rest == ","
-    return F.coalesce(begins & no_other, F.lit(False))
+    begins = " OR ".join(f"startswith({value}, {sql_text(f',{code},')})" for code in codes)
+    rest = reduce(lambda left, item: f"replace({left}, {sql_text(f',{item}')}, '')", [*codes, EPISODE], value)
+    return f"coalesce(({begins}) AND {rest} = ',', false)"
 
 
 def holds(column: str, code: str) -> Column:
     """Whether a list of codes includes this code. Never NULL."""
-    return F.coalesce(F.col(column).contains(f",{code},"), F.lit(False))
+    return F.expr(f"coalesce(contains({sql_name(column)}, {sql_text(f',{code},')}), false)")
 
 
 def by_meaning(column: str, field: str = "") -> Column:
@@ -73,9 +76,11 @@ def by_meaning(column: str, field: str = "") -> Column:
     :func:`has`."""
     if not default_codes_of(field or column, *MISSING):
         return F.col(column)
-    return F.when(~has(column, *MISSING, field=field), F.col(column))
+    return F.expr(f"CASE WHEN NOT {_has(column, *MISSING, field=field)} THEN {sql_name(column)} END")
 
 
 def without_default(column: str, field: str = "") -> Column:
     """The column, but NULL if it has only default codes, of any meaning. ``field`` as for :func:`has`."""
-    return F.when(~has(column, field=field), F.col(column)) if default_codes_of(field or column) else F.col(column)
+    if not default_codes_of(field or column):
+        return F.col(column)
+    return F.expr(f"CASE WHEN NOT {_has(column, field=field)} THEN {sql_name(column)} END")

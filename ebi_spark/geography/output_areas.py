@@ -10,6 +10,7 @@ from ebi_spark.financial_years import label
 from ebi_spark.geography.area_versions import NOT_VALID, UNMAPPED, WHOLE, Geography
 from ebi_spark.geography.code_forms import known_code
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
+from ebi_spark.quoting import sql_list
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.table import RECORD_KEY
 
@@ -107,7 +108,7 @@ def unmapped_areas(flags: DataFrame, geography: Geography) -> DataFrame:
     inside = _join_mapping(flags.where(F.col("area_basis") != OUTSIDE_ENGLAND), geography).where("location IS NULL")
     named = F.col("area_code").isNotNull()
     # A code that names an area, but on other days. A practice's code may never name one (NHS England's 13Q).
-    is_area = F.col("area_code").isin(sorted(geography.valid))
+    is_area = F.expr(f"area_code IN {sql_list(sorted(geography.valid))}")
     on_other_days = is_area & F.col("known_code").isNull() & (F.col("area_date") >= F.lit(geography.covered_from))
     return (
         inside.select(
@@ -135,13 +136,12 @@ def has_unmapped_part(geography: Geography) -> Column:
         known = geography.mapped_days.get(code, (date.max, date.max))
         lacking[known] |= {f"{kind}/{row[f'{kind}_code']}" for kind in ("region", "icb", "sub_icb")}
     first, last = F.substring("period", 1, 7), F.col("financial_year")
-    area = F.concat_ws("/", "area_type", "area_code")
     found = F.lit(False)
     for (since, until), areas in sorted(lacking.items()):
         outside = F.lit(False) if since == date.min else first < _year_of(since)
         if until < date.max:
             outside = outside | (last >= _year_of(until))
-        found = found | (outside & area.isin(sorted(areas)))
+        found = found | (outside & F.expr(f"concat_ws('/', area_type, area_code) IN {sql_list(sorted(areas))}"))
     return found
 
 

@@ -20,6 +20,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.lookup_files import OUTSIDE, AreaCodes, read_lookup
+from ebi_spark.quoting import sql_list
 from ebi_spark.small_frames import small_frame
 
 # The columns of a record that can hold a code of the lookup, in the order in which they are tried.
@@ -153,14 +154,15 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
             frame = _looked_up(frame, table, key, named_by[basis], NAMED_BY[basis][0], f"_{basis}")
             found[basis] = F.col(f"_{basis}")
     # A code that is a sub-ICB location as a whole is used as it is, otherwise its first three characters (15M00 → 15M).
-    commissioner = F.upper(without_default("commissioner_code"))
-    short = F.substring(commissioner, 1, 3)
-    found["commissioner"] = F.when(commissioner.isin(*lookups.known_codes), commissioner).when(
-        short.isin(*lookups.known_codes), short
+    frame = frame.withColumn("_commissioner", F.upper(without_default("commissioner_code")))
+    short, known = "substring(_commissioner, 1, 3)", sql_list(lookups.known_codes)
+    # As SQL, because each of the codes would be several calls from Python to Java.
+    found["commissioner"] = F.expr(
+        f"CASE WHEN _commissioner IN {known} THEN _commissioner WHEN {short} IN {known} THEN {short} END"
     )
     ordered = [basis for basis in lookups.order if basis in found]
     code = F.coalesce(*[found[basis] for basis in ordered]) if ordered else F.lit(None).cast("string")
-    outside = F.coalesce(commissioner.rlike(OUTSIDE), F.lit(False))
+    outside = F.coalesce(F.col("_commissioner").rlike(OUTSIDE), F.lit(False))
     for column in named_by["residence"]:
         outside = outside | F.coalesce(F.col(column).rlike("^(W0|S0|N0|95|N2)"), F.lit(False))
     basis_column, area_day = F.lit(None).cast("string"), F.lit(None).cast("date")
@@ -184,6 +186,7 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
     latest = F.coalesce(*[F.col(f"_{basis}_latest") for basis in looked_up], F.lit(None).cast("string"))
     drop = [
         "_day",
+        "_commissioner",
         *(
             f"_{basis}{part}"
             for basis in found

@@ -635,7 +635,8 @@ def run_in_threads(tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
 
 def conform(frame: DataFrame, table: Table) -> DataFrame:
     """``frame`` with exactly the table's columns, in their order and types."""
-    return frame.select([F.col(name).cast(kind).alias(name) for name, kind, _ in table.fields()])
+    quoted = [(sql_name(name), kind) for name, kind, _ in table.fields()]
+    return frame.selectExpr(*[f"CAST({name} AS {kind}) AS {name}" for name, kind in quoted])
 
 
 def prepare_folders(folder: Path) -> None:

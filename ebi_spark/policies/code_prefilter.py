@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from ebi_spark.policies.compile import FIELDS, stored_four
 from ebi_spark.policies.model import AgeRange, AllOf, AnyOf, FollowedBy, HasCode, IsNull, NoneOf, Test
 from ebi_spark.policies.patterns import one_of, written_out
+from ebi_spark.quoting import sql_list, sql_name
 
 # A key is the first characters of a code: its category.
 KEY_LENGTH = 3
@@ -44,7 +45,7 @@ class CodePrefilter:
         """
         column = F.col(self.column)
         if self.whole:
-            return column.isin(*self.codes)
+            return F.expr(f"{sql_name(self.column)} IN {sql_list(self.codes)}")
         shared = _shared_start(self.codes)
         found = column.rlike(one_of(self.codes))
         return column.contains(shared) & found if shared else found

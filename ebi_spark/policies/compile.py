@@ -29,6 +29,7 @@ from ebi_spark.policies.model import (
     fields_of,
 )
 from ebi_spark.policies.patterns import one_of
+from ebi_spark.quoting import sql_list
 
 _BOTH = {
     "primary_diagnosis": "primary_diagnosis",
@@ -120,7 +121,7 @@ def _has_code(test: HasCode, column: Column) -> Column:
             return column.rlike(f",{one_of(test.codes)}")
         case "starts_with" if stored_four(test):
             # A plain IN on the stored four characters lets Spark skip pages of the Parquet files.
-            return F.col("dominant_procedure_4").isin(*test.codes)
+            return F.expr(f"dominant_procedure_4 IN {sql_list(test.codes)}")
         case "starts_with":
             return column.rlike(f"^{one_of(test.codes)}")
         case _:

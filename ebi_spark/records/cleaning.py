@@ -22,6 +22,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import day_of_iso, iso_day
+from ebi_spark.quoting import sql_list, sql_name, sql_text
 
 # Dates that stand for "no date" in HES and in systems that feed SUS: those of HES; the first days that databases,
 # spreadsheets and programming languages can represent; and the last. (With this many dates, Spark looks them up in a
@@ -37,50 +38,59 @@ NOTHING = ("", *map("".join, product("Nn", "Uu", "Ll", "Ll")))
 BABY_AGE_FROM = 7000
 OLDEST_AGE = 120
 
-Stage = Callable[[Column], Column]
+# From the name of a column, quoted for SQL, to its next value. Most are SQL: a text is one call from Python to Java, but Columns
+# are a call for each part of an expression, and there are thousands of them.
+Stage = Callable[[str], Column]
+
+_NOTHING = sql_list(NOTHING)
 
 
 def text(raw: Column) -> Column:
     """The text without blanks at its ends; NULL for blank and for the word NULL."""
-    return _filled(F.trim(raw))
-
-
-def _filled(trimmed: Column) -> Column:
-    """A trimmed text, NULL where it counts as missing. One look-up in a set is the shortest code for this."""
+    trimmed = F.trim(raw)
     return F.when(~trimmed.isin(*NOTHING), trimmed)
 
 
-def _strip(value: Column, *unwanted: str) -> Column:
-    for item in unwanted:
-        value = F.replace(value, F.lit(item), F.lit(""))
-    return value
+def _filled(trimmed: str) -> str:
+    """A trimmed text, NULL where it counts as missing. One look-up in a set is the shortest code for this."""
+    return f"CASE WHEN NOT {trimmed} IN {_NOTHING} THEN {trimmed} END"
 
 
-def _two_characters(value: Column) -> Column:
-    return F.when(F.octet_length(value) == 1, F.concat(F.lit("0"), value)).otherwise(value)
+def _replaced(value: str, unwanted: str, by: str = "") -> str:
+    return f"replace({value}, {sql_text(unwanted)}, {sql_text(by)})"
 
 
-def _one_code(value: Column) -> Column:
-    return F.nullif(F.upper(_strip(value, ".", " ")), F.lit(""))
+def _strip(value: str, *unwanted: str) -> str:
+    return reduce(_replaced, unwanted, value)
 
 
-def _number(value: Column) -> Column:
-    return F.coalesce(value.try_cast("int"), value.try_cast("double").try_cast("int"))
+def _two_characters(value: str) -> Column:
+    return F.expr(f"CASE WHEN octet_length({value}) = 1 THEN concat('0', {value}) ELSE {value} END")
 
 
-def _no_sentinel(value: Column) -> Column:
-    return F.when(~value.isin([F.lit(day).cast("date") for day in DATE_SENTINELS]), value)
+def _one_code(value: str) -> Column:
+    return F.expr(f"nullif(upper({_strip(value, '.', ' ')}), '')")
 
 
-def _packed(value: Column) -> Column:
+def _number(value: str) -> Column:
+    return F.expr(f"coalesce(try_cast({value} AS INT), try_cast(try_cast({value} AS DOUBLE) AS INT))")
+
+
+def _no_sentinel(value: str) -> Column:
+    return F.expr(
+        f"CASE WHEN NOT {value} IN ({', '.join(f'DATE{sql_text(day)}' for day in DATE_SENTINELS)}) THEN {value} END"
+    )
+
+
+def _packed(value: str) -> Column:
     """A concatenation (upper case) with a comma before and after every code and episode mark. Runs of commas may
     remain.
 
     Chains of plain replacements cost the least, measured against ``translate`` and regular expressions.
     """
-    packed = _strip(F.btrim(value, F.lit("|, \t")), " ", ".", "\t")
-    packed = F.replace(F.replace(packed, F.lit("||"), F.lit("|")), F.lit("|"), F.lit(",|,"))
-    return F.replace(F.concat(F.lit(","), packed, F.lit(",")), F.lit(",,"), F.lit(","))
+    packed = _strip(f"btrim({value}, {sql_text('|, ' + chr(9))})", " ", ".", "\t")
+    packed = _replaced(_replaced(packed, "||", "|"), "|", ",|,")
+    return F.expr(_replaced(f"concat(',', {packed}, ',')", ",,", ","))
 
 
 # _A_CODE is a character that a code has and a mark has not. _UNTIDY is what is removed: at the start, all marks, each
@@ -91,22 +101,32 @@ _A_CODE = "[^-,&|]"
 _UNTIDY = r"^(?:,(?:\||[-&]*+)(?=,))++|,(?:\|(?=(?:,[-&]*+(?=,))*+,(?:\||\z))|[-&]*+(?=,))"
 
 
-def _tidy(packed: Column) -> Column:
+def _tidy(packed: str) -> Column:
     """Reduce runs of commas, marks of an empty code and marks of empty episodes to one, with none at the ends. NULL
     when no code is left. They are rare: only rows that have one pay for the regular expressions."""
-    odd = packed.contains(",,") | packed.contains(",-") | packed.contains(",&") | packed.contains(",|,|,")
-    odd = odd | packed.startswith(",|,") | packed.endswith(",|,")
-    tidied = F.when(packed.rlike(_A_CODE), F.regexp_replace(packed, _UNTIDY, ""))
-    return F.when(F.octet_length(packed) > 2, F.when(odd, tidied).otherwise(packed))
+    odd = [f"contains({packed}, {sql_text(part)})" for part in (",,", ",-", ",&", ",|,|,")]
+    odd += [f"startswith({packed}, ',|,')", f"endswith({packed}, ',|,')"]
+    tidied = f"CASE WHEN {packed} RLIKE '{_A_CODE}' THEN regexp_replace({packed}, {sql_text(_UNTIDY)}, '') END"
+    return F.expr(
+        f"CASE WHEN octet_length({packed}) > 2 THEN CASE WHEN {' OR '.join(odd)} THEN {tidied} ELSE {packed} END END"
+    )
 
 
-def _in_calendar(value: Column) -> Column:
+def _in_calendar(value: str) -> Column:
     """A DATE with a four-digit year, as a text could have it; else NULL."""
-    return F.when(value.between(F.lit("0001-01-01").cast("date"), F.lit("9999-12-31").cast("date")), value)
+    return F.expr(f"CASE WHEN {value} BETWEEN DATE'0001-01-01' AND DATE'9999-12-31' THEN {value} END")
 
 
-def _unchanged(value: Column) -> Column:
-    return value
+def _iso_day(value: str) -> Column:
+    return iso_day(F.col(value))
+
+
+def _day_of_iso(value: str) -> Column:
+    return day_of_iso(F.col(value))
+
+
+def _unchanged(value: str) -> Column:
+    return F.col(value)
 
 
 # The stages for each kind of value, once it is trimmed and not empty.
@@ -126,7 +146,7 @@ KINDS: dict[str, tuple[Stage, ...]] = {
     # INT. A text that is not a number becomes NULL and is noted.
     "number": (_number,),
     # DATE. A text that is not a date, or is a placeholder, becomes NULL and is noted.
-    "day": (iso_day, day_of_iso, _no_sentinel),
+    "day": (_iso_day, _day_of_iso, _no_sentinel),
 }
 # The stages where the source column already has the type.
 TYPED_KINDS: dict[str, tuple[Stage, ...]] = {
@@ -158,29 +178,30 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
     typed = {name for name, kind in kinds.items() if kind in TYPED_KINDS and types[name] != "string"}
     stages = {name: (TYPED_KINDS if name in typed else KINDS)[kind] for name, kind in kinds.items()}
     others = [name for name in rows.columns if name not in kinds]
-    filled = {name: F.col(name) if name in typed else _filled(F.col(name)) for name in kinds}
     # Whether the field is filled at all; for the other kinds the value itself shows it.
     read = [name for name, kind in kinds.items() if kind in READ]
     # Each stage names only the columns that it changes, because each name costs a call from Python to Java.
+    untyped = [name for name in kinds if name not in typed]
     frame = rows.withColumns(
-        {f"_raw_{name}": F.col(name) for name in kinds}
-        | {name: F.trim(F.col(name)) for name in kinds if name not in typed}
+        {f"_raw_{name}": F.col(name) for name in kinds} | {name: F.expr(f"trim({sql_name(name)})") for name in untyped}
     )
+    filled = {name: sql_name(name) if name in typed else _filled(sql_name(name)) for name in kinds}
     frame = frame.withColumns(
-        {f"_stated_{name}": filled[name].isNotNull() for name in read}
-        | {name: value for name, value in filled.items() if name not in typed}
+        {f"_stated_{name}": F.expr(f"({filled[name]}) IS NOT NULL") for name in read}
+        | {name: F.expr(filled[name]) for name in untyped}
     )
     for number in range(max(len(kind_stages) for kind_stages in stages.values())):
         made: dict[str, Column] = {}
         for name, kind in kinds.items():
+            value = sql_name(name)
             if kind == "codes" and number == 0:
-                made[f"_cased_{name}"] = F.upper(name) != F.col(name)
+                made[f"_cased_{name}"] = F.expr(f"upper({value}) != {value}")
             elif kind == "day" and number == _DAY_READ:
-                made[f"_read_{name}"] = F.col(name).isNotNull()
+                made[f"_read_{name}"] = F.expr(f"{value} IS NOT NULL")
             if number < len(stages[name]) and stages[name][number] is not _unchanged:
-                made[name] = stages[name][number](F.col(name))
+                made[name] = stages[name][number](value)
         frame = frame.withColumns(made) if made else frame
-    flags = {f"unread_{name}": F.col(f"_stated_{name}") & ~F.col(f"_read_{name}") for name in unread}
+    flags = {f"unread_{name}": F.expr(f"`_stated_{name}` AND NOT `_read_{name}`") for name in unread}
     return _with_changes(frame, [*others, *kinds, *flags], flags, kinds, typed)
 
 
@@ -192,9 +213,10 @@ def tidied(rows: DataFrame, names: Iterable[str], days: Iterable[str] = ()) -> D
     rows = rows.withColumns({n: text(F.col(n)) if n in rows.columns else nothing for n in names})
     types = dict(rows.dtypes)
     for day in days:
-        stages = (text, *KINDS["day"]) if types[day] == "string" else TYPED_KINDS["day"]
-        for stage in stages:
-            rows = rows.withColumn(day, stage(F.col(day)))
+        if types[day] == "string":
+            rows = rows.withColumn(day, text(F.col(day)))
+        for stage in (KINDS if types[day] == "string" else TYPED_KINDS)["day"]:
+            rows = rows.withColumn(day, stage(sql_name(day)))
     return rows
 
 
@@ -214,38 +236,42 @@ def _with_changes(
     code that the JVM had to compile and most of the time that a row took. The raw values are put into an array
     beforehand, for such rows only, because a ``select`` with an interpreted function copies all its columns.
     """
-    odd = []
-    empty = []
-    outcomes = []
+    odd: list[str] = []
+    empty: list[tuple[Column, Column]] = []
+    outcomes: list[str] = []
     for at, (name, kind) in enumerate(kinds.items()):
-        raw, value = F.col(f"_raw_{name}"), F.col(name)
+        raw, value = f"`_raw_{name}`", sql_name(name)
         if kind not in READ:
-            odd.append(~raw.eqNullSafe(value))
+            odd.append(f"NOT {raw} <=> {value}")
             outcomes.append(value)
             continue
-        stated = F.col(f"_stated_{name}")
-        unusable = stated & value.isNull()
-        odd.append(unusable | stated & (raw.contains(".") | F.col(f"_cased_{name}")) if kind == "codes" else unusable)
+        stated = f"`_stated_{name}`"
+        unusable = f"{stated} AND {value} IS NULL"
+        codes = f" OR {stated} AND (contains({raw}, '.') OR `_cased_{name}`)" if kind == "codes" else ""
+        odd.append(f"{unusable}{codes}")
         if name not in typed:
-            word = F.when(F.trim(raw) == "", f"{name}:blank").otherwise(f"{name}:null_text")
-            empty.append((raw.isNotNull() & ~stated, word))
-        outcome = F.when(value.isNotNull(), F.get(F.col("_odd"), F.lit(at)))
-        outcomes.append(outcome.when(F.col(f"_read_{name}"), F.lit(_SENTINEL)) if kind == "day" else outcome)
-    raws = F.array(*[F.col(f"_raw_{name}").cast("string") for name in kinds])
-    any_odd = reduce(lambda a, b: a | b, odd)
+            word = f"CASE WHEN trim({raw}) = '' THEN '{name}:blank' ELSE '{name}:null_text' END"
+            empty.append((F.expr(f"{raw} IS NOT NULL AND NOT {stated}"), F.expr(word)))
+        sentinel = f" WHEN `_read_{name}` THEN '{_SENTINEL}'" if kind == "day" else ""
+        outcomes.append(f"CASE WHEN {value} IS NOT NULL THEN get(_odd, {at}){sentinel} END")
+    raws = ", ".join(f"CAST(`_raw_{name}` AS STRING)" for name in kinds)
+    any_odd = " OR ".join(odd)
     # Named twice, so that Spark puts these conditions into a method of their own.
-    noted = {"_any_odd": any_odd, "_odd": F.when(any_odd, raws), "_empty": list_of(empty)}
+    noted = {
+        "_any_odd": F.expr(any_odd),
+        "_odd": F.expr(f"CASE WHEN {any_odd} THEN array({raws}) END"),
+        "_empty": list_of(empty),
+    }
     compared = frame.withColumns({**flags, **noted})
-    names, sorts = (F.array(*[F.lit(text) for text in listed]) for listed in (kinds.keys(), kinds.values()))
-    fields = F.arrays_zip(
-        F.col("_odd").alias("raw"), F.array(*outcomes).alias("outcome"), names.alias("name"), sorts.alias("kind")
+    listed = (f"array({', '.join(map(sql_text, texts))})" for texts in (kinds.keys(), kinds.values()))
+    # `arrays_zip` names the parts of its structs by their number.
+    zipped = f"arrays_zip(_odd, array({', '.join(outcomes)}), {', '.join(listed)})"
+    described = _described("field._odd", "field.`1`", "field.`3`")
+    changes = (
+        f"CASE WHEN _any_odd THEN array_compact(transform({zipped}, field -> concat(field.`2`, ':', {described}))) "
+        "ELSE _empty END"
     )
-    each = F.transform(
-        fields,
-        lambda field: F.concat(field["name"], F.lit(":"), _described(field["raw"], field["outcome"], field["kind"])),
-    )
-    changes = F.when(F.col("_any_odd"), F.array_compact(each)).otherwise(F.col("_empty"))
-    return compared.withColumn("cleaned", changes).select(*kept, "cleaned")
+    return compared.withColumn("cleaned", F.expr(changes)).select(*kept, "cleaned")
 
 
 def list_of(texts: Iterable[tuple[Column, Column]]) -> Column:
@@ -260,24 +286,22 @@ def list_of(texts: Iterable[tuple[Column, Column]]) -> Column:
     return F.when(some, listed).otherwise(nothing)
 
 
-def _described(raw: Column, outcome: Column, kind: Column) -> Column:
+def _described(raw: str, outcome: str, kind: str) -> str:
     """How one value was changed; NULL where it was not. ``outcome`` is the cleaned value. For a parsed kind it is the
     raw text where parsing succeeded."""
-    trimmed = F.trim(raw)
-    listed = kind == "codes"
-    return (
-        F.when(trimmed == "", F.lit("blank"))
-        .when(F.upper(trimmed) == "NULL", F.lit("null_text"))
-        .when((kind == "day") & (outcome == _SENTINEL), F.lit("sentinel"))
-        .when(raw.isNotNull() & outcome.isNull() & (kind == "day"), F.lit("not_a_date"))
-        .when(raw.isNotNull() & outcome.isNull() & (kind == "number"), F.lit("not_a_number"))
-        .when(raw.isNotNull() & outcome.isNull(), F.lit("blank"))
-        .when(~listed & (outcome == raw), F.lit(None).cast("string"))
-        .when((kind == "two_character_code") & (F.length(trimmed) == 1), F.lit("one_digit"))
-        .when(raw.contains("."), F.lit("dots"))
-        .when(raw != F.upper(raw), F.lit("case"))
-        .when(~listed & raw.isNotNull(), F.lit("padding"))
-    )
+    return f"""CASE
+        WHEN trim({raw}) = '' THEN 'blank'
+        WHEN upper(trim({raw})) = 'NULL' THEN 'null_text'
+        WHEN {kind} = 'day' AND {outcome} = '{_SENTINEL}' THEN 'sentinel'
+        WHEN {raw} IS NOT NULL AND {outcome} IS NULL AND {kind} = 'day' THEN 'not_a_date'
+        WHEN {raw} IS NOT NULL AND {outcome} IS NULL AND {kind} = 'number' THEN 'not_a_number'
+        WHEN {raw} IS NOT NULL AND {outcome} IS NULL THEN 'blank'
+        WHEN NOT {kind} = 'codes' AND {outcome} = {raw} THEN NULL
+        WHEN {kind} = 'two_character_code' AND length(trim({raw})) = 1 THEN 'one_digit'
+        WHEN contains({raw}, '.') THEN 'dots'
+        WHEN {raw} != upper({raw}) THEN 'case'
+        WHEN NOT {kind} = 'codes' AND {raw} IS NOT NULL THEN 'padding'
+        END"""
 
 
 def age_seen(first: Column, fallback: Column) -> Column:

@@ -2,17 +2,18 @@
 evaluates the native checks of published tables on pandas. No record is collected."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.storage import Lake
+from ebi_spark.quoting import sql_list, sql_text
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.silver import QUARANTINE
 from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
@@ -73,17 +74,19 @@ class ViolationCounter:
         checks_of_part: dict[str, list[tuple[str, str]]] = {}
         keys_by_check: dict[tuple[str, str], tuple[DataFrame, tuple[str, ...]]] = {}
 
-        def add_query(frame: DataFrame, counts: list[Column], keys: list[tuple[str, str]]) -> None:
+        def add_query(frame: DataFrame, counts: Iterable[str], keys: list[tuple[str, str]]) -> None:
+            """``counts``: columns of a frame with one row, or aggregates over all rows, as SQL. Text, because each part of
+            a Column is a call from Python to Java, and there are hundreds of checks."""
             part = f"{keys[0][0]}/{len(parts)}"
-            parts.append(frame.select(F.lit(part).alias("part"), F.array(*counts).alias("counts")))
+            parts.append(frame.selectExpr(f"{sql_text(part)} AS part", f"array({', '.join(counts)}) AS counts"))
             checks_of_part[part] = keys
 
         for suite in suites:
             frame, in_memory, empty = self.rows(suite.name), self._in_memory(suite.name), self._is_empty(suite.name)
             self._schema(suite, violations)
-            aggregates: dict[tuple[str, str], Column] = {}
-            by_row: dict[tuple[str, str], Column] = {}
-            grouped: dict[tuple[str, str], Column] = {}
+            aggregates: dict[tuple[str, str], str] = {}
+            by_row: dict[tuple[str, str], str] = {}
+            grouped: dict[tuple[str, str], str] = {}
             for check in suite.checks:
                 key = (suite.name, check.id)
                 if check.kind == "schema" or check.id == COLUMNS_THERE:
@@ -100,7 +103,7 @@ class ViolationCounter:
                 elif check.kind == "group":
                     grouped[key] = _violation_count(check)
                 elif check.kind == "total":
-                    aggregates[key] = F.expr(f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END")
+                    aggregates[key] = f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END"
                 elif in_memory is not None and check.kind in ("unique", "unique_every_year"):
                     rows = self._of_years(in_memory) if check.kind == "unique" else in_memory
                     violations.counts[key] = rows.num_rows - rows.group_by(list(check.rule)).aggregate([]).num_rows
@@ -109,18 +112,15 @@ class ViolationCounter:
                     keyed = frame if check.kind == "unique" else self.whole(suite.name)
                     keys_by_check[key] = (keyed, tuple(check.rule))
                     hashed = keyed.groupBy(F.xxhash64(*check.rule).alias("_hash")).count()
-                    add_query(_surplus(hashed), [F.col("surplus")], [key])
+                    add_query(_surplus(hashed), ["surplus"], [key])
                 else:
-                    add_query(self._query(str(check.rule)).toDF("violations"), [F.col("violations")], [key])
+                    add_query(self._query(str(check.rule)).toDF("violations"), ["violations"], [key])
             sources = {"": frame, "groups": self._groups(suite) if grouped else frame}
             if by_row:
-                sources["rows"] = frame.where(~F.col(YEAR).isin(*self.passed[suite.name]) | F.col(YEAR).isNull())
+                sources["rows"] = frame.where(f"{YEAR} NOT IN {sql_list(self.passed[suite.name])} OR {YEAR} IS NULL")
             for counts, of in ((aggregates, ""), (by_row, "rows"), (grouped, "groups")):
                 if counts:
-                    source = sources[of]
-                    names = [f"c{number}" for number in range(len(counts))]
-                    counted = source.agg(*[c.alias(n) for c, n in zip(counts.values(), names, strict=True)])
-                    add_query(counted, [F.col(name) for name in names], list(counts))
+                    add_query(sources[of], counts.values(), list(counts))
         for row in _union(parts).collect() if parts else []:
             violations.counts.update(zip(checks_of_part[row["part"]], map(int, row["counts"]), strict=True))
         for key, (frame, columns) in keys_by_check.items():
@@ -187,9 +187,9 @@ class ViolationCounter:
         if self.years is not None and YEAR in frame.columns:
             unknown = [UNKNOWN_YEAR] if table == QUARANTINE else []
             # A NULL year is in no list of years. It is kept, so that the check for missing years finds it.
-            frame = frame.where(F.col(YEAR).isin(*self.years, *unknown) | F.col(YEAR).isNull())
+            frame = frame.where(f"{YEAR} IN {sql_list([*self.years, *unknown])} OR {YEAR} IS NULL")
         if self.release_id is not None and RELEASE_ID in frame.columns and table.layer == "published":
-            frame = frame.where(F.col(RELEASE_ID) == self.release_id)
+            frame = frame.where(f"{RELEASE_ID} = {sql_text(self.release_id)}")
         return frame
 
     def whole(self, suite: str) -> DataFrame:
@@ -252,7 +252,7 @@ class ViolationCounter:
         totals = [self._query(sql) for sql in suite.groups.totals]
         stacked = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), totals)
         names = [name for name in stacked.columns if name not in suite.groups.by]
-        return stacked.groupBy(*suite.groups.by).agg(*[F.first(name, ignorenulls=True).alias(name) for name in names])
+        return stacked.groupBy(*suite.groups.by).agg(*[F.expr(f"first({name}, true) AS {name}") for name in names])
 
 
 def _table(suite: str) -> Table:
@@ -273,9 +273,9 @@ def _union(parts: list[DataFrame]) -> DataFrame:
     return _union(parts[:middle]).union(_union(parts[middle:]))
 
 
-def _violation_count(check: Check) -> Column:
-    """How many rows do not meet a condition. A condition that is NULL is not met."""
-    return F.expr(f"count_if(NOT coalesce(({check.rule}), false))")
+def _violation_count(check: Check) -> str:
+    """How many rows do not meet a condition, as SQL. A condition that is NULL is not met."""
+    return f"count_if(NOT coalesce(({check.rule}), false))"
 
 
 def _surplus(counted: DataFrame) -> DataFrame:
