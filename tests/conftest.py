@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from py4j.java_gateway import JavaClass, JavaMember, JVMView
 from pyspark.sql import SparkSession
 
 os.environ.setdefault("EBI_SPARK_MASTER", "local[2]")
@@ -39,23 +38,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("spark")
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
-
-
-def remember_java_names() -> None:
-    """PySpark asks Java for the class and the method at every use of a function. That is half of all that Python and Java
-    say to one another when an ingest builds its queries. Here each is asked for once."""
-    for owner, kept in ((JVMView, JavaClass), (JavaClass, JavaMember)):
-
-        def ask(self: Any, name: str, asked: Any = owner.__getattr__, kept: type = kept) -> Any:
-            found = asked(self, name)
-            if isinstance(found, kept):
-                self.__dict__[name] = found  # where Python looks first
-            return found
-
-        owner.__getattr__ = ask
-
-
-remember_java_names()
 
 
 @pytest.fixture(scope="session")

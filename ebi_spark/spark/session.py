@@ -18,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyspark
@@ -333,6 +335,7 @@ def spark_session(
     )
     for key, value in store_settings(folder, stores).items():
         builder = builder.config(key, value)
+    _remember_java_names()
     with _java_prints_to_standard_error():
         spark = builder.getOrCreate()
     for key, value in PLANNING.items():
@@ -394,6 +397,23 @@ def _compiling(data_bytes: int | None) -> str:
         return f"{JAVA_OPTIONS} {QUICK_JAVA_OPTIONS}"
     directives = resource("conf", "compiler_directives.json")
     return f"{JAVA_OPTIONS} {THOROUGH_JAVA_OPTIONS} {java_option(f'-XX:CompilerDirectivesFile={directives}')}"
+
+
+@cache
+def _remember_java_names() -> None:
+    """Let PySpark ask Java for each class and method once a session. It asks at every use of a function, which is a fifth of all
+    calls from Python to Java. The names are kept in the objects of the session that gave them."""
+    from py4j.java_gateway import JavaClass, JavaMember, JVMView
+
+    for owner, kept in ((JVMView, JavaClass), (JavaClass, JavaMember)):
+
+        def ask(self: Any, name: str, asked: Any = owner.__getattr__, kept: type = kept) -> Any:
+            found = asked(self, name)
+            if isinstance(found, kept):
+                self.__dict__[name] = found  # where Python looks first
+            return found
+
+        owner.__getattr__ = ask
 
 
 def refuse_scratch(folder: Path) -> None:
