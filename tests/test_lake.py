@@ -251,6 +251,46 @@ def test_a_small_table_is_the_same_in_memory(lake: Lake, monkeypatch: pytest.Mon
     assert Lake(lake.spark, lake.location, as_of={RELEASE.full_name: 1}).read_small(RELEASE).count() == 1
 
 
+def test_a_small_table_is_read_from_its_files_as_delta_reads_it(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without rows; with partitions, of which one was replaced; with a file that is older than some columns; and never where the
+    folder of a partition is not named after it."""
+    for table in (without(ACTIVITY_RATE, "expected", "notes"), without(RELEASE, "versions")):
+        lake._create(table)
+    assert lake.read(ACTIVITY_RATE).collect() == [] != lake.read(ACTIVITY_RATE).columns
+    lake.append(
+        ACTIVITY_RATE, rates(lake, ("2021-22", "A", 1), ("2022-23", "B", 2)).drop("expected", "notes"), stage=""
+    )
+    lake.append(
+        RELEASE,
+        small_frame(lake.spark, [{"release_id": "r1", "tables": {"a": 1}}], without(RELEASE, "versions").schema),
+        stage="",
+    )
+    lake.migrate(USED.values())
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2022-23", "C", 3)), {YEAR: ["2022-23"]}, stage="")
+    lake.append(RELEASE, [{"release_id": "r2", "released_at": datetime(2022, 10, 30, 0, 30, tzinfo=UTC)}], stage="")
+
+    def read() -> dict[str, Any]:
+        frames = {table: lake.read(table) for table in (ACTIVITY_RATE, RELEASE)}
+        return {
+            table.name: (frame.schema, sorted(map(repr, frame.collect())), sorted(frame.inputFiles()))
+            for table, frame in frames.items()
+        }
+
+    found = read()
+    assert lake.read(ACTIVITY_RATE).rdd.getNumPartitions() == 1
+    assert [len(rows) for _, rows, _ in found.values()] == [2, 2]
+    monkeypatch.setattr(storage, "ONE_PARTITION_BYTES", 0)
+    assert read() == found
+    monkeypatch.undo()
+    folder = log_of(lake, ACTIVITY_RATE).parent
+    files = local_tables.data_files(folder)
+    assert files is not None and len(files.paths) == 2
+    (folder / f"{YEAR}=2021-22").rename(folder / "elsewhere")
+    for entry in (folder / "_delta_log").glob("*.json"):
+        entry.write_text(entry.read_text().replace(f'"path":"{YEAR}=2021-22', '"path":"elsewhere'))
+    assert local_tables.data_files(folder) is None
+
+
 def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
     """Different years commit side by side; of two runs on the same year at most one is refused, whole, and its retry
     works."""

@@ -6,6 +6,7 @@ description, `deltalake` numbers the commits wrongly, and then another year woul
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +28,9 @@ Where = Mapping[str, Iterable[str | int]]
 # One thread: rows then come in the same order each time.
 _IN_ORDER = {"datafusion.execution.target_partitions": "1"}
 
+# A character of a path that Spark may read as a pattern or decode.
+_PATTERN = re.compile(r"[^\w./=,+ -]")
+
 
 class UnreadableTableError(Exception):
     """Only Spark can read the table: it was changed by hand or written with features that `deltalake` does not have."""
@@ -39,6 +43,14 @@ class CommitInfo(NamedTuple):
     version: int
     operation: str
     metadata: str | None
+
+
+class DataFiles(NamedTuple):
+    """The Parquet files of a table, with their sizes in bytes. ``schema`` is Spark's JSON."""
+
+    schema: dict[str, Any]
+    paths: tuple[str, ...]
+    sizes: tuple[int, ...]
 
 
 class LocalLake:
@@ -171,6 +183,21 @@ def described(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """(schema as Spark's JSON, table properties)."""
     opened = open_table(folder)
     return json.loads(opened.schema().to_json()), dict(opened.metadata().configuration)
+
+
+def data_files(folder: Path) -> DataFiles | None:
+    """The files of the newest version. None if Spark may not find the same rows and partitions by the files' paths."""
+    opened = open_table(folder)
+    columns = opened.metadata().partition_columns
+    files = pa.table(opened.get_add_actions(flatten=True)).to_pylist()
+    for file in files:
+        partition = "".join(f"{column}={file[f'partition.{column}']}/" for column in columns)
+        if file["path"].rpartition("/")[0] != partition.rstrip("/"):
+            return None
+    paths = tuple(str(folder / file["path"]) for file in files)
+    if any(_PATTERN.search(path) for path in paths):
+        return None
+    return DataFiles(json.loads(opened.schema().to_json()), paths, tuple(file["size_bytes"] for file in files))
 
 
 def partitions(folder: Path, column: str) -> set[str]:

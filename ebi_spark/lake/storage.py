@@ -31,7 +31,7 @@ from ebi_spark.lake.local_tables import CommitInfo, LocalLake, UnreadableTableEr
 from ebi_spark.lake.object_store import Objects, newest_log_entry
 from ebi_spark.lake.small_writes import SmallWriter
 from ebi_spark.quoting import sql_name, sql_text, table_parts
-from ebi_spark.small_frames import Row, conform_table, small_table
+from ebi_spark.small_frames import Row, conform_table, small_frame, small_table
 from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.table import SCHEMA_VERSION, YEAR, Table
@@ -63,6 +63,8 @@ _MAINTAINING = {
 }
 # The most bytes of files that `Lake.read_small` reads into memory.
 IN_MEMORY_BYTES = 1 << 20
+# The most bytes of files that `Lake.read` reads as one partition.
+ONE_PARTITION_BYTES = 4 << 20
 
 # What can be written: a Spark DataFrame, which may be large, or rows that are on the driver already.
 Rows: TypeAlias = DataFrame | pa.Table | Sequence[Row]
@@ -277,9 +279,23 @@ class Lake(LocalLake):
         reader, pinned = self.spark.read, self.as_of.get(table.full_name)
         if pinned is not None:
             reader = reader.option("versionAsOf", pinned)
+        if self._without_spark(table):
+            with contextlib.suppress(UnreadableTableError):
+                files = local_tables.data_files(Path(self._path(table)))
+                if files is not None and sum(files.sizes) <= ONE_PARTITION_BYTES:
+                    return self._read_files(Path(self._path(table)), files)
         if self.location.place:
             return reader.format("delta").load(self._path(table))
         return reader.table(self.identifier(table))
+
+    def _read_files(self, folder: Path, files: local_tables.DataFiles) -> DataFrame:
+        """The rows of a small table, read from its Parquet files. Delta would ask its log for them in two or three queries, each time
+        that a query reads the table. All rows are one partition, so that groups and joins need no shuffle."""
+        schema = StructType.fromJson(files.schema)
+        if not files.paths:
+            return small_frame(self.spark, [], schema).limit(0)
+        rows = self.spark.read.schema(schema).option("basePath", str(folder)).parquet(*files.paths)
+        return rows.to(schema).coalesce(1)  # columns of partitions come last in what Spark reads
 
     def read_small(self, table: Table) -> DataFrame:
         """As :meth:`read`. In a folder a small table of figures is read into memory, without a query to find its files, and is
