@@ -13,7 +13,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import CODE_TABLES, REGISTERS, ROLES, TableSource
 from ebi_spark.errors import InputError
-from ebi_spark.lake.storage import newest_commit
+from ebi_spark.lake.storage import ONE_PARTITION_BYTES, newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts
 from ebi_spark.sources.column_types import as_read, as_text, inexact_key, refuse_other_types, united
 from ebi_spark.sources.families import concatenation, listed
@@ -124,19 +124,28 @@ def read_sources(spark: SparkSession, config: RunConfig, find: FindFiles = find_
     tables = []
     for (system, role), members in groups.items():
         parts = [read_table(spark, table, f"sources.{name}.{role}", config, find) for name, table in members]
-        rows = united([part.rows for part in parts])
+        # A few rows need no shuffle to be grouped or joined, if they are one partition.
+        few, rows = _are_few(parts), united([part.rows for part in parts])
+        every = _all_of([part.where_key for part in parts])
         tables.append(
             SourceTable(
                 system,
                 role,
-                rows,
+                rows.coalesce(1) if few else rows,
                 files=sorted({file for part in parts for file in part.files}),
                 groups=[group for part in parts for group in part.groups],
                 state={path: state for part in parts for path, state in part.state.items()},
-                narrowed=_all_of([part.where_key for part in parts]),
+                narrowed=_in_one_partition(every) if few else every,
             )
         )
     return tables
+
+
+def _are_few(parts: Sequence[SourceTable]) -> bool:
+    """Whether the rows are in small local files."""
+    states = [state for part in parts for state in part.state.values()]
+    known = [state[0] for state in states if state is not None]
+    return all(part.files and part.state for part in parts) and sum(known) <= ONE_PARTITION_BYTES
 
 
 def read_table(
@@ -181,6 +190,10 @@ def refuse_without_extract_date(source: TableSource, resolved: ColumnMapping, wh
 
 def _all_of(makers: Sequence[Callable[[Narrow], DataFrame]]) -> Callable[[Narrow], DataFrame]:
     return lambda narrow: united([make(narrow) for make in makers])
+
+
+def _in_one_partition(make: Callable[[Narrow], DataFrame]) -> Callable[[Narrow], DataFrame]:
+    return lambda narrow: make(narrow).coalesce(1)
 
 
 def _opened(
