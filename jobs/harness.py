@@ -209,10 +209,11 @@ def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs 
 
 def _scratch(lake: LakeLocation) -> Path | None:
     """Where a local session has its temporary files. A catalogue has no local session."""
+    from ebi_spark.lake.storage import scratch_folder
     from ebi_spark.spark.session import own_scratch
 
     if lake.folder:
-        return lake.folder / "silver" / "_scratch"
+        return scratch_folder(lake.folder)
     return own_scratch() if lake.url else None
 
 

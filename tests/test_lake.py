@@ -291,6 +291,34 @@ def test_a_small_table_is_read_from_its_files_as_delta_reads_it(lake: Lake, monk
     assert local_tables.data_files(folder) is None
 
 
+def test_a_frame_of_few_rows_is_committed_without_delta_in_spark(lake: Lake) -> None:
+    """Added; of two years; of all years, also without a year; and none. Rows of another year than is replaced are refused."""
+    lake._create(ACTIVITY_RATE)
+    place = log_of(lake, ACTIVITY_RATE).parent
+
+    def found() -> list[tuple[Any, ...]]:
+        by_delta = lake.spark.read.format("delta").load(str(place)).select(YEAR, "area_code", "activity")
+        rows = sorted((tuple(row) for row in by_delta.collect()), key=str)
+        with duckdb_on_delta() as reader:
+            query = f"SELECT financial_year, area_code, activity FROM delta_scan('{place}')"
+            assert sorted(reader.execute(query).fetchall(), key=str) == rows
+        return rows
+
+    lake.append(ACTIVITY_RATE, rates(lake, ("2021-22", "A", 1), ("2022-23", "B", 2)), stage="")
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2022-23", "C", 3)), {YEAR: ["2022-23", "2023-24"]}, stage="")
+    assert found() == [("2021-22", "A", 1), ("2022-23", "C", 3)]
+    with pytest.raises(ValueError, match="gold/activity_rate: there are rows of years that are not replaced"):
+        lake.replace(ACTIVITY_RATE, rates(lake, ("2021-22", "D", 4)), {YEAR: ["2022-23"]}, stage="")
+    assert lake.version(ACTIVITY_RATE) == 2
+    lake.replace(ACTIVITY_RATE, rates(lake, ("2023-24", "E", 5), (None, "F", 6)), {}, stage="")  # type: ignore[arg-type]
+    assert found() == [("2023-24", "E", 5), (None, "F", 6)]
+    lake.replace(ACTIVITY_RATE, rates(lake), {}, stage="")
+    assert found() == []
+    for number in range(1, 5):
+        assert '"clientVersion":"delta-rs' in (place / "_delta_log" / f"{number:020}.json").read_text()
+    assert not list(storage.scratch_folder(Path(str(lake.location.folder))).iterdir())
+
+
 def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
     """Different years commit side by side; of two runs on the same year at most one is refused, whole, and its retry
     works."""

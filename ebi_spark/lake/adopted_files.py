@@ -1,8 +1,12 @@
-"""Commits Parquet files that Spark has staged elsewhere in the lake's folder, with `deltalake`. No row is written a second time."""
+"""Commits Parquet files that Spark has staged elsewhere in the lake's folder, with `deltalake`. No row is written a second time.
+
+For few rows this is faster than Delta's own writer in Spark, which plans the query twice and asks its log by several queries.
+"""
 
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,58 +14,120 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from ebi_spark.lake.small_writes import described_by, opened_to_commit
-from ebi_spark.tables.table import YEAR
+from ebi_spark.tables.table import YEAR, Table
 
 if TYPE_CHECKING:
     from deltalake.transaction import AddAction, RemoveAction
+    from pyspark.sql import DataFrame
+
+# What Spark calls the partition of rows without a year.
+NULL_YEAR = "__HIVE_DEFAULT_PARTITION__"
 
 
 class AdoptedFiles:
     """Staged files of some years. They are committed by ``save``, as rows are written with a ``DataFrameWriter``.
 
-    ``folders`` are partitioned by year. ``statistics``: the columns of which Delta's log keeps minimum and maximum.
-    ``replaces``: whether the files replace rows of these years that the table may have.
+    ``folders`` are partitioned by year; or not at all, like the table, if ``years`` is None. ``statistics``: the columns of which
+    Delta's log keeps minimum and maximum. ``replaces``: whether the files replace rows of these years that the table may have.
+    ``whole``: whether they replace those of all years.
     """
 
     def __init__(
-        self, folders: Sequence[Path], years: Sequence[str], statistics: Sequence[str], *, replaces: bool, metadata: str
+        self,
+        folders: Sequence[Path],
+        years: Sequence[str] | None,
+        statistics: Sequence[str],
+        *,
+        replaces: bool,
+        metadata: str,
+        whole: bool = False,
     ) -> None:
         self.folders, self.years, self.statistics = folders, years, statistics
-        self.replaces, self.metadata = replaces, metadata
+        self.replaces, self.metadata, self.whole = replaces, metadata, whole
 
     def save(self, path: str) -> None:
         """Link the files into the table's folder, then commit them in one commit. If the process is killed in between, the
         folder has files that no version of the table names; `maintain` removes them, as after a killed Spark."""
-        added = [action for year in self.years for action in self._linked(Path(path), year)]
+        self.commit_to(path)
+
+    def commit_to(self, path: str) -> None:
+        """What :meth:`save` does."""
+        partitions = [""] if self.years is None else [f"{YEAR}={year}/" for year in self.years]
+        added = [action for partition in partitions for action in self._linked(Path(path), partition)]
         with opened_to_commit(Path(path)) as table:
             table.create_write_transaction(
                 added,
                 "overwrite" if self.replaces else "append",
                 table.schema(),
-                [YEAR],
-                [(YEAR, "in", list(self.years))] if self.replaces else None,
+                table.metadata().partition_columns,
+                [(YEAR, "in", list(self.years))]
+                if self.replaces and self.years is not None and not self.whole
+                else None,
                 commit_properties=described_by(self.metadata),
             )
             table.update_incremental()
 
-    def _linked(self, table: Path, year: str) -> "Iterator[AddAction | RemoveAction]":
-        """Link the files of one year into the table's folder, and describe each for Delta's log."""
+    def _linked(self, table: Path, partition: str) -> "Iterator[AddAction | RemoveAction]":
+        """Link the files of one folder into the table's folder, and describe each for Delta's log."""
         from deltalake.transaction import AddAction
 
-        partition = f"{YEAR}={year}"
+        year = partition.rstrip("/").partition("=")[2]
         for source in sorted(file for folder in self.folders for file in (folder / partition).glob("*.parquet")):
             (table / partition).mkdir(exist_ok=True)
             file = table / partition / source.name
             _link(source, file)
             state = file.stat()
             yield AddAction(
-                path=f"{partition}/{source.name}",
+                path=f"{partition}{source.name}",
                 size=state.st_size,
-                partition_values={YEAR: year},
+                partition_values={YEAR: None if year == NULL_YEAR else year} if partition else {},
                 modification_time=int(state.st_mtime * 1000),
                 data_change=True,
                 stats=json.dumps(_statistics(file, self.statistics)),
             )
+
+
+class WrittenFiles:
+    """Rows of a frame for a table that has no partitions or is partitioned by year. Spark writes their files to a folder in
+    ``scratch``; then they are committed as :class:`AdoptedFiles`.
+
+    ``years``: those that the rows replace (None: all). Without ``replaces`` they replace none. `deltalake` does not notice every
+    commit that another program makes at the same time, so this is only for a lake that has one writer at a time.
+    """
+
+    def __init__(
+        self,
+        rows: "DataFrame",
+        table: Table,
+        years: Sequence[str] | None,
+        scratch: Path,
+        *,
+        replaces: bool,
+        metadata: str,
+    ) -> None:
+        self.rows, self.table, self.years, self.scratch = rows, table, years, scratch
+        self.replaces, self.metadata = replaces, metadata
+
+    def save(self, path: str) -> None:
+        """Write the rows, and commit them in one commit. A :class:`ValueError` for rows of a year that is not replaced."""
+        # A name of this form is removed by the next session, if this process is killed.
+        staged = self.scratch / f"spark-{os.getpid()}-{self.table.name}_{uuid.uuid4().hex}"
+        try:
+            writer = self.rows.write
+            (writer.partitionBy(YEAR) if self.table.partition_by else writer).parquet(str(staged))
+            found = sorted(entry.name.partition("=")[2] for entry in staged.glob(f"{YEAR}=*"))
+            if self.years is not None and not set(found) <= set(self.years):
+                raise ValueError(f"{self.table.full_name}: there are rows of years that are not replaced")
+            AdoptedFiles(
+                [staged],
+                (self.years or found) if self.table.partition_by else None,
+                self.table.statistics,
+                replaces=self.replaces,
+                metadata=self.metadata,
+                whole=self.years is None,
+            ).commit_to(path)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _link(source: Path, file: Path) -> None:

@@ -25,7 +25,7 @@ from ebi_spark import __version__
 from ebi_spark.config.lake_location import LAYERS, LakeLocation
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import local_tables, small_writes
-from ebi_spark.lake.adopted_files import AdoptedFiles
+from ebi_spark.lake.adopted_files import AdoptedFiles, WrittenFiles
 from ebi_spark.lake.earlier_releases import CORRECTED_IN, CORRECTIONS, EMPTIED
 from ebi_spark.lake.local_tables import CommitInfo, LocalLake, UnreadableTableError, Where
 from ebi_spark.lake.object_store import Objects, newest_log_entry
@@ -485,7 +485,7 @@ class Lake(LocalLake):
 
     def _writer(
         self, table: Table, rows: Rows, replaced: Sequence[Where] | None, metadata: str
-    ) -> DataFrameWriter | SmallWriter:
+    ) -> DataFrameWriter | SmallWriter | WrittenFiles:
         """The writer for these rows. ``replaced``: the rows that they replace; None if they are only added."""
         if not isinstance(rows, DataFrame):
             arrow = rows if isinstance(rows, pa.Table) else small_table(rows, table.schema)
@@ -493,18 +493,35 @@ class Lake(LocalLake):
                 condition = None if replaced is None else local_tables.condition_of(replaced)
                 return SmallWriter(arrow, condition, metadata)
             rows = self.spark.createDataFrame(arrow, schema=table.schema).coalesce(1)
-        writer = conform(rows, table).write.format("delta").option("userMetadata", metadata)
+        rows = conform(rows, table)
+        if self._takes_files(table, replaced or [{}]):
+            years = [str(year) for year in replaced[0][YEAR]] if replaced and replaced[0] else None
+            scratch = scratch_folder(Path(str(self.location.folder)))
+            return WrittenFiles(rows, table, years, scratch, replaces=replaced is not None, metadata=metadata)
+        writer = rows.write.format("delta").option("userMetadata", metadata)
         if replaced is None:
             return writer.mode("append")
         predicate, writer = predicate_of(replaced), writer.mode("overwrite")
         return writer.option("replaceWhere", predicate) if predicate else writer
 
-    def _commit(self, table: Table, writer: DataFrameWriter | SmallWriter | AdoptedFiles) -> None:
+    def _takes_files(self, table: Table, replaced: Sequence[Where]) -> bool:
+        """Whether Spark can write a frame's files, and `deltalake` commit them. Rows of some years in a table without years, or of
+        some policies, are removed from files by Delta alone; and Spark's own writer stores times in another form."""
+        if not self.can_adopt(table) or len(replaced) > 1 or table.partition_by not in ((), (YEAR,)):
+            return False
+        stored = {field["name"] for field in local_tables.described(Path(self._path(table)))[0]["fields"]}
+        return (
+            set(replaced[0]) <= set(table.partition_by)
+            and stored >= set(table.names())
+            and not any("timestamp" in kind for _, kind, _ in table.fields())
+        )
+
+    def _commit(self, table: Table, writer: DataFrameWriter | SmallWriter | AdoptedFiles | WrittenFiles) -> None:
         """Commit rows; every row of the lake is written here, by a run that still has the lock. If another run commits to the same rows at the same time,
         one of the two commits is refused as a whole."""
         self.check_lock()
         try:
-            if self.location.place or isinstance(writer, SmallWriter | AdoptedFiles):
+            if self.location.place or isinstance(writer, SmallWriter | AdoptedFiles | WrittenFiles):
                 writer.save(self._path(table))
             else:
                 writer.saveAsTable(self.identifier(table))
@@ -672,6 +689,11 @@ def prepare_folders(folder: Path) -> None:
             f"the lake {folder} cannot be written ({error.strerror})",
             remedy="name a folder that this user may write to",
         ) from None
+
+
+def scratch_folder(folder: Path) -> Path:
+    """The folder for temporary files in a lake's folder. Only the owner can read it."""
+    return folder / "silver" / "_scratch"
 
 
 _OF_A_LAKE = {*LAYERS, "docs", "report.html"}
