@@ -56,8 +56,9 @@ def test_no_module_runs_text_as_code() -> None:
 
 
 def test_sql_is_built_in_one_place_from_quoted_names() -> None:
-    """SQL as text is given to Spark in few places: ``storage`` and ``catalogue`` (names between backticks, values as literals),
-    ``violations`` and ``file_counts`` (the rules of the shipped suites), and ``apply_policies`` (expressions of its own)."""
+    """SQL as text is given to Spark in few places: ``storage``, ``staging_area`` and ``catalogue`` (names between backticks, values as literals),
+    ``violations`` and ``file_counts`` (the rules of the shipped suites), ``apply_policies`` (expressions of its own), and where
+    columns are cleaned and compared with lists of codes (names and values by :mod:`ebi_spark.quoting`)."""
     places = {
         path.relative_to(ROOT).as_posix()
         for path in MODULES
@@ -66,8 +67,17 @@ def test_sql_is_built_in_one_place_from_quoted_names() -> None:
         and ast.unparse(node.func).endswith(("spark.sql", "F.expr"))
         and not _constant(node)
     }
-    assert places == {
+    cleaned_and_compared = {
+        "ebi_spark/config/default_codes.py",
+        "ebi_spark/geography/output_areas.py",
+        "ebi_spark/geography/record_areas.py",
+        "ebi_spark/policies/code_prefilter.py",
+        "ebi_spark/policies/compile.py",
+        "ebi_spark/records/cleaning.py",
+    }
+    assert places == cleaned_and_compared | {
         "ebi_spark/flags/apply_policies.py",
+        "ebi_spark/lake/staging_area.py",
         "ebi_spark/lake/storage.py",
         "ebi_spark/records/file_counts.py",
         "ebi_spark/validation/violations.py",

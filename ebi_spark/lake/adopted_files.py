@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
 
 from ebi_spark.lake.small_writes import described_by, opened_to_commit
 from ebi_spark.tables.table import YEAR, Table
 
 if TYPE_CHECKING:
     from deltalake.transaction import AddAction, RemoveAction
+    from pyspark.sql import DataFrame
 
 # What Spark calls the partition of rows without a year.
 NULL_YEAR = "__HIVE_DEFAULT_PARTITION__"
@@ -91,12 +91,13 @@ class WrittenFiles:
     """Rows of a frame for a table that has no partitions or is partitioned by year. Spark writes their files to a folder in
     ``scratch``; then they are committed as :class:`AdoptedFiles`.
 
-    ``years``: those that the rows replace (None: all). Without ``replaces`` they replace none.
+    ``years``: those that the rows replace (None: all). Without ``replaces`` they replace none. `deltalake` does not notice every
+    commit that another program makes at the same time, so this is only for a lake that has one writer at a time.
     """
 
     def __init__(
         self,
-        rows: DataFrame,
+        rows: "DataFrame",
         table: Table,
         years: Sequence[str] | None,
         scratch: Path,

@@ -201,7 +201,10 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
             if number < len(stages[name]) and stages[name][number] is not _unchanged:
                 made[name] = stages[name][number](value)
         frame = frame.withColumns(made) if made else frame
-    flags = {f"unread_{name}": F.expr(f"`_stated_{name}` AND NOT `_read_{name}`") for name in unread}
+    flags = {
+        f"unread_{name}": F.expr(f"{sql_name(f'_stated_{name}')} AND NOT {sql_name(f'_read_{name}')}")
+        for name in unread
+    }
     return _with_changes(frame, [*others, *kinds, *flags], flags, kinds, typed)
 
 
@@ -240,21 +243,22 @@ def _with_changes(
     empty: list[tuple[Column, Column]] = []
     outcomes: list[str] = []
     for at, (name, kind) in enumerate(kinds.items()):
-        raw, value = f"`_raw_{name}`", sql_name(name)
+        raw, value = sql_name(f"_raw_{name}"), sql_name(name)
+        stated, cased, read = (sql_name(f"{prefix}_{name}") for prefix in ("_stated", "_cased", "_read"))
         if kind not in READ:
             odd.append(f"NOT {raw} <=> {value}")
             outcomes.append(value)
             continue
-        stated = f"`_stated_{name}`"
         unusable = f"{stated} AND {value} IS NULL"
-        codes = f" OR {stated} AND (contains({raw}, '.') OR `_cased_{name}`)" if kind == "codes" else ""
+        codes = f" OR {stated} AND (contains({raw}, '.') OR {cased})" if kind == "codes" else ""
         odd.append(f"{unusable}{codes}")
         if name not in typed:
-            word = f"CASE WHEN trim({raw}) = '' THEN '{name}:blank' ELSE '{name}:null_text' END"
+            blank, null_text = (sql_text(f"{name}:{change}") for change in ("blank", "null_text"))
+            word = f"CASE WHEN trim({raw}) = '' THEN {blank} ELSE {null_text} END"
             empty.append((F.expr(f"{raw} IS NOT NULL AND NOT {stated}"), F.expr(word)))
-        sentinel = f" WHEN `_read_{name}` THEN '{_SENTINEL}'" if kind == "day" else ""
+        sentinel = f" WHEN {read} THEN '{_SENTINEL}'" if kind == "day" else ""
         outcomes.append(f"CASE WHEN {value} IS NOT NULL THEN get(_odd, {at}){sentinel} END")
-    raws = ", ".join(f"CAST(`_raw_{name}` AS STRING)" for name in kinds)
+    raws = ", ".join(f"CAST({sql_name(f'_raw_{name}')} AS STRING)" for name in kinds)
     any_odd = " OR ".join(odd)
     # Named twice, so that Spark puts these conditions into a method of their own.
     noted = {
