@@ -51,7 +51,7 @@ class AdoptedFiles:
         self.commit_to(path)
 
     def commit_to(self, path: str) -> None:
-        """As :meth:`save`."""
+        """What :meth:`save` does."""
         partitions = [""] if self.years is None else [f"{YEAR}={year}/" for year in self.years]
         added = [action for partition in partitions for action in self._linked(Path(path), partition)]
         with opened_to_commit(Path(path)) as table:

@@ -148,10 +148,7 @@ def _is_there(jar: Mapping[str, str]) -> bool:
 JAVA_OPTIONS = "-XX:-DontCompileHugeMethods -XX:ReservedCodeCacheSize=256m"
 # For small data, use only Java's quick compiler (C1) and one garbage collector thread. That takes a third less
 # processor time, because the optimising compiler (C2) would still be busy when the job ends.
-# Half of the memory is for new objects, and Java begins with enough of it: planning queries makes many objects that die young.
-QUICK_JAVA_OPTIONS = (
-    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:NewRatio=1 -XX:InitialRAMPercentage=8 -XX:MetaspaceSize=256m"
-)
+QUICK_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 # For larger data, use `conf/compiler_directives.json`, without a message that it was read. The optimising compiler
 # starts twenty times later than by default: it still compiles the code that processes rows, but not the code that plans
 # queries.
@@ -322,10 +319,6 @@ def spark_session(
         # full, that takes a quarter of the time of a query with many columns.
         .config("spark.sql.ui.explainMode", "simple")
         .config("spark.sql.debug.maxToStringFields", "0")
-        # Nor are a thousand finished queries and jobs kept for it, whose plans fill Java's memory.
-        .config("spark.sql.ui.retainedExecutions", "1")
-        .config("spark.ui.retainedJobs", "1")
-        .config("spark.ui.retainedStages", "1")
         .config("spark.local.dir", str(folder))
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
         .config("spark.sql.session.timeZone", timezone)
