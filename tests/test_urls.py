@@ -90,7 +90,7 @@ def test_another_url_is_refused(written: str, words: str, tmp_path: Path) -> Non
 def test_sources_at_a_url_count_as_stores(tmp_path: Path) -> None:
     tables = {
         "opa": TableSource("opa", ("s3a://in/*.csv", "/data/opa.csv")),
-        "apcs": TableSource("apcs", table="a.b.c"),
+        "apcs": TableSource("apcs", catalogue_tables=("a.b.c",)),
     }
     sources = (
         Source("a", "sus_plus", tables),
