@@ -151,6 +151,8 @@ def _measured(state: dict[str, Any], found: Fitted, names: dict[str, str]) -> st
     header = " | ".join((*STAGES, AROUND, WHOLE))
     repeats = max(len(items) for items in groups.values())
     medians = f" Seconds are medians of up to {repeats} repetitions." if repeats > 1 else ""
+    if not any("monitor" in item["stages"] for item in state["measurements"]):
+        medians += " The stage `monitor` did not exist yet: a run of today takes longer by it."
     return f"""## Measured
 
 Made-up SUS+ files (Parquet) of one financial year, with one derived row and {mix} attendances for each spell, into a new lake.

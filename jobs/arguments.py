@@ -86,7 +86,8 @@ class JobParser(argparse.ArgumentParser):
         elif message.startswith(_REQUIRED) and (mistyped := self._mistyped()):
             message, remedy = f"unrecognized arguments: {mistyped[0]}", f"did you mean {mistyped[1]}? {remedy}"
         elif message.startswith(_REQUIRED) and (examples := examples_of(command)):
-            message = f"{message.removeprefix(_REQUIRED)} is missing"
+            named = message.removeprefix(_REQUIRED)
+            message = f"{named} {'are' if ', ' in named else 'is'} missing"
             remedy = f"for example `{examples[0][0]}`. {remedy}"
         self._refuse(InputError(f"{command}: {message}", remedy=remedy))
 

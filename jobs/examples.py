@@ -18,7 +18,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "flag": (("ebi-spark flag --config run.yml --policies 2Y_back_pain_fusion", "apply one policy"),),
     "rate": (("ebi-spark rate --config run.yml --years 2023-24", "one year, and the pooled periods that include it"),),
     "monitor": (("ebi-spark monitor --config run.yml", "approvals, pathways and changes, for all years"),),
-    "validate": (("ebi-spark validate --config run.yml", "check silver, flags and rates"),),
+    "validate": (("ebi-spark validate --config run.yml", "check silver, flags, rates and monitoring"),),
     "publish": (
         ("ebi-spark publish --config run.yml", "make a release of what was validated"),
         ("ebi-spark publish --config run.yml --release RELEASE_ID", "go back to an earlier release"),
@@ -30,6 +30,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "policy": (
         ("ebi-spark policy list", "all policies"),
         ("ebi-spark policy show 2Y_back_pain_fusion", "one policy, clause by clause"),
+        ("ebi-spark policy show 2Y_back_pain_fusion --lake lake", "the same, with what each decision changes"),
         ("ebi-spark policy lint --config run.yml", "check the codes of all policies"),
         ("ebi-spark policy import page.txt --out policies", "a policy file from a published page"),
         ("ebi-spark policy diff 2S_lower_back_imaging 2022-08 2023-12", "what a revision changed"),
@@ -50,7 +51,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "ebi-spark audit draw --lake lake --policy 2Y_back_pain_fusion --years 2023-24 --size 200 --out audit",
             "draw a sample, and write its worklists and forms",
         ),
-        ("ebi-spark audit import --lake lake audit/filled.csv", "check and keep filled forms"),
+        ("ebi-spark audit import --lake lake returned/*.csv", "check and keep filled forms"),
         ("ebi-spark audit estimate --lake lake --policy 2Y_back_pain_fusion", "estimate how often the flags are right"),
     ),
     "replay": (("ebi-spark replay RUN_ID --lake lake", "compute an old run again and compare"),),

@@ -1,5 +1,5 @@
-"""Remove old releases, compact and vacuum the tables, and bring a lake of an older version up to date. Safe while
-others read."""
+"""Remove old releases, merge small files, delete files that no kept table version needs, and bring a lake of an older
+version up to date. Safe while others read."""
 
 import math
 import sys

@@ -49,8 +49,8 @@ _TITLES = {
     "columns": "Columns of the source tables",
     LOST_CODES: "Area codes that cannot be placed: their records count in England only",
     "policies": "Policies",
-    "last stages": "Last stages, newest first",
-    "release": "Current release",
+    "last stages": "Last stages, newest first (in local time)",
+    "release": "Current release (in local time)",
 }
 
 

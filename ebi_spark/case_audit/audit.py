@@ -3,6 +3,7 @@
 Only counts and the drawn records leave Spark. Every step can be repeated: the same call writes the same rows.
 """
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -123,9 +124,11 @@ def _policy_rows(lake: Lake, policy_id: str) -> list[dict[str, Any]]:
     rows = lake.small_rows(POLICY, names, {"policy_id": [policy_id]})
     if not rows:
         known = sorted(row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"]))
+        near = difflib.get_close_matches(policy_id, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(
             f"--policy: the lake has no policy {policy_id!r}",
-            remedy=f"choose from: {', '.join(known)}" if known else "run `ebi-spark run` first",
+            remedy=f"{hint}choose from: {', '.join(known)}" if known else "run `ebi-spark run` first",
         )
     return rows
 

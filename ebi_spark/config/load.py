@@ -152,7 +152,9 @@ def load_config(path: Path) -> RunConfig:
         )
     known_rules = disclosure_rules()
     if "disclosure" in settings and settings["disclosure"] not in known_rules:
-        near = difflib.get_close_matches(settings["disclosure"], known_rules, n=1, cutoff=0.0)
+        # Never suggest a rule under which suppressed values can be recovered.
+        safe = [name for name, rule in known_rules.items() if rule.get("protected")]
+        near = difflib.get_close_matches(settings["disclosure"], safe, n=1, cutoff=0.0)
         raise InputError(
             f"configuration: {path}: there is no disclosure rule {settings['disclosure']!r}",
             remedy=f"did you mean {near[0]!r}? The rules are: {', '.join(known_rules)}",

@@ -72,7 +72,7 @@ def read_policies(policy_dirs: Iterable[Path] = ()) -> tuple[list[Policy], list[
     faulty: set[Any] = set()
     for folder in (resource("conf", "policies"), *policy_dirs):
         if not os.path.isdir(folder):  # noqa: PTH112 - unlike Path.is_dir, it does not fail on a name that is too long
-            raise InputError(f"policies: there is no folder {folder}", remedy="correct policy_dirs")
+            raise InputError(f"policies: there is no folder {folder}", remedy="correct policy_dirs, or --policies-dir")
         for path in sorted((*folder.glob("*.yml"), *folder.glob("*.yaml"))):
             try:
                 document, wrong = _read(path, shared)

@@ -153,6 +153,10 @@ def _population(config: RunConfig, inputs: RunInputs, most_bytes: int | None = N
             return Answer(f"{_size(size)} of files, which are read when rates are computed", NOT_CHECKED)
         if config.standard_population.endswith(".csv"):
             _refuse_missing("standard_population", Path(config.standard_population))
+        # `build_population` reads these lookups too: say which of them is not there.
+        for name, lookup in (("geography.practices", config.practices), ("geography.lsoas", config.lsoas)):
+            if lookup:
+                _refuse_missing(name, lookup)
         geography = read_geography(config.geography, config.mappings)
         by_vintage = read_vintages(config, geography)
         build_population(config, by_vintage, geography, list(config.years or []))

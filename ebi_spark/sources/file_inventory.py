@@ -412,8 +412,10 @@ def _csv_format(path: str, source: TableSource, layout: Layout, where: str) -> F
         headers_file = source.headers_file or _headers_beside(path, known)
         if headers_file is None:
             raise InputError(
-                f"{where}: {path} has no header row and no headers file is named",
-                remedy="name the file that lists its columns: `headers_file: …`",
+                f"{where}: {path} has no header row that can be recognised (too few known column names in its first line), "
+                "and no headers file is named",
+                remedy="check that it is the right table. If it has a header row, map its names under `columns` (our name: the "
+                "file's own name); otherwise name the file that lists its columns: `headers_file: …`",
             )
         columns = _headers(headers_file, known, where)
         rows = lines[:1]

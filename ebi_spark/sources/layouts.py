@@ -122,16 +122,17 @@ class Layout:
                 )
             by_upper.setdefault(upper, name)
         for ours, theirs in renamed.items():
+            if ours not in self.columns and ours.upper() not in known:
+                close = difflib.get_close_matches(ours, self.columns, n=1)
+                raise InputError(
+                    f"{where}: the configuration maps {ours}, which is not a column of the layout {self.role}",
+                    remedy=f"{f'did you mean {close[0]}? ' if close else ''}Use one of: {', '.join(self.columns)}",
+                )
             if theirs.upper() not in by_upper:
                 near = nearest(self, self.field_named(ours), [theirs.upper()], by_upper)
                 raise InputError(
                     f"{where}: the configuration maps {ours} to {theirs}, but the file has no such column",
                     remedy=f"did you mean {near}?" if near else "correct `columns`",
-                )
-            if ours not in self.columns and ours.upper() not in known:
-                raise InputError(
-                    f"{where}: the configuration maps {ours}, which is not a column of the layout {self.role}",
-                    remedy=f"use one of: {', '.join(self.columns)}",
                 )
         override = {ours.upper(): by_upper[theirs.upper()] for ours, theirs in renamed.items()}
         available = {**by_upper, **override}
@@ -158,8 +159,9 @@ class Layout:
             near = nearest(self, ours, wanted, [name for name in by_upper if name not in known])
             hint = f"the most similar name in the file is {by_upper[near]}: " if near else ""
             called = wanted[0] if ours in self.columns else f"{wanted[0]} … or {self.numbered[ours].concat[0]}"
+            others = ", ".join(f"{self.wanted(name)[0]} ({name})" for name in missing[1:])
             raise InputError(
-                f"{where}: the column {called} is missing ({self.title})",
+                f"{where}: the column {called} is missing ({self.title}){f'. Also missing: {others}' if others else ''}",
                 remedy=f"{hint}map it under `columns: {{{ours}: …}}`, or correct the delimiter or header if all are missing",
             )
         found = ColumnMapping(
