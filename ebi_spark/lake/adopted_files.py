@@ -149,8 +149,9 @@ def _statistics(file: Path, columns: Sequence[str]) -> dict[str, Any]:
         if len(known) < len(groups):
             continue
         found["nullCount"][column] = sum(item.null_count for item in known)
-        filled = [item for item in known if item.has_min_max]
-        if filled:
+        filled = [item for item in known if item.num_values]
+        # Parquet leaves out the minimum and maximum of long values. Those of the other row groups would be too narrow.
+        if filled and all(item.has_min_max for item in filled):
             found["minValues"][column] = str(min(item.min for item in filled))
             found["maxValues"][column] = str(max(item.max for item in filled))
     return found
