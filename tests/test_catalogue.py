@@ -16,7 +16,7 @@ from ebi_spark.config.lake_location import LAYERS, LakeLocation
 from ebi_spark.config.load import load_config
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.lake import staging_area, storage
-from ebi_spark.lake.staging_area import StagingArea, drop_old_tables
+from ebi_spark.lake.staging_area import StagingArea, remove_left
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan
 from ebi_spark.runs.due import ROWS_UNTOUCHED
@@ -148,10 +148,10 @@ def test_what_a_killed_run_has_staged_is_seen_by_nobody_and_dropped_after_a_week
         assert {tuple(row) for row in bases} == {("no_derived_row", 9), ("sus_grouper", 1)}
         assert staged() == left
         spark.sql("CREATE TABLE left_silver._staging_of_somebody (a int) USING DELTA")
-        drop_old_tables(lake)
+        remove_left(lake)
         assert staged() == left | {"_staging_of_somebody"}
         monkeypatch.setattr(staging_area, "LEFT_AFTER", timedelta(seconds=-2))
-        drop_old_tables(lake)
+        remove_left(lake)
         assert staged() == {"_staging_of_somebody"}
     finally:
         for layer in ("silver", "gold", "published"):
