@@ -94,9 +94,7 @@ def test_a_log_says_nothing_of_values_that_a_file_does_not_say_all_of(tmp_path: 
     (tmp_path / "staged").mkdir()
     made = pa.table({"file": ["b", "c", "a" * 5000, "d", None, None]})
     pq.write_table(made, tmp_path / "staged/part.parquet", row_group_size=2)
-    AdoptedFiles([tmp_path / "staged"], None, ["file"], replaces=False, metadata="").save(
-        place.removeprefix("file://")
-    )
+    AdoptedFiles([tmp_path / "staged"], None, ["file"], replaces=False, metadata="").save(place.removeprefix("file://"))
     added = pa.table(DeltaTable(place).get_add_actions()).to_pylist()[0]
     assert (added["num_records"], added["null_count"]) == (6, {"file": 2})
     assert added["min"] == {"file": None} == added["max"]
