@@ -3,7 +3,7 @@
 from typing import Any
 
 from ebi_spark.records.existing_records import ExistingRecords
-from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR
+from ebi_spark.tables.table import YEAR
 
 
 def test_what_a_stopped_batch_wrote_is_written_again() -> None:
@@ -20,6 +20,6 @@ def test_what_a_stopped_batch_wrote_is_written_again() -> None:
     first = existing.files("op", ["2020-21"])
     assert first is not None and {file: found.records for file, found in first.items()} == {("hes", "a.csv"): 1}
     assert existing.files("op", ["2021-22"]) is None
-    quarantined = existing.quarantined_rows(["2020-21"], ["a.csv"], UNKNOWN_YEAR, ["op"])
+    quarantined = existing.quarantined_rows(["2020-21"], ["a.csv"], ["op"])
     assert quarantined is not None and quarantined[0] == 1
-    assert existing.quarantined_rows(["2021-22"], ["b.csv"], UNKNOWN_YEAR, ["op"]) is None
+    assert existing.quarantined_rows(["2021-22"], ["b.csv"], ["op"]) is None

@@ -48,10 +48,6 @@ class AdoptedFiles:
     def save(self, path: str) -> None:
         """Link the files into the table's folder, then commit them in one commit. If the process is killed in between, the
         folder has files that no version of the table names; `maintain` removes them, as after a killed Spark."""
-        self.commit_to(path)
-
-    def commit_to(self, path: str) -> None:
-        """What :meth:`save` does."""
         partitions = [""] if self.years is None else [f"{YEAR}={year}/" for year in self.years]
         added = [action for partition in partitions for action in self._linked(Path(path), partition)]
         with opened_to_commit(Path(path)) as table:
@@ -125,7 +121,7 @@ class WrittenFiles:
                 replaces=self.replaces,
                 metadata=self.metadata,
                 whole=self.years is None,
-            ).commit_to(path)
+            ).save(path)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
 from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE
-from ebi_spark.tables.table import YEAR, Table
+from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
 
 File = tuple[str, str]  # system and path
 
@@ -57,13 +57,13 @@ class ExistingRecords:
         return found
 
     def quarantined_rows(
-        self, years: Collection[str], unknown_year_files: Collection[str], unknown_year: str, datasets: Collection[str]
+        self, years: Collection[str], files_without_year: Collection[str], datasets: Collection[str]
     ) -> tuple[int, Checksum] | None:
-        """The quarantined rows of these years, and those without a year of the files ``unknown_year_files``: their
+        """The quarantined rows of these years, and those without a year of the files ``files_without_year``: their
         number and their checksum. None if some of them were not audited."""
         number, found = 0, Checksum()
         for row in self.quarantine:
-            counts = row[YEAR] in years or (row[YEAR] == unknown_year and row["source_file"] in unknown_year_files)
+            counts = row[YEAR] in years or (row[YEAR] == UNKNOWN_YEAR and row["source_file"] in files_without_year)
             if counts and row["dataset"] in datasets:
                 if (row["run_id"], row["source_file"]) not in self.audited:
                     return None
@@ -71,9 +71,11 @@ class ExistingRecords:
                 found.add(row)
         return number, found
 
-    def quarantined_files(self, year: str, datasets: Collection[str]) -> set[str]:
-        """The files that have quarantined rows of a year."""
-        return {row["source_file"] for row in self.quarantine if row[YEAR] == year and row["dataset"] in datasets}
+    def files_without_year(self, datasets: Collection[str]) -> set[str]:
+        """The files that have quarantined rows without a year."""
+        return {
+            row["source_file"] for row in self.quarantine if row[YEAR] == UNKNOWN_YEAR and row["dataset"] in datasets
+        }
 
 
 def existing_records(lake: Lake, tables: dict[str, Table], years: Iterable[str]) -> ExistingRecords:
