@@ -77,8 +77,8 @@ def plan_ingest(
     tables: list[SourceTable],
     config: RunConfig,
     progress: Callable[[str], None],
-    previous: PreviousIngest | None = None,
-    checks: Mapping[str, Collection[str]] | None = None,
+    previous: PreviousIngest | None,
+    checks: Mapping[str, Collection[str]],
 ) -> Plan:
     """Read and stage the rows of the source files, and plan the ingest. Once nothing is refused any more, the rows of repeated keys
     are written to ``silver/repeated_row``; nothing else of the lake is changed.
@@ -116,7 +116,7 @@ def _plan_affected(
     config: RunConfig,
     progress: Callable[[str], None],
     affected: AffectedFiles,
-    checks: Mapping[str, Collection[str]] | None,
+    checks: Mapping[str, Collection[str]],
 ) -> Plan | None:
     """The plan for the affected files alone; None where they turn out to have rows of years that other files have too."""
     named = years_named(affected.tables, config)
@@ -236,7 +236,7 @@ def _classify_and_count(
     repeated_keys: dict[TableId, RepeatedKeys],
     config: RunConfig,
     progress: Callable[[str], None],
-    checks: Mapping[str, Collection[str]] | None,
+    checks: Mapping[str, Collection[str]],
 ) -> tuple[list[ClassifiedTable], FileCounts]:
     """Stage every source table, and count its rows by their status."""
     progress("reading the rows of the source files")
