@@ -77,7 +77,7 @@ def _hashes(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
 
 def write_repeated_rows(lake: Lake, parts: list[DataFrame], keep_rows_of: Collection[str] | None = None) -> None:
     """Write ``silver/repeated_row``. If ``keep_rows_of`` is given, existing rows of these files are kept."""
-    if not parts and lake.version(REPEATED_ROW) == 0:
+    if not parts and (lake.version(REPEATED_ROW) == 0 or lake.is_empty(REPEATED_ROW)):
         return
     parts = [part.withColumn("run_id", F.lit(lake.run_id)) for part in parts]
     if keep_rows_of is not None:
