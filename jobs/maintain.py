@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
 from ebi_spark.lake.locking import locked
-from ebi_spark.lake.staging_area import drop_old_tables
+from ebi_spark.lake.staging_area import remove_left
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import remove_old_releases
 from ebi_spark.tables.published import RELEASE
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             hours = outcome["kept_hours"] = max(arguments.keep_hours, _hours_of_oldest_release(lake))
             context.progress(f"compacting and vacuuming: versions of the last {hours:,} hours are kept")
             done = lake.maintain(TABLES.values(), hours)
-            drop_old_tables(lake)
+            remove_left(lake)
             outcome["maintained"] = [{"table": name, **result._asdict()} for name, result in done.items()]
         if not arguments.json:
             _print(outcome["maintained"])

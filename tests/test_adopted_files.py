@@ -88,6 +88,18 @@ def test_the_log_says_what_each_file_has(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_log_says_nothing_of_values_that_a_file_does_not_say_all_of(tmp_path: Path) -> None:
+    """Parquet leaves out the minimum and maximum of long values, here in the second of three row groups."""
+    place = DeltaTable.create(tmp_path / "table", pa.schema([("file", pa.string())])).table_uri
+    (tmp_path / "staged").mkdir()
+    made = pa.table({"file": ["b", "c", "a" * 5000, "d", None, None]})
+    pq.write_table(made, tmp_path / "staged/part.parquet", row_group_size=2)
+    AdoptedFiles([tmp_path / "staged"], None, ["file"], replaces=False, metadata="").save(place.removeprefix("file://"))
+    added = pa.table(DeltaTable(place).get_add_actions()).to_pylist()[0]
+    assert (added["num_records"], added["null_count"]) == (6, {"file": 2})
+    assert added["min"] == {"file": None} == added["max"]
+
+
 def test_a_log_gets_a_checkpoint_now_and_then(tmp_path: Path) -> None:
     place = table(tmp_path)
     for number in range(CHECKPOINT_EVERY + 1):

@@ -217,14 +217,16 @@ def test_submissions_that_contradict_meet_or_break_off(
 
     def met(*given: Any) -> Any:
         frame = merged(*given)
-        monkeypatch.setattr(upsert, "merged", merged)
+        patch.setattr(upsert, "merged", merged)
         take_in("upsert", opa=meanwhile)
         return frame
 
-    with pytest.MonkeyPatch.context() as patch:
+    with monkeypatch.context() as patch:
+        patch.setattr(upsert, "merged", met)
+        # As in a catalogue, which has no lock: Spark reads and writes every table, and no run removes what another has staged.
         patch.setattr(Lake, "_without_spark", lambda *_: False)
+        patch.setattr(Lake, "_takes_files", lambda *_: False)
         patch.setattr(staging_area.shutil, "rmtree", lambda *_, **__: None)
-        monkeypatch.setattr(upsert, "merged", met)
         try:
             lake, done = take_in("upsert", opa=other)
         except BrokenRunError as error:

@@ -16,7 +16,7 @@ from ebi_spark.config.lake_location import LAYERS, LakeLocation
 from ebi_spark.config.load import load_config
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.lake import staging_area, storage
-from ebi_spark.lake.staging_area import StagingArea, drop_old_tables
+from ebi_spark.lake.staging_area import StagingArea, remove_left
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan
 from ebi_spark.runs.due import ROWS_UNTOUCHED
@@ -148,10 +148,10 @@ def test_what_a_killed_run_has_staged_is_seen_by_nobody_and_dropped_after_a_week
         assert {tuple(row) for row in bases} == {("no_derived_row", 9), ("sus_grouper", 1)}
         assert staged() == left
         spark.sql("CREATE TABLE left_silver._staging_of_somebody (a int) USING DELTA")
-        drop_old_tables(lake)
+        remove_left(lake)
         assert staged() == left | {"_staging_of_somebody"}
         monkeypatch.setattr(staging_area, "LEFT_AFTER", timedelta(seconds=-2))
-        drop_old_tables(lake)
+        remove_left(lake)
         assert staged() == {"_staging_of_somebody"}
     finally:
         for layer in ("silver", "gold", "published"):
@@ -279,7 +279,8 @@ def test_a_refusal_leaves_the_lake_as_it_was_and_makes_nothing_due(
         whole_run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
     )  # ingest is enough
     source = tmp_path / "apcs.csv"
-    source.write_text(whole := spells(100, 10, "2021-05-03"))
+    # The last row is there twice: the rows of repeated keys stay as they were, too.
+    source.write_text(whole := spells(100, 10, "2021-05-03") + spells(109, 1, "2021-05-03").splitlines()[1] + "\n")
     written = source.stat().st_mtime_ns
     (tmp_path / "der.csv").write_text("APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis\n100,V382,M545\n")
     (tmp_path / "run.yml").write_text(
@@ -289,7 +290,7 @@ def test_a_refusal_leaves_the_lake_as_it_was_and_makes_nothing_due(
         assert call(run.main, tmp_path)["exit"] == 130
         lake = Lake(spark, load_config(tmp_path / "run.yml").lake)
         versions = {table: lake.version(table) for table in TABLES.values() if table.layer == "silver"}
-        source.write_text(spells(100, 2, "2021-05-03"))
+        source.write_text(spells(100, 2, "2021-05-03") + spells(101, 1, "2021-05-03").splitlines()[1] + "\n")
         refused = call(run.main, tmp_path)
         assert refused["exit"] == 1
         assert "2021-22 has 2 usable rows in the source files and 10 in the lake" in refused["error"]["message"]

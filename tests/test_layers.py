@@ -41,6 +41,7 @@ def test_nothing_is_imported_upwards() -> None:
 def test_only_the_lake_writes_delta() -> None:
     writers = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if ".save(" in path.read_text()]
     assert sorted(writers) == [
+        "lake/adopted_files.py",
         "lake/staging_area.py",
         "lake/storage.py",
         "spark/java.py",

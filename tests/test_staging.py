@@ -15,7 +15,6 @@ from source_rows import APCS, DER, attendance, derived, spell, state, write
 
 from ebi_spark.config.load import load_config
 from ebi_spark.lake import staging_area
-from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.staging_area import FOLDER, StagingArea
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan
@@ -102,8 +101,10 @@ def test_staged_rows_are_the_rows(
 ) -> None:
     put_sources(tmp_path)
     adopted: list[str] = []
-    save = AdoptedFiles.save
-    monkeypatch.setattr(AdoptedFiles, "save", lambda self, path: (adopted.append(Path(path).name), save(self, path)))
+    adopt = Lake.adopt
+    monkeypatch.setattr(
+        Lake, "adopt", lambda lake, table, *rest, **how: (adopted.append(table.name), adopt(lake, table, *rest, **how))
+    )
     staged = lake_of(years)
     assert sorted(adopted) == ["apc_spell", "op_attendance"]
     monkeypatch.setattr(StagingArea, "adoptable", False)

@@ -9,6 +9,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -31,6 +32,8 @@ from ebi_spark.lake.object_store import Objects
 from ebi_spark.lake.staging_area import StagingArea
 from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.checks_before_start import NOT_CHECKED, REFUSED, check_before_start
+from ebi_spark.sources import reader
+from ebi_spark.sources.reader import SourceTable
 from ebi_spark.spark import session
 from ebi_spark.tables.gold import RUN_LOG
 from ebi_spark.tables.published import RATE
@@ -288,6 +291,17 @@ def test_a_store_that_is_not_there_is_refused_in_seconds(monkeypatch: pytest.Mon
 
 def no_session() -> Any:
     pytest.fail("a session was started")
+
+
+def test_rows_of_remote_files_may_be_many() -> None:
+    """The size of local files alone does not say that a source table fits into one partition."""
+    rows: Any = None
+    local = SourceTable("", "opa", rows, files=["/data/op.csv"], state={"/data/op.csv": (10, 0, 0)})
+    mixed = replace(local, files=["/data/op.csv", "s3a://in/op.csv"])
+    large = replace(local, state={"/data/op.csv": (1 << 30, 0, 0)})
+    table = SourceTable("", "opa", rows)
+    assert reader._are_few([local, local])
+    assert not any(reader._are_few([local, other]) for other in (mixed, large, table))
 
 
 def test_versions_come_from_the_names_of_the_log(store: Any) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from approval_rows import APPROVAL_BAD_ROWS, APPROVAL_BAD_TABLES, good_approvals
@@ -18,6 +19,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.source_tables import REGISTERS, ROLES
 from ebi_spark.lake.storage import Lake, prepare_folders
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.silver import QUARANTINE
@@ -1261,6 +1263,22 @@ def test_exceptions_are_found_in_both_forms() -> None:
     assert has_raised({"raised_exception": True})
     assert has_raised({"('metric', 'x')": {"raised_exception": True}})
     assert not has_raised({"raised_exception": False}) and not has_raised({}) and not has_raised(None)
+
+
+@pytest.mark.parametrize("suite", ["ingest_audit", "quarantine"])
+def test_every_source_table_is_known_to_the_checks(suite: str) -> None:
+    rule = next(check.rule for check in load_suite(suite).checks if check.id == "source_known")
+
+    def is_known(system: str, dataset: str, role: str) -> bool:
+        named = f"SELECT '{system}' AS source_system, '{dataset}' AS dataset, '{role}' AS role"
+        return bool(duckdb.sql(f"SELECT {rule} FROM ({named})").fetchall()[0][0])
+
+    for system, roles in ROLES.items():
+        for role in roles if system != REGISTERS else ():
+            dataset, other = ("apc", "op") if role.startswith("ap") else ("op", "apc")
+            assert is_known(system, dataset, role), role
+            assert not is_known(system, other, role), role
+    assert not is_known("sus_plus", "op", "op")
 
 
 def test_a_result_in_words() -> None:

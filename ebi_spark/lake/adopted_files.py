@@ -48,10 +48,6 @@ class AdoptedFiles:
     def save(self, path: str) -> None:
         """Link the files into the table's folder, then commit them in one commit. If the process is killed in between, the
         folder has files that no version of the table names; `maintain` removes them, as after a killed Spark."""
-        self.commit_to(path)
-
-    def commit_to(self, path: str) -> None:
-        """What :meth:`save` does."""
         partitions = [""] if self.years is None else [f"{YEAR}={year}/" for year in self.years]
         added = [action for partition in partitions for action in self._linked(Path(path), partition)]
         with opened_to_commit(Path(path)) as table:
@@ -125,7 +121,7 @@ class WrittenFiles:
                 replaces=self.replaces,
                 metadata=self.metadata,
                 whole=self.years is None,
-            ).commit_to(path)
+            ).save(path)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
@@ -149,8 +145,9 @@ def _statistics(file: Path, columns: Sequence[str]) -> dict[str, Any]:
         if len(known) < len(groups):
             continue
         found["nullCount"][column] = sum(item.null_count for item in known)
-        filled = [item for item in known if item.has_min_max]
-        if filled:
+        filled = [item for item in known if item.num_values]
+        # Parquet leaves out the minimum and maximum of long values. Those of the other row groups would be too narrow.
+        if filled and all(item.has_min_max for item in filled):
             found["minValues"][column] = str(min(item.min for item in filled))
             found["maxValues"][column] = str(max(item.max for item in filled))
     return found

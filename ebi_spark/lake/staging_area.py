@@ -8,8 +8,8 @@
 
 A folder whose path Spark or `deltalake` would misread is treated like a URL.
 
-A lake in a folder or at a URL has one run at a time, so the next ingest removes what a killed one left. In a catalogue another run may
-still need its tables: `maintain` drops those that are older than a week (:func:`drop_old_tables`).
+A lake in a folder or at a URL has one run at a time, so the next ingest, or `maintain`, removes what a killed run left. In a catalogue
+another run may still need its tables: `maintain` drops those that are older than a week (:func:`remove_left`).
 """
 
 import contextlib
@@ -50,6 +50,9 @@ class StagingArea:
     def write(self, name: str, rows: DataFrame, *, by_year: bool = False, more: bool = False) -> None:
         """Stage rows. ``by_year``: the rows of each year in files of their own. ``more``: besides those that are staged already."""
         writer = rows.write.format("parquet" if self.adoptable else "delta").mode("append" if more else "error")
+        if not self.adoptable and not more:
+            # By default, Delta would write the smallest and largest key and person of each file to the table's log.
+            writer = writer.option("delta.dataSkippingNumIndexedCols", "0")
         writer = writer.partitionBy(YEAR) if by_year else writer
         self._names.add(name)
         if self._place:
@@ -71,15 +74,19 @@ class StagingArea:
         return Path(str(self._place)) / name
 
     def remove(self) -> None:
-        """Remove what this run has staged. In a folder or at a URL, remove also what earlier runs left."""
+        """Remove what this run has staged. In a folder or at a URL, remove also what earlier runs left.
+
+        Raises nothing: a run that fails has an error of its own. What cannot be removed now is removed later.
+        """
         location = self._lake.location
-        with contextlib.suppress(Exception):  # a run that fails has an error of its own; what is left is removed later
-            if location.folder:
-                shutil.rmtree(Path(location.folder) / "silver" / FOLDER, ignore_errors=True)
-            elif location.url:
+        if location.folder:
+            shutil.rmtree(Path(location.folder) / "silver" / FOLDER, ignore_errors=True)
+        elif location.url:
+            with contextlib.suppress(Exception):
                 Objects(location.url).remove_folder(f"silver/{FOLDER}")
-            else:
-                for name in sorted(self._names):
+        else:
+            for name in sorted(self._names):
+                with contextlib.suppress(Exception):
                     self._lake.spark.sql(f"DROP TABLE IF EXISTS {self._table(name)}")
         self._names.clear()
 
@@ -87,17 +94,20 @@ class StagingArea:
         return sql_name(*self._schema, self._prefix + name)
 
 
-def drop_old_tables(lake: Lake) -> None:
-    """Drop what runs that began more than a week ago have left staged in a catalogue. The tables' names say when it was."""
-    if lake.location.catalog:
-        latest = (datetime.now(UTC) - LEFT_AFTER).strftime("%Y%m%dt%H%M%Sz")
-        named = re.compile(rf"{FOLDER}_(\d{{8}}t\d{{6}}z)_[0-9a-f]{{6}}_")
-        schema = _schema_of_silver(lake)
-        tables = lake.spark.sql(f"SHOW TABLES IN {sql_name(*schema)} LIKE {sql_text(FOLDER + '*')}")
-        for name in [row[0] for row in tables.select("tableName").collect()]:
-            run = named.match(name)
-            if run and run[1] < latest:
-                lake.spark.sql(f"DROP TABLE IF EXISTS {sql_name(*schema, name)}")
+def remove_left(lake: Lake) -> None:
+    """Remove what killed runs have left staged. In a catalogue, only tables of runs that began more than a week ago; the tables'
+    names say when it was. Elsewhere the caller has the lake's lock."""
+    if not lake.location.catalog:
+        StagingArea(lake).remove()
+        return
+    latest = (datetime.now(UTC) - LEFT_AFTER).strftime("%Y%m%dt%H%M%Sz")
+    named = re.compile(rf"{FOLDER}_(\d{{8}}t\d{{6}}z)_[0-9a-f]{{6}}_")
+    schema = _schema_of_silver(lake)
+    tables = lake.spark.sql(f"SHOW TABLES IN {sql_name(*schema)} LIKE {sql_text(FOLDER + '*')}")
+    for name in [row[0] for row in tables.select("tableName").collect()]:
+        run = named.match(name)
+        if run and run[1] < latest:
+            lake.spark.sql(f"DROP TABLE IF EXISTS {sql_name(*schema, name)}")
 
 
 def _is_understood(folder: str) -> bool:

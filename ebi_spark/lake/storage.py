@@ -517,8 +517,8 @@ class Lake(LocalLake):
         )
 
     def _commit(self, table: Table, writer: DataFrameWriter | SmallWriter | AdoptedFiles | WrittenFiles) -> None:
-        """Commit rows; every row of the lake is written here, by a run that still has the lock. If another run commits to the same rows at the same time,
-        one of the two commits is refused as a whole."""
+        """Commit rows. Every row of the lake is written here, by a run that still has the lock. If another run commits to the same
+        rows at the same time, one of the two commits is refused as a whole."""
         self.check_lock()
         try:
             if self.location.place or isinstance(writer, SmallWriter | AdoptedFiles | WrittenFiles):

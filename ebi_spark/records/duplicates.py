@@ -77,7 +77,7 @@ def _hashes(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
 
 def write_repeated_rows(lake: Lake, parts: list[DataFrame], keep_rows_of: Collection[str] | None = None) -> None:
     """Write ``silver/repeated_row``. If ``keep_rows_of`` is given, existing rows of these files are kept."""
-    if not parts and lake.version(REPEATED_ROW) == 0:
+    if not parts and (lake.version(REPEATED_ROW) == 0 or lake.is_empty(REPEATED_ROW)):
         return
     parts = [part.withColumn("run_id", F.lit(lake.run_id)) for part in parts]
     if keep_rows_of is not None:
@@ -87,15 +87,22 @@ def write_repeated_rows(lake: Lake, parts: list[DataFrame], keep_rows_of: Collec
     lake.replace(REPEATED_ROW, frame.coalesce(1), {}, stage="ingest")
 
 
-def with_decision(rows: DataFrame, key: str, day: str, whole: str, compared: Iterable[str]) -> DataFrame:
+def with_decision(rows: DataFrame, day: str, whole: str, compared: Iterable[str]) -> DataFrame:
     """Rows of repeated keys with what was decided about each: ``conflict``, ``is_duplicate`` and ``differs_elsewhere``.
 
-    The other arguments name columns: the key, the date of the extract, the hash of the whole source row, and those in which
-    two rows of one key have to be equal to be the same record.
+    The other arguments name columns: the date of the extract, the hash of the whole source row, and those in which two rows of one
+    key have to be equal to be the same record.
+
+    | record_id | day        | compared | → conflict | is_duplicate |                                      |
+    |-----------|------------|----------|------------|--------------|--------------------------------------|
+    | A         | 2022-01-10 | 1        | false      | true         | superseded by the later extract      |
+    | A         | 2022-02-10 | 2        | false      | false        | counts                               |
+    | B         | 2022-01-10 | 1        | true       | false        | conflicts with the other row of B    |
+    | B         | 2022-01-10 | 2        | true       | false        |                                      |
     """
     values = [F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in compared]
     date, value = F.col(day), F.col("_value")
-    same_key, same_value = Window.partitionBy(key), Window.partitionBy(key, "_value")
+    same_key, same_value = Window.partitionBy("record_id"), Window.partitionBy("record_id", "_value")
     newest_first = (date.desc_nulls_last(), "source_file", whole)
     # Rows of an earlier extract are superseded if every row has an extract date.
     contends = F.col("_undated") | (date == F.col("_latest"))

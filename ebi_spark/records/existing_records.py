@@ -1,7 +1,8 @@
 """Counts the records that the lake has before an ingest, to see whether a year would shrink and whether anything would
 change.
 
-Records of a run that stopped before it wrote its audit are never treated as unchanged: they are written again.
+Records of a batch that stopped before it wrote its audit are never treated as unchanged: they are written again. Such a batch has
+no audit row of its run and files, though the run may have audited other batches before.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -15,7 +16,7 @@ from pyspark.sql import functions as F
 from ebi_spark.lake.storage import Lake, run_in_threads
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
 from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE
-from ebi_spark.tables.table import YEAR, Table
+from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
 
 File = tuple[str, str]  # system and path
 
@@ -29,12 +30,11 @@ class FileRecords(NamedTuple):
 
 @dataclass
 class ExistingRecords:
-    """Counts of the record tables and of quarantine by year, file and run. ``audited_runs``: the runs that have audit
-    rows."""
+    """Counts of the record tables and of quarantine by year, file and run. ``audited``: (run, file) of each audit row."""
 
     records: dict[str, list[Any]] = field(default_factory=dict)
     quarantine: list[Any] = field(default_factory=list)
-    audited_runs: frozenset[str] = frozenset()
+    audited: frozenset[tuple[str, str]] = frozenset()
 
     def rows_by_year(self, dataset: str) -> dict[str, int]:
         """The number of source rows that made the records of each year."""
@@ -44,11 +44,11 @@ class ExistingRecords:
         return found
 
     def files(self, dataset: str, years: Collection[str]) -> dict[File, FileRecords] | None:
-        """The records of these years by the file they came from; None where a run without an audit wrote some of them."""
+        """The records of these years by the file they came from; None if some of them were not audited."""
         found: dict[File, FileRecords] = {}
         for row in self.records.get(dataset, ()):
             if row[YEAR] in years:
-                if row["run_id"] not in self.audited_runs:
+                if (row["run_id"], row["source_file"]) not in self.audited:
                     return None
                 file = row["source_system"], row["source_file"]
                 so_far = found.get(file, FileRecords(0, Checksum()))
@@ -57,23 +57,25 @@ class ExistingRecords:
         return found
 
     def quarantined_rows(
-        self, years: Collection[str], unknown_year_files: Collection[str], unknown_year: str, datasets: Collection[str]
+        self, years: Collection[str], files_without_year: Collection[str], datasets: Collection[str]
     ) -> tuple[int, Checksum] | None:
-        """The quarantined rows of these years, and those without a year of the files ``unknown_year_files``: their
-        number and their checksum. None where a run without an audit wrote some of them."""
+        """The quarantined rows of these years, and those without a year of the files ``files_without_year``: their
+        number and their checksum. None if some of them were not audited."""
         number, found = 0, Checksum()
         for row in self.quarantine:
-            counts = row[YEAR] in years or (row[YEAR] == unknown_year and row["source_file"] in unknown_year_files)
+            counts = row[YEAR] in years or (row[YEAR] == UNKNOWN_YEAR and row["source_file"] in files_without_year)
             if counts and row["dataset"] in datasets:
-                if row["run_id"] not in self.audited_runs:
+                if (row["run_id"], row["source_file"]) not in self.audited:
                     return None
                 number += row["rows"]
                 found.add(row)
         return number, found
 
-    def quarantined_files(self, year: str, datasets: Collection[str]) -> set[str]:
-        """The files that have quarantined rows of a year."""
-        return {row["source_file"] for row in self.quarantine if row[YEAR] == year and row["dataset"] in datasets}
+    def files_without_year(self, datasets: Collection[str]) -> set[str]:
+        """The files that have quarantined rows without a year."""
+        return {
+            row["source_file"] for row in self.quarantine if row[YEAR] == UNKNOWN_YEAR and row["dataset"] in datasets
+        }
 
 
 def existing_records(lake: Lake, tables: dict[str, Table], years: Iterable[str]) -> ExistingRecords:
@@ -93,17 +95,19 @@ def existing_records(lake: Lake, tables: dict[str, Table], years: Iterable[str])
             return []
         return quarantine_checksums(lake.read(QUARANTINE), YEAR, "dataset", "source_file", "run_id")
 
-    def audited_runs() -> list[Any]:
-        return lake.grouped(INGEST_AUDIT, ["run_id"]) if lake.version(INGEST_AUDIT) else []
+    def audited() -> list[Any]:
+        return lake.grouped(INGEST_AUDIT, ["run_id", "source_file"]) if lake.version(INGEST_AUDIT) else []
 
     queries: list[Callable[[], list[Any]]] = [
-        audited_runs,
+        audited,
         count_quarantine,
         *[partial(count_records, name) for name in tables],
     ]
-    runs, quarantine, *records = run_in_threads(queries)
+    audits, quarantine, *records = run_in_threads(queries)
     return ExistingRecords(
-        dict(zip(tables, records, strict=True)), quarantine, frozenset(row["run_id"] for row in runs)
+        dict(zip(tables, records, strict=True)),
+        quarantine,
+        frozenset((row["run_id"], row["source_file"]) for row in audits),
     )
 
 
@@ -122,7 +126,8 @@ def quarantine_checksums(quarantine: DataFrame, *by: str) -> list[Any]:
 
 
 def unaudited_runs(lake: Lake, table: Table) -> list[str]:
-    """The runs that wrote rows still in the table, and that have no audit rows."""
-    audited = lake.read(INGEST_AUDIT).select("run_id").distinct()
-    existing = lake.read(table).select("run_id").distinct()
-    return [row["run_id"] for row in existing.join(audited, "run_id", "left_anti").collect()]
+    """The runs that wrote rows still in the table, and that have no audit row of the file of these rows."""
+    by = ["run_id", "source_file"]
+    audited = lake.read(INGEST_AUDIT).select(*by).distinct()
+    existing = lake.read(table).select(*by).distinct()
+    return [row["run_id"] for row in existing.join(audited, by, "left_anti").select("run_id").distinct().collect()]

@@ -199,7 +199,7 @@ class FileCounts:
         return sum(count.rows[QUARANTINED] for path, count in self.files[table_id].items() if path in files)
 
 
-def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collection[str]] | None = None) -> FileCounts:
+def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collection[str]]) -> FileCounts:
     """Count rows by file, row status, year and reason. Collects one row for each combination, never a record. ``checks``: by
     dataset, conditions that every record of silver has to meet; staged records that do not are counted.
 
@@ -212,7 +212,7 @@ def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collecti
     years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     files: dict[tuple[str, str], dict[str, FileCount]] = {item.table_id: {} for item in classified}
     by_id = {item.table_id: item for item in classified}
-    grouped = [part for item in classified for part in _grouped(item, (checks or {}).get(item.dataset, ()))]
+    grouped = [part for item in classified for part in _grouped(item, checks[item.dataset])]
     found = reduce(DataFrame.unionByName, grouped).collect()
     for row in sorted(found, key=lambda row: not row["are_rows"]):
         item = by_id[row["source_system"], row["role"]]
@@ -299,9 +299,7 @@ def years_named(tables: Iterable[SourceTable], config: RunConfig) -> set[str]:
     return {row["year"] for row in found if row["year"] is not None}
 
 
-def years_to_replace(
-    present: set[str], config: RunConfig, emptied: Collection[str] = (), unusable: str = ""
-) -> list[str]:
+def years_to_replace(present: set[str], config: RunConfig, emptied: Collection[str], unusable: str = "") -> list[str]:
     """The years that the run will replace.
 
     Raises :class:`InputError` when a year asked for is in no file, unless it is one of the ``emptied`` years: those

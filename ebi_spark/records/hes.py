@@ -171,8 +171,8 @@ def build_spells(episodes: DataFrame) -> DataFrame:
 
     Method, source, category and age come from the first episode, the discharge method and destination from the last,
     and the date of the operation from the episode of the dominant procedure (its first operation is that procedure). The
-    discharge date is the latest of the spell. Episodes are ordered by start, EPIORDER, end and key. A spell is marked ``incomplete_spell`` when its EPIORDER does not run
-    from 1 without a gap: an episode is in a file that was not read.
+    discharge date is the latest of the spell. Episodes are ordered by start, EPIORDER, end and key. A spell is marked
+    ``incomplete_spell`` when its EPIORDER does not run from 1 without a gap: an episode is in a file that was not read.
 
     | spell_key | episode_order | first_operation | → dominant_procedure | episodes | incomplete_spell |
     |-----------|---------------|-----------------|----------------------|----------|------------------|

@@ -25,7 +25,7 @@ def emptied_years(
     lake: Lake,
     config: RunConfig,
     present: Collection[str],
-    asked: Collection[str] | None = None,
+    asked: Collection[str] | None,
 ) -> dict[str, frozenset[str]]:
     """Years that the lake has from files that the configuration names, and that are not ``present`` in any source file
     now. Each comes with these files, whether they have changed or gone. Only years in ``asked`` (None: all years).

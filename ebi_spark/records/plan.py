@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from pyspark.sql import DataFrame
+
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import EbiError
 from ebi_spark.lake.staging_area import StagingArea
@@ -31,7 +33,7 @@ from ebi_spark.records.moved_records import emptied_years, refuse_in_two_years
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, unusable_rows
 from ebi_spark.records.row_status import VALID
 from ebi_spark.records.upsert import refuse_bare_keys
-from ebi_spark.sources.reader import SourceTable
+from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.silver import RECORD_TABLES
 
@@ -75,10 +77,11 @@ def plan_ingest(
     tables: list[SourceTable],
     config: RunConfig,
     progress: Callable[[str], None],
-    previous: PreviousIngest | None = None,
-    checks: Mapping[str, Collection[str]] | None = None,
+    previous: PreviousIngest | None,
+    checks: Mapping[str, Collection[str]],
 ) -> Plan:
-    """Read and stage the rows of the source files before any of silver is replaced, and plan the ingest.
+    """Read and stage the rows of the source files, and plan the ingest. Once nothing is refused any more, the rows of repeated keys
+    are written to ``silver/repeated_row``; nothing else of the lake is changed.
 
     Reads all files, or only the affected ones if few have changed since the ``previous`` ingest. ``checks``: see
     :func:`ebi_spark.records.file_counts.count_files`. Raises when a year asked for is in no file, or would lose more rows than the
@@ -101,7 +104,9 @@ def plan_ingest(
     if config.mode == "upsert" and any(table.system == "hes" for table in tables):
         refuse_bare_keys(lake, RECORD_TABLES["op"])
     classified, found = _classify_and_count(lake, area, tables, repeated_keys, config, progress, checks)
-    return _make_plan(lake, classified, found, config)
+    made = _make_plan(lake, classified, found, config)
+    write_repeated_rows(lake, _repeated_rows(classified, repeated_keys))
+    return made
 
 
 def _plan_affected(
@@ -111,7 +116,7 @@ def _plan_affected(
     config: RunConfig,
     progress: Callable[[str], None],
     affected: AffectedFiles,
-    checks: Mapping[str, Collection[str]] | None,
+    checks: Mapping[str, Collection[str]],
 ) -> Plan | None:
     """The plan for the affected files alone; None where they turn out to have rows of years that other files have too."""
     named = years_named(affected.tables, config)
@@ -127,17 +132,18 @@ def _plan_affected(
         "with the changed files"
     )
     repeated_keys = scan_for_repeated_keys(affected.tables)
-    unchanged = {path for files in affected.counts.values() for path in files}
-    classified, found = _classify_and_count(
-        lake, area, affected.tables, repeated_keys, config, progress, checks, unchanged
-    )
+    classified, found = _classify_and_count(lake, area, affected.tables, repeated_keys, config, progress, checks)
     found = replace(found, unchanged=affected.counts)
     if not affected.covers(
         year for files in found.files.values() for count in files.values() for year in count.years if year
     ):
         return None
     made = _make_plan(lake, classified, found, config, affected.unchanged_years, affected.other_years)
-    return made if made.batches else None
+    if not made.batches:
+        return None
+    not_read = {path for files in affected.counts.values() for path in files}
+    write_repeated_rows(lake, _repeated_rows(classified, repeated_keys), not_read)
+    return made
 
 
 def _make_plan(
@@ -227,17 +233,18 @@ def _classify_and_count(
     lake: Lake,
     area: StagingArea,
     tables: list[SourceTable],
-    repeated_keys: dict[tuple[str, str], RepeatedKeys],
+    repeated_keys: dict[TableId, RepeatedKeys],
     config: RunConfig,
     progress: Callable[[str], None],
-    checks: Mapping[str, Collection[str]] | None,
-    unchanged: Collection[str] | None = None,
+    checks: Mapping[str, Collection[str]],
 ) -> tuple[list[ClassifiedTable], FileCounts]:
-    """Stage every source table, and count its rows by their status. ``unchanged``: files that were not read;
-    ``silver/repeated_row`` keeps their rows."""
+    """Stage every source table, and count its rows by their status."""
     progress("reading the rows of the source files")
     area.remove()
     classified = classify_rows(lake, area, tables, repeated_keys, config)
-    repeated = [item.staged.repeated_rows(*item.table_id) for item in classified if repeated_keys[item.table_id]]
-    write_repeated_rows(lake, repeated, unchanged)
     return classified, count_files(classified, checks)
+
+
+def _repeated_rows(classified: list[ClassifiedTable], repeated_keys: Mapping[TableId, RepeatedKeys]) -> list[DataFrame]:
+    """The rows of repeated keys, a frame for each table that has any."""
+    return [item.staged.repeated_rows(*item.table_id) for item in classified if repeated_keys[item.table_id]]

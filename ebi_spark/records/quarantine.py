@@ -57,9 +57,9 @@ def write_quarantine(
         return _replace_by_file(lake, plan.classified, batch, frame)
     known = {path for table_id in plan.file_counts.files for path in plan.file_counts.counts(table_id)}
     # Files that are no longer a source go with the first batch.
-    gone = plan.existing.quarantined_files(UNKNOWN_YEAR, plan.datasets) - known if batch is plan.batches[0] else set()
+    gone = plan.existing.files_without_year(plan.datasets) - known if batch is plan.batches[0] else set()
     files = sorted(batch.files | gone)
-    existing = plan.existing.quarantined_rows(batch.years, files, UNKNOWN_YEAR, plan.datasets)
+    existing = plan.existing.quarantined_rows(batch.years, files, plan.datasets)
     number = sum(plan.file_counts.quarantined(item.table_id, batch.files) for item in plan.classified)
     # Only where the numbers agree is it worth reading the rows to see whether they are the same.
     if existing and existing[0] == number and (not number or _checksum(frame) == existing[1]):

@@ -4,8 +4,8 @@ One query for each source table reads, cleans and stages its rows (:mod:`ebi_spa
 the staged rows to count, to decide what is refused, and to commit records and quarantined rows. No other step reads a whole row of
 the source again.
 
-:class:`StagedRecords` are rows of which each makes a record by itself (APCS, OPA, outpatients of HES), and spells built from
-episodes. They are staged as silver has them, so that files can become silver's without being written again:
+:class:`StagedRecords` are rows that each make a record by themselves (APCS, OPA, outpatients of HES), and spells built from episodes.
+They are staged as silver has them, so that files can become silver's without being written again:
 
 ```
 sus_plus_opa/financial_year=2021-22/   valid rows, with silver's columns
@@ -93,7 +93,7 @@ def sorted_for_writing(spark: SparkSession, records: DataFrame, dataset: str, pa
 
 
 class StagedRows:
-    """Staged rows of which the status is computed when it is used. Each has a ``row_number`` of its own.
+    """Staged rows whose status is computed when it is used. Each has a ``row_number`` of its own.
 
     ``name``: under which they are staged. ``repeated``: those of them whose key is in several rows; None if there are none.
     """
@@ -109,7 +109,7 @@ class StagedRows:
 
     def quarantined(self, classified: DataFrame, number: int) -> DataFrame:
         """The quarantined ones of the ``classified`` rows, with their source rows as text in ``raw``. They are staged when they are
-        first asked for: to find them anew for each batch would need all rows each time. ``number``: how many they are."""
+        first asked for: to find them for each batch would need all rows each time. ``number``: how many they are."""
         if self._quarantined is None:
             columns = ("row_number", "status", "reasons", YEAR, *_OF_EVERY_ROW, "corrupt")
             rows = classified.where(F.col("status") == QUARANTINED).select(*columns)
@@ -140,14 +140,14 @@ def stage_rows(
     stored = area.read(name, numbered.schema)
     if not any_repeated:
         return StagedRows(area, name, stored, None)
-    decided = with_decision(stored.where("repeated"), "record_id", "extract_date", "content", compared)
+    decided = with_decision(stored.where("repeated"), "extract_date", "content", compared)
     area.write(f"{name}_repeated", decided.select(*numbered.columns))
     repeated = area.read(f"{name}_repeated", numbered.schema)
     return StagedRows(area, name, stored.where("NOT repeated").unionByName(repeated), repeated)
 
 
 class StagedRecords:
-    """Rows of one source table of which each valid one makes a record, or the spells that were built from its episodes.
+    """Rows of one source table that each make a record if they are valid, or the spells that were built from its episodes.
 
     ``name``: under which they are staged. ``system`` and ``dataset``: of the records.
     """
@@ -197,7 +197,7 @@ class StagedRecords:
         """Decide which of the rows of repeated keys count, and stage them with their status."""
         rows = self._stored().where(F.col(YEAR) == REPEATED).withColumn(YEAR, F.col(f"_{YEAR}"))
         compared = [name for name in self.table.names() if name not in _NOT_COMPARED]
-        decided = with_decision(rows, "record_id", "_extract", "_whole", compared)
+        decided = with_decision(rows, "_extract", "_whole", compared)
         # What was just decided replaces what was staged: `is_duplicate` and `differs_elsewhere`.
         restored, conflict = _restored(), F.array(F.lit(CONFLICTING))
         known = restored["reasons"]

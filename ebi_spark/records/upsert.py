@@ -53,16 +53,16 @@ def refuse_bare_keys(lake: Lake, table: Table) -> None:
         )
 
 
-def _withdrawn(lake: Lake, dataset: str, prefix: str) -> DataFrame:
-    """The withdrawn keys of a dataset, with column names that begin with ``prefix``."""
+def _withdrawn(lake: Lake, dataset: str) -> DataFrame:
+    """The withdrawn keys of a dataset, with column names that begin with ``_withdrawn_``."""
     existing = lake.read(WITHDRAWN_RECORD).where(F.col("dataset") == dataset)
     return existing.select(
-        *[F.col(name).alias(f"{prefix}{name}") for name in (*KEY, "extract_date", "source_file")],
+        *[F.col(name).alias(f"_withdrawn_{name}") for name in (*KEY, "extract_date", "source_file")],
     )
 
 
 def compared_with_lake(
-    incoming: DataFrame, lake: Lake, table: Table, dataset: str, orphans: Sequence[str] = ()
+    incoming: DataFrame, lake: Lake, table: Table, dataset: str, orphans: Sequence[str]
 ) -> DataFrame:
     """The canonical records of a submission, one row each, with their outcome against what the lake has
     (``_outcome``), and the year in which the lake has their key (``_existing_year``, or NULL). Records that the
@@ -84,7 +84,7 @@ def compared_with_lake(
         F.col(YEAR).alias(EXISTING_YEAR),
     )
     joined = incoming.join(existing, [F.col(name) == F.col(f"_existing_{name}") for name in KEY], "left")
-    withdrawn = _withdrawn(lake, dataset, "_withdrawn_")
+    withdrawn = _withdrawn(lake, dataset)
     joined = joined.join(withdrawn, [F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], "left")
     incoming_day, existing_day = extract("extract_date"), extract("_existing_extract_date")
     same_day = incoming_day == existing_day
@@ -105,7 +105,7 @@ def compared_with_lake(
 
 def withdrawn_now(lake: Lake, table: Table, dataset: str) -> DataFrame:
     """(system, key, year, ``file``) of each record that the lake has and a list has withdrawn; ``file`` is that list."""
-    withdrawn = _withdrawn(lake, dataset, "_withdrawn_")
+    withdrawn = _withdrawn(lake, dataset)
     on = [*[F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], _is_withdrawn()]
     return lake.read(table).join(withdrawn, on).select(*KEY, YEAR, F.col("_withdrawn_source_file").alias("file"))
 
@@ -120,7 +120,7 @@ def merged(compared: DataFrame, lake: Lake, table: Table, dataset: str, years: l
     that a record that moves to another year leaves the old one."""
     written = compared.where(F.col(OUTCOME).isin(*WRITTEN)).drop(OUTCOME, EXISTING_YEAR)
     keys = written.select(*[F.col(name).alias(f"_written_{name}") for name in KEY])
-    withdrawn = _withdrawn(lake, dataset, "_withdrawn_")
+    withdrawn = _withdrawn(lake, dataset)
     kept = (
         lake.read(table)
         .where(F.col(YEAR).isin(*years))

@@ -124,10 +124,11 @@ def read_sources(spark: SparkSession, config: RunConfig, find: FindFiles = find_
 
 
 def _are_few(parts: Sequence[SourceTable]) -> bool:
-    """Whether the rows are in small local files."""
-    states = [state for part in parts for state in part.state.values()]
-    known = [state[0] for state in states if state is not None]
-    return all(part.files and part.state for part in parts) and sum(known) <= ONE_PARTITION_BYTES
+    """Whether the rows are in small local files. Nothing is known of the size of remote files and of a catalogue's tables."""
+    if any(not part.files or any(map(is_remote, part.files)) for part in parts):
+        return False
+    sizes = [state[0] for part in parts for state in part.state.values() if state is not None]
+    return sum(sizes) <= ONE_PARTITION_BYTES
 
 
 def read_table(
