@@ -209,8 +209,7 @@ def test_submissions_that_contradict_meet_or_break_off(
     for table in (APC_SPELL, OP_ATTENDANCE, QUARANTINE):
         audited(lake, table)
 
-    # Two files of one extract say different things about A. While one is ingested, another submission adds D. Only a catalogue
-    # allows that: its tables are read and written by Delta alone, and no run removes what another has staged.
+    # Two files of one extract say different things about A. While one is ingested, another submission adds D.
     other = write(tmp_path / "other.csv", [attendance("A", Der_Procedure_All="U054", **one), attendance("C", **one)])
     meanwhile = write(tmp_path / "meanwhile.csv", [attendance("D", **one)])
     merged = upsert.merged
