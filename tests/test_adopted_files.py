@@ -12,6 +12,7 @@ import pytest
 from calling import delta_rows
 from deltalake import DeltaTable
 
+from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.adopted_files import AdoptedFiles
 from ebi_spark.lake.local_tables import commits_after, partitions
 from ebi_spark.lake.small_writes import CHECKPOINT_EVERY, can_write
@@ -98,6 +99,23 @@ def test_a_log_says_nothing_of_values_that_a_file_does_not_say_all_of(tmp_path: 
     added = pa.table(DeltaTable(place).get_add_actions()).to_pylist()[0]
     assert (added["num_records"], added["null_count"]) == (6, {"file": 2})
     assert added["min"] == {"file": None} == added["max"]
+
+
+def test_files_that_are_not_what_spark_counted_are_refused(tmp_path: Path) -> None:
+    """A folder that Spark sees and this program does not, and a file that a failed attempt of Spark left: no row is lost or twice
+    in the table."""
+    place = table(tmp_path)
+    folder = staged(tmp_path / "first", Y21, {"A": None, "B": None})
+
+    def save(folders: list[Path], rows: int) -> None:
+        AdoptedFiles(folders, [Y21], STATISTICS, replaces=False, metadata="", rows=rows).save(str(place))
+
+    for folders, number in (([folder, tmp_path / "unseen"], 2), ([folder], 1), ([folder], 3)):
+        with pytest.raises(BrokenRunError, match="nothing was committed"):
+            save(folders, number)
+    assert rows(place) == []
+    save([folder], 2)
+    assert rows(place) == [("A", None, Y21), ("B", None, Y21)]
 
 
 def test_a_log_gets_a_checkpoint_now_and_then(tmp_path: Path) -> None:

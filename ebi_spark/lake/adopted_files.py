@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake.small_writes import described_by, opened_to_commit
 from ebi_spark.tables.table import YEAR, Table
 
 if TYPE_CHECKING:
-    from deltalake.transaction import AddAction, RemoveAction
+    from deltalake.transaction import AddAction
     from pyspark.sql import DataFrame
 
 # What Spark calls the partition of rows without a year.
@@ -29,7 +30,7 @@ class AdoptedFiles:
 
     ``folders`` are partitioned by year; or not at all, like the table, if ``years`` is None. ``statistics``: the columns of which
     Delta's log keeps minimum and maximum. ``replaces``: whether the files replace rows of these years that the table may have.
-    ``whole``: whether they replace those of all years.
+    ``whole``: whether they replace those of all years. ``rows``: how many rows they should have; None if that is not known.
     """
 
     def __init__(
@@ -41,15 +42,25 @@ class AdoptedFiles:
         replaces: bool,
         metadata: str,
         whole: bool = False,
+        rows: int | None = None,
     ) -> None:
         self.folders, self.years, self.statistics = folders, years, statistics
-        self.replaces, self.metadata, self.whole = replaces, metadata, whole
+        self.replaces, self.metadata, self.whole, self.rows = replaces, metadata, whole, rows
 
     def save(self, path: str) -> None:
         """Link the files into the table's folder, then commit them in one commit. If the process is killed in between, the
-        folder has files that no version of the table names; `maintain` removes them, as after a killed Spark."""
-        partitions = [""] if self.years is None else [f"{YEAR}={year}/" for year in self.years]
-        added = [action for partition in partitions for action in self._linked(Path(path), partition)]
+        folder has files that no version of the table names; `maintain` removes them, as after a killed Spark.
+
+        Raises a :class:`BrokenRunError` if this program does not see what Spark has written: a row would be lost or be there twice.
+        """
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise _not_seen(f"{folder} is not there, though Spark has written to it")
+        staged = [(partition, file, _statistics(file, self.statistics)) for partition, file in self._files()]
+        found = sum(statistics["numRecords"] for _, _, statistics in staged)
+        if self.rows is not None and found != self.rows:
+            raise _not_seen(f"the files for {Path(path).name} have {found:,} rows, and Spark counted {self.rows:,}")
+        added = [_linked(Path(path), *file) for file in staged]
         with opened_to_commit(Path(path)) as table:
             table.create_write_transaction(
                 added,
@@ -63,24 +74,11 @@ class AdoptedFiles:
             )
             table.update_incremental()
 
-    def _linked(self, table: Path, partition: str) -> "Iterator[AddAction | RemoveAction]":
-        """Link the files of one folder into the table's folder, and describe each for Delta's log."""
-        from deltalake.transaction import AddAction
-
-        year = partition.rstrip("/").partition("=")[2]
-        for source in sorted(file for folder in self.folders for file in (folder / partition).glob("*.parquet")):
-            (table / partition).mkdir(exist_ok=True)
-            file = table / partition / source.name
-            _link(source, file)
-            state = file.stat()
-            yield AddAction(
-                path=f"{partition}{source.name}",
-                size=state.st_size,
-                partition_values={YEAR: None if year == NULL_YEAR else year} if partition else {},
-                modification_time=int(state.st_mtime * 1000),
-                data_change=True,
-                stats=json.dumps(_statistics(file, self.statistics)),
-            )
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """(folder of the partition, or an empty text; file) of each file of these years."""
+        for partition in [""] if self.years is None else [f"{YEAR}={year}" for year in self.years]:
+            for folder in self.folders:
+                yield from ((partition, file) for file in sorted((folder / partition).glob("*.parquet")))
 
 
 class WrittenFiles:
@@ -124,6 +122,31 @@ class WrittenFiles:
             ).save(path)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+
+def _not_seen(what: str) -> BrokenRunError:
+    return BrokenRunError(
+        f"{what}; nothing was committed",
+        remedy="make sure that Spark and this program see the same files below the lake's folder, then run the same command again",
+    )
+
+
+def _linked(table: Path, partition: str, source: Path, statistics: dict[str, Any]) -> "AddAction":
+    """Link a file into the table's folder, and describe it for Delta's log."""
+    from deltalake.transaction import AddAction
+
+    (table / partition).mkdir(exist_ok=True)
+    file, year = table / partition / source.name, partition.partition("=")[2]
+    _link(source, file)
+    state = file.stat()
+    return AddAction(
+        path=file.relative_to(table).as_posix(),
+        size=state.st_size,
+        partition_values={YEAR: None if year == NULL_YEAR else year} if partition else {},
+        modification_time=int(state.st_mtime * 1000),
+        data_change=True,
+        stats=json.dumps(statistics),
+    )
 
 
 def _link(source: Path, file: Path) -> None:

@@ -472,12 +472,14 @@ class Lake(LocalLake):
         """Whether :meth:`adopt` can be used for a table: it is in a folder, and `deltalake` can write it."""
         return self.location.folder is not None and small_writes.can_write(Path(self._path(table)))
 
-    def adopt(self, table: Table, folders: Sequence[Path], years: Sequence[str], *, stage: str) -> None:
-        """Replace the rows of some years in one commit. The new rows are in Parquet files that Spark has already written to other
-        ``folders``, partitioned by year. Only if :meth:`can_adopt` is true."""
+    def adopt(self, table: Table, folders: Sequence[Path], years: Sequence[str], rows: int, *, stage: str) -> None:
+        """Replace the rows of some years in one commit. The new ``rows`` (so many) are in Parquet files that Spark has already written
+        to other ``folders``, partitioned by year. Only if :meth:`can_adopt` is true. Raises a :class:`BrokenRunError` if the files have
+        another number of rows."""
         where = {YEAR: years}
         replaces, metadata = self._may_have_rows(table, [where]), self._metadata(stage, years=sorted(years), parts=None)
-        self._commit(table, AdoptedFiles(folders, years, table.statistics, replaces=replaces, metadata=metadata))
+        files = AdoptedFiles(folders, years, table.statistics, replaces=replaces, metadata=metadata, rows=rows)
+        self._commit(table, files)
 
     def append(self, table: Table, rows: Rows, *, stage: str) -> None:
         """Add rows in one commit. For logs only, because a repeated run adds them again."""

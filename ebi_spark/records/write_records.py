@@ -53,7 +53,8 @@ def replace_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outco
         return unchanged
     folders = [item.records.folder for item in makers if item.records and item.records.folder]
     if folders:
-        lake.adopt(RECORD_TABLES[dataset], folders, batch.years, stage="ingest")
+        rows = sum(count.records for count in built.values())
+        lake.adopt(RECORD_TABLES[dataset], folders, batch.years, rows, stage="ingest")
     else:
         _write_sorted(lake, _incoming(makers, batch.years), dataset, batch.years)
     return Outcome(batch.years, built=built)
