@@ -18,7 +18,7 @@ from ebi_spark.lake.small_writes import described_by, opened_to_commit
 from ebi_spark.tables.table import YEAR, Table
 
 if TYPE_CHECKING:
-    from deltalake.transaction import AddAction
+    from deltalake.transaction import AddAction, RemoveAction
     from pyspark.sql import DataFrame
 
 # What Spark calls the partition of rows without a year.
@@ -60,7 +60,7 @@ class AdoptedFiles:
         found = sum(statistics["numRecords"] for _, _, statistics in staged)
         if self.rows is not None and found != self.rows:
             raise _not_seen(f"the files for {Path(path).name} have {found:,} rows, and Spark counted {self.rows:,}")
-        added = [_linked(Path(path), *file) for file in staged]
+        added: list[AddAction | RemoveAction] = [_linked(Path(path), *file) for file in staged]
         with opened_to_commit(Path(path)) as table:
             table.create_write_transaction(
                 added,
