@@ -168,18 +168,15 @@ def _make_plan(
         years = years_to_replace(present, config, emptied, unusable)
         years_to_write = sorted({year for year in years if year not in unchanged_years} | emptied.keys())
         if refresh:
-            stated = {
+            usable = {
                 year
                 for files in found.files.values()
                 for count in files.values()
                 for year, reasons in count.outcome_checksums
-                if not reasons
+                if year and not reasons
             }
-            replaced, in_files = (
-                {*years, *emptied},
-                {*unchanged_years, *other_years, *(year for year in stated if year)},
-            )
-            refuse_in_two_years(lake, classified, found, config, replaced, in_files)
+            in_files = {*unchanged_years, *other_years, *usable}
+            refuse_in_two_years(lake, classified, found, config, {*years, *emptied}, in_files)
         datasets = sorted({item.dataset for item in classified})
         existing = existing_records(lake, {dataset: RECORD_TABLES[dataset] for dataset in datasets}, years_to_write)
         if refresh and not config.accept_shrunken:
