@@ -391,7 +391,8 @@ def test_the_register_makes_the_class_that_is_known_of_each_operation(
     rows = read_registers(spark, config)
     assert rows is not None
     boards = {board: board for board in known_boards()}
-    entries = classify_entries(rows, ["2Y_back_pain_fusion", "2S_lower_back_imaging"], boards)
+    plausible = (date(1989, 4, 1), date(2100, 1, 1))
+    entries = classify_entries(rows, ["2Y_back_pain_fusion", "2S_lower_back_imaging"], boards, plausible)
     covered = register_coverage([], stated_coverage(config, boards), config.linkable_share, None)
     found = match_approvals(
         known, entries.where(F.size("reasons") == 0),

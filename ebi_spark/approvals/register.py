@@ -56,8 +56,9 @@ def classify_entries(
     """The rows of registers, cleaned, each with the ``reasons`` why it cannot be used: an empty list for an entry.
 
     ``policies``: the ids of all known policies. ``boards``: known boards, each with its code in the areas shown, which
-    replaces it. ``plausible``: the first and the last day on which something can have been requested or decided. Equal rows of one register and key count once; of several extracts the latest counts. The columns are those of
-    ``silver/prior_approval`` without ``person_in_silver`` and ``run_id``, plus ``reasons`` and ``raw``.
+    replaces it. ``plausible``: the first and the last day on which something can have been requested or decided. Equal rows of
+    one register and key count once; of several extracts the latest counts. The columns are those of ``silver/prior_approval``
+    without ``person_in_silver`` and ``run_id``, plus ``reasons`` and ``raw``.
 
     | approval_id | decision | requested_on | decided_on | → reasons                  |
     |-------------|----------|--------------|------------|----------------------------|
