@@ -24,8 +24,8 @@ from ebi_spark.spark.session import UNCOMPILED, spark_session, with_settings
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at
 # the end. A file is never divided, because its tests share lakes that are made once.
 LONGEST = (
-    "test_reach", "test_pipeline", "test_publishing", "test_killed", "test_backfill", "test_stage_versions", "test_records",
-    "test_dates_and_codes", "test_validation", "test_pathway", "test_audit", "test_lake",
+    "test_reach", "test_pipeline", "test_catalogue", "test_publishing", "test_killed", "test_backfill", "test_code_tables",
+    "test_stage_versions", "test_records", "test_validation", "test_disclosure", "test_geography", "test_dates_and_codes", "test_lake",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from pyspark.sql.types import StructType
 
 from ebi_spark.errors import InputError
 from ebi_spark.lake.object_store import Objects
-from ebi_spark.lake.storage import Lake
+from ebi_spark.lake.storage import ONE_PARTITION_BYTES, Lake
 from ebi_spark.quoting import spark_path, sql_name, sql_text
 from ebi_spark.tables.silver import RECORD_TABLES
 from ebi_spark.tables.table import YEAR
@@ -67,7 +67,10 @@ class StagingArea:
             return reader.table(self._table(name))
         if not self.adoptable:
             return reader.format("delta").load(f"{self._place}/{name}")
-        return reader.schema(schema).parquet(spark_path(f"{self._place}/{name}"))
+        rows = reader.schema(schema).parquet(spark_path(f"{self._place}/{name}"))
+        # A few rows need no shuffle to be grouped or joined, if they are one partition.
+        size = sum(file.stat().st_size for file in self.folder(name).rglob("*.parquet"))
+        return rows.coalesce(1) if size <= ONE_PARTITION_BYTES else rows
 
     def folder(self, name: str) -> Path:
         """The folder of the files that are staged under a name, if they are ``adoptable``."""
