@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from calling import call
 from cml_schemas import pandas_schemas, spark_schemas
 from deltalake import write_deltalake
 from jsonschema import Draft202012Validator
@@ -33,12 +34,13 @@ from ebi_spark.exports.sheets import CONFIDENTIAL, sheets_of
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.star import star_rows
 from ebi_spark.report.rows import is_suppressed
+from ebi_spark.stages.run_context import StageReport
 from ebi_spark.tables.gold import RUN_LOG
 from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import RATE_CURRENT
 from ebi_spark.tables.table import Table
-from jobs import export
+from jobs import export, publish
 
 __all__ = ["no_session"]
 pytestmark = pytest.mark.usefixtures("no_session")
@@ -479,6 +481,23 @@ def test_what_is_wrong_is_said_plainly(lake: Path, tmp_path: Path, capsys: pytes
     assert asked("--out", str(tmp_path / "file" / "b"))["exit"] == 2
     sent = asked("--out", str(tmp_path / "c"), "--format", "openlineage", "--openlineage-url", "http://127.0.0.1:9")
     assert (sent["exit"], sent["error"]["remedy"]) == (2, "check the address, or export them to a file")
+
+
+def test_a_release_that_is_not_there_is_refused_before_a_session(lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yml").write_text("lake: ./nowhere\nsources: {a: {system: hes, tables: {op: x.csv}}}")
+    absent = call(publish.main, tmp_path, "--release", "r-7")
+    assert (absent["exit"], absent["outcome"]) == (2, "refused")
+    assert absent["error"]["message"] == f"there is no lake at {tmp_path / 'nowhere'}"
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yml"], "nothing is created"
+    unknown = call(publish.main, tmp_path, "--release", "r-6", "--lake", str(lake))
+    assert unknown["error"] == {
+        "message": f"there is no release 'r-6' in {lake}",
+        "remedy": "did you mean r-7? `ebi-spark status` lists the releases",
+    }
+
+
+def test_a_stage_is_named_by_its_command() -> None:
+    assert [StageReport(name).title for name in ("publish", "roll_back")] == ["publish", "publish --release"]
 
 
 def test_a_missing_package_is_named(
