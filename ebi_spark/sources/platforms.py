@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.shipped_files import shipped_document
 from ebi_spark.config.source_tables import ROLES
-from ebi_spark.config.yaml_documents import load_document
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Platform:
 @cache
 def document() -> dict[str, Any]:
     """The whole of ``conf/platforms.yml``. Shared by all callers: do not change it."""
-    path, schema = resource("conf", "platforms.yml"), resource("conf", "platforms.schema.json")
-    return load_document(path, schema, what="platforms")
+    return shipped_document("platforms", "platforms")
 
 
 @cache
