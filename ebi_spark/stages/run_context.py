@@ -32,6 +32,11 @@ _FEW_ROWS = ("flag", "publish")
 _TITLES = {"roll_back": "publish --release"}
 
 
+def stage_title(name: str) -> str:
+    """The name of a stage for people: that of the command."""
+    return _TITLES.get(name, name)
+
+
 @dataclass
 class StageReport:
     """One stage of a run, or one batch of it, as its row of the run log and the summary show it."""
@@ -49,7 +54,7 @@ class StageReport:
     @property
     def title(self) -> str:
         """The name for people: that of the command."""
-        return _TITLES.get(self.name, self.name)
+        return stage_title(self.name)
 
 
 class RunContext:
