@@ -20,6 +20,8 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.pathway.code_lists import steps, windows_of
 from ebi_spark.pathway.definitions import definitions
+from ebi_spark.sources.platforms import document as platforms_document
+from ebi_spark.sources.platforms import platforms
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.table import Table
 
@@ -233,6 +235,29 @@ def _derived(step: dict[str, Any]) -> str:
     return "nowhere"
 
 
+def platform_rows() -> list[str]:
+    """Whose column names are whose, from ``conf/platforms.yml``: a row for each platform, then names that belong to none."""
+    lines = ["| Platform | Its tables | Names where platforms differ | Source |", "|---|---|---|---|"]
+    for item in platforms():
+        tables = "<br>".join(f"`{role}`: {name}" for role, name in item.tables.items())
+        by_column: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for role, columns in item.names.items():
+            for ours, names in columns.items():
+                by_column.setdefault((ours, names), []).append(role)
+        listed = "<br>".join(
+            f"`{ours}` ({', '.join(roles)}): {', '.join(f'`{name}`' for name in names)}"
+            for (ours, names), roles in by_column.items()
+        )
+        tried = "" if item.tried else "; not tried there"
+        lines.append(f"| {item.title} (`{item.system}`) | {tables} | {listed} | {item.source}{tried} |")
+    lines += ["", "Other names for one column, which are read from any platform:", ""]
+    lines += ["| Tables | Our column | Names | Source |", "|---|---|---|---|"]
+    for entry in platforms_document()["anywhere"]:
+        of, names = (", ".join(f"`{name}`" for name in entry[key]) for key in ("of", "names"))
+        lines.append(f"| {of} | `{entry['column']}` | {names} | {entry['source']} |")
+    return lines
+
+
 def with_generated(page: str, name: str, lines: list[str]) -> str:
     """The page with the part between the marks of ``name`` replaced."""
     begin, end = BEGIN.format(name), END.format(name)
@@ -249,10 +274,12 @@ def pages() -> dict[Path, str]:
     text = with_generated(text, "keys of a table", table_key_rows())
     pathway = DOCS / "monitoring-pathway.md"
     steps_page = with_generated(pathway.read_text(encoding="utf-8"), "steps", pathway_rows())
+    sources = DOCS / "sources.md"
+    sources_page = with_generated(sources.read_text(encoding="utf-8"), "platforms", platform_rows())
     schema = json.dumps(run_schema(), indent=2, ensure_ascii=False) + "\n"
     return {
         DOCS / "tables.md": tables_page(), DOCS / "python-api.md": api_page(), configuration: text, SCHEMA: schema,
-        pathway: steps_page,
+        pathway: steps_page, sources: sources_page,
     }  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from ebi_spark.case_audit.audit import (
     DrawOptions,
     EstimatedAudit,
     ImportedForms,
+    check_draw,
+    check_estimate,
     draw_audit,
     estimate_audit,
     import_forms,
@@ -32,7 +34,7 @@ from ebi_spark.lake.locking import locked
 from ebi_spark.lake.storage import Lake
 from jobs.arguments import JobParser, common_options, lake_option, policy_option
 from jobs.exit_status import guarded
-from jobs.harness import opened_lake
+from jobs.harness import check_lake, existing_lake, opened_lake
 from jobs.screen import headed, output_console, table_of_lines
 
 _COMMANDS = {
@@ -116,6 +118,7 @@ def _draw(arguments: Any, console: Console, outcome: dict[str, Any]) -> None:
     out = arguments.out.resolve()
     # Errors in the call are reported before Spark starts.
     refuse_folder(out, lake_location(arguments.lake, Path.cwd(), "--lake").folder)
+    check_lake(existing_lake(arguments.lake), lambda lake: check_draw(lake, options))
     with _lake(arguments, console, outcome) as lake:
         drawn = draw_audit(lake, options, out)
     outcome["audit"] = {**asdict(drawn), "out": str(out)}
@@ -185,8 +188,10 @@ def _show_import(found: ImportedForms) -> None:
 
 
 def _estimate(arguments: Any, console: Console, outcome: dict[str, Any]) -> None:
+    asked = arguments.policy, arguments.audit, arguments.precision
+    check_lake(existing_lake(arguments.lake), lambda lake: check_estimate(lake, *asked))
     with _lake(arguments, console, outcome) as lake:
-        found = estimate_audit(lake, arguments.policy, arguments.audit, arguments.precision)
+        found = estimate_audit(lake, *asked)
     outcome["audit"] = {**asdict(found)}
     if not arguments.json:
         _show_estimates(found)

@@ -32,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--release", metavar="RELEASE_ID", help="a release that is kept (default: the current one)")
     parser.add_argument(
-        "--openlineage-url", metavar="URL", help="send OpenLineage events to this address instead of a file"
+        "--openlineage-url",
+        metavar="URL",
+        help="send OpenLineage events to the server at this address, after the files are written",
     )
     common_options(parser)
     arguments = parser.parse_args(argv)
@@ -45,28 +47,35 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(
                 f"{out} cannot be made ({error.strerror})", remedy="name another folder with --out"
             ) from None
-        written = read_lake(
-            arguments.lake,
-            console,
-            partial(_write, out, arguments.formats or list(FORMATS), arguments.release, arguments.openlineage_url),
-        )
+        written: dict[str, str] = {}
         outcome["files"] = written
-        if not arguments.json:
-            shown = RichTable("file", "has", title=f"Written to {out}", title_justify="left")
-            for name, has in written.items():
-                shown.add_row(name, has)
-            output_console().print(shown)
+        # What is sent comes last: a server that fails leaves the files complete.
+        formats = sorted(arguments.formats or FORMATS, key=FORMATS.index)
+        write = partial(_write, out, formats, arguments.release, arguments.openlineage_url, written)
+        try:
+            read_lake(arguments.lake, console, write)
+        finally:
+            if written and not arguments.json:
+                shown = RichTable("file", "has", title=f"Written to {out}", title_justify="left")
+                for name, has in written.items():
+                    shown.add_row(name, has)
+                output_console().print(shown)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
 
 def _write(
-    out: Path, formats: list[str], release_id: str | None, address: str | None, lake: LocalLake
-) -> dict[str, str]:
-    """Write the files; returns a line about each."""
+    out: Path,
+    formats: list[str],
+    release_id: str | None,
+    address: str | None,
+    written: dict[str, str],
+    lake: LocalLake,
+) -> None:
+    """Write the files. Each gets a line in ``written`` once it is complete."""
     from ebi_spark.exports.data_contract import write_data_contract
     from ebi_spark.exports.fingertips import write_fingertips
-    from ebi_spark.exports.lineage import write_lineage
+    from ebi_spark.exports.lineage import without_password, write_lineage
     from ebi_spark.exports.metrics_library import write_metrics_library
     from ebi_spark.exports.release_data import read_release_data
     from ebi_spark.exports.sheets import cover_of, notes_of, sheets_of
@@ -83,10 +92,9 @@ def _write(
         return {f"cml_{name}.parquet": f"{rows:,} rows" for name, rows in write_metrics_library(out, release).items()}
 
     def lineage() -> dict[str, str]:
-        target = address or out / "openlineage.ndjson"
-        return {
-            str(address or "openlineage.ndjson"): f"{write_lineage(target, lake, release.manifest['run_id']):,} events"
-        }
+        name = "openlineage.ndjson"
+        events = write_lineage(address or out / name, lake, release.manifest["run_id"])
+        return {without_password(address) if address else name: f"{events:,} events"}
 
     writers: dict[str, Callable[[], dict[str, str]]] = {
         "xlsx": lambda: workbook("ebi.xlsx", write_xlsx),
@@ -96,7 +104,6 @@ def _write(
         "odcs": lambda: {"datacontract.yaml": f"{write_data_contract(out / 'datacontract.yaml', release)} tables"},
         "openlineage": lineage,
     }
-    written: dict[str, str] = {}
     for name in dict.fromkeys(formats):
         try:
             written |= writers[name]()
@@ -110,7 +117,6 @@ def _write(
                 f"the files of the format {name} cannot be written to {out} ({error.strerror})",
                 remedy="make room, or name another folder with --out",
             ) from None
-    return written
 
 
 if __name__ == "__main__":

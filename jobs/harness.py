@@ -122,8 +122,15 @@ def run_stages(
     return run_with(stage_parser(name, doc).parse_args(argv), stages)
 
 
-def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context], object]]) -> int:
-    """Run a whole job: configure, start, call each stage in order, summarise. Returns the exit status."""
+def run_with(
+    arguments: argparse.Namespace,
+    stages: Sequence[Callable[[Context], object]],
+    check: Callable[["LocalLake"], object] | None = None,
+) -> int:
+    """Run a whole job: configure, start, call each stage in order, summarise. Returns the exit status.
+
+    ``check``: for a job that needs an existing lake, what it asks of the lake before it starts Spark.
+    """
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
         config = load_config(arguments.config).with_options(
@@ -138,6 +145,8 @@ def run_with(arguments: argparse.Namespace, stages: Sequence[Callable[[Context],
         for finding in findings:
             if finding.result == WARNING:
                 console.print(headed(f"{finding.check}:", f" {finding.found}"), highlight=False, soft_wrap=True)
+        if check:
+            check_lake(config.lake, check)
         with opened(config, console, outcome["run_id"], inputs) as context:
             try:
                 with showing_progress(context):
@@ -241,16 +250,32 @@ def read_lake(lake: str, console: Console, read: Callable[["LocalLake"], _Found]
         return read(context.lake)
 
 
+def check_lake(location: LakeLocation, check: Callable[["LocalLake"], object]) -> None:
+    """Refuse a folder without a lake, and what ``check`` refuses, before Spark starts. A lake that only Spark can read is left to
+    the command, which checks the same again."""
+    from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
+
+    refuse_without_lake(location)
+    if location.folder:
+        with suppress(UnreadableTableError):
+            check(LocalLake(location))
+
+
 def existing_lake(lake: str) -> LakeLocation:
     """Where an existing lake is. Raises an :class:`InputError` for a folder without one."""
     location: LakeLocation = lake_location(lake, Path.cwd(), "--lake")
+    refuse_without_lake(location)
+    return location
+
+
+def refuse_without_lake(location: LakeLocation) -> None:
+    """Raise an :class:`InputError` for a folder without a lake."""
     if location.folder and not (location.folder / "silver").is_dir():
         near = _lake_near(location.folder)
         raise InputError(
             f"there is no lake at {location.folder}",
             remedy=f"did you mean {near}?" if near else "check the path, or run `ebi-spark run` first",
         )
-    return location
 
 
 def _lake_near(folder: Path) -> Path | None:
@@ -302,10 +327,10 @@ def show_summary(context: Context) -> None:
     times.add_column("")
     for stage in by_name(context.stages):
         if stage.skipped:
-            times.add_row(stage.name, "", "", "", "nothing to do")
+            times.add_row(stage.title, "", "", "", "nothing to do")
             continue
         share = stage.seconds / whole
-        times.add_row(stage.name, f"{stage.seconds:,.1f}", f"{share:.0%}", f"{stage.rows:,}", "█" * round(20 * share))
+        times.add_row(stage.title, f"{stage.seconds:,.1f}", f"{share:.0%}", f"{stage.rows:,}", "█" * round(20 * share))
     console.print(times)
     console.print(f"run      {context.run_id}", highlight=False)
     console.print(f"lake     {context.config.lake}", highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from rich.table import Table as RichTable
 
-from ebi_spark.release.publish import Release
+from ebi_spark.release.publish import Release, kept_release
 from ebi_spark.stages.publish import Publish
 from jobs.arguments import stage_parser
 from jobs.harness import Context, run_with
@@ -41,7 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         help="make this earlier release the current one again, instead of publishing a new one",
     )
     arguments = parser.parse_args(argv)
-    return run_with(arguments, [roll_back_stage(arguments.release) if arguments.release else stage])
+    if arguments.release:
+        return run_with(
+            arguments, [roll_back_stage(arguments.release)], check=lambda lake: kept_release(lake, arguments.release)
+        )
+    return run_with(arguments, [stage])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.runs.lake_status import LOST_CODES, QUARANTINE_TITLE, lake_status
+from ebi_spark.stages.run_context import stage_title
 from ebi_spark.tables.gold import ACTIVITY_FLAG
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, QUARANTINE
 from jobs.arguments import JobParser, common_options, lake_option
@@ -106,6 +107,7 @@ def _by_policy(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _stages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {name.removesuffix("_at"): _to_seconds(row[name]) if name.endswith("_at") else row[name] for name in row}
+        | {"stage": stage_title(row["stage"])}
         for row in rows
     ]
 

@@ -22,6 +22,7 @@ from ebi_spark.case_audit.returns import REASONS, Key, read_forms, validate
 from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies
 from ebi_spark.synthetic import case_notes
+from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
 from ebi_spark.tables.monitoring import AUDIT_SAMPLE
 from ebi_spark.tables.silver import APC_SPELL
 from ebi_spark.tables.table import RECORD_KEY
@@ -287,6 +288,19 @@ def test_calls_that_are_wrong_start_no_session(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "full" / "x").touch()
     lake = ["--lake", str(tmp_path / "lake")]
     draw = ["draw", *lake, "--policy", "2Y_back_pain_fusion", "--years", "2021-22", "--size"]
+    filled = tmp_path / "filled"
+    (filled / "silver").mkdir(parents=True)
+    for table, row in (
+        (POLICY, {"policy_id": "audited", "revision": "1", "reading": "as_published", "is_default_reading": True}),
+        (ACTIVITY_FLAG, {"policy_id": "audited", "record_id": "1", "financial_year": "2021-22"}),
+        (AUDIT_SAMPLE, {"policy_id": "audited", "audit_id": "a-1"}),
+    ):
+        rows = pa.Table.from_pylist([row])
+        write_deltalake(
+            filled / table.full_name, rows, partition_by=[n for n in table.partition_by if n in row] or None
+        )
+    full = ["--lake", str(filled)]
+    mine = ["draw", *full, "--out", str(tmp_path / "new"), "--size", "9"]
     for call, words in (
         ([*draw, "9", "--out", str(tmp_path / "full")], "not empty"),
         ([*draw, "9", "--out", str(tmp_path / "lake" / "published" / "a")], "others can read"),
@@ -295,6 +309,14 @@ def test_calls_that_are_wrong_start_no_session(tmp_path: Path, monkeypatch: pyte
         (["import", *lake, str(tmp_path / "none.csv")], "there is no file"),
         (["import", "--lake", str(tmp_path / "nowhere"), str(tmp_path / "full" / "x")], "there is no lake"),
         (["estimate", *lake], "--policy"),
+        ([*draw, "9", "--out", str(tmp_path / "new")], "the lake has no policy '2Y_back_pain_fusion'"),
+        ([*mine, "--policy", "audite", "--years", "2021-22"], "the lake has no policy 'audite'"),
+        ([*mine, "--policy", "audited", "--years", "2021-22", "--reading", "as_meant"], "has no reading 'as_meant'"),
+        ([*mine, "--policy", "audited", "--years", "2019-20"], "no flags of 2019-20"),
+        (["estimate", *full, "--policy", "audite"], "no sample was drawn for 'audite'"),
+        (["estimate", *full, "--policy", "audited", "--audit", "a-2"], "audited has no audit 'a-2'"),
+        (["estimate", *full, "--policy", "audited", "--precision", "0.7"], "--precision 0.7"),
+        (["estimate", "--lake", str(tmp_path / "nowhere"), "--policy", "audited"], "there is no lake"),
     ):
         answer = {}
         try:
@@ -304,7 +326,10 @@ def test_calls_that_are_wrong_start_no_session(tmp_path: Path, monkeypatch: pyte
             continue
         assert (answer["exit"], answer["outcome"]) == (2, "refused"), answer
         assert words in answer["error"]["message"], answer["error"]
-    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "new").exists() and not (tmp_path / "nowhere").exists()
+    # What is right comes as far as the session.
+    for call in ([*mine, "--policy", "audited", "--years", "2021-22"], ["estimate", *full, "--policy", "audited"]):
+        assert "AssertionError" in answer_of(audit.main, *call)["error"]["message"]
 
 
 # Made-up answers

@@ -46,6 +46,15 @@ def test_a_good_configuration_passes_and_nothing_is_written(source: Path, capsys
     assert tree(source) == before
 
 
+def test_the_platform_that_a_file_looks_like_is_named(source: Path) -> None:
+    header, *rows = APCS.strip().splitlines()
+    lines = [f"{header},Der_Postcode_LSOA_2021_Code", *(f"{row},E01000001" for row in rows)]
+    (source / "apcs.csv").write_text("\n".join(lines) + "\n")
+    found = {finding["check"]: finding["found"] for finding in call(check.main, source)["checks"]}
+    assert found["sources.admitted.apcs"].endswith("columns are read; named as in SUS+ on UDAL")
+    assert "named as" not in found["sources.admitted.apcs_der"], "every platform has these names"
+
+
 def test_all_problems_are_shown_at_once(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "practices.csv").write_text("practice_code\nA1\n")
     (source / "pages").mkdir()

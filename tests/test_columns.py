@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.settings import RunConfig
-from ebi_spark.config.source_tables import Source, TableSource
+from ebi_spark.config.source_tables import ROLES, Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.geography.record_areas import Lookups, with_area
 from ebi_spark.lake.storage import Lake
@@ -25,6 +25,7 @@ from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.column_drift import column_warnings, columns_in_lake, probable_names
 from ebi_spark.sources.families import concatenation, has_code, listed
 from ebi_spark.sources.layouts import ColumnMapping, layouts, likeness
+from ebi_spark.sources.platforms import best_fit, document, platforms
 from ebi_spark.sources.reader import Group, SourceTable
 from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE
 from jobs import ingest as ingest_job
@@ -543,3 +544,59 @@ def test_a_year_that_no_usable_row_has_says_why(tmp_path: Path, empty_lake: Call
     (folder / "opa.csv").write_text(text.replace("\n0,", "\n,").replace("\n1,", "\nNULL,"), encoding="utf-8")
     refused = call(ingest_job.main, folder)
     assert refused["exit"] == 2 and "opa no_key 2" in refused["error"]["message"]
+
+
+def test_whose_names_are_whose_is_stated_for_every_name_that_differs() -> None:
+    """Every name in conf/platforms.yml is one that the layout reads for the same column. And every name of a column that can have
+    several is that of a platform, or is listed with its source as one that any copy can have."""
+    stated: dict[tuple[str, str], set[str]] = {}
+    for platform in platforms():
+        assert set(platform.tables) <= set(ROLES[platform.system]) >= set(platform.names), platform.title
+        for role, columns in platform.names.items():
+            for ours, names in columns.items():
+                stated.setdefault((role, ours), set()).update(names)
+    for entry in document()["anywhere"]:
+        for role in entry["of"]:
+            stated.setdefault((role, entry["column"]), set()).update(entry["names"])
+    for (role, ours), names in stated.items():
+        layout = layouts()[role]
+        known = layout.numbered[ours].all_names() if ours in layout.numbered else {*layout.columns[ours]}
+        assert names <= known, (role, ours)
+    several = {
+        (role, ours): set(names)
+        for role, layout in layouts().items()
+        if role not in ROLES["local"]
+        for ours, names in layout.columns.items()
+        if len(names) > 1
+    }
+    assert {
+        key: names - stated.get(key, set()) for key, names in several.items() if names - stated.get(key, set())
+    } == {}
+
+
+@pytest.mark.parametrize(
+    ("role", "columns", "expected"),
+    [
+        ("apcs", "APCS_Ident Sex Der_Postcode_LSOA_Code", ["SUS+ in NCDR"]),
+        ("apcs", "APCS_Ident Der_Postcode_LSOA_2011_Code Der_Postcode_LSOA_2021_Code", ["SUS+ on UDAL"]),
+        # Both have it; and nothing tells them apart.
+        ("apcs", "APCS_Ident Der_Postcode_LSOA_2011_Code", []),
+        ("apcs_der", "APCS_Ident Spell_Dominant_Procedure Spell_Primary_Diagnosis", []),
+        ("apc", "EPIKEY PSEUDO_HESID ADMIDATE DISDATE DIAG_4_01", ["HES as NHS England delivers it"]),
+        ("apc", "EPIKEY PERSON_ID_DEID ADMIDATE DISDATE DIAG_4_01", ["HES in NHS England's secure data environment"]),
+        (
+            "apc",
+            "epikey token_person_id admidate_derived disdate_derived susspellid",
+            ["HES on UDAL and at commissioning"],
+        ),
+        ("apc_diagnoses", "epikey fyear diag_order diagnosis", ["HES on UDAL and at commissioning"]),
+        ("apc", "EPIKEY PSEUDO_HESID ADMIDATE_DV DISDATE_DV", ["HES at the bodies for public health"]),
+        ("op", "ATTENDKEY", []),
+        ("prior_approval", "APPROVAL_ID", []),
+    ],
+)
+def test_the_platform_that_columns_fit_best(role: str, columns: str, expected: list[str]) -> None:
+    found = best_fit(role, columns.split())
+    assert len(found) == len(expected)
+    for platform, begin in zip(found, expected, strict=True):
+        assert platform.title.startswith(begin)

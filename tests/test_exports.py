@@ -2,8 +2,10 @@
 
 import csv
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from calling import call
 from cml_schemas import pandas_schemas, spark_schemas
 from deltalake import write_deltalake
 from jsonschema import Draft202012Validator
@@ -21,6 +24,7 @@ from test_bad_input import no_session
 from test_report import FUSION, IMAGING, manifest, sample
 
 from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.exports import lineage
 from ebi_spark.exports.data_contract import data_contract
 from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED, fingertips_rows
 from ebi_spark.exports.lineage import lineage_events
@@ -30,12 +34,13 @@ from ebi_spark.exports.sheets import CONFIDENTIAL, sheets_of
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.release.star import star_rows
 from ebi_spark.report.rows import is_suppressed
+from ebi_spark.stages.run_context import StageReport
 from ebi_spark.tables.gold import RUN_LOG
 from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.star import RATE_CURRENT
 from ebi_spark.tables.table import Table
-from jobs import export
+from jobs import export, publish
 
 __all__ = ["no_session"]
 pytestmark = pytest.mark.usefixtures("no_session")
@@ -52,6 +57,9 @@ _HEADER = (
     "Compared to England value or percentiles,Compared to Region value or percentiles,Time period Sortable,New data,Compared to goal,"
     "Time period range"
 )
+
+# A value of a made-up patient, which no export may show.
+PATIENT = "patient-943-476-5919"
 
 
 def put(folder: Path, table: Table, rows: list[dict[str, Any]]) -> None:
@@ -80,6 +88,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         put(folder, TABLES[f"published/{name}"], rows)
     row = manifest(geography="icb_2022", coverage="national", caveats={"partial": "A caveat."}, sources={}, versions={})
     put(folder, RELEASE, [row | {"years": list(row["years"]), "released_at": row["released_at"].to_pydatetime()}])
+    put(folder, TABLES["silver/apc_spell"], [{"record_id": PATIENT, "person_id": PATIENT, "financial_year": "2021-22"}])
     start = datetime(2026, 3, 12, 13, 0, tzinfo=UTC)
     put(
         folder,
@@ -87,6 +96,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             {"run_id": row["run_id"], "stage": stage, "started_at": start + timedelta(minutes=number),
              "ended_at": start + timedelta(minutes=number + 1), "outcome": outcome, "rows": 3,
+             "details": {"message": PATIENT},
              "versions_read": {"silver/apc_spell": 4}, "versions_written": {"gold/activity_flag": 7, "elsewhere": 1}}
             for number, (stage, outcome) in enumerate([("flag", "done"), ("rate", "failed")])
         ],
@@ -292,6 +302,171 @@ def test_events_tell_what_each_stage_read_and_wrote(files: Path, lake: Path) -> 
     assert lineage_events(LocalLake(LakeLocation(folder=lake)), "no such run") == []
 
 
+# What the OpenLineage specification asks of a run event and of a facet.
+_URI = {"type": "string", "pattern": "^[a-z][a-z0-9+.-]*:[^ ]+$"}
+_FACETS = {
+    "type": "object",
+    "additionalProperties": {
+        "required": ["_producer", "_schemaURL"],
+        "properties": {"_producer": _URI, "_schemaURL": _URI},
+    },
+}
+_DATASETS = {
+    "type": "array",
+    "items": {
+        "required": ["namespace", "name"],
+        "properties": {"namespace": {"type": "string"}, "name": {"type": "string"}, "facets": _FACETS},
+    },
+}
+_RUN_EVENT = {
+    "type": "object",
+    "required": ["run", "job", "eventTime", "producer", "schemaURL"],
+    "properties": {
+        "eventType": {"enum": ["START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER"]},
+        "eventTime": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$"},
+        "run": {
+            "required": ["runId"],
+            "properties": {"runId": {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}},
+        },
+        "job": {"required": ["namespace", "name"], "properties": {"facets": _FACETS}},
+        "inputs": _DATASETS,
+        "outputs": _DATASETS,
+        "producer": _URI,
+        "schemaURL": _URI,
+    },
+}
+
+
+class LineageServer:
+    """A server for OpenLineage events on this machine. ``answers``: the status of each request in turn (the last one for all
+    that follow), or None for a server that does not answer. ``taken``: (path, body) of the requests."""
+
+    def __init__(self) -> None:
+        self.answers: list[int | None] = [201]
+        self.taken: list[tuple[str, str]] = []
+        self.stopped = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer.taken.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
+                answer = outer.answers[min(len(outer.taken), len(outer.answers)) - 1]
+                if answer is None:
+                    outer.stopped.wait(30)
+                    return
+                self.send_response(answer)
+                self.send_header("Location", "/sign-in")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.stopped.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LineageServer]:
+    monkeypatch.setattr(lineage, "ANSWER_SECONDS", 0.5)
+    running = LineageServer()
+    yield running
+    running.close()
+
+
+Asked = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def exported(lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Asked:
+    def call(address: str, *formats: str) -> dict[str, Any]:
+        capsys.readouterr()
+        options = [option for name in formats for option in ("--format", name)]
+        export.main(
+            ["--lake", str(lake), "--json", "--out", str(tmp_path / "o"), "--openlineage-url", address, *options]
+        )
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    return call
+
+
+@pytest.mark.parametrize("path", ["", "/", "/api/v1/lineage"])
+def test_a_server_gets_the_events_of_the_file(
+    files: Path, server: LineageServer, exported: Asked, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
+    done = exported(server.address + path, "openlineage")
+    assert (done["exit"], done["files"]) == (0, {server.address + path: "4 events"})
+    assert {path for path, _ in server.taken} == {"/api/v1/lineage"}
+    bodies = [json.loads(body) for _, body in server.taken]
+    assert bodies == [
+        json.loads(line) for line in (files / "openlineage.ndjson").read_text(encoding="utf-8").splitlines()
+    ]
+    for body in bodies:
+        assert not list(Draft202012Validator(_RUN_EVENT).iter_errors(body))
+
+
+def test_events_carry_no_value_of_a_patient(lake: Path, server: LineageServer, exported: Asked) -> None:
+    assert PATIENT in str(LocalLake(LakeLocation(folder=lake)).small_rows(RUN_LOG, ["details"]))
+    assert exported(server.address, "openlineage")["exit"] == 0
+    assert len(server.taken) == 4
+    for _, body in server.taken:
+        assert PATIENT not in body
+        event = json.loads(body)
+        assert {*event} == {"eventType", "eventTime", "run", "job", "inputs", "outputs", "producer", "schemaURL"}
+        # Of a table: its name, its columns as the documentation has them, and the version.
+        for item in event["inputs"] + event["outputs"]:
+            assert {*item["facets"]} == {"schema", "version"}
+            fields = [(field["name"], field["description"]) for field in item["facets"]["schema"]["fields"]]
+            assert fields == [(name, text) for name, _, text in TABLES[item["name"]].fields()]
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason", "took"),
+    [
+        ([201, 400], "HTTP status 400", 1),
+        ([201, 201, 503], "it answers that it is busy or has failed", 2),
+        ([302], "it answers with another page, such as one for signing in", 0),
+        ([None], "no connection, or no answer in time", 0),
+    ],
+)
+def test_a_server_that_fails_or_is_slow_leaves_the_files_complete(
+    server: LineageServer, exported: Asked, tmp_path: Path, answers: list[int | None], reason: str, took: int
+) -> None:
+    server.answers = answers
+    address = server.address.replace("http://", "http://user:secret@")
+    done = exported(address, "openlineage", "fingertips", "odcs")
+    assert done["exit"] == 2
+    assert done["error"]["message"] == (
+        f"OpenLineage events could not be sent to {server.address} ({reason}): the server took {took} of 4; "
+        "the release is not affected"
+    )
+    assert "secret" not in str(done)
+    assert (
+        {*done["files"]}
+        == {path.name for path in (tmp_path / "o").iterdir()}
+        == {"fingertips.csv", "datacontract.yaml"}
+    )
+
+
+def test_a_busy_server_gets_the_event_again(server: LineageServer, exported: Asked) -> None:
+    server.answers = [503, 201]
+    assert exported(server.address, "openlineage")["exit"] == 0
+    assert len(server.taken) == 5
+
+
 def test_what_is_wrong_is_said_plainly(lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def asked(*options: str) -> dict[str, Any]:
         capsys.readouterr()
@@ -306,6 +481,23 @@ def test_what_is_wrong_is_said_plainly(lake: Path, tmp_path: Path, capsys: pytes
     assert asked("--out", str(tmp_path / "file" / "b"))["exit"] == 2
     sent = asked("--out", str(tmp_path / "c"), "--format", "openlineage", "--openlineage-url", "http://127.0.0.1:9")
     assert (sent["exit"], sent["error"]["remedy"]) == (2, "check the address, or export them to a file")
+
+
+def test_a_release_that_is_not_there_is_refused_before_a_session(lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yml").write_text("lake: ./nowhere\nsources: {a: {system: hes, tables: {op: x.csv}}}")
+    absent = call(publish.main, tmp_path, "--release", "r-7")
+    assert (absent["exit"], absent["outcome"]) == (2, "refused")
+    assert absent["error"]["message"] == f"there is no lake at {tmp_path / 'nowhere'}"
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yml"], "nothing is created"
+    unknown = call(publish.main, tmp_path, "--release", "r-6", "--lake", str(lake))
+    assert unknown["error"] == {
+        "message": f"there is no release 'r-6' in {lake}",
+        "remedy": "did you mean r-7? `ebi-spark status` lists the releases",
+    }
+
+
+def test_a_stage_is_named_by_its_command() -> None:
+    assert [StageReport(name).title for name in ("publish", "roll_back")] == ["publish", "publish --release"]
 
 
 def test_a_missing_package_is_named(

@@ -84,3 +84,18 @@ def test_the_page_of_bad_input_lists_these() -> None:
     section = text.split("## Configurations and policies in YAML\n")[1].split("\n## ")[0]
     rows = [re.fullmatch(r"\| (.+?) \| `(.+)` \|", line) for line in section.splitlines()]
     assert {row[1]: row[2] for row in rows if row} == {name: said for name, (_, said) in TEXTS.items()}
+
+
+SHIPPED = sorted(resource("conf", "layouts.yml").parent.glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_document_has_a_schema_beside_it(path: Path, tmp_path: Path) -> None:
+    schema = path.with_name(f"{path.stem}.schema.json")
+    document = load_document(path, schema, what="shipped")
+    assert document
+    # The schema knows all keys: another one beside them is refused.
+    more = tmp_path / path.name
+    more.write_text(f"{path.read_text(encoding='utf-8')}\nNO_SUCH_KEY: 1\n", encoding="utf-8")
+    with pytest.raises(InputError, match="NO_SUCH_KEY"):
+        load_document(more, schema, what="shipped")

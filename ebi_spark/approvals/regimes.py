@@ -9,10 +9,8 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-import yaml
-
 from ebi_spark.config.settings import RunConfig
-from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.shipped_files import resource, shipped_document
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.small_files import read_rows
@@ -120,8 +118,8 @@ def boards_shown(geography: Geography) -> dict[str, str]:
 
 
 def _shipped() -> list[Regime]:
-    document = yaml.safe_load(resource("conf", "approval_regimes.yml").read_text(encoding="utf-8"))
-    return [regime for item in document["regimes"] for regime in _regimes(item)]
+    items = shipped_document("approval_regimes", "approval regimes")["regimes"]
+    return [regime for item in items for regime in _regimes(item)]
 
 
 def _regimes(item: Mapping[str, Any]) -> list[Regime]:

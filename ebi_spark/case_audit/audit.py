@@ -23,6 +23,7 @@ from ebi_spark.case_audit.returns import Form, Key, Rejected, answers_of, valida
 from ebi_spark.case_audit.sample import count_cells, draw, with_strata
 from ebi_spark.errors import InputError
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
+from ebi_spark.lake.local_tables import LocalLake, may_have_rows
 from ebi_spark.lake.storage import Lake
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
 from ebi_spark.tables.monitoring import AUDIT_ESTIMATE, AUDIT_RESULT, AUDIT_SAMPLE
@@ -71,13 +72,8 @@ def draw_audit(lake: Lake, options: DrawOptions, out: Path) -> DrawnAudit:
     """Draw a sample, write ``gold/audit_sample``, and write the files of each provider to ``out``."""
     refuse_folder(out, lake.location.folder)
     lake.prepare()
-    policy = _policy_rows(lake, options.policy_id)
+    policy = check_draw(lake, options)
     reading = options.reading or next(row["reading"] for row in policy if row["is_default_reading"])
-    known = sorted({row["reading"] for row in policy})
-    if reading not in known:
-        raise InputError(
-            f"--reading: {options.policy_id} has no reading {reading!r}", remedy=f"choose from: {', '.join(known)}"
-        )
     texts = form_texts(policy, reading)
     # Patients from outside England are in no rate, so they are in no audit either.
     inside = ~F.col("area_basis").eqNullSafe(OUTSIDE_ENGLAND)
@@ -109,7 +105,28 @@ def draw_audit(lake: Lake, options: DrawOptions, out: Path) -> DrawnAudit:
     )
 
 
-def _policy_rows(lake: Lake, policy_id: str) -> list[dict[str, Any]]:
+def check_draw(lake: LocalLake, options: DrawOptions) -> list[dict[str, Any]]:
+    """The rows of the policy in ``gold/policy``. An :class:`InputError` if the lake has no such policy, if the policy has no such
+    reading, or if the lake has none of the years."""
+    policy = _policy_rows(lake, options.policy_id)
+    known = sorted({row["reading"] for row in policy})
+    if options.reading and options.reading not in known:
+        raise InputError(
+            f"--reading: {options.policy_id} has no reading {options.reading!r}",
+            remedy=f"choose from: {', '.join(known)}",
+        )
+    folder = lake.location.folder
+    if folder and not (
+        lake.exists(ACTIVITY_FLAG) and may_have_rows(folder / ACTIVITY_FLAG.full_name, [{YEAR: options.years}])
+    ):
+        raise InputError(
+            f"the lake has no flags of {', '.join(options.years)}",
+            remedy="name other years; `ebi-spark status` shows those of the lake",
+        )
+    return policy
+
+
+def _policy_rows(lake: LocalLake, policy_id: str) -> list[dict[str, Any]]:
     names = (
         "policy_id",
         "revision",
@@ -121,9 +138,9 @@ def _policy_rows(lake: Lake, policy_id: str) -> list[dict[str, Any]]:
         "source",
         "definition",
     )
-    rows = lake.small_rows(POLICY, names, {"policy_id": [policy_id]})
+    rows = lake.small_rows(POLICY, names, {"policy_id": [policy_id]}) if lake.exists(POLICY) else []
     if not rows:
-        known = sorted(row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"]))
+        known = sorted(row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"])) if lake.exists(POLICY) else []
         near = difflib.get_close_matches(policy_id, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(
@@ -242,6 +259,21 @@ def _in_scope(lake: Lake, keys: Iterable[Key], sample: Mapping[Key, Mapping[str,
     return {key for key in asked if (frames[key[0]][0], *key[1:]) in there}
 
 
+def check_estimate(lake: LocalLake, policy_id: str, audit_id: str | None, precision: float) -> None:
+    """Raise an :class:`InputError` if no sample was drawn for the policy, if it has no such audit, or if the precision is not one."""
+    if not 0 < precision < 0.5:
+        raise InputError(f"--precision {precision}: it must be between 0 and 0.5", remedy="give one such as 0.05")
+    there = lake.exists(AUDIT_SAMPLE)
+    rows = lake.grouped(AUDIT_SAMPLE, ["audit_id"], where={"policy_id": [policy_id]}) if there else []
+    audits = sorted(row["audit_id"] for row in rows)
+    if not audits:
+        raise InputError(
+            f"--policy: no sample was drawn for {policy_id!r}", remedy="draw one with `ebi-spark audit draw`"
+        )
+    if audit_id is not None and audit_id not in audits:
+        raise InputError(f"--audit: {policy_id} has no audit {audit_id!r}", remedy=f"choose from: {', '.join(audits)}")
+
+
 @dataclass
 class EstimatedAudit:
     """The estimates of one audit, with its years and sizes. ``others``: other audits of the policy in the lake."""
@@ -259,19 +291,12 @@ class EstimatedAudit:
 def estimate_audit(lake: Lake, policy_id: str, audit_id: str | None = None, precision: float = 0.05) -> EstimatedAudit:
     """Estimate from the forms that were imported for an audit (None: the policy's newest), and write
     ``gold/audit_estimate``."""
-    if not 0 < precision < 0.5:
-        raise InputError(f"--precision {precision}: it must be between 0 and 0.5", remedy="give one such as 0.05")
+    check_estimate(lake, policy_id, audit_id, precision)
     lake.prepare()
     sample = lake.small_rows(AUDIT_SAMPLE, AUDIT_SAMPLE.names(), {"policy_id": [policy_id]})
-    if not sample:
-        raise InputError(
-            f"--policy: no sample was drawn for {policy_id!r}", remedy="draw one with `ebi-spark audit draw`"
-        )
     newest = max(sample, key=lambda row: (row["drawn_at"], row["audit_id"]))["audit_id"]
     audits = sorted({row["audit_id"] for row in sample})
     wanted = audit_id or newest
-    if wanted not in audits:
-        raise InputError(f"--audit: {policy_id} has no audit {wanted!r}", remedy=f"choose from: {', '.join(audits)}")
     own = [row for row in sample if row["audit_id"] == wanted]
     results = lake.small_rows(AUDIT_RESULT, AUDIT_RESULT.names(), {"audit_id": [wanted]})
     reading = own[0]["reading"]

@@ -17,25 +17,25 @@ def resource(*parts: str) -> Path:
     raise InputError(f"the installation has no {'/'.join(parts)}", remedy="install ebi-spark again")
 
 
+def shipped_document(name: str, what: str) -> dict[str, Any]:
+    """``conf/NAME.yml``, checked against ``conf/NAME.schema.json``. ``what`` names it in messages."""
+    return load_document(resource("conf", f"{name}.yml"), resource("conf", f"{name}.schema.json"), what=what)
+
+
 def disclosure_rules() -> dict[str, Any]:
     """The disclosure rules in ``conf/disclosure.yml``, by name."""
-    rules: dict[str, Any] = load_document(
-        resource("conf", "disclosure.yml"), resource("conf", "disclosure.schema.json"), what="disclosure rules"
-    )["rules"]
+    rules: dict[str, Any] = shipped_document("disclosure", "disclosure rules")["rules"]
     return rules
 
 
 def policy_aims() -> dict[str, str]:
     """What each policy asks for in its source's words, by policy id, from ``conf/policy_aims.yml``."""
-    path, schema = resource("conf", "policy_aims.yml"), resource("conf", "policy_aims.schema.json")
-    items = load_document(path, schema, what="policy aims")["aims"]
+    items = shipped_document("policy_aims", "policy aims")["aims"]
     return {name: item["text"] for item in items for name in item["applies_to"]}
 
 
 def caveats() -> list[dict[str, Any]]:
     """What to know before using the figures, from ``conf/caveats.yml``: key, text, and the policies concerned or
     ``all``."""
-    items: list[dict[str, Any]] = load_document(
-        resource("conf", "caveats.yml"), resource("conf", "caveats.schema.json"), what="caveats"
-    )["caveats"]
+    items: list[dict[str, Any]] = shipped_document("caveats", "caveats")["caveats"]
     return items

@@ -5,13 +5,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import yaml
 from sqlglot import exp
 
-from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.policies.compile import FIELDS
 from ebi_spark.policy_import.page import Page
+from ebi_spark.sources.layouts import layouts
 
 # The tables of each dataset, and the aliases that the pages use for them.
 TABLES = {"apc": ("apcs", "apcs_der"), "op": ("opa",)}
@@ -45,12 +44,11 @@ class Binding:
 
 def binding_for(dataset: str) -> Binding:
     """The known columns of a dataset's tables, from ``conf/layouts.yml``."""
-    layouts = yaml.safe_load(resource("conf", "layouts.yml").read_text(encoding="utf-8"))
     fields = {column: name for name, column in FIELDS[dataset].items()}
     columns: dict[str, dict[str, str]] = {}
     ages: list[list[str]] = []
     for table in TABLES[dataset]:
-        known = layouts[table]["columns"]
+        known = layouts()[table].columns
         columns[table] = {name: fields[ours] for ours, names in known.items() if ours in fields for name in names}
         for name in known.get("age", []):
             ages += [[name, other] for other in known.get("age_fallback", [])]

@@ -14,11 +14,10 @@ from datetime import date
 from functools import cache, reduce
 from typing import Any
 
-import yaml
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.shipped_files import shipped_document
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import end_of, parse_years, period_of
 from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
@@ -49,8 +48,7 @@ _AREA_COLUMNS = ("area_code", "area_date", "latest_area_code", "area_basis", "pe
 @cache
 def definitions() -> dict[str, Any]:
     """The whole of ``conf/lumbar_fusions.yml``. Shared by all callers: do not change it."""
-    found: dict[str, Any] = yaml.safe_load(resource("conf", "lumbar_fusions.yml").read_text(encoding="utf-8"))
-    return found
+    return shipped_document("lumbar_fusions", "lumbar fusions")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-import yaml
-
-from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.shipped_files import shipped_document
 
 
 class Comparison(NamedTuple):
@@ -23,8 +21,7 @@ class Comparison(NamedTuple):
 @cache
 def baselines() -> Mapping[str, Mapping[str, Any]]:
     """The published baseline of each policy, by policy id. Shared by all callers: do not change it."""
-    document = yaml.safe_load(resource("conf", "baselines.yml").read_text(encoding="utf-8"))
-    return {item["policy"]: item for item in document["baselines"]}
+    return {item["policy"]: item for item in shipped_document("baselines", "baselines")["baselines"]}
 
 
 # How areas differ, as a baseline and rows of `published/variation` name it.

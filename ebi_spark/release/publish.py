@@ -21,6 +21,7 @@ from ebi_spark.config.shipped_files import caveats, disclosure_rules
 from ebi_spark.errors import DataError, InputError
 from ebi_spark.geography.area_versions import CURRENT, read_geography
 from ebi_spark.geography.lookup_files import read_provider_names
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake, published_mask, run_in_threads
 from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
@@ -371,20 +372,28 @@ def _may_be_written_now(lake: Lake, release_id: str, now: datetime | None) -> bo
     return lake.location.place is None and release_id > f"{started:%Y%m%dT%H%M%SZ}"
 
 
-def roll_back(lake: Lake, release_id: str) -> None:
-    """Make an earlier release the current one, by one commit to the manifest.
-
-    An :class:`InputError` if there is no such release, or if a table no longer has all of its rows.
-    """
-    releases = {row["release_id"]: row for row in lake.small_rows(RELEASE, ["release_id", "tables"])}
+def kept_release(lake: LocalLake, release_id: str) -> dict[str, Any]:
+    """The rows that each table has in a release, from its manifest. An :class:`InputError` if there is no such release."""
+    rows = lake.small_rows(RELEASE, ["release_id", "tables"]) if lake.exists(RELEASE) else []
+    releases = {row["release_id"]: row for row in rows}
     if release_id not in releases:
         near = difflib.get_close_matches(release_id, releases, n=1, cutoff=0.0)
         raise InputError(
             f"there is no release {release_id!r} in {lake.location}",
             remedy=f"did you mean {near[0]}? `ebi-spark status` lists the releases" if near else "publish one first",
         )
+    tables: dict[str, Any] = releases[release_id]["tables"]
+    return tables
+
+
+def roll_back(lake: Lake, release_id: str) -> None:
+    """Make an earlier release the current one, by one commit to the manifest.
+
+    An :class:`InputError` if there is no such release, or if a table no longer has all of its rows.
+    """
+    tables = kept_release(lake, release_id)
     for table in PUBLISHED:
-        stated = releases[release_id]["tables"].get(table.full_name)
+        stated = tables.get(table.full_name)
         if stated is None:  # a table that the release does not have
             continue
         found = lake.grouped(table, [], where={"release_id": [release_id]})[0]["rows"]

@@ -226,6 +226,8 @@ def _sources(config: RunConfig, inputs: RunInputs, sources: Iterable[Source] | N
             least, most = checked.columns
             columns = f"{least}" if least == most else f"{least} to {most}"
             parts.append(f"{checked.files:,} file{'s' if checked.files > 1 else ''}, {columns} columns are read")
+        if checked.platforms:
+            parts.append(f"named as in {' or '.join(checked.platforms)}")
         parts += checked.not_checked
         return Answer("; ".join(parts), NOT_CHECKED if checked.not_checked else PASSED)
 

@@ -17,17 +17,20 @@ from ebi_spark.config.source_tables import TableSource
 from ebi_spark.sources.column_types import refuse_other_types
 from ebi_spark.sources.file_inventory import FileFormat, file_headers, find_files, is_remote
 from ebi_spark.sources.layouts import layout_for
+from ebi_spark.sources.platforms import best_fit
 from ebi_spark.sources.reader import first_of, refuse_without_extract_date
 
 
 @dataclass(frozen=True)
 class CheckedFiles:
     """The number of files whose headers were checked, the columns that are read of them (the least and the most of any
-    file), and what only a session can check."""
+    file), what only a session can check, and the titles of the platforms that the files look like (see
+    :func:`ebi_spark.sources.platforms.best_fit`)."""
 
     files: int
     columns: tuple[int, int]
     not_checked: tuple[str, ...]
+    platforms: tuple[str, ...] = ()
 
 
 def check_headers(
@@ -52,7 +55,7 @@ def check_headers(
                 not_checked.append(f"the columns of the Delta table {path}")
             else:
                 alike.setdefault((form, path if form.format == "parquet" and file != path else ""), []).append(file)
-    read = []
+    read, fits = [], []
     for (form, base), files in alike.items():
         named = f"{where}: {first_of(files)}"
         columns = [*form.columns, *(_folder_columns(files[0], base, form) if base else ())]
@@ -61,8 +64,9 @@ def check_headers(
             refuse_other_types(_types(files[0], columns), resolved, named)
         refuse_without_extract_date(source, resolved, where, config)
         read.append(len(resolved.used()))
+        fits += [item.title for item in best_fit(source.role, columns)]
     columns_read = (min(read, default=0), max(read, default=0))
-    return CheckedFiles(sum(map(len, alike.values())), columns_read, tuple(not_checked))
+    return CheckedFiles(sum(map(len, alike.values())), columns_read, tuple(not_checked), tuple(dict.fromkeys(fits)))
 
 
 def _folder_columns(path: str, base: str, form: FileFormat) -> list[str]:

@@ -7,12 +7,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any
-
-import yaml
 
 from ebi_spark.config.settings import RunConfig
-from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.shipped_files import shipped_document
 from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.errors import InputError
 
@@ -361,8 +358,6 @@ def layout_for(role: str, config: RunConfig) -> Layout:
 @cache
 def layouts() -> dict[str, Layout]:
     """All layouts, by role."""
-    text = resource("conf", "layouts.yml").read_text(encoding="utf-8")
-    document: dict[str, dict[str, Any]] = yaml.safe_load(text)
     return {
         role: Layout(
             role=role,
@@ -380,5 +375,5 @@ def layouts() -> dict[str, Layout]:
             one_of=tuple(map(tuple, item.get("one_of", ()))),
             other_fields=tuple(item.get("other_fields", ())),
         )
-        for role, item in document.items()
+        for role, item in shipped_document("layouts", "layouts").items()
     }

@@ -24,11 +24,10 @@ from typing import Any
 
 import psutil
 import pyspark
-import yaml
 from pyspark.sql import SparkSession
 
 from ebi_spark.config.lake_location import LakeLocation
-from ebi_spark.config.shipped_files import resource
+from ebi_spark.config.shipped_files import resource, shipped_document
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import java_option, refuse_unusable
 from ebi_spark.spark.java import archive_options, dump_options, require_java
@@ -52,7 +51,7 @@ def _jar_list(stores: Collection[str] = ()) -> list[dict[str, str]]:
     """Delta's jars for the installed Spark, and those for some object stores. Raises an :class:`InputError` if there are none
     for its version, or none for a store."""
     refuse_local_stores(stores)
-    jars: list[dict[str, str]] = yaml.safe_load(resource("conf", "jars.yml").read_text(encoding="utf-8"))["jars"]
+    jars: list[dict[str, str]] = shipped_document("jars", "list of jars")["jars"]
     installed = ".".join(pyspark.__version__.split(".")[:2])
     versions = sorted({jar["spark"] for jar in jars if "spark" in jar})
     if installed not in versions:

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 _FEW_ROWS = ("flag", "publish")
 
 
+# Stages that the run log names otherwise than their command.
+_TITLES = {"roll_back": "publish --release"}
+
+
+def stage_title(name: str) -> str:
+    """The name of a stage for people: that of the command."""
+    return _TITLES.get(name, name)
+
+
 @dataclass
 class StageReport:
     """One stage of a run, or one batch of it, as its row of the run log and the summary show it."""
@@ -41,6 +50,11 @@ class StageReport:
     why: list[str] = field(default_factory=list)  # the reasons that it was due, where these were determined
     skipped: bool = False
     record: StageRecord = field(default_factory=StageRecord)  # what later runs need to know of it
+
+    @property
+    def title(self) -> str:
+        """The name for people: that of the command."""
+        return stage_title(self.name)
 
 
 class RunContext:
@@ -104,7 +118,7 @@ class RunContext:
         running, now = self._running, time.monotonic()
         if running is None:
             return ""
-        parts = [running.name]
+        parts = [running.title]
         if years := sorted(running.years or []):
             parts.append(years[0] if len(years) == 1 else f"{years[0]} to {years[-1]}")
         if running.rows_to_read is not None:
@@ -144,7 +158,7 @@ class RunContext:
         outcome = "done"
         inputs: dict[str, str] = {}
         self._running, self._since = report, clock
-        self.heading(name, f": {'; '.join(report.why)}" if report.why else "")
+        self.heading(report.title, f": {'; '.join(report.why)}" if report.why else "")
         try:
             inputs = recorded_inputs(name, self.config, self.lake, self.run_id, only, self.inputs)
             few = is_tiny(self.data_bytes) or (name in _FEW_ROWS and is_small(self.data_bytes))

@@ -1,0 +1,60 @@
+"""Whose column names are whose, from ``conf/platforms.yml``: which platform the columns of a file fit best. Reading does not depend
+on it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ebi_spark.config.shipped_files import shipped_document
+from ebi_spark.config.source_tables import ROLES
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A platform with a copy of SUS+ or HES. ``names``: by source table and our column, the names that it has where platforms
+    differ. ``tables``: where it has each source table."""
+
+    title: str
+    system: str
+    source: str
+    tried: bool
+    tables: dict[str, str]
+    names: dict[str, dict[str, tuple[str, ...]]]
+
+    def names_of(self, role: str) -> set[str]:
+        """All these names of one source table."""
+        return {name for names in self.names.get(role, {}).values() for name in names}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The whole of ``conf/platforms.yml``. Shared by all callers: do not change it."""
+    return shipped_document("platforms", "platforms")
+
+
+@cache
+def platforms() -> tuple[Platform, ...]:
+    """All platforms, in the order of the file."""
+    found = []
+    for item in document()["platforms"].values():
+        names: dict[str, dict[str, tuple[str, ...]]] = {}
+        for entry in item["names"]:
+            for role in entry["of"]:
+                names.setdefault(role, {})[entry["column"]] = tuple(entry["names"])
+        found.append(Platform(item["title"], item["system"], item["source"], item["tried"], item["tables"], names))
+    return tuple(found)
+
+
+def best_fit(role: str, columns: Iterable[str]) -> list[Platform]:
+    """The platforms that a file of one source table fits best by its columns; several if it fits them equally, and none if no
+    column tells one platform from another.
+
+    A name counts for each platform that has it. A platform that lacks a name that others have does not fit a file with it as
+    well as they do, so the most names decide.
+    """
+    of_system = [item for item in platforms() if role in ROLES[item.system]]
+    present = {name.strip().strip("\ufeff").upper() for name in columns}
+    fits = {item.title: len(present & item.names_of(role)) for item in of_system}
+    most, least = max(fits.values(), default=0), min(fits.values(), default=0)
+    return [item for item in of_system if fits[item.title] == most] if most > least else []
