@@ -210,6 +210,23 @@ def test_worst_and_best_cases_stay_away_and_do_not_go() -> None:
     assert {row["status"] for row in audit_estimate(few, Earlier(given), RULE)} == {"withheld"}
 
 
+def test_the_method_of_a_withheld_share_does_not_say_how_few_count_for_it() -> None:
+    """Limits are exact where fewer than 5 of either answer are expected. So Wilson's say that 5, 6 or 7 of 100 forms count."""
+    by_method: dict[str, set[int]] = {}
+    for counted in range(8):
+        units = [
+            Drawn(FLAGGED, "A", 900, 100, frozenset({"a"}), answers={"notes_found": "yes", "verdict": verdict})
+            for verdict in ["yes"] * counted + ["no"] * (100 - counted)
+        ]
+        [row] = [row for row in gold(units) if (row["measure"], row["part"]) == FORMS_OF["flagged"]]
+        by_method.setdefault(row["method"], set()).add(counted)
+        [published] = audit_estimate([row], Earlier(), RULE)
+        assert {name for name, value in published.items() if value is not None} == {
+            "audit_id", "policy_id", "reading", "measure", "part", "status",
+        }  # fmt: skip
+    assert by_method == {"clopper_pearson": {0, 1, 2, 3, 4}, "wilson": {5, 6, 7}}
+
+
 # Kappa
 
 

@@ -533,7 +533,7 @@ def _of_audit(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds) -> l
         row["measure"] == MISSED
         for row in rows
         if row["measure"] in SHARES
-        and (row["method"] == CENSUS or (row.get("records") or math.inf) - row["forms"] <= rule.high)
+        and (row["method"] == CENSUS or (row.get("records") or math.inf) - int(row["forms"] or 0) <= rule.high)
     }
     given: set[str] = set()
     statuses = []
@@ -562,9 +562,11 @@ def _of_audit(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds) -> l
     extremes &= all(row["worst"] is not None for row in kept)
     found = []
     for row, status in zip(rows, statuses, strict=True):
-        shown = {name: row[name] for name in _AUDIT_KEY} | {"method": row["method"], "status": status}
-        shown |= dict.fromkeys(("estimate", "lower", "upper", "worst", "best", "forms"))
+        shown = {name: row[name] for name in _AUDIT_KEY} | {"status": status}
+        shown |= dict.fromkeys(("estimate", "lower", "upper", "worst", "best", "method", "forms"))
         if status == "ok":
+            # The method of a withheld share would say whether 5 or more count for it.
+            shown["method"] = row["method"]
             shown["forms"] = _rounded_forms(row["forms"], rule)
             sides = {"estimate": 0, "lower": -1, "upper": 1} | ({"worst": -1, "best": 1} if extremes else {})
             for name, side in sides.items():

@@ -497,7 +497,7 @@ PUBLISHED_AUDIT_ESTIMATE = Table(
     upper double -- upper 95% confidence limit, rounded up to the effect of five forms
     worst double -- the estimate if every record without an answer counted as no; NULL where fewer than 8 records have no answer, for any share of the audit
     best double -- the estimate if every record without an answer counted as yes; NULL where worst is
-    method string -- clopper_pearson, wilson, hajek, mover, kappa or count
+    method string -- clopper_pearson, wilson, hajek, mover, kappa or count; NULL without an estimate
     forms bigint -- forms with an answer, on which the estimate is based, to the nearest 10
 """
     + _CONTROLLED.format(more="; or the reason why there is no estimate: no_answers, incomplete, few_pairs, undefined"),
