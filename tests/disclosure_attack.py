@@ -654,3 +654,34 @@ def hidden_years(
         for name, shown in classes.items()
         if shown is None and name in total
     }
+
+
+def narrowed_periods(
+    shown: Sequence[Mapping[str, float | None]], by_year: Sequence[Mapping[str, int]], years: int
+) -> list[str]:
+    """The withheld small classes of rolling periods of so many ``years`` that cannot have every small value, though they could if the
+    last period showed its total only. ``shown``: the classes of each period, beginning one year after another; a number is known
+    exactly. ``by_year``: the true counts of each year, whose sums over all classes are published."""
+    attack, blind = Knowledge(), Knowledge()
+    last = len(shown) - 1
+    for knowledge in (attack, blind):
+        for year, classes in enumerate(by_year):
+            cells = [(knowledge.number(f"year {year}", name), 1.0) for name in classes]
+            knowledge.constrain(cells, sum(classes.values()), sum(classes.values()))
+        for period, classes in enumerate(shown):
+            for name, count in classes.items():
+                cell = knowledge.number(f"period {period}", name)
+                parts = [(knowledge.number(f"year {period + more}", name), 1.0) for more in range(years)]
+                knowledge.constrain([*parts, (cell, -1.0)], 0, 0)
+                if count is not None and not (knowledge is blind and period == last):
+                    true = sum(by_year[period + more][name] for more in range(years))
+                    knowledge.between(cell, true, true)
+    found = []
+    for period, classes in enumerate(shown):
+        for name, count in classes.items():
+            true = sum(by_year[period + more][name] for more in range(years))
+            if count is None and true <= max(SMALL):
+                less = narrower(attack, blind, (f"period {period}", name))
+                if less:
+                    found.append(f"period {period} {name}: {less}")
+    return found

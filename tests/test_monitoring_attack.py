@@ -23,7 +23,7 @@ from tests.disclosure_attack import (
     cells_of_kappa,
     hidden_years,
     missing_answers,
-    narrowed_classes,
+    narrowed_periods,
     unit_of,
 )
 
@@ -367,32 +367,36 @@ def test_groups_of_people_of_two_periods_and_all_years_of_england_reveal_no_smal
     """England's flagged records of each year are published, so the sum of the groups of each period is known."""
     draw = np.random.default_rng(9)
     groups = ("0-19", "20-39", "40-59", "60+")
-    broken = 0
-    for _ in range(25):
-        by_year = [dict(zip(groups, map(int, draw.choice([0, 1, 2, 5, 30, 90], 4)), strict=True)) for _ in range(4)]
-        earlier: list[Row] = []
-        releases, truths = [], []
-        for first in (0, 1):
-            truth = {name: sum(by_year[year][name] for year in range(first, first + 3)) for name in groups}
-            period = f"{2018 + first}-{19 + first}..{2020 + first}-{21 + first}"
-            rows = [
-                {"policy_id": "P", "dimension": "age_group", "period": period, "revision": "r", "reading": "a", "group": name,
-                 "activity": count, "rate": count / 40, "lower": count / 50, "upper": count / 32,
-                 "status": "few_events" if count < 10 else "ok"}
-                for name, count in truth.items()
-            ]  # fmt: skip
-            made = equality(rows, Earlier(earlier), RULE)
-            earlier += [row | {"release_id": period} for row in made]
-            releases.append({period: {row["class"]: row["records"] for row in made}})
-            truths.append({period: truth})
-        for release, truth in zip(releases, truths, strict=True):
-            assert narrowed_classes([release], [truth], exact=True) == []
-            naive = {
-                table: {name: None if 0 < count < 8 else (count + 2) // 5 * 5 for name, count in classes.items()}
-                for table, classes in truth.items()
-            }
-            broken += bool(narrowed_classes([naive], [truth], exact=True))
-    assert broken > 5, "the attack breaks what only withholds small groups"
+    alone, naive_found, shown = 0, 0, 0
+    for _ in range(40):
+        # The years that two periods do not share can have few records.
+        few, many = [0, 0, 1, 2], [0, 2, 4, 30, 90]
+        by_year = [
+            dict(zip(groups, map(int, draw.choice(few if year in (0, 3) else many, 4)), strict=True))
+            for year in range(4)
+        ]
+        truths = [{name: sum(by_year[at + more][name] for more in range(3)) for name in groups} for at in (0, 1)]
+        first, single = (groups_of(truth, at, Earlier()) for at, truth in enumerate(truths))
+        second = groups_of(truths[1], 1, Earlier([row | {"release_id": "r1"} for row in first]))
+        tables = [{row["class"]: row["records"] for row in rows} for rows in (first, second, single)]
+        assert narrowed_periods(tables[:2], by_year, 3) == [], (by_year, tables)
+        shown += any(count is not None for count in tables[1].values())
+        alone += bool(narrowed_periods([tables[0], tables[2]], by_year, 3))
+        naive = [{name: None if 0 < n < 8 else n for name, n in truth.items()} for truth in truths]
+        naive_found += bool(narrowed_periods(naive, by_year, 3))
+    assert naive_found > 10 and alone > 0 and shown > 5, "the attack breaks what is published without the rules"
+
+
+def groups_of(counts: dict[str, int], first: int, earlier: Earlier) -> list[Row]:
+    """The published rows of three years from 2018-19 plus ``first``."""
+    period = f"{2018 + first}-{19 + first}..{2020 + first}-{21 + first}"
+    rows = [
+        {"policy_id": "P", "dimension": "age_group", "period": period, "revision": "r", "reading": "a", "group": name,
+         "activity": count, "rate": count / 40, "lower": count / 50, "upper": count / 32,
+         "status": "few_events" if count < 10 else "ok"}
+        for name, count in counts.items()
+    ]  # fmt: skip
+    return equality(rows, earlier, RULE)
 
 
 # Later events

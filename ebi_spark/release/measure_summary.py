@@ -139,15 +139,18 @@ def equality(rated: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[R
         labels = key | {"period": period, YEAR: period[-7:], "reading": rows[0]["reading"]}
         labels["revision"] = rows[0]["revision"] or "several"
         counts = {str(row["group"]): int(row["activity"]) for row in rows}
-        before = earlier.of(key | {"period": period})
+        # Also of other periods with a year in common: what they do not share may be few records.
+        before = [row for row in earlier.of(key) if _shares_a_year(period, str(row["period"]))]
         hidden = withheld_classes(
             counts,
             rule,
             uninformative=[UNKNOWN],
-            earlier=earlier.withheld(key | {"period": period}, "class"),
-            earlier_shown=earlier.shown(key | {"period": period}, "class"),
+            earlier={row["class"] for row in before if row["status"] == WITHHELD} & counts.keys(),
+            earlier_shown={row["class"] for row in before if row["status"] == OK},
         )
-        other_definition = any(row[name] != labels[name] for row in before for name in ("revision", "reading"))
+        other_definition = any(
+            row[name] != labels[name] for row in before if row["period"] == period for name in ("revision", "reading")
+        )
         if other_definition or any(_overlaps(period, str(row["period"])) for row in earlier.of(key)):
             hidden = frozenset(counts)
         whole = sum(counts.values())
@@ -175,10 +178,19 @@ def equality(rated: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[R
     return found
 
 
+def _years(period: str) -> tuple[int, int]:
+    return int(period[:4]), int(period[-7:-3])
+
+
+def _shares_a_year(period: str, other: str) -> bool:
+    (first, last), (begins, ends) = _years(period), _years(other)
+    return first <= ends and begins <= last
+
+
 def _overlaps(period: str, other: str) -> bool:
     """Whether two periods have a year in common and are not equally long."""
-    (first, last), (begins, ends) = ((int(name[:4]), int(name[-7:-3])) for name in (period, other))
-    return first <= ends and begins <= last and last - first != ends - begins
+    (first, last), (begins, ends) = _years(period), _years(other)
+    return _shares_a_year(period, other) and last - first != ends - begins
 
 
 def _unit(rate: float | None, events: int, rule: Thresholds) -> float:
