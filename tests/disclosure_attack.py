@@ -6,11 +6,15 @@ a withheld cell can still have.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
+
+from ebi_spark.statistics.agreement import cohens_kappa
+from ebi_spark.statistics.stratified import CellCounts, share
 
 SMALL = range(1, 8)
 HUGE = 100_000
@@ -406,3 +410,278 @@ def _link(
             earlier = knowledge.number(then, measure, *name[2:])
             terms = [(knowledge.index[name], 1.0), (earlier, -1.0)]
             knowledge.constrain(terms, min(change, 0), max(change, 0))
+
+
+@dataclass(frozen=True)
+class AuditShown:
+    """What a release shows of one share of an audit: figures as in ``published/audit_estimate``, and the records of its group, which
+    England's counts of the years show too."""
+
+    row: Mapping[str, Any]
+    records: int
+
+    def candidates(self, forms_to: float, most_missing: int) -> set[tuple[int, int, int]]:
+        """The (forms, of which counted, without an answer) that would be published like this, for records drawn with one weight.
+
+        ``forms_to``: the multiple to which numbers of forms are rounded. Limits are made by the published methods, which are
+        those of the product's own function.
+        """
+        row, half = self.row, forms_to / 2
+        # A group is not shown if 7 or fewer of its records were not read.
+        unread = 0 if forms_to < 10 else max(SMALL) + 1
+        least, most = int(np.ceil(row["forms"] - half)), min(self.records - unread, int(row["forms"] + half))
+        numbers = [
+            (n, x, o)
+            for n in range(least, most + 1)
+            for x in range(8, n - 7)
+            if abs(x / n - row["estimate"]) <= unit_of(n, forms_to) / 2 + 1e-9
+            for o in range(min(most_missing, self.records - n) + 1)
+        ]
+        if not numbers:
+            return set()
+        n, x, o = np.array(numbers).T
+        drawn = (n + o)[:, None]
+        made = share(CellCounts(np.zeros(1, int), np.array([[self.records]]), drawn, drawn, n[:, None], x[:, None]))
+        figures = {"estimate": x / n, "lower": made.lower, "upper": made.upper}
+        figures |= {"worst": x / (n + o), "best": (x + o) / (n + o)}
+        units = {
+            name: np.array(
+                [unit_of(forms, forms_to, 1 if name == "estimate" or forms_to < 10 else LIMITS_OF) for forms in n]
+            )
+            for name in figures
+        }
+        fits = np.ones(len(n), bool)
+        for name, side in (("estimate", 0), ("lower", -1), ("upper", 1), ("worst", -1), ("best", 1)):
+            if row[name] is not None:
+                unit = units[name]
+                parts = figures[name] / unit
+                whole = np.round(parts) if side == 0 else np.ceil(parts - 1e-9) if side > 0 else np.floor(parts + 1e-9)
+                fits &= np.abs(whole * unit - row[name]) < 1e-6
+        census = (n + o == self.records) & (o == 0)
+        if row["method"] == "census":
+            fits &= census
+        else:
+            fits &= ~census & (np.asarray(made.few) == (row["method"] == "clopper_pearson"))
+        return {(int(a), int(b), int(c)) for a, b, c in np.array(numbers)[fits]}
+
+
+# Limits, and worst and best cases, are rounded to the effect of so many forms.
+LIMITS_OF = 5
+
+
+def unit_of(forms: int, forms_to: float, effect_of: int = 1) -> float:
+    """The unit of a share. Where forms are rounded to 10 it is made of the rounded number."""
+    number = forms if forms_to < 10 else int((forms + 5) // 10) * 10
+    return next(unit for unit in (0.01, 0.02, 0.05, 0.1, 0.2) if unit * number >= effect_of or unit == 0.2)
+
+
+def missing_answers(
+    releases: Sequence[Mapping[str, AuditShown]],
+    *,
+    forms_to: float = 10,
+    by_row: bool = False,
+    corrected: Sequence[Mapping[str, Any] | None] = (),
+    most_missing: int = 40,
+) -> list[dict[str, set[int]]]:
+    """What the number without an answer can be, by release and share, for a reader of all releases.
+
+    Shares whose name begins with ``missed`` are about the records not flagged, all others about the flagged ones; the records drawn
+    of each are the same in all releases. No worst and best case means that 7 or fewer have no answer: for this share (``by_row``), or
+    for some share of the release. ``corrected``: the figures of the corrected share, by release.
+    """
+    every = [{name: one.candidates(forms_to, most_missing) for name, one in release.items()} for release in releases]
+    drawn: dict[bool, set[int]] = {}
+    for release, found in zip(releases, every, strict=True):
+        for name, triples in found.items():
+            if by_row and release[name].row["worst"] is None:
+                triples -= {triple for triple in triples if triple[2] > max(SMALL)}
+            if release[name].row["worst"] is not None:
+                triples -= {triple for triple in triples if triple[2] <= max(SMALL)}
+            side = name.startswith("missed")
+            can = {n + o for n, _, o in triples}
+            drawn[side] = drawn.get(side, can) & can
+    result = []
+    for number, found in enumerate(every):
+        release = releases[number]
+        # Nothing follows where worst and best cases were hidden in a release before.
+        hidden = not by_row and any(one.row["worst"] is None for one in release.values())
+        hidden &= all(one.row["worst"] is not None for before in releases[:number] for one in before.values())
+        sides = {side: [name for name in found if name.startswith("missed") == side] for side in drawn}
+        # By number drawn, the triples of each share that fit it.
+        fitting = {
+            name: {
+                size: {triple for triple in triples if triple[0] + triple[2] == size}
+                for size in drawn[name.startswith("missed")]
+            }
+            for name, triples in found.items()
+        }
+        pairs = None
+        if corrected and corrected[number] is not None and {"flagged", "missed"} <= found.keys():
+            pairs = _joined(release, found, corrected[number])
+        small_on = {
+            side: {
+                size
+                for size in drawn[side]
+                if any(o <= max(SMALL) for name in names for _, _, o in fitting[name][size])
+            }
+            for side, names in sides.items()
+        }
+        values: dict[str, set[int]] = {}
+        for name in found:
+            side = name.startswith("missed")
+            for size in drawn[side]:
+                if not all(fitting[other][size] for other in sides[side]):
+                    continue
+                elsewhere = any(
+                    o <= max(SMALL) for other in sides[side] if other != name for _, _, o in fitting[other][size]
+                ) or any(small_on[other] for other in small_on if other != side)
+                for triple in fitting[name][size]:
+                    if hidden and triple[2] > max(SMALL) and not elsewhere:
+                        continue
+                    if pairs is not None and name in pairs and triple not in pairs[name]:
+                        continue
+                    values.setdefault(name, set()).add(triple[2])
+        result.append(values)
+    return result
+
+
+def _joined(
+    release: Mapping[str, AuditShown], found: Mapping[str, set[tuple[int, int, int]]], corrected: Mapping[str, Any]
+) -> dict[str, set[tuple[int, int, int]]]:
+    """The triples of both shares that agree with a third figure made of them, England's counts being known."""
+    names = ("flagged", "missed")
+    lists = [np.array(sorted(found[name])) for name in names]
+    weights = [release[name].records for name in names]
+    total = sum(weights)
+    first, second = (one.astype(float) for one in lists)
+    made = {
+        "estimate": (first[:, 1] / first[:, 0], second[:, 1] / second[:, 0]),
+        "worst": (first[:, 1] / (first[:, 0] + first[:, 2]), second[:, 1] / (second[:, 0] + second[:, 2])),
+        "best": tuple((one[:, 1] + one[:, 2]) / (one[:, 0] + one[:, 2]) for one in (first, second)),
+    }
+    fits = np.ones((len(first), len(second)), bool)
+    for name, side in (("estimate", 0), ("worst", -1), ("best", 1)):
+        if corrected[name] is not None:
+            whole = (weights[0] * made[name][0][:, None] + weights[1] * made[name][1][None, :]) / total
+            unit = corrected["unit"] if side == 0 else corrected["unit_of_limits"]
+            least, most = {0: (-unit / 2, unit / 2), -1: (0, unit), 1: (-unit, 0)}[side]
+            fits &= (whole >= corrected[name] + least - 1e-9) & (whole <= corrected[name] + most + 1e-9)
+    if corrected.get("sensitivity") is not None:
+        # Without an adjustment for missing answers: each form has the weight N / m.
+        right = weights[0] * first[:, 1] / (first[:, 0] + first[:, 2])
+        wrong = weights[1] * second[:, 1] / (second[:, 0] + second[:, 2])
+        share_of = right[:, None] / (right[:, None] + wrong[None, :])
+        fits &= np.abs(share_of - corrected["sensitivity"]) <= corrected["unit"] / 2 + 1e-9
+    return {
+        name: {tuple(map(int, triple)) for triple in one[fits.any(axis)]}
+        for name, one, axis in zip(names, lists, (1, 0), strict=True)
+    }
+
+
+def cells_of_kappa(row: Mapping[str, Any], pairs_to: float = 10) -> dict[str, set[int]]:
+    """The numbers of forms read twice on which both say yes, both say no, or the readers differ, that a published kappa allows."""
+    found: dict[str, set[int]] = {"yes": set(), "no": set(), "differ": set()}
+    unit = unit_of(int(row["forms"]), pairs_to)
+    wide = unit_of(int(row["forms"]), pairs_to, 1 if pairs_to < 10 else LIMITS_OF)
+    for n in range(max(30, int(np.ceil(row["forms"] - pairs_to / 2))), int(row["forms"] + pairs_to / 2) + 1):
+        for differ in range(n + 1):
+            for one in {differ // 2, differ}:
+                yes = np.arange(n - differ + 1)
+                no = n - differ - yes
+                first, second = (yes + one) / n, (yes + differ - one) / n
+                chance = first * second + (1 - first) * (1 - second)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    kappa = (1 - differ / n - chance) / (1 - chance)
+                near = np.flatnonzero(np.abs(kappa - row["estimate"]) <= unit / 2 + 1e-9)
+                for place in near:
+                    counts = {
+                        ("y", "y"): int(yes[place]),
+                        ("n", "n"): int(no[place]),
+                        ("y", "n"): one,
+                        ("n", "y"): differ - one,
+                    }
+                    if row["lower"] is not None:
+                        limits = cohens_kappa(counts)
+                        if limits.lower is None or limits.upper is None:
+                            continue
+                        if not (
+                            row["lower"] - 1e-6 <= limits.lower <= row["lower"] + wide + 1e-6
+                            and row["upper"] - wide - 1e-6 <= limits.upper <= row["upper"] + 1e-6
+                        ):
+                            continue
+                    for name, count in (("yes", yes[place]), ("no", no[place]), ("differ", differ)):
+                        found[name].add(int(count))
+    return found
+
+
+def additions(
+    releases: Sequence[pd.DataFrame], cells: Mapping[str, Mapping[str, int]], step: int = 5
+) -> dict[str, tuple[int, int]]:
+    """The least and the greatest number of records that the later of two releases adds to each cell, from rounded numbers.
+
+    ``releases``: ``name`` and ``shown`` of each. ``cells``: each cell as a sum of numbers by name, with their signs. The years
+    of the first release are part of those of the second.
+    """
+    knowledge = Knowledge()
+    for number, release in enumerate(releases):
+        for name, shown in zip(release["name"], release["shown"], strict=True):
+            knowledge.between(knowledge.number(str(number), name), *possible_counts(shown, step, ()))
+    for cell, signs in cells.items():
+        more = knowledge.number("more", cell)
+        sides = ((str(number), -1 if number == 0 else 1) for number in range(2))
+        terms = [(knowledge.number(at, name), float(side * sign)) for at, side in sides for name, sign in signs.items()]
+        knowledge.constrain([*terms, (more, -1.0)], 0, 0)
+    return {cell: knowledge.reach(knowledge.index["more", cell]) for cell in cells}
+
+
+def hidden_years(
+    years: Mapping[str, Mapping[str, float | None]], total: Mapping[str, float], step: int = 5
+) -> dict[tuple[str, str], tuple[int, int]]:
+    """What the withheld classes of single years can be, if the sum over all years is published: ``years`` have the classes of each
+    year, None where withheld, ``total`` those classes of all years together."""
+    knowledge = Knowledge()
+    for year, classes in years.items():
+        for name, shown in classes.items():
+            cell = knowledge.number(year, name)
+            if shown is not None:
+                knowledge.between(cell, *possible_counts(shown, step, ()))
+    for name, shown in total.items():
+        terms = [(knowledge.number(year, name), 1.0) for year in years]
+        knowledge.constrain(terms, *possible_counts(shown, step, ()))
+    return {
+        (year, name): knowledge.reach(knowledge.index[year, name])
+        for year, classes in years.items()
+        for name, shown in classes.items()
+        if shown is None and name in total
+    }
+
+
+def narrowed_periods(
+    shown: Sequence[Mapping[str, float | None]], by_year: Sequence[Mapping[str, int]], years: int
+) -> list[str]:
+    """The withheld small classes of rolling periods of so many ``years`` that cannot have every small value, though they could if the
+    last period showed its total only. ``shown``: the classes of each period, beginning one year after another; a number is known
+    exactly. ``by_year``: the true counts of each year, whose sums over all classes are published."""
+    attack, blind = Knowledge(), Knowledge()
+    last = len(shown) - 1
+    for knowledge in (attack, blind):
+        for year, classes in enumerate(by_year):
+            cells = [(knowledge.number(f"year {year}", name), 1.0) for name in classes]
+            knowledge.constrain(cells, sum(classes.values()), sum(classes.values()))
+        for period, classes in enumerate(shown):
+            for name, count in classes.items():
+                cell = knowledge.number(f"period {period}", name)
+                parts = [(knowledge.number(f"year {period + more}", name), 1.0) for more in range(years)]
+                knowledge.constrain([*parts, (cell, -1.0)], 0, 0)
+                if count is not None and not (knowledge is blind and period == last):
+                    true = sum(by_year[period + more][name] for more in range(years))
+                    knowledge.between(cell, true, true)
+    found = []
+    for period, classes in enumerate(shown):
+        for name, count in classes.items():
+            true = sum(by_year[period + more][name] for more in range(years))
+            if count is None and true <= max(SMALL):
+                less = narrower(attack, blind, (f"period {period}", name))
+                if less:
+                    found.append(f"period {period} {name}: {less}")
+    return found

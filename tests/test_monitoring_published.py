@@ -671,11 +671,13 @@ def audited(*rows: Row, earlier: Sequence[Row] = ()) -> list[Row]:
 def test_an_estimate_is_rounded_and_says_nothing_of_the_sample() -> None:
     [row] = audited(estimated())
     names = ("estimate", "lower", "upper", "worst", "best", "forms", "status")
-    assert [row[name] for name in names] == [0.8, 0.71, 0.87, 0.72, 0.83, 100, "ok"]
+    assert [row[name] for name in names] == [0.8, 0.7, 0.9, 0.7, 0.85, 100, "ok"], (
+        "limits are multiples of 5 forms of 100"
+    )
     [few_missing] = audited(estimated(not_returned=3))
     assert (few_missing["worst"], few_missing["best"], few_missing["estimate"]) == (None, None, 0.8)
     [fewer] = audited(estimated(forms=40, estimate=0.62, lower=0.46, upper=0.76))
-    assert [fewer[name] for name in names[:3]] == [0.6, 0.45, 0.8], "one form of 40 is 0.025"
+    assert [fewer[name] for name in names[:3]] == [0.6, 0.4, 0.8], "one form of 40 is 0.025, five are 0.125"
     missed = estimated(measure="missed_cases", estimate=0.2)
     corrected = estimated(measure="corrected_records", estimate=312.4, lower=288.0, upper=341.0)
     *_, count = audited(corrected, estimated(), missed)
@@ -703,7 +705,9 @@ def test_a_corrected_figure_does_not_give_away_a_share_that_is_withheld() -> Non
         ({"estimate": 7 / 102, "counted": 20}, "withheld"),
         ({"estimate": None}, "withheld"),
         ({"measure": "kappa", "forms": 29}, "withheld"),
-        ({"measure": "kappa", "forms": 30}, "ok"),
+        ({"measure": "kappa", "forms": 30, "counted": 8}, "ok"),
+        ({"measure": "kappa", "forms": 30, "counted": 7}, "withheld"),  # in a cell of the two readers' answers
+        ({"measure": "kappa", "status": "undefined", "estimate": None}, "withheld"),  # all have one answer
         ({"measure": "corrected_records", "estimate": 312.0}, "withheld"),  # without the shares behind it
         ({"status": "undefined", "estimate": None}, "undefined"),
         ({"part": "clause:age"}, "ok"),

@@ -347,11 +347,12 @@ def _agreement(drawn: Sequence[Drawn]) -> list[Estimate]:
                 pair = unit.first[question], unit.second[question]
                 counts[pair] = counts.get(pair, 0) + 1
         found = cohens_kappa(counts)
+        agreed = [counts.get((answer, answer), 0) for answer in (YES, NO)]
         part = "overall" if question == VERDICT else f"clause:{question}"
         rows.append(
             Estimate(
                 "kappa", part, found.value, found.lower, found.upper, method="kappa", forms=found.pairs,
-                status=found.status,
+                counted=min(*agreed, found.pairs - sum(agreed)) if found.status == "ok" else None, status=found.status,
             )
         )  # fmt: skip
     return rows

@@ -139,15 +139,18 @@ def equality(rated: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[R
         labels = key | {"period": period, YEAR: period[-7:], "reading": rows[0]["reading"]}
         labels["revision"] = rows[0]["revision"] or "several"
         counts = {str(row["group"]): int(row["activity"]) for row in rows}
-        before = earlier.of(key | {"period": period})
+        # Also of other periods with a year in common: what they do not share may be few records.
+        before = [row for row in earlier.of(key) if _shares_a_year(period, str(row["period"]))]
         hidden = withheld_classes(
             counts,
             rule,
             uninformative=[UNKNOWN],
-            earlier=earlier.withheld(key | {"period": period}, "class"),
-            earlier_shown=earlier.shown(key | {"period": period}, "class"),
+            earlier={row["class"] for row in before if row["status"] == WITHHELD} & counts.keys(),
+            earlier_shown={row["class"] for row in before if row["status"] == OK},
         )
-        other_definition = any(row[name] != labels[name] for row in before for name in ("revision", "reading"))
+        other_definition = any(
+            row[name] != labels[name] for row in before if row["period"] == period for name in ("revision", "reading")
+        )
         if other_definition or any(_overlaps(period, str(row["period"])) for row in earlier.of(key)):
             hidden = frozenset(counts)
         whole = sum(counts.values())
@@ -175,10 +178,19 @@ def equality(rated: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[R
     return found
 
 
+def _years(period: str) -> tuple[int, int]:
+    return int(period[:4]), int(period[-7:-3])
+
+
+def _shares_a_year(period: str, other: str) -> bool:
+    (first, last), (begins, ends) = _years(period), _years(other)
+    return first <= ends and begins <= last
+
+
 def _overlaps(period: str, other: str) -> bool:
     """Whether two periods have a year in common and are not equally long."""
-    (first, last), (begins, ends) = ((int(name[:4]), int(name[-7:-3])) for name in (period, other))
-    return first <= ends and begins <= last and last - first != ends - begins
+    (first, last), (begins, ends) = _years(period), _years(other)
+    return _shares_a_year(period, other) and last - first != ends - begins
 
 
 def _unit(rate: float | None, events: int, rule: Thresholds) -> float:
@@ -191,11 +203,14 @@ def _unit(rate: float | None, events: int, rule: Thresholds) -> float:
 # Measures over linked records
 
 
-def linked(measured: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[Row]:
+def linked(
+    measured: Sequence[Row], earlier: Earlier, rule: Thresholds, withheld: Collection[tuple[str, str]] = ()
+) -> list[Row]:
     """The rows of ``gold/linked_measure`` over all years, for flagged and for all records.
 
-    Both are withheld in three cases. Few of the flagged records, or of the others, have what is counted, or few do not have it. A kept
-    release withholds them. Or a kept release has other years, and its number differs too little from this one.
+    Both are withheld in four cases. Few of the flagged records, or of the others, have what is counted, or few do not have it. A kept
+    release withholds them. A kept release has other years, and one of these four numbers differs too little from this one. Or the
+    policy and measure are in ``withheld``, because they are sums of yearly figures that are withheld.
     """
     tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in measured:
@@ -214,19 +229,20 @@ def linked(measured: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[
             for group in ("all", "flagged")
         }
         every, flagged = sums["all"], sums["flagged"]
-        cells = [
-            flagged["counted"],
-            flagged["records"] - flagged["counted"],
-            every["counted"] - flagged["counted"],
-            (every["records"] - every["counted"]) - (flagged["records"] - flagged["counted"]),
-        ]
-        before = earlier.of(key)
-        hidden = min(cells) <= rule.high or bool(earlier.withheld(key, "class"))
+        cells = _cells(every["records"], every["counted"], flagged["records"], flagged["counted"])
+        hidden = min(cells) <= rule.high or bool(earlier.withheld(key, "class")) or (policy, measure) in withheld
         definition = tuple(labels[name] for name in ("period", *POLICY_KEY[1:]))
-        for kept in before:
-            near = rule.too_near(sums[kept["class"]]["counted"], kept["records"] or 0)
-            same = tuple(kept[name] for name in ("period", *POLICY_KEY[1:])) == definition
-            hidden |= not same and (near or kept["period"] == period)
+        kept: dict[str | None, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+        for before in earlier.of(key):
+            kept[before.get("release_id")][before["class"]] = before
+        for shown_before in () if hidden else kept.values():
+            before = shown_before["all"]
+            if tuple(before[name] for name in ("period", *POLICY_KEY[1:])) == definition:
+                continue
+            numbers = (shown_before[group][name] for group in ("all", "flagged") for name in ("of_records", "records"))
+            # How many published numbers each of the four is made of.
+            for count, other, terms in zip(cells, _cells(*numbers), (1, 2, 2, 4), strict=True):
+                hidden |= before["period"] == period or rule.differs_little(count, other, terms)
         for group, number in sums.items():
             shown = labels | {"class": group} | _NOTHING | {"status": WITHHELD}
             if not hidden:
@@ -243,3 +259,13 @@ def linked(measured: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[
                 }
             found.append(shown)
     return found
+
+
+def _cells(records: int, counted: int, flagged: int, flagged_counted: int) -> tuple[int, int, int, int]:
+    """Of flagged records and of the others, those with and those without what is counted."""
+    return (
+        flagged_counted,
+        flagged - flagged_counted,
+        counted - flagged_counted,
+        (records - counted) - (flagged - flagged_counted),
+    )

@@ -16,6 +16,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.financial_years import period_of
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.pathway.definitions import definitions as pathway_definitions
 from ebi_spark.pathway.incidence import ALIVE_WITHOUT, DEATH, FURTHER_OPERATION, READMISSION, WITHIN_30_DAYS
 from ebi_spark.rates.activity_change import definitions
 from ebi_spark.release.kept_releases import WITHHELD, Earlier
@@ -24,6 +25,7 @@ from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.decomposition import rounded
+from ebi_spark.statistics.proportions import clopper_pearson
 from ebi_spark.tables.gold import ACTIVITY_RATE, POLICY
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
@@ -73,13 +75,15 @@ PARTS_OF_ALIVE = (FURTHER_OPERATION, DEATH)
 FACTORS = ("people", "operations_per_person", "in_scope", "primary_diagnosis", "no_exclusion", "flagged")
 TOTALS = ("total_from", "total_to")
 # Shares of an audit that are published. Kappa and what follows are published too; others, such as sample sizes, are in gold only.
-SHARES = ("positive_predictive_value", "missed_cases", "not_codable_in_notes")
+MISSED = "missed_cases"
+SHARES = ("positive_predictive_value", MISSED, "not_codable_in_notes")
 # Made of the first two shares and England's counts, so that any one of these and one share reveal the other share.
 CORRECTED_SHARES, CORRECTED_COUNTS = (
     ("corrected_share", "sensitivity", "specificity", "rogan_gladen"),
     ("corrected_records",),
 )
 KAPPA, LEAST_DOUBLE_READINGS = "kappa", 30
+CENSUS = "census"
 OVERALL, CLAUSE = "overall", "clause:"
 
 
@@ -138,7 +142,12 @@ def published_monitoring(
             thresholds,
         ),
         *equality(small(EQUALITY_RATE), kept, thresholds),
-        *linked(small(LINKED_MEASURE), kept, thresholds),
+        *linked(
+            small(LINKED_MEASURE),
+            kept,
+            thresholds,
+            sums_of_withheld_years([*found[PATHWAY_SUMMARY], *earlier(PATHWAY_SUMMARY).rows]),
+        ),
     ]
     # One reading only: audits by two readings would be two tables of the same patients.
     estimates = [
@@ -159,6 +168,23 @@ def published_monitoring(
         )
     name = config.disclosure
     return {table: [row | {"disclosure": name} for row in rows] for table, rows in found.items()}
+
+
+def sums_of_withheld_years(summary: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """The policies and linked measures that are the sum over all years of a step of which some year is withheld: the year would be
+    the difference. ``summary``: rows of ``published/pathway_summary`` of this release and of kept ones."""
+    withheld = {(row["policy_id"], row["measure"], row["window"]) for row in summary if row["status"] == WITHHELD}
+    found: set[tuple[str, str]] = set()
+    for item in pathway_definitions()["measures"]:
+        if "step" in item:
+            found |= {
+                (policy, item["id"])
+                for policy, step, window in withheld
+                if (step, window) == (item["step"], item["window"])
+            }
+            # What such a measure is a share of is the sum of another one.
+            found |= {(policy, item["id"]) for policy, measure in found if measure == item.get("of")}
+    return found
 
 
 # Prior approval
@@ -353,7 +379,9 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
             if event == WITHIN_30_DAYS:
                 small |= _few_without_data(start, events, [row for row in rows if row["event"] == READMISSION], rule)
             key = {"policy_id": labels["policy_id"], "kind": "incidence", "measure": event, "day": day}
-            hidden = small or bool(earlier.withheld(key, "class")) or _too_near(events, labels, earlier, key, rule)
+            hidden = (
+                small or bool(earlier.withheld(key, "class")) or too_near(start, events, labels, earlier, key, rule)
+            )
             row = labels | key | {"window": None, "class": "event", "transfers_by": curve[0].get("transfers_by")}
             row |= dict.fromkeys(("operations", "of_operations", "share", "share_lower", "share_upper", "at_risk"))
             if hidden:
@@ -382,10 +410,15 @@ def _few_without_data(discharges: int, events: int, curve: Sequence[Row], rule: 
     return others > 0 and min(readmitted, others - readmitted) <= rule.high
 
 
-def _too_near(events: int, labels: Row, earlier: Earlier, key: Row, rule: Thresholds) -> bool:
-    """Whether a kept release gives a number for other years, and the difference could be a small count."""
+def too_near(start: int, events: int, labels: Row, earlier: Earlier, key: Row, rule: Thresholds) -> bool:
+    """Whether a kept release gives numbers for other years, and the difference, of those with the event or of those without it, could
+    be a small count."""
     others = [row for row in earlier.of(key) if row["operations"] is not None and row["period"] != labels["period"]]
-    return any(rule.too_near(events, row["operations"]) for row in others)
+    return any(
+        rule.too_near(events, row["operations"])
+        or rule.differs_little(start - events, row["of_operations"] - row["operations"], 2)
+        for row in others
+    )
 
 
 # What changed
@@ -472,49 +505,88 @@ def audit_estimate(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds)
     """The estimates of audits, overall and by clause; none of a stratum or provider.
 
     A share is withheld unless 8 forms or more count for it and 8 or more against it; a count below 8 is withheld; kappa needs 30
-    double readings. Figures made from the predictive value and the missed cases are withheld unless both are given.
-    Shares are rounded to the effect of one form, counts to the rule's multiple, and limits outwards.
+    double readings, of which 8 or more are in each of its cells. Figures made from the predictive value and the missed cases are
+    withheld unless both are given. Shares are rounded to the effect of one form, counts to the rule's multiple, limits outwards.
+
+    Few records without an answer, or few that nobody read, must not be found either. So the worst and best cases of an audit are
+    given all or not at all; if a kept release gives them and they can no longer be given, all of the audit is withheld. The shares
+    of the flagged, or of the others, are withheld if all their records but 7 or fewer were read for one of these shares.
     """
-    found: list[Row] = []
-    names = ("audit_id", "policy_id", "reading", "measure", "part")
-    corrected = (*CORRECTED_SHARES, *CORRECTED_COUNTS)
-    given: set[tuple[str, str]] = set()
-    # Figures that others are made of come first.
-    for row in sorted(estimates, key=lambda row: (row["measure"] in corrected, *(row[name] for name in names))):
-        measure, forms = row["measure"], int(row["forms"] or 0)
-        if measure not in (*SHARES, *corrected, KAPPA) or not (
+    audits: dict[str, list[Row]] = defaultdict(list)
+    for row in estimates:
+        if row["measure"] in (*SHARES, *_CORRECTED, KAPPA) and (
             row["part"] == OVERALL or row["part"].startswith(CLAUSE)
         ):
-            continue
-        key = {name: row[name] for name in names}
-        empty = dict.fromkeys(("estimate", "lower", "upper", "worst", "best", "forms"))
-        shown = key | empty | {"method": row["method"], "status": row["status"]}
-        if row["status"] == "ok" and (
-            row["estimate"] is None
-            or _few_forms(measure, row["estimate"], forms, row.get("counted"), rule)
-            or (measure in corrected and not {(row["audit_id"], name) for name in SHARES[:2]} <= given)
-            or earlier.withheld(key, "part")
+            audits[row["audit_id"]].append(row)
+    return [row for _, rows in sorted(audits.items()) for row in _of_audit(rows, earlier, rule)]
+
+
+_CORRECTED = (*CORRECTED_SHARES, *CORRECTED_COUNTS)
+_AUDIT_KEY = ("audit_id", "policy_id", "reading", "measure", "part")
+
+
+def _of_audit(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[Row]:
+    # Figures that others are made of come first.
+    rows = sorted(estimates, key=lambda row: (row["measure"] in _CORRECTED, row["measure"], row["part"]))
+    # The sides, those not flagged (True) or the flagged, of which nearly all records were read.
+    all_read = {
+        row["measure"] == MISSED
+        for row in rows
+        if row["measure"] in SHARES
+        and (row["method"] == CENSUS or (row.get("records") or math.inf) - int(row["forms"] or 0) <= rule.high)
+    }
+    given: set[str] = set()
+    statuses = []
+    for row in rows:
+        status, measure = row["status"], row["measure"]
+        # An undefined kappa would say that all forms read twice have the same answer.
+        if (measure, status) == (KAPPA, "undefined") or (
+            status == "ok"
+            and (
+                row["estimate"] is None
+                or _few_forms(measure, row["estimate"], int(row["forms"] or 0), row.get("counted"), rule)
+                or (measure in SHARES and (measure == MISSED) in all_read)
+                or (measure in _CORRECTED and not {*SHARES[:2]} <= given)
+                or earlier.withheld({name: row[name] for name in _AUDIT_KEY}, "part")
+            )
         ):
-            shown["status"] = WITHHELD
-        if shown["status"] == "ok":
-            if row["part"] == OVERALL:
-                given.add((row["audit_id"], measure))
-            missing = sum(int(row.get(name) or 0) for name in ("not_returned", "notes_not_found", "cannot_tell"))
-            unit = float(rule.step) if measure in CORRECTED_COUNTS else _unit_of_forms(forms)
-            sides = {"estimate": 0, "lower": -1, "upper": 1}
-            if missing > rule.high:
-                sides |= {"worst": -1, "best": 1}
-            shown |= {name: to_unit(row[name], unit, side) for name, side in sides.items()}
-            shown["forms"] = rule.rounded_count(forms)
+            status = WITHHELD
+        if status == "ok" and row["part"] == OVERALL:
+            given.add(measure)
+        statuses.append(status)
+    shares = [row for row, status in zip(rows, statuses, strict=True) if status == "ok" and row["measure"] in SHARES]
+    kept = [row for row in earlier.of({"audit_id": rows[0]["audit_id"], "status": "ok"}) if row["measure"] in SHARES]
+    extremes = all(_without_answer(row) > rule.high for row in shares)
+    if not extremes and any(row["worst"] is not None for row in kept):
+        statuses = [WITHHELD] * len(rows)
+    extremes &= all(row["worst"] is not None for row in kept)
+    found = []
+    for row, status in zip(rows, statuses, strict=True):
+        shown = {name: row[name] for name in _AUDIT_KEY} | {"status": status}
+        shown |= dict.fromkeys(("estimate", "lower", "upper", "worst", "best", "method", "forms"))
+        if status == "ok":
+            # The method of a withheld share would say whether 5 or more count for it.
+            shown["method"] = row["method"]
+            shown["forms"] = _rounded_forms(row["forms"], rule)
+            sides = {"estimate": 0, "lower": -1, "upper": 1} | ({"worst": -1, "best": 1} if extremes else {})
+            for name, side in sides.items():
+                unit = _unit_of_forms(shown["forms"], 1 if side == 0 else rule.step)
+                shown[name] = to_unit(row[name], float(rule.step) if row["measure"] in CORRECTED_COUNTS else unit, side)
         found.append(shown)
     return found
 
 
+def _without_answer(row: Row) -> int:
+    """How many drawn records have no answer."""
+    return sum(int(row.get(name) or 0) for name in ("not_returned", "notes_not_found", "cannot_tell"))
+
+
 def _few_forms(measure: str, estimate: float, forms: int, counted: int | None, rule: Thresholds) -> bool:
     """Whether too few forms count for or against an estimate. Forms have different weights, so their numbers are not those
-    that the estimate suggests. Both are looked at; an estimate of an earlier version has only the second."""
+    that the estimate suggests. Both are looked at; an estimate of an earlier version has only the second, and no kappa without the
+    fewest double readings of a cell."""
     if measure == KAPPA:
-        return forms < LEAST_DOUBLE_READINGS
+        return forms < LEAST_DOUBLE_READINGS or (counted or 0) <= rule.high
     if measure in CORRECTED_COUNTS:
         return forms <= rule.high or estimate <= rule.high
     if measure in CORRECTED_SHARES:
@@ -523,9 +595,23 @@ def _few_forms(measure: str, estimate: float, forms: int, counted: int | None, r
     return (suggested if counted is None else min(suggested, counted, forms - counted)) <= rule.high
 
 
-def _unit_of_forms(forms: int) -> float:
-    """The smallest of 0.01, 0.02, 0.05, 0.1 … that is at least the effect of one form."""
-    return next(unit for unit in (0.01, 0.02, 0.05, 0.1, 0.2) if unit * forms >= 1 or unit == 0.2)
+def _limits_of_all(row: Row, forms: int) -> dict[str, float | None]:
+    """Limits that do not say how many records of the group were not read: the exact ones of as many forms of an endless group."""
+    counted = row.get("counted")
+    exact = clopper_pearson(round(row["estimate"] * forms) if counted is None else counted, forms)
+    return {"lower": min(exact.lower or 0.0, row["estimate"]), "upper": max(exact.upper or 1.0, row["estimate"])}
+
+
+def _rounded_forms(forms: int, rule: Thresholds) -> int:
+    """The nearest multiple of the rule's step that is above the small counts (10 by default). Two numbers of forms of the same sample
+    then differ by 1 or more, which says nothing about how few have no answer."""
+    unit = rule.step * math.ceil((rule.high + 1) / rule.step)
+    return int((forms + unit / 2) // unit) * int(unit)
+
+
+def _unit_of_forms(forms: int, effect_of: int) -> float:
+    """The smallest of 0.01, 0.02, 0.05, 0.1 and 0.2 that is at least the effect of so many forms."""
+    return next(unit for unit in (0.01, 0.02, 0.05, 0.1, 0.2) if unit * forms >= effect_of or unit == 0.2)
 
 
 # Shared by these tables

@@ -56,6 +56,11 @@ class Thresholds:
         reader of both rounded numbers."""
         return abs(self.rounded_count(count) - published) - self.step + 1 <= self.high
 
+    def differs_little(self, count: int, published: int, terms: int) -> bool:
+        """Whether the true difference between a count and another one could be small. ``published``: the other one, as a sum or
+        difference of so many (``terms``) rounded numbers."""
+        return abs(count - published) <= self.high + terms * (self.step // 2)
+
     def is_small(self, counts: Numbers) -> NDArray[np.bool_]:
         """Whether each count is suppressed as small."""
         return (counts >= self.low) & (counts <= self.high)

@@ -386,7 +386,7 @@ AUDIT_ESTIMATE = Table(
     method string -- clopper_pearson, wilson, hajek (weighted, linearised), census, mover (variances from limits), kappa or count
     records bigint -- records of the frame that the estimate is about; NULL where their number is not known exactly, only estimated from the sample
     forms bigint -- forms with an answer, on which the estimate is based
-    counted bigint -- those of them with the answer whose share is estimated; NULL for what is not such a share
+    counted bigint -- those of them with the answer whose share is estimated; for kappa, the fewest of the forms on which both readers say yes, both say no, or neither is so; NULL for what is neither
     effective double -- effective number of forms: how many would give as much information in a simple random sample
     not_returned bigint -- drawn records without a form
     notes_not_found bigint -- forms without notes
@@ -493,12 +493,12 @@ PUBLISHED_AUDIT_ESTIMATE = Table(
     measure string -- what is estimated, such as positive_predictive_value, missed_cases or kappa
     part string -- overall or clause:ID
     estimate double -- the estimate, rounded to the effect of one form; NULL where withheld
-    lower double -- lower 95% confidence limit, rounded down
-    upper double -- upper 95% confidence limit, rounded up
-    worst double -- the estimate if every record without an answer counted as no; NULL where fewer than 8 records have no answer
-    best double -- the estimate if every record without an answer counted as yes; NULL where fewer than 8 records have no answer
-    method string -- clopper_pearson, wilson, hajek, census, mover, kappa or count
-    forms bigint -- forms with an answer, on which the estimate is based, rounded
+    lower double -- lower 95% confidence limit, rounded down to the effect of five forms
+    upper double -- upper 95% confidence limit, rounded up to the effect of five forms
+    worst double -- the estimate if every record without an answer counted as no; NULL where fewer than 8 records have no answer, for any share of the audit
+    best double -- the estimate if every record without an answer counted as yes; NULL where worst is
+    method string -- clopper_pearson, wilson, hajek, mover, kappa or count; NULL without an estimate
+    forms bigint -- forms with an answer, on which the estimate is based, to the nearest 10
 """
     + _CONTROLLED.format(more="; or the reason why there is no estimate: no_answers, incomplete, few_pairs, undefined"),
     partition_by=("release_id",),
