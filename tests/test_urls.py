@@ -471,6 +471,8 @@ def test_the_whole_job(
 
     lake, copied = object_store._store(URL), tmp_path / "copied"
     for item in obstore.list(lake).collect():
+        if not item["size"]:  # what Hadoop puts in the place of an empty folder
+            continue
         target = copied / item["path"]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(bytes(obstore.get(lake, item["path"]).bytes()))
