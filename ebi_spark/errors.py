@@ -3,6 +3,9 @@
 No message contains a patient's value. Messages name only files, columns, counts and keys of the configuration.
 """
 
+import difflib
+from collections.abc import Iterable
+
 # The longest message, in characters: a header can have a column name of a megabyte.
 MOST_SHOWN = 4000
 
@@ -19,6 +22,13 @@ def shown(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def did_you_mean(given: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A suggestion for a mistyped name: ``did you mean NAME? `` (with a blank at its end), or an empty text if no known name is like
+    it. ``cutoff``: how alike they have to be, from 0 (the nearest name, however different) to 1."""
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 class EbiError(Exception):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.quoting import refuse_unusable
 from jobs.examples import as_epilog, examples_of
 from jobs.exit_status import guarded
@@ -72,13 +72,11 @@ class JobParser(argparse.ArgumentParser):
         remedy = f"`{self.prog} --help` lists the options"
         unknown = [word.partition("=")[0] for word in message.removeprefix(_UNKNOWN).split() if word.startswith("--")]
         if message.startswith(_UNKNOWN) and unknown:
-            near = difflib.get_close_matches(unknown[0], self._option_string_actions, n=1)
-            remedy = f"did you mean {near[0]}? {remedy}" if near else remedy
+            remedy = f"{did_you_mean(unknown[0], self._option_string_actions)}{remedy}"
         elif choice := _CHOICE.fullmatch(message):
             what, given, choices = choice[1], choice[2], re.findall(r"[\w-]+", choice[3])
-            near = difflib.get_close_matches(given, choices, n=1, cutoff=0.5)
             message = f"{given!r} is not a {'command' if what == 'command' else f'choice of {what}'}"
-            remedy = f"{f'did you mean {near[0]}? ' if near else ''}Choose from: {', '.join(choices)}. {remedy}"
+            remedy = f"{did_you_mean(given, choices, 0.5)}Choose from: {', '.join(choices)}. {remedy}"
         elif missing := _VALUE.fullmatch(message):
             message = f"{missing[1]} needs a value"
             typed = next((typed for typed, _ in examples_of(command) if missing[1] in typed.split()), None)

@@ -3,7 +3,6 @@
 Only counts and the drawn records leave Spark. Every step can be repeated: the same call writes the same rows.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from ebi_spark.case_audit.forms import refuse_folder, write_files
 from ebi_spark.case_audit.questions import form_texts
 from ebi_spark.case_audit.returns import Form, Key, Rejected, answers_of, validate
 from ebi_spark.case_audit.sample import count_cells, draw, with_strata
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.local_tables import LocalLake, may_have_rows
 from ebi_spark.lake.storage import Lake
@@ -141,11 +140,11 @@ def _policy_rows(lake: LocalLake, policy_id: str) -> list[dict[str, Any]]:
     rows = lake.small_rows(POLICY, names, {"policy_id": [policy_id]}) if lake.exists(POLICY) else []
     if not rows:
         known = sorted(row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"])) if lake.exists(POLICY) else []
-        near = difflib.get_close_matches(policy_id, known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(
             f"--policy: the lake has no policy {policy_id!r}",
-            remedy=f"{hint}choose from: {', '.join(known)}" if known else "run `ebi-spark run` first",
+            remedy=f"{did_you_mean(policy_id, known)}choose from: {', '.join(known)}"
+            if known
+            else "run `ebi-spark run` first",
         )
     return rows
 

@@ -289,8 +289,8 @@ def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[
 
 
 def _sensitivity_and_specificity(drawn: Sequence[Drawn]) -> tuple[float | None, float | None]:
-    """The share of confirmed records that are flagged, and the share of other records that are not. Each is None if no form has the
-    verdict that it is a share of.
+    """The share of confirmed records that are flagged, and the share of unconfirmed records that are not flagged. The first is None
+    if no form confirms its record, the second if no form does the opposite.
 
     Each form has the weight 1/π, without an adjustment for missing answers. The corrected share adjusts for them within
     each stratum. So Rogan and Gladen's formula gives the same share if every drawn record has an answer, and another one if

@@ -6,8 +6,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ebi_spark.config.shipped_files import resource
-from ebi_spark.config.yaml_documents import load_document
+from ebi_spark.config.shipped_files import shipped_document
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,7 @@ class DateWindow:
 def activity_dates() -> dict[str, Any]:
     """``conf/activity_dates.yml``: the first day of each data set and how far ahead appointments are made, with
     reasons."""
-    path, schema = resource("conf", "activity_dates.yml"), resource("conf", "activity_dates.schema.json")
-    return load_document(path, schema, what="activity dates")
+    return shipped_document("activity_dates", "activity dates")
 
 
 def first_days() -> dict[str, str]:

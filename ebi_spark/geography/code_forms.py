@@ -15,8 +15,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.config.settings import RunConfig
-from ebi_spark.config.shipped_files import resource
-from ebi_spark.config.yaml_documents import load_document
+from ebi_spark.config.shipped_files import shipped_document
 from ebi_spark.errors import DataError
 
 UNKNOWN_CODE = "unknown"
@@ -40,9 +39,7 @@ COMPARED = ("dataset", "financial_year", "measure", "records", "of_records")
 
 @cache
 def _pattern(kind: str) -> str:
-    forms = load_document(
-        resource("conf", "code_forms.yml"), resource("conf", "code_forms.schema.json"), what="forms of codes"
-    )
+    forms = shipped_document("code_forms", "forms of codes")
     return f"^(?:{'|'.join(forms[kind])})$"
 
 

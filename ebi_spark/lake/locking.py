@@ -4,7 +4,7 @@ have ended.
 A run has two processes: Python, and the Java process that Spark runs in, which can outlive Python and continue to
 write. The lock names both with their start times, because process numbers are reused.
 
-At a URL the lock is an object that is written on a condition: that there is none, or that it is still as this run wrote it.
+At a URL the lock is an object that the store writes only if it does not exist yet, or if it is still as this run wrote it.
 Delta needs it there, because two programs that commit to a table in S3 at the same time can lose one of the commits.
 """
 
@@ -111,7 +111,7 @@ class StoreLock(Lock):
                 self._objects.remove(self._name)
 
     def _write(self, version: Version | None) -> bool:
-        """Write the lock if there is none (no ``version``) or if it is still this version. Whether this run has it then."""
+        """Write the lock if it does not exist (no ``version``), or if it is still this version. Returns whether this run has it."""
         data = json.dumps({**self._owner, "alive": f"{datetime.now(UTC):%F %T} UTC"}).encode()
         if version is None:
             written = self._objects.create(self._name, data)

@@ -69,7 +69,7 @@ class Objects:
             return None
 
     def read(self, name: str) -> Found | None:
-        """An object; None if there is none."""
+        """An object; None if it does not exist."""
         try:
             found = self._answered(lambda: self._obstore.get(self._store, name))
         except FileNotFoundError:
@@ -118,7 +118,7 @@ class Objects:
 def without_conditions(url: str) -> InputError:
     """The error for a store that cannot write on a condition."""
     return InputError(
-        f"the store of {url} does not write an object only if there is none (If-None-Match) or only if it is unchanged "
+        f"the store of {url} does not write an object only if it does not exist (If-None-Match) or only if it is unchanged "
         "(If-Match), so two runs could write to the lake at the same time; nothing was written to its tables",
         remedy="use a store, or a newer version of it, with conditional writes; or name a folder or a catalogue as the lake",
     )

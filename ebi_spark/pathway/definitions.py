@@ -3,21 +3,19 @@
 from functools import cache
 from typing import Any
 
-from ebi_spark.config.shipped_files import resource
-from ebi_spark.config.yaml_documents import load_document
+from ebi_spark.config.shipped_files import shipped_document
 
 
 @cache
 def definitions() -> dict[str, Any]:
     """The whole of ``conf/pathway.yml``. Shared by all callers: do not change it."""
-    return load_document(resource("conf", "pathway.yml"), resource("conf", "pathway.schema.json"), what="pathway")
+    return shipped_document("pathway", "pathway")
 
 
 @cache
 def definitions_after() -> dict[str, Any]:
     """The whole of ``conf/pathway_after.yml``: the care after an operation. Shared by all callers: do not change it."""
-    schema = resource("conf", "pathway_after.schema.json")
-    return load_document(resource("conf", "pathway_after.yml"), schema, what="care after an operation")
+    return shipped_document("pathway_after", "care after an operation")
 
 
 def listed_codes(listed: list[dict[str, Any]]) -> list[str]:

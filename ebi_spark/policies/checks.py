@@ -9,7 +9,7 @@ from typing import Any, assert_never
 import yaml
 
 from ebi_spark.config.yaml_documents import DocumentError, line_of
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.policies.compile import FIELDS, LIST_FIELDS
 from ebi_spark.policies.model import (
     ALL_OPERATORS,
@@ -119,11 +119,10 @@ def _decisions(
 def _parts(clause: dict[str, Any], where: Where, named: str, shared: Shared) -> Iterator[tuple[Where, str, str]]:
     """Whether a clause has what it needs: an id, and one test unless it says why it has none. ``named``: its revision."""
     if "use" in clause and clause["use"] not in shared:
-        near = difflib.get_close_matches(clause["use"], shared, n=1, cutoff=0.0)
         yield (
             [*where, "use"],
             f"{named}there is no shared clause {clause['use']!r}",
-            f"did you mean {near[0]}?" if near else "write the clause out in the policy",
+            did_you_mean(clause["use"], shared, 0).strip() or "write the clause out in the policy",
         )
         return
     merged = {**shared.get(clause.get("use", ""), {}), **clause}

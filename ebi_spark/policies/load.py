@@ -14,9 +14,9 @@ from typing import Any
 
 from ebi_spark.config.fingerprint import fingerprint
 from ebi_spark.config.settings import RunConfig
-from ebi_spark.config.shipped_files import resource
-from ebi_spark.config.yaml_documents import DocumentError, all_at_once, load_document, read_document
-from ebi_spark.errors import InputError
+from ebi_spark.config.shipped_files import resource, shipped_document
+from ebi_spark.config.yaml_documents import DocumentError, all_at_once, read_document
+from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.policies.checks import Shared, clause_id, document_faults, error_at, refuse_drafts
 from ebi_spark.policies.compile import FIELDS
 from ebi_spark.policies.local_policies import Documents, with_extended
@@ -53,11 +53,9 @@ def load_policies(policy_dirs: Iterable[Path] = (), only: Iterable[str] | None =
     chosen = []
     for name in sorted(set(only)):
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            hint = f"did you mean {near[0]}? " if near else ""
             raise InputError(
                 f"policies: there is no policy {name!r}",
-                remedy=f"{hint}The policies are: {', '.join(sorted(known))}",
+                remedy=f"{did_you_mean(name, known, 0)}The policies are: {', '.join(sorted(known))}",
             )
         chosen.append(known[name])
     return chosen
@@ -109,10 +107,7 @@ def _of_file(error: InputError, path: Path) -> DocumentError:
 
 def shared_clauses() -> dict[str, dict[str, Any]]:
     """The clauses of ``conf/shared_clauses.yml``, which several policies use, by id."""
-    document = load_document(
-        resource("conf", "shared_clauses.yml"), resource("conf", "shared_clauses.schema.json"), what="shared clauses"
-    )
-    return {clause["id"]: clause for clause in document["clauses"]}
+    return {clause["id"]: clause for clause in shipped_document("shared_clauses", "shared clauses")["clauses"]}
 
 
 def _read(path: Path, shared: Shared) -> tuple[dict[str, Any], list[DocumentError]]:
@@ -261,10 +256,9 @@ def _apply_decisions(
         at = next((n for n, clause in enumerate(result) if clause.id == item.get("clause")), None)
         if at is None:
             known = [clause.id for clause in result]
-            near = difflib.get_close_matches(str(item.get("clause")), known, n=1, cutoff=0.0)
             raise InputError(
                 f"{here}: there is no clause {item.get('clause')!r}",
-                remedy=f"did you mean {near[0]}?" if near else "name a clause of the policy",
+                remedy=did_you_mean(str(item.get("clause")), known, 0).strip() or "name a clause of the policy",
             )
         if item.get("drop"):
             del result[at]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ebi_spark.config.shipped_files import resource
+from ebi_spark.errors import did_you_mean
 from ebi_spark.policies.checks import clause_id, error_at
 
 Document = dict[str, Any]
@@ -43,13 +44,11 @@ def _with_extended(policy_id: str, documents: Documents, above: tuple[str, ...])
         return document
     base_id = document["extends"]
     if base_id not in documents:
-        near = difflib.get_close_matches(base_id, documents, n=1, cutoff=0.0)
-        hint = f"did you mean {near[0]}? " if near else ""
         raise error_at(
             path,
             ["extends"],
             f"there is no policy {base_id!r} to extend",
-            f"{hint}Its file must be in conf/policies or in a folder of policy_dirs",
+            f"{did_you_mean(base_id, documents, 0)}Its file must be in conf/policies or in a folder of policy_dirs",
         )
     chain = (*above, policy_id)
     if base_id in chain:
@@ -144,8 +143,9 @@ def _check_names(revision: Document, inherited: set[str], path: Path, where: lis
 
     def check(name: str, among: set[str], place: list[Any], message: str) -> None:
         if name not in among:
-            near = difflib.get_close_matches(name, sorted(among), n=1, cutoff=0.0)
-            raise error_at(path, [*where, *place], message, f"did you mean {near[0]}?" if near else "name a clause")
+            raise error_at(
+                path, [*where, *place], message, did_you_mean(name, sorted(among), 0).strip() or "name a clause"
+            )
 
     for number, clause in enumerate(revision["clauses"]):
         if "covered_by" in clause:

@@ -40,7 +40,7 @@ def write_quarantine(
     parts = []
     for item in plan.classified:
         if plan.file_counts.quarantined(item.table_id, batch.files):
-            number = sum(count.rows[QUARANTINED] for count in plan.file_counts.files[item.table_id].values())
+            number = plan.file_counts.quarantined(item.table_id, frozenset(plan.file_counts.files[item.table_id]))
             rows = item.quarantined(number).where(F.col("source_file").isin(*batch.files))
             parts.append(_quarantined(item, rows, years, lake.run_id))
     for item in plan.classified:

@@ -25,7 +25,6 @@ from ebi_spark.release.one_way_suppression import withheld_classes
 from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.decomposition import rounded
-from ebi_spark.statistics.proportions import clopper_pearson
 from ebi_spark.tables.gold import ACTIVITY_RATE, POLICY
 from ebi_spark.tables.monitoring import (
     ACTIVITY_CHANGE,
@@ -171,8 +170,8 @@ def published_monitoring(
 
 
 def sums_of_withheld_years(summary: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """The policies and linked measures that are the sum over all years of a step of which some year is withheld: the year would be
-    the difference. ``summary``: rows of ``published/pathway_summary`` of this release and of kept ones."""
+    """The policies and linked measures that add up a step over all years, if one of these years is withheld: it could be worked out
+    from the sum and the other years. ``summary``: rows of ``published/pathway_summary`` of this release and of kept ones."""
     withheld = {(row["policy_id"], row["measure"], row["window"]) for row in summary if row["status"] == WITHHELD}
     found: set[tuple[str, str]] = set()
     for item in pathway_definitions()["measures"]:
@@ -505,7 +504,7 @@ def audit_estimate(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds)
     """The estimates of audits, overall and by clause; none of a stratum or provider.
 
     A share is withheld unless 8 forms or more count for it and 8 or more against it; a count below 8 is withheld; kappa needs 30
-    double readings, of which 8 or more are in each of its cells. Figures made from the predictive value and the missed cases are
+    double readings, with 8 or more in each of its cells. Figures made from the predictive value and the missed cases are
     withheld unless both are given. Shares are rounded to the effect of one form, counts to the rule's multiple, limits outwards.
 
     Few records without an answer, or few that nobody read, must not be found either. So the worst and best cases of an audit are
@@ -528,7 +527,7 @@ _AUDIT_KEY = ("audit_id", "policy_id", "reading", "measure", "part")
 def _of_audit(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[Row]:
     # Figures that others are made of come first.
     rows = sorted(estimates, key=lambda row: (row["measure"] in _CORRECTED, row["measure"], row["part"]))
-    # The sides, those not flagged (True) or the flagged, of which nearly all records were read.
+    # Of which records nearly all were read: those that are not flagged (True), and the flagged ones (False).
     all_read = {
         row["measure"] == MISSED
         for row in rows
@@ -593,13 +592,6 @@ def _few_forms(measure: str, estimate: float, forms: int, counted: int | None, r
         return forms <= rule.high
     suggested = round(min(estimate, 1 - estimate) * forms, 6)
     return (suggested if counted is None else min(suggested, counted, forms - counted)) <= rule.high
-
-
-def _limits_of_all(row: Row, forms: int) -> dict[str, float | None]:
-    """Limits that do not say how many records of the group were not read: the exact ones of as many forms of an endless group."""
-    counted = row.get("counted")
-    exact = clopper_pearson(round(row["estimate"] * forms) if counted is None else counted, forms)
-    return {"lower": min(exact.lower or 0.0, row["estimate"]), "upper": max(exact.upper or 1.0, row["estimate"])}
 
 
 def _rounded_forms(forms: int, rule: Thresholds) -> int:

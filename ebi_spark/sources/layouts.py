@@ -11,7 +11,7 @@ from functools import cache
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import shipped_document
 from ebi_spark.config.source_tables import CODE_TABLES
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, did_you_mean
 
 # The highest number of a numbered column.
 MOST_NUMBERED = 99
@@ -120,10 +120,9 @@ class Layout:
             by_upper.setdefault(upper, name)
         for ours, theirs in renamed.items():
             if ours not in self.columns and ours.upper() not in known:
-                close = difflib.get_close_matches(ours, self.columns, n=1)
                 raise InputError(
                     f"{where}: the configuration maps {ours}, which is not a column of the layout {self.role}",
-                    remedy=f"{f'did you mean {close[0]}? ' if close else ''}Use one of: {', '.join(self.columns)}",
+                    remedy=f"{did_you_mean(ours, self.columns)}Use one of: {', '.join(self.columns)}",
                 )
             if theirs.upper() not in by_upper:
                 near = nearest(self, self.field_named(ours), [theirs.upper()], by_upper)
