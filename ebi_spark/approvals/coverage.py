@@ -49,7 +49,13 @@ def register_coverage(
 
     ``boards``: rows of :func:`entries_by_board`. Without ``stated`` coverage, a register covers each board that it names, from
     its first entry to its last. A board can be linked if at least ``linkable_share`` of its approved entries have their person
-    in silver. Entries that name no board count for every board.
+    in silver. Entries that name no board count for every board. Here ``linkable_share`` is 0.5:
+
+    | board | approved | approved_in_silver | first, last            | → covered_from | covered_to | linkable |
+    |-------|----------|--------------------|------------------------|----------------|------------|----------|
+    | QJ2   | 10       | 9                  | 2024-01-02, 2024-12-20 | 2024-01-02     | 2024-12-20 | True     |
+    | QOP   | 10       | 1                  | 2024-02-01, 2024-11-30 | 2024-02-01     | 2024-11-30 | False    |
+    | QWO   | 0        | 0                  | 2024-03-01, 2024-10-31 | 2024-03-01     | 2024-10-31 | True     |
     """
     listed = list(boards)
     spans = list(stated) or [Coverage(row["board"], row["first"], row["last"]) for row in listed if row["board"]]

@@ -51,13 +51,13 @@ class RegimeChange:
 
 
 def read_regimes(config: RunConfig, shown: Mapping[str, str]) -> list[Regime]:
-    """The regimes of a run. One of the configuration replaces all shipped ones of its board and policy.
+    """The regimes of a run. A regime of the configuration replaces all shipped regimes of its board and policy.
 
     ``shown``: the code under which each known board is shown (:func:`boards_shown`). Two codes that are shown as one board are
     the same board here.
 
-    Raises an :class:`InputError` for an unknown board, a regime that ends before it begins, and two of one board and policy
-    on the same day.
+    Raises an :class:`InputError` for an unknown board, a regime that ends before it begins, and two regimes of one board and
+    policy on the same day.
     """
     own = [regime for item in config.approval_regimes for regime in _regimes(item)]
     _refuse_unknown_boards("approvals.regimes", own)
@@ -78,7 +78,14 @@ def stated_coverage(config: RunConfig, shown: Mapping[str, str]) -> list[Coverag
 
 
 def regime_changes(regimes: Iterable[Regime]) -> list[RegimeChange]:
-    """Every end of a regime after which another kind follows or none is known; sorted by board, policy and day."""
+    """Every end of a regime after which another kind follows or none is known; sorted by board, policy and day.
+
+    | board | since      | until      | kind           | → on       | before         | after |
+    |-------|------------|------------|----------------|------------|----------------|-------|
+    | QJ2   | 2018-04-01 | 2024-03-18 | prior_approval | 2024-03-18 | prior_approval | none  |
+    | QJ2   | 2024-03-18 | None       | none           | no change  |                |       |
+    | QOP   | 2020-01-01 | 2023-04-01 | prior_approval | 2023-04-01 | prior_approval | None  |
+    """
     listed = [item for item in regimes if item.since or item.until]
     begins = {(item.board, item.policy_id, item.since): item.kind for item in listed}
     ended = [

@@ -10,7 +10,14 @@ _KEY = ("policy_id", "revision", "reading", "financial_year")
 
 
 def attrition_steps(spark: SparkSession, periods: list[RevisionPeriod]) -> DataFrame:
-    """One row for each revision, reading and clause. ``step`` 0 is the scope; the deciding clauses follow in order."""
+    """One row for each revision, reading and clause. ``step`` 0 is the scope; the deciding clauses follow in order.
+
+    | policy_id | revision | reading      | step | clause_id |
+    |-----------|----------|--------------|------|-----------|
+    | P         | 2021-04  | as_published | 0    | procedure |
+    | P         | 2021-04  | as_published | 1    | age       |
+    | P         | 2021-04  | as_intended  | 0    | procedure |
+    """
     rows = [
         (period.policy.id, period.revision.name, reading.reading, step, clause.id)
         for period in periods

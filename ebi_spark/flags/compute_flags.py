@@ -17,7 +17,8 @@ from ebi_spark.tables.table import YEAR
 
 @dataclass(frozen=True)
 class ComputedFlags:
-    """``flags``: the rows of ``gold/activity_flag`` except ``run_id``, one for each record in scope, revision and reading."""
+    """``flags``: the rows of ``gold/activity_flag`` except ``run_id``, one for each record in scope, revision and reading
+    (:func:`~ebi_spark.flags.apply_policies.apply_policies` has an example)."""
 
     flags: DataFrame
     _records: dict[str, DataFrame]

@@ -64,8 +64,12 @@ def possible_keys(asked: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The explanation of one record. ``facts``: its date, provider and codes with titles. ``sentences``: for each policy, the outcome
-    in its default reading on the record's day. ``readings``: for each policy, revision and reading, the outcome and the clauses."""
+    """The explanation of one record.
+
+    ``facts``: its date, provider and codes with titles (:func:`record_facts`). ``sentences``: for each policy, the outcome in its
+    default reading on the record's day. ``readings``: for each policy, revision and reading, the outcome and the clauses
+    (:func:`explain_row`).
+    """
 
     facts: dict[str, Any]
     sentences: dict[str, str]
@@ -149,8 +153,8 @@ def result_name(revision: int, reading: str = "", clause: str = "") -> str:
 
 
 def record_facts(row: Mapping[str, Any], books: Mapping[str, CodeBook]) -> dict[str, Any]:
-    """Date, provider and codes of a record. ``provider_name`` is None where it is not known. ``codes``: a list of ``code``, ``title`` (empty where the code book does not
-    have the code) and ``role``, such as primary diagnosis."""
+    """Date, provider and codes of a record. ``provider_name`` is None where it is not known. ``codes``: a list of ``code``,
+    ``title`` (empty where the code book does not have the code) and ``role``, such as primary diagnosis."""
     facts = {name: row[name] for name in (*_KEY, *SHOWN[row["dataset"]])} | {"provider_name": row.get("provider_name")}
     roles: dict[tuple[str, str], str] = {}
     for column, role, system in _CODES:
@@ -170,8 +174,15 @@ def explain_row(
 ) -> list[dict[str, Any]]:
     """One item for each revision and reading: the outcome of a record, why, and its clauses.
 
-    ``row``: the record's values, its day as ``_day``, and the result of each clause (true, false or None) by
-    :func:`result_name`.
+    ``row``: the record's values, its day as ``_day``, and the result of each clause (true, false or None: it cannot be decided)
+    by :func:`result_name`. ``in_force`` says whether the revision was in force on that day. ``elsewhere`` is true if the lake has
+    no flag of the record under a local policy: its patient is probably not of the policy's own board.
+
+    | reading      | results of scope, age, cancer | → outcome    | why        |
+    |--------------|-------------------------------|--------------|------------|
+    | as_published | true, true, true              | flagged      |            |
+    | as_intended  | true, false, true             | not flagged  | failed age |
+    | any          | false or None                 | not in scope |            |
     """
     dataset, found = policy.dataset, []
     for number, revision in enumerate(policy.revisions):

@@ -8,7 +8,14 @@ from ebi_spark.policies.model import Policy
 
 
 def policy_rows(policies: list[Policy], run_id: str) -> list[dict[str, Any]]:
-    """The rows of ``gold/policy``: one for each policy, revision and reading, with its clauses in order."""
+    """The rows of ``gold/policy``: one for each policy, revision and reading, with its clauses in order.
+
+    | policy_id | revision | reading        | is_default_reading | boards | clauses (their ids)         |
+    |-----------|----------|----------------|--------------------|--------|-----------------------------|
+    | P         | 2021-04  | as_published   | False              | None   | [procedure, age]            |
+    | P         | 2021-04  | as_intended    | True               | None   | [procedure, age]            |
+    | P         | 2021-04  | guidance_coded | False              | None   | [procedure, age, infection] |
+    """
     rows: list[dict[str, Any]] = []
     for policy in policies:
         for revision in policy.revisions:

@@ -48,7 +48,14 @@ def revision_effect(
 
 
 def sum_over_areas(by_area: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The counts of :func:`revision_effect` added up over all areas: one item for each reading and financial year."""
+    """The counts of :func:`revision_effect` added up over all areas: one item for each reading and financial year.
+
+    | reading      | financial_year | area_code | enter | leave | → financial_year | enter | leave |
+    |--------------|----------------|-----------|-------|-------|------------------|-------|-------|
+    | as_published | 2021-22        | 15N       | 7     | 2     | 2021-22          | 7     | 5     |
+    | as_published | 2021-22        | 15E       | 0     | 3     |                  |       |       |
+    | as_published | 2022-23        | 15N       | 1     | 0     | 2022-23          | 1     | 0     |
+    """
     totals: dict[tuple[str, str], Counter[str]] = {}
     for row in by_area:
         counts = {

@@ -49,6 +49,13 @@ def restrict_to_board(records: DataFrame, boards: Sequence[Collection[str]], day
     ``records`` has one row for each record and revision period, with ``_unit`` (the number of the period) and
     ``area_code``. ``boards`` lists the boards of each period, empty for a national policy. ``day``: the day for which the
     board of an area is looked up.
+
+    | record_id | boards of the period | area_code (its board) | → row   |
+    |-----------|----------------------|-----------------------|---------|
+    | 1         | none: national       | 15E (QHL)             | kept    |
+    | 1         | QJ2                  | 15E (QHL)             | removed |
+    | 2         | QJ2                  | 15M (QJ2)             | kept    |
+    | 3         | QJ2                  | NULL                  | removed |
     """
     local = [number for number, own in enumerate(boards) if own]
     if not local:

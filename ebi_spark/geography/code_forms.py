@@ -61,7 +61,7 @@ def known_code(frame: DataFrame, name: str) -> Column:
 
 
 def with_known_codes(frame: DataFrame) -> DataFrame:
-    """``frame`` with invalid values in its provider and commissioner columns replaced by ``unknown``."""
+    """``frame`` with invalid values in its provider and commissioner columns replaced by ``unknown``. NULL stays NULL."""
     return frame.withColumns({name: known_code(frame, name) for name in KINDS if name in frame.columns})
 
 

@@ -85,10 +85,16 @@ def incidence_rows(counts: Iterable[Row | Mapping[str, Any]], transfers_by: Sequ
     """Rows of ``gold/pathway_incidence`` (without the run), from rows of :func:`counts_by_day`. ``transfers_by``: the columns
     that decided which spells are one stay.
 
-    There is a row for day 0, when everybody is at risk, for each day with an event, and for each of ``incidence_days``. ``at_risk`` is
-    the number still observed on that day, and the estimate is NULL if it is 0. Limits are NULL where the estimate is 0 or 1. Every operation counts, so a
-    person with two operations counts twice. ``readmission_within_30_days`` is a simple share with one row: ``at_risk`` are the live
-    discharges with 30 days of data.
+    There is a row for day 0, when everybody is at risk, for each day with an event, and for each of ``incidence_days``. ``at_risk``
+    is the number still observed on that day, and the estimate (a share from 0 to 1) is NULL if it is 0. Limits are NULL where the
+    estimate is 0 or 1. Every operation counts, so a person with two operations counts twice. ``readmission_within_30_days`` is a
+    simple share with one row: ``at_risk`` are the live discharges with 30 days of data.
+
+    | counts: day | kind        | records | → day | at_risk | events | estimate |
+    |-------------|-------------|---------|-------|---------|--------|----------|
+    | 5           | readmission | 1       | 0     | 10      | 0      | 0.0      |
+    | 730         | censored    | 9       | 5     | 10      | 1      | 0.1      |
+    |             |             |         | 30    | 9       | 0      | 0.1      |
     """
     histories: dict[Key, dict[str, dict[int, dict[str, int]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(dict))

@@ -38,7 +38,8 @@ def linked_spells(operations: DataFrame, spells: DataFrame) -> DataFrame:
 def linked_attendances(operations: DataFrame, attendances: DataFrame) -> DataFrame:
     """The attended appointments of these persons that may show a step (``conf/pathway.yml``): one row for each appointment.
 
-    Other appointments are filtered out before the join, by simple conditions on three columns.
+    Persons are matched as in :func:`linked_spells`. Other appointments are filtered out before the join, by simple conditions on
+    three columns.
     """
     seen = attendances.where(_may_show_a_step()).select(*_ATTENDANCE_COLUMNS)
     return seen.join(_persons(operations), list(PERSON), "left_semi")
@@ -48,7 +49,8 @@ def linked_flags(operations: DataFrame, flags: DataFrame) -> DataFrame:
     """The flagged records of these persons under the policies that a step refers to (``flagged_by``): one row for each record and
     policy.
 
-    ``flags`` has rows of ``gold/activity_flag`` of the policies' default readings.
+    ``flags`` has rows of ``gold/activity_flag`` of the policies' default readings. Persons are matched as in
+    :func:`linked_spells`.
     """
     policies = [step["flagged_by"]["policy"] for step in steps() if "flagged_by" in step]
     flagged = flags.where(F.col("policy_id").isin(*policies) & (F.col("outcome") == "flagged"))

@@ -126,7 +126,13 @@ def _repeated(scans: DataFrame, item: Mapping[str, Any], stretches: list[Covered
 
 def measure_rows(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of ``gold/linked_measure`` without the run, from rows of :func:`measure_counts`: for ``all`` records and for the
-    ``flagged`` ones. The share and its limits are NULL where no record counts."""
+    ``flagged`` ones. ``share`` is ``counted`` divided by ``records``; it and its 95% limits are NULL where no record counts.
+
+    | flagged | records | counted | left_out | → group | records | counted | left_out | share |
+    |---------|---------|---------|----------|---------|---------|---------|----------|-------|
+    | true    | 30      | 24      | 2        | all     | 90      | 60      | 12       | 0.667 |
+    | false   | 60      | 36      | 10       | flagged | 30      | 24      | 2        | 0.8   |
+    """
     totals: dict[tuple[Any, ...], Counter[str]] = {}
     for row in counts:
         for group in ("all", "flagged") if row["flagged"] else ("all",):

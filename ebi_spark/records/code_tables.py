@@ -19,7 +19,7 @@ from ebi_spark.sources.layouts import layouts
 
 
 def clean_codes(rows: DataFrame) -> DataFrame:
-    """Rows of a long table with their values cleaned. Diagnoses have no date."""
+    """Rows of a long table with their values cleaned, each with ``cleaned``: what that changed. A table of diagnoses has no date."""
     return clean(rows, {name: kind for name, kind in CODE_TABLE_KINDS.items() if name in rows.columns})
 
 
@@ -77,8 +77,17 @@ def _with_list(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
 
 
 def classify_codes(rows: DataFrame, owners: DataFrame) -> DataFrame:
-    """Cleaned rows of a long table with their status columns. A row is valid if its episode or appointment is among ``owners``,
-    the classified rows of that table; its year is that of the owner."""
+    """Cleaned rows of a long table, one for each code, with their status columns.
+
+    A row is valid if its episode or appointment is among ``owners``, the classified rows of that table without duplicates and
+    corrupt lines. Its year is that of the owner; of several owners, the earliest.
+
+    | record_id | owners (year)           | → financial_year | reasons      |
+    |-----------|-------------------------|------------------|--------------|
+    | E1#1      | E1 (2021-22)            | 2021-22          | []           |
+    | E1#2      | E1 (2021-22)            | 2021-22          | []           |
+    | E2#1      | none                    | NULL             | [no_episode] |
+    """
     known = (
         owners.where("record_id IS NOT NULL AND NOT is_duplicate")
         .where(~F.array_contains("reasons", CORRUPT_LINE))

@@ -43,14 +43,21 @@ class RepeatedKeys:
 
 
 def keyed(rows: DataFrame) -> DataFrame:
-    """The rows that have a key, with the key as ``_key`` (text) and its hash as ``_hash`` (bigint)."""
+    """The rows that have a key (corrupt lines have none), with the key as ``_key`` (text) and its hash as ``_hash`` (bigint)."""
     with_key = rows.where("corrupt IS NULL").withColumn("_key", text(F.col("record_id"))).where("_key IS NOT NULL")
     return with_key.withColumn("_hash", F.xxhash64("_key"))
 
 
 def scan_for_repeated_keys(tables: list[SourceTable]) -> dict[tuple[str, str], RepeatedKeys]:
     """The keys of each table that may be in more than one row, by (system, role). One query, which reads only the
-    keys."""
+    keys.
+
+    | table | record_id of its rows | → hashes  | number |
+    |-------|-----------------------|-----------|--------|
+    | apcs  | A, A, B               | that of A | 1      |
+    | opa   | A, B                  | none      | 0      |
+    | op    | NULL, NULL            | none      | 0      |
+    """
     queries = []
     for table in tables:
         repeated = keyed(table.rows).groupBy("_hash").count().where("count > 1").limit(FEW_KEYS + 1)
@@ -142,7 +149,15 @@ def _repeated_hash() -> Column:
 
 
 def with_repeated(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
-    """The rows of a source table with ``repeated``: whether the row's key may be in other rows. No row is a duplicate yet."""
+    """The rows of a source table with ``repeated``: whether the row's key may be in other rows. No row is a duplicate or in a
+    conflict yet: :func:`with_decision` decides that.
+
+    | record_id | repeated keys | → repeated | is_duplicate | conflict |
+    |-----------|---------------|------------|--------------|----------|
+    | A         | A             | true       | false        | false    |
+    | B         | A             | false      | false        | false    |
+    | NULL      | A             | false      | false        | false    |
+    """
     rows = table.rows.withColumns(dict.fromkeys(_NO_FLAGS, F.lit(False)))
     if not repeated_keys:
         return rows.withColumn("repeated", F.lit(False))

@@ -112,8 +112,15 @@ def existing_records(lake: Lake, tables: dict[str, Table], years: Iterable[str])
 
 
 def quarantine_checksums(quarantine: DataFrame, *by: str) -> list[Any]:
-    """Quarantined rows counted by groups, with the aggregates that :class:`Checksum` adds up. The hash is of what the
-    rows say; the run that wrote them is not part of it."""
+    """Quarantined rows counted by the columns ``by``: ``rows``, with the aggregates that :class:`Checksum` adds up. The hash is of
+    what the rows say; the run that wrote them is not part of it. Collects one row for each group.
+
+    | source_file | record_id | → source_file | rows |
+    |-------------|-----------|---------------|------|
+    | a.csv       | 1         | a.csv         | 2    |
+    | a.csv       | NULL      | b.csv         | 1    |
+    | b.csv       | 1         |               |      |
+    """
     texts: list[Column] = [
         F.coalesce(F.col(name), F.lit("\0"))
         for name in ("source_system", "dataset", "role", "record_id", YEAR, "source_file", "raw")

@@ -334,6 +334,12 @@ def batches(
     Files without a row of these years go with the first batch: their quarantined rows have to be written too.
     ``emptied``: years that lose all their rows, with the files that had them. Where a record moved, both of its
     years change in one commit.
+
+    | file | rows by year               | → batch, with at most 1,000 rows       |
+    |------|----------------------------|----------------------------------------|
+    | a    | 2019-20: 500, 2020-21: 400 | 2019-20, 2020-21 and 2021-22: 980 rows |
+    | b    | 2021-22: 80                |                                        |
+    | c    | 2022-23: 500               | 2022-23: 500 rows                      |
     """
     linked = {year: year for year in years}
 

@@ -55,8 +55,15 @@ def columns_of(reason: str, role: str) -> list[str]:
 
 
 def quarantine_summary(lake: LocalLake) -> list[dict[str, Any]]:
-    """One dict for each source table and reason in ``silver/quarantine``, most rows first: ``role``, ``reason``, ``rows``,
-    ``files``, ``columns`` to look at, and ``remedy``."""
+    """One dict for each source table and reason in ``silver/quarantine``, most rows first: ``role``, ``reason``, the numbers of
+    ``rows`` and ``files``, ``columns`` to look at, and ``remedy``. A row with several reasons counts for each of them.
+
+    | role | source_file | reasons                  | rows | → role | reason         | rows | files |
+    |------|-------------|--------------------------|------|--------|----------------|------|-------|
+    | opa  | a.csv       | [no_key]                 | 3    | opa    | no_key         | 4    | 2     |
+    | opa  | b.csv       | [no_key, no_usable_date] | 1    | apcs   | undischarged   | 2    | 1     |
+    | apcs | c.csv       | [undischarged]           | 2    | opa    | no_usable_date | 1    | 1     |
+    """
     rows: dict[tuple[str, str], int] = defaultdict(int)
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for group in lake.grouped(QUARANTINE, ["role", "source_file", "reasons"]):

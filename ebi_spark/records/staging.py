@@ -230,7 +230,15 @@ class StagedRecords:
 
     def keys(self) -> DataFrame:
         """The keys of the rows, each once: ``_owner`` is the key, and ``_start`` (INT) the calendar year in which its financial year
-        starts; where rows of a key conflict, the earliest."""
+        starts (NULL if it is not known); where rows of a key conflict, the earliest. Duplicates and corrupt lines are left out.
+
+        | record_id | financial_year | reasons                 | is_duplicate | → _owner | _start |
+        |-----------|----------------|-------------------------|--------------|----------|--------|
+        | 1         | 2021-22        | []                      | false        | 1        | 2021   |
+        | 1         | 2021-22        | []                      | true         |          |        |
+        | 2         | 2020-21        | [conflicting_duplicate] | false        | 2        | 2020   |
+        | 2         | 2021-22        | [conflicting_duplicate] | false        |          |        |
+        """
         rows = self.rows.where(
             F.col("record_id").isNotNull() & ~F.array_contains("reasons", CORRUPT_LINE) & ~F.col("is_duplicate")
         )

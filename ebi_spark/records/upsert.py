@@ -64,16 +64,15 @@ def _withdrawn(lake: Lake, dataset: str) -> DataFrame:
 def compared_with_lake(
     incoming: DataFrame, lake: Lake, table: Table, dataset: str, orphans: Sequence[str]
 ) -> DataFrame:
-    """The canonical records of a submission, one row each, with their outcome against what the lake has
-    (``_outcome``), and the year in which the lake has their key (``_existing_year``, or NULL). Records that the
-    runs ``orphans`` wrote are written again even when they are the same: these runs stopped before they wrote their
-    audit.
+    """The records of a submission, one row each, compared with what the lake has: ``_outcome``, and the year in which the lake has
+    their key (``_existing_year``; NULL if it has none). Records that the runs ``orphans`` wrote are written again even if they
+    are the same, because these runs stopped before they wrote their audit.
 
-    | record_id | extract_date | in the lake         | → _outcome    |
-    |-----------|--------------|---------------------|---------------|
-    | A         | 2022-02-10   | not at all          | new           |
-    | B         | 2022-02-10   | from 2022-01-10     | newer         |
-    | C         | 2022-02-10   | same content        | unchanged     |
+    | record_id | extract_date | in the lake                                          | → _outcome    |
+    |-----------|--------------|------------------------------------------------------|---------------|
+    | A         | 2022-02-10   | not at all                                           | new           |
+    | B         | 2022-02-10   | from 2022-01-10                                      | newer         |
+    | C         | 2022-02-10   | same extract and content                             | unchanged     |
     | D         | 2022-02-10   | other content, from another file of the same extract | contradicting |
     """
     existing = lake.read(table).select(
@@ -104,7 +103,14 @@ def compared_with_lake(
 
 
 def withdrawn_now(lake: Lake, table: Table, dataset: str) -> DataFrame:
-    """(system, key, year, ``file``) of each record that the lake has and a list has withdrawn; ``file`` is that list."""
+    """(system, key, year, ``file``) of each record that the lake has and a list has withdrawn; ``file`` is that list.
+
+    | record_id | extract_date in the lake | extract_date of the list | → record_id | file    |
+    |-----------|--------------------------|--------------------------|-------------|---------|
+    | A         | 2022-01-10               | 2022-02-10               | A           | out.csv |
+    | B         | 2022-03-10               | 2022-02-10               | no row      |         |
+    | C         | NULL                     | 2022-02-10               | C           | out.csv |
+    """
     withdrawn = _withdrawn(lake, dataset)
     on = [*[F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], _is_withdrawn()]
     return lake.read(table).join(withdrawn, on).select(*KEY, YEAR, F.col("_withdrawn_source_file").alias("file"))
@@ -117,7 +123,14 @@ def _is_withdrawn() -> Column:
 def merged(compared: DataFrame, lake: Lake, table: Table, dataset: str, years: list[str]) -> DataFrame:
     """All records of ``years`` as they should be: what the lake has, less what is replaced or withdrawn, plus what the
     submission writes (``compared``, from :func:`compared_with_lake`). ``years`` include those of both sides, so
-    that a record that moves to another year leaves the old one."""
+    that a record that moves to another year leaves the old one.
+
+    | record_id | in the lake | ``_outcome`` | on a list of withdrawn keys | → content         |
+    |-----------|-------------|--------------|-----------------------------|-------------------|
+    | A         | yes         | newer        | no                          | of the submission |
+    | B         | yes         | older        | no                          | of the lake       |
+    | C         | yes         | (not in it)  | yes                         | no row            |
+    """
     written = compared.where(F.col(OUTCOME).isin(*WRITTEN)).drop(OUTCOME, EXISTING_YEAR)
     keys = written.select(*[F.col(name).alias(f"_written_{name}") for name in KEY])
     withdrawn = _withdrawn(lake, dataset)
@@ -135,6 +148,12 @@ def note_withdrawn(lake: Lake, listed: DataFrame, stage: str) -> None:
 
     ``listed`` has ``source_system``, ``dataset``, ``record_id``, ``extract_date`` and ``source_file``. Where a key
     is already in the table, the later extract counts. Nothing is written when nothing is new.
+
+    | record_id | extract_date in the table | extract_date in ``listed`` | → extract_date |
+    |-----------|---------------------------|----------------------------|----------------|
+    | A         | 2022-01-10                | 2022-02-10                 | 2022-02-10     |
+    | B         | 2022-02-10                | 2022-01-10                 | 2022-02-10     |
+    | C         | (not in it)               | 2022-01-10                 | 2022-01-10     |
     """
     existing = lake.read(WITHDRAWN_RECORD)
     key = ("source_system", "dataset", "record_id")

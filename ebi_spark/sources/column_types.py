@@ -82,8 +82,14 @@ def as_read(ours: str, name: str, kind: DataType) -> Column:
 
 
 def united(frames: Sequence[DataFrame]) -> DataFrame:
-    """All rows of frames that have the same columns. A column that has not the same type in all of them becomes
-    text."""
+    """All rows of frames that have the same columns. A column whose type differs between the frames becomes text.
+
+    | frame | discharge_date (its type) | → discharge_date (text) |
+    |-------|---------------------------|-------------------------|
+    | 1     | 2021-05-03 (DATE)         | 2021-05-03              |
+    | 1     | NULL (DATE)               | NULL                    |
+    | 2     | 04/05/2021 (text)         | 04/05/2021              |
+    """
     kinds = [dict(frame.dtypes) for frame in frames]
     mixed = {name for name in kinds[0] if len({kind[name] for kind in kinds}) > 1}
     return reduce(

@@ -71,6 +71,13 @@ class SourceTable:
     - ``content``: a hash of the whole row except its extract date
     - ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text)
 
+    Three rows of a file of HES episodes, which has no column with all the codes:
+
+    | EPIKEY | DIAG_4_01 | DIAG_4_02 | → record_id | diagnosis    | source_file    |
+    |--------|-----------|-----------|-------------|--------------|----------------|
+    | 1      | M545      | E119      | 1           | [M545, E119] | /files/apc.csv |
+    | 2      | M545      |           | 2           | [M545, NULL] | /files/apc.csv |
+    | 3      |           | E119      | 3           | [NULL, E119] | /files/apc.csv |
     """
 
     system: str
